@@ -1,0 +1,274 @@
+"""The type that flows through the library: a CT in Hounsfield units, and what is known of its making.
+
+Whatever its file format, a scan becomes one `CTScan`: axial slices in LPS order, HU, air where the scanner
+padded. `scan_from_image` is the only way to make one, so that every later step may rely on it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+AIR_HU = -1024
+"""Padding and everything else below air becomes this value."""
+
+OBLIQUE_WARNING_DEGREES = 3.0
+"""Slices tilted more than this against the body axis are scored as they are, with a warning."""
+
+GRID_TOLERANCE_MM = 0.01
+"""Two grids are the same when no corner of one lies further than this from the other's."""
+
+
+class CTError(Exception):
+    """The input cannot be scored. The message says what is wrong, with which value, and what to do."""
+
+
+class UnreadableError(CTError):
+    """The file or folder does not exist or is in no format that can be read."""
+
+
+class NotVolumeError(CTError):
+    """The image is not one three-dimensional grey-level volume (2-D, 4-D, colour)."""
+
+
+class NotHounsfieldError(CTError):
+    """The voxel values are not Hounsfield units (label map, picture, stored values, NaN)."""
+
+
+class NotCTError(CTError):
+    """The modality is not CT."""
+
+
+class SliceGeometryError(CTError):
+    """Slices are missing, repeated, unevenly spaced, of mixed size or direction, or sheared by gantry tilt."""
+
+
+class SeriesChoiceError(CTError):
+    """The folder holds several CT series (or none that fits) and the user has to name one."""
+
+
+class ContrastError(CTError):
+    """The scan was made with a contrast agent, which calcium scores do not allow."""
+
+
+class NoHeartError(CTError):
+    """The field of view does not hold a heart."""
+
+
+class MaskError(CTError):
+    """A heart mask or lesion label map does not fit the scan."""
+
+
+@dataclass(frozen=True)
+class ScanWarning:
+    """A doubt that travels with the result into every export.
+
+    code: a short stable name for programs, such as "not-120-kvp"; message: one sentence for a reader.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """How a scan was made. None always means unknown, never a default.
+
+    `patient_*` fields but sex and age identify a person: exports leave them out unless asked to identify.
+    """
+
+    file_format: str
+    kvp: float | None = None
+    kernel: str | None = None
+    contrast_agent: str | None = None
+    gating: str | None = None
+    manufacturer: str | None = None
+    scanner_model: str | None = None
+    slice_thickness_mm: float | None = None
+    exposure_mas: float | None = None
+    series_number: int | None = None
+    series_description: str | None = None
+    series_uid: str | None = None
+    study_date: str | None = None
+    patient_sex: str | None = None
+    patient_age_years: int | None = None
+    patient_id: str | None = None
+    patient_name: str | None = None
+
+
+@dataclass(frozen=True)
+class CTScan:
+    """A CT in HU with axial slices.
+
+    image: int16 (float32 when the source holds fractions of HU), three-dimensional, axes ordered towards
+    patient left, posterior and superior; so array axes [k, j, i] run superior, posterior, left.
+    source: the file or folder it came from, None when made in memory.
+    """
+
+    image: sitk.Image
+    acquisition: Acquisition
+    warnings: tuple[ScanWarning, ...] = ()
+    source: Path | None = None
+
+    @property
+    def hu(self) -> np.ndarray:
+        """Read-only view of the voxels, [k, j, i], HU."""
+        return sitk.GetArrayViewFromImage(self.image)
+
+    @property
+    def pixel_area_mm2(self) -> float:
+        spacing_i, spacing_j, _ = self.image.GetSpacing()
+        return spacing_i * spacing_j
+
+    @property
+    def slice_spacing_mm(self) -> float:
+        """Distance of neighbouring slice centres; not the slice thickness, which may overlap."""
+        return self.image.GetSpacing()[2]
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        return math.prod(self.image.GetSpacing())
+
+
+def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | None = None) -> CTScan:
+    """Check an image and turn it into a `CTScan`.
+
+    image: three-dimensional, scalar, HU, any axis order and direction. Axes are permuted and flipped to the
+    nearest axial order, never resampled.
+
+    Raises NotVolumeError, NotHounsfieldError.
+    """
+    image = _without_single_time_step(image)
+    _check_volume(image)
+    _check_hounsfield(image)
+    image = _stored_as_hu(sitk.DICOMOrient(image, "LPS"))
+    warnings = []
+    tilt = obliquity_degrees(image)
+    if tilt > OBLIQUE_WARNING_DEGREES:
+        message = (
+            f"The slices are tilted by {tilt:.0f}° against the body's axis. They are scored as they are; areas, "
+            "and so Agatston scores, differ from those of true axial slices."
+        )
+        warnings.append(ScanWarning("oblique", message))
+    return CTScan(image, acquisition, tuple(warnings), source)
+
+
+def with_warnings(scan: CTScan, *warnings: ScanWarning) -> CTScan:
+    """The same scan with further warnings."""
+    return replace(scan, warnings=scan.warnings + warnings)
+
+
+def mask_on_scan_grid(mask: sitk.Image, scan: CTScan, name: str) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+    """Bring a mask or label map onto the scan's own grid.
+
+    mask: integer labels, any axis order, any grid that overlaps the scan. name: what to call it in messages.
+    Returns uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
+
+    Raises MaskError when it is no label map, or nothing of it lies inside the scan.
+    """
+    try:
+        mask = _without_single_time_step(mask)
+        _check_volume(mask)
+    except NotVolumeError as error:
+        raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
+    values = sitk.GetArrayViewFromImage(mask)
+    if not _whole_numbers(values) or values.min() < 0 or values.max() > 255:
+        message = (
+            f"The {name} holds values from {values.min():g} to {values.max():g}; a label map holds whole numbers "
+            "from 0 to 255. Was the CT given in its place?"
+        )
+        raise MaskError(message)
+    mask = sitk.DICOMOrient(sitk.Cast(mask, sitk.sitkUInt8), "LPS")
+    warnings: tuple[ScanWarning, ...] = ()
+    if not same_grid(mask, scan.image):
+        mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        message = f"The {name} lies on another grid than the scan and was resampled to it (nearest neighbour)."
+        warnings = (ScanWarning("mask-resampled", message),)
+    mask.CopyInformation(scan.image)
+    if not sitk.GetArrayViewFromImage(mask).any():
+        message = (
+            f"The {name} has no labelled voxel inside the scan. Check that both come from the same patient "
+            "and that the mask was saved with its geometry."
+        )
+        raise MaskError(message)
+    return mask, warnings
+
+
+def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
+    """Whether two images have voxels at the same places (within GRID_TOLERANCE_MM at the corners)."""
+    if first.GetSize() != second.GetSize():
+        return False
+    corners = [(0, 0, 0), *(tuple(n - 1 if a == axis else 0 for a, n in enumerate(first.GetSize())) for axis in range(3))]
+    return all(
+        math.dist(first.TransformIndexToPhysicalPoint(c), second.TransformIndexToPhysicalPoint(c)) <= GRID_TOLERANCE_MM
+        for c in corners
+    )
+
+
+def obliquity_degrees(image: sitk.Image) -> float:
+    """Angle between the image's third axis and the body's head-foot axis, degrees."""
+    return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
+
+
+def _without_single_time_step(image: sitk.Image) -> sitk.Image:
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        return image[:, :, :, 0]
+    return image
+
+
+def _check_volume(image: sitk.Image) -> None:
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        parts = image.GetNumberOfComponentsPerPixel()
+        raise NotVolumeError(f"The image has {parts} values per voxel (colour or vector); one grey value is needed.")
+    size = image.GetSize()
+    if image.GetDimension() == 4:
+        raise NotVolumeError(f"The image is 4-D with {size[3]} time steps. Split it and score one time step.")
+    if image.GetDimension() != 3 or min(size) < 2:
+        raise NotVolumeError(f"The image is 2-D (size {'×'.join(map(str, size))}); a volume of slices is needed.")
+
+
+def _check_hounsfield(image: sitk.Image) -> None:
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise NotHounsfieldError(f"{count} voxels are not numbers (NaN or infinite). Export the CT again from its source.")
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise NotHounsfieldError(f"All voxels have the same value ({low:g}); this is an empty image.")
+    if low >= 0:
+        # Air and fat are below 0 HU in every chest, so an image without negative values is not in HU.
+        if high <= 255 and _whole_numbers(values):
+            few = np.unique(values).size <= 128
+            kind = "a label map" if few else "an 8-bit picture made from a CT"
+            raise NotHounsfieldError(
+                f"The values run from {low:g} to {high:g}: this looks like {kind}, not like HU. Give the CT itself."
+            )
+        raise NotHounsfieldError(
+            f"The values run from {low:g} to {high:g}, none below 0: these are stored or rescaled values, not HU "
+            "(air is -1000 HU). Convert from DICOM again with its rescale slope and intercept applied."
+        )
+    if low > -200 and high < 200 and high - low <= 255:
+        raise NotHounsfieldError(
+            f"The values run from {low:g} to {high:g}: this looks like a rescaled picture, not like HU. Give the CT itself."
+        )
+    at_maximum = float((values == high).mean())
+    if high < 1000 and at_maximum > 1e-3:
+        raise NotHounsfieldError(
+            f"{at_maximum:.1%} of the voxels have the highest value, {high:g}: the image was clipped to a display "
+            "window, so denser calcium is lost. Give the CT as the scanner made it."
+        )
+
+
+def _stored_as_hu(image: sitk.Image) -> sitk.Image:
+    # The upper bound is int16's: reconstructions overshoot next to metal, and scores saturate far below it.
+    image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
+    whole = _whole_numbers(sitk.GetArrayViewFromImage(image))
+    return sitk.Cast(image, sitk.sitkInt16 if whole else sitk.sitkFloat32)
+
+
+def _whole_numbers(values: np.ndarray) -> bool:
+    return values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
