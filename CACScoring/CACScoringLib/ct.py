@@ -202,7 +202,8 @@ def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
     """Whether two images have voxels at the same places (within GRID_TOLERANCE_MM at the corners)."""
     if first.GetSize() != second.GetSize():
         return False
-    corners = [(0, 0, 0), *(tuple(n - 1 if a == axis else 0 for a, n in enumerate(first.GetSize())) for axis in range(3))]
+    i, j, k = (n - 1 for n in first.GetSize())
+    corners = [(0, 0, 0), (i, 0, 0), (0, j, 0), (0, 0, k)]
     return all(
         math.dist(first.TransformIndexToPhysicalPoint(c), second.TransformIndexToPhysicalPoint(c)) <= GRID_TOLERANCE_MM
         for c in corners
@@ -235,7 +236,7 @@ def _check_hounsfield(image: sitk.Image) -> None:
     values = sitk.GetArrayViewFromImage(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
-        raise NotHounsfieldError(f"{count} voxels are not numbers (NaN or infinite). Export the CT again from its source.")
+        raise NotHounsfieldError(f"{count} voxels are not numbers (NaN or infinite). Export the CT again.")
     low, high = float(values.min()), float(values.max())
     if low == high:
         raise NotHounsfieldError(f"All voxels have the same value ({low:g}); this is an empty image.")
@@ -253,7 +254,7 @@ def _check_hounsfield(image: sitk.Image) -> None:
         )
     if low > -200 and high < 200 and high - low <= 255:
         raise NotHounsfieldError(
-            f"The values run from {low:g} to {high:g}: this looks like a rescaled picture, not like HU. Give the CT itself."
+            f"The values run from {low:g} to {high:g}: this looks like a rescaled picture, not HU. Give the CT itself."
         )
     at_maximum = float((values == high).mean())
     if high < 1000 and at_maximum > 1e-3:
