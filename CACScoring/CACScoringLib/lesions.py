@@ -8,6 +8,7 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .ct import CTError
+from .ct import CTError, MaskError
 
 
 class Artery(IntEnum):
@@ -60,6 +61,8 @@ class ScoringRules:
     minimum_area_mm2, minimum_pixels: smaller components are dropped.
     reference_spacing_mm: Agatston sums are multiplied by slice spacing / this; the rule was made for 3 mm.
     calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None when the scan was not calibrated.
+
+    Raises CTError when made with values that cannot be a rule.
     """
 
     name: str = "Agatston, 130 HU"
@@ -73,14 +76,19 @@ class ScoringRules:
 
     def __post_init__(self) -> None:
         bounds = (self.threshold_hu, *self.weight_bounds_hu)
+        shown = ", ".join(f"{b:g}" for b in bounds)
+        if len(bounds) != 4 or not all(map(math.isfinite, bounds)):
+            raise CTError(f"The rules need a threshold and three weight bounds in HU, not {shown}.")
         if list(bounds) != sorted(set(bounds)):
-            raise CTError(f"Threshold and weight bounds must rise: {', '.join(f'{b:g}' for b in bounds)} HU do not.")
+            raise CTError(f"Threshold and weight bounds must rise: {shown} HU do not.")
         if self.connectivity not in (4, 8):
             raise CTError(f"Connectivity within a slice is 4 or 8, not {self.connectivity}.")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith(("minimum", "reference", "calibration")) and value is not None and value < 0:
-                raise CTError(f"{field.name} must not be negative, but is {value:g}.")
+            if not field.name.startswith(("minimum", "reference", "calibration")) or value is None:
+                continue
+            if not math.isfinite(value) or value < 0:
+                raise CTError(f"{field.name} must be a number from 0 up, but is {value:g}.")
         if self.reference_spacing_mm == 0 or self.calibration_mg_per_mm3_hu == 0:
             raise CTError("The reference spacing and the mass calibration must be above zero.")
 
@@ -169,7 +177,8 @@ class LesionSet:
 
     def artery_map(self) -> np.ndarray:
         """uint8 [k, j, i]: the `Artery` label at each lesion's voxels, else 0."""
-        arteries = np.zeros(len(self.lesions) + 1, np.uint8)
+        # Not len(lesions) + 1: ids have gaps once lesions were taken out.
+        arteries = np.zeros(max((lesion.id for lesion in self.lesions), default=0) + 1, np.uint8)
         for lesion in self.lesions:
             arteries[lesion.id] = lesion.artery
         return arteries[self.id_map]
@@ -180,9 +189,19 @@ def find_lesions(image: sitk.Image, arteries: np.ndarray, rules: ScoringRules) -
 
     image: HU on axial slices: the CT for the clinical rule, the calcium map for the decomposition.
     arteries: uint8 [k, j, i] on the same grid; the `Artery` each voxel would belong to, 0 where none can lie.
+
+    Threshold, peak, mean and sum are all read from `image`. Raises MaskError when `arteries` is no such array,
+    CTError when there are more lesions than the id map can number.
     """
     hu = sitk.GetArrayViewFromImage(image)
+    if arteries.dtype != np.uint8 or arteries.shape != hu.shape:
+        raise MaskError(
+            f"The artery labels are {arteries.dtype} of shape {arteries.shape}; "
+            f"they must be uint8 of the image's shape {hu.shape}."
+        )
     flat = _nonzero(arteries)
+    if (highest := int(arteries.reshape(-1)[flat].max(initial=0))) > max(Artery):
+        raise MaskError(f"The artery labels hold {highest}; the highest artery label is {int(max(Artery))}.")
     flat = flat[hu.reshape(-1)[flat] >= rules.threshold_hu]
     voxels = _Voxels.at(flat, hu, arteries)
 
@@ -293,11 +312,14 @@ class _Voxels:
         return connected_components(graph, directed=False)[1]
 
 
+_RUN = 4096
+
+
 def _nonzero(labels: np.ndarray) -> np.ndarray:
-    """Flat indices of labelled voxels; most of a volume is empty, so rows are skipped eight bytes at a time."""
-    flat = np.ascontiguousarray(labels, np.uint8).reshape(-1)
-    words = flat.size // 8
-    filled = np.flatnonzero(flat[: words * 8].view(np.uint64))
-    inside = (filled[:, None] * 8 + np.arange(8)).reshape(-1)
-    inside = np.concatenate([inside, np.arange(words * 8, flat.size)])
-    return inside[flat[inside] != 0]
+    """Flat indices of labelled voxels, rising. Most of a volume is empty, so empty runs of voxels are skipped whole."""
+    flat = np.ascontiguousarray(labels).reshape(-1)
+    whole = flat.size - flat.size % _RUN
+    runs = flat[:whole].reshape(-1, _RUN)
+    filled = np.flatnonzero(runs.max(axis=1))
+    at = np.flatnonzero(runs[filled] != 0)
+    return np.concatenate([filled[at // _RUN] * _RUN + at % _RUN, whole + np.flatnonzero(flat[whole:])])

@@ -21,8 +21,7 @@ _CAC_DRS = ((0, "A0"), (99, "A1"), (299, "A2"))
 
 def whole_score(agatston: float) -> int:
     """The integer a class is read from (see the module's docstring). Raises ValueError for a negative score."""
-    if not agatston >= 0 or math.isinf(agatston):
-        raise ValueError(f"an Agatston score is a number from 0 up, not {agatston}")
+    _check_score(agatston)
     return 0 if agatston == 0 else max(1, math.floor(agatston + 0.5))
 
 
@@ -45,7 +44,11 @@ def cac_drs(agatston: float, vessels: int) -> str:
 
 
 def arterial_age_years(agatston: float) -> float:
-    """39.1 + 7.25 ln(score + 1), McClelland 2009, doi:10.1016/j.amjcard.2008.08.031 (secondary source)."""
+    """39.1 + 7.25 ln(score + 1), McClelland 2009, doi:10.1016/j.amjcard.2008.08.031 (secondary source).
+
+    Raises ValueError for a negative score.
+    """
+    _check_score(agatston)
     return 39.1 + 7.25 * math.log(agatston + 1)
 
 
@@ -59,10 +62,10 @@ class Percentile:
 
     def __str__(self) -> str:
         if self.at_least is None:
-            return f"below the {self.below:g}th percentile"
+            return f"below percentile {self.below:g}"
         if self.below is None:
-            return f"at or above the {self.at_least:g}th percentile"
-        return f"from the {self.at_least:g}th to below the {self.below:g}th percentile"
+            return f"at or above percentile {self.at_least:g}"
+        return f"from percentile {self.at_least:g} to below percentile {self.below:g}"
 
 
 def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:
@@ -71,20 +74,23 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
     table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per
     percentile named p25, p50, …, holding the lowest Agatston score of that percentile.
 
-    Raises CTError when the table cannot be read or has no single row for this person.
+    Raises CTError when the table cannot be read or has no single row for this person, ValueError for a negative
+    score.
     """
+    _check_score(agatston)
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
-        names = sorted((n for n in rows[0] if n[:1] == "p" and _is_number(n[1:])), key=lambda n: float(n[1:]))
+        names = sorted((n for n in rows[0] if n[:1] == "p" and _is_percent(n[1:])), key=lambda n: float(n[1:]))
         if not names:
             raise KeyError("p50")
         matches = [
-            [float(row[name]) for name in names]
+            [_finite(row[name]) for name in names]
             for row in rows
-            if row["sex"].strip().upper() == sex.upper() and float(row["age_from"]) <= age_years <= float(row["age_to"])
+            if row["sex"].strip().upper() == sex.upper()
+            and _finite(row["age_from"]) <= age_years <= _finite(row["age_to"])
         ]
-    except (OSError, UnicodeDecodeError, KeyError, IndexError, ValueError, TypeError, csv.Error) as error:
+    except (OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise CTError(
             f"The percentile table {table.name} cannot be used ({error}). It needs the columns sex, age_from, age_to "
             "and p25, p50, … with a number in every cell."
@@ -101,8 +107,20 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
     )
 
 
-def _is_number(text: str) -> bool:
+def _check_score(agatston: float) -> None:
+    if not (agatston >= 0 and math.isfinite(agatston)):
+        raise ValueError(f"an Agatston score is a number from 0 up, not {agatston}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
+
+
+def _is_percent(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return 0 < float(text) < 100
     except ValueError:
         return False

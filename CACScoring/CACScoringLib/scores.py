@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import SimpleITK as sitk
 
-from .ct import CTError
+from .ct import CTError, MaskError
 from .lesions import Artery, Lesion, ScoringRules, SliceComponent
 
 
@@ -40,7 +40,7 @@ def score_lesions(lesions: Iterable[Lesion], spacing_mm: tuple[float, float, flo
     """Add up lesions.
 
     spacing_mm: voxel spacing (i, j, k) of the image the lesions were found in; the slice *spacing* enters, not
-    the slice thickness, so that overlapping slices do not count twice.
+    the slice thickness, so that overlapping slices do not count twice. rules: those the lesions were found with.
     """
     lesions = list(lesions)
     voxel_volume = math.prod(spacing_mm)
@@ -50,7 +50,7 @@ def score_lesions(lesions: Iterable[Lesion], spacing_mm: tuple[float, float, flo
     return Score(
         agatston=float(sum(component_agatston(c, spacing_mm[2], rules) for c in components)),
         volume_mm3=float(sum(c.voxels for c in components) * voxel_volume),
-        mass_mg=None if calibration is None else calibration * pseudo_mass,
+        mass_mg=None if calibration is None else float(calibration * pseudo_mass),
         pseudo_mass_hu_mm3=float(pseudo_mass),
         lesions=len(lesions),
         peak_hu=max((lesion.peak_hu for lesion in lesions), default=None),
@@ -71,11 +71,16 @@ def calibration_from_insert(
     """Mass calibration c from a phantom insert of known hydroxyapatite density.
 
     c = ρ / (HU_insert − HU_water), with ρ in mg/mm³. image: CT in HU; insert: mask on its grid, well inside the
-    insert. Raises CTError when the insert is not denser than water.
+    insert. Raises MaskError when the mask does not fit or is empty, CTError when the density is not above zero or
+    the insert is not denser than water.
     """
+    if not density_mg_per_cm3 > 0:
+        raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")
+    if insert.GetSize() != image.GetSize():
+        raise MaskError(f"The calibration insert's mask has size {insert.GetSize()}, the CT {image.GetSize()}.")
     values = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(insert) != 0]
     if not values.size:
-        raise CTError("The calibration insert's mask is empty.")
+        raise MaskError("The calibration insert's mask is empty.")
     if not values.mean() > water_hu:
         raise CTError(f"The calibration insert measures {values.mean():.0f} HU, not above water ({water_hu:g} HU).")
     return density_mg_per_cm3 / 1000 / float(values.mean() - water_hu)

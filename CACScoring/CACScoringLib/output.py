@@ -1,0 +1,58 @@
+"""A folder of results that is either whole or not there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LAST_FILE = "scores.json"
+"""Written last: where it is, the result beside it is whole."""
+
+
+class OutputError(Exception):
+    """The results cannot be written where the user asked. The message says what to do."""
+
+
+class OutputFolder:
+    """Where a run's results go.
+
+    Files are made in a hidden folder beside the target and moved in at the end. Raises OutputError at once when
+    the target holds an earlier result and overwrite is False, so that nobody waits for a run that cannot be kept.
+    """
+
+    def __init__(self, path: Path, overwrite: bool = False) -> None:
+        self.path = path
+        self.overwrite = overwrite
+        self._check()
+
+    @contextmanager
+    def being_written(self) -> Iterator[Path]:
+        """Give a temporary folder; on leaving without an error, move its files to the target."""
+        self._check()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.partial-", dir=self.path.parent))
+        except OSError as error:
+            raise OutputError(f"Cannot write beside {self.path}: {error.strerror}. Choose another --output.") from error
+        try:
+            yield temporary
+            self._move_in(temporary)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _check(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file. Choose a folder with --output.")
+        if not self.overwrite and self.path.is_dir() and any(self.path.iterdir()):
+            raise OutputError(
+                f"{self.path} is not empty. Choose another --output, or replace results with --overwrite."
+            )
+
+    def _move_in(self, temporary: Path) -> None:
+        self.path.mkdir(exist_ok=True)
+        (self.path / LAST_FILE).unlink(missing_ok=True)
+        for file in sorted(temporary.iterdir(), key=lambda f: f.name == LAST_FILE):
+            file.replace(self.path / file.name)

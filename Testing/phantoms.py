@@ -1,0 +1,121 @@
+"""Objects of known size and density on grids of any spacing and direction, for tests.
+
+A phantom is an image in HU with an artery label map on the same grid: soft tissue at 40 HU framed by air, with
+one dense voxel ("bone") in a corner, as every chest has. Coordinates are LPS millimetres.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+TISSUE_HU = 40
+BONE_HU = 1400
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass
+class Phantom:
+    """image: HU. arteries: uint8 artery labels on its grid; all zero until objects are painted."""
+
+    image: sitk.Image
+    arteries: sitk.Image
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 [k, j, i]."""
+        return sitk.GetArrayFromImage(self.arteries)
+
+
+def tissue(
+    size: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    direction: tuple[float, ...] = IDENTITY,
+    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    pixel_type: int = sitk.sitkInt16,
+) -> Phantom:
+    """Soft tissue without calcium. size, spacing_mm: (i, j, k)."""
+    hu = np.full(size[::-1], TISSUE_HU, np.float64)
+    hu[:, 0], hu[:, -1], hu[:, :, 0], hu[:, :, -1] = (-1000,) * 4
+    hu[0, 0, 0] = BONE_HU
+    image = sitk.Cast(sitk.GetImageFromArray(hu), pixel_type)
+    image.SetSpacing(spacing_mm)
+    image.SetDirection(direction)
+    image.SetOrigin(origin_mm)
+    arteries = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    arteries.CopyInformation(image)
+    return Phantom(image, arteries)
+
+
+def paint(phantom: Phantom, inside: np.ndarray, hu: float, artery: int) -> None:
+    """Fill the voxels where inside [k, j, i] is true."""
+    phantom.image = _filled(phantom.image, inside, hu)
+    phantom.arteries = _filled(phantom.arteries, inside, artery)
+
+
+def paint_voxels(phantom: Phantom, voxels: list[tuple[int, int, int]], hu: float, artery: int) -> None:
+    """Fill single voxels, given as (k, j, i)."""
+    inside = np.zeros(phantom.labels.shape, bool)
+    inside[tuple(np.transpose(voxels))] = True
+    paint(phantom, inside, hu, artery)
+
+
+def paint_ball(phantom: Phantom, centre_mm: tuple[float, float, float], radius_mm: float, hu: float, artery: int):
+    """Fill the voxels whose centre lies inside a ball."""
+    x, y, z = _offsets(phantom.image, centre_mm)
+    paint(phantom, x**2 + y**2 + z**2 <= radius_mm**2, hu, artery)
+
+
+def paint_cylinder(
+    phantom: Phantom, foot_mm: tuple[float, float, float], radius_mm: float, height_mm: float, hu: float, artery: int
+):
+    """Fill the voxels whose centre lies inside an upright cylinder standing on its foot's centre (top excluded)."""
+    x, y, z = _offsets(phantom.image, foot_mm)
+    paint(phantom, (x**2 + y**2 <= radius_mm**2) & (z >= 0) & (z < height_mm), hu, artery)
+
+
+def reordered(image: sitk.Image, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> sitk.Image:
+    """The same voxels at the same places in the body, stored in another axis order.
+
+    axes: which old axis (0 = i) becomes the new i, j, k; flipped: which new axes run backwards.
+    """
+    old_direction = np.reshape(image.GetDirection(), (3, 3))
+    values = np.transpose(sitk.GetArrayFromImage(image), [2 - axes[2 - n] for n in range(3)])
+    values = values[tuple(slice(None, None, -1) if flipped[2 - n] else slice(None) for n in range(3))]
+    corner = [0, 0, 0]
+    direction = np.empty((3, 3))
+    for new, old in enumerate(axes):
+        corner[old] = image.GetSize()[old] - 1 if flipped[new] else 0
+        direction[:, new] = old_direction[:, old] * (-1 if flipped[new] else 1)
+    result = sitk.GetImageFromArray(np.ascontiguousarray(values))
+    result.SetSpacing([image.GetSpacing()[old] for old in axes])
+    result.SetDirection(direction.reshape(-1).tolist())
+    result.SetOrigin(image.TransformIndexToPhysicalPoint(corner))
+    return result
+
+
+def tilted_direction(degrees_about_x: float, degrees_about_z: float = 0.0) -> tuple[float, ...]:
+    """Direction cosines of axial slices tilted about the left-right axis, then turned about the head-foot axis."""
+    a, b = math.radians(degrees_about_x), math.radians(degrees_about_z)
+    about_x = [[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]]
+    about_z = [[math.cos(b), -math.sin(b), 0], [math.sin(b), math.cos(b), 0], [0, 0, 1]]
+    return tuple((np.array(about_z) @ np.array(about_x)).reshape(-1).tolist())
+
+
+def _offsets(image: sitk.Image, centre_mm: tuple[float, float, float]) -> np.ndarray:
+    """Position of every voxel relative to a point: [x y z, k, j, i], mm."""
+    k, j, i = np.indices(image.GetSize()[::-1])
+    steps = np.stack([n * s for n, s in zip((i, j, k), image.GetSpacing(), strict=True)])
+    places = np.tensordot(np.reshape(image.GetDirection(), (3, 3)), steps, axes=1)
+    return places + np.subtract(image.GetOrigin(), centre_mm).reshape(3, 1, 1, 1)
+
+
+def _filled(image: sitk.Image, inside: np.ndarray, value: float) -> sitk.Image:
+    values = sitk.GetArrayFromImage(image)
+    values[inside] = value
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(image)
+    return result
