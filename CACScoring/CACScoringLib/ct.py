@@ -100,6 +100,17 @@ class Acquisition:
     patient_name: str | None = None
 
 
+class _Voxels:
+    """An image by NumPy's array interface, which its arrays keep alive.
+
+    SimpleITK's own view does not: `read_ct(path).hu` would read freed memory.
+    """
+
+    def __init__(self, image: sitk.Image) -> None:
+        self.image = image
+        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
+
+
 @dataclass(frozen=True)
 class CTScan:
     """A CT in HU with axial slices.
@@ -116,8 +127,8 @@ class CTScan:
 
     @property
     def hu(self) -> np.ndarray:
-        """Read-only view of the voxels, [k, j, i], HU."""
-        return sitk.GetArrayViewFromImage(self.image)
+        """Read-only view of the voxels, [k, j, i], HU. It stays valid when the scan is gone."""
+        return np.asarray(_Voxels(self.image))
 
     @property
     def pixel_area_mm2(self) -> float:
@@ -185,8 +196,12 @@ def mask_on_scan_grid(mask: sitk.Image, scan: CTScan, name: str) -> tuple[sitk.I
     mask = sitk.DICOMOrient(sitk.Cast(mask, sitk.sitkUInt8), "LPS")
     warnings: tuple[ScanWarning, ...] = ()
     if not same_grid(mask, scan.image):
+        before = np.unique(sitk.GetArrayViewFromImage(mask))
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        lost = np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))
         message = f"The {name} lies on another grid than the scan and was resampled to it (nearest neighbour)."
+        if lost[lost > 0].size:
+            message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
         warnings = (ScanWarning("mask-resampled", message),)
     mask.CopyInformation(scan.image)
     if not sitk.GetArrayViewFromImage(mask).any():
@@ -225,6 +240,8 @@ def _check_volume(image: sitk.Image) -> None:
     if image.GetNumberOfComponentsPerPixel() != 1:
         parts = image.GetNumberOfComponentsPerPixel()
         raise NotVolumeError(f"The image has {parts} values per voxel (colour or vector); one grey value is needed.")
+    if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise NotVolumeError("The image holds complex numbers; one grey value per voxel is needed.")
     size = image.GetSize()
     if image.GetDimension() == 4:
         raise NotVolumeError(f"The image is 4-D with {size[3]} time steps. Split it and score one time step.")

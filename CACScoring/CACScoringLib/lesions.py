@@ -39,6 +39,12 @@ class Artery(IntEnum):
     def full_name(self) -> str:
         return _FULL_NAMES[self]
 
+    @classmethod
+    def called(cls, name: str) -> Artery | None:
+        """The artery of a segment called like its key, alone or before a colon ("LAD: left anterior …")."""
+        word = name.split(":")[0].strip().lower()
+        return next((artery for artery in cls if artery.key.lower() == word), None)
+
 
 _FULL_NAMES = {
     Artery.LM: "left main",
@@ -182,6 +188,12 @@ class LesionSet:
         for lesion in self.lesions:
             arteries[lesion.id] = lesion.artery
         return arteries[self.id_map]
+
+    def label_image(self, grid: sitk.Image) -> sitk.Image:
+        """The artery map as an image. grid: the image the lesions were found in."""
+        image = sitk.GetImageFromArray(self.artery_map())
+        image.CopyInformation(grid)
+        return image
 
 
 def find_lesions(image: sitk.Image, arteries: np.ndarray, rules: ScoringRules) -> LesionSet:

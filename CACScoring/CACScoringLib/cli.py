@@ -1,0 +1,191 @@
+"""Scoring's commands; also the panel's background worker.
+
+Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+from .ct import CTError
+from .lesions import ScoringRules
+from .output import LAST_FILE, OutputError, OutputFolder
+from .progress import Progress, progress_for
+
+DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="cac", description="Coronary artery calcium scoring on CT. For research only."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_commands(commands)
+    # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
+    commands.add_parser("test", help="run the tests, with pytest's arguments", add_help=False)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["test"]:
+        return _test(arguments[1:])
+    return run(parser.parse_args(arguments))
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add scoring's commands to a parser; each sets `run`, a function of the parsed arguments."""
+    score = commands.add_parser("score", help="score one CT", description="Score one CT by the clinical rule.")
+    _add_score_arguments(score)
+    score.set_defaults(run=_score)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a parsed command; turn errors into one line on standard error and an exit code."""
+    progress = progress_for(options.progress, sys.stderr)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        options.run(options, progress)
+    except OutputError as error:
+        progress.failed(str(error), BAD_USAGE)
+        return BAD_USAGE
+    except CTError as error:
+        progress.failed(str(error), BAD_INPUT)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        progress.failed("Interrupted. Nothing was written.", INTERRUPTED)
+        return INTERRUPTED
+    return DONE
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ct", type=Path, metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for the results (default: CT's name + -cac)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are already in the folder")
+    parser.add_argument("--series", metavar="NUMBER|UID", help="which DICOM series, where the folder holds several")
+    parser.add_argument("--heart", type=Path, metavar="MASK", help="the heart, instead of the region found")
+    parser.add_argument(
+        "--lesions", type=Path, metavar="LABELS", help="reviewed lesions: 1 LM 2 LAD 3 LCX 4 RCA 5 other"
+    )
+    parser.add_argument("--allow-contrast", action="store_true", help="score a contrast-enhanced scan all the same")
+    parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
+    parser.add_argument("--no-scene", action="store_true", help="do not write scene.mrb")
+    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="how to report progress")
+
+    rules = parser.add_argument_group("rules")
+    names = ", ".join(f.name for f in fields(ScoringRules) if isinstance(f.default, int | float))
+    rules.add_argument(
+        "--rule", action="append", default=[], type=_rule, metavar="NAME=VALUE", help=f"change a scoring rule: {names}"
+    )
+    rules.add_argument(
+        "--adapt-to-tube-voltage", action="store_true", help="thresholds published for the scan's kVp, not for 120"
+    )
+    mass = rules.add_mutually_exclusive_group()
+    mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration, mg/(mm³·HU)")
+    mass.add_argument(
+        "--calibration-insert", nargs=2, metavar=("MASK", "DENSITY"), help="phantom insert in the scan and its mg/cm³"
+    )
+
+    person = parser.add_argument_group("percentiles")
+    person.add_argument(
+        "--percentiles", type=Path, metavar="CSV", help="your table: sex, age_from, age_to, p25, p50, …"
+    )
+    person.add_argument("--sex", choices=("F", "M"))
+    person.add_argument("--age", type=int, metavar="YEARS")
+
+
+def _rule(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    kinds = {f.name: type(f.default) for f in fields(ScoringRules) if isinstance(f.default, int | float)}
+    if name not in kinds:
+        raise argparse.ArgumentTypeError(f"{name!r} is no rule; rules are {', '.join(kinds)}")
+    try:
+        return name, kinds[name](value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{name} needs a number, not {value!r}") from None
+
+
+def _score(options: argparse.Namespace, progress: Progress) -> None:
+    # Imported here so that `cac --help` and a mistyped option answer at once.
+    from . import mrml, report
+    from .pipeline import STEPS, ScoreSettings, score_scan
+    from .reading import read_ct, read_lesion_labels, read_mask
+
+    output = OutputFolder(options.output or Path(_stem(options.ct) + "-cac"), options.overwrite)
+    progress.begin(["reading", *STEPS, "report", *([] if options.no_scene else ["scene"])])
+
+    with progress.step("reading"):
+        scan = read_ct(options.ct, options.series)
+        heart = read_mask(options.heart) if options.heart else None
+        lesions = read_lesion_labels(options.lesions) if options.lesions else None
+    settings = ScoreSettings(
+        rules=_rules(options, scan),
+        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
+        allow_contrast=options.allow_contrast,
+        sex=options.sex,
+        age_years=options.age,
+        percentile_table=options.percentiles,
+    )
+    result = score_scan(scan, settings, heart, lesions, progress)
+
+    with output.being_written() as folder:
+        with progress.step("report"):
+            report.write_images(folder, result)
+            (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
+            html = report.result_as_html(result, options.identify)
+            (folder / "report.html").write_text(html, encoding="utf-8")
+        if not options.no_scene:
+            with progress.step("scene"):
+                mrml.write_scene(folder / "scene.mrb", result, options.identify)
+        report.write_json(folder / LAST_FILE, result, progress.seconds, options.identify)
+    for warning in result.warnings:
+        progress.warning(warning)
+    progress.done(output.path)
+    print(report.result_as_text(result))
+    print(f"Results: {output.path}")
+
+
+def _rules(options: argparse.Namespace, scan) -> ScoringRules:
+    from .ct import mask_on_scan_grid
+    from .reading import read_mask
+    from .scores import calibration_from_insert
+
+    changed = dict(options.rule)
+    rules = ScoringRules()
+    if changed:
+        named = ", ".join(f"{name} = {value:g}" for name, value in changed.items())
+        rules = replace(rules, name=f"{rules.name}, changed: {named}", **changed)
+    calibration = options.calibration
+    if options.calibration_insert:
+        path, density = options.calibration_insert
+        insert, _ = mask_on_scan_grid(read_mask(Path(path)), scan, "calibration insert")
+        calibration = calibration_from_insert(scan.image, insert, float(density))
+    return replace(rules, calibration_mg_per_mm3_hu=calibration)
+
+
+def _test(pytest_arguments: list[str]) -> int:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "Testing").is_dir():
+        print("Error: the tests come with the repository, not with the installed package.", file=sys.stderr)
+        return BAD_USAGE
+    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *pytest_arguments]
+    return subprocess.run(command, cwd=root).returncode
+
+
+def _stem(path: Path) -> str:
+    """The CT's name without the endings of image formats."""
+    name = path.resolve().name
+    for ending in (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

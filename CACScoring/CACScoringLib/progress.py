@@ -1,0 +1,105 @@
+"""Progress on standard error: a bar for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from .ct import ScanWarning
+
+
+class Progress:
+    """Counts and times the steps of a run and says nothing."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, steps: list[str]) -> None:
+        """Announce the names of all steps."""
+        self.steps = steps
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Surrounds one step."""
+        self._began(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+    def warning(self, warning: ScanWarning) -> None:
+        """A doubt about the result."""
+
+    def done(self, output: Path) -> None:
+        """The run has ended well."""
+
+    def failed(self, message: str, exit_code: int) -> None:
+        """The run has ended with an error."""
+
+    def _began(self, name: str) -> None:
+        """A step begins."""
+
+
+class TextProgress(Progress):
+    """A bar on a terminal; without one, only warnings and errors."""
+
+    _WIDTH = 24
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._bar = stream.isatty()
+
+    def _began(self, name: str) -> None:
+        if self._bar and name in self.steps:
+            filled = self._WIDTH * self.steps.index(name) // len(self.steps)
+            bar = "█" * filled + "░" * (self._WIDTH - filled)
+            self._stream.write(f"\r\x1b[K{bar} {name} …")
+            self._stream.flush()
+
+    def warning(self, warning: ScanWarning) -> None:
+        self._line(f"Warning: {warning.message}")
+
+    def done(self, output: Path) -> None:
+        self._line("")
+
+    def failed(self, message: str, exit_code: int) -> None:
+        self._line(f"Error: {message}")
+
+    def _line(self, text: str) -> None:
+        self._stream.write(("\r\x1b[K" if self._bar else "") + (text + "\n" if text else ""))
+        self._stream.flush()
+
+
+class JsonProgress(Progress):
+    """One JSON object a line: {"event": "step" | "warning" | "done" | "failed", …}."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def _began(self, name: str) -> None:
+        index = self.steps.index(name) if name in self.steps else None
+        self._say(event="step", step=name, index=index, count=len(self.steps))
+
+    def warning(self, warning: ScanWarning) -> None:
+        self._say(event="warning", code=warning.code, message=warning.message)
+
+    def done(self, output: Path) -> None:
+        self._say(event="done", output=str(output))
+
+    def failed(self, message: str, exit_code: int) -> None:
+        self._say(event="failed", message=message, exit_code=exit_code)
+
+    def _say(self, **event: object) -> None:
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+
+def progress_for(kind: str, stream: TextIO) -> Progress:
+    """kind: "auto" (bar or text), "json" or "none"."""
+    return {"auto": TextProgress, "json": JsonProgress}[kind](stream) if kind != "none" else Progress()

@@ -1,0 +1,304 @@
+"""Reading a CT: a folder of DICOM slices, or one NIfTI, NRRD or MetaImage file, as a `CTScan`."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .ct import (
+    Acquisition,
+    CTError,
+    CTScan,
+    MaskError,
+    NotCTError,
+    NotHounsfieldError,
+    NotVolumeError,
+    ScanWarning,
+    SeriesChoiceError,
+    SliceGeometryError,
+    UnreadableError,
+    scan_from_image,
+    with_warnings,
+)
+from .dicom import (
+    ORTHONORMAL_TOLERANCE,
+    SHEARED,
+    DicomSlice,
+    acquisition_of,
+    check_spacing,
+    first_value,
+    image_from_series,
+    is_dicom,
+    multi_frame_error,
+    printable,
+    read_slice,
+    some,
+)
+from .lesions import Artery
+
+MAX_VOXELS = 2**31
+"""More voxels than any chest CT has: the header is broken."""
+
+# Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
+_FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
+
+
+def read_ct(path: Path, series: str | None = None) -> CTScan:
+    """Read a CT from a DICOM folder or an image file.
+
+    path: a folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
+    series: number or UID of the DICOM series, needed where the folder holds several CT series. Localizers are no
+    candidates, nor are images without a position (dose reports) beside series that have one.
+
+    Raises UnreadableError, NotCTError, SeriesChoiceError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
+    """
+    path = Path(path)
+    with _quiet():
+        if path.is_dir():
+            return _read_folder(path, series)
+        if not path.is_file():
+            raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+        if series is not None:
+            raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
+        return _read_file(path)
+
+
+def read_mask(path: Path) -> sitk.Image:
+    """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_ct` does."""
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
+    with _quiet():
+        return _read_image(path)[0]
+
+
+def read_lesion_labels(path: Path) -> sitk.Image:
+    """Read a reader's lesions as a map of `Artery` labels.
+
+    path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
+    values mean nothing: its segments are told by id or name (LM, LAD, LCX, RCA, other, unassigned).
+
+    Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
+    """
+    image = read_mask(path)
+    if "Segment0_ID" not in image.GetMetaDataKeys():
+        return image
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise MaskError(f"Segments of {path.name} overlap. Remove the overlap, so that no voxel counts twice.")
+    labels = {}
+    for key in image.GetMetaDataKeys():
+        if match := re.fullmatch(r"(Segment\d+)_ID", key):
+            name = image.GetMetaData(f"{match[1]}_Name")
+            artery = Artery.called(image.GetMetaData(key)) or Artery.called(name)
+            if artery is None:
+                known = ", ".join(a.key for a in Artery)
+                raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
+            labels[float(image.GetMetaData(f"{match[1]}_LabelValue"))] = float(artery)
+    return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # ITK and pydicom remark on the console on what is checked here and answered with a CTError or a ScanWarning.
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _read_file(path: Path) -> CTScan:
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
+        if is_dicom(path):
+            raise _one_dicom_file_error(path)
+        image, file_format = _read_image(path)
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
+    if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
+        raise NotHounsfieldError(f"{path.name} is a segmentation (label map), not a CT. Give the CT itself.")
+    axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
+    if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
+        raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
+    scan = scan_from_image(image, Acquisition(file_format), path)
+    check_spacing(scan.image.GetSpacing())
+    return with_warnings(scan, *_lost_geometry(image, file_format))
+
+
+def _read_image(path: Path) -> tuple[sitk.Image, str]:
+    reader = sitk.ImageFileReader()
+    try:
+        image_io = reader.GetImageIOFromFileName(str(path))
+        if image_io not in _FORMATS:
+            found = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
+            raise UnreadableError(f"{path.name} {found}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+        reader.SetImageIO(image_io)
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if math.prod(reader.GetSize()) > MAX_VOXELS:
+            size = "×".join(map(str, reader.GetSize()))
+            raise UnreadableError(f"{path.name} claims {size} voxels; its header is broken. Export the CT again.")
+        if image_io == "NiftiImageIO":
+            voxel_bytes = math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+            _check_nifti_complete(path, int(float(reader.GetMetaData("vox_offset"))) + voxel_bytes)
+        image = reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        if "orthonormal" in str(error):
+            raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}") from error
+        raise UnreadableError(
+            f"{path.name} cannot be read. Check that it is complete, or export the CT again. ({_itk_reason(error)})"
+        ) from error
+    return image, _FORMATS[image_io]
+
+
+def _itk_reason(error: BaseException) -> str:
+    reason = re.split(r"ITK ERROR: |itk::ERROR: ", str(error))[-1] or "out of memory"
+    return printable(re.sub(r"^\w+\(0x\w+\): ", "", reason))
+
+
+def _check_nifti_complete(path: Path, needed_bytes: int) -> None:
+    """ITK fills what is missing from a NIfTI file with zeros, which are HU of water, and says nothing."""
+    data = path
+    if path.suffix == ".hdr":
+        data = path.with_suffix(".img") if path.with_suffix(".img").exists() else path.with_suffix(".img.gz")
+    complete = _gzip_holds(data, needed_bytes) if data.suffix == ".gz" else data.stat().st_size >= needed_bytes
+    if not complete:
+        raise UnreadableError(f"{data.name} is truncated. Copy or export it again.")
+
+
+def _gzip_holds(path: Path, needed_bytes: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        # RFC 1952: the last four bytes give the size, which mostly spares unpacking the file a second time.
+        if needed_bytes <= int.from_bytes(file.read(), "little") <= needed_bytes + 2**16:
+            return True
+    size = 0
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(2**20):
+                size += len(block)
+    except (EOFError, zlib.error):
+        return False
+    except gzip.BadGzipFile:
+        pass  # what follows the last member is not gzip; ITK stops there too
+    return size >= needed_bytes
+
+
+def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
+    # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
+    default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
+    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
+        message = (
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, and then areas, "
+            "volumes and scores are wrong. Compare with the DICOM series."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
+    if file_format == "NIfTI" and codes == ["0", "0"]:
+        message = (
+            "The NIfTI file does not say how it lies in the patient (qform and sform are 0); the third axis is taken "
+            "as feet to head. Check the pictures."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    return ()
+
+
+def _one_dicom_file_error(path: Path) -> CTError:
+    slice_ = read_slice(path)
+    if slice_ is not None and slice_.text("Modality") != "CT":
+        return NotCTError(f"{path.name} is of modality {slice_.text('Modality')}; a CT is needed.")
+    if slice_ is not None and slice_.is_multi_frame:
+        return multi_frame_error(path)
+    return NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
+
+
+def _read_folder(folder: Path, series: str | None) -> CTScan:
+    slices, broken = [], []
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        try:
+            slice_ = read_slice(path)
+        except UnreadableError:
+            broken.append(path)
+            continue
+        if slice_ is not None:
+            slices.append(slice_)
+    if not slices:
+        found = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
+        raise UnreadableError(f"{folder} holds no readable DICOM file ({found}). Give the folder of a CT series.")
+    chosen = _choose_series(slices, series)
+    image, doubts = image_from_series(chosen)
+    if broken:
+        message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
+        doubts += (ScanWarning("unread-files", message),)
+    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
+
+
+def _choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+    images = [s for s in slices if s.text("Modality") == "CT"]
+    if not images:
+        modalities = Counter(s.text("Modality") for s in slices)
+        found = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
+        raise NotCTError(f"The folder holds no CT, but {found}. Give the folder of a CT series.")
+    groups: dict[str | None, list[DicomSlice]] = {}
+    for image in images:
+        if not image.is_localizer:
+            groups.setdefault(image.text("SeriesInstanceUID"), []).append(image)
+    if not groups:
+        raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
+    stacks = {u: g for u, g in groups.items() if any(s.is_multi_frame or s.value("ImagePositionPatient") for s in g)}
+    candidates = stacks or groups
+    if wanted is None:
+        if len(candidates) == 1:
+            return next(iter(candidates.values()))
+        raise SeriesChoiceError(
+            f"The folder holds {len(candidates)} CT series. Choose one with --series and its number or UID:\n"
+            + _table(candidates)
+        )
+    wanted = wanted.strip()
+    fitting = {u: g for u, g in groups.items() if wanted in (u, _series_number(g))}
+    if not fitting:
+        raise SeriesChoiceError(
+            f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{_table(groups)}"
+        )
+    if len(fitting) > 1:
+        raise SeriesChoiceError(
+            f"{len(fitting)} CT series have the number {printable(wanted)}. Choose by UID:\n{_table(fitting)}"
+        )
+    return next(iter(fitting.values()))
+
+
+def _series_number(group: list[DicomSlice]) -> str | None:
+    number = first_value(group, DicomSlice.number, "SeriesNumber")
+    return None if number is None else f"{number:.0f}"
+
+
+def _table(groups: dict[str | None, list[DicomSlice]]) -> str:
+    def line(uid: str | None, group: list[DicomSlice]) -> str:
+        description = first_value(group, DicomSlice.text, "SeriesDescription") or "no description"
+        kernel = first_value(group, DicomSlice.text, "ConvolutionKernel") or "unknown"
+        thickness = first_value(group, DicomSlice.number, "SliceThickness")
+        thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
+        return (
+            f"  {_series_number(group) or 'no number'}: {description}, kernel {kernel}, {thick}, "
+            f"{len(group)} slices, UID {uid or 'missing'}"
+        )
+
+    def number(item: tuple[str | None, list[DicomSlice]]) -> tuple[float, str]:
+        return first_value(item[1], DicomSlice.number, "SeriesNumber") or 0.0, item[0] or ""
+
+    return "\n".join(line(uid, group) for uid, group in sorted(groups.items(), key=number))

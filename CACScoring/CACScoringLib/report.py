@@ -1,0 +1,343 @@
+"""Results as JSON, CSV and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from . import pictures, risk
+from .ct import Acquisition
+from .lesions import Artery, Lesion
+from .pipeline import MethodResult, ScoreResult
+from .scores import component_agatston, score_lesions
+
+SCHEMA = "cac-score/1"
+
+_IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
+
+_CSV_COLUMNS = (
+    *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
+    *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
+)
+
+METHOD_TITLES = {"threshold": "Clinical rule (threshold)"}
+
+
+def write_json(path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> None:
+    """Write `scores.json`; see `result_as_json`."""
+    text = json.dumps(result_as_json(result, seconds, identify), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_images(folder: Path, result: ScoreResult) -> None:
+    """Write `heart.nii.gz` (0, 1) and `lesions.nii.gz` (`Artery` labels) on the scan's grid, axes as in `CTScan`."""
+    sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
+    labels = result.methods["threshold"].lesions.label_image(result.scan.image)
+    sitk.WriteImage(labels, folder / "lesions.nii.gz")
+
+
+def result_as_text(result: ScoreResult) -> str:
+    """A few lines for a terminal."""
+    lines = []
+    for name, method in result.methods.items():
+        state = "reviewed" if method.reviewed else "UNREVIEWED candidates, not a calcium score"
+        lines.append(f"{METHOD_TITLES[name]}: {state}")
+        for artery, score in method.arteries.items():
+            if score.lesions:
+                lines.append(f"  {artery.key:<11}{score.lesions:>4} lesions  Agatston {score.agatston:9.1f}")
+        lines.append(f"  {'total':<11}{method.total.lesions:>4} lesions  Agatston {method.total.agatston:9.1f}")
+    if result.categories is not None:
+        lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
+    return "\n".join(lines)
+
+
+def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:
+    """The content of `scores.json`. Within one schema keys may be added, but none removed or changed.
+
+    seconds: by step. identify: include the patient's name and id, study date and UIDs, left out otherwise.
+    """
+    image = result.scan.image
+    return {
+        "schema": SCHEMA,
+        "input": {
+            "name": result.scan.source.name if result.scan.source else None,
+            "size": list(image.GetSize()),
+            "spacing_mm": list(image.GetSpacing()),
+        },
+        "acquisition": _acquisition(result.scan.acquisition, identify),
+        "measured": None if result.blood is None else asdict(result.blood),
+        "heart": {"source": result.heart.source},
+        "warnings": [asdict(warning) for warning in result.warnings],
+        "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
+        "models": [],
+        "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
+        "categories": _categories(result),
+        "seconds": {step: round(took, 3) for step, took in seconds.items()},
+    }
+
+
+def lesions_as_csv(result: ScoreResult) -> str:
+    """One row per lesion and method; positions in mm, Slicer's RAS axes."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, _CSV_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    spacing = result.scan.image.GetSpacing()
+    for name, method in result.methods.items():
+        for lesion in method.lesions.lesions:
+            score = score_lesions([lesion], spacing, method.rules)
+            numbers = {
+                "volume_mm3": score.volume_mm3,
+                "peak_hu": lesion.peak_hu,
+                "mean_hu": lesion.mean_hu,
+                "agatston": score.agatston,
+                "mass_mg": score.mass_mg,
+                "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
+                **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
+            }
+            row = {
+                "method": name,
+                "lesion": lesion.id,
+                "artery": lesion.artery.key,
+                "first_slice": lesion.slice_indices[0],
+                "last_slice": lesion.slice_indices[-1],
+                "voxels": lesion.voxels,
+                **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
+            }
+            table.writerow(row)
+    return stream.getvalue()
+
+
+def result_as_html(result: ScoreResult, identify: bool = False) -> str:
+    """One page that needs no other file: summary, warnings, arteries, pictures, arithmetic, rules, acquisition."""
+    name = escape(result.scan.source.name if result.scan.source else "CT")
+    parts = [f"<h1>Coronary calcium: {name}</h1>", _RESEARCH_ONLY]
+    for key, method in result.methods.items():
+        parts += [f"<h2>{METHOD_TITLES[key]}</h2>", _summary(result, method), _arteries_table(method)]
+    parts.append(_warnings(result))
+    for key, method in result.methods.items():
+        parts += _method_pictures(result, method, METHOD_TITLES[key])
+        parts += _arithmetic(result, method)
+        parts.append(_rules(method))
+    parts.append(_facts(result, identify))
+    return _PAGE.format(title=name, style=_STYLE, body="\n".join(parts))
+
+
+def _acquisition(acquisition: Acquisition, identify: bool) -> dict:
+    facts = asdict(acquisition)
+    return {key: value for key, value in facts.items() if identify or key not in _IDENTIFYING}
+
+
+def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
+    return {
+        "reviewed": method.reviewed,
+        "total": asdict(method.total),
+        "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
+        "lesions": [_lesion(lesion, method, spacing) for lesion in method.lesions.lesions],
+    }
+
+
+def _lesion(lesion: Lesion, method: MethodResult, spacing: tuple[float, float, float]) -> dict:
+    score = asdict(score_lesions([lesion], spacing, method.rules))
+    components = [
+        {
+            "slice": c.slice_index,
+            "voxels": c.voxels,
+            "area_mm2": c.area_mm2,
+            "peak_hu": c.peak_hu,
+            "weight": c.weight,
+            "agatston": component_agatston(c, spacing[2], method.rules),
+        }
+        for c in lesion.components
+    ]
+    place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
+    return {"id": lesion.id, "artery": lesion.artery.key, **score, **place, "components": components}
+
+
+def _categories(result: ScoreResult) -> dict | None:
+    if result.categories is None:
+        return None
+    return {**asdict(result.categories), "rounding": risk.ROUNDING}
+
+
+def _summary(result: ScoreResult, method: MethodResult) -> str:
+    total = method.total
+    if not method.reviewed:
+        return (
+            f'<p class="unreviewed"><b>{total.lesions} unreviewed candidates</b>, together {total.agatston:.1f} '
+            "Agatston units. This is not a calcium score: nobody has checked which of them are coronary. "
+            "Assign them in <code>lesions.nii.gz</code> and score again with <code>--lesions</code>.</p>"
+        )
+    lines = [f'<p class="score">Agatston score <b>{total.agatston:.1f}</b></p>']
+    if result.categories is not None:
+        c = result.categories
+        items = [
+            f"Risk class <b>{c.risk_class}</b>",
+            f"CAC-DRS <b>{c.cac_drs}</b>",
+            f"arterial age <b>{c.arterial_age_years:.0f} years</b>",
+        ]
+        if c.percentile is not None:
+            items.append(f"{escape(str(c.percentile))} of {escape(c.percentile.table)}")
+        lines.append(f"<p>{' · '.join(items)}</p><p class='small'>{risk.ROUNDING}</p>")
+    return "\n".join(lines)
+
+
+def _arteries_table(method: MethodResult) -> str:
+    rows = [
+        _row(
+            f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span> {artery.key} '
+            f'<span class="small">{artery.full_name}</span>',
+            *_score_cells(score),
+        )
+        for artery, score in method.arteries.items()
+        if artery != Artery.UNASSIGNED or not method.reviewed
+    ]
+    rows.append(_row("<b>Total</b>", *_score_cells(method.total)))
+    head = _head("Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU")
+    note = "" if method.total.mass_mg is not None else '<p class="small">Mass in mg needs a calibration.</p>'
+    return f"<table>{head}{''.join(rows)}</table>{note}"
+
+
+def _score_cells(score) -> list[str]:
+    mass = "–" if score.mass_mg is None else f"{score.mass_mg:.2f}"
+    peak = "–" if score.peak_hu is None else f"{score.peak_hu:.0f}"
+    return [
+        str(score.lesions),
+        f"{score.agatston:.1f}",
+        f"{score.volume_mm3:.1f}",
+        mass,
+        f"{score.pseudo_mass_hu_mm3:.0f}",
+        peak,
+    ]
+
+
+def _warnings(result: ScoreResult) -> str:
+    if not result.warnings:
+        return "<h2>Warnings</h2><p>None.</p>"
+    items = "".join(f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in result.warnings)
+    return f'<h2>Warnings</h2><ul class="warnings">{items}</ul>'
+
+
+def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[str]:
+    scan, heart, lesions = result.scan, result.heart.mask, method.lesions
+    figures = [
+        _figure(pictures.overview_picture(scan, heart, lesions, 1), "Highest HU in the heart region, from the front"),
+        _figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
+    ]
+    parts = [f"<h2>Pictures: {title}</h2>", f'<div class="pictures">{"".join(figures)}</div>']
+    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices}, reverse=True)
+    if not slices:
+        return [*parts, "<p>No slice holds a candidate.</p>"]
+    figures = []
+    for k in slices:
+        here = [(x, c) for x in lesions.lesions for c in x.components if c.slice_index == k]
+        named = ", ".join(f"{x.id} {x.artery.key} {c.peak_hu:.0f} HU" for x, c in here[:6])
+        more = f" and {len(here) - 6} more" if len(here) > 6 else ""
+        figures.append(_figure(pictures.slice_picture(scan, heart, lesions, k), f"{_place(result, k)}: {named}{more}"))
+    low, high = pictures.WINDOW_HU
+    parts.append(f'<p class="small">Window {low:g} to {high:g} HU; patient left is at the right.</p>')
+    parts.append(f'<div class="pictures">{"".join(figures)}</div>')
+    return parts
+
+
+def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
+    spacing = result.scan.slice_spacing_mm
+    reference = method.rules.reference_spacing_mm
+    rows = []
+    for lesion in method.lesions.lesions:
+        for c in lesion.components:
+            points = component_agatston(c, spacing, method.rules)
+            rows.append(
+                _row(
+                    str(lesion.id),
+                    lesion.artery.key,
+                    _place(result, c.slice_index),
+                    str(c.voxels),
+                    f"{c.area_mm2:.2f}",
+                    f"{c.peak_hu:g}",
+                    str(c.weight),
+                    f"{points:.2f}",
+                )
+            )
+    if not rows:
+        return []
+    head = _head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", "Agatston")
+    return [
+        "<h2>Arithmetic</h2>",
+        f"<p>Agatston = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
+        f"summed over {len(rows)} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
+        f"<details><summary>Every component</summary><table>{head}{''.join(rows)}</table></details>",
+    ]
+
+
+def _rules(method: MethodResult) -> str:
+    rows = [_row(escape(key), escape("none" if v is None else str(v))) for key, v in asdict(method.rules).items()]
+    return f"<h2>Rules</h2><table class='facts'>{''.join(rows)}</table>"
+
+
+def _facts(result: ScoreResult, identify: bool) -> str:
+    image = result.scan.image
+    facts = {
+        "voxels": " × ".join(map(str, image.GetSize())),
+        "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
+        **_acquisition(result.scan.acquisition, identify),
+        "heart_region": result.heart.source,
+    }
+    if result.blood is not None:
+        facts |= {key: f"{value:.1f}" for key, value in asdict(result.blood).items()}
+    rows = [_row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
+    return f"<h2>Scan</h2><table class='facts'>{''.join(rows)}</table>"
+
+
+def _place(result: ScoreResult, slice_index: int) -> str:
+    """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
+    size = result.scan.image.GetSize()
+    z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
+    return f"slice {slice_index} (S {z:.1f} mm)"
+
+
+def _figure(jpeg: bytes, caption: str) -> str:
+    data = base64.b64encode(jpeg).decode("ascii")
+    caption = escape(caption)
+    return (
+        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def _head(*cells: str) -> str:
+    return "<tr>" + "".join(f"<th>{c}</th>" for c in cells) + "</tr>"
+
+
+def _row(*cells: str) -> str:
+    return "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+
+
+_RESEARCH_ONLY = '<p class="small">For research only. Not a medical device; not for diagnosis or treatment.</p>'
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Coronary calcium: {title}</title><style>{style}</style></head><body><main>
+{body}
+</main></body></html>
+"""
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1c2529; background: #f3f5f6; margin: 0 }
+main { max-width: 1000px; margin: 0 auto; padding: 1.5rem; background: #fff }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100% } th, td { padding: .3rem .6rem; border-bottom: 1px solid #dde3e6 }
+th { text-align: right; font-weight: 600 } td { text-align: right; font-variant-numeric: tabular-nums }
+th:first-child, td:first-child { text-align: left } .facts td { text-align: left; overflow-wrap: anywhere }
+.small { color: #56656c; font-size: .85rem } .score { font-size: 1.3rem }
+.unreviewed { background: #fff4e0; border-left: 4px solid #ff9100; padding: .7rem 1rem }
+.warnings li { margin: .3rem 0 } code { font-size: .85em; color: #56656c }
+.dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; border: 1px solid #8a979d }
+.pictures { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0; width: 320px }
+figure img { width: 100%; display: block; background: #000 } figcaption { font-size: .85rem; color: #56656c }
+"""

@@ -1,0 +1,151 @@
+"""Results as JSON, CSV, HTML and pictures."""
+
+import base64
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from CACScoringLib import pictures, report
+from CACScoringLib.ct import Acquisition, scan_from_image
+from CACScoringLib.lesions import Artery, ScoringRules
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+
+NASTY = "<script>alert(1)</script>&\"'"
+IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
+
+
+def make_result(reviewed=True, **facts):
+    """A 250 HU lesion of 16 mm² in two slices of the LAD."""
+    hu = np.random.default_rng(0).normal(40, 8, (10, 50, 50)).round()
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    hu[5:7, 20:24, 20:24] = 250
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    image.SetOrigin((0.0, 0.0, -500.0))
+    heart, labels = np.zeros((2, *hu.shape), np.uint8)
+    heart[1:9, 8:42, 8:42] = 1
+    labels[4:8, 18:26, 18:26] = Artery.LAD
+    masks = [sitk.GetImageFromArray(m) for m in (heart, labels)]
+    for mask in masks:
+        mask.CopyInformation(image)
+    scan = scan_from_image(image, Acquisition("NIfTI", kvp=120.0, **facts))
+    settings = ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
+    return score_scan(scan, settings, masks[0], masks[1] if reviewed else None)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return make_result()
+
+
+def test_json_has_the_promised_keys(result, tmp_path):
+    report.write_json(tmp_path / "scores.json", result, {"heart": 1.23456})
+    data = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert data["schema"] == "cac-score/1"
+    assert {"input", "acquisition", "warnings", "rules", "models", "methods", "categories", "seconds"} <= set(data)
+    method = data["methods"]["threshold"]
+    assert method["reviewed"] is True
+    assert set(method["arteries"]) == {"LM", "LAD", "LCX", "RCA", "other", "unassigned"}
+    score_keys = {"agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", "peak_hu"}
+    assert score_keys == set(method["total"]) == set(method["arteries"]["RCA"])
+    assert score_keys | {"id", "artery"} <= set(method["lesions"][0])
+    assert method["arteries"]["LAD"]["agatston"] == pytest.approx(64)
+    assert method["arteries"]["RCA"]["peak_hu"] is None
+    assert data["seconds"] == {"heart": 1.235}
+
+
+def test_json_components_add_up_to_the_total(result):
+    data = report.result_as_json(result, {})
+    lesions = data["methods"]["threshold"]["lesions"]
+    parts = [c["agatston"] for lesion in lesions for c in lesion["components"]]
+    assert sum(parts) == pytest.approx(data["methods"]["threshold"]["total"]["agatston"]) == pytest.approx(64)
+
+
+def test_unreviewed_results_have_no_categories():
+    unreviewed = make_result(reviewed=False)
+    assert report.result_as_json(unreviewed, {})["categories"] is None
+    page = report.result_as_html(unreviewed)
+    assert "not a calcium score" in page
+    assert "Risk class" not in page
+    assert "UNREVIEWED" in report.result_as_text(unreviewed)
+
+
+def test_csv_has_a_row_per_lesion(result):
+    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
+    assert len(rows) == 1
+    assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
+    assert float(rows[0]["mass_mg"]) == pytest.approx(0.001 * 32 * 3 * 250)
+    assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
+
+
+def test_nobody_is_named_unless_asked():
+    person = make_result(**IDENTITY)
+    hidden = report.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
+    shown = report.result_as_html(person, identify=True)
+    for value in IDENTITY.values():
+        assert value not in hidden
+        assert value in shown
+        assert value in json.dumps(report.result_as_json(person, {}, identify=True))
+
+
+def test_text_from_dicom_is_escaped():
+    page = report.result_as_html(make_result(kernel=NASTY, patient_name=NASTY), identify=True)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_the_page_needs_no_other_file(result):
+    page = report.result_as_html(result)
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    pictures_found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(pictures_found) == 2 + 2  # two overviews and every scored slice
+    for data in pictures_found:
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+
+
+def test_an_unknown_fact_is_called_unknown(result):
+    assert re.search(r"<td>kernel</td><td>unknown</td>", report.result_as_html(result))
+
+
+def test_images_are_written_on_the_scans_grid(result, tmp_path):
+    report.write_images(tmp_path, result)
+    labels = sitk.ReadImage(tmp_path / "lesions.nii.gz")
+    heart = sitk.ReadImage(tmp_path / "heart.nii.gz")
+    for image in (labels, heart):
+        assert image.GetSize() == result.scan.image.GetSize()
+        assert image.GetOrigin() == pytest.approx(result.scan.image.GetOrigin())
+        assert image.GetSpacing() == pytest.approx(result.scan.image.GetSpacing())
+    values = sitk.GetArrayFromImage(labels)
+    assert np.unique(values).tolist() == [0, Artery.LAD]
+    assert (values == Artery.LAD).sum() == 32
+
+
+def pixels(jpeg):
+    return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+
+
+def test_a_lesion_is_outlined_but_not_covered(result):
+    method = result.methods["threshold"]
+    with_lesion = pixels(pictures.slice_picture(result.scan, result.heart.mask, method.lesions, 5))
+    red, green, blue = np.moveaxis(with_lesion, 2, 0)
+    outline = (red > 180) & (green < 140) & (blue < 140)
+    assert outline.sum() > 100
+    rows, columns = np.nonzero(outline)
+    centre = with_lesion[int(rows.mean()), int(np.median(columns))]
+    assert np.ptp(centre) < 12  # grey, as the CT is
+    assert centre.mean() > 140
+
+
+def test_the_front_view_has_the_head_at_the_top():
+    """The lesion lies above the middle of the heart region, so it must be drawn in the upper half."""
+    high = make_result()
+    overview = pixels(pictures.overview_picture(high.scan, high.heart.mask, high.methods["threshold"].lesions, 1))
+    red, green, _ = np.moveaxis(overview, 2, 0)
+    rows = np.nonzero((red > 180) & (green < 140))[0]
+    assert rows.mean() < overview.shape[0] / 2

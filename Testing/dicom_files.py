@@ -1,0 +1,99 @@
+"""Synthetic DICOM CT series for the tests of reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""Direction cosines of rows and columns of true axial slices, LPS."""
+
+
+def chest_hu(slices: int = 6, rows: int = 12, columns: int = 14, seed: int = 0) -> np.ndarray:
+    """Whole HU that pass for a chest, [k, j, i], no two slices alike: lung, soft tissue, calcium, padding-free."""
+    rng = np.random.default_rng(seed)
+    hu = rng.integers(-1000, -700, (slices, rows, columns))
+    hu[:, 3:9, 3:11] = rng.integers(-20, 80, (slices, 6, 8))
+    hu[:, 5, 5] = 400 + 10 * np.arange(slices)
+    hu[0, 4, 4] = 1500
+    return hu
+
+
+def write_series(
+    folder: Path,
+    hu: np.ndarray,
+    *,
+    slope: float | Sequence[float] = 1,
+    intercept: float | Sequence[float] = -1024,
+    signed: bool = False,
+    spacing_mm: tuple[float, float, float] = (0.7, 0.8, 3.0),
+    origin_mm: tuple[float, float, float] = (-100.0, -120.0, 30.0),
+    orientation: Sequence[float] = AXIAL,
+    tags: dict | None = None,
+    edit: Callable[[Dataset, int], None] | None = None,
+    name: Callable[[int], str] = "slice{:03d}.dcm".format,
+) -> list[Path]:
+    """Write one file per slice and return the paths, slice 0 first.
+
+    hu: [k, j, i]. slope, intercept: of all slices, or one per slice; stored = (hu - intercept) / slope, rounded.
+    spacing_mm, origin_mm: (i, j, k) and LPS; slices follow each other along the cross product of rows and columns.
+    tags: attributes by keyword for every slice, None deletes; edit(dataset, k): the last word on each slice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    slopes, intercepts = (np.broadcast_to(np.asarray(value, float), len(hu)) for value in (slope, intercept))
+    row, column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
+    normal = np.cross(row, column)
+    series_uid, study_uid = generate_uid(), generate_uid()
+    paths = []
+    for k, values in enumerate(hu):
+        stored = np.rint((values - intercepts[k]) / slopes[k]).astype("<i2" if signed else "<u2")
+        ds = _header(series_uid, study_uid, stored, signed)
+        position = np.asarray(origin_mm) + k * spacing_mm[2] * normal
+        ds.ImagePositionPatient = [float(f"{value:.6f}") for value in position]
+        ds.ImageOrientationPatient = [float(f"{value:.8f}") for value in orientation]
+        ds.PixelSpacing = [spacing_mm[1], spacing_mm[0]]
+        ds.SliceThickness = spacing_mm[2]
+        ds.InstanceNumber = k + 1
+        ds.RescaleSlope, ds.RescaleIntercept = float(slopes[k]), float(intercepts[k])
+        for keyword, value in (tags or {}).items():
+            if value is None:
+                delattr(ds, keyword)
+            else:
+                setattr(ds, keyword, value)
+        if edit:
+            edit(ds, k)
+        paths.append(save(ds, folder / name(k)))
+    return paths
+
+
+def save(ds: Dataset, path: Path) -> Path:
+    """Write a dataset as a DICOM file, filling in the file meta information."""
+    ds.file_meta = getattr(ds, "file_meta", None) or FileMetaDataset()
+    if "TransferSyntaxUID" not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", CTImageStorage)
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.get("SOPInstanceUID", generate_uid())
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _header(series_uid: str, study_uid: str, stored: np.ndarray, signed: bool) -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
+    ds.SeriesInstanceUID, ds.StudyInstanceUID = series_uid, study_uid
+    ds.Modality, ds.ImageType, ds.StudyDate = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "20240131"
+    ds.SeriesNumber, ds.SeriesDescription = 3, "CaSc 3.0"
+    ds.PatientID, ds.PatientName, ds.PatientSex, ds.PatientAge = "P1", "Doe^Jane", "F", "058Y"
+    ds.Manufacturer, ds.ManufacturerModelName = "Maker", "Model X"
+    ds.KVP, ds.ConvolutionKernel, ds.Exposure = 120, "B35f", 80
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = stored.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
+    ds.PixelRepresentation = int(signed)
+    ds.RescaleType = "HU"
+    ds.PixelData = stored.tobytes()
+    return ds
