@@ -113,7 +113,7 @@ def _rule(text: str) -> tuple[str, float]:
 
 def _score(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
-    from . import mrml, report
+    from . import report
     from .pipeline import STEPS, ScoreSettings, score_scan
     from .reading import read_ct, read_lesion_labels, read_mask
 
@@ -142,6 +142,8 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
             (folder / "report.html").write_text(html, encoding="utf-8")
         if not options.no_scene:
             with progress.step("scene"):
+                from . import mrml  # takes a second, and needs MRML
+
                 mrml.write_scene(folder / "scene.mrb", result, options.identify)
         report.write_json(folder / LAST_FILE, result, progress.seconds, options.identify)
     for warning in result.warnings:
