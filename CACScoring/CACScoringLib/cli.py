@@ -1,4 +1,4 @@
-"""Scoring's commands; also the panel's background worker.
+"""Scoring's commands; also the panel's background worker. `./cac` starts `CACTrainingLib.cli`, which adds its own.
 
 Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 """
@@ -7,39 +7,61 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from .ct import CTError
-from .lesions import ScoringRules
+import SimpleITK as sitk
+
+from .ct import CTError, CTScan
+from .lesions import Artery, ScoringRules
 from .output import LAST_FILE, OutputError, OutputFolder
 from .progress import Progress, progress_for
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A digital patient to try the software on.
+
+    lesions: regions as an annotator would paint them, `Artery` labels. true_mass_mg: by artery.
+    """
+
+    scan: CTScan
+    lesions: sitk.Image
+    calibration_mg_per_mm3_hu: float
+    true_mass_mg: dict[Artery, float]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="cac", description="Coronary artery calcium scoring on CT. For research only."
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    """Run scoring's commands alone, without those of training, and return the exit code."""
+    parser, commands = make_parser()
     add_commands(commands)
-    # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
-    commands.add_parser("test", help="run the tests, with pytest's arguments", add_help=False)
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["test"]:
-        return _test(arguments[1:])
     return run(parser.parse_args(arguments))
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add scoring's commands to a parser; each sets `run`, a function of the parsed arguments."""
+def make_parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
+    """An empty command line, and what commands are added to."""
+    parser = argparse.ArgumentParser(
+        prog="cac", description="Coronary artery calcium scoring on CT. For research only."
+    )
+    return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+
+def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[], Sample] | None = None) -> None:
+    """Add scoring's commands to a parser; each sets `run`, a function of the parsed arguments.
+
+    make_sample: makes the patient of `score --sample`; without it there is no such option.
+    """
     score = commands.add_parser("score", help="score one CT", description="Score one CT by the clinical rule.")
     _add_score_arguments(score)
-    score.set_defaults(run=_score)
+    if make_sample:
+        score.add_argument(
+            "--sample", action="store_true", help="score a digital patient beside its truth; needs no CT"
+        )
+    score.set_defaults(run=_score, sample=False, make_sample=make_sample)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,7 +87,7 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ct", type=Path, metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for the results (default: CT's name + -cac)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already in the folder")
     parser.add_argument("--series", metavar="NUMBER|UID", help="which DICOM series, where the folder holds several")
@@ -76,7 +98,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-contrast", action="store_true", help="score a contrast-enhanced scan all the same")
     parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
     parser.add_argument("--no-scene", action="store_true", help="do not write scene.mrb")
-    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="how to report progress")
+    add_progress_argument(parser)
 
     rules = parser.add_argument_group("rules")
     names = ", ".join(f.name for f in fields(ScoringRules) if isinstance(f.default, int | float))
@@ -100,6 +122,11 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     person.add_argument("--age", type=int, metavar="YEARS")
 
 
+def add_progress_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --progress, which `run` needs of every command."""
+    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="how to report progress")
+
+
 def _rule(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     kinds = {f.name: type(f.default) for f in fields(ScoringRules) if isinstance(f.default, int | float)}
@@ -117,15 +144,21 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     from .pipeline import STEPS, ScoreSettings, score_scan
     from .reading import read_ct, read_lesion_labels, read_mask
 
-    output = OutputFolder(options.output or Path(_stem(options.ct) + "-cac"), options.overwrite)
+    if (options.ct is None) != options.sample:
+        raise OutputError("Give one CT to score (see cac score --help).")
+    name = "sample" if options.sample else _stem(options.ct)
+    output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
     progress.begin(["reading", *STEPS, "report", *([] if options.no_scene else ["scene"])])
 
     with progress.step("reading"):
-        scan = read_ct(options.ct, options.series)
+        sample = options.make_sample() if options.sample else None
+        scan = sample.scan if sample else read_ct(options.ct, options.series)
         heart = read_mask(options.heart) if options.heart else None
         lesions = read_lesion_labels(options.lesions) if options.lesions else None
+        if sample and lesions is None:
+            lesions = sample.lesions
     settings = ScoreSettings(
-        rules=_rules(options, scan),
+        rules=_rules(options, scan, sample),
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
         sex=options.sex,
@@ -133,6 +166,8 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         percentile_table=options.percentiles,
     )
     result = score_scan(scan, settings, heart, lesions, progress)
+    if sample:
+        result = replace(result, true_mass_mg=sample.true_mass_mg)
 
     with output.being_written() as folder:
         with progress.step("report"):
@@ -153,7 +188,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _rules(options: argparse.Namespace, scan) -> ScoringRules:
+def _rules(options: argparse.Namespace, scan: CTScan, sample: Sample | None) -> ScoringRules:
     from .ct import mask_on_scan_grid
     from .reading import read_mask
     from .scores import calibration_from_insert
@@ -164,20 +199,13 @@ def _rules(options: argparse.Namespace, scan) -> ScoringRules:
         named = ", ".join(f"{name} = {value:g}" for name, value in changed.items())
         rules = replace(rules, name=f"{rules.name}, changed: {named}", **changed)
     calibration = options.calibration
+    if calibration is None and sample:
+        calibration = sample.calibration_mg_per_mm3_hu
     if options.calibration_insert:
         path, density = options.calibration_insert
         insert, _ = mask_on_scan_grid(read_mask(Path(path)), scan, "calibration insert")
         calibration = calibration_from_insert(scan.image, insert, float(density))
     return replace(rules, calibration_mg_per_mm3_hu=calibration)
-
-
-def _test(pytest_arguments: list[str]) -> int:
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "Testing").is_dir():
-        print("Error: the tests come with the repository, not with the installed package.", file=sys.stderr)
-        return BAD_USAGE
-    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *pytest_arguments]
-    return subprocess.run(command, cwd=root).returncode
 
 
 def _stem(path: Path) -> str:

@@ -109,6 +109,7 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
 
     identify: put the patient's name into the scene. Raises OutputError.
     """
+    path = path.absolute()  # a relative path makes the scene's writer fail
     # Makes the conversion rules of segmentations known, which the application does on start.
     _segmentations_logic()
     scene = slicer.vtkMRMLScene()

@@ -73,6 +73,7 @@ class ScoreResult:
     """All that `score` finds out about a scan.
 
     methods: by name; "threshold" is the clinical rule. categories: None while nothing was reviewed.
+    true_mass_mg: by artery, known of digital patients only.
     """
 
     scan: CTScan
@@ -81,6 +82,7 @@ class ScoreResult:
     methods: dict[str, MethodResult]
     categories: Categories | None
     warnings: tuple[ScanWarning, ...]
+    true_mass_mg: dict[Artery, float] | None = None
 
 
 def score_scan(

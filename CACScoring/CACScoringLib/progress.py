@@ -31,6 +31,9 @@ class Progress:
         yield
         self.seconds[name] = time.perf_counter() - start
 
+    def counted(self, done: int, count: int) -> None:
+        """Within a step that repeats one thing, how often it is done of how many times."""
+
     def warning(self, warning: ScanWarning) -> None:
         """A doubt about the result."""
 
@@ -55,10 +58,17 @@ class TextProgress(Progress):
         self._bar = stream.isatty()
 
     def _began(self, name: str) -> None:
-        if self._bar and name in self.steps:
-            filled = self._WIDTH * self.steps.index(name) // len(self.steps)
+        if name in self.steps:
+            self._draw(self.steps.index(name), len(self.steps), f"{name} …")
+
+    def counted(self, done: int, count: int) -> None:
+        self._draw(done, count, f"{done} of {count}")
+
+    def _draw(self, done: int, count: int, text: str) -> None:
+        if self._bar:
+            filled = self._WIDTH * done // count
             bar = "█" * filled + "░" * (self._WIDTH - filled)
-            self._stream.write(f"\r\x1b[K{bar} {name} …")
+            self._stream.write(f"\r\x1b[K{bar} {text}")
             self._stream.flush()
 
     def warning(self, warning: ScanWarning) -> None:
@@ -76,7 +86,7 @@ class TextProgress(Progress):
 
 
 class JsonProgress(Progress):
-    """One JSON object a line: {"event": "step" | "warning" | "done" | "failed", …}."""
+    """One JSON object a line: {"event": "step" | "counted" | "warning" | "done" | "failed", …}."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -85,6 +95,9 @@ class JsonProgress(Progress):
     def _began(self, name: str) -> None:
         index = self.steps.index(name) if name in self.steps else None
         self._say(event="step", step=name, index=index, count=len(self.steps))
+
+    def counted(self, done: int, count: int) -> None:
+        self._say(event="counted", done=done, count=count)
 
     def warning(self, warning: ScanWarning) -> None:
         self._say(event="warning", code=warning.code, message=warning.message)

@@ -53,6 +53,10 @@ def result_as_text(result: ScoreResult) -> str:
             if score.lesions:
                 lines.append(f"  {artery.key:<11}{score.lesions:>4} lesions  Agatston {score.agatston:9.1f}")
         lines.append(f"  {'total':<11}{method.total.lesions:>4} lesions  Agatston {method.total.agatston:9.1f}")
+    if result.true_mass_mg is not None:
+        measured = result.methods["threshold"].total.mass_mg
+        found = "" if measured is None else f", {measured:.1f} mg measured"
+        lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
     if result.categories is not None:
         lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
     return "\n".join(lines)
@@ -79,6 +83,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "models": [],
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "categories": _categories(result),
+        "truth": _truth(result),
         "seconds": {step: round(took, 3) for step, took in seconds.items()},
     }
 
@@ -119,7 +124,11 @@ def result_as_html(result: ScoreResult, identify: bool = False) -> str:
     name = escape(result.scan.source.name if result.scan.source else "CT")
     parts = [f"<h1>Coronary calcium: {name}</h1>", _RESEARCH_ONLY]
     for key, method in result.methods.items():
-        parts += [f"<h2>{METHOD_TITLES[key]}</h2>", _summary(result, method), _arteries_table(method)]
+        parts += [
+            f"<h2>{METHOD_TITLES[key]}</h2>",
+            _summary(result, method),
+            _arteries_table(method, result.true_mass_mg),
+        ]
     parts.append(_warnings(result))
     for key, method in result.methods.items():
         parts += _method_pictures(result, method, METHOD_TITLES[key])
@@ -166,6 +175,13 @@ def _categories(result: ScoreResult) -> dict | None:
     return {**asdict(result.categories), "rounding": risk.ROUNDING}
 
 
+def _truth(result: ScoreResult) -> dict | None:
+    if result.true_mass_mg is None:
+        return None
+    masses = {artery.key: mass for artery, mass in result.true_mass_mg.items()}
+    return {"mass_mg": {"total": sum(masses.values()), **masses}}
+
+
 def _summary(result: ScoreResult, method: MethodResult) -> str:
     total = method.total
     if not method.reviewed:
@@ -188,18 +204,20 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
     return "\n".join(lines)
 
 
-def _arteries_table(method: MethodResult) -> str:
-    rows = [
-        _row(
-            f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span> {artery.key} '
-            f'<span class="small">{artery.full_name}</span>',
-            *_score_cells(score),
-        )
-        for artery, score in method.arteries.items()
-        if artery != Artery.UNASSIGNED or not method.reviewed
-    ]
-    rows.append(_row("<b>Total</b>", *_score_cells(method.total)))
-    head = _head("Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU")
+def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | None) -> str:
+    known = true_mass_mg is not None
+    rows = []
+    for artery, score in method.arteries.items():
+        if artery == Artery.UNASSIGNED and method.reviewed:
+            continue
+        dot = f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span>'
+        name = f'{dot} {artery.key} <span class="small">{artery.full_name}</span>'
+        truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
+        rows.append(_row(name, *_score_cells(score), *truth))
+    truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
+    rows.append(_row("<b>Total</b>", *_score_cells(method.total), *truth))
+    titles = ["Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
+    head = _head(*titles, *(["True mass mg"] if known else []))
     note = "" if method.total.mass_mg is not None else '<p class="small">Mass in mg needs a calibration.</p>'
     return f"<table>{head}{''.join(rows)}</table>{note}"
 
@@ -290,7 +308,7 @@ def _facts(result: ScoreResult, identify: bool) -> str:
         "heart_region": result.heart.source,
     }
     if result.blood is not None:
-        facts |= {key: f"{value:.1f}" for key, value in asdict(result.blood).items()}
+        facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
     rows = [_row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
     return f"<h2>Scan</h2><table class='facts'>{''.join(rows)}</table>"
 
@@ -337,6 +355,7 @@ th:first-child, td:first-child { text-align: left } .facts td { text-align: left
 .small { color: #56656c; font-size: .85rem } .score { font-size: 1.3rem }
 .unreviewed { background: #fff4e0; border-left: 4px solid #ff9100; padding: .7rem 1rem }
 .warnings li { margin: .3rem 0 } code { font-size: .85em; color: #56656c }
+td:first-child { min-width: 11rem }
 .dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; border: 1px solid #8a979d }
 .pictures { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0; width: 320px }
 figure img { width: 100%; display: block; background: #000 } figcaption { font-size: .85rem; color: #56656c }

@@ -68,8 +68,8 @@ def test_candidates_can_be_corrected_and_scored_again(case, tmp_path):
 
 def test_results_go_beside_the_user_by_default(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["score", case["ct"], "--heart", case["heart"], "--no-scene"]) == 0
-    assert (tmp_path / "scan-cac" / "scores.json").exists()
+    assert cli.main(["score", case["ct"], "--heart", case["heart"]]) == 0
+    assert sorted(p.name for p in (tmp_path / "scan-cac").iterdir()) == FILES
 
 
 def test_a_second_run_keeps_the_first_result(case, tmp_path, capsys):
