@@ -1,0 +1,106 @@
+"""The command line that `./cac` starts: scoring's commands, and those that make and judge methods."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from CACScoringLib import cli as scoring
+from CACScoringLib.ct import CTError
+from CACScoringLib.output import OutputError
+from CACScoringLib.progress import Progress
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
+    if arguments[:1] == ["test"]:
+        return _test(arguments[1:])
+    parser, commands = scoring.make_parser()
+    scoring.add_commands(commands, _sample)
+    _add_sample(commands)
+    _add_phantom(commands)
+    commands.add_parser("test", help="run the tests, with pytest's arguments")
+    return scoring.run(parser.parse_args(arguments))
+
+
+def _add_sample(commands: argparse._SubParsersAction) -> None:
+    from .phantom.samples import SAMPLES
+
+    parser = commands.add_parser(
+        "sample",
+        help="write a digital patient to try the software on",
+        description="Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json.",
+    )
+    named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
+    parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=_write_sample)
+
+
+def _add_phantom(commands: argparse._SubParsersAction) -> None:
+    from .phantom.protocol import PROTOCOLS
+
+    parser = commands.add_parser(
+        "phantom",
+        help="write a cohort of digital patients, scanned twice, with known calcium",
+        description="Write a scan-rescan cohort of digital patients. Run again, it goes on where it stopped.",
+    )
+    parser.add_argument("--pairs", type=int, required=True, metavar="N", help="number of patients, two scans each")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the cohort")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="how they are scanned")
+    parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
+    parser.add_argument("--prevalence", type=float, metavar="SHARE", help="share of patients with coronary calcium")
+    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=_write_cohort)
+
+
+def _sample() -> scoring.Sample:
+    from .phantom.samples import scored_sample
+
+    return scored_sample()
+
+
+def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
+    from .phantom.samples import write_sample
+
+    if options.directory.exists():
+        raise OutputError(f"{options.directory} exists already. Choose another folder.")
+    progress.begin(["sample"])
+    with progress.step("sample"):
+        truth = write_sample(options.directory, options.name)
+    progress.done(options.directory)
+    print(f"{options.directory}: a digital patient with {truth['mass_mg']:.1f} mg of coronary calcium")
+
+
+def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
+    from .phantom.cohort import CohortError, CohortSettings, write_cohort
+
+    progress.begin(["cohort"])
+    try:
+        settings = CohortSettings(options.protocol, options.sex, options.prevalence, first_number=options.first)
+        with progress.step("cohort"):
+            table = write_cohort(options.pairs, options.output, settings, options.workers, progress.counted)
+    except CohortError as error:
+        raise CTError(str(error)) from error
+    progress.done(options.output)
+    print(f"{table}: {options.pairs} patients, two scans each")
+
+
+def _test(pytest_arguments: list[str]) -> int:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "Testing").is_dir():
+        print("Error: the tests come with the repository, not with the installed package.", file=sys.stderr)
+        return scoring.BAD_USAGE
+    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *pytest_arguments]
+    return subprocess.run(command, cwd=root).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

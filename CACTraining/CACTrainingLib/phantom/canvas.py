@@ -1,0 +1,144 @@
+"""One slice to paint on: soft-edged shapes within their bounding boxes, in millimetres."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+EDGE_MM = 1.0
+"""Width of the linear ramp across an edge; the scanner's own blur comes on top."""
+
+
+def coverage(distance_mm: np.ndarray, edge_mm: float = EDGE_MM) -> np.ndarray:
+    """Share of a pixel inside a shape from the signed distance to its surface (negative inside), 0 to 1."""
+    inside = distance_mm * np.float32(-1.0 / edge_mm)
+    inside += np.float32(0.5)
+    return np.clip(inside, 0.0, 1.0, out=inside)
+
+
+class Canvas:
+    """A slice in HU [rows, columns] at height z_mm, with its pixel positions.
+
+    x_mm: [columns]; y_mm: [rows]; all float32. Painting blends towards a value by the shape's coverage.
+    """
+
+    def __init__(self, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float, fill_hu: float) -> None:
+        self.x_mm = x_mm.astype(np.float32)
+        self.y_mm = y_mm.astype(np.float32)
+        self.z_mm = z_mm
+        self.pixel_mm = float(x_mm[1] - x_mm[0])
+        self.hu = np.full((len(y_mm), len(x_mm)), fill_hu, np.float32)
+
+    def copy(self, z_mm: float) -> Canvas:
+        """The same picture at another height, to paint on independently."""
+        other = Canvas.__new__(Canvas)
+        other.x_mm, other.y_mm, other.pixel_mm, other.z_mm = self.x_mm, self.y_mm, self.pixel_mm, z_mm
+        other.hu = self.hu.copy()
+        return other
+
+    def box(self, x0: float, x1: float, y0: float, y1: float) -> tuple[slice, slice] | None:
+        """Rows and columns that hold a rectangle, or None outside the slice."""
+        i0 = max(0, math.floor((x0 - float(self.x_mm[0])) / self.pixel_mm))
+        i1 = min(len(self.x_mm), math.ceil((x1 - float(self.x_mm[0])) / self.pixel_mm) + 1)
+        j0 = max(0, math.floor((y0 - float(self.y_mm[0])) / self.pixel_mm))
+        j1 = min(len(self.y_mm), math.ceil((y1 - float(self.y_mm[0])) / self.pixel_mm) + 1)
+        return (slice(j0, j1), slice(i0, i1)) if i1 > i0 and j1 > j0 else None
+
+    def blend(self, box: tuple[slice, slice], share: np.ndarray, value: float | np.ndarray) -> None:
+        """hu += share · (value - hu) within a box."""
+        part = self.hu[box]
+        part += share * (value - part)
+
+    def ellipsoid(
+        self,
+        centre_mm: np.ndarray,
+        semi_axes_mm: tuple[float, float, float],
+        hu: float,
+        rotation: np.ndarray | None = None,
+        edge_mm: float = EDGE_MM,
+    ) -> None:
+        """Paint an ellipsoid; the columns of `rotation` are its axes in LPS."""
+        inner = self.ellipsoid_distance(centre_mm, semi_axes_mm, rotation, edge_mm)
+        if inner is not None:
+            self.blend(inner[0], coverage(inner[1], edge_mm), hu)
+
+    def ellipsoid_distance(
+        self,
+        centre_mm: np.ndarray,
+        semi_axes_mm: tuple[float, float, float],
+        rotation: np.ndarray | None = None,
+        border_mm: float = EDGE_MM,
+    ) -> tuple[tuple[slice, slice], np.ndarray] | None:
+        """Box and approximate signed distance to an ellipsoid's surface there, or None when the slice misses it."""
+        axes = np.eye(3) if rotation is None else rotation
+        semi = np.asarray(semi_axes_mm, float)
+        extent = np.sqrt(((axes * semi) ** 2).sum(axis=1)) + border_mm
+        dz = self.z_mm - centre_mm[2]
+        if abs(dz) >= extent[2]:
+            return None
+        x0, y0 = centre_mm[0], centre_mm[1]
+        box = self.box(x0 - extent[0], x0 + extent[0], y0 - extent[1], y0 + extent[1])
+        if box is None:
+            return None
+        dx, dy = self.x_mm[box[1]] - np.float32(x0), self.y_mm[box[0]] - np.float32(y0)
+        form = axes @ np.diag(1 / semi**2) @ axes.T
+        square = _quadratic(form, dx, dy, dz)
+        form2 = form @ form
+        slope = _quadratic(form2, dx, dy, dz)
+        # Distance to first order: (q - 1) / |∇q| with q = √(rᵀ·form·r).
+        root = np.sqrt(np.maximum(square, 1e-6))
+        return box, (root - 1) * root / np.sqrt(np.maximum(slope, 1e-9))
+
+    def tube(self, path_mm: np.ndarray, radii_mm: np.ndarray, hu: float, edge_mm: float = EDGE_MM) -> None:
+        """Paint a chain of round-ended segments along a polyline [n, 3] with radii [n]."""
+        found = self.tube_distance(path_mm, radii_mm, edge_mm)
+        if found is not None:
+            self.blend(found[0], coverage(found[1], edge_mm), hu)
+
+    def tube_distance(
+        self, path_mm: np.ndarray, radii_mm: np.ndarray, border_mm: float = EDGE_MM
+    ) -> tuple[tuple[slice, slice], np.ndarray] | None:
+        """Box and distance to a tube's surface, or None when the slice misses it."""
+        reach = np.maximum(radii_mm[:-1], radii_mm[1:]) + border_mm
+        low = np.minimum(path_mm[:-1, 2], path_mm[1:, 2]) - reach
+        high = np.maximum(path_mm[:-1, 2], path_mm[1:, 2]) + reach
+        hit = np.flatnonzero((low < self.z_mm) & (high > self.z_mm))
+        if not len(hit):
+            return None
+        ends = np.concatenate([path_mm[hit], path_mm[hit + 1]])
+        margin = reach[hit].max()
+        box = self.box(
+            ends[:, 0].min() - margin, ends[:, 0].max() + margin, ends[:, 1].min() - margin, ends[:, 1].max() + margin
+        )
+        if box is None:
+            return None
+        x, y = self.x_mm[box[1]][None, :], self.y_mm[box[0]][:, None]
+        nearest = np.full((y.shape[0], x.shape[1]), np.float32(1e3))
+        for n in hit:
+            a, d = path_mm[n], path_mm[n + 1] - path_mm[n]
+            dx, dy, dz = x - np.float32(a[0]), y - np.float32(a[1]), np.float32(self.z_mm - a[2])
+            t = np.clip((dx * d[0] + dy * d[1] + dz * d[2]) * (1 / max(float(d @ d), 1e-9)), 0, 1).astype(np.float32)
+            square = (dx - t * d[0]) ** 2 + (dy - t * d[1]) ** 2 + (dz - t * d[2]) ** 2
+            radius = radii_mm[n] + t * (radii_mm[n + 1] - radii_mm[n])
+            np.minimum(nearest, np.sqrt(square) - radius, out=nearest, casting="same_kind")
+        return box, nearest
+
+
+def _quadratic(form: np.ndarray, dx: np.ndarray, dy: np.ndarray, dz: float) -> np.ndarray:
+    """rᵀ·form·r on the grid of dx [columns] and dy [rows] at one height, float32."""
+    f = form.astype(np.float32)
+    across = f[0, 0] * dx * dx + np.float32(2 * form[0, 2] * dz) * dx + np.float32(form[2, 2] * dz * dz)
+    down = f[1, 1] * dy * dy + np.float32(2 * form[1, 2] * dz) * dy
+    return (across[None, :] + down[:, None]) + (2 * f[0, 1] * dx)[None, :] * dy[:, None]
+
+
+def smooth_path(points_mm: list[tuple[float, float, float]] | np.ndarray, count: int) -> np.ndarray:
+    """A curve of `count` points through the given ones (Catmull-Rom), [count, 3]."""
+    p = np.asarray(points_mm, float)
+    p = np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]])
+    s = np.linspace(0, len(p) - 3 - 1e-9, count)
+    n = s.astype(int)
+    t = (s - n)[:, None]
+    a, b, c, d = p[n], p[n + 1], p[n + 2], p[n + 3]
+    return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)

@@ -1,0 +1,174 @@
+"""A cohort of digital patients, each scanned twice: made in parallel, resumable, the same from the same settings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .coronaries import ARTERIES
+from .export import SCHEMA, write_scan, write_text_atomically
+from .labels import Labels, annotate
+from .patient import Patient, draw_patient, stream
+from .protocol import PROTOCOLS, draw_pair
+from .simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
+
+
+class CohortError(Exception):
+    """The cohort cannot be made as asked. The message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What a cohort is made of; recorded in `cohort.json`.
+
+    protocol: a name in PROTOCOLS. sex: "F", "M" or None for the mix of `body.FEMALE_SHARE`. prevalence: share of
+    patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
+    middle. first_number: the first patient's number; others follow.
+    """
+
+    protocol: str = "radiotherapy"
+    sex: str | None = None
+    prevalence: float | None = None
+    z_range_mm: tuple[float, float] = CHEST_MM
+    first_number: int = 0
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+        if self.sex not in (None, "F", "M"):
+            raise CohortError(f"Sex is F, M or not given, not {self.sex!r}.")
+        if self.prevalence is not None and not 0 <= self.prevalence <= 1:
+            raise CohortError(f"Prevalence is a share from 0 to 1, not {self.prevalence:g}.")
+        if self.z_range_mm[1] - self.z_range_mm[0] < 30:
+            raise CohortError("The scanned range must be at least 30 mm high.")
+        if self.first_number < 0:
+            raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
+
+
+def make_scan(
+    number: int, scan_number: int, settings: CohortSettings, threads: int = 1, patient: Patient | None = None
+) -> tuple[Patient, DigitalScan, Labels]:
+    """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
+    patient = patient or draw_patient(number, settings.sex, settings.prevalence)
+    scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
+    grid = scan_grid(patient, scanner, pose, settings.z_range_mm)
+    scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
+    return patient, scan, annotate(scan, stream(number, 21, scan_number))
+
+
+def write_sample(
+    directory: Path, number: int = 12, settings: CohortSettings | None = None, threads: int = 2
+) -> dict:
+    """Write one scan of one patient into a folder that does not exist yet; returns its truth (see `export.FILES`)."""
+    patient, scan, labels = make_scan(number, 2, settings or CohortSettings(), threads)
+    return write_scan(patient, scan, labels, 2, Path(directory))
+
+
+def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
+    """Write both scans of a patient below a cohort's folder, unless they are there; returns the table's two rows."""
+    rows = []
+    patient = None
+    for scan_number in (1, 2):
+        folder = Path(directory) / patient_folder(number) / f"scan_{scan_number}"
+        if not (folder / "truth.json").exists():
+            patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
+            write_scan(patient, scan, labels, scan_number, folder)
+        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        rows.append(table_row(truth, folder.relative_to(directory)))
+    return rows
+
+
+def write_cohort(
+    pairs: int,
+    directory: Path,
+    settings: CohortSettings | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a cohort and return its table, `cohort.csv`. Called again after an interruption it goes on where it stopped.
+
+    pairs: number of patients. workers: processes, one per core when None. progress: told (done, pairs) after each.
+
+    Raises CohortError when the folder holds a cohort of other settings, or pairs is below 1.
+    """
+    settings = settings or CohortSettings()
+    if pairs < 1:
+        raise CohortError(f"A cohort has at least one pair; {pairs} were asked for.")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _check_settings(directory, settings)
+    numbers = range(settings.first_number, settings.first_number + pairs)
+    rows: dict[int, list[dict]] = {}
+    workers = min(workers or os.cpu_count() or 1, pairs)
+    with ProcessPoolExecutor(max_workers=workers) as pool:
+        jobs = {pool.submit(write_patient, number, directory, settings): number for number in numbers}
+        waiting = set(jobs)
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for job in done:
+                    rows[jobs[job]] = job.result()
+                    if progress:
+                        progress(len(rows), pairs)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    table = directory / "cohort.csv"
+    write_text_atomically(table, _as_csv([row for number in numbers for row in rows[number]]))
+    return table
+
+
+def patient_folder(number: int) -> str:
+    return f"patient_{number:05d}"
+
+
+def table_row(truth: dict, folder: Path) -> dict:
+    """One row of the cohort's table from a scan's truth."""
+    scanner, pose = truth["scanner"], truth["pose"]
+    return {
+        "patient": truth["patient"],
+        "scan": truth["scan"],
+        "folder": folder.as_posix(),
+        "sex": truth["sex"],
+        "lesions": len(truth["lesions"]),
+        "mass_mg": round(truth["mass_mg"], 4),
+        **{f"mass_mg_{a}": round(truth["mass_mg_by_artery"][a], 4) for a in ARTERIES},
+        "map_mass_mg": round(truth["map_mass_mg"], 4),
+        "visible_slices": sum(label["visible"] for label in truth["slices"]),
+        "heart_slices": len(truth["slices"]),
+        "distractors": " ".join(sorted({d["kind"].replace(" ", "-") for d in truth["distractors"]})),
+        "kvp": scanner["kvp"],
+        "kernel": scanner["kernel"]["name"],
+        "slice_thickness_mm": scanner["slice_thickness_mm"],
+        "slice_spacing_mm": scanner["slice_spacing_mm"],
+        "noise_hu": round(float(np.median(truth["noise_sd_hu"])), 1),
+        "breath_hold": pose["breathing_mm"] == 0,
+        "heart_rate_bpm": round(pose["heart_rate_bpm"], 1),
+    }
+
+
+def _check_settings(directory: Path, settings: CohortSettings) -> None:
+    path = directory / "cohort.json"
+    wanted = json.loads(json.dumps({"schema": SCHEMA, "settings": asdict(settings)}))
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != wanted:
+            raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
+        return
+    write_text_atomically(path, json.dumps(wanted, indent=1))
+
+
+def _as_csv(rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

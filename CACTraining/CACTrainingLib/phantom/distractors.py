@@ -1,0 +1,218 @@
+"""Everything that fools a calcium scorer: calcium outside the coronary arteries, and metal.
+
+How often each occurs is stated in PREVALENCE; sizes are shape. Metal is imaged as very dense points whose views
+disagree (`view_gain`), which gives streaks; beam hardening is not modelled.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .body import Body
+from .coronaries import CoronaryTree
+from .heart import HeartFrame, aorta_paths, reference_frame
+from .points import PointCloud, frames_along, joined, tube
+
+PREVALENCE = {
+    "aortic wall": 0.45,
+    "aortic root": 0.15,
+    "aortic valve": 0.14,
+    "mitral annulus": 0.12,
+    "hilar node": 0.12,
+    "pericardium": 0.03,
+    "stent": 0.04,
+    "pacemaker lead": 0.03,
+    "sternal wires": 0.04,
+}
+"""Share of patients who have each; those with coronary calcium have the first four 1.5 times as often."""
+
+STREAK_SPREAD = 0.35
+"""Standard deviation between view directions of the gain on metal."""
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """Something dense that is no coronary calcium.
+
+    anchor: "heart" (cloud in heart coordinates), "body" (LPS in quiet breathing), "arch" or "descending" (positions
+    are: share of the way along that part of the aorta, mm beyond its wall, angle in radians). group: what it moves
+    with, a key of `motion.EXCURSION_MM`, or None. cloud: weights in mg of calcium, or mm³ of metal when `metal`.
+    """
+
+    kind: str
+    anchor: str
+    group: str | None
+    cloud: PointCloud
+    metal: bool = False
+    view_gain: np.ndarray | None = None
+
+    @property
+    def mass_mg(self) -> float:
+        return 0.0 if self.metal else self.cloud.total
+
+    def placed(self, body: Body, frame: HeartFrame) -> PointCloud:
+        """The cloud in LPS for a heart in this pose."""
+        if self.anchor == "heart":
+            return PointCloud(frame.to_lps(self.cloud.positions_mm), self.cloud.weights)
+        if self.anchor == "body":
+            return self.cloud
+        path, radii = aorta_paths(body, frame)[0 if self.anchor == "arch" else 1]
+        share, beyond, angle = self.cloud.positions_mm.T
+        at = share * (len(path) - 1)
+        index = np.arange(len(path))
+        centre = np.stack([np.interp(at, index, path[:, n]) for n in range(3)], axis=1)
+        tangent = np.stack([np.interp(at, index, np.gradient(path[:, n])) for n in range(3)], axis=1)
+        u, v = frames_along(tangent)
+        out = np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v
+        radius = np.interp(at, index, radii) + beyond
+        return PointCloud(centre + radius[:, None] * out, self.cloud.weights)
+
+
+def draw_distractors(
+    body: Body, tree: CoronaryTree, calcified: bool, generator: np.random.Generator
+) -> tuple[Distractor, ...]:
+    """A patient's distractors. calcified: whether the coronaries hold calcium."""
+    found: list[Distractor] = []
+    makers = {
+        "aortic wall": _aortic_wall,
+        "aortic root": _aortic_root,
+        "aortic valve": _aortic_valve,
+        "mitral annulus": _mitral_annulus,
+        "hilar node": _hilar_nodes,
+        "pericardium": _pericardium,
+        "stent": _stent,
+        "pacemaker lead": _lead,
+        "sternal wires": _sternal_wires,
+    }
+    for kind, maker in makers.items():
+        ageing = kind in ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
+        share = PREVALENCE[kind] * ((1.5 if calcified else 0.7) if ageing else 1.0)
+        if kind == "stent" and not calcified:
+            share = 0.0
+        # One draw per kind whatever the outcome, so that one kind's settings leave the others alone.
+        own = np.random.default_rng(generator.integers(2**63))
+        if own.random() < share:
+            found.extend(maker(body, tree, own))
+    return tuple(found)
+
+
+def _mass(g: np.random.Generator, median_mg: float, spread: float) -> float:
+    return float(median_mg * math.exp(g.normal(0, spread)))
+
+
+def _blob(g: np.random.Generator, centre: np.ndarray, spread_mm: np.ndarray | float, mass_mg: float) -> PointCloud:
+    count = int(np.clip(mass_mg * 12, 40, 900))
+    weights = g.lognormal(0, 0.5, count)
+    return PointCloud(centre + g.normal(0, 1, (count, 3)) * spread_mm, weights / weights.sum() * mass_mg)
+
+
+def _aortic_wall(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    found = []
+    for _ in range(1 + g.poisson(2.5)):
+        arch = g.random() < 0.55
+        at = g.uniform(0.25, 1.0) if arch else g.uniform(0.0, 0.75)
+        mass = _mass(g, 9, 0.9)
+        centre, spread = np.array([at, 0.3, g.uniform(0, 2 * math.pi)]), np.array([0.015, 0.35, 0.09]) * mass**0.25
+        found.append(Distractor("aortic wall", "arch" if arch else "descending", None, _blob(g, centre, spread, mass)))
+    return found
+
+
+def _aortic_root(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    found = []
+    for _ in range(1 + g.poisson(0.7)):
+        mass = _mass(g, 5, 0.8)
+        centre = np.array([g.uniform(0.01, 0.12), 0.2, g.uniform(0, 2 * math.pi)])
+        cloud = _blob(g, centre, np.array([0.012, 0.3, 0.1]), mass)
+        found.append(Distractor("aortic root", "arch", "LM", cloud))
+    return found
+
+
+def _aortic_valve(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    root = reference_frame(body).root_mm
+    clouds = []
+    for _ in range(1 + g.poisson(1.5)):
+        centre = root + np.array([3.0, 0, 0]) + g.normal(0, [2.0, 4.5, 4.5])
+        clouds.append(_blob(g, centre, g.uniform(0.6, 1.6, 3), _mass(g, 6, 0.9)))
+    return [Distractor("aortic valve", "heart", "valve", joined(clouds))]
+
+
+def _mitral_annulus(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    frame = reference_frame(body)
+    a, b, c = frame.semi_axes_mm
+    start, reach = g.uniform(0, 2 * math.pi), g.uniform(0.4, 3.0)
+    count = int(60 * reach) + 20
+    angle = start + g.uniform(0, reach, count)
+    ring = np.stack([np.full(count, -0.14 * a), -0.3 * b - 0.30 * b * np.cos(angle), 0.34 * c * np.sin(angle)], axis=1)
+    weights = g.lognormal(0, 0.7, count)
+    mass = _mass(g, 22, 0.9) * reach / 1.5
+    cloud = PointCloud(ring + g.normal(0, 1.1, (count, 3)), weights / weights.sum() * mass)
+    return [Distractor("mitral annulus", "heart", "valve", cloud)]
+
+
+def _hilar_nodes(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    found = []
+    for _ in range(1 + g.poisson(1.0)):
+        place = ((-48, 6, 32), (50, 14, 28), (-18, 2, 66), (4, 14, 60), (18, -4, 74))[g.integers(5)]
+        centre = np.array(place, float) + g.normal(0, 4, 3)
+        found.append(Distractor("hilar node", "body", None, _blob(g, centre, g.uniform(1.0, 2.6, 3), _mass(g, 18, 0.9))))
+    return found
+
+
+def _pericardium(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    frame = reference_frame(body)
+    count = int(g.uniform(60, 400))
+    angle = g.uniform(0, 2 * math.pi) + g.uniform(0, g.uniform(0.2, 1.2), count)
+    u = frame.semi_axes_mm[0] * (g.uniform(-0.1, 0.5) + g.uniform(0, 0.3, count))
+    places = frame.surface_mm(u, angle, np.full(count, -0.5)) + g.normal(0, 0.5, (count, 3))
+    mass = _mass(g, 25, 0.8)
+    return [Distractor("pericardium", "heart", "LCX", PointCloud(places, np.full(count, mass / count)))]
+
+
+def _stent(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    main = [v for v in tree.vessels if v.name == v.artery and v.name != "LM"]
+    vessel = main[g.integers(len(main))]
+    first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
+    path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
+    shell = tube(path, np.full(len(path), float(vessel.radius_mm[first])), 1.0, 0.5)
+    # Struts are 0.1 mm thick and cover a fifth of the wall; the cloud's section is not its metal.
+    strut_mm2 = 2 * math.pi * float(vessel.radius_mm[first]) * 0.1 * 0.2
+    length = 0.5 * (len(path) - 1)
+    cloud = shell.scaled(strut_mm2 * length / shell.total)
+    return [Distractor("stent", "heart", vessel.artery, cloud, metal=True, view_gain=_gain(g, 0.4))]
+
+
+def _lead(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    frame = reference_frame(body)
+    a, b, c = frame.semi_axes_mm
+    right_atrium = np.array([-0.5 * a, 0.38 * b, 0.0])
+    tip = np.array([g.uniform(0.45, 0.62) * a, 0.32 * b, -0.3 * c])
+    inside = np.stack([right_atrium, [-0.15 * a, 0.5 * b, -0.25 * c], tip])
+    t = np.linspace(0, 1, 60)[:, None]
+    bend = (1 - t) ** 2 * inside[0] + 2 * t * (1 - t) * inside[1] + t**2 * inside[2]
+    heart = tube(bend, np.full(60, 0.5), 0.6, 0.5)
+    top = frame.to_lps(right_atrium)
+    down = np.array([[40, -40, 150], [10, -38, 116], [-24, -22, 102], [-29, -12, 70], top])
+    vein = tube(np.stack([np.interp(np.linspace(0, 4, 120), np.arange(5), down[:, n]) for n in range(3)], 1), np.full(120, 0.5), 0.6, 0.5)
+    gain = _gain(g, 1.0)
+    return [
+        Distractor("pacemaker lead", "heart", "RCA", heart, metal=True, view_gain=gain),
+        Distractor("pacemaker lead", "body", None, vein, metal=True, view_gain=gain),
+    ]
+
+
+def _sternal_wires(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
+    clouds = []
+    angle = np.linspace(0, 2 * math.pi, 40)
+    y0 = -body.cavity_half_depth_mm - 6.5
+    for z in np.arange(-15, 110, g.uniform(18, 24)):
+        loop = np.stack([15 * np.cos(angle), y0 + 8.5 * np.sin(angle), z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
+        clouds.append(tube(loop, np.full(40, 0.4), 1.0, 0.5))
+    return [Distractor("sternal wires", "body", None, joined(clouds), metal=True, view_gain=_gain(g, 0.8))]
+
+
+def _gain(g: np.random.Generator, strength: float) -> np.ndarray:
+    gain = g.normal(0, STREAK_SPREAD * strength, 40)
+    return 1 + gain - gain.mean()

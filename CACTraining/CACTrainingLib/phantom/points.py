@@ -1,0 +1,106 @@
+"""Continuous objects as clouds of weighted points, so that a scanner can image them at any place and motion.
+
+A cloud carries the exact integral of the object it stands for: points fill the object evenly and their weights
+are scaled to it, so no voxel grid ever rounds a mass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+POINT_STEP_MM = 0.35
+"""Distance of neighbouring points: far below any kernel's width; halving it changes no measured mass by 1 %."""
+
+_GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """positions_mm: float64 [n, 3], LPS. weights: float64 [n]; mg for calcium, mm³ for tissue."""
+
+    positions_mm: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def total(self) -> float:
+        return float(self.weights.sum())
+
+    def moved(self, rotation: np.ndarray, shift_mm: np.ndarray) -> PointCloud:
+        """The cloud after a rotation (3×3) about the origin and a shift, in mm."""
+        return PointCloud(self.positions_mm @ rotation.T + shift_mm, self.weights)
+
+    def scaled(self, factor: float) -> PointCloud:
+        """The same places with all weights times `factor`."""
+        return PointCloud(self.positions_mm, self.weights * factor)
+
+
+def joined(clouds: list[PointCloud]) -> PointCloud:
+    """One cloud of all points; empty when the list is."""
+    if not clouds:
+        return PointCloud(np.zeros((0, 3)), np.zeros(0))
+    return PointCloud(np.concatenate([c.positions_mm for c in clouds]), np.concatenate([c.weights for c in clouds]))
+
+
+def cylinder(
+    centre_mm: tuple[float, float, float],
+    axis: tuple[float, float, float],
+    diameter_mm: float,
+    length_mm: float,
+    density: float,
+    step_mm: float = POINT_STEP_MM,
+) -> PointCloud:
+    """A solid cylinder. density: weight per mm³ (mg/cm³ / 1000 gives mg). Total weight is density × volume."""
+    u, v, w = frame_along(np.asarray(axis, float))
+    radius = diameter_mm / 2
+    layers = max(1, math.ceil(length_mm / step_mm))
+    along = ((np.arange(layers) + 0.5) / layers - 0.5) * length_mm
+    across = sunflower(max(1, math.ceil(math.pi * radius**2 / step_mm**2))) * radius
+    offsets = along[:, None, None] * w + across[None, :, :1] * u + across[None, :, 1:] * v
+    positions = np.asarray(centre_mm, float) + offsets.reshape(-1, 3)
+    weight = density * math.pi * radius**2 * length_mm / len(positions)
+    return PointCloud(positions, np.full(len(positions), weight))
+
+
+def tube(path_mm: np.ndarray, radii_mm: np.ndarray, density: float, step_mm: float) -> PointCloud:
+    """A solid tube along a polyline [n, 3] with a radius at each vertex [n]; weight per mm³ `density`."""
+    lengths = np.linalg.norm(np.diff(path_mm, axis=0), axis=1)
+    arc = np.r_[0.0, np.cumsum(lengths)]
+    sections = max(1, math.ceil(arc[-1] / step_mm))
+    s = (np.arange(sections) + 0.5) * arc[-1] / sections
+    centre = np.stack([np.interp(s, arc, path_mm[:, a]) for a in range(3)], axis=1)
+    radius = np.interp(s, arc, radii_mm)
+    tangent = np.gradient(centre, axis=0) if sections > 1 else (path_mm[-1:] - path_mm[:1])
+    u, v = frames_along(tangent)
+    disc = sunflower(max(1, math.ceil(math.pi * float(radius.max()) ** 2 / step_mm**2)))
+    turn = np.arange(sections) * _GOLDEN_ANGLE
+    x = disc[None, :, 0] * np.cos(turn)[:, None] - disc[None, :, 1] * np.sin(turn)[:, None]
+    y = disc[None, :, 0] * np.sin(turn)[:, None] + disc[None, :, 1] * np.cos(turn)[:, None]
+    offset = (x[..., None] * u[:, None] + y[..., None] * v[:, None]) * radius[:, None, None]
+    weights = density * math.pi * radius**2 * (arc[-1] / sections) / len(disc)
+    return PointCloud((centre[:, None] + offset).reshape(-1, 3), np.repeat(weights, len(disc)))
+
+
+def sunflower(count: int) -> np.ndarray:
+    """`count` points spread evenly over the unit disc, [count, 2] (Vogel's spiral)."""
+    index = np.arange(count)
+    radius = np.sqrt((index + 0.5) / count)
+    angle = index * _GOLDEN_ANGLE
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def frame_along(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors (u, v, w) at right angles, w along `direction`."""
+    u, v = frames_along(direction[None])
+    return u[0], v[0], direction / np.linalg.norm(direction)
+
+
+def frames_along(directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors at right angles to each of the directions [n, 3]."""
+    w = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    helper = np.where(np.abs(w[:, 2:]) < 0.9, np.array([[0.0, 0.0, 1.0]]), np.array([[1.0, 0.0, 0.0]]))
+    u = np.cross(w, helper)
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    return u, np.cross(w, u)

@@ -1,0 +1,77 @@
+"""The commands that `./cac` adds to scoring's: sample, phantom, and score --sample."""
+
+import csv
+import json
+
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.cli import BAD_INPUT, BAD_USAGE
+from CACTrainingLib import cli
+
+
+def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys):
+    assert cli.main(["score", "--sample", "--output", str(tmp_path / "out"), "--no-scene"]) == 0
+    data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    truth = data["truth"]["mass_mg"]
+    measured = data["methods"]["threshold"]["arteries"]
+    assert truth["total"] == pytest.approx(sum(truth[a] for a in ("LM", "LAD", "LCX", "RCA")))
+    # A threshold loses what motion spreads below it, so the measured mass is part of the true one.
+    assert 0.1 * truth["LM"] < measured["LM"]["mass_mg"] < 1.5 * truth["LM"]
+    assert data["methods"]["threshold"]["reviewed"]
+    assert "digital-patient" in [w["code"] for w in data["warnings"]]
+    assert "True mass mg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "True mass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["score"], ["score", "scan.nii.gz", "--sample"]])
+def test_score_takes_either_a_ct_or_the_sample(arguments, capsys):
+    assert cli.main(arguments) == BAD_USAGE
+    assert "one CT" in capsys.readouterr().err
+
+
+def test_a_written_sample_can_be_scored_from_its_files(tmp_path, capsys):
+    folder = tmp_path / "patient"
+    assert cli.main(["sample", "vessels", str(folder)]) == 0
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    assert f"{truth['mass_mg']:.1f} mg" in capsys.readouterr().out
+    options = ["--lesions", str(folder / "regions.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--no-scene"]
+    assert cli.main(["score", str(folder / "ct.nii.gz"), *options, "--output", str(tmp_path / "out")]) == 0
+    assert sitk.ReadImage(folder / "ct.nii.gz").GetSize() == sitk.ReadImage(folder / "calcium_map.nii.gz").GetSize()
+
+
+def test_a_sample_does_not_overwrite(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    assert cli.main(["sample", str(tmp_path / "mine")]) == BAD_USAGE
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
+    command = [
+        "phantom",
+        "--output",
+        str(tmp_path),
+        "--protocol",
+        "radiotherapy",
+        "--workers",
+        "1",
+        "--progress",
+        "json",
+    ]
+    assert cli.main([*command, "--pairs", "1"]) == 0
+    first = sorted(tmp_path.rglob("ct.nii.gz"))
+    assert len(first) == 2
+    written = [path.stat().st_mtime_ns for path in first]
+    counted = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {"event": "counted", "done": 1, "count": 1} in counted
+    assert cli.main([*command, "--pairs", "1"]) == 0
+    assert [path.stat().st_mtime_ns for path in first] == written
+    with (tmp_path / "cohort.csv").open(newline="") as stream:
+        assert [(row["patient"], row["scan"]) for row in csv.DictReader(stream)] == [("0", "1"), ("0", "2")]
+
+
+@pytest.mark.parametrize(("option", "message"), [(["--pairs", "0"], "at least one"), (["--prevalence", "2"], "share")])
+def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, message):
+    pairs = [] if "--pairs" in option else ["--pairs", "1"]
+    assert cli.main(["phantom", *pairs, *option, "--output", str(tmp_path / "cohort")]) == BAD_INPUT
+    assert message in capsys.readouterr().err
