@@ -14,7 +14,9 @@ SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 
 FLOORS = {
     **dict.fromkeys(["ct", "output"], 1),
-    **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "progress", "networks", "preprocessing", "models"], 2),
+    **dict.fromkeys(
+        ["risk", "lesions", "dicom", "acquisition", "chest", "progress", "networks", "preprocessing", "models"], 2
+    ),
     **dict.fromkeys(["scores", "reading", "heart", "slices", "decomposition", "projection", "pictures"], 3),
     **dict.fromkeys(["pipeline", "scene_content"], 4),
     **dict.fromkeys(["report", "mrml"], 5),
