@@ -215,14 +215,14 @@ def segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, 
 def label_map_of_segmentation(segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image) -> sitk.Image:
     """A reader's segmentation as uint8 `Artery` labels on the grid of an image.
 
-    Segments are told by id or name: LM, LAD, LCX, RCA, other, unassigned.
+    Segments are told by their names: LM, LAD, LCX, RCA, other, unassigned.
     Raises MaskError when a segment is no artery, when a voxel belongs to two, and as `segment_mask` does.
     """
     labels = np.zeros(grid.GetSize()[::-1], np.uint8)
     collection = segmentation.GetSegmentation()
     for segment_id in collection.GetSegmentIDs():
         name = collection.GetSegment(segment_id).GetName()
-        artery = Artery.called(segment_id) or Artery.called(name)
+        artery = Artery.called(name)
         if artery is None:
             arteries = ", ".join(a.key for a in Artery)
             raise MaskError(f"The segment {name} is no artery. Rename it ({arteries}) or remove it.")

@@ -86,7 +86,7 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     """Read a reader's lesions as a map of `Artery` labels.
 
     path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-    values mean nothing: its segments are told by id or name (LM, LAD, LCX, RCA, other, unassigned).
+    values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned).
 
     Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
     """
@@ -99,7 +99,7 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     for key in image.GetMetaDataKeys():
         if match := re.fullmatch(r"(Segment\d+)_ID", key):
             name = image.GetMetaData(f"{match[1]}_Name")
-            artery = Artery.called(image.GetMetaData(key)) or Artery.called(name)
+            artery = Artery.called(name)
             if artery is None:
                 known = ", ".join(a.key for a in Artery)
                 raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")

@@ -19,11 +19,13 @@ from CACScoringLib.ct import (
     NotVolumeError,
     SliceGeometryError,
     UnreadableError,
+    mask_on_scan_grid,
     scan_from_image,
 )
 from CACScoringLib.lesions import Artery, ScoringRules, find_lesions
 from CACScoringLib.output import OutputError
 from CACScoringLib.pictures import ARTERY_COLOURS
+from CACScoringLib.reading import read_lesion_labels
 from CACScoringLib.scene_content import content_of_folder, content_of_result
 from CACScoringLib.scores import score_arteries, score_lesions
 
@@ -452,3 +454,33 @@ class TestTerminology:
         assert logic.DeserializeTerminologyEntry(mrml.artery_terminology(Artery.LAD), entry)
         assert entry.GetTypeObject().GetCodeValue() == "29483008"
         assert entry.GetRegionObject().GetCodeValue() == "59438005"
+
+
+def save_segmentation(segmentation, path):
+    storage = segmentation.GetScene().AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+    storage.SetFileName(str(path))
+    assert storage.WriteData(segmentation)
+    return path
+
+
+def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, content, tmp_path):
+    """Label values of a .seg.nrrd count its segments; taken for arteries, they would move calcium between vessels."""
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().RemoveSegment("LM")
+    saved = save_segmentation(calcium, tmp_path / "edited.seg.nrrd")
+    values = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(saved)))) - {0}
+    assert values != {int(Artery.LAD), int(Artery.UNASSIGNED)}
+    labels, _ = mask_on_scan_grid(read_lesion_labels(saved), scan_from_image(content.ct, Acquisition("t")), "labels")
+    expected = labels_of(content.ct)
+    expected[expected == Artery.LM] = 0
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), expected)
+
+
+def test_a_saved_segment_goes_by_the_name_the_user_sees(scene, content, tmp_path):
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().GetSegment("LAD").SetName("LCX")
+    labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "renamed.seg.nrrd"))
+    assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LM, Artery.LCX, Artery.UNASSIGNED}
+    calcium.GetSegmentation().GetSegment("LAD").SetName("valve")
+    with pytest.raises(MaskError, match="segment valve"):
+        read_lesion_labels(save_segmentation(calcium, tmp_path / "valve.seg.nrrd"))
