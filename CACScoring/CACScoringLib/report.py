@@ -208,7 +208,8 @@ def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | No
     known = true_mass_mg is not None
     rows = []
     for artery, score in method.arteries.items():
-        if artery == Artery.UNASSIGNED and method.reviewed:
+        # An artery that nobody has looked at must not read as free of calcium.
+        if (artery == Artery.UNASSIGNED) == method.reviewed:
             continue
         dot = f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span>'
         name = f'{dot} {artery.key} <span class="small">{artery.full_name}</span>'

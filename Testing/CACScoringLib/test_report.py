@@ -73,6 +73,7 @@ def test_unreviewed_results_have_no_categories():
     page = report.result_as_html(unreviewed)
     assert "not a calcium score" in page
     assert "Risk class" not in page
+    assert "left anterior descending" not in page  # unseen arteries must not read as free of calcium
     assert "UNREVIEWED" in report.result_as_text(unreviewed)
 
 
