@@ -1,0 +1,107 @@
+"""The heart by overlapping patches, with networks whose answer is known."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch import nn
+
+from CACScoringLib.ct import NoHeartError
+from CACScoringLib.heart_network import HeartNetworkSettings, _starts, heart_mask, heart_probability
+from CACScoringLib.networks import HeartNetConfig, build
+from CACScoringLib.preprocessing import heart_input
+from networks_made_by_hand import loaded, scan_of
+
+TISSUE_HU, LUNG_HU = 40, -800
+
+
+class Tissue(nn.Module):
+    """Heart is where tissue is."""
+
+    def forward(self, x):
+        return torch.cat([1 - x, x / 0.54], 1)
+
+
+class PlaceInPatch(nn.Module):
+    """1 in a patch's first half along i, 0 in its second: shows how patches are averaged."""
+
+    def forward(self, x):
+        y = torch.zeros_like(x)
+        y[..., :32] = 1
+        return torch.cat([1 - y, y], 1)
+
+
+def ball_scan(spacing_mm=(0.9, 0.9, 2.5), radius_mm=45.0, second=False):
+    size = [round(240 / s) for s in spacing_mm]
+    k, j, i = np.indices(size[::-1])
+    x, y, z = (n * s - 120 for n, s in zip((i, j, k), spacing_mm, strict=True))
+    inside = (x - 15) ** 2 + (y + 10) ** 2 + z**2 < radius_mm**2
+    hu = np.where(inside, TISSUE_HU, LUNG_HU)
+    if second:
+        hu[(x + 80) ** 2 + (y - 80) ** 2 + z**2 < 20**2] = TISSUE_HU
+    return scan_of(hu.astype(np.int16), spacing_mm, inside)
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (1.4, 1.4, 5.0), (2.0, 2.0, 1.5)])
+def test_mask_is_where_the_network_says_on_the_scans_grid(spacing_mm):
+    scan, truth = ball_scan(spacing_mm)
+    mask, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()))
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(mask, truth)
+    assert overlap.GetDiceCoefficient() > 0.97
+    assert warnings == ()
+
+
+def test_only_the_largest_part_is_kept():
+    scan, truth = ball_scan(second=True)
+    mask, _ = heart_mask(scan, loaded(Tissue(), HeartNetConfig()))
+    i, j, k = scan.image.TransformPhysicalPointToIndex((-30 + 120 - 80, 12.5 + 120 + 80, 700 + 120))
+    assert scan.hu[k, j, i] == TISSUE_HU
+    assert mask[i, j, k] == 0
+    assert sitk.GetArrayViewFromImage(mask).sum() == pytest.approx(sitk.GetArrayViewFromImage(truth).sum(), rel=0.05)
+
+
+def test_too_little_heart():
+    scan, _ = ball_scan(radius_mm=15.0)  # 14 ml
+    with pytest.raises(NoHeartError, match=r"1\d ml"):
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()))
+    scan, _ = ball_scan(radius_mm=0.0)
+    with pytest.raises(NoHeartError, match="0 ml"):
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()))
+
+
+def test_overlapping_patches_are_averaged():
+    """Two patches along i, at 0 and 32 of 96, each 1 in its first half and 0 in its second."""
+    scan, _ = scan_of(np.full((10, 96, 144), TISSUE_HU, np.int16), (1.0, 1.0, 3.0), np.ones((10, 96, 144)))
+    settings = HeartNetworkSettings(overlap=0.5)
+    probability, _ = heart_probability(scan.image, loaded(PlaceInPatch(), HeartNetConfig()), settings)
+    assert probability.shape == heart_input(scan.image).shape == (10, 64, 96)
+    expected = np.repeat([1.0, 0.5, 0.0], 32)  # patch 1 alone; end of 1 and start of 2; end of 2 alone
+    np.testing.assert_allclose(probability, np.broadcast_to(expected, probability.shape))
+
+
+@pytest.mark.parametrize(
+    ("length", "overlap", "starts"),
+    [(64, 0.25, [0]), (65, 0.25, [0, 1]), (112, 0.25, [0, 48]), (113, 0.25, [0, 24, 49]), (128, 0.0, [0, 64])],
+)
+def test_patches_cover_an_axis(length, overlap, starts):
+    assert [abs(a - b) <= 1 for a, b in zip(_starts(length, overlap), starts, strict=True)] == [True] * len(starts)
+    assert _starts(length, overlap)[-1] == length - 64
+
+
+def test_scan_smaller_than_a_patch():
+    scan, _ = scan_of(np.full((20, 60, 60), TISSUE_HU, np.int16), (1.5, 1.5, 3.0), np.ones((20, 60, 60)))
+    probability, _ = heart_probability(scan.image, loaded(Tissue(), HeartNetConfig()))
+    assert probability.shape == (20, 60, 60)
+    np.testing.assert_allclose(probability, 1, atol=1e-5)
+
+
+def test_with_a_real_network():
+    torch.manual_seed(0)
+    network = build(HeartNetConfig(width=2, residual_blocks=1)).eval()
+    scan, _ = ball_scan((1.5, 1.5, 3.0))
+    probability, _ = heart_probability(scan.image, loaded(network, HeartNetConfig()))
+    assert probability.min() >= 0
+    assert probability.max() <= 1
+    assert probability.std() > 0

@@ -1,0 +1,261 @@
+"""Models on disk: what is saved comes back, and what is damaged or does not fit is refused."""
+
+import dataclasses
+import hashlib
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from CACScoringLib import models, preprocessing
+from CACScoringLib.inference import DeviceError, bfloat16_is_fast, choose_device
+from CACScoringLib.models import (
+    ModelError,
+    Training,
+    bundled_folder,
+    describe,
+    find_model,
+    install_model,
+    list_models,
+    load_model,
+    read_card,
+    read_network,
+    save_model,
+    user_folder,
+    verify_model,
+)
+from CACScoringLib.networks import GeneratorConfig, HeartNetConfig, build
+
+CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True, neighbours=1)
+
+
+def card_for(config=CONFIG, name="tiny"):
+    return describe(
+        name,
+        config,
+        preset="custom",
+        training=Training(data="none: random weights", seed=3, settings={"steps": 0, "rates": [0.1]}, commit="0" * 40),
+        validation={"n": 0},
+        calibration={"floor_hu": 10.0},
+        licence="Apache-2.0",
+        intended_use="Tests only.",
+    )
+
+
+def network_for(config=CONFIG):
+    torch.manual_seed(3)
+    network = build(config)
+    network(torch.rand(2, 3, 16, 16) * 5 if config == CONFIG else torch.rand(2, 1, 16, 16, 16))  # running statistics
+    return network
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    return save_model(network_for(), card_for(), tmp_path / "made")
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Empty places for bundled and user models."""
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
+    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
+    return tmp_path
+
+
+def change(path: Path, **fields) -> None:
+    content = json.loads(path.read_text())
+    content.update(fields)
+    path.write_text(json.dumps(content))
+
+
+class TestSaved:
+    def test_card_comes_back(self, saved):
+        card = read_card(saved)
+        weights = saved.with_suffix(".safetensors").read_bytes()
+        assert card == dataclasses.replace(card_for(), sha256=hashlib.sha256(weights).hexdigest())
+        assert card.preprocessing_version == preprocessing.VERSION
+        assert card.network == "decomposition"
+        assert sorted(f.name for f in saved.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
+
+    def test_network_comes_back_in_half_precision(self, saved):
+        card, network = read_network(saved)
+        assert card.config == dataclasses.asdict(CONFIG)
+        original = network_for().state_dict()
+        for key, tensor in network.state_dict().items():
+            expected = original[key].half().to(tensor.dtype) if tensor.ndim > 1 else original[key]
+            torch.testing.assert_close(tensor, expected, rtol=0, atol=0, msg=key)
+        size = saved.with_suffix(".safetensors").stat().st_size
+        assert size < 2.5 * sum(p.numel() for p in network.parameters()) + 8000
+
+    def test_loaded_model_answers_like_the_saved_network(self, saved):
+        loaded = load_model(saved, "cpu")
+        x = torch.rand(2, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.network(x), network_for().eval()(x), rtol=1e-2, atol=1e-3)
+        assert not loaded.network.training
+        assert not [m for m in loaded.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert {p.dtype for p in loaded.network.parameters()} == {torch.float32}
+
+    def test_heart_and_classifier_run_in_half_precision_where_it_is_fast(self, tmp_path):
+        config = HeartNetConfig(width=2, residual_blocks=1)
+        path = save_model(network_for(config), card_for(config), tmp_path)
+        expected = torch.bfloat16 if bfloat16_is_fast("cpu") else torch.float32
+        assert {p.dtype for p in load_model(path, "cpu").network.parameters()} == {expected}
+
+    def test_nothing_is_overwritten_unasked(self, saved):
+        with pytest.raises(ModelError, match="exists already"):
+            save_model(network_for(), card_for(), saved.parent)
+        save_model(network_for(), card_for(), saved.parent, overwrite=True)
+
+    @pytest.mark.parametrize("name", ["", "../up", "Name", "a/b", ".hidden"])
+    def test_bad_names(self, name, tmp_path):
+        with pytest.raises(ModelError, match="no name for a model"):
+            save_model(network_for(), card_for(name=name), tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("value", [float("nan"), 1e6])
+    def test_diverged_weights_are_not_saved(self, value, tmp_path):
+        network = network_for()
+        network.last.weight.data[0, 0, 0, 0] = value
+        with pytest.raises(ModelError, match=r"last\.weight"):
+            save_model(network, card_for(), tmp_path)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="file modes of POSIX")
+    def test_others_may_read_the_files(self, saved):
+        assert all(f.stat().st_mode & stat.S_IRGRP for f in saved.parent.iterdir())
+
+
+class TestRefused:
+    def test_exchanged_weights(self, saved):
+        weights = saved.with_suffix(".safetensors")
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+        for use in (verify_model, load_model):
+            with pytest.raises(ModelError, match="SHA-256"):
+                use(saved)
+
+    def test_other_preprocessing(self, saved):
+        change(saved, preprocessing_version=preprocessing.VERSION + 1)
+        with pytest.raises(ModelError, match=r"version 2 of the preprocessing.*by version 1"):
+            load_model(saved)
+
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"schema": "cac-model/9"}, "schema cac-model/1"),
+            ({"network": "kidney"}, "'kidney'"),
+            ({"licence": None, "colour": "red"}, "colour"),
+            ({"training": {"data": "x"}}, "missing fields"),
+            ({"training": "x"}, "missing fields"),
+            ({"config": {"width": 4}}, "residual_blocks"),
+            ({"config": dataclasses.asdict(CONFIG) | {"dropout": 0.5}}, "dropout"),
+            ({"config": dataclasses.asdict(CONFIG) | {"upsampling": "bicubic"}}, "bicubic"),
+            ({"config": dataclasses.asdict(CONFIG) | {"width": "four"}}, "No network can be built"),
+            ({"config": dataclasses.asdict(CONFIG) | {"width": 8}}, "do not fit"),
+            ({"config": dataclasses.asdict(CONFIG) | {"residual_blocks": 2}}, "do not fit"),
+            ({"name": "other"}, "'other'"),
+        ],
+    )
+    def test_card_that_does_not_fit(self, saved, fields, message):
+        change(saved, **fields)
+        with pytest.raises(ModelError, match=message):
+            verify_model(saved)
+
+    def test_other_weights_under_a_right_hash(self, saved):
+        """A pickle is not even looked into."""
+        weights = saved.with_suffix(".safetensors")
+        torch.save(network_for().state_dict(), weights)
+        change(saved, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
+        with pytest.raises(ModelError, match="safetensors"):
+            load_model(saved)
+
+    def test_missing_files(self, saved):
+        saved.with_suffix(".safetensors").unlink()
+        with pytest.raises(ModelError, match="weights of tiny cannot be read"):
+            verify_model(saved)
+        with pytest.raises(ModelError, match=r"none\.json"):
+            verify_model(saved.with_name("none.json"))
+        saved.write_text("{")
+        with pytest.raises(ModelError, match="cannot be read"):
+            verify_model(saved)
+
+
+class TestInstalled:
+    def test_install_and_find(self, saved, folders):
+        assert list_models() == []
+        with pytest.raises(ModelError, match="Installed: none"):
+            find_model("decomposition", "tiny")
+        stored = install_model(saved)
+        assert stored.path.parent == folders / "user"
+        assert find_model("decomposition", "tiny") == stored
+        assert list_models("heart") == []
+        assert load_model(stored.path).card == stored.card
+
+    def test_installing_twice(self, saved, folders):
+        install_model(saved)
+        install_model(saved)
+        other = network_for()
+        other.last.bias.data += 1
+        save_model(other, card_for(), saved.parent, overwrite=True)
+        with pytest.raises(ModelError, match="exists already"):
+            install_model(saved)
+        assert install_model(saved, overwrite=True).card == read_card(saved)
+
+    def test_damaged_model_is_not_installed(self, saved, folders):
+        change(saved, sha256="0" * 64)
+        with pytest.raises(ModelError, match="SHA-256"):
+            install_model(saved)
+        assert list_models() == []
+
+    def test_bundled_model_is_the_default_and_a_users_has_to_be_named(self, saved, folders):
+        install_model(saved)
+        with pytest.raises(ModelError, match="0 models"):
+            find_model("decomposition")
+        save_model(network_for(), card_for(name="shipped"), folders / "bundled")
+        assert find_model("decomposition").card.name == "shipped"
+        assert [(m.card.name, m.origin) for m in list_models()] == [("shipped", "bundled"), ("tiny", "user")]
+        save_model(network_for(), card_for(name="second"), folders / "bundled")
+        with pytest.raises(ModelError, match=r"2 models.*second \(bundled\), shipped"):
+            find_model("decomposition")
+
+    def test_users_model_hides_a_bundled_one_of_its_name(self, saved, folders):
+        save_model(network_for(), card_for(), folders / "bundled")
+        install_model(saved)
+        assert find_model("decomposition", "tiny").origin == "user"
+
+    def test_folders(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("CAC_MODEL_DIR", raising=False)
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        monkeypatch.setattr(sys, "platform", "linux")
+        assert user_folder() == tmp_path / "CAC" / "Models"
+        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+        assert user_folder() == tmp_path / "local" / "CAC" / "Models"
+        assert bundled_folder() == Path(models.__file__).parents[1] / "Resources" / "Models"
+
+    def test_folder_in_a_package(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(models, "__file__", str(tmp_path / "models.py"))
+        (tmp_path / "Models").mkdir()
+        assert bundled_folder() == tmp_path / "Models"
+
+    def test_bundled_models_are_whole_and_small(self):
+        """What the repository ships: 36 MB at most in all."""
+        cards = sorted(bundled_folder().glob("*.json"))
+        for path in cards:
+            verify_model(path)
+        assert sum(f.stat().st_size for f in bundled_folder().glob("*")) < 36e6
+
+
+def test_device_choice(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
+    with pytest.raises(DeviceError, match="no usable GPU"):
+        choose_device("cuda")
+    with pytest.raises(DeviceError, match="'tpu'"):
+        choose_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (choose_device("auto"), choose_device("cpu"), choose_device("cuda")) == ("cuda", "cpu", "cuda")
