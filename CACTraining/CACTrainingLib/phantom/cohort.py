@@ -31,7 +31,8 @@ class CohortSettings:
 
     protocol: a name in PROTOCOLS. sex: "F", "M" or None for the mix of `body.FEMALE_SHARE`. prevalence: share of
     patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
-    middle. first_number: the first patient's number; others follow.
+    middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
+    folder `dicom` beside its other files.
     """
 
     protocol: str = "radiotherapy"
@@ -39,6 +40,7 @@ class CohortSettings:
     prevalence: float | None = None
     z_range_mm: tuple[float, float] = CHEST_MM
     first_number: int = 0
+    dicom: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -64,14 +66,6 @@ def make_scan(
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
 
-def write_sample(
-    directory: Path, number: int = 12, settings: CohortSettings | None = None, threads: int = 2
-) -> dict:
-    """Write one scan of one patient into a folder that does not exist yet; returns its truth (see `export.FILES`)."""
-    patient, scan, labels = make_scan(number, 2, settings or CohortSettings(), threads)
-    return write_scan(patient, scan, labels, 2, Path(directory))
-
-
 def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
     """Write both scans of a patient below a cohort's folder, unless they are there; returns the table's two rows."""
     rows = []
@@ -80,7 +74,7 @@ def write_patient(number: int, directory: Path, settings: CohortSettings, thread
         folder = Path(directory) / patient_folder(number) / f"scan_{scan_number}"
         if not (folder / "truth.json").exists():
             patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
-            write_scan(patient, scan, labels, scan_number, folder)
+            write_scan(patient, scan, labels, scan_number, folder, settings.dicom)
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         rows.append(table_row(truth, folder.relative_to(directory)))
     return rows
@@ -93,7 +87,7 @@ def write_cohort(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a cohort and return its table, `cohort.csv`. Called again after an interruption it goes on where it stopped.
+    """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it goes on.
 
     pairs: number of patients. workers: processes, one per core when None. progress: told (done, pairs) after each.
 

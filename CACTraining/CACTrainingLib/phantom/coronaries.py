@@ -34,13 +34,12 @@ _SPACING_MM = 0.5
 @dataclass(frozen=True)
 class Vessel:
     """One vessel. artery: which of ARTERIES it counts to. path_mm: [n, 3] in heart coordinates, every 0.5 mm.
-    radius_mm: [n] of the lumen. inward: unit vectors [n, 3] towards the myocardium."""
+    radius_mm: [n] of the lumen."""
 
     name: str
     artery: str
     path_mm: np.ndarray
     radius_mm: np.ndarray
-    inward: np.ndarray
 
     @property
     def length_mm(self) -> float:
@@ -156,6 +155,4 @@ class _Builder:
         even = np.stack([np.interp(s, arc, path[:, n]) for n in range(3)], axis=1)
         spread = self.size * float(np.clip(self.g.normal(1, 0.09), 0.75, 1.3))
         radius = spread * (first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)
-        outward = even / np.square(self.frame.semi_axes_mm)
-        inward = -outward / np.linalg.norm(outward, axis=1, keepdims=True)
-        self.vessels.append(Vessel(name, artery, even, radius, inward))
+        self.vessels.append(Vessel(name, artery, even, radius))

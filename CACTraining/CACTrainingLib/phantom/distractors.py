@@ -157,7 +157,9 @@ def _hilar_nodes(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list
     for _ in range(1 + g.poisson(1.0)):
         place = ((-48, 6, 32), (50, 14, 28), (-18, 2, 66), (4, 14, 60), (18, -4, 74))[g.integers(5)]
         centre = np.array(place, float) + g.normal(0, 4, 3)
-        found.append(Distractor("hilar node", "body", None, _blob(g, centre, g.uniform(1.0, 2.6, 3), _mass(g, 18, 0.9))))
+        found.append(
+            Distractor("hilar node", "body", None, _blob(g, centre, g.uniform(1.0, 2.6, 3), _mass(g, 18, 0.9)))
+        )
     return found
 
 
@@ -195,7 +197,12 @@ def _lead(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distra
     heart = tube(bend, np.full(60, 0.5), 0.6, 0.5)
     top = frame.to_lps(right_atrium)
     down = np.array([[40, -40, 150], [10, -38, 116], [-24, -22, 102], [-29, -12, 70], top])
-    vein = tube(np.stack([np.interp(np.linspace(0, 4, 120), np.arange(5), down[:, n]) for n in range(3)], 1), np.full(120, 0.5), 0.6, 0.5)
+    vein = tube(
+        np.stack([np.interp(np.linspace(0, 4, 120), np.arange(5), down[:, n]) for n in range(3)], 1),
+        np.full(120, 0.5),
+        0.6,
+        0.5,
+    )
     gain = _gain(g, 1.0)
     return [
         Distractor("pacemaker lead", "heart", "RCA", heart, metal=True, view_gain=gain),

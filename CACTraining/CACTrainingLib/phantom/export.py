@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
 from CACScoringLib.ct import Acquisition, CTScan, scan_from_image
 
 from .coronaries import ARTERIES
+from .dicom_series import write_dicom_series
 from .labels import Labels
 from .patient import Patient
 from .scanner import Grid, Scanner
@@ -53,7 +55,7 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
     """Everything true about a scan, for `truth.json`. Masses in mg hydroxyapatite."""
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
-    seen = {a: 0.0 for a in ARTERIES}
+    seen = dict.fromkeys(ARTERIES, 0.0)
     for artery, stamps in scan.arteries.items():
         seen[artery] = sum(float(s.values.sum(dtype=np.float64)) for s in stamps) * voxel_cm3 * 1000.0
     plaques = []
@@ -81,9 +83,12 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
     }
 
 
-def write_scan(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int, folder: Path) -> dict:
+def write_scan(
+    patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int, folder: Path, dicom: bool = False
+) -> dict:
     """Write FILES into a folder that appears only when complete, and return the truth. An existing folder is kept.
 
+    dicom: whether to add the CT as a DICOM series in a folder `dicom`.
     Raises FileExistsError when the folder exists.
     """
     if folder.exists():
@@ -97,6 +102,8 @@ def write_scan(patient: Patient, scan: DigitalScan, labels: Labels, scan_number:
         for name, array in zip(FILES, arrays, strict=False):
             write_nifti(half / name, scan.grid, array)
         (half / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
+        if dicom:
+            write_dicom_series(patient, scan, scan_number, half / "dicom")
         half.rename(folder)
     return truth
 

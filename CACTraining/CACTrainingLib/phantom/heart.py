@@ -54,7 +54,9 @@ class HeartFrame:
         a, b, c = self.semi_axes_mm
         ring = np.sqrt(np.maximum(1 - (u_mm / a) ** 2, 0.02))
         shrink = 1 - depth_mm / (0.5 * (b + c))
-        return np.stack([u_mm * np.ones_like(angle), b * ring * np.cos(angle) * shrink, c * ring * np.sin(angle) * shrink], -1)
+        return np.stack(
+            [u_mm * np.ones_like(angle), b * ring * np.cos(angle) * shrink, c * ring * np.sin(angle) * shrink], -1
+        )
 
 
 def reference_frame(body: Body) -> HeartFrame:
@@ -65,7 +67,9 @@ def reference_frame(body: Body) -> HeartFrame:
     v = np.cross(u, w)
     roll = math.radians(body.heart_roll_degrees)
     v, w = math.cos(roll) * v + math.sin(roll) * w, math.cos(roll) * w - math.sin(roll) * v
-    return HeartFrame(np.stack([u, v, w], axis=1), np.asarray(body.heart_semi_axes_mm), np.asarray(body.heart_centre_mm))
+    return HeartFrame(
+        np.stack([u, v, w], axis=1), np.asarray(body.heart_semi_axes_mm), np.asarray(body.heart_centre_mm)
+    )
 
 
 def posed_frame(body: Body, pose: ScanPose) -> HeartFrame:
@@ -97,6 +101,8 @@ class Heart:
         self._pose = pose
         self._softness = 1.2 + 1.3 * pose.motion_scale
         self._vessels = great_vessels(body, self.frame)
+        # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
+        self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in ((2, self._aorta()), (4, self._trunk()))]
 
     def paint(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float) -> np.ndarray:
         """Paint a slice over the trunk and update the share of lung in place.
@@ -121,6 +127,7 @@ class Heart:
             line = np.clip(1.0 - np.abs(distance) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1)
             canvas.blend(box, 0.55 * line, 40.0)
             self._paint_chambers(canvas, centre)
+        self._paint_sleeves(canvas, lung, lift)
         self._paint_vessels(canvas, lung, lift)
         return heart
 
@@ -128,7 +135,10 @@ class Heart:
         self, canvas: Canvas, box: tuple[slice, slice], distance: np.ndarray, grain: np.ndarray, centre: np.ndarray
     ) -> None:
         axes, (_, b, c) = self.frame.axes.astype(np.float32), self.frame.semi_axes_mm
-        dx, dy = (canvas.x_mm[box[1]] - np.float32(centre[0]))[None], (canvas.y_mm[box[0]] - np.float32(centre[1]))[:, None]
+        dx, dy = (
+            (canvas.x_mm[box[1]] - np.float32(centre[0]))[None],
+            (canvas.y_mm[box[0]] - np.float32(centre[1]))[:, None],
+        )
         dz = np.float32(canvas.z_mm - centre[2])
         u, v, w = (axes[0, n] * dx + axes[1, n] * dy + axes[2, n] * dz for n in range(3))
         angle = np.arctan2(w / np.float32(c), v / np.float32(b))
@@ -174,13 +184,27 @@ class Heart:
         lung[box] -= share
         # Fat pads in the cardiophrenic angles.
         for side in (-1, 1):
-            pad = np.array([body.heart_centre_mm[0] + side * 32, -body.cavity_half_depth_mm * 0.68, -48.0])
-            found = canvas.ellipsoid_distance(pad, (26.0 + wide, 16.0 + 0.5 * wide, 22.0), border_mm=3.0)
+            pad = np.array([body.heart_centre_mm[0] + side * 26, -body.cavity_half_depth_mm * 0.8, -46.0])
+            found = canvas.ellipsoid_distance(pad, (26.0 + wide, 17.0 + 0.5 * wide, 24.0), border_mm=5.0)
             if found is not None:
                 box, distance = found
-                share = coverage(distance, 2.0) * lung[box]
-                canvas.blend(box, share, body.fat_hu)
+                share = coverage(distance + 4 * grain[box], 2.0) * lung[box]
+                canvas.blend(box, share, body.fat_hu + 9 * grain[box])
                 lung[box] -= share
+
+    def _aorta(self) -> tuple[np.ndarray, np.ndarray]:
+        return aorta_paths(self.body, self.frame)[0]
+
+    def _trunk(self) -> tuple[np.ndarray, np.ndarray]:
+        return pulmonary_trunk(self.body, self.frame)
+
+    def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
+        for path, radii in self._sleeves:
+            found = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
+            if found is not None:
+                box, distance = found
+                share = coverage(distance, 3.0) * (1 - lung[box])
+                canvas.blend(box, 0.85 * share, self.body.fat_hu)
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii, hu, edge in self._vessels:
@@ -196,7 +220,8 @@ def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.nd
     """Tubes as (path [n, 3], radii [n], HU, edge mm), in painting order."""
     blood = body.blood_hu
     a, b, c = frame.semi_axes_mm
-    outflow = frame.to_lps(np.array([-0.12 * a, 0.10 * b, 0.72 * c]))
+    trunk, trunk_radii = pulmonary_trunk(body, frame)
+    fork = tuple(trunk[-1])
     left_atrium = frame.to_lps(np.array([-0.55 * a, -0.22 * b, 0.10 * c]))
     right_atrium = frame.to_lps(np.array([-0.55 * a, 0.40 * b, -0.1 * c]))
     spine = body.spine_y_mm
@@ -207,8 +232,18 @@ def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.nd
         tubes.append((path, np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(radii)), radii), hu, edge))
 
     oesophagus_y = spine - 22
-    add([(3, oesophagus_y - 4, 190), (8, oesophagus_y, 90), (6, oesophagus_y, 40), (10, oesophagus_y - 4, -20), (18, oesophagus_y - 14, -90)],
-        [7, 7.5, 7, 7.5, 8], tissues.OESOPHAGUS_HU, 1.5)
+    add(
+        [
+            (3, oesophagus_y - 4, 190),
+            (8, oesophagus_y, 90),
+            (6, oesophagus_y, 40),
+            (10, oesophagus_y - 4, -20),
+            (18, oesophagus_y - 14, -90),
+        ],
+        [7, 7.5, 7, 7.5, 8],
+        tissues.OESOPHAGUS_HU,
+        1.5,
+    )
     add([(7, oesophagus_y, 150), (8, oesophagus_y, 95)], [2.2, 1.2], -300.0, 1.5, 3)
     # Veins: superior cava with the left brachiocephalic, inferior cava, azygos, pulmonary veins.
     add([(-34, -0.42 * spine, 125), (-29, -14, 80), (-28, -8, 45), tuple(right_atrium)], [7, 9, 10, 12], blood - 1)
@@ -217,25 +252,35 @@ def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.nd
     add([(-8, spine - 17, -120), (-9, spine - 17, 50), (-16, spine - 22, 72), (-26, 0, 78)], [3.5, 4, 5, 5])
     for side, dz in ((-1, 14), (-1, -14), (1, 12), (1, -14)):
         gate = left_atrium + np.array([side * 24, 6, dz * 0.6])
-        add([tuple(left_atrium), tuple(gate), (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)], [12, 7.5, 5.5])
+        add(
+            [tuple(left_atrium), tuple(gate), (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)],
+            [12, 7.5, 5.5],
+        )
     # Pulmonary trunk and its branches.
-    fork = (14.0, -16.0, outflow[2] * 0.2 + 50)
-    add([tuple(outflow), (outflow[0] * 0.7 + 8, outflow[1] * 0.7 - 6, 0.5 * (outflow[2] + fork[2]) + 4), fork], [15, 14.5, 13.5])
-    add([fork, (-8, 2, fork[2] - 3), (-36, 4, fork[2] - 8), (-52, 8, fork[2] - 22)], [12, 11, 10, 7.5])
-    add([fork, (32, 2, fork[2] + 4), (46, 14, fork[2] - 4), (50, 20, fork[2] - 26)], [12, 11, 10, 7.5])
+    tubes.append((trunk, trunk_radii, blood, 1.4))
+    right_hilum = [(-36, 4, fork[2] - 8), (-52, 8, fork[2] - 22), (-56, 16, fork[2] - 46), (-62, 30, fork[2] - 70)]
+    left_hilum = [(46, 14, fork[2] - 4), (54, 24, fork[2] - 26), (60, 36, fork[2] - 48), (66, 46, fork[2] - 70)]
+    add([fork, (-8, 2, fork[2] - 3), *right_hilum], [12, 11, 10, 8.5, 7, 4.5])
+    add([fork, (32, 2, fork[2] + 4), *left_hilum], [12, 11, 10, 8.5, 7, 4.5])
+    # Aorta.
     for path, radii in aorta_paths(body, frame):
         tubes.append((path, radii, blood, 1.4))
     for x, y, top in ((-20, -28, (-28, -30, 190)), (8, -8, (20, -10, 190)), (18, 8, (34, 12, 190))):
         add([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], count=6)
     # Thyroid poles, then airways on top: wall, then air.
     carina = 72.0
-    trachea = [(0, -6, 200), (-1, 2, 130), (-2, 10, carina)]
-    right = [(-2, 10, carina), (-20, 12, 58), (-42, 14, 38)]
-    left = [(-2, 10, carina), (22, 14, 56), (44, 20, 40)]
-    for path, radii in ((trachea, [9.0, 9.0, 9.5]), (right, [7.5, 6.5, 4.5]), (left, [7.0, 5.5, 4.0])):
-        add(path, [q + 1.5 for q in radii], 40.0, 1.2, 8)
-    for path, radii in ((trachea, [9.0, 9.0, 9.5]), (right, [7.5, 6.5, 4.5]), (left, [7.0, 5.5, 4.0])):
-        add(path, radii, tissues.AIR_HU + 15, 1.2, 8)
+    airways = (
+        ([(0, -6, 200), (-1, 2, 130), (-2, 10, carina)], [9.0, 9.0, 9.5]),
+        ([(-2, 10, carina), (-20, 12, 58), (-42, 14, 38), (-46, 20, 16), (-54, 32, -8)], [7.5, 6.5, 5.0, 4.5, 2.6]),
+        ([(-40, 13, 40), (-58, 6, 48), (-72, 2, 58)], [4.5, 3.2, 2.0]),
+        ([(-44, 17, 24), (-58, -4, 12), (-70, -20, 4)], [3.4, 2.6, 1.6]),
+        ([(-2, 10, carina), (22, 14, 56), (42, 20, 40), (52, 35, 16), (62, 45, -8)], [7.0, 5.5, 4.6, 4.2, 2.4]),
+        ([(40, 19, 42), (56, 4, 46), (70, -10, 52)], [4.2, 3.0, 1.8]),
+    )
+    for path, radii in airways:
+        add(path, [q + 1.2 for q in radii], 30.0, 1.2, 10)
+    for path, radii in airways:
+        add(path, radii, tissues.AIR_HU + 15, 1.2, 10)
     return tubes
 
 
@@ -246,13 +291,23 @@ def aorta_paths(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.ndar
     up = frame.axes @ np.array([-0.75, 0.0, 0.65])
     ascending = root + 42 * up / np.linalg.norm(up)
     arch = smooth_path(
-        [root, ascending * [0.8, 1, 1] + [-4, 2, 0], (-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)], 26
+        [root, ascending * [0.8, 1, 1] + [-4, 2, 0], (-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)],
+        26,
     )
     arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, 6), np.array([1.08, 1.04, 1, 0.92, 0.86, 0.82]) * r)
     descending = smooth_path(
         [(20, spine - 18, 80), (22, spine - 14, 40), (20, spine - 14, -20), (10, spine - 20, -140)], 14
     )
     return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) * r)]
+
+
+def pulmonary_trunk(body: Body, frame: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
+    a, b, c = frame.semi_axes_mm
+    start = frame.to_lps(np.array([-0.12 * a, 0.10 * b, 0.72 * c]))
+    fork = np.array([14.0, -16.0, start[2] * 0.2 + 50])
+    middle = np.array([start[0] * 0.7 + 8, start[1] * 0.7 - 6, 0.5 * (start[2] + fork[2]) + 4])
+    return smooth_path([start, middle, fork], 14), np.linspace(15, 13.5, 14)
 
 
 def _turned(angle: np.ndarray, degrees: float) -> np.ndarray:

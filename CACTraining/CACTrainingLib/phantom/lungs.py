@@ -18,7 +18,7 @@ from .thorax import cavity_radius_mm, cavity_scale
 
 TERMINAL_RADIUS_MM = 0.42
 LARGEST_RADIUS_MM = 5.5
-ENDS_PER_TREE = 1000
+ENDS_PER_TREE = 1300
 _STEP_MM = 7.0
 
 

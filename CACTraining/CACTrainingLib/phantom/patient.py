@@ -20,7 +20,7 @@ _SEED = 20210531
 
 @dataclass(frozen=True)
 class Patient:
-    """A patient by number. The same number and options give the same patient on any machine."""
+    """A patient by number. The same number and options give the same patient (with the same NumPy and SciPy)."""
 
     number: int
     body: Body

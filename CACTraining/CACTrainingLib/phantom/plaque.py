@@ -20,11 +20,11 @@ ARTERY_SHARE = {"LM": 0.08, "LAD": 0.53, "LCX": 0.12, "RCA": 0.27}
 """Where plaques lie: the arteries' shares in table 3 of van Velzen (left main there belongs to the descending)."""
 BURDEN = ((0.50, 0.4), (0.35, 2.0), (0.15, 7.0))
 """Share of calcified patients and their mean number of further plaques beyond the first (Poisson)."""
-DENSITY_MG_CM3 = (330.0, 0.5, 90.0, 900.0)
+DENSITY_MG_CM3 = (480.0, 0.5, 110.0, 1100.0)
 """Median, logarithmic spread, least and most hydroxyapatite density of a plaque. Shape: from faint to nearly bone."""
 LENGTH_MM = (3.2, 0.65, 0.8, 24.0)
 """Median, logarithmic spread, least and most length."""
-THICKNESS_MM = (0.9, 0.4, 0.35, 2.2)
+THICKNESS_MM = (0.85, 0.4, 0.35, 2.2)
 """Median, logarithmic spread, least and most thickness in the middle."""
 ARC_DEGREES = (50.0, 200.0)
 PROXIMAL_SHARE = 0.30
@@ -82,7 +82,9 @@ class Plaque:
         return PointCloud(places.reshape(-1, 3), weight * (self.mass_mg / weight.sum()))
 
 
-def draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator, prevalence: float | None = None) -> tuple[Plaque, ...]:
+def draw_plaques(
+    tree: CoronaryTree, sex: str, generator: np.random.Generator, prevalence: float | None = None
+) -> tuple[Plaque, ...]:
     """A patient's plaques, none for many. prevalence: another share of patients with calcium than PREVALENCE."""
     g = generator
     if g.random() >= (PREVALENCE[sex] if prevalence is None else prevalence):
@@ -99,24 +101,31 @@ def draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator, p
         lengths = np.array([v.length_mm * (1.0 if v.name == artery else 0.25) for v in vessels])
         vessel = vessels[g.choice(len(vessels), p=lengths / lengths.sum())]
         place = vessel.length_mm * min(0.95, g.exponential(PROXIMAL_SHARE))
-        density = _lognormal(g, DENSITY_MG_CM3, tendency)
-        radius = float(np.interp(place, 0.5 * np.arange(len(vessel.radius_mm)), vessel.radius_mm))
-        length = min(_lognormal(g, LENGTH_MM), max(1.0, vessel.length_mm * 0.8))
-        middle = float(np.clip(place, length / 2, max(length / 2, vessel.length_mm - length / 2)))
-        plaque = Plaque(
-            number,
-            artery,
-            vessel.name,
-            middle,
-            length,
-            float(g.uniform(*ARC_DEGREES)),
-            float(g.uniform(0, 360)),
-            _lognormal(g, THICKNESS_MM),
-            density,
-            radius,
-        )
-        plaques.append(plaque)
+        plaques.append(draw_plaque(number, vessel, place, tendency, g))
     return tuple(plaques)
+
+
+def draw_plaque(
+    number: int, vessel: Vessel, place_mm: float, tendency: float, generator: np.random.Generator
+) -> Plaque:
+    """A plaque on a vessel near a distance from its start. tendency: shift of the density's logarithm."""
+    g = generator
+    density = _lognormal(g, DENSITY_MG_CM3, tendency)
+    radius = float(np.interp(place_mm, 0.5 * np.arange(len(vessel.radius_mm)), vessel.radius_mm))
+    length = min(_lognormal(g, LENGTH_MM), max(1.0, vessel.length_mm * 0.8))
+    middle = float(np.clip(place_mm, length / 2, max(length / 2, vessel.length_mm - length / 2)))
+    return Plaque(
+        number,
+        vessel.artery,
+        vessel.name,
+        middle,
+        length,
+        float(g.uniform(*ARC_DEGREES)),
+        float(g.uniform(0, 360)),
+        _lognormal(g, THICKNESS_MM),
+        density,
+        radius,
+    )
 
 
 def _lognormal(g: np.random.Generator, law: tuple[float, float, float, float], shift: float = 0.0) -> float:

@@ -9,6 +9,10 @@ import numpy as np
 from .motion import ScanPose
 from .scanner import KERNELS, Scanner
 
+SHORT_SPIRAL_SHARE = 0.6
+"""Share of ungated spiral scans fast enough that a slice is made from little more than half a rotation (pitch near 1);
+the others see it for a whole one."""
+
 THICKNESS_SPACING_MM = ((3.0, 3.0), (2.0, 2.0), (5.0, 5.0), (1.0, 1.0), (3.0, 1.5), (5.0, 2.5), (1.5, 1.0))
 
 
@@ -17,8 +21,9 @@ class Protocol:
     """Distributions of one kind of scanning.
 
     name: as the command line calls it. kernels, kvps, slices: choices with their shares (slices index
-    THICKNESS_SPACING_MM). pixel_mm: range. noise_hu: range of the noise in an average body. rotation_s: choices, equally likely. gated: scans in
-    mid-diastole from half a rotation, as cardiac CT. breath_hold: whether each of the two scans holds the breath.
+    THICKNESS_SPACING_MM). pixel_mm: range. noise_hu: range of the noise in an average body. rotation_s: choices,
+    equally likely. gated: scans in mid-diastole from half a rotation, as cardiac CT. breath_hold: whether each of the
+    two scans holds the breath.
     """
 
     name: str
@@ -40,7 +45,7 @@ PROTOCOLS = {
         slices=((0, 0.85), (1, 0.15)),
         pixel_mm=(0.84, 1.0),
         noise_hu=(11.0, 27.0),
-        rotation_s=(0.44, 0.5, 0.75, 1.0),
+        rotation_s=(0.44, 0.5, 0.75),
         gated=False,
         breath_hold=(True, False),
     ),
@@ -89,7 +94,7 @@ def draw_pair(protocol: Protocol, generator: np.random.Generator) -> tuple[tuple
         noise_hu=noise,
         rotation_s=float(g.choice(protocol.rotation_s)),
         table_speed_mm_s=float(g.uniform(18, 45)),
-        half_scan=protocol.gated,
+        half_scan=protocol.gated or bool(g.random() < SHORT_SPIRAL_SHARE),
     )
     scans = []
     for hold in protocol.breath_hold:

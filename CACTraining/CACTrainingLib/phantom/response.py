@@ -26,10 +26,12 @@ NYQUIST_PER_MM = 1.1
 """Patches are computed finely enough for this frequency, then sampled at the scan's pixels, as scanners do."""
 
 STILL_MARGIN_MM = 5.0
-MOVING_MARGIN_MM = 16.0
+MOVING_MARGIN_MM = 22.0
 STREAK_MARGIN_MM = 50.0
 """Border around a patch, where the point spread, the stars of motion and the streaks of metal die away."""
 
+_TAPER_MM = 8.0
+"""Stars of motion reach beyond any patch; within this border they fade, so that patches leave no edges."""
 _VIEWS = 180
 _DIRECTIONS = 4096
 _SHAPE_STEP = 12
@@ -145,8 +147,16 @@ def _slice_stamp(
         gain = _by_direction(view_gain)[plane.direction % (_DIRECTIONS // 2) * 2]
         gain[0, 0] = 1.0
         system = system * gain
-    values = fft.irfft2(spectrum * system, s=shape)[::fine, ::fine]
-    return Stamp(k, j0, i0, values.astype(np.float32))
+    values = fft.irfft2(spectrum * system, s=shape)[::fine, ::fine].astype(np.float32)
+    if margin > STILL_MARGIN_MM:
+        values *= _taper(rows, pixel)[:, None] * _taper(columns, pixel)[None, :]
+    return Stamp(k, j0, i0, values)
+
+
+def _taper(count: int, pixel_mm: float) -> np.ndarray:
+    """1 inside, falling to 0 over _TAPER_MM at both ends."""
+    edge = (np.minimum(np.arange(count), np.arange(count)[::-1]) + 0.5) * pixel_mm / _TAPER_MM
+    return np.square(np.sin(0.5 * math.pi * np.minimum(edge, 1.0))).astype(np.float32)
 
 
 def _fast_length(least: int) -> int:
@@ -155,7 +165,7 @@ def _fast_length(least: int) -> int:
 
 @dataclass(frozen=True)
 class _FrequencyPlane:
-    """Half plane of a patch's frequencies, 1/mm. direction: its angle in _DIRECTIONS parts of a turn. system: transfer."""
+    """Half plane of a patch's frequencies, 1/mm. direction: angle in _DIRECTIONS parts of a turn. system: transfer."""
 
     fx: np.ndarray
     fy: np.ndarray

@@ -194,7 +194,11 @@ class _Painter:
         self._add_lumen(clean, k)
         per_mg = np.float32(1000.0 * self.scanner.calcium_hu_per_mg_cm3)
         volume = clean[None]
-        for stamps, factor in ((self.calcium[k], per_mg), (self.deposits[k], per_mg), (self.metal[k], tissues.METAL_HU)):
+        for stamps, factor in (
+            (self.calcium[k], per_mg),
+            (self.deposits[k], per_mg),
+            (self.metal[k], tissues.METAL_HU),
+        ):
             add_stamps(volume, [Stamp(0, s.j, s.i, s.values) for s in stamps], factor)
         noise = self.noise.slice_field(k, gain_x, gain_y)
         noise *= self._where
@@ -217,7 +221,7 @@ class _Painter:
             canvas = base.copy(float(base.z_mm + offset))
             air = self.thorax.paint(canvas, trunk, breath)
             inside = self.heart.paint(canvas, air, trunk.grain, breath)
-            self.thorax.paint_spine(canvas, air, trunk.grain)
+            self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)
             for sum_, part in ((total, canvas.hu), (lung, air), (heart, inside)):
                 part *= weight
                 sum_ += part

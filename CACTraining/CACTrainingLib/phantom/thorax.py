@@ -1,4 +1,4 @@
-"""The trunk around the heart: skin, fat, breasts, muscles, ribs, spine, sternum, lungs, diaphragm, liver, stomach.
+"""The trunk around the heart: skin, fat, breasts, muscles, lungs, diaphragm, liver, stomach (bones in `bones.py`).
 
 Outlines are polar: a radius for every direction from the axis of the cavity, computed once per scan and scaled per
 slice, so that any outline costs one subtraction.
@@ -14,14 +14,9 @@ from scipy import ndimage
 
 from . import tissues
 from .body import Body
+from .bones import Skeleton
 from .canvas import Canvas, coverage
 from .motion import ScanPose
-
-RIB_SPACING_MM = 23.0
-RIB_DROP_MM = 92.0
-"""How much lower a rib's front end lies than its back end."""
-_CARTILAGE_FROM = 0.74
-"""Share of the way from spine to sternum where bone gives way to cartilage."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,7 @@ class Thorax:
         self._radius = np.hypot(x, y)
         # 0 at the spine, 1 at the sternum, alike on both sides.
         self._front = np.arctan2(np.abs(x), y) / np.float32(math.pi)
+        self.skeleton = Skeleton(body, pose, self._front)
         self._cavity = _polar(self._front, _cavity_radii(body, pose))
         self._cavity_back = float(_cavity_radii(body, pose)[0])
         self._muscle = _polar(self._front, _muscle_mm(body))
@@ -70,6 +66,8 @@ class Thorax:
             density = np.float32(self.body.lung_hu - 12 * self.pose.inspiration)
             slope = np.float32(55 - 15 * self.pose.inspiration)
             air = grain[box] * np.float32(9) + (slope * (self._depth[box] - np.float32(0.45)) + density)
+            if self.body.emphysema:
+                air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
             canvas.blend(box, lung[box], air)
         return Trunk(inner, lung, grain)
 
@@ -79,10 +77,7 @@ class Thorax:
         breath_mm: the diaphragm's height above its middle. Returns the share of lung in each pixel [rows, columns].
         """
         lung = self._paint_diaphragm(canvas, trunk.lung.copy(), trunk.inner, trunk.grain, breath_mm)
-        self._paint_ribs(canvas, trunk.inner, trunk.grain)
-        self._paint_scapulae(canvas, trunk.inner)
-        self._paint_sternum(canvas, cavity_scale(canvas.z_mm), trunk.grain)
-        self._paint_clavicles(canvas)
+        self.skeleton.paint_cage(canvas, trunk.inner, cavity_scale(canvas.z_mm), trunk.grain)
         return lung
 
     def grain(self, z_mm: float) -> np.ndarray:
@@ -163,142 +158,6 @@ class Thorax:
                 gland[box] = np.maximum(gland[box], share * np.clip(-distance / 8.0, 0, 1))
         hu += gland.ravel()[near] * (tissues.GLANDULAR_HU - hu)
 
-    def _paint_ribs(self, canvas: Canvas, inner: np.ndarray, grain: np.ndarray) -> None:
-        body = self.body
-        near = np.flatnonzero((inner.ravel() > -0.5) & (inner.ravel() < 12))
-        front = self._front.ravel()[near]
-        # Ribs fall from spine to the costochondral junction, cartilage rises again to the sternum.
-        fall = np.where(front < _CARTILAGE_FROM, front / _CARTILAGE_FROM, 1 - 0.45 * (front - _CARTILAGE_FROM) / 0.26)
-        height = canvas.z_mm + RIB_DROP_MM * fall + 4 * self.pose.inspiration - body.rib_phase * RIB_SPACING_MM
-        off = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
-        depth = inner.ravel()[near] - 6.0
-        cartilage = front > _CARTILAGE_FROM
-        thickness = np.where(cartilage, 4.6, 4.0)
-        tall = np.where(cartilage, 6.5, 5.6)
-        distance = (np.sqrt((depth / thickness) ** 2 + (off / tall) ** 2) - 1) * 4.3
-        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955)
-        share = coverage(distance, 1.0) * keep
-        marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain.ravel()[near]
-        core = coverage(distance + 1.5, 0.9)
-        bone = tissues.CORTICAL_HU + core * (marrow - tissues.CORTICAL_HU)
-        soft = tissues.CARTILAGE_HU + 15 * grain.ravel()[near]
-        flat = canvas.hu.ravel()
-        flat[near] += share * (np.where(cartilage, soft, bone) - flat[near])
-
-    def _paint_scapulae(self, canvas: Canvas, inner: np.ndarray) -> None:
-        z = canvas.z_mm
-        if not 25 < z < 175:
-            return
-        grow = min(1.0, (z - 25) / 70)
-        near = np.flatnonzero((inner.ravel() > 14) & (inner.ravel() < 40) & (self._front.ravel() < 0.55))
-        front = self._front.ravel()[near]
-        centre = 0.16 + 0.10 * grow
-        reach = 0.04 + 0.13 * grow
-        lift = 21 + 9 * np.square((front - centre) / 0.2) + 5 * grow
-        distance = np.maximum(
-            np.abs(inner.ravel()[near] - lift) - 2.6 - 3.0 * grow * np.clip((front - centre) / reach, 0, 1),
-            (np.abs(front - centre) - reach) * 400,
-        )
-        flat = canvas.hu.ravel()
-        flat[near] += coverage(distance, 1.0) * (tissues.CORTICAL_HU * 0.85 - flat[near])
-        core = coverage(distance + 1.7, 1.0)
-        flat[near] += core * (tissues.RIB_MARROW_HU - flat[near])
-
-    def paint_spine(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
-        """Vertebra or disc, arch and processes; takes their place from the lung in place."""
-        body, z = self.body, canvas.z_mm
-        y0, size = body.spine_y_mm, body.vertebra_mm / 24.5
-        level = z / body.vertebra_mm + body.vertebra_phase
-        off = (level - math.floor(level + 0.5)) * body.vertebra_mm
-        half = body.vertebra_mm / 2
-        canvas_box = canvas.box(-75, 75, y0 - 25 * size, y0 + 75 * size)
-        if canvas_box is None:
-            return
-        # Paravertebral muscles behind the lamina, and soft tissue around the column.
-        for side in (-1, 1):
-            centre = np.array([side * 24 * size, y0 + 45 * size, z])
-            canvas.ellipsoid(centre, (22 * size, 15 * size, 1e4), body.muscle_hu, edge_mm=2.5)
-            # The rib's neck and head join the vertebra once per level.
-            path = np.array([[side * 16, y0 + 8, z - off + 6], [side * 34, y0 + 18, z - off + 2], [side * 58, y0 + 24, z - off - 8]])
-            self._bone_tube(canvas, path * [size, 1, 1], np.array([6.0, 4.8, 4.5]))
-        found = canvas.ellipsoid_distance(np.array([0, y0 + 3, z]), (20 * size, 17.5 * size, 1e4), border_mm=3.0)
-        if found is not None:
-            box, distance = found
-            share = coverage(distance, 3.0)
-            canvas.blend(box, share, body.muscle_hu - 25)
-            lung[box] *= 1 - share
-        disc = abs(off) > half - 3.0
-        waist = 1 - 0.07 * math.cos(math.pi * off / half)
-        semi = (18.0 * size * waist, 14.5 * size * waist, 1e4)
-        found = canvas.ellipsoid_distance(np.array([0.0, y0, z]), semi, border_mm=2.0)
-        if found is not None:
-            box, distance = found
-            if disc:
-                canvas.blend(box, coverage(distance), tissues.DISC_HU)
-            else:
-                plate = 1.0 if abs(off) > half - 5.0 else 0.0
-                canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.62 + 0.1 * plate))
-                spongy = body.spongiosa_hu * (1 + 1.1 * plate) + 28 * grain[box]
-                canvas.blend(box, coverage(distance + 1.6), spongy)
-        self._paint_arch(canvas, y0, size, off)
-
-    def _paint_arch(self, canvas: Canvas, y0: float, size: float, off: float) -> None:
-        z, body = canvas.z_mm, self.body
-        canal = np.array([0.0, y0 + 19.5 * size, z])
-        if -7 < off < 9:
-            for side in (-1, 1):
-                pedicle = np.array([[side * 11, y0 + 9, z], [side * 13, y0 + 21, z], [side * 8, y0 + 29, z], [0, y0 + 33, z]])
-                self._bone_tube(canvas, pedicle * [size, 1, 1], np.array([5.0, 4.6, 4.0, 4.2]))
-                process = np.array([[side * 13, y0 + 21, z - off + 2], [side * 34, y0 + 30, z - off + 4]])
-                self._bone_tube(canvas, process * [size, 1, 1], np.array([5.0, 4.6]))
-        else:
-            for side in (-1, 1):
-                facet = np.array([[side * 13, y0 + 22, z], [side * 12, y0 + 28, z]])
-                self._bone_tube(canvas, facet * [size, 1, 1], np.array([4.2, 4.0]))
-        spine_tip = y0 + 33 + 24 * size
-        path = np.array([[0.0, y0 + 32, z - off + 2], [0.0, spine_tip, z - off - 18]])
-        self._bone_tube(canvas, path, np.array([3.6, 4.2]))
-        canvas.ellipsoid(canal, (8.5 * size, 7.5 * size, 1e4), body.fat_hu * 0.3)
-        canvas.ellipsoid(canal, (7.0 * size, 6.2 * size, 1e4), tissues.CEREBROSPINAL_FLUID_HU)
-        canvas.ellipsoid(canal, (4.6 * size, 3.6 * size, 1e4), 35.0)
-
-    def _bone_tube(self, canvas: Canvas, path: np.ndarray, radii: np.ndarray) -> None:
-        found = canvas.tube_distance(path, radii)
-        if found is not None:
-            box, distance = found
-            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.85)
-            canvas.blend(box, coverage(distance + 1.9), self.body.spongiosa_hu * 1.3)
-
-    def _paint_sternum(self, canvas: Canvas, scale: float, grain: np.ndarray) -> None:
-        z = canvas.z_mm
-        if not -45 < z < 135:
-            return
-        manubrium = 1 / (1 + math.exp(-(z - 92) / 5))
-        half_width = (13 + 14 * manubrium) if z > -20 else max(3.0, 13 + (z + 20) * 0.4)
-        half_depth = 5.5 + 1.5 * manubrium
-        y0 = -self.body.cavity_half_depth_mm * scale * (1 + 0.02 * self.pose.inspiration) - half_depth - 1.0
-        box = canvas.box(-half_width - 3, half_width + 3, y0 - half_depth - 3, y0 + half_depth + 3)
-        if box is None:
-            return
-        dx = np.abs(canvas.x_mm[box[1]])[None, :] - np.float32(half_width - 4)
-        dy = np.abs(canvas.y_mm[box[0]] - np.float32(y0))[:, None] - np.float32(half_depth - 4)
-        distance = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0) - np.float32(4)
-        canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.6)
-        canvas.blend(box, coverage(distance + 1.4), self.body.spongiosa_hu * 0.75 + 22 * grain[box])
-
-    def _paint_clavicles(self, canvas: Canvas) -> None:
-        depth, width = self.body.cavity_half_depth_mm, self.body.cavity_half_width_mm
-        for side in (-1, 1):
-            path = np.array(
-                [
-                    [side * 16, -0.80 * depth, 124],
-                    [side * 60, -0.88 * depth, 140],
-                    [side * 105, -0.50 * depth, 158],
-                    [side * width, -0.2 * depth, 170],
-                ]
-            )
-            self._bone_tube(canvas, path, np.array([10.0, 6.5, 6.0, 7.0]))
-
     def _paint_diaphragm(
         self, canvas: Canvas, lung: np.ndarray, inner: np.ndarray, grain: np.ndarray, breath_mm: float
     ) -> np.ndarray:
@@ -321,7 +180,7 @@ class Thorax:
             if number == 0:
                 canvas.blend(box, inside, body.liver_hu + 2.5 * grain[box])
             else:
-                canvas.blend(box, inside, body.fat_hu)
+                canvas.blend(box, inside, 44 + 3 * grain[box])
                 self._paint_left_organs(canvas, centre, left_top)
             lung[box] *= 1 - coverage(distance, 2.0)
         lobe = np.array([8.0, -0.42 * depth, min(liver_top, left_top) - 40])
@@ -334,11 +193,11 @@ class Thorax:
         return lung
 
     def _paint_left_organs(self, canvas: Canvas, dome: np.ndarray, top: float) -> None:
-        spleen = np.array([dome[0] + 34, dome[1] + 32, top - 50])
-        canvas.ellipsoid(spleen, (28.0, 34.0, 42.0), 50.0, edge_mm=1.5)
-        stomach = np.array([dome[0] - 4, dome[1] - 12, top - 52])
-        canvas.ellipsoid(stomach, (44.0, 46.0, 48.0), 38.0, edge_mm=1.5)
-        canvas.ellipsoid(stomach, (40.0, 42.0, 44.0), 20.0, edge_mm=2.5)
+        # Stomach and spleen fill the dome up to the diaphragm; fat lies in the cleft between them.
+        cleft = np.array([dome[0] + 20, dome[1] + 12, top - 52])
+        canvas.ellipsoid(cleft, (13.0, 30.0, 30.0), self.body.fat_hu, edge_mm=6.0)
+        stomach = np.array([dome[0] - 8, dome[1] - 12, top - 56])
+        canvas.ellipsoid(stomach, (36.0, 38.0, 44.0), 22.0, edge_mm=4.0)
         gas = self.body.stomach_gas_mm
         canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.AIR_HU)
 

@@ -26,7 +26,8 @@ CARTILAGE_HU = 100.0
 SPONGIOSA_HU = 170.0
 RIB_MARROW_HU = 190.0
 CORTICAL_HU = 800.0
-METAL_HU = 6000.0
+METAL_HU = 20000.0
+"""Steel and cobalt alloys, less what the detector's range and the software cut off; shape."""
 
 CALCIUM_HU_PER_MG_CM3_AT_120_KVP = 1.385
 """1 / (1000 × 0.000722048 mg/(mm³·HU)), the published mass calibration of the Canon scan of the QRM insert."""

@@ -6,15 +6,16 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+from CACScoringLib.reading import read_ct
 from CACTrainingLib.phantom.cohort import (
     CohortError,
     CohortSettings,
     make_scan,
     write_cohort,
     write_patient,
-    write_sample,
 )
-from CACTrainingLib.phantom.export import FILES, as_ct_scan, write_nifti
+from CACTrainingLib.phantom.export import FILES, as_ct_scan, write_nifti, write_scan
 from CACTrainingLib.phantom.protocol import PROTOCOLS, draw_pair
 from CACTrainingLib.phantom.scanner import Grid
 
@@ -37,7 +38,7 @@ def test_every_file_is_there_and_on_one_grid(cohort):
         assert sorted(p.name for p in place.iterdir()) == sorted(FILES)
         images = [sitk.ReadImage(place / name) for name in FILES if name.endswith(".gz")]
         assert len({(i.GetSize(), i.GetSpacing(), i.GetOrigin(), i.GetDirection()) for i in images}) == 1
-    assert not [p for p in folder.rglob(".*")]
+    assert not list(folder.rglob(".*"))
 
 
 def test_files_hold_what_the_simulation_made(cohort):
@@ -96,12 +97,11 @@ def test_a_patient_written_alone_is_the_cohorts(cohort, tmp_path):
     assert alone.read_bytes() == (folder / "patient_00009" / "scan_1" / "ct.nii.gz").read_bytes()
 
 
-def test_a_sample_is_one_scan_in_a_new_folder(tmp_path):
-    truth = write_sample(tmp_path / "new" / "sample", 8, SMALL)
-    assert sorted(p.name for p in (tmp_path / "new" / "sample").iterdir()) == sorted(FILES)
-    assert truth["mass_mg"] > 0
+def test_a_scan_never_overwrites_a_folder(tmp_path):
+    patient, scan, labels = make_scan(8, 2, SMALL)
+    write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
     with pytest.raises(FileExistsError, match="exists already"):
-        write_sample(tmp_path / "new" / "sample", 8, SMALL)
+        write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
 
 
 def test_a_digital_scan_enters_the_scoring_pipeline():
@@ -110,6 +110,18 @@ def test_a_digital_scan_enters_the_scoring_pipeline():
     assert ct.acquisition.kvp == 120
     assert ct.acquisition.slice_thickness_mm == scan.scanner.slice_thickness_mm
     assert np.array_equal(ct.hu, scan.hu)
+
+
+def test_a_dicom_series_reads_back_as_the_same_scan(tmp_path):
+    patient, scan, labels = make_scan(8, 2, SMALL)
+    write_scan(patient, scan, labels, 2, tmp_path / "scan", dicom=True)
+    ct = read_ct(tmp_path / "scan" / "dicom")
+    assert np.array_equal(ct.hu, scan.hu)
+    assert ct.image.GetOrigin() == pytest.approx(scan.grid.origin_mm, abs=1e-3)
+    assert ct.image.GetSpacing() == pytest.approx(scan.grid.spacing_mm, abs=1e-5)
+    assert ct.acquisition.kvp == 120
+    assert ct.acquisition.patient_sex == "F"
+    assert ct.acquisition.slice_thickness_mm == scan.scanner.slice_thickness_mm
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from CACTrainingLib.phantom.coronaries import ARTERIES, RIGHT_DOMINANT_SHARE, draw_coronaries
+
 from CACTrainingLib.phantom.body import draw_body
+from CACTrainingLib.phantom.coronaries import ARTERIES, RIGHT_DOMINANT_SHARE, draw_coronaries
 from CACTrainingLib.phantom.heart import fat_thickness_mm, reference_frame
 from CACTrainingLib.phantom.patient import draw_patient, stream
 from CACTrainingLib.phantom.plaque import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques

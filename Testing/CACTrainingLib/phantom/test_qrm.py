@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from CACScoringLib.lesions import ScoringRules, find_lesions
 from CACScoringLib.scores import score_lesions
 from CACTrainingLib.phantom.qrm import Insert, scan_of_inserts

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from CACTrainingLib.phantom.noise import NoiseSource, direction_gains
 from CACTrainingLib.phantom.scanner import KERNELS, Grid, Scanner, centred_grid
 from CACTrainingLib.phantom.tissues import calcium_hu_per_mg_cm3
@@ -43,7 +44,9 @@ def test_noise_has_unit_variance_and_the_kernels_spectrum(kernel):
     frequency = np.hypot(np.fft.fftfreq(256, 0.7)[:, None], np.fft.rfftfreq(256, 0.7)[None])
     low = power[(frequency > 0) & (frequency < 0.05)].mean()
     middle = power[(frequency > 0.2) & (frequency < 0.3)].mean()
-    expected = 0.3 * scanner.kernel.transfer(np.array(0.25)) ** 2 / (0.09 * scanner.kernel.transfer(np.array(0.04)) ** 2)
+    expected = (
+        0.3 * scanner.kernel.transfer(np.array(0.25)) ** 2 / (0.09 * scanner.kernel.transfer(np.array(0.04)) ** 2)
+    )
     assert middle / low == pytest.approx(expected, rel=0.25)
 
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from CACTrainingLib.phantom.coronaries import LABELS
 from CACTrainingLib.phantom.distractors import draw_distractors
 from CACTrainingLib.phantom.labels import BRUSH_MM, annotate
 from CACTrainingLib.phantom.motion import ScanPose
@@ -56,7 +58,9 @@ def test_a_gated_scan_moves_less(patient):
     grid = scan_grid(patient, SCANNER, free, (-40.0, 40.0))
     gated = replace(SCANNER, gate_phase=0.72, beat_s=60 / 65, half_scan=True, rotation_s=0.3)
     reference = scan_patient(patient, SCANNER, STILL, 1, grid).calcium_mg_cm3
-    errors = [np.abs(scan_patient(patient, s, free, 1, grid).calcium_mg_cm3 - reference).sum() for s in (SCANNER, gated)]
+    errors = [
+        np.abs(scan_patient(patient, s, free, 1, grid).calcium_mg_cm3 - reference).sum() for s in (SCANNER, gated)
+    ]
     assert errors[1] < 0.6 * errors[0]
 
 
@@ -101,8 +105,6 @@ def test_labels_follow_contrast_and_noise(patient, still):
     assert not any(label.visible for label in loud.slices)
     assert np.array_equal(loud.arteries, quiet.arteries)
     present = {plaque.artery for plaque in patient.plaques}
-    from CACTrainingLib.phantom.coronaries import LABELS
-
     assert set(np.unique(quiet.arteries)) - {0} <= {LABELS[a] for a in present}
 
 
