@@ -51,7 +51,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
 
 
 def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[], Sample] | None = None) -> None:
-    """Add scoring's commands to a parser; each sets `run`, a function of the parsed arguments.
+    """Add scoring's commands to a parser; each sets `run`, a function of the parsed arguments and
+    the progress, and `interrupted`, what to say when it is stopped.
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
@@ -61,7 +62,9 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
         score.add_argument(
             "--sample", action="store_true", help="score a digital patient beside its truth; needs no CT"
         )
-    score.set_defaults(run=_score, sample=False, make_sample=make_sample)
+    score.set_defaults(
+        run=_score, sample=False, make_sample=make_sample, interrupted="Interrupted. Nothing was written."
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -77,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         progress.failed(str(error), BAD_INPUT)
         return BAD_INPUT
     except KeyboardInterrupt:
-        progress.failed("Interrupted. Nothing was written.", INTERRUPTED)
+        progress.failed(options.interrupted, INTERRUPTED)
         return INTERRUPTED
     return DONE
 

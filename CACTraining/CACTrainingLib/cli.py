@@ -39,7 +39,7 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
     scoring.add_progress_argument(parser)
-    parser.set_defaults(run=_write_sample)
+    parser.set_defaults(run=_write_sample, interrupted="Interrupted. Nothing was written.")
 
 
 def _add_phantom(commands: argparse._SubParsersAction) -> None:
@@ -56,9 +56,10 @@ def _add_phantom(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="share of patients with coronary calcium")
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
+    parser.add_argument("--dicom", action="store_true", help="write each CT as a DICOM series too")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
     scoring.add_progress_argument(parser)
-    parser.set_defaults(run=_write_cohort)
+    parser.set_defaults(run=_write_cohort, interrupted="Interrupted. Run the same command again to go on.")
 
 
 def _sample() -> scoring.Sample:
@@ -84,7 +85,9 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
 
     progress.begin(["cohort"])
     try:
-        settings = CohortSettings(options.protocol, options.sex, options.prevalence, first_number=options.first)
+        settings = CohortSettings(
+            options.protocol, options.sex, options.prevalence, first_number=options.first, dicom=options.dicom
+        )
         with progress.step("cohort"):
             table = write_cohort(options.pairs, options.output, settings, options.workers, progress.counted)
     except CohortError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -102,7 +103,8 @@ def write_cohort(
     numbers = range(settings.first_number, settings.first_number + pairs)
     rows: dict[int, list[dict]] = {}
     workers = min(workers or os.cpu_count() or 1, pairs)
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    # Spawned, because a fork of a process that has threads may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         jobs = {pool.submit(write_patient, number, directory, settings): number for number in numbers}
         waiting = set(jobs)
         try:
