@@ -112,8 +112,9 @@ def score_scan(
         doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
     with progress.step("lesions"):
         if lesions is not None:
-            arteries, label_doubts = _reader_arteries(lesions, scan, region)
+            arteries, label_doubts = _reader_arteries(lesions, scan)
             found = find_lesions(scan.image, arteries, rules)
+            label_doubts += _outside_warning(found, region)
             label_doubts += _metal_warning(found, "They are scored as labelled: check that they are calcium.")
         else:
             arteries = _candidate_region(region)
@@ -153,7 +154,7 @@ def _candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def _reader_arteries(lesions: sitk.Image, scan: CTScan, region: HeartRegion) -> tuple[np.ndarray, list[ScanWarning]]:
+def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
     labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map")
     arteries = sitk.GetArrayFromImage(labels)
     highest = int(arteries.max())
@@ -165,11 +166,16 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan, region: HeartRegion) -> 
         message = f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned): left out."
         doubts.append(ScanWarning("unassigned-left-out", message))
         arteries[unassigned] = 0
-    outside = (arteries != 0) & (sitk.GetArrayViewFromImage(region.mask) == 0)
-    if outside.any():
-        message = f"{int(outside.sum())} labelled voxels lie outside the heart region. They are scored as labelled."
-        doubts.append(ScanWarning("label-outside-heart", message))
     return arteries, doubts
+
+
+def _outside_warning(found: LesionSet, region: HeartRegion) -> list[ScanWarning]:
+    outside = np.unique(found.id_map[sitk.GetArrayViewFromImage(region.mask) == 0])
+    count = int((outside > 0).sum())
+    if not count:
+        return []
+    message = f"{count} labelled lesion(s) reach outside the heart region. They are scored as labelled."
+    return [ScanWarning("label-outside-heart", message)]
 
 
 def _metal_warning(found: LesionSet, consequence: str) -> list[ScanWarning]:

@@ -46,13 +46,13 @@ def write_images(folder: Path, result: ScoreResult) -> None:
 def result_as_text(result: ScoreResult) -> str:
     """A few lines for a terminal."""
     lines = []
-    for name, method in result.methods.items():
+    for key, method in result.methods.items():
         state = "reviewed" if method.reviewed else "UNREVIEWED candidates, not a calcium score"
-        lines.append(f"{METHOD_TITLES[name]}: {state}")
-        for artery, score in method.arteries.items():
-            if score.lesions:
-                lines.append(f"  {artery.key:<11}{score.lesions:>4} lesions  Agatston {score.agatston:9.1f}")
-        lines.append(f"  {'total':<11}{method.total.lesions:>4} lesions  Agatston {method.total.agatston:9.1f}")
+        lines.append(f"{METHOD_TITLES[key]}: {state}")
+        rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
+        for name, score in [*rows, ("total", method.total)]:
+            plural = " " if score.lesions == 1 else "s"
+            lines.append(f"  {name:<11}{score.lesions:>4} lesion{plural}  Agatston {score.agatston:9.1f}")
     if result.true_mass_mg is not None:
         measured = result.methods["threshold"].total.mass_mg
         found = "" if measured is None else f", {measured:.1f} mg measured"
