@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RESOURCE_ENDINGS = {".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md", ".pt", ".pth", ".onnx", ".ctbl", ".xml"}
+RESOURCE_ENDINGS = {".npz", ".safetensors", ".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md"}
 
 
 def commands(file: Path) -> list[tuple[str, list[str]]]:

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 
 FLOORS = {
-    **dict.fromkeys(["ct", "output", "networks"], 1),
+    **dict.fromkeys(["ct", "output", "networks", "resources"], 1),
     **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "chest", "progress", "preprocessing", "inference"], 2),
     **dict.fromkeys(["scores", "reading", "heart", "models", "heart_network", "slices", "decomposition"], 3),
-    **dict.fromkeys(["projection", "pictures"], 3),
+    **dict.fromkeys(["arteries", "projection", "pictures"], 3),
     **dict.fromkeys(["pipeline", "scene_content"], 4),
     **dict.fromkeys(["report", "mrml"], 5),
     **dict.fromkeys(["cli", "CACScoring"], 6),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from . import preprocessing
 from .ct import CTError
 from .inference import choose_device, prepared
+from .resources import resource_folder
 
 if TYPE_CHECKING:
     import torch
@@ -133,10 +134,8 @@ def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrit
 
 
 def bundled_folder() -> Path:
-    """Where the models that come with CAC are: beside the library in the sources and in Slicer, in it when packaged."""
-    library = Path(__file__).parent
-    packaged = library / "Models"
-    return packaged if packaged.is_dir() else library.parent / "Resources" / "Models"
+    """Where the models that come with CAC are."""
+    return resource_folder("Models")
 
 
 def user_folder() -> Path:

@@ -237,11 +237,6 @@ class TestInstalled:
         assert user_folder() == tmp_path / "local" / "CAC" / "Models"
         assert bundled_folder() == Path(models.__file__).parents[1] / "Resources" / "Models"
 
-    def test_folder_in_a_package(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(models, "__file__", str(tmp_path / "models.py"))
-        (tmp_path / "Models").mkdir()
-        assert bundled_folder() == tmp_path / "Models"
-
     def test_bundled_models_are_whole_and_small(self):
         """What the repository ships: 36 MB at most in all."""
         cards = sorted(bundled_folder().glob("*.json"))
