@@ -19,11 +19,11 @@ from . import tissues
 from .coronaries import LUMEN_STEP_MM, WALL_MM, Vessel
 from .motion import HeartBeat, ScanPose, draw_heart_beat
 from .plaque import Plaque, draw_plaque
-from .points import POINT_STEP_MM, joined, tube
-from .response import Displacement, add_stamps, image_of_points
+from .points import POINT_STEP_MM, PointCloud, joined, tube
+from .response import Displacement, Stamp, add_stamps, image_of_points
 from .scanner import Grid, Kernel, Scanner
+from .vessel_paths import heart_fat
 
-FAT_HU = (-150.0, -40.0)
 HIGHEST_HU = 3071
 _SKIN_LEVELS_HU = (-800.0, -400.0)
 
@@ -54,18 +54,47 @@ class InsertionSettings:
 
 @dataclass(frozen=True)
 class Insertion:
-    """image: the scan with lesions, int16 HU. calcium_map: float32 mg/cm³ on its grid. path_mm: [n, 3] LPS."""
+    """A scan with lesions, and their truth, on the scan's grid.
+
+    image: int16 HU. calcium_map: float32 mg/cm³. arteries: the same by artery, as stamps in mg/mm³.
+    vessels: what the plaques lie on, in LPS.
+    """
 
     image: sitk.Image
     calcium_map: sitk.Image
+    arteries: dict[str, list[Stamp]]
     plaques: tuple[Plaque, ...]
-    path_mm: np.ndarray
-    sigma_mm: float
+    vessels: tuple[Vessel, ...]
+    scanner: Scanner
 
     @property
     def mass_mg(self) -> float:
         """True mass, mg hydroxyapatite."""
         return sum(plaque.mass_mg for plaque in self.plaques)
+
+
+@dataclass(frozen=True)
+class HeartMotion:
+    """How the heart beats while the scan is made. scale: 0 for a still heart, 1 for full motion.
+
+    A path is where a slice shows the vessel: where it was for most of the rotation that made it. So each slice's median
+    is taken from the motion. Lesions that a beat between two slices hides or doubles are fewer for it than in a scan
+    of a digital patient, where the whole heart moves.
+    """
+
+    beat: HeartBeat
+    pose: ScanPose
+    scale: float
+
+    def of(self, artery: str) -> Displacement | None:
+        if self.scale == 0:
+            return None
+
+        def moved(time_s: np.ndarray) -> np.ndarray:
+            away = self.scale * self.beat.displacement_mm(artery, self.pose.cardiac_phase(time_s))
+            return away - np.median(away, axis=0)
+
+        return moved
 
 
 def insert_plaques(
@@ -77,8 +106,8 @@ def insert_plaques(
     """Add coronary plaque to a scan.
 
     path_mm: vessel centre line [n, 3], LPS mm, along a vessel of the scan. heart: mask in whose fat a path is found
-    when none is given. Raises InsertionError when neither is given, the path leaves the scan, the heart holds no fat,
-    or the slices are oblique.
+    when none is given. Raises InsertionError when neither is given, the path leaves the scan, or the slices are
+    oblique; PathError when the heart holds no fat where the artery could run.
     """
     settings = settings or InsertionSettings()
     grid = grid_of(scan)
@@ -88,47 +117,87 @@ def insert_plaques(
         if heart is None:
             raise InsertionError("Give the vessel's path, or a heart mask in whose fat one can be found.")
         mask = sitk.GetArrayFromImage(mask_on_scan_grid(heart, scan, "heart mask")[0]) > 0
-        path_mm = path_in_fat(scan.hu, mask, grid, settings.length_mm, generator)
-    path_mm = _checked_path(np.asarray(path_mm, float), grid)
-    sigma = settings.sigma_mm or measured_sigma_mm(scan)
-    scanner = scanner_of(scan, sigma, settings.slice_thickness_mm)
-    vessel = _vessel(path_mm, settings)
+        path_mm = heart_fat(scan.hu, mask, grid).path(settings.artery, settings.length_mm, generator)
+    vessel = vessel_along(path_mm, settings.artery, settings.vessel_radius_mm, grid)
+    scanner = scanner_of(scan, settings.sigma_mm or measured_sigma_mm(scan), settings.slice_thickness_mm)
     tendency = float(generator.normal(0, 0.25))
     places = generator.uniform(0, vessel.length_mm, settings.plaques)
     plaques = tuple(draw_plaque(n + 1, vessel, float(p), tendency, generator) for n, p in enumerate(places))
-    move = _motion(settings, generator)
+    motion = draw_motion(settings.motion_scale, settings.heart_rate_bpm, generator)
+    return add_plaques(scan, (vessel,), plaques, scanner, motion, draw_vessels=not given)
+
+
+def add_plaques(
+    scan: CTScan,
+    vessels: tuple[Vessel, ...],
+    plaques: tuple[Plaque, ...],
+    scanner: Scanner,
+    motion: HeartMotion,
+    draw_vessels: bool,
+    deposits: PointCloud | None = None,
+) -> Insertion:
+    """Add plaques, each on the vessel of its name, to a scan as a scanner would have shown them.
+
+    draw_vessels: whether the vessels are drawn too, where the scan shows fat. deposits: other calcium, at rest, LPS and
+    mg; it is in the image and not in the map.
+    """
+    grid = grid_of(scan)
     calcium = np.zeros(grid.shape, np.float32)
-    cloud = joined([plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques])
-    add_stamps(calcium, image_of_points(cloud, grid, scanner, move), 1000.0)
     hu = scan.hu.astype(np.float32)
-    if not given:
-        lumen = np.zeros(grid.shape, np.float32)
-        points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
-        add_stamps(lumen, image_of_points(points, grid, scanner, move))
-        room = np.clip((tissues.BLOOD_HU - hu) / (tissues.BLOOD_HU - tissues.FAT_HU), 0, 1)
-        hu += np.minimum(lumen, 1) * room * (tissues.BLOOD_HU - tissues.FAT_HU)
-    hu += calcium * np.float32(scanner.calcium_hu_per_mg_cm3)
+    arteries: dict[str, list[Stamp]] = {}
+    for vessel in vessels:
+        move = motion.of(vessel.artery)
+        own = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
+        stamps = image_of_points(joined(own), grid, scanner, move)
+        arteries.setdefault(vessel.artery, []).extend(stamps)
+        add_stamps(calcium, stamps, 1000.0)
+        if draw_vessels:
+            points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
+            _add_lumen(hu, image_of_points(points, grid, scanner, move))
+    per_mg = scanner.calcium_hu_per_mg_cm3
+    hu += calcium * np.float32(per_mg)
+    if deposits is not None:
+        add_stamps(hu, image_of_points(deposits, grid, scanner), 1000.0 * per_mg)
     image = sitk.GetImageFromArray(np.rint(np.clip(hu, -1024, HIGHEST_HU)).astype(np.int16))
     truth = sitk.GetImageFromArray(calcium)
     image.CopyInformation(scan.image)
     truth.CopyInformation(scan.image)
-    return Insertion(image, truth, plaques, path_mm, sigma)
+    return Insertion(image, truth, arteries, plaques, vessels, scanner)
+
+
+def _add_lumen(hu: np.ndarray, stamps: list[Stamp]) -> None:
+    """Blood in place of fat, in place."""
+    lumen = np.zeros(hu.shape, np.float32)
+    add_stamps(lumen, stamps)
+    room = np.clip((tissues.BLOOD_HU - hu) / (tissues.BLOOD_HU - tissues.FAT_HU), 0, 1)
+    hu += np.minimum(lumen, 1) * room * (tissues.BLOOD_HU - tissues.FAT_HU)
 
 
 def grid_of(scan: CTScan) -> Grid:
-    """The scan's grid. Raises InsertionError for oblique slices, which the scanner model does not know."""
+    """The scan's grid. Raises InsertionError for oblique slices and oblong pixels, which the scanner model lacks."""
     image = scan.image
     if not np.allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-3):
         raise InsertionError("Lesions can be inserted into axial scans only; these slices are oblique.")
+    width, height, _ = image.GetSpacing()
+    if abs(width - height) > 1e-3 * width:
+        raise InsertionError(f"Lesions can be inserted into square pixels only; these are {width:g} × {height:g} mm.")
     return Grid(image.GetSize()[::-1], image.GetSpacing(), image.GetOrigin())
 
 
 def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None = None) -> Scanner:
-    """A scanner with the blur, slices and tube voltage of a scan (120 kVp where its header does not tell)."""
+    """A scanner with the blur, slices and tube voltage of a scan (120 kVp where its header does not tell).
+
+    Raises InsertionError for a tube voltage at which the calcium's HU are unknown.
+    """
     spacing = scan.slice_spacing_mm
     thickness = slice_thickness_mm or scan.acquisition.slice_thickness_mm or spacing
+    kvp = scan.acquisition.kvp or 120.0
+    try:
+        tissues.calcium_hu_per_mg_cm3(kvp)
+    except ValueError as error:
+        raise InsertionError(f"{error} Take a scan made at such a voltage.") from error
     return Scanner(
-        kvp=scan.acquisition.kvp or 120.0,
+        kvp=kvp,
         kernel=Kernel("measured", sigma_mm),
         aperture_sigma_mm=0.0,
         slice_thickness_mm=thickness,
@@ -201,56 +270,6 @@ def _crossing(profile: np.ndarray, level: float) -> float | None:
     return float(n - (profile[n] - level) / (profile[n] - profile[n - 1]))
 
 
-def path_in_fat(
-    hu: np.ndarray, heart: np.ndarray, grid: Grid, length_mm: float, generator: np.random.Generator
-) -> np.ndarray:
-    """A path [n, 3] in LPS mm through the deepest of the epicardial fat, 1 mm steps.
-
-    hu and heart: [k, j, i]. Raises InsertionError when the heart mask holds no fat deep enough for a vessel.
-    """
-    k, j, i = (slice(n.min(), n.max() + 1) for n in np.nonzero(heart))
-    spacing = np.array(grid.spacing_mm[::-1])
-    part = hu[k, j, i].astype(np.float32)
-    smooth = ndimage.gaussian_filter(part, np.minimum(1.2 / spacing, 2.0))
-    fat = (smooth > FAT_HU[0]) & (smooth < FAT_HU[1]) & heart[k, j, i]
-    # Fat deeper than a groove's is a pad outside the pericardium: it attracts no more than a groove does.
-    depth = np.minimum(ndimage.distance_transform_edt(fat, sampling=spacing), 3.0)
-    inside = ndimage.distance_transform_edt(np.pad(heart[k, j, i], 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    deep = np.argwhere((depth >= 1.5) & (inside > 4.0))
-    if not len(deep):
-        raise InsertionError("The heart mask holds no fat wide enough for a vessel; give the path.")
-    start = deep[generator.integers(len(deep))] * spacing
-    direction = generator.normal(0, 1, 3)
-    halves = []
-    for sign in (1.0, -1.0):
-        halves.append(_tracked(depth, spacing, start, sign * direction / np.linalg.norm(direction), length_mm / 2))
-    path = np.concatenate([halves[1][::-1], halves[0][1:]])
-    if len(path) < 4:
-        raise InsertionError("No path of 4 mm could be followed in the fat; give the path.")
-    corner = np.array([i.start, j.start, k.start]) * np.array(grid.spacing_mm) + np.array(grid.origin_mm)
-    smoothed = ndimage.gaussian_filter1d(path, 2.0, axis=0, mode="nearest")
-    return smoothed[:, ::-1] + corner
-
-
-def _tracked(
-    depth: np.ndarray, spacing: np.ndarray, start: np.ndarray, direction: np.ndarray, length_mm: float
-) -> np.ndarray:
-    """Follow the deepest fat ahead, in 1 mm steps, from a point in mm [k, j, i]."""
-    rays = np.random.default_rng(5).normal(0, 1, (300, 3))
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    path = [start]
-    for _ in range(int(length_mm)):
-        ahead = rays[rays @ direction > 0.75]
-        places = np.concatenate([(path[-1] + step * ahead) / spacing for step in (1.0, 2.5)])
-        values = ndimage.map_coordinates(depth, places.T, order=1, mode="constant").reshape(2, -1).mean(axis=0)
-        best = values + 0.3 * (ahead @ direction)
-        if values.max() < 0.5:
-            break
-        direction = ahead[int(np.argmax(best))]
-        path.append(path[-1] + direction)
-    return np.array(path)
-
-
 def _checked_path(path_mm: np.ndarray, grid: Grid) -> np.ndarray:
     if path_mm.ndim != 2 or path_mm.shape[1] != 3 or len(path_mm) < 2:
         raise InsertionError(f"A path is a list of at least 2 points of 3 coordinates; its shape is {path_mm.shape}.")
@@ -263,16 +282,19 @@ def _checked_path(path_mm: np.ndarray, grid: Grid) -> np.ndarray:
     return path_mm
 
 
-def _vessel(path_mm: np.ndarray, settings: InsertionSettings) -> Vessel:
+def vessel_along(path_mm: np.ndarray, artery: str, radius_mm: float, grid: Grid) -> Vessel:
+    """A vessel along points [n, 3] in LPS mm. Raises InsertionError when they leave the grid or are too few."""
+    path_mm = _checked_path(np.asarray(path_mm, float), grid)
     arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+    if arc[-1] < 1:
+        raise InsertionError(f"The path is {arc[-1]:.1f} mm long; it must be at least 1 mm. Are its points in mm?")
     s = np.arange(0, arc[-1], 0.5)
     even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
-    return Vessel("path", settings.artery, even, np.full(len(s), settings.vessel_radius_mm))
+    return Vessel(artery, artery, even, np.full(len(s), radius_mm))
 
 
-def _motion(settings: InsertionSettings, generator: np.random.Generator) -> Displacement | None:
-    beat: HeartBeat = draw_heart_beat(generator)
-    pose = replace(ScanPose(), heart_rate_bpm=settings.heart_rate_bpm, start_phase=float(generator.random()))
-    if settings.motion_scale == 0:
-        return None
-    return lambda t: settings.motion_scale * beat.displacement_mm(settings.artery, pose.cardiac_phase(t))
+def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Generator) -> HeartMotion:
+    """A heart's motion at a random phase when the scan begins."""
+    beat = draw_heart_beat(generator)
+    pose = replace(ScanPose(), heart_rate_bpm=heart_rate_bpm, start_phase=float(generator.random()))
+    return HeartMotion(beat, pose, scale)

@@ -1,4 +1,5 @@
-"""What annotators would mark in a digital scan: visible slices, arteries, and regions painted with a 1 cm brush.
+"""What annotators would mark in a scan whose calcium is known: visible slices, arteries, and regions of a
+1 cm brush.
 
 Visible is a matter of contrast against noise, not of 130 HU: faint calcium in a quiet scan shows, dense calcium in
 a loud one may not.
@@ -8,13 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from .coronaries import LABELS
 from .response import Stamp, add_stamps
-from .simulation import SMOOTHING_MM, DigitalScan
+from .scanner import Grid, Scanner
+from .simulation import SMOOTHING_MM
 
 VISIBLE_CONTRAST_TO_NOISE = 4.0
 """A detail is seen reliably when its contrast is several times the noise (Rose criterion, 3 to 5)."""
@@ -47,7 +50,24 @@ class Labels:
     slices: tuple[SliceLabel, ...]
 
 
-def annotate(scan: DigitalScan, generator: np.random.Generator) -> Labels:
+class ScanWithTruth(Protocol):
+    """What must be known of a scan to label it; fields as in `simulation.DigitalScan`, wherever it comes from."""
+
+    @property
+    def grid(self) -> Grid: ...
+    @property
+    def scanner(self) -> Scanner: ...
+    @property
+    def heart(self) -> np.ndarray: ...
+    @property
+    def arteries(self) -> dict[str, list[Stamp]]: ...
+    @property
+    def noise_sd_hu(self) -> np.ndarray: ...
+    @property
+    def smoothed_noise_share(self) -> float: ...
+
+
+def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
     """Labels of a scan. generator: the unsteadiness of the annotator's hand."""
     shape = scan.grid.shape
     per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
@@ -73,7 +93,7 @@ def annotate(scan: DigitalScan, generator: np.random.Generator) -> Labels:
     return Labels(arteries, regions, tuple(slices))
 
 
-def _visibility(calcium_hu: np.ndarray, scan: DigitalScan, k: int) -> SliceLabel:
+def _visibility(calcium_hu: np.ndarray, scan: ScanWithTruth, k: int) -> SliceLabel:
     peak = float(calcium_hu.max())
     if peak < VISIBLE_HU:
         return SliceLabel(k, False, 0.0, peak)

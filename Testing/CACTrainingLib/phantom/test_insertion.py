@@ -16,6 +16,7 @@ from CACTrainingLib.phantom.motion import ScanPose
 from CACTrainingLib.phantom.patient import draw_patient
 from CACTrainingLib.phantom.scanner import Scanner
 from CACTrainingLib.phantom.simulation import scan_grid, scan_patient
+from CACTrainingLib.phantom.vessel_paths import PathError
 
 STILL = InsertionSettings(plaques=3, motion_scale=0.0, sigma_mm=0.7)
 PATH = np.array([[10.0, -40.0, -12.0], [20.0, -45.0, 0.0], [22.0, -40.0, 12.0]])
@@ -52,7 +53,7 @@ def test_the_same_seed_is_the_same_lesion(negative):
 def test_a_path_of_its_own_runs_in_the_hearts_fat(negative, seed):
     scan, heart = negative
     result = insert_plaques(scan, heart=heart, settings=InsertionSettings(seed=seed, length_mm=20))
-    index = np.array([scan.image.TransformPhysicalPointToIndex(tuple(p)) for p in result.path_mm])
+    index = np.array([scan.image.TransformPhysicalPointToIndex(tuple(p)) for p in result.vessels[0].path_mm])
     hu = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(scan.image, 1.0))[tuple(index.T[::-1])]
     assert np.mean((hu > -160) & (hu < -20)) > 0.8
     assert sitk.GetArrayFromImage(heart)[tuple(index.T[::-1])].mean() > 0.9
@@ -66,6 +67,25 @@ def test_sharpness_is_measured_at_the_skin(negative):
     blurred = sitk.DiscreteGaussian(sitk.Cast(scan.image, sitk.sitkFloat32), [1.0, 1.0, 0.0], 32, 0.01, True)
     wider = measured_sigma_mm(scan_from_image(sitk.Cast(blurred, sitk.sitkInt16), scan.acquisition))
     assert wider == pytest.approx(np.hypot(soft, 1.0), rel=0.15)
+
+
+def test_a_moving_lesion_stays_where_the_scan_shows_its_vessel(negative):
+    scan, _ = negative
+    away, sums, peaks = [], [], []
+    for seed in range(5):
+        maps = []
+        for motion in (1.0, 0.0):
+            settings = InsertionSettings(sigma_mm=0.7, seed=seed, motion_scale=motion)
+            maps.append(sitk.GetArrayFromImage(insert_plaques(scan, PATH, settings=settings).calcium_map).astype(float))
+        core = [m * (m > 0.5 * m.max()) for m in maps]
+        places = [np.array([np.sum(c * n) / c.sum() for n in np.indices(c.shape, sparse=True)]) for c in core]
+        away.append(np.linalg.norm((places[0] - places[1]) * scan.image.GetSpacing()[::-1]))
+        sums.append(maps[0].sum() / maps[1].sum())
+        peaks.append(maps[0].max() / maps[1].max())
+    assert np.median(away) < 1.0
+    assert np.median(peaks) < 0.8
+    # Slices made at different moments do not see the same whole, so the sum is kept only roughly.
+    assert sums == pytest.approx(np.ones(5), abs=0.4)
 
 
 def test_a_blunter_scan_blunts_the_lesion(negative):
@@ -85,10 +105,18 @@ def test_what_cannot_be_done_says_why(negative):
         insert_plaques(scan, PATH + np.array([0, 500, 0]))
     with pytest.raises(InsertionError, match=r"\(2, 2\)"):
         insert_plaques(scan, np.zeros((2, 2)))
-    muscle = sitk.BinaryThreshold(scan.image, 30, 60)
-    no_fat = sitk.BinaryErode(muscle, (2, 2, 1))
-    with pytest.raises(InsertionError, match="no fat"):
-        insert_plaques(scan, heart=no_fat, settings=STILL)
+    muscle = sitk.Image(scan.image.GetSize(), sitk.sitkUInt8)
+    muscle.CopyInformation(scan.image)
+    i, j, k = scan.image.TransformPhysicalPointToIndex((10.0, 0.0, 0.0))
+    muscle[i - 15 : i + 15, j - 15 : j + 15, k - 5 : k + 5] = 1
+    with pytest.raises(PathError, match="no fat in which the LAD"):
+        insert_plaques(scan, heart=muscle, settings=STILL)
+    with pytest.raises(PathError, match="no muscle"):
+        insert_plaques(
+            scan,
+            heart=sitk.BinaryThreshold(scan.image, 2000, 4000) + sitk.BinaryThreshold(scan.image, -110, -90),
+            settings=STILL,
+        )
     tilted = sitk.Image(scan.image)
     tilted.SetDirection((1, 0, 0, 0, 0.94, -0.342, 0, 0.342, 0.94))
     with pytest.raises(InsertionError, match="oblique"):
@@ -101,6 +129,6 @@ def test_real_scans_take_lesions(real_ct):
     centre = np.array(scan.image.TransformContinuousIndexToPhysicalPoint((270.0, 120.0, 24.0)))
     path = centre + np.array([[-8.0, 0, 0], [0, 2, 4], [8, 0, 10]])
     result = insert_plaques(scan, path, settings=InsertionSettings(plaques=4, motion_scale=0.0))
-    assert 0.5 < result.sigma_mm < 1.4
+    assert 0.5 < result.scanner.kernel.sigma_mm < 1.4
     calcium = sitk.GetArrayViewFromImage(result.calcium_map)
     assert calcium.sum(dtype=np.float64) * scan.voxel_volume_mm3 / 1000 == pytest.approx(result.mass_mg, rel=0.02)
