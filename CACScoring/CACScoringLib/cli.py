@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
@@ -18,6 +19,9 @@ from .ct import CTError, CTScan
 from .lesions import Artery, ScoringRules
 from .output import LAST_FILE, OutputError, OutputFolder
 from .progress import Progress, progress_for
+
+if TYPE_CHECKING:
+    from .pipeline import Networks
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
@@ -65,6 +69,46 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
     score.set_defaults(
         run=_score, sample=False, make_sample=make_sample, interrupted="Interrupted. Nothing was written."
     )
+    _add_models(commands)
+
+
+def _add_models(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("models", help="list, verify or install trained models")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (("list", "name the models at hand"), ("verify", "check the models' files")):
+        action = actions.add_parser(name, help=text, description=text)
+        action.set_defaults(run={"list": _list_models, "verify": _verify_models}[name])
+    install = actions.add_parser("install", help="install a model for `cac score --model`")
+    install.add_argument("card", type=Path, metavar="MODEL.json", help="the model's card; its weights lie beside it")
+    install.add_argument("--overwrite", action="store_true", help="replace an installed model of this name")
+    install.set_defaults(run=_install_model)
+    for action in actions.choices.values():
+        add_progress_argument(action)
+        action.set_defaults(interrupted="Interrupted.")
+
+
+def _list_models(options: argparse.Namespace, progress: Progress) -> None:
+    from .models import list_models
+
+    for model in list_models():
+        print(f"{model.card.name:<24}{model.card.network:<16}{model.card.preset:<10}{model.origin}")
+
+
+def _verify_models(options: argparse.Namespace, progress: Progress) -> None:
+    from .models import list_models, verify_model
+
+    for model in list_models():
+        verify_model(model.path)
+        print(f"{model.card.name}: whole")
+
+
+def _install_model(options: argparse.Namespace, progress: Progress) -> None:
+    from .models import install_model
+
+    model = install_model(options.card, options.overwrite)
+    print(
+        f"Installed {model.card.name} for {model.card.network}. Use it with: cac score CT --model {model.card.name} …"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -102,6 +146,16 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
     parser.add_argument("--no-scene", action="store_true", help="do not write scene.mrb")
     add_progress_argument(parser)
+
+    networks = parser.add_argument_group("without a threshold")
+    networks.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="model to use, one for slices and one for decomposition, and for the heart if wanted (cac models list)",
+    )
+    networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
     rules = parser.add_argument_group("rules")
     names = ", ".join(f.name for f in fields(ScoringRules) if isinstance(f.default, int | float))
@@ -144,14 +198,15 @@ def _rule(text: str) -> tuple[str, float]:
 def _score(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from . import report
-    from .pipeline import STEPS, ScoreSettings, score_scan
+    from .pipeline import ScoreSettings, score_scan, steps
     from .reading import read_ct, read_lesion_labels, read_mask
 
     if (options.ct is None) != options.sample:
         raise OutputError("Give one CT to score (see cac score --help).")
     name = "sample" if options.sample else _stem(options.ct)
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
-    progress.begin(["reading", *STEPS, "report", *([] if options.no_scene else ["scene"])])
+    networks = _networks(options)
+    progress.begin(["reading", *steps(networks), "report", *([] if options.no_scene else ["scene"])])
 
     with progress.step("reading"):
         sample = options.make_sample() if options.sample else None
@@ -168,7 +223,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         age_years=options.age,
         percentile_table=options.percentiles,
     )
-    result = score_scan(scan, settings, heart, lesions, progress)
+    result = score_scan(scan, settings, heart, lesions, networks, progress)
     if sample:
         result = replace(result, true_mass_mg=sample.true_mass_mg)
 
@@ -189,6 +244,24 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     progress.done(output.path)
     print(report.result_as_text(result))
     print(f"Results: {output.path}")
+
+
+def _networks(options: argparse.Namespace) -> Networks | None:
+    """The models asked for by name, or None for the clinical rule alone."""
+    if not options.model:
+        return None
+    from .models import ModelError, list_models, load_model
+    from .pipeline import Networks
+
+    stored = {model.card.name: model for model in list_models()}
+    chosen = {}
+    for name in options.model:
+        if name not in stored:
+            raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
+        chosen[stored[name].card.network] = load_model(stored[name].path, options.device)
+    if not {"slices", "decomposition"} <= set(chosen):
+        raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
+    return Networks(chosen.get("heart"), chosen["slices"], chosen["decomposition"])
 
 
 def _rules(options: argparse.Namespace, scan: CTScan, sample: Sample | None) -> ScoringRules:

@@ -196,13 +196,16 @@ class LesionSet:
         return image
 
 
-def find_lesions(image: sitk.Image, arteries: np.ndarray, rules: ScoringRules) -> LesionSet:
+def find_lesions(
+    image: sitk.Image, arteries: np.ndarray, rules: ScoringRules, peaks: sitk.Image | None = None
+) -> LesionSet:
     """Find the lesions in an image.
 
     image: HU on axial slices: the CT for the clinical rule, the calcium map for the decomposition.
     arteries: uint8 [k, j, i] on the same grid; the `Artery` each voxel would belong to, 0 where none can lie.
+    peaks: image on the same grid whose highest HU gives a component its weight; None for `image` itself.
 
-    Threshold, peak, mean and sum are all read from `image`. Raises MaskError when `arteries` is no such array,
+    Threshold, mean and sum are read from `image`. Raises MaskError when `arteries` is no such array,
     CTError when there are more lesions than the id map can number.
     """
     hu = sitk.GetArrayViewFromImage(image)
@@ -215,7 +218,10 @@ def find_lesions(image: sitk.Image, arteries: np.ndarray, rules: ScoringRules) -
     if (highest := int(arteries.reshape(-1)[flat].max(initial=0))) > max(Artery):
         raise MaskError(f"The artery labels hold {highest}; the highest artery label is {int(max(Artery))}.")
     flat = flat[hu.reshape(-1)[flat] >= rules.threshold_hu]
-    voxels = _Voxels.at(flat, hu, arteries)
+    peak_hu = hu if peaks is None else sitk.GetArrayViewFromImage(peaks)
+    if peak_hu.shape != hu.shape:
+        raise MaskError(f"The image of the peaks has the shape {peak_hu.shape}, the lesions' image {hu.shape}.")
+    voxels = _Voxels.at(flat, hu, peak_hu, arteries)
 
     component = voxels.connected(_IN_SLICE[rules.connectivity])
     count = np.bincount(component)
@@ -245,7 +251,7 @@ def _lesion_set(
     count = np.bincount(component)
     total = np.bincount(component, weights=voxels.hu)
     peak = np.full(len(first), -np.inf)
-    np.maximum.at(peak, component, voxels.hu)
+    np.maximum.at(peak, component, voxels.peak_hu)
 
     sizes = np.bincount(lesion)
     centre_kji = [np.bincount(lesion, weights=axis) / sizes for axis in voxels.kji]
@@ -286,22 +292,23 @@ _TO_NEXT_SLICE = [(1, dj, di) for dj in (-1, 0, 1) for di in (-1, 0, 1)]
 
 @dataclass(frozen=True)
 class _Voxels:
-    """Candidate voxels in raster order: volume shape, flat index, (k, j, i), HU and artery of each."""
+    """Candidate voxels in raster order: volume shape, flat index, (k, j, i), HU, peak's HU and artery of each."""
 
     shape: tuple[int, int, int]
     flat: np.ndarray
     kji: tuple[np.ndarray, np.ndarray, np.ndarray]
     hu: np.ndarray
+    peak_hu: np.ndarray
     artery: np.ndarray
 
     @classmethod
-    def at(cls, flat: np.ndarray, hu: np.ndarray, arteries: np.ndarray) -> _Voxels:
-        values = hu.reshape(-1)[flat].astype(np.float64)
-        return cls(hu.shape, flat, np.unravel_index(flat, hu.shape), values, arteries.reshape(-1)[flat])
+    def at(cls, flat: np.ndarray, hu: np.ndarray, peak_hu: np.ndarray, arteries: np.ndarray) -> _Voxels:
+        values, peaks = (image.reshape(-1)[flat].astype(np.float64) for image in (hu, peak_hu))
+        return cls(hu.shape, flat, np.unravel_index(flat, hu.shape), values, peaks, arteries.reshape(-1)[flat])
 
     def where(self, keep: np.ndarray) -> _Voxels:
         kji = tuple(axis[keep] for axis in self.kji)
-        return _Voxels(self.shape, self.flat[keep], kji, self.hu[keep], self.artery[keep])
+        return _Voxels(self.shape, self.flat[keep], kji, self.hu[keep], self.peak_hu[keep], self.artery[keep])
 
     def connected(self, offsets: list[tuple[int, int, int]]) -> np.ndarray:
         """Number each voxel by its connected component; voxels of different arteries never connect."""

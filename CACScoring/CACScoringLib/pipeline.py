@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from . import risk
 from .acquisition import BloodPool, examine, measure_blood, require_unenhanced
+from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
+from .decomposition import Decomposition, DecompositionSettings, calcium_map
 from .heart import HeartRegion, heart_region
+from .heart_network import heart_mask
 from .lesions import Artery, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
+from .slices import slice_probabilities
+
+if TYPE_CHECKING:
+    from .models import LoadedModel
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
 
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 
-STEPS = ("heart", "acquisition", "lesions", "scores")
-"""What `score_scan` does, in order, as told to its progress."""
+HEARTS_AGREE = 0.7
+"""Least share of the network's heart that lies in the region found from the lungs, which is generous."""
+
+
+def steps(networks: Networks | None) -> tuple[str, ...]:
+    """What `score_scan` does, in order, as told to its progress."""
+    return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that score without a threshold. heart: None for the region found from the lungs."""
+
+    heart: LoadedModel | None
+    slices: LoadedModel
+    decomposition: LoadedModel
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,7 @@ class MethodResult:
     """Scores by one method.
 
     reviewed: whether a person assigned the lesions to arteries; unreviewed candidates may be anything dense.
+    suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     """
 
     reviewed: bool
@@ -55,6 +78,7 @@ class MethodResult:
     lesions: LesionSet
     total: Score
     arteries: dict[Artery, Score]
+    suggestions: tuple[ArterySuggestion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,9 @@ class Categories:
 class ScoreResult:
     """All that `score` finds out about a scan.
 
-    methods: by name; "threshold" is the clinical rule. categories: None while nothing was reviewed.
+    methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
+    categories: of the clinical rule; None while nothing was reviewed.
+    networks, decomposition: None when only the clinical rule was asked for.
     true_mass_mg: by artery, known of digital patients only.
     """
 
@@ -82,6 +108,8 @@ class ScoreResult:
     methods: dict[str, MethodResult]
     categories: Categories | None
     warnings: tuple[ScanWarning, ...]
+    networks: Networks | None = None
+    decomposition: Decomposition | None = None
     true_mass_mg: dict[Artery, float] | None = None
 
 
@@ -90,13 +118,15 @@ def score_scan(
     settings: ScoreSettings = ScoreSettings(),
     heart: sitk.Image | None = None,
     lesions: sitk.Image | None = None,
+    networks: Networks | None = None,
     progress: Progress | None = None,
 ) -> ScoreResult:
-    """Score a CT by the clinical rule.
+    """Score a CT by the clinical rule, and with networks without a threshold too.
 
-    heart: mask of the heart, on any grid; found from the lungs when None.
+    heart: mask of the heart, on any grid; found when None.
     lesions: a reader's label map (`Artery` values); only what it labels is scored. When None, everything at or
-    above the threshold inside the heart region is reported as unassigned and unreviewed.
+    above the threshold inside the heart region is reported as unassigned and unreviewed, and the lesions of the
+    calcium map as the arteries that their place suggests, unreviewed as well.
 
     Raises NoHeartError, ContrastError, MaskError and other CTErrors.
     """
@@ -106,10 +136,15 @@ def score_scan(
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
 
     with progress.step("heart"):
-        region = _given_heart(heart, scan) if heart is not None else heart_region(scan)
+        region = _heart(scan, heart, networks)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
+    parts = None
+    if networks:
+        with progress.step("decomposition"):
+            parts = _decomposition(scan, region, networks)
+            doubts += parts.warnings
     with progress.step("lesions"):
         if lesions is not None:
             arteries, label_doubts = _reader_arteries(lesions, scan)
@@ -120,18 +155,88 @@ def score_scan(
             arteries = _candidate_region(region)
             found, label_doubts = _without_metal(find_lesions(scan.image, arteries, rules))
             label_doubts.append(_UNREVIEWED)
+        suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
+        mapped = _map_lesions(scan, region, parts, arteries, rules, lesions is not None) if parts else None
     with progress.step("scores"):
         spacing = scan.image.GetSpacing()
-        threshold = MethodResult(
-            reviewed=lesions is not None,
-            rules=rules,
-            lesions=found,
-            total=score_lesions(found.lesions, spacing, rules),
-            arteries=score_arteries(found.lesions, spacing, rules),
-        )
+        methods = {"threshold": _scored(found, rules, spacing, lesions is not None, suggestions)}
+        if mapped:
+            methods["decomposition"] = _scored(*mapped[:2], spacing, lesions is not None, mapped[2])
+        threshold = methods["threshold"]
         categories = _categories("threshold", threshold, scan, settings) if threshold.reviewed else None
     warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
-    return ScoreResult(scan, region, blood, {"threshold": threshold}, categories, warnings)
+    return ScoreResult(scan, region, blood, methods, categories, warnings, networks, parts)
+
+
+def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) -> HeartRegion:
+    if given is not None:
+        mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
+        return HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
+    lungs = heart_region(scan)
+    if networks is None or networks.heart is None:
+        return lungs
+    mask, warnings = heart_mask(scan, networks.heart)
+    found = sitk.GetArrayViewFromImage(mask) != 0
+    share = float((sitk.GetArrayViewFromImage(lungs.mask)[found] != 0).mean())
+    if share < HEARTS_AGREE:
+        message = (
+            f"Only {share:.0%} of the heart found by the network lies where the lungs leave room for it. Look at it."
+        )
+        warnings = (*warnings, ScanWarning("hearts-disagree", message))
+    return HeartRegion(mask, lungs.excluded, networks.heart.card.name, (*lungs.warnings, *warnings))
+
+
+def _decomposition(scan: CTScan, region: HeartRegion, networks: Networks) -> Decomposition:
+    found = slice_probabilities(scan, region.mask, networks.slices)
+    chosen = DecompositionSettings()
+    threshold = networks.slices.card.calibration.get("slice_threshold", chosen.slice_threshold)
+    chosen = replace(chosen, slice_threshold=threshold)
+    parts = calcium_map(scan, region.mask, found.slices, found.on_grid, networks.decomposition, chosen)
+    return replace(parts, warnings=found.warnings + parts.warnings)
+
+
+def _map_lesions(
+    scan: CTScan,
+    region: HeartRegion,
+    parts: Decomposition,
+    arteries: np.ndarray,
+    rules: ScoringRules,
+    reviewed: bool,
+) -> tuple[LesionSet, ScoringRules, list[ArterySuggestion]]:
+    """Lesions of the calcium map, the rules they are scored by, and the suggestions that gave them their arteries.
+
+    Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
+    score equals the conventional one where the map is what a 130 HU threshold segments.
+    """
+    rules = replace(
+        rules,
+        name="adjusted Agatston of the calcium map (van Velzen)",
+        threshold_hu=parts.settings.floor_hu,
+    )
+    found = find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image)
+    if reviewed:
+        return found, rules, []
+    suggestions = suggest_arteries(found, scan.image, region.mask)
+    pairs = zip(found.lesions, suggestions, strict=True)
+    assigned = tuple(replace(lesion, artery=suggestion.artery) for lesion, suggestion in pairs)
+    return LesionSet(assigned, found.id_map), rules, suggestions
+
+
+def _scored(
+    lesions: LesionSet,
+    rules: ScoringRules,
+    spacing_mm: tuple[float, float, float],
+    reviewed: bool,
+    suggestions: list[ArterySuggestion],
+) -> MethodResult:
+    return MethodResult(
+        reviewed=reviewed,
+        rules=rules,
+        lesions=lesions,
+        total=score_lesions(lesions.lesions, spacing_mm, rules),
+        arteries=score_arteries(lesions.lesions, spacing_mm, rules),
+        suggestions=tuple(suggestions),
+    )
 
 
 _UNREVIEWED = ScanWarning(
@@ -139,11 +244,6 @@ _UNREVIEWED = ScanWarning(
     "Nobody has reviewed these candidates: everything dense inside the heart region is listed, be it coronary, "
     "valve, aorta or noise. Assign each to an artery in lesions.nii.gz and score again with it.",
 )
-
-
-def _given_heart(heart: sitk.Image, scan: CTScan) -> HeartRegion:
-    mask, warnings = mask_on_scan_grid(heart, scan, "heart mask")
-    return HeartRegion(mask=mask > 0, excluded=None, warnings=warnings, source="given")
 
 
 def _candidate_region(region: HeartRegion) -> np.ndarray:

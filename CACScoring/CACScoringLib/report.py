@@ -25,9 +25,10 @@ _IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
+    *("suggested_artery", "confidence", "not_coronary_probability"),
 )
 
-METHOD_TITLES = {"threshold": "Clinical rule (threshold)"}
+METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 
 
 def write_json(path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> None:
@@ -37,10 +38,17 @@ def write_json(path: Path, result: ScoreResult, seconds: dict[str, float], ident
 
 
 def write_images(folder: Path, result: ScoreResult) -> None:
-    """Write `heart.nii.gz` (0, 1) and `lesions.nii.gz` (`Artery` labels) on the scan's grid, axes as in `CTScan`."""
+    """Write `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold), and of a decomposition
+
+    `calcium_map.nii.gz` (HU above healthy tissue) and `healthy.nii.gz` (HU). All on the scan's grid, axes as in
+    `CTScan`.
+    """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
     labels = result.methods["threshold"].lesions.label_image(result.scan.image)
     sitk.WriteImage(labels, folder / "lesions.nii.gz")
+    if result.decomposition:
+        sitk.WriteImage(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
+        sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
 
 
 def result_as_text(result: ScoreResult) -> str:
@@ -80,7 +88,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
-        "models": [],
+        "models": _models(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "categories": _categories(result),
         "truth": _truth(result),
@@ -114,6 +122,7 @@ def lesions_as_csv(result: ScoreResult) -> str:
                 "last_slice": lesion.slice_indices[-1],
                 "voxels": lesion.voxels,
                 **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
+                **_suggestion(method, lesion),
             }
             table.writerow(row)
     return stream.getvalue()
@@ -165,8 +174,27 @@ def _lesion(lesion: Lesion, method: MethodResult, spacing: tuple[float, float, f
         }
         for c in lesion.components
     ]
+    suggestion = _suggestion(method, lesion)
     place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
-    return {"id": lesion.id, "artery": lesion.artery.key, **score, **place, "components": components}
+    return {"id": lesion.id, "artery": lesion.artery.key, **score, **place, **suggestion, "components": components}
+
+
+def _suggestion(method: MethodResult, lesion: Lesion) -> dict:
+    """Which artery the lesion's place suggests; empty for reviewed lesions."""
+    for suggested in method.suggestions:
+        if suggested.lesion_id == lesion.id:
+            return {
+                "suggested_artery": suggested.artery.key,
+                "confidence": round(suggested.confidence, 3),
+                "not_coronary_probability": round(suggested.not_coronary_probability, 3),
+            }
+    return {}
+
+
+def _models(result: ScoreResult) -> list[dict]:
+    networks = result.networks
+    loaded = [networks.heart, networks.slices, networks.decomposition] if networks else []
+    return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
 
 
 def _categories(result: ScoreResult) -> dict | None:
@@ -184,11 +212,16 @@ def _truth(result: ScoreResult) -> dict | None:
 
 def _summary(result: ScoreResult, method: MethodResult) -> str:
     total = method.total
-    if not method.reviewed:
+    if not method.reviewed and method is result.methods["threshold"]:
         return (
             f'<p class="unreviewed"><b>{total.lesions} unreviewed candidates</b>, together {total.agatston:.1f} '
             "Agatston units. This is not a calcium score: nobody has checked which of them are coronary. "
             "Assign them in <code>lesions.nii.gz</code> and score again with <code>--lesions</code>.</p>"
+        )
+    if not method.reviewed:
+        return (
+            f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, adjusted Agatston '
+            f"{total.agatston:.1f}. The arteries are suggested by each lesion's place; nobody has checked them.</p>"
         )
     lines = [f'<p class="score">Agatston score <b>{total.agatston:.1f}</b></p>']
     if result.categories is not None:
@@ -205,11 +238,12 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
 
 
 def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | None) -> str:
+    assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in method.lesions.lesions)
     known = true_mass_mg is not None
     rows = []
     for artery, score in method.arteries.items():
         # An artery that nobody has looked at must not read as free of calcium.
-        if (artery == Artery.UNASSIGNED) == method.reviewed:
+        if (artery == Artery.UNASSIGNED) == (method.reviewed or assigned):
             continue
         dot = f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span>'
         name = f'{dot} {artery.key} <span class="small">{artery.full_name}</span>'
@@ -256,13 +290,21 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
     figures = []
     for k in slices:
         here = [(x, c) for x in lesions.lesions for c in x.components if c.slice_index == k]
-        named = ", ".join(f"{x.id} {x.artery.key} {c.peak_hu:.0f} HU" for x, c in here[:6])
+        named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in here[:6])
         more = f" and {len(here) - 6} more" if len(here) > 6 else ""
         figures.append(_figure(pictures.slice_picture(scan, heart, lesions, k), f"{_place(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
     parts.append(f'<p class="small">Window {low:g} to {high:g} HU; patient left is at the right.</p>')
     parts.append(f'<div class="pictures">{"".join(figures)}</div>')
     return parts
+
+
+def _named(method: MethodResult, lesion: Lesion) -> str:
+    """The lesion's artery; for one that nobody has reviewed, the one its place suggests, with a question mark."""
+    suggested = _suggestion(method, lesion)
+    if not suggested:
+        return lesion.artery.key
+    return f"{suggested['suggested_artery']}? {suggested['confidence']:.0%}"
 
 
 def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
@@ -275,7 +317,7 @@ def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
             rows.append(
                 _row(
                     str(lesion.id),
-                    lesion.artery.key,
+                    _named(method, lesion),
                     _place(result, c.slice_index),
                     str(c.voxels),
                     f"{c.area_mm2:.2f}",

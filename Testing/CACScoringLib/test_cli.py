@@ -148,6 +148,43 @@ def test_failure_as_json_line(case, tmp_path, capsys):
     assert (last["event"], last["exit_code"]) == ("failed", cli.BAD_INPUT)
 
 
+def test_candidates_come_with_a_suggested_artery(case, tmp_path):
+    score(case, tmp_path / "out", "--no-scene")
+    lesion = result(tmp_path / "out")["methods"]["threshold"]["lesions"][0]
+    assert lesion["artery"] == "unassigned"
+    assert lesion["suggested_artery"] in ("LM", "LAD", "LCX", "RCA")
+    with (tmp_path / "out" / "lesions.csv").open(newline="") as stream:
+        assert next(csv.DictReader(stream))["suggested_artery"] == lesion["suggested_artery"]
+
+
+def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_path, monkeypatch, capsys):
+    from CACScoringLib.models import Training, describe, save_model
+    from CACScoringLib.networks import PRESETS, build
+
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    for network in ("slices", "decomposition"):
+        config = PRESETS["compact"][network]
+        card = describe(f"my-{network}", config, "compact", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
+        path = save_model(build(config), card, tmp_path / "made")
+        assert cli.main(["models", "install", str(path)]) == 0
+    capsys.readouterr()
+    assert cli.main(["models", "list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["my-decomposition", "my-slices"]
+    assert cli.main(["models", "verify"]) == 0
+    assert score(case, tmp_path / "none", "--no-scene", "--model", "other") == cli.BAD_INPUT
+    assert "no model 'other'" in capsys.readouterr().err
+    assert score(case, tmp_path / "half", "--no-scene", "--model", "my-slices") == cli.BAD_INPUT
+    assert score(case, tmp_path / "out", "--model", "my-slices", "--model", "my-decomposition", "--device", "cpu") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
+        [*FILES, "calcium_map.nii.gz", "healthy.nii.gz"]
+    )
+    data = result(tmp_path / "out")
+    assert set(data["methods"]) == {"threshold", "decomposition"}
+    assert [m["name"] for m in data["models"]] == ["my-slices", "my-decomposition"]
+    (tmp_path / "installed" / "my-slices.safetensors").write_bytes(b"broken")
+    assert cli.main(["models", "verify"]) == cli.BAD_INPUT
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, cli.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_killed_run_leaves_no_result(case, tmp_path, sent, code):

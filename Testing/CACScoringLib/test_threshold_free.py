@@ -1,0 +1,146 @@
+"""Scoring with networks whose answers are known: the calcium map's scores beside the clinical ones."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from scipy.stats import chi2
+from torch import nn
+
+from CACScoringLib import report
+from CACScoringLib.lesions import Artery, ScoringRules
+from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan, steps
+from networks_made_by_hand import loaded, scan_of
+
+BLOOD_HU = 40
+SPACING_MM = (0.8, 0.8, 2.5)
+SIGMA_MM = 2.5
+
+
+class AboveBlood(nn.Module):
+    """The map is what exceeds blood."""
+
+    def forward(self, x):
+        return (x[:, :1] - (BLOOD_HU + 50) / 1000).clamp(min=0)
+
+
+class AllSlices(nn.Module):
+    """Calcium shows in every slice, or in none."""
+
+    def __init__(self, shows):
+        super().__init__()
+        self.shows = shows
+
+    def forward(self, x):
+        return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
+
+
+def networks(shows=True):
+    return Networks(None, loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
+
+
+@pytest.fixture(scope="module")
+def faint():
+    """A smooth lesion whose peak stays below 130 HU, heart mask, reader's label map, its mass in HU·mm³."""
+    size = [round(90 / s) for s in SPACING_MM]
+    k, j, i = np.indices(size[::-1])
+    x, y, z = (n * s - 45 for n, s in zip((i, j, k), SPACING_MM, strict=True))
+    excess = 80 * np.exp(-((x - 8) ** 2 + (y + 6) ** 2 + (z - 3) ** 2) / (2 * SIGMA_MM**2))
+    hu = (BLOOD_HU + excess).astype(np.float32)
+    hu[:, 0] = -1000
+    scan, heart = scan_of(hu, SPACING_MM, x**2 + y**2 + z**2 < 35**2)
+    labels = sitk.GetImageFromArray(
+        (((x - 8) ** 2 + (y + 6) ** 2 + (z - 3) ** 2 < 100) * int(Artery.RCA)).astype(np.uint8)
+    )
+    labels.CopyInformation(heart)
+    return scan, heart, labels, (2 * math.pi) ** 1.5 * SIGMA_MM**3 * 80
+
+
+def test_a_lesion_below_the_threshold_is_scored_from_the_map(faint):
+    scan, heart, labels, mass = faint
+    result = score_scan(scan, heart=heart, lesions=labels, networks=networks())
+    threshold, decomposition = result.methods["threshold"], result.methods["decomposition"]
+    assert threshold.total.agatston == 0
+    # The floor of 10 HU cuts the lesion's faint rim off: what lies beyond it of a normal distribution in 3-D.
+    kept = chi2.cdf(2 * math.log(80 / 10), df=3)
+    assert decomposition.arteries[Artery.RCA].pseudo_mass_hu_mm3 == pytest.approx(kept * mass, rel=0.05)
+    assert decomposition.reviewed
+    assert decomposition.suggestions == ()
+    # Weight 1 below 200 HU, sub-130 included: area × 1 × 2.5 / 3 mm over slices, which is volume / 3 mm.
+    assert decomposition.total.agatston == pytest.approx(decomposition.total.volume_mm3 / 3)
+
+
+def test_weights_are_read_from_the_ct(faint):
+    """The map holds 190 HU where the CT has 230: weight 2."""
+    scan, heart, labels, _ = faint
+    bright = sitk.GetArrayFromImage(scan.image)
+    bright[bright > 100] = 230
+    scan, _ = scan_of(bright, SPACING_MM, sitk.GetArrayFromImage(heart))
+    decomposition = score_scan(scan, heart=heart, lesions=labels, networks=networks()).methods["decomposition"]
+    weights = {c.weight for lesion in decomposition.lesions.lesions for c in lesion.components if c.peak_hu >= 200}
+    assert weights == {2}
+
+
+def test_unreviewed_lesions_of_the_map_get_the_artery_their_place_suggests(faint):
+    scan, heart, _, _ = faint
+    decomposition = score_scan(scan, heart=heart, networks=networks()).methods["decomposition"]
+    assert not decomposition.reviewed
+    assert len(decomposition.suggestions) == len(decomposition.lesions.lesions) == 1
+    lesion, suggestion = decomposition.lesions.lesions[0], decomposition.suggestions[0]
+    assert lesion.artery == suggestion.artery != Artery.UNASSIGNED
+    assert set(np.unique(decomposition.lesions.artery_map())) == {0, lesion.artery}
+    assert decomposition.arteries[lesion.artery].lesions == 1
+
+
+def test_slices_without_calcium_are_not_taken_apart(faint):
+    scan, heart, labels, _ = faint
+    result = score_scan(scan, heart=heart, lesions=labels, networks=networks(shows=False))
+    assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 == 0
+    assert not result.decomposition.decomposed.any()
+
+
+def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments(faint):
+    """Stated by the paper: the adjusted score is the conventional one when lesions are segmented at 130 HU."""
+
+    class Segmented(nn.Module):
+        def forward(self, x):
+            return torch.where(x[:, :1] >= (130 + 50) / 1000, x[:, :1] - 0.05, 0.0)
+
+    scan, heart, _, _ = faint
+    hu = np.where(sitk.GetArrayFromImage(scan.image) > 100, 350, BLOOD_HU).astype(np.float32)
+    hu[:, 0] = -1000
+    # The network's own grid, so that no resampling softens the edge.
+    scan, heart = scan_of(hu[:58], (1.0, 1.0, 1.5), sitk.GetArrayFromImage(heart)[:58])
+    made = Networks(None, networks().slices, loaded(Segmented(), GeneratorConfig()))
+    labels = sitk.GetImageFromArray((hu[:58] > 100).astype(np.uint8) * np.uint8(Artery.LAD))
+    labels.CopyInformation(heart)
+    rules = ScoringRules(minimum_area_mm2=0)
+    methods = score_scan(scan, ScoreSettings(rules), heart, labels, made).methods
+    assert methods["threshold"].total.agatston > 0
+    assert methods["decomposition"].total.agatston == pytest.approx(methods["threshold"].total.agatston, rel=0.02)
+
+
+def test_the_result_names_its_models_and_is_written(faint, tmp_path):
+    scan, heart, _, _ = faint
+    result = score_scan(scan, heart=heart, networks=networks())
+    report.write_json(tmp_path / "scores.json", result, {})
+    data = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert [m["network"] for m in data["models"]] == ["slices", "decomposition"]
+    lesion = data["methods"]["decomposition"]["lesions"][0]
+    assert lesion["suggested_artery"] == lesion["artery"]
+    assert 0 < lesion["confidence"] <= 1
+    report.write_images(tmp_path, result)
+    parts = [sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"{n}.nii.gz")) for n in ("calcium_map", "healthy")]
+    np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
+    page = report.result_as_html(result)
+    assert "Calcium map (no threshold)" in page
+    assert "nobody has checked them" in page
+
+
+def test_steps_name_the_decomposition_only_where_it_runs():
+    assert "decomposition" not in steps(None)
+    assert steps(networks()) == ("heart", "acquisition", "decomposition", "lesions", "scores")
