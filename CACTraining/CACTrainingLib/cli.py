@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     scoring.add_commands(commands, _sample)
     _add_sample(commands)
     _add_phantom(commands)
+    _add_insert(commands)
+    _add_train(commands, arguments)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
     return scoring.run(parser.parse_args(arguments))
 
@@ -62,6 +65,59 @@ def _add_phantom(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_write_cohort, interrupted="Interrupted. Run the same command again to go on.")
 
 
+def _add_insert(commands: argparse._SubParsersAction) -> None:
+    from .phantom.coronaries import ARTERIES
+
+    parser = commands.add_parser(
+        "insert",
+        help="put coronary plaque of known mass into a real scan",
+        description="Write a real scan, and copies of it with coronary plaque of known mass. Run again, it goes on.",
+    )
+    add = parser.add_argument
+    add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
+    add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
+    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the region found")
+    add(
+        "--path",
+        type=Path,
+        metavar="FILE",
+        help="vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json)",
+    )
+    add("--artery", choices=ARTERIES, help="which artery it is (default: drawn; needed with --path)")
+    add("--plaques", type=int, metavar="N", help="plaques in each copy (default: drawn; 0: aortic calcium only)")
+    add(
+        "--motion", type=float, default=1.0, metavar="SCALE", help="0 for a still heart, 1 for the artery's full motion"
+    )
+    add("--sigma", type=float, metavar="MM", help="in-plane blur of the scan (default: measured at the skin)")
+    add("--thickness", type=float, metavar="MM", help="slice thickness (default: the header's, else the spacing)")
+    add("--name", help="of the patient, for the split in training (default: the CT's name)")
+    add("--seed", type=int, default=0)
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
+
+
+def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
+    parser = commands.add_parser("train", help="train a network, or the atlas of arteries")
+    networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
+    for name, title in _TRAINED.items():
+        network = networks.add_parser(name, help=title, description=f"Train {title}.")
+        if arguments[:2] != ["train", name]:
+            continue  # its module imports torch, which takes seconds
+        module = importlib.import_module(f".train_{name}", __package__)
+        module.add_arguments(network)
+        scoring.add_progress_argument(network)
+        network.set_defaults(run=module.run, interrupted="Interrupted. Go on with --resume.")
+
+
+_TRAINED = {
+    "heart": "the network that finds the heart",
+    "slices": "the network that finds the slices with calcium",
+    "decomposition": "the network that gives the calcium map",
+    "arteries": "the atlas that suggests a lesion's artery",
+}
+
+
 def _sample() -> scoring.Sample:
     from .phantom.samples import scored_sample
 
@@ -94,6 +150,36 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
         raise CTError(str(error)) from error
     progress.done(options.output)
     print(f"{table}: {options.pairs} patients, two scans each")
+
+
+def _insert(options: argparse.Namespace, progress: Progress) -> None:
+    from CACScoringLib.reading import read_ct, read_mask
+
+    from .phantom.background import prepare_background
+    from .phantom.inserted import InsertedSettings, write_insertions
+    from .phantom.vessel_paths import PathError, read_path
+
+    if options.path and not options.artery:
+        raise PathError("A path belongs to one artery. Say which with --artery.")
+    progress.begin(["reading", "insertion"])
+    settings = InsertedSettings(
+        artery=options.artery,
+        plaques=options.plaques,
+        motion_scale=options.motion,
+        sigma_mm=options.sigma,
+        slice_thickness_mm=options.thickness,
+        seed=options.seed,
+    )
+    with progress.step("reading"):
+        path = read_path(options.path) if options.path else None
+        heart = read_mask(options.heart) if options.heart else None
+        background = prepare_background(read_ct(options.ct), heart, options.name)
+    for warning in background.warnings:
+        progress.warning(warning)
+    with progress.step("insertion"):
+        folder = write_insertions(background, options.output, options.count, settings, path, progress.counted)
+    progress.done(folder)
+    print(f"{folder}: {options.count} scans with plaque of known mass, and the scan without")
 
 
 def _test(pytest_arguments: list[str]) -> int:

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -75,3 +76,23 @@ def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, messa
     pairs = [] if "--pairs" in option else ["--pairs", "1"]
     assert cli.main(["phantom", *pairs, *option, "--output", str(tmp_path / "cohort")]) == BAD_INPUT
     assert message in capsys.readouterr().err
+
+
+def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
+    """Into a digital patient without calcium, whose skin shows how sharp the scan is."""
+    assert cli.main(["sample", "clean", str(tmp_path / "clean")]) == 0
+    folder = tmp_path / "clean"
+    command = ["insert", str(folder / "ct.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--name", "somebody"]
+    command += ["--output", str(tmp_path / "out"), "--motion", "0", "--plaques", "2", "--sigma", "0.7"]
+    assert cli.main(command) == 0
+    scan = tmp_path / "out" / "somebody" / "insertion_00000"
+    truth = json.loads((scan / "truth.json").read_text(encoding="utf-8"))
+    calcium = sitk.ReadImage(scan / "calcium_map.nii.gz")
+    voxel_cm3 = float(np.prod(calcium.GetSpacing())) / 1000
+    assert sitk.GetArrayViewFromImage(calcium).sum(dtype=float) * voxel_cm3 == pytest.approx(truth["mass_mg"], rel=0.02)
+    assert "plaque of known mass" in capsys.readouterr().out
+
+
+def test_a_path_needs_its_artery(tmp_path, capsys):
+    assert cli.main(["insert", "ct.nii.gz", "--path", "p.csv", "--output", str(tmp_path)]) == BAD_INPUT
+    assert "--artery" in capsys.readouterr().err
