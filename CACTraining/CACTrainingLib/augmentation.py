@@ -1,0 +1,190 @@
+"""Random variants of training samples, made in batches with PyTorch.
+
+Slices as in van Velzen et al., section 3: noise reduced (Gaussian, σ 0.5 pixels) or amplified (the image plus what that
+filter takes away), random crops and rotations; and small changes of HU. Heart patches get far stronger changes, because
+few anatomies have to stand for all. Everything random is drawn from the generator that is given.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from CACScoringLib.preprocessing import HIGH_HU, LOW_HU
+
+NOISE_SIGMA_PIXELS = 0.5
+
+
+@dataclass(frozen=True)
+class SliceAugmentation:
+    """crop: side of the square cut out around the heart's centre, pixels. shift_pixels: how far its centre may lie off.
+
+    rotation_degrees: largest turn. straight_share: of slices neither turned nor shifted by parts of a pixel, because
+    interpolation would take the noise from all of them. noise_share: of slices whose noise is reduced, and as many
+    whose noise is amplified. gain: largest relative change of all HU, calcium included. offset_hu: largest shift of HU.
+    """
+
+    crop: int = 224
+    shift_pixels: float = 8.0
+    rotation_degrees: float = 17.0
+    straight_share: float = 0.3
+    noise_share: float = 0.25
+    gain: float = 0.03
+    offset_hu: float = 8.0
+
+
+def augment_slices(
+    hu: np.ndarray,
+    extra: np.ndarray,
+    settings: SliceAugmentation,
+    generator: np.random.Generator,
+    maps: np.ndarray | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Varied slices as network input, and their true maps varied alike.
+
+    hu: float32 [n, C, 224, 224], the slices and their neighbours. extra: [n, E, 224, 224], channels that are only moved
+    (position; E may be 0). maps: [n, 1, 224, 224]. Returns float32 [n, C + E, crop, crop] scaled as by
+    `preprocessing.slice_input`, and the maps [n, 1, crop, crop] or None.
+    """
+    n = len(hu)
+    grid = _slice_grid(n, hu.shape[-1], settings, generator)
+    x = functional.grid_sample(torch.from_numpy(hu), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    x = _vary_noise(x, settings.noise_share, generator)
+    gain = torch.from_numpy(1 + generator.uniform(-settings.gain, settings.gain, (n, 1, 1, 1)).astype(np.float32))
+    offset = torch.from_numpy(generator.uniform(-1, 1, (n, 1, 1, 1)).astype(np.float32) * settings.offset_hu)
+    x = ((x * gain + offset - LOW_HU) / (HIGH_HU - LOW_HU)).clamp(0, 1)
+    if extra.shape[1]:
+        moved = functional.grid_sample(torch.from_numpy(extra), grid, padding_mode="border", align_corners=False)
+        x = torch.cat([x, moved], 1)
+    if maps is None:
+        return x, None
+    moved = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
+    return x, (moved * gain).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class PatchAugmentation:
+    """Largest changes of heart patches.
+
+    turn_degrees: about the body's axis; tilt_degrees: about the others. scale: of the whole, or its inverse.
+    displacement_voxels: smooth and random. gain, offset, gamma (or its inverse), noise: of values from 0 to 1, for 1000
+    HU. blurred_share, thick_share: of patches blurred, and of patches whose slices are averaged over three.
+    """
+
+    turn_degrees: float = 20.0
+    tilt_degrees: float = 12.0
+    scale: float = 1.25
+    displacement_voxels: float = 4.0
+    gain: float = 0.1
+    offset: float = 0.04
+    gamma: float = 1.2
+    noise: float = 0.05
+    blurred_share: float = 0.3
+    thick_share: float = 0.3
+
+
+def augment_patch(
+    volume: np.ndarray,
+    heart: np.ndarray,
+    centre: tuple[float, float, float],
+    size: int,
+    settings: PatchAugmentation,
+    generator: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A varied patch [1, size, size, size] of a scan and its heart [1, size, size, size], float32.
+
+    volume: 0 to 1, [k, j, i], and heart 0/1, both may be mapped into memory. centre: (k, j, i), voxels. Beyond the scan
+    there is air (0), as scoring pads it.
+    """
+    matrix = _random_matrix(settings, generator)
+    reach = np.abs(matrix) @ np.full(3, size / 2) + settings.displacement_voxels + 2
+    low = np.floor(np.array(centre) - reach).astype(int)
+    high = np.ceil(np.array(centre) + reach).astype(int) + 1
+    part = torch.from_numpy(_cut(volume, low, high))
+    mask = torch.from_numpy(_cut(heart, low, high))
+
+    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    places = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.tensor(np.array(centre) - low).float()
+    knots = generator.uniform(-1, 1, (1, 3, 4, 4, 4)).astype(np.float32) * settings.displacement_voxels
+    smooth = functional.interpolate(torch.from_numpy(knots), size=(size,) * 3, mode="trilinear", align_corners=True)
+    places = places + smooth[0].permute(1, 2, 3, 0)
+    sides = torch.tensor(part.shape, dtype=torch.float32)
+    grid = ((2 * places + 1) / sides - 1).flip(-1)[None]
+    both = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
+    return _vary_intensity(both[:1], settings, generator), (both[1:] >= 0.5).float()
+
+
+def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    """Where to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
+    straight = generator.random(n) < settings.straight_share
+    turn = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
+    shift = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels
+    shift[straight] = np.rint(shift[straight])
+    axis = np.arange(settings.crop) - (settings.crop - 1) / 2
+    j, i = np.meshgrid(axis, axis, indexing="ij")
+    cosine, sine = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    x = cosine * i - sine * j + shift[:, 0, None, None]
+    y = sine * i + cosine * j + shift[:, 1, None, None]
+    return torch.from_numpy((2 * np.stack([x, y], -1) / side).astype(np.float32))
+
+
+def _vary_noise(x: torch.Tensor, share: float, generator: np.random.Generator) -> torch.Tensor:
+    chance = torch.from_numpy(generator.random((len(x), 1, 1, 1)).astype(np.float32))
+    smooth = smoothed(x, NOISE_SIGMA_PIXELS)
+    return torch.where(chance < share, smooth, torch.where(chance > 1 - share, 2 * x - smooth, x))
+
+
+def smoothed(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
+    """Slices [n, C, j, i] after a Gaussian filter in-plane."""
+    reach = max(1, math.ceil(4 * sigma_pixels))
+    profile = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
+    profile = (profile / profile.sum()).to(x)
+    flat = functional.pad(x.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
+    flat = functional.conv2d(functional.conv2d(flat, profile[None, None, :, None]), profile[None, None, None])
+    return flat.reshape(x.shape)
+
+
+def _random_matrix(settings: PatchAugmentation, generator: np.random.Generator) -> np.ndarray:
+    """Rotation times scale for offsets (k, j, i) in voxels; voxels are twice as long along k as in-plane."""
+    spacing = np.array([2.0, 1.0, 1.0])
+    limits = np.radians([settings.turn_degrees, settings.tilt_degrees, settings.tilt_degrees])
+    rotation = np.eye(3)
+    for axis, angle in enumerate(generator.uniform(-limits, limits)):
+        a, b = [n for n in range(3) if n != axis]
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        rotation = rotation @ turn
+    limit = math.log(settings.scale)
+    overall = generator.uniform(-limit, limit)
+    scale = np.exp(overall + generator.uniform(-limit, limit, 3) / 3)
+    return (rotation * scale * spacing) / spacing[:, None]
+
+
+def _cut(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """A box of an array, float32, 0 where it reaches beyond."""
+    result = np.zeros(high - low, np.float32)
+    inside = tuple(slice(max(0, a), max(0, min(n, b))) for a, b, n in zip(low, high, array.shape, strict=True))
+    part = array[inside]
+    to = tuple(slice(s.start - a, s.start - a + n) for s, a, n in zip(inside, low, part.shape, strict=True))
+    if part.size:
+        result[to] = part
+    return result
+
+
+def _vary_intensity(x: torch.Tensor, settings: PatchAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    if generator.random() < settings.blurred_share:
+        x = smoothed(x, float(generator.uniform(0.4, 1.0)))
+    if generator.random() < settings.thick_share:
+        x = functional.avg_pool3d(functional.pad(x[None], (0, 0, 0, 0, 1, 1), mode="replicate"), (3, 1, 1), stride=1)[0]
+    limit = math.log(settings.gamma)
+    x = x.clamp(0, 1) ** math.exp(generator.uniform(-limit, limit))
+    x = x * (1 + generator.uniform(-settings.gain, settings.gain)) + generator.uniform(-1, 1) * settings.offset
+    level = generator.uniform(0, settings.noise)
+    noise = torch.from_numpy(generator.standard_normal(x.shape, np.float32))
+    return (x + level * noise).clamp(0, 1)

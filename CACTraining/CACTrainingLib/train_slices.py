@@ -1,0 +1,244 @@
+"""Training of the slice classifier: which slices of the heart show coronary calcium.
+
+As van Velzen et al., sections 3 and 5: cross-entropy, Adam with rate 0.001, batches of 20 slices balanced for visible
+calcium. Beyond the paper, and named in the settings: negatives matched in position and partly drawn where something
+else resembles calcium; small changes of HU; averaged weights; the threshold is chosen on the validation slices.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+
+from CACScoringLib.inference import predict
+from CACScoringLib.models import LoadedModel
+from CACScoringLib.networks import PRESETS, SliceClassifierConfig, build
+from CACScoringLib.progress import Progress
+
+from . import runs
+from .augmentation import SliceAugmentation, augment_slices
+from .datasets import KINDS, BalancedSampler, Sampling, SliceDataset, load_slices
+from .training import LoopSettings, Task, train
+
+PUBLISHED_FALSE_POSITIVE_RATE = 0.06
+INTENDED_USE = (
+    "Finds axial slices of non-contrast chest CT that show coronary calcium, as a step of calcium scoring with CAC. "
+    "For research; not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class SliceTraining:
+    """validation_slices: at most this many of each class during training; at the end all are judged.
+
+    false_positive_rate: the threshold is the lowest that keeps to this on the validation slices.
+    """
+
+    loop: LoopSettings
+    batch_size: int = 20
+    learning_rate: float = 1e-3
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
+    validation_slices: int = 150
+    false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
+
+
+SETTINGS = {
+    "paper": SliceTraining(
+        LoopSettings(1_500_000, validate_every=5000, decay_from=1.0, average=0.0),
+        sampling=Sampling(hard_share=0.0),
+        augmentation=SliceAugmentation(gain=0.0, offset_hu=0.0),
+    ),
+    "compact": SliceTraining(LoopSettings(2500, validate_every=150), batch_size=12),
+}
+
+
+class SliceTask(Task):
+    """See `Task`. Raises DataError when slices of a class are missing."""
+
+    exported = "classifier"
+    better = "auc"
+
+    def __init__(
+        self, config: SliceClassifierConfig, settings: SliceTraining, training: SliceDataset, validation: SliceDataset
+    ) -> None:
+        torch.manual_seed(settings.loop.seed)
+        network = build(config).to(memory_format=torch.channels_last)
+        self.config, self.settings = config, settings
+        self.training, self.validation = training, validation
+        self.modules = {"classifier": network}
+        self.optimizers = {"classifier": torch.optim.Adam(network.parameters(), settings.learning_rate)}
+        self.sampler = BalancedSampler(training, settings.sampling)
+        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        positives, negatives = self.sampler.draw(generator, self.settings.batch_size)
+        chosen = np.concatenate([positives, negatives])
+        x, _ = varied(self.training, chosen, self.config, self.settings.augmentation, generator)
+        return {"x": x, "visible": torch.from_numpy(self.training.visible[chosen].astype(np.int64))}
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        logits = self.modules["classifier"](batch["x"], logits=True)
+        loss = functional.cross_entropy(logits.float(), batch["visible"])
+        optimizer = self.optimizers["classifier"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        probabilities = classified(network, self.config, self.validation, self.watched)
+        return slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
+
+
+def varied(
+    data: SliceDataset,
+    chosen: np.ndarray,
+    config: SliceClassifierConfig,
+    augmentation: SliceAugmentation,
+    generator: np.random.Generator,
+    with_maps: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Slices as network input [n, C, crop, crop], augmented, and their true maps [n, 1, crop, crop] if asked for."""
+    hu = data.hu(chosen, config.neighbours)
+    none = np.empty((len(chosen), 0, *hu.shape[2:]), np.float32)
+    extra = data.position_channels(chosen) if config.position else none
+    x, maps = augment_slices(hu, extra, augmentation, generator, data.true_map(chosen) if with_maps else None)
+    return x.contiguous(memory_format=torch.channels_last), maps
+
+
+def watched_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
+    """A fixed sample of at most this many slices with, and as many without visible calcium."""
+    generator = np.random.default_rng([seed, 7])
+    parts = []
+    for part in (np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]):
+        parts.append(np.sort(generator.choice(part, min(most, len(part)), replace=False)))
+    return np.concatenate(parts)
+
+
+def classified(
+    network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, chosen: np.ndarray, batch_size: int = 16
+) -> np.ndarray:
+    """Probability of visible calcium, float32 [len(chosen)], from slices exactly as scoring sees them."""
+    results = []
+    for start in range(0, len(chosen), 8 * batch_size):
+        x = data.network_input(chosen[start : start + 8 * batch_size], config.neighbours, config.position)
+        results.append(predict(network, x, batch_size)[0][:, 1])
+    return np.concatenate(results)
+
+
+def slice_metrics(
+    probabilities: np.ndarray, data: SliceDataset, chosen: np.ndarray, most_false: float
+) -> dict[str, float]:
+    """Area under the ROC curve, and accuracy, sensitivity and false-positive rate at the chosen threshold.
+
+    The threshold is the lowest that calls at most this share of the negatives positive. Accuracy is for the share of
+    positives among all of the data's slices, not among the chosen. False-positive rates are also given by kind of scan.
+    """
+    visible = data.visible[chosen]
+    positive, negative = probabilities[visible], probabilities[~visible]
+    auc = stats.mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+    threshold = threshold_at(negative, most_false)
+    sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
+    share = float(data.visible.mean())
+    metrics = {
+        "auc": float(auc),
+        "threshold": threshold,
+        "sensitivity": sensitivity,
+        "false_positive_rate": false,
+        "accuracy": share * sensitivity + (1 - share) * (1 - false),
+    }
+    for number, kind in enumerate(KINDS):
+        own = probabilities[~visible & (data.kind[chosen] == number)]
+        if len(own):
+            metrics[f"false_positive_rate_{kind}_scans"] = float((own >= threshold).mean())
+    return metrics
+
+
+def threshold_at(negative: np.ndarray, most_false: float) -> float:
+    """The lowest probability that at most this share of the negatives reach; between 0 and 1."""
+    ordered = np.sort(negative)[::-1]
+    allowed = int(most_false * len(ordered))
+    if allowed >= len(ordered):
+        return 0.0
+    return float(min(1.0, np.nextafter(np.float32(ordered[allowed]), np.float32(2.0))))
+
+
+def judge(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
+    """Metrics on all validation slices and scans, and the threshold for scoring."""
+    config = SliceClassifierConfig(**model.card.config)
+    everything = np.arange(len(data))
+    probabilities = classified(model.network, config, data, everything)
+    metrics: dict[str, object] = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
+    called = probabilities >= metrics["threshold"]
+    for number, kind in enumerate(KINDS):
+        scans = np.unique(data.scan[data.kind == number])
+        if len(scans):
+            share = float(np.mean([called[data.scan == scan].any() for scan in scans]))
+            metrics[f"scans_called_positive_{kind}"] = share
+            metrics[f"scans_{kind}"] = len(scans)
+    metrics |= {"slices": len(data), "slices_with_visible_calcium": int(data.visible.sum())}
+    metrics["data"] = "validation patients of the training's own split; the threshold was chosen on the same slices"
+    return metrics, {"slice_threshold": float(metrics["threshold"])}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train slices`."""
+    runs.add_arguments(parser)
+    parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
+    parser.add_argument("--position", action="store_true", help="let the network see the place in the heart's frame")
+    parser.add_argument("--crop", type=int, help="side of the training crops, pixels (paper: 224)")
+    parser.add_argument("--hard-share", type=float, help="share of negatives with something that resembles calcium")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    config = PRESETS[arguments.preset]["slices"]
+    if arguments.neighbours is not None:
+        config = replace(config, neighbours=arguments.neighbours)
+    config = replace(config, position=arguments.position)
+    settings = SETTINGS[arguments.preset]
+    changes = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
+    settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
+    if arguments.crop is not None:
+        settings = replace(settings, augmentation=replace(settings.augmentation, crop=arguments.crop))
+    if arguments.hard_share is not None:
+        settings = replace(settings, sampling=replace(settings.sampling, hard_share=arguments.hard_share))
+    settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
+    return train_slices(runs.options_from(arguments), config, settings, progress)
+
+
+def train_slices(
+    options: runs.RunOptions, config: SliceClassifierConfig, settings: SliceTraining, progress: Progress
+) -> Path:
+    """Train a slice classifier on folders of scans and write it; returns its card. Raises CTError, OutputError."""
+    options.check()
+    progress.begin(["scans", "training", "model"])
+    with progress.step("scans"):
+        data = runs.gather(options, "slices", settings.loop.seed, progress)
+        training = SliceDataset([load_slices(folder) for folder in data.training_folders])
+        validation = SliceDataset([load_slices(folder) for folder in data.validation_folders])
+    with progress.step("training"):
+        task = SliceTask(config, settings, training, validation)
+        outcome = train(task, settings.loop, options.folder, progress, options.device, options.resume, options.devices)
+    with progress.step("model"):
+        path = runs.write_model(
+            options,
+            config,
+            settings,
+            settings.loop.seed,
+            data,
+            outcome,
+            lambda model: judge(model, settings, validation),
+            INTENDED_USE,
+        )
+    progress.done(path)
+    return path

@@ -1,0 +1,246 @@
+"""Scans become samples: as scoring sees them, split by patient, in balance, coronary calcium alone the target."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib import preprocessing
+from CACScoringLib.reading import read_ct, read_mask
+from CACTrainingLib.augmentation import PatchAugmentation, SliceAugmentation, augment_patch, augment_slices, smoothed
+from CACTrainingLib.datasets import (
+    BalancedSampler,
+    DataError,
+    Sampling,
+    SliceDataset,
+    find_scans,
+    load_slices,
+    load_volume,
+    prepare,
+    split_by_patient,
+)
+from training_scans import CALCIUM_HU, write_cohort, write_scan
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def data(cohort, tmp_path_factory):
+    scans = find_scans([cohort])
+    return SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path_factory.mktemp("cache"))])
+
+
+def test_kinds_of_scans(cohort):
+    kinds = {s.patient: s.kind for s in find_scans([cohort, cohort])}
+    assert kinds == dict(zip("01234567", ["coronary", "coronary", "distractor", "clean"] * 2, strict=True))
+    assert len(find_scans([cohort, cohort])) == 9
+
+
+@pytest.mark.parametrize("broken", ["missing", "empty", "no-heart", "bad-truth"])
+def test_wrong_folder_is_told(tmp_path, broken):
+    folder = tmp_path / "data"
+    if broken != "missing":
+        folder.mkdir()
+    if broken in ("no-heart", "bad-truth"):
+        write_scan(folder / "a", 1, True, False)
+    if broken == "no-heart":
+        (folder / "a" / "heart.nii.gz").unlink()
+    if broken == "bad-truth":
+        (folder / "a" / "truth.json").write_text('{"patient": 1}')
+    message = {
+        "missing": "does not exist",
+        "empty": "holds no scan",
+        "no-heart": r"no heart\.nii\.gz",
+        "bad-truth": "no truth of a scan",
+    }[broken]
+    with pytest.raises(DataError, match=message):
+        find_scans([folder])
+
+
+def test_no_patient_is_in_both_parts(cohort):
+    scans = find_scans([cohort])
+    for seed in range(5):
+        training, validation = split_by_patient(scans, 0.5, seed)
+        assert not {s.patient for s in training} & {s.patient for s in validation}
+        assert len(training) + len(validation) == len(scans)
+        assert {s.kind for s in validation} == {"coronary", "distractor", "clean"}
+        again = split_by_patient(scans[::-1], 0.5, seed)
+        assert {s.patient for s in again[1]} == {s.patient for s in validation}
+    different = {frozenset(s.patient for s in split_by_patient(scans, 0.5, seed)[1]) for seed in range(8)}
+    assert len(different) > 1
+
+
+def test_one_patient_cannot_be_split(cohort):
+    with pytest.raises(DataError, match="at least two"):
+        split_by_patient(find_scans([cohort])[:2], 0.2, 0)
+
+
+def test_samples_are_what_scoring_sees(cohort, data):
+    scan = find_scans([cohort])[0]
+    slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))
+    chosen = np.arange(len(slices))
+    expected = preprocessing.slice_input(slices, chosen, 2, True)
+    np.testing.assert_allclose(data.network_input(chosen, 2, True), expected, atol=5e-4)
+    # The training's own way, with all variation off.
+    still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
+    x, _ = augment_slices(data.hu(chosen, 2), data.position_channels(chosen), still, np.random.default_rng(0))
+    np.testing.assert_allclose(x.numpy(), expected, atol=5e-4)
+
+
+def test_true_map_holds_the_coronary_calcium_alone(data):
+    for number, scan in enumerate(data.scans):
+        of_scan = np.nonzero(data.scan == number)[0]
+        volume = data.true_map(of_scan).sum() * preprocessing.MAP_HU * np.prod(preprocessing.SLICE_SPACING_MM)
+        expected = sum(CALCIUM_HU.values()) * 8 * 8 * 3 if scan.kind == "coronary" else 0.0
+        assert volume == pytest.approx(expected, rel=0.01)
+    distractor = data.kind == 1
+    assert data.bright[distractor].any()
+    assert not data.calcium[distractor].any()
+    assert not data.bright[data.kind == 0].any()
+
+
+def test_labels_follow_the_slices(data):
+    first = data.scan == 0
+    assert data.visible[first].sum() == 4  # 6 mm in slices of 1.5 mm
+    assert (data.visible[first] == data.calcium[first]).all()
+    assert not data.visible[data.kind != 2].any()
+
+
+def test_batches_are_balanced(data):
+    sampler = BalancedSampler(data, Sampling(hard_share=0.5, position_tolerance=0.2))
+    generator = np.random.default_rng(3)
+    hard = []
+    for _ in range(60):
+        positive, negative = sampler.draw(generator, 8)
+        assert len(positive) == len(negative) == 4
+        assert data.visible[positive].all()
+        assert not data.visible[negative].any()
+        assert np.abs(data.position[negative] - data.position[positive]).max() <= 0.31
+        hard += data.bright[negative].tolist()
+    assert 0.35 < np.mean(hard) < 0.75
+    easy = BalancedSampler(data, Sampling(hard_share=0.0))
+    share = np.mean([data.bright[easy.draw(generator, 8)[1]].mean() for _ in range(60)])
+    assert share < np.mean(hard)
+
+
+def test_scans_without_known_map_are_left_out_on_request(tmp_path):
+    write_scan(tmp_path / "data" / "a", "a", True, False)
+    write_scan(tmp_path / "data" / "b", "b", True, False, with_map=False)
+    scans = find_scans([tmp_path / "data"])
+    data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
+    drawn = {int(n) for s in range(20) for n in np.concatenate(_draw(data, s, True))}
+    assert {data.scans[data.scan[n]].patient for n in drawn} == {"a"}
+    drawn = {int(n) for s in range(20) for n in np.concatenate(_draw(data, s, False))}
+    assert {data.scans[data.scan[n]].patient for n in drawn} == {"a", "b"}
+
+
+def _draw(data, seed, known):
+    return BalancedSampler(data, Sampling(), known).draw(np.random.default_rng(seed), 8)
+
+
+def test_only_one_class_is_an_error(cohort, tmp_path):
+    clean = [s for s in find_scans([cohort]) if s.kind == "clean"]
+    with pytest.raises(DataError, match="0 show coronary calcium"):
+        SliceDataset([load_slices(f) for f in prepare(clean, "slices", tmp_path)])
+
+
+def test_cache_is_used_and_renewed(cohort, tmp_path):
+    shutil.copytree(cohort / "patient_3", tmp_path / "data")
+    (scan,) = find_scans([tmp_path / "data"])
+    told = []
+    (folder,) = prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: told.append(state))
+    assert told == [(1, 1)]
+    assert prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: told.append(state)) == [folder]
+    assert told == [(1, 1)]
+    os.utime(scan.ct, ns=(1, 1))
+    assert prepare([scan], "slices", tmp_path / "cache") != [folder]
+
+
+def test_map_on_another_grid_is_told(cohort, tmp_path):
+    folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data")
+    shutil.copy(folder / "heart.nii.gz", folder / "calcium_map.nii.gz")
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(folder / "calcium_map.nii.gz")
+    image.SetOrigin((5, 0, 0))
+    sitk.WriteImage(image, folder / "calcium_map.nii.gz")
+    with pytest.raises(DataError, match="not on the grid"):
+        prepare(find_scans([tmp_path]), "slices", tmp_path / "cache")
+
+
+def test_heart_volume(cohort, tmp_path):
+    scan = find_scans([cohort])[0]
+    (folder,) = prepare([scan], "heart", tmp_path)
+    loaded = load_volume(folder)
+    np.testing.assert_allclose(loaded.volume, preprocessing.heart_input(read_ct(scan.ct).image), atol=5e-4)
+    litres = loaded.heart.sum() * np.prod(preprocessing.HEART_SPACING_MM)
+    assert litres == pytest.approx(np.pi * 56**2 * 24, rel=0.05)
+    assert loaded.heart[tuple(slice(*b) for b in loaded.box)].sum() == loaded.heart.sum()
+
+
+class TestAugmentation:
+    def test_map_moves_and_scales_with_the_slice(self, data):
+        chosen = np.nonzero(data.visible)[0][:6]
+        maps = data.true_map(chosen)
+        # A slice that is its own calcium: both have to stay equal.
+        hu = maps[:, :1] * np.float32(1000) - 50
+        none = np.empty((len(chosen), 0, 224, 224), np.float32)
+        settings = SliceAugmentation(crop=160, shift_pixels=5, noise_share=0, gain=0.0, offset_hu=0)
+        x, moved = augment_slices(hu, none, settings, np.random.default_rng(1), maps)
+        assert moved.sum() > 0
+        torch.testing.assert_close(x, moved, atol=2e-4, rtol=0)
+        x, moved = augment_slices(hu, none, replace(settings, gain=0.2), np.random.default_rng(1), maps)
+        # A gain also moves the −50 HU at which the window begins, by up to 10 HU.
+        torch.testing.assert_close(x[moved > 0.1], moved[moved > 0.1], atol=0.0101, rtol=0)
+
+    def test_noise_is_reduced_and_amplified(self):
+        noise = np.random.default_rng(0).normal(100, 20, (200, 1, 32, 32)).astype(np.float32)
+        none = np.empty((200, 0, 32, 32), np.float32)
+        settings = SliceAugmentation(32, 0, 0, 1, 0.25, 0, 0)
+        spread = augment_slices(noise, none, settings, np.random.default_rng(0))[0].std((1, 2, 3)).numpy() * 1000
+        lower = 20 * smoothed(torch.from_numpy(noise) / 20, 0.5).std((1, 2, 3)).mean().item()
+        assert 0.15 < (spread < (20 + lower) / 2).mean() < 0.35
+        assert 0.15 < (spread > 22).mean() < 0.35
+        assert lower < 18
+
+    def test_patch_without_changes_is_the_scan(self):
+        volume = np.random.default_rng(0).random((20, 30, 40)).astype(np.float16)
+        heart = (volume > 0.5).astype(np.uint8)
+        still = PatchAugmentation(0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
+        x, mask = augment_patch(volume, heart, (7.5, 11.5, 15.5), 8, still, np.random.default_rng(0))
+        box = (slice(4, 12), slice(8, 16), slice(12, 20))
+        np.testing.assert_allclose(x[0].numpy(), volume[box].astype(np.float32), atol=1e-5)
+        np.testing.assert_array_equal(mask[0].numpy(), heart[box])
+        beyond, _ = augment_patch(volume, heart, (-20.0, 0.0, 0.0), 8, still, np.random.default_rng(0))
+        assert not beyond.any()
+
+    def test_patch_changes_keep_image_and_mask_together(self):
+        volume = np.zeros((40, 60, 60), np.float32)
+        volume[15:25, 25:40, 20:45] = 1
+        settings = PatchAugmentation(gain=0, offset=0, gamma=1, noise=0, blurred_share=0, thick_share=0)
+        for seed in range(4):
+            x, mask = augment_patch(volume, volume, (20, 30, 30), 40, settings, np.random.default_rng(seed))
+            assert mask.sum() > 500
+            assert ((x >= 0.5).float() - mask).abs().sum() == 0
+
+    def test_seed_decides(self, data):
+        none = np.empty((2, 0, 224, 224), np.float32)
+        hu = data.hu(np.array([0, 1]))
+        first, again, other = (
+            augment_slices(hu, none, SliceAugmentation(), np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_truth_of_a_real_scan_may_name_its_patient(tmp_path):
+    folder = write_scan(tmp_path / "a", "LIDC-0002", True, False)
+    assert json.loads((folder / "truth.json").read_text())["patient"] == "LIDC-0002"
+    assert find_scans([tmp_path])[0].patient == "LIDC-0002"

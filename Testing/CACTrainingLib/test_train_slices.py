@@ -1,0 +1,171 @@
+"""The slice classifier learns small scans, its threshold and metrics are right, its card says how it was made."""
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib import models
+from CACScoringLib.networks import SliceClassifierConfig
+from CACScoringLib.output import OutputError
+from CACScoringLib.progress import Progress
+from CACTrainingLib import train_slices
+from CACTrainingLib.augmentation import SliceAugmentation
+from CACTrainingLib.datasets import DataError, SliceDataset, find_scans, load_slices, prepare, split_by_patient
+from CACTrainingLib.runs import RunOptions
+from CACTrainingLib.train_slices import SliceTask, SliceTraining, slice_metrics, threshold_at
+from CACTrainingLib.training import LoopSettings, train
+from training_scans import write_cohort
+
+CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max")
+SETTINGS = SliceTraining(
+    LoopSettings(steps=120, validate_every=60, average=0.8, half_precision=False, seed=1),
+    batch_size=6,
+    learning_rate=5e-3,
+    augmentation=SliceAugmentation(crop=96, shift_pixels=4),
+    validation_slices=12,
+)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def parts(cohort, cache):
+    parts = split_by_patient(find_scans([cohort]), 0.5, 0)
+    return [SliceDataset([load_slices(f) for f in prepare(scans, "slices", cache)]) for scans in parts]
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, cache, tmp_path_factory):
+    output = tmp_path_factory.mktemp("model") / "tiny"
+    options = RunOptions((cohort,), output, device="cpu", cache=cache, validation_share=0.5)
+    return train_slices.train_slices(options, CONFIG, SETTINGS, Progress())
+
+
+def test_it_learns(trained):
+    lines = [json.loads(x) for x in (trained.parent / "tiny.training" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["event"] == "training"]
+    assert losses[-1] < 0.4 * losses[0]
+    assert lines[-1]["auc"] > 0.95
+
+
+def test_card_says_how_it_was_made(trained, cohort):
+    card = models.verify_model(trained)
+    assert (card.network, card.preset, card.training.seed) == ("slices", "custom", 1)
+    assert card.config["width"] == 4
+    assert card.training.settings["batch_size"] == 6
+    assert card.training.settings["loop"]["steps"] == card.training.settings["steps_done"] == 120
+    assert card.training.settings["augmentation"]["crop"] == 96
+    assert "table SHA-256" in card.training.data
+    assert "training: 5 scans of 4 patients" in card.training.data
+    assert {"auc", "sensitivity", "false_positive_rate", "accuracy", "slices", "data"} <= card.validation.keys()
+    assert card.calibration["slice_threshold"] == card.validation["threshold"]
+    assert 0 < card.calibration["slice_threshold"] <= 1
+    assert len(card.training.commit) >= 7
+    assert str(cohort) not in trained.read_text()
+
+
+def test_card_changes_with_the_data(cohort, cache, tmp_path):
+    def table(folder):
+        options = RunOptions((folder,), tmp_path / "m", cache=cache, validation_share=0.5)
+        from CACTrainingLib.runs import gather
+
+        return gather(options, "slices", 0, Progress()).describe()
+
+    changed = shutil.copytree(cohort, tmp_path / "copy")
+    assert table(cohort) == table(changed)
+    truth = changed / "patient_1" / "scan_1" / "truth.json"
+    truth.write_text(truth.read_text() + " ")
+    assert table(cohort) != table(changed)
+
+
+def test_existing_model_is_kept(trained, cohort, cache):
+    options = RunOptions((cohort,), trained.with_suffix(""), cache=cache)
+    before = trained.read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        train_slices.train_slices(options, CONFIG, SETTINGS, Progress())
+    assert trained.read_bytes() == before
+
+
+def test_wrong_folder_is_told(tmp_path):
+    parser = argparse.ArgumentParser()
+    train_slices.add_arguments(parser)
+    arguments = parser.parse_args(["--data", str(tmp_path / "none"), "--output", str(tmp_path / "m")])
+    with pytest.raises(DataError, match="does not exist"):
+        train_slices.run(arguments, Progress())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_and_resumed_is_the_same(parts, tmp_path):
+    settings = replace(SETTINGS, loop=replace(SETTINGS.loop, steps=8, validate_every=3))
+
+    class Killed(SliceTask):
+        def step(self, batch, fabric, number):
+            if number == 5:
+                raise KeyboardInterrupt
+            return super().step(batch, fabric, number)
+
+    whole = train(SliceTask(CONFIG, settings, *parts), settings.loop, tmp_path / "whole", Progress(), "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(Killed(CONFIG, settings, *parts), settings.loop, tmp_path / "killed", Progress(), "cpu")
+    task = SliceTask(CONFIG, settings, *parts)
+    resumed = train(task, settings.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
+    assert resumed.metrics == whole.metrics
+    assert all(torch.equal(tensor, resumed.weights[name]) for name, tensor in whole.weights.items())
+
+
+def test_batches_have_labels_and_channels(parts):
+    config = replace(CONFIG, neighbours=1, position=True)
+    task = SliceTask(config, SETTINGS, *parts)
+    batch = task.batch(np.random.default_rng(0))
+    assert batch["x"].shape == (6, 6, 96, 96)
+    assert batch["visible"].tolist() == [1, 1, 1, 0, 0, 0]
+    assert batch["x"][:, :3].min() >= 0
+    assert batch["x"][:, :3].max() <= 1
+    assert batch["x"][:, 3:].min() < 0
+
+
+def test_metrics_by_hand(parts):
+    data = parts[0]
+    positive, negative = np.nonzero(data.visible)[0][:4], np.nonzero(~data.visible)[0][:10]
+    chosen = np.concatenate([positive, negative])
+    negatives = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.7]
+    probabilities = np.array([0.9, 0.8, 0.6, 0.5, *negatives], np.float32)
+    metrics = slice_metrics(probabilities, data, chosen, 0.1)
+    assert metrics["auc"] == pytest.approx((10 + 10 + 9 + 9) / 40)
+    assert metrics["false_positive_rate"] == pytest.approx(0.1)
+    assert metrics["sensitivity"] == 1.0
+    assert 0.45 < metrics["threshold"] <= 0.5
+    share = data.visible.mean()
+    assert metrics["accuracy"] == pytest.approx(share + (1 - share) * 0.9)
+
+
+@pytest.mark.parametrize("most", [0.0, 0.05, 0.1, 0.5, 1.0])
+def test_threshold_keeps_to_the_rate(most):
+    negative = np.random.default_rng(0).random(200).astype(np.float32)
+    threshold = threshold_at(negative, most)
+    assert (negative >= threshold).mean() <= most
+    assert most == 0 or (negative >= threshold).mean() >= most - 1e-9
+
+
+def test_resuming_with_other_data_is_refused(cohort, cache, tmp_path):
+    changed = shutil.copytree(cohort, tmp_path / "copy")
+    loop = replace(SETTINGS.loop, steps=1, validate_every=1)
+    options = RunOptions((changed,), tmp_path / "m", device="cpu", cache=cache, validation_share=0.5)
+    train_slices.train_slices(options, CONFIG, replace(SETTINGS, loop=loop), Progress())
+    shutil.rmtree(changed / "patient_7")
+    again = replace(options, resume=True, overwrite=True)
+    with pytest.raises(DataError, match="not those"):
+        train_slices.train_slices(again, CONFIG, replace(SETTINGS, loop=loop), Progress())
