@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ import SimpleITK as sitk
 from .background import Background
 from .coronaries import ARTERIES, Vessel
 from .distractors import PREVALENCE
-from .export import FILES, SCHEMA, write_nifti, write_text_atomically
+from .export import SCHEMA, whole_folder, write_files, write_text_atomically
 from .insertion import (
     InsertionError,
     add_plaques,
@@ -188,7 +187,8 @@ def write_insertions(
             number = None if name == CLEAN else int(name.rsplit("_", 1)[1])
             scan = clean if number is None else inserted_scan(clean, background, number, settings, fat, path_mm)
             labels = annotate(scan, np.random.default_rng([settings.seed, number or 0, 38]))
-            _write_folder(folder / name, scan, labels, _truth(background, scan, labels, number, settings))
+            with whole_folder(folder / name) as half:
+                write_files(half, scan, labels, _truth(background, scan, labels, number, settings))
             if progress:
                 progress(len(names) - len(missing) + missing.index(name) + 1, len(names))
     return folder
@@ -282,17 +282,6 @@ def _truth(
         "paths_mm": {v.name: np.round(v.path_mm, 2).tolist() for v in scan.vessels},
         "warnings": [asdict(w) for w in background.warnings],
     }
-
-
-def _write_folder(folder: Path, scan: InsertedScan, labels: Labels, truth: dict) -> None:
-    arrays = (scan.hu, scan.heart.astype(np.uint8), scan.calcium_mg_cm3, labels.arteries, labels.regions)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        half = Path(temporary) / "scan"
-        half.mkdir()
-        for name, array in zip(FILES, arrays, strict=False):
-            write_nifti(half / name, scan.grid, array)
-        (half / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
-        half.rename(folder)
 
 
 def _check_settings(

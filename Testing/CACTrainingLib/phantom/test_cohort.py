@@ -15,9 +15,8 @@ from CACTrainingLib.phantom.cohort import (
     write_cohort,
     write_patient,
 )
-from CACTrainingLib.phantom.export import FILES, as_ct_scan, write_nifti, write_scan
+from CACTrainingLib.phantom.export import FILES, as_ct_scan, write_scan
 from CACTrainingLib.phantom.protocol import PROTOCOLS, draw_pair
-from CACTrainingLib.phantom.scanner import Grid
 
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)
 
@@ -153,14 +152,3 @@ def test_scans_of_a_pair_differ_in_all_but_the_machine(name):
     assert first.table_shift_mm != second.table_shift_mm
     assert (first.breathing_mm == 0) == PROTOCOLS[name].breath_hold[0]
     assert (second.breathing_mm == 0) == PROTOCOLS[name].breath_hold[1]
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_nifti_geometry_survives_the_other_convention(tmp_path, dtype):
-    array = np.arange(60, dtype=dtype).reshape(3, 4, 5)
-    write_nifti(tmp_path / "a.nii.gz", Grid((3, 4, 5), (0.5, 0.7, 2.5), (-10.0, 20.0, -30.0)), array)
-    image = sitk.ReadImage(tmp_path / "a.nii.gz")
-    assert np.array_equal(sitk.GetArrayFromImage(image), array)
-    assert image.GetOrigin() == pytest.approx((-10.0, 20.0, -30.0))
-    assert image.GetSpacing() == pytest.approx((0.5, 0.7, 2.5))
-    assert image.GetDirection() == pytest.approx((1, 0, 0, 0, 1, 0, 0, 0, 1))

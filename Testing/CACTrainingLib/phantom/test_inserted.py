@@ -99,12 +99,11 @@ def test_scans_differ_and_an_interrupted_run_goes_on(folder, background, tmp_pat
 
 
 def test_a_failed_write_leaves_no_half_scan(background, tmp_path, monkeypatch):
-    def full(path, grid, array):
-        if path.name == "regions.nii.gz":
-            raise OSError("disk full")
-        path.touch()
+    def full(folder, *whatever):
+        (folder / "ct.nii.gz").touch()
+        raise OSError("disk full")
 
-    monkeypatch.setattr(inserted, "write_nifti", full)
+    monkeypatch.setattr(inserted, "write_files", full)
     with pytest.raises(OSError, match="disk full"):
         write_insertions(background, tmp_path, 0, STILL)
     assert [path.name for path in (tmp_path / "someone").iterdir()] == ["insertions.json"]
