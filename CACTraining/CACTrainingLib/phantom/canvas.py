@@ -116,12 +116,17 @@ class Canvas:
         x, y = self.x_mm[box[1]][None, :], self.y_mm[box[0]][:, None]
         nearest = np.full((y.shape[0], x.shape[1]), np.float32(1e3))
         for n in hit:
-            a, d = path_mm[n], path_mm[n + 1] - path_mm[n]
-            dx, dy, dz = x - np.float32(a[0]), y - np.float32(a[1]), np.float32(self.z_mm - a[2])
-            t = np.clip((dx * d[0] + dy * d[1] + dz * d[2]) * (1 / max(float(d @ d), 1e-9)), 0, 1).astype(np.float32)
-            square = (dx - t * d[0]) ** 2 + (dy - t * d[1]) ** 2 + (dz - t * d[2]) ** 2
-            radius = radii_mm[n] + t * (radii_mm[n + 1] - radii_mm[n])
-            np.minimum(nearest, np.sqrt(square) - radius, out=nearest, casting="same_kind")
+            # Plain floats, because NumPy's double scalars would turn every array into double precision.
+            (ax, ay, az), (bx, by, bz) = path_mm[n].tolist(), path_mm[n + 1].tolist()
+            ux, uy, uz, dz = bx - ax, by - ay, bz - az, self.z_mm - az
+            dx, dy = x - ax, y - ay
+            per_square = 1 / max(ux * ux + uy * uy + uz * uz, 1e-9)
+            t = np.clip(dx * (ux * per_square) + (dy * (uy * per_square) + dz * uz * per_square), 0, 1)
+            square = np.square(dx - t * ux)
+            square += np.square(dy - t * uy)
+            square += np.square(dz - t * uz)
+            radius, change = float(radii_mm[n]), float(radii_mm[n + 1] - radii_mm[n])
+            np.minimum(nearest, np.sqrt(square, out=square) - (radius + t * change), out=nearest)
         return box, nearest
 
 
