@@ -11,7 +11,6 @@ rule and no more: nothing but the place counts, so it is for a reader to confirm
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,9 +20,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from .ct import CTError, MaskError, same_grid
+from .ct import CTError, MaskError
 from .lesions import Artery, LesionSet
-from .preprocessing import ELLIPSOID_RADII_PER_SD
+from .preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from .resources import resource_folder
 
 SCHEMA = "cac-artery-atlas/1"
@@ -81,9 +80,8 @@ def suggest_arteries(
     if lesions.id_map.shape != image.GetSize()[::-1]:
         shapes = f"{lesions.id_map.shape}, the scan {image.GetSize()[::-1]}"
         raise MaskError(f"The lesions were found in another scan: their map has the shape {shapes}.")
-    if not same_grid(heart_mask, image):
-        raise MaskError("The heart mask is not on the scan's grid. Bring it there with mask_on_scan_grid.")
-    centre, radii = _frame(heart_mask)
+    centre, spread, _ = heart_moments(heart_mask, image)
+    centre, radii = np.array(centre[::-1]), ELLIPSOID_RADII_PER_SD * np.array(spread[::-1])
     if not lesions.lesions:
         return []
     atlas = atlas or bundled_atlas()
@@ -137,23 +135,6 @@ def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
     with temporary.open("wb") as file:
         np.savez_compressed(file, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
     temporary.replace(path)
-
-
-def _frame(heart_mask: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Centre of mass and radii of the heart along [k, j, i], voxels; as `preprocessing.HeartSlices` has them."""
-    inside = sitk.GetArrayViewFromImage(heart_mask) != 0
-    if not inside.any():
-        raise MaskError("The heart mask is empty. Give a mask that marks the heart.")
-    centre, radii = [], []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        counts = inside.sum(others)
-        at = np.arange(len(counts))
-        mean = float(np.average(at, weights=counts))
-        centre.append(mean)
-        # A voxel is a box, not a point: a mask of one plane has a spread too.
-        variance = float(np.average((at - mean) ** 2, weights=counts)) + 1 / 12
-        radii.append(ELLIPSOID_RADII_PER_SD * math.sqrt(variance))
-    return np.array(centre), np.array(radii)
 
 
 def _suggestion(lesion_id: int, log_rates: np.ndarray) -> ArterySuggestion:

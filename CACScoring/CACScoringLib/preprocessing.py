@@ -106,7 +106,7 @@ def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
     slightly different mask gives the same slices. Raises MaskError when the mask is empty or on another grid.
     """
     whole = _grid_over(image, SLICE_SPACING_MM)
-    centre, spread, planes = _moments(heart, image)
+    centre, spread, planes = heart_moments(heart, image)
     first_slice, count = _slices_of(planes, whole)
     grid = Grid(
         first=(
@@ -204,8 +204,11 @@ def _grid_over(image: sitk.Image, spacing_mm: tuple[float, float, float]) -> Gri
     return Grid(tuple(first), tuple(step), tuple(size))
 
 
-def _moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], list[float], slice]:
-    """The mask's centre of mass and standard deviation along i, j and k, voxels, and its planes."""
+def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], list[float], slice]:
+    """The mask's centre of mass and standard deviation along i, j and k, voxels, and its planes.
+
+    heart: 0 outside, on the image's grid. Raises MaskError when it is empty or on another grid.
+    """
     if not same_grid(heart, image):
         raise MaskError("The heart mask is not on the scan's grid. Bring it there with mask_on_scan_grid.")
     inside = sitk.GetArrayViewFromImage(heart) != 0

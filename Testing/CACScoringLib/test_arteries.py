@@ -23,7 +23,6 @@ from CACScoringLib.arteries import (
 from CACScoringLib.ct import MaskError
 from CACScoringLib.heart import heart_region
 from CACScoringLib.lesions import Artery, Lesion, LesionSet
-from CACScoringLib.preprocessing import heart_slices
 from CACScoringLib.reading import read_ct
 from CACScoringLib.resources import resource_folder
 
@@ -130,15 +129,6 @@ class TestFrame:
         rates = [math.exp(2 * p) for p in (0.5, -0.3, 0.1)] + [1]
         assert found.confidence == pytest.approx(rates[0] / sum(rates), rel=0.04)
         assert found.not_coronary_probability == pytest.approx(1 / (sum(rates) + 1), rel=0.04)
-
-    def test_frame_is_the_one_the_networks_see(self):
-        image, heart, _ = heart_and_lesion((0, 0, 0), (1.6, 2.0, 3.0))
-        slices = heart_slices(image, heart)
-        centre, radii = arteries._frame(heart)
-        grid = slices.grid
-        expected = [f + c * s for f, c, s in zip(grid.first, slices.centre, grid.step, strict=True)]
-        assert centre[::-1] == pytest.approx(expected)
-        assert radii[::-1] == pytest.approx([r * s for r, s in zip(slices.radii, grid.step, strict=True)])
 
     def test_beyond_the_atlas_its_edge_goes_on(self):
         atlas = atlas_of(*np.random.default_rng(0).uniform(1, 2, (5, CELLS, CELLS, CELLS)))
