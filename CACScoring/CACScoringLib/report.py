@@ -22,6 +22,9 @@ SCHEMA = "cac-score/1"
 
 _IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 
+PROBABLY = 0.5
+"""Probability of not being coronary above which a report says so instead of naming an artery."""
+
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
@@ -215,7 +218,8 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
     if not method.reviewed and method is result.methods["threshold"]:
         return (
             f'<p class="unreviewed"><b>{total.lesions} unreviewed candidates</b>, together {total.agatston:.1f} '
-            "Agatston units. This is not a calcium score: nobody has checked which of them are coronary. "
+            f"Agatston units; {_elsewhere(method)} of them lie where digital patients rarely have "
+            "coronary calcium. This is not a calcium score: nobody has checked which of them are coronary. "
             "Assign them in <code>lesions.nii.gz</code> and score again with <code>--lesions</code>.</p>"
         )
     if not method.reviewed:
@@ -304,7 +308,18 @@ def _named(method: MethodResult, lesion: Lesion) -> str:
     suggested = _suggestion(method, lesion)
     if not suggested:
         return lesion.artery.key
-    return f"{suggested['suggested_artery']}? {suggested['confidence']:.0%}"
+    if suggested["not_coronary_probability"] > PROBABLY:
+        return f"not coronary? {_percent(suggested['not_coronary_probability'])}"
+    return f"{suggested['suggested_artery']}? {_percent(suggested['confidence'])}"
+
+
+def _percent(probability: float) -> str:
+    return f"{min(probability, 0.99):.0%}"  # an atlas is never certain
+
+
+def _elsewhere(method: MethodResult) -> int:
+    """How many lesions lie where digital patients have other calcium rather than coronary."""
+    return sum(suggested.not_coronary_probability > PROBABLY for suggested in method.suggestions)
 
 
 def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:

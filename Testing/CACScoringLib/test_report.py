@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from CACScoringLib import pictures, report
+from CACScoringLib.arteries import ArterySuggestion
 from CACScoringLib.ct import Acquisition, scan_from_image
 from CACScoringLib.lesions import Artery, ScoringRules
 from CACScoringLib.pipeline import ScoreSettings, score_scan
@@ -150,3 +152,16 @@ def test_the_front_view_has_the_head_at_the_top():
     red, green, _ = np.moveaxis(overview, 2, 0)
     rows = np.nonzero((red > 180) & (green < 140))[0]
     assert rows.mean() < overview.shape[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("not_coronary", "shown", "elsewhere"),
+    [(0.2, "LCX? 90%", 0), (0.8, "not coronary? 80%", 1), (0.999, "not coronary? 99%", 1)],
+)
+def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, shown, elsewhere):
+    unreviewed = make_result(reviewed=False)
+    method = unreviewed.methods["threshold"]
+    suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
+    page = report.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
+    assert shown in page
+    assert f"{elsewhere} of them lie where digital patients rarely have coronary calcium" in page
