@@ -18,7 +18,7 @@ FLOORS = {
     **dict.fromkeys(["scores", "reading", "heart", "models", "heart_network", "slices", "decomposition"], 3),
     **dict.fromkeys(["arteries", "projection", "pictures"], 3),
     **dict.fromkeys(["pipeline", "scene_content"], 4),
-    **dict.fromkeys(["report", "mrml"], 5),
+    **dict.fromkeys(["report", "page", "mrml"], 5),
     **dict.fromkeys(["cli", "CACScoring"], 6),
 }
 """A file of CACScoring imports only from floors below its own."""

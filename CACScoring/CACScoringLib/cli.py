@@ -197,7 +197,7 @@ def _rule(text: str) -> tuple[str, float]:
 
 def _score(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
-    from . import report
+    from . import page, report
     from .pipeline import ScoreSettings, score_scan, steps
     from .reading import read_ct, read_lesion_labels, read_mask
 
@@ -231,7 +231,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         with progress.step("report"):
             report.write_images(folder, result)
             (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
-            html = report.result_as_html(result, options.identify)
+            html = page.result_as_html(result, options.identify)
             (folder / "report.html").write_text(html, encoding="utf-8")
         if not options.no_scene:
             with progress.step("scene"):

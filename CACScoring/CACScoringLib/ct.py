@@ -7,7 +7,7 @@ padded. `scan_from_image` is the only way to make one, so that every later step 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class ScanWarning:
 class Acquisition:
     """How a scan was made. None always means unknown, never a default.
 
-    `patient_*` fields but sex and age identify a person: exports leave them out unless asked to identify.
+    Name, id, study date and series UID identify a person: `facts` leaves them out unless asked to identify.
     """
 
     file_format: str
@@ -98,6 +98,14 @@ class Acquisition:
     patient_age_years: int | None = None
     patient_id: str | None = None
     patient_name: str | None = None
+
+    def facts(self, identify: bool = False) -> dict[str, str | float | None]:
+        """All facts by name, without those that identify a person unless asked to."""
+        facts = asdict(self)
+        return {name: value for name, value in facts.items() if identify or name not in _IDENTIFYING}
+
+
+_IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 
 
 class _Voxels:

@@ -16,7 +16,7 @@ from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from .decomposition import Decomposition, DecompositionSettings, calcium_map
 from .heart import HeartRegion, heart_region
 from .heart_network import heart_mask
-from .lesions import Artery, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
+from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
 from .slices import slice_probabilities
@@ -28,6 +28,9 @@ METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
 
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
+
+METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
+"""What to call the methods of a `ScoreResult`."""
 
 HEARTS_AGREE = 0.7
 """Least share of the network's heart that lies in the region found from the lungs, which is generous."""
@@ -79,6 +82,10 @@ class MethodResult:
     total: Score
     arteries: dict[Artery, Score]
     suggestions: tuple[ArterySuggestion, ...] = ()
+
+    def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
+        """The suggestion for a lesion, None when it was reviewed."""
+        return next((suggestion for suggestion in self.suggestions if suggestion.lesion_id == lesion.id), None)
 
 
 @dataclass(frozen=True)

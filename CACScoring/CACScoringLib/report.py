@@ -1,37 +1,27 @@
-"""Results as JSON, CSV and one self-contained HTML page."""
+"""Results for programs: JSON, CSV, images; and a few lines for a terminal."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from . import pictures, risk
-from .ct import Acquisition
-from .lesions import Artery, Lesion
-from .pipeline import MethodResult, ScoreResult
+from . import risk
+from .lesions import Lesion
+from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
 from .scores import component_agatston, score_lesions
 
 SCHEMA = "cac-score/1"
-
-_IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
-
-PROBABLY = 0.5
-"""Probability of not being coronary above which a report says so instead of naming an artery."""
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
     *("suggested_artery", "confidence", "not_coronary_probability"),
 )
-
-METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 
 
 def write_json(path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> None:
@@ -86,7 +76,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
             "size": list(image.GetSize()),
             "spacing_mm": list(image.GetSpacing()),
         },
-        "acquisition": _acquisition(result.scan.acquisition, identify),
+        "acquisition": result.scan.acquisition.facts(identify),
         "measured": None if result.blood is None else asdict(result.blood),
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],
@@ -131,30 +121,6 @@ def lesions_as_csv(result: ScoreResult) -> str:
     return stream.getvalue()
 
 
-def result_as_html(result: ScoreResult, identify: bool = False) -> str:
-    """One page that needs no other file: summary, warnings, arteries, pictures, arithmetic, rules, acquisition."""
-    name = escape(result.scan.source.name if result.scan.source else "CT")
-    parts = [f"<h1>Coronary calcium: {name}</h1>", _RESEARCH_ONLY]
-    for key, method in result.methods.items():
-        parts += [
-            f"<h2>{METHOD_TITLES[key]}</h2>",
-            _summary(result, method),
-            _arteries_table(method, result.true_mass_mg),
-        ]
-    parts.append(_warnings(result))
-    for key, method in result.methods.items():
-        parts += _method_pictures(result, method, METHOD_TITLES[key])
-        parts += _arithmetic(result, method)
-        parts.append(_rules(method))
-    parts.append(_facts(result, identify))
-    return _PAGE.format(title=name, style=_STYLE, body="\n".join(parts))
-
-
-def _acquisition(acquisition: Acquisition, identify: bool) -> dict:
-    facts = asdict(acquisition)
-    return {key: value for key, value in facts.items() if identify or key not in _IDENTIFYING}
-
-
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     return {
         "reviewed": method.reviewed,
@@ -184,14 +150,14 @@ def _lesion(lesion: Lesion, method: MethodResult, spacing: tuple[float, float, f
 
 def _suggestion(method: MethodResult, lesion: Lesion) -> dict:
     """Which artery the lesion's place suggests; empty for reviewed lesions."""
-    for suggested in method.suggestions:
-        if suggested.lesion_id == lesion.id:
-            return {
-                "suggested_artery": suggested.artery.key,
-                "confidence": round(suggested.confidence, 3),
-                "not_coronary_probability": round(suggested.not_coronary_probability, 3),
-            }
-    return {}
+    suggested = method.suggestion_of(lesion)
+    if suggested is None:
+        return {}
+    return {
+        "suggested_artery": suggested.artery.key,
+        "confidence": round(suggested.confidence, 3),
+        "not_coronary_probability": round(suggested.not_coronary_probability, 3),
+    }
 
 
 def _models(result: ScoreResult) -> list[dict]:
@@ -211,210 +177,3 @@ def _truth(result: ScoreResult) -> dict | None:
         return None
     masses = {artery.key: mass for artery, mass in result.true_mass_mg.items()}
     return {"mass_mg": {"total": sum(masses.values()), **masses}}
-
-
-def _summary(result: ScoreResult, method: MethodResult) -> str:
-    total = method.total
-    if not method.reviewed and method is result.methods["threshold"]:
-        return (
-            f'<p class="unreviewed"><b>{total.lesions} unreviewed candidates</b>, together {total.agatston:.1f} '
-            f"Agatston units; {_elsewhere(method)} of them lie where digital patients rarely have "
-            "coronary calcium. This is not a calcium score: nobody has checked which of them are coronary. "
-            "Assign them in <code>lesions.nii.gz</code> and score again with <code>--lesions</code>.</p>"
-        )
-    if not method.reviewed:
-        return (
-            f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, adjusted Agatston '
-            f"{total.agatston:.1f}. The arteries are suggested by each lesion's place; nobody has checked them.</p>"
-        )
-    lines = [f'<p class="score">Agatston score <b>{total.agatston:.1f}</b></p>']
-    if result.categories is not None:
-        c = result.categories
-        items = [
-            f"Risk class <b>{c.risk_class}</b>",
-            f"CAC-DRS <b>{c.cac_drs}</b>",
-            f"arterial age <b>{c.arterial_age_years:.0f} years</b>",
-        ]
-        if c.percentile is not None:
-            items.append(f"{escape(str(c.percentile))} of {escape(c.percentile.table)}")
-        lines.append(f"<p>{' · '.join(items)}</p><p class='small'>{risk.ROUNDING}</p>")
-    return "\n".join(lines)
-
-
-def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | None) -> str:
-    assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in method.lesions.lesions)
-    known = true_mass_mg is not None
-    rows = []
-    for artery, score in method.arteries.items():
-        # An artery that nobody has looked at must not read as free of calcium.
-        if (artery == Artery.UNASSIGNED) == (method.reviewed or assigned):
-            continue
-        dot = f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span>'
-        name = f'{dot} {artery.key} <span class="small">{artery.full_name}</span>'
-        truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
-        rows.append(_row(name, *_score_cells(score), *truth))
-    truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
-    rows.append(_row("<b>Total</b>", *_score_cells(method.total), *truth))
-    titles = ["Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
-    head = _head(*titles, *(["True mass mg"] if known else []))
-    note = "" if method.total.mass_mg is not None else '<p class="small">Mass in mg needs a calibration.</p>'
-    return f"<table>{head}{''.join(rows)}</table>{note}"
-
-
-def _score_cells(score) -> list[str]:
-    mass = "–" if score.mass_mg is None else f"{score.mass_mg:.2f}"
-    peak = "–" if score.peak_hu is None else f"{score.peak_hu:.0f}"
-    return [
-        str(score.lesions),
-        f"{score.agatston:.1f}",
-        f"{score.volume_mm3:.1f}",
-        mass,
-        f"{score.pseudo_mass_hu_mm3:.0f}",
-        peak,
-    ]
-
-
-def _warnings(result: ScoreResult) -> str:
-    if not result.warnings:
-        return "<h2>Warnings</h2><p>None.</p>"
-    items = "".join(f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in result.warnings)
-    return f'<h2>Warnings</h2><ul class="warnings">{items}</ul>'
-
-
-def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[str]:
-    scan, heart, lesions = result.scan, result.heart.mask, method.lesions
-    figures = [
-        _figure(pictures.overview_picture(scan, heart, lesions, 1), "Highest HU in the heart region, from the front"),
-        _figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
-    ]
-    parts = [f"<h2>Pictures: {title}</h2>", f'<div class="pictures">{"".join(figures)}</div>']
-    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices}, reverse=True)
-    if not slices:
-        return [*parts, "<p>No slice holds a candidate.</p>"]
-    figures = []
-    for k in slices:
-        here = [(x, c) for x in lesions.lesions for c in x.components if c.slice_index == k]
-        named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in here[:6])
-        more = f" and {len(here) - 6} more" if len(here) > 6 else ""
-        figures.append(_figure(pictures.slice_picture(scan, heart, lesions, k), f"{_place(result, k)}: {named}{more}"))
-    low, high = pictures.WINDOW_HU
-    parts.append(f'<p class="small">Window {low:g} to {high:g} HU; patient left is at the right.</p>')
-    parts.append(f'<div class="pictures">{"".join(figures)}</div>')
-    return parts
-
-
-def _named(method: MethodResult, lesion: Lesion) -> str:
-    """The lesion's artery; for one that nobody has reviewed, the one its place suggests, with a question mark."""
-    suggested = _suggestion(method, lesion)
-    if not suggested:
-        return lesion.artery.key
-    if suggested["not_coronary_probability"] > PROBABLY:
-        return f"not coronary? {_percent(suggested['not_coronary_probability'])}"
-    return f"{suggested['suggested_artery']}? {_percent(suggested['confidence'])}"
-
-
-def _percent(probability: float) -> str:
-    return f"{min(probability, 0.99):.0%}"  # an atlas is never certain
-
-
-def _elsewhere(method: MethodResult) -> int:
-    """How many lesions lie where digital patients have other calcium rather than coronary."""
-    return sum(suggested.not_coronary_probability > PROBABLY for suggested in method.suggestions)
-
-
-def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
-    spacing = result.scan.slice_spacing_mm
-    reference = method.rules.reference_spacing_mm
-    rows = []
-    for lesion in method.lesions.lesions:
-        for c in lesion.components:
-            points = component_agatston(c, spacing, method.rules)
-            rows.append(
-                _row(
-                    str(lesion.id),
-                    _named(method, lesion),
-                    _place(result, c.slice_index),
-                    str(c.voxels),
-                    f"{c.area_mm2:.2f}",
-                    f"{c.peak_hu:g}",
-                    str(c.weight),
-                    f"{points:.2f}",
-                )
-            )
-    if not rows:
-        return []
-    head = _head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", "Agatston")
-    return [
-        "<h2>Arithmetic</h2>",
-        f"<p>Agatston = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
-        f"summed over {len(rows)} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
-        f"<details><summary>Every component</summary><table>{head}{''.join(rows)}</table></details>",
-    ]
-
-
-def _rules(method: MethodResult) -> str:
-    rows = [_row(escape(key), escape("none" if v is None else str(v))) for key, v in asdict(method.rules).items()]
-    return f"<h2>Rules</h2><table class='facts'>{''.join(rows)}</table>"
-
-
-def _facts(result: ScoreResult, identify: bool) -> str:
-    image = result.scan.image
-    facts = {
-        "voxels": " × ".join(map(str, image.GetSize())),
-        "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
-        **_acquisition(result.scan.acquisition, identify),
-        "heart_region": result.heart.source,
-    }
-    if result.blood is not None:
-        facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
-    rows = [_row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
-    return f"<h2>Scan</h2><table class='facts'>{''.join(rows)}</table>"
-
-
-def _place(result: ScoreResult, slice_index: int) -> str:
-    """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
-    size = result.scan.image.GetSize()
-    z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
-    return f"slice {slice_index} (S {z:.1f} mm)"
-
-
-def _figure(jpeg: bytes, caption: str) -> str:
-    data = base64.b64encode(jpeg).decode("ascii")
-    caption = escape(caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )
-
-
-def _head(*cells: str) -> str:
-    return "<tr>" + "".join(f"<th>{c}</th>" for c in cells) + "</tr>"
-
-
-def _row(*cells: str) -> str:
-    return "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
-
-
-_RESEARCH_ONLY = '<p class="small">For research only. Not a medical device; not for diagnosis or treatment.</p>'
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Coronary calcium: {title}</title><style>{style}</style></head><body><main>
-{body}
-</main></body></html>
-"""
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1c2529; background: #f3f5f6; margin: 0 }
-main { max-width: 1000px; margin: 0 auto; padding: 1.5rem; background: #fff }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% } th, td { padding: .3rem .6rem; border-bottom: 1px solid #dde3e6 }
-th { text-align: right; font-weight: 600 } td { text-align: right; font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left } .facts td { text-align: left; overflow-wrap: anywhere }
-.small { color: #56656c; font-size: .85rem } .score { font-size: 1.3rem }
-.unreviewed { background: #fff4e0; border-left: 4px solid #ff9100; padding: .7rem 1rem }
-.warnings li { margin: .3rem 0 } code { font-size: .85em; color: #56656c }
-td:first-child { min-width: 11rem }
-.dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; border: 1px solid #8a979d }
-.pictures { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0; width: 320px }
-figure img { width: 100%; display: block; background: #000 } figcaption { font-size: .85rem; color: #56656c }
-"""

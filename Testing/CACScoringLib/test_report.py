@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from CACScoringLib import pictures, report
+from CACScoringLib import page, pictures, report
 from CACScoringLib.arteries import ArterySuggestion
 from CACScoringLib.ct import Acquisition, scan_from_image
 from CACScoringLib.lesions import Artery, ScoringRules
@@ -72,10 +72,10 @@ def test_json_components_add_up_to_the_total(result):
 def test_unreviewed_results_have_no_categories():
     unreviewed = make_result(reviewed=False)
     assert report.result_as_json(unreviewed, {})["categories"] is None
-    page = report.result_as_html(unreviewed)
-    assert "not a calcium score" in page
-    assert "Risk class" not in page
-    assert "left anterior descending" not in page  # unseen arteries must not read as free of calcium
+    text = page.result_as_html(unreviewed)
+    assert "not a calcium score" in text
+    assert "Risk class" not in text
+    assert "left anterior descending" not in text  # unseen arteries must not read as free of calcium
     assert "UNREVIEWED" in report.result_as_text(unreviewed)
 
 
@@ -89,8 +89,8 @@ def test_csv_has_a_row_per_lesion(result):
 
 def test_nobody_is_named_unless_asked():
     person = make_result(**IDENTITY)
-    hidden = report.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
-    shown = report.result_as_html(person, identify=True)
+    hidden = page.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
+    shown = page.result_as_html(person, identify=True)
     for value in IDENTITY.values():
         assert value not in hidden
         assert value in shown
@@ -98,22 +98,22 @@ def test_nobody_is_named_unless_asked():
 
 
 def test_text_from_dicom_is_escaped():
-    page = report.result_as_html(make_result(kernel=NASTY, patient_name=NASTY), identify=True)
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
+    text = page.result_as_html(make_result(kernel=NASTY, patient_name=NASTY), identify=True)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
 
 
 def test_the_page_needs_no_other_file(result):
-    page = report.result_as_html(result)
-    assert not re.search(r'(src|href)="(?!data:)', page)
-    pictures_found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    text = page.result_as_html(result)
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    pictures_found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     assert len(pictures_found) == 2 + 2  # two overviews and every scored slice
     for data in pictures_found:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
 
 
 def test_an_unknown_fact_is_called_unknown(result):
-    assert re.search(r"<td>kernel</td><td>unknown</td>", report.result_as_html(result))
+    assert re.search(r"<td>kernel</td><td>unknown</td>", page.result_as_html(result))
 
 
 def test_images_are_written_on_the_scans_grid(result, tmp_path):
@@ -162,6 +162,6 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     unreviewed = make_result(reviewed=False)
     method = unreviewed.methods["threshold"]
     suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
-    page = report.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
-    assert shown in page
-    assert f"{elsewhere} of them lie where digital patients rarely have coronary calcium" in page
+    text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
+    assert shown in text
+    assert f"{elsewhere} of them lie where digital patients rarely have coronary calcium" in text

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chi2
 from torch import nn
 
-from CACScoringLib import report
+from CACScoringLib import page, report
 from CACScoringLib.lesions import Artery, ScoringRules
 from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan, steps
@@ -136,9 +136,9 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     report.write_images(tmp_path, result)
     parts = [sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"{n}.nii.gz")) for n in ("calcium_map", "healthy")]
     np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
-    page = report.result_as_html(result)
-    assert "Calcium map (no threshold)" in page
-    assert "nobody has checked them" in page
+    text = page.result_as_html(result)
+    assert "Calcium map (no threshold)" in text
+    assert "nobody has checked them" in text
 
 
 def test_steps_name_the_decomposition_only_where_it_runs():
