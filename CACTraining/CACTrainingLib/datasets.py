@@ -47,7 +47,11 @@ class DataError(CTError):
 
 @dataclass(frozen=True)
 class TrainingScan:
-    """One scan that can be trained on. kind: one of KINDS. heart_label: its value in the mask, None for any but 0."""
+    """One scan that can be trained on.
+
+    kind: one of KINDS. heart_label: its value in the mask, None for any but 0. heart_known: whether the mask is the
+    heart's outline and not only the region found from the lungs.
+    """
 
     ct: Path
     heart: Path
@@ -56,6 +60,7 @@ class TrainingScan:
     truth: Path | None = None
     calcium_map: Path | None = None
     heart_label: int | None = None
+    heart_known: bool = True
 
     def fingerprint(self) -> str:
         """Changes when a file of the scan does, or the way it is prepared."""
@@ -318,8 +323,15 @@ def _scan_in(truth_path: Path) -> TrainingScan:
     kind = "coronary" if truth.get("mass_mg") or any(s["visible"] for s in truth["slices"]) else "clean"
     if kind == "clean" and truth.get("distractors"):
         kind = "distractor"
-    known = calcium if calcium.is_file() else None
-    return TrainingScan(folder / "ct.nii.gz", heart, str(truth["patient"]), kind, truth_path, known)
+    return TrainingScan(
+        ct=folder / "ct.nii.gz",
+        heart=heart,
+        patient=str(truth["patient"]),
+        kind=kind,
+        truth=truth_path,
+        calcium_map=calcium if calcium.is_file() else None,
+        heart_known=truth.get("heart_source") != "lungs",
+    )
 
 
 def _read_truth(path: Path) -> dict:

@@ -202,6 +202,20 @@ def split(
     return training, validation
 
 
+def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """The scans whose mask is a heart's outline; a region found from the lungs would teach its own mistakes.
+
+    Raises DataError when scans were given and none is left.
+    """
+    known = [scan for scan in scans if scan.heart_known]
+    if scans and not known:
+        raise DataError(
+            f"None of the {len(scans)} scans has an outlined heart: theirs were found from the lungs. Insert lesions "
+            "with --heart MASK, or give other scans."
+        )
+    return known
+
+
 def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]) -> dict:
     """Dice of whole validation scans, found as scoring finds the heart, on the heart network's grid."""
     values = []
@@ -252,7 +266,7 @@ def train_heart(
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):
         listed = read_pairs(pairs) if pairs else []
-        scans = find_scans(options.data)
+        scans = with_known_heart(find_scans(options.data))
         training, validation = split(scans, listed, options.validation_share, seed)
         data = runs.prepared(options, training, validation, "heart", progress)
         from_table = [scan.truth is None for scan in data.training]

@@ -14,7 +14,15 @@ from CACScoringLib.progress import Progress
 from CACTrainingLib import train_heart
 from CACTrainingLib.datasets import DataError, HeartVolume, find_scans, load_volume, prepare
 from CACTrainingLib.runs import RunOptions
-from CACTrainingLib.train_heart import HeartTask, HeartTraining, dice_loss, patch_centre, read_pairs, split
+from CACTrainingLib.train_heart import (
+    HeartTask,
+    HeartTraining,
+    dice_loss,
+    patch_centre,
+    read_pairs,
+    split,
+    with_known_heart,
+)
 from CACTrainingLib.training import LoopSettings
 from training_scans import write_cohort, write_scan
 
@@ -165,3 +173,17 @@ class TestTable:
 def test_published_settings():
     paper = train_heart.SETTINGS["paper"]
     assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (10, 1e-3, 250_000)
+
+
+def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):
+    """Lesions inserted into a real scan without a heart mask come with the region found, which is no outline."""
+    for number, source in enumerate(("given", "lungs", None)):
+        truth = write_scan(tmp_path / str(number), number, coronary=True, valve=False) / "truth.json"
+        content = json.loads(truth.read_text(encoding="utf-8"))
+        truth.write_text(json.dumps({**content, **({"heart_source": source} if source else {})}), encoding="utf-8")
+    scans = find_scans([tmp_path])
+    assert len(scans) == 3
+    assert sorted(scan.patient for scan in with_known_heart(scans)) == ["0", "2"]
+    with pytest.raises(DataError, match="--heart MASK"):
+        with_known_heart([scan for scan in scans if scan.patient == "1"])
+    assert with_known_heart([]) == []
