@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from .ct import CTError, CTScan
+from .ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .lesions import Artery, ScoringRules
 from .output import LAST_FILE, OutputError, OutputFolder
 from .progress import Progress, progress_for
@@ -215,8 +215,10 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         lesions = read_lesion_labels(options.lesions) if options.lesions else None
         if sample and lesions is None:
             lesions = sample.lesions
+        rules, doubts = _rules(options, scan, sample)
+        scan = with_warnings(scan, *doubts)
     settings = ScoreSettings(
-        rules=_rules(options, scan, sample),
+        rules=rules,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
         sex=options.sex,
@@ -258,30 +260,39 @@ def _networks(options: argparse.Namespace) -> Networks | None:
     for name in options.model:
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
-        chosen[stored[name].card.network] = load_model(stored[name].path, options.device)
+        network = stored[name].card.network
+        if network in chosen:
+            raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
+        chosen[network] = load_model(stored[name].path, options.device)
     if not {"slices", "decomposition"} <= set(chosen):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     return Networks(chosen.get("heart"), chosen["slices"], chosen["decomposition"])
 
 
-def _rules(options: argparse.Namespace, scan: CTScan, sample: Sample | None) -> ScoringRules:
-    from .ct import mask_on_scan_grid
+def _rules(
+    options: argparse.Namespace, scan: CTScan, sample: Sample | None
+) -> tuple[ScoringRules, tuple[ScanWarning, ...]]:
+    """The rules asked for, with the mass calibration, and doubts about the latter."""
     from .reading import read_mask
     from .scores import calibration_from_insert
 
     changed = dict(options.rule)
-    rules = ScoringRules()
+    rules, doubts = ScoringRules(), ()
     if changed:
         named = ", ".join(f"{name} = {value:g}" for name, value in changed.items())
         rules = replace(rules, name=f"{rules.name}, changed: {named}", **changed)
     calibration = options.calibration
-    if calibration is None and sample:
-        calibration = sample.calibration_mg_per_mm3_hu
     if options.calibration_insert:
-        path, density = options.calibration_insert
-        insert, _ = mask_on_scan_grid(read_mask(Path(path)), scan, "calibration insert")
-        calibration = calibration_from_insert(scan.image, insert, float(density))
-    return replace(rules, calibration_mg_per_mm3_hu=calibration)
+        path, text = options.calibration_insert
+        try:
+            density = float(text)
+        except ValueError:
+            raise CTError(f"The density of the calibration insert is {text!r}; give a number in mg/cm³.") from None
+        insert, doubts = mask_on_scan_grid(read_mask(Path(path)), scan, "calibration insert")
+        calibration = calibration_from_insert(scan.image, insert, density)
+    elif calibration is None and sample:
+        calibration = sample.calibration_mg_per_mm3_hu
+    return replace(rules, calibration_mg_per_mm3_hu=calibration), doubts
 
 
 def _stem(path: Path) -> str:

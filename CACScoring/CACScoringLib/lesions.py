@@ -116,14 +116,17 @@ TUBE_VOLTAGE_BOUNDS_HU = {
 def rules_for_tube_voltage(kvp: float | None, rules: ScoringRules) -> ScoringRules:
     """The same rules with threshold and weights adapted to the tube voltage. Opt-in, and named in the result.
 
-    Raises CTError when the voltage is unknown or has no published bounds.
+    Raises CTError when the voltage is unknown or has no published bounds, or the rules' own threshold was changed.
     """
+    standard = ScoringRules()
+    if (rules.threshold_hu, rules.weight_bounds_hu) != (standard.threshold_hu, standard.weight_bounds_hu):
+        raise CTError("The threshold was changed by hand. Either change it or adapt it to the tube voltage, not both.")
     bounds = TUBE_VOLTAGE_BOUNDS_HU.get(kvp) if kvp is not None else None
     if bounds is None:
         known = ", ".join(map(str, TUBE_VOLTAGE_BOUNDS_HU))
         voltage = "unknown" if kvp is None else f"{kvp:g} kVp"
         raise CTError(f"The tube voltage is {voltage}; adapted thresholds exist for {known} kVp only.")
-    name = f"Agatston adapted to {kvp:g} kVp, {bounds[0]:g} HU (Gräni 2018)"
+    name = rules.name.replace(standard.name, f"Agatston adapted to {kvp:g} kVp, {bounds[0]:g} HU (Gräni 2018)")
     return replace(rules, name=name, threshold_hu=bounds[0], weight_bounds_hu=bounds[1:])
 
 

@@ -36,7 +36,8 @@ def result_as_html(result: ScoreResult, identify: bool = False) -> str:
 
 def _summary(result: ScoreResult, method: MethodResult) -> str:
     total = method.total
-    if not method.reviewed and method is result.methods["threshold"]:
+    clinical = method is result.methods["threshold"]
+    if not method.reviewed and clinical:
         return (
             f'<p class="unreviewed"><b>{total.lesions} unreviewed candidates</b>, together {total.agatston:.1f} '
             f"Agatston units; {_elsewhere(method)} of them lie where digital patients rarely have "
@@ -48,8 +49,9 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
             f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, adjusted Agatston '
             f"{total.agatston:.1f}. The arteries are suggested by each lesion's place; nobody has checked them.</p>"
         )
-    lines = [f'<p class="score">Agatston score <b>{total.agatston:.1f}</b></p>']
-    if result.categories is not None:
+    title = "Agatston score" if clinical else "Adjusted Agatston score"
+    lines = [f'<p class="score">{title} <b>{total.agatston:.1f}</b></p>']
+    if clinical and result.categories is not None:
         c = result.categories
         items = [
             f"Risk class <b>{c.risk_class}</b>",

@@ -162,6 +162,9 @@ def score_scan(
             arteries = _candidate_region(region)
             found, label_doubts = _without_metal(find_lesions(scan.image, arteries, rules))
             label_doubts.append(_UNREVIEWED)
+            if settings.percentile_table is not None:
+                message = "Percentiles are given for reviewed scores only. Score again with --lesions."
+                label_doubts.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
         mapped = _map_lesions(scan, region, parts, arteries, rules, lesions is not None) if parts else None
     with progress.step("scores"):
@@ -217,7 +220,7 @@ def _map_lesions(
     """
     rules = replace(
         rules,
-        name="adjusted Agatston of the calcium map (van Velzen)",
+        name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
         threshold_hu=parts.settings.floor_hu,
     )
     found = find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image)

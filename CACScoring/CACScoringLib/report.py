@@ -31,10 +31,10 @@ def write_json(path: Path, result: ScoreResult, seconds: dict[str, float], ident
 
 
 def write_images(folder: Path, result: ScoreResult) -> None:
-    """Write `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold), and of a decomposition
+    """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
-    `calcium_map.nii.gz` (HU above healthy tissue) and `healthy.nii.gz` (HU). All on the scan's grid, axes as in
-    `CTScan`.
+    `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
+    `calcium_map.nii.gz` (HU above healthy tissue) and `healthy.nii.gz` (HU).
     """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
     labels = result.methods["threshold"].lesions.label_image(result.scan.image)

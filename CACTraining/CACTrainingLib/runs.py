@@ -21,7 +21,16 @@ from CACScoringLib.networks import PRESETS, Config, build
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 
-from .datasets import DataError, TrainingScan, default_cache, find_scans, prepare, split_by_patient
+from .datasets import (
+    DataError,
+    SliceDataset,
+    TrainingScan,
+    default_cache,
+    find_scans,
+    load_slices,
+    prepare,
+    split_by_patient,
+)
 from .training import LoopSettings, Outcome
 
 LICENCE = "Apache-2.0"
@@ -142,6 +151,18 @@ def gather(options: RunOptions, kind: str, seed: int, progress: Progress) -> Tra
     """Find, split and prepare the scans in the data folders. kind: as in `datasets.prepare`. Raises DataError."""
     scans = find_scans(options.data)
     return prepared(options, *split_by_patient(scans, options.validation_share, seed), kind, progress)
+
+
+def gather_slices(
+    options: RunOptions, seed: int, progress: Progress
+) -> tuple[TrainingData, SliceDataset, SliceDataset]:
+    """The scans in the data folders, and their slices to train and to validate on. Raises DataError."""
+    data = gather(options, "slices", seed, progress)
+    training, validation = (
+        SliceDataset([load_slices(folder) for folder in folders])
+        for folders in (data.training_folders, data.validation_folders)
+    )
+    return data, training, validation
 
 
 def prepared(

@@ -27,7 +27,7 @@ from CACScoringLib.progress import Progress
 from . import runs
 from .augmentation import SliceAugmentation
 from .cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, new_generator
-from .datasets import BalancedSampler, DataError, Sampling, SliceDataset, load_slices
+from .datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from .decomposition_metrics import collapse, map_metrics, watched_slices
 from .train_slices import varied
 from .training import LoopSettings, Task, train
@@ -243,9 +243,7 @@ def train_decomposition(
         settings = replace(settings, start=card.sha256)
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):
-        data = runs.gather(options, "slices", settings.loop.seed, progress)
-        training = SliceDataset([load_slices(folder) for folder in data.training_folders])
-        validation = SliceDataset([load_slices(folder) for folder in data.validation_folders])
+        data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)
     with progress.step("training"):
         if isinstance(settings, SupervisedTraining):
             task: Task = SupervisedTask(config, settings, training, validation, begun)

@@ -25,7 +25,7 @@ from CACScoringLib.progress import Progress
 
 from . import runs
 from .augmentation import SliceAugmentation, augment_slices
-from .datasets import KINDS, BalancedSampler, Sampling, SliceDataset, load_slices
+from .datasets import KINDS, BalancedSampler, Sampling, SliceDataset
 from .training import LoopSettings, Task, train
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
@@ -223,9 +223,7 @@ def train_slices(
     options.check()
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):
-        data = runs.gather(options, "slices", settings.loop.seed, progress)
-        training = SliceDataset([load_slices(folder) for folder in data.training_folders])
-        validation = SliceDataset([load_slices(folder) for folder in data.validation_folders])
+        data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)
     with progress.step("training"):
         task = SliceTask(config, settings, training, validation)
         outcome = train(task, settings.loop, options.folder, progress, options.device, options.resume, options.devices)

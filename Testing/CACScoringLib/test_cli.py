@@ -100,6 +100,20 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
     assert result(tmp_path / "out")["methods"]["threshold"]["total"]["mass_mg"] == pytest.approx(0.2 * 16 * 3)
 
 
+def test_an_inserts_density_is_a_number_and_doubts_about_its_mask_are_told(case, tmp_path, capsys):
+    assert score(case, tmp_path / "no", "--calibration-insert", case["lesions"], "dense") == cli.BAD_INPUT
+    assert "mg/cm³" in capsys.readouterr().err
+    finer = sitk.Expand(sitk.ReadImage(case["lesions"]), (2, 2, 1))
+    sitk.WriteImage(finer, tmp_path / "finer.nrrd")
+    score(case, tmp_path / "out", "--no-scene", "--calibration-insert", str(tmp_path / "finer.nrrd"), "200")
+    assert "mask-resampled" in [w["code"] for w in result(tmp_path / "out")["warnings"]]
+
+
+def test_percentiles_of_candidates_are_not_given_and_the_user_is_told(case, tmp_path):
+    score(case, tmp_path / "out", "--no-scene", "--percentiles", "any.csv")
+    assert "percentile-unreviewed" in [w["code"] for w in result(tmp_path / "out")["warnings"]]
+
+
 @pytest.mark.parametrize("rule", ["minimum_area=2", "connectivity=six", "connectivity=", "name=x"])
 def test_a_rule_that_does_not_exist_is_bad_usage(case, tmp_path, rule):
     with pytest.raises(SystemExit) as error:
@@ -114,6 +128,7 @@ def test_a_rule_that_does_not_exist_is_bad_usage(case, tmp_path, rule):
         (["--lesions", "missing.nrrd"], "missing.nrrd"),
         (["--percentiles", "missing.csv", "--sex", "F", "--age", "50"], "missing.csv"),
         (["--calibration", "0"], "calibration"),
+        (["--rule", "threshold_hu=120", "--adapt-to-tube-voltage"], "not both"),
         (["--adapt-to-tube-voltage"], "unknown"),
     ],
 )
@@ -181,6 +196,7 @@ def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_pa
     data = result(tmp_path / "out")
     assert set(data["methods"]) == {"threshold", "decomposition"}
     assert [m["name"] for m in data["models"]] == ["my-slices", "my-decomposition"]
+    assert score(case, tmp_path / "two", "--model", "my-slices", "--model", "my-slices") == cli.BAD_INPUT
     (tmp_path / "installed" / "my-slices.safetensors").write_bytes(b"broken")
     assert cli.main(["models", "verify"]) == cli.BAD_INPUT
 

@@ -244,6 +244,19 @@ class TestMaskOnScanGrid:
         mask, _ = mask_on_scan_grid(fine, self.scan(), "heart mask")
         assert set(np.unique(sitk.GetArrayFromImage(mask))) == {0, 3}
 
+    def test_labels_lost_in_resampling_are_named(self):
+        """A voxel between the scan's voxels falls through nearest neighbours; nobody may lose a lesion unawares."""
+        image = sitk.GetImageFromArray(np.random.default_rng(1).integers(-1000, 1400, (6, 8, 8)).astype(np.int16))
+        image.SetSpacing((2.0, 2.0, 2.0))
+        labels = np.zeros((12, 16, 16), np.uint8)
+        labels[2:8, 2:8, 2:8] = 1
+        labels[11, 15, 15] = 3
+        mask = sitk.GetImageFromArray(labels)
+        # A twentieth of a millimetre off, so that no voxel lies halfway between two.
+        mask.SetOrigin((-0.05, -0.05, -0.05))
+        _, warnings = mask_on_scan_grid(mask, scan_from_image(image, Acquisition("test")), "labels")
+        assert "Labels 3 were lost" in warnings[0].message
+
     def test_refused(self):
         elsewhere = image_of(self.labels(), np.uint8, origin=(500.0, 0.0, 0.0))
         for mask, match in [

@@ -144,3 +144,13 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
 def test_steps_name_the_decomposition_only_where_it_runs():
     assert "decomposition" not in steps(None)
     assert steps(networks()) == ("heart", "acquisition", "decomposition", "lesions", "scores")
+
+
+def test_classes_belong_to_the_clinical_score_alone(faint):
+    """The adjusted score has no published classes, so the page must not put them under it."""
+    scan, heart, labels, _ = faint
+    text = page.result_as_html(score_scan(scan, heart=heart, lesions=labels, networks=networks()))
+    clinical, adjusted = text.split("Calcium map (no threshold)</h2>")[:2]
+    assert clinical.count("Risk class") == 1
+    assert "Risk class" not in adjusted
+    assert "Adjusted Agatston score" in adjusted

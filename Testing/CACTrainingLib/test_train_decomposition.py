@@ -16,12 +16,12 @@ from CACScoringLib.progress import Progress
 from CACTrainingLib import train_decomposition, train_slices
 from CACTrainingLib.augmentation import SliceAugmentation
 from CACTrainingLib.cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, LeakySigmoid
-from CACTrainingLib.datasets import DataError, SliceDataset, find_scans, load_slices, prepare, split_by_patient
+from CACTrainingLib.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.decomposition_metrics import collapse, map_metrics, watched_slices
 from CACTrainingLib.runs import RunOptions
 from CACTrainingLib.train_decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training import LoopSettings, train
-from training_scans import write_cohort, write_scan
+from training_scans import write_scan
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
 LOOP = LoopSettings(steps=100, validate_every=50, average=0.8, half_precision=False, seed=2)
@@ -40,22 +40,6 @@ CYCLE = CycleTraining(
     augmentation=AUGMENTATION,
     validation_slices=4,
 )
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def parts(cohort, cache):
-    parts = split_by_patient(find_scans([cohort]), 0.5, 0)
-    return [SliceDataset([load_slices(f) for f in prepare(scans, "slices", cache)]) for scans in parts]
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,10 @@ from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 from CACTrainingLib import train_slices
 from CACTrainingLib.augmentation import SliceAugmentation
-from CACTrainingLib.datasets import DataError, SliceDataset, find_scans, load_slices, prepare, split_by_patient
+from CACTrainingLib.datasets import DataError
 from CACTrainingLib.runs import RunOptions
 from CACTrainingLib.train_slices import SliceTask, SliceTraining, slice_metrics, threshold_at
 from CACTrainingLib.training import LoopSettings, train
-from training_scans import write_cohort
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max")
 SETTINGS = SliceTraining(
@@ -29,22 +28,6 @@ SETTINGS = SliceTraining(
     augmentation=SliceAugmentation(crop=96, shift_pixels=4),
     validation_slices=12,
 )
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def parts(cohort, cache):
-    parts = split_by_patient(find_scans([cohort]), 0.5, 0)
-    return [SliceDataset([load_slices(f) for f in prepare(scans, "slices", cache)]) for scans in parts]
 
 
 @pytest.fixture(scope="module")
