@@ -47,6 +47,7 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
 
 def _add_phantom(commands: argparse._SubParsersAction) -> None:
     from .phantom.protocol import PROTOCOLS
+    from .phantom.simulation import CHEST_MM
 
     parser = commands.add_parser(
         "phantom",
@@ -59,6 +60,14 @@ def _add_phantom(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="share of patients with coronary calcium")
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
+    parser.add_argument(
+        "--range",
+        type=float,
+        nargs=2,
+        default=CHEST_MM,
+        metavar=("LOW", "HIGH"),
+        help="heights scanned, mm from the heart's middle (default: the chest; -84 66 holds the heart)",
+    )
     parser.add_argument("--dicom", action="store_true", help="write each CT as a DICOM series too")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
     scoring.add_progress_argument(parser)
@@ -142,7 +151,7 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
     progress.begin(["cohort"])
     try:
         settings = CohortSettings(
-            options.protocol, options.sex, options.prevalence, first_number=options.first, dicom=options.dicom
+            options.protocol, options.sex, options.prevalence, tuple(options.range), options.first, options.dicom
         )
         with progress.step("cohort"):
             table = write_cohort(options.pairs, options.output, settings, options.workers, progress.counted)
