@@ -11,6 +11,8 @@ SHAPE = (10, 48, 48)
 HEART_SLICES = slice(1, 9)
 CALCIUM_HU = {3: 400.0, 4: 200.0}
 """By slice."""
+CONTRAST = 6.0
+"""To noise, on the labels; as if it hardly showed."""
 CORONARY = (slice(16, 18), slice(32, 34))
 """Rows and columns of coronary calcium."""
 VALVE = (slice(24, 26), slice(23, 25))
@@ -42,12 +44,15 @@ def write_scan(folder: Path, patient: int | str, coronary: bool, valve: bool, wi
         image = sitk.GetImageFromArray(array)
         image.SetSpacing(SPACING_MM)
         sitk.WriteImage(image, folder / f"{name}.nii.gz")
+    labels = [{"k": k, "visible": coronary and k in CALCIUM_HU} for k in range(*HEART_SLICES.indices(10))]
+    if with_map:
+        labels = [{**label, "contrast_to_noise": CONTRAST * label["visible"]} for label in labels]
     truth = {
         "patient": patient,
         "mass_mg": 1.0 if coronary else 0.0,
         "distractors": [{"kind": "aortic valve", "mass_mg": 5.0, "metal": False}] if valve else [],
         "calcium_hu_per_mg_cm3": HU_PER_MG_CM3,
-        "slices": [{"k": k, "visible": coronary and k in CALCIUM_HU} for k in range(*HEART_SLICES.indices(10))],
+        "slices": labels,
     }
     (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     return folder

@@ -43,6 +43,7 @@ class SliceClassifierConfig:
     """pooling: "average" as published, or "average+max", which sees lesions of one or two pixels much earlier.
 
     neighbours: slices on either side given as further channels. position: give the place in the heart's frame too.
+    size: side of the square around the heart's centre that it sees, pixels.
     """
 
     width: int = 64
@@ -50,6 +51,7 @@ class SliceClassifierConfig:
     pooling: str = "average"
     neighbours: int = 0
     position: bool = False
+    size: int = 224
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ PRESETS: dict[str, dict[str, Config]] = {
     },
     "compact": {
         "heart": HeartNetConfig(width=8, residual_blocks=4),
-        "slices": SliceClassifierConfig(width=12, residual_blocks=4, pooling="average+max"),
+        "slices": SliceClassifierConfig(width=12, residual_blocks=4, pooling="average+max", size=160),
         "decomposition": GeneratorConfig(width=12, residual_blocks=4, upsampling="resize", skips=True),
         "discriminator": DiscriminatorConfig(width=12, stem_stride=1, pooling="average+max"),
     },

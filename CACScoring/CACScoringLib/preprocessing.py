@@ -133,21 +133,25 @@ def with_margin(grid: Grid) -> Grid:
     return Grid(first, grid.step, (grid.size[0], grid.size[1], grid.size[2] + 2 * MAX_NEIGHBOURS))
 
 
-def slice_input(slices: HeartSlices, chosen: np.ndarray, neighbours: int = 0, position: bool = False) -> np.ndarray:
+def slice_input(
+    slices: HeartSlices, chosen: np.ndarray, neighbours: int = 0, position: bool = False, size: int = SLICE_SIZE
+) -> np.ndarray:
     """Slices as the two-dimensional networks see them.
 
-    chosen: indices of slices of the heart, [n]. Returns float32 [n, C, 224, 224], 0 to 1; channels: the slice, its
+    chosen: indices of slices of the heart, [n]. Returns float32 [n, C, size, size], 0 to 1; channels: the slice, its
     neighbours from `neighbours` below to as many above, its position (`position_channels`). Beyond the scan's ends the
-    end slice is repeated. Raises ValueError for more than MAX_NEIGHBOURS neighbours.
+    end slice is repeated. size: side of the square around the heart's centre, pixels. Raises ValueError for more than
+    MAX_NEIGHBOURS neighbours.
     """
     if neighbours > MAX_NEIGHBOURS:
         raise ValueError(f"{neighbours} neighbours were asked for; slices are kept for {MAX_NEIGHBOURS}.")
     offsets = [0, *range(-neighbours, 0), *range(1, neighbours + 1)]
     planes = np.asarray(chosen, np.intp)[:, None] + np.array(offsets) + MAX_NEIGHBOURS
-    channels = _scaled(slices.hu[planes], LOW_HU, HIGH_HU)
+    cut = slice((SLICE_SIZE - size) // 2, (SLICE_SIZE + size) // 2)
+    channels = _scaled(slices.hu[planes][..., cut, cut], LOW_HU, HIGH_HU)
     if not position:
         return channels
-    return np.concatenate([channels, position_channels(slices, chosen)], 1)
+    return np.concatenate([channels, position_channels(slices, chosen)[..., cut, cut]], 1)
 
 
 def position_channels(slices: HeartSlices, chosen: np.ndarray) -> np.ndarray:

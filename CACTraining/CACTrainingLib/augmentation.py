@@ -26,6 +26,8 @@ class SliceAugmentation:
     rotation_degrees: largest turn. straight_share: of slices neither turned nor shifted by parts of a pixel, because
     interpolation would take the noise from all of them. noise_share: of slices whose noise is reduced, and as many
     whose noise is amplified. gain: largest relative change of all HU, calcium included. offset_hu: largest shift of HU.
+    position_jitter: largest relative change, and shift, of the position in the heart's frame, because hearts found in
+    use differ from outlined ones.
     """
 
     crop: int = 224
@@ -35,6 +37,7 @@ class SliceAugmentation:
     noise_share: float = 0.25
     gain: float = 0.03
     offset_hu: float = 8.0
+    position_jitter: float = 0.1
 
 
 def augment_slices(
@@ -47,8 +50,8 @@ def augment_slices(
     """Varied slices as network input, and their true maps varied alike.
 
     hu: float32 [n, C, 224, 224], the slices and their neighbours. extra: [n, E, 224, 224], channels that are only moved
-    (position; E may be 0). maps: [n, 1, 224, 224]. Returns float32 [n, C + E, crop, crop] scaled as by
-    `preprocessing.slice_input`, and the maps [n, 1, crop, crop] or None.
+    (position; E may be 0). maps: [n, M, 224, 224], the true map and what else is to be moved with it. Returns float32
+    [n, C + E, crop, crop] scaled as by `preprocessing.slice_input`, and the maps [n, M, crop, crop] or None.
     """
     n = len(hu)
     grid = _slice_grid(n, hu.shape[-1], settings, generator)
@@ -59,11 +62,17 @@ def augment_slices(
     x = ((x * gain + offset - LOW_HU) / (HIGH_HU - LOW_HU)).clamp(0, 1)
     if extra.shape[1]:
         moved = functional.grid_sample(torch.from_numpy(extra), grid, padding_mode="border", align_corners=False)
-        x = torch.cat([x, moved], 1)
+        limit = settings.position_jitter
+        scale, shift = (
+            torch.from_numpy(generator.uniform(-limit, limit, (n, extra.shape[1], 1, 1)).astype(np.float32))
+            for _ in range(2)
+        )
+        x = torch.cat([x, moved * (1 + scale) + shift], 1)
     if maps is None:
         return x, None
     moved = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
-    return x, (moved * gain).clamp(0, 1)
+    moved[:, :1] *= gain
+    return x, moved.clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,9 @@ class PatchAugmentation:
     turn_degrees: about the body's axis; tilt_degrees: about the others. scale: of the whole, or its inverse.
     displacement_voxels: smooth and random. gain, offset, gamma (or its inverse), noise: of values from 0 to 1, for 1000
     HU. blurred_share, thick_share: of patches blurred, and of patches whose slices are averaged over three.
+    faded_share: of patches in which blood with contrast, and bone, come close to soft tissue. stained_share: of patches
+    in which soft tissue, whatever it is, brightens here and there by up to `stain`. With both, the few scans with
+    contrast do not teach that the heart is what is bright. cut_share: of patches in which the field of view ends.
     """
 
     turn_degrees: float = 20.0
@@ -85,6 +97,31 @@ class PatchAugmentation:
     noise: float = 0.05
     blurred_share: float = 0.3
     thick_share: float = 0.3
+    faded_share: float = 0.4
+    stained_share: float = 0.15
+    stain: float = 0.4
+    cut_share: float = 0.25
+
+
+UNCHANGED = PatchAugmentation(
+    turn_degrees=0,
+    tilt_degrees=0,
+    scale=1,
+    displacement_voxels=0,
+    gain=0,
+    offset=0,
+    gamma=1,
+    noise=0,
+    blurred_share=0,
+    thick_share=0,
+    faded_share=0,
+    stained_share=0,
+    cut_share=0,
+)
+"""Patches as they are, to validate on."""
+
+TISSUE = 0.55
+"""Soft tissue without contrast, 50 HU, in the heart network's window."""
 
 
 def augment_patch(
@@ -110,13 +147,15 @@ def augment_patch(
     axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
     places = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.tensor(np.array(centre) - low).float()
-    knots = generator.uniform(-1, 1, (1, 3, 4, 4, 4)).astype(np.float32) * settings.displacement_voxels
-    smooth = functional.interpolate(torch.from_numpy(knots), size=(size,) * 3, mode="trilinear", align_corners=True)
-    places = places + smooth[0].permute(1, 2, 3, 0)
+    places = places + settings.displacement_voxels * _smooth_field(3, size, generator).permute(1, 2, 3, 0)
     sides = torch.tensor(part.shape, dtype=torch.float32)
     grid = ((2 * places + 1) / sides - 1).flip(-1)[None]
     both = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
-    return _vary_intensity(both[:1], settings, generator), (both[1:] >= 0.5).float()
+    x = _vary_contrast(both[:1], settings, generator)
+    x, inside = _vary_intensity(x, settings, generator), (both[1:] >= 0.5).float()
+    if generator.random() < settings.cut_share:
+        _cut_field_of_view(x, inside, generator)
+    return x, inside
 
 
 def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
@@ -188,3 +227,28 @@ def _vary_intensity(x: torch.Tensor, settings: PatchAugmentation, generator: np.
     level = generator.uniform(0, settings.noise)
     noise = torch.from_numpy(generator.standard_normal(x.shape, np.float32))
     return (x + level * noise).clamp(0, 1)
+
+
+def _smooth_field(channels: int, size: int, generator: np.random.Generator) -> torch.Tensor:
+    """Random and smooth, −1 to 1: [channels, size, size, size]."""
+    knots = torch.from_numpy(generator.uniform(-1, 1, (1, channels, 4, 4, 4)).astype(np.float32))
+    return functional.interpolate(knots, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
+
+
+def _vary_contrast(x: torch.Tensor, settings: PatchAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    if generator.random() < settings.faded_share:
+        x = torch.where(x > TISSUE, TISSUE + float(generator.uniform(0, 0.5)) * (x - TISSUE), x)
+    if generator.random() < settings.stained_share:
+        tissue = ((x - 0.45) / 0.05).clamp(0, 1)
+        x = x + settings.stain * _smooth_field(1, x.shape[-1], generator).clamp(min=0) * tissue
+    return x
+
+
+def _cut_field_of_view(x: torch.Tensor, heart: torch.Tensor, generator: np.random.Generator) -> None:
+    """Air beyond a plane across a random axis, in place; up to half of the patch is lost."""
+    axis = 1 + int(generator.integers(3))
+    size = x.shape[axis]
+    lost = int(generator.integers(1, size // 2 + 1))
+    start = int(generator.choice([0, size - lost]))
+    for each in (x, heart):
+        each.narrow(axis, start, lost).zero_()

@@ -143,10 +143,10 @@ class CycleTask(Task):
         return new_generator(self.config, self.settings.first_bias)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        with_calcium, without = self.sampler.draw(generator, self.settings.batch_size)
-        both = np.concatenate([with_calcium, without])
-        x, _ = varied(self.training, both, self.config, self.settings.augmentation, generator)
-        return {"with_calcium": x[: len(with_calcium)], "without_calcium": x[len(with_calcium) :]}
+        drawn = self.sampler.draw(generator, self.settings.batch_size)
+        x, _ = varied(self.training, drawn, self.config, self.settings.augmentation, generator)
+        count = int(drawn.visible.sum())
+        return {"with_calcium": x[:count], "without_calcium": x[count:]}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         seed = np.random.SeedSequence([self.settings.loop.seed, fabric.global_rank, number]).generate_state(1)[0]

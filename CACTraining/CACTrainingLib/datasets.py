@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -30,7 +31,9 @@ from CACScoringLib.ct import CTError, mask_on_scan_grid, same_grid
 from CACScoringLib.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 from CACScoringLib.reading import read_ct, read_mask
 
-CACHE_VERSION = 1
+from .phantom.labels import VISIBLE_CONTRAST_TO_NOISE
+
+CACHE_VERSION = 2
 KINDS = ("clean", "distractor", "coronary")
 """A scan without calcium; one whose calcium is not coronary; one with coronary calcium."""
 
@@ -148,9 +151,10 @@ class ScanSlices:
     """A scan's slices from the cache.
 
     slices: as scoring sees them; hu is float16, and mapped into memory, as is the mask. maps: float16 [m, 224, 224], 1
-    for 1000 HU; map_row: int [n], the slice's row in maps or −1 where it holds no coronary calcium. visible: bool [n],
-    whether its calcium shows. bright: bool [n], whether something else in it resembles calcium.
-    has_map: whether the true calcium is known.
+    for 1000 HU, with the negative lobes of moving calcium; map_row: int [n], the slice's row in maps or −1 where it
+    holds no coronary calcium. visible: bool [n], whether its calcium shows. contrast: [n], of its calcium to the noise;
+    NaN where unknown. bright: bool [n], whether something else in it resembles calcium. has_map: whether the true
+    calcium is known.
     """
 
     patient: str
@@ -159,13 +163,19 @@ class ScanSlices:
     maps: np.ndarray
     map_row: np.ndarray
     visible: np.ndarray
+    contrast: np.ndarray
     bright: np.ndarray
     has_map: bool
 
-    def true_map(self, chosen: np.ndarray) -> np.ndarray:
-        """True maps of slices, float32 [len(chosen), 224, 224], 0 to 1 for 0 to 1000 HU."""
+    def calcium(self, chosen: np.ndarray) -> np.ndarray:
+        """What coronary calcium adds to slices: float32 [len(chosen), 224, 224], 1 for 1000 HU, negative lobes too.
+
+        chosen: indices of slices, in the margin beyond the heart too, where none is known and the result is 0.
+        """
         maps = np.zeros((len(chosen), *self.slices.heart.shape[1:]), np.float32)
-        rows = self.map_row[chosen]
+        chosen = np.asarray(chosen)
+        inside = (chosen >= 0) & (chosen < len(self.slices))
+        rows = np.where(inside, self.map_row[np.clip(chosen, 0, len(self.slices) - 1)], -1)
         maps[rows >= 0] = self.maps[rows[rows >= 0]]
         return maps
 
@@ -177,7 +187,8 @@ def load_slices(folder: Path) -> ScanSlices:
     grid = Grid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
     slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
     rows, visible, bright = (np.array(known[name]) for name in ("map_row", "visible", "bright"))
-    return ScanSlices(known["patient"], known["kind"], slices, maps, rows, visible, bright, known["has_map"])
+    contrast = np.array(known["contrast"], float)
+    return ScanSlices(known["patient"], known["kind"], slices, maps, rows, visible, contrast, bright, known["has_map"])
 
 
 @dataclass(frozen=True)
@@ -205,19 +216,39 @@ class Sampling:
     position in the heart (0 lowest, 1 highest) its negative counterpart may lie. hard_share: of the negatives, those
     drawn where something else resembles calcium, or calcium is too faint to show. hidden_calcium: whether slices with
     calcium too faint to show count as negative, as in weakly labelled data; else they are left out of the negatives.
+
+    Where the true calcium is known, it can be varied. twin_share: of the negatives, those that are a positive slice of
+    the same batch with its calcium taken out, so that nothing else tells them apart. calcium_scale: largest factor by
+    which a positive slice's calcium is made denser or fainter, but never too faint to show.
     """
 
     positive_share: float = 0.5
     position_tolerance: float = 0.08
     hard_share: float = 0.5
     hidden_calcium: bool = True
+    twin_share: float = 0.0
+    calcium_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Slices of a batch, those with visible calcium first.
+
+    chosen: int [n], indices in a `SliceDataset`. calcium: float32 [n], what their coronary calcium is multiplied by.
+    visible: bool [n], whether it then shows.
+    """
+
+    chosen: np.ndarray
+    calcium: np.ndarray
+    visible: np.ndarray
 
 
 class SliceDataset:
     """All slices of many scans, one flat list.
 
     scan, index: int [N], the scan and the slice in it. visible, bright, calcium: bool [N]; calcium: true map not empty.
-    position: float [N], relative position in the heart. kind: int [N], of the scan, in KINDS.
+    contrast: float [N], as in `ScanSlices`. position: float [N], relative position in the heart. kind: int [N], of the
+    scan, in KINDS.
     Raises DataError when slices with, or without, visible calcium are missing.
     """
 
@@ -230,6 +261,7 @@ class SliceDataset:
         self.kind = np.repeat([KINDS.index(s.kind) for s in self.scans], sizes)
         self.visible = np.concatenate([s.visible for s in self.scans])
         self.bright = np.concatenate([s.bright for s in self.scans])
+        self.contrast = np.concatenate([s.contrast for s in self.scans])
         self.calcium = np.concatenate([s.map_row >= 0 for s in self.scans])
         self.has_map = np.repeat([s.has_map for s in self.scans], sizes)
         if self.visible.all() or not self.visible.any():
@@ -242,16 +274,24 @@ class SliceDataset:
     def __len__(self) -> int:
         return len(self.scan)
 
-    def hu(self, chosen: np.ndarray, neighbours: int = 0) -> np.ndarray:
-        """Slices with their neighbours in the order of `slice_input`: float32 [len(chosen), C, 224, 224], HU."""
-        offsets = np.array([0, *range(-neighbours, 0), *range(1, neighbours + 1)]) + MAX_NEIGHBOURS
-        return np.stack([self.scans[self.scan[n]].slices.hu[self.index[n] + offsets] for n in chosen]).astype(
-            np.float32
-        )
+    def hu(self, chosen: np.ndarray, neighbours: int = 0, calcium: np.ndarray | None = None) -> np.ndarray:
+        """Slices with their neighbours in the order of `slice_input`: float32 [len(chosen), C, 224, 224], HU.
+
+        calcium: float [len(chosen)], what the coronary calcium is multiplied by, in the neighbours too.
+        """
+        offsets = np.array([0, *range(-neighbours, 0), *range(1, neighbours + 1)])
+        result = np.stack(
+            [self.scans[self.scan[n]].slices.hu[self.index[n] + offsets + MAX_NEIGHBOURS] for n in chosen]
+        ).astype(np.float32)
+        if calcium is not None:
+            for n in np.nonzero(calcium != 1)[0]:
+                own = self.scans[self.scan[chosen[n]]].calcium(self.index[chosen[n]] + offsets)
+                result[n] += (calcium[n] - 1) * MAP_HU * own
+        return result
 
     def true_map(self, chosen: np.ndarray) -> np.ndarray:
-        """True calcium maps: float32 [len(chosen), 1, 224, 224], 1 for 1000 HU."""
-        return np.stack([self.scans[self.scan[n]].true_map(self.index[n : n + 1]) for n in chosen])
+        """What coronary calcium adds: float32 [len(chosen), 1, 224, 224], 1 for 1000 HU, with negative lobes."""
+        return np.stack([self.scans[self.scan[n]].calcium(self.index[n : n + 1]) for n in chosen])
 
     def heart(self, chosen: np.ndarray) -> np.ndarray:
         """Heart masks: bool [len(chosen), 224, 224]."""
@@ -264,13 +304,14 @@ class SliceDataset:
         ]
         return np.concatenate(parts)
 
-    def network_input(self, chosen: np.ndarray, neighbours: int, position: bool) -> np.ndarray:
+    def network_input(
+        self, chosen: np.ndarray, neighbours: int, position: bool, size: int = preprocessing.SLICE_SIZE
+    ) -> np.ndarray:
         """Slices exactly as scoring gives them to a network (`preprocessing.slice_input`)."""
-        parts = [
-            preprocessing.slice_input(self.scans[self.scan[n]].slices, self.index[n : n + 1], neighbours, position)
-            for n in chosen
-        ]
-        return np.concatenate(parts)
+        places = ((self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen)
+        return np.concatenate(
+            [preprocessing.slice_input(slices, own, neighbours, position, size) for slices, own in places]
+        )
 
 
 class BalancedSampler:
@@ -289,16 +330,30 @@ class BalancedSampler:
                 "needed. Give more patients."
             )
 
-    def draw(self, generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, generator: np.random.Generator, count: int) -> Drawn:
         """Slices with visible calcium, and as many as make up the count without, at matching positions."""
         positives = generator.choice(self.positive, max(1, round(count * self.sampling.positive_share)))
-        partners = np.resize(self.data.position[positives], count - len(positives))
+        partners = np.resize(positives, count - len(positives))
         tolerance = self.sampling.position_tolerance
-        wanted = np.clip(partners + generator.uniform(-tolerance, tolerance, len(partners)), 0, 1)
+        places = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
+        wanted = np.clip(places, 0, 1)
+        twins = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
         hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
         pools = (self.negative, self.hard)
-        negatives = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
-        return positives, np.array(negatives, np.intp)
+        others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
+        return Drawn(
+            chosen=np.concatenate([positives, np.where(twins, partners, np.array(others, np.intp))]),
+            calcium=np.concatenate([self._factors(positives, generator), ~twins]).astype(np.float32),
+            visible=np.arange(count) < len(positives),
+        )
+
+    def _factors(self, positives: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """What the calcium of positive slices is multiplied by; 1 where it is not known."""
+        limit = math.log(self.sampling.calcium_scale)
+        factors = np.exp(generator.uniform(-limit, limit, len(positives)))
+        contrast = self.data.contrast[positives]
+        known = self.data.has_map[positives] & (contrast > VISIBLE_CONTRAST_TO_NOISE)
+        return np.where(known, np.maximum(factors, VISIBLE_CONTRAST_TO_NOISE / np.where(known, contrast, 1.0)), 1.0)
 
     def _near(self, pool: np.ndarray, place: float, generator: np.random.Generator) -> int:
         places = self.data.position[pool]
@@ -359,7 +414,7 @@ def _write_slices(scan: TrainingScan, folder: Path) -> None:
             raise DataError(f"{scan.calcium_map} is not on the grid of the CT beside it.")
         true_map = preprocessing.on_grid(calcium, slices.grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     rows = np.full(len(slices), -1)
-    filled = (true_map > MAP_FLOOR_HU).any((1, 2))
+    filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
     rows[filled] = np.arange(filled.sum())
     known = {
         "patient": scan.patient,
@@ -369,11 +424,11 @@ def _write_slices(scan: TrainingScan, folder: Path) -> None:
         "centre": slices.centre,
         "radii": slices.radii,
         "map_row": rows.tolist(),
-        "visible": _visible_on_grid(truth["slices"], slices.grid).tolist(),
+        "visible": _on_slices(truth["slices"], "visible", slices.grid).astype(bool).tolist(),
+        "contrast": _on_slices(truth["slices"], "contrast_to_noise", slices.grid).tolist(),
         "bright": _bright(slices, true_map).tolist(),
     }
-    # A sigmoid gives 0 to 1, so the negative lobes of moving calcium cannot be in its map.
-    maps = np.clip(true_map[filled] / MAP_HU, 0, 1).astype(np.float16)
+    maps = (true_map[filled] / MAP_HU).astype(np.float16)
     hu = np.clip(slices.hu, -1024, 3071).astype(np.float16)
     _write_folder(folder, known, {"hu": hu, "heart": slices.heart, "maps": maps})
 
@@ -393,14 +448,17 @@ def _write_volume(scan: TrainingScan, folder: Path) -> None:
     _write_folder(folder, {"patient": scan.patient, "box": box}, {"volume": volume, "heart": inside.astype(np.uint8)})
 
 
-def _visible_on_grid(labels: list[dict], grid: Grid) -> np.ndarray:
-    """Labels for the grid's slices: any of the scan's whose centre lies in one, else that of the slice it lies in."""
-    visible = {int(s["k"]) for s in labels if s["visible"]}
+def _on_slices(labels: list[dict], name: str, grid: Grid) -> np.ndarray:
+    """Labels for the grid's slices: the highest of the scan's whose centre lies in one, else that it lies in.
+
+    float [n]; NaN where the scan's labels lack it, and 0 where it has no label.
+    """
+    known = {int(s["k"]): float(s.get(name, np.nan)) for s in labels}
     centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
-    result = np.zeros(len(centres), bool)
+    result = np.zeros(len(centres))
     for n, centre in enumerate(centres):
-        inside = set(range(int(np.ceil(centre - grid.step[2] / 2)), int(np.floor(centre + grid.step[2] / 2)) + 1))
-        result[n] = bool(visible & (inside or {round(centre)}))
+        inside = range(int(np.ceil(centre - grid.step[2] / 2)), int(np.floor(centre + grid.step[2] / 2)) + 1)
+        result[n] = np.max([known.get(k, 0.0) for k in (inside or [round(centre)])])
     return result
 
 

@@ -20,12 +20,12 @@ from torch.nn import functional
 
 from CACScoringLib.inference import predict
 from CACScoringLib.models import LoadedModel
-from CACScoringLib.networks import PRESETS, SliceClassifierConfig, build
+from CACScoringLib.networks import PRESETS, GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.progress import Progress
 
 from . import runs
 from .augmentation import SliceAugmentation, augment_slices
-from .datasets import KINDS, BalancedSampler, Sampling, SliceDataset
+from .datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
 from .training import LoopSettings, Task, train
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
@@ -57,7 +57,9 @@ SETTINGS = {
         sampling=Sampling(hard_share=0.0),
         augmentation=SliceAugmentation(gain=0.0, offset_hu=0.0),
     ),
-    "compact": SliceTraining(LoopSettings(2500, validate_every=150), batch_size=12),
+    "compact": SliceTraining(
+        LoopSettings(12000, validate_every=300), batch_size=12, sampling=Sampling(twin_share=0.3, calcium_scale=2.5)
+    ),
 }
 
 
@@ -72,7 +74,8 @@ class SliceTask(Task):
     ) -> None:
         torch.manual_seed(settings.loop.seed)
         network = build(config).to(memory_format=torch.channels_last)
-        self.config, self.settings = config, settings
+        self.config = config
+        self.settings = settings = replace(settings, augmentation=replace(settings.augmentation, crop=config.size))
         self.training, self.validation = training, validation
         self.modules = {"classifier": network}
         self.optimizers = {"classifier": torch.optim.Adam(network.parameters(), settings.learning_rate)}
@@ -80,10 +83,9 @@ class SliceTask(Task):
         self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        positives, negatives = self.sampler.draw(generator, self.settings.batch_size)
-        chosen = np.concatenate([positives, negatives])
-        x, _ = varied(self.training, chosen, self.config, self.settings.augmentation, generator)
-        return {"x": x, "visible": torch.from_numpy(self.training.visible[chosen].astype(np.int64))}
+        drawn = self.sampler.draw(generator, self.settings.batch_size)
+        x, _ = varied(self.training, drawn, self.config, self.settings.augmentation, generator)
+        return {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         logits = self.modules["classifier"](batch["x"], logits=True)
@@ -101,17 +103,21 @@ class SliceTask(Task):
 
 def varied(
     data: SliceDataset,
-    chosen: np.ndarray,
-    config: SliceClassifierConfig,
+    drawn: Drawn,
+    config: SliceClassifierConfig | GeneratorConfig,
     augmentation: SliceAugmentation,
     generator: np.random.Generator,
     with_maps: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Slices as network input [n, C, crop, crop], augmented, and their true maps [n, 1, crop, crop] if asked for."""
-    hu = data.hu(chosen, config.neighbours)
-    none = np.empty((len(chosen), 0, *hu.shape[2:]), np.float32)
-    extra = data.position_channels(chosen) if config.position else none
-    x, maps = augment_slices(hu, extra, augmentation, generator, data.true_map(chosen) if with_maps else None)
+    """Slices as network input [n, C, crop, crop], augmented; if asked for, true map and heart [n, 2, crop, crop]."""
+    hu = data.hu(drawn.chosen, config.neighbours, drawn.calcium)
+    none = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
+    extra = data.position_channels(drawn.chosen) if config.position else none
+    maps = None
+    if with_maps:
+        calcium = data.true_map(drawn.chosen) * drawn.calcium[:, None, None, None]
+        maps = np.concatenate([calcium, data.heart(drawn.chosen)[:, None]], 1, dtype=np.float32)
+    x, maps = augment_slices(hu, extra, augmentation, generator, maps)
     return x.contiguous(memory_format=torch.channels_last), maps
 
 
@@ -130,7 +136,7 @@ def classified(
     """Probability of visible calcium, float32 [len(chosen)], from slices exactly as scoring sees them."""
     results = []
     for start in range(0, len(chosen), 8 * batch_size):
-        x = data.network_input(chosen[start : start + 8 * batch_size], config.neighbours, config.position)
+        x = data.network_input(chosen[start : start + 8 * batch_size], config.neighbours, config.position, config.size)
         results.append(predict(network, x, batch_size)[0][:, 1])
     return np.concatenate(results)
 
@@ -195,7 +201,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_arguments(parser)
     parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
     parser.add_argument("--position", action="store_true", help="let the network see the place in the heart's frame")
-    parser.add_argument("--crop", type=int, help="side of the training crops, pixels (paper: 224)")
+    parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
     parser.add_argument("--hard-share", type=float, help="share of negatives with something that resembles calcium")
 
 
@@ -204,12 +210,12 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     config = PRESETS[arguments.preset]["slices"]
     if arguments.neighbours is not None:
         config = replace(config, neighbours=arguments.neighbours)
+    if arguments.size is not None:
+        config = replace(config, size=arguments.size)
     config = replace(config, position=arguments.position)
     settings = SETTINGS[arguments.preset]
     changes = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
-    if arguments.crop is not None:
-        settings = replace(settings, augmentation=replace(settings.augmentation, crop=arguments.crop))
     if arguments.hard_share is not None:
         settings = replace(settings, sampling=replace(settings.sampling, hard_share=arguments.hard_share))
     settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
@@ -231,7 +237,7 @@ def train_slices(
         path = runs.write_model(
             options,
             config,
-            settings,
+            task.settings,
             settings.loop.seed,
             data,
             outcome,

@@ -11,7 +11,15 @@ import torch
 
 from CACScoringLib import preprocessing
 from CACScoringLib.reading import read_ct, read_mask
-from CACTrainingLib.augmentation import PatchAugmentation, SliceAugmentation, augment_patch, augment_slices, smoothed
+from CACTrainingLib.augmentation import (
+    TISSUE,
+    UNCHANGED,
+    PatchAugmentation,
+    SliceAugmentation,
+    augment_patch,
+    augment_slices,
+    smoothed,
+)
 from CACTrainingLib.datasets import (
     BalancedSampler,
     DataError,
@@ -23,7 +31,8 @@ from CACTrainingLib.datasets import (
     prepare,
     split_by_patient,
 )
-from training_scans import CALCIUM_HU, write_cohort, write_scan
+from CACTrainingLib.phantom.labels import VISIBLE_CONTRAST_TO_NOISE
+from training_scans import CALCIUM_HU, CONTRAST, write_cohort, write_scan
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +98,7 @@ def test_samples_are_what_scoring_sees(cohort, data):
     expected = preprocessing.slice_input(slices, chosen, 2, True)
     np.testing.assert_allclose(data.network_input(chosen, 2, True), expected, atol=5e-4)
     # The training's own way, with all variation off.
-    still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
+    still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0, 0)
     x, _ = augment_slices(data.hu(chosen, 2), data.position_channels(chosen), still, np.random.default_rng(0))
     np.testing.assert_allclose(x.numpy(), expected, atol=5e-4)
 
@@ -118,15 +127,17 @@ def test_batches_are_balanced(data):
     generator = np.random.default_rng(3)
     hard = []
     for _ in range(60):
-        positive, negative = sampler.draw(generator, 8)
-        assert len(positive) == len(negative) == 4
+        drawn = sampler.draw(generator, 8)
+        positive, negative = drawn.chosen[:4], drawn.chosen[4:]
+        assert drawn.visible.tolist() == [True] * 4 + [False] * 4
+        assert (drawn.calcium == 1).all()
         assert data.visible[positive].all()
         assert not data.visible[negative].any()
         assert np.abs(data.position[negative] - data.position[positive]).max() <= 0.31
         hard += data.bright[negative].tolist()
     assert 0.35 < np.mean(hard) < 0.75
     easy = BalancedSampler(data, Sampling(hard_share=0.0))
-    share = np.mean([data.bright[easy.draw(generator, 8)[1]].mean() for _ in range(60)])
+    share = np.mean([data.bright[easy.draw(generator, 8).chosen[4:]].mean() for _ in range(60)])
     assert share < np.mean(hard)
 
 
@@ -135,14 +146,47 @@ def test_scans_without_known_map_are_left_out_on_request(tmp_path):
     write_scan(tmp_path / "data" / "b", "b", True, False, with_map=False)
     scans = find_scans([tmp_path / "data"])
     data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
-    drawn = {int(n) for s in range(20) for n in np.concatenate(_draw(data, s, True))}
+    drawn = {int(n) for s in range(20) for n in _draw(data, s, True).chosen}
     assert {data.scans[data.scan[n]].patient for n in drawn} == {"a"}
-    drawn = {int(n) for s in range(20) for n in np.concatenate(_draw(data, s, False))}
+    drawn = {int(n) for s in range(20) for n in _draw(data, s, False).chosen}
     assert {data.scans[data.scan[n]].patient for n in drawn} == {"a", "b"}
 
 
 def _draw(data, seed, known):
     return BalancedSampler(data, Sampling(), known).draw(np.random.default_rng(seed), 8)
+
+
+def test_calcium_is_taken_out_and_varied(data):
+    """A twin is its positive slice less the true calcium; denser or fainter calcium changes image and map alike."""
+    sampler = BalancedSampler(data, Sampling(twin_share=1.0, calcium_scale=3.0))
+    factors = []
+    for seed in range(30):
+        drawn = sampler.draw(np.random.default_rng(seed), 8)
+        assert (drawn.chosen[4:] == drawn.chosen[:4]).all()
+        assert (drawn.calcium[4:] == 0).all()
+        factors += drawn.calcium[:4].tolist()
+        # With a contrast of 6, a factor below 2/3 would hide it.
+        assert min(factors) >= VISIBLE_CONTRAST_TO_NOISE / CONTRAST - 1e-6
+    assert min(factors) < 0.7
+    assert 2 < max(factors) <= 3
+    changed = data.hu(drawn.chosen, 1, drawn.calcium)
+    added = preprocessing.MAP_HU * data.true_map(drawn.chosen)[:, 0]
+    np.testing.assert_allclose(changed[:4, 0] - changed[4:, 0], drawn.calcium[:4, None, None] * added[:4], atol=0.6)
+    assert added[:4].max() > 100
+    # The slice above has calcium too, and loses it too.
+    both = np.nonzero(data.calcium[:-1] & data.calcium[1:])[0][:1]
+    above = data.hu(both, 1, np.zeros(1))[0, 2]
+    np.testing.assert_allclose(above, data.hu(both + 1, 0, np.zeros(1))[0, 0], atol=0.6)
+    assert above.max() < data.hu(both, 1)[0, 2].max() - 100
+
+
+def test_only_calcium_that_is_known_is_varied(tmp_path):
+    write_scan(tmp_path / "data" / "b", "b", True, False, with_map=False)
+    scans = find_scans([tmp_path / "data"])
+    data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
+    drawn = BalancedSampler(data, Sampling(twin_share=1.0, calcium_scale=3.0)).draw(np.random.default_rng(0), 8)
+    assert (drawn.calcium == 1).all()
+    assert not data.visible[drawn.chosen[4:]].any()
 
 
 def test_only_one_class_is_an_error(cohort, tmp_path):
@@ -213,22 +257,56 @@ class TestAugmentation:
     def test_patch_without_changes_is_the_scan(self):
         volume = np.random.default_rng(0).random((20, 30, 40)).astype(np.float16)
         heart = (volume > 0.5).astype(np.uint8)
-        still = PatchAugmentation(0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
-        x, mask = augment_patch(volume, heart, (7.5, 11.5, 15.5), 8, still, np.random.default_rng(0))
+        x, mask = augment_patch(volume, heart, (7.5, 11.5, 15.5), 8, UNCHANGED, np.random.default_rng(0))
         box = (slice(4, 12), slice(8, 16), slice(12, 20))
         np.testing.assert_allclose(x[0].numpy(), volume[box].astype(np.float32), atol=1e-5)
         np.testing.assert_array_equal(mask[0].numpy(), heart[box])
-        beyond, _ = augment_patch(volume, heart, (-20.0, 0.0, 0.0), 8, still, np.random.default_rng(0))
+        beyond, _ = augment_patch(volume, heart, (-20.0, 0.0, 0.0), 8, UNCHANGED, np.random.default_rng(0))
         assert not beyond.any()
 
     def test_patch_changes_keep_image_and_mask_together(self):
         volume = np.zeros((40, 60, 60), np.float32)
         volume[15:25, 25:40, 20:45] = 1
-        settings = PatchAugmentation(gain=0, offset=0, gamma=1, noise=0, blurred_share=0, thick_share=0)
+        moved = PatchAugmentation()
+        settings = replace(
+            UNCHANGED,
+            turn_degrees=moved.turn_degrees,
+            tilt_degrees=moved.tilt_degrees,
+            scale=moved.scale,
+            displacement_voxels=moved.displacement_voxels,
+            cut_share=0.5,
+        )
         for seed in range(4):
             x, mask = augment_patch(volume, volume, (20, 30, 30), 40, settings, np.random.default_rng(seed))
             assert mask.sum() > 500
             assert ((x >= 0.5).float() - mask).abs().sum() == 0
+
+    def test_contrast_of_patches_fades_and_tissue_brightens(self):
+        """Lung, soft tissue and enhanced blood: fading only touches the last, staining only leaves the first alone."""
+        volume = np.zeros((32, 32, 32), np.float32)
+        volume[:, 10:20], volume[:, 20:] = TISSUE - 0.01, 0.95
+        none = np.zeros(volume.shape, np.uint8)
+        for change in ("faded_share", "stained_share"):
+            settings = replace(UNCHANGED, **{change: 1.0})
+            x = augment_patch(volume, none, (15.5,) * 3, 32, settings, np.random.default_rng(0))[0][0].numpy()
+            lung, tissue, blood = x[:, :10], x[:, 10:20], x[:, 20:]
+            assert not lung.any()
+            if change == "faded_share":
+                np.testing.assert_allclose(tissue, TISSUE - 0.01, atol=1e-5)
+                assert TISSUE - 1e-5 <= blood.min() <= blood.max() < 0.76
+            else:
+                assert tissue.min() == pytest.approx(TISSUE - 0.01, abs=1e-5)
+                assert tissue.max() > TISSUE + 0.05
+
+    def test_field_of_view_of_patches_ends(self):
+        volume = np.ones((32, 32, 32), np.float32)
+        settings = replace(UNCHANGED, cut_share=1.0)
+        lost = []
+        for seed in range(20):
+            x, heart = augment_patch(volume, volume, (15.5,) * 3, 32, settings, np.random.default_rng(seed))
+            np.testing.assert_array_equal(x, heart)
+            lost.append(1 - float(x.mean()))
+        assert 0 < min(lost) < max(lost) <= 0.5
 
     def test_seed_decides(self, data):
         none = np.empty((2, 0, 224, 224), np.float32)

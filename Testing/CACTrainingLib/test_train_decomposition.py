@@ -16,7 +16,7 @@ from CACScoringLib.progress import Progress
 from CACTrainingLib import train_decomposition, train_slices
 from CACTrainingLib.augmentation import SliceAugmentation
 from CACTrainingLib.cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, LeakySigmoid
-from CACTrainingLib.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
+from CACTrainingLib.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.decomposition_metrics import collapse, map_metrics, watched_slices
 from CACTrainingLib.runs import RunOptions
 from CACTrainingLib.train_decomposition import SupervisedTask, SupervisedTraining
@@ -72,7 +72,7 @@ class TestSupervised:
         losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
         assert losses[-1] < 0.8 * losses[0]
         metrics = models.read_card(supervised).validation["without_rule"]
-        assert metrics["captured"] > 0.3
+        assert metrics["captured"] > 0.15
         assert metrics["auc"] > 0.9
 
     def test_card(self, supervised):
@@ -91,16 +91,26 @@ class TestSupervised:
         data = parts[0]
         valve = np.nonzero(data.bright & (data.kind == 1))[0][:3]
         still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
-        x, true = train_slices.varied(data, valve, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        ones, seen = np.ones(3, np.float32), np.ones(3, bool)
+        drawn = Drawn(valve, ones, seen)
+        x, maps = train_slices.varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        true, heart = maps[:, :1], maps[:, 1:] > 0.5
         assert not true.any()
-        weights = task.weights(x, true)
+        weights = task.weights(x, true, heart)
         assert weights.max() == SUPERVISED.bright_weight
         near = np.hypot(*(np.mgrid[:224, :224] - 111.5)) < 12
         assert (weights[:, 0][:, near] == SUPERVISED.bright_weight).sum() > 20
 
         coronary = np.nonzero(data.visible)[0][:3]
-        x, true = train_slices.varied(data, coronary, CONFIG, still, np.random.default_rng(0), with_maps=True)
-        assert (task.weights(x, true)[true > 0.05] == SUPERVISED.calcium_weight).all()
+        drawn = Drawn(coronary, ones, seen)
+        x, maps = train_slices.varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        true, heart = maps[:, :1], maps[:, 1:] > 0.5
+        assert (task.weights(x, true, heart)[true > 0.05] == SUPERVISED.calcium_weight).all()
+        outside = replace(SUPERVISED, outside_weight=0.25)
+        faded = SupervisedTask(CONFIG, outside, *parts).weights(x, true, heart)
+        assert heart.any()
+        assert not heart.all()
+        assert torch.equal(faded, task.weights(x, true, heart) * torch.where(heart, 1.0, 0.25))
 
     def test_it_needs_true_maps(self, tmp_path):
         for name in "ab":

@@ -20,12 +20,12 @@ from CACTrainingLib.runs import RunOptions
 from CACTrainingLib.train_slices import SliceTask, SliceTraining, slice_metrics, threshold_at
 from CACTrainingLib.training import LoopSettings, train
 
-CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max")
+CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)
 SETTINGS = SliceTraining(
     LoopSettings(steps=120, validate_every=60, average=0.8, half_precision=False, seed=1),
     batch_size=6,
     learning_rate=5e-3,
-    augmentation=SliceAugmentation(crop=96, shift_pixels=4),
+    augmentation=SliceAugmentation(shift_pixels=4),
     validation_slices=12,
 )
 
