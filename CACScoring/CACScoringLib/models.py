@@ -235,6 +235,18 @@ def install_model(path: Path, overwrite: bool = False) -> StoredModel:
     return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
 
 
+def update_card(path: Path, calibration: dict[str, float], validation: dict[str, object]) -> Path:
+    """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
+
+    Raises ModelError.
+    """
+    card = verify_model(path)
+    changed = dataclasses.replace(
+        card, calibration={**card.calibration, **calibration}, validation={**card.validation, **validation}
+    )
+    return _write(changed, _weights_path(path).read_bytes(), path.parent, overwrite=True)
+
+
 def _write(card: ModelCard, data: bytes, folder: Path, overwrite: bool) -> Path:
     if not NAME.fullmatch(card.name):
         message = f"{card.name!r} is no name for a model: use small letters, digits, dots, dashes and underscores."

@@ -47,10 +47,11 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
     if not method.reviewed:
         return (
             f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, adjusted Agatston '
-            f"{total.agatston:.1f}. The arteries are suggested by each lesion's place; nobody has checked them.</p>"
+            f"{total.agatston:.1f}{_scaled(method)}. The arteries are suggested by each lesion's place; nobody has "
+            "checked them.</p>"
         )
     title = "Agatston score" if clinical else "Adjusted Agatston score"
-    lines = [f'<p class="score">{title} <b>{total.agatston:.1f}</b></p>']
+    lines = [f'<p class="score">{title} <b>{total.agatston:.1f}</b>{_scaled(method)}</p>']
     if clinical and result.categories is not None:
         c = result.categories
         items = [
@@ -62,6 +63,11 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
             items.append(f"{escape(str(c.percentile))} of {escape(c.percentile.table)}")
         lines.append(f"<p>{' · '.join(items)}</p><p class='small'>{risk.ROUNDING}</p>")
     return "\n".join(lines)
+
+
+def _scaled(method: MethodResult) -> str:
+    scaled = method.scaled_agatston
+    return "" if scaled is None else f", on the scale of clinical scores about {scaled:.0f}"
 
 
 def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | None) -> str:

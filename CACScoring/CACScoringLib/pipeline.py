@@ -13,7 +13,7 @@ from . import risk
 from .acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .decomposition import Decomposition, DecompositionSettings, calcium_map
+from .decomposition import Decomposition, DecompositionSettings, calcium_map, without
 from .heart import HeartRegion, heart_region
 from .heart_network import heart_mask
 from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
@@ -58,6 +58,7 @@ class ScoreSettings:
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
     percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
+    decomposition: None for the settings stored with the models.
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
@@ -66,6 +67,7 @@ class ScoreSettings:
     sex: str | None = None
     age_years: int | None = None
     percentile_table: Path | None = None
+    decomposition: DecompositionSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class MethodResult:
 
     reviewed: whether a person assigned the lesions to arteries; unreviewed candidates may be anything dense.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
+    agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known.
     """
 
     reviewed: bool
@@ -82,6 +85,12 @@ class MethodResult:
     total: Score
     arteries: dict[Artery, Score]
     suggestions: tuple[ArterySuggestion, ...] = ()
+    agatston_scale: float | None = None
+
+    @property
+    def scaled_agatston(self) -> float | None:
+        """The total on the scale of clinical scores; None when the scale is unknown."""
+        return None if self.agatston_scale is None else self.agatston_scale * self.total.agatston
 
     def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
         """The suggestion for a lesion, None when it was reviewed."""
@@ -150,7 +159,8 @@ def score_scan(
     parts = None
     if networks:
         with progress.step("decomposition"):
-            parts = _decomposition(scan, region, networks)
+            chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
+            parts = _decomposition(scan, region, networks, chosen)
             doubts += parts.warnings
     with progress.step("lesions"):
         if lesions is not None:
@@ -166,12 +176,17 @@ def score_scan(
                 message = "Percentiles are given for reviewed scores only. Score again with --lesions."
                 label_doubts.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
-        mapped = _map_lesions(scan, region, parts, arteries, rules, lesions is not None) if parts else None
+        if parts:
+            in_map, map_rules, map_suggestions, parts, map_doubts = _map_lesions(
+                scan, region, parts, arteries, rules, lesions is not None
+            )
+            label_doubts += map_doubts
     with progress.step("scores"):
         spacing = scan.image.GetSpacing()
         methods = {"threshold": _scored(found, rules, spacing, lesions is not None, suggestions)}
-        if mapped:
-            methods["decomposition"] = _scored(*mapped[:2], spacing, lesions is not None, mapped[2])
+        if parts:
+            mapped = _scored(in_map, map_rules, spacing, lesions is not None, map_suggestions)
+            methods["decomposition"] = replace(mapped, agatston_scale=parts.settings.agatston_scale)
         threshold = methods["threshold"]
         categories = _categories("threshold", threshold, scan, settings) if threshold.reviewed else None
     warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
@@ -196,11 +211,10 @@ def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) ->
     return HeartRegion(mask, lungs.excluded, networks.heart.card.name, (*lungs.warnings, *warnings))
 
 
-def _decomposition(scan: CTScan, region: HeartRegion, networks: Networks) -> Decomposition:
+def _decomposition(
+    scan: CTScan, region: HeartRegion, networks: Networks, chosen: DecompositionSettings
+) -> Decomposition:
     found = slice_probabilities(scan, region.mask, networks.slices)
-    chosen = DecompositionSettings()
-    threshold = networks.slices.card.calibration.get("slice_threshold", chosen.slice_threshold)
-    chosen = replace(chosen, slice_threshold=threshold)
     parts = calcium_map(scan, region.mask, found.slices, found.on_grid, networks.decomposition, chosen)
     return replace(parts, warnings=found.warnings + parts.warnings)
 
@@ -212,8 +226,9 @@ def _map_lesions(
     arteries: np.ndarray,
     rules: ScoringRules,
     reviewed: bool,
-) -> tuple[LesionSet, ScoringRules, list[ArterySuggestion]]:
-    """Lesions of the calcium map, the rules they are scored by, and the suggestions that gave them their arteries.
+) -> tuple[LesionSet, ScoringRules, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
+    """Lesions of the calcium map, the rules they are scored by, the suggestions that gave them their arteries, and the
+    decomposition without what a map that nobody has reviewed should not hold (`DecompositionSettings`), with a note.
 
     Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
     score equals the conventional one where the map is what a 130 HU threshold segments.
@@ -225,11 +240,26 @@ def _map_lesions(
     )
     found = find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image)
     if reviewed:
-        return found, rules, []
+        return found, rules, [], parts, []
     suggestions = suggest_arteries(found, scan.image, region.mask)
-    pairs = zip(found.lesions, suggestions, strict=True)
-    assigned = tuple(replace(lesion, artery=suggestion.artery) for lesion, suggestion in pairs)
-    return LesionSet(assigned, found.id_map), rules, suggestions
+    pairs = list(zip(found.lesions, suggestions, strict=True))
+    settings, spacing = parts.settings, scan.image.GetSpacing()
+    masses = [score_lesions([lesion], spacing, rules).pseudo_mass_hu_mm3 for lesion in found.lesions]
+    faint = {x.id for x, mass in zip(found.lesions, masses, strict=True) if mass < settings.least_lesion_mass_hu_mm3}
+    elsewhere = {s.lesion_id for s in suggestions if s.not_coronary_probability > settings.most_not_coronary} - faint
+    kept = [(x, s) for x, s in pairs if x.id not in faint | elsewhere]
+    left_out = ~np.isin(found.id_map, [0, *(lesion.id for lesion, _ in kept)])
+    notes = []
+    if faint or elsewhere:
+        parts = without(parts, scan, left_out)
+        message = (
+            f"{len(faint) + len(elsewhere)} spots of the calcium map were left out: {len(faint)} too faint to tell "
+            f"from noise, {len(elsewhere)} where calcium is probably not coronary."
+        )
+        notes.append(ScanWarning("map-left-out", message))
+    lesions = tuple(replace(lesion, artery=suggestion.artery) for lesion, suggestion in kept)
+    id_map = np.where(left_out, found.id_map.dtype.type(0), found.id_map)
+    return LesionSet(lesions, id_map), rules, [s for _, s in kept], parts, notes
 
 
 def _scored(

@@ -124,6 +124,8 @@ def lesions_as_csv(result: ScoreResult) -> str:
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     return {
         "reviewed": method.reviewed,
+        "agatston_scale": method.agatston_scale,
+        "scaled_agatston": method.scaled_agatston,
         "total": asdict(method.total),
         "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
         "lesions": [_lesion(lesion, method, spacing) for lesion in method.lesions.lesions],

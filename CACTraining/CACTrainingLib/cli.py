@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_phantom(commands)
     _add_insert(commands)
     _add_train(commands, arguments)
+    _add_calibrate(commands, arguments)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
     return scoring.run(parser.parse_args(arguments))
 
@@ -117,6 +118,18 @@ def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> No
         module.add_arguments(network)
         scoring.add_progress_argument(network)
         network.set_defaults(run=module.run, interrupted="Interrupted. Go on with --resume.")
+
+
+def _add_calibrate(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
+    title = "choose, on scans with known calcium, what of the calcium map counts, and its clinical scale"
+    parser = commands.add_parser("calibrate", help=title, description=title[0].upper() + title[1:] + ".")
+    if arguments[:1] != ["calibrate"]:
+        return  # its module imports torch, which takes seconds
+    from . import calibration
+
+    calibration.add_arguments(parser)
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=calibration.run, interrupted="Interrupted. The model is as it was.")
 
 
 _TRAINED = {

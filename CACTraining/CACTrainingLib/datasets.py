@@ -65,6 +65,12 @@ class TrainingScan:
     heart_label: int | None = None
     heart_known: bool = True
 
+    def shows_calcium(self) -> bool:
+        """Whether coronary calcium is visible in any slice, as its truth says. Raises DataError without a truth."""
+        if self.truth is None:
+            raise DataError(f"Nothing is known of the calcium in {self.ct}.")
+        return any(label["visible"] for label in _read_truth(self.truth)["slices"])
+
     def fingerprint(self) -> str:
         """Changes when a file of the scan does, or the way it is prepared."""
         parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.heart_label]

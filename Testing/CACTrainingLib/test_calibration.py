@@ -1,0 +1,53 @@
+"""Limits are chosen so that few scans without coronary calcium score, and the most with it do."""
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.calibration import FalsePositiveGoals, MeasuredScan, choose
+from CACTrainingLib.datasets import DataError
+
+
+def scan(kind, lesions, visible=False, clinical=0.0, patient="p"):
+    return MeasuredScan(patient, kind, visible, np.array(lesions, float).reshape(-1, 3), clinical)
+
+
+COHORT = [
+    scan("coronary", [(500, 0.1, 40), (20, 0.2, 3)], True, 20.0),
+    scan("coronary", [(90, 0.3, 8)], True, 4.0),
+    scan("coronary", [(10, 0.1, 2)], False, 0.0),
+    scan("distractor", [(900, 0.95, 70)]),
+    scan("distractor", [(60, 0.2, 6)]),
+    scan("clean", [(15, 0.1, 2)]),
+    scan("clean", []),
+]
+
+
+def test_limits_keep_to_the_goals_and_find_the_most():
+    calibration, achieved = choose(COHORT, FalsePositiveGoals(0.0, 0.0))
+    assert 60 < calibration["least_lesion_mass_hu_mm3"] <= 90
+    assert calibration["most_not_coronary"] == 0.9
+    assert achieved["sensitivity_scans"] == 1.0
+    assert achieved["above_zero_distractor_scans"] == achieved["above_zero_clean_scans"] == 0.0
+    assert (achieved["scans_distractor"], achieved["scans_clean"], achieved["scans_with_visible_calcium"]) == (2, 2, 2)
+    # Lesions that were left out do not count for the scale either.
+    assert calibration["agatston_scale"] == pytest.approx((20 + 4) / (40 + 8))
+
+
+def test_lenient_goals_keep_faint_lesions():
+    calibration, _ = choose(COHORT, FalsePositiveGoals(1.0, 1.0))
+    assert calibration["least_lesion_mass_hu_mm3"] == 0.0
+    assert calibration["most_not_coronary"] == 1.0
+
+
+def test_when_nothing_else_helps_nothing_scores():
+    calibration, achieved = choose(
+        [scan("coronary", [(50, 0.1, 5)], True, 1.0), scan("distractor", [(70, 0.1, 5)]), scan("clean", [])],
+        FalsePositiveGoals(0.0, 0.0),
+    )
+    assert achieved["sensitivity_scans"] == 0.0
+    assert "agatston_scale" not in calibration
+
+
+def test_all_kinds_are_needed():
+    with pytest.raises(DataError, match="0 clean"):
+        choose(COHORT[:5], FalsePositiveGoals())
