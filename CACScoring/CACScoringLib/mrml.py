@@ -33,6 +33,10 @@ TERMINOLOGY = "Coronary artery calcium"
 HEART_ID = "heart"
 """Segment id of the heart; the calcium segments' ids are the arteries' keys."""
 
+MAP_WINDOW_HU = 200.0
+MAP_LEAST_HU = 1.0
+"""Of the calcium map in views: brightest from the first on, clear below the second."""
+
 _ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
 _PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
@@ -59,7 +63,7 @@ def artery_terminology(artery: Artery) -> str:
 
 @dataclass(frozen=True)
 class SceneNodes:
-    """The nodes of one result. folder: subject hierarchy item."""
+    """The nodes of one result. calcium_map, healthy: None without a decomposition. folder: subject hierarchy item."""
 
     volume: slicer.vtkMRMLScalarVolumeNode
     heart: slicer.vtkMRMLSegmentationNode
@@ -67,6 +71,8 @@ class SceneNodes:
     scores: slicer.vtkMRMLTableNode
     lesions: slicer.vtkMRMLTableNode
     folder: int
+    calcium_map: slicer.vtkMRMLScalarVolumeNode | None = None
+    healthy: slicer.vtkMRMLScalarVolumeNode | None = None
 
 
 def add_to_scene(
@@ -99,9 +105,15 @@ def add_to_scene(
 
     scores = _add_table(scene, f"Scores of {content.name}", _score_columns(content.scores))
     rows = _add_table(scene, f"Lesions of {content.name}", _lesion_columns(content.lesion_rows))
-    for node in (heart, calcium, scores, rows):
-        _put_under(hierarchy, folder, node)
-    return SceneNodes(volume, heart, calcium, scores, rows, folder)
+    calcium_map = healthy = None
+    if content.calcium_map is not None and content.healthy is not None:
+        healthy = add_volume(scene, content.healthy, f"Healthy image of {content.name}")
+        calcium_map = add_volume(scene, content.calcium_map, f"Calcium map of {content.name}")
+        _show_as_map(calcium_map.GetDisplayNode())
+    for node in (heart, calcium, scores, rows, healthy, calcium_map):
+        if node is not None:
+            _put_under(hierarchy, folder, node)
+    return SceneNodes(volume, heart, calcium, scores, rows, folder, calcium_map, healthy)
 
 
 def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None:
@@ -115,7 +127,7 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
     scene = slicer.vtkMRMLScene()
     nodes = add_to_scene(scene, content_of_result(result, identify))
     for view in ("Red", "Green", "Yellow"):
-        _show_in_view(scene, nodes.volume, view)
+        _show_in_view(scene, view, nodes.volume, nodes.calcium_map)
     messages = slicer.vtkMRMLMessageCollection()
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as temporary:
@@ -137,13 +149,31 @@ def _segmentations_logic() -> vtk.vtkObject:
         return vtkSlicerSegmentationsModuleLogic()
 
 
-def _show_in_view(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLScalarVolumeNode, name: str) -> None:
+def _show_in_view(
+    scene: slicer.vtkMRMLScene,
+    name: str,
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    over: slicer.vtkMRMLScalarVolumeNode | None,
+) -> None:
     # A singleton: the application takes its contents over into its own view of that name.
     view = slicer.vtkMRMLSliceCompositeNode()
     view.SetSingletonTag(name)
     view.SetLayoutName(name)
     view.SetName(name)
-    scene.AddNode(view).SetBackgroundVolumeID(volume.GetID())
+    view = scene.AddNode(view)
+    view.SetBackgroundVolumeID(volume.GetID())
+    if over is not None:
+        view.SetForegroundVolumeID(over.GetID())
+        view.SetForegroundOpacity(0.5)
+
+
+def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
+    """Red where there is calcium, nothing elsewhere, so that it can lie over the CT."""
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeRed")
+    display.SetWindowLevel(MAP_WINDOW_HU, MAP_WINDOW_HU / 2)
+    display.AutoThresholdOff()
+    display.SetLowerThreshold(MAP_LEAST_HU)
+    display.ApplyThresholdOn()
 
 
 # Nodes and images

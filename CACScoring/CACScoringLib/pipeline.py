@@ -19,7 +19,7 @@ from .heart_network import heart_mask
 from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
-from .slices import slice_probabilities
+from .slices import SliceProbabilities, slice_probabilities
 
 if TYPE_CHECKING:
     from .models import LoadedModel
@@ -114,7 +114,7 @@ class ScoreResult:
 
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
     categories: of the clinical rule; None while nothing was reviewed.
-    networks, decomposition: None when only the clinical rule was asked for.
+    networks, slices, decomposition: None when only the clinical rule was asked for.
     true_mass_mg: by artery, known of digital patients only.
     """
 
@@ -125,6 +125,7 @@ class ScoreResult:
     categories: Categories | None
     warnings: tuple[ScanWarning, ...]
     networks: Networks | None = None
+    slices: SliceProbabilities | None = None
     decomposition: Decomposition | None = None
     true_mass_mg: dict[Artery, float] | None = None
 
@@ -156,11 +157,11 @@ def score_scan(
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
-    parts = None
+    found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
-            parts = _decomposition(scan, region, networks, chosen)
+            found_slices, parts = _decomposition(scan, region, networks, chosen)
             doubts += parts.warnings
     with progress.step("lesions"):
         if lesions is not None:
@@ -190,7 +191,7 @@ def score_scan(
         threshold = methods["threshold"]
         categories = _categories("threshold", threshold, scan, settings) if threshold.reviewed else None
     warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
-    return ScoreResult(scan, region, blood, methods, categories, warnings, networks, parts)
+    return ScoreResult(scan, region, blood, methods, categories, warnings, networks, found_slices, parts)
 
 
 def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) -> HeartRegion:
@@ -213,10 +214,10 @@ def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) ->
 
 def _decomposition(
     scan: CTScan, region: HeartRegion, networks: Networks, chosen: DecompositionSettings
-) -> Decomposition:
+) -> tuple[SliceProbabilities, Decomposition]:
     found = slice_probabilities(scan, region.mask, networks.slices)
     parts = calcium_map(scan, region.mask, found.slices, found.on_grid, networks.decomposition, chosen)
-    return replace(parts, warnings=found.warnings + parts.warnings)
+    return found, replace(parts, warnings=found.warnings + parts.warnings)
 
 
 def _map_lesions(

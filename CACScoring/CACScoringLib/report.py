@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
         "models": _models(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
+        "slice_probabilities": _probabilities(result),
         "categories": _categories(result),
         "truth": _truth(result),
         "seconds": {step: round(took, 3) for step, took in seconds.items()},
@@ -166,6 +168,13 @@ def _models(result: ScoreResult) -> list[dict]:
     networks = result.networks
     loaded = [networks.heart, networks.slices, networks.decomposition] if networks else []
     return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
+
+
+def _probabilities(result: ScoreResult) -> list[float | None] | None:
+    """Of visible calcium, for each slice of the scan; None for slices without heart."""
+    if result.slices is None:
+        return None
+    return [None if math.isnan(p) else round(float(p), 3) for p in result.slices.on_scan]
 
 
 def _categories(result: ScoreResult) -> dict | None:

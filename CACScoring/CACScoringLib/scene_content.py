@@ -44,7 +44,8 @@ class LesionRow:
 class SceneContent:
     """What a scene shows of a result.
 
-    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. All on one grid.
+    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. calcium_map, healthy: HU, of a
+    decomposition; else None. All on one grid.
     """
 
     name: str
@@ -53,6 +54,8 @@ class SceneContent:
     lesions: sitk.Image
     scores: tuple[ScoreRow, ...]
     lesion_rows: tuple[LesionRow, ...]
+    calcium_map: sitk.Image | None = None
+    healthy: sitk.Image | None = None
 
 
 def content_of_result(result: ScoreResult, identify: bool = False) -> SceneContent:
@@ -71,7 +74,9 @@ def content_of_result(result: ScoreResult, identify: bool = False) -> SceneConte
             score = score_lesions([lesion], spacing, found.rules)
             rows.append(LesionRow(method, lesion.id, lesion.artery.key, lesion.slice_indices, area, score))
     lesions = result.methods["threshold"].lesions.label_image(scan.image)
-    return SceneContent(name, scan.image, result.heart.mask, lesions, tuple(scores), tuple(rows))
+    parts = result.decomposition
+    images = (parts.calcium_map, parts.healthy) if parts else (None, None)
+    return SceneContent(name, scan.image, result.heart.mask, lesions, tuple(scores), tuple(rows), *images)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
@@ -84,6 +89,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         heart, lesions = (sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in ("heart", "lesions"))
         if document["schema"] != "cac-score/1":
             raise ValueError(f"its schema is {document['schema']}, not cac-score/1")
+        names = ("calcium_map", "healthy") if "decomposition" in document["methods"] else ()
+        images = [sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in names]
         scores, rows = [], []
         for method, found in document["methods"].items():
             scores += [ScoreRow(method, key, _score(values)) for key, values in found["arteries"].items()]
@@ -96,7 +103,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
-    return SceneContent(name, ct, heart, lesions, tuple(scores), tuple(rows))
+    return SceneContent(name, ct, heart, lesions, tuple(scores), tuple(rows), *images)
 
 
 def _score(values: dict) -> Score:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
-from CACScoringLib import mrml
+from CACScoringLib import mrml, report
 from CACScoringLib.ct import (
     Acquisition,
     MaskError,
@@ -22,6 +22,7 @@ from CACScoringLib.ct import (
     mask_on_scan_grid,
     scan_from_image,
 )
+from CACScoringLib.decomposition import Decomposition, DecompositionSettings
 from CACScoringLib.lesions import Artery, ScoringRules, find_lesions
 from CACScoringLib.output import OutputError
 from CACScoringLib.pictures import ARTERY_COLOURS
@@ -461,6 +462,34 @@ def save_segmentation(segmentation, path):
     storage.SetFileName(str(path))
     assert storage.WriteData(segmentation)
     return path
+
+
+def test_calcium_map_and_healthy_image_lie_over_the_ct(result, tmp_path):
+    """They come from the result as from its folder, and the map is clear where there is none."""
+    scan, rest = result.scan.image, sitk.Image(result.scan.image.GetSize(), sitk.sitkFloat32)
+    rest.CopyInformation(scan)
+    rest[5, 5, 2] = 240.0
+    healthy = sitk.Cast(scan, sitk.sitkFloat32) - rest
+    parts = Decomposition(rest, healthy, np.ones(3, bool), DecompositionSettings())
+    method = result.methods["threshold"]
+    taken_apart = replace(result, decomposition=parts, methods={**result.methods, "decomposition": method})
+    report.write_json(tmp_path / "scores.json", taken_apart, {})
+    report.write_images(tmp_path, taken_apart)
+    contents = (content_of_result(taken_apart), content_of_folder(tmp_path, scan, "chest 7.nrrd"))
+    for content in contents:
+        scene = slicer.vtkMRMLScene()
+        nodes = mrml.add_to_scene(scene, content)
+        found = mrml.image_of_volume(nodes.calcium_map)
+        np.testing.assert_array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(rest))
+        np.testing.assert_allclose(
+            sitk.GetArrayFromImage(mrml.image_of_volume(nodes.healthy)), sitk.GetArrayFromImage(healthy)
+        )
+        display = nodes.calcium_map.GetDisplayNode()
+        assert display.GetApplyThreshold()
+        assert 0 < display.GetLowerThreshold() < 10
+    mrml.write_scene(tmp_path / "scene.mrb", taken_apart)
+    assert (tmp_path / "scene.mrb").stat().st_size > 1000
+    assert mrml.add_to_scene(slicer.vtkMRMLScene(), content_of_result(result)).calcium_map is None
 
 
 def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, content, tmp_path):

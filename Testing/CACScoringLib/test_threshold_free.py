@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.stats import chi2
 from torch import nn
 
 from CACScoringLib import page, report
+from CACScoringLib.decomposition import DecompositionSettings
 from CACScoringLib.lesions import Artery, ScoringRules
 from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan, steps
@@ -154,3 +156,65 @@ def test_classes_belong_to_the_clinical_score_alone(faint):
     assert clinical.count("Risk class") == 1
     assert "Risk class" not in adjusted
     assert "Adjusted Agatston score" in adjusted
+
+
+class TestWhatIsLeftOut:
+    def scored(self, faint, lesions=None, **limits):
+        scan, heart, _, _ = faint
+        settings = ScoreSettings(decomposition=DecompositionSettings(**limits))
+        return score_scan(scan, settings, heart, lesions, networks())
+
+    def test_faint_lesions(self, faint):
+        mass = self.scored(faint).methods["decomposition"].total.pseudo_mass_hu_mm3
+        assert mass > 0
+        kept = self.scored(faint, least_lesion_mass_hu_mm3=0.99 * mass)
+        assert kept.methods["decomposition"].total.pseudo_mass_hu_mm3 == mass
+        assert not any(w.code == "map-left-out" for w in kept.warnings)
+        result = self.scored(faint, least_lesion_mass_hu_mm3=1.01 * mass)
+        self.assert_empty(result, faint[0], "1 too faint")
+
+    def test_lesions_where_calcium_is_not_coronary(self, faint):
+        suggestion = self.scored(faint).methods["decomposition"].suggestions[0]
+        assert suggestion.not_coronary_probability > 0.01
+        result = self.scored(faint, most_not_coronary=suggestion.not_coronary_probability - 0.01)
+        self.assert_empty(result, faint[0], "1 where calcium is probably not coronary")
+
+    def assert_empty(self, result, scan, note):
+        method = result.methods["decomposition"]
+        assert method.total.lesions == 0
+        assert method.suggestions == ()
+        assert not method.lesions.id_map.any()
+        assert not sitk.GetArrayViewFromImage(result.decomposition.calcium_map).any()
+        np.testing.assert_array_equal(sitk.GetArrayViewFromImage(result.decomposition.healthy), scan.hu)
+        assert note in next(w.message for w in result.warnings if w.code == "map-left-out")
+
+    def test_nothing_that_a_reader_marked(self, faint):
+        result = self.scored(faint, faint[2], least_lesion_mass_hu_mm3=1e9, most_not_coronary=0.0)
+        assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 > 0
+
+    def test_limits_and_scale_come_with_the_models(self, faint):
+        """And what only the other models' cards hold is not taken for a setting."""
+        scan, heart, labels, _ = faint
+        made = networks()
+        slices = replace(made.slices, card=replace(made.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}))
+        card = replace(made.decomposition.card, calibration={"least_lesion_mass_hu_mm3": 12.0, "agatston_scale": 0.5})
+        stored = Networks(None, slices, replace(made.decomposition, card=card))
+        result = score_scan(scan, heart=heart, lesions=labels, networks=stored)
+        settings = result.decomposition.settings
+        assert (settings.slice_threshold, settings.least_lesion_mass_hu_mm3) == (0.25, 12)
+        assert settings.most_not_coronary == 1
+        method = result.methods["decomposition"]
+        assert method.scaled_agatston == pytest.approx(0.5 * method.total.agatston)
+        assert method.scaled_agatston > 0
+        assert "on the scale of clinical scores" in page.result_as_html(result)
+        assert result.methods["threshold"].scaled_agatston is None
+
+
+def test_probabilities_of_slices_are_written(faint, tmp_path):
+    scan, heart, _, _ = faint
+    report.write_json(tmp_path / "scores.json", score_scan(scan, heart=heart, networks=networks()), {})
+    found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["slice_probabilities"]
+    inside = sitk.GetArrayViewFromImage(heart).any((1, 2))
+    assert len(found) == len(inside)
+    assert {p for p, heart_here in zip(found, inside, strict=True) if heart_here} == {1.0}
+    assert found[0] is None
