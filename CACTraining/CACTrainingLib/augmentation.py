@@ -182,10 +182,12 @@ def smoothed(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
     """Slices [n, C, j, i] after a Gaussian filter in-plane."""
     reach = max(1, math.ceil(4 * sigma_pixels))
     profile = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
-    profile = (profile / profile.sum()).to(x)
-    flat = functional.pad(x.flatten(0, 1)[:, None], (reach,) * 4, mode="reflect")
-    flat = functional.conv2d(functional.conv2d(flat, profile[None, None, :, None]), profile[None, None, None])
-    return flat.reshape(x.shape)
+    profile = (profile / profile.sum()).tolist()
+    padded = functional.pad(x, (reach,) * 4, mode="reflect")
+    # Sums of shifted images: a convolution with one channel is ten times slower on a CPU.
+    rows, columns = x.shape[-2:]
+    across = sum(weight * padded[..., n : n + columns] for n, weight in enumerate(profile))
+    return sum(weight * across[..., n : n + rows, :] for n, weight in enumerate(profile))
 
 
 def _random_matrix(settings: PatchAugmentation, generator: np.random.Generator) -> np.ndarray:
