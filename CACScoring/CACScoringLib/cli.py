@@ -21,6 +21,7 @@ from .output import LAST_FILE, OutputError, OutputFolder
 from .progress import Progress, progress_for
 
 if TYPE_CHECKING:
+    from .models import StoredModel
     from .pipeline import Networks
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
@@ -60,7 +61,7 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
-    score = commands.add_parser("score", help="score one CT", description="Score one CT by the clinical rule.")
+    score = commands.add_parser("score", help="score one CT", description="Score one CT.")
     _add_score_arguments(score)
     if make_sample:
         score.add_argument(
@@ -153,7 +154,10 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use, one for slices and one for decomposition, and for the heart if wanted (cac models list)",
+        help="model to use instead of the one that comes with CAC for heart, slices or decomposition (cac models list)",
+    )
+    networks.add_argument(
+        "--threshold-only", action="store_true", help="score by the clinical rule alone, without any network"
     )
     networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
@@ -249,24 +253,35 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _networks(options: argparse.Namespace) -> Networks | None:
-    """The models asked for by name, or None for the clinical rule alone."""
-    if not options.model:
-        return None
+    """The models asked for by name and the bundled ones for the rest, or None for the clinical rule alone."""
     from .models import ModelError, list_models, load_model
-    from .pipeline import Networks
 
-    stored = {model.card.name: model for model in list_models()}
-    chosen = {}
+    if options.threshold_only:
+        if options.model:
+            raise OutputError("Give --model or --threshold-only, not both.")
+        return None
+    found = list_models()
+    stored = {model.card.name: model for model in found}
+    bundled = {model.card.network: model for model in found if model.origin == "bundled"}
+    chosen: dict[str, StoredModel] = {}
     for name in options.model:
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network
         if network in chosen:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
-        chosen[network] = load_model(stored[name].path, options.device)
-    if not {"slices", "decomposition"} <= set(chosen):
+        chosen[network] = stored[name]
+    if not chosen and not bundled:
+        return None
+    models = {**bundled, **chosen}
+    if not {"slices", "decomposition"} <= set(models):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
-    return Networks(chosen.get("heart"), chosen["slices"], chosen["decomposition"])
+    if options.heart:
+        models.pop("heart", None)
+    from .pipeline import Networks
+
+    loaded = {network: load_model(model.path, options.device) for network, model in models.items()}
+    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"])
 
 
 def _rules(

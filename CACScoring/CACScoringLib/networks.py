@@ -118,6 +118,7 @@ class SliceClassifier(nn.Module):
     """Whether a slice shows calcium: table 2, middle.
 
     Input [B, C, j, i] (`preprocessing.slice_input`), published size 224×224. Output [B, 2]: no calcium, calcium.
+    features: give those before pooling too, [B, 4 width, j / 4, i / 4].
     """
 
     def __init__(self, config: SliceClassifierConfig) -> None:
@@ -133,14 +134,17 @@ class SliceClassifier(nn.Module):
         )
         self.dense = nn.Linear(4 * w if config.pooling == "average" else 8 * w, 2)
 
-    def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, logits: bool = False, features: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         _check_size(x)
         f = self.features(x)
         pooled = f.mean((2, 3))
         if self.pooling == "average+max":
             pooled = torch.cat([pooled, f.amax((2, 3))], 1)
         z = self.dense(pooled).float()
-        return z if logits else torch.softmax(z, 1)
+        z = z if logits else torch.softmax(z, 1)
+        return (z, f) if features else z
 
 
 class Generator(nn.Module):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib import cli
+from CACScoringLib import cli, models
+from CACScoringLib.networks import PRESETS, build
 
 FILES = ["heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
 
@@ -172,15 +173,37 @@ def test_candidates_come_with_a_suggested_artery(case, tmp_path):
         assert next(csv.DictReader(stream))["suggested_artery"] == lesion["suggested_artery"]
 
 
-def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_path, monkeypatch, capsys):
-    from CACScoringLib.models import Training, describe, save_model
-    from CACScoringLib.networks import PRESETS, build
-
+@pytest.fixture(autouse=True)
+def bundled(tmp_path, monkeypatch):
+    """The folder of the models that come with CAC; empty, so that what scoring does is the clinical rule."""
+    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    return tmp_path / "bundled"
+
+
+def untrained(network, name, folder):
+    config = PRESETS["compact"][network]
+    card = models.describe(name, config, "compact", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
+    return models.save_model(build(config), card, folder)
+
+
+def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path, bundled, capsys):
     for network in ("slices", "decomposition"):
-        config = PRESETS["compact"][network]
-        card = describe(f"my-{network}", config, "compact", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
-        path = save_model(build(config), card, tmp_path / "made")
+        untrained(network, f"our-{network}", bundled)
+    assert score(case, tmp_path / "default", "--no-scene") == 0
+    assert [m["name"] for m in result(tmp_path / "default")["models"]] == ["our-slices", "our-decomposition"]
+    assert score(case, tmp_path / "clinical", "--no-scene", "--threshold-only") == 0
+    assert set(result(tmp_path / "clinical")["methods"]) == {"threshold"}
+    untrained("decomposition", "my-map", tmp_path / "installed")
+    assert score(case, tmp_path / "own", "--no-scene", "--model", "my-map") == 0
+    assert [m["name"] for m in result(tmp_path / "own")["models"]] == ["our-slices", "my-map"]
+    assert score(case, tmp_path / "both", "--model", "my-map", "--threshold-only") == cli.BAD_USAGE
+    assert "not both" in capsys.readouterr().err
+
+
+def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_path, capsys):
+    for network in ("slices", "decomposition"):
+        path = untrained(network, f"my-{network}", tmp_path / "made")
         assert cli.main(["models", "install", str(path)]) == 0
     capsys.readouterr()
     assert cli.main(["models", "list"]) == 0
