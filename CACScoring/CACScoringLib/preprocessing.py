@@ -47,6 +47,10 @@ ELLIPSOID_RADII_PER_SD = math.sqrt(5.0)
 
 POSITION_LIMIT = 2.0
 
+POSITION_SCALE = 0.1
+"""Of the position's channels. Calcium differs from what is around it by about as much in the scaled image; larger
+numbers would drown it in the first layer's normalisation."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -158,7 +162,8 @@ def position_channels(slices: HeartSlices, chosen: np.ndarray) -> np.ndarray:
     """Where each pixel lies in the heart's frame: float32 [n, 3, 224, 224], towards left, posterior and superior.
 
     0 is the heart's centre of mass and ±1 the edge of the ellipsoid with the heart's second moments (a few stray
-    voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT.
+    voxels of the mask change them little, but would move its bounding box); limited to ±POSITION_LIMIT. All times
+    POSITION_SCALE.
     """
     i, j, _ = ((np.arange(n) - c) / r for n, c, r in zip(slices.grid.size, slices.centre, slices.radii, strict=True))
     k = (np.asarray(chosen) - slices.centre[2]) / slices.radii[2]
@@ -166,7 +171,9 @@ def position_channels(slices: HeartSlices, chosen: np.ndarray) -> np.ndarray:
     position[:, 0] = i
     position[:, 1] = j[:, None]
     position[:, 2] = k[:, None, None]
-    return np.clip(position, -POSITION_LIMIT, POSITION_LIMIT, out=position)
+    np.clip(position, -POSITION_LIMIT, POSITION_LIMIT, out=position)
+    position *= POSITION_SCALE
+    return position
 
 
 def on_grid(image: sitk.Image, grid: Grid, outside: float) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from CACScoringLib.preprocessing import HIGH_HU, LOW_HU
+from CACScoringLib.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
 
 NOISE_SIGMA_PIXELS = 0.5
 
@@ -67,7 +67,7 @@ def augment_slices(
             torch.from_numpy(generator.uniform(-limit, limit, (n, extra.shape[1], 1, 1)).astype(np.float32))
             for _ in range(2)
         )
-        x = torch.cat([x, moved * (1 + scale) + shift], 1)
+        x = torch.cat([x, moved * (1 + scale) + shift * POSITION_SCALE], 1)
     if maps is None:
         return x, None
     moved = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
