@@ -10,6 +10,7 @@ from CACScoringLib import preprocessing
 from CACScoringLib.ct import MaskError
 from CACScoringLib.preprocessing import (
     MAX_NEIGHBOURS,
+    POSITION_SCALE,
     Grid,
     from_grid,
     heart_grid,
@@ -162,12 +163,15 @@ class TestSlices:
         ball = ((x - 60) ** 2 + (y - 55) ** 2 + (z - 60) ** 2 <= 40**2).astype(np.uint8)
         slices = heart_slices(scan, image_of(ball, (1.0, 1.0, 1.5)))
         k, j, i = (np.nonzero(slices.heart.any(axes))[0] for axes in ((1, 2), (0, 2), (0, 1)))
-        position = position_channels(slices, np.arange(len(slices)))
+        position = position_channels(slices, np.arange(len(slices))) / POSITION_SCALE
         assert position[0, 0, 0, [i[0], i[-1]]] == pytest.approx([-1, 1], abs=0.02)
         assert position[0, 1, [j[0], j[-1]], 0] == pytest.approx([-1, 1], abs=0.02)
         assert position[[k[0], k[-1]], 2, 0, 0] == pytest.approx([-1, 1], abs=0.04)
-        assert np.abs(position).max() <= 2
-        assert slice_input(slices, np.arange(3), neighbours=1, position=True).shape == (3, 6, 224, 224)
+        assert np.abs(position).max() <= 2.0001
+        whole = slice_input(slices, np.arange(3), neighbours=1, position=True)
+        assert whole.shape == (3, 6, 224, 224)
+        part = slice_input(slices, np.arange(3), neighbours=1, position=True, size=160)
+        np.testing.assert_array_equal(part, whole[..., 32:192, 32:192])
 
     def test_bad_masks(self, scan_and_heart):
         scan, heart = scan_and_heart

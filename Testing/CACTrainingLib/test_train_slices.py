@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from CACScoringLib import models
-from CACScoringLib.networks import SliceClassifierConfig
+from CACScoringLib.networks import SliceClassifierConfig, build
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 from CACTrainingLib import train_slices
@@ -118,6 +119,25 @@ def test_batches_have_labels_and_channels(parts):
     assert batch["x"][:, :3].min() >= 0
     assert batch["x"][:, :3].max() <= 1
     assert batch["x"][:, 3:].min() < 0
+
+
+def test_the_features_learn_where_calcium_is(parts):
+    """The loss that asks it falls, leaves slices of unknown calcium out, and adds nothing to the exported network."""
+    settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
+    task = SliceTask(CONFIG, settings, *parts)
+    batch = task.batch(np.random.default_rng(0))
+    assert batch["where"].shape == (6, 1, 24, 24)
+    assert batch["where"][:3].amax((1, 2, 3)).tolist() == [1, 1, 1]
+    assert not batch["where"][3:].any()
+    fabric = Fabric(accelerator="cpu", precision="32-true")
+    before = None
+    for number in range(30):
+        values = task.step(batch, fabric, number)
+        before = before or float(values["located"])
+    assert float(values["located"]) < 0.8 * before
+    batch["known"] = torch.zeros(6, dtype=torch.bool)
+    assert float(task.step(batch, fabric, 30)["located"]) == 0
+    assert task.modules["classifier"].state_dict().keys() == build(CONFIG).state_dict().keys()
 
 
 def test_metrics_by_hand(parts):
