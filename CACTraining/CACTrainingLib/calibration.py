@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from CACScoringLib.ct import CTError, ScanWarning
 from CACScoringLib.decomposition import DecompositionSettings
@@ -120,13 +121,16 @@ def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition:
         score = score_lesions([lesion], ct.image.GetSpacing(), method.rules)
         rows.append((score.pseudo_mass_hu_mm3, suggestion.not_coronary_probability, score.agatston))
     regions = read_mask(scan.ct.parent / "regions.nii.gz")
-    clinical = score_scan(ct, heart=read_mask(scan.heart), lesions=regions).methods["threshold"]
+    clinical = 0.0
+    if sitk.GetArrayViewFromImage(regions).any():
+        truth = score_scan(ct, heart=read_mask(scan.heart), lesions=regions)
+        clinical = truth.methods["threshold"].total.agatston
     return MeasuredScan(
         patient=scan.patient,
         kind=scan.kind,
         visible=scan.shows_calcium(),
         lesions=np.array(rows, float).reshape(-1, 3),
-        clinical_agatston=clinical.total.agatston,
+        clinical_agatston=clinical,
     )
 
 

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
+from CACScoringLib import models
+from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig, build
+from CACTrainingLib import cli
 from CACTrainingLib.calibration import FalsePositiveGoals, MeasuredScan, choose
 from CACTrainingLib.datasets import DataError
+from CACTrainingLib.phantom.samples import write_sample
 
 
 def scan(kind, lesions, visible=False, clinical=0.0, patient="p"):
@@ -51,3 +56,36 @@ def test_when_nothing_else_helps_nothing_scores():
 def test_all_kinds_are_needed():
     with pytest.raises(DataError, match="0 clean"):
         choose(COHORT[:5], FalsePositiveGoals())
+
+
+def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
+    """From the command line, on digital patients of all three kinds; the weights stay as they were."""
+    for name in ("motion", "trap", "clean"):
+        write_sample(tmp_path / "data" / name, name)
+    cards = {}
+    for network, config in {
+        "slices": SliceClassifierConfig(width=4, residual_blocks=0, size=64),
+        "decomposition": GeneratorConfig(width=4, residual_blocks=0),
+    }.items():
+        training = models.Training("none", 0, {}, "")
+        card = models.describe(network, config, "custom", training, {"auc": 0.5}, {}, "Apache-2.0", "Tests.")
+        made = build(config)
+        if network == "decomposition":
+            torch.nn.init.constant_(made.last.bias, -8.0)  # a map of 0.3 HU, which is none
+            torch.nn.init.zeros_(made.last.weight)
+        cards[network] = models.save_model(made, card, tmp_path / "models")
+    before = cards["decomposition"].with_suffix(".safetensors").read_bytes()
+    options = [f"--{network}={path}" for network, path in cards.items()]
+    code = cli.main(["calibrate", "--data", str(tmp_path / "data"), *options, "--progress", "json"])
+    assert code == 0, capsys.readouterr().err
+    card = models.verify_model(cards["decomposition"])
+    assert {"least_lesion_mass_hu_mm3", "most_not_coronary"} <= card.calibration.keys()
+    whole = card.validation["whole_method"]
+    assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (1, 1, 1)
+    assert whole["above_zero_distractor_scans"] == whole["above_zero_clean_scans"] == 0
+    assert whole["models"] == {network: models.read_card(path).sha256 for network, path in cards.items()}
+    assert card.validation["auc"] == 0.5
+    assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == before
+    swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
+    assert cli.main(["calibrate", "--data", str(tmp_path / "data"), *swapped, "--progress", "json"]) == 3
+    assert "not for 'slices'" in capsys.readouterr().err
