@@ -19,13 +19,6 @@ from .preprocessing import HIGH_HU, LOW_HU, MAP_HU, HeartSlices, from_grid, slic
 if TYPE_CHECKING:
     from .models import LoadedModel
 
-BOX_MARGIN_PIXELS = 32
-"""What the generator sees around the heart; less is faster. What lies beyond moved the map of a trained compact
-generator by at most 0.05 HU; it reaches 47 pixels in theory, the published one 63."""
-
-BOX_STEP = 4
-"""Sides of what a network sees are multiples of this (`networks.STRIDE`, but without PyTorch)."""
-
 SATURATED_MAP_HU = 100.0
 """Map above which a voxel is calcium beyond doubt, so that what the window cut off it is missing in the map."""
 
@@ -125,31 +118,19 @@ def _map_on_grid(
     """The map of these slices in HU, [len(chosen), 224, 224], where the healthy image is plausible."""
     config = model.card.config
     inputs = slice_input(slices, chosen, config["neighbours"], config["position"])
-    rows, columns = _box_around(slices.heart.any(0)) if settings.within_heart else (slice(None), slice(None))
-    outputs, warnings = predict(model.network, inputs[:, :, rows, columns], settings.batch_size)
-    maps = np.zeros((len(chosen), *slices.heart.shape[1:]), np.float32)
-    maps[:, rows, columns] = outputs[:, 0] * np.float32(MAP_HU)
+    outputs, warnings = predict(model.network, inputs, settings.batch_size)
+    maps = outputs[:, 0] * np.float32(MAP_HU)
     if settings.min_healthy_hu is not None:
         maps[inputs[:, 0] * MAP_HU + LOW_HU - maps < settings.min_healthy_hu] = 0
     return maps, warnings
 
 
-def _box_around(heart: np.ndarray) -> tuple[slice, ...]:
-    """Rows and columns of a mask [j, i] with BOX_MARGIN_PIXELS around it, in multiples of BOX_STEP."""
-    box = []
-    for axis in (1, 0):
-        marked = np.nonzero(heart.any(axis))[0]
-        size = heart.shape[1 - axis]
-        first, last = (int(marked[0]), int(marked[-1])) if len(marked) else (0, size - 1)
-        low = max(0, first - BOX_MARGIN_PIXELS) // BOX_STEP * BOX_STEP
-        high = min(size, -(-(last + 1 + BOX_MARGIN_PIXELS) // BOX_STEP) * BOX_STEP)
-        box.append(slice(low, high))
-    return tuple(box)
-
-
 def _subtracted(hu: np.ndarray, calcium: np.ndarray) -> np.ndarray:
-    healthy = hu - calcium
-    return healthy.astype(hu.dtype) if hu.dtype.kind == "f" else np.rint(healthy).astype(hu.dtype)
+    healthy = hu.copy()
+    changed = calcium != 0
+    lower = hu[changed] - calcium[changed]
+    healthy[changed] = lower if hu.dtype.kind == "f" else np.rint(lower)
+    return healthy
 
 
 def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:

@@ -249,9 +249,10 @@ def _map_lesions(
     faint = {x.id for x, mass in zip(found.lesions, masses, strict=True) if mass < settings.least_lesion_mass_hu_mm3}
     elsewhere = {s.lesion_id for s in suggestions if s.not_coronary_probability > settings.most_not_coronary} - faint
     kept = [(x, s) for x, s in pairs if x.id not in faint | elsewhere]
-    left_out = ~np.isin(found.id_map, [0, *(lesion.id for lesion, _ in kept)])
-    notes = []
+    id_map, notes = found.id_map, []
     if faint or elsewhere:
+        left_out = np.isin(found.id_map, [*faint, *elsewhere])
+        id_map = np.where(left_out, found.id_map.dtype.type(0), found.id_map)
         parts = without(parts, scan, left_out)
         message = (
             f"{len(faint) + len(elsewhere)} spots of the calcium map were left out: {len(faint)} too faint to tell "
@@ -259,7 +260,6 @@ def _map_lesions(
         )
         notes.append(ScanWarning("map-left-out", message))
     lesions = tuple(replace(lesion, artery=suggestion.artery) for lesion, suggestion in kept)
-    id_map = np.where(left_out, found.id_map.dtype.type(0), found.id_map)
     return LesionSet(lesions, id_map), rules, [s for _, s in kept], parts, notes
 
 
