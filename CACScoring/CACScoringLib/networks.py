@@ -227,8 +227,12 @@ PRESETS: dict[str, dict[str, Config]] = {
     },
     "compact": {
         "heart": HeartNetConfig(width=8, residual_blocks=4),
-        "slices": SliceClassifierConfig(width=12, residual_blocks=4, pooling="average+max", size=160),
-        "decomposition": GeneratorConfig(width=12, residual_blocks=4, upsampling="resize", skips=True),
+        "slices": SliceClassifierConfig(
+            width=12, residual_blocks=4, pooling="average+max", neighbours=1, position=True, size=160
+        ),
+        "decomposition": GeneratorConfig(
+            width=12, residual_blocks=4, upsampling="resize", skips=True, neighbours=1, position=True
+        ),
         "discriminator": DiscriminatorConfig(width=12, stem_stride=1, pooling="average+max"),
     },
 }

@@ -27,7 +27,7 @@ class SliceAugmentation:
     interpolation would take the noise from all of them. noise_share: of slices whose noise is reduced, and as many
     whose noise is amplified. gain: largest relative change of all HU, calcium included. offset_hu: largest shift of HU.
     position_jitter: largest relative change, and shift, of the position in the heart's frame, because hearts found in
-    use differ from outlined ones.
+    use differ from outlined ones. zoom: largest factor of size, or its inverse, for slices that are not straight.
     """
 
     crop: int = 224
@@ -38,6 +38,7 @@ class SliceAugmentation:
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1
+    zoom: float = 1.0
 
 
 def augment_slices(
@@ -167,6 +168,9 @@ def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.ra
     axis = np.arange(settings.crop) - (settings.crop - 1) / 2
     j, i = np.meshgrid(axis, axis, indexing="ij")
     cosine, sine = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    limit = math.log(settings.zoom)
+    zoom = np.where(straight, 1.0, np.exp(generator.uniform(-limit, limit, n)))
+    cosine, sine = cosine * zoom[:, None, None], sine * zoom[:, None, None]
     x = cosine * i - sine * j + shift[:, 0, None, None]
     y = sine * i + cosine * j + shift[:, 1, None, None]
     return torch.from_numpy((2 * np.stack([x, y], -1) / side).astype(np.float32))

@@ -1,9 +1,9 @@
 """What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
 
-A generator's map always holds a little where there is no coronary calcium. Which of the map's lesions count is decided
-by their pseudo-mass and their place (`DecompositionSettings`), so that few scans without coronary calcium score above
-zero. Adjusted Agatston scores are higher than clinical ones, because no threshold cuts lesions off; the scale between
-them is the ratio of both methods' mean scores, as in van Velzen et al., table 7.
+A generator's map always holds a little where there is no coronary calcium. Which slices are taken apart, and which of
+the map's lesions count, by their pseudo-mass and their place (`DecompositionSettings`), is chosen so that few scans
+without coronary calcium score above zero. Adjusted Agatston scores are higher than clinical ones, because no threshold
+cuts lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al., table 7.
 
 The patients must be others than those that the networks learned from, and others than those that are reported on.
 """
@@ -15,16 +15,16 @@ import itertools
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.ct import CTError, ScanWarning
+from CACScoringLib.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.decomposition import DecompositionSettings
 from CACScoringLib.models import load_model, read_card, update_card
-from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
 from CACScoringLib.progress import Progress
 from CACScoringLib.reading import read_ct, read_mask
 from CACScoringLib.scores import score_lesions
@@ -33,6 +33,8 @@ from .datasets import DataError, TrainingScan, find_scans
 
 PLACE_LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MASS_STEPS = 40
+SLICE_THRESHOLDS = (0.1, 0.3, 0.5)
+"""Tried beside the threshold that the classifier's training chose."""
 
 
 @dataclass(frozen=True)
@@ -45,61 +47,74 @@ class FalsePositiveGoals:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What counts, as in `DecompositionSettings`."""
+
+    slice_threshold: float
+    least_lesion_mass_hu_mm3: float
+    most_not_coronary: float
+
+
+@dataclass(frozen=True)
 class MeasuredScan:
     """A scan scored with nothing left out of the map.
 
-    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: float [n, 3], pseudo-
-    mass in HU·mm³, probability that its place is not coronary, adjusted Agatston score of each lesion of the map.
-    clinical_agatston: by the threshold, with the truth as the reader.
+    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: for every threshold on
+    the slices, float [n, 3], pseudo-mass in HU·mm³, probability that its place is not coronary, and adjusted Agatston
+    score of each lesion of the map. clinical_agatston: by the threshold, with the truth as the reader.
     """
 
     patient: str
     kind: str
     visible: bool
-    lesions: np.ndarray
+    lesions: dict[float, np.ndarray]
     clinical_agatston: float
 
-    def kept(self, least_mass: float, most_not_coronary: float) -> np.ndarray:
-        """Which lesions count, bool [n]."""
-        return (self.lesions[:, 0] >= least_mass) & (self.lesions[:, 1] <= most_not_coronary)
+    def agatston(self, limits: Limits) -> float:
+        """Adjusted Agatston score of the lesions that count."""
+        found = self.lesions[limits.slice_threshold]
+        kept = (found[:, 0] >= limits.least_lesion_mass_hu_mm3) & (found[:, 1] <= limits.most_not_coronary)
+        return float(found[kept, 2].sum())
 
 
 def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[dict[str, float], dict[str, object]]:
     """Calibration and what it achieves on these scans.
 
-    Of all pairs of limits that keep to the goals, the one that finds calcium in most of the scans where it shows; of
-    equal ones, the lowest mass. Raises DataError when a kind of scan that is needed is missing.
+    Of all limits that keep to the goals, those that find calcium in most of the scans where it shows; of equal ones,
+    the lowest mass, then the strictest threshold on slices. Raises DataError when a kind of scan is missing.
     """
     shown = [s for s in scans if s.visible]
     others = {kind: [s for s in scans if s.kind == kind] for kind in ("distractor", "clean")}
     if not shown or not all(others.values()):
         counts = ", ".join(f"{len(part)} {kind}" for kind, part in {"visible": shown, **others}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
-    masses = np.concatenate([s.lesions[:, 0] for s in scans])
-    steps = [0.0, *np.geomspace(1.0, max(2.0, float(masses.max(initial=0.0)) * 1.01), MASS_STEPS)]
-    best: tuple[float, ...] | None = None
-    for mass, place in itertools.product(steps, PLACE_LIMITS):
-        shares = {kind: _above_zero(part, mass, place) for kind, part in others.items()}
-        if all(shares[kind] <= getattr(goals, kind) for kind in shares):
-            rank = (_above_zero(shown, mass, place), -mass, place)
-            best = max(best, rank) if best else rank
-    assert best is not None  # the highest mass leaves nothing
-    mass, place = -best[1], best[2]
-    adjusted = [float(s.lesions[s.kept(mass, place), 2].sum()) for s in scans]
-    calibration = {"least_lesion_mass_hu_mm3": float(mass), "most_not_coronary": float(place)}
+    thresholds = sorted(scans[0].lesions)
+    highest = max(float(found[:, 0].max(initial=0.0)) for s in scans for found in s.lesions.values())
+    masses = [0.0, *np.geomspace(1.0, max(2.0, 1.01 * highest), MASS_STEPS)]
+    ranked = []
+    for values in itertools.product(thresholds, masses, PLACE_LIMITS):
+        limits = Limits(*map(float, values))
+        if all(_above_zero(part, limits) <= getattr(goals, kind) for kind, part in others.items()):
+            ranked.append((_above_zero(shown, limits), -limits.least_lesion_mass_hu_mm3, *values[::2], limits))
+    limits = max(ranked, key=lambda found: found[:-1])[-1]  # there is one: the highest mass leaves nothing
+    adjusted = [s.agatston(limits) for s in scans]
+    calibration = asdict(limits)
     if sum(adjusted) > 0:
         calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
-    achieved: dict[str, object] = {"sensitivity_scans": best[0], "scans_with_visible_calcium": len(shown)}
+    achieved: dict[str, object] = {
+        "sensitivity_scans": _above_zero(shown, limits),
+        "scans_with_visible_calcium": len(shown),
+    }
     for kind, part in others.items():
-        achieved[f"above_zero_{kind}_scans"] = _above_zero(part, mass, place)
+        achieved[f"above_zero_{kind}_scans"] = _above_zero(part, limits)
         achieved[f"scans_{kind}"] = len(part)
     achieved["patients"] = len({s.patient for s in scans})
     achieved["data"] = "digital patients apart from training; the calibration was chosen on the same scans"
     return calibration, achieved
 
 
-def _above_zero(scans: Sequence[MeasuredScan], least_mass: float, most_not_coronary: float) -> float:
-    return float(np.mean([s.kept(least_mass, most_not_coronary).any() for s in scans]))
+def _above_zero(scans: Sequence[MeasuredScan], limits: Limits) -> float:
+    return float(np.mean([s.agatston(limits) > 0 for s in scans]))
 
 
 def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition: Path) -> MeasuredScan:
@@ -108,18 +123,17 @@ def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition:
 
     torch.set_num_threads(1)  # scans are scored side by side
     networks = Networks(heart and load_model(heart), load_model(slices), load_model(decomposition))
-    everything = replace(
-        DecompositionSettings.of(networks.slices, networks.decomposition),
-        least_lesion_mass_hu_mm3=0.0,
-        most_not_coronary=1.0,
-    )
+    stored = DecompositionSettings.of(networks.slices, networks.decomposition)
+    own = networks.slices.card.calibration.get("slice_threshold", stored.slice_threshold)
+    everything = replace(stored, least_lesion_mass_hu_mm3=0.0, most_not_coronary=1.0)
     ct = read_ct(scan.ct)
-    result = score_scan(ct, ScoreSettings(decomposition=everything), networks=networks)
-    method = result.methods["decomposition"]
-    rows = []
-    for lesion, suggestion in zip(method.lesions.lesions, method.suggestions, strict=True):
-        score = score_lesions([lesion], ct.image.GetSpacing(), method.rules)
-        rows.append((score.pseudo_mass_hu_mm3, suggestion.not_coronary_probability, score.agatston))
+    lesions: dict[float, np.ndarray] = {}
+    found_heart = None
+    for threshold in sorted({*SLICE_THRESHOLDS, own}):
+        settings = ScoreSettings(decomposition=replace(everything, slice_threshold=threshold))
+        result = score_scan(ct, settings, found_heart, networks=networks)
+        found_heart = result.heart.mask
+        lesions[threshold] = _lesions(result, ct)
     regions = read_mask(scan.ct.parent / "regions.nii.gz")
     clinical = 0.0
     if sitk.GetArrayViewFromImage(regions).any():
@@ -129,9 +143,18 @@ def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition:
         patient=scan.patient,
         kind=scan.kind,
         visible=scan.shows_calcium(),
-        lesions=np.array(rows, float).reshape(-1, 3),
+        lesions=lesions,
         clinical_agatston=clinical,
     )
+
+
+def _lesions(result: ScoreResult, ct: CTScan) -> np.ndarray:
+    method = result.methods["decomposition"]
+    rows = []
+    for lesion, suggestion in zip(method.lesions.lesions, method.suggestions, strict=True):
+        score = score_lesions([lesion], ct.image.GetSpacing(), method.rules)
+        rows.append((score.pseudo_mass_hu_mm3, suggestion.not_coronary_probability, score.agatston))
+    return np.array(rows, float).reshape(-1, 3)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

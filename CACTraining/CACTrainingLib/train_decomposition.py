@@ -57,7 +57,7 @@ class SupervisedTraining:
     first_bias: float = -5.0
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(
-        default_factory=lambda: SliceAugmentation(crop=128, shift_pixels=28.0, gain=0.05)
+        default_factory=lambda: SliceAugmentation(crop=128, shift_pixels=28.0, gain=0.05, zoom=1.1)
     )
     validation_slices: int = 100
     start: str | None = None
@@ -189,7 +189,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--method", choices=METHODS, default="supervised", help="on true maps, or on slice labels alone")
     add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to begin with")
     add("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
-    add("--position", action="store_true", help="let the network see the place in the heart's frame")
+    add(
+        "--position",
+        action=argparse.BooleanOptionalAction,
+        help="let the network see the place in the heart's frame (paper: no)",
+    )
     add("--crop", type=int, help="side of the training crops, pixels (paper: 224)")
     add("--hard-share", type=float, help="share of negatives with something that resembles calcium")
     gan = parser.add_argument_group("cyclegan")
@@ -216,7 +220,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     config = PRESETS[arguments.preset]["decomposition"]
     if arguments.neighbours is not None:
         config = replace(config, neighbours=arguments.neighbours)
-    config = replace(config, position=arguments.position)
+    if arguments.position is not None:
+        config = replace(config, position=arguments.position)
     settings = {"supervised": SUPERVISED, "cyclegan": CYCLEGAN}[arguments.method][arguments.preset]
     known = {f.name for f in fields(settings)}
     asked = {name: getattr(arguments, name) for name in _ASKED if getattr(arguments, name) is not None}
@@ -248,11 +253,8 @@ def train_decomposition(
     options.check()
     begun = None
     if start is not None:
-        card, begun = read_network(start)
-        if card.network != "decomposition":
-            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'decomposition'.")
-        config = GeneratorConfig(**card.config)
-        settings = replace(settings, start=card.sha256)
+        card, begun = runs.begun_from(start, "decomposition")
+        config, settings = GeneratorConfig(**card.config), replace(settings, start=card.sha256)
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):
         data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)

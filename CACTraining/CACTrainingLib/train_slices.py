@@ -45,7 +45,8 @@ class SliceTraining:
     0 leaves it out, as published. Slice labels alone take far longer to teach lesions of one or two pixels.
     validation_slices: at most this many of each class during training; at the end all are judged.
 
-    false_positive_rate: the threshold is the lowest that keeps to this on the validation slices.
+    false_positive_rate: the threshold is the lowest that keeps to this on the validation slices. start: SHA-256 of the
+    model whose weights it began with.
     """
 
     loop: LoopSettings
@@ -55,6 +56,7 @@ class SliceTraining:
     augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
     locate_weight: float = 0.0
     validation_slices: int = 150
+    start: str | None = None
     false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
 
 
@@ -68,22 +70,28 @@ SETTINGS = {
         LoopSettings(12000, validate_every=300),
         batch_size=12,
         locate_weight=3.0,
-        sampling=Sampling(twin_share=0.3, calcium_scale=2.5),
+        sampling=Sampling(twin_share=0.5, calcium_scale=2.5),
+        augmentation=SliceAugmentation(zoom=1.1),
     ),
 }
 
 
 class SliceTask(Task):
-    """See `Task`. Raises DataError when slices of a class are missing."""
+    """See `Task`. start: weights to begin with. Raises DataError when slices of a class are missing."""
 
     exported = "classifier"
     better = "auc"
 
     def __init__(
-        self, config: SliceClassifierConfig, settings: SliceTraining, training: SliceDataset, validation: SliceDataset
+        self,
+        config: SliceClassifierConfig,
+        settings: SliceTraining,
+        training: SliceDataset,
+        validation: SliceDataset,
+        start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = build(config).to(memory_format=torch.channels_last)
+        network = (build(config) if start is None else start).to(memory_format=torch.channels_last)
         self.config = config
         self.settings = settings = replace(settings, augmentation=replace(settings.augmentation, crop=config.size))
         self.training, self.validation = training, validation
@@ -229,7 +237,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train slices`."""
     runs.add_arguments(parser)
     parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
-    parser.add_argument("--position", action="store_true", help="let the network see the place in the heart's frame")
+    parser.add_argument(
+        "--position",
+        action=argparse.BooleanOptionalAction,
+        help="let the network see the place in the heart's frame (paper: no)",
+    )
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices to begin with")
     parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
     parser.add_argument("--hard-share", type=float, help="share of negatives with something that resembles calcium")
 
@@ -241,26 +254,38 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         config = replace(config, neighbours=arguments.neighbours)
     if arguments.size is not None:
         config = replace(config, size=arguments.size)
-    config = replace(config, position=arguments.position)
+    if arguments.position is not None:
+        config = replace(config, position=arguments.position)
     settings = SETTINGS[arguments.preset]
     changes = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
     if arguments.hard_share is not None:
         settings = replace(settings, sampling=replace(settings.sampling, hard_share=arguments.hard_share))
     settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
-    return train_slices(runs.options_from(arguments), config, settings, progress)
+    return train_slices(runs.options_from(arguments), config, settings, progress, arguments.start)
 
 
 def train_slices(
-    options: runs.RunOptions, config: SliceClassifierConfig, settings: SliceTraining, progress: Progress
+    options: runs.RunOptions,
+    config: SliceClassifierConfig,
+    settings: SliceTraining,
+    progress: Progress,
+    start: Path | None = None,
 ) -> Path:
-    """Train a slice classifier on folders of scans and write it; returns its card. Raises CTError, OutputError."""
+    """Train a slice classifier on folders of scans and write it; returns its card's path.
+
+    start: card of a slice model to begin with; its configuration replaces `config`. Raises CTError, OutputError.
+    """
     options.check()
+    begun = None
+    if start is not None:
+        card, begun = runs.begun_from(start, "slices")
+        config, settings = SliceClassifierConfig(**card.config), replace(settings, start=card.sha256)
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):
         data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)
     with progress.step("training"):
-        task = SliceTask(config, settings, training, validation)
+        task = SliceTask(config, settings, training, validation, begun)
         outcome = train(task, settings.loop, options.folder, progress, options.device, options.resume, options.devices)
     with progress.step("model"):
         path = runs.write_model(

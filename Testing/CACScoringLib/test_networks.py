@@ -48,6 +48,8 @@ def parameters(network: nn.Module) -> int:
 
 def tiny(name: str) -> nn.Module:
     config = dataclasses.replace(PRESETS["compact"][name], width=4)
+    if name in ("slices", "decomposition"):
+        config = dataclasses.replace(config, neighbours=0, position=False)
     if name != "discriminator":
         config = dataclasses.replace(config, residual_blocks=1)
     torch.manual_seed(0)
@@ -92,7 +94,8 @@ def test_shapes(preset):
     for name, config in PRESETS[preset].items():
         config = dataclasses.replace(config, width=2)
         network = build(config).eval()
-        x = torch.rand(2, 1, 64, 64, 64) if name == "heart" else torch.rand(2, 1, 224, 224)
+        channels = input_channels(config) if name in ("slices", "decomposition") else 1
+        x = torch.rand(2, 1, 64, 64, 64) if name == "heart" else torch.rand(2, channels, 224, 224)
         expected = {
             "heart": (2, 2, 64, 64, 64),
             "slices": (2, 2),

@@ -12,8 +12,11 @@ from CACTrainingLib.datasets import DataError
 from CACTrainingLib.phantom.samples import write_sample
 
 
-def scan(kind, lesions, visible=False, clinical=0.0, patient="p"):
-    return MeasuredScan(patient, kind, visible, np.array(lesions, float).reshape(-1, 3), clinical)
+def scan(kind, lesions, visible=False, clinical=0.0, patient="p", lenient=3000.0):
+    """lesions: of the map when slices from 0.5 on are taken apart; from 0.2 on there is always one more."""
+    found = np.array(lesions, float).reshape(-1, 3)
+    more = np.concatenate([found, [[lenient, 0.1, 9.0]]])
+    return MeasuredScan(patient, kind, visible, {0.5: found, 0.2: more}, clinical)
 
 
 COHORT = [
@@ -29,6 +32,7 @@ COHORT = [
 
 def test_limits_keep_to_the_goals_and_find_the_most():
     calibration, achieved = choose(COHORT, FalsePositiveGoals(0.0, 0.0))
+    assert calibration["slice_threshold"] == 0.5
     assert 60 < calibration["least_lesion_mass_hu_mm3"] <= 90
     assert calibration["most_not_coronary"] == 0.9
     assert achieved["sensitivity_scans"] == 1.0
@@ -51,6 +55,18 @@ def test_when_nothing_else_helps_nothing_scores():
     )
     assert achieved["sensitivity_scans"] == 0.0
     assert "agatston_scale" not in calibration
+
+
+def test_more_slices_are_taken_apart_where_that_finds_more():
+    cohort = [
+        scan("coronary", [], True, 5.0, lenient=200.0),
+        scan("distractor", [], lenient=50.0),
+        scan("clean", [], lenient=50.0),
+    ]
+    calibration, achieved = choose(cohort, FalsePositiveGoals(0.0, 0.0))
+    assert calibration["slice_threshold"] == 0.2
+    assert 50 < calibration["least_lesion_mass_hu_mm3"] <= 200
+    assert achieved["sensitivity_scans"] == 1.0
 
 
 def test_all_kinds_are_needed():
