@@ -15,20 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from torch import nn
-
 from CACScoringLib.inference import DEVICES
-from CACScoringLib.models import (
-    NAME,
-    LoadedModel,
-    ModelCard,
-    ModelError,
-    Training,
-    describe,
-    load_model,
-    read_network,
-    save_model,
-)
+from CACScoringLib.models import NAME, LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.networks import PRESETS, Config, build
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
@@ -195,14 +183,6 @@ def prepared(
         raise DataError(f"The data are not those of {table}, with which this training began. Start anew.")
     table.write_text(data.table(), encoding="utf-8")
     return data
-
-
-def begun_from(start: Path, network: str) -> tuple[ModelCard, nn.Module]:
-    """Card and weights of a model to go on from. Raises ModelError when it is not for this network."""
-    card, weights = read_network(start)
-    if card.network != network:
-        raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for {network!r}.")
-    return card, weights
 
 
 def write_model(

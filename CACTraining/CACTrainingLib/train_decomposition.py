@@ -253,7 +253,9 @@ def train_decomposition(
     options.check()
     begun = None
     if start is not None:
-        card, begun = runs.begun_from(start, "decomposition")
+        card, begun = read_network(start)
+        if card.network != "decomposition":
+            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'decomposition'.")
         config, settings = GeneratorConfig(**card.config), replace(settings, start=card.sha256)
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.inference import predict
-from CACScoringLib.models import LoadedModel
+from CACScoringLib.models import LoadedModel, ModelCard, ModelError, read_network
 from CACScoringLib.networks import PRESETS, STRIDE, GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.preprocessing import MAP_HU
 from CACScoringLib.progress import Progress
@@ -138,6 +138,27 @@ class SliceTask(Task):
         return slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
 
 
+def as_classifier(
+    card: ModelCard, network: nn.Module, config: SliceClassifierConfig
+) -> tuple[SliceClassifierConfig, nn.Module]:
+    """A classifier that begins as a trained network: another classifier, or a generator's way down.
+
+    Both have the same layers from the image to the features; a generator has learned from every pixel where calcium
+    is, which slice labels alone teach slowly. The configuration is the model's, and `config`'s in what a generator
+    does not have. Raises ModelError for other networks.
+    """
+    if card.network == "slices":
+        return SliceClassifierConfig(**card.config), network
+    if card.network != "decomposition":
+        raise ModelError(f"{card.name} is a model for {card.network!r}; --start needs one for slices or decomposition.")
+    shared = {name: card.config[name] for name in ("width", "residual_blocks", "neighbours", "position")}
+    config = replace(config, **shared)
+    classifier = build(config)
+    way_down = [*network.first, *network.second, *network.third]
+    classifier.features.load_state_dict(nn.Sequential(*way_down).state_dict())
+    return config, classifier
+
+
 def varied(
     data: SliceDataset,
     drawn: Drawn,
@@ -242,7 +263,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="let the network see the place in the heart's frame (paper: no)",
     )
-    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices to begin with")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices or decomposition")
     parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
     parser.add_argument("--hard-share", type=float, help="share of negatives with something that resembles calcium")
 
@@ -274,13 +295,14 @@ def train_slices(
 ) -> Path:
     """Train a slice classifier on folders of scans and write it; returns its card's path.
 
-    start: card of a slice model to begin with; its configuration replaces `config`. Raises CTError, OutputError.
+    start: card of a model to begin with, see `as_classifier`. Raises CTError, OutputError.
     """
     options.check()
     begun = None
     if start is not None:
-        card, begun = runs.begun_from(start, "slices")
-        config, settings = SliceClassifierConfig(**card.config), replace(settings, start=card.sha256)
+        card, begun = read_network(start)
+        config, begun = as_classifier(card, begun, config)
+        settings = replace(settings, start=card.sha256)
     progress.begin(["scans", "training", "model"])
     with progress.step("scans"):
         data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)

@@ -11,14 +11,14 @@ import torch
 from lightning_fabric import Fabric
 
 from CACScoringLib import models
-from CACScoringLib.networks import SliceClassifierConfig, build
+from CACScoringLib.networks import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 from CACTrainingLib import train_slices
 from CACTrainingLib.augmentation import SliceAugmentation
 from CACTrainingLib.datasets import DataError
 from CACTrainingLib.runs import RunOptions
-from CACTrainingLib.train_slices import SliceTask, SliceTraining, slice_metrics, threshold_at
+from CACTrainingLib.train_slices import SliceTask, SliceTraining, as_classifier, slice_metrics, threshold_at
 from CACTrainingLib.training import LoopSettings, train
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)
@@ -138,6 +138,24 @@ def test_the_features_learn_where_calcium_is(parts):
     batch["known"] = torch.zeros(6, dtype=torch.bool)
     assert float(task.step(batch, fabric, 30)["located"]) == 0
     assert task.modules["classifier"].state_dict().keys() == build(CONFIG).state_dict().keys()
+
+
+def test_a_generators_way_down_is_a_classifiers_beginning():
+    """The features are those of the generator, channel by channel; what it sees comes with it."""
+    generator = GeneratorConfig(width=4, residual_blocks=2, skips=True, neighbours=1)
+    made = build(generator).eval()
+    card = models.describe("g", generator, "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
+    config, classifier = as_classifier(card, made, SliceClassifierConfig(width=9, pooling="average+max", size=64))
+    assert config == SliceClassifierConfig(4, 2, "average+max", neighbours=1, size=64)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        _, features = classifier.eval()(x, features=True)
+        assert torch.equal(features, made.third(made.second(made.first(x))))
+    heart = models.describe(
+        "h", HeartNetConfig(), "paper", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests."
+    )
+    with pytest.raises(models.ModelError, match="'heart'"):
+        as_classifier(heart, made, config)
 
 
 def test_metrics_by_hand(parts):
