@@ -28,13 +28,13 @@ class DecompositionSettings:
     """slice_threshold: probability from which a slice is decomposed.
 
     min_healthy_hu: the map is 0 where the healthy image would be lower (published: −10; None: rule off, which keeps
-    calcium that lies in fat). Applied on the network's grid, where the healthy image is made.
+    calcium that lies in fat, and more noise). Applied on the network's grid, where the healthy image is made.
     floor_hu: the map is 0 where it is lower on the scan's grid. A sigmoid never reaches 0, so its rest would add up
-    over the heart and join all lesions to one. 10 HU, below the noise of any scan; not in the paper.
+    over the heart and join all lesions to one; not in the paper.
     within_heart: the map is 0 outside the heart mask.
     least_lesion_mass_hu_mm3: lesions of the map with less pseudo-mass are left out, as noise. most_not_coronary: so are
-    those whose place is with a higher probability not a coronary artery's (`arteries.ArterySuggestion`). Both, and
-    agatston_scale, are chosen on scans with known calcium and stored with the model (`cac calibrate`).
+    those whose place is with a higher probability not a coronary artery's (`arteries.ArterySuggestion`). The settings
+    in CALIBRATED are chosen on scans with known calcium and stored with the model (`cac calibrate`).
     agatston_scale: what adjusted Agatston scores are multiplied by to compare with clinical ones; None when unknown.
     """
 
@@ -54,7 +54,14 @@ class DecompositionSettings:
         return cls(**{name: stored[name] for name in CALIBRATED if name in stored})
 
 
-CALIBRATED = ("slice_threshold", "least_lesion_mass_hu_mm3", "most_not_coronary", "agatston_scale")
+CALIBRATED = (
+    "slice_threshold",
+    "min_healthy_hu",
+    "floor_hu",
+    "least_lesion_mass_hu_mm3",
+    "most_not_coronary",
+    "agatston_scale",
+)
 """Settings that a model card may hold."""
 
 
@@ -88,10 +95,40 @@ def calcium_map(
     decomposed = np.ones(len(slices), bool)
     if probabilities is not None:
         decomposed = np.asarray(probabilities) >= settings.slice_threshold
-    on_grid = np.zeros(slices.heart.shape, np.float32)
-    warnings: tuple[ScanWarning, ...] = ()
-    if decomposed.any():
-        on_grid[decomposed], warnings = _map_on_grid(slices, np.nonzero(decomposed)[0], model, settings)
+    maps, warnings = raw_maps(slices, decomposed, model, settings.batch_size)
+    parts = assembled(scan, heart_mask, slices, maps, decomposed, settings)
+    return replace(parts, warnings=(*warnings, *parts.warnings))
+
+
+def raw_maps(
+    slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int
+) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """The generator's maps in HU before any rule, float32 [n, 224, 224]; 0 where decomposed, bool [n], is not true."""
+    maps = np.zeros(slices.heart.shape, np.float32)
+    if not decomposed.any():
+        return maps, ()
+    config = model.card.config
+    inputs = slice_input(slices, np.nonzero(decomposed)[0], config["neighbours"], config["position"])
+    outputs, warnings = predict(model.network, inputs, batch_size)
+    maps[decomposed] = outputs[:, 0] * np.float32(MAP_HU)
+    return maps, warnings
+
+
+def assembled(
+    scan: CTScan,
+    heart_mask: sitk.Image,
+    slices: HeartSlices,
+    maps: np.ndarray,
+    decomposed: np.ndarray,
+    settings: DecompositionSettings,
+) -> Decomposition:
+    """The decomposition that raw maps give by the settings' rules. maps: from `raw_maps`, of these slices or more."""
+    chosen = np.nonzero(decomposed)[0]
+    on_grid = np.zeros_like(maps)
+    on_grid[chosen] = maps[chosen]
+    if settings.min_healthy_hu is not None:
+        seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
+        on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
     hu = sitk.GetArrayFromImage(from_grid(on_grid, slices.grid, scan.image))
     hu[hu < settings.floor_hu] = 0
     if settings.within_heart:
@@ -101,7 +138,7 @@ def calcium_map(
         healthy=_like(scan.image, _subtracted(scan.hu, hu)),
         decomposed=decomposed,
         settings=settings,
-        warnings=(*warnings, *_saturation(scan.hu, hu)),
+        warnings=_saturation(scan.hu, hu),
     )
 
 
@@ -110,19 +147,6 @@ def without(parts: Decomposition, scan: CTScan, left_out: np.ndarray) -> Decompo
     hu = np.where(left_out, np.float32(0), sitk.GetArrayViewFromImage(parts.calcium_map))
     healthy = _like(scan.image, _subtracted(scan.hu, hu))
     return replace(parts, calcium_map=_like(scan.image, hu), healthy=healthy)
-
-
-def _map_on_grid(
-    slices: HeartSlices, chosen: np.ndarray, model: LoadedModel, settings: DecompositionSettings
-) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """The map of these slices in HU, [len(chosen), 224, 224], where the healthy image is plausible."""
-    config = model.card.config
-    inputs = slice_input(slices, chosen, config["neighbours"], config["position"])
-    outputs, warnings = predict(model.network, inputs, settings.batch_size)
-    maps = outputs[:, 0] * np.float32(MAP_HU)
-    if settings.min_healthy_hu is not None:
-        maps[inputs[:, 0] * MAP_HU + LOW_HU - maps < settings.min_healthy_hu] = 0
-    return maps, warnings
 
 
 def _subtracted(hu: np.ndarray, calcium: np.ndarray) -> np.ndarray:

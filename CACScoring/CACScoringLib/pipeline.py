@@ -32,9 +32,6 @@ MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 """What to call the methods of a `ScoreResult`."""
 
-HEARTS_AGREE = 0.7
-"""Least share of the network's heart that lies in the region found from the lungs, which is generous."""
-
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
     """What `score_scan` does, in order, as told to its progress."""
@@ -170,7 +167,7 @@ def score_scan(
             label_doubts += _outside_warning(found, region)
             label_doubts += _metal_warning(found, "They are scored as labelled: check that they are calcium.")
         else:
-            arteries = _candidate_region(region)
+            arteries = candidate_region(region)
             found, label_doubts = _without_metal(find_lesions(scan.image, arteries, rules))
             label_doubts.append(_UNREVIEWED)
             if settings.percentile_table is not None:
@@ -178,7 +175,7 @@ def score_scan(
                 label_doubts.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
         if parts:
-            in_map, map_rules, map_suggestions, parts, map_doubts = _map_lesions(
+            in_map, map_rules, map_suggestions, parts, map_doubts = map_lesions(
                 scan, region, parts, arteries, rules, lesions is not None
             )
             label_doubts += map_doubts
@@ -201,14 +198,7 @@ def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) ->
     lungs = heart_region(scan)
     if networks is None or networks.heart is None:
         return lungs
-    mask, warnings = heart_mask(scan, networks.heart)
-    found = sitk.GetArrayViewFromImage(mask) != 0
-    share = float((sitk.GetArrayViewFromImage(lungs.mask)[found] != 0).mean())
-    if share < HEARTS_AGREE:
-        message = (
-            f"Only {share:.0%} of the heart found by the network lies where the lungs leave room for it. Look at it."
-        )
-        warnings = (*warnings, ScanWarning("hearts-disagree", message))
+    mask, warnings = heart_mask(scan, networks.heart, region=lungs.mask)
     return HeartRegion(mask, lungs.excluded, networks.heart.card.name, (*lungs.warnings, *warnings))
 
 
@@ -220,7 +210,7 @@ def _decomposition(
     return found, replace(parts, warnings=found.warnings + parts.warnings)
 
 
-def _map_lesions(
+def map_lesions(
     scan: CTScan,
     region: HeartRegion,
     parts: Decomposition,
@@ -287,8 +277,8 @@ _UNREVIEWED = ScanWarning(
 )
 
 
-def _candidate_region(region: HeartRegion) -> np.ndarray:
-    """uint8 [k, j, i]: UNASSIGNED wherever an unreviewed candidate may lie."""
+def candidate_region(region: HeartRegion) -> np.ndarray:
+    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
     inside = sitk.GetArrayViewFromImage(region.mask) != 0
     if region.excluded is not None:
         inside &= sitk.GetArrayViewFromImage(region.excluded) == 0

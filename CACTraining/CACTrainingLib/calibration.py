@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.arteries import ArterySuggestion
 from CACScoringLib.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.decomposition import DecompositionSettings
+from CACScoringLib.decomposition import DecompositionSettings, assembled, raw_maps
+from CACScoringLib.lesions import LesionSet, ScoringRules
 from CACScoringLib.models import load_model, read_card, update_card
-from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
+from CACScoringLib.pipeline import Networks, ScoreSettings, candidate_region, map_lesions, score_scan
 from CACScoringLib.progress import Progress
 from CACScoringLib.reading import read_ct, read_mask
 from CACScoringLib.scores import score_lesions
@@ -33,8 +35,11 @@ from .datasets import DataError, TrainingScan, find_scans
 
 PLACE_LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MASS_STEPS = 40
-SLICE_THRESHOLDS = (0.1, 0.3, 0.5)
+SLICE_THRESHOLDS = (0.1, 0.4)
 """Tried beside the threshold that the classifier's training chose."""
+MAP_RULES = ((-10.0, 10.0), (-10.0, 25.0), (-10.0, 40.0), (None, 40.0))
+"""Least HU of the healthy image (published: −10; None: no such rule) and floor of the map, tried together."""
+OF_THE_MAP = ("slice_threshold", "min_healthy_hu", "floor_hu")
 
 
 @dataclass(frozen=True)
@@ -51,28 +56,35 @@ class Limits:
     """What counts, as in `DecompositionSettings`."""
 
     slice_threshold: float
+    min_healthy_hu: float | None
+    floor_hu: float
     least_lesion_mass_hu_mm3: float
     most_not_coronary: float
+
+    @property
+    def of_the_map(self) -> tuple[float, float | None, float]:
+        """What the map itself depends on."""
+        return self.slice_threshold, self.min_healthy_hu, self.floor_hu
 
 
 @dataclass(frozen=True)
 class MeasuredScan:
     """A scan scored with nothing left out of the map.
 
-    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: for every threshold on
-    the slices, float [n, 3], pseudo-mass in HU·mm³, probability that its place is not coronary, and adjusted Agatston
-    score of each lesion of the map. clinical_agatston: by the threshold, with the truth as the reader.
+    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: for every
+    `Limits.of_the_map`, float [n, 3], pseudo-mass in HU·mm³, probability that its place is not coronary, and adjusted
+    Agatston score of each lesion of the map. clinical_agatston: by the threshold, with the truth as the reader.
     """
 
     patient: str
     kind: str
     visible: bool
-    lesions: dict[float, np.ndarray]
+    lesions: dict[tuple[float, float | None, float], np.ndarray]
     clinical_agatston: float
 
     def agatston(self, limits: Limits) -> float:
         """Adjusted Agatston score of the lesions that count."""
-        found = self.lesions[limits.slice_threshold]
+        found = self.lesions[limits.of_the_map]
         kept = (found[:, 0] >= limits.least_lesion_mass_hu_mm3) & (found[:, 1] <= limits.most_not_coronary)
         return float(found[kept, 2].sum())
 
@@ -81,22 +93,23 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[di
     """Calibration and what it achieves on these scans.
 
     Of all limits that keep to the goals, those that find calcium in most of the scans where it shows; of equal ones,
-    the lowest mass, then the strictest threshold on slices. Raises DataError when a kind of scan is missing.
+    the lowest mass, then the strictest threshold on slices, then the published rule. Raises DataError when a kind of
+    scan is missing.
     """
     shown = [s for s in scans if s.visible]
     others = {kind: [s for s in scans if s.kind == kind] for kind in ("distractor", "clean")}
     if not shown or not all(others.values()):
         counts = ", ".join(f"{len(part)} {kind}" for kind, part in {"visible": shown, **others}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
-    thresholds = sorted(scans[0].lesions)
     highest = max(float(found[:, 0].max(initial=0.0)) for s in scans for found in s.lesions.values())
     masses = [0.0, *np.geomspace(1.0, max(2.0, 1.01 * highest), MASS_STEPS)]
     ranked = []
-    for values in itertools.product(thresholds, masses, PLACE_LIMITS):
-        limits = Limits(*map(float, values))
+    for of_the_map, mass, place in itertools.product(scans[0].lesions, masses, PLACE_LIMITS):
+        limits = Limits(*of_the_map, float(mass), place)
         if all(_above_zero(part, limits) <= getattr(goals, kind) for kind, part in others.items()):
-            ranked.append((_above_zero(shown, limits), -limits.least_lesion_mass_hu_mm3, *values[::2], limits))
-    limits = max(ranked, key=lambda found: found[:-1])[-1]  # there is one: the highest mass leaves nothing
+            rank = (_above_zero(shown, limits), -mass, limits.slice_threshold, limits.min_healthy_hu is not None, place)
+            ranked.append((rank, limits))
+    limits = max(ranked, key=lambda found: found[0])[1]  # there is one: the highest mass leaves nothing
     adjusted = [s.agatston(limits) for s in scans]
     calibration = asdict(limits)
     if sum(adjusted) > 0:
@@ -127,13 +140,18 @@ def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition:
     own = networks.slices.card.calibration.get("slice_threshold", stored.slice_threshold)
     everything = replace(stored, least_lesion_mass_hu_mm3=0.0, most_not_coronary=1.0)
     ct = read_ct(scan.ct)
-    lesions: dict[float, np.ndarray] = {}
-    found_heart = None
-    for threshold in sorted({*SLICE_THRESHOLDS, own}):
-        settings = ScoreSettings(decomposition=replace(everything, slice_threshold=threshold))
-        result = score_scan(ct, settings, found_heart, networks=networks)
-        found_heart = result.heart.mask
-        lesions[threshold] = _lesions(result, ct)
+    result = score_scan(ct, ScoreSettings(decomposition=everything), networks=networks)
+    assert result.slices is not None
+    arteries = candidate_region(result.heart)
+    slices, probabilities = result.slices.slices, result.slices.on_grid
+    thresholds = sorted({*SLICE_THRESHOLDS, own})
+    maps, _ = raw_maps(slices, probabilities >= thresholds[0], networks.decomposition, everything.batch_size)
+    lesions = {}
+    for of_the_map in [(threshold, *rules) for threshold in thresholds for rules in MAP_RULES]:
+        settings = replace(everything, **dict(zip(OF_THE_MAP, of_the_map, strict=True)))
+        decomposed = probabilities >= settings.slice_threshold
+        parts = assembled(ct, result.heart.mask, slices, maps, decomposed, settings)
+        lesions[of_the_map] = _lesions(ct, *map_lesions(ct, result.heart, parts, arteries, ScoringRules(), False)[:3])
     regions = read_mask(scan.ct.parent / "regions.nii.gz")
     clinical = 0.0
     if sitk.GetArrayViewFromImage(regions).any():
@@ -148,11 +166,10 @@ def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition:
     )
 
 
-def _lesions(result: ScoreResult, ct: CTScan) -> np.ndarray:
-    method = result.methods["decomposition"]
+def _lesions(ct: CTScan, found: LesionSet, rules: ScoringRules, suggestions: Sequence[ArterySuggestion]) -> np.ndarray:
     rows = []
-    for lesion, suggestion in zip(method.lesions.lesions, method.suggestions, strict=True):
-        score = score_lesions([lesion], ct.image.GetSpacing(), method.rules)
+    for lesion, suggestion in zip(found.lesions, suggestions, strict=True):
+        score = score_lesions([lesion], ct.image.GetSpacing(), rules)
         rows.append((score.pseudo_mass_hu_mm3, suggestion.not_coronary_probability, score.agatston))
     return np.array(rows, float).reshape(-1, 3)
 

@@ -16,7 +16,7 @@ def scan(kind, lesions, visible=False, clinical=0.0, patient="p", lenient=3000.0
     """lesions: of the map when slices from 0.5 on are taken apart; from 0.2 on there is always one more."""
     found = np.array(lesions, float).reshape(-1, 3)
     more = np.concatenate([found, [[lenient, 0.1, 9.0]]])
-    return MeasuredScan(patient, kind, visible, {0.5: found, 0.2: more}, clinical)
+    return MeasuredScan(patient, kind, visible, {(0.5, -10.0, 10.0): found, (0.2, None, 25.0): more}, clinical)
 
 
 COHORT = [
@@ -32,7 +32,7 @@ COHORT = [
 
 def test_limits_keep_to_the_goals_and_find_the_most():
     calibration, achieved = choose(COHORT, FalsePositiveGoals(0.0, 0.0))
-    assert calibration["slice_threshold"] == 0.5
+    assert (calibration["slice_threshold"], calibration["min_healthy_hu"]) == (0.5, -10.0)
     assert 60 < calibration["least_lesion_mass_hu_mm3"] <= 90
     assert calibration["most_not_coronary"] == 0.9
     assert achieved["sensitivity_scans"] == 1.0
@@ -64,7 +64,7 @@ def test_more_slices_are_taken_apart_where_that_finds_more():
         scan("clean", [], lenient=50.0),
     ]
     calibration, achieved = choose(cohort, FalsePositiveGoals(0.0, 0.0))
-    assert calibration["slice_threshold"] == 0.2
+    assert (calibration["slice_threshold"], calibration["min_healthy_hu"]) == (0.2, None)
     assert 50 < calibration["least_lesion_mass_hu_mm3"] <= 200
     assert achieved["sensitivity_scans"] == 1.0
 
