@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_sample(commands)
     _add_phantom(commands)
     _add_insert(commands)
+    _add_pseudo_hearts(commands)
     _add_train(commands, arguments)
     _add_calibrate(commands, arguments)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
@@ -105,6 +106,20 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
     add("--seed", type=int, default=0)
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
+
+
+def _add_pseudo_hearts(commands: argparse._SubParsersAction) -> None:
+    from . import pseudo_masks
+
+    parser = commands.add_parser(
+        "pseudo-hearts",
+        help="carry a heart mask over to scans without one, to train with",
+        description="Register a scan with a heart mask to others, and write their hearts, pictures to check them by, "
+        "and the table that `train heart --pairs` reads.",
+    )
+    pseudo_masks.add_arguments(parser)
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=pseudo_masks.run, interrupted="Interrupted. Remove --output and run it again.")
 
 
 def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> None:

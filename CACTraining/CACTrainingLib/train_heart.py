@@ -18,16 +18,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from CACScoringLib.heart_network import heart_probability
+from CACScoringLib.ct import NoHeartError
+from CACScoringLib.heart import heart_region
+from CACScoringLib.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.inference import predict
 from CACScoringLib.models import LoadedModel
 from CACScoringLib.networks import PRESETS, HeartNetConfig, build
-from CACScoringLib.preprocessing import HEART_PATCH
+from CACScoringLib.preprocessing import HEART_PATCH, heart_grid, on_grid
 from CACScoringLib.progress import Progress
 from CACScoringLib.reading import read_ct
 
 from . import runs
-from .augmentation import PatchAugmentation, augment_patch
+from .augmentation import UNCHANGED, PatchAugmentation, augment_patch
 from .datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
 from .training import LoopSettings, Task, train
 
@@ -58,7 +60,9 @@ class HeartTraining:
 
 SETTINGS = {
     "paper": HeartTraining(LoopSettings(250_000, validate_every=2000, decay_from=1.0, average=0.0)),
-    "compact": HeartTraining(LoopSettings(2000, validate_every=150), batch_size=2),
+    "compact": HeartTraining(
+        LoopSettings(2000, validate_every=150), batch_size=2, learning_rate=2e-3, present_share=0.8
+    ),
 }
 
 
@@ -101,11 +105,12 @@ class HeartTask(Task):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         parts = []
+        # Where the share is no whole number of patches, their number varies.
+        with_heart = int(self.settings.batch_size * self.settings.present_share + generator.random())
         for number in range(self.settings.batch_size):
             listed = generator.random() < self.settings.listed_share
             scan = self.training[generator.choice(self.pools[-1] if listed else self.pools[0])]
-            present = number < round(self.settings.batch_size * self.settings.present_share)
-            centre = patch_centre(scan, present, generator)
+            centre = patch_centre(scan, number < with_heart, generator)
             parts.append(
                 augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, self.settings.augmentation, generator)
             )
@@ -131,12 +136,11 @@ class HeartTask(Task):
 
     def _fixed_patches(self, scans: list[HeartVolume]) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.settings.loop.seed, 6])
-        still = PatchAugmentation(0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
         parts = []
         for number in range(self.settings.validation_patches):
             scan = scans[number // 2 % len(scans)]
             centre = tuple(round(c) for c in patch_centre(scan, number % 2 == 0, generator))
-            parts.append(augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, still, generator))
+            parts.append(augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, UNCHANGED, generator))
         x, heart = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
         return x, heart > 0
 
@@ -217,12 +221,17 @@ def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
 
 
 def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]) -> dict:
-    """Dice of whole validation scans, found as scoring finds the heart, on the heart network's grid."""
+    """Dice of whole validation scans on the heart network's grid, found as in scoring but without the margin."""
     values = []
     step = max(1, len(scans) // settings.judged_scans)
     for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.judged_scans]:
-        probability, _ = heart_probability(read_ct(scan.ct).image, model)
-        values.append(_dice(probability >= 0.5, load_volume(folder).heart > 0))
+        ct = read_ct(scan.ct)
+        try:
+            mask, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), heart_region(ct).mask)
+        except NoHeartError:
+            values.append(0.0)
+            continue
+        values.append(_dice(on_grid(mask, heart_grid(ct.image), 0.0) >= 0.5, load_volume(folder).heart > 0))
     low, middle, high = np.percentile(values, (25, 50, 75))
     return {
         "dice_median": float(middle),

@@ -12,6 +12,7 @@ from CACScoringLib.networks import HeartNetConfig
 from CACScoringLib.preprocessing import HEART_PATCH
 from CACScoringLib.progress import Progress
 from CACTrainingLib import train_heart
+from CACTrainingLib.augmentation import UNCHANGED
 from CACTrainingLib.datasets import DataError, HeartVolume, find_scans, load_volume, prepare
 from CACTrainingLib.runs import RunOptions
 from CACTrainingLib.train_heart import (
@@ -93,6 +94,17 @@ def test_batches_are_balanced_for_the_heart(cohort, cache):
     assert batch["x"].max() <= 1
 
 
+def test_share_of_patches_with_heart_that_is_no_whole_number():
+    """0.75 of two patches: as often two as one. The others hold nothing, because their centres lie far off."""
+    heart = np.zeros((300, 70, 70), np.uint8)
+    heart[20:30, 20:50, 20:50] = 1
+    scan = HeartVolume("a", heart.astype(np.float16), heart, ((20, 30), (20, 50), (20, 50)))
+    task = HeartTask(CONFIG, replace(SETTINGS, present_share=0.75, augmentation=UNCHANGED), [scan], [scan])
+    counts = [int(task.batch(np.random.default_rng(s))["heart"].flatten(1).any(1).sum()) for s in range(40)]
+    assert set(counts) == {1, 2}
+    assert 1.3 < np.mean(counts) < 1.7
+
+
 def test_patches_without_heart_where_there_is_room():
     volume = np.zeros((100, 260, 260), np.float16)
     heart = np.zeros(volume.shape, np.uint8)
@@ -113,9 +125,8 @@ def test_listed_scans_get_their_share():
         )
 
     settings = replace(SETTINGS, listed_share=0.5, batch_size=8)
-    still = replace(settings.augmentation, gain=0, offset=0, gamma=1, noise=0, blurred_share=0, thick_share=0)
     scans = [volume(0.25) for _ in range(9)] + [volume(0.75)]
-    task = HeartTask(CONFIG, replace(settings, augmentation=still), scans, scans, [False] * 9 + [True])
+    task = HeartTask(CONFIG, replace(settings, augmentation=UNCHANGED), scans, scans, [False] * 9 + [True])
     highest = [x.max() > 0.5 for seed in range(8) for x in task.batch(np.random.default_rng(seed))["x"]]
     assert 0.35 < np.mean(highest) < 0.65
 
