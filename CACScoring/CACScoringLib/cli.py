@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable
@@ -149,14 +150,15 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     add_progress_argument(parser)
 
     networks = parser.add_argument_group("without a threshold")
-    networks.add_argument(
+    which = networks.add_mutually_exclusive_group()
+    which.add_argument(
         "--model",
         action="append",
         default=[],
         metavar="NAME",
         help="model to use instead of the one that comes with CAC for heart, slices or decomposition (cac models list)",
     )
-    networks.add_argument(
+    which.add_argument(
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without any network"
     )
     networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -209,7 +211,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError("Give one CT to score (see cac score --help).")
     name = "sample" if options.sample else _stem(options.ct)
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
-    networks = _networks(options)
+    networks, lacking = _networks(options)
     progress.begin(["reading", *steps(networks), "report", *([] if options.no_scene else ["scene"])])
 
     with progress.step("reading"):
@@ -220,7 +222,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         if sample and lesions is None:
             lesions = sample.lesions
         rules, doubts = _rules(options, scan, sample)
-        scan = with_warnings(scan, *doubts)
+        scan = with_warnings(scan, *doubts, *lacking)
     settings = ScoreSettings(
         rules=rules,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
@@ -252,17 +254,35 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _networks(options: argparse.Namespace) -> Networks | None:
-    """The models asked for by name and the bundled ones for the rest, or None for the clinical rule alone."""
-    from .models import ModelError, list_models, load_model
+def _networks(options: argparse.Namespace) -> tuple[Networks | None, tuple[ScanWarning, ...]]:
+    """The networks to use, or None for the clinical rule alone; and doubts.
+
+    Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
+    """
+    models = _models_to_use(options)
+    if not models:
+        return None, ()
+    from .models import ModelError, load_model
+
+    if missing := [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]:
+        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
+        if options.model:
+            raise ModelError(f"{message}. Install them, or leave --model out.")
+        return None, (ScanWarning("networks-left-out", f"{message}: the scan is scored by the clinical rule alone."),)
+    from .pipeline import Networks
+
+    loaded = {network: load_model(model.path, options.device) for network, model in models.items()}
+    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"]), ()
+
+
+def _models_to_use(options: argparse.Namespace) -> dict[str, StoredModel]:
+    """By network: the models asked for by name, and the bundled ones for the rest."""
+    from .models import ModelError, list_models
 
     if options.threshold_only:
-        if options.model:
-            raise OutputError("Give --model or --threshold-only, not both.")
-        return None
+        return {}
     found = list_models()
     stored = {model.card.name: model for model in found}
-    bundled = {model.card.network: model for model in found if model.origin == "bundled"}
     chosen: dict[str, StoredModel] = {}
     for name in options.model:
         if name not in stored:
@@ -271,17 +291,12 @@ def _networks(options: argparse.Namespace) -> Networks | None:
         if network in chosen:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
         chosen[network] = stored[name]
-    if not chosen and not bundled:
-        return None
-    models = {**bundled, **chosen}
-    if not {"slices", "decomposition"} <= set(models):
+    models = {model.card.network: model for model in found if model.origin == "bundled"} | chosen
+    if models and not {"slices", "decomposition"} <= set(models):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     if options.heart:
         models.pop("heart", None)
-    from .pipeline import Networks
-
-    loaded = {network: load_model(model.path, options.device) for network, model in models.items()}
-    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"])
+    return models
 
 
 def _rules(

@@ -1,6 +1,7 @@
 """The command line from end to end: on a small synthetic scan, and on every real scan at hand."""
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -197,8 +198,23 @@ def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path
     untrained("decomposition", "my-map", tmp_path / "installed")
     assert score(case, tmp_path / "own", "--no-scene", "--model", "my-map") == 0
     assert [m["name"] for m in result(tmp_path / "own")["models"]] == ["our-slices", "my-map"]
-    assert score(case, tmp_path / "both", "--model", "my-map", "--threshold-only") == cli.BAD_USAGE
-    assert "not both" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
+        score(case, tmp_path / "both", "--model", "my-map", "--threshold-only")
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
+    """As in 3D Slicer before PyTorch is installed: told, not failed; but not when a model was named."""
+    for network in ("slices", "decomposition"):
+        untrained(network, f"our-{network}", bundled)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    assert score(case, tmp_path / "out", "--no-scene") == 0
+    data = result(tmp_path / "out")
+    assert set(data["methods"]) == {"threshold"}
+    assert "torch" in next(w["message"] for w in data["warnings"] if w["code"] == "networks-left-out")
+    assert score(case, tmp_path / "named", "--no-scene", "--model", "our-slices") == cli.BAD_INPUT
+    assert "Install them" in capsys.readouterr().err
 
 
 def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import stat
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from CACScoringLib import models, preprocessing
+from CACScoringLib.decomposition import CALIBRATED
 from CACScoringLib.inference import DeviceError, bfloat16_is_fast, choose_device
 from CACScoringLib.models import (
     ModelError,
@@ -28,6 +30,8 @@ from CACScoringLib.models import (
     verify_model,
 )
 from CACScoringLib.networks import GeneratorConfig, HeartNetConfig, build
+
+BUNDLED = Path(__file__).parents[2] / "CACScoring" / "Resources" / "Models"
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True, neighbours=1)
 
@@ -254,3 +258,32 @@ def test_device_choice(monkeypatch):
         choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (choose_device("auto"), choose_device("cpu"), choose_device("cuda")) == ("cuda", "cpu", "cuda")
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return [models.StoredModel(models.read_card(p), p, "bundled") for p in sorted(BUNDLED.glob("*.json"))]
+
+
+class TestModelsThatComeWithCAC:
+    def test_one_whole_model_for_each_network(self, bundled):
+        assert sorted(model.card.network for model in bundled) == ["decomposition", "heart", "slices"]
+        for model in bundled:
+            models.verify_model(model.path)
+
+    def test_small_enough_for_the_extension_index(self, bundled):
+        assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 36e6
+
+    def test_cards_say_what_they_are_for_and_from(self, bundled):
+        for model in bundled:
+            assert "For research; not a medical device." in model.card.intended_use
+            assert model.card.licence == "Apache-2.0"
+            assert "table SHA-256" in model.card.training.data
+            assert model.card.validation
+            assert not re.search(r"/(home|root|tmp|work)/", model.path.read_text(encoding="utf-8"))
+
+    def test_the_whole_method_is_calibrated(self, bundled):
+        card = next(model.card for model in bundled if model.card.network == "decomposition")
+        assert set(CALIBRATED) <= card.calibration.keys()
+        whole = card.validation["whole_method"]
+        assert whole["models"] == {model.card.network: model.card.sha256 for model in bundled}
