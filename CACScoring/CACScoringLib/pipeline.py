@@ -149,6 +149,7 @@ def score_scan(
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
 
+    reviewed, label_doubts = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
         region = _heart(scan, heart, networks)
     with progress.step("acquisition"):
@@ -158,11 +159,11 @@ def score_scan(
     if networks:
         with progress.step("decomposition"):
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
-            found_slices, parts = _decomposition(scan, region, networks, chosen)
+            found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed)
             doubts += parts.warnings
     with progress.step("lesions"):
-        if lesions is not None:
-            arteries, label_doubts = _reader_arteries(lesions, scan)
+        if reviewed is not None:
+            arteries = reviewed
             found = find_lesions(scan.image, arteries, rules)
             label_doubts += _outside_warning(found, region)
             label_doubts += _metal_warning(found, "They are scored as labelled: check that they are calcium.")
@@ -203,10 +204,23 @@ def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) ->
 
 
 def _decomposition(
-    scan: CTScan, region: HeartRegion, networks: Networks, chosen: DecompositionSettings
+    scan: CTScan,
+    region: HeartRegion,
+    networks: Networks,
+    chosen: DecompositionSettings,
+    reviewed: np.ndarray | None,
 ) -> tuple[SliceProbabilities, Decomposition]:
+    """reviewed: a reader's labels, [k, j, i]; slices that hold any are taken apart whatever the network says."""
     found = slice_probabilities(scan, region.mask, networks.slices)
-    parts = calcium_map(scan, region.mask, found.slices, found.on_grid, networks.decomposition, chosen)
+    probabilities = found.on_grid
+    if reviewed is not None:
+        labelled = np.nonzero(reviewed.any((1, 2)))[0]
+        grid = found.slices.grid
+        reach = (1 + grid.step[2]) / 2  # slices of the scan and of the grid that overlap
+        centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
+        near = (np.abs(centres[:, None] - labelled) < reach).any(1)
+        probabilities = np.where(near, np.float32(1), probabilities)
+    parts = calcium_map(scan, region.mask, found.slices, probabilities, networks.decomposition, chosen)
     return found, replace(parts, warnings=found.warnings + parts.warnings)
 
 

@@ -99,10 +99,21 @@ def test_unreviewed_lesions_of_the_map_get_the_artery_their_place_suggests(faint
 
 
 def test_slices_without_calcium_are_not_taken_apart(faint):
-    scan, heart, labels, _ = faint
-    result = score_scan(scan, heart=heart, lesions=labels, networks=networks(shows=False))
+    scan, heart, _, _ = faint
+    result = score_scan(scan, heart=heart, networks=networks(shows=False))
     assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 == 0
     assert not result.decomposition.decomposed.any()
+
+
+def test_slices_that_a_reader_labelled_are_taken_apart_all_the_same(faint):
+    """These and no others, and the score is what it is when the network agrees."""
+    scan, heart, labels, _ = faint
+    result = score_scan(scan, heart=heart, lesions=labels, networks=networks(shows=False))
+    agreed = score_scan(scan, heart=heart, lesions=labels, networks=networks())
+    assert result.methods["decomposition"].total == agreed.methods["decomposition"].total
+    labelled = sitk.GetArrayViewFromImage(labels).any((1, 2)).sum() * SPACING_MM[2]
+    assert labelled <= result.decomposition.decomposed.sum() * 1.5 <= labelled + 2 * 2.5
+    assert (result.slices.on_grid == 0).all()
 
 
 def test_the_map_scores_as_the_threshold_where_it_is_what_the_threshold_segments(faint):
