@@ -61,7 +61,9 @@ def pictures(result: ScoreResult, path: Path) -> None:
     """The scan and its healthy image around the heart, one over the other, in the slices with most of the map."""
     hu = np.stack([result.scan.hu, sitk.GetArrayViewFromImage(result.decomposition.healthy)]).astype(float)
     weight = sitk.GetArrayViewFromImage(result.decomposition.calcium_map).sum((1, 2))
-    chosen = np.sort(np.argsort(-weight)[:PICTURED])
+    chosen = np.sort(np.argsort(-weight)[: min(PICTURED, np.count_nonzero(weight))])
+    if not len(chosen):
+        return
     _, rows, columns = np.nonzero(sitk.GetArrayViewFromImage(result.heart.mask))
     part = hu[:, chosen, rows.min() : rows.max(), columns.min() : columns.max()]
     low, high = WINDOW_HU
