@@ -65,14 +65,16 @@ def rows_of_patient(number: int, protocol: str, cards: dict[str, Path], variants
             row["refused"] = str(error)
             continue
         per_mg = 1000 * scan.scanner.calcium_hu_per_mg_cm3
-        truth = [image_on(scan.grid, a) for a in (scan.heart.astype(np.uint8), labels.regions)]
-        ideal = score_scan(ct, heart=truth[0], lesions=truth[1])
+        ideal = None
+        if labels.regions.any():
+            truth = [image_on(scan.grid, a) for a in (scan.heart.astype(np.uint8), labels.regions)]
+            ideal = score_scan(ct, heart=truth[0], lesions=truth[1])
         row["map"] = _mass(result, "decomposition") / per_mg
-        row["ideal 130 HU"] = _mass(ideal, "threshold") / per_mg
+        row["ideal 130 HU"] = _mass(ideal, "threshold") / per_mg if ideal else 0.0
         row["automatic 130 HU"] = _mass(result, "threshold") / per_mg
         row["slices"] = float(result.decomposition.decomposed.sum())
         row["map Agatston"] = result.methods["decomposition"].scaled_agatston or 0.0
-        row["ideal Agatston"] = ideal.methods["threshold"].total.agatston
+        row["ideal Agatston"] = ideal.methods["threshold"].total.agatston if ideal else 0.0
         row["slice_labels"] = _slice_labels(result, labels)
         row["lesions"] = [_lesion(x, scan, per_mg) for x in _map_lesions(result)]
         if variants:
@@ -270,7 +272,10 @@ def main() -> None:
         numbers = range(options.first, options.first + options.pairs)
         with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
             jobs = [pool.submit(rows_of_patient, n, options.protocol, cards, options.variants) for n in numbers]
-            rows = [row for job in jobs for row in job.result()]
+            rows = []
+            for number, job in zip(numbers, jobs, strict=True):
+                rows += job.result()
+                print(f"patient {number}", flush=True)
         if options.rows:
             options.rows.write_text(json.dumps(rows))
     generator = np.random.default_rng(0)
