@@ -15,6 +15,7 @@ digital: no figure here says how the method does in patients.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+import SimpleITK as sitk
+from scipy import ndimage, stats
 
 from CACScoringLib.ct import CTError
 from CACScoringLib.models import find_model, load_model
@@ -31,6 +33,8 @@ from CACTrainingLib.phantom.cohort import CohortSettings, make_scan
 from CACTrainingLib.phantom.export import as_ct_scan, image_on
 
 RESAMPLES = 2000
+LEAST_HU, NEAR_VOXELS = 10.0, 2
+SIZES_MG = (0.0, 1.0, 3.0, 10.0, 30.0, 1000.0)
 METHODS = ("map", "ideal 130 HU", "automatic 130 HU", "slices")
 VARIANTS = {
     "nothing left out": {"least_lesion_mass_hu_mm3": 0.0, "most_not_coronary": 1.0},
@@ -77,6 +81,7 @@ def rows_of_patient(number: int, protocol: str, cards: dict[str, Path], variants
         row["ideal Agatston"] = ideal.methods["threshold"].total.agatston if ideal else 0.0
         row["slice_labels"] = _slice_labels(result, labels)
         row["lesions"] = [_lesion(x, scan, per_mg) for x in _map_lesions(result)]
+        row["true lesions"] = _true_lesions(result, scan, per_mg)
         if variants:
             for name, change in VARIANTS.items():
                 changed = ScoreSettings(decomposition=replace(result.decomposition.settings, **change))
@@ -104,6 +109,37 @@ def _map_lesions(result: ScoreResult) -> list[np.ndarray]:
 def _lesion(voxels: np.ndarray, scan, per_mg: float) -> bool:
     """Whether there is coronary calcium in a lesion of the map."""
     return bool((scan.calcium_mg_cm3[voxels] * per_mg / 1000 >= 10).any())
+
+
+def _true_lesions(result: ScoreResult, scan, per_mg: float) -> list[tuple[float, float]]:
+    """Of each connected part of the true map from LEAST_HU on: its mass and that of the calcium map near it, mg."""
+    true = np.maximum(scan.calcium_mg_cm3, 0) * per_mg / 1000
+    found = sitk.GetArrayViewFromImage(result.decomposition.calcium_map)
+    labels, _ = ndimage.label(true >= LEAST_HU, np.ones((3, 3, 3)))
+    voxel_mm3 = float(np.prod(scan.grid.spacing_mm))
+    lesions = []
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        near = tuple(slice(max(0, part.start - NEAR_VOXELS), part.stop + NEAR_VOXELS) for part in box)
+        own = ndimage.binary_dilation(labels[near] == number, np.ones((1, 3, 3)), NEAR_VOXELS)
+        masses = (image[near][own].sum(dtype=np.float64) * voxel_mm3 / per_mg for image in (true, found))
+        lesions.append(tuple(map(float, masses)))
+    return lesions
+
+
+def lesions_by_size(rows: list[dict], generator: np.random.Generator) -> None:
+    """How much of each true lesion is in the map, by its mass."""
+    print("\ntrue lesions by their mass in the scan: share with anything in the map, captured mass over true mass")
+    for low, high in itertools.pairwise(SIZES_MG):
+        parts = [{**r, "size": [x for x in r["true lesions"] if low <= x[0] < high]} for r in rows]
+        lesions = [x for part in parts for x in part["size"]]
+        if len(lesions) < 5:
+            continue
+        found = lambda p: np.mean([x[1] > 0 for r in p for x in r["size"]] or [np.nan])  # noqa: E731
+        captured = lambda p: np.divide(*np.sum([x for r in p for x in r["size"]] or [(np.nan, np.nan)], 0)[::-1])  # noqa: E731
+        shown = f"{interval(parts, found, generator)}  {interval(parts, captured, generator)}"
+        print(f"  {low:5.1f} to {high:5.1f} mg   {shown}  n={len(lesions)}")
+    lesions = np.array([x for r in rows for x in r["true lesions"]])
+    print(f"  rank correlation over lesions {stats.spearmanr(*lesions.T)[0]:.3f}, n={len(lesions)}")
 
 
 def interval(rows: list[dict], statistic, generator: np.random.Generator) -> str:
@@ -285,6 +321,7 @@ def main() -> None:
     names = METHODS + tuple(name for name in VARIANTS if name in rows[0])
     table(rows, names, generator)
     compare(rows, names, generator)
+    lesions_by_size(rows, generator)
     threshold = load_model(cards["slices"], "cpu").card.calibration["slice_threshold"]
     slices_and_lesions(rows, generator, threshold)
 
