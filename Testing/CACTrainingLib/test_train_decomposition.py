@@ -24,9 +24,11 @@ from CACTrainingLib.training import LoopSettings, train
 from training_scans import write_scan
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
-LOOP = LoopSettings(steps=100, validate_every=50, average=0.8, half_precision=False, seed=2)
+LOOP = LoopSettings(steps=240, validate_every=60, average=0.8, half_precision=False, seed=2)
 AUGMENTATION = SliceAugmentation(crop=64, shift_pixels=20)
-SUPERVISED = SupervisedTraining(LOOP, batch_size=6, learning_rate=1e-2, augmentation=AUGMENTATION, validation_slices=8)
+SUPERVISED = SupervisedTraining(
+    LOOP, batch_size=6, learning_rate=1e-2, first_bias=-4.0, augmentation=AUGMENTATION, validation_slices=8
+)
 CYCLE = CycleTraining(
     replace(LOOP, steps=6, validate_every=3),
     batch_size=4,
@@ -83,7 +85,7 @@ class TestSupervised:
         losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
         assert losses[-1] < 0.8 * losses[0]
         metrics = models.read_card(supervised).validation["without_rule"]
-        assert metrics["captured"] > 0.05
+        assert metrics["captured"] > 0.3
         assert metrics["auc"] > 0.9
 
     def test_card(self, supervised):
@@ -199,10 +201,10 @@ class TestCycleGan:
         assert not torch.equal(task.modules["with_calcium"].patches[1].running_mean, statistics)
 
     def test_warmup_tells_slices_apart_and_leaves_generators(self, parts, tmp_path):
-        settings = replace(CYCLE, warmup_steps=80, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=80))
+        settings = replace(CYCLE, warmup_steps=160, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=160))
         task = CycleTask(CONFIG, settings, *parts, judges())
         before = [p.clone() for p in task.modules["remove"].parameters()]
-        train(task, replace(settings.loop, validate_every=80), tmp_path, Progress(), "cpu")
+        train(task, replace(settings.loop, validate_every=160), tmp_path, Progress(), "cpu")
         assert all(torch.equal(a, b) for a, b in zip(before, task.modules["remove"].parameters(), strict=True))
         lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         losses = [x["warmup"] for x in lines if x["event"] == "training"]
