@@ -44,6 +44,11 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
             "coronary calcium. This is not a calcium score: nobody has checked which of them are coronary. "
             "Assign them in <code>lesions.nii.gz</code> and score again with <code>--lesions</code>.</p>"
         )
+    if not method.reviewed and not total.lesions:
+        return (
+            '<p class="unreviewed"><b>The calcium map is empty.</b> That does not mean that there is no calcium: small '
+            "and faint lesions are missed (the models' cards say how many).</p>"
+        )
     if not method.reviewed:
         return (
             f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, adjusted Agatston '

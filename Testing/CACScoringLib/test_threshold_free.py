@@ -105,6 +105,13 @@ def test_slices_without_calcium_are_not_taken_apart(faint):
     assert not result.decomposition.decomposed.any()
 
 
+def test_an_empty_map_is_not_called_free_of_calcium(faint):
+    scan, heart, _, _ = faint
+    text = page.result_as_html(score_scan(scan, heart=heart, networks=networks(shows=False)))
+    assert "That does not mean that there is no calcium" in text
+    assert "0 unreviewed lesions</b> of the calcium map" not in text
+
+
 def test_slices_that_a_reader_labelled_are_taken_apart_all_the_same(faint):
     """These and no others, and the score is what it is when the network agrees."""
     scan, heart, labels, _ = faint
