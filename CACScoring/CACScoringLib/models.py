@@ -66,7 +66,7 @@ class ModelCard:
     preprocessing_version: int
     training: Training
     validation: dict[str, object]
-    calibration: dict[str, float]
+    calibration: dict[str, float | None]
     licence: str
     intended_use: str
     sha256: str = ""
@@ -235,7 +235,7 @@ def install_model(path: Path, overwrite: bool = False) -> StoredModel:
     return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
 
 
-def update_card(path: Path, calibration: dict[str, float], validation: dict[str, object]) -> Path:
+def update_card(path: Path, calibration: dict[str, float | None], validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
 
     Raises ModelError.

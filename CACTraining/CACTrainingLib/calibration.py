@@ -89,7 +89,9 @@ class MeasuredScan:
         return float(found[kept, 2].sum())
 
 
-def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[dict[str, float], dict[str, object]]:
+def choose(
+    scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
+) -> tuple[dict[str, float | None], dict[str, object]]:
     """Calibration and what it achieves on these scans.
 
     Of all limits that keep to the goals, those that find calcium in most of the scans where it shows; of equal ones,
@@ -130,12 +132,12 @@ def _above_zero(scans: Sequence[MeasuredScan], limits: Limits) -> float:
     return float(np.mean([s.agatston(limits) > 0 for s in scans]))
 
 
-def measure(scan: TrainingScan, heart: Path | None, slices: Path, decomposition: Path) -> MeasuredScan:
-    """Score a scan with nothing left out of the map. Raises CTError."""
+def measure(scan: TrainingScan, heart: Path | None, classifier: Path, generator: Path) -> MeasuredScan:
+    """Score a scan with nothing left out of the map. heart, classifier, generator: cards. Raises CTError."""
     import torch
 
     torch.set_num_threads(1)  # scans are scored side by side
-    networks = Networks(heart and load_model(heart), load_model(slices), load_model(decomposition))
+    networks = Networks(heart and load_model(heart), load_model(classifier), load_model(generator))
     stored = DecompositionSettings.of(networks.slices, networks.decomposition)
     own = networks.slices.card.calibration.get("slice_threshold", stored.slice_threshold)
     everything = replace(stored, least_lesion_mass_hu_mm3=0.0, most_not_coronary=1.0)
@@ -179,14 +181,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
     parser.add_argument("--heart", type=Path, metavar="CARD", help="card of the heart model (default: by the lungs)")
     parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
-    parser.add_argument(
-        "--decomposition", type=Path, required=True, metavar="CARD", help="card that the calibration is written to"
-    )
+    parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
-    """Calibrate as the command line asks; returns the card that was changed. Raises CTError, OutputError."""
+    """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
+
+    Returns the latter. Raises CTError, OutputError.
+    """
     models = (arguments.heart, arguments.slices, arguments.decomposition)
     for path, network in zip(models, ("heart", "slices", "decomposition"), strict=True):
         if path is not None and read_card(path).network != network:
@@ -197,6 +200,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     with progress.step("model"):
         calibration, achieved = choose(measured, FalsePositiveGoals())
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
+        # The threshold belongs to the classifier: another one's map must not be cut by it.
+        update_card(arguments.slices, {"slice_threshold": calibration.pop("slice_threshold")}, {})
         path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
     progress.done(path)
     return path

@@ -150,21 +150,14 @@ def interval(rows: list[dict], statistic, generator: np.random.Generator) -> str
     groups = list(patients.values())
     values = []
     for _ in range(RESAMPLES):
-        drawn = [row for n in generator.integers(len(groups), size=len(groups)) for row in _numbered(groups[n])]
+        # A patient drawn twice is two patients.
+        chosen = enumerate(generator.integers(len(groups), size=len(groups)))
+        drawn = [{**row, "patient": place} for place, n in chosen for row in groups[n]]
         value = statistic(drawn)
         if np.isfinite(value):
             values.append(value)
     low, high = np.percentile(values, (2.5, 97.5)) if values else (np.nan, np.nan)
     return f"{statistic(rows):6.3f} [{low:.3f}, {high:.3f}]"
-
-
-_DRAWN = iter(range(10**12))
-
-
-def _numbered(rows: list[dict]) -> list[dict]:
-    """A patient drawn twice is two patients."""
-    number = next(_DRAWN)
-    return [{**row, "patient": -1 - number} for row in rows]
 
 
 def pairs_of(rows: list[dict], name: str) -> np.ndarray:

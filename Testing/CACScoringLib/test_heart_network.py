@@ -192,6 +192,8 @@ def test_the_whole_scan_is_searched_where_the_region_holds_too_little():
     region = sitk.GetImageFromArray(elsewhere)
     region.CopyInformation(truth)
     np.testing.assert_array_equal(search(scan, region)[0], search(scan)[0])
+    _, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN, region)
+    assert [w.code for w in warnings] == ["hearts-disagree"]
 
 
 def test_a_box_is_looked_at_as_a_scan_of_its_own():

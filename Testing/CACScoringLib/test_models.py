@@ -284,6 +284,8 @@ class TestModelsThatComeWithCAC:
 
     def test_the_whole_method_is_calibrated(self, bundled):
         card = next(model.card for model in bundled if model.card.network == "decomposition")
-        assert set(CALIBRATED) <= card.calibration.keys()
+        classifier = next(model.card for model in bundled if model.card.network == "slices")
+        assert {*card.calibration, *classifier.calibration} == set(CALIBRATED)
+        assert set(classifier.calibration) == {"slice_threshold"}
         whole = card.validation["whole_method"]
         assert whole["models"] == {model.card.network: model.card.sha256 for model in bundled}

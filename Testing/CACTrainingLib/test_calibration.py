@@ -96,6 +96,8 @@ def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     assert code == 0, capsys.readouterr().err
     card = models.verify_model(cards["decomposition"])
     assert {"least_lesion_mass_hu_mm3", "most_not_coronary"} <= card.calibration.keys()
+    assert "slice_threshold" not in card.calibration
+    assert models.verify_model(cards["slices"]).calibration.keys() == {"slice_threshold"}
     whole = card.validation["whole_method"]
     assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (1, 1, 1)
     assert whole["above_zero_distractor_scans"] == whole["above_zero_clean_scans"] == 0

@@ -71,7 +71,10 @@ def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
         assert [(row["patient"], row["scan"]) for row in csv.DictReader(stream)] == [("0", "1"), ("0", "2")]
 
 
-@pytest.mark.parametrize(("option", "message"), [(["--pairs", "0"], "at least one"), (["--prevalence", "2"], "share")])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(["--pairs", "0"], "at least one"), (["--prevalence", "2"], "share"), (["--range", "0", "20"], "30 mm")],
+)
 def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, message):
     pairs = [] if "--pairs" in option else ["--pairs", "1"]
     assert cli.main(["phantom", *pairs, *option, "--output", str(tmp_path / "cohort")]) == BAD_INPUT
