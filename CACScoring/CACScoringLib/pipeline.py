@@ -319,7 +319,10 @@ def _outside_warning(found: LesionSet, region: HeartRegion) -> list[ScanWarning]
     count = int((outside > 0).sum())
     if not count:
         return []
-    message = f"{count} labelled lesion(s) reach outside the heart region. They are scored as labelled."
+    message = (
+        f"{count} labelled lesion(s) reach outside the heart region. The clinical rule scores them as labelled; a "
+        "calcium map ends at the heart. Give --heart MASK where the heart found is wrong."
+    )
     return [ScanWarning("label-outside-heart", message)]
 
 
