@@ -23,6 +23,7 @@ from CACScoringLib.progress import Progress
 
 from .datasets import (
     DataError,
+    Sampling,
     SliceDataset,
     TrainingScan,
     default_cache,
@@ -108,6 +109,20 @@ def options_from(arguments: argparse.Namespace) -> RunOptions:
         cache=arguments.cache,
         validation_share=arguments.validation_share,
     )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which slices a batch holds, for networks that learn from slices."""
+    add = parser.add_argument
+    add("--hard-share", type=float, help="share of negatives with something that resembles calcium (paper: 0)")
+    add("--twin-share", type=float, help="share of negatives that are positives without their calcium (paper: 0)")
+    add("--calcium-scale", type=float, help="calcium is made up to so many times fainter or denser (paper: 1)")
+
+
+def sampling_from(arguments: argparse.Namespace, sampling: Sampling) -> Sampling:
+    """A preset's sampling with what was asked for on the command line."""
+    asked = {name: getattr(arguments, name) for name in ("hard_share", "twin_share", "calcium_scale")}
+    return replace(sampling, **{name: value for name, value in asked.items() if value is not None})
 
 
 def loop_from(arguments: argparse.Namespace, loop: LoopSettings) -> LoopSettings:

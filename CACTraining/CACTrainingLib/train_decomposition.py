@@ -195,7 +195,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the network see the place in the heart's frame (paper: no)",
     )
     add("--crop", type=int, help="side of the training crops, pixels (paper: 224)")
-    add("--hard-share", type=float, help="share of negatives with something that resembles calcium")
+    runs.add_sampling_arguments(parser)
     gan = parser.add_argument_group("cyclegan")
     gan.add_argument(
         "--classifier", type=Path, metavar="MODEL", help="card of the classifier discriminators begin with"
@@ -228,11 +228,10 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     if not set(asked) <= known:
         foreign = ", ".join("--" + name.replace("_", "-") for name in sorted(set(asked) - known))
         raise DataError(f"{foreign} is for --method cyclegan only.")
-    settings = replace(settings, **asked, loop=runs.loop_from(arguments, settings.loop))
+    sampling = runs.sampling_from(arguments, settings.sampling)
+    settings = replace(settings, **asked, sampling=sampling, loop=runs.loop_from(arguments, settings.loop))
     if arguments.crop is not None:
         settings = replace(settings, augmentation=replace(settings.augmentation, crop=arguments.crop))
-    if arguments.hard_share is not None:
-        settings = replace(settings, sampling=replace(settings.sampling, hard_share=arguments.hard_share))
     options = runs.options_from(arguments)
     return train_decomposition(options, config, settings, progress, arguments.start, arguments.classifier)
 

@@ -265,7 +265,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices or decomposition")
     parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
-    parser.add_argument("--hard-share", type=float, help="share of negatives with something that resembles calcium")
+    parser.add_argument("--locate-weight", type=float, help="of the loss that asks where the calcium is (paper: 0)")
+    runs.add_sampling_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
@@ -278,11 +279,10 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     if arguments.position is not None:
         config = replace(config, position=arguments.position)
     settings = SETTINGS[arguments.preset]
-    changes = {"batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
+    changes = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "locate_weight")}
     settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
-    if arguments.hard_share is not None:
-        settings = replace(settings, sampling=replace(settings.sampling, hard_share=arguments.hard_share))
-    settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
+    sampling = runs.sampling_from(arguments, settings.sampling)
+    settings = replace(settings, sampling=sampling, loop=runs.loop_from(arguments, settings.loop))
     return train_slices(runs.options_from(arguments), config, settings, progress, arguments.start)
 
 
