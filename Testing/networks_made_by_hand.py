@@ -1,17 +1,26 @@
 """Networks whose answer is known, dressed as loaded models, and scans in memory to run them on."""
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
 from torch import nn
 
 from CACScoringLib.ct import Acquisition, CTScan
-from CACScoringLib.models import LoadedModel, Training, describe
-from CACScoringLib.networks import Config
+from CACScoringLib.models import LoadedModel, Training, describe, save_model
+from CACScoringLib.networks import PRESETS, Config, build
 
 
 def loaded(network: nn.Module, config: Config) -> LoadedModel:
     card = describe("hand", config, "custom", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests only.")
     return LoadedModel(card, network)
+
+
+def untrained(network: str, name: str, folder: Path) -> Path:
+    """Write a model that learned nothing; returns its card's path."""
+    config = PRESETS["compact"][network]
+    card = describe(name, config, "compact", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests only.")
+    return save_model(build(config), card, folder)
 
 
 def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.ndarray) -> tuple[CTScan, sitk.Image]:

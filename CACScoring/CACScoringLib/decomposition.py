@@ -32,9 +32,9 @@ class DecompositionSettings:
     floor_hu: the map is 0 where it is lower on the scan's grid. A sigmoid never reaches 0, so its rest would add up
     over the heart and join all lesions to one; not in the paper.
     within_heart: the map is 0 outside the heart mask.
-    least_lesion_mass_hu_mm3: lesions of the map with less pseudo-mass are left out, as noise. most_not_coronary: so are
-    those whose place is with a higher probability not a coronary artery's (`arteries.ArterySuggestion`). The settings
-    in CALIBRATED are chosen on scans with known calcium and stored with the model (`cac calibrate`).
+    evidence_weights: what tells how probably a lesion of the map is coronary calcium (`evidence`); None for its place
+    alone. most_not_coronary: lesions that with a higher probability are none are left out. The settings in CALIBRATED
+    are chosen on scans with known calcium and stored with the model (`cac calibrate`).
     agatston_scale: what adjusted Agatston scores are multiplied by to compare with clinical ones; None when unknown.
     """
 
@@ -42,7 +42,7 @@ class DecompositionSettings:
     min_healthy_hu: float | None = -10.0
     floor_hu: float = 10.0
     within_heart: bool = True
-    least_lesion_mass_hu_mm3: float = 0.0
+    evidence_weights: dict[str, float] | None = None
     most_not_coronary: float = 1.0
     agatston_scale: float | None = None
     batch_size: int = 8
@@ -58,7 +58,7 @@ CALIBRATED = (
     "slice_threshold",
     "min_healthy_hu",
     "floor_hu",
-    "least_lesion_mass_hu_mm3",
+    "evidence_weights",
     "most_not_coronary",
     "agatston_scale",
 )

@@ -19,6 +19,9 @@ from scipy.sparse.csgraph import connected_components
 
 from .ct import CTError, MaskError
 
+NOT_CORONARY_ID = "not-coronary"
+"""Id, and beginning of the name, of the segment that holds what a reader rejected."""
+
 
 class Artery(IntEnum):
     """Label of a coronary artery in `lesions.nii.gz` and in label maps given by a reader."""

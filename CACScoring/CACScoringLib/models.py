@@ -49,6 +49,10 @@ class Training:
     commit: str
 
 
+Calibration = dict[str, float | dict[str, float] | None]
+"""Numbers that scoring takes from a model, by name."""
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """All that is known of a model.
@@ -66,7 +70,7 @@ class ModelCard:
     preprocessing_version: int
     training: Training
     validation: dict[str, object]
-    calibration: dict[str, float | None]
+    calibration: Calibration
     licence: str
     intended_use: str
     sha256: str = ""
@@ -98,7 +102,7 @@ def describe(
     preset: str,
     training: Training,
     validation: dict[str, object],
-    calibration: dict[str, float],
+    calibration: Calibration,
     licence: str,
     intended_use: str,
 ) -> ModelCard:
@@ -235,7 +239,7 @@ def install_model(path: Path, overwrite: bool = False) -> StoredModel:
     return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
 
 
-def update_card(path: Path, calibration: dict[str, float | None], validation: dict[str, object]) -> Path:
+def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
 
     Raises ModelError.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -56,3 +57,13 @@ class OutputFolder:
         (self.path / LAST_FILE).unlink(missing_ok=True)
         for file in sorted(temporary.iterdir(), key=lambda f: f.name == LAST_FILE):
             file.replace(self.path / file.name)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text under a temporary name and rename it. Characters that are none become escapes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

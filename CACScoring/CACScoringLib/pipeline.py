@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,13 @@ from .acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from .decomposition import Decomposition, DecompositionSettings, calcium_map, without
+from .evidence import coronary_probabilities, lesion_features
 from .heart import HeartRegion, heart_region
 from .heart_network import heart_mask
 from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
-from .slices import SliceProbabilities, slice_probabilities
+from .slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 
 if TYPE_CHECKING:
     from .models import LoadedModel
@@ -56,6 +58,8 @@ class ScoreSettings:
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
     percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
     decomposition: None for the settings stored with the models.
+    slices: a reader's word on slices of the scan, counted from the feet, over the classifier's: True, it is taken
+    apart; False, the calcium map is empty there.
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
@@ -65,6 +69,7 @@ class ScoreSettings:
     age_years: int | None = None
     percentile_table: Path | None = None
     decomposition: DecompositionSettings | None = None
+    slices: dict[int, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ class ScoreResult:
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
     categories: of the clinical rule; None while nothing was reviewed.
     networks, slices, decomposition: None when only the clinical rule was asked for.
+    slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
     """
 
@@ -124,6 +130,7 @@ class ScoreResult:
     networks: Networks | None = None
     slices: SliceProbabilities | None = None
     decomposition: Decomposition | None = None
+    slices_by_reader: dict[int, bool] = field(default_factory=dict)
     true_mass_mg: dict[Artery, float] | None = None
 
 
@@ -145,13 +152,15 @@ def score_scan(
     Raises NoHeartError, ContrastError, MaskError and other CTErrors.
     """
     progress = progress or Progress()
+    if settings.slices and networks is None:
+        raise CTError("Slices are switched on and off for the calcium map, which needs the networks.")
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
 
     reviewed, label_doubts = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
-        region = _heart(scan, heart, networks)
+        region = find_heart(scan, heart, networks)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
@@ -159,7 +168,7 @@ def score_scan(
     if networks:
         with progress.step("decomposition"):
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
-            found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed)
+            found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed, settings.slices)
             doubts += parts.warnings
     with progress.step("lesions"):
         if reviewed is not None:
@@ -176,10 +185,13 @@ def score_scan(
                 label_doubts.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
         if parts:
-            in_map, map_rules, map_suggestions, parts, map_doubts = map_lesions(
-                scan, region, parts, arteries, rules, lesions is not None
-            )
-            label_doubts += map_doubts
+            noise_hu = None if blood is None else blood.noise_hu
+            in_map, map_rules = map_lesions(scan, parts, arteries, rules)
+            map_suggestions: list[ArterySuggestion] = []
+            if reviewed is None:
+                judged = judged_lesions(scan, region, found_slices, parts, in_map, noise_hu)
+                in_map, map_suggestions, parts, map_doubts = without_improbable(scan, parts, in_map, judged)
+                label_doubts += map_doubts
     with progress.step("scores"):
         spacing = scan.image.GetSpacing()
         methods = {"threshold": _scored(found, rules, spacing, lesions is not None, suggestions)}
@@ -189,10 +201,13 @@ def score_scan(
         threshold = methods["threshold"]
         categories = _categories("threshold", threshold, scan, settings) if threshold.reviewed else None
     warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
-    return ScoreResult(scan, region, blood, methods, categories, warnings, networks, found_slices, parts)
+    return ScoreResult(
+        scan, region, blood, methods, categories, warnings, networks, found_slices, parts, settings.slices
+    )
 
 
-def _heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) -> HeartRegion:
+def find_heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) -> HeartRegion:
+    """The heart as given, by its network, or from the lungs. Raises NoHeartError, MaskError."""
     if given is not None:
         mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
         return HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
@@ -209,31 +224,35 @@ def _decomposition(
     networks: Networks,
     chosen: DecompositionSettings,
     reviewed: np.ndarray | None,
+    by_reader: dict[int, bool],
 ) -> tuple[SliceProbabilities, Decomposition]:
-    """reviewed: a reader's labels, [k, j, i]; slices that hold any are taken apart whatever the network says."""
-    found = slice_probabilities(scan, region.mask, networks.slices)
-    probabilities = found.on_grid
+    """reviewed: a reader's labels, [k, j, i]; slices that hold any are taken apart whatever the network says, and so
+    are those that `by_reader` switches on. In those it switches off the map is empty.
+    """
+    check_switched(by_reader, region.mask)
+    on = {k for k, switched_on in by_reader.items() if switched_on}
+    off = sorted(set(by_reader) - on)
     if reviewed is not None:
-        labelled = np.nonzero(reviewed.any((1, 2)))[0]
-        grid = found.slices.grid
-        reach = (1 + grid.step[2]) / 2  # slices of the scan and of the grid that overlap
-        centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
-        near = (np.abs(centres[:, None] - labelled) < reach).any(1)
-        probabilities = np.where(near, np.float32(1), probabilities)
+        on |= set(np.nonzero(reviewed.any((1, 2)))[0].tolist())
+    found = slice_probabilities(scan, region.mask, networks.slices)
+    overlap = overlaps(found.slices.grid, scan.image.GetSize()[2])
+    probabilities = np.where(overlap[:, sorted(on)].any(1), np.float32(1), found.on_grid)
+    # A slice of the grid that also lies in one that is not switched off is needed there.
+    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
     parts = calcium_map(scan, region.mask, found.slices, probabilities, networks.decomposition, chosen)
-    return found, replace(parts, warnings=found.warnings + parts.warnings)
+    warnings = found.warnings + parts.warnings
+    if by_reader:
+        left_out = np.zeros((overlap.shape[1], 1, 1), bool)
+        left_out[off] = True
+        parts = without(parts, scan, left_out)
+        warnings += (switched_note(by_reader),)
+    return found, replace(parts, warnings=warnings)
 
 
 def map_lesions(
-    scan: CTScan,
-    region: HeartRegion,
-    parts: Decomposition,
-    arteries: np.ndarray,
-    rules: ScoringRules,
-    reviewed: bool,
-) -> tuple[LesionSet, ScoringRules, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
-    """Lesions of the calcium map, the rules they are scored by, the suggestions that gave them their arteries, and the
-    decomposition without what a map that nobody has reviewed should not hold (`DecompositionSettings`), with a note.
+    scan: CTScan, parts: Decomposition, arteries: np.ndarray, rules: ScoringRules
+) -> tuple[LesionSet, ScoringRules]:
+    """Lesions of the calcium map, and the rules they are scored by.
 
     Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
     score equals the conventional one where the map is what a 130 HU threshold segments.
@@ -243,28 +262,59 @@ def map_lesions(
         name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
         threshold_hu=parts.settings.floor_hu,
     )
-    found = find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image)
-    if reviewed:
-        return found, rules, [], parts, []
+    return find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image), rules
+
+
+def evidence_of(
+    scan: CTScan,
+    slices: SliceProbabilities,
+    parts: Decomposition,
+    found: LesionSet,
+    suggestions: list[ArterySuggestion],
+    noise_hu: float | None,
+) -> np.ndarray:
+    """`evidence.FEATURES` of the map's lesions, [n, features]. suggestions: by their places."""
+    values = sitk.GetArrayViewFromImage(parts.calcium_map)
+    voxel_mm3 = math.prod(scan.image.GetSpacing())
+    return lesion_features(found, values, voxel_mm3, slices.on_scan, suggestions, noise_hu)
+
+
+def judged_lesions(
+    scan: CTScan,
+    region: HeartRegion,
+    slices: SliceProbabilities,
+    parts: Decomposition,
+    found: LesionSet,
+    noise_hu: float | None,
+) -> list[ArterySuggestion]:
+    """The artery that each of the map's lesions probably belongs to, and how probably it is not coronary calcium: by
+    all evidence where the model holds its weights, else by the lesion's place alone."""
     suggestions = suggest_arteries(found, scan.image, region.mask)
-    pairs = list(zip(found.lesions, suggestions, strict=True))
-    settings, spacing = parts.settings, scan.image.GetSpacing()
-    masses = [score_lesions([lesion], spacing, rules).pseudo_mass_hu_mm3 for lesion in found.lesions]
-    faint = {x.id for x, mass in zip(found.lesions, masses, strict=True) if mass < settings.least_lesion_mass_hu_mm3}
-    elsewhere = {s.lesion_id for s in suggestions if s.not_coronary_probability > settings.most_not_coronary} - faint
-    kept = [(x, s) for x, s in pairs if x.id not in faint | elsewhere]
+    weights = parts.settings.evidence_weights
+    if not weights or not suggestions:
+        return suggestions
+    features = evidence_of(scan, slices, parts, found, suggestions, noise_hu)
+    coronary = coronary_probabilities(features, weights)
+    return [replace(s, not_coronary_probability=float(1 - p)) for s, p in zip(suggestions, coronary, strict=True)]
+
+
+def without_improbable(
+    scan: CTScan, parts: Decomposition, found: LesionSet, judged: list[ArterySuggestion]
+) -> tuple[LesionSet, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
+    """Lesions of a map that nobody has reviewed, in their probable arteries, less those that are probably not coronary
+    calcium (`DecompositionSettings.most_not_coronary`); the decomposition without these, with a note."""
+    limit = parts.settings.most_not_coronary
+    pairs = list(zip(found.lesions, judged, strict=True))
+    kept = [(lesion, own) for lesion, own in pairs if own.not_coronary_probability <= limit]
     id_map, notes = found.id_map, []
-    if faint or elsewhere:
-        left_out = np.isin(found.id_map, [*faint, *elsewhere])
-        id_map = np.where(left_out, found.id_map.dtype.type(0), found.id_map)
+    if count := len(pairs) - len(kept):
+        left_out = np.isin(id_map, [own.lesion_id for _, own in pairs if own.not_coronary_probability > limit])
+        id_map = np.where(left_out, id_map.dtype.type(0), id_map)
         parts = without(parts, scan, left_out)
-        message = (
-            f"{len(faint) + len(elsewhere)} spots of the calcium map were left out: {len(faint)} too faint to tell "
-            f"from noise, {len(elsewhere)} where calcium is probably not coronary."
-        )
+        message = f"{count} spots of the calcium map were left out: they are probably noise or not coronary."
         notes.append(ScanWarning("map-left-out", message))
-    lesions = tuple(replace(lesion, artery=suggestion.artery) for lesion, suggestion in kept)
-    return LesionSet(lesions, id_map), rules, [s for _, s in kept], parts, notes
+    lesions = tuple(replace(lesion, artery=own.artery) for lesion, own in kept)
+    return LesionSet(lesions, id_map), [own for _, own in kept], parts, notes
 
 
 def _scored(

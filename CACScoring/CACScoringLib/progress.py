@@ -6,10 +6,35 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
 from .ct import ScanWarning
+
+
+@dataclass(frozen=True)
+class ScanState:
+    """How far one scan of a cohort is.
+
+    index: its row in the cohort's table. name: for people; need not be unique. folder: of its results. ct, series: what
+    is scored, as `read_ct` takes it. state: "waiting", "running", "done", "skipped" (done before) or "failed". reason:
+    why it failed or has to wait again.
+    agatston, scaled_agatston: total by method, of scans that are done; a scaled one is None where no scale is known.
+    warnings: their codes. seconds: its own steps together.
+    """
+
+    index: int
+    name: str
+    folder: Path
+    ct: Path
+    series: str | None = None
+    state: str = "waiting"
+    reason: str | None = None
+    agatston: dict[str, float] | None = None
+    scaled_agatston: dict[str, float | None] | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
 
 
 class Progress:
@@ -33,6 +58,9 @@ class Progress:
 
     def counted(self, done: int, count: int) -> None:
         """Within a step that repeats one thing, how often it is done of how many times."""
+
+    def scan(self, state: ScanState) -> None:
+        """A scan of many is in another state."""
 
     def warning(self, warning: ScanWarning) -> None:
         """A doubt about the result."""
@@ -71,6 +99,10 @@ class TextProgress(Progress):
             self._stream.write(f"\r\x1b[K{bar} {text}")
             self._stream.flush()
 
+    def scan(self, state: ScanState) -> None:
+        if state.state == "failed":
+            self._line(f"Failed: {state.name}: {state.reason}")
+
     def warning(self, warning: ScanWarning) -> None:
         self._line(f"Warning: {warning.message}")
 
@@ -86,7 +118,7 @@ class TextProgress(Progress):
 
 
 class JsonProgress(Progress):
-    """One JSON object a line: {"event": "step" | "counted" | "warning" | "done" | "failed", …}."""
+    """One JSON object a line: {"event": "step" | "counted" | "scan" | "warning" | "done" | "failed", …}."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -98,6 +130,9 @@ class JsonProgress(Progress):
 
     def counted(self, done: int, count: int) -> None:
         self._say(event="counted", done=done, count=count)
+
+    def scan(self, state: ScanState) -> None:
+        self._say(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
 
     def warning(self, warning: ScanWarning) -> None:
         self._say(event="warning", code=warning.code, message=warning.message)
@@ -113,6 +148,17 @@ class JsonProgress(Progress):
         self._stream.flush()
 
 
+class ErrorsOnly(Progress):
+    """Nothing but the error that ends a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def failed(self, message: str, exit_code: int) -> None:
+        self._stream.write(f"Error: {message}\n")
+
+
 def progress_for(kind: str, stream: TextIO) -> Progress:
     """kind: "auto" (bar or text), "json" or "none"."""
-    return {"auto": TextProgress, "json": JsonProgress}[kind](stream) if kind != "none" else Progress()
+    return {"auto": TextProgress, "json": JsonProgress, "none": ErrorsOnly}[kind](stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import re
 import warnings
@@ -10,7 +11,9 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import SimpleITK as sitk
@@ -44,10 +47,12 @@ from .dicom import (
     read_slice,
     some,
 )
-from .lesions import Artery
+from .lesions import NOT_CORONARY_ID, Artery
 
 MAX_VOXELS = 2**31
 """More voxels than any chest CT has: the header is broken."""
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
 _FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
@@ -73,6 +78,33 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
         return _read_file(path)
 
 
+def stem(path: Path) -> str:
+    """The name of a file or folder without the ending of an image format."""
+    name = path.name
+    return next((name[: -len(ending)] for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), name)
+
+
+def read_acquisition(path: Path) -> Acquisition:
+    """Read how a scan was made from a JSON file with fields of `Acquisition`, for scans whose own file lost it.
+
+    Raises UnreadableError when it is none, or holds a field that is unknown or of another type.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} cannot be read as JSON ({error}).") from error
+    kinds = get_type_hints(Acquisition)
+    if not isinstance(facts, dict) or not facts.keys() <= kinds.keys():
+        raise UnreadableError(f"{path} holds other facts than those of a scan: {', '.join(kinds)}.")
+    for name, value in facts.items():
+        kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if not isinstance(value, kind) or isinstance(value, bool) or infinite:
+            raise UnreadableError(f"{name} is {value!r} in {path.name}. Give a value of its kind, or leave it out.")
+        facts[name] = float(value) if kind is not kinds[name] and value is not None else value
+    return Acquisition(**{"file_format": "DICOM", **facts})
+
+
 def read_mask(path: Path) -> sitk.Image:
     """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_ct` does."""
     path = Path(path)
@@ -86,7 +118,8 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     """Read a reader's lesions as a map of `Artery` labels.
 
     path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-    values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned).
+    values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned; not-coronary is
+    left out).
 
     Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
     """
@@ -99,11 +132,15 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     for key in image.GetMetaDataKeys():
         if match := re.fullmatch(r"(Segment\d+)_ID", key):
             name = image.GetMetaData(f"{match[1]}_Name")
+            value = float(image.GetMetaData(f"{match[1]}_LabelValue"))
+            if name.split(":")[0].strip().lower() == NOT_CORONARY_ID:
+                labels[value] = 0.0
+                continue
             artery = Artery.called(name)
             if artery is None:
-                known = ", ".join(a.key for a in Artery)
+                known = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
                 raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
-            labels[float(image.GetMetaData(f"{match[1]}_LabelValue"))] = float(artery)
+            labels[value] = float(artery)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
 
@@ -248,26 +285,63 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
 
 
+@dataclass(frozen=True)
+class Series:
+    """A CT series of a folder. uid, number: None where the header lacks it."""
+
+    uid: str | None
+    number: str | None
+
+
+def find_series(folder: Path) -> tuple[list[Series], int]:
+    """The CT series whose files lie in this very folder, and how many of its DICOM files are broken.
+
+    Localizers, other modalities, and images without a position beside series that have one are passed over.
+    """
+    slices, broken = [], 0
+    with _quiet():
+        for path in sorted(folder.iterdir()):
+            try:
+                slice_ = read_slice(path) if path.is_file() else None
+            except (UnreadableError, OSError):
+                broken += 1
+                continue
+            if slice_ is not None:
+                slices.append(slice_)
+    found = _stacks(_ct_groups(slices))
+    return [Series(uid, _series_number(group)) for uid, group in found.items()], broken
+
+
+def _ct_groups(slices: list[DicomSlice]) -> dict[str | None, list[DicomSlice]]:
+    """CT images by the UID of their series, without localizers."""
+    groups: dict[str | None, list[DicomSlice]] = {}
+    for slice_ in slices:
+        if slice_.text("Modality") == "CT" and not slice_.is_localizer:
+            groups.setdefault(slice_.text("SeriesInstanceUID"), []).append(slice_)
+    return groups
+
+
+def _stacks(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, list[DicomSlice]]:
+    """The series with positions; where there are none, all."""
+    stacks = {u: g for u, g in groups.items() if any(s.is_multi_frame or s.value("ImagePositionPatient") for s in g)}
+    return stacks or groups
+
+
 def _choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
-    images = [s for s in slices if s.text("Modality") == "CT"]
-    if not images:
-        modalities = Counter(s.text("Modality") for s in slices)
+    modalities = Counter(s.text("Modality") for s in slices)
+    if "CT" not in modalities:
         found = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
         raise NotCTError(f"The folder holds no CT, but {found}. Give the folder of a CT series.")
-    groups: dict[str | None, list[DicomSlice]] = {}
-    for image in images:
-        if not image.is_localizer:
-            groups.setdefault(image.text("SeriesInstanceUID"), []).append(image)
+    groups = _ct_groups(slices)
     if not groups:
         raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
-    stacks = {u: g for u, g in groups.items() if any(s.is_multi_frame or s.value("ImagePositionPatient") for s in g)}
-    candidates = stacks or groups
+    candidates = _stacks(groups)
     if wanted is None:
         if len(candidates) == 1:
             return next(iter(candidates.values()))
         raise SeriesChoiceError(
-            f"The folder holds {len(candidates)} CT series. Choose one with --series and its number or UID:\n"
-            + _table(candidates)
+            f"The folder holds {len(candidates)} CT series. Choose one by its number or UID (--series, or the column "
+            f"series of a table):\n{_table(candidates)}"
         )
     wanted = wanted.strip()
     fitting = {u: g for u, g in groups.items() if wanted in (u, _series_number(g))}

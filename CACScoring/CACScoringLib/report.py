@@ -9,12 +9,14 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from . import risk
 from .lesions import Lesion
 from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
 from .scores import component_agatston, score_lesions
+from .slices import on_scan_slices
 
 SCHEMA = "cac-score/1"
 
@@ -35,7 +37,8 @@ def write_images(folder: Path, result: ScoreResult) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
-    `calcium_map.nii.gz` (HU above healthy tissue) and `healthy.nii.gz` (HU).
+    `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU) and `map_lesions.nii.gz` (`Artery` labels of
+    the map's lesions).
     """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
     labels = result.methods["threshold"].lesions.label_image(result.scan.image)
@@ -43,6 +46,8 @@ def write_images(folder: Path, result: ScoreResult) -> None:
     if result.decomposition:
         sitk.WriteImage(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
         sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
+        labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
+        sitk.WriteImage(labels, folder / "map_lesions.nii.gz")
 
 
 def result_as_text(result: ScoreResult) -> str:
@@ -85,6 +90,9 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "models": _models(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "slice_probabilities": _probabilities(result),
+        "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
+        "slices_decomposed": _decomposed(result),
+        "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
         "categories": _categories(result),
         "truth": _truth(result),
         "seconds": {step: round(took, 3) for step, took in seconds.items()},
@@ -175,6 +183,15 @@ def _probabilities(result: ScoreResult) -> list[float | None] | None:
     if result.slices is None:
         return None
     return [None if math.isnan(p) else round(float(p), 3) for p in result.slices.on_scan]
+
+
+def _decomposed(result: ScoreResult) -> list[bool] | None:
+    """Whether each slice of the scan was taken apart; not so where a reader switched it off."""
+    if result.slices is None or result.decomposition is None:
+        return None
+    taken = result.decomposition.decomposed.astype(np.float32)
+    on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
+    return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
 
 
 def _categories(result: ScoreResult) -> dict | None:

@@ -1,9 +1,11 @@
 """What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
 
-A generator's map always holds a little where there is no coronary calcium. Which slices are taken apart, and which of
-the map's lesions count, by their pseudo-mass and their place (`DecompositionSettings`), is chosen so that few scans
-without coronary calcium score above zero. Adjusted Agatston scores are higher than clinical ones, because no threshold
-cuts lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al., table 7.
+A generator's map always holds a little where there is no coronary calcium. How probably a lesion of the map is coronary
+calcium is learned from the lesions' evidence by logistic regression; which slices are taken apart, and how probable a
+lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
+zero. Every lesion is judged by weights learned from other patients, so that the choice is not too hopeful; the weights
+that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no threshold cuts
+lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al., table 7.
 
 The patients must be others than those that the networks learned from, and others than those that are reported on.
 """
@@ -11,35 +13,20 @@ The patients must be others than those that the networks learned from, and other
 from __future__ import annotations
 
 import argparse
-import itertools
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from CACScoringLib.arteries import ArterySuggestion
-from CACScoringLib.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.decomposition import DecompositionSettings, assembled, raw_maps
-from CACScoringLib.lesions import LesionSet, ScoringRules
-from CACScoringLib.models import load_model, read_card, update_card
-from CACScoringLib.pipeline import Networks, ScoreSettings, candidate_region, map_lesions, score_scan
+from CACScoringLib.evidence import FEATURES, INTERCEPT
+from CACScoringLib.models import read_card, update_card
 from CACScoringLib.progress import Progress
-from CACScoringLib.reading import read_ct, read_mask
-from CACScoringLib.scores import score_lesions
 
-from .datasets import DataError, TrainingScan, find_scans
+from .datasets import DataError, default_cache, find_scans
+from .measured_scans import MapSettings, MeasuredScan, measure_all
 
-PLACE_LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-MASS_STEPS = 40
-SLICE_THRESHOLDS = (0.1, 0.4)
-"""Tried beside the threshold that the classifier's training chose."""
-MAP_RULES = ((-10.0, 10.0), (-10.0, 25.0), (-10.0, 40.0), (None, 40.0))
-"""Least HU of the healthy image (published: −10; None: no such rule) and floor of the map, tried together."""
-OF_THE_MAP = ("slice_threshold", "min_healthy_hu", "floor_hu")
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -52,128 +39,129 @@ class FalsePositiveGoals:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What counts, as in `DecompositionSettings`."""
+class _Choice:
+    """A way to take scans apart, and of each scan's lesions the probability of being coronary, judged by weights of
+    other patients, [n]. limit: the least probability that counts."""
 
-    slice_threshold: float
-    min_healthy_hu: float | None
-    floor_hu: float
-    least_lesion_mass_hu_mm3: float
-    most_not_coronary: float
+    settings: MapSettings
+    probabilities: list[np.ndarray]
+    limit: float
 
-    @property
-    def of_the_map(self) -> tuple[float, float | None, float]:
-        """What the map itself depends on."""
-        return self.slice_threshold, self.min_healthy_hu, self.floor_hu
+    def above_zero(self, chosen: Sequence[bool]) -> float:
+        """Share of the chosen scans in which a lesion counts."""
+        own = [p for p, wanted in zip(self.probabilities, chosen, strict=True) if wanted]
+        return float(np.mean([(p >= self.limit).any() for p in own]))
 
+    def agatston(self, scans: Sequence[MeasuredScan]) -> list[float]:
+        """Adjusted scores of the lesions that count."""
+        pairs = zip(scans, self.probabilities, strict=True)
+        return [float(scan.lesions[self.settings].agatston[p >= self.limit].sum()) for scan, p in pairs]
 
-@dataclass(frozen=True)
-class MeasuredScan:
-    """A scan scored with nothing left out of the map.
-
-    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: for every
-    `Limits.of_the_map`, float [n, 3], pseudo-mass in HU·mm³, probability that its place is not coronary, and adjusted
-    Agatston score of each lesion of the map. clinical_agatston: by the threshold, with the truth as the reader.
-    """
-
-    patient: str
-    kind: str
-    visible: bool
-    lesions: dict[tuple[float, float | None, float], np.ndarray]
-    clinical_agatston: float
-
-    def agatston(self, limits: Limits) -> float:
-        """Adjusted Agatston score of the lesions that count."""
-        found = self.lesions[limits.of_the_map]
-        kept = (found[:, 0] >= limits.least_lesion_mass_hu_mm3) & (found[:, 1] <= limits.most_not_coronary)
-        return float(found[kept, 2].sum())
+    def coronary_kept(self, scans: Sequence[MeasuredScan]) -> float:
+        """Number of coronary lesions that count."""
+        pairs = zip(scans, self.probabilities, strict=True)
+        return float(sum((scan.lesions[self.settings].coronary & (p >= self.limit)).sum() for scan, p in pairs))
 
 
 def choose(
     scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
-) -> tuple[dict[str, float | None], dict[str, object]]:
+) -> tuple[dict[str, float | dict[str, float] | None], dict[str, object]]:
     """Calibration and what it achieves on these scans.
 
-    Of all limits that keep to the goals, those that find calcium in most of the scans where it shows; of equal ones,
-    the lowest mass, then the strictest threshold on slices, then the published rule. Raises DataError when a kind of
-    scan is missing.
+    Of the ways to take scans apart, each with the lowest limit that keeps to the goals, the one that finds calcium in
+    most of the scans where it shows; of equal ones, that which keeps most coronary lesions, then the published rule.
+    Raises DataError when a kind of scan is missing, or there is nothing to learn from.
     """
-    shown = [s for s in scans if s.visible]
-    others = {kind: [s for s in scans if s.kind == kind] for kind in ("distractor", "clean")}
-    if not shown or not all(others.values()):
-        counts = ", ".join(f"{len(part)} {kind}" for kind, part in {"visible": shown, **others}.items())
+    kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
+    shown = [scan.visible for scan in scans]
+    if not any(shown) or not all(map(any, kinds.values())):
+        counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": shown, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
-    highest = max(float(found[:, 0].max(initial=0.0)) for s in scans for found in s.lesions.values())
-    masses = [0.0, *np.geomspace(1.0, max(2.0, 1.01 * highest), MASS_STEPS)]
     ranked = []
-    for of_the_map, mass, place in itertools.product(scans[0].lesions, masses, PLACE_LIMITS):
-        limits = Limits(*of_the_map, float(mass), place)
-        if all(_above_zero(part, limits) <= getattr(goals, kind) for kind, part in others.items()):
-            rank = (_above_zero(shown, limits), -mass, limits.slice_threshold, limits.min_healthy_hu is not None, place)
-            ranked.append((rank, limits))
-    limits = max(ranked, key=lambda found: found[0])[1]  # there is one: the highest mass leaves nothing
-    adjusted = [s.agatston(limits) for s in scans]
-    calibration = asdict(limits)
+    for settings in scans[0].lesions:
+        probabilities = _judged_by_others(scans, settings)
+        if probabilities is None:
+            continue
+        limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
+        choice = _Choice(settings, probabilities, limit)
+        published = settings.min_healthy_hu is not None
+        ranked.append(((choice.above_zero(shown), choice.coronary_kept(scans), published), choice))
+    if not ranked:
+        message = (
+            "The calcium maps hold too few lesions with or without coronary calcium to learn from. Give more patients, "
+            "or train the networks longer."
+        )
+        raise DataError(message)
+    best = max(ranked, key=lambda found: found[0])[1]
+    adjusted = best.agatston(scans)
+    calibration: dict[str, float | dict[str, float] | None] = asdict(best.settings)
+    calibration["evidence_weights"] = _weights([scan.lesions[best.settings] for scan in scans])
+    calibration["most_not_coronary"] = 1 - best.limit
     if sum(adjusted) > 0:
         calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
     achieved: dict[str, object] = {
-        "sensitivity_scans": _above_zero(shown, limits),
-        "scans_with_visible_calcium": len(shown),
+        "sensitivity_scans": best.above_zero(shown),
+        "scans_with_visible_calcium": sum(shown),
     }
-    for kind, part in others.items():
-        achieved[f"above_zero_{kind}_scans"] = _above_zero(part, limits)
-        achieved[f"scans_{kind}"] = len(part)
+    for kind, chosen in kinds.items():
+        achieved[f"above_zero_{kind}_scans"] = best.above_zero(chosen)
+        achieved[f"scans_{kind}"] = sum(chosen)
     achieved["patients"] = len({s.patient for s in scans})
-    achieved["data"] = "digital patients apart from training; the calibration was chosen on the same scans"
+    achieved["data"] = (
+        "digital patients apart from training, each lesion judged by weights from other patients; the limits were "
+        "chosen on the same scans"
+    )
     return calibration, achieved
 
 
-def _above_zero(scans: Sequence[MeasuredScan], limits: Limits) -> float:
-    return float(np.mean([s.agatston(limits) > 0 for s in scans]))
+def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:
+    """The lowest probability that the likeliest lesion reaches in at most this share of the chosen scans."""
+    highest = sorted((p.max(initial=0.0) for p, own in zip(probabilities, chosen, strict=True) if own), reverse=True)
+    allowed = int(most * len(highest))
+    if allowed >= len(highest):
+        return 0.0
+    return float(min(1.0, np.nextafter(highest[allowed], 2.0)))
 
 
-def measure(scan: TrainingScan, heart: Path | None, classifier: Path, generator: Path) -> MeasuredScan:
-    """Score a scan with nothing left out of the map. heart, classifier, generator: cards. Raises CTError."""
-    import torch
+def _judged_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> list[np.ndarray] | None:
+    """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
+    few lesions of either class to learn them."""
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    torch.set_num_threads(1)  # scans are scored side by side
-    networks = Networks(heart and load_model(heart), load_model(classifier), load_model(generator))
-    stored = DecompositionSettings.of(networks.slices, networks.decomposition)
-    own = networks.slices.card.calibration.get("slice_threshold", stored.slice_threshold)
-    everything = replace(stored, least_lesion_mass_hu_mm3=0.0, most_not_coronary=1.0)
-    ct = read_ct(scan.ct)
-    result = score_scan(ct, ScoreSettings(decomposition=everything), networks=networks)
-    assert result.slices is not None
-    arteries = candidate_region(result.heart)
-    slices, probabilities = result.slices.slices, result.slices.on_grid
-    thresholds = sorted({*SLICE_THRESHOLDS, own})
-    maps, _ = raw_maps(slices, probabilities >= thresholds[0], networks.decomposition, everything.batch_size)
-    lesions = {}
-    for of_the_map in [(threshold, *rules) for threshold in thresholds for rules in MAP_RULES]:
-        settings = replace(everything, **dict(zip(OF_THE_MAP, of_the_map, strict=True)))
-        decomposed = probabilities >= settings.slice_threshold
-        parts = assembled(ct, result.heart.mask, slices, maps, decomposed, settings)
-        lesions[of_the_map] = _lesions(ct, *map_lesions(ct, result.heart, parts, arteries, ScoringRules(), False)[:3])
-    regions = read_mask(scan.ct.parent / "regions.nii.gz")
-    clinical = 0.0
-    if sitk.GetArrayViewFromImage(regions).any():
-        truth = score_scan(ct, heart=read_mask(scan.heart), lesions=regions)
-        clinical = truth.methods["threshold"].total.agatston
-    return MeasuredScan(
-        patient=scan.patient,
-        kind=scan.kind,
-        visible=scan.shows_calcium(),
-        lesions=lesions,
-        clinical_agatston=clinical,
-    )
+    parts = [scan.lesions[settings] for scan in scans]
+    coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
+    owner = np.repeat(np.arange(len(scans)), [len(part.coronary) for part in parts])
+    patients = np.array([scan.patient for scan in scans])[owner]
+    with_both = min((len(set(patients[coronary == value])) for value in (False, True)), default=0)
+    if with_both < 2:
+        return None
+    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    probabilities = np.zeros(len(coronary))
+    folds = StratifiedGroupKFold(min(FOLDS, with_both))
+    for training, held_out in folds.split(features, coronary, patients):
+        if len(set(coronary[training])) == 2:
+            probabilities[held_out] = _regression(features[training], coronary[training]).predict_proba(
+                features[held_out]
+            )[:, 1]
+    return [probabilities[owner == number] for number in range(len(scans))]
 
 
-def _lesions(ct: CTScan, found: LesionSet, rules: ScoringRules, suggestions: Sequence[ArterySuggestion]) -> np.ndarray:
-    rows = []
-    for lesion, suggestion in zip(found.lesions, suggestions, strict=True):
-        score = score_lesions([lesion], ct.image.GetSpacing(), rules)
-        rows.append((score.pseudo_mass_hu_mm3, suggestion.not_coronary_probability, score.agatston))
-    return np.array(rows, float).reshape(-1, 3)
+def _regression(features: np.ndarray, coronary: np.ndarray):
+    """A fitted scikit-learn pipeline."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, coronary)
+
+
+def _weights(parts: Sequence) -> dict[str, float]:
+    """Weights of FEATURES as they are measured, and INTERCEPT."""
+    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    scaler, regression = _regression(features, np.concatenate([part.coronary for part in parts]).astype(bool))
+    weights = regression.coef_[0] / scaler.scale_
+    intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
+    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: intercept}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +171,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
     parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where what was measured is kept, to go on from there"
+    )
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
@@ -196,7 +187,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
     progress.begin(["scans", "model"])
     with progress.step("scans"):
-        measured = _measure_all(find_scans(arguments.data), models, arguments.workers, progress)
+        cache = arguments.cache or default_cache() / "calibration"
+        measured = measure_all(find_scans(arguments.data), models, cache, arguments.workers, progress)
     with progress.step("model"):
         calibration, achieved = choose(measured, FalsePositiveGoals())
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
@@ -205,19 +197,3 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
     progress.done(path)
     return path
-
-
-def _measure_all(
-    scans: Sequence[TrainingScan], models: tuple[Path | None, Path, Path], workers: int, progress: Progress
-) -> list[MeasuredScan]:
-    """All scans that can be scored; why another cannot becomes a warning."""
-    measured = []
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(measure, scan, *models): scan for scan in scans}
-        for number, job in enumerate(as_completed(jobs), 1):
-            try:
-                measured.append(job.result())
-            except CTError as error:
-                progress.warning(ScanWarning("scan-left-out", f"{jobs[job].ct}: {error}"))
-            progress.counted(number, len(jobs))
-    return sorted(measured, key=lambda scan: scan.patient)

@@ -37,7 +37,7 @@ LEAST_HU, NEAR_VOXELS = 10.0, 2
 SIZES_MG = (0.0, 1.0, 3.0, 10.0, 30.0, 1000.0)
 METHODS = ("map", "ideal 130 HU", "automatic 130 HU", "slices")
 VARIANTS = {
-    "nothing left out": {"least_lesion_mass_hu_mm3": 0.0, "most_not_coronary": 1.0},
+    "nothing left out": {"most_not_coronary": 1.0},
     "without -10 HU rule": {"min_healthy_hu": None},
     "without classifier": {"slice_threshold": 0.0},
 }

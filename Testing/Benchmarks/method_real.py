@@ -91,7 +91,7 @@ def main() -> None:
         stored = result.decomposition.settings
         print(f"  heart {result.heart.source}, {result.decomposition.decomposed.sum()} of ", end="")
         print(f"{len(result.decomposition.decomposed)} slices positive; at 130 HU {summary(result, 'threshold')}")
-        everything = replace(stored, least_lesion_mass_hu_mm3=0.0, most_not_coronary=1.0)
+        everything = replace(stored, most_not_coronary=1.0)
         changes = {
             "as shipped": stored,
             "nothing left out": everything,

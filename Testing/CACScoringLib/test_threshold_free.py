@@ -13,6 +13,7 @@ from torch import nn
 
 from CACScoringLib import page, report
 from CACScoringLib.decomposition import DecompositionSettings
+from CACScoringLib.evidence import FEATURES, INTERCEPT
 from CACScoringLib.lesions import Artery, ScoringRules
 from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan, steps
@@ -182,20 +183,23 @@ class TestWhatIsLeftOut:
         settings = ScoreSettings(decomposition=DecompositionSettings(**limits))
         return score_scan(scan, settings, heart, lesions, networks())
 
-    def test_faint_lesions(self, faint):
-        mass = self.scored(faint).methods["decomposition"].total.pseudo_mass_hu_mm3
-        assert mass > 0
-        kept = self.scored(faint, least_lesion_mass_hu_mm3=0.99 * mass)
-        assert kept.methods["decomposition"].total.pseudo_mass_hu_mm3 == mass
-        assert not any(w.code == "map-left-out" for w in kept.warnings)
-        result = self.scored(faint, least_lesion_mass_hu_mm3=1.01 * mass)
-        self.assert_empty(result, faint[0], "1 too faint")
+    def test_lesions_by_all_evidence(self, faint):
+        """The weights that a model holds turn evidence into a probability, which goes with the lesion."""
+        for intercept, kept in ((-4.0, True), (4.0, False)):
+            weights = {**dict.fromkeys(FEATURES, 0.0), "log_map_peak": 0.01, INTERCEPT: -intercept}
+            result = self.scored(faint, evidence_weights=weights, most_not_coronary=0.5)
+            if kept:
+                suggestion = result.methods["decomposition"].suggestions[0]
+                assert suggestion.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
+                assert not any(w.code == "map-left-out" for w in result.warnings)
+            else:
+                self.assert_empty(result, faint[0], "1 spots of the calcium map were left out")
 
     def test_lesions_where_calcium_is_not_coronary(self, faint):
         suggestion = self.scored(faint).methods["decomposition"].suggestions[0]
         assert suggestion.not_coronary_probability > 0.01
         result = self.scored(faint, most_not_coronary=suggestion.not_coronary_probability - 0.01)
-        self.assert_empty(result, faint[0], "1 where calcium is probably not coronary")
+        self.assert_empty(result, faint[0], "probably noise or not coronary")
 
     def assert_empty(self, result, scan, note):
         method = result.methods["decomposition"]
@@ -207,7 +211,7 @@ class TestWhatIsLeftOut:
         assert note in next(w.message for w in result.warnings if w.code == "map-left-out")
 
     def test_nothing_that_a_reader_marked(self, faint):
-        result = self.scored(faint, faint[2], least_lesion_mass_hu_mm3=1e9, most_not_coronary=0.0)
+        result = self.scored(faint, faint[2], most_not_coronary=0.0)
         assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 > 0
 
     def test_limits_and_scale_come_with_the_models(self, faint):
@@ -215,11 +219,11 @@ class TestWhatIsLeftOut:
         scan, heart, labels, _ = faint
         made = networks()
         slices = replace(made.slices, card=replace(made.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}))
-        card = replace(made.decomposition.card, calibration={"least_lesion_mass_hu_mm3": 12.0, "agatston_scale": 0.5})
+        card = replace(made.decomposition.card, calibration={"floor_hu": 12.0, "agatston_scale": 0.5})
         stored = Networks(None, slices, replace(made.decomposition, card=card))
         result = score_scan(scan, heart=heart, lesions=labels, networks=stored)
         settings = result.decomposition.settings
-        assert (settings.slice_threshold, settings.least_lesion_mass_hu_mm3) == (0.25, 12)
+        assert (settings.slice_threshold, settings.floor_hu) == (0.25, 12)
         assert settings.most_not_coronary == 1
         method = result.methods["decomposition"]
         assert method.scaled_agatston == pytest.approx(0.5 * method.total.agatston)

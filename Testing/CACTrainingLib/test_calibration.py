@@ -5,78 +5,103 @@ import pytest
 import torch
 
 from CACScoringLib import models
+from CACScoringLib.evidence import FEATURES, coronary_probabilities
 from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig, build
 from CACTrainingLib import cli
-from CACTrainingLib.calibration import FalsePositiveGoals, MeasuredScan, choose
+from CACTrainingLib.calibration import FalsePositiveGoals, choose
 from CACTrainingLib.datasets import DataError
+from CACTrainingLib.measured_scans import MapLesions, MapSettings, MeasuredScan
 from CACTrainingLib.phantom.samples import write_sample
 
-
-def scan(kind, lesions, visible=False, clinical=0.0, patient="p", lenient=3000.0):
-    """lesions: of the map when slices from 0.5 on are taken apart; from 0.2 on there is always one more."""
-    found = np.array(lesions, float).reshape(-1, 3)
-    more = np.concatenate([found, [[lenient, 0.1, 9.0]]])
-    return MeasuredScan(patient, kind, visible, {(0.5, -10.0, 10.0): found, (0.2, None, 25.0): more}, clinical)
+STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
+MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")
 
 
-COHORT = [
-    scan("coronary", [(500, 0.1, 40), (20, 0.2, 3)], True, 20.0),
-    scan("coronary", [(90, 0.3, 8)], True, 4.0),
-    scan("coronary", [(10, 0.1, 2)], False, 0.0),
-    scan("distractor", [(900, 0.95, 70)]),
-    scan("distractor", [(60, 0.2, 6)]),
-    scan("clean", [(15, 0.1, 2)]),
-    scan("clean", []),
-]
+def lesions(rows):
+    """rows: (logarithm of the mass, place, coronary, Agatston)."""
+    features = np.zeros((len(rows), len(FEATURES)))
+    for row, (mass, place, *_) in zip(features, rows, strict=True):
+        row[MASS], row[PLACE] = mass, place
+    return MapLesions(features, np.array([r[2] for r in rows], bool), np.array([r[3] for r in rows], float))
 
 
-def test_limits_keep_to_the_goals_and_find_the_most():
-    calibration, achieved = choose(COHORT, FalsePositiveGoals(0.0, 0.0))
-    assert (calibration["slice_threshold"], calibration["min_healthy_hu"]) == (0.5, -10.0)
-    assert 60 < calibration["least_lesion_mass_hu_mm3"] <= 90
-    assert calibration["most_not_coronary"] == 0.9
-    assert achieved["sensitivity_scans"] == 1.0
+def cohort(patients=60, faint_in_lenient=False, seed=0):
+    """Lesions that mass and place together tell apart, but neither alone; a third of the patients of each kind."""
+    generator = np.random.default_rng(seed)
+    scans = []
+    for number in range(patients):
+        kind = ("clean", "distractor", "coronary")[number % 3]
+        haze = [(generator.normal(3, 0.3), generator.normal(3, 0.5), False, 2.0) for _ in range(3)]
+        found = {
+            "clean": [],
+            "distractor": [(generator.normal(9, 0.5), generator.normal(-3, 0.5), False, 50.0)],
+            "coronary": [(generator.normal(9, 0.5), generator.normal(3, 0.5), True, 40.0)],
+        }[kind]
+        strict = lesions(haze if faint_in_lenient else haze + found)
+        maps = {STRICT: strict, LENIENT: lesions(haze + found)}
+        scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", maps, 10.0 * (kind == "coronary")))
+    return scans
+
+
+def test_evidence_together_tells_what_no_single_limit_does():
+    scans = cohort()
+    calibration, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    assert achieved["sensitivity_scans"] > 0.9
     assert achieved["above_zero_distractor_scans"] == achieved["above_zero_clean_scans"] == 0.0
-    assert (achieved["scans_distractor"], achieved["scans_clean"], achieved["scans_with_visible_calcium"]) == (2, 2, 2)
-    # Lesions that were left out do not count for the scale either.
-    assert calibration["agatston_scale"] == pytest.approx((20 + 4) / (40 + 8))
+    assert (achieved["scans_distractor"], achieved["scans_clean"], achieved["scans_with_visible_calcium"]) == (20,) * 3
+    assert achieved["patients"] == 60
+    # What is stored says the same as what was chosen.
+    kept = [
+        coronary_probabilities(s.lesions[STRICT].features, calibration["evidence_weights"])
+        >= 1 - calibration["most_not_coronary"]
+        for s in scans
+    ]
+    wrong = sum((k != s.lesions[STRICT].coronary).sum() for k, s in zip(kept, scans, strict=True))
+    assert wrong <= 2
+    # A third of the patients have 40 by the map and 10 by the clinical rule.
+    assert calibration["agatston_scale"] == pytest.approx(0.25, rel=0.1)
+    # Of equals, the published rule.
+    assert calibration["min_healthy_hu"] == -10.0
 
 
-def test_lenient_goals_keep_faint_lesions():
-    calibration, _ = choose(COHORT, FalsePositiveGoals(1.0, 1.0))
-    assert calibration["least_lesion_mass_hu_mm3"] == 0.0
+def test_lenient_goals_keep_everything():
+    calibration, achieved = choose(cohort(), FalsePositiveGoals(1.0, 1.0))
     assert calibration["most_not_coronary"] == 1.0
-
-
-def test_when_nothing_else_helps_nothing_scores():
-    calibration, achieved = choose(
-        [scan("coronary", [(50, 0.1, 5)], True, 1.0), scan("distractor", [(70, 0.1, 5)]), scan("clean", [])],
-        FalsePositiveGoals(0.0, 0.0),
-    )
-    assert achieved["sensitivity_scans"] == 0.0
-    assert "agatston_scale" not in calibration
+    assert achieved["above_zero_clean_scans"] == 1.0
 
 
 def test_more_slices_are_taken_apart_where_that_finds_more():
-    cohort = [
-        scan("coronary", [], True, 5.0, lenient=200.0),
-        scan("distractor", [], lenient=50.0),
-        scan("clean", [], lenient=50.0),
-    ]
-    calibration, achieved = choose(cohort, FalsePositiveGoals(0.0, 0.0))
-    assert (calibration["slice_threshold"], calibration["min_healthy_hu"]) == (0.2, None)
-    assert 50 < calibration["least_lesion_mass_hu_mm3"] <= 200
-    assert achieved["sensitivity_scans"] == 1.0
+    calibration, achieved = choose(cohort(faint_in_lenient=True), FalsePositiveGoals(0.0, 0.0))
+    assert (calibration["slice_threshold"], calibration["min_healthy_hu"], calibration["floor_hu"]) == (0.2, None, 20)
+    assert achieved["sensitivity_scans"] > 0.9
+
+
+def test_a_lesion_is_not_judged_by_its_own_patient():
+    """Coronary or not at random: what is learned holds for nobody else, so the choice must not look good."""
+    generator = np.random.default_rng(1)
+    scans = []
+    for number in range(30):
+        kind = ("clean", "distractor", "coronary")[number % 3]
+        found = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
+        scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", {STRICT: found}, 1.0))
+    _, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    assert achieved["sensitivity_scans"] < 0.4
 
 
 def test_all_kinds_are_needed():
     with pytest.raises(DataError, match="0 clean"):
-        choose(COHORT[:5], FalsePositiveGoals())
+        choose([scan for scan in cohort() if scan.kind != "clean"], FalsePositiveGoals())
+
+
+def test_an_empty_map_teaches_nothing():
+    scans = [MeasuredScan(s.patient, s.kind, s.visible, {STRICT: lesions([])}, 0.0) for s in cohort(9)]
+    with pytest.raises(DataError, match="train the networks longer"):
+        choose(scans, FalsePositiveGoals())
 
 
 def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     """From the command line, on digital patients of all three kinds; the weights stay as they were."""
-    for name in ("motion", "trap", "clean"):
+    for name in ("vessels", "motion", "trap", "clean"):
         write_sample(tmp_path / "data" / name, name)
     cards = {}
     for network, config in {
@@ -87,20 +112,20 @@ def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
         card = models.describe(network, config, "custom", training, {"auc": 0.5}, {}, "Apache-2.0", "Tests.")
         made = build(config)
         if network == "decomposition":
-            torch.nn.init.constant_(made.last.bias, -8.0)  # a map of 0.3 HU, which is none
+            torch.nn.init.constant_(made.last.bias, -3.0)  # 47 HU everywhere
             torch.nn.init.zeros_(made.last.weight)
         cards[network] = models.save_model(made, card, tmp_path / "models")
     before = cards["decomposition"].with_suffix(".safetensors").read_bytes()
-    options = [f"--{network}={path}" for network, path in cards.items()]
+    options = [f"--{network}={path}" for network, path in cards.items()] + [f"--cache={tmp_path / 'cache'}"]
     code = cli.main(["calibrate", "--data", str(tmp_path / "data"), *options, "--progress", "json"])
     assert code == 0, capsys.readouterr().err
+    assert "counted" in capsys.readouterr().err
     card = models.verify_model(cards["decomposition"])
-    assert {"least_lesion_mass_hu_mm3", "most_not_coronary"} <= card.calibration.keys()
+    assert {"evidence_weights", "most_not_coronary", "floor_hu"} <= card.calibration.keys()
     assert "slice_threshold" not in card.calibration
     assert models.verify_model(cards["slices"]).calibration.keys() == {"slice_threshold"}
     whole = card.validation["whole_method"]
-    assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (1, 1, 1)
-    assert whole["above_zero_distractor_scans"] == whole["above_zero_clean_scans"] == 0
+    assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (2, 1, 1)
     assert whole["models"] == {network: models.read_card(path).sha256 for network, path in cards.items()}
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == before

@@ -1,0 +1,184 @@
+"""A reader's word on slices, over the network's: `score --slice K=on|off`."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch import nn
+
+from CACScoringLib import cli, report
+from CACScoringLib.ct import CTError
+from CACScoringLib.decomposition import DecompositionSettings
+from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+from CACScoringLib.slices import check_switched, overlaps, switched_note
+from networks_made_by_hand import loaded, scan_of, untrained
+
+BLOOD_HU = 40
+LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}
+"""By slice: first and last row and column."""
+HEART = range(3, 21)
+
+
+class AboveBlood(nn.Module):
+    """The map is what exceeds blood by 50 HU."""
+
+    def forward(self, x):
+        return (x[:, :1] - (BLOOD_HU + 100) / 1000).clamp(min=0)
+
+
+class Always(nn.Module):
+    def __init__(self, shows):
+        super().__init__()
+        self.shows = shows
+
+    def forward(self, x):
+        return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
+
+
+def scored(slice_mm=3.0, shows=True, lesions=None, **switched):
+    hu = np.full((24, 60, 60), BLOOD_HU, np.int16)
+    hu[:, 0] = -1000
+    for k, (low, high) in LESIONS.items():
+        hu[k, low:high, low:high] = 300
+    heart = np.zeros(hu.shape, np.uint8)
+    heart[HEART.start : HEART.stop, 10:50, 10:50] = 1
+    scan, mask = scan_of(hu, (1.0, 1.0, slice_mm), heart)
+    labels = None
+    if lesions is not None:
+        labels = sitk.GetImageFromArray(np.where(np.isin(np.arange(24), lesions)[:, None, None], heart * 2, 0))
+        labels.CopyInformation(mask)
+    networks = Networks(None, loaded(Always(shows), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
+    # Nothing is left out as improbable: what is tested is which slices count.
+    limits = DecompositionSettings(min_healthy_hu=None)
+    settings = ScoreSettings(decomposition=limits, slices={int(k[1:]): word == "on" for k, word in switched.items()})
+    return score_scan(scan, settings, mask, labels, networks)
+
+
+def map_of(result):
+    return sitk.GetArrayFromImage(result.decomposition.calcium_map)
+
+
+def slices_with_calcium(result):
+    return np.nonzero(map_of(result).any((1, 2)))[0].tolist()
+
+
+@pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0])
+def test_off_empties_the_slice_and_changes_no_other(slice_mm):
+    before, after = map_of(scored(slice_mm)), scored(slice_mm, k14="off")
+    kept = np.arange(24) != 14
+    assert before[14].any()
+    assert not map_of(after)[14].any()
+    np.testing.assert_array_equal(map_of(after)[kept], before[kept])
+    healthy = sitk.GetArrayFromImage(after.decomposition.healthy)
+    np.testing.assert_array_equal(healthy[14], sitk.GetArrayFromImage(after.scan.image)[14])
+
+
+@pytest.mark.parametrize("slice_mm", [1.0, 1.5, 3.0])
+def test_on_scores_the_slice_as_if_the_network_agreed(slice_mm):
+    everywhere, after = map_of(scored(slice_mm)), scored(slice_mm, shows=False, k6="on")
+    np.testing.assert_array_equal(map_of(after)[6], everywhere[6])
+    assert 6 in slices_with_calcium(after)
+    assert not {14, 15} & set(slices_with_calcium(after))
+
+
+def test_scores_follow():
+    both, off = scored(), scored(k6="off")
+    agatston = both.methods["decomposition"].total.agatston
+    assert off.methods["decomposition"].total.agatston == pytest.approx(agatston * 2 / 3)
+    assert off.methods["threshold"].total == both.methods["threshold"].total
+
+
+def test_off_is_stronger_than_a_reviewed_label():
+    assert slices_with_calcium(scored(shows=False, lesions=[6, 14])) == [6, 14]
+    assert slices_with_calcium(scored(shows=False, lesions=[6, 14], k6="off")) == [14]
+
+
+def test_a_slice_of_the_grid_is_left_out_only_where_no_other_slice_needs_it():
+    """At 3 mm each slice of the scan is two of the grid, at 1 mm slices of the grid reach into several."""
+    assert scored(3.0).decomposition.decomposed.sum() - scored(3.0, k14="off").decomposition.decomposed.sum() == 2
+    assert scored(1.0).decomposition.decomposed.sum() == scored(1.0, k14="off").decomposition.decomposed.sum()
+
+
+def test_it_is_recorded():
+    result = scored(k15="off", k14="off", k6="on")
+    data = report.result_as_json(result, {})
+    assert data["slices_by_reader"] == {"6": "on", "14": "off", "15": "off"}
+    assert data["slices_decomposed"][6]
+    assert not data["slices_decomposed"][14]
+    [note] = [w.message for w in result.warnings if w.code == "slices-by-reader"]
+    assert "slices 6 on and 14 to 15 off" in note
+    untouched = scored()
+    assert report.result_as_json(untouched, {})["slices_by_reader"] == {}
+    assert not [w for w in untouched.warnings if w.code == "slices-by-reader"]
+
+
+@pytest.mark.parametrize(
+    ("k", "message"), [("k24", "0 to 23"), ("k2", "2 shows no heart.*3 to 20"), ("k23", "no heart")]
+)
+def test_slices_elsewhere_are_refused(k, message):
+    with pytest.raises(CTError, match=message):
+        scored(**{k: "on"})
+
+
+def test_without_networks_there_is_nothing_to_switch():
+    hu = np.full((4, 9, 9), 40, np.int16)
+    scan, _ = scan_of(hu, (1, 1, 3), hu > 0)
+    with pytest.raises(CTError, match="networks"):
+        score_scan(scan, ScoreSettings(slices={1: True}))
+
+
+def test_the_grids_slices_overlap_those_they_share_more_than_an_edge_with():
+    result = scored(3.0)
+    grid = result.slices.slices.grid
+    shared = overlaps(grid, 24)
+    assert (shared.sum(1) == 1).all()
+    assert (shared.sum(0)[HEART.start : HEART.stop] == 2).all()
+
+
+def test_runs_of_slices_are_named():
+    note = switched_note({9: False, 1: False, 2: False, 3: False, 7: False})
+    assert "1 to 3, 7, 9 off" in note.message
+    heart = sitk.GetImageFromArray(np.array([0, 1, 1, 0, 1], np.uint8).reshape(5, 1, 1))
+    with pytest.raises(CTError, match="slices 1 to 2, 4 do"):
+        check_switched({3: True}, heart)
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def case(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "models"))
+        for network in ("slices", "decomposition"):
+            untrained(network, f"my-{network}", tmp_path / "models")
+        result = scored()
+        sitk.WriteImage(result.scan.image, tmp_path / "ct.nii.gz")
+        sitk.WriteImage(result.heart.mask, tmp_path / "heart.nii.gz")
+        return ["score", str(tmp_path / "ct.nii.gz"), "--heart", str(tmp_path / "heart.nii.gz"), "--no-scene"]
+
+    def test_slices_are_switched_and_recorded(self, case, tmp_path):
+        models = ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
+        switched = ["--slice", "6=on", "--slice", "14=off", "--slice", "6=on"]
+        assert cli.main([*case, *models, *switched, "--output", str(tmp_path / "out")]) == 0
+        data = json.loads((tmp_path / "out" / "scores.json").read_text())
+        assert data["slices_by_reader"] == {"6": "on", "14": "off"}
+        assert "slices 6 on and 14 off" in (tmp_path / "out" / "report.html").read_text()
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--threshold-only", "--slice", "6=on"], "--threshold-only"),
+            (["--slice", "6=on", "--slice", "6=off"], "it"),
+        ],
+    )
+    def test_what_contradicts_itself_is_bad_usage(self, case, tmp_path, capsys, options, message):
+        assert cli.main([*case, *options, "--output", str(tmp_path / "out")]) == cli.BAD_USAGE
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("text", ["6", "6=yes", "-1=on", "x=on", "6=on=off", "²=on", ""])
+    def test_what_is_no_switch_is_bad_usage(self, case, capsys, text):
+        with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
+            cli.main([*case, f"--slice={text}"])
+        assert "12=on" in capsys.readouterr().err
