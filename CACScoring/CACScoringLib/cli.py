@@ -6,9 +6,9 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,12 +18,11 @@ import SimpleITK as sitk
 
 from .ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .lesions import Artery, ScoringRules
-from .output import LAST_FILE, OutputError, OutputFolder
+from .output import OutputError, OutputFolder
 from .progress import Progress, progress_for
 
 if TYPE_CHECKING:
-    from .models import StoredModel
-    from .pipeline import Networks
+    from .scan_run import ModelChoice
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
@@ -71,7 +70,48 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
     score.set_defaults(
         run=_score, sample=False, make_sample=make_sample, interrupted="Interrupted. Nothing was written."
     )
+    _add_cohort(commands)
     _add_models(commands)
+
+
+def _add_cohort(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "cohort",
+        help="score many CTs, on all cores",
+        description="Score every CT below a folder, or those that a table lists. Run again, it goes on where it "
+        "stopped. A scan that fails is listed in failures.csv and stops no other.",
+    )
+    add = parser.add_argument
+    add(
+        "source",
+        type=Path,
+        metavar="FOLDER|TABLE",
+        help="folder that is searched for NIfTI, NRRD and MHA files and DICOM series, each series a scan of its own "
+        "(where a folder holds ct.nii.gz, only that); or a CSV file with the columns ct and, where needed, name, "
+        "series, heart, lesions, patient, group; paths are relative to it",
+    )
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for cohort.csv and a folder of results per scan",
+    )
+    add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes at work (default: one per core, as far as 2 GB of free memory each allow)",
+    )
+    add("--scene", action="store_true", help="write scene.mrb for each scan too")
+    _add_input_arguments(parser)
+    add_progress_argument(parser)
+    _add_network_arguments(parser)
+    _add_rule_arguments(parser)
+    parser.set_defaults(
+        run=_score_cohort, interrupted="Interrupted. What is done stays; run the same command again to go on."
+    )
 
 
 def _add_models(commands: argparse._SubParsersAction) -> None:
@@ -140,15 +180,48 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for the results (default: CT's name + -cac)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already in the folder")
     parser.add_argument("--series", metavar="NUMBER|UID", help="which DICOM series, where the folder holds several")
+    parser.add_argument(
+        "--acquisition",
+        type=Path,
+        metavar="JSON",
+        help="what the scan's file lacks: kvp, kernel, slice_thickness_mm, …",
+    )
     parser.add_argument("--heart", type=Path, metavar="MASK", help="the heart, instead of the region found")
     parser.add_argument(
         "--lesions", type=Path, metavar="LABELS", help="reviewed lesions: 1 LM 2 LAD 3 LCX 4 RCA 5 other"
     )
-    parser.add_argument("--allow-contrast", action="store_true", help="score a contrast-enhanced scan all the same")
-    parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
+    _add_input_arguments(parser)
     parser.add_argument("--no-scene", action="store_true", help="do not write scene.mrb")
     add_progress_argument(parser)
+    networks = _add_network_arguments(parser)
+    networks.add_argument(
+        "--slice",
+        action="append",
+        default=[],
+        type=_switched_slice,
+        metavar="K=on|off",
+        help="your word on a slice, over the network's: on, look for calcium there; off, none is. Slices count from 0 "
+        "at the feet, as in scores.json",
+    )
+    mass = _add_rule_arguments(parser)
+    mass.add_argument(
+        "--calibration-insert", nargs=2, metavar=("MASK", "DENSITY"), help="phantom insert in the scan and its mg/cm³"
+    )
 
+    person = parser.add_argument_group("percentiles")
+    person.add_argument(
+        "--percentiles", type=Path, metavar="CSV", help="your table: sex, age_from, age_to, p25, p50, …"
+    )
+    person.add_argument("--sex", choices=("F", "M"))
+    person.add_argument("--age", type=int, metavar="YEARS")
+
+
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--allow-contrast", action="store_true", help="score a contrast-enhanced scan all the same")
+    parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
+
+
+def _add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     networks = parser.add_argument_group("without a threshold")
     which = networks.add_mutually_exclusive_group()
     which.add_argument(
@@ -162,7 +235,11 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without any network"
     )
     networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return networks
 
+
+def _add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Returns the ways to calibrate mass, of which one is taken."""
     rules = parser.add_argument_group("rules")
     names = ", ".join(f.name for f in fields(ScoringRules) if isinstance(f.default, int | float))
     rules.add_argument(
@@ -173,16 +250,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     )
     mass = rules.add_mutually_exclusive_group()
     mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration, mg/(mm³·HU)")
-    mass.add_argument(
-        "--calibration-insert", nargs=2, metavar=("MASK", "DENSITY"), help="phantom insert in the scan and its mg/cm³"
-    )
-
-    person = parser.add_argument_group("percentiles")
-    person.add_argument(
-        "--percentiles", type=Path, metavar="CSV", help="your table: sex, age_from, age_to, p25, p50, …"
-    )
-    person.add_argument("--sex", choices=("F", "M"))
-    person.add_argument("--age", type=int, metavar="YEARS")
+    return mass
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
@@ -201,22 +269,36 @@ def _rule(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{name} needs a number, not {value!r}") from None
 
 
+def _switched_slice(text: str) -> tuple[int, bool]:
+    number, _, word = text.partition("=")
+    if not number.isdecimal() or word not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} switches no slice; write for example 12=on or 30=off")
+    return int(number), word == "on"
+
+
 def _score(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
-    from . import page, report
+    from . import report
     from .pipeline import ScoreSettings, score_scan, steps
-    from .reading import read_ct, read_lesion_labels, read_mask
+    from .reading import read_acquisition, read_ct, read_lesion_labels, read_mask, stem
+    from .scan_run import chosen_models, load_networks, write_result
 
     if (options.ct is None) != options.sample:
         raise OutputError("Give one CT to score (see cac score --help).")
-    name = "sample" if options.sample else _stem(options.ct)
+    switched = _switched(options)
+    name = "sample" if options.sample else stem(options.ct.resolve())
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
-    networks, lacking = _networks(options)
+    models, lacking = chosen_models(_model_choice(options))
+    if options.heart:
+        models.pop("heart", None)
+    networks = load_networks(models, options.device)
     progress.begin(["reading", *steps(networks), "report", *([] if options.no_scene else ["scene"])])
 
     with progress.step("reading"):
         sample = options.make_sample() if options.sample else None
         scan = sample.scan if sample else read_ct(options.ct, options.series)
+        if options.acquisition:
+            scan = replace(scan, acquisition=read_acquisition(options.acquisition))
         heart = read_mask(options.heart) if options.heart else None
         lesions = read_lesion_labels(options.lesions) if options.lesions else None
         if sample and lesions is None:
@@ -230,23 +312,14 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         sex=options.sex,
         age_years=options.age,
         percentile_table=options.percentiles,
+        slices=switched,
     )
     result = score_scan(scan, settings, heart, lesions, networks, progress)
     if sample:
         result = replace(result, true_mass_mg=sample.true_mass_mg)
 
     with output.being_written() as folder:
-        with progress.step("report"):
-            report.write_images(folder, result)
-            (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
-            html = page.result_as_html(result, options.identify)
-            (folder / "report.html").write_text(html, encoding="utf-8")
-        if not options.no_scene:
-            with progress.step("scene"):
-                from . import mrml  # takes a second, and needs MRML
-
-                mrml.write_scene(folder / "scene.mrb", result, options.identify)
-        report.write_json(folder / LAST_FILE, result, progress.seconds, options.identify)
+        write_result(folder, result, progress, options.identify, not options.no_scene)
     for warning in result.warnings:
         progress.warning(warning)
     progress.done(output.path)
@@ -254,49 +327,52 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _networks(options: argparse.Namespace) -> tuple[Networks | None, tuple[ScanWarning, ...]]:
-    """The networks to use, or None for the clinical rule alone; and doubts.
+def _score_cohort(options: argparse.Namespace, progress: Progress) -> None:
+    from .cohort import CohortSettings, score_cohort
+    from .pipeline import ScoreSettings
 
-    Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
-    """
-    models = _models_to_use(options)
-    if not models:
-        return None, ()
-    from .models import ModelError, load_model
+    settings = CohortSettings(
+        ScoreSettings(
+            rules=replace(_changed_rules(options), calibration_mg_per_mm3_hu=options.calibration),
+            adapt_to_tube_voltage=options.adapt_to_tube_voltage,
+            allow_contrast=options.allow_contrast,
+        ),
+        _model_choice(options),
+        options.identify,
+        options.scene,
+    )
+    states = score_cohort(options.source, options.output, settings, options.workers, options.overwrite, progress)
+    count = Counter(state.state for state in states)
+    failed = [state for state in states if state.state == "failed"]
+    progress.done(options.output)
+    print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")
+    for state in failed:
+        print(f"  {state.name}: {state.reason}")
+    if len(failed) == len(states):
+        raise CTError("No scan could be scored. The reasons are in failures.csv.")
 
-    if missing := [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]:
-        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
-        if options.model:
-            raise ModelError(f"{message}. Install them, or leave --model out.")
-        return None, (ScanWarning("networks-left-out", f"{message}: the scan is scored by the clinical rule alone."),)
-    from .pipeline import Networks
 
-    loaded = {network: load_model(model.path, options.device) for network, model in models.items()}
-    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"]), ()
+def _switched(options: argparse.Namespace) -> dict[int, bool]:
+    if options.slice and options.threshold_only:
+        raise OutputError("--slice is about the calcium map, which --threshold-only leaves out. Leave one of them out.")
+    switched = dict(options.slice)
+    if both := [k for k, on in options.slice if switched[k] != on]:
+        raise OutputError(f"Slice {both[0]} is switched on and off. Give it once.")
+    return switched
 
 
-def _models_to_use(options: argparse.Namespace) -> dict[str, StoredModel]:
-    """By network: the models asked for by name, and the bundled ones for the rest."""
-    from .models import ModelError, list_models
+def _model_choice(options: argparse.Namespace) -> ModelChoice:
+    from .scan_run import ModelChoice
 
-    if options.threshold_only:
-        return {}
-    found = list_models()
-    stored = {model.card.name: model for model in found}
-    chosen: dict[str, StoredModel] = {}
-    for name in options.model:
-        if name not in stored:
-            raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
-        network = stored[name].card.network
-        if network in chosen:
-            raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
-        chosen[network] = stored[name]
-    models = {model.card.network: model for model in found if model.origin == "bundled"} | chosen
-    if models and not {"slices", "decomposition"} <= set(models):
-        raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
-    if options.heart:
-        models.pop("heart", None)
-    return models
+    return ModelChoice(tuple(options.model), options.threshold_only, options.device)
+
+
+def _changed_rules(options: argparse.Namespace) -> ScoringRules:
+    changed, rules = dict(options.rule), ScoringRules()
+    if not changed:
+        return rules
+    named = ", ".join(f"{name} = {value:g}" for name, value in changed.items())
+    return replace(rules, name=f"{rules.name}, changed: {named}", **changed)
 
 
 def _rules(
@@ -306,11 +382,7 @@ def _rules(
     from .reading import read_mask
     from .scores import calibration_from_insert
 
-    changed = dict(options.rule)
-    rules, doubts = ScoringRules(), ()
-    if changed:
-        named = ", ".join(f"{name} = {value:g}" for name, value in changed.items())
-        rules = replace(rules, name=f"{rules.name}, changed: {named}", **changed)
+    rules, doubts = _changed_rules(options), ()
     calibration = options.calibration
     if options.calibration_insert:
         path, text = options.calibration_insert
@@ -323,15 +395,6 @@ def _rules(
     elif calibration is None and sample:
         calibration = sample.calibration_mg_per_mm3_hu
     return replace(rules, calibration_mg_per_mm3_hu=calibration), doubts
-
-
-def _stem(path: Path) -> str:
-    """The CT's name without the endings of image formats."""
-    name = path.resolve().name
-    for ending in (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
     named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
     parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="only the CT, in one small file, and a picture: CAC's sample data for 3D Slicer (of: vessels)",
+    )
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_write_sample, interrupted="Interrupted. Nothing was written.")
 
@@ -162,11 +167,18 @@ def _sample() -> scoring.Sample:
 
 
 def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
+    from .phantom.compact_sample import write_compact_sample
     from .phantom.samples import write_sample
 
     if options.directory.exists():
         raise OutputError(f"{options.directory} exists already. Choose another folder.")
     progress.begin(["sample"])
+    if options.compact:
+        with progress.step("sample"):
+            file = write_compact_sample(options.directory, options.name)
+        progress.done(options.directory)
+        print(f"{file}: a digital patient")
+        return
     with progress.step("sample"):
         truth = write_sample(options.directory, options.name)
     progress.done(options.directory)

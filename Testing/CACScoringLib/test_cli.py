@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib import cli, models
-from CACScoringLib.networks import PRESETS, build
+from networks_made_by_hand import untrained
 
 FILES = ["heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
 
@@ -111,6 +111,20 @@ def test_an_inserts_density_is_a_number_and_doubts_about_its_mask_are_told(case,
     assert "mask-resampled" in [w["code"] for w in result(tmp_path / "out")["warnings"]]
 
 
+def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
+    """As the panel does, which has the DICOM header of a volume that it writes as NRRD."""
+    facts = tmp_path / "facts.json"
+    facts.write_text('{"kvp": 100, "slice_thickness_mm": 3}')
+    assert score(case, tmp_path / "out", "--no-scene", "--acquisition", str(facts), "--adapt-to-tube-voltage") == 0
+    data = result(tmp_path / "out")
+    assert (data["acquisition"]["kvp"], data["acquisition"]["file_format"]) == (100, "DICOM")
+    assert {"not-120-kvp"} <= {w["code"] for w in data["warnings"]}
+    assert data["rules"]["threshold"]["threshold_hu"] == 145
+    facts.write_text('{"kvp": 100, "contrast_agent": "iodine"}')
+    assert score(case, tmp_path / "enhanced", "--acquisition", str(facts)) == cli.BAD_INPUT
+    assert "iodine" in capsys.readouterr().err
+
+
 def test_percentiles_of_candidates_are_not_given_and_the_user_is_told(case, tmp_path):
     score(case, tmp_path / "out", "--no-scene", "--percentiles", "any.csv")
     assert "percentile-unreviewed" in [w["code"] for w in result(tmp_path / "out")["warnings"]]
@@ -182,12 +196,6 @@ def bundled(tmp_path, monkeypatch):
     return tmp_path / "bundled"
 
 
-def untrained(network, name, folder):
-    config = PRESETS["compact"][network]
-    card = models.describe(name, config, "compact", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
-    return models.save_model(build(config), card, folder)
-
-
 def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path, bundled, capsys):
     for network in ("slices", "decomposition"):
         untrained(network, f"our-{network}", bundled)
@@ -208,7 +216,7 @@ def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundl
     for network in ("slices", "decomposition"):
         untrained(network, f"our-{network}", bundled)
     find = importlib.util.find_spec
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
     assert score(case, tmp_path / "out", "--no-scene") == 0
     data = result(tmp_path / "out")
     assert set(data["methods"]) == {"threshold"}
@@ -230,7 +238,7 @@ def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_pa
     assert score(case, tmp_path / "half", "--no-scene", "--model", "my-slices") == cli.BAD_INPUT
     assert score(case, tmp_path / "out", "--model", "my-slices", "--model", "my-decomposition", "--device", "cpu") == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(
-        [*FILES, "calcium_map.nii.gz", "healthy.nii.gz"]
+        [*FILES, "calcium_map.nii.gz", "healthy.nii.gz", "map_lesions.nii.gz"]
     )
     data = result(tmp_path / "out")
     assert set(data["methods"]) == {"threshold", "decomposition"}
@@ -326,3 +334,8 @@ def test_real_scans_that_cannot_be_scored_are_refused(real_ct, tmp_path, capsys,
     assert cli.main(["score", str(real_ct(name)), "--output", str(tmp_path / "out")]) == cli.BAD_INPUT
     assert REFUSED[name] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_silence_does_not_hide_why_a_run_ended(tmp_path, capsys):
+    assert cli.main(["score", str(tmp_path / "absent.nii.gz"), "--progress", "none"]) == cli.BAD_INPUT
+    assert "does not exist" in capsys.readouterr().err

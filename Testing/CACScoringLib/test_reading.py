@@ -1,6 +1,7 @@
 """Reading a CT: the right HU at the right place, or an error that says what is wrong."""
 
 import gzip
+import json
 import math
 import shutil
 
@@ -14,6 +15,7 @@ from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 from CACScoringLib.ct import (
     AIR_HU,
+    Acquisition,
     CTError,
     CTScan,
     NotCTError,
@@ -24,7 +26,7 @@ from CACScoringLib.ct import (
     UnreadableError,
     same_grid,
 )
-from CACScoringLib.reading import read_ct
+from CACScoringLib.reading import read_acquisition, read_ct
 from dicom_files import chest_hu, save, write_series
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -803,3 +805,41 @@ def test_copies_of_a_slice_are_named(tmp_path):
     save(ds, tmp_path / "again.dcm")
     with pytest.raises(SliceGeometryError, match="copies"):
         read_ct(tmp_path)
+
+
+class TestAcquisitionFile:
+    """What a program knows of a scan that it hands over without its DICOM header."""
+
+    def read(self, tmp_path, text):
+        (tmp_path / "a.json").write_text(text, encoding="utf-8")
+        return read_acquisition(tmp_path / "a.json")
+
+    def test_fields(self, tmp_path):
+        found = self.read(tmp_path, '{"kvp": 100, "kernel": "Qr36", "patient_age_years": 61, "gating": null}')
+        assert found == Acquisition("DICOM", kvp=100.0, kernel="Qr36", patient_age_years=61)
+        assert isinstance(found.kvp, float)
+
+    def test_facts_of_a_scan_come_back(self, tmp_path):
+        made = Acquisition("NRRD", kvp=120.0, slice_thickness_mm=2.5, patient_sex="F")
+        assert self.read(tmp_path, json.dumps(made.facts())) == made
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", "JSON"),
+            ("[]", "other facts"),
+            ('{"kVp": 120}', "other facts.*kvp"),
+            ('{"kvp": "120"}', "kvp is '120'"),
+            ('{"kvp": true}', "kvp is True"),
+            ('{"kvp": NaN}', "kvp is nan"),
+            ('{"patient_age_years": 60.5}', "60.5"),
+            ('{"file_format": null}', "file_format is None"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, tmp_path, text, message):
+        with pytest.raises(UnreadableError, match=message):
+            self.read(tmp_path, text)
+
+    def test_a_missing_file_is_told(self, tmp_path):
+        with pytest.raises(UnreadableError, match="missing"):
+            read_acquisition(tmp_path / "missing.json")

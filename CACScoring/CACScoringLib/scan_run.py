@@ -1,0 +1,87 @@
+"""One scan scored into one folder: what the commands `score` and `cohort` share."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import page, report
+from .ct import ScanWarning
+from .models import ModelError, StoredModel, list_models, load_model
+from .output import LAST_FILE
+from .pipeline import Networks, ScoreResult
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which networks are used.
+
+    names: of models to use in place of the bundled ones of their kind. threshold_only: none at all, only the clinical
+    rule. device: "auto", "cpu" or "cuda".
+    """
+
+    names: tuple[str, ...] = ()
+    threshold_only: bool = False
+    device: str = "auto"
+
+
+def chosen_models(choice: ModelChoice) -> tuple[dict[str, StoredModel], tuple[ScanWarning, ...]]:
+    """By network the models asked for, and the bundled ones for the rest; and doubts. Empty: the clinical rule alone.
+
+    Without PyTorch bundled models are left out with a doubt, but a model that was named is an error.
+    Raises ModelError.
+    """
+    models = _models(choice)
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if not models or not missing:
+        return models, ()
+    message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
+    if choice.names:
+        raise ModelError(f"{message}. Install them, or leave --model out.")
+    return {}, (ScanWarning("networks-left-out", f"{message}: the scan is scored by the clinical rule alone."),)
+
+
+def _models(choice: ModelChoice) -> dict[str, StoredModel]:
+    if choice.threshold_only:
+        return {}
+    found = list_models()
+    stored = {model.card.name: model for model in found}
+    chosen: dict[str, StoredModel] = {}
+    for name in choice.names:
+        if name not in stored:
+            raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
+        network = stored[name].card.network
+        if network in chosen:
+            raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
+        chosen[network] = stored[name]
+    models = {model.card.network: model for model in found if model.origin == "bundled"} | chosen
+    if models and not {"slices", "decomposition"} <= set(models):
+        raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
+    return models
+
+
+def load_networks(models: dict[str, StoredModel], device: str) -> Networks | None:
+    """The networks of `chosen_models`; None when there are none. Raises ModelError, DeviceError."""
+    if not models:
+        return None
+    loaded = {network: load_model(model.path, device) for network, model in models.items()}
+    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"])
+
+
+def write_result(folder: Path, result: ScoreResult, progress: Progress, identify: bool, scene: bool) -> None:
+    """Write all files of a result, `LAST_FILE` at the end; the seconds in it are the progress's.
+
+    identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb.
+    """
+    with progress.step("report"):
+        report.write_images(folder, result)
+        (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
+        (folder / "report.html").write_text(page.result_as_html(result, identify), encoding="utf-8")
+    if scene:
+        with progress.step("scene"):
+            from . import mrml  # takes a second, and needs MRML
+
+            mrml.write_scene(folder / "scene.mrb", result, identify)
+    report.write_json(folder / LAST_FILE, result, progress.seconds, identify)
