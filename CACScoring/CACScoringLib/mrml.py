@@ -5,9 +5,9 @@ Runs on the slicer-core package and inside 3D Slicer. Every function takes its s
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,64 +15,65 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
+from vtk.util.numpy_support import vtk_to_numpy
 
-from .ct import MaskError, NotVolumeError, SliceGeometryError
+from .ct import MaskError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
+from .lesion_segments import HEART_ID as HEART_ID
+from .lesion_segments import add_heart, add_lesions, label_of_segment, segment_name
+from .lesion_segments import add_lesion_segment as add_lesion_segment
 from .lesions import Artery
 from .output import OutputError
-from .pictures import ARTERY_COLOURS, HEART_COLOUR, WINDOW_HU
-from .scene_content import LesionRow, SceneContent, ScoreRow, content_of_result
-from .scores import Score
+from .pictures import WINDOW_HU
+from .report import result_as_json
+from .review import NOT_CORONARY
+from .scene_content import SCHEMA, SceneContent, content_of_result
+from .segments import check_no_transform, segment_mask, vtk_array
+from .tables import add_table, lesion_columns, score_columns, slice_columns
 
 if TYPE_CHECKING:
     from .pipeline import ScoreResult
 
-TERMINOLOGY = "Coronary artery calcium"
-"""Name of the extension's own terminology: Resources/Terminology/CoronaryArteryCalcium.term.json."""
+RECORD_ATTRIBUTE = "CACRecord"
+"""Attribute, "1", of the text node that holds `scores.json` and refers to all other nodes of its result."""
 
-HEART_ID = "heart"
-"""Segment id of the heart; the calcium segments' ids are the arteries' keys."""
+DERIVED_ATTRIBUTE = "CACDerived"
+"""Attribute, "1", of volumes that were made of a CT and are none: calcium map and healthy image."""
+
+REVIEWED_ATTRIBUTE = "CACReviewed"
+"""Attribute of a segmentation of lesions: "1" once a reader has said that the review is done, else "0"."""
+
+HEART_ROLE, CALCIUM_MAP_ROLE, HEALTHY_ROLE = "CACHeart", "CACCalciumMap", "CACHealthy"
+"""References of a segmentation of lesions to what it was made of."""
 
 MAP_WINDOW_HU = 200.0
 MAP_LEAST_HU = 1.0
 """Of the calcium map in views: brightest from the first on, clear below the second."""
 
-_ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
-_REGIONS = "Anatomic codes - DICOM master list"
-_PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
-# Nobody has said that an unassigned candidate is a plaque, nor where it lies.
-_CALCIUM = "SCT^91720002^Body Substance~SCT^5540006^Calcium~^^"
-_ARTERY_REGIONS = {
-    Artery.LM: "SCT^3227004^Left Main Coronary Artery",
-    Artery.LAD: "SCT^59438005^Left Anterior Descending Coronary Artery",
-    Artery.LCX: "SCT^57396003^Circumflex Coronary Artery",
-    Artery.RCA: "SCT^13647002^Right Coronary Artery",
-    Artery.OTHER: "SCT^41801008^Coronary artery",
-}
-_HEART_TERMINOLOGY = (
-    f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes - DICOM master list~^^~^^"
-)
-
-
-def artery_terminology(artery: Artery) -> str:
-    """Slicer's seven-part terminology entry (SNOMED CT) of an artery's calcium segment."""
-    if artery == Artery.UNASSIGNED:
-        return f"{TERMINOLOGY}~{_CALCIUM}~{_REGIONS}~^^~^^"
-    return f"{TERMINOLOGY}~{_PLAQUE}~{_REGIONS}~{_ARTERY_REGIONS[artery]}~^^"
-
 
 @dataclass(frozen=True)
 class SceneNodes:
-    """The nodes of one result. calcium_map, healthy: None without a decomposition. folder: subject hierarchy item."""
+    """The nodes of one result.
+
+    calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each artery and one for what a
+    reader rejected, empty or not. lesions: table of both. record: text of `scores.json`, which refers to all others.
+    calcium_map, healthy, map_lesions, slices: None without a decomposition. folder: subject hierarchy item.
+    """
 
     volume: slicer.vtkMRMLScalarVolumeNode
     heart: slicer.vtkMRMLSegmentationNode
     calcium: slicer.vtkMRMLSegmentationNode
     scores: slicer.vtkMRMLTableNode
     lesions: slicer.vtkMRMLTableNode
+    record: slicer.vtkMRMLTextNode
     folder: int
     calcium_map: slicer.vtkMRMLScalarVolumeNode | None = None
     healthy: slicer.vtkMRMLScalarVolumeNode | None = None
+    map_lesions: slicer.vtkMRMLSegmentationNode | None = None
+    slices: slicer.vtkMRMLTableNode | None = None
+
+
+_NODE_NAMES = tuple(field.name for field in fields(SceneNodes) if field.name != "folder")
+_OPTIONAL = ("calcium_map", "healthy", "map_lesions", "slices")
 
 
 def add_to_scene(
@@ -80,13 +81,13 @@ def add_to_scene(
 ) -> SceneNodes:
     """Show a result in a scene.
 
-    volume: the node that holds the CT already; it is left as it is, and heart and calcium are laid on its own
+    volume: the node that holds the CT already; it is left as it is, and heart and lesions are laid on its own
     grid. When None, a node is made from the content's CT, with the window of the report's pictures.
 
     Raises as `image_of_volume` does, before anything is added.
     """
     grid = content.ct if volume is None else image_of_volume(volume)
-    heart_mask, lesion_labels = _on_grid(content.heart, grid), _on_grid(content.lesions, grid)
+    record = json.loads(content.record)
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
     if volume is None:
@@ -95,25 +96,90 @@ def add_to_scene(
     elif own_item := hierarchy.GetItemByDataNode(volume):
         hierarchy.SetItemParent(folder, hierarchy.GetItemParent(own_item))
 
-    heart_style = [_Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)]
-    heart = _add_segmentation(scene, f"Heart of {content.name}", volume, heart_mask, heart_style)
-    heart.GetDisplayNode().SetVisibility2DFill(False)
-    heart.GetDisplayNode().SetVisibility3D(False)
-    calcium_styles = [_Segment(a, a.key, _segment_name(a), ARTERY_COLOURS[a], artery_terminology(a)) for a in Artery]
-    calcium = _add_segmentation(scene, f"Calcium of {content.name}", volume, lesion_labels, calcium_styles)
-    calcium.GetDisplayNode().SetOpacity2DFill(0.3)
-
-    scores = _add_table(scene, f"Scores of {content.name}", _score_columns(content.scores))
-    rows = _add_table(scene, f"Lesions of {content.name}", _lesion_columns(content.lesion_rows))
-    calcium_map = healthy = None
-    if content.calcium_map is not None and content.healthy is not None:
-        healthy = add_volume(scene, content.healthy, f"Healthy image of {content.name}")
-        calcium_map = add_volume(scene, content.calcium_map, f"Calcium map of {content.name}")
-        _show_as_map(calcium_map.GetDisplayNode())
-    for node in (heart, calcium, scores, rows, healthy, calcium_map):
-        if node is not None:
+    heart = add_heart(scene, f"Heart of {content.name}", volume, _on_grid(content.heart, grid))
+    made = {"volume": volume, "heart": heart}
+    name = f"Candidates of {content.name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
+    made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid))
+    made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(content.scores))
+    made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(content.lesion_rows))
+    if content.calcium_map is not None:
+        made["healthy"] = add_volume(scene, content.healthy, f"Healthy image of {content.name}")
+        made["calcium_map"] = add_volume(scene, content.calcium_map, f"Calcium map of {content.name}")
+        _show_as_map(made["calcium_map"].GetDisplayNode())
+        labels = _on_grid(content.map_lesions, grid)
+        made["map_lesions"] = add_lesions(scene, f"Calcium map lesions of {content.name}", volume, labels)
+        made["map_lesions"].GetDisplayNode().SetVisibility(False)  # two fills over each other cannot be told apart
+        made["slices"] = add_table(scene, f"Slices of {content.name}", slice_columns(content.slices))
+        for derived in ("healthy", "calcium_map"):
+            made[derived].SetAttribute(DERIVED_ATTRIBUTE, "1")
+    made["record"] = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {content.name}")
+    made["record"].SetText(content.record)
+    _refer(made, record)
+    for key, node in made.items():
+        if key != "volume":
             _put_under(hierarchy, folder, node)
-    return SceneNodes(volume, heart, calcium, scores, rows, folder, calcium_map, healthy)
+    return SceneNodes(**made, folder=folder)
+
+
+def _refer(made: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
+    """Let the nodes know of each other, so that a scene opened again is as it was."""
+    made["record"].SetAttribute(RECORD_ATTRIBUTE, "1")
+    for key, node in made.items():
+        if key != "record":
+            made["record"].SetNodeReferenceID(_role(key), node.GetID())
+    roles = {HEART_ROLE: "heart", CALCIUM_MAP_ROLE: "calcium_map", HEALTHY_ROLE: "healthy"}
+    for key, method in LESION_METHODS.items():
+        if key in made:
+            made[key].SetAttribute(REVIEWED_ATTRIBUTE, "1" if record["methods"][method]["reviewed"] else "0")
+            for role, other in roles.items():
+                if other in made:
+                    made[key].SetNodeReferenceID(role, made[other].GetID())
+
+
+LESION_METHODS = {"calcium": "threshold", "map_lesions": "decomposition"}
+"""Segmentations of `SceneNodes` and the method whose lesions they hold."""
+
+
+def _role(key: str) -> str:
+    return f"CAC.{key}"
+
+
+def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneNodes:
+    """The nodes of a result in a scene that was saved and opened again.
+
+    record: a text node with RECORD_ATTRIBUTE. Raises UnreadableError when it is no record of ours, or nodes are gone.
+    """
+    try:
+        document = json.loads(record.GetText() or "")
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']}, not {SCHEMA}")
+        has_map = "decomposition" in document["methods"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{record.GetName()} is no record of a calcium score ({error}). Score the scan again."
+        raise UnreadableError(message) from error
+    found = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}
+    if gone := [key for key, node in found.items() if node is None and (has_map or key not in _OPTIONAL)]:
+        names = ", ".join(key.replace("_", " ") for key in gone)
+        raise UnreadableError(f"{record.GetName()}: the scene no longer holds its {names}. Score the scan again.")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(record))
+    return SceneNodes(**found, record=record, folder=folder)
+
+
+def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
+    """The records of all results in a scene, in the order in which they came."""
+    nodes = [
+        scene.GetNthNodeByClass(n, "vtkMRMLTextNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLTextNode"))
+    ]
+    return [node for node in nodes if node.GetAttribute(RECORD_ATTRIBUTE) == "1"]
+
+
+def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
+    """Put the segmentations back into the result's folder: Segment Editor moves what it edits beside its volume."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for node in (nodes.heart, nodes.calcium, nodes.map_lesions):
+        if node is not None and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) != nodes.folder:
+            _put_under(hierarchy, nodes.folder, node)
 
 
 def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None:
@@ -125,7 +191,8 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
     # Makes the conversion rules of segmentations known, which the application does on start.
     _segmentations_logic()
     scene = slicer.vtkMRMLScene()
-    nodes = add_to_scene(scene, content_of_result(result, identify))
+    record = result_as_json(result, {}, identify)
+    nodes = add_to_scene(scene, content_of_result(result, record, identify))
     for view in ("Red", "Green", "Yellow"):
         _show_in_view(scene, view, nodes.volume, nodes.calcium_map)
     messages = slicer.vtkMRMLMessageCollection()
@@ -168,8 +235,8 @@ def _show_in_view(
 
 
 def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
-    """Red where there is calcium, nothing elsewhere, so that it can lie over the CT."""
-    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeRed")
+    """Red to yellow where there is calcium, nothing elsewhere, so that it can lie over the CT."""
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
     display.SetWindowLevel(MAP_WINDOW_HU, MAP_WINDOW_HU / 2)
     display.AutoThresholdOff()
     display.SetLowerThreshold(MAP_LEAST_HU)
@@ -184,17 +251,18 @@ def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slic
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     data = vtk.vtkImageData()
     data.SetDimensions(image.GetSize())
-    data.GetPointData().SetScalars(_vtk_array(sitk.GetArrayViewFromImage(image)))
-    volume.SetAndObserveImageData(data)
-    volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
-    volume.SetSpacing(image.GetSpacing())
-    volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
+    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
+    # Without voxels yet: it would look through them all for a window that is not used.
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
     low, high = WINDOW_HU
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(high - low, (high + low) / 2)
+    volume.SetAndObserveImageData(data)
+    volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
+    volume.SetSpacing(image.GetSpacing())
+    volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
     return volume
 
 
@@ -207,7 +275,7 @@ def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     data = volume.GetImageData()
     if data is None or data.GetPointData().GetScalars() is None or data.GetNumberOfScalarComponents() != 1:
         raise NotVolumeError(f"The node {volume.GetName()} holds no grey-level volume. Choose a CT.")
-    _check_no_transform(volume)
+    check_no_transform(volume)
     axes = [[0.0] * 3 for _ in range(3)]
     volume.GetIJKToRASDirections(axes)
     if not np.allclose(np.transpose(axes) @ axes, np.eye(3), atol=1e-3):
@@ -221,45 +289,23 @@ def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     return image
 
 
-def segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, grid: sitk.Image) -> np.ndarray:
-    """Voxels of one segment: bool [k, j, i] on the grid of an image (nearest neighbour).
-
-    Other segments never enter, whether they share a layer with it or overlap it.
-    Raises MaskError when there is no such segment or it has no voxels, SliceGeometryError under a transform.
-    """
-    _check_no_transform(segmentation)
-    data = slicer.vtkOrientedImageData()
-    # The node's own method; the logic's static one of that name gives the whole layer the segment lies in.
-    if not segmentation.GetBinaryLabelmapRepresentation(segment_id, data):
-        message = f"{segmentation.GetName()} has no voxels for the segment {segment_id}. Create its binary labelmap."
-        raise MaskError(message)
-    reference = _oriented_image(grid, [0, 0, 0], grid.GetSize())
-    placed = slicer.vtkOrientedImageData()
-    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-    shape = grid.GetSize()[::-1]
-    if data.IsEmpty() or not resample(data, reference, placed):
-        return np.zeros(shape, bool)
-    return vtk_to_numpy(placed.GetPointData().GetScalars()).reshape(shape) != 0
-
-
 def label_map_of_segmentation(segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image) -> sitk.Image:
     """A reader's segmentation as uint8 `Artery` labels on the grid of an image.
 
-    Segments are told by their names: LM, LAD, LCX, RCA, other, unassigned.
-    Raises MaskError when a segment is no artery, when a voxel belongs to two, and as `segment_mask` does.
+    Segments are told by their names: LM, LAD, LCX, RCA, other, unassigned; not-coronary is left out.
+    Raises MaskError when a segment is no artery, when a voxel belongs to two, and as `segments.segment_mask` does.
     """
     labels = np.zeros(grid.GetSize()[::-1], np.uint8)
     collection = segmentation.GetSegmentation()
     for segment_id in collection.GetSegmentIDs():
         name = collection.GetSegment(segment_id).GetName()
-        artery = Artery.called(name)
-        if artery is None:
-            arteries = ", ".join(a.key for a in Artery)
-            raise MaskError(f"The segment {name} is no artery. Rename it ({arteries}) or remove it.")
+        artery = label_of_segment(segment_id, name)
+        if artery == NOT_CORONARY:
+            continue
         mask = segment_mask(segmentation, segment_id, grid)
         both = mask & (labels != 0)
         if both.any():
-            other = _segment_name(Artery(int(labels[both][0])))
+            other = segment_name(Artery(int(labels[both][0])))
             message = f"{int(both.sum())} voxels belong to {other} and to {name}. Remove them from one, to count once."
             raise MaskError(message)
         labels[mask] = artery
@@ -268,152 +314,17 @@ def label_map_of_segmentation(segmentation: slicer.vtkMRMLSegmentationNode, grid
     return image
 
 
-def _segment_name(artery: Artery) -> str:
-    return f"{artery.key}: {artery.full_name}"
-
-
-def _check_no_transform(node: slicer.vtkMRMLTransformableNode) -> None:
-    if node.GetParentTransformNode() is not None:
-        message = f"{node.GetName()} lies under a transform. Harden the transform or take the node out of it."
-        raise SliceGeometryError(message)
-
-
 def _flipped(values: np.ndarray) -> np.ndarray:
     """LPS to RAS or back: the first two components change sign; of a matrix, the first two rows."""
     # Adding zero turns -0.0 into 0.0.
     return (values.T * [-1.0, -1.0, 1.0]).T + 0.0
 
 
-def _vtk_array(values: np.ndarray) -> vtk.vtkDataArray:
-    return numpy_to_vtk(np.ascontiguousarray(values).reshape(-1), True, get_vtk_array_type(values.dtype))
-
-
-def _oriented_image(grid: sitk.Image, start: Sequence[int], size: Sequence[int]) -> slicer.vtkOrientedImageData:
-    """Geometry of a part of a grid, without voxels. start, size: in voxels, i j k."""
-    image = slicer.vtkOrientedImageData()
-    image.SetExtent([x for at, n in zip(start, size, strict=True) for x in (int(at), int(at + n - 1))])
-    matrix = vtk.vtkMatrix4x4()
-    axes = _flipped(np.reshape(grid.GetDirection(), (3, 3)) * grid.GetSpacing())
-    origin = _flipped(np.array(grid.GetOrigin()))
-    for row in range(3):
-        for column in range(3):
-            matrix.SetElement(row, column, axes[row, column])
-        matrix.SetElement(row, 3, origin[row])
-    image.SetImageToWorldMatrix(matrix)
-    return image
-
-
 def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
     """Labels on the grid of a node, which may hold the scan's voxels in another axis order."""
+    if same_grid(labels, grid) and labels.GetPixelID() == sitk.sitkUInt8:
+        return labels
     return sitk.Resample(labels, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
-
-
-# Segmentations, tables, hierarchy
-
-
-@dataclass(frozen=True)
-class _Segment:
-    label: int
-    id: str
-    name: str
-    colour: tuple[int, int, int]
-    terminology: str
-
-
-def _add_segmentation(
-    scene: slicer.vtkMRMLScene,
-    name: str,
-    volume: slicer.vtkMRMLScalarVolumeNode,
-    labels: sitk.Image,
-    styles: Iterable[_Segment],
-) -> slicer.vtkMRMLSegmentationNode:
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    values = sitk.GetArrayViewFromImage(labels)
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.SetComputePerimeter(False)
-    shape.SetComputeFeretDiameter(False)
-    shape.SetComputeOrientedBoundingBox(False)
-    shape.Execute(labels)
-    for style in styles:
-        if not shape.HasLabel(int(style.label)):
-            continue
-        box = shape.GetBoundingBox(int(style.label))
-        start, size = box[:3], box[3:]
-        part = tuple(slice(at, at + n) for at, n in zip(start[::-1], size[::-1], strict=True))
-        data = _oriented_image(labels, start, size)
-        data.GetPointData().SetScalars(_vtk_array((values[part] == style.label).astype(np.uint8)))
-        segment = slicer.vtkSegment()
-        segment.SetName(style.name)
-        segment.SetNameAutoGenerated(False)
-        segment.SetColor([c / 255 for c in style.colour])
-        segment.SetColorAutoGenerated(False)
-        segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)
-        segment.AddRepresentation(representation, data)
-        node.GetSegmentation().AddSegment(segment, style.id)
-    return node
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    array: vtk.vtkAbstractArray
-    values: Sequence
-    unit: str = ""
-
-
-def _score_columns(rows: Sequence[ScoreRow]) -> list[_Column]:
-    return [
-        _Column("Method", vtk.vtkStringArray(), [row.method for row in rows]),
-        _Column("Artery", vtk.vtkStringArray(), [row.artery for row in rows]),
-        *_number_columns([row.score for row in rows]),
-        _Column("Lesions", vtk.vtkIntArray(), [row.score.lesions for row in rows]),
-    ]
-
-
-def _lesion_columns(rows: Sequence[LesionRow]) -> list[_Column]:
-    return [
-        _Column("Method", vtk.vtkStringArray(), [row.method for row in rows]),
-        _Column("Lesion", vtk.vtkIntArray(), [row.id for row in rows]),
-        _Column("Artery", vtk.vtkStringArray(), [row.artery for row in rows]),
-        _Column("Slices", vtk.vtkStringArray(), [", ".join(map(str, row.slices)) for row in rows]),
-        _Column("Area × weight", vtk.vtkDoubleArray(), [row.weighted_area_mm2 for row in rows], "mm2"),
-        *_number_columns([row.score for row in rows]),
-    ]
-
-
-def _number_columns(scores: Sequence[Score]) -> list[_Column]:
-    columns = [
-        ("Agatston", [s.agatston for s in scores], "1"),
-        ("Volume", [s.volume_mm3 for s in scores], "mm3"),
-        ("Pseudo-mass", [s.pseudo_mass_hu_mm3 for s in scores], "[hnsf'U].mm3"),
-        ("Peak", [s.peak_hu for s in scores], "[hnsf'U]"),
-    ]
-    # Without a calibration there is no mass, and an empty column would look like a failure.
-    if any(s.mass_mg is not None for s in scores):
-        columns.insert(2, ("Mass", [s.mass_mg for s in scores], "mg"))
-    return [_Column(name, vtk.vtkDoubleArray(), values, unit) for name, values, unit in columns]
-
-
-def _add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[_Column]) -> slicer.vtkMRMLTableNode:
-    node = scene.AddNewNodeByClass("vtkMRMLTableNode", name)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    for column in columns:
-        column.array.SetName(column.name)
-        for value in column.values:
-            column.array.InsertNextValue(float("nan") if value is None else value)
-        node.AddColumn(column.array)
-        title = f"{column.name} ({_READABLE_UNITS[column.unit]})" if column.unit in _READABLE_UNITS else column.name
-        node.SetColumnTitle(column.name, title)
-        if column.unit:
-            node.SetColumnUnitLabel(column.name, column.unit)
-    node.SetLocked(True)
-    return node
-
-
-_READABLE_UNITS = {"mm2": "mm²", "mm3": "mm³", "mg": "mg", "[hnsf'U]": "HU", "[hnsf'U].mm3": "HU·mm³"}
 
 
 def _put_under(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, folder: int, node: slicer.vtkMRMLNode) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,10 @@ from .ct import UnreadableError
 from .scores import Score, score_lesions
 
 if TYPE_CHECKING:
-    from .pipeline import ScoreResult
+    from .pipeline import MethodResult, ScoreResult
+
+SCHEMA = "cac-score/1"
+"""Of the `scores.json` that can be read."""
 
 TOTAL = "total"
 """Name of the row that holds all arteries together."""
@@ -30,7 +33,11 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class LesionRow:
-    """One lesion. slices: its slice indices, counted from the feet. weighted_area_mm2: Σ area × weight."""
+    """One lesion. slices: its slice indices, counted from the feet. weighted_area_mm2: Σ area × weight.
+
+    suggested: the artery that its place suggests, with confidence and not_coronary_probability (see
+    `arteries.ArterySuggestion`); None for lesions that a reader has reviewed.
+    """
 
     method: str
     id: int
@@ -38,14 +45,39 @@ class LesionRow:
     slices: tuple[int, ...]
     weighted_area_mm2: float
     score: Score
+    suggested: str | None = None
+    confidence: float | None = None
+    not_coronary_probability: float | None = None
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One slice of the scan in a calcium map.
+
+    k: counted from the feet. position_ras: its centre, mm, Slicer's RAS axes. probability: that it shows calcium, None
+    where there is no heart. used: whether its part of the map counts. decomposed: whether it was taken apart, so that
+    there is a map.
+    """
+
+    k: int
+    position_ras: tuple[float, float, float]
+    probability: float | None
+    used: bool
+    decomposed: bool
+
+    @property
+    def position_mm(self) -> float:
+        """Its centre on the S axis."""
+        return self.position_ras[2]
 
 
 @dataclass(frozen=True)
 class SceneContent:
     """What a scene shows of a result.
 
-    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. calcium_map, healthy: HU, of a
-    decomposition; else None. All on one grid.
+    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. record: the text of
+    `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
+    and (). All images are on one grid.
     """
 
     name: str
@@ -54,29 +86,29 @@ class SceneContent:
     lesions: sitk.Image
     scores: tuple[ScoreRow, ...]
     lesion_rows: tuple[LesionRow, ...]
+    record: str
     calcium_map: sitk.Image | None = None
     healthy: sitk.Image | None = None
+    map_lesions: sitk.Image | None = None
+    slices: tuple[SliceRow, ...] = ()
 
 
-def content_of_result(result: ScoreResult, identify: bool = False) -> SceneContent:
-    """The content of a result just computed. identify: put the patient's name into the scene."""
+def content_of_result(result: ScoreResult, record: dict, identify: bool = False) -> SceneContent:
+    """The content of a result just computed.
+
+    record: its `report.result_as_json`. identify: put the patient's name into the scene.
+    """
     scan = result.scan
     name = scan.source.name if scan.source is not None else "CT"
     if identify and scan.acquisition.patient_name:
         name = f"{scan.acquisition.patient_name} – {name}"
-    spacing = scan.image.GetSpacing()
-    scores, rows = [], []
-    for method, found in result.methods.items():
-        scores += [ScoreRow(method, artery.key, score) for artery, score in found.arteries.items()]
-        scores.append(ScoreRow(method, TOTAL, found.total))
-        for lesion in found.lesions.lesions:
-            area = sum(c.area_mm2 * c.weight for c in lesion.components)
-            score = score_lesions([lesion], spacing, found.rules)
-            rows.append(LesionRow(method, lesion.id, lesion.artery.key, lesion.slice_indices, area, score))
-    lesions = result.methods["threshold"].lesions.label_image(scan.image)
+    labels = {method: found.lesions.label_image(scan.image) for method, found in result.methods.items()}
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    content = _content(name, scan.image, result.heart.mask, labels["threshold"], record, text)
     parts = result.decomposition
-    images = (parts.calcium_map, parts.healthy) if parts else (None, None)
-    return SceneContent(name, scan.image, result.heart.mask, lesions, tuple(scores), tuple(rows), *images)
+    if parts is None:
+        return content
+    return _with_map(content, parts.calcium_map, parts.healthy, labels["decomposition"], record)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
@@ -85,25 +117,80 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     ct: the scan that was scored. Raises UnreadableError when a file is missing or is none of ours.
     """
     try:
-        document = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        text = (folder / "scores.json").read_text(encoding="utf-8")
+        record = json.loads(text)
         heart, lesions = (sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in ("heart", "lesions"))
-        if document["schema"] != "cac-score/1":
-            raise ValueError(f"its schema is {document['schema']}, not cac-score/1")
-        names = ("calcium_map", "healthy") if "decomposition" in document["methods"] else ()
-        images = [sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in names]
-        scores, rows = [], []
-        for method, found in document["methods"].items():
-            scores += [ScoreRow(method, key, _score(values)) for key, values in found["arteries"].items()]
-            scores.append(ScoreRow(method, TOTAL, _score(found["total"])))
-            for lesion in found["lesions"]:
-                parts = lesion["components"]
-                slices = tuple(sorted({part["slice"] for part in parts}))
-                area = sum(part["area_mm2"] * part["weight"] for part in parts)
-                rows.append(LesionRow(method, lesion["id"], lesion["artery"], slices, area, _score(lesion)))
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {record['schema']}, not {SCHEMA}")
+        content = _content(name, ct, heart, lesions, record, text)
+        if "decomposition" not in record["methods"]:
+            return content
+        names = ("calcium_map", "healthy", "map_lesions")
+        return _with_map(content, *(sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in names), record)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
-    return SceneContent(name, ct, heart, lesions, tuple(scores), tuple(rows), *images)
+
+
+def _content(
+    name: str, ct: sitk.Image, heart: sitk.Image, lesions: sitk.Image, record: dict, text: str
+) -> SceneContent:
+    scores, rows = [], []
+    for method, found in record["methods"].items():
+        scores += [ScoreRow(method, key, _score(values)) for key, values in found["arteries"].items()]
+        scores.append(ScoreRow(method, TOTAL, _score(found["total"])))
+        for lesion in found["lesions"]:
+            parts = lesion["components"]
+            slices = tuple(sorted({part["slice"] for part in parts}))
+            area = sum(part["area_mm2"] * part["weight"] for part in parts)
+            suggestion = [lesion.get(k) for k in ("suggested_artery", "confidence", "not_coronary_probability")]
+            rows.append(LesionRow(method, lesion["id"], lesion["artery"], slices, area, _score(lesion), *suggestion))
+    return SceneContent(name, ct, heart, lesions, tuple(scores), tuple(rows), text)
+
+
+def _with_map(
+    content: SceneContent, calcium_map: sitk.Image, healthy: sitk.Image, map_lesions: sitk.Image, record: dict
+) -> SceneContent:
+    labelled = sitk.GetArrayViewFromImage(map_lesions).any((1, 2)).tolist()
+    probabilities, decomposed = record["slice_probabilities"], record["slices_decomposed"]
+    rows = []
+    for k, (probability, taken, labels) in enumerate(zip(probabilities, decomposed, labelled, strict=True)):
+        # The map is resampled to the scan, so that a neighbour's calcium may reach into a slice.
+        taken = taken or labels
+        rows.append(SliceRow(k, slice_position_ras(map_lesions, k), probability, taken, taken))
+    return replace(content, calcium_map=calcium_map, healthy=healthy, map_lesions=map_lesions, slices=tuple(rows))
+
+
+def slice_position_ras(image: sitk.Image, k: int) -> tuple[float, float, float]:
+    """The centre of a slice, mm, Slicer's RAS axes. image: with axes as in `CTScan`."""
+    i, j, _ = image.GetSize()
+    x, y, z = image.TransformContinuousIndexToPhysicalPoint(((i - 1) / 2, (j - 1) / 2, k))
+    return -x, -y, z
+
+
+def rows_of_methods(
+    methods: dict[str, MethodResult], spacing_mm: tuple[float, float, float]
+) -> tuple[tuple[ScoreRow, ...], tuple[LesionRow, ...]]:
+    """The rows of the tables, of results just computed. spacing_mm: of the scan, i j k."""
+    scores, rows = [], []
+    for method, found in methods.items():
+        scores += [ScoreRow(method, artery.key, score) for artery, score in found.arteries.items()]
+        scores.append(ScoreRow(method, TOTAL, found.total))
+        suggestions = {suggestion.lesion_id: suggestion for suggestion in found.suggestions}
+        for lesion in found.lesions.lesions:
+            area = sum(c.area_mm2 * c.weight for c in lesion.components)
+            score = score_lesions([lesion], spacing_mm, found.rules)
+            row = LesionRow(method, lesion.id, lesion.artery.key, lesion.slice_indices, area, score)
+            if (suggestion := suggestions.get(lesion.id)) is not None:
+                probabilities = (suggestion.confidence, suggestion.not_coronary_probability)
+                row = replace(
+                    row,
+                    suggested=suggestion.artery.key,
+                    confidence=round(probabilities[0], 3),
+                    not_coronary_probability=round(probabilities[1], 3),
+                )
+            rows.append(row)
+    return tuple(scores), tuple(rows)
 
 
 def _score(values: dict) -> Score:

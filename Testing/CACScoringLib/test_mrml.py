@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
-from CACScoringLib import mrml, report
+from CACScoringLib import lesion_segments, mrml, report
 from CACScoringLib.ct import (
     Acquisition,
     MaskError,
@@ -23,12 +23,17 @@ from CACScoringLib.ct import (
     scan_from_image,
 )
 from CACScoringLib.decomposition import Decomposition, DecompositionSettings
-from CACScoringLib.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.lesions import NOT_CORONARY_ID, Artery, ScoringRules, find_lesions
 from CACScoringLib.output import OutputError
 from CACScoringLib.pictures import ARTERY_COLOURS
+from CACScoringLib.preprocessing import heart_slices
 from CACScoringLib.reading import read_lesion_labels
+from CACScoringLib.report import result_as_json
+from CACScoringLib.review import NOT_CORONARY
 from CACScoringLib.scene_content import content_of_folder, content_of_result
 from CACScoringLib.scores import score_arteries, score_lesions
+from CACScoringLib.slices import SliceProbabilities
+from saved_scenes import read_mrb
 
 OBLIQUE = tuple(
     float(x) for x in sitk.Euler3DTransform((0, 0, 0), math.radians(7), math.radians(-4), math.radians(11)).GetMatrix()
@@ -38,6 +43,7 @@ DIRECTIONS = {
     "sagittal, upside down": (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
     "oblique": OBLIQUE,
 }
+CANDIDATES = "Candidates of chest 7.nrrd (130 HU)"
 VOXELS = {Artery.LM: 6, Artery.LAD: 8, Artery.UNASSIGNED: 4}
 
 
@@ -89,7 +95,7 @@ def result():
 
 @pytest.fixture
 def content(result):
-    return content_of_result(result)
+    return content_of_result(result, result_as_json(result, {}))
 
 
 @pytest.fixture
@@ -99,31 +105,13 @@ def scene():
     return slicer.vtkMRMLScene()
 
 
-def read_scene(path: Path, cache: Path) -> slicer.vtkMRMLScene:
-    """Read an .mrb into a fresh scene. The scene keeps alive what reads it."""
-    slicer.vtkSlicerSegmentationsModuleLogic()
-    scene, application = slicer.vtkMRMLScene(), slicer.vtkSlicerApplicationLogic()
-    application.SetMRMLScene(scene)
-    remote, manager = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
-    remote.SetMRMLScene(scene)
-    remote.SetMRMLApplicationLogic(application)
-    remote.GetCacheManager().SetRemoteCacheDirectory(str(cache))
-    manager.SetMRMLApplicationLogic(application)
-    manager.SetMRMLScene(scene)
-    manager.SetAndObserveDataIOManager(remote.GetDataIOManager())
-    remote.AddDataIOToScene()
-    assert scene.ReadFromMRB(str(path), True)
-    scene.keep_alive = (application, remote, manager)
-    return scene
-
-
 @pytest.fixture
 def read_back(result, tmp_path):
     path = tmp_path / "scene.mrb"
     mrml.write_scene(path, result)
     cache = tmp_path / "cache"
     cache.mkdir()
-    return read_scene(path, cache)
+    return read_mrb(path, cache)
 
 
 def node(scene, kind: str, name: str):
@@ -146,17 +134,18 @@ class TestSceneReadBack:
         assert (display.GetWindow(), display.GetLevel(), bool(display.GetAutoWindowLevel())) == (600, 150, False)
         assert display.GetColorNodeID() == "vtkMRMLColorTableNodeGrey"
 
-    def test_each_artery_with_lesions_has_a_segment(self, read_back, result):
-        calcium = node(read_back, "vtkMRMLSegmentationNode", "Calcium of chest 7.nrrd")
+    def test_each_artery_has_a_segment_with_lesions_or_without(self, read_back, result):
+        calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
         segments = calcium.GetSegmentation()
-        assert sorted(segments.GetSegmentIDs()) == ["LAD", "LM", "unassigned"]
+        assert list(segments.GetSegmentIDs()) == [*(artery.key for artery in Artery), NOT_CORONARY_ID]
+        assert not mrml.segment_mask(calcium, NOT_CORONARY_ID, result.scan.image).any()
         labels = labels_of(result.scan.image)
-        for artery, voxels in VOXELS.items():
+        for artery in Artery:
             segment = segments.GetSegment(artery.key)
             assert segment.GetName() == f"{artery.key}: {artery.full_name}"
             assert segment.GetColor() == pytest.approx([c / 255 for c in ARTERY_COLOURS[artery]], abs=1e-3)
             mask = mrml.segment_mask(calcium, artery.key, result.scan.image)
-            assert mask.sum() == voxels
+            assert mask.sum() == VOXELS.get(artery, 0)
             np.testing.assert_array_equal(mask, labels == artery)
 
     @pytest.mark.parametrize(
@@ -168,7 +157,7 @@ class TestSceneReadBack:
         ],
     )
     def test_segments_carry_snomed_codes(self, read_back, artery, type_code, region_code):
-        calcium = node(read_back, "vtkMRMLSegmentationNode", "Calcium of chest 7.nrrd")
+        calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
         tag = vtk.reference("")
         assert calcium.GetSegmentation().GetSegment(artery.key).GetTag("TerminologyEntry", tag)
         parts = str(tag).split("~")
@@ -184,7 +173,7 @@ class TestSceneReadBack:
 
     def test_segmentations_refer_to_the_volume(self, read_back):
         volume = node(read_back, "vtkMRMLScalarVolumeNode", "chest 7.nrrd")
-        for name in ("Heart of chest 7.nrrd", "Calcium of chest 7.nrrd"):
+        for name in ("Heart of chest 7.nrrd", CANDIDATES):
             segmentation = node(read_back, "vtkMRMLSegmentationNode", name)
             role = segmentation.GetReferenceImageGeometryReferenceRole()
             assert segmentation.GetNodeReference(role) is volume
@@ -221,7 +210,8 @@ class TestSceneReadBack:
         names = {hierarchy.GetItemDataNode(children.GetId(n)).GetName() for n in range(children.GetNumberOfIds())}
         assert names == {
             "chest 7.nrrd",
-            *(f"{kind} of chest 7.nrrd" for kind in ("Heart", "Calcium", "Scores", "Lesions")),
+            CANDIDATES,
+            *(f"{kind} of chest 7.nrrd" for kind in ("Heart", "Scores", "Lesions", "Calcium score")),
         }
 
     def test_views_show_the_volume(self, read_back):
@@ -244,7 +234,7 @@ class TestWriteScene:
         names = {}
         for kind in ("anonymous", "named"):
             (tmp_path / kind).mkdir()
-            scene = read_scene(tmp_path / f"{kind}.mrb", tmp_path / kind)
+            scene = read_mrb(tmp_path / f"{kind}.mrb", tmp_path / kind)
             names[kind] = " ".join(scene.GetNthNode(n).GetName() or "" for n in range(scene.GetNumberOfNodes()))
         assert "Doe" not in names["anonymous"]
         assert "Doe^Jane" in names["named"]
@@ -277,13 +267,12 @@ class TestWriteScene:
 
 class TestContent:
     def test_folder_gives_the_same_content_as_the_result(self, result, content, tmp_path):
-        from CACScoringLib.report import result_as_json, write_images
-
-        (tmp_path / "scores.json").write_text(json.dumps(result_as_json(result, {})), encoding="utf-8")
-        write_images(tmp_path, result)
+        (tmp_path / "scores.json").write_text(content.record, encoding="utf-8")
+        report.write_images(tmp_path, result)
         read = content_of_folder(tmp_path, content.ct, content.name)
         assert read.scores == content.scores
         assert read.lesion_rows == content.lesion_rows
+        assert json.loads(read.record) == json.loads(content.record)
         for image in ("heart", "lesions"):
             expected = sitk.GetArrayFromImage(getattr(content, image))
             np.testing.assert_array_equal(sitk.GetArrayFromImage(getattr(read, image)), expected)
@@ -388,16 +377,15 @@ class TestSegmentations:
     def test_arteries_in_one_layer_are_told_apart(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
         segments = nodes.calcium.GetSegmentation()
-        segments.AddEmptySegment("RCA", "RCA")
-        segments.CollapseBinaryLabelmaps(False)
         assert segments.GetNumberOfLayers() == 1
         counts = {key: int(mrml.segment_mask(nodes.calcium, key, content.ct).sum()) for key in segments.GetSegmentIDs()}
-        assert counts == {"LM": 6, "LAD": 8, "unassigned": 4, "RCA": 0}
+        assert {key: count for key, count in counts.items() if count} == {"LM": 6, "LAD": 8, "unassigned": 4}
 
     def test_overlapping_arteries_count_once_each(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
         data = slicer.vtkOrientedImageData()
         nodes.calcium.GetBinaryLabelmapRepresentation("LM", data)
+        nodes.calcium.GetSegmentation().RemoveSegment("LCX")
         nodes.calcium.AddSegmentFromBinaryLabelmapRepresentation(data, "LCX", [1, 1, 1], "LCX")
         assert mrml.segment_mask(nodes.calcium, "LM", content.ct).sum() == 6
         assert mrml.segment_mask(nodes.calcium, "LCX", content.ct).sum() == 6
@@ -423,13 +411,20 @@ class TestSegmentations:
         nodes = mrml.add_to_scene(scene, content)
         transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
         nodes.calcium.SetAndObserveTransformNodeID(transform.GetID())
-        with pytest.raises(SliceGeometryError, match="Calcium"):
+        with pytest.raises(SliceGeometryError, match="Candidates"):
             mrml.segment_mask(nodes.calcium, "LM", content.ct)
 
     def test_unknown_segment(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
-        with pytest.raises(MaskError, match="LCX"):
-            mrml.segment_mask(nodes.calcium, "LCX", content.ct)
+        with pytest.raises(MaskError, match="Segment_9"):
+            mrml.segment_mask(nodes.calcium, "Segment_9", content.ct)
+
+    def test_what_a_reader_rejected_is_no_lesion(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        segments = nodes.calcium.GetSegmentation()
+        segments.GetSegment("LM").SetName("not-coronary")
+        labels = sitk.GetArrayFromImage(mrml.label_map_of_segmentation(nodes.calcium, content.ct))
+        assert set(np.unique(labels)) == {0, Artery.LAD, Artery.UNASSIGNED}
 
 
 class TestTerminology:
@@ -443,16 +438,16 @@ class TestTerminology:
             for kind in category["Type"]
         }
         for artery in Artery:
-            context, category, kind, *_ = mrml.artery_terminology(artery).split("~")
+            context, category, kind, *_ = lesion_segments.artery_terminology(artery).split("~")
             assert context == terminology["SegmentationCategoryTypeContextName"]
             assert (category, kind) in known
 
     def test_slicer_reads_the_terminology(self):
         file = Path(mrml.__file__).parents[1] / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
         logic = slicer.vtkSlicerTerminologiesModuleLogic()
-        assert logic.LoadTerminologyFromFile(str(file)) == mrml.TERMINOLOGY
+        assert logic.LoadTerminologyFromFile(str(file)) == lesion_segments.TERMINOLOGY
         entry = slicer.vtkSlicerTerminologyEntry()
-        assert logic.DeserializeTerminologyEntry(mrml.artery_terminology(Artery.LAD), entry)
+        assert logic.DeserializeTerminologyEntry(lesion_segments.artery_terminology(Artery.LAD), entry)
         assert entry.GetTypeObject().GetCodeValue() == "29483008"
         assert entry.GetRegionObject().GetCodeValue() == "59438005"
 
@@ -464,38 +459,149 @@ def save_segmentation(segmentation, path):
     return path
 
 
-def test_calcium_map_and_healthy_image_lie_over_the_ct(result, tmp_path):
+@pytest.fixture
+def taken_apart(result):
+    """The result with a calcium map: one voxel of 240 HU in the LAD's lesion."""
+    scan = result.scan.image
+    calcium = sitk.Image(scan.GetSize(), sitk.sitkFloat32)
+    calcium.CopyInformation(scan)
+    calcium[2, 7, 3] = 240.0
+    healthy = sitk.Cast(sitk.Cast(scan, sitk.sitkFloat32) - calcium, sitk.sitkInt16)
+    slices = heart_slices(scan, result.heart.mask)
+    probabilities = np.linspace(0, 1, len(slices), dtype=np.float32)
+    on_scan = np.array([np.nan, 0, 0.2, 0.6, 0.8, 1, np.nan], np.float32)
+    found = SliceProbabilities(slices, probabilities, on_scan)
+    parts = Decomposition(calcium, healthy, probabilities >= 0.5, DecompositionSettings())
+    rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
+    lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
+    total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
+    arteries = score_arteries(lesions.lesions, scan.GetSpacing(), rules)
+    method = replace(result.methods["threshold"], rules=rules, lesions=lesions, total=total, arteries=arteries)
+    methods = {**result.methods, "decomposition": method}
+    return replace(result, decomposition=parts, slices=found, methods=methods)
+
+
+def test_calcium_map_and_healthy_image_lie_over_the_ct(taken_apart, tmp_path):
     """They come from the result as from its folder, and the map is clear where there is none."""
-    scan, rest = result.scan.image, sitk.Image(result.scan.image.GetSize(), sitk.sitkFloat32)
-    rest.CopyInformation(scan)
-    rest[5, 5, 2] = 240.0
-    healthy = sitk.Cast(scan, sitk.sitkFloat32) - rest
-    parts = Decomposition(rest, healthy, np.ones(3, bool), DecompositionSettings())
-    method = result.methods["threshold"]
-    taken_apart = replace(result, decomposition=parts, methods={**result.methods, "decomposition": method})
     report.write_json(tmp_path / "scores.json", taken_apart, {})
     report.write_images(tmp_path, taken_apart)
-    contents = (content_of_result(taken_apart), content_of_folder(tmp_path, scan, "chest 7.nrrd"))
-    for content in contents:
+    scan, parts = taken_apart.scan.image, taken_apart.decomposition
+    record = result_as_json(taken_apart, {})
+    for content in (content_of_result(taken_apart, record), content_of_folder(tmp_path, scan, "chest 7.nrrd")):
         scene = slicer.vtkMRMLScene()
         nodes = mrml.add_to_scene(scene, content)
-        found = mrml.image_of_volume(nodes.calcium_map)
-        np.testing.assert_array_equal(sitk.GetArrayViewFromImage(found), sitk.GetArrayViewFromImage(rest))
-        np.testing.assert_allclose(
-            sitk.GetArrayFromImage(mrml.image_of_volume(nodes.healthy)), sitk.GetArrayFromImage(healthy)
-        )
+        for node, image in ((nodes.calcium_map, parts.calcium_map), (nodes.healthy, parts.healthy)):
+            shown = sitk.GetArrayFromImage(mrml.image_of_volume(node))
+            np.testing.assert_array_equal(shown, sitk.GetArrayFromImage(image))
+            assert node.GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
         display = nodes.calcium_map.GetDisplayNode()
         assert display.GetApplyThreshold()
         assert 0 < display.GetLowerThreshold() < 10
+        found = mrml.label_map_of_segmentation(nodes.map_lesions, scan)
+        assert np.argwhere(sitk.GetArrayFromImage(found)).tolist() == [[3, 7, 2]]
+        assert found[2, 7, 3] == Artery.LAD
     mrml.write_scene(tmp_path / "scene.mrb", taken_apart)
     assert (tmp_path / "scene.mrb").stat().st_size > 1000
-    assert mrml.add_to_scene(slicer.vtkMRMLScene(), content_of_result(result)).calcium_map is None
+
+
+def test_slices_of_the_map_say_what_was_taken_apart(taken_apart):
+    scene = slicer.vtkMRMLScene()
+    nodes = mrml.add_to_scene(scene, content_of_result(taken_apart, result_as_json(taken_apart, {})))
+    rows = rows_of(nodes.slices)
+    assert [row["Slice"] for row in rows] == list(range(7))
+    assert [row["Probability"] for row in rows[1:6]] == pytest.approx([0, 0.2, 0.6, 0.8, 1], abs=1e-3)
+    assert math.isnan(rows[0]["Probability"])
+    assert rows[3]["Position"] == pytest.approx(-204.125 + 3 * 2.5)
+    used = [row["Used"] for row in rows]
+    assert used == [row["Decomposed"] for row in rows]
+    assert used[3:6] == [1, 1, 1]
+    assert used[0] == used[6] == 0
+
+
+def test_a_slice_into_which_a_neighbours_map_reaches_counts_as_taken_apart(taken_apart):
+    """The map is resampled to the scan; its lesions count in the score, so they can be switched off too."""
+    nothing = replace(taken_apart.decomposition, decomposed=np.zeros(len(taken_apart.slices.on_grid), bool))
+    beside = replace(taken_apart, decomposition=nothing)
+    content = content_of_result(beside, result_as_json(beside, {}))
+    assert [row.k for row in content.slices if row.decomposed] == [3]
+    assert [row.k for row in content.slices if row.used] == [3]
+
+
+def test_a_slice_that_a_reader_switched_off_is_not_used(taken_apart):
+    empty = replace(
+        taken_apart.methods["decomposition"],
+        lesions=find_lesions(taken_apart.scan.image, np.zeros_like(labels_of(taken_apart.scan.image)), ScoringRules()),
+    )
+    switched = replace(
+        taken_apart, slices_by_reader={4: False}, methods={**taken_apart.methods, "decomposition": empty}
+    )
+    content = content_of_result(switched, result_as_json(switched, {}))
+    assert [row.used for row in content.slices][3:6] == [True, False, True]
+
+
+class TestRecord:
+    """The text node that holds `scores.json` leads to all other nodes."""
+
+    def test_survives_saving(self, taken_apart, tmp_path):
+        mrml.write_scene(tmp_path / "scene.mrb", taken_apart)
+        (tmp_path / "cache").mkdir()
+        scene = read_mrb(tmp_path / "scene.mrb", tmp_path / "cache")
+        (record,) = mrml.records_in(scene)
+        nodes = mrml.nodes_of_record(scene, record)
+        names = {name: getattr(nodes, name).GetName() for name in mrml._NODE_NAMES}
+        assert names == {
+            "volume": "chest 7.nrrd",
+            "heart": "Heart of chest 7.nrrd",
+            "calcium": CANDIDATES,
+            "scores": "Scores of chest 7.nrrd",
+            "lesions": "Lesions of chest 7.nrrd",
+            "record": "Calcium score of chest 7.nrrd",
+            "calcium_map": "Calcium map of chest 7.nrrd",
+            "healthy": "Healthy image of chest 7.nrrd",
+            "map_lesions": "Calcium map lesions of chest 7.nrrd",
+            "slices": "Slices of chest 7.nrrd",
+        }
+        document = json.loads(record.GetText())
+        assert document["methods"]["threshold"]["total"]["lesions"] == 3
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        assert hierarchy.GetItemName(nodes.folder) == "Calcium score of chest 7.nrrd"
+        for segmentation in (nodes.calcium, nodes.map_lesions):
+            assert segmentation.GetNodeReference(mrml.HEART_ROLE) is nodes.heart
+            assert segmentation.GetNodeReference(mrml.CALCIUM_MAP_ROLE) is nodes.calcium_map
+            assert segmentation.GetNodeReference(mrml.HEALTHY_ROLE) is nodes.healthy
+            assert segmentation.GetAttribute(mrml.REVIEWED_ATTRIBUTE) == "1"
+
+    def test_names_the_nodes_that_are_gone(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        assert mrml.nodes_of_record(scene, nodes.record).calcium_map is None
+        scene.RemoveNode(nodes.heart)
+        with pytest.raises(UnreadableError, match="no longer holds its heart"):
+            mrml.nodes_of_record(scene, nodes.record)
+
+    def test_text_of_something_else(self, scene):
+        text = scene.AddNewNodeByClass("vtkMRMLTextNode", "notes")
+        text.SetText('{"schema": "other"}')
+        assert mrml.records_in(scene) == []
+        with pytest.raises(UnreadableError, match="notes is no record"):
+            mrml.nodes_of_record(scene, text)
+
+
+def test_segmentations_moved_by_slicer_return_to_their_folder(scene, content):
+    nodes = mrml.add_to_scene(scene, content)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(nodes.calcium)
+    hierarchy.SetItemParent(item, hierarchy.GetSceneItemID())
+    mrml.keep_in_folder(scene, nodes)
+    assert hierarchy.GetItemParent(item) == nodes.folder
 
 
 def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, content, tmp_path):
     """Label values of a .seg.nrrd count its segments; taken for arteries, they would move calcium between vessels."""
     calcium = mrml.add_to_scene(scene, content).calcium
-    calcium.GetSegmentation().RemoveSegment("LM")
+    for name in ("LM", NOT_CORONARY_ID):
+        calcium.GetSegmentation().RemoveSegment(name)
+    calcium.GetSegmentation().SeparateSegmentLabelmap("LAD")
+    calcium.GetSegmentation().CollapseBinaryLabelmaps(True)
     saved = save_segmentation(calcium, tmp_path / "edited.seg.nrrd")
     values = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(saved)))) - {0}
     assert values != {int(Artery.LAD), int(Artery.UNASSIGNED)}
@@ -507,9 +613,29 @@ def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, con
 
 def test_a_saved_segment_goes_by_the_name_the_user_sees(scene, content, tmp_path):
     calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().RemoveSegment("LCX")
     calcium.GetSegmentation().GetSegment("LAD").SetName("LCX")
     labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "renamed.seg.nrrd"))
     assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LM, Artery.LCX, Artery.UNASSIGNED}
     calcium.GetSegmentation().GetSegment("LAD").SetName("valve")
     with pytest.raises(MaskError, match="segment valve"):
         read_lesion_labels(save_segmentation(calcium, tmp_path / "valve.seg.nrrd"))
+
+
+def test_what_a_reader_rejected_is_no_lesion_of_a_saved_segmentation(scene, content, tmp_path):
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().GetSegment("LM").SetName("not-coronary")
+    labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "rejected.seg.nrrd"))
+    assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LAD, Artery.UNASSIGNED}
+
+
+def test_a_segment_that_was_removed_comes_back_as_it_was(scene, content):
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().RemoveSegment("RCA")
+    assert mrml.add_lesion_segment(calcium, Artery.RCA) == "RCA"
+    segment, tag = calcium.GetSegmentation().GetSegment("RCA"), vtk.reference("")
+    assert segment.GetName() == "RCA: right coronary artery"
+    assert segment.GetTag("TerminologyEntry", tag)
+    assert "13647002" in str(tag)
+    calcium.GetSegmentation().RemoveSegment(NOT_CORONARY_ID)
+    assert mrml.add_lesion_segment(calcium, NOT_CORONARY) == NOT_CORONARY_ID
