@@ -1,166 +1,154 @@
-"""A small stand-in for the Slicer desktop, so that a panel's file can be imported and driven without one.
+"""A stand-in for the Slicer desktop, so that panels and effects can be imported, driven and looked at without one.
 
-MRML is Slicer's own (slicer-core). Qt, CTK, Slicer's widgets, the scripted module base classes and the parameter
-node wrapper are imitations that hold only what the panels use: tests on them show that a panel's logic, its
-wiring of signals and its handling of nodes are right, and say nothing about layout, drawing or PythonQt.
+Widgets are Qt's own (PySide6, offscreen) in PythonQt's manner, .ui files are read by Qt, MRML and the drawing of
+slices are Slicer's (slicer-core). Only what no wheel holds is a double, written from its documented interface:
+README.md beside this file lists each with the source that it follows, and where it stops.
 """
-
-# Qt's and Slicer's names.
-# ruff: noqa: N802, N803
 
 from __future__ import annotations
 
 import importlib
 import sys
 import types
-import typing
-import unittest
-
-import slicer
-import vtk
-
-from . import widgets
+from pathlib import Path
 
 
-class Application:
-    """slicer.app: only what modules connect to on start."""
+def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None:
+    """Put the stand-in where a panel's imports find it, with an empty scene. All is undone with the test.
 
-    def __init__(self) -> None:
-        self.startupCompleted = widgets.Signal()
+    main_window: with slice, 3-D and table views in a layout. testing: as Slicer started with --testing.
+    Raises QtUnavailableError where Qt cannot start.
+    """
+    from .qt_manner import DOUBLES, qt_module
 
+    qt = qt_module()
+    import slicer
 
-class ScriptedLoadableModule:
-    def __init__(self, parent) -> None:
-        self.parent = parent
+    # These need Qt. After this desktop_host.events can be used as it is.
+    from . import application, errors, events, layout, parameter_node, scripted, segment_editor, segment_effects  # noqa: F401  events for tests, segment_editor for its double
 
-
-class ScriptedLoadableModuleWidget:
-    def __init__(self, parent=None) -> None:
-        self.parent = parent
-        self.layout = parent.layout()
-        self.reloads = 0
-
-    def setup(self) -> None:
-        pass
-
-    def onReload(self) -> None:
-        self.reloads += 1
-
-
-class ScriptedLoadableModuleLogic:
-    def getParameterNode(self):
-        name = type(self).__name__.removesuffix("Logic")
-        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLScriptedModuleNode")
-        if node is None:
-            node = slicer.vtkMRMLScriptedModuleNode()
-            node.SetSingletonTag(name)
-            node.SetName(name)
-            node = slicer.mrmlScene.AddNode(node)
-        # After a scene is closed the singleton stays, but its attributes are gone.
-        node.SetAttribute("ModuleName", name)
-        return node
-
-
-class ScriptedLoadableModuleTest(unittest.TestCase):
-    pass
-
-
-def parameterNodeWrapper(kind: type) -> type:
-    """Typed access to a parameter node, for fields that are MRML nodes or text, in Slicer's own storage format."""
-    for name, hint in typing.get_type_hints(kind).items():
-        setattr(kind, name, _node_property(name) if hint is not str else _text_property(name))
-
-    def init(self, parameterNode) -> None:
-        self.parameterNode = parameterNode
-
-    kind.__init__ = init
-    kind.AddObserver = lambda self, event, callback, priority=0.0: self.parameterNode.AddObserver(event, callback)
-    kind.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
-    kind.connectParametersToGui = _connect_to_gui
-    kind.disconnectGui = lambda self, tag: tag()
-    return kind
-
-
-def _node_property(name: str) -> property:
-    def set_node(self, node) -> None:
-        with slicer.util.NodeModify(self.parameterNode):
-            self.parameterNode.SetParameter(name, "")
-            self.parameterNode.SetNodeReferenceID(name, None if node is None else node.GetID())
-
-    return property(lambda self: self.parameterNode.GetNodeReference(name), set_node)
-
-
-def _text_property(name: str) -> property:
-    return property(
-        lambda self: self.parameterNode.GetParameter(name),
-        lambda self, text: self.parameterNode.SetParameter(name, text),
-    )
-
-
-def _connect_to_gui(self, widgets_of_parameters: dict):
-    """Keep node selectors and parameters equal; the tag that is returned ends it."""
-    ends = []
-    for name, selector in widgets_of_parameters.items():
-
-        def to_gui(*_, name=name, selector=selector) -> None:
-            selector.setCurrentNode(getattr(self, name))
-
-        def to_parameter(node, name=name) -> None:
-            if getattr(self, name) is not node:
-                setattr(self, name, node)
-
-        to_gui()
-        selector.currentNodeChanged.connect(to_parameter)
-        tag = self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, to_gui)
-        ends.append(
-            lambda s=selector, f=to_parameter, t=tag: (s.currentNodeChanged.disconnect(f), self.RemoveObserver(t))
-        )
-    return lambda: [end() for end in ends]
-
-
-def install(monkeypatch) -> None:
-    """Put the stand-in where a panel's imports find it, with an empty scene. All is undone with the test."""
+    qt.QSettings().clear()
+    app = application.Application(testing)
+    monkeypatch.setattr(slicer, "app", app, raising=False)
+    application.boot(app, monkeypatch)
+    errors.collect(monkeypatch)
+    monkeypatch.setattr(slicer, "selfTests", {}, raising=False)
+    segment_effects.qSlicerSegmentEditorEffectFactory._only = None
+    for name, kind in DOUBLES.items():
+        if not name.startswith("ctk"):
+            monkeypatch.setattr(slicer, name, kind, raising=False)
+    if main_window:
+        window = layout.qSlicerMainWindow()
+        app.windows.append(window)
+        app._layouts = window.layouts
+        window.show()
+        # Views have their size from here on.
+        app.processEvents()
+    bases = ("", "Widget", "Logic", "Test")
     modules = {
-        "qt": widgets.qt,
-        "ctk": widgets.ctk,
+        "ctk": {name: kind for name, kind in DOUBLES.items() if name.startswith("ctk")},
+        "SegmentEditorEffects": {
+            "AbstractScriptedSegmentEditorEffect": segment_effects.AbstractScriptedSegmentEditorEffect
+        },
+        "qSlicerSegmentationsEditorEffectsPythonQt": {
+            name: kind for name, kind in DOUBLES.items() if name.startswith("qSlicerSegmentEditor")
+        },
+        "qSlicerSegmentationsModuleWidgetsPythonQt": {
+            name: kind for name, kind in DOUBLES.items() if name.startswith("qMRMLSegment")
+        },
         "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
-        "slicer.parameterNodeWrapper": {"parameterNodeWrapper": parameterNodeWrapper},
+        "slicer.parameterNodeWrapper": parameter_node.NAMES,
         "slicer.ScriptedLoadableModule": {
-            base.__name__: base
-            for base in (
-                ScriptedLoadableModule,
-                ScriptedLoadableModuleWidget,
-                ScriptedLoadableModuleLogic,
-                ScriptedLoadableModuleTest,
-            )
+            f"ScriptedLoadableModule{base}": getattr(scripted, f"ScriptedLoadableModule{base}") for base in bases
         },
     }
+    monkeypatch.setitem(sys.modules, "qt", qt)
     for name, contents in modules.items():
         module = types.ModuleType(name)
-        vars(module).update(contents)
+        vars(module).update(contents, __all__=list(contents))
         monkeypatch.setitem(sys.modules, name, module)
-    terminologies = slicer.vtkSlicerTerminologiesModuleLogic()
-    # It makes the conversion rules of segmentations known; the scene needs nothing else of it.
-    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
-    slicer_names = {
-        "app": Application(),
-        "mrmlScene": slicer.vtkMRMLScene(),
-        "modules": types.SimpleNamespace(
-            terminologies=types.SimpleNamespace(logic=lambda: terminologies),
-            segmentations=types.SimpleNamespace(logic=lambda: segmentations),
-        ),
-        "qMRMLNodeComboBox": widgets.qMRMLNodeComboBox,
-        "qMRMLTableView": widgets.qMRMLTableView,
-    }
-    for name, value in slicer_names.items():
-        monkeypatch.setattr(slicer, name, value, raising=False)
+        if name.startswith("slicer."):
+            monkeypatch.setattr(slicer, name.removeprefix("slicer."), module, raising=False)
+    # Last, so that it is taken back first.
+    monkeypatch.setattr(_installed, "now", app)
 
 
-def load_panel(monkeypatch, name: str) -> types.ModuleType:
-    """Import a panel's file afresh on the stand-in."""
-    install(monkeypatch)
+class _Installed:
+    """Set while a stand-in is installed; when pytest's monkeypatch takes it back, the stand-in ends in good order."""
+
+    application = None
+
+    @property
+    def now(self):
+        return self.application
+
+    @now.setter
+    def now(self, application) -> None:
+        if self.application is not None:
+            self.application.end()
+        self.application = application
+
+
+_installed = _Installed()
+
+
+def load_panel(monkeypatch, name: str, **options) -> types.ModuleType:
+    """Import a module's file afresh on the stand-in, and load it as Slicer does on its start.
+
+    options: those of `install`.
+    """
+    install(monkeypatch, **options)
+    return load(monkeypatch, name)
+
+
+def load(monkeypatch, name: str) -> types.ModuleType:
+    """Import one more module's file, and load it."""
+    from .scripted import load_module
+
     monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module(name)
     # So that the next test imports it on its own stand-in.
     monkeypatch.setitem(sys.modules, name, module)
+    load_module(name)
     return module
+
+
+def open_panel(name: str):
+    """What choosing the module in Slicer does: its widget is made, set up and entered. Returns the scripted widget."""
+    import slicer
+
+    representation = getattr(slicer.modules, name.lower()).widgetRepresentation()
+    window = slicer.util.mainWindow()
+    if window is None:
+        slicer.app.windows.append(representation)
+        representation.show()
+        representation.enter()
+    else:
+        window.selectModule(name)
+    slicer.app.processEvents()
+    return representation.self()
+
+
+def close_panel(name: str) -> None:
+    """What Slicer does with a module's widget when it quits."""
+    import slicer
+
+    window = slicer.util.mainWindow()
+    if window is None:
+        getattr(slicer.modules, name.lower()).widgetRepresentation().exit()
+    else:
+        window.selectModule("")
+    slicer.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
+
+
+def grab(widget, path) -> Path:
+    """Write what the widget shows as a PNG, as it is laid out at its present size."""
+    import slicer
+
+    from .errors import raise_errors
+
+    slicer.app.processEvents()
+    if not widget.grab().save(str(path)):
+        raise OSError(f"{path} could not be written")
+    raise_errors()
+    return Path(path)

@@ -1,0 +1,267 @@
+"""Doubles of slicer.app, slicer.modules and the managers behind them, on a real scene with Slicer's own logics
+(Slicer/Slicer Base/QTCore/qSlicerCoreApplication.h, qSlicerModuleManager.h, qSlicerCoreIOManager.h)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+import vtk
+
+from . import observers
+from .qt_manner import qt_module
+
+qt = qt_module()
+
+_LOGICS = {
+    "terminologies": "vtkSlicerTerminologiesModuleLogic",
+    # It makes the conversion rules of segmentations known as well.
+    "segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "volumes": "vtkSlicerVolumesLogic",
+    "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "markups": "vtkSlicerMarkupsLogic",
+    "tables": "vtkSlicerTablesLogic",
+    "plots": "vtkSlicerPlotsLogic",
+}
+
+
+class Module:
+    """A loadable module: its logic."""
+
+    def __init__(self, name: str, logic) -> None:
+        self.name, self._logic = name, logic
+
+    def logic(self):
+        return self._logic
+
+
+class Modules:
+    """slicer.modules: modules by their name in lower case, and scripted modules' widgets as <Name>Widget."""
+
+
+class _Signals(qt.QObject):
+    startupCompleted = qt.Signal()
+    aboutToQuit = qt.Signal()
+    mrmlSceneChanged = qt.Signal(object)
+    moduleAboutToBeUnloaded = qt.Signal(str)
+    moduleLoaded = qt.Signal(str)
+
+
+class _Connecting:
+    """Signals as attributes, and PythonQt's connect("name(types)", slot)."""
+
+    _names: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self._signals = _Signals()
+        for name in self._names:
+            setattr(self, name, getattr(self._signals, name))
+
+    def connect(self, signature: str, slot: Callable) -> bool:
+        getattr(self, signature.partition("(")[0]).connect(slot)
+        return True
+
+    def disconnect(self, signature: str, slot: Callable) -> bool:
+        getattr(self, signature.partition("(")[0]).disconnect(slot)
+        return True
+
+
+class ModuleManager(_Connecting):
+    _names = ("moduleAboutToBeUnloaded", "moduleLoaded")
+
+    def module(self, name: str):
+        return getattr(slicer.modules, name.lower(), None)
+
+    def modulesNames(self) -> tuple[str, ...]:
+        # Beside the modules lie scripted modules' widgets, as <Name>Widget.
+        every = vars(slicer.modules).values()
+        return tuple(each.name for each in every if isinstance(each, Module) or hasattr(each, "widgetRepresentation"))
+
+    def factoryManager(self):
+        return self
+
+    def loadedModuleNames(self) -> tuple[str, ...]:
+        return self.modulesNames()
+
+
+class IOManager:
+    """Reads and writes what panels read and write: scenes, volumes and segmentations."""
+
+    def loadNodes(self, fileType: str, properties: dict, loadedNodes=None, userMessages=None) -> bool:
+        path = str(properties["fileName"])
+        if fileType == "SceneFile":
+            return self.loadScene(path, properties.get("clear", True))
+        loaders = {
+            "VolumeFile": lambda: slicer.modules.volumes.logic().AddArchetypeVolume(
+                path, properties.get("name", Path(path).name.partition(".")[0]), 1 if properties.get("labelmap") else 0
+            ),
+            "SegmentationFile": lambda: slicer.modules.segmentations.logic().LoadSegmentationFromFile(path),
+        }
+        node = loaders[fileType]()
+        if node is not None and loadedNodes is not None:
+            loadedNodes.AddItem(node)
+        return node is not None
+
+    def loadScene(self, path: str, clear: bool = True) -> bool:
+        scene = slicer.mrmlScene
+        if path.endswith(".mrb"):
+            return bool(scene.ReadFromMRB(path, clear))
+        scene.SetURL(path)
+        return bool(scene.Connect() if clear else scene.Import())
+
+    def saveNodes(self, fileType: str, properties: dict, userMessages=None) -> bool:
+        path = str(properties["fileName"])
+        if fileType == "SceneFile":
+            return self.saveScene(path)
+        node = slicer.mrmlScene.GetNodeByID(properties["nodeID"])
+        node.AddDefaultStorageNode()
+        return bool(node.GetStorageNode().WriteData(node, path) if node.GetStorageNode() else False)
+
+    def saveScene(self, path: str, screenShot=None) -> bool:
+        if path.endswith(".mrb"):
+            return bool(slicer.mrmlScene.WriteToMRB(path))
+        return bool(slicer.mrmlScene.SaveSceneToSlicerDataBundleDirectory(path))
+
+    def fileWriterFileType(self, node) -> str:
+        return node.GetClassName()
+
+
+class Application(_Connecting):
+    """slicer.app. testing: what testingEnabled() says; while True, slicer.util shows no message boxes."""
+
+    _names = ("startupCompleted", "aboutToQuit", "mrmlSceneChanged")
+    applicationName = "Slicer"
+    applicationVersion = "5.13.0"
+    majorVersion, minorVersion = 5, 13
+    revision = "0"
+    os = "linux"
+
+    def __init__(self, testing: bool) -> None:
+        super().__init__()
+        self._testing, self._settings = testing, None
+        self._folder = tempfile.TemporaryDirectory(prefix="cac-desktop-host-")
+        self.temporaryPath = self._folder.name
+        self.slicerHome = str(Path(slicer.__file__).parent)
+        self._logic, self._io = slicer.vtkSlicerApplicationLogic(), IOManager()
+        self._modules, self._layouts, self._scene = ModuleManager(), None, None
+        self.windows = []
+
+    def end(self) -> None:
+        """What Slicer does when it quits: modules are unloaded, then views, scene and windows end."""
+        scene, self._scene = self._scene, None
+        if scene is None:
+            return
+        for name in self._modules.modulesNames():
+            self._modules.moduleAboutToBeUnloaded.emit(name)
+        observers.forget_all()
+        if self._layouts is not None:
+            self._layouts.end()
+        scene.Clear(1)
+        for window in self.windows:
+            window.close()
+            window.delete()
+        self.windows.clear()
+        self._layouts = None
+
+    def testingEnabled(self) -> bool:
+        return self._testing
+
+    def processEvents(self) -> None:
+        qt.QApplication.processEvents()
+
+    def applicationLogic(self):
+        return self._logic
+
+    def mrmlScene(self):
+        return self._scene
+
+    def moduleManager(self) -> ModuleManager:
+        return self._modules
+
+    def coreIOManager(self) -> IOManager:
+        return self._io
+
+    def ioManager(self) -> IOManager:
+        return self._io
+
+    def layoutManager(self):
+        """None without a main window, as in Slicer."""
+        return self._layouts
+
+    def settings(self):
+        self._settings = self._settings or qt.QSettings()
+        return self._settings
+
+    def userSettings(self):
+        return self.settings()
+
+    def revisionUserSettings(self):
+        return self.settings()
+
+    def topLevelWidgets(self) -> list:
+        return self.windows
+
+    def setOverrideCursor(self, cursor) -> None:
+        qt.QApplication.setOverrideCursor(cursor)
+
+    def restoreOverrideCursor(self) -> None:
+        qt.QApplication.restoreOverrideCursor()
+
+    def pauseRender(self) -> None:
+        """Views are drawn on demand."""
+
+    def resumeRender(self) -> None:
+        """Views are drawn on demand."""
+
+    def clipboard(self):
+        return qt.QApplication.clipboard()
+
+    def keyboardModifiers(self):
+        return qt.QApplication.keyboardModifiers()
+
+    def translate(self, context: str, text: str) -> str:
+        return text
+
+    def isInstalled(self) -> bool:
+        return True
+
+
+def boot(application: Application, monkeypatch) -> None:
+    """An empty scene with the logics that a desktop has, as slicer.mrmlScene and slicer.modules."""
+    # Without stored colours and other data files that the wheel lacks some logics complain.
+    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_ERROR)
+    scene, logic, modules = slicer.vtkMRMLScene(), application.applicationLogic(), Modules()
+    logic.SetMRMLScene(scene)
+    logic.SetSliceLogics(vtk.vtkCollection())
+    logic.SetViewLogics(vtk.vtkCollection())
+    logic.GetColorLogic().SetMRMLScene(scene)
+    logic.GetColorLogic().AddDefaultColorNodes()
+    logic.SetModuleLogic("Colors", logic.GetColorLogic())
+    modules.colors = Module("Colors", logic.GetColorLogic())
+    for name, kind in _LOGICS.items():
+        each = getattr(slicer, kind)()
+        title = kind.removeprefix("vtkSlicer").removesuffix("Logic").removesuffix("Module")
+        if name != "terminologies":  # it looks for Slicer's own files
+            each.SetMRMLApplicationLogic(logic)
+            each.SetMRMLScene(scene)
+            logic.SetModuleLogic(title, each)
+        setattr(modules, name, Module(title, each))
+    _remote_io(application, scene)
+    application._scene = scene
+    monkeypatch.setattr(slicer, "mrmlScene", scene, raising=False)
+    monkeypatch.setattr(slicer, "modules", modules, raising=False)
+
+
+def _remote_io(application: Application, scene) -> None:
+    """What reading a scene bundle needs."""
+    remote, data = slicer.vtkMRMLRemoteIOLogic(), slicer.vtkDataIOManagerLogic()
+    remote.SetMRMLScene(scene)
+    remote.SetMRMLApplicationLogic(application.applicationLogic())
+    remote.GetCacheManager().SetRemoteCacheDirectory(application.temporaryPath)
+    data.SetMRMLApplicationLogic(application.applicationLogic())
+    data.SetMRMLScene(scene)
+    data.SetAndObserveDataIOManager(remote.GetDataIOManager())
+    remote.AddDataIOToScene()
+    application._kept_alive = remote, data

@@ -1,0 +1,374 @@
+"""Doubles of CTK's widgets (commontk/CTK Libs/Widgets/ctk<Name>.h, .cpp): the parts that panels use.
+
+What is a property in the header is an attribute here, and what is a slot or invokable is a method: PythonQt shows
+no other setters of CTK's classes.
+"""
+
+from __future__ import annotations
+
+from .qt_manner import converted, double, qt_module, stored
+
+qt = qt_module()
+
+
+def in_row(owner, *widgets) -> None:
+    row = qt.QHBoxLayout(owner)
+    row.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        row.addWidget(widget)
+
+
+# A collapsed widget hides children that are added later, too.
+_CHILDREN_CAME = (qt.QEvent.ChildPolished, qt.QEvent.Show, qt.QEvent.LayoutRequest)
+
+
+def _hide_contents(owner) -> None:
+    for child in owner.children():
+        if child.isWidgetType() and not child.isHidden():
+            owner._hidden_here.append(child)
+            child.setVisible(False)
+
+
+def _show_contents(owner) -> None:
+    hidden, owner._hidden_here = owner._hidden_here, []
+    for child in hidden:
+        child.setVisible(True)
+
+
+@double
+class ctkCollapsibleButton(qt.QAbstractButton):
+    """A button over contents that it hides; checked and collapsed are opposites."""
+
+    contentsCollapsed = qt.Signal(bool)
+    collapsedHeight = stored(14)
+    flat = stored(False)
+    contentsFrameShape = stored(qt.QFrame.NoFrame)
+    contentsFrameShadow = stored(qt.QFrame.Plain)
+    contentsLineWidth = stored(1)
+    contentsMidLineWidth = stored(0)
+
+    def __init__(self, *arguments) -> None:
+        title = [each for each in arguments if isinstance(each, str)]
+        super().__init__(*[each for each in arguments if not isinstance(each, str)])
+        self.setText(*title or [""])
+        self._hidden_here = []
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
+        self.setContentsMargins(0, self._button_height(), 0, 0)
+        self.toggled.connect(self._toggle)
+
+    @property
+    def collapsed(self) -> bool:
+        return not self.checked
+
+    @collapsed.setter
+    def collapsed(self, on: bool) -> None:
+        self.checked = not on
+
+    def _button_height(self) -> int:
+        return self.fontMetrics().height() + 10
+
+    def _toggle(self, checked: bool) -> None:
+        if checked:
+            self.setMaximumHeight(16777215)  # QWIDGETSIZE_MAX
+            _show_contents(self)
+        else:
+            _hide_contents(self)
+            self.setMaximumHeight(self._button_height() + self.collapsedHeight)
+        self.contentsCollapsed.emit(not checked)
+
+    def event(self, event) -> bool:
+        handled = super().event(event)
+        if event.type() in _CHILDREN_CAME and self.collapsed:
+            _hide_contents(self)
+        return handled
+
+    def hitButton(self, position) -> bool:
+        return position.y() < self._button_height()
+
+    def minimumSizeHint(self):
+        return qt.QAbstractButton.minimumSizeHint(self).expandedTo(qt.QSize(0, self._button_height()))
+
+    def sizeHint(self):
+        least = qt.QSize(120, self._button_height() + self.collapsedHeight)
+        return least if self.collapsed else qt.QAbstractButton.sizeHint(self).expandedTo(least)
+
+    def paintEvent(self, event) -> None:
+        option = qt.QStyleOptionButton()
+        option.initFrom(self)
+        option.rect.setHeight(self._button_height())
+        painter = qt.QPainter(self)
+        self.style().drawControl(qt.QStyle.CE_PushButtonBevel, option, painter, self)
+        arrow = "\u25b6" if self.collapsed else "\u25bc"
+        bounds = option.rect.adjusted(8, 0, 0, 0)
+        painter.drawText(bounds, int(qt.Qt.AlignVCenter | qt.Qt.AlignLeft), f"{arrow}  {self.text}")
+        painter.end()
+
+
+@double
+class ctkCollapsibleGroupBox(qt.QGroupBox):
+    """A checkable group box whose contents are hidden when it is not checked."""
+
+    collapsedHeight = stored(14)
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self._hidden_here = []
+        self.setCheckable(True)
+        self.setChecked(True)
+        self.toggled.connect(self._expand)
+
+    @property
+    def collapsed(self) -> bool:
+        return not self.checked
+
+    @collapsed.setter
+    def collapsed(self, on: bool) -> None:
+        self.checked = not on
+
+    def _expand(self, expand: bool) -> None:
+        if expand:
+            _show_contents(self)
+        else:
+            _hide_contents(self)
+
+    def event(self, event) -> bool:
+        handled = super().event(event)
+        if event.type() in _CHILDREN_CAME and self.collapsed:
+            _hide_contents(self)
+        return handled
+
+
+@double
+class ctkDoubleSpinBox(qt.QWidget):
+    """A spin box in a widget of its own, which is no QDoubleSpinBox."""
+
+    valueChanged = qt.Signal(float)
+    editingFinished = qt.Signal()
+    decimalsChanged = qt.Signal(int)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._spin_box = qt.QDoubleSpinBox()
+        in_row(self, self._spin_box)
+        self._spin_box.valueChanged.connect(self.valueChanged.emit)
+        self._spin_box.editingFinished.connect(self.editingFinished.emit)
+
+    def setRange(self, minimum: float, maximum: float) -> None:
+        self._spin_box.setRange(_finite(minimum), _finite(maximum))
+
+    def setValue(self, value: float) -> None:
+        self._spin_box.setValue(value)
+
+
+def _finite(value: float) -> float:
+    """QDoubleSpinBox in PySide6 has no infinite limits."""
+    return max(min(float(value), 1e300), -1e300)
+
+
+def _pass_on(inner: str, name: str, like, write=None):
+    """A property that is the inner widget's. like: a value of its type."""
+
+    def set_inner(self, value) -> None:
+        value = converted(value, like)
+        setattr(getattr(self, inner), name, _finite(value) if isinstance(value, float) else value)
+        if write is not None:
+            write(self)
+
+    return property(lambda self: getattr(getattr(self, inner), name), set_inner)
+
+
+for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0, "decimals": 0, "value": 0.0}.items():
+    setattr(ctkDoubleSpinBox, _name, _pass_on("_spin_box", _name, _like))
+for _name, _like in {"prefix": "", "suffix": "", "readOnly": False}.items():
+    setattr(ctkDoubleSpinBox, _name, _pass_on("_spin_box", _name, _like))
+
+
+@double
+class ctkSliderWidget(qt.QWidget):
+    """A slider and a spin box of one value."""
+
+    valueChanged = qt.Signal(float)
+    valueIsChanging = qt.Signal(float)
+    decimalsChanged = qt.Signal(int)
+    pageStep = stored(10.0)
+    tickInterval = stored(0.0)
+    tracking = stored(True)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._slider, self._spin_box = qt.QSlider(qt.Qt.Horizontal), qt.QDoubleSpinBox()
+        in_row(self, self._slider, self._spin_box)
+        self._spin_box.setRange(0, 99)
+        self._fit_slider()
+        self._slider.valueChanged.connect(self._slid)
+        self._slider.sliderReleased.connect(self._released)
+        self._spin_box.valueChanged.connect(self._changed)
+
+    def setValue(self, value: float) -> None:
+        self._spin_box.setValue(value)
+
+    def setRange(self, minimum: float, maximum: float) -> None:
+        self._spin_box.setRange(minimum, maximum)
+        self._fit_slider()
+
+    def setDecimals(self, decimals: int) -> None:
+        self.decimals = decimals
+        self.decimalsChanged.emit(decimals)
+
+    def reset(self) -> None:
+        self.setValue(0.0)
+
+    @property
+    def spinBoxVisible(self) -> bool:
+        return not self._spin_box.isHidden()
+
+    @spinBoxVisible.setter
+    def spinBoxVisible(self, on: bool) -> None:
+        self._spin_box.setVisible(bool(on))
+
+    def setSpinBoxVisible(self, on: bool) -> None:
+        self.spinBoxVisible = on
+
+    def _fit_slider(self) -> None:
+        step = self._spin_box.singleStep
+        blocked = self._slider.blockSignals(True)
+        self._slider.setRange(round(self._spin_box.minimum / step), round(self._spin_box.maximum / step))
+        self._slider.setValue(round(self._spin_box.value / step))
+        self._slider.blockSignals(blocked)
+
+    def _slid(self, position: int) -> None:
+        self._spin_box.setValue(position * self._spin_box.singleStep)
+
+    def _changed(self, value: float) -> None:
+        self._fit_slider()
+        if self._slider.sliderDown and not self.tracking:
+            self.valueIsChanging.emit(value)
+        else:
+            self.valueChanged.emit(value)
+
+    def _released(self) -> None:
+        if not self.tracking:
+            self.valueChanged.emit(self._spin_box.value)
+
+
+for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0, "decimals": 0, "value": 0.0}.items():
+    setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, _like, ctkSliderWidget._fit_slider))
+for _name in ("prefix", "suffix"):
+    setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, ""))
+
+
+@double
+class ctkRangeWidget(qt.QWidget):
+    """Two values, the first not above the second."""
+
+    minimumValueChanged = qt.Signal(float)
+    maximumValueChanged = qt.Signal(float)
+    valuesChanged = qt.Signal(float, float)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._low, self._high = qt.QDoubleSpinBox(), qt.QDoubleSpinBox()
+        in_row(self, self._low, self._high)
+        self.setRange(0, 99)
+        self.setValues(0, 99)
+        self._low.valueChanged.connect(self._low_changed)
+        self._high.valueChanged.connect(self._high_changed)
+
+    minimum = property(lambda self: self._low.minimum, lambda self, value: self.setRange(value, self._low.maximum))
+    maximum = property(lambda self: self._low.maximum, lambda self, value: self.setRange(self._low.minimum, value))
+    minimumValue = property(lambda self: self._low.value, lambda self, value: self._low.setValue(value))
+    maximumValue = property(lambda self: self._high.value, lambda self, value: self._high.setValue(value))
+
+    @property
+    def decimals(self) -> int:
+        return self._low.decimals
+
+    @decimals.setter
+    def decimals(self, count: int) -> None:
+        self._low.decimals = self._high.decimals = count
+
+    @property
+    def singleStep(self) -> float:
+        return self._low.singleStep
+
+    @singleStep.setter
+    def singleStep(self, step: float) -> None:
+        self._low.singleStep = self._high.singleStep = step
+
+    @property
+    def suffix(self) -> str:
+        return self._low.suffix
+
+    @suffix.setter
+    def suffix(self, text: str) -> None:
+        self._low.suffix = self._high.suffix = text
+
+    def setRange(self, minimum: float, maximum: float) -> None:
+        for box in (self._low, self._high):
+            box.setRange(minimum, maximum)
+
+    def setValues(self, low: float, high: float) -> None:
+        self._high.setValue(max(low, high))
+        self._low.setValue(min(low, high))
+
+    def setMinimumValue(self, value: float) -> None:
+        self.minimumValue = value
+
+    def setMaximumValue(self, value: float) -> None:
+        self.maximumValue = value
+
+    def _low_changed(self, value: float) -> None:
+        if value > self._high.value:
+            self._high.setValue(value)
+        self.minimumValueChanged.emit(value)
+        self.valuesChanged.emit(self._low.value, self._high.value)
+
+    def _high_changed(self, value: float) -> None:
+        if value < self._low.value:
+            self._low.setValue(value)
+        self.maximumValueChanged.emit(value)
+        self.valuesChanged.emit(self._low.value, self._high.value)
+
+
+@double
+class ctkComboBox(qt.QComboBox):
+    """A combo box that can show a default text when nothing is chosen."""
+
+    defaultText = stored("")
+    elideMode = stored(qt.Qt.ElideNone)
+    scrollWheelEffect = stored(0)
+
+
+@double
+class ctkCheckBox(qt.QCheckBox):
+    indicatorIcon = stored(qt.QIcon())
+    indicatorIconSize = stored(qt.QSize())
+
+
+@double
+class ctkPushButton(qt.QPushButton):
+    elideMode = stored(qt.Qt.ElideNone)
+
+
+@double
+class ctkCheckablePushButton(ctkPushButton):
+    """A push button with a check box in it; the box makes the button stay down."""
+
+    checkBoxToggled = qt.Signal(bool)
+    checkBoxControlsButton = stored(True)
+    checkBoxControlsButtonToggleState = stored(False)
+    checkBoxUserCheckable = stored(True)
+
+
+@double
+class ctkExpandableWidget(qt.QFrame):
+    sizeGripInside = stored(True)
+
+
+@double
+class ctkMessageBox(qt.QMessageBox):
+    dontShowAgain = stored(False)
+    dontShowAgainVisible = stored(False)
+    dontShowAgainSettingsKey = stored("")

@@ -1,0 +1,347 @@
+"""Doubles of Slicer's MRML widgets for nodes and tables (Slicer/Slicer Libs/MRML/Widgets/qMRML<Name>.h, .cxx)."""
+
+from __future__ import annotations
+
+import vtk
+
+from .ctk_doubles import ctkDoubleSpinBox, ctkRangeWidget, ctkSliderWidget, in_row
+from .observers import forget, observe
+from .qt_manner import double, qt_module, stored
+
+qt = qt_module()
+
+
+@double
+class qMRMLWidget(qt.QWidget):
+    """A widget that knows a scene."""
+
+    mrmlSceneChanged = qt.Signal(object)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._scene = None
+
+    def mrmlScene(self):
+        return self._scene
+
+    def setMRMLScene(self, scene) -> None:
+        if scene is not self._scene:
+            self._scene = scene
+            self.mrmlSceneChanged.emit(scene)
+
+
+@double
+class qSlicerWidget(qMRMLWidget):
+    pass
+
+
+@double
+class qMRMLSliderWidget(ctkSliderWidget):
+    quantity = stored("")
+
+    def setMRMLScene(self, scene) -> None:
+        """Units are not looked up."""
+
+
+@double
+class qMRMLSpinBox(ctkDoubleSpinBox):
+    quantity = stored("")
+
+    def setMRMLScene(self, scene) -> None:
+        """Units are not looked up."""
+
+
+@double
+class qMRMLRangeWidget(ctkRangeWidget):
+    quantity = stored("")
+
+    def setMRMLScene(self, scene) -> None:
+        """Units are not looked up."""
+
+
+class SceneObserver(qt.QObject):
+    """Tells when the scene's nodes change; nothing while a batch (closing, importing) is under way.
+
+    Its observers end with the QObject, so that a widget that Qt has deleted is not called.
+    """
+
+    changed = qt.Signal()
+    removed = qt.Signal(object)
+
+    def __init__(self, parent) -> None:
+        super().__init__(parent)
+        self._scene, self._tags, self._nodes = None, [], []
+        self.destroyed.connect(lambda *_, tags=self._tags, nodes=self._nodes: (forget(tags), forget(nodes)))
+
+    def watch(self, scene) -> None:
+        forget(self._tags)
+        forget(self._nodes)
+        self._scene = scene
+        if scene is None:
+            return
+        events = {
+            scene.NodeAddedEvent: self._node_added,
+            scene.NodeRemovedEvent: self._node_removed,
+            scene.EndBatchProcessEvent: lambda *_: self.changed.emit(),
+        }
+        self._tags.extend(observe(scene, event, callback) for event, callback in events.items())
+        self._observe_names()
+
+    def _observe_names(self) -> None:
+        forget(self._nodes)
+        for index in range(self._scene.GetNumberOfNodes()):
+            node = self._scene.GetNthNode(index)
+            if not node.GetHideFromEditors():
+                self._nodes.append(observe(node, "ModifiedEvent", self._node_modified))
+
+    def _node_modified(self, *_) -> None:
+        if not self._scene.IsBatchProcessing():
+            self.changed.emit()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_added(self, caller, event, node) -> None:
+        if not self._scene.IsBatchProcessing():
+            self._observe_names()
+            self.changed.emit()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_removed(self, caller, event, node) -> None:
+        if not self._scene.IsBatchProcessing():
+            self._observe_names()
+            self.removed.emit(node)
+            self.changed.emit()
+
+
+@double
+class qMRMLSortFilterProxyModel(qt.QObject):
+    """Which nodes a selector leaves out."""
+
+    def __init__(self, parent, changed) -> None:
+        super().__init__(parent)
+        self._hidden, self._changed = (), changed
+
+    @property
+    def hiddenNodeIDs(self) -> tuple[str, ...]:
+        return self._hidden
+
+    @hiddenNodeIDs.setter
+    def hiddenNodeIDs(self, identifiers) -> None:
+        self._hidden = tuple(identifiers)
+        self._changed()
+
+
+@double
+class qMRMLNodeComboBox(qt.QWidget):
+    """Chooses a node of the scene, by its type and attributes."""
+
+    currentNodeChanged = qt.Signal(object)
+    currentNodeIDChanged = qt.Signal(str)
+    nodeActivated = qt.Signal(object)
+    nodeAdded = qt.Signal(object)
+    nodeAddedByUser = qt.Signal(object)
+    nodeAboutToBeRemoved = qt.Signal(object)
+
+    addEnabled = stored(True)
+    removeEnabled = stored(True)
+    editEnabled = stored(False)
+    renameEnabled = stored(False)
+    selectNodeUponCreation = stored(True)
+    baseName = stored("")
+    noneDisplay = stored("None")
+    interactionNodeSingletonTag = stored("Singleton")
+    hideChildNodeTypes = stored(())
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._combo, self._scene, self._nodes, self._current = qt.QComboBox(), None, [], None
+        self._wanted, self._types, self._attributes = None, (), {}
+        self._flags = {"noneEnabled": False, "showHidden": False, "showChildNodeTypes": True}
+        in_row(self, self._combo)
+        self._filter = qMRMLSortFilterProxyModel(self, self._refresh)
+        self._combo.currentIndexChanged.connect(self._chosen)
+        self._combo.activated.connect(lambda index: self.nodeActivated.emit(self._current))
+        self._observer = SceneObserver(self)
+        self._observer.changed.connect(self._refresh)
+        self.setEnabled(False)
+
+    def _flag(name: str):  # noqa: N805  used while the class is made
+        def set_flag(self, on: bool) -> None:
+            self._flags[name] = bool(on)
+            self._refresh()
+
+        return property(lambda self: self._flags[name], set_flag)
+
+    noneEnabled = _flag("noneEnabled")
+    showHidden = _flag("showHidden")
+    showChildNodeTypes = _flag("showChildNodeTypes")
+
+    @property
+    def nodeTypes(self) -> tuple[str, ...]:
+        return self._types
+
+    @nodeTypes.setter
+    def nodeTypes(self, types) -> None:
+        if isinstance(types, str):
+            raise AttributeError("nodeTypes takes a list of class names")
+        self._types = tuple(filter(None, types))
+        self._refresh()
+
+    @property
+    def currentNodeID(self) -> str:
+        return "" if self._current is None else self._current.GetID()
+
+    @currentNodeID.setter
+    def currentNodeID(self, identifier: str) -> None:
+        self.setCurrentNode(None if self._scene is None else self._scene.GetNodeByID(identifier))
+
+    def setCurrentNodeID(self, identifier: str) -> None:
+        self.currentNodeID = identifier
+
+    def mrmlScene(self):
+        return self._scene
+
+    def setMRMLScene(self, scene) -> None:
+        if scene is not self._scene:
+            self._scene = scene
+            self._observer.watch(scene)
+            self.setEnabled(scene is not None)
+            wanted, self._wanted = self._wanted, None
+            self._refresh()
+            if wanted is not None:
+                self.setCurrentNode(wanted)
+
+    def addAttribute(self, nodeType: str, name: str, value=None) -> None:
+        self._attributes.setdefault(nodeType, {})[name] = value
+        self._refresh()
+
+    def removeAttribute(self, nodeType: str, name: str) -> None:
+        self._attributes.get(nodeType, {}).pop(name, None)
+        self._refresh()
+
+    def sortFilterProxyModel(self):
+        return self._filter
+
+    def nodeCount(self) -> int:
+        return len(self._nodes)
+
+    def nodeFromIndex(self, index: int):
+        return self._nodes[index]
+
+    def currentNode(self):
+        return self._current
+
+    def setCurrentNode(self, node) -> None:
+        """A node that is not offered leaves the choice empty."""
+        if self._scene is None:
+            self._wanted = node
+            return
+        offset = 1 if self.noneEnabled else 0
+        self._combo.setCurrentIndex(self._nodes.index(node) + offset if node in self._nodes else offset - 1)
+
+    def setCurrentNodeIndex(self, index: int) -> None:
+        self.setCurrentNode(self._nodes[index])
+
+    def addNode(self, nodeType: str = ""):
+        """What the user's choice of "Create new ..." does."""
+        kind = nodeType or self._types[0]
+        name = self._scene.GenerateUniqueName(self.baseName or kind.removeprefix("vtkMRML").removesuffix("Node"))
+        node = self._scene.AddNewNodeByClass(kind, name)
+        if self.selectNodeUponCreation:
+            self.setCurrentNode(node)
+        self.nodeAddedByUser.emit(node)
+        return node
+
+    def removeCurrentNode(self) -> None:
+        self._scene.RemoveNode(self._current)
+
+    def _offers(self, node) -> bool:
+        if (node.GetHideFromEditors() and not self.showHidden) or node.GetID() in self._filter.hiddenNodeIDs:
+            return False
+        kind = next((each for each in self._types if node.IsA(each)), None)
+        if self._types and (kind is None or (not self.showChildNodeTypes and node.GetClassName() not in self._types)):
+            return False
+        if any(node.IsA(each) for each in self.hideChildNodeTypes):
+            return False
+        for name, value in self._attributes.get(kind, {}).items():
+            if node.GetAttribute(name) is None or (value is not None and node.GetAttribute(name) != str(value)):
+                return False
+        return True
+
+    def _refresh(self) -> None:
+        scene = self._scene
+        every = [] if scene is None else [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+        self._nodes = [node for node in every if self._offers(node)]
+        blocked = self._combo.blockSignals(True)
+        self._combo.clear()
+        if self.noneEnabled:
+            self._combo.addItem(self.noneDisplay)
+        self._combo.addItems([node.GetName() or "" for node in self._nodes])
+        offset = 1 if self.noneEnabled else 0
+        if self._current in self._nodes:
+            index = self._nodes.index(self._current) + offset
+        elif self.noneEnabled:
+            index = 0
+        else:
+            # As Qt's combo box: the first item is chosen when there is one.
+            index = 0 if self._nodes else -1
+        self._combo.setCurrentIndex(index)
+        self._combo.blockSignals(blocked)
+        self._chosen(index)
+
+    def _chosen(self, index: int) -> None:
+        position = index - (1 if self.noneEnabled else 0)
+        node = self._nodes[position] if 0 <= position < len(self._nodes) else None
+        if node is not self._current:
+            self._current = node
+            self.currentNodeChanged.emit(node)
+            self.currentNodeIDChanged.emit(self.currentNodeID)
+
+
+@double
+class qMRMLTableView(qt.QTableView):
+    """Shows a table node."""
+
+    transposed = stored(False)
+    firstRowLocked = stored(False)
+    firstColumnLocked = stored(False)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._node, self._tag, self._scene = None, None, None
+        self._model = qt.QStandardItemModel(self)
+        self.setModel(self._model)
+
+    def mrmlScene(self):
+        return self._scene
+
+    def setMRMLScene(self, scene) -> None:
+        self._scene = scene
+
+    def mrmlTableNode(self):
+        return self._node
+
+    def setMRMLTableNode(self, node) -> None:
+        if self._node is not None:
+            forget([self._tag])
+        self._node = node
+        if node is not None:
+            self._tag = observe(node, "ModifiedEvent", lambda *_: self._fill())
+        self._fill()
+
+    def _fill(self) -> None:
+        self._model.clear()
+        table = None if self._node is None else self._node.GetTable()
+        if table is None:
+            return
+        names = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
+        self._model.setHorizontalHeaderLabels(names)
+        for row in range(table.GetNumberOfRows()):
+            cells = [table.GetValue(row, column).ToString() for column in range(len(names))]
+            self._model.appendRow([qt.QStandardItem(cell) for cell in cells])
+
+
+def names_in_slicer() -> dict[str, type]:
+    """What a panel finds in the module `slicer`."""
+    from .qt_manner import DOUBLES
+
+    return {name: kind for name, kind in DOUBLES.items() if name.startswith(("qMRML", "qSlicer"))}

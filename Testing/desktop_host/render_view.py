@@ -1,0 +1,190 @@
+"""Double of CTK's view of a VTK render window (commontk/CTK
+Libs/Visualization/VTK/Widgets/ctkVTKAbstractView.h, ctkVTKRenderView.h), with Slicer's displayable managers in it.
+
+A view draws into a window that is never shown, when its widget is painted or when it is forced to.
+"""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .observers import observe
+from .qt_manner import qt_module
+
+qt = qt_module()
+
+
+class RenderView(qt.QWidget):
+    """ctkVTKAbstractView: a VTK render window in a widget. Qt's mouse and key events go to its interactor."""
+
+    def __init__(self, parent, factory, managers: tuple[str, ...], style) -> None:
+        super().__init__(parent)
+        self._renderer, self._overlay = vtk.vtkRenderer(), vtk.vtkRenderer()
+        self._window, self._interactor = vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
+        self._window.SetOffScreenRendering(1)
+        self._window.SetMultiSamples(0)
+        self._window.AddRenderer(self._renderer)
+        self._interactor.SetRenderWindow(self._window)
+        self._corners = vtk.vtkCornerAnnotation()
+        self._corners.SetMaximumLineHeight(0.07)
+        self._renderer.AddViewProp(self._corners)
+        self._image, self._node, self._stale, self._renders = None, None, True, 0
+        factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        for name in managers:
+            if not factory.IsDisplayableManagerRegistered(f"vtkMRML{name}"):
+                factory.RegisterDisplayableManager(f"vtkMRML{name}")
+        self._group = slicer.vtkMRMLDisplayableManagerGroup()
+        self._group.Initialize(factory, self._renderer)
+        observe(self._group, "UpdateEvent", lambda *_: self.scheduleRender())
+        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
+        self._style = style
+        self._style.SetDisplayableManagers(self._group)
+        self._style.SetInteractor(self._interactor)
+        self.setMouseTracking(True)
+        self.setFocusPolicy(qt.Qt.StrongFocus)
+        self.setMinimumSize(60, 60)
+
+    def end(self) -> None:
+        """Let go of the scene and of the drawing surface, while both are there."""
+        self._style.SetInteractor(None)
+        self._group.SetMRMLDisplayableNode(None)
+        self._window.Finalize()
+
+    def renderWindow(self):
+        return self._window
+
+    def renderer(self):
+        return self._renderer
+
+    def overlayRenderer(self):
+        return self._renderer
+
+    def interactor(self):
+        return self._interactor
+
+    def interactorObserver(self):
+        return self._style
+
+    def cornerAnnotation(self):
+        return self._corners
+
+    def displayableManagerByClassName(self, name: str):
+        return self._group.GetDisplayableManagerByClassName(name)
+
+    def setViewCursor(self, cursor) -> None:
+        self.setCursor(cursor)
+
+    def unsetViewCursor(self) -> None:
+        self.unsetCursor()
+
+    def setDefaultViewCursor(self, cursor) -> None:
+        self.setCursor(cursor)
+
+    def scheduleRender(self) -> None:
+        self._stale = True
+        self.update()
+
+    def forceRender(self) -> None:
+        self._window.SetSize(max(self.width, 2), max(self.height, 2))
+        self._window.Render()
+        self._stale = False
+        self._renders += 1
+        self._image = picture_of(self._window)
+
+    def paintEvent(self, event) -> None:
+        if self._stale or self._image is None:
+            self.forceRender()
+        painter = qt.QPainter(self)
+        painter.drawImage(0, 0, self._image)
+        painter.end()
+
+    def resizeEvent(self, event) -> None:
+        self._window.SetSize(max(self.width, 2), max(self.height, 2))
+        self._interactor.SetSize(max(self.width, 2), max(self.height, 2))
+        self._resized()
+        self.scheduleRender()
+
+    def _resized(self) -> None:
+        pass
+
+    def _tell(self, event, name: str) -> None:
+        modifiers, position = event.modifiers(), event.position()
+        self._interactor.SetEventInformation(
+            round(position.x()),
+            self.height - 1 - round(position.y()),
+            int(bool(modifiers & qt.Qt.ControlModifier)),
+            int(bool(modifiers & qt.Qt.ShiftModifier)),
+        )
+        self._interactor.SetAltKey(int(bool(modifiers & qt.Qt.AltModifier)))
+        self._interactor.InvokeEvent(name)
+
+    def mouseMoveEvent(self, event) -> None:
+        self._tell(event, "MouseMoveEvent")
+
+    def mousePressEvent(self, event) -> None:
+        if event.button() in _BUTTONS:
+            self._tell(event, f"{_BUTTONS[event.button()]}ButtonPressEvent")
+
+    def mouseReleaseEvent(self, event) -> None:
+        if event.button() in _BUTTONS:
+            self._tell(event, f"{_BUTTONS[event.button()]}ButtonReleaseEvent")
+
+    def mouseDoubleClickEvent(self, event) -> None:
+        if event.button() in _BUTTONS:
+            self._tell(event, f"{_BUTTONS[event.button()]}ButtonDoubleClickEvent")
+
+    def wheelEvent(self, event) -> None:
+        self._tell(event, "MouseWheelForwardEvent" if event.angleDelta().y() > 0 else "MouseWheelBackwardEvent")
+
+    def enterEvent(self, event) -> None:
+        self._interactor.InvokeEvent("EnterEvent")
+
+    def leaveEvent(self, event) -> None:
+        self._interactor.InvokeEvent("LeaveEvent")
+
+    def keyPressEvent(self, event) -> None:
+        self._tell_key(event, "KeyPressEvent")
+
+    def keyReleaseEvent(self, event) -> None:
+        self._tell_key(event, "KeyReleaseEvent")
+
+    def _tell_key(self, event, name: str) -> None:
+        symbol = _KEYS.get(event.key()) or event.text()
+        modifiers = event.modifiers()
+        self._interactor.SetKeyEventInformation(
+            int(bool(modifiers & qt.Qt.ControlModifier)),
+            int(bool(modifiers & qt.Qt.ShiftModifier)),
+            (event.text() or "\0")[0],
+            0,
+            symbol,
+        )
+        self._interactor.InvokeEvent(name)
+        if name == "KeyPressEvent":
+            self._interactor.InvokeEvent("CharEvent")
+
+
+_BUTTONS = {qt.Qt.LeftButton: "Left", qt.Qt.MiddleButton: "Middle", qt.Qt.RightButton: "Right"}
+_KEYS = {
+    qt.Qt.Key_Escape: "Escape",
+    qt.Qt.Key_Return: "Return",
+    qt.Qt.Key_Delete: "Delete",
+    qt.Qt.Key_Left: "Left",
+    qt.Qt.Key_Right: "Right",
+    qt.Qt.Key_Up: "Up",
+    qt.Qt.Key_Down: "Down",
+    qt.Qt.Key_Space: "space",
+}
+
+
+def picture_of(window):
+    """What a render window shows, as a QImage of its own memory."""
+    grabber = vtk.vtkWindowToImageFilter()
+    grabber.SetInput(window)
+    grabber.ReadFrontBufferOff()
+    grabber.ShouldRerenderOff()
+    grabber.Update()
+    width, height, _ = grabber.GetOutput().GetDimensions()
+    pixels = vtk_to_numpy(grabber.GetOutput().GetPointData().GetScalars()).reshape(height, width, 3)[::-1].copy()
+    return qt.QImage(pixels.data, width, height, 3 * width, qt.QImage.Format_RGB888).copy()

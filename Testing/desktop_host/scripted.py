@@ -1,0 +1,225 @@
+"""Doubles of the scripted module's bases and of what loads them
+(Slicer/Slicer Base/Python/slicer/ScriptedLoadableModule.py; Base/QTGUI/qSlicerScriptedLoadableModule*.h)."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import unittest
+from pathlib import Path
+
+import slicer
+
+from .qmrml_doubles import qMRMLWidget
+from .qt_manner import double, qt_module, stored
+
+qt = qt_module()
+
+
+class ScriptedLoadableModule:
+    """What a module tells of itself."""
+
+    def __init__(self, parent) -> None:
+        self.parent, self.moduleName = parent, type(self).__name__
+        parent.title, parent.categories, parent.dependencies = "", [], []
+        parent.contributors, parent.helpText, parent.acknowledgementText = ["template"], "template", "template"
+        for ending in ("svg", "png"):
+            icon = Path(parent.path).parent / "Resources" / "Icons" / f"{self.moduleName}.{ending}"
+            if icon.is_file():
+                parent.icon = qt.QIcon(str(icon))
+                break
+        slicer.selfTests[self.moduleName] = self.runTest
+
+    def resourcePath(self, filename: str) -> str:
+        return str(Path(self.parent.path).parent / "Resources" / filename)
+
+    def getDefaultModuleDocumentationLink(self, docPage=None) -> str:
+        return ""
+
+    def runTest(self, msec: int = 100, **options) -> None:
+        """What the button "Reload and Test" starts."""
+        test = getattr(importlib.import_module(self.__module__), f"{self.moduleName}Test")()
+        test.messageDelay = msec
+        test.runTest(**options)
+
+
+class ScriptedLoadableModuleWidget:
+    """A module's panel. parent: the widget that Slicer gives it; one of its own is made without."""
+
+    def __init__(self, parent=None) -> None:
+        super().__init__()
+        self.moduleName = type(self).__name__.removesuffix("Widget")
+        self.developerMode = slicer.util.settingsValue("Developer/DeveloperMode", False, converter=slicer.util.toBool)
+        self.parent = parent or qMRMLWidget()
+        if not parent:
+            self.parent.setLayout(qt.QVBoxLayout())
+            self.parent.setMRMLScene(slicer.mrmlScene)
+        self.layout = self.parent.layout()
+        if not parent:
+            self.setup()
+            self.parent.show()
+        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
+
+    def resourcePath(self, filename: str) -> str:
+        return str(Path(slicer.util.modulePath(self.moduleName)).parent / "Resources" / filename)
+
+    def setup(self) -> None:
+        """The developer's section is not made."""
+
+    def cleanup(self) -> None:
+        pass
+
+    def _onModuleAboutToBeUnloaded(self, moduleName: str) -> None:
+        if moduleName == self.moduleName:
+            self.cleanup()
+            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
+
+    def onReload(self) -> None:
+        slicer.util.reloadScriptedModule(self.moduleName)
+
+    def onReloadAndTest(self, **options) -> None:
+        self.onReload()
+        slicer.selfTests[self.moduleName](msec=0, **options)
+
+
+class ScriptedLoadableModuleLogic:
+    def __init__(self, parent=None) -> None:
+        super().__init__()
+        self.moduleName = type(self).__name__.removesuffix("Logic")
+        self.isSingletonParameterNode = True
+
+    def getParameterNode(self):
+        if self.isSingletonParameterNode:
+            node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+            if node is not None:
+                # After a scene is closed the singleton stays, but its attributes are gone.
+                if node.GetAttribute("ModuleName") != self.moduleName:
+                    node.SetAttribute("ModuleName", self.moduleName)
+                return node
+        else:
+            nodes = self.getAllParameterNodes()
+            if nodes:
+                return nodes[0]
+        return slicer.mrmlScene.AddNode(self.createParameterNode())
+
+    def getAllParameterNodes(self) -> list:
+        nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
+        return [node for node in nodes if node.GetAttribute("ModuleName") == self.moduleName]
+
+    def createParameterNode(self):
+        node = slicer.vtkMRMLScriptedModuleNode()
+        if self.isSingletonParameterNode:
+            node.SetSingletonTag(self.moduleName)
+        node.SetAttribute("ModuleName", self.moduleName)
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
+        return node
+
+
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    """A module's self test. runTest calls every method whose name holds "test", and tearDown only after success."""
+
+    def __init__(self, *arguments, **options) -> None:
+        self.moduleTestNames = []
+        super().__init__(*arguments, **options)
+        self.enableScreenshots, self.screenshotScaleFactor = False, 1.0
+        self.moduleTestNames = [name for name in dir(self) if "test" in name and callable(getattr(self, name))]
+
+    def delayDisplay(self, message: str, requestedDelay=None, msec=None) -> None:
+        slicer.util.delayDisplay(message, 0)
+
+    def runTest(self) -> None:
+        self.setUpClass()
+        for name in self.moduleTestNames:
+            self.setUp()
+            getattr(self, name)()
+            self.tearDown()
+        self.tearDownClass()
+
+
+@double
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+    """The widget in Slicer's module panel that holds a scripted panel; isEntered while the module is shown."""
+
+    def __init__(self, module=None) -> None:
+        super().__init__()
+        self._module, self._entered, self._instance = module, False, None
+        self.setLayout(qt.QVBoxLayout())
+
+    @property
+    def isEntered(self) -> bool:
+        return self._entered
+
+    @property
+    def moduleName(self) -> str:
+        return self._module.name
+
+    def self(self):
+        return self._instance
+
+    def reload(self) -> None:
+        kind = getattr(sys.modules[self._module.name], f"{self._module.name}Widget")
+        self._instance = kind(self)
+        setattr(slicer.modules, f"{self._module.name}Widget", self._instance)
+        self._instance.setup()
+
+    def enter(self) -> None:
+        self._entered = True
+        if hasattr(self._instance, "enter"):
+            self._instance.enter()
+
+    def exit(self) -> None:
+        self._entered = False
+        if hasattr(self._instance, "exit"):
+            self._instance.exit()
+
+
+@double
+class qSlicerScriptedLoadableModule(qt.QObject):
+    """A module as Slicer holds it; the scripted class sets its properties."""
+
+    title = stored("")
+    categories = stored(())
+    dependencies = stored(())
+    contributors = stored(())
+    helpText = stored("")
+    acknowledgementText = stored("")
+    hidden = stored(False)
+    icon = stored(None)
+    path = stored("")
+    index = stored(-1)
+    widgetRepresentationCreationEnabled = stored(True)
+
+    def __init__(self, name: str, path: str) -> None:
+        super().__init__()
+        self._name, self._widget, self._logic = name, None, None
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def logic(self):
+        return self._logic
+
+    def widgetRepresentation(self):
+        """Made when it is first asked for."""
+        if self._widget is None:
+            self._widget = qSlicerScriptedLoadableModuleWidget(self)
+            self._widget.setMRMLScene(slicer.mrmlScene)
+            self._widget.reload()
+        return self._widget
+
+    def createNewWidgetRepresentation(self):
+        widget = qSlicerScriptedLoadableModuleWidget(self)
+        widget.reload()
+        return widget
+
+
+def load_module(name: str):
+    """Make the module's object known to Slicer, as its start does; its file has been imported. Returns the module."""
+    file = sys.modules[name].__file__
+    module = qSlicerScriptedLoadableModule(name, file)
+    setattr(slicer.modules, name.lower(), module)
+    module._scripted = getattr(sys.modules[name], name)(module)
+    slicer.app.moduleManager().moduleLoaded.emit(name)
+    return module

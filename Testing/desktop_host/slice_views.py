@@ -1,0 +1,213 @@
+"""Doubles of the slice widget and its parts: Slicer's own logic cuts the volumes and draws what lies on them
+(Slicer/Slicer Libs/MRML/Widgets/qMRML{SliceView,SliceWidget,SliceControllerWidget}.h, .cxx; the picture on the screen
+as in commontk/CTK Libs/Visualization/VTK/Core/vtkLightBoxRendererManager.cpp)."""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+
+from .observers import observe
+from .qmrml_doubles import qMRMLSliderWidget, qMRMLWidget
+from .qt_manner import double, qt_module
+from .render_view import RenderView
+
+qt = qt_module()
+
+_MANAGERS = (
+    *("VolumeGlyphSliceDisplayableManager", "ModelSliceDisplayableManager", "CrosshairDisplayableManager"),
+    *("OrientationMarkerDisplayableManager", "RulerDisplayableManager", "ScalarBarDisplayableManager"),
+    *("SegmentationsDisplayableManager2D", "MarkupsDisplayableManager"),
+)
+
+
+@double
+class qMRMLSliceView(RenderView):
+    """The picture of a slice, with what lies on it."""
+
+    def __init__(self, parent=None) -> None:
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        super().__init__(parent, factory, _MANAGERS, slicer.vtkMRMLSliceViewInteractorStyle())
+        self._renderer.GetActiveCamera().ParallelProjectionOn()
+        mapper = vtk.vtkImageMapper()
+        # The slice logic gives 8-bit colours.
+        mapper.SetColorWindow(255)
+        mapper.SetColorLevel(127.5)
+        self._picture = vtk.vtkActor2D()
+        self._picture.SetMapper(mapper)
+        self._picture.GetProperty().SetDisplayLocationToBackground()
+        self._renderer.AddViewProp(self._picture)
+
+    def mrmlSliceNode(self):
+        return self._node
+
+    def setMRMLSliceNode(self, node) -> None:
+        self._node = node
+        self._group.SetMRMLDisplayableNode(node)
+
+    def sliceViewInteractorStyle(self):
+        return self._style
+
+    def _show(self, connection) -> None:
+        mapper = self._picture.GetMapper()
+        if connection is None:
+            mapper.RemoveAllInputs()
+        elif mapper.GetNumberOfInputConnections(0) == 0 or mapper.GetInputConnection(0, 0) is not connection:
+            mapper.SetInputConnection(connection)
+        self._picture.SetVisibility(connection is not None)
+
+    def _resized(self) -> None:
+        if self._style.GetSliceLogic() is not None:
+            self._style.GetSliceLogic().ResizeSliceNode(max(self.width, 2), max(self.height, 2))
+
+    def convertDeviceToXYZ(self, xy) -> list[float]:
+        return [float(xy[0]), float(xy[1]), 0.0]
+
+    def convertRASToXYZ(self, ras) -> list[float]:
+        matrix = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(self._node.GetXYToRAS(), matrix)
+        return list(matrix.MultiplyPoint((*ras, 1.0))[:3])
+
+    def convertXYZToRAS(self, xyz) -> list[float]:
+        return list(self._node.GetXYToRAS().MultiplyPoint((*xyz, 1.0))[:3])
+
+
+@double
+class qMRMLSliceControllerWidget(qMRMLWidget):
+    """The bar above a slice: its name and the slider of its position."""
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._label, self._slider, self._logic = qt.QLabel(), qMRMLSliderWidget(), None
+        row = qt.QHBoxLayout(self)
+        row.setContentsMargins(4, 0, 4, 0)
+        row.addWidget(self._label)
+        row.addWidget(self._slider, 1)
+        self._slider.valueChanged.connect(self.setSliceOffsetValue)
+
+    def sliceLogic(self):
+        return self._logic
+
+    def mrmlSliceNode(self):
+        return self._logic.GetSliceNode()
+
+    def mrmlSliceCompositeNode(self):
+        return self._logic.GetSliceCompositeNode()
+
+    def sliceOffsetSlider(self):
+        return self._slider
+
+    def setSliceOffsetValue(self, offset: float) -> None:
+        if abs(self._logic.GetSliceOffset() - offset) > 1e-6:
+            self._logic.SetSliceOffset(offset)
+
+    def setSliceVisible(self, visible: bool) -> None:
+        self._logic.GetSliceNode().SetSliceVisible(visible)
+
+    def setSliceLink(self, linked: bool) -> None:
+        self._logic.GetSliceCompositeNode().SetLinkedControl(linked)
+
+    def setForegroundOpacity(self, opacity: float) -> None:
+        self._logic.GetSliceCompositeNode().SetForegroundOpacity(opacity)
+
+    def fitSliceToBackground(self) -> None:
+        self._logic.FitSliceToBackground()
+
+    def _update(self) -> None:
+        node = self._logic.GetSliceNode()
+        red, green, blue = (round(255 * each) for each in node.GetLayoutColor())
+        self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")
+        self._label.setStyleSheet(f"background: rgb({red}, {green}, {blue})")
+        limits, resolution = [-1.0, -1.0], vtk.reference(1.0)
+        if not self._logic.GetSliceOffsetRangeResolution(limits, resolution):
+            return
+        blocked = self._slider.blockSignals(True)
+        self._slider.singleStep = max(resolution.get(), 0.01)
+        self._slider.setRange(*limits)
+        self._slider.setValue(self._logic.GetSliceOffset())
+        self._slider.blockSignals(blocked)
+
+
+@double
+class qMRMLSliceWidget(qMRMLWidget):
+    """A slice view and its bar, on a slice node and the logic that cuts volumes for it."""
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._logic = slicer.vtkMRMLSliceLogic()
+        self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        self._controller, self._view = qMRMLSliceControllerWidget(self), qMRMLSliceView(self)
+        self._controller._logic = self._logic
+        column = qt.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._controller)
+        column.addWidget(self._view, 1)
+        self._view._style.SetSliceLogic(self._logic)
+        observe(self._logic, "ModifiedEvent", lambda *_: self._update())
+
+    def setMRMLSliceNode(self, node) -> None:
+        self._logic.SetSliceNode(node)
+        self._view.setMRMLSliceNode(node)
+        observe(node, "ModifiedEvent", lambda *_: self._update())
+
+    def end(self) -> None:
+        self._view.end()
+        self._logic.SetMRMLScene(None)
+
+    def setMRMLScene(self, scene) -> None:
+        super().setMRMLScene(scene)
+        self._logic.SetMRMLScene(scene)
+        # After a scene is loaded the manager of segments draws them when the slice next changes; in Slicer it does.
+        observe(scene, scene.EndBatchProcessEvent, lambda *_: self.mrmlSliceNode().Modified(), -1.0)
+        self._update()
+
+    def mrmlSliceNode(self):
+        return self._logic.GetSliceNode()
+
+    def mrmlAbstractViewNode(self):
+        return self.mrmlSliceNode()
+
+    def mrmlSliceCompositeNode(self):
+        return self._logic.GetSliceCompositeNode()
+
+    def sliceLogic(self):
+        return self._logic
+
+    def sliceView(self):
+        return self._view
+
+    def viewWidget(self):
+        return self._view
+
+    def sliceController(self):
+        return self._controller
+
+    def interactorStyle(self):
+        return self._view.interactorObserver()
+
+    def overlayCornerAnnotation(self):
+        return self._view.cornerAnnotation()
+
+    def fitSliceToBackground(self) -> None:
+        self._logic.FitSliceToBackground()
+
+    @property
+    def sliceViewName(self) -> str:
+        return self.mrmlSliceNode().GetLayoutName()
+
+    @property
+    def sliceOrientation(self) -> str:
+        return self.mrmlSliceNode().GetOrientation()
+
+    @sliceOrientation.setter
+    def sliceOrientation(self, orientation: str) -> None:
+        self.setSliceOrientation(orientation)
+
+    def setSliceOrientation(self, orientation: str) -> None:
+        self.mrmlSliceNode().SetOrientation(orientation)
+
+    def _update(self) -> None:
+        self._view._show(self._logic.GetImageDataConnection())
+        self._controller._update()
+        self._view.scheduleRender()

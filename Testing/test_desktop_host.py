@@ -1,0 +1,442 @@
+"""The desktop host itself: that panels and effects meet in it what they meet in Slicer."""
+
+import enum
+import subprocess
+import sys
+from typing import Annotated
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+
+import desktop_host
+
+UI = """<ui version="4.0"><class>Form</class><widget class="QWidget" name="Form"><layout class="QVBoxLayout">
+<item><widget class="ctkCollapsibleButton" name="box"><property name="text"><string>Box</string></property>
+<property name="collapsed"><bool>true</bool></property><layout class="QFormLayout">
+<item row="0" column="1"><widget class="QLabel" name="inside"/></item></layout></widget></item>
+<item><widget class="ctkSliderWidget" name="slider"><property name="maximum"><double>5.0</double></property>
+<property name="SlicerParameterName" stdset="0"><string>weight</string></property></widget></item>
+<item><widget class="qMRMLNodeComboBox" name="selector"><property name="nodeTypes"><stringlist>
+<string>vtkMRMLScalarVolumeNode</string></stringlist></property>
+<property name="noneEnabled"><bool>true</bool></property>
+<property name="SlicerParameterName" stdset="0"><string>volume</string></property></widget></item>
+<item><widget class="QCheckBox" name="check"><property name="SlicerParameterName" stdset="0">
+<string>on</string></property></widget></item>
+<item><widget class="QComboBox" name="combo"><property name="SlicerParameterName" stdset="0">
+<string>pack.method</string></property></widget></item></layout></widget></ui>"""
+
+EFFECT = """
+import slicer, vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from vtk.util.numpy_support import vtk_to_numpy
+
+class DotEffect(AbstractScriptedSegmentEditorEffect):
+    def __init__(self, scriptedEffect):
+        scriptedEffect.name = "Dot"
+        super().__init__(scriptedEffect)
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+        clone = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clone.setPythonSource(__file__)
+        return clone
+    def setMRMLDefaults(self):
+        self.scriptedEffect.setParameterDefault("Reach", 1)
+    def processInteractionEvents(self, interactor, event, viewWidget):
+        if event != vtk.vtkCommand.LeftButtonPressEvent or viewWidget.className() != "qMRMLSliceWidget":
+            return False
+        labelmap = self.scriptedEffect.defaultModifierLabelmap()
+        i, j, k = self.xyToIjk(interactor.GetEventPosition(), viewWidget, labelmap)
+        reach = self.scriptedEffect.integerParameter("Reach")
+        shape = labelmap.GetDimensions()[::-1]
+        voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
+        voxels[k, j - reach : j + reach + 1, i - reach : i + reach + 1] = 1
+        labelmap.Modified()
+        self.scriptedEffect.saveStateForUndo()
+        mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd
+        self.scriptedEffect.modifySelectedSegmentByLabelmap(labelmap, mode)
+        return True
+"""
+
+
+@pytest.fixture
+def host(monkeypatch):
+    desktop_host.install(monkeypatch)
+    yield desktop_host
+    desktop_host.errors.raise_errors()
+
+
+@pytest.fixture
+def volume(host):
+    values = np.zeros((20, 40, 40), np.int16)
+    values[10, 10:20, 20:30] = 300
+    return slicer.util.addVolumeFromArray(values, name="CT")
+
+
+@pytest.fixture
+def form(host, tmp_path):
+    file = tmp_path / "form.ui"
+    file.write_text(UI, encoding="utf-8")
+    return slicer.util.loadUI(str(file))
+
+
+class Method(enum.Enum):
+    RULE = 1
+    MAP = 2
+
+
+def parameter_node():
+    from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper, parameterPack
+
+    @parameterPack
+    class Pack:
+        method: Method
+        names: list[str]
+
+    @parameterNodeWrapper
+    class Parameters:
+        volume: vtkMRMLScalarVolumeNode
+        weight: Annotated[float, WithinRange(0, 5)] = 2.5
+        on: bool
+        counts: dict[str, int]
+        either: int | None
+        pack: Pack
+
+    return Parameters(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))
+
+
+class TestQt:
+    def test_properties_are_attributes_and_setters_stay(self, host):
+        import qt
+
+        label = qt.QLabel("a")
+        label.text = "b"
+        assert label.text == "b"
+        label.setText("c")
+        assert (label.text, label.name, label.className()) == ("c", "", "QLabel")
+        label.name = "x"
+        assert label.objectName == "x"
+
+    def test_new_attributes_are_refused_as_in_pythonqt(self, host):
+        import ctk
+        import qt
+
+        for widget in (qt.QLabel(), ctk.ctkCollapsibleButton()):
+            with pytest.raises(AttributeError, match="colour"):
+                widget.colour = "red"
+        own = type("Own", (qt.QWidget,), {})()
+        own.colour = "red"
+        assert own.colour == "red"
+
+    def test_only_slots_and_properties_of_doubles(self, host):
+        import ctk
+
+        assert not hasattr(ctk.ctkCollapsibleButton(), "setCollapsed")
+        assert not hasattr(slicer.qMRMLNodeComboBox(), "setNodeTypes")
+        with pytest.raises(AttributeError):
+            slicer.qMRMLNodeComboBox().nodeTypes = "vtkMRMLScalarVolumeNode"
+
+    def test_ui_file_makes_doubles_with_its_properties(self, form):
+        ui = slicer.util.childWidgetVariables(form)
+        assert ui.box.className() == "ctkCollapsibleButton"
+        assert (ui.box.text, ui.box.collapsed, ui.slider.maximum) == ("Box", True, 5.0)
+        assert ui.selector.nodeTypes == ("vtkMRMLScalarVolumeNode",)
+        form.show()
+        assert not ui.inside.visible
+        ui.box.collapsed = False
+        assert ui.inside.visible
+
+    def test_unknown_class_in_ui_file(self, host, tmp_path):
+        file = tmp_path / "form.ui"
+        file.write_text(UI.replace("ctkSliderWidget", "ctkUnheardOf"), encoding="utf-8")
+        with pytest.raises(RuntimeError, match="ctkUnheardOf"):
+            slicer.util.loadUI(str(file))
+
+    def test_error_in_a_slot_is_raised(self, host):
+        import qt
+
+        button = qt.QPushButton()
+        button.clicked.connect(lambda: 1 / 0)
+        button.click()
+        with pytest.raises(ZeroDivisionError):
+            host.errors.raise_errors()
+
+    def test_process_on_the_event_loop(self, host):
+        import qt
+
+        process, codes = qt.QProcess(), []
+        process.finished.connect(lambda code, status: codes.append(code))
+        process.start(sys.executable, ["-c", "import sys; sys.stderr.write('word'); sys.exit(3)"])
+        host.events.wait_until(lambda: codes, 30)
+        assert codes == [3]
+        assert process.readAllStandardError().data() == b"word"
+
+    def test_missing_library_is_named(self):
+        code = "import sys; sys.modules['PySide6'] = None; import desktop_host.qt_manner as q; q.qt_module()"
+        path = str(desktop_host.grab.__globals__["__file__"]).rsplit("desktop_host", 1)[0]
+        done = subprocess.run([sys.executable, "-c", code], cwd=path, capture_output=True, text=True, check=False)
+        assert "QtUnavailableError: The panels' tests need Qt" in done.stderr
+
+
+class TestParameterNode:
+    def test_values_are_stored_as_slicer_does(self, volume):
+        parameters = parameter_node()
+        node = parameters.parameterNode
+        assert node.GetParameter("weight") == "2.5"
+        parameters.volume, parameters.on, parameters.either = volume, True, 4
+        parameters.counts["LAD"] = 2
+        parameters.pack.method = Method.MAP
+        parameters.pack.names.append("x")
+        assert node.GetNodeReference("volume") is volume
+        stored = {name: node.GetParameter(name) for name in node.GetParameterNamesAsCommaSeparatedList().split(",")}
+        assert stored == {
+            **{"volume": "", "weight": "2.5", "on": "True", "either.0": "4"},
+            **{"counts.len": "1", "counts.0.0": "LAD", "counts.0.1": "2"},
+            **{"pack.method": "MAP", "pack.names.len": "1", "pack.names.0": "x"},
+        }
+        again = type(parameters)(node)
+        assert (again.counts["LAD"], again.pack.method, again.either) == (2, Method.MAP, 4)
+
+    def test_wrong_values_are_refused(self, host):
+        parameters = parameter_node()
+        with pytest.raises(ValueError, match="range"):
+            parameters.weight = 6.0
+        with pytest.raises(TypeError):
+            parameters.volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode")
+        assert parameters.weight == 2.5
+
+    def test_gui_and_parameters_follow_each_other(self, form, volume):
+        parameters, ui = parameter_node(), slicer.util.childWidgetVariables(form)
+        ui.selector.setMRMLScene(slicer.mrmlScene)
+        tag = parameters.connectGui(form)
+        assert ui.slider.value == 2.5
+        ui.slider.value = 4.0
+        ui.check.checked = True
+        ui.selector.setCurrentNode(volume)
+        ui.combo.setCurrentIndex(1)
+        assert (parameters.weight, parameters.on, parameters.volume) == (4.0, True, volume)
+        assert parameters.pack.method is Method.MAP
+        parameters.weight = 1.0
+        assert ui.slider.value == 1.0
+        parameters.disconnectGui(tag)
+        ui.slider.value = 3.0
+        assert parameters.weight == 1.0
+
+    def test_widget_that_slicer_refuses(self, host):
+        import qt
+
+        # Even a check box's subclass.
+        for widget in (qt.QLineEdit(), type("Own", (qt.QCheckBox,), {})()):
+            with pytest.raises(RuntimeError, match="GUI connector"):
+                parameter_node().connectParametersToGui({"on": widget})
+
+
+class TestNodes:
+    def test_selector_follows_the_scene(self, volume):
+        selector, chosen = slicer.qMRMLNodeComboBox(), []
+        selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+        selector.showChildNodeTypes = False
+        selector.currentNodeChanged.connect(chosen.append)
+        selector.setMRMLScene(slicer.mrmlScene)
+        assert chosen == [volume]
+        labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other")
+        assert selector.nodeCount() == 2
+        selector.setCurrentNode(labels)
+        assert selector.currentNode() is None
+        selector.setCurrentNode(other)
+        selector.sortFilterProxyModel().hiddenNodeIDs = [other.GetID()]
+        assert selector.currentNode() is volume
+        slicer.mrmlScene.Clear()
+        assert selector.currentNode() is None
+
+    def test_scene_is_saved_and_reopened(self, volume, tmp_path):
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "lesions")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.GetSegmentation().AddEmptySegment("LAD", "LAD", [0, 1, 0])
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        red = slicer.app.layoutManager().sliceWidget("Red")
+        red.sliceLogic().SetSliceOffset(10)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            (slicer.util.arrayFromVolume(volume) > 200).astype(np.uint8), segmentation, "LAD", volume
+        )
+        file = str(tmp_path / "scene.mrb")
+        assert slicer.util.saveScene(file)
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(file)
+        again = slicer.util.getNode("lesions")
+        voxels = slicer.util.arrayFromSegmentBinaryLabelmap(again, "LAD", slicer.util.getNode("CT"))
+        assert voxels.sum() == 100
+        # The green segment, where the slice was.
+        assert len(set(colour_at(red, (25, 15, 10)))) > 1
+
+
+def colour_at(slice_widget, ras) -> tuple[int, int, int]:
+    view = slice_widget.sliceView()
+    position = desktop_host.events.view_position(slice_widget, ras).toPoint()
+    pixel = view.grab().toImage().pixelColor(position)
+    return pixel.red(), pixel.green(), pixel.blue()
+
+
+class TestViews:
+    def test_slices_show_volumes_blended_and_segments(self, volume):
+        display = volume.GetDisplayNode()
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevel(300, 150)
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        red = slicer.app.layoutManager().sliceWidget("Red")
+        red.sliceLogic().SetSliceOffset(10)
+        inside, outside = (25, 15, 10), (5, 15, 10)
+        assert colour_at(red, inside) == (255, 255, 255)
+        assert colour_at(red, outside) == (0, 0, 0)
+        other = slicer.util.addVolumeFromArray(np.full((20, 40, 40), 150, np.int16))
+        other.GetDisplayNode().SetAutoWindowLevel(False)
+        other.GetDisplayNode().SetWindowLevel(300, 150)
+        slicer.util.setSliceViewerLayers(foreground=other, foregroundOpacity=0.5)
+        assert colour_at(red, outside)[0] == pytest.approx(64, abs=2)
+        slicer.util.setSliceViewerLayers(foreground=None, foregroundOpacity=0.0)
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        segmentation.GetSegmentation().AddEmptySegment("s", "s", [0, 1, 0])
+        mask = (slicer.util.arrayFromVolume(volume) > 200).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, "s", volume)
+        strength, green, _ = colour_at(red, inside)
+        assert green > strength + 50
+        assert colour_at(red, outside) == (0, 0, 0)
+
+    def test_layout_of_ones_own(self, host):
+        layouts = slicer.app.layoutManager()
+        xml = """<layout type="horizontal"><item><view class="vtkMRMLSliceNode" singletontag="Mine">
+        <property name="orientation" action="default">Coronal</property></view></item>
+        <item><view class="vtkMRMLViewNode" singletontag="1"/></item></layout>"""
+        layouts.layoutLogic().GetLayoutNode().AddLayoutDescription(5001, xml)
+        layouts.setLayout(5001)
+        host.events.process_events()
+        assert layouts.layout == 5001
+        assert layouts.sliceWidget("Mine").sliceView().visible
+        assert not layouts.sliceWidget("Red").visible
+        assert layouts.sliceWidget("Mine").sliceOrientation == "Coronal"
+        assert layouts.threeDWidget(0).visible
+
+    def test_without_a_main_window(self, monkeypatch):
+        desktop_host.install(monkeypatch, main_window=False)
+        assert slicer.app.layoutManager() is None
+        assert slicer.util.mainWindow() is None
+
+    def test_picture_of_the_desktop(self, volume, tmp_path):
+        import qt
+
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        file = desktop_host.grab(slicer.util.mainWindow(), tmp_path / "desktop.png")
+        picture = qt.QImage(str(file))
+        assert (picture.width(), picture.height()) == (1400, 900)
+        colours = {picture.pixel(x, y) for x in range(500, 1400, 7) for y in range(100, 900, 7)}
+        assert len(colours) > 20
+
+
+@pytest.fixture
+def editor(volume, tmp_path):
+    """Segment Editor with an effect that paints squares, on an empty segment; the red slice shows k = 10."""
+    import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+    file = tmp_path / "DotLib" / "Dot.py"
+    file.parent.mkdir()
+    file.write_text(EFFECT, encoding="utf-8")
+    effect = effects.qSlicerSegmentEditorScriptedEffect(None)
+    assert effect.setPythonSource(file.as_posix())
+    effect.self().register()
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "lesions")
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segmentation.GetSegmentation().AddEmptySegment("LAD", "LAD")
+    editor = slicer.qMRMLSegmentEditorWidget()
+    editor.setMRMLScene(slicer.mrmlScene)
+    editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
+    editor.setSegmentationNode(segmentation)
+    editor.setActiveEffectByName("Dot")
+    slicer.app.layoutManager().sliceWidget("Red").sliceLogic().FitSliceToBackground()
+    slicer.app.layoutManager().sliceWidget("Red").sliceLogic().SetSliceOffset(10)
+    yield editor
+    editor.removeViewObservations()
+    sys.modules.pop("DotLib", None)
+
+
+def painted() -> np.ndarray:
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(
+        slicer.util.getNode("lesions"), "LAD", slicer.util.getNode("CT")
+    )
+    return np.zeros((20, 40, 40)) if voxels is None else voxels
+
+
+@pytest.mark.usefixtures("editor")
+class TestSegmentEditor:
+    def test_click_reaches_the_effect_and_can_be_undone(self, host, editor):
+        red = slicer.app.layoutManager().sliceWidget("Red")
+        assert editor.sourceVolumeNode() is slicer.util.getNode("CT")
+        host.events.click(red, (20, 12, 10))
+        assert np.argwhere(painted()).min(0).tolist() == [10, 11, 19]
+        assert painted().sum() == 9
+        editor.undo()
+        assert painted().sum() == 0
+        editor.redo()
+        assert painted().sum() == 9
+
+    def test_masking_is_respected(self, host, editor):
+        editor.mrmlSegmentEditorNode().SetSourceVolumeIntensityMask(True)
+        editor.mrmlSegmentEditorNode().SetSourceVolumeIntensityMaskRange(200, 400)
+        host.events.click(slicer.app.layoutManager().sliceWidget("Red"), (20, 12, 10))
+        assert painted().sum() == 6
+
+    def test_handled_event_is_kept_from_others(self, host):
+        red, seen = slicer.app.layoutManager().sliceWidget("Red"), []
+        red.sliceView().interactor().AddObserver(vtk.vtkCommand.LeftButtonPressEvent, lambda *_: seen.append(1))
+        host.events.press(red, (20, 12, 10))
+        assert seen == []
+
+    def test_parameters_are_the_effects_own(self, editor):
+        node = editor.mrmlSegmentEditorNode()
+        assert node.GetAttribute("Dot.Reach") == "1"
+        editor.activeEffect().setParameter("Reach", 2)
+        assert editor.activeEffect().integerParameter("Reach") == 2
+
+    def test_shortcuts_come_before_keys(self, host, editor):
+        red, pressed = slicer.app.layoutManager().sliceWidget("Red"), []
+        interactor = red.sliceView().interactor()
+        interactor.AddObserver(vtk.vtkCommand.KeyPressEvent, lambda *_: pressed.append(interactor.GetKeySym()))
+        host.events.enter(red)
+        host.events.key(red, "X")
+        assert pressed == ["x"]
+        editor.installKeyboardShortcuts()
+        host.events.key(red, "1")
+        assert pressed == ["x"]
+        assert editor.activeEffect() is None
+        editor.uninstallKeyboardShortcuts()
+
+    def test_other_segment_keeps_the_effect(self, editor):
+        slicer.util.getNode("lesions").GetSegmentation().AddEmptySegment("RCA", "RCA")
+        editor.mrmlSegmentEditorNode().SetSelectedSegmentID("RCA")
+        assert editor.activeEffect().name == "Dot"
+        assert editor.currentSegmentID() == "RCA"
+
+    def test_other_segmentation_ends_the_effect(self, editor):
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        editor.setSegmentationNode(other)
+        assert editor.activeEffect() is None
+
+    def test_closing_the_scene(self, editor):
+        slicer.mrmlScene.Clear()
+        assert editor.segmentationNode() is None
+
+
+def test_segment_selector(host):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    assert isinstance(node, vtkMRMLSegmentationNode)
+    selector, chosen = slicer.qMRMLSegmentSelectorWidget(), []
+    selector.currentSegmentChanged.connect(chosen.append)
+    selector.setMRMLScene(slicer.mrmlScene)
+    node.GetSegmentation().AddEmptySegment("heart", "Heart")
+    selector.setCurrentNode(node)
+    assert (selector.currentSegmentID(), chosen) == ("heart", ["heart"])
