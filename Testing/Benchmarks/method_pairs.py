@@ -27,7 +27,7 @@ import SimpleITK as sitk
 from scipy import ndimage, stats
 
 from CACScoringLib.ct import CTError
-from CACScoringLib.models import find_model, load_model
+from CACScoringLib.models import find_model, load_model, read_card
 from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
 from CACTrainingLib.phantom.cohort import CohortSettings, make_scan
 from CACTrainingLib.phantom.export import as_ct_scan, image_on
@@ -76,10 +76,12 @@ def rows_of_patient(number: int, protocol: str, cards: dict[str, Path], variants
         row["map"] = _mass(result, "decomposition") / per_mg
         row["ideal 130 HU"] = _mass(ideal, "threshold") / per_mg if ideal else 0.0
         row["automatic 130 HU"] = _mass(result, "threshold") / per_mg
-        row["slices"] = float(result.decomposition.decomposed.sum())
         row["map Agatston"] = result.methods["decomposition"].scaled_agatston or 0.0
         row["ideal Agatston"] = ideal.methods["threshold"].total.agatston if ideal else 0.0
         row["slice_labels"] = _slice_labels(result, labels)
+        # At the threshold that the classifier's training chose; the method may take more slices apart (cac calibrate).
+        own = networks.slices.card.validation["threshold"]
+        row["slices"] = float(sum(p >= own for _, p in row["slice_labels"]))
         row["lesions"] = [_lesion(x, scan, per_mg) for x in _map_lesions(result)]
         row["true lesions"] = _true_lesions(result, scan, per_mg)
         if variants:
@@ -274,7 +276,7 @@ def slices_and_lesions(rows: list[dict], generator: np.random.Generator, thresho
         "AUC": auc,
     }
     true = labels(rows)[0]
-    print(f"\nslices (n={len(true)}, {true.sum()} with visible calcium, threshold {threshold:.3f})")
+    print(f"\nslices (n={len(true)}, {true.sum()} with visible calcium, at {threshold:.3f})")
     for name, rate in rates.items():
         print(f"  {name:20s} {interval(rows, rate, generator)}")
     total = sum(len(r["lesions"]) for r in rows)
@@ -315,8 +317,7 @@ def main() -> None:
     table(rows, names, generator)
     compare(rows, names, generator)
     lesions_by_size(rows, generator)
-    threshold = load_model(cards["slices"], "cpu").card.calibration["slice_threshold"]
-    slices_and_lesions(rows, generator, threshold)
+    slices_and_lesions(rows, generator, read_card(cards["slices"]).validation["threshold"])
 
 
 if __name__ == "__main__":
