@@ -1,0 +1,308 @@
+"""CAC Decompose: the calcium map inside a rough region becomes the segment."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N806, N815
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import qt
+import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+
+PAINTED, SHOWN = "Painted", "Shown"
+
+
+class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+    """Takes what the calcium map holds inside the painted or the visible region, with a preview."""
+
+    def __init__(self, scriptedEffect) -> None:
+        scriptedEffect.name = "CAC Decompose"  # not translated: modules find effects by name
+        scriptedEffect.title = _("CAC Decompose")
+        super().__init__(scriptedEffect)
+        self.scan = None
+        self._preview = None
+        self._region = None
+        self._view = None
+        self._observed = []
+
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
+        return clonedEffect
+
+    def icon(self):
+        return qt.QIcon(str(Path(__file__).parents[1] / "Resources" / "Icons" / "SegmentEditorCACDecompose.png"))
+
+    def helpText(self) -> str:
+        return "<html>" + _(
+            """Replace a rough region by the calcium that the map finds in it, without the 130 HU threshold<br>.
+<p><ul style="margin: 0">
+<li><b>Painted region:</b> the selected segment, painted with CAC Region for example, shrinks to the map's calcium.
+<li><b>Visible part of a slice:</b> the map's calcium in the slice view last clicked in is added to the selected
+segment; what belongs to another artery or was rejected stays there.
+<li><b>Keys 1 to 5:</b> choose LM, LAD, LCX, RCA or other, in the view last clicked in.
+</ul><p>The preview lights up in the slice views. <b>Apply</b> takes it over, <b>Cancel</b> changes nothing."""
+        )
+
+    # Options
+
+    def setupOptionsFrame(self) -> None:
+        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
+        to load."""
+
+    def _build(self) -> None:
+        """Make the options when the effect is used for the first time."""
+        if self.scan is not None:
+            return
+        from CACScoringLib.panel import effect_scan, effect_views
+
+        self._views = effect_views
+        self.scan = effect_scan.EffectScan(self.scriptedEffect)
+        self._light = effect_views.VoxelOverlay(self.scriptedEffect)
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.updatePreview)
+        self._arteries = effect_views.ArteryButtons(self.chooseArtery)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
+        regions = qt.QVBoxLayout()
+        self.paintedButton = qt.QRadioButton(_("Painted region of the segment"))
+        self.shownButton = qt.QRadioButton(_("Visible part of the slice last clicked in"))
+        for button in (self.paintedButton, self.shownButton):
+            button.toggled.connect(self.updateMRMLFromGUI)
+            regions.addWidget(button)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Region:"), regions)
+        self.floorSpinBox = qt.QDoubleSpinBox()
+        self.floorSpinBox.setRange(1, 1000)
+        self.floorSpinBox.setDecimals(0)
+        self.floorSpinBox.setSuffix(_(" HU"))
+        self.floorSpinBox.setToolTip(_("What calcium must add to a voxel, in HU, for the voxel to be taken"))
+        self.floorSpinBox.valueChanged.connect(self.updateMRMLFromGUI)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Floor:"), self.floorSpinBox)
+        self.applyButton = qt.QPushButton(_("Apply"))
+        self.applyButton.clicked.connect(self.onApply)
+        self.cancelButton = qt.QPushButton(_("Cancel"))
+        self.cancelButton.clicked.connect(self.onCancel)
+        row = qt.QHBoxLayout()
+        row.addWidget(self.applyButton)
+        row.addWidget(self.cancelButton)
+        self.scriptedEffect.addOptionsWidget(row)
+        self.statusLabel = effect_views.plainLabel()
+        self.scriptedEffect.addOptionsWidget(self.statusLabel)
+
+    def setMRMLDefaults(self) -> None:
+        self.scriptedEffect.setParameterDefault("Region", PAINTED)
+
+    def updateGUIFromMRML(self) -> None:
+        self._build()
+        from CACScoringLib.decomposition import DecompositionSettings
+
+        self.scriptedEffect.setParameterDefault("FloorHU", DecompositionSettings().floor_hu)
+        blocked = self.floorSpinBox.blockSignals(True)
+        self.floorSpinBox.setValue(self.scriptedEffect.doubleParameter("FloorHU"))
+        self.floorSpinBox.blockSignals(blocked)
+        for button, region in ((self.paintedButton, PAINTED), (self.shownButton, SHOWN)):
+            blocked = button.blockSignals(True)
+            button.setChecked(self.scriptedEffect.parameter("Region") == region)
+            button.blockSignals(blocked)
+        self._showArtery()
+        self._later()
+
+    def updateMRMLFromGUI(self, _value=None) -> None:
+        self.scriptedEffect.setParameter("FloorHU", self.floorSpinBox.value)
+        self.scriptedEffect.setParameter("Region", PAINTED if self.paintedButton.checked else SHOWN)
+        self._later()
+
+    # Life
+
+    def activate(self) -> None:
+        self._arteries.takeDigits()
+        self._observe()
+        self.updatePreview()
+
+    def deactivate(self) -> None:
+        self._arteries.giveDigits()
+        self._timer.stop()
+        self._stopObserving()
+        self._region = self._preview = None
+        self._light.remove()
+
+    def cleanup(self) -> None:
+        if self.scan is None:
+            return
+        # A connection would keep the effect alive.
+        self._stopObserving()
+        self._timer.timeout.disconnect(self.updatePreview)
+        self.floorSpinBox.valueChanged.disconnect(self.updateMRMLFromGUI)
+        self.paintedButton.toggled.disconnect(self.updateMRMLFromGUI)
+        self.shownButton.toggled.disconnect(self.updateMRMLFromGUI)
+        self.applyButton.clicked.disconnect(self.onApply)
+        self.cancelButton.clicked.disconnect(self.onCancel)
+
+    def sourceVolumeNodeChanged(self) -> None:
+        self._onChanged()
+
+    referenceGeometryChanged = sourceVolumeNodeChanged
+
+    def layoutChanged(self) -> None:
+        self._view = None
+        self._onChanged()
+
+    def _observe(self) -> None:
+        """Another segment selected, or its voxels changed by another tool or by undo: the preview follows."""
+        node, segmentation = self.scriptedEffect.parameterSetNode(), self.scan.segmentation
+        if segmentation is None:
+            return
+        contents = segmentation.GetSegmentation()
+        # Undo tells of the segments only, an edit of their representation too.
+        for subject, event in (
+            (node, vtk.vtkCommand.ModifiedEvent),
+            (contents, contents.SegmentModified),
+            (contents, contents.SourceRepresentationModified),
+        ):
+            self._observed.append((subject, subject.AddObserver(event, self._onChanged)))
+
+    def _stopObserving(self) -> None:
+        for subject, tag in self._observed:
+            subject.RemoveObserver(tag)
+        self._observed = []
+
+    def _onChanged(self, _caller=None, _event=None) -> None:
+        self._region = None
+        self._later()
+
+    def _later(self) -> None:
+        """Update the preview once, after all that is changing now has changed."""
+        if self.scan is not None and self.scriptedEffect.active():
+            self._timer.start(0)
+
+    # Views
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
+        if not self._views.isSliceWidget(viewWidget):
+            return False
+        if eventId == vtk.vtkCommand.KeyPressEvent:
+            return self._arteries.takeKey(callerInteractor)
+        if eventId == vtk.vtkCommand.LeftButtonPressEvent and self._view != viewWidget:
+            self._view = viewWidget
+            self._onChanged()
+        return False
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
+        if not self._views.isSliceWidget(viewWidget):
+            return
+        self._light.place(viewWidget)
+        if self.scriptedEffect.parameter("Region") == SHOWN and viewWidget == self._shownView():
+            self._onChanged()
+
+    def _shownView(self):
+        """The slice view whose visible part is meant: the one last clicked in, else the first."""
+        widgets = self._views.sliceWidgets(self.scriptedEffect)
+        return self._view if self._view in widgets else next(iter(widgets), None)
+
+    # What a reader can do
+
+    def chooseArtery(self, artery) -> None:
+        """Decompose the segment of an `Artery` from now on."""
+        if self.scan.update():
+            self.scan.select(artery)
+            self._onChanged()
+
+    def updatePreview(self) -> None:
+        """Show what Apply would leave of the selected segment, or add to it."""
+        self._showArtery()
+        self._preview = None
+        reason = self._read()
+        if not reason:
+            kji, values = self._region
+            floor = self.scriptedEffect.doubleParameter("FloorHU")
+            self._preview = self._voxels(kji[values >= floor])
+            reason = self._described(values, floor)
+        if self._preview is None:
+            self._light.hide()
+        else:
+            self._light.show(self._preview, self.scan.index_to_ras, self._views.CANDIDATE_COLOUR)
+        painted = self.scriptedEffect.parameter("Region") == PAINTED
+        self.applyButton.setEnabled(self._preview is not None or (painted and self._region is not None))
+        self.statusLabel.setText(reason)
+
+    def onApply(self, _checked: bool = False) -> None:
+        if self.scriptedEffect.confirmCurrentSegmentVisible() == self.scriptedEffect.NotConfirmed:
+            return
+        self.updatePreview()
+        if self._region is None:
+            return
+        rest = None
+        if self.scriptedEffect.parameter("Region") == PAINTED:
+            kji, values = self._region
+            rest = self._voxels(kji[~(values >= self.scriptedEffect.doubleParameter("FloorHU"))])
+        changed = self.scan.change(self.scan.selected, self._preview, rest)
+        self._region = None
+        self.updatePreview()
+        name = self.scan.name_of(self.scan.selected)
+        done = _("Done: {artery} is what the calcium map holds there.").format(artery=name)
+        self.statusLabel.setText(done if changed else _("Nothing changed."))
+
+    def onCancel(self, _checked: bool = False) -> None:
+        self.scriptedEffect.selectEffect("")
+
+    # The region and the map in it
+
+    def _read(self) -> str:
+        """Read the map inside the region, unless it has been read already. Returns why it cannot be."""
+        if not self.scan.update():
+            self._region = None
+            return _("Choose a segmentation and its source volume.")
+        if self._region is not None:
+            return ""
+        from CACScoringLib.mrml import CALCIUM_MAP_ROLE
+        from CACScoringLib.picking import values_at
+
+        found = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
+        if found is None:
+            return _("No calcium map belongs to this segmentation. Score the CT with the networks first.")
+        if not self.scan.selected:
+            return _("Choose an artery first.")
+        kji = self._painted() if self.scriptedEffect.parameter("Region") == PAINTED else self._shown()
+        if not len(kji):
+            return _("The segment is empty. Paint a region with CAC Region first.")
+        image, toImage = found
+        self._region = (kji, values_at(image, kji, toImage))
+        return ""
+
+    def _painted(self) -> np.ndarray:
+        voxels = self.scan.voxels_of(self.scan.selected)
+        return np.zeros((0, 3), int) if voxels is None else voxels.kji
+
+    def _shown(self) -> np.ndarray:
+        from CACScoringLib.lesions import Artery
+        from CACScoringLib.picking import shown_voxels
+
+        viewWidget = self._shownView()
+        if viewWidget is None:
+            return np.zeros((0, 3), int)
+        toIndex = np.linalg.solve(self.scan.index_to_ras, self._views.viewToRas(viewWidget))
+        kji = shown_voxels(self.scan.hu.shape, toIndex, *viewWidget.mrmlSliceNode().GetDimensions()[:2])
+        free = {self.scan.selected, self.scan.segment_of(Artery.UNASSIGNED)}
+        return self.scan.without_segments(kji, free)
+
+    @staticmethod
+    def _voxels(kji: np.ndarray):
+        from CACScoringLib.picking import Voxels
+
+        return Voxels.at(kji)
+
+    def _described(self, values: np.ndarray, floor: float) -> str:
+        volume = float(np.prod(self.scan.spacing_mm))
+        taken = values[values >= floor]
+        text = _("{taken:.1f} of {region:.1f} mm³; calcium adds {most:.0f} HU at most.")
+        return text.format(taken=taken.size * volume, region=values.size * volume, most=np.nanmax(values, initial=0))
+
+    def _showArtery(self) -> None:
+        segmentation = self.scan.segmentation
+        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")

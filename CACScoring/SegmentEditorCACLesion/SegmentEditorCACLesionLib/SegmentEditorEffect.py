@@ -1,0 +1,371 @@
+"""CAC Lesion: a click in a slice view gives a lesion to an artery."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N806, N815
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import qt
+import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+
+_DRAG_PIXELS = 4
+
+
+class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+    """Grows the lesion under the cursor, at or above a threshold and within the heart, and adds it to a segment."""
+
+    def __init__(self, scriptedEffect) -> None:
+        scriptedEffect.name = "CAC Lesion"  # not translated: modules find effects by name
+        scriptedEffect.title = _("CAC Lesion")
+        scriptedEffect.requireSegments = False
+        super().__init__(scriptedEffect)
+        self.scan = None
+        self._pick = None
+        self._mouse = None
+        self._press = None
+
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
+        return clonedEffect
+
+    def icon(self):
+        return qt.QIcon(str(Path(__file__).parents[1] / "Resources" / "Icons" / "SegmentEditorCACLesion.png"))
+
+    def helpText(self) -> str:
+        return "<html>" + _(
+            """Give calcified lesions to arteries, in slice views<br>.
+<p><ul style="margin: 0">
+<li><b>Move the mouse:</b> the lesion under the cursor lights up: what touches it in 3-D at or above the threshold.
+<li><b>Left click:</b> add it to the selected artery. It is taken from any other.
+<li><b>Left-button drag:</b> add only what lies within the ball drawn around the click.
+<li><b>Keys 1 to 5:</b> choose LM, LAD, LCX, RCA or other, in the view last clicked in.
+<li><b>Key X:</b> reject the lesion under the cursor: it moves to &quot;not-coronary&quot; and is not scored.
+</ul><p>A lesion that grows too large or too far, into aorta, valve or bone, lights up in red and is not added."""
+        )
+
+    # Options
+
+    def setupOptionsFrame(self) -> None:
+        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
+        to load."""
+
+    def _build(self) -> None:
+        """Make the options when the effect is used for the first time."""
+        if self.scan is not None:
+            return
+        from CACScoringLib.panel import effect_scan, effect_views
+        from CACScoringLib.picking import PickLimits
+
+        self._views = effect_views
+        self.scan = effect_scan.EffectScan(self.scriptedEffect)
+        self._light = effect_views.VoxelOverlay(self.scriptedEffect)
+        self._ball = effect_views.CircleOverlay(self.scriptedEffect)
+        self._arteries = effect_views.ArteryButtons(self.chooseArtery)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
+
+        limits = PickLimits()
+        self.thresholdSpinBox = self._spinBox(-100, 3000, _(" HU"), _("A lesion's voxels are at or above it"))
+        self.scriptedEffect.addLabeledOptionsWidget(_("Threshold:"), self.thresholdSpinBox)
+        tip = _("A lesion that grows larger is not added: it has leaked. {default:g} mm³ unless changed.")
+        self.volumeSpinBox = self._spinBox(1, 100000, _(" mm³"), tip.format(default=limits.most_volume_mm3))
+        self.scriptedEffect.addLabeledOptionsWidget(_("Largest lesion:"), self.volumeSpinBox)
+        tip = _(
+            "A lesion that goes on further from the click is not added: it has leaked. {default:g} mm unless changed."
+        )
+        self.depthSpinBox = self._spinBox(1, 500, _(" mm"), tip.format(default=limits.most_depth_mm))
+        self.scriptedEffect.addLabeledOptionsWidget(_("Furthest reach:"), self.depthSpinBox)
+        self.heartCheckBox = qt.QCheckBox(_("Only inside the heart's outline"))
+        self.heartCheckBox.setToolTip(_("When off, lesions may lie anywhere in the slices that show the heart"))
+        self.heartCheckBox.toggled.connect(self.updateMRMLFromGUI)
+        self.scriptedEffect.addOptionsWidget(self.heartCheckBox)
+        self.statusLabel = effect_views.plainLabel()
+        self.scriptedEffect.addOptionsWidget(self.statusLabel)
+
+    def _spinBox(self, least: float, most: float, suffix: str, tip: str):
+        box = qt.QDoubleSpinBox()
+        box.setRange(least, most)
+        box.setDecimals(0)
+        box.setSuffix(suffix)
+        box.setToolTip(tip)
+        box.valueChanged.connect(self.updateMRMLFromGUI)
+        return box
+
+    def setMRMLDefaults(self) -> None:
+        from CACScoringLib.picking import PickLimits
+
+        limits = PickLimits()
+        self.scriptedEffect.setParameterDefault("ThresholdHU", 130.0)
+        self.scriptedEffect.setParameterDefault("MostVolumeMm3", limits.most_volume_mm3)
+        self.scriptedEffect.setParameterDefault("MostDepthMm", limits.most_depth_mm)
+        self.scriptedEffect.setParameterDefault("InsideHeart", 1)
+        self.scriptedEffect.setParameterDefault("ThresholdOf", "none")
+
+    def updateGUIFromMRML(self) -> None:
+        self._build()
+        values = {
+            self.thresholdSpinBox: self.scriptedEffect.doubleParameter("ThresholdHU"),
+            self.volumeSpinBox: self.scriptedEffect.doubleParameter("MostVolumeMm3"),
+            self.depthSpinBox: self.scriptedEffect.doubleParameter("MostDepthMm"),
+        }
+        for box, value in values.items():
+            blocked = box.blockSignals(True)
+            box.setValue(value)
+            box.blockSignals(blocked)
+        blocked = self.heartCheckBox.blockSignals(True)
+        self.heartCheckBox.setChecked(self.scriptedEffect.integerParameter("InsideHeart") != 0)
+        self.heartCheckBox.blockSignals(blocked)
+        self._showArtery()
+
+    def updateMRMLFromGUI(self, _value=None) -> None:
+        self.scriptedEffect.setParameter("ThresholdHU", self.thresholdSpinBox.value)
+        self.scriptedEffect.setParameter("MostVolumeMm3", self.volumeSpinBox.value)
+        self.scriptedEffect.setParameter("MostDepthMm", self.depthSpinBox.value)
+        self.scriptedEffect.setParameter("InsideHeart", int(self.heartCheckBox.checked))
+        self._forget()
+
+    # Life
+
+    def activate(self) -> None:
+        self._arteries.takeDigits()
+        self._useThresholdOfResult()
+        self._showArtery()
+        self._say("")
+
+    def deactivate(self) -> None:
+        self._arteries.giveDigits()
+        self._press = self._mouse = None
+        self._forget()
+        self._light.remove()
+        self._ball.remove()
+
+    def cleanup(self) -> None:
+        if self.scan is None:
+            return
+        # A connection would keep the effect alive.
+        for box in (self.thresholdSpinBox, self.volumeSpinBox, self.depthSpinBox):
+            box.valueChanged.disconnect(self.updateMRMLFromGUI)
+        self.heartCheckBox.toggled.disconnect(self.updateMRMLFromGUI)
+
+    def sourceVolumeNodeChanged(self) -> None:
+        self._forget()
+
+    referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
+
+    def _useThresholdOfResult(self) -> None:
+        """A scored segmentation is edited with the threshold it was scored with, until the reader changes it."""
+        if not self.scan.update():
+            return
+        # Read now, so that the first move of the mouse need not wait for it.
+        self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
+        segmentationId = self.scan.segmentation.GetID()
+        scored = self.scan.threshold_hu()
+        if scored is not None and self.scriptedEffect.parameter("ThresholdOf") != segmentationId:
+            self.scriptedEffect.setParameter("ThresholdOf", segmentationId)
+            self.scriptedEffect.setParameter("ThresholdHU", scored)
+
+    # Views
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
+        if not self._views.isSliceWidget(viewWidget):
+            return False
+        if eventId == vtk.vtkCommand.MouseMoveEvent:
+            return self._onMove(callerInteractor, viewWidget)
+        if eventId == vtk.vtkCommand.LeftButtonPressEvent:
+            keys = (callerInteractor.GetShiftKey(), callerInteractor.GetControlKey(), callerInteractor.GetAltKey())
+            return not any(keys) and self._onPress(callerInteractor, viewWidget)
+        if eventId == vtk.vtkCommand.LeftButtonReleaseEvent:
+            return self._onRelease()
+        if eventId == vtk.vtkCommand.KeyPressEvent:
+            if self._views.pressedKey(callerInteractor) == "x" and self._mouse is not None:
+                self.rejectAt(self._views.pixelRas(*self._mouse))
+                return True
+            return self._arteries.takeKey(callerInteractor)
+        if eventId == vtk.vtkCommand.LeaveEvent and self._press is None:
+            self._mouse = None
+            self._forget()
+        return False
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
+        if not self._views.isSliceWidget(viewWidget):
+            return
+        self._light.place(viewWidget)
+        # Another slice has come under the mouse.
+        if self._press is None and self._mouse is not None and self._mouse[0] == viewWidget:
+            self._hover(self._views.pixelRas(*self._mouse))
+
+    def _onMove(self, interactor, viewWidget) -> bool:
+        self._mouse = (viewWidget, interactor.GetEventPosition())
+        ras = self._views.pixelRas(*self._mouse)
+        if self._press is None:
+            self._hover(ras)
+            return False
+        moved = np.subtract(interactor.GetEventPosition(), self._press["at"])
+        if not self._press["dragged"] and np.abs(moved).max() < _DRAG_PIXELS:
+            return True
+        self._press["dragged"] = True
+        radius = max(float(np.linalg.norm(ras - self._press["ras"])), 0.1)
+        self._show(self.pickAt(self._press["ras"], radius))
+        self._ball.show(self._press["ras"], radius, self._views.CANDIDATE_COLOUR)
+        return True
+
+    def _onPress(self, interactor, viewWidget) -> bool:
+        ras = self._views.pixelRas(viewWidget, interactor.GetEventPosition())
+        pick = self.pickAt(ras)
+        if pick is None:
+            self._say(self._whyNothing(ras))
+            return False
+        confirmed = self.scriptedEffect.confirmCurrentSegmentVisible()
+        # A dialog has taken the release of the button, and the reader has not yet seen the segment.
+        if confirmed == self.scriptedEffect.ConfirmedWithoutDialog:
+            self._press = {"ras": ras, "at": interactor.GetEventPosition(), "dragged": False}
+            self._show(pick)
+        return True
+
+    def _onRelease(self) -> bool:
+        if self._press is None:
+            return False
+        self._press = None
+        pick = self._pick
+        self._forget()
+        if pick is not None:
+            self._add(pick)
+        return True
+
+    def _hover(self, ras) -> None:
+        if not self.scan.update():
+            return
+        kji = self.scan.index_at(ras)
+        if kji is not None and self._pick is not None and self._pick.holds(kji):
+            return
+        self._show(self.pickAt(ras))
+
+    def _show(self, pick) -> None:
+        self._pick = pick
+        if pick is None:
+            self._forget()
+            return
+        colour = self._views.LEAK_COLOUR if pick.leaked else self._views.CANDIDATE_COLOUR
+        self._light.show(pick, self.scan.index_to_ras, colour)
+        self._say(self._leakMessage(pick) if pick.leaked else self._described(pick))
+
+    def _forget(self) -> None:
+        if self.scan is None:
+            return
+        self._pick = None
+        self._light.hide()
+        self._ball.hide()
+
+    # What a reader can do; positions are RAS
+
+    def pickAt(self, ras, radiusMm: float | None = None):
+        """The lesion at a position (a `picking.Pick`); None when there is none.
+
+        radiusMm: of the ball around the position that it may not leave.
+        """
+        from CACScoringLib.picking import PickLimits, pick_lesion
+
+        if not self.scan.update():
+            return None
+        seed = self.scan.index_at(ras)
+        if seed is None:
+            return None
+        limits = PickLimits(
+            radiusMm,
+            self.scriptedEffect.doubleParameter("MostVolumeMm3"),
+            self.scriptedEffect.doubleParameter("MostDepthMm"),
+        )
+        threshold = self.scriptedEffect.doubleParameter("ThresholdHU")
+        heart = self.scan.heart(self.scriptedEffect.integerParameter("InsideHeart") != 0)
+        return pick_lesion(self.scan.hu, seed, self.scan.spacing_mm, threshold, heart, limits=limits)
+
+    def addAt(self, ras, radiusMm: float | None = None) -> int:
+        """Add the lesion at a position to the selected segment. Returns how many voxels changed."""
+        pick = self.pickAt(ras, radiusMm)
+        if pick is None:
+            self._say(self._whyNothing(ras))
+            return 0
+        return self._add(pick)
+
+    def rejectAt(self, ras) -> int:
+        """Move the lesion at a position to what is not coronary. Returns how many voxels changed.
+
+        The lesion is what is labelled there as one, however large it is; where nothing is labelled, the candidate.
+        """
+        from CACScoringLib.picking import pick_label
+        from CACScoringLib.review import NOT_CORONARY
+
+        kji = self.scan.index_at(ras) if self.scan.update() else None
+        if kji is None:
+            return 0
+        owner = self.scan.segment_at(kji)
+        if owner is not None:
+            whole = self.scan.voxels_of(owner)
+            inner = tuple(n - at.start for n, at in zip(kji, whole.part, strict=True))
+            island = pick_label(whole.mask, inner)
+            lesion = type(whole).at(island.kji + [at.start for at in whole.part])
+        else:
+            lesion = self.pickAt(ras)
+        if lesion is None:
+            self._say(self._whyNothing(ras))
+            return 0
+        changed = self.scan.change(self.scan.segment_of(NOT_CORONARY), lesion)
+        self._forget()
+        rejected = _("Rejected: {lesion}. It is not scored.").format(lesion=self._described(lesion))
+        self._say(rejected if changed else _("Nothing to reject here: rejected already, or masked."))
+        return changed
+
+    def chooseArtery(self, artery) -> None:
+        """Add to the segment of an `Artery` from now on."""
+        if self.scan.update():
+            self.scan.select(artery)
+            self._showArtery()
+
+    def _add(self, pick) -> int:
+        if pick.leaked:
+            self._say(self._leakMessage(pick))
+            return 0
+        if not self.scan.selected:
+            self._say(_("Choose an artery first."))
+            return 0
+        changed = self.scan.change(self.scan.selected, pick)
+        name = self.scan.name_of(self.scan.selected)
+        if changed:
+            self._say(_("Added to {artery}: {lesion}.").format(artery=name, lesion=self._described(pick)))
+        else:
+            self._say(_("It belongs to {artery} already, or is masked.").format(artery=name))
+        return changed
+
+    # Messages
+
+    def _say(self, text: str) -> None:
+        self.statusLabel.setText(text)
+
+    def _showArtery(self) -> None:
+        segmentation = self.scan.segmentation
+        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
+
+    def _described(self, voxels) -> str:
+        volume = voxels.count * float(np.prod(self.scan.spacing_mm))
+        peak = float(self.scan.hu[voxels.part][voxels.mask].max())
+        return _("{volume:.1f} mm³, peak {peak:.0f} HU").format(volume=volume, peak=peak)
+
+    def _leakMessage(self, pick) -> str:
+        return _("Not added. {reason} Drag from the lesion to add what lies within a ball.").format(reason=pick.reason)
+
+    def _whyNothing(self, ras) -> str:
+        kji = self.scan.index_at(ras) if self.scan.update() else None
+        if kji is None:
+            return _("Nothing to add: the scan ends here.")
+        value, threshold = float(self.scan.hu[kji]), self.scriptedEffect.doubleParameter("ThresholdHU")
+        if value < threshold:
+            text = _("{value:.0f} HU, below the threshold of {threshold:g} HU. CAC Region paints free of it.")
+            return text.format(value=value, threshold=threshold)
+        return _("Outside the heart. Switch its outline off, or correct the heart.")

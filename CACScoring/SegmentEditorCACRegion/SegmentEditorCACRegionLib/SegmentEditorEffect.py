@@ -1,0 +1,260 @@
+"""CAC Region: a brush for rough lesion regions, free of any threshold."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N806, N815
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import qt
+import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+
+_DIAMETER_MM = 10.0
+_STEP = 1.2
+
+
+class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+    """Paints with a round brush of a set size in millimetres, flat or as a ball.
+
+    Not built upon Slicer's paint effect, which hands no key to a scripted one, shares its brush size with Paint, and
+    sets it anew with every volume.
+    """
+
+    def __init__(self, scriptedEffect) -> None:
+        scriptedEffect.name = "CAC Region"  # not translated: modules find effects by name
+        scriptedEffect.title = _("CAC Region")
+        scriptedEffect.requireSegments = False
+        super().__init__(scriptedEffect)
+        self.scan = None
+        self._mouse = None
+        self._stroke = None
+        self._last = None
+
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
+        return clonedEffect
+
+    def icon(self):
+        return qt.QIcon(str(Path(__file__).parents[1] / "Resources" / "Icons" / "SegmentEditorCACRegion.png"))
+
+    def helpText(self) -> str:
+        return "<html>" + _(
+            """Paint rough regions around lesions, each for its artery, whatever the HU<br>.
+<p><ul style="margin: 0">
+<li><b>Left-button drag:</b> paint; what is painted is taken from any other artery.
+<li><b>Keys 1 to 5:</b> choose LM, LAD, LCX, RCA or other, in the view last clicked in.
+<li><b>Shift + mouse wheel</b> or <b>+/- keys:</b> larger or smaller brush.
+</ul><p>Erase with the Erase effect. CAC Decompose finds the calcium inside what is painted."""
+        )
+
+    # Options
+
+    def setupOptionsFrame(self) -> None:
+        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
+        to load."""
+
+    def _build(self) -> None:
+        """Make the options when the effect is used for the first time."""
+        if self.scan is not None:
+            return
+        from CACScoringLib.panel import effect_scan, effect_views
+
+        self._views = effect_views
+        self.scan = effect_scan.EffectScan(self.scriptedEffect)
+        self._paint = effect_views.VoxelOverlay(self.scriptedEffect)
+        self._brush = effect_views.CircleOverlay(self.scriptedEffect)
+        self._arteries = effect_views.ArteryButtons(self.chooseArtery)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
+        self.diameterSpinBox = qt.QDoubleSpinBox()
+        self.diameterSpinBox.setRange(0.5, 100)
+        self.diameterSpinBox.setDecimals(1)
+        self.diameterSpinBox.setSuffix(_(" mm"))
+        self.diameterSpinBox.setToolTip(_("Diameter of the brush; 10 mm unless changed"))
+        self.diameterSpinBox.valueChanged.connect(self.updateMRMLFromGUI)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Diameter:"), self.diameterSpinBox)
+        self.sphereCheckBox = qt.QCheckBox(_("Ball instead of a disc"))
+        self.sphereCheckBox.setToolTip(_("A disc paints the slice shown; a ball paints its neighbours too"))
+        self.sphereCheckBox.toggled.connect(self.updateMRMLFromGUI)
+        self.scriptedEffect.addOptionsWidget(self.sphereCheckBox)
+        self.statusLabel = effect_views.plainLabel()
+        self.scriptedEffect.addOptionsWidget(self.statusLabel)
+
+    def setMRMLDefaults(self) -> None:
+        self.scriptedEffect.setParameterDefault("DiameterMm", _DIAMETER_MM)
+        self.scriptedEffect.setParameterDefault("Sphere", 0)
+
+    def updateGUIFromMRML(self) -> None:
+        self._build()
+        blocked = self.diameterSpinBox.blockSignals(True)
+        self.diameterSpinBox.setValue(self.scriptedEffect.doubleParameter("DiameterMm"))
+        self.diameterSpinBox.blockSignals(blocked)
+        blocked = self.sphereCheckBox.blockSignals(True)
+        self.sphereCheckBox.setChecked(self.scriptedEffect.integerParameter("Sphere") != 0)
+        self.sphereCheckBox.blockSignals(blocked)
+        self._showArtery()
+        self._showBrush()
+
+    def updateMRMLFromGUI(self, _value=None) -> None:
+        self.scriptedEffect.setParameter("DiameterMm", self.diameterSpinBox.value)
+        self.scriptedEffect.setParameter("Sphere", int(self.sphereCheckBox.checked))
+        self._showBrush()
+
+    # Life
+
+    def activate(self) -> None:
+        self._arteries.takeDigits()
+        self.scan.update()
+        self._showArtery()
+        self.statusLabel.setText("")
+
+    def deactivate(self) -> None:
+        self._arteries.giveDigits()
+        self._mouse = None
+        self._drop()
+        self._paint.remove()
+        self._brush.remove()
+
+    def cleanup(self) -> None:
+        if self.scan is None:
+            return
+        # A connection would keep the effect alive.
+        self.diameterSpinBox.valueChanged.disconnect(self.updateMRMLFromGUI)
+        self.sphereCheckBox.toggled.disconnect(self.updateMRMLFromGUI)
+
+    def sourceVolumeNodeChanged(self) -> None:
+        self._drop()
+
+    referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
+
+    # Views
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
+        if not self._views.isSliceWidget(viewWidget):
+            return False
+        events = vtk.vtkCommand
+        if eventId == events.KeyPressEvent:
+            key = self._views.pressedKey(callerInteractor)
+            factor = {"plus": _STEP, "equal": _STEP, "add": _STEP, "minus": 1 / _STEP, "subtract": 1 / _STEP}.get(key)
+            return self._scaleBrush(factor) if factor else self._arteries.takeKey(callerInteractor)
+        if eventId in (events.MouseWheelForwardEvent, events.MouseWheelBackwardEvent):
+            forward = eventId == events.MouseWheelForwardEvent
+            return bool(callerInteractor.GetShiftKey()) and self._scaleBrush(_STEP if forward else 1 / _STEP)
+        if eventId == events.MouseMoveEvent:
+            self._mouse = (viewWidget, callerInteractor.GetEventPosition())
+            self._showBrush()
+            return self._stroke is not None and self._moveStroke()
+        if eventId == events.LeftButtonPressEvent:
+            keys = (callerInteractor.GetShiftKey(), callerInteractor.GetControlKey(), callerInteractor.GetAltKey())
+            self._mouse = (viewWidget, callerInteractor.GetEventPosition())
+            return not any(keys) and self._beginStroke()
+        if eventId == events.LeftButtonReleaseEvent and self._stroke is not None:
+            self._mouse = (viewWidget, callerInteractor.GetEventPosition())
+            self._moveStroke()
+            self._endStroke()
+            return True
+        if eventId == events.LeaveEvent and self._stroke is None:
+            self._mouse = None
+            self._brush.hide()
+        return False
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
+        if self._views.isSliceWidget(viewWidget):
+            self._paint.place(viewWidget)
+            self._showBrush()
+
+    def _scaleBrush(self, factor: float) -> bool:
+        self.diameterSpinBox.setValue(self.diameterSpinBox.value * factor)
+        return True
+
+    def _beginStroke(self) -> bool:
+        if not self.scan.update():
+            return False
+        if not self.scan.selected:
+            self.statusLabel.setText(_("Choose an artery first."))
+            return True
+        confirmed = self.scriptedEffect.confirmCurrentSegmentVisible()
+        # A dialog has taken the release of the button.
+        if confirmed == self.scriptedEffect.ConfirmedWithoutDialog:
+            viewWidget = self._mouse[0]
+            normal = None if self._isBall() else tuple(self._views.viewToRas(viewWidget)[:3, 2])
+            self._stroke = {"view": viewWidget, "normal": normal, "voxels": None}
+            self._last = self._views.pixelRas(*self._mouse)
+            self._moveStroke()
+        return True
+
+    def _moveStroke(self) -> bool:
+        if self._mouse is None or self._mouse[0] != self._stroke["view"]:
+            return False
+        ras = self._views.pixelRas(*self._mouse)
+        covered = self.brushAt(self._last, ras, self._stroke["normal"])
+        self._last = ras
+        if covered is not None:
+            before = self._stroke["voxels"]
+            self._stroke["voxels"] = covered if before is None else before.united(covered)
+            self._paint.show(self._stroke["voxels"], self.scan.index_to_ras, self._colour())
+        return True
+
+    def _endStroke(self) -> None:
+        voxels = self._stroke["voxels"]
+        self._drop()
+        if voxels is not None:
+            self.paint(voxels)
+
+    def _drop(self) -> None:
+        if self.scan is None:
+            return
+        self._stroke = self._last = None
+        self._paint.hide()
+        self._brush.hide()
+
+    def _showBrush(self) -> None:
+        if self._mouse is None:
+            return
+        only = None if self._isBall() else self._mouse[0]
+        radius = self.scriptedEffect.doubleParameter("DiameterMm") / 2
+        self._brush.show(self._views.pixelRas(*self._mouse), radius, self._colour(), only)
+
+    def _isBall(self) -> bool:
+        return self.scriptedEffect.integerParameter("Sphere") != 0
+
+    # What a reader can do; positions are RAS
+
+    def brushAt(self, startRas, endRas, normal=None):
+        """The voxels (`picking.Voxels`) that the brush covers between two positions; None when there are none.
+
+        normal: of the slice that a disc paints in; None for a ball.
+        """
+        from CACScoringLib.picking import brush_stroke
+
+        if not self.scan.update():
+            return None
+        radius = self.scriptedEffect.doubleParameter("DiameterMm") / 2
+        return brush_stroke(self.scan.hu.shape, self.scan.index_to_ras, startRas, endRas, radius, normal)
+
+    def paint(self, voxels) -> int:
+        """Add voxels to the selected segment. Returns how many changed."""
+        changed = self.scan.change(self.scan.selected, voxels)
+        name = self.scan.name_of(self.scan.selected)
+        text = _("Painted for {artery}.") if changed else _("It belongs to {artery} already, or is masked.")
+        self.statusLabel.setText(text.format(artery=name))
+        return changed
+
+    def chooseArtery(self, artery) -> None:
+        """Paint the segment of an `Artery` from now on."""
+        if self.scan.update():
+            self.scan.select(artery)
+            self._showArtery()
+            self._showBrush()
+
+    def _showArtery(self) -> None:
+        segmentation = self.scan.segmentation
+        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
+
+    def _colour(self) -> tuple[float, float, float]:
+        return self.scan.colour_of(self.scan.selected)

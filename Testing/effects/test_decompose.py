@@ -1,0 +1,82 @@
+"""CAC Decompose: the calcium map in a region."""
+
+import numpy as np
+import pytest
+import slicer
+
+from CACScoringLib import mrml
+from effect_desk import OTHER, SHAPE
+
+
+class TestDecompose:
+    def test_painted_region_becomes_its_calcium(self, desk):
+        desk.give("LAD", (slice(6, 10), slice(15, 30), slice(10, 32)))
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        assert effect.statusLabel.text == "128.0 of 2640.0 mm³; calcium adds 60 HU at most."
+        effect.applyButton.click()
+        expected = np.zeros(SHAPE, bool)
+        expected[7:9, 19:24, 13:19] = True
+        expected[OTHER] = True
+        np.testing.assert_array_equal(desk.voxels("LAD"), expected)
+        desk.editor.undo()
+        assert desk.counts() == {"LAD": 4 * 15 * 22}, "one step takes all back"
+
+    def test_floor_and_preview(self, desk):
+        from CACScoringLib.panel.effect_views import CANDIDATE_COLOUR
+
+        desk.give("LAD", (slice(7, 8), slice(15, 30), slice(10, 32)))
+        desk.segmentation.GetDisplayNode().SetVisibility(False)
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        low = desk.lit(CANDIDATE_COLOUR)
+        effect.floorSpinBox.setValue(30)
+        slicer.app.processEvents()
+        high = desk.lit(CANDIDATE_COLOUR)
+        assert high == pytest.approx(low * 30 / 34, rel=0.05)
+        assert desk.counts() == {"LAD": 330}
+        effect.cancelButton.click()
+        assert desk.editor.activeEffect() is None
+        assert desk.lit(CANDIDATE_COLOUR) == 0
+        assert desk.counts() == {"LAD": 330}
+
+    @pytest.mark.parametrize("order", ["LPS", "SAR"])
+    def test_visible_slice_leaves_other_arteries_alone(self, make_desk, order):
+        desk = make_desk(order)
+        desk.give("RCA", (slice(7, 8), slice(19, 24), slice(13, 15)))
+        desk.give("unassigned", (slice(7, 8), slice(19, 24), slice(15, 16)))
+        desk.give("not-coronary", OTHER)
+        effect = desk.use("CAC Decompose")
+        desk.click((7, 21, 15))
+        effect.shownButton.setChecked(True)
+        slicer.app.processEvents()
+        effect.applyButton.click()
+        assert desk.counts() == {"LAD": 20, "RCA": 10, "not-coronary": 4}
+        assert set(np.argwhere(desk.voxels("LAD"))[:, 0]) == {7}
+
+    def test_preview_follows_slice_segment_and_undo(self, desk):
+        desk.give("RCA", (slice(7, 9), slice(15, 30), slice(10, 22)))
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        assert "empty" in effect.statusLabel.text
+        assert not effect.applyButton.enabled
+        desk.key("4")
+        slicer.app.processEvents()
+        assert effect.statusLabel.text.startswith("120.0 of")
+        effect.applyButton.click()
+        slicer.app.processEvents()
+        assert effect.statusLabel.text.startswith("120.0 of 120.0")
+        desk.editor.undo()
+        slicer.app.processEvents()
+        assert effect.statusLabel.text.startswith("120.0 of 720.0")
+        effect.shownButton.setChecked(True)
+        desk.show_slice(2)
+        slicer.app.processEvents()
+        assert effect.statusLabel.text.startswith("0.0 of")
+
+    def test_without_a_map(self, desk):
+        desk.segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, None)
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        assert "Score the CT with the networks" in effect.statusLabel.text
+        assert not effect.applyButton.enabled

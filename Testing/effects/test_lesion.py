@@ -1,0 +1,260 @@
+"""CAC Lesion: hover, click, drag, keys, rejection, leaks."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
+
+from CACScoringLib import mrml
+from CACScoringLib.lesions import Artery
+from CACScoringLib.scene_content import SCHEMA, SceneContent
+from effect_desk import LESION, SHAPE, arrays, image_of, rotation
+
+
+class TestLesion:
+    def test_click_gives_the_lesion_to_the_selected_artery(self, desk):
+        effect = desk.use("CAC Lesion")
+        desk.click((7, 21, 15))
+        np.testing.assert_array_equal(np.argwhere(desk.voxels("LAD")).min(0), [7, 20, 14])
+        assert desk.counts() == {"LAD": 24}
+        assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU."
+
+    @pytest.mark.parametrize("order", ["LPS", "RAS", "SAR", "ILP"])
+    @pytest.mark.parametrize("direction", [None, ("x", 25), ("z", 40)], ids=str)
+    def test_any_axes(self, make_desk, order, direction):
+        desk = make_desk(order, direction and rotation(*direction))
+        desk.use("CAC Lesion")
+        desk.click((7, 22.4, 17.6))
+        assert desk.counts() == {}, "beside the lesion's last voxel"
+        desk.click((7, 22.4, 17.4))
+        expected = np.zeros(SHAPE, bool)
+        expected[LESION] = True
+        np.testing.assert_array_equal(desk.voxels("LAD"), expected)
+
+    def test_hover_lights_the_candidate_up(self, desk):
+        from CACScoringLib.panel.effect_views import CANDIDATE_COLOUR
+
+        desk.use("CAC Lesion")
+        assert desk.lit(CANDIDATE_COLOUR) == 0
+        desk.move((7, 21, 15))
+        pixel_mm = np.linalg.norm([desk.view.mrmlSliceNode().GetXYToRAS().GetElement(row, 0) for row in range(3)])
+        assert desk.lit(CANDIDATE_COLOUR) == pytest.approx(12 / pixel_mm**2, rel=0.1)
+        assert desk.counts() == {}
+        desk.show_slice(10)
+        assert desk.lit(CANDIDATE_COLOUR) == 0
+        desk.move((10, 21, 15))
+        desk.show_slice(8)
+        assert desk.lit(CANDIDATE_COLOUR) > 0, "the slice that has come under the mouse"
+        desk.interactor.InvokeEvent("LeaveEvent")
+        assert desk.lit(CANDIDATE_COLOUR) == 0
+
+    def test_keys_choose_the_artery(self, desk):
+        desk.use("CAC Lesion")
+        desk.move((7, 21, 15))
+        for key, artery in zip("12345", ("LM", "LAD", "LCX", "RCA", "other"), strict=True):
+            desk.key(key)
+            assert desk.node.GetSelectedSegmentID() == artery
+            desk.click((7, 21, 15))
+            assert desk.counts() == {artery: 24}
+
+    def test_keys_are_not_the_editors_while_the_effect_is_active(self, desk):
+        desk.editor.installKeyboardShortcuts()
+        desk.use("CAC Lesion")
+        desk.key("4")
+        assert desk.node.GetSelectedSegmentID() == "RCA"
+        assert desk.editor.activeEffect().name == "CAC Lesion"
+        desk.editor.setActiveEffect(None)
+        desk.key("1")
+        assert desk.editor.activeEffect() is not None, "the editor has its own digits back"
+        assert desk.node.GetSelectedSegmentID() == "RCA"
+        desk.editor.uninstallKeyboardShortcuts()
+
+    def test_x_rejects_what_is_under_the_cursor(self, desk):
+        effect = desk.use("CAC Lesion")
+        desk.click((7, 21, 15))
+        desk.key("x")
+        assert desk.counts() == {"not-coronary": 24}
+        assert "Rejected: 48.0 mm³" in effect.statusLabel.text
+        desk.key("x")
+        assert "rejected already" in effect.statusLabel.text
+        desk.move((7, 21, 29))
+        desk.key("x")
+        assert desk.counts() == {"not-coronary": 28}
+
+    def test_x_rejects_a_painted_lesion_below_the_threshold(self, desk):
+        desk.give("unassigned", (slice(9, 11), slice(14, 16), slice(14, 16)))
+        desk.give("RCA", (slice(10, 11), slice(20, 22), slice(20, 22)))
+        desk.use("CAC Lesion")
+        desk.show_slice(10)
+        desk.move((10, 15, 15))
+        desk.key("x")
+        assert desk.counts() == {"not-coronary": 8, "RCA": 4}
+
+    def test_x_follows_the_slice_that_is_scrolled_under_the_mouse(self, desk):
+        desk.use("CAC Lesion")
+        desk.show_slice(11)
+        desk.move((11, 21, 15))
+        desk.key("x")
+        assert desk.counts() == {}
+        desk.show_slice(8)
+        desk.key("x")
+        assert desk.counts() == {"not-coronary": 24}
+
+    def test_drag_limits_to_a_ball(self, desk):
+        desk.use("CAC Lesion")
+        desk.press((7, 21, 14))
+        desk.move((7, 21, 15))
+        desk.move((7, 22.2, 14))
+        desk.release((7, 22.2, 14))
+        found = np.argwhere(desk.voxels("LAD"))
+        # 1.2 mm around the click: its neighbours in the slice, but no slice 2 mm away and no diagonal.
+        assert sorted(map(tuple, found)) == [(7, 20, 14), (7, 21, 14), (7, 21, 15), (7, 22, 14)]
+
+    def test_leak_into_bone_is_shown_and_not_added(self, desk):
+        from CACScoringLib.panel.effect_views import LEAK_COLOUR
+
+        effect = desk.use("CAC Lesion")
+        desk.node.SetAttribute("CAC Lesion.InsideHeart", "0")
+        desk.node.SetAttribute("CAC Lesion.MostVolumeMm3", "1000")
+        desk.move((7, 32, 20))
+        assert desk.lit(LEAK_COLOUR) > 0
+        desk.click((7, 32, 20))
+        assert desk.counts() == {}
+        assert "larger than 1000 mm³" in effect.statusLabel.text
+        assert "aorta, valve or bone" in effect.statusLabel.text
+        desk.press((7, 32, 20))
+        desk.move((7, 34, 20))
+        desk.release((7, 34, 20))
+        assert 0 < desk.counts()["LAD"] * 2 < 4 / 3 * np.pi * 3**3
+
+    def test_only_inside_the_heart(self, desk):
+        effect = desk.use("CAC Lesion")
+        effect.volumeSpinBox.setValue(5000)
+        desk.click((7, 32, 20))
+        assert set(np.argwhere(desk.voxels("LAD"))[:, 1]) == {30, 31, 32, 33}, "bone as far as the heart's outline goes"
+        desk.click((7, 36, 20))
+        assert "Outside the heart" in effect.statusLabel.text
+        desk.show_slice(1)
+        desk.node.SetAttribute("CAC Lesion.InsideHeart", "0")
+        before = desk.counts()
+        desk.click((1, 36, 20))
+        assert desk.counts() == before, "no slice of the heart"
+
+    @pytest.mark.parametrize("order", ["LPS", "SAR", "ILP"])
+    def test_slices_of_the_heart_in_any_axes(self, make_desk, order):
+        desk = make_desk(order)
+        scan = desk.use("CAC Lesion").scan
+        for k in range(SHAPE[0]):
+            assert scan.heart(False)[scan.index_at(desk.ras((k, 36, 2)))] == (3 <= k < 13)
+        assert scan.heart(True).sum() == 10 * 26 * 26
+
+    def test_below_the_threshold(self, desk):
+        effect = desk.use("CAC Lesion")
+        desk.click((7, 12, 12))
+        assert effect.statusLabel.text.startswith("40 HU, below the threshold of 130 HU")
+        effect.thresholdSpinBox.setValue(250)
+        desk.click((7, 21, 29))
+        assert desk.counts() == {}
+        effect.thresholdSpinBox.setValue(150)
+        desk.click((7, 21, 29))
+        assert desk.counts() == {"LAD": 4}
+
+    def test_scored_scene_is_edited_with_its_own_threshold_and_heart(self, desk):
+        hu, heart, calcium = (image_of(values) for values in arrays())
+        candidates = sitk.Cast(hu >= 145, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
+        rules = {"threshold": {"threshold_hu": 145.0}, "decomposition": {"threshold_hu": 10.0}}
+        methods = {key: {"reviewed": False} for key in rules}
+        record = json.dumps({"schema": SCHEMA, "rules": rules, "methods": methods})
+        content = SceneContent("scan", hu, heart, candidates, (), (), record, calcium, hu, candidates)
+        nodes = mrml.add_to_scene(slicer.mrmlScene, content)
+        desk.segmentation = nodes.calcium
+        desk.editor.setSegmentationNode(nodes.calcium)
+        desk.editor.setSourceVolumeNode(nodes.volume)
+        effect = desk.use("CAC Lesion")
+        assert effect.thresholdSpinBox.value == 145
+        effect.chooseArtery(Artery.RCA)
+        before = desk.counts()["unassigned"]
+        desk.click((7, 21, 15))
+        assert desk.counts() == {"RCA": 24, "unassigned": before - 24}
+        desk.click((7, 36, 20))
+        assert "Outside the heart" in effect.statusLabel.text
+        effect.thresholdSpinBox.setValue(160)
+        desk.editor.setActiveEffect(None)
+        desk.use("CAC Lesion")
+        assert effect.thresholdSpinBox.value == 160, "the reader's own choice stays"
+        desk.editor.setSegmentationNode(nodes.map_lesions)
+        desk.use("CAC Lesion")
+        assert effect.thresholdSpinBox.value == 10
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        assert "No calcium map" not in effect.statusLabel.text
+
+    def test_undo_and_redo(self, desk):
+        desk.use("CAC Lesion")
+        desk.click((7, 21, 15))
+        desk.key("4")
+        desk.click((7, 21, 29))
+        desk.move((7, 21, 15))
+        desk.key("x")
+        states = [{"LAD": 24}, {"LAD": 24, "RCA": 4}, {"RCA": 4, "not-coronary": 24}]
+        assert desk.counts() == states[2]
+        for state in (states[1], states[0], {}):
+            desk.editor.undo()
+            assert desk.counts() == state
+        for state in states:
+            desk.editor.redo()
+            assert desk.counts() == state
+
+    def test_nothing_to_undo_after_a_click_that_changes_nothing(self, desk):
+        desk.use("CAC Lesion")
+        desk.click((7, 21, 15))
+        desk.click((7, 21, 15))
+        desk.editor.undo()
+        assert desk.counts() == {}
+
+    def test_a_segment_that_was_removed_comes_back(self, desk):
+        desk.use("CAC Lesion")
+        desk.segmentation.GetSegmentation().RemoveSegment("RCA")
+        desk.key("4")
+        desk.click((7, 21, 15))
+        assert desk.counts() == {"RCA": 24}
+        assert desk.segmentation.GetSegmentation().GetSegment("RCA").GetName() == "RCA: right coronary artery"
+
+    def test_segmentation_of_a_reader_by_names(self, desk):
+        collection = desk.segmentation.GetSegmentation()
+        collection.RemoveAllSegments()
+        own = collection.AddEmptySegment("Segment_1", "LCX")
+        desk.use("CAC Lesion")
+        desk.key("3")
+        desk.click((7, 21, 15))
+        assert desk.counts() == {own: 24}
+
+    def test_segmentation_under_a_transform(self, desk):
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 6.0)
+        transform.SetMatrixTransformToParent(matrix)
+        for node in (desk.volume, desk.segmentation):
+            node.SetAndObserveTransformNodeID(transform.GetID())
+        desk.use("CAC Lesion")
+        desk.click((7, 21, 15 - 6))
+        desk.segmentation.SetAndObserveTransformNodeID(None)
+        assert desk.counts() == {"LAD": 24}
+
+    def test_leaving_takes_the_actors_along(self, desk):
+        before = desk.view.sliceView().renderer().GetViewProps().GetNumberOfItems()
+        desk.use("CAC Lesion")
+        desk.move((7, 21, 15))
+        assert desk.view.sliceView().renderer().GetViewProps().GetNumberOfItems() > before
+        desk.editor.setActiveEffect(None)
+        assert desk.view.sliceView().renderer().GetViewProps().GetNumberOfItems() == before
+
+    def test_without_a_volume(self, desk):
+        desk.use("CAC Lesion")
+        slicer.mrmlScene.RemoveNode(desk.volume)
+        desk.move((7, 21, 15))
+        desk.click((7, 21, 15))
+        assert desk.counts() == {}

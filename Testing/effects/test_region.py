@@ -1,0 +1,63 @@
+"""CAC Region: the brush."""
+
+import numpy as np
+import pytest
+
+from effect_desk import rotation
+
+
+class TestRegion:
+    def test_brush_is_one_centimetre_and_free_of_threshold(self, desk):
+        effect = desk.use("CAC Region")
+        assert effect.diameterSpinBox.value == 10
+        desk.click((7, 20, 20))
+        painted = np.argwhere(desk.voxels("LAD"))
+        assert set(painted[:, 0]) == {7}
+        assert len(painted) == pytest.approx(np.pi * 5**2, rel=0.1)
+
+    def test_ball(self, desk):
+        effect = desk.use("CAC Region")
+        effect.sphereCheckBox.setChecked(True)
+        desk.click((8, 20, 20))
+        desk.show_slice(8)
+        painted = np.argwhere(desk.voxels("LAD"))
+        assert len(painted) * 2 == pytest.approx(4 / 3 * np.pi * 5**3, rel=0.12)
+        assert set(painted[:, 0]) == {5, 6, 7, 8, 9}
+
+    @pytest.mark.parametrize("order", ["LPS", "SAR"])
+    @pytest.mark.parametrize("direction", [None, ("x", 25)], ids=str)
+    def test_stroke_in_any_axes_is_one_layer(self, make_desk, order, direction):
+        desk = make_desk(order, direction and rotation(*direction))
+        desk.use("CAC Region")
+        desk.press((7, 20, 15))
+        desk.move((7, 20, 19))
+        desk.release((7, 20, 25))
+        painted = np.argwhere(desk.voxels("LAD"))
+        assert set(painted[:, 0]) == {7}
+        assert len(painted) == pytest.approx(np.pi * 25 + 10 * 10, rel=0.06)
+
+    def test_keys_wheel_and_undo(self, desk):
+        effect = desk.use("CAC Region")
+        desk.click((7, 15, 15))
+        first = desk.counts()["LAD"]
+        desk.key("3")
+        desk.click((7, 15, 15))
+        assert desk.counts() == {"LCX": first}
+        desk.at((7, 15, 15))
+        desk.interactor.SetShiftKey(1)
+        desk.interactor.InvokeEvent("MouseWheelForwardEvent")
+        assert effect.diameterSpinBox.value == 12
+        desk.interactor.InvokeEvent("MouseWheelBackwardEvent")
+        assert effect.diameterSpinBox.value == pytest.approx(10, abs=0.06)
+        desk.editor.undo()
+        assert desk.counts() == {"LAD": first}
+
+    def test_stroke_is_shown_before_it_is_painted(self, desk):
+        colour = desk.segmentation.GetSegmentation().GetSegment("LAD").GetColor()
+        effect = desk.use("CAC Region")
+        desk.press((7, 20, 20))
+        assert desk.counts() == {}
+        assert desk.lit(colour) > 100
+        effect.scriptedEffect.selectEffect("")
+        assert desk.counts() == {}
+        assert desk.lit(colour) == 0
