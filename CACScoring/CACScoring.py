@@ -1,35 +1,26 @@
 """CAC Scoring: the panel that scores coronary calcium on a CT open in 3D Slicer.
 
-The panel writes the CT to a temporary folder, runs `score` of the command line in a background process of
-Slicer's own Python, and reads the results back into the scene. Scoring uses NumPy, SciPy, SimpleITK, pydicom and
-Pillow, which Slicer brings along: nothing is installed.
+The panel writes the CT to a temporary folder, runs `score` of the command line in a background process of Slicer's own
+Python, and reads the results back into the scene, where a reader reviews them. Its sections are in
+`CACScoringLib/panel`; what they show and change is in `CACScoringLib/review_scene.py`.
 """
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
-# ruff: noqa: N802, N803, N806, N815, PT009
+# ruff: noqa: N802, N803, PT009
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import ctk
-import qt
 import slicer
 import vtk
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLTextNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -38,13 +29,21 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from CACScoringLib.panel import views
+from CACScoringLib.panel.cohort_section import CohortSection
+from CACScoringLib.panel.input_section import InputSection
+from CACScoringLib.panel.packages import ensurePackages
+from CACScoringLib.panel.parameters import CACScoringParameterNode
+from CACScoringLib.panel.process import MODULE_FOLDER, Process, workerCommand
+from CACScoringLib.panel.result_section import ResultSection, askForFolder
+from CACScoringLib.panel.review_section import ReviewSection
+from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, takeOverCandidates
+from CACScoringLib.panel.worker import LIBRARY, Worker
+
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from CACScoringLib.mrml import SceneNodes
-
-_MODULE_FOLDER = Path(__file__).resolve().parent
-_LIBRARY = "CACScoringLib"
+    from CACScoringLib.review_scene import SceneReview
 
 
 class CACScoring(ScriptedLoadableModule):
@@ -57,33 +56,31 @@ class CACScoring(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Tables", "Terminologies", "Volumes"]
         parent.contributors = ["CAC developers"]
         parent.helpText = _(
-            "Scores coronary artery calcium on non-contrast CT. Choose a CT and press Score: everything dense inside "
-            "the heart region is listed as an unreviewed candidate. For research only; not a medical device."
+            "Scores coronary artery calcium on non-contrast CT, by the clinical rule and by a calcium map without "
+            "threshold. Choose a CT and press Score; review the lesions, then export. For research only; not a "
+            "medical device."
         )
         parent.acknowledgementText = _("Developed by the CAC developers. Licence: Apache-2.0.")
-        slicer.app.startupCompleted.connect(registerTerminology)
+        slicer.app.startupCompleted.connect(onStartupCompleted)
+
+
+def onStartupCompleted() -> None:
+    """Make known what scenes and other modules refer to before the panel is opened."""
+    from CACScoringLib import sample_data
+
+    registerTerminology()
+    views.registerLayout()
+    sample_data.register()
 
 
 def registerTerminology() -> None:
     """Make the names of calcium segments known to Slicer's terminology selector."""
-    file = _MODULE_FOLDER / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
+    file = MODULE_FOLDER / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(file))
 
 
-@parameterNodeWrapper
-class CACScoringParameterNode:
-    """The panel's state, saved with the scene: the chosen CT, and the nodes and warnings of its last result."""
-
-    inputVolume: vtkMRMLScalarVolumeNode
-    heart: vtkMRMLSegmentationNode
-    calcium: vtkMRMLSegmentationNode
-    scoreTable: vtkMRMLTableNode
-    lesionTable: vtkMRMLTableNode
-    warnings: str = ""
-
-
 class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel."""
+    """The panel: connects its sections with each other and with the scene."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -91,340 +88,189 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
+        self._review: SceneReview | None = None
+        self._record: vtkMRMLTextNode | None = None
 
     def setup(self) -> None:
         super().setup()
         self.logic = CACScoringLogic()
-
-        box = ctk.ctkCollapsibleButton()
-        box.text = _("Score")
-        self.layout.addWidget(box)
-        form = qt.QFormLayout(box)
-
-        self.inputSelector = slicer.qMRMLNodeComboBox()
-        self.inputSelector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-        self.inputSelector.showChildNodeTypes = False  # label maps are child types
-        self.inputSelector.addEnabled = False
-        self.inputSelector.removeEnabled = False
-        self.inputSelector.noneEnabled = True
-        self.inputSelector.setMRMLScene(slicer.mrmlScene)
-        self.inputSelector.setToolTip(_("Non-contrast CT of the chest, in Hounsfield units"))
-        form.addRow(_("CT:"), self.inputSelector)
-
-        self.scoreButton = qt.QPushButton(_("Score"))
-        form.addRow(self.scoreButton)
-        self.statusLabel = self._textLabel()
-        form.addRow(self.statusLabel)
-        self.warningsLabel = self._textLabel()
-        form.addRow(self.warningsLabel)
-        self.resultsTable = slicer.qMRMLTableView()
-        self.resultsTable.setMinimumHeight(240)
-        form.addRow(self.resultsTable)
-        self.layout.addStretch(1)
-
-        self.scoreButton.clicked.connect(self.onScoreButton)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        panel = slicer.util.loadUI(self.resourcePath("UI/CACScoring.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        self.input = InputSection(self.ui)
+        self.result = ResultSection(self.ui, askForFolder)
+        self.review = ReviewSection(self.ui, self.result.update, self._scoreAgain)
+        self.cohort = CohortSection(self.ui, Worker(), self._openScan)
+        self.ui.progressBar.setVisible(False)
+        self.ui.scoreButton.clicked.connect(self.onScoreButton)
+        scene = slicer.mrmlScene
+        for event, handler in (
+            (scene.StartCloseEvent, self.onSceneStartClose),
+            (scene.EndCloseEvent, self.onSceneEndClose),
+            (scene.EndImportEvent, self.onSceneEndImport),
+            (scene.NodeRemovedEvent, self.onNodeRemoved),
+        ):
+            self.addObserver(scene, event, handler)
+        self._showResult(None)
         self.initializeParameterNode()
-
-    @staticmethod
-    def _textLabel():
-        label = qt.QLabel()
-        label.setWordWrap(True)
-        # File names and messages are shown as they are, never as markup.
-        label.setTextFormat(qt.Qt.PlainText)
-        return label
 
     def cleanup(self) -> None:
         if self.logic is not None:
             self.logic.cancel()
+            self.cohort.cancel()
+            self.review.exit()
         self.setParameterNode(None)
+        self._showResult(None)
         self.removeObservers()
 
     def enter(self) -> None:
         self.initializeParameterNode()
+        self.review.enter()
 
     def exit(self) -> None:
+        self.review.exit()
         self.setParameterNode(None)
 
     def onSceneStartClose(self, caller, event) -> None:
         self.logic.cancel()
         self.setParameterNode(None)
+        self._showResult(None)
+        self.review.closeScene()
 
     def onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneEndImport(self, caller, event) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node) -> None:
+        # What is reviewed is gone; while a scene is being closed all goes anyway.
+        if self._review is not None and node in vars(self._review.nodes).values():
+            self._showResult(None)
+
     def onReload(self) -> None:
         self.logic.cancel()
         # Slicer reloads this file only.
-        for name in [n for n in sys.modules if n == _LIBRARY or n.startswith(f"{_LIBRARY}.")]:
+        for name in [n for n in sys.modules if n == LIBRARY or n.startswith(f"{LIBRARY}.")]:
             del sys.modules[name]
         super().onReload()
 
     def initializeParameterNode(self) -> None:
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameterNode.inputVolume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and not first.IsA("vtkMRMLLabelMapVolumeNode"):
-                self._parameterNode.inputVolume = first
+            from CACScoringLib.panel.scan_facts import problemOf
+
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            offered = [v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not problemOf(v)]
+            if offered:
+                self._parameterNode.inputVolume = offered[0]
 
     def setParameterNode(self, parameterNode: CACScoringParameterNode | None) -> None:
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
         self._parameterNode = parameterNode
-        if parameterNode is not None:
-            self._parameterNodeGuiTag = parameterNode.connectParametersToGui({"inputVolume": self.inputSelector})
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-            self.onParametersChanged()
+        if parameterNode is None:
+            return
+        for section in (self.input, self.review, self.cohort):
+            section.setState(parameterNode)
+        self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+        self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+        self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None) -> None:
-        state = self._parameterNode
-        self.scoreButton.setText(_("Cancel") if self.logic.isRunning else _("Score"))
-        self.scoreButton.setEnabled(self.logic.isRunning or state.inputVolume is not None)
-        self.inputSelector.setEnabled(not self.logic.isRunning)
-        self.warningsLabel.setText(state.warnings)
-        self.resultsTable.setMRMLTableNode(state.scoreTable)
+        state, running = self._parameterNode, self.logic.isRunning
+        self.input.update(running)
+        self.ui.scoreButton.setText(_("Cancel") if running else _("Score"))
+        self.ui.scoreButton.setEnabled(running or self.input.canBeScored)
+        self.ui.progressBar.setVisible(running)
+        if state.result is not self._record:
+            self._showResult(state.result)
+        self.review.updateParameters()
+        self.cohort.update()
 
     def onScoreButton(self, checked: bool = False) -> None:
         if self.logic.isRunning:
             self.logic.cancel()
+        else:
+            self._score()
+
+    def _score(self, further: tuple[str, ...] = (), before: SceneReview | None = None) -> None:
+        """further: arguments beside those of the input. before: review whose candidates the new result takes over."""
+        wanted = self.input.read()
+        if wanted.networks and (reason := ensurePackages()):
+            self.ui.statusLabel.setText(reason)
             return
-        self.statusLabel.setText(_("Preparing …"))
-        self.logic.score(self._parameterNode.inputVolume, self.statusLabel.setText, self.onFinished)
+        self._onProgress(_("Preparing …"), 0.0)
+
+        def finished(outcome: ScoringOutcome) -> None:
+            if before is not None and outcome.nodes is not None:
+                takeOverCandidates(before.nodes, outcome.nodes)
+            self._onFinished(outcome)
+
+        self.logic.score(wanted.volume, self._onProgress, finished, (*wanted.arguments, *further), wanted.heart)
         self.onParametersChanged()
 
-    def onFinished(self, outcome: ScoringOutcome) -> None:
-        self.statusLabel.setText(outcome.message)
+    def _scoreAgain(self) -> None:
+        """Score the reviewed scan once more, with the slices that the reader switched on and off."""
+        review = self._review
+        switched = dict.fromkeys(review.slices_off, "off") | dict.fromkeys(review.slices_wished, "on")
+        self._parameterNode.inputVolume = review.nodes.volume
+        self._score(tuple(word for k, state in switched.items() for word in ("--slice", f"{k}={state}")), review)
+
+    def _openScan(self, scan: dict) -> None:
+        """Load a scan of a cohort, and its result, for review."""
+        if not self.logic.isRunning:
+            self.ui.pages.setCurrentIndex(0)
+            self._onProgress(_("Opening {name} …").format(name=scan["name"]), 0.0)
+            place = Path(scan["folder"]), scan["name"], scan["ct"], scan["series"]
+            self.logic.openResult(*place, self._onProgress, self._onFinished)
+            self.onParametersChanged()
+
+    def _onProgress(self, text: str, done: float) -> None:
+        self.ui.statusLabel.setText(text)
+        self.ui.progressBar.setValue(int(1000 * done))
+
+    def _onFinished(self, outcome: ScoringOutcome) -> None:
+        self.ui.statusLabel.setText(outcome.message)
         if outcome.nodes is not None:
             # The panel may have been left meanwhile; the state belongs to the scene.
             state = self.logic.getParameterNode()
-            state.heart, state.calcium = outcome.nodes.heart, outcome.nodes.calcium
-            state.scoreTable, state.lesionTable = outcome.nodes.scores, outcome.nodes.lesions
-            state.warnings = "\n".join(outcome.warnings)
+            state.inputVolume, state.result = outcome.nodes.volume, outcome.nodes.record
         if self._parameterNode is not None:
             self.onParametersChanged()
+            if outcome.nodes is not None:
+                self.review.showSideBySide()
+
+    def _showResult(self, record: vtkMRMLTextNode | None) -> None:
+        """Review another result, or none."""
+        self._record, self._review = record, None
+        if record is not None:
+            from CACScoringLib.ct import CTError
+            from CACScoringLib.review_scene import SceneReview
+
+            try:
+                self._review = SceneReview.of_record(slicer.mrmlScene, record)
+            except CTError as error:
+                self.ui.statusLabel.setText(str(error))
+        self.review.setReview(self._review)
+        self.result.setReview(self._review)
+        for section in (self.ui.reviewButton, self.ui.resultButton):
+            section.collapsed = self._review is None
 
 
-@dataclass(frozen=True)
-class ScoringOutcome:
-    """How a run ended. nodes: the result in the scene; None when there is none, and message says why."""
-
-    message: str
-    nodes: SceneNodes | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class Process(Protocol):
-    """Runs Python with arguments in the background."""
-
-    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
-        """onLine: called with each line on standard error. onEnd: called once, with the exit code, unless killed."""
-
-    def kill(self) -> None:
-        """End the process and its children at once."""
-
-
-@dataclass
-class _Run:
-    volume: vtkMRMLScalarVolumeNode
-    image: sitk.Image
-    folder: Path
-    onStatus: Callable[[str], None]
-    onFinished: Callable[[ScoringOutcome], None]
-    warnings: list[str] = field(default_factory=list)
-    reason: str = ""
-    otherLines: list[str] = field(default_factory=list)
-
-
-class CACScoringLogic(ScriptedLoadableModuleLogic):
-    """Scores a volume node in the background. One run at a time.
-
-    process: what runs the worker; None for a background process of Slicer's own Python.
-    """
+class CACScoringLogic(ScriptedLoadableModuleLogic, Scorer):
+    """Scores volume nodes; usable from scripts. process: as in `Scorer`."""
 
     def __init__(self, process: Process | None = None) -> None:
-        super().__init__()
-        self._process = process
-        self._run = None
+        ScriptedLoadableModuleLogic.__init__(self)
+        Scorer.__init__(self, process)
 
     def getParameterNode(self) -> CACScoringParameterNode:
         return CACScoringParameterNode(super().getParameterNode())
-
-    @property
-    def isRunning(self) -> bool:
-        return self._run is not None
-
-    def score(
-        self,
-        volume: vtkMRMLScalarVolumeNode,
-        onStatus: Callable[[str], None],
-        onFinished: Callable[[ScoringOutcome], None],
-    ) -> None:
-        """Begin to score. onStatus: called with what is being done. onFinished: called once, however the run ends.
-
-        The scene changes only when the run ends well.
-        """
-        if self.isRunning:
-            raise RuntimeError("A scan is being scored already.")
-        import SimpleITK as sitk
-
-        from CACScoringLib import mrml
-        from CACScoringLib.ct import CTError
-
-        try:
-            image = mrml.image_of_volume(volume)
-        except CTError as error:
-            onFinished(ScoringOutcome(str(error)))
-            return
-        folder = Path(tempfile.mkdtemp(prefix="cac-"))
-        self._run = _Run(volume, image, folder, onStatus, onFinished)
-        try:
-            ct = folder / "ct.nrrd"
-            sitk.WriteImage(image, str(ct))
-            command = ["-m", f"{_LIBRARY}.cli", "score", str(ct), "--output", str(folder / "result")]
-            if self._process is None:
-                self._process = BackgroundProcess()
-            self._process.start([*command, "--no-scene", "--progress", "json"], self._onLine, self._onEnd)
-        except (OSError, RuntimeError) as error:
-            self._finish(ScoringOutcome(_("Scoring could not be started: {error}").format(error=error)))
-
-    def cancel(self) -> None:
-        """End the run that is going on, if any."""
-        if self.isRunning:
-            self._process.kill()
-            self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")))
-
-    def _onLine(self, line: str) -> None:
-        run = self._run
-        if run is None:
-            return
-        try:
-            event = json.loads(line)
-            kind = event["event"]
-        except (ValueError, KeyError, TypeError):
-            run.otherLines.append(line)
-            return
-        if kind == "step" and event["index"] is not None:
-            step = _("Step {number} of {count}: {step} …")
-            run.onStatus(step.format(number=event["index"] + 1, count=event["count"], step=event["step"]))
-        elif kind == "warning":
-            run.warnings.append(event["message"])
-        elif kind == "failed":
-            run.reason = event["message"]
-
-    def _onEnd(self, exitCode: int) -> None:
-        run = self._run
-        if run is None:
-            return
-        if exitCode != 0:
-            lastWords = "\n".join(run.otherLines[-3:])
-            reason = run.reason or _("The worker ended with code {code}. {words}").format(
-                code=exitCode, words=lastWords
-            )
-            self._finish(ScoringOutcome(reason.strip()))
-            return
-        self._finish(self._resultInScene(run))
-
-    def _resultInScene(self, run: _Run) -> ScoringOutcome:
-        from CACScoringLib import mrml
-        from CACScoringLib.ct import CTError
-        from CACScoringLib.scene_content import content_of_folder
-
-        if not slicer.mrmlScene.IsNodePresent(run.volume):
-            return ScoringOutcome(_("The CT was closed while it was being scored."))
-        try:
-            content = content_of_folder(run.folder / "result", run.image, run.volume.GetName())
-            nodes = mrml.add_to_scene(slicer.mrmlScene, content, run.volume)
-        except CTError as error:
-            return ScoringOutcome(str(error))
-        return ScoringOutcome(_("Done."), nodes, tuple(run.warnings))
-
-    def _finish(self, outcome: ScoringOutcome) -> None:
-        run, self._run = self._run, None
-        shutil.rmtree(run.folder, ignore_errors=True)
-        run.onFinished(outcome)
-
-
-def workerCommand() -> tuple[str, dict[str, str]]:
-    """The Python to run the worker with, and its environment with the module's folder on the path.
-
-    Raises RuntimeError when Slicer's Python is not found.
-    """
-    python = shutil.which("PythonSlicer")
-    if python is None:
-        raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
-    paths = [str(_MODULE_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return python, {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
-
-
-def killTree(processId: int) -> None:
-    """End a process and its descendants: Slicer's Python is a launcher, and the worker runs as its child."""
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(processId)], capture_output=True, check=False)
-        return
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
-    doomed = [processId]
-    for parent in doomed:
-        doomed += [child for child, itsParent in pairs if itsParent == parent]
-    for each in doomed:
-        try:
-            os.kill(each, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-class BackgroundProcess:
-    """The `Process` of the desktop: a QProcess that runs Slicer's own Python."""
-
-    def __init__(self) -> None:
-        self._process = None
-
-    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
-        python, variables = workerCommand()
-        environment = qt.QProcessEnvironment()
-        for name, value in variables.items():
-            environment.insert(name, value)
-        process = qt.QProcess()
-        process.setProcessEnvironment(environment)
-        # Nobody reads it, and a full pipe would stop the worker.
-        process.setStandardOutputFile(os.devnull)
-        unfinished = bytearray()
-
-        def read() -> None:
-            unfinished.extend(bytes(process.readAllStandardError().data()))
-            *lines, rest = bytes(unfinished).split(b"\n")
-            unfinished[:] = rest
-            for line in lines:
-                onLine(line.decode(errors="replace").rstrip())
-
-        def finished(*_: object) -> None:
-            read()
-            crashed = process.exitStatus() != qt.QProcess.NormalExit
-            onEnd(-1 if crashed else process.exitCode())
-
-        def failed(error: object) -> None:
-            # Other errors are followed by finished().
-            if error == qt.QProcess.FailedToStart:
-                onLine(_("{python} could not be started.").format(python=python))
-                onEnd(-1)
-
-        process.readyReadStandardError.connect(read)
-        process.finished.connect(finished)
-        process.errorOccurred.connect(failed)
-        self._process = process
-        process.start(python, arguments)
-
-    def kill(self) -> None:
-        process, self._process = self._process, None
-        if process is None or process.state() == qt.QProcess.NotRunning:
-            return
-        # A kill is no ending that anybody waits for.
-        process.blockSignals(True)
-        killTree(process.processId())
-        process.waitForFinished(2000)
 
 
 class CACScoringTest(ScriptedLoadableModuleTest):
@@ -471,7 +317,11 @@ class CACScoringTest(ScriptedLoadableModuleTest):
 
     def _score(self, volume: vtkMRMLScalarVolumeNode) -> ScoringOutcome:
         outcomes = []
-        CACScoringLogic(_ForegroundProcess()).score(volume, lambda status: None, outcomes.append)
+        logic = CACScoringLogic(_ForegroundProcess())
+        # Without networks, because PyTorch may not be installed.
+        logic.score(volume, lambda text, done: None, outcomes.append, ["--threshold-only"])
+        while logic.isRunning:
+            slicer.app.processEvents()
         self.assertEqual(len(outcomes), 1)
         return outcomes[0]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RESOURCE_ENDINGS = {".npz", ".safetensors", ".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md"}
+RESOURCE_ENDINGS = {".npz", ".safetensors", ".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md", ".nrrd"}
 
 
 def commands(file: Path) -> list[tuple[str, list[str]]]:
@@ -82,7 +82,8 @@ def test_module_is_named_as_its_folder_and_built(folder):
 
 def test_every_module_file_is_built():
     """A folder with a module's file (the class named as the file) that the root does not build is forgotten."""
-    candidates = {f.parent for f in ROOT.glob("*/*.py") if f.stem == f.parent.name}
+    files = [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py")]
+    candidates = {f.parent for f in files if f.stem == f.parent.name}
     assert candidates <= set(modules(ROOT))
 
 

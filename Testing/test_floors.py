@@ -15,28 +15,40 @@ SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 FLOORS = {
     **dict.fromkeys(["ct", "output", "networks", "resources"], 1),
     **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "chest", "progress", "preprocessing", "inference"], 2),
+    **dict.fromkeys(["evidence", "picking", "sample_data", "workers"], 2),
     **dict.fromkeys(["scores", "reading", "heart", "models", "heart_network", "slices", "decomposition"], 3),
     **dict.fromkeys(["arteries", "projection", "pictures"], 3),
-    **dict.fromkeys(["pipeline", "scene_content"], 4),
-    **dict.fromkeys(["report", "page", "mrml"], 5),
-    **dict.fromkeys(["cli", "CACScoring"], 6),
+    **dict.fromkeys(["pipeline", "scene_content", "cohort_scans"], 4),
+    **dict.fromkeys(["report", "page", "review", "tables", "cohort_folder", "cohort_table"], 5),
+    **dict.fromkeys(["review_export", "segments"], 6),
+    "lesion_segments": 7,
+    "mrml": 8,
+    **dict.fromkeys(["review_nodes", "scan_run"], 9),
+    **dict.fromkeys(["review_scene", "cohort"], 10),
+    **dict.fromkeys(["cli", "panel"], 11),
+    "CACScoring": 12,
 }
-"""A file of CACScoring imports only from floors below its own."""
+"""A file of CACScoring imports only from floors below its own. `panel` is a folder, whose files may know each other."""
+
+KNOW_SLICER = {"mrml", "segments", "lesion_segments", "tables", "review_nodes", "review_scene"}
+"""Files outside the panel that may import it."""
 
 SLICER = {"slicer", "vtk", "vtkmodules"}
 QT = {"qt", "ctk", "PySide6", "PythonQt"}
-AT_PANEL_LOAD = {*sys.stdlib_module_names, "numpy", "vtk", "SimpleITK", "qt", "ctk", "slicer"}
+AT_PANEL_LOAD = {*sys.stdlib_module_names, "numpy", "vtk", "SimpleITK", "qt", "ctk", "slicer", "SegmentEditorEffects"}
 """What Slicer brings along and has loaded already, or loads fast."""
 
 
 def library_files(module: str) -> list[Path]:
-    return sorted((ROOT / module / f"{module}Lib").rglob("*.py"))
+    """Without those of panels."""
+    files = sorted((ROOT / module / f"{module}Lib").rglob("*.py"))
+    return [file for file in files if file.parent.name != "panel"]
 
 
 def panel_files() -> list[Path]:
-    """Module files and editor effects: what may know Qt."""
+    """Module files, their panels' sections and editor effects: what may know Qt."""
     modules = [f for f in ROOT.glob("*/*.py") if f.stem == f.parent.name]
-    return sorted({*modules, *ROOT.glob("*/SegmentEditor*/**/*.py")})
+    return sorted({*modules, *ROOT.glob("CAC*/*Lib/panel/*.py"), *ROOT.glob("*/SegmentEditor*/**/*.py")})
 
 
 def imports(tree: ast.Module, at_load_only: bool = False) -> set[str]:
@@ -67,23 +79,70 @@ def roots(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names if not name.startswith(".")}
 
 
-def scoring_modules(names: set[str]) -> set[str]:
-    """Files of CACScoringLib among imported names: `.ct.CTError`, `.pictures` and `CACScoringLib.mrml` alike."""
-    own = set()
-    for name in names:
-        if name.startswith("."):
-            own.add(name.lstrip(".").split(".")[0])
-        elif name.startswith(f"{SCORING}."):
-            own.add(name.split(".")[1])
-    return own
+def scoring_modules(names: set[str], within: str = SCORING) -> set[str]:
+    """Files and folders of CACScoringLib among imported names: `.ct.CTError`, `.pictures`, `CACScoringLib.mrml` alike.
+
+    within: the package whose file imports them, from which relative names count.
+    """
+    full = {absolute(name, within) for name in names}
+    return {name.split(".")[1] for name in full if name.startswith(f"{SCORING}.")}
 
 
-def upward(name: str, names: set[str]) -> list[str]:
-    """Imports of a file of CACScoring that are not from a floor below it."""
-    return sorted(other for other in scoring_modules(names) if FLOORS.get(other, 99) >= FLOORS[name])
+def absolute(name: str, within: str) -> str:
+    """A relative name in full. within: the package of the file that imports it."""
+    dots = len(name) - len(name.lstrip("."))
+    if not dots:
+        return name
+    return ".".join([*within.split(".")[: 1 - dots or None], name.lstrip(".")])
+
+
+def upward(name: str, names: set[str], within: str = SCORING) -> list[str]:
+    """Imports of a file of CACScoring that are not from a floor below it. name: of the file, or of its folder."""
+    others = scoring_modules(names, within) - ({name} if name == "panel" else set())
+    return sorted(other for other in others if FLOORS.get(other, 99) >= FLOORS[name])
+
+
+def loaded_with(file: Path) -> dict[str, str]:
+    """Names outside the project's own packages that a file loads, itself or through others, each with who does it."""
+    found: dict[str, str] = {}
+    seen: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        within = ".".join(_package(current))
+        for name in imports_of(current, at_load_only=True):
+            full = absolute(name, within)
+            if own := own_files(full):
+                waiting += own
+            else:
+                found.setdefault(full.split(".")[0], current.stem)
+    return found
+
+
+def own_files(name: str) -> list[Path]:
+    """The file of ours that a dotted name leads to, with the packages above it; none for others' names."""
+    parts = name.split(".")
+    for base in [*(ROOT / module for module in ("CACScoring", "CACTraining")), *ROOT.glob("CACScoring/SegmentEditor*")]:
+        if parts[0] != f"{base.name}Lib":
+            continue
+        packages = [base.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
+        modules = [base.joinpath(*parts[:n]).with_suffix(".py") for n in range(2, len(parts) + 1)]
+        return [path for path in [*packages, *modules] if path.exists()]
+    return []
+
+
+def _package(file: Path) -> list[str]:
+    """Of which package a file is part: the folders from the library's down; none for a module's own file."""
+    folders = list(file.relative_to(ROOT).parts[:-1])
+    first = next((n for n, folder in enumerate(folders) if folder.endswith("Lib")), len(folders))
+    return folders[first:]
 
 
 SCORING_FILES = [f for f in library_files("CACScoring") if f.stem != "__init__"]
+SECTION_FILES = sorted((ROOT / "CACScoring" / "CACScoringLib" / "panel").glob("*.py"))
 
 
 @pytest.mark.parametrize("file", [*SCORING_FILES, ROOT / "CACScoring" / "CACScoring.py"], ids=lambda f: f.stem)
@@ -92,7 +151,28 @@ def test_imports_only_from_floors_below(file):
     assert not upward(file.stem, imports_of(file))
 
 
-@pytest.mark.parametrize("file", SCORING_FILES, ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", SECTION_FILES, ids=lambda f: f"panel/{f.stem}")
+def test_panel_imports_only_from_floors_below(file):
+    assert not upward("panel", imports_of(file), f"{SCORING}.panel")
+
+
+def test_sections_of_the_panel_do_not_turn_in_circles():
+    known = {
+        file.stem: {name.split(".")[2] for name in _inside_panel(file)} & {f.stem for f in SECTION_FILES}
+        for file in SECTION_FILES
+    }
+    while free := [name for name, others in known.items() if not others & set(known)]:
+        for name in free:
+            del known[name]
+    assert not known
+
+
+def _inside_panel(file: Path) -> list[str]:
+    names = [absolute(name, f"{SCORING}.panel") for name in imports_of(file)]
+    return [name for name in names if name.startswith(f"{SCORING}.panel.")]
+
+
+@pytest.mark.parametrize("file", [*SCORING_FILES, *SECTION_FILES], ids=lambda f: f.stem)
 def test_scoring_does_not_know_training(file):
     assert not roots(imports_of(file)) & {TRAINING, "CACTraining"}
 
@@ -101,19 +181,18 @@ def test_scoring_does_not_know_training(file):
     "file", [*library_files("CACScoring"), *library_files("CACTraining")], ids=lambda f: f"{f.parent.name}/{f.stem}"
 )
 def test_libraries_do_not_know_slicer_or_qt(file):
-    allowed = SLICER if file.name == "mrml.py" else set()
+    allowed = SLICER if file.stem in KNOW_SLICER else set()
     assert not roots(imports_of(file)) & (SLICER | QT) - allowed
 
 
-@pytest.mark.parametrize("file", panel_files(), ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", panel_files(), ids=lambda f: f"{f.parent.name}/{f.stem}")
 def test_panels_load_nothing_heavy(file):
-    # Within effects, the package's own files are imported too; those are guarded here file by file.
-    own = {file.parent.name, file.stem}
-    assert roots(imports_of(file, at_load_only=True)) <= AT_PANEL_LOAD | own
+    loaded = loaded_with(file)
+    assert not {name: by for name, by in loaded.items() if name not in AT_PANEL_LOAD}
 
 
 def test_panels_are_found():
-    assert "CACScoring" in [f.stem for f in panel_files()]
+    assert {"CACScoring", "review_section"} <= {f.stem for f in panel_files()}
 
 
 class TestTheTest:
@@ -133,6 +212,17 @@ class TestTheTest:
     )
     def test_upward_imports(self, name, source, found):
         assert upward(name, imports(ast.parse(source))) == found
+
+    def test_relative_names(self):
+        assert absolute("..ct.CTError", "CACScoringLib.panel") == "CACScoringLib.ct.CTError"
+        assert absolute(".worker", "CACScoringLib.panel") == "CACScoringLib.panel.worker"
+        assert absolute("json", "CACScoringLib.panel") == "json"
+        names = imports(ast.parse("from ..mrml import SceneNodes\nfrom .worker import Worker"))
+        assert scoring_modules(names, "CACScoringLib.panel") == {"mrml", "panel"}
+
+    def test_what_others_load_is_seen(self):
+        heavy = loaded_with(ROOT / "CACScoring" / "CACScoringLib" / "review_scene.py")
+        assert "scipy" in heavy, "through lesions.py, which review_scene.py imports"
 
     def test_imports_inside_functions_are_not_at_load(self):
         tree = ast.parse("import json\ndef f():\n    import torch\nclass C:\n    import scipy.ndimage")

@@ -1,0 +1,176 @@
+"""Many scans: starts `cac cohort` in the background, fills a table as it goes, and opens a scan for review."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+
+from .input_section import argumentsOf
+from .parameters import CACScoringParameterNode, Method
+from .worker import Worker, stepOf
+
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Map\nAgatston", "Note")
+COLUMN_LETTERS = (12, 10, 9, 9)
+"""Widths of all columns but the last, which takes the rest."""
+
+_ENDED = ("done", "skipped", "failed")
+
+
+class CohortSection:
+    """The page of many scans.
+
+    openScan: called with the "scan" event of the row that is to be opened. worker: runs the command.
+    """
+
+    def __init__(self, ui, worker: Worker, openScan: Callable[[dict], None]) -> None:
+        self._ui = ui
+        self._worker = worker
+        self._openScan = openScan
+        self._state: CACScoringParameterNode | None = None
+        self._scans: list[dict] = []
+        self._output = ""
+        self._filling = False
+        table = ui.cohortTable
+        table.setColumnCount(len(TITLES))
+        table.setHorizontalHeaderLabels([_(title) for title in TITLES])
+        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
+        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+        table.horizontalHeader().setStretchLastSection(True)
+        table.setWordWrap(False)
+        letter = table.fontMetrics().horizontalAdvance("n")
+        for column, letters in enumerate(COLUMN_LETTERS):
+            table.setColumnWidth(column, letters * letter)
+        table.itemSelectionChanged.connect(self.update)
+        table.cellDoubleClicked.connect(self._open)
+        ui.cohortOpenButton.clicked.connect(self._open)
+        ui.cohortButton.clicked.connect(self._startOrCancel)
+        for edit in (ui.cohortFolderEdit, ui.cohortOutputEdit):
+            edit.filters = ctk.ctkPathLineEdit.Dirs
+            edit.currentPathChanged.connect(self._pathsChanged)
+
+    def setState(self, state: CACScoringParameterNode | None) -> None:
+        self._state = state
+
+    def update(self) -> None:
+        """Show the state."""
+        state, ui = self._state, self._ui
+        if state is None:
+            return
+        running = self._worker.isRunning
+        self._filling = True
+        for edit, path in ((ui.cohortFolderEdit, state.cohortFolder), (ui.cohortOutputEdit, state.cohortOutput)):
+            if edit.currentPath != path:
+                edit.setCurrentPath(path)
+            edit.setEnabled(not running)
+        self._filling = False
+        networks = _("clinical rule and calcium map") if state.method == Method.BOTH else _("clinical rule alone")
+        ui.cohortSettingsLabel.setText(
+            _("Method, models, device and rules are those of the first page: {method}.").format(method=networks)
+        )
+        ui.cohortButton.setText(_("Cancel") if running else _("Score all"))
+        ui.cohortButton.setEnabled(running or bool(state.cohortFolder and state.cohortOutput))
+        scan = self._selected()
+        ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
+
+    def cancel(self) -> None:
+        """End the command, if it is running."""
+        self._worker.cancel()
+
+    def _pathsChanged(self, *_args: object) -> None:
+        if not self._filling and self._state is not None:
+            self._state.cohortFolder = self._ui.cohortFolderEdit.currentPath
+            self._state.cohortOutput = self._ui.cohortOutputEdit.currentPath
+
+    def _startOrCancel(self, *_args: object) -> None:
+        if self._worker.isRunning:
+            self._worker.cancel()
+            self._say(_("Cancelled. What is done stays; start again to go on."))
+        else:
+            self._start()
+        self.update()
+
+    def _start(self) -> None:
+        from .packages import ensurePackages
+
+        state = self._state
+        if state.method == Method.BOTH and (reason := ensurePackages()):
+            self._say(reason)
+            return
+        self._scans, self._output = [], state.cohortOutput
+        self._ui.cohortTable.setRowCount(0)
+        self._ui.cohortBar.setValue(0)
+        self._say(_("Looking for scans …"))
+        command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *argumentsOf(state)]
+        try:
+            self._worker.start([*command, "--progress", "json"], self._onEvent, self._onEnd)
+        except (OSError, RuntimeError) as error:
+            self._say(str(error))
+
+    def _onEvent(self, event: dict) -> None:
+        kind = event["event"]
+        if kind == "scan":
+            self._show(event)
+        elif kind == "warning":
+            self._say(event["message"])
+        elif kind == "step" and (step := stepOf(event)) is not None and not self._scans:
+            self._say(step[0])
+
+    def _onEnd(self, reason: str) -> None:
+        failed = sum(scan["state"] == "failed" for scan in self._scans)
+        self._ui.cohortBar.setValue(1000 if not reason else 0)
+        text = reason or _("Scans done: {count}, failed: {failed}. The table of all is in {folder}.").format(
+            count=len(self._scans) - failed, failed=failed, folder=self._output
+        )
+        self._say(text)
+        self.update()
+
+    def _show(self, scan: dict) -> None:
+        table, row = self._ui.cohortTable, scan["index"]
+        while len(self._scans) <= row:
+            self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
+        table.setRowCount(len(self._scans))
+        self._scans[row] = scan
+        scores = scan.get("agatston") or {}
+        numbers = [f"{scores[method]:.1f}" if method in scores else "" for method in ("threshold", "decomposition")]
+        note = scan.get("reason") or ", ".join(scan.get("warnings") or ())
+        for column, text in enumerate((scan["name"], _stateNames()[scan["state"]], *numbers, note)):
+            item = qt.QTableWidgetItem(text)
+            item.setToolTip(text)
+            if column in (2, 3):
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+            table.setItem(row, column, item)
+        ended = sum(each["state"] in _ENDED for each in self._scans)
+        self._ui.cohortBar.setValue(int(1000 * ended / len(self._scans)))
+        self._say(_("{ended} of {count} scans …").format(ended=ended, count=len(self._scans)))
+        self.update()
+
+    def _selected(self) -> dict | None:
+        row = self._ui.cohortTable.currentRow()
+        return self._scans[row] if 0 <= row < len(self._scans) else None
+
+    def _open(self, *_args: object) -> None:
+        scan = self._selected()
+        if scan is not None and scan["state"] in ("done", "skipped"):
+            self._openScan(scan)
+
+    def _say(self, text: str) -> None:
+        self._ui.cohortStatusLabel.setText(text)
+
+
+def _stateNames() -> dict[str, str]:
+    return {
+        "waiting": _("waiting"),
+        "running": _("running …"),
+        "done": _("done"),
+        "skipped": _("done before"),
+        "failed": _("failed"),
+    }

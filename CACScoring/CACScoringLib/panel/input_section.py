@@ -1,0 +1,177 @@
+"""The input of a run: the CT with its facts, an existing heart, models, rules."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+
+from .parameters import CACScoringParameterNode, Connectivity, Method
+from .scan_facts import ScanFacts, scanFacts
+
+RULE_PARAMETERS = {
+    "thresholdHU": "threshold_hu",
+    "minimumAreaMm2": "minimum_area_mm2",
+    "minimumPixels": "minimum_pixels",
+    "connectivity": "connectivity",
+    "referenceSpacingMm": "reference_spacing_mm",
+}
+"""Fields of `ScoringRules` by the parameters that hold them."""
+
+MODEL_PARAMETERS = {"heart": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
+"""Parameters that name a model, by network."""
+
+
+@dataclass(frozen=True)
+class ScoringInput:
+    """What a run needs. arguments: of `cac score` and `cac cohort`. heart: segmentation and segment id, or None."""
+
+    volume: vtkMRMLScalarVolumeNode | None
+    arguments: tuple[str, ...]
+    heart: tuple[vtkMRMLSegmentationNode, str] | None = None
+    networks: bool = True
+
+
+def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """The options that score as the panel says: only those that are not the defaults."""
+    from ..lesions import ScoringRules
+
+    arguments: list[str] = []
+    if state.method == Method.CLINICAL_RULE:
+        arguments.append("--threshold-only")
+    else:
+        for parameter in MODEL_PARAMETERS.values():
+            if name := getattr(state, parameter):
+                arguments += ["--model", name]
+        arguments += ["--device", state.device.value]
+    published = ScoringRules()
+    for parameter, rule in RULE_PARAMETERS.items():
+        value = getattr(state, parameter)
+        value = value.value if isinstance(value, Connectivity) else value
+        if value != getattr(published, rule):
+            arguments += ["--rule", f"{rule}={value:g}"]
+    if state.calibration > 0:
+        arguments += ["--calibration", f"{state.calibration:g}"]
+    if state.adaptToTubeVoltage:
+        arguments.append("--adapt-to-tube-voltage")
+    if state.allowContrast:
+        arguments.append("--allow-contrast")
+    return tuple(arguments)
+
+
+class InputSection:
+    """The widgets of the input, and the parameters that no connector keeps."""
+
+    def __init__(self, ui) -> None:
+        self._ui = ui
+        self._state: CACScoringParameterNode | None = None
+        self._facts = ScanFacts()
+        self._factsOf: tuple | None = None
+        self._filling = False
+        self._modelBoxes = {
+            "heart": ui.heartModelBox,
+            "slices": ui.slicesModelBox,
+            "decomposition": ui.mapModelBox,
+        }
+        for selector in (ui.inputSelector, ui.heartSelector):
+            selector.setMRMLScene(slicer.mrmlScene)
+        for network, box in self._modelBoxes.items():
+            box.currentIndexChanged.connect(lambda index, network=network: self._modelChosen(network))
+        ui.heartSelector.currentNodeChanged.connect(self._heartChosen)
+        ui.heartSelector.currentSegmentChanged.connect(self._heartChosen)
+        ui.defaultsButton.clicked.connect(self._setPublishedRules)
+
+    def setState(self, state: CACScoringParameterNode | None) -> None:
+        """state: None while the panel is closed."""
+        self._state = state
+        if state is not None:
+            self._listModels()
+
+    def update(self, running: bool) -> None:
+        """Show the state. running: a run holds the input as it is."""
+        state, ui = self._state, self._ui
+        self._hideDerivedVolumes()
+        self._showFacts(state.inputVolume)
+        self._filling = True
+        ui.heartSelector.setCurrentNode(state.inputHeart)
+        ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
+        for network, box in self._modelBoxes.items():
+            box.setCurrentIndex(max(0, box.findData(getattr(state, MODEL_PARAMETERS[network]))))
+        self._filling = False
+        networks = state.method == Method.BOTH
+        for widget in (*self._modelBoxes.values(), ui.deviceBox):
+            widget.setEnabled(networks and not running)
+        for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox):
+            widget.setEnabled(not running)
+
+    @property
+    def canBeScored(self) -> bool:
+        return self._state is not None and self._state.inputVolume is not None and not self._facts.problem
+
+    def read(self) -> ScoringInput:
+        """What is to be scored, and how."""
+        state = self._state
+        heart = (state.inputHeart, state.inputHeartSegment) if state.inputHeart and state.inputHeartSegment else None
+        return ScoringInput(state.inputVolume, argumentsOf(state), heart, state.method == Method.BOTH)
+
+    def _hideDerivedVolumes(self) -> None:
+        """Do not offer healthy images and calcium maps as a CT."""
+        from ..mrml import DERIVED_ATTRIBUTE
+
+        volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        made = [volume.GetID() for volume in volumes if volume.GetAttribute(DERIVED_ATTRIBUTE)]
+        proxy = self._ui.inputSelector.sortFilterProxyModel()
+        if list(proxy.hiddenNodeIDs) != made:
+            proxy.hiddenNodeIDs = made
+
+    def _showFacts(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
+        shown = None if volume is None else (volume.GetID(), volume.GetMTime(), volume.GetParentTransformNode())
+        if shown != self._factsOf:
+            self._factsOf = shown
+            self._facts = ScanFacts() if volume is None else scanFacts(volume)
+        doubts = (self._facts.problem,) if self._facts.problem else self._facts.warnings
+        self._ui.factsLabel.setText("\n".join(self._facts.facts))
+        self._ui.factsLabel.setVisible(bool(self._facts.facts))
+        self._ui.doubtsLabel.setText("\n".join(f"⚠ {doubt}" for doubt in doubts))
+        self._ui.doubtsLabel.setVisible(bool(doubts))
+
+    def _listModels(self) -> None:
+        from ..ct import CTError
+        from ..models import list_models
+
+        try:
+            models = list_models()
+        except CTError as error:
+            self._ui.statusLabel.setText(str(error))
+            models = []
+        self._filling = True
+        for network, box in self._modelBoxes.items():
+            box.clear()
+            stored = [model for model in models if model.card.network == network]
+            bundled = next((model.card.name for model in stored if model.origin == "bundled"), _("none"))
+            box.addItem(_("{name} (comes with CAC)").format(name=bundled), "")
+            for model in stored:
+                if model.origin != "bundled":
+                    box.addItem(model.card.name, model.card.name)
+        self._filling = False
+
+    def _modelChosen(self, network: str) -> None:
+        if not self._filling and self._state is not None:
+            box = self._modelBoxes[network]
+            setattr(self._state, MODEL_PARAMETERS[network], box.itemData(box.currentIndex) or "")
+
+    def _heartChosen(self, *_args: object) -> None:
+        if not self._filling and self._state is not None:
+            selector = self._ui.heartSelector
+            self._state.inputHeart = selector.currentNode()
+            self._state.inputHeartSegment = selector.currentSegmentID() or ""
+
+    def _setPublishedRules(self, *_args: object) -> None:
+        state = self._state
+        for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast"):
+            setattr(state, parameter, state.default(parameter).value)

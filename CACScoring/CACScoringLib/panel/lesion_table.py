@@ -1,0 +1,166 @@
+"""The list of lesions, and the buttons and keys that change whose they are."""
+
+# Qt's names.
+# ruff: noqa: N802, N803, N806
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import qt
+from slicer.i18n import tr as _
+
+TITLES = ("No", "Artery", "Slices", "Peak\nHU", "Area ×\nweight mm²", "Volume\nmm³")
+_ARTERY_COLUMN = TITLES.index("Artery")
+
+
+@dataclass(frozen=True)
+class LesionLine:
+    """One row.
+
+    artery: its key. colour: RGB. suggestion: artery that is shown, with a question mark, in place of none; or empty.
+    hint: shown when the pointer rests on the row.
+    """
+
+    id: int
+    artery: str
+    colour: tuple[int, int, int]
+    slices: tuple[int, ...]
+    peak_hu: float
+    weighted_area_mm2: float
+    volume_mm3: float
+    mass: float
+    hint: str = ""
+    suggestion: str = ""
+
+
+class LesionTable:
+    """Fills a table widget with lesions.
+
+    onSelected: called with a lesion's id when its row becomes current.
+    """
+
+    def __init__(self, table, onSelected: Callable[[int], None]) -> None:
+        self._table = table
+        self._onSelected = onSelected
+        self._filling = False
+        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
+        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.setAlternatingRowColors(True)
+        table.setTabKeyNavigation(False)
+        table.setWordWrap(False)
+        table.horizontalHeader().setHighlightSections(False)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+        table.currentCellChanged.connect(self._currentChanged)
+        table.cellClicked.connect(self._clicked)
+
+    def show(self, lines: Sequence[LesionLine], massTitle: str) -> None:
+        """List these lesions. The selection stays at the place where it was, so that a reader can go on downwards."""
+        table = self._table
+        row = table.currentRow()
+        self._filling = True
+        try:
+            table.setSortingEnabled(False)
+            titles = [_(title) for title in TITLES] + [massTitle]
+            table.setColumnCount(len(titles))
+            table.setHorizontalHeaderLabels(titles)
+            table.setRowCount(len(lines))
+            for number, line in enumerate(lines):
+                self._fill(number, line)
+            # Once, here: columns that fit themselves would be measured again with every cell.
+            table.resizeColumnsToContents()
+            table.setSortingEnabled(True)
+            if lines and row >= 0:
+                table.setCurrentCell(min(row, len(lines) - 1), 0)
+        finally:
+            self._filling = False
+
+    def select(self, lesionId: int) -> None:
+        """Make a lesion's row the current one without a jump."""
+        self._filling = True
+        try:
+            for row in range(self._table.rowCount):
+                if self._idOf(row) == lesionId:
+                    self._table.setCurrentCell(row, 0)
+        finally:
+            self._filling = False
+
+    @property
+    def selected(self) -> list[int]:
+        """Ids of the lesions whose rows are selected, from the top down."""
+        rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
+        return [self._idOf(row) for row in rows]
+
+    @property
+    def current(self) -> int | None:
+        row = self._table.currentRow()
+        return self._idOf(row) if row >= 0 else None
+
+    def _fill(self, row: int, line: LesionLine) -> None:
+        first, last = line.slices[0], line.slices[-1]
+        artery = f"{line.suggestion}?" if line.suggestion else line.artery
+        values = (line.id, artery, f"{first}" if first == last else f"{first}–{last}", round(line.peak_hu))
+        numbers = (line.weighted_area_mm2, line.volume_mm3, line.mass)
+        values += tuple(round(n, 1) if n < 1000 else round(n) for n in numbers)
+        for column, value in enumerate(values):
+            item = qt.QTableWidgetItem()
+            # A number as data, not as text, so that the table sorts by it.
+            item.setData(qt.Qt.DisplayRole, value)
+            item.setToolTip(line.hint)
+            if column == _ARTERY_COLUMN:
+                item.setIcon(colourIcon(line.colour))
+            elif not isinstance(value, str):
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+            self._table.setItem(row, column, item)
+
+    def _idOf(self, row: int) -> int:
+        return int(self._table.item(row, 0).data(qt.Qt.DisplayRole))
+
+    def _currentChanged(self, row: int, column: int, oldRow: int, oldColumn: int) -> None:
+        if not self._filling and row >= 0 and row != oldRow:
+            self._onSelected(self._idOf(row))
+
+    def _clicked(self, row: int, column: int) -> None:
+        # A click on the row that is current already jumps once more.
+        if not self._filling:
+            self._onSelected(self._idOf(row))
+
+
+def colourIcon(rgb: tuple[int, int, int]):
+    """A small square of one colour."""
+    pixmap = qt.QPixmap(12, 12)
+    pixmap.fill(qt.QColor(*rgb))
+    return qt.QIcon(pixmap)
+
+
+def arteryButtons(layout, table, colours: dict[str, tuple[int, int, int]], onArtery: Callable[[str], None]) -> list:
+    """A button for each artery and one for what is not coronary, with their keys: 1 to 5, and X.
+
+    The keys work while the table has the keyboard, so that they mean nothing else elsewhere.
+    colours: by artery key, in the order of the keys. onArtery: called with the key, or "" for not coronary.
+    """
+    buttons = []
+    choices = [(str(n), key, rgb) for n, (key, rgb) in enumerate(colours.items(), 1)] + [("X", "", None)]
+    for shortcutKey, artery, rgb in choices:
+        button = qt.QToolButton()
+        button.setText(f"{shortcutKey} {artery or _('not coronary')}")
+        button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
+        button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+        button.setObjectName(f"artery{artery or 'Rejected'}Button")
+        if rgb is not None:
+            button.setIcon(colourIcon(rgb))
+            tip = _("The selected lesions belong to {artery} (key {key} in the list)")
+        else:
+            tip = _("The selected lesions are not coronary: they count no more (key {key} in the list)")
+        button.setToolTip(tip.format(artery=artery, key=shortcutKey))
+        button.clicked.connect(lambda *_args, artery=artery: onArtery(artery))
+        layout.addWidget(button)
+        shortcut = qt.QShortcut(table)
+        shortcut.setKey(qt.QKeySequence(shortcutKey))
+        shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(lambda artery=artery: onArtery(artery))
+        buttons += [button, shortcut]
+    return buttons

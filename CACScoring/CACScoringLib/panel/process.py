@@ -1,0 +1,110 @@
+"""Python in the background of the desktop: start it, hear what it says, end it with all its children."""
+
+# Qt's names.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import qt
+from slicer.i18n import tr as _
+
+MODULE_FOLDER = Path(__file__).resolve().parents[2]
+"""Of CACScoring.py and the library, wherever they are installed."""
+
+
+class Process(Protocol):
+    """Runs Python with arguments in the background."""
+
+    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
+        """onLine: called with each line on standard error. onEnd: called once, with the exit code, unless killed."""
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+
+
+def workerCommand() -> tuple[str, dict[str, str]]:
+    """The Python to run the worker with, and its environment with the module's folder on the path.
+
+    Raises RuntimeError when Slicer's Python is not found.
+    """
+    python = shutil.which("PythonSlicer")
+    if python is None:
+        raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
+    paths = [str(MODULE_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return python, {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+
+
+def killTree(processId: int) -> None:
+    """End a process and its descendants: Slicer's Python is a launcher, and the worker runs as its child."""
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(processId)], capture_output=True, check=False)
+        return
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
+    doomed = [processId]
+    for parent in doomed:
+        doomed += [child for child, itsParent in pairs if itsParent == parent]
+    for each in doomed:
+        try:
+            os.kill(each, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+class BackgroundProcess:
+    """The `Process` of the desktop: a QProcess that runs Slicer's own Python."""
+
+    def __init__(self) -> None:
+        self._process = None
+
+    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
+        python, variables = workerCommand()
+        environment = qt.QProcessEnvironment()
+        for name, value in variables.items():
+            environment.insert(name, value)
+        process = qt.QProcess()
+        process.setProcessEnvironment(environment)
+        # Nobody reads it, and a full pipe would stop the worker.
+        process.setStandardOutputFile(os.devnull)
+        unfinished = bytearray()
+
+        def read() -> None:
+            unfinished.extend(bytes(process.readAllStandardError().data()))
+            *lines, rest = bytes(unfinished).split(b"\n")
+            unfinished[:] = rest
+            for line in lines:
+                onLine(line.decode(errors="replace").rstrip())
+
+        def finished(*_: object) -> None:
+            read()
+            crashed = process.exitStatus() != qt.QProcess.NormalExit
+            onEnd(-1 if crashed else process.exitCode())
+
+        def failed(error: object) -> None:
+            # Other errors are followed by finished().
+            if error == qt.QProcess.FailedToStart:
+                onLine(_("{python} could not be started.").format(python=python))
+                onEnd(-1)
+
+        process.readyReadStandardError.connect(read)
+        process.finished.connect(finished)
+        process.errorOccurred.connect(failed)
+        self._process = process
+        process.start(python, arguments)
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.state() == qt.QProcess.NotRunning:
+            return
+        # A kill is no ending that anybody waits for.
+        process.blockSignals(True)
+        killTree(process.processId())
+        process.waitForFinished(2000)

@@ -1,0 +1,202 @@
+"""The result: scores of both methods side by side, what they mean, and taking them out of the scene."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qt
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from ..ct import ScanWarning
+    from ..lesions import Artery
+    from ..pipeline import Categories, MethodResult
+    from ..review_scene import SceneReview
+    from ..scores import Score
+
+
+class ResultSection:
+    """Shows the results of a review. askForFolder: asks the user where to write; returns an empty text for nowhere."""
+
+    def __init__(self, ui, askForFolder: Callable[[], str]) -> None:
+        self._ui = ui
+        self._askForFolder = askForFolder
+        self._review: SceneReview | None = None
+        table = ui.scoreTable
+        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.setSelectionMode(qt.QAbstractItemView.NoSelection)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        ui.exportButton.clicked.connect(self._export)
+        ui.copyButton.clicked.connect(self._copy)
+
+    def setReview(self, review: SceneReview | None) -> None:
+        """review: None where there is no result."""
+        self._review = review
+        self._ui.exportLabel.setText("")
+        self.update()
+
+    def update(self) -> None:
+        """Show the numbers as they are now."""
+        review, ui = self._review, self._ui
+        for button in (ui.exportButton, ui.copyButton):
+            button.setEnabled(review is not None)
+        results = {} if review is None else review.results()
+        self._showScores(results)
+        warnings = () if review is None else review.warnings
+        texts = {
+            ui.categoriesLabel: "" if review is None else _classes(results.get("threshold"), review.categories()),
+            ui.comparisonLabel: _comparison(results),
+            ui.warningsLabel: "\n".join(f"⚠ {_told(warning)}" for warning in warnings),
+        }
+        for label, text in texts.items():
+            label.setText(text)
+            label.setVisible(bool(text))
+
+    def _showScores(self, results: dict[str, MethodResult]) -> None:
+        table = self._ui.scoreTable
+        columns = [column for method, result in results.items() for column in _columns(method, result)]
+        titles = [_("Artery"), *(title for title, _cell in columns)]
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        arteries = list(next(iter(results.values())).arteries) if results else []
+        table.setRowCount(len(arteries) + 1 if results else 0)
+        for row, artery in enumerate([*arteries, None][: table.rowCount]):
+            self._put(row, 0, _("total") if artery is None else artery.key, artery is None)
+            for column, (_title, cell) in enumerate(columns, 1):
+                self._put(row, column, cell(artery), artery is None)
+        table.resizeColumnsToContents()
+        self._fitHeight()
+
+    def _fitHeight(self) -> None:
+        table = self._ui.scoreTable
+        header, rows = table.horizontalHeader(), table.rowCount
+        height = header.sizeHint().height() + rows * table.verticalHeader().defaultSectionSize
+        if header.length() > table.viewport().width:
+            height += table.horizontalScrollBar().sizeHint().height()
+        table.setFixedHeight(height + 2 * table.frameWidth)
+
+    def _put(self, row: int, column: int, text: str, bold: bool) -> None:
+        item = qt.QTableWidgetItem(text)
+        if column:
+            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        font = item.font()
+        font.setBold(bold)
+        item.setFont(font)
+        self._ui.scoreTable.setItem(row, column, item)
+
+    def _export(self, *_args: object) -> None:
+        from ..ct import CTError
+        from ..output import OutputError
+
+        folder = self._askForFolder()
+        if not folder:
+            return
+        target = _newFolder(Path(folder), self._review.nodes.volume.GetName())
+        try:
+            self._review.export(target)
+        except (CTError, OutputError, OSError) as error:
+            self._ui.exportLabel.setText(str(error))
+            return
+        self._ui.exportLabel.setText(_("Written to {folder}").format(folder=target))
+
+    def _copy(self, *_args: object) -> None:
+        from ..review import result_as_copied_text
+
+        review = self._review
+        text = result_as_copied_text(review.results())
+        qt.QApplication.clipboard().setText(text)
+        self._ui.exportLabel.setText(_("Copied: paste it into a spreadsheet or a letter."))
+
+
+def _columns(method: str, result: MethodResult) -> list[tuple[str, Callable[[Artery | None], str]]]:
+    """Titles of a method's columns, and what gives the cell of an artery, or of all together (None).
+
+    A cell is empty, not nought, where there is no lesion. Without a calibration the calcium map's mass is a
+    pseudo-mass, by which van Velzen compares scans; the clinical rule's is in the exports only.
+    """
+
+    def cell(form: Callable[[Score], str]) -> Callable[[Artery | None], str]:
+        def text(artery: Artery | None) -> str:
+            score = result.total if artery is None else result.arteries[artery]
+            return form(score) if score.lesions else ""
+
+        return text
+
+    name = {"threshold": _("Clinical"), "decomposition": _("Map")}[method]
+    columns = [
+        (f"{name}\nAgatston", cell(lambda score: f"{score.agatston:.1f}")),
+        (f"{name}\nmm³", cell(lambda score: f"{score.volume_mm3:.1f}")),
+    ]
+    if result.total.mass_mg is not None:
+        columns.append((f"{name}\nmg", cell(lambda score: f"{score.mass_mg:.1f}")))
+    elif method == "decomposition":
+        columns.append((f"{name}\nHU·mm³", cell(lambda score: f"{score.pseudo_mass_hu_mm3:.0f}")))
+    return columns
+
+
+def askForFolder() -> str:
+    """Ask where to write, beginning where it was written last; empty when the user thinks better of it."""
+    settings = qt.QSettings()
+    last = settings.value("CACScoring/exportFolder", "")
+    folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for report, scores and lesions"), last)
+    if folder:
+        settings.setValue("CACScoring/exportFolder", folder)
+    return folder
+
+
+def _newFolder(parent: Path, name: str) -> Path:
+    """A folder of the scan's name that is not there yet, so that nothing is overwritten."""
+    safe = re.sub(r"[^\w .-]", "_", name).strip(" .") or "CT"
+    candidates = (parent / (f"{safe}-cac" if n == 1 else f"{safe}-cac-{n}") for n in itertools.count(1))
+    return next(path for path in candidates if not path.exists())
+
+
+def _told(warning: ScanWarning) -> str:
+    """A warning's message; here without what only the command line's user can do."""
+    if warning.code == "unreviewed":
+        return _("Nobody has reviewed these candidates: give each to an artery, or say that it is not coronary.")
+    return warning.message
+
+
+def _classes(result: MethodResult | None, categories: Categories | None) -> str:
+    """Published classes of a reviewed clinical score."""
+    from .. import risk
+
+    if result is None:
+        return ""
+    if categories is None:
+        return _("Clinical rule: {score:.1f} of unreviewed candidates is not a calcium score.").format(
+            score=result.total.agatston
+        )
+    text = _("Agatston {score:.1f}: class {risk}, CAC-DRS {drs}, arterial age {age:.0f} years").format(
+        score=result.total.agatston,
+        risk=categories.risk_class,
+        drs=categories.cac_drs,
+        age=categories.arterial_age_years,
+    )
+    if categories.percentile is not None:
+        text += f", {categories.percentile}"
+    return f"{text}. {risk.ROUNDING}"
+
+
+def _comparison(results: dict[str, MethodResult]) -> str:
+    """The calcium map's score beside the clinical one."""
+    if set(results) != {"threshold", "decomposition"}:
+        return ""
+    mapped, clinical = results["decomposition"], results["threshold"]
+    text = _("Calcium map: adjusted Agatston {score:.1f}").format(score=mapped.total.agatston)
+    if mapped.scaled_agatston is not None:
+        text += _(", on the scale of clinical scores about {score:.0f}").format(score=mapped.scaled_agatston)
+    beside = _("clinical rule {score:.1f}").format(score=clinical.total.agatston)
+    if not clinical.reviewed:
+        beside += _(" (not reviewed)")
+    return f"{text}; {beside}."

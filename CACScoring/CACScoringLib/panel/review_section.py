@@ -1,0 +1,363 @@
+"""The review: slices and lesions of a result, and every change a reader makes to them."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from . import views
+from .editor import LesionEditor
+from .lesion_table import LesionLine, LesionTable, arteryButtons
+from .parameters import CACScoringParameterNode
+from .slice_plot import PlotSlice, SlicePlot
+
+if TYPE_CHECKING:
+    from ..pipeline import MethodResult
+    from ..review_scene import SceneReview
+
+REFRESH_MILLISECONDS = 20
+"""Changes that come within this time, as one stroke of a brush makes many, are counted together."""
+
+
+class ReviewSection(VTKObservationMixin):
+    """The widgets of a review.
+
+    onNumbers: called when scores have changed. onScoreAgain: called when the reader wants slices in the calcium map
+    that the networks have not taken apart.
+    """
+
+    def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
+        VTKObservationMixin.__init__(self)
+        from ..lesions import Artery
+        from ..pictures import ARTERY_COLOURS
+
+        self._ui = ui
+        self._onNumbers = onNumbers
+        self._state: CACScoringParameterNode | None = None  # until the panel is entered
+        self._review: SceneReview | None = None
+        self._editor: LesionEditor | None = None
+        self._filling = False
+        self._shown: dict[str, object] = {}
+        self._colours = {artery.key: ARTERY_COLOURS[artery] for artery in Artery}
+        self._slices: dict = {}
+
+        ui.resultSelector.addAttribute("vtkMRMLTextNode", "CACRecord", "1")
+        ui.resultSelector.setMRMLScene(slicer.mrmlScene)
+        self.plot = SlicePlot(self._sliceChosen)
+        ui.plotFrame.layout().addWidget(self.plot)
+        self.table = LesionTable(ui.lesionTable, self._lesionSelected)
+        assignable = {key: colour for key, colour in self._colours.items() if key != "unassigned"}
+        self._buttons = arteryButtons(ui.arteryLayout, ui.lesionTable, assignable, self._assign)
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(REFRESH_MILLISECONDS)
+        self._timer.timeout.connect(self._refresh)
+
+        ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
+        ui.sliceBox.clicked.connect(self._sliceSwitched)
+        ui.undoButton.clicked.connect(lambda *_args: self._change(self._review.undo))
+        ui.redoButton.clicked.connect(lambda *_args: self._change(self._review.redo))
+        ui.rejectRestButton.clicked.connect(
+            lambda *_args: self._change(lambda: self._review.reject_unassigned(self._method))
+        )
+        ui.reviewedBox.clicked.connect(
+            lambda checked: self._change(lambda: self._review.set_reviewed(self._method, checked))
+        )
+        ui.rescoreButton.clicked.connect(lambda *_args: onScoreAgain())
+        ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
+        ui.editorBox.toggled.connect(self._editorToggled)
+
+    # What the panel tells
+
+    def setState(self, state: CACScoringParameterNode) -> None:
+        self._state = state
+
+    def setReview(self, review: SceneReview | None) -> None:
+        """Begin to review a result; None for none."""
+        self.removeObservers()
+        self._review = review
+        self._filling = True
+        self._ui.reviewMethodBox.clear()
+        if review is not None:
+            from ..pipeline import METHOD_TITLES
+
+            for method in review.methods:
+                self._ui.reviewMethodBox.addItem(METHOD_TITLES[method], method)
+            for segmentation in self._segmentations().values():
+                self.addObserver(
+                    segmentation.GetSegmentation(), slicer.vtkSegmentation.SourceRepresentationModified, self._edited
+                )
+            self._followAxialView()
+        self._filling = False
+        self._shown = {} if review is None else {"method": self._method}
+        self.update()
+
+    def updateParameters(self) -> None:
+        """Show what has changed in the state."""
+        if self._review is None:
+            return
+        state, shown = self._state, self._shown
+        self._shown = {"method": self._method, "fade": state.fade, "3-D": state.show3D}
+        changed = {name for name, value in self._shown.items() if shown.get(name) != value}
+        if "method" in changed:
+            self.update()
+        if "fade" in changed:
+            views.setFade(state.fade)
+        if "3-D" in changed:
+            views.show3D(list(self._segmentations().values()), self._review.nodes.heart, state.show3D)
+
+    def update(self) -> None:
+        """Show the review as it is."""
+        review, ui = self._review, self._ui
+        shown = review is not None
+        for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.layoutButton,
+                       ui.show3DBox, ui.fadeSlider, ui.editorBox, *self._buttons[::2]):  # fmt: skip
+            widget.setEnabled(shown)
+        ui.undoButton.setEnabled(shown and review.can_undo)
+        ui.redoButton.setEnabled(shown and review.can_redo)
+        if not shown:
+            self.table.show([], _("Mass\nmg"))
+            self._slices = {}
+            self.plot.setSlices({})
+            ui.rescoreButton.setVisible(False)
+            ui.totalLabel.setText(_("Score a CT, or open a scene with a result."))
+            self._showSlice()
+            return
+        self._filling = True
+        ui.reviewMethodBox.setCurrentIndex(max(0, ui.reviewMethodBox.findData(self._method)))
+        ui.reviewedBox.setChecked(review.reviewed[self._method])
+        self._filling = False
+        self._showSegmentation()
+        if self._method in review.problems:
+            self.table.show([], _("Mass\nmg"))
+            ui.totalLabel.setText(review.problems[self._method])
+            return
+        result = review.result(self._method)
+        self._showLesions(result)
+        self._showSlices(result)
+        self._showTotal(result)
+
+    def showSideBySide(self) -> None:
+        nodes = self._review.nodes
+        views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
+        views.setFade(self._state.fade)
+        self._followAxialView()
+        if (current := self.table.current) is not None:
+            self._lesionSelected(current)
+
+    def enter(self) -> None:
+        self._refresh()
+        if self._editor is not None:
+            self._editor.enter()
+
+    def exit(self) -> None:
+        if self._editor is not None:
+            self._editor.exit()
+
+    def closeScene(self) -> None:
+        self._timer.stop()
+        if self._editor is not None:
+            self._editor.closeScene()
+
+    # Showing
+
+    @property
+    def _method(self) -> str:
+        methods = self._review.methods
+        return self._state.reviewMethod if self._state.reviewMethod in methods else methods[0]
+
+    def _segmentations(self) -> dict[str, object]:
+        """By method."""
+        nodes = self._review.nodes
+        both = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
+        return {method: both[method] for method in self._review.methods}
+
+    def _showLesions(self, result: MethodResult) -> None:
+        from ..scores import score_lesions
+
+        spacing = self._review.scan.image.GetSpacing()
+        calibrated = result.rules.calibration_mg_per_mm3_hu is not None
+        suggestions = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
+        lines = []
+        for lesion in result.lesions.lesions:
+            score = score_lesions([lesion], spacing, result.rules)
+            suggested = suggestions.get(lesion.id)
+            unassigned = lesion.artery.key == "unassigned"
+            hint = ""
+            if suggested is not None:
+                hint = _(
+                    "Its place suggests {artery} ({sure:.0%} if it is coronary); "
+                    "{elsewhere:.0%} of the calcium there is not coronary."
+                ).format(
+                    artery=suggested.artery.key,
+                    sure=suggested.confidence,
+                    elsewhere=suggested.not_coronary_probability,
+                )
+            lines.append(
+                LesionLine(
+                    id=lesion.id,
+                    artery=lesion.artery.key,
+                    colour=self._colours[lesion.artery.key],
+                    slices=lesion.slice_indices,
+                    peak_hu=lesion.peak_hu,
+                    weighted_area_mm2=sum(c.area_mm2 * c.weight for c in lesion.components),
+                    volume_mm3=score.volume_mm3,
+                    mass=score.mass_mg if calibrated else score.pseudo_mass_hu_mm3,
+                    hint=hint,
+                    suggestion=suggested.artery.key if suggested is not None and unassigned else "",
+                )
+            )
+        self.table.show(lines, _("Mass\nmg") if calibrated else _("Mass\nHU·mm³"))
+
+    def _showSlices(self, result: MethodResult) -> None:
+        colours: dict[int, list] = {}
+        for lesion in result.lesions.lesions:
+            for k in lesion.slice_indices:
+                marks = colours.setdefault(k, [])
+                if (colour := self._colours[lesion.artery.key]) not in marks:
+                    marks.append(colour)
+        self._slices = {row.k: row for row in self._review.slices() or self._slicesWithoutMap()}
+        self._ui.rescoreButton.setVisible(bool(self._review.slices_wished))
+        rows = {k: PlotSlice(k, row.probability, row.used, colours.get(k, ())) for k, row in self._slices.items()}
+        # Slices without heart or lesion would only make the others narrow.
+        told = [k for k, row in rows.items() if row.probability is not None or row.colours]
+        self.plot.setSlices({k: rows[k] for k in range(min(told), max(told) + 1)} if told else {})
+        self._showSlice()
+
+    def _slicesWithoutMap(self) -> list:
+        """The scan's slices, so that lesions can be marked and found in the plot where there are no probabilities."""
+        from ..scene_content import SliceRow, slice_position_ras
+
+        image = self._review.scan.image
+        return [SliceRow(k, slice_position_ras(image, k), None, False, False) for k in range(image.GetSize()[2])]
+
+    def _showSlice(self) -> None:
+        """The slice that the axial view shows: its mark in the plot, and its switch."""
+        ui = self._ui
+        k = self._currentSlice()
+        row = None if k is None else self._slices[k]
+        self.plot.setCurrent(k)
+        switchable = row is not None and row.probability is not None
+        ui.sliceBox.setEnabled(switchable)
+        ui.sliceBox.setChecked(switchable and row.used)
+        if row is None:
+            ui.sliceLabel.setText("")
+        elif not switchable:
+            ui.sliceLabel.setText(_("Slice {k}").format(k=k))
+        else:
+            ui.sliceLabel.setText(
+                _("Slice {k}: {probability:.0%} likely to show calcium").format(k=k, probability=row.probability)
+            )
+
+    def _showTotal(self, result: MethodResult) -> None:
+        ending = "" if result.reviewed else _(" (unreviewed)")
+        text = _("Lesions: {count}. Agatston: {score:.1f}").format(
+            count=result.total.lesions, score=result.total.agatston
+        )
+        self._ui.totalLabel.setText(text + ending)
+
+    def _showSegmentation(self) -> None:
+        """Only the lesions under review in the views, and in the editor."""
+        segmentations = self._segmentations()
+        for method, segmentation in segmentations.items():
+            segmentation.GetDisplayNode().SetVisibility(method == self._method)
+        if self._editor is not None:
+            self._editor.edit(segmentations[self._method], self._review.nodes.volume)
+
+    def _currentSlice(self) -> int | None:
+        node = views.axialSliceNode()
+        if node is None or not self._slices:
+            return None
+        r, a, s = views.positionOf(node)
+        k = round(self._review.scan.image.TransformPhysicalPointToContinuousIndex((-r, -a, s))[2])
+        return k if k in self._slices else None
+
+    def _followAxialView(self) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved):
+                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)
+
+    def _viewMoved(self, caller=None, event=None) -> None:
+        if self._review is not None:
+            self._showSlice()
+
+    # What the reader does
+
+    def _lesionSelected(self, lesionId: int) -> None:
+        views.jumpTo(self._review.position_of(self._method, lesionId))
+
+    def _sliceChosen(self, k: int) -> None:
+        row = self._slices.get(k)
+        if row is not None:
+            views.scrollTo(row.position_ras)
+            self.plot.setCurrent(k)
+
+    def _assign(self, key: str) -> None:
+        from ..lesions import Artery
+
+        lesions = self.table.selected if self._review is not None else []
+        if not lesions:
+            return
+        if key:
+            self._change(lambda: self._review.assign(self._method, lesions, Artery.called(key)))
+        else:
+            self._change(lambda: self._review.reject(self._method, lesions))
+
+    def _sliceSwitched(self, on: bool) -> None:
+        k = self._currentSlice()
+        if k is None:
+            return
+        self._change(lambda: self._review.switch_slice(k, on))
+
+    def _methodChosen(self, index: int) -> None:
+        if not self._filling and self._state is not None and index >= 0:
+            self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
+
+    def _editorToggled(self, open_: bool) -> None:
+        if open_ and self._editor is None:
+            self._editor = LesionEditor(self._ui.editorFrame.layout())
+            self._editor.enter()
+        if self._review is not None:
+            self._showSegmentation()
+
+    def _change(self, change: Callable[[], object]) -> None:
+        """Make a change and show all that follows from it."""
+        from ..ct import CTError
+
+        try:
+            change()
+        except CTError as error:
+            self._ui.totalLabel.setText(str(error))
+            return
+        self._timer.stop()
+        self._review.refresh()
+        self._shownAgain()
+
+    def _edited(self, caller, event) -> None:
+        """Something has changed a segment: our buttons, an effect, another module."""
+        self._timer.start()
+
+    def _refresh(self) -> None:
+        from ..ct import CTError
+
+        try:
+            changed = self._review is not None and self._review.refresh()
+        except CTError as error:
+            self._ui.totalLabel.setText(str(error))
+            return
+        if changed:
+            self._shownAgain()
+
+    def _shownAgain(self) -> None:
+        self._review.update_tables()
+        self.update()
+        self._onNumbers()

@@ -1,0 +1,109 @@
+"""What a volume node tells about a scan before it is scored: read from its header and DICOM tags, in milliseconds."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from ..ct import Acquisition
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """facts: lines to show. warnings: doubts about the score. problem: why it cannot be scored, or empty."""
+
+    facts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
+    """The facts that are known without reading all voxels. What needs the heart is said after scoring."""
+    from ..acquisition import examine
+    from ..ct import CTScan
+
+    problem = problemOf(volume)
+    data = volume.GetImageData()
+    if data is None:
+        return ScanFacts(problem=problem)
+    acquisition = acquisitionOf(volume)
+    size = " × ".join(str(n) for n in data.GetDimensions())
+    spacing = " × ".join(f"{mm:.3g}" for mm in volume.GetSpacing())
+    low, high = data.GetScalarRange()
+    facts = [_("{size} voxels of {spacing} mm, {low:.0f} to {high:.0f} HU").format(
+        size=size, spacing=spacing, low=low, high=high
+    )]  # fmt: skip
+    if acquisition is None:
+        facts.append(_("Not from DICOM: tube voltage, slice thickness and kernel are unknown."))
+        return ScanFacts(tuple(facts), (), problem)
+    known = [
+        acquisition.kvp and f"{acquisition.kvp:g} kVp",
+        acquisition.slice_thickness_mm and _("{mm:.3g} mm thick").format(mm=acquisition.slice_thickness_mm),
+        acquisition.kernel and _("kernel {name}").format(name=acquisition.kernel),
+        " ".join(filter(None, [acquisition.manufacturer, acquisition.scanner_model])),
+        acquisition.gating and _("gating: {kind}").format(kind=acquisition.gating),
+    ]
+    facts.append(" · ".join(filter(None, known)))
+    grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
+    grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
+    doubts = examine(CTScan(grid, acquisition), None)
+    warnings = tuple(doubt.message for doubt in doubts if doubt.code != "blood-unmeasured")
+    return ScanFacts(tuple(facts), warnings, problem)
+
+
+def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
+    """Why a volume is certainly no CT that can be scored; empty when nothing speaks against it."""
+    data = volume.GetImageData()
+    if data is None or data.GetNumberOfScalarComponents() != 1:
+        return _("{name} holds no grey-level volume. Choose a CT.").format(name=volume.GetName())
+    quantity = volume.GetVoxelValueQuantity()
+    if quantity is not None and quantity.GetCodeValue() not in (None, "", "112031"):
+        return _("{name} holds {quantity}, not attenuation in HU. Choose a CT.").format(
+            name=volume.GetName(), quantity=quantity.GetCodeMeaning()
+        )
+    if min(data.GetDimensions()) < 2:
+        return _("{name} is a single image. Choose a CT of several slices.").format(name=volume.GetName())
+    if volume.GetParentTransformNode() is not None:
+        return _("{name} lies under a transform. Harden the transform or take the volume out of it.").format(
+            name=volume.GetName()
+        )
+    if data.GetScalarRange()[0] >= 0:
+        return _("{name} holds no value below 0, so it is not in HU (air is −1000 HU).").format(name=volume.GetName())
+    return ""
+
+
+def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
+    """The acquisition by the first DICOM file a volume was loaded from; None when that is not known any more."""
+    from ..ct import CTError
+    from ..dicom import acquisition_of, read_slice
+
+    uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if not uids or database is None:
+        return None
+    path = database.fileForInstance(uids[0])
+    if not path or not Path(path).is_file():
+        return None
+    try:
+        found = read_slice(Path(path))
+    except CTError:
+        return None
+    return None if found is None else acquisition_of([found])
+
+
+def _sliceSpacingMm(volume: vtkMRMLScalarVolumeNode) -> float:
+    """Spacing along the axis closest to the patient's, as in `CTScan`, whatever the order of the node's axes."""
+    axes = [[0.0] * 3 for _axis in range(3)]
+    volume.GetIJKToRASDirections(axes)
+    return volume.GetSpacing()[int(np.argmax(np.abs(axes[2])))]

@@ -1,0 +1,243 @@
+"""Scoring a volume node in the background, and bringing results of earlier runs into the scene."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N815
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
+
+from .process import Process
+from .scan_facts import acquisitionOf
+from .worker import Worker, stepOf
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from ..mrml import SceneNodes
+    from ..scene_content import SceneContent
+
+
+SPACING_DIGITS = 10
+"""Of a volume's spacing that are meant; what follows is rounding."""
+
+
+@dataclass(frozen=True)
+class ScoringOutcome:
+    """How a run ended. nodes: the result in the scene; None when there is none, and message says why."""
+
+    message: str
+    nodes: SceneNodes | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Run:
+    """temporary: folder that is removed at the end. result: folder that `cac score` writes or has written.
+    volume, image: None until the CT is loaded."""
+
+    temporary: Path
+    result: Path
+    onProgress: Callable[[str, float], None]
+    onFinished: Callable[[ScoringOutcome], None]
+    volume: vtkMRMLScalarVolumeNode | None = None
+    image: sitk.Image | None = None
+    step: tuple[str, float] = ("", 0.0)
+    steps: int = 1
+    warnings: list[str] = field(default_factory=list)
+
+
+class Scorer:
+    """One run at a time. process: what runs the worker; None for a background process of Slicer's own Python."""
+
+    def __init__(self, process: Process | None = None) -> None:
+        self._worker = Worker(process)
+        self._run: _Run | None = None
+        self._next: Callable[[], None] | None = None
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._doNext)
+
+    @property
+    def isRunning(self) -> bool:
+        return self._run is not None
+
+    def score(
+        self,
+        volume: vtkMRMLScalarVolumeNode,
+        onProgress: Callable[[str, float], None],
+        onFinished: Callable[[ScoringOutcome], None],
+        arguments: Sequence[str] = (),
+        heart: tuple[vtkMRMLSegmentationNode, str] | None = None,
+    ) -> None:
+        """Begin to score a CT in the scene. The scene changes only when the run ends well.
+
+        onProgress: called with what is being done and which part of all is behind, 0 to 1. onFinished: called once,
+        however the run ends. arguments: further options of `cac score`. heart: segmentation and id of the segment to
+        use as the heart.
+        """
+        from ..ct import CTError
+
+        run = self._begin(onProgress, onFinished)
+        run.result = run.temporary / "result"
+        run.volume = volume
+        try:
+            command = [*self._writeInput(run, heart), *arguments, "--no-scene", "--progress", "json"]
+            self._worker.start(command, self._onEvent, self._scored)
+        except CTError as error:
+            self._finish(ScoringOutcome(str(error)))
+        except (OSError, RuntimeError) as error:
+            self._finish(ScoringOutcome(_("Scoring could not be started: {error}").format(error=error)))
+
+    def openResult(
+        self,
+        folder: Path,
+        name: str,
+        ct: str,
+        series: str | None,
+        onProgress: Callable[[str, float], None],
+        onFinished: Callable[[ScoringOutcome], None],
+    ) -> None:
+        """Load a CT and the result that `cac score` or `cac cohort` has written of it.
+
+        folder: of the result. name: what to call it. ct: file or DICOM folder; series: of the latter, where it holds
+        several. onProgress, onFinished: as in `score`.
+        """
+        run = self._begin(onProgress, onFinished)
+        run.result = folder
+        target = run.temporary / "ct.nrrd"
+        arguments = [ct, str(target), *filter(None, [series])]
+        try:
+            self._worker.start(
+                arguments, self._onEvent, lambda reason: self._read(reason, target, name), "panel.open_ct"
+            )
+        except (OSError, RuntimeError) as error:
+            self._finish(ScoringOutcome(_("{name} could not be opened: {error}").format(name=name, error=error)))
+
+    def cancel(self) -> None:
+        """End the run that is going on, if any."""
+        if self.isRunning:
+            self._worker.cancel()
+            self._next = None
+            self._finish(ScoringOutcome(_("Cancelled. The scene was not changed.")))
+
+    def _begin(self, onProgress: Callable[[str, float], None], onFinished: Callable[[ScoringOutcome], None]) -> _Run:
+        if self.isRunning:
+            raise RuntimeError("A scan is being scored already.")
+        folder = Path(tempfile.mkdtemp(prefix="cac-scoring-"))
+        self._run = _Run(folder, folder, onProgress, onFinished)
+        return self._run
+
+    def _writeInput(self, run: _Run, heart: tuple[vtkMRMLSegmentationNode, str] | None) -> list[str]:
+        import SimpleITK as sitk
+
+        from .. import mrml
+
+        run.image = mrml.image_of_volume(run.volume)
+        # Slicer computes spacings from directions, and 1.2 mm becomes 1.1999999999999997: a score's last digits.
+        run.image.SetSpacing([float(f"{mm:.{SPACING_DIGITS}g}") for mm in run.image.GetSpacing()])
+        ct = run.temporary / "ct.nrrd"
+        sitk.WriteImage(run.image, str(ct))
+        command = ["score", str(ct), "--output", str(run.result)]
+        if heart is not None:
+            mask = sitk.GetImageFromArray(mrml.segment_mask(*heart, run.image).astype("uint8"))
+            mask.CopyInformation(run.image)
+            sitk.WriteImage(mask, str(run.temporary / "heart.nii.gz"))
+            command += ["--heart", str(run.temporary / "heart.nii.gz")]
+        acquisition = acquisitionOf(run.volume)
+        if acquisition is not None:
+            facts = {name: value for name, value in asdict(acquisition).items() if value is not None}
+            file = run.temporary / "acquisition.json"
+            file.write_text(json.dumps(facts), encoding="utf-8")
+            command += ["--acquisition", str(file)]
+        return command
+
+    def _onEvent(self, event: dict) -> None:
+        run = self._run
+        step = stepOf(event)
+        if step is not None:
+            run.step, run.steps = step, event["count"]
+            run.onProgress(*step)
+        elif event["event"] == "counted" and event["count"]:
+            text, behind = run.step
+            run.onProgress(text, behind + event["done"] / event["count"] / run.steps)
+        elif event["event"] == "warning":
+            run.warnings.append(event["message"])
+
+    def _scored(self, reason: str) -> None:
+        run = self._run
+        if reason:
+            self._finish(ScoringOutcome(reason))
+        else:
+            self._load(run, run.volume.GetName())
+
+    def _read(self, reason: str, ct: Path, name: str) -> None:
+        import SimpleITK as sitk
+
+        run = self._run
+        if reason:
+            self._finish(ScoringOutcome(reason))
+            return
+        run.image = sitk.ReadImage(str(ct))
+        self._load(run, name)
+
+    def _load(self, run: _Run, name: str) -> None:
+        """Read the result, then bring it into the scene: two steps, between which Slicer answers its user."""
+
+        def read() -> None:
+            from ..scene_content import content_of_folder
+
+            content = content_of_folder(run.result, run.image, name)
+            run.onProgress(_("Showing the result …"), 1.0)
+            self._later(lambda: self._add(run, content))
+
+        run.onProgress(_("Reading the result …"), 1.0)
+        self._later(read)
+
+    def _add(self, run: _Run, content: SceneContent) -> None:
+        from .. import mrml
+
+        if run.volume is not None and not slicer.mrmlScene.IsNodePresent(run.volume):
+            self._finish(ScoringOutcome(_("The CT was closed while it was being scored.")))
+            return
+        nodes = mrml.add_to_scene(slicer.mrmlScene, content, run.volume)
+        self._finish(ScoringOutcome(_("Done."), nodes, tuple(run.warnings)))
+
+    def _later(self, step: Callable[[], None]) -> None:
+        self._next = step
+        self._timer.start(0)
+
+    def _doNext(self) -> None:
+        from ..ct import CTError
+
+        step, self._next = self._next, None
+        if step is None:
+            return  # cancelled meanwhile
+        try:
+            step()
+        except CTError as error:
+            self._finish(ScoringOutcome(str(error)))
+
+    def _finish(self, outcome: ScoringOutcome) -> None:
+        run, self._run = self._run, None
+        shutil.rmtree(run.temporary, ignore_errors=True)
+        run.onFinished(outcome)
+
+
+def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
+    """Give a new result of a scan the clinical candidates of an earlier one, as a reader left them."""
+    from ..mrml import REVIEWED_ATTRIBUTE
+
+    after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
+    after.calcium.SetAttribute(REVIEWED_ATTRIBUTE, before.calcium.GetAttribute(REVIEWED_ATTRIBUTE))

@@ -1,0 +1,142 @@
+"""A plot along the body's axis: how probably each slice shows calcium, and where the listed lesions lie."""
+
+# Qt's names.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import qt
+from slicer.i18n import tr as _
+
+_USED = (77, 182, 172)
+_UNUSED = (144, 150, 156)
+_MARGIN_PIXELS = 6
+_AXIS_PIXELS = 16
+_MARK_PIXELS = 8
+
+
+@dataclass(frozen=True)
+class PlotSlice:
+    """One slice of the plot. probability: 0 to 1; None where the network said nothing. used: whether its calcium counts
+    in the map. colours: of the arteries that have lesions there, RGB."""
+
+    k: int
+    probability: float | None
+    used: bool
+    colours: Sequence[tuple[int, int, int]] = ()
+
+
+class SlicePlot(qt.QWidget):
+    """Feet on the left, head on the right. A click, or dragging, chooses a slice.
+
+    onChosen: called with the slice's k.
+    """
+
+    def __init__(self, onChosen: Callable[[int], None], parent=None) -> None:
+        qt.QWidget.__init__(self, parent)
+        self._onChosen = onChosen
+        self._slices: dict[int, PlotSlice] = {}
+        self._current = None
+        self.setFixedHeight(96)
+        self.setToolTip(_("Height: how probably the slice shows calcium. Marks: lesions. Click to go to a slice."))
+
+    def setSlices(self, slices: Mapping[int, PlotSlice]) -> None:
+        """slices: by k."""
+        self._slices = dict(slices)
+        self.update()
+
+    def setCurrent(self, k: int | None) -> None:
+        """Mark the slice that the views show."""
+        if k != self._current:
+            self._current = k
+            self.update()
+
+    def sliceAt(self, x: float) -> int | None:
+        """The slice drawn at a place from the left, in pixels."""
+        if not self._slices:
+            return None
+        first, last = min(self._slices), max(self._slices)
+        left, width = self._span()
+        place = (x - left) / width * (last - first + 1)
+        return min(max(first + int(place), first), last)
+
+    def placeOf(self, k: int) -> float:
+        """The middle of a slice from the left, in pixels."""
+        first, last = min(self._slices), max(self._slices)
+        left, width = self._span()
+        return left + (k - first + 0.5) * width / (last - first + 1)
+
+    def mousePressEvent(self, event) -> None:
+        self._choose(event)
+
+    def mouseMoveEvent(self, event) -> None:
+        # Only called while a button is held.
+        self._choose(event)
+
+    def paintEvent(self, event) -> None:
+        painter = qt.QPainter(self)
+        painter.setRenderHint(qt.QPainter.Antialiasing)
+        palette = self.palette
+        painter.fillRect(self.rect, palette.color(qt.QPalette.Base))
+        text = palette.color(qt.QPalette.Text)
+        if not self._slices:
+            painter.setPen(palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
+            painter.drawText(self.rect, int(qt.Qt.AlignCenter), _("Nothing to show"))
+            painter.end()
+            return
+        self._drawBars(painter)
+        self._drawCurrent(painter, palette.color(qt.QPalette.Highlight))
+        self._drawAxis(painter, text)
+        painter.end()
+
+    def _choose(self, event) -> None:
+        # Qt 6 has position(), Qt 5 localPos().
+        place = event.position() if hasattr(event, "position") else event.localPos()
+        k = self.sliceAt(place.x())
+        if k is not None:
+            self._onChosen(k)
+
+    def _span(self) -> tuple[float, float]:
+        return _MARGIN_PIXELS, max(1.0, self.width - 2.0 * _MARGIN_PIXELS)
+
+    def _bottom(self) -> float:
+        return self.height - _AXIS_PIXELS - _MARK_PIXELS - 2.0
+
+    def _heightOf(self, probability: float) -> float:
+        return probability * (self._bottom() - _MARGIN_PIXELS)
+
+    def _drawBars(self, painter) -> None:
+        bottom = self._bottom()
+        width = self._span()[1] / (max(self._slices) - min(self._slices) + 1)
+        thickness = max(1.0, width - 1.0)
+        for k, row in self._slices.items():
+            left = self.placeOf(k) - thickness / 2
+            colour = qt.QColor(*(_USED if row.used else _UNUSED))
+            if row.probability is not None:
+                height = max(1.0, self._heightOf(row.probability))
+                painter.fillRect(qt.QRectF(left, bottom - height, thickness, height), colour)
+            if not row.colours:
+                continue
+            share = _MARK_PIXELS / len(row.colours)
+            for n, rgb in enumerate(row.colours):
+                mark = qt.QRectF(left, bottom + 2 + n * share, max(thickness, 2.0), share)
+                painter.fillRect(mark, qt.QColor(*rgb))
+
+    def _drawCurrent(self, painter, colour) -> None:
+        if self._current is None or self._current not in self._slices:
+            return
+        x = self.placeOf(self._current)
+        painter.setPen(qt.QPen(colour, 2))
+        painter.drawLine(qt.QPointF(x, 2), qt.QPointF(x, self._bottom() + _MARK_PIXELS + 2))
+
+    def _drawAxis(self, painter, colour) -> None:
+        painter.setPen(colour)
+        left, width = self._span()
+        area = qt.QRectF(left, self.height - _AXIS_PIXELS, width, _AXIS_PIXELS)
+        painter.drawText(area, int(qt.Qt.AlignLeft | qt.Qt.AlignVCenter), _("feet"))
+        painter.drawText(area, int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), _("head"))
+        if self._current is not None:
+            painter.drawText(area, int(qt.Qt.AlignCenter), _("slice {k}").format(k=self._current))

@@ -1,0 +1,187 @@
+"""The layout of a review: original, healthy image and calcium map side by side, moved together, and a 3-D view."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N806
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+LAYOUT_ID = 20771
+"""Above those that Slicer keeps for itself. Saved with a scene, so it must not change."""
+
+ORIGINAL, HEALTHY, MAP, CORONAL = "CACOriginal", "CACHealthy", "CACMap", "CACCoronal"
+VIEW_GROUP = 20771
+"""Of our slice views, so that they move together and leave others alone."""
+
+HEART_OPACITY_3D = 0.25
+_ZOOM_MARGIN = 1.15
+
+
+def _sliceView(name: str, orientation: str, label: str, color: str) -> str:
+    return f"""<item><view class="vtkMRMLSliceNode" singletontag="{name}">
+      <property name="orientation" action="default">{orientation}</property>
+      <property name="viewlabel" action="default">{label}</property>
+      <property name="viewcolor" action="default">{color}</property>
+      <property name="viewgroup" action="default">{VIEW_GROUP}</property>
+    </view></item>"""
+
+
+def layoutDescription() -> str:
+    """Slicer's XML description of the layout."""
+    return f"""<layout type="vertical" split="true">
+  <item><layout type="horizontal">
+    {_sliceView(ORIGINAL, "Axial", _("Original"), "#F34A33")}
+    {_sliceView(HEALTHY, "Axial", _("Healthy"), "#4DB6AC")}
+    {_sliceView(MAP, "Axial", _("Map"), "#FFB300")}
+  </layout></item>
+  <item><layout type="horizontal">
+    {_sliceView(CORONAL, "Coronal", _("Coronal"), "#6EB04B")}
+    <item><view class="vtkMRMLViewNode" singletontag="1">
+      <property name="viewlabel" action="default">1</property>
+    </view></item>
+  </layout></item>
+</layout>"""
+
+
+def registerLayout() -> None:
+    """Make the layout known, so that scenes saved with it open with it. Does nothing without a main window."""
+    layoutNode = _layoutNode()
+    if layoutNode is not None and not layoutNode.IsLayoutDescription(LAYOUT_ID):
+        layoutNode.AddLayoutDescription(LAYOUT_ID, layoutDescription())
+
+
+def showSideBySide(volume, heart, healthy, calciumMap) -> None:
+    """Change to the layout and show the images of a result in it, as large as the heart allows.
+
+    heart: its segmentation. healthy, calciumMap: None without a decomposition; then all views show the CT.
+    """
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    registerLayout()
+    manager.setLayout(LAYOUT_ID)
+    shown = {
+        ORIGINAL: (volume, healthy),
+        HEALTHY: (healthy or volume, None),
+        MAP: (volume, calciumMap),
+        CORONAL: (volume, calciumMap),
+    }
+    for name, (background, foreground) in shown.items():
+        composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
+        # While they are linked, one view's images would become the others'.
+        composite.SetLinkedControl(False)
+        composite.SetBackgroundVolumeID(background.GetID())
+        composite.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
+        composite.SetForegroundOpacity(1.0 if name in (MAP, CORONAL) else 0.0)
+    _showInSameWindow(volume, healthy)
+    bounds = [0.0] * 6
+    heart.GetRASBounds(bounds)
+    for name in shown:
+        sliceNode = manager.sliceWidget(name).mrmlSliceNode()
+        sliceNode.RotateToVolumePlane(volume)
+        _zoomTo(sliceNode, bounds)
+    for name in shown:
+        composite = manager.sliceWidget(name).mrmlSliceCompositeNode()
+        composite.SetHotLinkedControl(True)
+        composite.SetLinkedControl(True)
+
+
+def isSideBySide() -> bool:
+    """Whether our layout is the one shown."""
+    layoutNode = _layoutNode()
+    return layoutNode is not None and layoutNode.GetViewArrangement() == LAYOUT_ID
+
+
+def setFade(opacity: float) -> None:
+    """How much of the healthy image covers the original: 0 none, 1 all of it."""
+    composite = _compositeNode(ORIGINAL)
+    if composite is not None:
+        composite.SetForegroundOpacity(opacity)
+
+
+def jumpTo(positionRAS: Sequence[float]) -> None:
+    """Centre all slice views on a point, mm."""
+    mode = slicer.vtkMRMLSliceNode.CenteredJumpSlice
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *positionRAS, mode)
+
+
+def scrollTo(positionRAS: Sequence[float]) -> None:
+    """Bring the axial views to a point's height, mm, without moving them within their plane."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if abs(_normal(node)[2]) > 0.7:  # nearer to axial than to anything else
+            node.JumpSliceByOffsetting(*positionRAS)
+
+
+def axialSliceNode():
+    """The slice node that says which slice is looked at: ours where our layout is shown, else Slicer's red one."""
+    name = ORIGINAL if isSideBySide() else "Red"
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    return next((node for node in nodes if node.GetLayoutName() == name), None)
+
+
+def positionOf(sliceNode) -> tuple[float, float, float]:
+    """A point of the plane that a slice node shows, RAS, mm."""
+    matrix = sliceNode.GetSliceToRAS()
+    return tuple(matrix.GetElement(row, 3) for row in range(3))
+
+
+def show3D(segmentations: Sequence, heart, on: bool) -> None:
+    """Show surfaces of lesions and heart in 3-D views, or take them away.
+
+    Surfaces are made on first use and follow every change of the lesions from then on.
+    """
+    for node in [heart, *segmentations]:
+        display = node.GetDisplayNode()
+        if on:
+            node.CreateClosedSurfaceRepresentation()
+            display.SetOpacity3D(HEART_OPACITY_3D if node is heart else 1.0)
+        else:
+            node.RemoveClosedSurfaceRepresentation()
+        display.SetVisibility3D(on)
+    manager = slicer.app.layoutManager()
+    if on and manager is not None and manager.threeDViewCount:
+        view = manager.threeDWidget(0).threeDView()
+        view.resetFocalPoint()
+        view.resetCamera()
+
+
+def _layoutNode():
+    manager = slicer.app.layoutManager()
+    return None if manager is None else manager.layoutLogic().GetLayoutNode()
+
+
+def _showInSameWindow(volume, healthy) -> None:
+    """Original and healthy image can be compared only where the same HU has the same grey."""
+    from ..pictures import WINDOW_HU
+
+    low, high = WINDOW_HU
+    for node in filter(None, (volume, healthy)):
+        display = node.GetScalarVolumeDisplayNode()
+        if display is not None:
+            display.SetAutoWindowLevel(False)
+            display.SetWindowLevel(high - low, (high + low) / 2)
+
+
+def _zoomTo(sliceNode, bounds: Sequence[float]) -> None:
+    """Fill a view with a box, RAS, mm: minimum and maximum of each axis."""
+    centre = [(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]
+    size = max(bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3)) * _ZOOM_MARGIN
+    width, height = (max(1, pixels) for pixels in sliceNode.GetDimensions()[:2])
+    scale = size / min(width, height)
+    sliceNode.SetFieldOfView(width * scale, height * scale, sliceNode.GetFieldOfView()[2])
+    sliceNode.JumpSliceByCentering(*centre)
+
+
+def _compositeNode(name: str):
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return next((node for node in nodes if node.GetLayoutName() == name), None)
+
+
+def _normal(sliceNode) -> tuple[float, float, float]:
+    matrix: vtk.vtkMatrix4x4 = sliceNode.GetSliceToRAS()
+    return tuple(matrix.GetElement(row, 2) for row in range(3))

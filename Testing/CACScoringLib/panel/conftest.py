@@ -1,0 +1,53 @@
+"""The panel on the stand-in of the desktop, for its tests; they mirror CACScoringLib/panel."""
+
+import tempfile
+
+import pytest
+import slicer
+
+import desktop_host
+import panel_results
+from CACScoringLib import mrml
+from panel_driver import Driver, put_slicers_python_on_the_path
+
+
+@pytest.fixture
+def main_window():
+    """Whether the stand-in draws views; most tests do without and are faster."""
+    return False
+
+
+@pytest.fixture
+def panel(monkeypatch, tmp_path, main_window):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return desktop_host.load_panel(monkeypatch, "CACScoring", main_window=main_window)
+
+
+@pytest.fixture
+def volume(panel):
+    return mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "chest")
+
+
+@pytest.fixture
+def open_panel(panel):
+    """Opens the panel, and closes it as the application does."""
+    opened = []
+
+    def make() -> Driver:
+        opened.append(Driver())
+        opened[-1].state.method = type(opened[-1].state.method).CLINICAL_RULE
+        return opened[-1]
+
+    yield make
+    if opened:
+        desktop_host.close_panel("CACScoring")
+
+
+@pytest.fixture
+def driver(open_panel, volume):
+    return open_panel()
+
+
+@pytest.fixture
+def slicers_python(tmp_path, monkeypatch):
+    put_slicers_python_on_the_path(tmp_path, monkeypatch)

@@ -1,0 +1,81 @@
+"""The page of many scans."""
+
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+import panel_results
+from panel_driver import line
+
+
+class TestCohort:
+    @pytest.fixture
+    def cohort(self, driver, tmp_path):
+        driver.cohort = driver.widget.cohort._worker._process = type(driver.process)()
+        driver.ui.cohortFolderEdit.setCurrentPath(str(tmp_path))
+        driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
+        return driver
+
+    @staticmethod
+    def scan(index: int, state: str, tmp_path: Path, **more: object) -> str:
+        facts = {"name": f"scan {index}", "folder": str(tmp_path / f"scan-{index}"), "ct": "", "series": None}
+        return line(event="scan", index=index, state=state, **{**facts, **more})
+
+    def test_needs_both_folders(self, driver, tmp_path):
+        assert not driver.ui.cohortButton.enabled
+        driver.ui.cohortFolderEdit.setCurrentPath(str(tmp_path))
+        assert not driver.ui.cohortButton.enabled
+        driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
+        assert driver.ui.cohortButton.enabled
+
+    def test_the_table_fills_as_it_goes(self, cohort, tmp_path):
+        cohort.ui.cohortButton.click()
+        worker = cohort.cohort
+        assert worker.arguments[2:] == [
+            *("cohort", str(tmp_path), "--output", str(tmp_path / "out")),
+            *("--threshold-only", "--progress", "json"),
+        ]
+        assert cohort.ui.cohortButton.text == "Cancel"
+        for index in range(2):
+            worker.say(self.scan(index, "waiting", tmp_path))
+        worker.say(self.scan(0, "running", tmp_path))
+        assert cohort.ui.cohortTable.item(0, 1).text() == "running …"
+        worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["kvp-unknown"]))
+        worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
+        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == [
+            *("scan 0", "done", "12.3", "", "kvp-unknown")
+        ]
+        assert cohort.ui.cohortTable.item(1, 4).text() == "No heart."
+        assert cohort.ui.cohortBar.value == 1000
+        worker.end(0)
+        assert cohort.ui.cohortButton.text == "Score all"
+        assert "Scans done: 1, failed: 1" in cohort.ui.cohortStatusLabel.text
+
+    def test_cancel(self, cohort, tmp_path):
+        cohort.ui.cohortButton.click()
+        cohort.ui.cohortButton.click()
+        assert cohort.cohort.killed
+        assert "Cancelled" in cohort.ui.cohortStatusLabel.text
+
+    def test_a_row_opens_for_review(self, cohort, tmp_path):
+        image = panel_results.chest_image()
+        panel_results.write(tmp_path / "scan-0", image, networks=False)
+        cohort.ui.cohortButton.click()
+        cohort.cohort.say(self.scan(0, "done", tmp_path, ct="/data/a", series="1.2", agatston={"threshold": 1.0}))
+        cohort.ui.cohortTable.setCurrentCell(0, 0)
+        cohort.ui.cohortOpenButton.click()
+        module, name, ct, target, series = cohort.process.arguments
+        assert (module, name, ct, series) == ("-m", "CACScoringLib.panel.open_ct", "/data/a", "1.2")
+        sitk.WriteImage(image, target)
+        cohort.process.end(0)
+        cohort.settle()
+        assert cohort.ui.pages.currentIndex == 0
+        assert len(cohort.lesions()) == 3
+        assert cohort.review.nodes.volume.GetName() == "scan 0"
+
+    def test_failed_rows_do_not_open(self, cohort, tmp_path):
+        cohort.ui.cohortButton.click()
+        cohort.cohort.say(self.scan(0, "failed", tmp_path, reason="No heart."))
+        cohort.ui.cohortTable.setCurrentCell(0, 0)
+        assert not cohort.ui.cohortOpenButton.enabled

@@ -1,0 +1,63 @@
+"""What is scored, and how."""
+
+import numpy as np
+import SimpleITK as sitk
+
+import panel_results
+
+
+class TestInput:
+    def test_published_rules_need_no_arguments(self, driver):
+        driver.ui.scoreButton.click()
+        assert driver.process.arguments[-4:] == ["--threshold-only", "--no-scene", "--progress", "json"]
+
+    def test_changed_rules_are_passed_on_and_set_back(self, driver):
+        driver.ui.thresholdBox.setValue(145)
+        driver.ui.pixelsBox.setValue(3)
+        driver.ui.connectivityBox.setCurrentIndex(1)
+        driver.ui.calibrationBox.setValue(0.000722)
+        driver.ui.tubeVoltageBox.setChecked(True)
+        driver.ui.contrastBox.setChecked(True)
+        driver.ui.scoreButton.click()
+        assert driver.process.option("--rule") == ["threshold_hu=145", "minimum_pixels=3", "connectivity=4"]
+        assert driver.process.option("--calibration") == ["0.000722"]
+        assert {"--adapt-to-tube-voltage", "--allow-contrast"} <= set(driver.process.arguments)
+        driver.ui.scoreButton.click()
+        driver.ui.advancedBox.collapsed = False
+        driver.ui.defaultsButton.click()
+        driver.ui.scoreButton.click()
+        assert driver.process.option("--rule") == []
+        assert driver.ui.thresholdBox.value == 130
+
+    def test_models_and_device(self, driver, panel, monkeypatch):
+        monkeypatch.setattr(panel, "ensurePackages", lambda: "")
+        driver.ui.methodBox.setCurrentIndex(0)
+        driver.ui.mapModelBox.addItem("mine", "mine")
+        driver.ui.mapModelBox.setCurrentIndex(1)
+        driver.ui.deviceBox.setCurrentIndex(1)
+        driver.ui.scoreButton.click()
+        assert driver.process.option("--model") == ["mine"]
+        assert driver.process.option("--device") == ["cpu"]
+        assert "--threshold-only" not in driver.process.arguments
+
+    def test_networks_are_off_for_the_clinical_rule(self, driver):
+        assert not driver.ui.mapModelBox.enabled
+        driver.ui.methodBox.setCurrentIndex(0)
+        assert driver.ui.mapModelBox.enabled
+
+    def test_missing_packages_are_said_and_nothing_runs(self, driver, panel, monkeypatch):
+        monkeypatch.setattr(panel, "ensurePackages", lambda: "torch could not be installed: no network")
+        driver.ui.methodBox.setCurrentIndex(0)
+        driver.ui.scoreButton.click()
+        assert "no network" in driver.ui.statusLabel.text
+        assert driver.process.arguments is None
+
+    def test_an_existing_heart_is_used(self, driver, volume):
+        driver.score()
+        heart = driver.review.nodes.heart
+        driver.ui.heartSelector.setCurrentNode(heart)
+        driver.ui.heartSelector.setCurrentSegmentID("heart")
+        driver.ui.scoreButton.click()
+        mask = sitk.ReadImage(driver.process.option("--heart")[0])
+        wanted = panel_results.heart_mask(panel_results.chest_image())
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(wanted))

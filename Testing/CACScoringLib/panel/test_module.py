@@ -1,0 +1,89 @@
+"""The module, its panel as a whole and its self test."""
+
+import os
+
+import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
+
+import panel_results
+from CACScoringLib import mrml
+from CACScoringLib.lesion_segments import TERMINOLOGY
+
+
+def offered(selector) -> list[str]:
+    return [selector.nodeFromIndex(n).GetName() for n in range(selector.nodeCount())]
+
+
+class TestPanel:
+    def test_module_describes_itself(self, panel):
+        assert tuple(slicer.modules.cacscoring.categories) == ("Cardiac",)
+        slicer.app.startupCompleted.emit()
+        names = vtk.vtkStringArray()
+        slicer.modules.terminologies.logic().GetLoadedTerminologyNames(names)
+        assert TERMINOLOGY in [names.GetValue(n) for n in range(names.GetNumberOfValues())]
+
+    def test_first_ct_is_chosen_and_can_be_scored(self, driver, volume):
+        assert driver.ui.inputSelector.currentNode() is volume
+        assert driver.ui.scoreButton.enabled
+        assert driver.ui.scoreButton.text == "Score"
+
+    def test_nothing_to_score(self, open_panel):
+        assert not open_panel().ui.scoreButton.enabled
+
+    def test_label_maps_are_not_offered(self, driver):
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+        assert offered(driver.ui.inputSelector) == ["chest"]
+
+    def test_only_a_label_map_in_the_scene(self, open_panel):
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+        assert open_panel().ui.inputSelector.currentNode() is None
+
+    def test_maps_and_healthy_images_are_not_offered(self, driver):
+        driver.score(networks=True)
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 3
+        assert offered(driver.ui.inputSelector) == ["chest"]
+
+    def test_choice_is_kept_with_the_scene(self, driver):
+        other = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "other")
+        driver.ui.inputSelector.setCurrentNode(other)
+        node = slicer.mrmlScene.GetSingletonNode("CACScoring", "vtkMRMLScriptedModuleNode")
+        assert node.GetNodeReference("inputVolume") is other
+
+    def test_facts_of_the_scan(self, driver):
+        assert "64 × 64 × 20 voxels of 3 × 3 × 3 mm" in driver.ui.factsLabel.text
+        assert "Not from DICOM" in driver.ui.factsLabel.text
+
+    def test_what_is_no_ct_cannot_be_scored(self, driver):
+        picture = mrml.add_volume(slicer.mrmlScene, sitk.Image([8, 8, 8], sitk.sitkUInt8) + 3, "picture")
+        driver.ui.inputSelector.setCurrentNode(picture)
+        assert not driver.ui.scoreButton.enabled
+        assert "not in HU" in driver.ui.doubtsLabel.text
+
+    def test_facts_and_warnings_of_a_dicom_series(self, driver, volume, monkeypatch, real_ct):
+        file = sorted(path for path in real_ct("cip_copdgene/ct-64Dicom").iterdir() if path.is_file())[0]
+        database = type("Database", (), {"fileForInstance": lambda self, uid: str(file)})()
+        monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+        volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+        driver.widget.exit()
+        driver.widget.enter()
+        assert "3.99 mm thick · GE Medical Systems" in driver.ui.factsLabel.text
+        assert "The tube voltage is unknown" in driver.ui.doubtsLabel.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")
+@pytest.mark.usefixtures("slicers_python")
+class TestSelfTest:
+    """The module's own self test, with the real command as its worker."""
+
+    @pytest.mark.parametrize("name", ["test_scoreSyntheticChest", "test_refusalLeavesTheSceneAsItWas"])
+    def test_passes(self, panel, name):
+        test = panel.CACScoringTest(name)
+        test.setUp()
+        getattr(test, name)()
+        test.tearDown()
+
+    def test_names_are_those_slicer_runs(self, panel):
+        names = [name for name in vars(panel.CACScoringTest) if "test" in name]
+        assert names == ["test_scoreSyntheticChest", "test_refusalLeavesTheSceneAsItWas"]

@@ -1,0 +1,63 @@
+"""Installing what the networks need."""
+
+import sys
+
+import pytest
+import slicer
+
+
+class TestPackages:
+    @pytest.fixture
+    def packages(self, panel, monkeypatch):
+        from CACScoringLib.panel import packages
+
+        present = set()
+        monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: name if name in present else None)
+        packages.present = present
+        return packages
+
+    def test_all_there(self, packages):
+        packages.present |= {"torch", "safetensors"}
+        assert packages.ensurePackages() == ""
+
+    def test_pip_ensure_of_newer_slicer(self, packages, monkeypatch):
+        asked = []
+
+        def pip_ensure(requirements, requester):
+            asked.extend(requirements)
+            packages.present |= {"torch", "safetensors"}
+
+        module = type(sys)("slicer.packaging")
+        module.pip_ensure = pip_ensure
+        monkeypatch.setitem(sys.modules, "slicer.packaging", module)
+        assert packages.ensurePackages() == ""
+        assert asked == ["torch>=2.13", "safetensors>=0.8"]
+
+    def test_declined(self, packages, monkeypatch):
+        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: False)
+        assert "declined" in packages.ensurePackages()
+
+    def test_older_slicer_asks_and_installs(self, packages, monkeypatch):
+        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: True)
+        installed = []
+        monkeypatch.setattr(slicer.util, "pip_install", installed.append)
+        assert "need torch, safetensors" in packages.ensurePackages(), "pip said nothing, but nothing was installed"
+        assert installed == ["torch>=2.13", "safetensors>=0.8"]
+
+    def test_the_pytorch_extension_knows_the_graphics_card(self, packages, monkeypatch):
+        packages.present.add("safetensors")
+        versions = []
+
+        class PyTorchUtilsLogic:
+            def installTorch(self, askConfirmation, torchVersionRequirement):  # noqa: N802, N803
+                versions.append((askConfirmation, torchVersionRequirement))
+                packages.present.add("torch")
+
+        module = type(sys)("PyTorchUtils")
+        module.PyTorchUtilsLogic = PyTorchUtilsLogic
+        monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
+        monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
+        assert packages.ensurePackages() == ""
+        assert versions == [(True, ">=2.13")]

@@ -1,0 +1,56 @@
+"""The background process."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import slicer
+
+from CACScoringLib import mrml
+from panel_driver import eventually
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")
+@pytest.mark.usefixtures("slicers_python")
+class TestBackgroundProcess:
+    @pytest.fixture
+    def process(self, panel):
+        from CACScoringLib.panel.process import BackgroundProcess
+
+        return BackgroundProcess()
+
+    def run(self, process, code: str):
+        lines, codes = [], []
+        process.start(["-c", code], lines.append, codes.append)
+        assert eventually(lambda: slicer.app.processEvents() or codes)
+        return lines, codes
+
+    def test_lines_and_exit_code(self, process):
+        lines, codes = self.run(process, "import sys; sys.stderr.buffer.write('añ\\nbö…\\nend'.encode()); sys.exit(3)")
+        assert lines == ["añ", "bö…"]
+        assert codes == [3]
+
+    def test_module_folder_is_on_the_path(self, process):
+        code = "import sys, CACScoringLib; print(CACScoringLib.__file__, file=sys.stderr)"
+        lines, codes = self.run(process, code)
+        assert codes == [0]
+        assert Path(lines[0]).parent == Path(mrml.__file__).parent
+
+    def test_kill_ends_the_launchers_child_too(self, process, tmp_path):
+        codes = []
+        mark = tmp_path / "pid"
+        code = f"import os, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
+        process.start(["-c", code], lambda line: None, codes.append)
+        child = eventually(lambda: slicer.app.processEvents() or (mark.exists() and mark.read_text()))
+        process.kill()
+        assert eventually(lambda: not _alive(int(child)))
+        assert codes == []
+
+    def test_kill_of_nothing(self, process):
+        process.kill()
+
+
+def _alive(process_id: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], capture_output=True, text=True, check=False)
+    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")

@@ -1,0 +1,46 @@
+"""The result, and taking it out of the scene."""
+
+import SimpleITK as sitk
+import slicer
+
+import panel_results
+
+
+class TestResult:
+    def test_export_writes_what_is_reviewed(self, driver, tmp_path):
+        driver.score(networks=True)
+        driver.choose_lesion("12–13")
+        driver.press_artery("LCX")
+        driver.ui.reviewedBox.click()
+        driver.widget.result._askForFolder = lambda: str(tmp_path)
+        for _ in range(2):
+            driver.ui.exportButton.click()
+        assert driver.ui.exportLabel.text == f"Written to {tmp_path / 'chest-cac-2'}"
+        names = {path.name for path in (tmp_path / "chest-cac").iterdir()}
+        assert {"report.html", "scores.json", "lesions.csv", "lesions.nii.gz"} <= names
+        labels = sitk.ReadImage(str(tmp_path / "chest-cac" / "lesions.nii.gz"))
+        again = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
+        assert again.methods["threshold"].total == driver.review.result("threshold").total
+
+    def test_export_that_is_called_off(self, driver):
+        driver.score()
+        driver.widget.result._askForFolder = lambda: ""
+        driver.ui.exportButton.click()
+        assert driver.ui.exportLabel.text == ""
+
+    def test_copy_as_text(self, driver):
+        driver.score()
+        driver.ui.copyButton.click()
+        text = slicer.app.clipboard().text()
+        assert "1458.000" in text
+        assert len(text.splitlines()) == 8
+
+    def test_both_methods_are_compared(self, driver):
+        driver.score(networks=True)
+        text = driver.ui.comparisonLabel.text
+        assert "adjusted Agatston 2646.0, on the scale of clinical scores about 1323" in text
+        assert "clinical rule 1458.0 (not reviewed)" in text
+
+    def test_nothing_to_export_without_a_result(self, driver):
+        assert not driver.ui.exportButton.enabled
+        assert not driver.ui.copyButton.enabled

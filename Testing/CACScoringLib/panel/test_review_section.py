@@ -1,0 +1,166 @@
+"""What a reader sees and changes."""
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+import panel_results
+
+
+class TestReview:
+    @pytest.fixture
+    def main_window(self):
+        return True
+
+    def test_layout_is_known_from_the_start(self, panel):
+        slicer.app.startupCompleted.emit()
+        layout = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+        assert layout.IsLayoutDescription(panel.views.LAYOUT_ID)
+
+    @pytest.fixture
+    def reviewed(self, driver):
+        driver.score(networks=True)
+        return driver
+
+    def test_a_lesion_is_given_to_an_artery(self, reviewed):
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("LAD")
+        assert reviewed.scores()["LAD"][0] == "486.0"
+        assert reviewed.scores()["total"][0] == "1458.0"
+        assert "LAD" in [lesion["Artery"] for lesion in reviewed.lesions()]
+
+    def test_a_rejected_lesion_does_not_count(self, reviewed):
+        reviewed.choose_lesion("16–17")
+        reviewed.press_artery("Rejected")
+        assert reviewed.scores()["total"][0] == "810.0"
+        assert len(reviewed.lesions()) == 2
+        reviewed.ui.undoButton.click()
+        assert reviewed.scores()["total"][0] == "1458.0"
+        reviewed.ui.redoButton.click()
+        assert reviewed.scores()["total"][0] == "810.0"
+
+    def test_several_rows_at_once(self, reviewed):
+        reviewed.ui.lesionTable.selectAll()
+        reviewed.press_artery("RCA")
+        assert reviewed.scores()["RCA"][0] == "1458.0"
+
+    def test_keys_of_the_list(self, reviewed):
+        shortcuts = [b for b in reviewed.widget.review._buttons if b.className() == "QShortcut"]
+        assert [shortcut.key.toString() for shortcut in shortcuts] == ["1", "2", "3", "4", "5", "X"]
+        reviewed.choose_lesion("5–6")
+        shortcuts[3].activated.emit()
+        assert reviewed.scores()["RCA"][0] == "324.0"
+
+    def test_selecting_a_row_moves_the_views(self, reviewed):
+        for slices, s in (("5–6", 715.0), ("16–17", 748.0)):
+            reviewed.choose_lesion(slices)
+            offset = slicer.app.layoutManager().sliceWidget("CACOriginal").mrmlSliceNode().GetSliceOffset()
+            assert offset == pytest.approx(s, abs=3)
+
+    def test_reviewed_gives_categories(self, reviewed):
+        assert "not a calcium score" in reviewed.ui.categoriesLabel.text
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("LM")
+        reviewed.ui.reviewedBox.click()
+        assert reviewed.scores()["total"][0] == "486.0"
+        assert "class > 400" in reviewed.ui.categoriesLabel.text
+        assert "CAC-DRS A3/N1" in reviewed.ui.categoriesLabel.text
+
+    def test_the_rest_is_rejected_at_once(self, reviewed):
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("LM")
+        reviewed.ui.rejectRestButton.click()
+        assert [lesion["Artery"] for lesion in reviewed.lesions()] == ["LM"]
+
+    def test_a_slice_is_switched_off_and_on(self, reviewed):
+        reviewed.ui.reviewMethodBox.setCurrentIndex(1)
+        assert reviewed.scores()["total"][2] == "2646.0"
+        reviewed.choose_slice(13)
+        assert reviewed.ui.sliceBox.checked
+        reviewed.ui.sliceBox.click()
+        assert float(reviewed.scores()["total"][2]) < 2646
+        assert "switched them off" in reviewed.ui.warningsLabel.text
+        reviewed.ui.sliceBox.click()
+        assert reviewed.scores()["total"][2] == "2646.0"
+
+    def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
+        monkeypatch.setattr(panel, "ensurePackages", lambda: "")
+        reviewed.ui.methodBox.setCurrentIndex(0)
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("RCA")
+        reviewed.choose_slice(5)
+        assert not reviewed.ui.sliceBox.checked
+        reviewed.ui.sliceBox.click()
+        reviewed.ui.rescoreButton.click()
+        assert reviewed.process.option("--slice") == ["5=on"]
+        reviewed.process.write_result(networks=True)
+        reviewed.process.end(0)
+        reviewed.settle()
+        assert reviewed.scores()["RCA"][0] == "486.0", "the candidates' review is taken over"
+
+    def test_without_networks_the_plot_marks_lesions(self, driver):
+        driver.score()
+        plot = driver.widget.review.plot
+        assert [k for k, row in plot._slices.items() if row.colours] == [5, 6, 12, 13, 16, 17]
+        driver.choose_slice(12)
+        assert driver.ui.sliceLabel.text == "Slice 12"
+        assert not driver.ui.sliceBox.enabled
+
+    def test_a_slice_with_no_heart_has_no_switch(self, reviewed):
+        reviewed.choose_slice(0)
+        assert not reviewed.ui.sliceBox.enabled
+
+    def test_painting_counts_at_once(self, reviewed):
+        nodes, paint = reviewed.review.nodes, slicer.util.updateSegmentBinaryLabelmapFromArray
+        labels = np.zeros((20, 64, 64), np.uint8)
+        labels[12:14, 26:29, 40:43] = 1
+        paint(labels, nodes.calcium, "LCX", nodes.volume)
+        reviewed.settle()
+        # The voxels are in two segments now: no number is better than a wrong one.
+        assert "belong to two segments" in reviewed.ui.totalLabel.text
+        paint(labels * 0, nodes.calcium, "unassigned", nodes.volume)
+        reviewed.settle()
+        assert reviewed.scores()["total"][0] == reviewed.scores()["LCX"][0] == "486.0"
+
+    def test_only_the_lesions_under_review_are_shown(self, reviewed):
+        nodes = reviewed.review.nodes
+        assert nodes.calcium.GetDisplayNode().GetVisibility()
+        reviewed.ui.reviewMethodBox.setCurrentIndex(1)
+        assert not nodes.calcium.GetDisplayNode().GetVisibility()
+        assert nodes.map_lesions.GetDisplayNode().GetVisibility()
+
+    def test_views_side_by_side(self, reviewed, panel):
+        manager, nodes = slicer.app.layoutManager(), reviewed.review.nodes
+        assert manager.layout == panel.views.LAYOUT_ID
+        shown = {
+            name: manager.sliceWidget(name).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+            for name in ("CACOriginal", "CACHealthy", "CACMap")
+        }
+        ct, healthy = nodes.volume.GetID(), nodes.healthy.GetID()
+        assert shown == {"CACOriginal": ct, "CACHealthy": healthy, "CACMap": ct}
+        composite = manager.sliceWidget("CACOriginal").mrmlSliceCompositeNode()
+        assert composite.GetLinkedControl()
+        reviewed.ui.fadeSlider.setValue(0.5)
+        assert composite.GetForegroundVolumeID() == healthy
+        assert composite.GetForegroundOpacity() == 0.5
+
+    def test_surfaces_are_made_and_removed(self, reviewed):
+        nodes = reviewed.review.nodes
+        reviewed.ui.show3DBox.setChecked(True)
+        surface = vtk.vtkPolyData()
+        assert nodes.calcium.GetClosedSurfaceRepresentation("unassigned", surface)
+        assert surface.GetNumberOfPoints() > 0
+        reviewed.ui.show3DBox.setChecked(False)
+        assert not nodes.calcium.GetClosedSurfaceRepresentation("unassigned", surface)
+
+    def test_a_node_of_the_result_is_removed(self, reviewed):
+        slicer.mrmlScene.RemoveNode(reviewed.review.nodes.calcium)
+        assert reviewed.review is None
+        assert reviewed.lesions() == []
+
+    def test_equals_cac_score_to_the_last_digit(self, reviewed):
+        result = panel_results.scored(panel_results.chest_image())
+        for method, expected in result.methods.items():
+            assert reviewed.review.result(method).total == expected.total
+            assert reviewed.review.result(method).arteries == expected.arteries

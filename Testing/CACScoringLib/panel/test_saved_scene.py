@@ -1,0 +1,48 @@
+"""A scene that is saved, closed and opened again."""
+
+import pytest
+import slicer
+
+
+class TestSavedScene:
+    @pytest.fixture
+    def main_window(self):
+        return True
+
+    def test_a_scene_opens_as_it_was(self, driver, tmp_path):
+        driver.ui.thresholdBox.setValue(145)
+        driver.ui.thresholdBox.setValue(130)
+        driver.ui.pixelsBox.setValue(2)
+        driver.score(networks=True)
+        driver.choose_lesion("12–13")
+        driver.press_artery("LAD")
+        driver.choose_lesion("16–17")
+        driver.press_artery("Rejected")
+        driver.ui.reviewMethodBox.setCurrentIndex(1)
+        driver.choose_slice(13)
+        driver.ui.sliceBox.click()
+        driver.ui.fadeSlider.setValue(0.25)
+        driver.state.cohortFolder = "/data/scans"
+        before = {method: driver.review.result(method).total for method in driver.review.methods}
+        shown = driver.scores()
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+
+        slicer.mrmlScene.Clear()
+        assert driver.review is None
+        assert driver.lesions() == []
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+        driver.settle()
+
+        assert driver.ui.inputSelector.currentNode().GetName() == "chest"
+        assert driver.ui.pixelsBox.value == 2
+        assert driver.ui.reviewMethodBox.currentIndex == 1
+        assert driver.ui.fadeSlider.value == 0.25
+        assert driver.ui.cohortFolderEdit.currentPath == "/data/scans"
+        assert {method: driver.review.result(method).total for method in driver.review.methods} == before
+        assert driver.scores() == shown
+        assert driver.review.slices_off == (13,)
+        # And it can be edited on.
+        driver.ui.reviewMethodBox.setCurrentIndex(0)
+        driver.choose_lesion("5–6")
+        driver.press_artery("RCA")
+        assert driver.scores()["RCA"][0] == "324.0"

@@ -1,0 +1,168 @@
+"""A run from the button to the result in the scene."""
+
+import sys
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+import panel_results
+from panel_driver import line
+
+WARNING = "The scan was made at 100 kVp."
+
+
+def result_nodes() -> list[str]:
+    scene = slicer.mrmlScene
+    nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+    return sorted(n.GetName() for n in nodes if n.IsA("vtkMRMLSegmentationNode") or n.IsA("vtkMRMLTableNode"))
+
+
+def all_nodes() -> list[str]:
+    return [slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+
+
+class TestRun:
+    def test_a_run_from_button_to_table(self, driver):
+        driver.ui.scoreButton.click()
+        assert driver.ui.scoreButton.text == "Cancel"
+        assert not driver.ui.inputSelector.enabled
+        process = driver.process
+        assert process.arguments[:3] == ["-m", "CACScoringLib.cli", "score"]
+        chest = panel_results.chest_image()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(process.image), sitk.GetArrayFromImage(chest))
+        assert process.image.GetSpacing() == chest.GetSpacing()
+
+        process.say(line(event="step", step="heart", index=1, count=4))
+        assert driver.ui.statusLabel.text == "Step 2 of 4: heart …"
+        assert driver.ui.progressBar.value == 250
+        process.say(line(event="counted", done=1, count=2))
+        assert driver.ui.progressBar.value == 375
+        process.say(line(event="warning", code="kvp", message=WARNING))
+        process.write_result()
+        process.end(0)
+        driver.settle()
+
+        assert driver.ui.statusLabel.text == "Done."
+        assert driver.ui.scoreButton.text == "Score"
+        assert driver.ui.inputSelector.enabled
+        assert "Nobody has reviewed" in driver.ui.warningsLabel.text
+        kinds = ["Candidates of chest (130 HU)", "Heart of chest", "Lesions of chest", "Scores of chest"]
+        assert result_nodes() == kinds
+        assert driver.scores()["total"][0] == "1458.0"
+        assert len(driver.lesions()) == 3
+        assert not process.folder.exists()
+
+    def test_rounding_of_the_spacing_does_not_reach_the_score(self, driver, volume):
+        volume.SetSpacing(2.9999999999999996, 3.0, 3.0000000000000004)
+        driver.ui.scoreButton.click()
+        assert driver.process.image.GetSpacing() == (3.0, 3.0, 3.0)
+
+    def test_refusal_shows_the_reason_and_leaves_the_scene(self, driver):
+        before = all_nodes()
+        driver.ui.scoreButton.click()
+        driver.process.say(line(event="failed", message="No heart in the field of view.", exit_code=3))
+        driver.process.end(3)
+        assert driver.ui.statusLabel.text == "No heart in the field of view."
+        assert driver.ui.scoreButton.text == "Score"
+        assert all_nodes() == before
+        assert not driver.process.folder.exists()
+
+    def test_crash_shows_the_last_words(self, driver):
+        driver.ui.scoreButton.click()
+        for text in ("Traceback (most recent call last):", "MemoryError", "[1, 2]"):
+            driver.process.say(text)
+        driver.process.end(-1)
+        assert "MemoryError" in driver.ui.statusLabel.text
+        assert "code -1" in driver.ui.statusLabel.text
+
+    def test_worker_that_writes_nothing(self, driver):
+        before = all_nodes()
+        driver.ui.scoreButton.click()
+        driver.process.end(0)
+        driver.settle()
+        assert "scores.json" in driver.ui.statusLabel.text
+        assert all_nodes() == before
+
+    def test_cancel_kills_and_leaves_the_scene(self, driver):
+        before = all_nodes()
+        driver.ui.scoreButton.click()
+        driver.process.write_result()
+        driver.ui.scoreButton.click()
+        assert driver.process.killed
+        assert "Cancelled" in driver.ui.statusLabel.text
+        assert driver.ui.scoreButton.text == "Score"
+        assert all_nodes() == before
+        assert not driver.process.folder.exists()
+        # What a dying worker still says comes too late.
+        driver.process.say(line(event="step", step="scores", index=3, count=6))
+        driver.process.end(0)
+        driver.settle()
+        assert "Cancelled" in driver.ui.statusLabel.text
+        assert all_nodes() == before
+
+    def test_cancel_while_the_result_is_read(self, driver):
+        before = all_nodes()
+        driver.ui.scoreButton.click()
+        driver.process.write_result()
+        driver.process.end(0)
+        driver.ui.scoreButton.click()
+        driver.settle()
+        assert "Cancelled" in driver.ui.statusLabel.text
+        assert all_nodes() == before
+
+    def test_second_run_keeps_the_first_result(self, driver):
+        for _ in range(2):
+            driver.score()
+        assert result_nodes().count("Heart of chest") == 2
+        assert driver.ui.resultSelector.nodeCount() == 2
+        first = driver.ui.resultSelector.nodeFromIndex(0)
+        driver.ui.resultSelector.setCurrentNode(first)
+        assert driver.review.nodes.record is first
+
+    def test_volume_removed_meanwhile(self, driver, volume):
+        driver.ui.scoreButton.click()
+        driver.process.write_result()
+        slicer.mrmlScene.RemoveNode(volume)
+        driver.process.end(0)
+        driver.settle()
+        assert "closed" in driver.ui.statusLabel.text
+        assert result_nodes() == []
+
+    def test_closing_the_scene_cancels(self, driver):
+        driver.ui.scoreButton.click()
+        slicer.mrmlScene.Clear()
+        assert driver.process.killed
+        assert not driver.widget.logic.isRunning
+        assert not driver.ui.scoreButton.enabled
+
+    def test_leaving_the_panel_does_not_stop_the_run(self, driver):
+        driver.ui.scoreButton.click()
+        driver.widget.exit()
+        driver.process.write_result()
+        driver.process.end(0)
+        driver.settle()
+        driver.widget.enter()
+        assert len(driver.lesions()) == 3
+
+    def test_volume_under_a_transform_is_refused(self, driver, volume):
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        driver.widget.exit()
+        driver.widget.enter()
+        assert "transform" in driver.ui.doubtsLabel.text
+        assert not driver.ui.scoreButton.enabled
+
+    def test_slicers_python_is_missing(self, panel, volume, monkeypatch):
+        monkeypatch.setenv("PATH", "")
+        outcomes = []
+        panel.CACScoringLogic().score(volume, lambda text, done: None, outcomes.append)
+        assert "PythonSlicer" in outcomes[0].message
+
+    def test_reload_loads_the_library_afresh(self, driver, monkeypatch):
+        for name, module in list(sys.modules.items()):
+            if name.startswith("CACScoringLib"):
+                monkeypatch.setitem(sys.modules, name, module)
+        before = sys.modules["CACScoringLib.panel.worker"]
+        driver.widget.onReload()
+        assert sys.modules["CACScoringLib.panel.worker"] is not before

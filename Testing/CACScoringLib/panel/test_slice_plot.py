@@ -1,0 +1,35 @@
+"""The plot along the body."""
+
+import sys
+
+import pytest
+
+
+class TestPlot:
+    @pytest.fixture
+    def plot(self, panel):
+        from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+
+        chosen = []
+        plot = SlicePlot(chosen.append)
+        plot.resize(212, 96)
+        plot.setSlices({k: PlotSlice(k, 0.5, True) for k in range(10, 20)})
+        plot.chosen = chosen
+        return plot
+
+    def test_places_and_slices_agree(self, plot):
+        assert [plot.sliceAt(plot.placeOf(k)) for k in range(10, 20)] == list(range(10, 20))
+        assert plot.sliceAt(-5) == 10
+        assert plot.sliceAt(900) == 19
+
+    def test_a_click_chooses(self, plot, panel):
+        qt = sys.modules["qt"]
+        place = qt.QPointF(plot.placeOf(14), 40)
+        left = qt.Qt.LeftButton
+        for kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
+            qt.QApplication.sendEvent(plot, qt.QMouseEvent(kind, place, place, left, left, qt.Qt.NoModifier))
+        assert plot.chosen == [14]
+
+    def test_empty(self, plot):
+        plot.setSlices({})
+        assert plot.sliceAt(50) is None

@@ -1,0 +1,218 @@
+"""A walk through the panel as a user makes it, with the real worker, on the stand-in of the desktop.
+
+Set CAC_SCREENSHOTS to a folder to have a picture of every state of the panel; look at them after a change of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+import slicer
+
+import desktop_host
+from CACScoringLib.sample_data import SAMPLE_NAME, sample_file
+from panel_driver import Driver, eventually, put_slicers_python_on_the_path
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
+
+EFFECTS = ("SegmentEditorCACLesion", "SegmentEditorCACRegion", "SegmentEditorCACDecompose")
+PANEL_WIDTH = 500
+
+
+class Camera:
+    """Takes pictures of the panel and of the views, when it was given a folder for them."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = None if folder is None else Path(folder)
+
+    def panel(self, name: str, driver: Driver) -> None:
+        if self._folder is not None:
+            parent = driver.widget.parent
+            for _ in range(3):  # text that is wrapped is higher than was thought before its width was known
+                parent.resize(PANEL_WIDTH, parent.layout().totalHeightForWidth(PANEL_WIDTH))
+                slicer.app.processEvents()
+            self._take(parent, f"panel-{name}")
+
+    def views(self, name: str) -> None:
+        if self._folder is not None:
+            self._take(slicer.app.layoutManager().viewport(), f"views-{name}")
+
+    def _take(self, widget, name: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        desktop_host.grab(widget, self._folder / f"{name}.png")
+
+
+@pytest.fixture
+def camera():
+    return Camera(os.environ.get("CAC_SCREENSHOTS"))
+
+
+@pytest.fixture
+def driver(monkeypatch, tmp_path):
+    """The panel with its effects, as Slicer has it when it has started; the worker is the real one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    put_slicers_python_on_the_path(tmp_path, monkeypatch)
+    module = Path(__file__).parents[1] / "CACScoring"
+    for effect in EFFECTS:
+        monkeypatch.syspath_prepend(str(module / effect))
+    desktop_host.load_panel(monkeypatch, "CACScoring")
+    for effect in EFFECTS:
+        desktop_host.load(monkeypatch, effect)
+    slicer.app.startupCompleted.emit()
+    driver = Driver()
+    driver.widget.logic._worker._process = None
+    yield driver
+    desktop_host.close_panel("CACScoring")
+
+
+def wait(driver: Driver, seconds: float = 300) -> None:
+    """For the worker, as a user does: Slicer's event loop goes on."""
+    assert eventually(lambda: slicer.app.processEvents() or not driver.widget.logic.isRunning, seconds)
+    driver.settle()
+
+
+def load_sample() -> None:
+    """As Slicer's Sample Data module does."""
+    slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
+
+
+def test_one_scan(driver, camera, tmp_path):
+    ui = driver.ui
+    camera.panel("01-empty", driver)
+    assert not ui.scoreButton.enabled
+
+    load_sample()
+    camera.panel("02-loaded", driver)
+    assert ui.inputSelector.currentNode().GetName() == SAMPLE_NAME
+    ui.advancedBox.collapsed = False
+    camera.panel("03-advanced", driver)
+    ui.advancedBox.collapsed = True
+
+    # Begun, and cancelled: the scene stays as it was.
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    ui.scoreButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or ui.statusLabel.text.startswith("Step"), 60)
+    camera.panel("04-scoring", driver)
+    ui.scoreButton.click()
+    camera.panel("05-cancelled", driver)
+    assert "Cancelled" in ui.statusLabel.text
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+    assert not list(tmp_path.glob("cac-scoring-*"))
+
+    ui.scoreButton.click()
+    wait(driver)
+    assert ui.statusLabel.text == "Done."
+    camera.panel("06-scored", driver)
+    camera.views("06-scored")
+    found = driver.lesions()
+    assert len(found) > 3
+
+    # One lesion is given to an artery, another is rejected, and one of those taken back.
+    total = driver.review.result("threshold").total.agatston
+    largest = max(found, key=lambda lesion: lesion["Area × weight mm²"])
+    driver.choose_lesion(largest["Slices"])
+    driver.press_artery("LAD")
+    assert driver.review.result("threshold").arteries[2].lesions == 1
+    driver.choose_lesion(next(x["Slices"] for x in driver.lesions() if "?" in x["Artery"]))
+    driver.press_artery("Rejected")
+    rejected = driver.review.result("threshold").total.agatston
+    assert rejected < total
+    camera.panel("07-reviewing", driver)
+    ui.undoButton.click()
+    assert driver.review.result("threshold").total.agatston == total
+    ui.redoButton.click()
+    assert driver.review.result("threshold").total.agatston == rejected
+
+    # A slice of the calcium map is switched off.
+    ui.reviewMethodBox.setCurrentIndex(1)
+    mapped = driver.review.result("decomposition")
+    k = mapped.lesions.lesions[0].slice_indices[0]
+    driver.choose_slice(k)
+    ui.sliceBox.click()
+    assert driver.review.result("decomposition").total.agatston < mapped.total.agatston
+    camera.panel("08-slice-off", driver)
+    ui.fadeSlider.setValue(0.5)
+    ui.show3DBox.setChecked(True)
+    camera.views("08-faded-3d")
+    ui.show3DBox.setChecked(False)
+
+    # The editor, with the extension's effects.
+    ui.reviewMethodBox.setCurrentIndex(0)
+    ui.editorBox.collapsed = False
+    driver.widget.review._editor.widget.setActiveEffectByName("CAC Lesion")
+    camera.panel("09-editor", driver)
+    ui.editorBox.collapsed = True
+
+    ui.rejectRestButton.click()
+    ui.reviewedBox.click()
+    camera.panel("10-reviewed", driver)
+    assert "class" in ui.categoriesLabel.text
+    driver.widget.result._askForFolder = lambda: str(tmp_path)
+    ui.exportButton.click()
+    written = json.loads((tmp_path / f"{SAMPLE_NAME}-cac" / "scores.json").read_text(encoding="utf-8"))
+    assert written["methods"]["threshold"]["total"]["agatston"] == driver.review.result("threshold").total.agatston
+
+    # Saved, closed and opened again.
+    shown = driver.scores()
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear()
+    assert driver.lesions() == []
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    driver.settle()
+    camera.panel("11-reopened", driver)
+    camera.views("11-reopened")
+    assert driver.scores() == shown
+    assert ui.reviewedBox.checked
+
+
+def test_scores_equal_the_command_lines(driver, tmp_path):
+    """To the last digit, for both methods and every artery."""
+    from CACScoringLib import cli
+
+    load_sample()
+    driver.ui.scoreButton.click()
+    wait(driver)
+    assert cli.main(["score", str(sample_file()), "--output", str(tmp_path / "cli"), "--no-scene"]) == 0
+    written = json.loads((tmp_path / "cli" / "scores.json").read_text(encoding="utf-8"))
+    for method, expected in written["methods"].items():
+        result = driver.review.result(method)
+        arteries = {artery.key: score.agatston for artery, score in result.arteries.items()}
+        assert arteries == {key: score["agatston"] for key, score in expected["arteries"].items()}
+        for name in ("agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions", "peak_hu"):
+            assert getattr(result.total, name) == expected["total"][name]
+
+
+def test_many_scans(driver, camera, tmp_path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    shutil.copy(sample_file(), scans / "patient-1.nrrd")
+    noise = sitk.AdditiveGaussianNoise(sitk.Image([40, 40, 40], sitk.sitkInt16) - 900, 20.0, 0.0, 1)
+    sitk.WriteImage(noise, str(scans / "air.nrrd"))
+    ui = driver.ui
+    ui.methodBox.setCurrentIndex(1)
+    ui.pages.setCurrentIndex(1)
+    camera.panel("20-cohort-empty", driver)
+    ui.cohortFolderEdit.setCurrentPath(str(scans))
+    ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "results"))
+    ui.cohortButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or ui.cohortTable.rowCount == 2, 60)
+    camera.panel("21-cohort-running", driver)
+    assert eventually(lambda: slicer.app.processEvents() or ui.cohortButton.text == "Score all", 300)
+    states = {ui.cohortTable.item(row, 0).text(): ui.cohortTable.item(row, 1).text() for row in range(2)}
+    assert states == {"air": "failed", "patient-1": "done"}
+    camera.panel("22-cohort-done", driver)
+
+    row = next(row for row in range(2) if ui.cohortTable.item(row, 0).text() == "patient-1")
+    ui.cohortTable.setCurrentCell(row, 0)
+    ui.cohortOpenButton.click()
+    wait(driver)
+    assert ui.pages.currentIndex == 0
+    assert driver.review.nodes.volume.GetName() == "patient-1"
+    assert f"{driver.review.result('threshold').total.agatston:.1f}" == ui.cohortTable.item(row, 2).text()
+    camera.panel("23-cohort-opened", driver)
