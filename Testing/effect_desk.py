@@ -66,6 +66,8 @@ class Desk:
             lesion_segments.add_lesion_segment(self.segmentation, label)
         heart_node = self._segmentation("Heart")
         heart_node.GetSegmentation().AddEmptySegment(lesion_segments.HEART_ID, "Heart")
+        # Its colour is drawn at random, and may be an overlay's.
+        heart_node.GetDisplayNode().SetVisibility(False)
         mask = sitk.GetArrayFromImage(sitk.DICOMOrient(heart, order))
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, heart_node, lesion_segments.HEART_ID, self.volume)
         map_node = mrml.add_volume(slicer.mrmlScene, calcium, "Calcium map")

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from .arteries import ArterySuggestion
     from .lesions import LesionSet
 
-FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "log_voxels", "slice_logit", "place_logit", "log_noise")
-"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the highest HU of map and CT, of its voxels; log-odds
-of visible calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in blood, HU."""
+FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "log_volume", "slice_logit", "place_logit", "log_noise")
+"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the highest HU of map and CT, of its volume
+(mm³); log-odds of visible calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in
+blood, HU."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
@@ -57,7 +58,7 @@ def lesion_features(
                 math.log1p(max(mass, 0.0)),
                 math.log1p(peaks[lesion.id]),
                 math.log1p(max(lesion.peak_hu, 0.0)),
-                math.log(lesion.voxels),
+                math.log(lesion.voxels * voxel_mm3),
                 _logit(likeliest),
                 -_logit(suggestion.not_coronary_probability),
                 noise,

@@ -19,7 +19,8 @@ class LesionEditor:
         import qSlicerSegmentationsModuleWidgetsPythonQt
 
         self.widget = qSlicerSegmentationsModuleWidgetsPythonQt.qMRMLSegmentEditorWidget()
-        self.widget.setMaximumNumberOfUndoStates(20)
+        # The panel has one undo for everything; two would take each other's steps apart.
+        self.widget.undoEnabled = False
         self.widget.setEffectNameOrder(EFFECTS)
         self.widget.unorderedEffectsVisible = False
         self.widget.segmentationNodeSelectorVisible = False

@@ -92,10 +92,11 @@ class ReviewSection(VTKObservationMixin):
 
             for method in review.methods:
                 self._ui.reviewMethodBox.addItem(METHOD_TITLES[method], method)
+            events = slicer.vtkSegmentation
             for segmentation in self._segmentations().values():
-                self.addObserver(
-                    segmentation.GetSegmentation(), slicer.vtkSegmentation.SourceRepresentationModified, self._edited
-                )
+                # Painting invokes the first; undo in Slicer's own segment editor the second alone.
+                for event in (events.SourceRepresentationModified, events.SegmentModified):
+                    self.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
         self._filling = False
         self._shown = {} if review is None else {"method": self._method}
@@ -146,13 +147,20 @@ class ReviewSection(VTKObservationMixin):
         self._showSlices(result)
         self._showTotal(result)
 
+    @property
+    def _hasNumbers(self) -> bool:
+        return self._method not in self._review.problems
+
     def showSideBySide(self) -> None:
         nodes = self._review.nodes
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
+        first = next(iter(self._review.result(self._method).lesions.lesions), None) if self._hasNumbers else None
         if (current := self.table.current) is not None:
             self._lesionSelected(current)
+        elif first is not None:
+            self._lesionSelected(first.id)
 
     def enter(self) -> None:
         self._refresh()

@@ -123,6 +123,22 @@ class TestReview:
         reviewed.settle()
         assert reviewed.scores()["total"][0] == reviewed.scores()["LCX"][0] == "486.0"
 
+    def test_undo_in_slicers_own_editor_is_followed(self, reviewed):
+        history = slicer.vtkSegmentationHistory()
+        history.SetSegmentation(reviewed.review.nodes.calcium.GetSegmentation())
+        history.SaveState()
+        reviewed.choose_lesion("16–17")
+        reviewed.press_artery("Rejected")
+        assert reviewed.scores()["total"][0] == "810.0"
+        assert history.RestorePreviousState()
+        reviewed.settle()
+        assert reviewed.scores()["total"][0] == "1458.0"
+
+    def test_scoring_ends_at_the_first_lesion(self, reviewed, panel):
+        first = reviewed.review.result("threshold").lesions.lesions[0]
+        place = panel.views.positionOf(panel.views.axialSliceNode())
+        assert place[2] == pytest.approx(reviewed.review.position_of("threshold", first.id)[2], abs=0.1)
+
     def test_only_the_lesions_under_review_are_shown(self, reviewed):
         nodes = reviewed.review.nodes
         assert nodes.calcium.GetDisplayNode().GetVisibility()
