@@ -199,7 +199,7 @@ def score_scan(
             mapped = _scored(in_map, map_rules, spacing, lesions is not None, map_suggestions)
             methods["decomposition"] = replace(mapped, agatston_scale=parts.settings.agatston_scale)
         threshold = methods["threshold"]
-        categories = _categories("threshold", threshold, scan, settings) if threshold.reviewed else None
+        categories = categories_of(threshold, _percentile(threshold, scan, settings))
     warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
     return ScoreResult(
         scan, region, blood, methods, categories, warnings, networks, found_slices, parts, settings.slices
@@ -395,20 +395,21 @@ def _without_metal(found: LesionSet) -> tuple[LesionSet, list[ScanWarning]]:
     return LesionSet(kept, id_map), warnings
 
 
-def _categories(method: str, result: MethodResult, scan: CTScan, settings: ScoreSettings) -> Categories:
-    agatston = result.total.agatston
-    vessels = sum(result.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
-    percentile = None
-    if settings.percentile_table is not None:
-        sex = settings.sex or scan.acquisition.patient_sex
-        age = settings.age_years if settings.age_years is not None else scan.acquisition.patient_age_years
-        if sex is None or age is None:
-            raise CTError("Percentiles need sex and age, which the scan does not tell. Give --sex and --age.")
-        percentile = risk.percentile_from_table(agatston, sex, age, settings.percentile_table)
-    return Categories(
-        method,
-        risk.risk_class(agatston),
-        risk.cac_drs(agatston, vessels),
-        risk.arterial_age_years(agatston),
-        percentile,
-    )
+def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
+    """The published classes of a score by the clinical rule; None while it is not reviewed."""
+    if not threshold.reviewed:
+        return None
+    agatston = threshold.total.agatston
+    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
+    classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
+    return Categories("threshold", *classes, percentile)
+
+
+def _percentile(threshold: MethodResult, scan: CTScan, settings: ScoreSettings) -> risk.Percentile | None:
+    if settings.percentile_table is None or not threshold.reviewed:
+        return None
+    sex = settings.sex or scan.acquisition.patient_sex
+    age = settings.age_years if settings.age_years is not None else scan.acquisition.patient_age_years
+    if sex is None or age is None:
+        raise CTError("Percentiles need sex and age, which the scan does not tell. Give --sex and --age.")
+    return risk.percentile_from_table(threshold.total.agatston, sex, age, settings.percentile_table)

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
-from . import risk
 from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, MaskError, ScanWarning
 from .lesions import NOT_CORONARY_ID as NOT_CORONARY_ID
 from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
-from .pipeline import MAIN_ARTERIES, METAL_HU, METHOD_TITLES, Categories, MethodResult
+from .pipeline import METAL_HU, METHOD_TITLES, MethodResult
 from .scores import score_arteries, score_lesions
 
 NOT_CORONARY = 7
@@ -402,16 +401,6 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
         message = f"{unassigned} voxels are not assigned to an artery: left out of the reviewed score."
         doubts.append(ScanWarning("unassigned-left-out", message))
     return tuple(doubts)
-
-
-def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None while it is not reviewed."""
-    if not threshold.reviewed:
-        return None
-    agatston = threshold.total.agatston
-    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
-    classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
-    return Categories("threshold", *classes, percentile)
 
 
 def result_as_copied_text(methods: Mapping[str, MethodResult]) -> str:

@@ -18,8 +18,8 @@ from . import risk
 from .ct import CTError, MaskError, ScanWarning
 from .lesions import Artery, ScoringRules
 from .mrml import SceneNodes, keep_in_folder, nodes_of_record
-from .pipeline import Categories, MethodResult
-from .review import NOT_CORONARY, Difference, Labelled, Review, categories_of, known_lesions, review_warnings
+from .pipeline import Categories, MethodResult, categories_of
+from .review import NOT_CORONARY, Difference, Labelled, Review, known_lesions, review_warnings
 from .review_export import ABOUT_CANDIDATES, Reviewed, export_review
 from .review_nodes import ReviewNodes
 from .scene_content import SliceRow, rows_of_methods

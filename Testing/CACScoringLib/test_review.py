@@ -11,11 +11,10 @@ from CACScoringLib.arteries import ArterySuggestion, suggest_arteries
 from CACScoringLib.ct import MaskError
 from CACScoringLib.decomposition import DecompositionSettings
 from CACScoringLib.lesions import Artery, ScoringRules, find_lesions
-from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, categories_of, score_scan
 from CACScoringLib.review import (
     NOT_CORONARY,
     Review,
-    categories_of,
     known_lesions,
     result_as_copied_text,
     review_warnings,
