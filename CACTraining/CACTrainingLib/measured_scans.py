@@ -34,7 +34,7 @@ from CACScoringLib.slices import slice_probabilities
 
 from .datasets import TrainingScan
 
-VERSION = 1
+VERSION = 2
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.05, 0.2)
