@@ -149,7 +149,9 @@ def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
     scan = table.parent / "p2"
     heart = ["--heart", str(scan / "heart.nrrd"), "--threshold-only", "--no-scene"]
     cli.main(["score", str(scan / "scan.nii.gz"), *heart, "--output", str(tmp_path / "single")])
-    single, of_cohort = (json.loads((p / "scores.json").read_text()) for p in (tmp_path / "single", out / "p2"))
+    single, of_cohort = (
+        json.loads((p / "scores.json").read_text(encoding="utf-8")) for p in (tmp_path / "single", out / "p2")
+    )
     assert {p.name for p in (out / "p2").iterdir()} == {p.name for p in (tmp_path / "single").iterdir()}
     assert single["methods"] == of_cohort["methods"]
     assert single["warnings"] == of_cohort["warnings"]
@@ -330,7 +332,7 @@ def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
     out, options = tmp_path / "out", ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
     assert run(table, out, *options) == 0
     row = rows_of(out)[0]
-    content = json.loads((out / "p1" / "scores.json").read_text())
+    content = json.loads((out / "p1" / "scores.json").read_text(encoding="utf-8"))
     assert [m["name"] for m in content["models"]] == ["my-slices", "my-decomposition"]  # the heart was given
     expected = content["methods"]["decomposition"]["total"]["agatston"]
     assert float(row["decomposition_agatston"]) == expected

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import types
+from importlib.machinery import ModuleSpec
 import urllib.request
 
 import pytest
@@ -41,7 +42,7 @@ class Registry:
 @pytest.fixture
 def registry(monkeypatch):
     module = types.ModuleType("SampleData")
-    module.__spec__ = types.SimpleNamespace()
+    module.__spec__ = ModuleSpec("SampleData", None)
     module.SampleDataLogic = type("Logic", (Registry,), {"sources": {}})
     monkeypatch.setitem(sys.modules, "SampleData", module)
     return module.SampleDataLogic.sources

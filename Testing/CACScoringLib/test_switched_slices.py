@@ -161,9 +161,9 @@ class TestCommandLine:
         models = ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
         switched = ["--slice", "6=on", "--slice", "14=off", "--slice", "6=on"]
         assert cli.main([*case, *models, *switched, "--output", str(tmp_path / "out")]) == 0
-        data = json.loads((tmp_path / "out" / "scores.json").read_text())
+        data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
         assert data["slices_by_reader"] == {"6": "on", "14": "off"}
-        assert "slices 6 on and 14 off" in (tmp_path / "out" / "report.html").read_text()
+        assert "slices 6 on and 14 off" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
     @pytest.mark.parametrize(
         ("options", "message"),
