@@ -4,8 +4,8 @@ import hashlib
 import json
 import sys
 import types
-from importlib.machinery import ModuleSpec
 import urllib.request
+from importlib.machinery import ModuleSpec
 
 import pytest
 import SimpleITK as sitk
