@@ -90,6 +90,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNodeGuiTag = None
         self._review: SceneReview | None = None
         self._record: vtkMRMLTextNode | None = None
+        self._watched: vtkMRMLScalarVolumeNode | None = None
 
     def setup(self) -> None:
         super().setup()
@@ -174,6 +175,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
         self._parameterNode = parameterNode
         if parameterNode is None:
+            self._watch(None)
             return
         for section in (self.input, self.review, self.cohort):
             section.setState(parameterNode)
@@ -182,15 +184,32 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None) -> None:
-        state, running = self._parameterNode, self.logic.isRunning
-        self.input.update(running)
-        self.ui.scoreButton.setText(_("Cancel") if running else _("Score"))
-        self.ui.scoreButton.setEnabled(running or self.input.canBeScored)
-        self.ui.progressBar.setVisible(running)
+        state = self._parameterNode
+        self._watch(state.inputVolume)
+        self._updateInput()
         if state.result is not self._record:
             self._showResult(state.result)
         self.review.updateParameters()
         self.cohort.update()
+
+    def _updateInput(self, caller=None, event=None) -> None:
+        running = self.logic.isRunning
+        self.input.update(running)
+        self.ui.scoreButton.setText(_("Cancel") if running else _("Score"))
+        self.ui.scoreButton.setEnabled(running or self.input.canBeScored)
+        self.ui.progressBar.setVisible(running)
+
+    def _watch(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
+        """Hear of the volume's image, which a node may get after it was chosen, and of its place."""
+        before, self._watched = self._watched, volume
+        if volume is before:
+            return
+        image, place = slicer.vtkMRMLVolumeNode, slicer.vtkMRMLTransformableNode
+        for event in (image.ImageDataModifiedEvent, place.TransformModifiedEvent):
+            if before is not None:
+                self.removeObserver(before, event, self._updateInput)
+            if volume is not None:
+                self.addObserver(volume, event, self._updateInput)
 
     def onScoreButton(self, checked: bool = False) -> None:
         if self.logic.isRunning:

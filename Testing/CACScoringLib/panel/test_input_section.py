@@ -7,6 +7,13 @@ import panel_results
 
 
 class TestInput:
+    def test_an_image_that_comes_after_its_node_is_seen(self, driver, volume):
+        image = volume.GetImageData()
+        volume.SetAndObserveImageData(None)
+        assert not driver.ui.scoreButton.enabled
+        volume.SetAndObserveImageData(image)
+        assert driver.ui.scoreButton.enabled
+
     def test_published_rules_need_no_arguments(self, driver):
         driver.ui.scoreButton.click()
         assert driver.process.arguments[-4:] == ["--threshold-only", "--no-scene", "--progress", "json"]
