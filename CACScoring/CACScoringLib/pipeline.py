@@ -160,7 +160,7 @@ def score_scan(
 
     reviewed, label_doubts = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
-        region = find_heart(scan, heart, networks)
+        region = find_heart(scan, heart, networks.heart if networks else None)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
@@ -206,16 +206,19 @@ def score_scan(
     )
 
 
-def find_heart(scan: CTScan, given: sitk.Image | None, networks: Networks | None) -> HeartRegion:
-    """The heart as given, by its network, or from the lungs. Raises NoHeartError, MaskError."""
+def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | None) -> HeartRegion:
+    """The heart: as given, a mask on any grid; else by the network, or from the lungs without one.
+
+    Raises NoHeartError, MaskError.
+    """
     if given is not None:
         mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
         return HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
     lungs = heart_region(scan)
-    if networks is None or networks.heart is None:
+    if network is None:
         return lungs
-    mask, warnings = heart_mask(scan, networks.heart, region=lungs.mask)
-    return HeartRegion(mask, lungs.excluded, networks.heart.card.name, (*lungs.warnings, *warnings))
+    mask, warnings = heart_mask(scan, network, region=lungs.mask)
+    return HeartRegion(mask, lungs.excluded, network.card.name, (*lungs.warnings, *warnings))
 
 
 def _decomposition(

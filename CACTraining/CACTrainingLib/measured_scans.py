@@ -26,7 +26,7 @@ from CACScoringLib.evidence import FEATURES
 from CACScoringLib.heart import HeartRegion
 from CACScoringLib.lesions import ScoringRules, find_lesions
 from CACScoringLib.models import load_model, read_card
-from CACScoringLib.pipeline import Networks, candidate_region, evidence_of, find_heart, map_lesions
+from CACScoringLib.pipeline import candidate_region, evidence_of, find_heart, map_lesions
 from CACScoringLib.progress import Progress
 from CACScoringLib.reading import read_ct, read_mask
 from CACScoringLib.scores import score_lesions
@@ -141,16 +141,17 @@ def _measured(scan: TrainingScan, models: tuple[Path | None, Path, Path], heart_
     heart, classifier, generator = models
     ct = read_ct(scan.ct)
     region = _heart(ct, heart, heart_file)
-    networks = Networks(None, load_model(classifier), load_model(generator))
-    stored = DecompositionSettings.of(networks.slices, networks.decomposition)
-    found_slices = slice_probabilities(ct, region.mask, networks.slices)
+    slice_model, map_model = load_model(classifier), load_model(generator)
+    stored = DecompositionSettings.of(slice_model, map_model)
+    found_slices = slice_probabilities(ct, region.mask, slice_model)
     slices, probabilities = found_slices.slices, found_slices.on_grid
     thresholds = sorted({*SLICE_THRESHOLDS, stored.slice_threshold})
-    maps, _ = raw_maps(slices, probabilities >= thresholds[0], networks.decomposition, stored.batch_size)
+    maps, _ = raw_maps(slices, probabilities >= thresholds[0], map_model, stored.batch_size)
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
     arteries = candidate_region(region)
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
+    spacing = ct.image.GetSpacing()
     lesions = {}
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
@@ -158,22 +159,21 @@ def _measured(scan: TrainingScan, models: tuple[Path | None, Path, Path], heart_
         found, rules = map_lesions(ct, parts, arteries, ScoringRules())
         suggestions = suggest_arteries(found, ct.image, region.mask)
         coronary = set(np.unique(found.id_map[truth]).tolist())
-        spacing = ct.image.GetSpacing()
         lesions[settings] = MapLesions(
             evidence_of(ct, found_slices, parts, found, suggestions, noise_hu),
             np.array([lesion.id in coronary for lesion in found.lesions], bool),
             np.array([score_lesions([lesion], spacing, rules).agatston for lesion in found.lesions], float),
         )
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    clinical = score_lesions(find_lesions(ct.image, regions, ScoringRules()).lesions, ct.image.GetSpacing(), rules)
+    seen = find_lesions(ct.image, regions, ScoringRules()).lesions
+    clinical = score_lesions(seen, spacing, ScoringRules())
     return MeasuredScan(scan.patient, scan.kind, scan.shows_calcium(), lesions, clinical.agatston)
 
 
 def _heart(ct: CTScan, card: Path | None, kept: Path) -> HeartRegion:
     """The heart by its network, or by the lungs; from `kept` (bits: 1 heart, 2 excluded) where that exists."""
     if not kept.is_file():
-        networks = None if card is None else Networks(load_model(card), None, None)  # type: ignore[arg-type]
-        region = find_heart(ct, None, networks)
+        region = find_heart(ct, None, None if card is None else load_model(card))
         bits = sitk.Cast(region.mask != 0, sitk.sitkUInt8)
         if region.excluded is not None:
             bits += 2 * sitk.Cast(region.excluded != 0, sitk.sitkUInt8)

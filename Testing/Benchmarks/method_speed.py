@@ -9,8 +9,8 @@ one take the ratio of processor seconds, with OMP_NUM_THREADS=1 (threads that wa
 digital patient is made, with 3 mm slices; `--heights` cuts it down.
 
 The weights are untrained (seeded), so two answers are given to them: the heart network runs, but its answer is
-replaced by the digital patient's true heart, or by the region found from the lungs in a real CT, which holds about a
-third more slices; and the threshold of the slice classifier is set where it chooses
+replaced by the digital patient's true heart, or by the region found from the lungs in a real CT, which holds more
+slices; and the threshold of the slice classifier is set where it chooses
 about a tenth of the slices, as in the paper. The generator's last bias is −3, because a map of 500 HU everywhere would
 be ruled out as implausible. Scores of such weights mean nothing; that both ways agree does.
 Goal on two idle cores at the paper's size: under 10 s and 3 GB, and a third of the rival.

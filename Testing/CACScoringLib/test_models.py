@@ -279,6 +279,9 @@ class TestModelsThatComeWithCAC:
             assert "For research; not a medical device." in model.card.intended_use
             assert model.card.licence == "Apache-2.0"
             assert "table SHA-256" in model.card.training.data
+            # Real scans are named with their collections and licences.
+            assert re.search(r"numbers \d+-\d+", model.card.training.data)
+            assert re.search(r"TCIA .*, CC BY \d", model.card.training.data)
             assert model.card.validation
             assert not re.search(r"/(home|root|tmp|work)/", model.path.read_text(encoding="utf-8"))
 
