@@ -1,9 +1,7 @@
 """CAC Decompose: registers the effect of that name with Segment Editor."""
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
-# ruff: noqa: N802, N803, N806, PT009
-
-from pathlib import Path
+# ruff: noqa: N802, PT009
 
 import slicer
 from slicer.i18n import tr as _
@@ -30,14 +28,11 @@ class SegmentEditorCACDecompose(ScriptedLoadableModule):
 
 def registerEffect() -> None:
     """Make the effect known; a second call changes nothing."""
-    import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-    # Imported as a package first: see its __init__.
     import SegmentEditorCACDecomposeLib
 
-    instance = effects.qSlicerSegmentEditorScriptedEffect(None)
-    instance.setPythonSource((Path(SegmentEditorCACDecomposeLib.__file__).parent / "SegmentEditorEffect.py").as_posix())
-    instance.self().register()
+    from CACScoringLib.panel import effect_base
+
+    effect_base.registerEffect(SegmentEditorCACDecomposeLib)
 
 
 class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
@@ -51,62 +46,20 @@ class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
     def tearDown(self):
         slicer.mrmlScene.Clear()
 
-    def _editor(self):
-        """Segment Editor on a small CT with a lesion of eight voxels at the origin, the effect active."""
-        import numpy as np
-
-        from CACScoringLib import lesion_segments, mrml
-
-        hu = np.full((12, 24, 24), 40, np.int16)
-        hu[5:7, 11:13, 11:13] = 400
-        volume = mrml.add_volume(slicer.mrmlScene, _image(hu), "CT")
-        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lesions")
-        segmentation.CreateDefaultDisplayNodes()
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        for label in range(1, 8):
-            lesion_segments.add_lesion_segment(segmentation, label)
-        calcium = np.zeros(hu.shape, np.float32)
-        calcium[5:7, 11:13, 10:14] = 60
-        calciumMap = mrml.add_volume(slicer.mrmlScene, _image(calcium), "Calcium map")
-        segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, calciumMap.GetID())
-        editor = slicer.qMRMLSegmentEditorWidget()
-        editor.setMRMLScene(slicer.mrmlScene)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-        editor.setMRMLSegmentEditorNode(node)
-        editor.setSegmentationNode(segmentation)
-        editor.setSourceVolumeNode(volume)
-        editor.setActiveEffectByName("CAC Decompose")
-        effect = editor.activeEffect().self()
-        return editor, segmentation, effect
-
-    def _count(self, segmentation, segmentId):
-        from CACScoringLib import mrml, segments
-
-        volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-        return int(segments.segment_mask(segmentation, segmentId, mrml.image_of_volume(volume)).sum())
-
     def test_paintedRegionBecomesItsCalcium(self):
         import numpy as np
 
         from CACScoringLib.lesions import Artery
+        from CACScoringLib.panel.effect_self_test import countVoxels, editorOnLesion
         from CACScoringLib.picking import Voxels
 
-        editor, segmentation, effect = self._editor()
+        editor, segmentation, effect = editorOnLesion("CAC Decompose", withMap=True)
         effect.chooseArtery(Artery.LM)
         part = (slice(3, 9), slice(9, 15), slice(9, 12))
         effect.scan.change("LM", Voxels(part, np.ones((6, 6, 3), bool)))
         effect.onApply()
         # Of the map's sixteen voxels, eight lie in the region.
-        self.assertEqual(self._count(segmentation, "LM"), 8)
+        self.assertEqual(countVoxels(segmentation, "LM"), 8)
         editor.undo()
-        self.assertEqual(self._count(segmentation, "LM"), 108)
+        self.assertEqual(countVoxels(segmentation, "LM"), 108)
         editor.setActiveEffect(None)
-
-
-def _image(hu):
-    """An image of 1 mm voxels whose middle lies at the origin."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(hu)
-    image.SetOrigin([-(n - 1) / 2 for n in image.GetSize()])
-    return image

@@ -1,9 +1,7 @@
 """CAC Lesion: registers the effect of that name with Segment Editor."""
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
-# ruff: noqa: N802, N803, PT009
-
-from pathlib import Path
+# ruff: noqa: N802, PT009
 
 import slicer
 from slicer.i18n import tr as _
@@ -28,14 +26,11 @@ class SegmentEditorCACLesion(ScriptedLoadableModule):
 
 def registerEffect() -> None:
     """Make the effect known; a second call changes nothing."""
-    import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-    # Imported as a package first: see its __init__.
     import SegmentEditorCACLesionLib
 
-    instance = effects.qSlicerSegmentEditorScriptedEffect(None)
-    instance.setPythonSource((Path(SegmentEditorCACLesionLib.__file__).parent / "SegmentEditorEffect.py").as_posix())
-    instance.self().register()
+    from CACScoringLib.panel import effect_base
+
+    effect_base.registerEffect(SegmentEditorCACLesionLib)
 
 
 class SegmentEditorCACLesionTest(ScriptedLoadableModuleTest):
@@ -49,58 +44,20 @@ class SegmentEditorCACLesionTest(ScriptedLoadableModuleTest):
     def tearDown(self):
         slicer.mrmlScene.Clear()
 
-    def _editor(self):
-        """Segment Editor on a small CT with a lesion of eight voxels at the origin, the effect active."""
-        import numpy as np
-
-        from CACScoringLib import lesion_segments, mrml
-
-        hu = np.full((12, 24, 24), 40, np.int16)
-        hu[5:7, 11:13, 11:13] = 400
-        volume = mrml.add_volume(slicer.mrmlScene, _image(hu), "CT")
-        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lesions")
-        segmentation.CreateDefaultDisplayNodes()
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        for label in range(1, 8):
-            lesion_segments.add_lesion_segment(segmentation, label)
-        editor = slicer.qMRMLSegmentEditorWidget()
-        editor.setMRMLScene(slicer.mrmlScene)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-        editor.setMRMLSegmentEditorNode(node)
-        editor.setSegmentationNode(segmentation)
-        editor.setSourceVolumeNode(volume)
-        editor.setActiveEffectByName("CAC Lesion")
-        effect = editor.activeEffect().self()
-        return editor, segmentation, effect
-
-    def _count(self, segmentation, segmentId):
-        from CACScoringLib import mrml, segments
-
-        volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-        return int(segments.segment_mask(segmentation, segmentId, mrml.image_of_volume(volume)).sum())
-
     def test_addAndReject(self):
         from CACScoringLib.lesions import Artery
+        from CACScoringLib.panel.effect_self_test import countVoxels, editorOnLesion
 
-        editor, segmentation, effect = self._editor()
+        editor, segmentation, effect = editorOnLesion("CAC Lesion")
         effect.chooseArtery(Artery.LAD)
         self.assertEqual(effect.addAt((0.4, 0.4, 0.4)), 8)
-        self.assertEqual(self._count(segmentation, "LAD"), 8)
+        self.assertEqual(countVoxels(segmentation, "LAD"), 8)
         effect.chooseArtery(Artery.RCA)
         self.assertEqual(effect.addAt((0.4, 0.4, 0.4)), 8)
-        self.assertEqual((self._count(segmentation, "LAD"), self._count(segmentation, "RCA")), (0, 8))
+        self.assertEqual((countVoxels(segmentation, "LAD"), countVoxels(segmentation, "RCA")), (0, 8))
         self.assertEqual(effect.rejectAt((0.4, 0.4, 0.4)), 8)
-        self.assertEqual(self._count(segmentation, "not-coronary"), 8)
+        self.assertEqual(countVoxels(segmentation, "not-coronary"), 8)
         self.assertEqual(effect.addAt((9.0, 0.0, 0.0)), 0)
         editor.undo()
-        self.assertEqual(self._count(segmentation, "RCA"), 8)
+        self.assertEqual(countVoxels(segmentation, "RCA"), 8)
         editor.setActiveEffect(None)
-
-
-def _image(hu):
-    """An image of 1 mm voxels whose middle lies at the origin."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(hu)
-    image.SetOrigin([-(n - 1) / 2 for n in image.GetSize()])
-    return image

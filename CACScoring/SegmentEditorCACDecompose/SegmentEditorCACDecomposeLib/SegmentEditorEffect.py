@@ -5,39 +5,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import qt
 import vtk
-from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
+
+from CACScoringLib.panel.effect_base import LesionEffect
 
 PAINTED, SHOWN = "Painted", "Shown"
 
 
-class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+class SegmentEditorEffect(LesionEffect):
     """Takes what the calcium map holds inside the painted or the visible region, with a preview."""
 
     def __init__(self, scriptedEffect) -> None:
-        scriptedEffect.name = "CAC Decompose"  # not translated: modules find effects by name
-        scriptedEffect.title = _("CAC Decompose")
-        super().__init__(scriptedEffect)
-        self.scan = None
+        super().__init__(scriptedEffect, "CAC Decompose", _("CAC Decompose"), __file__)
         self._preview = None
         self._region = None
         self._view = None
         self._observed = []
-
-    def clone(self):
-        import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
-        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
-        return clonedEffect
-
-    def icon(self):
-        return qt.QIcon(str(Path(__file__).parents[1] / "Resources" / "Icons" / "SegmentEditorCACDecompose.png"))
 
     def helpText(self) -> str:
         return "<html>" + _(
@@ -51,10 +37,6 @@ segment; what belongs to another artery or was rejected stays there.
         )
 
     # Options
-
-    def setupOptionsFrame(self) -> None:
-        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
-        to load."""
 
     def _build(self) -> None:
         """Make the options when the effect is used for the first time."""
@@ -302,7 +284,3 @@ segment; what belongs to another artery or was rejected stays there.
         taken = values[values >= floor]
         text = _("{taken:.1f} of {region:.1f} mm³; calcium adds {most:.0f} HU at most.")
         return text.format(taken=taken.size * volume, region=values.size * volume, most=np.nanmax(values, initial=0))
-
-    def _showArtery(self) -> None:
-        segmentation = self.scan.segmentation
-        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")

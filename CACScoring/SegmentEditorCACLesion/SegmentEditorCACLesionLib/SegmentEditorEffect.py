@@ -5,39 +5,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import qt
 import vtk
-from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
+
+from CACScoringLib.panel.effect_base import LesionEffect
 
 _DRAG_PIXELS = 4
 
 
-class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+class SegmentEditorEffect(LesionEffect):
     """Grows the lesion under the cursor, at or above a threshold and within the heart, and adds it to a segment."""
 
     def __init__(self, scriptedEffect) -> None:
-        scriptedEffect.name = "CAC Lesion"  # not translated: modules find effects by name
-        scriptedEffect.title = _("CAC Lesion")
         scriptedEffect.requireSegments = False
-        super().__init__(scriptedEffect)
-        self.scan = None
+        super().__init__(scriptedEffect, "CAC Lesion", _("CAC Lesion"), __file__)
         self._pick = None
         self._mouse = None
         self._press = None
-
-    def clone(self):
-        import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
-        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
-        return clonedEffect
-
-    def icon(self):
-        return qt.QIcon(str(Path(__file__).parents[1] / "Resources" / "Icons" / "SegmentEditorCACLesion.png"))
 
     def helpText(self) -> str:
         return "<html>" + _(
@@ -52,10 +38,6 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         )
 
     # Options
-
-    def setupOptionsFrame(self) -> None:
-        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
-        to load."""
 
     def _build(self) -> None:
         """Make the options when the effect is used for the first time."""
@@ -347,10 +329,6 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def _say(self, text: str) -> None:
         self.statusLabel.setText(text)
-
-    def _showArtery(self) -> None:
-        segmentation = self.scan.segmentation
-        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
 
     def _described(self, voxels) -> str:
         volume = voxels.count * float(np.prod(self.scan.spacing_mm))

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import qt
 import vtk
-from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
+
+from CACScoringLib.panel.effect_base import LesionEffect
 
 _DIAMETER_MM = 10.0
 _STEP = 1.2
 
 
-class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
+class SegmentEditorEffect(LesionEffect):
     """Paints with a round brush of a set size in millimetres, flat or as a ball.
 
     Not built upon Slicer's paint effect, which hands no key to a scripted one, shares its brush size with Paint, and
@@ -24,24 +23,11 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
     """
 
     def __init__(self, scriptedEffect) -> None:
-        scriptedEffect.name = "CAC Region"  # not translated: modules find effects by name
-        scriptedEffect.title = _("CAC Region")
         scriptedEffect.requireSegments = False
-        super().__init__(scriptedEffect)
-        self.scan = None
+        super().__init__(scriptedEffect, "CAC Region", _("CAC Region"), __file__)
         self._mouse = None
         self._stroke = None
         self._last = None
-
-    def clone(self):
-        import qSlicerSegmentationsEditorEffectsPythonQt as effects
-
-        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
-        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
-        return clonedEffect
-
-    def icon(self):
-        return qt.QIcon(str(Path(__file__).parents[1] / "Resources" / "Icons" / "SegmentEditorCACRegion.png"))
 
     def helpText(self) -> str:
         return "<html>" + _(
@@ -54,10 +40,6 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         )
 
     # Options
-
-    def setupOptionsFrame(self) -> None:
-        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
-        to load."""
 
     def _build(self) -> None:
         """Make the options when the effect is used for the first time."""
@@ -251,10 +233,6 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
             self.scan.select(artery)
             self._showArtery()
             self._showBrush()
-
-    def _showArtery(self) -> None:
-        segmentation = self.scan.segmentation
-        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
 
     def _colour(self) -> tuple[float, float, float]:
         return self.scan.colour_of(self.scan.selected)

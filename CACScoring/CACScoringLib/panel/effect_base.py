@@ -1,0 +1,59 @@
+"""What the segment editor effects share towards Slicer: how they are registered, copied and shown, and their artery."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N806
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import qt
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+
+
+def registerEffect(package: ModuleType) -> None:
+    """Make known the effect whose `SegmentEditorEffect.py` lies in a package; a second call changes nothing.
+
+    The package has to be imported before: see its `__init__`.
+    """
+    import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+    instance = effects.qSlicerSegmentEditorScriptedEffect(None)
+    instance.setPythonSource((Path(package.__file__).parent / "SegmentEditorEffect.py").as_posix())
+    instance.self().register()
+
+
+class LesionEffect(AbstractScriptedSegmentEditorEffect):
+    """An effect on the segment of an artery.
+
+    name: not translated, because modules find effects by it. source: the effect's own file. scan: an `EffectScan`, and
+    _arteries: its `ArteryButtons`; both are made when the effect is used for the first time.
+    """
+
+    def __init__(self, scriptedEffect, name: str, title: str, source: str) -> None:
+        scriptedEffect.name = name
+        scriptedEffect.title = title
+        super().__init__(scriptedEffect)
+        self._source = Path(source)
+        self.scan = None
+        self._arteries = None
+
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clonedEffect.setPythonSource(self._source.as_posix())
+        return clonedEffect
+
+    def icon(self):
+        module = self._source.parents[1]
+        return qt.QIcon(str(module / "Resources" / "Icons" / f"{module.name}.png"))
+
+    def setupOptionsFrame(self) -> None:
+        """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
+        to load."""
+
+    def _showArtery(self) -> None:
+        segmentation = self.scan.segmentation
+        self._arteries.show(self.scan.name_of(self.scan.selected) if segmentation is not None else "")
