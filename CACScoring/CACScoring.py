@@ -235,6 +235,8 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _scoreAgain(self) -> None:
         """Score the reviewed scan once more, with the slices that the reader switched on and off."""
+        if self.logic.isRunning:
+            return
         review = self._review
         switched = dict.fromkeys(review.slices_off, "off") | dict.fromkeys(review.slices_wished, "on")
         self._parameterNode.inputVolume = review.nodes.volume
@@ -306,12 +308,13 @@ class CACScoringTest(ScriptedLoadableModuleTest):
         import numpy as np
 
         from CACScoringLib import mrml
+        from CACScoringLib.segments import segment_mask
 
         image, calcium = _syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
         outcome = self._score(volume)
         self.assertIsNotNone(outcome.nodes, outcome.message)
-        mask = mrml.segment_mask(outcome.nodes.calcium, "unassigned", image)
+        mask = segment_mask(outcome.nodes.calcium, "unassigned", image)
         np.testing.assert_array_equal(mask, calcium)
         table = outcome.nodes.scores.GetTable()
         artery = [table.GetValueByName(row, "Artery").ToString() for row in range(table.GetNumberOfRows())]

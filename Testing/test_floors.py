@@ -13,18 +13,18 @@ ROOT = Path(__file__).parents[1]
 SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 
 FLOORS = {
-    **dict.fromkeys(["ct", "output", "networks", "resources"], 1),
+    **dict.fromkeys(["ct", "output", "networks", "resources", "markup"], 1),
     **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "chest", "progress", "preprocessing", "inference"], 2),
     **dict.fromkeys(["evidence", "picking", "sample_data", "workers"], 2),
     **dict.fromkeys(["scores", "reading", "heart", "models", "heart_network", "slices", "decomposition"], 3),
     **dict.fromkeys(["arteries", "projection", "pictures"], 3),
-    **dict.fromkeys(["pipeline", "scene_content", "cohort_scans"], 4),
-    **dict.fromkeys(["report", "page", "review", "tables", "cohort_folder", "cohort_table"], 5),
-    **dict.fromkeys(["review_export", "segments"], 6),
-    "lesion_segments": 7,
-    "mrml": 8,
+    **dict.fromkeys(["pipeline", "scene_content", "cohort_scans", "repeatability"], 4),
+    **dict.fromkeys(["report", "comparison", "review", "tables", "cohort_folder", "cohort_table"], 5),
+    **dict.fromkeys(["comparison_page", "segments"], 6),
+    **dict.fromkeys(["lesion_segments", "page"], 7),
+    **dict.fromkeys(["mrml", "review_export"], 8),
     **dict.fromkeys(["review_nodes", "scan_run"], 9),
-    **dict.fromkeys(["review_scene", "cohort"], 10),
+    **dict.fromkeys(["review_scene", "cohort", "comparison_run"], 10),
     **dict.fromkeys(["cli", "panel"], 11),
     "CACScoring": 12,
 }

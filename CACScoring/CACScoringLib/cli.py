@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
+from . import comparison_run
 from .ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .lesions import Artery, ScoringRules
 from .output import OutputError, OutputFolder
@@ -70,8 +71,23 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
     score.set_defaults(
         run=_score, sample=False, make_sample=make_sample, interrupted="Interrupted. Nothing was written."
     )
+    _add_compare(commands)
     _add_cohort(commands)
     _add_models(commands)
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="has a patient's calcium changed between two scans?",
+        description="Compare two scans of one patient: whether scores changed by more than two scans of an unchanged "
+        "patient differ, by method and artery. What is not scored yet is scored, both with the same models.",
+    )
+    comparison_run.add_arguments(parser)
+    _add_input_arguments(parser)
+    add_progress_argument(parser)
+    _add_network_arguments(parser)
+    parser.set_defaults(run=comparison_run.run, interrupted="Interrupted. Nothing was compared.")
 
 
 def _add_cohort(commands: argparse._SubParsersAction) -> None:
@@ -105,6 +121,7 @@ def _add_cohort(commands: argparse._SubParsersAction) -> None:
         help="processes at work (default: one per core, as far as 2 GB of free memory each allow)",
     )
     add("--scene", action="store_true", help="write scene.mrb for each scan too")
+    add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, most of the space that results take")
     _add_input_arguments(parser)
     add_progress_argument(parser)
     _add_network_arguments(parser)
@@ -191,6 +208,9 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
         "--lesions", type=Path, metavar="LABELS", help="reviewed lesions: 1 LM 2 LAD 3 LCX 4 RCA 5 other"
     )
     _add_input_arguments(parser)
+    parser.add_argument(
+        "--earlier", type=Path, metavar="RESULT", help="folder that cac score wrote of an earlier scan, to compare with"
+    )
     parser.add_argument("--no-scene", action="store_true", help="do not write scene.mrb")
     add_progress_argument(parser)
     networks = _add_network_arguments(parser)
@@ -279,13 +299,16 @@ def _switched_slice(text: str) -> tuple[int, bool]:
 def _score(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from . import report
+    from .comparison import read_result
+    from .comparison_page import comparison_as_text
     from .pipeline import ScoreSettings, score_scan, steps
     from .reading import read_acquisition, read_ct, read_lesion_labels, read_mask, stem
-    from .scan_run import chosen_models, load_networks, write_result
+    from .scan_run import chosen_models, compared_with, load_networks, write_result
 
     if (options.ct is None) != options.sample:
         raise OutputError("Give one CT to score (see cac score --help).")
     switched = _switched(options)
+    earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
     models, lacking = chosen_models(_model_choice(options))
@@ -318,17 +341,21 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     if sample:
         result = replace(result, true_mass_mg=sample.true_mass_mg)
 
+    comparison = None if earlier is None else compared_with(earlier, result)
     with output.being_written() as folder:
-        write_result(folder, result, progress, options.identify, not options.no_scene)
-    for warning in result.warnings:
+        write_result(folder, result, progress, options.identify, not options.no_scene, comparison=comparison)
+    for warning in (*result.warnings, *(comparison.warnings if comparison else ())):
         progress.warning(warning)
     progress.done(output.path)
     print(report.result_as_text(result))
+    if comparison:
+        print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
 
 
 def _score_cohort(options: argparse.Namespace, progress: Progress) -> None:
     from .cohort import CohortSettings, score_cohort
+    from .cohort_folder import FAILURES
     from .pipeline import ScoreSettings
 
     settings = CohortSettings(
@@ -340,16 +367,17 @@ def _score_cohort(options: argparse.Namespace, progress: Progress) -> None:
         _model_choice(options),
         options.identify,
         options.scene,
+        not options.no_healthy,
     )
     states = score_cohort(options.source, options.output, settings, options.workers, options.overwrite, progress)
     count = Counter(state.state for state in states)
     failed = [state for state in states if state.state == "failed"]
-    progress.done(options.output)
     print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")
     for state in failed:
         print(f"  {state.name}: {state.reason}")
     if len(failed) == len(states):
-        raise CTError("No scan could be scored. The reasons are in failures.csv.")
+        raise CTError(f"No scan could be scored. The reasons are in {options.output / FAILURES}.")
+    progress.done(options.output)
 
 
 def _switched(options: argparse.Namespace) -> dict[int, bool]:

@@ -36,20 +36,23 @@ TABLE_SECONDS = 2.0
 
 _ENDED = ("done", "skipped", "failed")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt")
-_UID = re.compile(r", UID [\d.]+")
+_UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+')[^']*'")
+"""In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
 
 @dataclass(frozen=True)
 class CohortSettings:
     """How all scans are scored.
 
-    identify: with the patients' names and ids, study dates and UIDs. scene: write scene.mrb for each.
+    identify: with the patients' names and ids, study dates and UIDs. scene: write scene.mrb for each. healthy: write
+    healthy.nii.gz for each, which takes most of the space.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
     models: ModelChoice = field(default_factory=ModelChoice)
     identify: bool = False
     scene: bool = False
+    healthy: bool = True
 
 
 def score_cohort(
@@ -99,6 +102,7 @@ def _made_with(settings: CohortSettings, models: dict[str, StoredModel]) -> dict
         "score": asdict(settings.score),
         "identify": settings.identify,
         "scene": settings.scene,
+        **({} if settings.healthy else {"healthy": False}),
         "models": {network: f"{m.card.name} {m.card.sha256[:12]}" for network, m in sorted(models.items())},
     }
     return json.loads(json.dumps(made_with, default=str))
@@ -178,7 +182,7 @@ def _score_into(
     ct = with_warnings(replace(ct, source=Path(folder.name)), *doubts)
     result = score_scan(ct, settings.score, heart, lesions, networks, progress)
     with OutputFolder(folder, overwrite=True).being_written() as temporary:
-        write_result(temporary, result, progress, settings.identify, settings.scene)
+        write_result(temporary, result, progress, settings.identify, settings.scene, settings.healthy)
 
 
 class _Board:
@@ -219,10 +223,9 @@ class _Board:
         """Settle scans that need no work; returns the others."""
         todo = []
         for i, (scan, state) in enumerate(zip(self._scans, self.states, strict=True)):
-            content = self._folder.result(scan, state.folder)
             if scan.fault:
                 self._fail(i, scan.fault)
-            elif content:
+            elif content := self._folder.result(scan, state.folder):
                 self._finish(i, "skipped", content)
             else:
                 forget(state.folder)

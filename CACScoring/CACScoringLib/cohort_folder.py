@@ -18,16 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .cohort_scans import CohortScan
-from .output import LAST_FILE, OutputError, write_text_atomically
+from .output import LAST_FILE, OutputError, remove_result, write_text_atomically
 
 SCHEMA = "cac-cohort/1"
 RECORD, TABLE, FAILURES, LOCK = "cohort.json", "cohort.csv", "failures.csv", ".cohort.lock"
-
-RESULT_FILES = (
-    *(LAST_FILE, "report.html", "lesions.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz", "calcium_map.nii.gz"),
-    *("healthy.nii.gz", "map_lesions.nii.gz"),
-)
-"""What scoring may write into a scan's folder; LAST_FILE first, so that what is half removed is not whole."""
 
 NAME_LENGTH = 50
 """Of folders, in characters: with a temporary ending and four bytes each they stay below what file systems allow."""
@@ -54,17 +48,17 @@ class CohortFolder:
         taken = {name.casefold() for name in names}
         folders = []
         for scan in scans:
-            entry = {"scan": _digest(scan.given), "masks": _digest(str(scan.heart), str(scan.lesions))}
+            entry = {"scan": _digest(scan.given), "masks": _digest(*scan.masks)}
             name = by_scan.get(entry["scan"])
             if name is None:
                 name = _free(safe_name(scan.name), taken)
                 taken.add(name.casefold())
-                known[name] = entry
-            elif known[name]["masks"] != entry["masks"]:
+            elif known[name]["masks"] not in (None, entry["masks"]):
                 raise OutputError(
                     f"{scan.name} was scored with another heart or other lesions in {self.path / name}. Choose "
                     "another --output, or score all anew with --overwrite."
                 )
+            known[name] = entry
             folders.append(self.path / name)
         self._write_record()
         return folders
@@ -102,8 +96,9 @@ class CohortFolder:
                     "anew with --overwrite."
                 )
         if overwrite:
-            for name in self._record["scans"]:
+            for name, entry in self._record["scans"].items():
                 forget(self.path / name)
+                entry["masks"] = None  # whichever it is scored with next
         self._record["made_with"] = wanted
         self._write_record()
 
@@ -137,8 +132,7 @@ def opened(path: Path, wanted: dict, overwrite: bool) -> Iterator[CohortFolder]:
 
 def forget(folder: Path) -> None:
     """Remove a scan's result; what else lies in its folder stays."""
-    for name in RESULT_FILES:
-        (folder / name).unlink(missing_ok=True)
+    remove_result(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
@@ -162,9 +156,12 @@ def _free(name: str, taken: set[str]) -> str:
 def _changed(scan: CohortScan) -> float:
     """When the newest of a scan's files was changed; 0 where they are out of reach."""
     files = [scan.ct, *(path for path in (scan.heart, scan.lesions) if path)]
-    if scan.ct.is_dir():
-        files += scan.ct.rglob("*")
-    return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+    try:
+        if scan.ct.is_dir():
+            files += scan.ct.rglob("*")
+        return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+    except OSError:
+        return 0.0
 
 
 def _digest(*parts: str) -> str:

@@ -31,7 +31,8 @@ class CohortScan:
 
     name: for people; need not be unique. ct: image file or DICOM folder. given: what tells it apart, without the place
     of the whole cohort: its path below the folder or as the table writes it, and its series. series: number or UID.
-    heart, lesions: files, as `score` takes them. fault: why it cannot be scored, where that is known already.
+    heart, lesions: files, as `score` takes them; masks: both as the table writes them. fault: why it cannot be scored,
+    where that is known already.
     """
 
     name: str
@@ -40,6 +41,7 @@ class CohortScan:
     series: str | None = None
     heart: Path | None = None
     lesions: Path | None = None
+    masks: tuple[str, str] = ("", "")
     patient: str = ""
     group: str = ""
     fault: str | None = None
@@ -149,10 +151,13 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
         if given in lines:
             raise CTError(f"Lines {lines[given]} and {line} of {path.name} list the same scan. List each once.")
         lines[given] = line
-        name = printable(row["name"]) or _name(root, ct) + (f"-{printable(series)}" if series else "")
-        masks = {key: folder / row[key] if row[key] else None for key in ("heart", "lesions")}
-        facts = {key: printable(row[key]) for key in ("patient", "group")}
-        scans.append(CohortScan(name, ct, given, series, **masks, **facts))
+        # Where the series is given by its UID, that stays out of the name: it identifies a person.
+        number = f"-{series}" if series and series.isdecimal() else ""
+        name = printable(row["name"]) or _name(root, ct) + number
+        masks = row["heart"], row["lesions"]
+        heart, lesions = (folder / mask if mask else None for mask in masks)
+        facts = printable(row["patient"]), printable(row["group"])
+        scans.append(CohortScan(name, ct, given, series, heart, lesions, masks, *facts))
     return scans, warnings
 
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import slicer
 
 from .ct import MaskError
-from .lesions import NOT_CORONARY_ID, Artery
+from .lesions import NOT_CORONARY_ID, Artery, is_not_coronary
 from .pictures import ARTERY_COLOURS, HEART_COLOUR
 from .review import NOT_CORONARY
 from .segments import oriented_image, vtk_array
@@ -47,9 +47,9 @@ def artery_terminology(artery: Artery) -> str:
     return f"{TERMINOLOGY}~{_PLAQUE}~{_REGIONS}~{_ARTERY_REGIONS[artery]}~^^"
 
 
-def label_of_segment(segment_id: str, name: str) -> int:
+def label_of_segment(name: str) -> int:
     """The `Artery` of a segment, or NOT_CORONARY, by the name that the user sees. Raises MaskError for any other."""
-    if name.split(":")[0].strip().lower() == NOT_CORONARY_ID:
+    if is_not_coronary(name):
         return NOT_CORONARY
     artery = Artery.called(name)
     if artery is None:

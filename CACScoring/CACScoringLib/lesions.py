@@ -45,8 +45,16 @@ class Artery(IntEnum):
     @classmethod
     def called(cls, name: str) -> Artery | None:
         """The artery of a segment called like its key, alone or before a colon ("LAD: left anterior …")."""
-        word = name.split(":")[0].strip().lower()
-        return next((artery for artery in cls if artery.key.lower() == word), None)
+        return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
+
+
+def is_not_coronary(name: str) -> bool:
+    """Whether a segment is called like NOT_CORONARY_ID, alone or before a colon."""
+    return _word(name) == NOT_CORONARY_ID
+
+
+def _word(name: str) -> str:
+    return name.split(":")[0].strip().lower()
 
 
 _FULL_NAMES = {

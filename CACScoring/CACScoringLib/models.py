@@ -61,6 +61,8 @@ class ModelCard:
     network's configuration. preprocessing_version: `preprocessing.VERSION` it was trained with.
     validation: metrics, with the data they were measured on and its n. calibration: numbers that scoring takes from
     the model, such as a threshold or the scale to the clinical range. sha256: of the weights' file.
+    repeatability: how far two scans of a patient differ, from a scan-rescan study (`repeatability.Repeatability`); None
+    while no study has told.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ModelCard:
     licence: str
     intended_use: str
     sha256: str = ""
+    repeatability: dict[str, object] | None = None
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"
@@ -242,12 +245,31 @@ def install_model(path: Path, overwrite: bool = False) -> StoredModel:
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
 
-    Raises ModelError.
+    Where the calibration changes, stored limits of repeatability no longer hold and are removed. Raises ModelError.
     """
     card = verify_model(path)
+    calibrated = {**card.calibration, **calibration}
     changed = dataclasses.replace(
-        card, calibration={**card.calibration, **calibration}, validation={**card.validation, **validation}
+        card,
+        calibration=calibrated,
+        validation={**card.validation, **validation},
+        repeatability=card.repeatability if calibrated == card.calibration else None,
     )
+    return _write(changed, _weights_path(path).read_bytes(), path.parent, overwrite=True)
+
+
+def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
+    """Put the outcome of a scan-rescan study on a card, in place of an earlier one; returns the card's path.
+
+    path: card of the decomposition. repeatability: see `repeatability.Repeatability`, which it is read as; None removes
+    it. Raises ModelError.
+    """
+    card = verify_model(path)
+    if card.network != "decomposition":
+        raise ModelError(
+            f"{card.name} is a model for {card.network!r}; limits of repeatability lie with the calcium map."
+        )
+    changed = dataclasses.replace(card, repeatability=repeatability)
     return _write(changed, _weights_path(path).read_bytes(), path.parent, overwrite=True)
 
 

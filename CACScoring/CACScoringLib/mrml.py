@@ -17,17 +17,13 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .ct import MaskError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
-from .lesion_segments import HEART_ID as HEART_ID
-from .lesion_segments import add_heart, add_lesions, label_of_segment, segment_name
-from .lesion_segments import add_lesion_segment as add_lesion_segment
-from .lesions import Artery
-from .output import OutputError
+from .ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
+from .lesion_segments import add_heart, add_lesions
+from .output import SCHEMA, OutputError
 from .pictures import WINDOW_HU
 from .report import result_as_json
-from .review import NOT_CORONARY
-from .scene_content import SCHEMA, SceneContent, content_of_result
-from .segments import check_no_transform, segment_mask, vtk_array
+from .scene_content import SceneContent, content_of_result
+from .segments import check_no_transform, vtk_array
 from .tables import add_table, lesion_columns, score_columns, slice_columns
 
 if TYPE_CHECKING:
@@ -286,31 +282,6 @@ def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     image.SetSpacing(volume.GetSpacing())
     image.SetOrigin(_flipped(np.array(volume.GetOrigin())).tolist())
     image.SetDirection(_flipped(np.array(axes)).reshape(-1).tolist())
-    return image
-
-
-def label_map_of_segmentation(segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image) -> sitk.Image:
-    """A reader's segmentation as uint8 `Artery` labels on the grid of an image.
-
-    Segments are told by their names: LM, LAD, LCX, RCA, other, unassigned; not-coronary is left out.
-    Raises MaskError when a segment is no artery, when a voxel belongs to two, and as `segments.segment_mask` does.
-    """
-    labels = np.zeros(grid.GetSize()[::-1], np.uint8)
-    collection = segmentation.GetSegmentation()
-    for segment_id in collection.GetSegmentIDs():
-        name = collection.GetSegment(segment_id).GetName()
-        artery = label_of_segment(segment_id, name)
-        if artery == NOT_CORONARY:
-            continue
-        mask = segment_mask(segmentation, segment_id, grid)
-        both = mask & (labels != 0)
-        if both.any():
-            other = segment_name(Artery(int(labels[both][0])))
-            message = f"{int(both.sum())} voxels belong to {other} and to {name}. Remove them from one, to count once."
-            raise MaskError(message)
-        labels[mask] = artery
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(grid)
     return image
 
 

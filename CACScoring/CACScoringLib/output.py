@@ -12,6 +12,15 @@ from pathlib import Path
 LAST_FILE = "scores.json"
 """Written last: where it is, the result beside it is whole."""
 
+SCHEMA = "cac-score/1"
+"""Of LAST_FILE."""
+
+RESULT_FILES = (
+    *(LAST_FILE, "report.html", "lesions.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz", "calcium_map.nii.gz"),
+    *("healthy.nii.gz", "map_lesions.nii.gz"),
+)
+"""What scoring may write into a folder; LAST_FILE first, so that what is half removed is not whole."""
+
 
 class OutputError(Exception):
     """The results cannot be written where the user asked. The message says what to do."""
@@ -20,8 +29,9 @@ class OutputError(Exception):
 class OutputFolder:
     """Where a run's results go.
 
-    Files are made in a hidden folder beside the target and moved in at the end. Raises OutputError at once when
-    the target holds an earlier result and overwrite is False, so that nobody waits for a run that cannot be kept.
+    Files are made in a hidden folder beside the target and moved in at the end, in place of all files of an earlier
+    result. Raises OutputError at once when the target holds an earlier result and overwrite is False, so that nobody
+    waits for a run that cannot be kept.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
@@ -54,9 +64,15 @@ class OutputFolder:
 
     def _move_in(self, temporary: Path) -> None:
         self.path.mkdir(exist_ok=True)
-        (self.path / LAST_FILE).unlink(missing_ok=True)
+        remove_result(self.path)
         for file in sorted(temporary.iterdir(), key=lambda f: f.name == LAST_FILE):
             file.replace(self.path / file.name)
+
+
+def remove_result(folder: Path) -> None:
+    """Remove what scoring wrote into a folder; what else lies there stays."""
+    for name in RESULT_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

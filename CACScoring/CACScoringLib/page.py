@@ -7,7 +7,10 @@ from dataclasses import asdict
 from html import escape
 
 from . import pictures, risk
+from .comparison import Comparison
+from .comparison_page import comparison_as_html
 from .lesions import Artery, Lesion
+from .markup import RESEARCH_ONLY, head, page, row
 from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
 from .scores import Score, component_agatston
 
@@ -15,23 +18,28 @@ PROBABLY = 0.5
 """Probability of not being coronary above which a report says so instead of naming an artery."""
 
 
-def result_as_html(result: ScoreResult, identify: bool = False) -> str:
-    """One page that needs no other file: summary, warnings, arteries, pictures, arithmetic, rules, acquisition."""
-    name = escape(result.scan.source.name if result.scan.source else "CT")
-    parts = [f"<h1>Coronary calcium: {name}</h1>", _RESEARCH_ONLY]
+def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
+    """One page that needs no other file: summary, warnings, arteries, pictures, arithmetic, rules, acquisition.
+
+    comparison: with an earlier result of the patient; a section of its own.
+    """
+    name = result.scan.source.name if result.scan.source else "CT"
+    parts = [f"<h1>Coronary calcium: {escape(name)}</h1>", RESEARCH_ONLY]
     for key, method in result.methods.items():
         parts += [
             f"<h2>{METHOD_TITLES[key]}</h2>",
             _summary(result, method),
             _arteries_table(method, result.true_mass_mg),
         ]
+    if comparison is not None:
+        parts.append(comparison_as_html(comparison))
     parts.append(_warnings(result))
     for key, method in result.methods.items():
         parts += _method_pictures(result, method, METHOD_TITLES[key])
         parts += _arithmetic(result, method)
         parts.append(_rules(method))
     parts.append(_facts(result, identify))
-    return _PAGE.format(title=name, style=_STYLE, body="\n".join(parts))
+    return page(f"Coronary calcium: {name}", "\n".join(parts))
 
 
 def _summary(result: ScoreResult, method: MethodResult) -> str:
@@ -86,13 +94,13 @@ def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | No
         dot = f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span>'
         name = f'{dot} {artery.key} <span class="small">{artery.full_name}</span>'
         truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
-        rows.append(_row(name, *_score_cells(score), *truth))
+        rows.append(row(name, *_score_cells(score), *truth))
     truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
-    rows.append(_row("<b>Total</b>", *_score_cells(method.total), *truth))
+    rows.append(row("<b>Total</b>", *_score_cells(method.total), *truth))
     titles = ["Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
-    head = _head(*titles, *(["True mass mg"] if known else []))
+    first = head(*titles, *(["True mass mg"] if known else []))
     note = "" if method.total.mass_mg is not None else '<p class="small">Mass in mg needs a calibration.</p>'
-    return f"<table>{head}{''.join(rows)}</table>{note}"
+    return f"<table>{first}{''.join(rows)}</table>{note}"
 
 
 def _score_cells(score: Score) -> list[str]:
@@ -164,7 +172,7 @@ def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
         for c in lesion.components:
             points = component_agatston(c, spacing, method.rules)
             rows.append(
-                _row(
+                row(
                     str(lesion.id),
                     _named(method, lesion),
                     _place(result, c.slice_index),
@@ -177,17 +185,17 @@ def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
             )
     if not rows:
         return []
-    head = _head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", "Agatston")
+    first = head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", "Agatston")
     return [
         "<h2>Arithmetic</h2>",
         f"<p>Agatston = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
         f"summed over {len(rows)} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
-        f"<details><summary>Every component</summary><table>{head}{''.join(rows)}</table></details>",
+        f"<details><summary>Every component</summary><table>{first}{''.join(rows)}</table></details>",
     ]
 
 
 def _rules(method: MethodResult) -> str:
-    rows = [_row(escape(key), escape("none" if v is None else str(v))) for key, v in asdict(method.rules).items()]
+    rows = [row(escape(key), escape("none" if v is None else str(v))) for key, v in asdict(method.rules).items()]
     return f"<h2>Rules</h2><table class='facts'>{''.join(rows)}</table>"
 
 
@@ -201,7 +209,7 @@ def _facts(result: ScoreResult, identify: bool) -> str:
     }
     if result.blood is not None:
         facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
-    rows = [_row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
+    rows = [row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
     return f"<h2>Scan</h2><table class='facts'>{''.join(rows)}</table>"
 
 
@@ -218,37 +226,3 @@ def _figure(jpeg: bytes, caption: str) -> str:
     return (
         f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
-
-
-def _head(*cells: str) -> str:
-    return "<tr>" + "".join(f"<th>{c}</th>" for c in cells) + "</tr>"
-
-
-def _row(*cells: str) -> str:
-    return "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
-
-
-_RESEARCH_ONLY = '<p class="small">For research only. Not a medical device; not for diagnosis or treatment.</p>'
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Coronary calcium: {title}</title><style>{style}</style></head><body><main>
-{body}
-</main></body></html>
-"""
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1c2529; background: #f3f5f6; margin: 0 }
-main { max-width: 1000px; margin: 0 auto; padding: 1.5rem; background: #fff }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% } th, td { padding: .3rem .6rem; border-bottom: 1px solid #dde3e6 }
-th { text-align: right; font-weight: 600 } td { text-align: right; font-variant-numeric: tabular-nums }
-th:first-child, td:first-child { text-align: left } .facts td { text-align: left; overflow-wrap: anywhere }
-.small { color: #56656c; font-size: .85rem } .score { font-size: 1.3rem }
-.unreviewed { background: #fff4e0; border-left: 4px solid #ff9100; padding: .7rem 1rem }
-.warnings li { margin: .3rem 0 } code { font-size: .85em; color: #56656c }
-td:first-child { min-width: 11rem }
-.dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; border: 1px solid #8a979d }
-.pictures { display: flex; flex-wrap: wrap; gap: 12px } figure { margin: 0; width: 320px }
-figure img { width: 100%; display: block; background: #000 } figcaption { font-size: .85rem; color: #56656c }
-"""

@@ -174,8 +174,8 @@ def score_scan(
         if reviewed is not None:
             arteries = reviewed
             found = find_lesions(scan.image, arteries, rules)
-            label_doubts += _outside_warning(found, region)
-            label_doubts += _metal_warning(found, "They are scored as labelled: check that they are calcium.")
+            label_doubts += outside_warning(found, region.mask)
+            label_doubts += metal_warning(found, "They are scored as labelled: check that they are calcium.")
         else:
             arteries = candidate_region(region)
             found, label_doubts = _without_metal(find_lesions(scan.image, arteries, rules))
@@ -367,9 +367,11 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
     return arteries, doubts
 
 
-def _outside_warning(found: LesionSet, region: HeartRegion) -> list[ScanWarning]:
-    outside = np.unique(found.id_map[sitk.GetArrayViewFromImage(region.mask) == 0])
-    count = int((outside > 0).sum())
+def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
+    """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
+    slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
+    ids, outside = found.id_map[slices], sitk.GetArrayViewFromImage(heart)[slices] == 0
+    count = len(np.unique(ids[outside & (ids > 0)]))
     if not count:
         return []
     message = (
@@ -379,7 +381,8 @@ def _outside_warning(found: LesionSet, region: HeartRegion) -> list[ScanWarning]
     return [ScanWarning("label-outside-heart", message)]
 
 
-def _metal_warning(found: LesionSet, consequence: str) -> list[ScanWarning]:
+def metal_warning(found: LesionSet, consequence: str) -> list[ScanWarning]:
+    """The doubt about lesions as dense as metal, if there are any. consequence: what becomes of them, a sentence."""
     metal = [lesion for lesion in found.lesions if lesion.peak_hu >= METAL_HU]
     if not metal:
         return []
@@ -389,7 +392,7 @@ def _metal_warning(found: LesionSet, consequence: str) -> list[ScanWarning]:
 
 
 def _without_metal(found: LesionSet) -> tuple[LesionSet, list[ScanWarning]]:
-    warnings = _metal_warning(found, "They are left out of the candidates, with what touches them.")
+    warnings = metal_warning(found, "They are left out of the candidates, with what touches them.")
     metal = [lesion.id for lesion in found.lesions if lesion.peak_hu >= METAL_HU]
     if not metal:
         return found, warnings

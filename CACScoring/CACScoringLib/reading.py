@@ -47,7 +47,7 @@ from .dicom import (
     read_slice,
     some,
 )
-from .lesions import NOT_CORONARY_ID, Artery
+from .lesions import NOT_CORONARY_ID, Artery, is_not_coronary
 
 MAX_VOXELS = 2**31
 """More voxels than any chest CT has: the header is broken."""
@@ -133,7 +133,7 @@ def read_lesion_labels(path: Path) -> sitk.Image:
         if match := re.fullmatch(r"(Segment\d+)_ID", key):
             name = image.GetMetaData(f"{match[1]}_Name")
             value = float(image.GetMetaData(f"{match[1]}_LabelValue"))
-            if name.split(":")[0].strip().lower() == NOT_CORONARY_ID:
+            if is_not_coronary(name):
                 labels[value] = 0.0
                 continue
             artery = Artery.called(name)

@@ -14,11 +14,10 @@ import SimpleITK as sitk
 
 from . import risk
 from .lesions import Lesion
+from .output import SCHEMA
 from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
 from .scores import component_agatston, score_lesions
 from .slices import on_scan_slices
-
-SCHEMA = "cac-score/1"
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
@@ -27,25 +26,34 @@ _CSV_COLUMNS = (
 )
 
 
-def write_json(path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> None:
-    """Write `scores.json`; see `result_as_json`."""
-    text = json.dumps(result_as_json(result, seconds, identify), indent=1, ensure_ascii=False, allow_nan=False)
+def write_json(
+    path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False, comparison: dict | None = None
+) -> None:
+    """Write `scores.json`; see `result_as_json`.
+
+    comparison: with an earlier result, as `comparison_as_json` gives it.
+    """
+    content = result_as_json(result, seconds, identify)
+    if comparison is not None:
+        content["comparison"] = comparison
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_images(folder: Path, result: ScoreResult) -> None:
+def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
-    `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU) and `map_lesions.nii.gz` (`Artery` labels of
-    the map's lesions).
+    `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not when healthy is False) and
+    `map_lesions.nii.gz` (`Artery` labels of the map's lesions).
     """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
     labels = result.methods["threshold"].lesions.label_image(result.scan.image)
     sitk.WriteImage(labels, folder / "lesions.nii.gz")
     if result.decomposition:
         sitk.WriteImage(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
-        sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
+        if healthy:
+            sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
         sitk.WriteImage(labels, folder / "map_lesions.nii.gz")
 
@@ -90,6 +98,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "models": _models(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "slice_probabilities": _probabilities(result),
+        "slices_positive_from": _positive_from(result),
         "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
         "slices_decomposed": _decomposed(result),
         "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
@@ -182,7 +191,13 @@ def _probabilities(result: ScoreResult) -> list[float | None] | None:
     """Of visible calcium, for each slice of the scan; None for slices without heart."""
     if result.slices is None:
         return None
-    return [None if math.isnan(p) else round(float(p), 3) for p in result.slices.on_scan]
+    return [None if math.isnan(p) else round(float(p), 6) for p in result.slices.on_scan]
+
+
+def _positive_from(result: ScoreResult) -> float | None:
+    """Probability from which the classifier alone calls a slice positive, as its training chose it; None if unknown.
+    The method may take more slices apart (`decomposition_settings`)."""
+    return result.networks and result.networks.slices.card.validation.get("threshold")
 
 
 def _decomposed(result: ScoreResult) -> list[bool] | None:

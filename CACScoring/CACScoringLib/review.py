@@ -18,15 +18,13 @@ import SimpleITK as sitk
 
 from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, MaskError, ScanWarning
-from .lesions import NOT_CORONARY_ID as NOT_CORONARY_ID
 from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
-from .pipeline import METAL_HU, METHOD_TITLES, MethodResult
+from .pipeline import METHOD_TITLES, MethodResult, metal_warning, outside_warning
 from .scores import score_arteries, score_lesions
 
 NOT_CORONARY = 7
 """Label in a review of what a reader rejected. It never reaches a file of labels: `Artery` ends at 6."""
 
-Place = tuple[slice, slice, slice]
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 
 
@@ -150,19 +148,6 @@ class Review:
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
         return self._labels
 
-    @property
-    def labels(self) -> np.ndarray:
-        """uint8 [k, j, i]: the `Artery` of each labelled voxel, unassigned ones included; 0 elsewhere. A copy."""
-        return self._dense(self._labels.where(self._labels.values <= max(Artery)))
-
-    def set_labels(self, labels: np.ndarray) -> Difference:
-        """Take new labels, uint8 [k, j, i] of the image's shape; says what changed. Raises MaskError."""
-        if labels.shape != self._shape or labels.dtype != np.uint8:
-            shapes = f"{labels.dtype} of shape {labels.shape}; the image has the shape {self._shape}"
-            raise MaskError(f"The labels of a review must be uint8 on the image's grid, but are {shapes}.")
-        flat = np.flatnonzero(labels)
-        return self.set_labelled(Labelled(flat, labels.reshape(-1)[flat]))
-
     def set_labelled(self, labelled: Labelled) -> Difference:
         """Take new labels; says what changed. Raises MaskError when one is above 7."""
         if (highest := int(labelled.values.max(initial=0))) > NOT_CORONARY:
@@ -191,21 +176,6 @@ class Review:
         if reviewed not in self._results:
             self._results[reviewed] = self._scored(reviewed)
         return self._results[reviewed]
-
-    def lesion_at(self, kji: tuple[int, int, int]) -> Lesion | None:
-        """The lesion of the last result that holds a voxel; None where there is none."""
-        found = self.result(self._shown).lesions
-        inside = all(0 <= at < size for at, size in zip(kji, self._shape, strict=True))
-        number = int(found.id_map[kji]) if inside else 0
-        return next((lesion for lesion in found.lesions if lesion.id == number), None)
-
-    def voxels(self, lesion_id: int) -> tuple[Place, np.ndarray]:
-        """Where a lesion of the last result lies: the smallest part of the image, and bool in it. Raises MaskError."""
-        kji = np.unravel_index(self.flat_voxels([lesion_id]), self._shape)
-        part = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in kji)
-        mask = np.zeros([place.stop - place.start for place in part], bool)
-        mask[tuple(axis - place.start for axis, place in zip(kji, part, strict=True))] = True
-        return part, mask
 
     def flat_voxels(self, lesion_ids: Iterable[int]) -> np.ndarray:
         """Flat indices of the voxels of lesions of the last result. Raises MaskError when there is none of that id."""
@@ -386,17 +356,9 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     """Doubts about a review of the clinical rule, as `cac score --lesions` has them. heart: mask on the scan's grid."""
     if not reviewed:
         return ()
-    doubts = []
     found = review.result(reviewed).lesions
-    if metal := [lesion for lesion in found.lesions if lesion.peak_hu >= METAL_HU]:
-        ids = ", ".join(str(lesion.id) for lesion in metal)
-        message = f"Lesion(s) {ids} reach {METAL_HU:g} HU or more, as metal does. Check that they are calcium."
-        doubts.append(ScanWarning("metal", message))
-    flat = review.labelled.flat
-    beyond = flat[sitk.GetArrayViewFromImage(heart).reshape(-1)[flat] == 0]
-    if count := int((np.unique(found.id_map.reshape(-1)[beyond]) > 0).sum()):
-        message = f"{count} lesion(s) reach outside the heart region. They are scored as labelled."
-        doubts.append(ScanWarning("label-outside-heart", message))
+    metal = metal_warning(found, "They are scored as labelled: check that they are calcium.")
+    doubts = [*outside_warning(found, heart), *metal]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
         message = f"{unassigned} voxels are not assigned to an artery: left out of the reviewed score."
         doubts.append(ScanWarning("unassigned-left-out", message))

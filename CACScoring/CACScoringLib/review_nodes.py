@@ -106,7 +106,7 @@ class ReviewNodes:
         collection = node.GetSegmentation()
         for segment_id in collection.GetSegmentIDs():
             try:
-                if label_of_segment(segment_id, collection.GetSegment(segment_id).GetName()) == label:
+                if label_of_segment(collection.GetSegment(segment_id).GetName()) == label:
                     return segment_id
             except MaskError:
                 continue  # a segment of the user's own

@@ -71,11 +71,6 @@ class SceneReview:
         self._switch_slices_off()
 
     @classmethod
-    def of_nodes(cls, scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> SceneReview:
-        """The review of a result that `mrml.add_to_scene` has just added."""
-        return cls(scene, nodes)
-
-    @classmethod
     def of_record(cls, scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneReview:
         """The review of a result in a scene that was saved and opened again; see `mrml.nodes_of_record`."""
         return cls(scene, nodes_of_record(scene, record))
@@ -146,23 +141,6 @@ class SceneReview:
         k, j, i = self._reviews[method].centre_of(lesion_id)
         x, y, z = self.scan.image.TransformIndexToPhysicalPoint((i, j, k))
         return -x, -y, z
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Of the scan's voxels, i j k."""
-        return self.scan.image.GetSpacing()
-
-    @property
-    def slice_threshold(self) -> float | None:
-        """Probability from which a slice was taken apart; None without a calcium map."""
-        settings = self._state.record.get("decomposition_settings")  # absent from records of the first versions
-        return None if settings is None else settings["slice_threshold"]
-
-    def slice_at(self, position_ras: tuple[float, float, float]) -> int | None:
-        """The slice, k, through a point, mm, Slicer's RAS axes; None beyond the scan's first and last."""
-        r, a, s = position_ras
-        k = round(self.scan.image.TransformPhysicalPointToContinuousIndex((-r, -a, s))[2])
-        return k if 0 <= k < self.scan.image.GetSize()[2] else None
 
     # Edits
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import page, report
+from .comparison import Comparison, compare, comparison_as_json
 from .ct import ScanWarning
 from .models import ModelError, StoredModel, list_models, load_model
 from .output import LAST_FILE
 from .pipeline import Networks, ScoreResult
 from .progress import Progress
+from .repeatability import stored_repeatability
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,42 @@ def load_networks(models: dict[str, StoredModel], device: str) -> Networks | Non
     return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"])
 
 
-def write_result(folder: Path, result: ScoreResult, progress: Progress, identify: bool, scene: bool) -> None:
+def compared_with(earlier: dict, result: ScoreResult) -> Comparison:
+    """A result compared with an earlier one of the patient.
+
+    earlier: content of its `scores.json`. Raises ModelError.
+    """
+    later = comparable(result)
+    return compare(earlier, later, stored_repeatability(later))
+
+
+def comparable(result: ScoreResult) -> dict:
+    """A result as `read_result` would give it, and with what identifies the patient: both have to be of one."""
+    return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
+
+
+def write_result(
+    folder: Path,
+    result: ScoreResult,
+    progress: Progress,
+    identify: bool,
+    scene: bool,
+    healthy: bool = True,
+    comparison: Comparison | None = None,
+) -> None:
     """Write all files of a result, `LAST_FILE` at the end; the seconds in it are the progress's.
 
-    identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb.
+    identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz.
+    comparison: with an earlier result of the patient.
     """
     with progress.step("report"):
-        report.write_images(folder, result)
+        report.write_images(folder, result, healthy)
         (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
-        (folder / "report.html").write_text(page.result_as_html(result, identify), encoding="utf-8")
+        (folder / "report.html").write_text(page.result_as_html(result, identify, comparison), encoding="utf-8")
     if scene:
         with progress.step("scene"):
             from . import mrml  # takes a second, and needs MRML
 
             mrml.write_scene(folder / "scene.mrb", result, identify)
-    report.write_json(folder / LAST_FILE, result, progress.seconds, identify)
+    compared = None if comparison is None else comparison_as_json(comparison)
+    report.write_json(folder / LAST_FILE, result, progress.seconds, identify, compared)

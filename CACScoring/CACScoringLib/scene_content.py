@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from .ct import UnreadableError
+from .output import LAST_FILE, SCHEMA
 from .scores import Score, score_lesions
 
 if TYPE_CHECKING:
     from .pipeline import MethodResult, ScoreResult
-
-SCHEMA = "cac-score/1"
-"""Of the `scores.json` that can be read."""
 
 TOTAL = "total"
 """Name of the row that holds all arteries together."""
@@ -65,11 +63,6 @@ class SliceRow:
     used: bool
     decomposed: bool
 
-    @property
-    def position_mm(self) -> float:
-        """Its centre on the S axis."""
-        return self.position_ras[2]
-
 
 @dataclass(frozen=True)
 class SceneContent:
@@ -117,7 +110,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     ct: the scan that was scored. Raises UnreadableError when a file is missing or is none of ours.
     """
     try:
-        text = (folder / "scores.json").read_text(encoding="utf-8")
+        text = (folder / LAST_FILE).read_text(encoding="utf-8")
         record = json.loads(text)
         heart, lesions = (sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in ("heart", "lesions"))
         if record["schema"] != SCHEMA:

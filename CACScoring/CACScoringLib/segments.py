@@ -28,12 +28,12 @@ def check_no_transform(node: slicer.vtkMRMLTransformableNode) -> None:
 
 
 def voxels_of_segments(
-    segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, label_of: Callable[[str, str], int]
+    segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, label_of: Callable[[str], int]
 ) -> Labelled:
     """The voxels of all segments on the grid of a scan; those that lie beyond it are left out.
 
-    label_of: the label of a segment by its id and name, 1 to 255; 0 for one that is to be left out. Asked for segments
-    that hold voxels only.
+    label_of: the label of a segment by its name, 1 to 255; 0 for one that is to be left out. Asked for segments that
+    hold voxels only.
 
     Raises SliceGeometryError under a transform, MaskError when a voxel belongs to two labels, and what label_of raises.
     """
@@ -47,7 +47,7 @@ def voxels_of_segments(
         for segment_id in collection.GetSegmentIDsForLayer(layer):
             segment = collection.GetSegment(segment_id)
             if segment.GetLabelValue() in present:
-                label = label_of(segment_id, segment.GetName())
+                label = label_of(segment.GetName())
                 labels[segment.GetLabelValue()] = label
                 names.setdefault(label, segment.GetName())
         found = labels[stored]

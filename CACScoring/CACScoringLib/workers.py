@@ -42,14 +42,14 @@ class JobEvent:
 class Workers:
     """Processes that each prepare once and then do one job after the other.
 
-    prepare(*arguments), called in each process, returns the function that does a job; all three have to be importable
-    or picklable. A CTError that it raises is raised by `run`. Used with `with`: leaving ends all processes, those at
-    work too (SIGTERM, so that their `finally` blocks run). Where this process is killed, each finishes its job.
+    prepare(), called in each process, returns the function that does a job; both have to be importable or picklable.
+    A CTError that it raises is raised by `run`. Used with `with`: leaving ends all processes, those at work too
+    (SIGTERM, so that their `finally` blocks run). Where this process is killed, each finishes its job.
     """
 
-    def __init__(self, count: int, prepare: Callable[..., Callable[[Any], Any]], *arguments: Any) -> None:
+    def __init__(self, count: int, prepare: Callable[[], Callable[[Any], Any]]) -> None:
         self._count = count
-        self._prepare, self._arguments = prepare, arguments
+        self._prepare = prepare
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Workers:
@@ -73,7 +73,7 @@ class Workers:
         waiting = deque(range(len(jobs)))
         while waiting or any(worker.job is not None for worker in self._workers):
             while len(self._workers) < min(self._count, len(waiting) + sum(w.job is not None for w in self._workers)):
-                self._workers.append(_Worker(self._prepare, self._arguments))
+                self._workers.append(_Worker(self._prepare))
             for worker in self._workers:
                 if worker.ready and worker.job is None and waiting:
                     worker.take(waiting[0], jobs[waiting[0]])
@@ -112,11 +112,11 @@ class Workers:
 class _Worker:
     """One process, from the outside. job: index of what it does, None when idle."""
 
-    def __init__(self, prepare: Callable, arguments: tuple) -> None:
+    def __init__(self, prepare: Callable) -> None:
         # Spawned, because a fork of a process that has threads may hang.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, prepare, arguments), daemon=True)
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, prepare), daemon=True)
         self.process.start()
         theirs.close()  # so that the pipe ends when the process does
         self.ready = False
@@ -133,12 +133,12 @@ class _Worker:
             self.process.terminate()
 
 
-def _work(pipe: Connection, prepare: Callable, arguments: tuple) -> None:
+def _work(pipe: Connection, prepare: Callable) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent tells whom to end
     signal.signal(signal.SIGTERM, _end)
     try:
         try:
-            do = prepare(*arguments)
+            do = prepare()
         except CTError as error:
             pipe.send(("broken", error))
             return

@@ -65,7 +65,7 @@ def painted(review: SceneReview, lesion_id: int) -> None:
     logic.SetSegmentationNode(review.nodes.calcium)
     logic.SetSourceVolumeNode(review.nodes.volume)
     k, j, i = review.review("threshold").centre_of(lesion_id)
-    reach = [round(10 / spacing) for spacing in review.spacing_mm[:2]]
+    reach = [round(10 / spacing) for spacing in review.scan.image.GetSpacing()[:2]]
     brush, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
     brush.SetExtent(i - reach[0], i + reach[0], j - reach[1], j + reach[1], k - 1, k + 1)
     brush.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
@@ -107,7 +107,7 @@ def timed(name: str, result: ScoreResult) -> None:
     scene = slicer.vtkMRMLScene()
     volume = mrml.add_volume(scene, scan.image, name)
     nodes = times.of("nodes made", lambda: mrml.add_to_scene(scene, content, volume))
-    review = times.of("review begun", lambda: SceneReview.of_nodes(scene, nodes))
+    review = times.of("review begun", lambda: SceneReview(scene, nodes))
     print(f"{name}: {' × '.join(map(str, scan.image.GetSize()))} voxels")
     for method in review.methods:
         found = times.of(f"{method}: first totals", lambda method=method: review.result(method))

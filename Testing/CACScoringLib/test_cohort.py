@@ -17,8 +17,9 @@ import SimpleITK as sitk
 import worker_jobs
 from CACScoringLib import cli, cohort, cohort_folder
 from CACScoringLib.cohort import CohortSettings, score_cohort
-from CACScoringLib.cohort_folder import RESULT_FILES
-from CACScoringLib.output import OutputError
+from CACScoringLib.cohort_folder import CohortFolder
+from CACScoringLib.cohort_scans import CohortScan
+from CACScoringLib.output import RESULT_FILES, OutputError
 from CACScoringLib.progress import Progress
 from CACScoringLib.scan_run import ModelChoice
 from CACScoringLib.workers import JobEvent
@@ -74,7 +75,7 @@ def run(table, output, *options, workers="1"):
 class InThisProcess:
     """Workers without processes, for what does not depend on them: a process takes seconds to begin."""
 
-    def __init__(self, count, prepare, *arguments):
+    def __init__(self, count, prepare):
         self.prepare = prepare
 
     def __enter__(self):
@@ -224,6 +225,57 @@ def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_run_in_which_no_scan_could_be_scored_fails_and_is_not_done(tmp_path, capsys):
+    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
+    out = tmp_path / "out"
+    arguments = (write_table(tmp_path / "t.csv", {"ct": "broken.nii.gz"}), out, "--progress", "json")
+    assert run(*arguments) == cli.BAD_INPUT
+    told = events(capsys)
+    assert told[-1]["event"] == "failed"
+    assert str(out / "failures.csv") in told[-1]["message"]
+    assert "done" not in {event["event"] for event in told}
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_masks_need_another_folder_or_a_word(table, tmp_path, capsys):
+    """Overwriting with them scores anew, and the masks are then those that a later run has to have."""
+    out = tmp_path / "out"
+    run(table, out)
+    shutil.copy(tmp_path / "p1" / "heart.nrrd", tmp_path / "p1" / "other.nrrd")
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("p1/heart", "p1/other"), encoding="utf-8")
+    assert run(table, out) == cli.BAD_USAGE
+    assert "another heart" in capsys.readouterr().err
+    assert run(table, out, "--overwrite") == 0
+    assert states(out) == {"p1": "done", "broken": "failed", "p2": "done", "p3": "done"}
+    assert run(table, out) == 0
+    table.write_text(text, encoding="utf-8")
+    assert run(table, out) == cli.BAD_USAGE
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cohort_that_was_moved_goes_on(table, tmp_path, capsys):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    for name in ("p1", "p2", "p3", "broken.nii.gz", "cohort.csv"):
+        (tmp_path / name).rename(before / name)
+    run(before / "cohort.csv", before / "out")
+    before.rename(after)
+    capsys.readouterr()
+    assert run(after / "cohort.csv", after / "out") == 0
+    assert "0 scored, 3 scored before, 1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_scan_with_a_known_fault_fails_whatever_its_folder_holds(tmp_path, monkeypatch):
+    faulty = CohortScan("x", tmp_path / "x.nii", "x", fault="Two scans with one UID.")
+    monkeypatch.setattr(cohort, "_find", lambda *arguments: ([faulty], ()))
+    monkeypatch.setattr(CohortFolder, "result", lambda *arguments: pytest.fail("its old result was asked for"))
+    [state] = score_cohort(tmp_path, tmp_path / "out", CohortSettings(models=ModelChoice(threshold_only=True)))
+    assert (state.state, state.reason) == ("failed", "Two scans with one UID.")
+
+
+@pytest.mark.usefixtures("quick")
 def test_an_interrupted_overwrite_goes_on_without_taking_old_results_for_new(table, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run(table, out)
@@ -305,6 +357,13 @@ def test_a_folder_is_searched_and_a_series_choice_in_a_table_is_a_failure_withou
     assert "2 CT series" in reason
     assert "; 3: " in reason
     assert "1.2.826" not in reason
+    row = {"ct": "data/p", "series": "1.2.826.99"}
+    run(write_table(tmp_path / "t.csv", row, {"ct": "data/p", "series": "7"}), tmp_path / "out3")
+    reasons = [row["reason"] for row in rows_of(tmp_path / "out3", "failures.csv")]
+    assert reasons[0].startswith("The folder holds no CT series. Its CT series:")
+    assert reasons[1].startswith("The folder holds no CT series '7'. Its CT series:")
+    written = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "out3").glob("*.*"))
+    assert "1.2.826" not in written + str(list((tmp_path / "out3").iterdir()))
 
 
 @pytest.mark.parametrize("source", ["nothing", "scan.nii.gz", "empty"])

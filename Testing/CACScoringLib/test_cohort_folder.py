@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CACScoringLib.cohort_folder import RECORD, RESULT_FILES, TABLE, forget, opened, safe_name
+from CACScoringLib.cohort_folder import RECORD, TABLE, forget, opened, safe_name
 from CACScoringLib.cohort_scans import CohortScan
-from CACScoringLib.output import OutputError
+from CACScoringLib.output import RESULT_FILES, OutputError
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
 
@@ -85,7 +85,23 @@ def test_uids_are_not_written(tmp_path):
 def test_other_masks_are_refused(tmp_path):
     folders(tmp_path / "out", scan("x"))
     with pytest.raises(OutputError, match="another heart"):
-        folders(tmp_path / "out", scan("x", heart="h.nii"))
+        folders(tmp_path / "out", scan("x", masks=("h.nii", "")))
+
+
+def test_overwriting_takes_other_masks_and_remembers_them(tmp_path):
+    out, other = tmp_path / "out", scan("x", masks=("h.nii", ""))
+    folders(out, scan("x"), scan("y", "2"))
+    assert folders(out, other, overwrite=True) == ["x"]
+    assert folders(out, other, scan("y", "2", masks=("", "l.nii"))) == ["x", "y"]  # y has no result since
+    for changed in (scan("x"), scan("y", "2")):
+        with pytest.raises(OutputError, match="another heart"):
+            folders(out, changed)
+
+
+def test_masks_are_known_by_what_the_table_writes_not_by_where_the_cohort_lies(tmp_path):
+    for place in ("here", "there"):
+        moved = scan("x", masks=("h.nii", ""), heart=tmp_path / place / "h.nii")
+        assert folders(tmp_path / "out", moved) == ["x"]
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
@@ -126,6 +142,24 @@ def test_a_result_is_whole_valid_and_no_older_than_its_scan(tmp_path):
         os.utime(ct, (later, later))
         assert folder.result(scan("x", ct), place) is None
         ct.unlink()
+        assert folder.result(scan("x", ct), place) == {"a": 1}
+
+
+def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
+    """As on a network drive that is gone while it is asked."""
+    ct, out = tmp_path / "ct.nii", tmp_path / "out"
+    ct.touch()
+    with opened(out, MADE_WITH, False) as folder:
+        [place] = folder.folders_of([scan("x", ct)])
+        result(place)
+        stat = type(ct).stat
+
+        def unreachable(path, **options):
+            if path == ct:
+                raise PermissionError(13, "Permission denied")
+            return stat(path, **options)
+
+        monkeypatch.setattr(type(ct), "stat", unreachable)
         assert folder.result(scan("x", ct), place) == {"a": 1}
 
 

@@ -14,6 +14,7 @@ from CACScoringLib.lesions import (
     LesionSet,
     ScoringRules,
     find_lesions,
+    is_not_coronary,
     rules_for_tube_voltage,
 )
 
@@ -375,3 +376,12 @@ def test_artery_keys_and_labels():
         (6, "unassigned"),
     ]
     assert all(a.full_name for a in Artery)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("not-coronary", True), (" Not-Coronary : rejected", True), ("not coronary", False), ("LAD: not-coronary", False)],
+)
+def test_the_segment_of_what_was_rejected_is_told_by_its_name(name, expected):
+    assert is_not_coronary(name) == expected
+    assert Artery.called(name) == (Artery.LAD if name.startswith("LAD") else None)

@@ -32,6 +32,7 @@ from CACScoringLib.report import result_as_json
 from CACScoringLib.review import NOT_CORONARY
 from CACScoringLib.scene_content import content_of_folder, content_of_result
 from CACScoringLib.scores import score_arteries, score_lesions
+from CACScoringLib.segments import segment_mask, voxels_of_segments
 from CACScoringLib.slices import SliceProbabilities
 from saved_scenes import read_mrb
 
@@ -65,6 +66,14 @@ def labels_of(image: sitk.Image) -> np.ndarray:
     labels[2:4, 4, 3:6] = Artery.LM
     labels[3:5, 7:9, 2:4] = Artery.LAD
     labels[5, 2:4, 7:9] = Artery.UNASSIGNED
+    return labels
+
+
+def arteries_of(segmentation, grid: sitk.Image) -> np.ndarray:
+    """Labels of the segments by their names, as a review reads them."""
+    labelled = voxels_of_segments(segmentation, grid, lesion_segments.label_of_segment)
+    labels = np.zeros(grid.GetSize()[::-1], np.uint8)
+    labels.reshape(-1)[labelled.flat] = labelled.values
     return labels
 
 
@@ -138,13 +147,13 @@ class TestSceneReadBack:
         calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
         segments = calcium.GetSegmentation()
         assert list(segments.GetSegmentIDs()) == [*(artery.key for artery in Artery), NOT_CORONARY_ID]
-        assert not mrml.segment_mask(calcium, NOT_CORONARY_ID, result.scan.image).any()
+        assert not segment_mask(calcium, NOT_CORONARY_ID, result.scan.image).any()
         labels = labels_of(result.scan.image)
         for artery in Artery:
             segment = segments.GetSegment(artery.key)
             assert segment.GetName() == f"{artery.key}: {artery.full_name}"
             assert segment.GetColor() == pytest.approx([c / 255 for c in ARTERY_COLOURS[artery]], abs=1e-3)
-            mask = mrml.segment_mask(calcium, artery.key, result.scan.image)
+            mask = segment_mask(calcium, artery.key, result.scan.image)
             assert mask.sum() == VOXELS.get(artery, 0)
             np.testing.assert_array_equal(mask, labels == artery)
 
@@ -166,7 +175,7 @@ class TestSceneReadBack:
 
     def test_heart(self, read_back, result):
         heart = node(read_back, "vtkMRMLSegmentationNode", "Heart of chest 7.nrrd")
-        mask = mrml.segment_mask(heart, mrml.HEART_ID, result.scan.image)
+        mask = segment_mask(heart, lesion_segments.HEART_ID, result.scan.image)
         np.testing.assert_array_equal(mask, sitk.GetArrayFromImage(result.heart.mask) != 0)
         assert not heart.GetDisplayNode().GetVisibility2DFill()
         assert heart.GetDisplayNode().GetVisibility2DOutline()
@@ -360,10 +369,8 @@ class TestSegmentations:
                 [expected.GetElement(row, n) for n in range(4)], abs=1e-9
             )
         assert volume.GetDisplayNode().GetWindow() == window
-        back = mrml.label_map_of_segmentation(nodes.calcium, image)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(back), labels_of(image))
-        back = mrml.label_map_of_segmentation(nodes.calcium, axial[0])
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(axial[1]))
+        np.testing.assert_array_equal(arteries_of(nodes.calcium, image), labels_of(image))
+        np.testing.assert_array_equal(arteries_of(nodes.calcium, axial[0]), sitk.GetArrayFromImage(axial[1]))
 
     def test_result_that_cannot_be_laid_on_the_volume_adds_nothing(self, scene, content):
         volume = mrml.add_volume(scene, ct_image(), "moved")
@@ -378,7 +385,7 @@ class TestSegmentations:
         nodes = mrml.add_to_scene(scene, content)
         segments = nodes.calcium.GetSegmentation()
         assert segments.GetNumberOfLayers() == 1
-        counts = {key: int(mrml.segment_mask(nodes.calcium, key, content.ct).sum()) for key in segments.GetSegmentIDs()}
+        counts = {key: int(segment_mask(nodes.calcium, key, content.ct).sum()) for key in segments.GetSegmentIDs()}
         assert {key: count for key, count in counts.items() if count} == {"LM": 6, "LAD": 8, "unassigned": 4}
 
     def test_overlapping_arteries_count_once_each(self, scene, content):
@@ -387,16 +394,16 @@ class TestSegmentations:
         nodes.calcium.GetBinaryLabelmapRepresentation("LM", data)
         nodes.calcium.GetSegmentation().RemoveSegment("LCX")
         nodes.calcium.AddSegmentFromBinaryLabelmapRepresentation(data, "LCX", [1, 1, 1], "LCX")
-        assert mrml.segment_mask(nodes.calcium, "LM", content.ct).sum() == 6
-        assert mrml.segment_mask(nodes.calcium, "LCX", content.ct).sum() == 6
-        with pytest.raises(MaskError, match="6 voxels belong to LM: left main and to LCX"):
-            mrml.label_map_of_segmentation(nodes.calcium, content.ct)
+        assert segment_mask(nodes.calcium, "LM", content.ct).sum() == 6
+        assert segment_mask(nodes.calcium, "LCX", content.ct).sum() == 6
+        with pytest.raises(MaskError, match=r"6 voxels of Candidates .* to LM: left main and to LCX"):
+            arteries_of(nodes.calcium, content.ct)
 
     def test_segment_that_is_no_artery(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
-        nodes.calcium.GetSegmentation().AddEmptySegment("Segment_1", "tumour")
+        nodes.calcium.GetSegmentation().GetSegment("LM").SetName("tumour")
         with pytest.raises(MaskError, match="tumour is no artery"):
-            mrml.label_map_of_segmentation(nodes.calcium, content.ct)
+            arteries_of(nodes.calcium, content.ct)
 
     def test_segment_named_by_hand(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
@@ -404,7 +411,7 @@ class TestSegmentations:
         nodes.calcium.GetBinaryLabelmapRepresentation("LM", data)
         nodes.calcium.GetSegmentation().RemoveSegment("LM")
         nodes.calcium.AddSegmentFromBinaryLabelmapRepresentation(data, "rca", [1, 1, 1], "Segment_9")
-        labels = sitk.GetArrayFromImage(mrml.label_map_of_segmentation(nodes.calcium, content.ct))
+        labels = arteries_of(nodes.calcium, content.ct)
         assert (labels == Artery.RCA).sum() == 6
 
     def test_segmentation_under_a_transform(self, scene, content):
@@ -412,19 +419,18 @@ class TestSegmentations:
         transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
         nodes.calcium.SetAndObserveTransformNodeID(transform.GetID())
         with pytest.raises(SliceGeometryError, match="Candidates"):
-            mrml.segment_mask(nodes.calcium, "LM", content.ct)
+            segment_mask(nodes.calcium, "LM", content.ct)
 
     def test_unknown_segment(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
         with pytest.raises(MaskError, match="Segment_9"):
-            mrml.segment_mask(nodes.calcium, "Segment_9", content.ct)
+            segment_mask(nodes.calcium, "Segment_9", content.ct)
 
     def test_what_a_reader_rejected_is_no_lesion(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
-        segments = nodes.calcium.GetSegmentation()
-        segments.GetSegment("LM").SetName("not-coronary")
-        labels = sitk.GetArrayFromImage(mrml.label_map_of_segmentation(nodes.calcium, content.ct))
-        assert set(np.unique(labels)) == {0, Artery.LAD, Artery.UNASSIGNED}
+        nodes.calcium.GetSegmentation().GetSegment("LM").SetName("not-coronary: rejected")
+        labels = arteries_of(nodes.calcium, content.ct)
+        assert set(np.unique(labels)) == {0, NOT_CORONARY, Artery.LAD, Artery.UNASSIGNED}
 
 
 class TestTerminology:
@@ -497,9 +503,9 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(taken_apart, tmp_path):
         display = nodes.calcium_map.GetDisplayNode()
         assert display.GetApplyThreshold()
         assert 0 < display.GetLowerThreshold() < 10
-        found = mrml.label_map_of_segmentation(nodes.map_lesions, scan)
-        assert np.argwhere(sitk.GetArrayFromImage(found)).tolist() == [[3, 7, 2]]
-        assert found[2, 7, 3] == Artery.LAD
+        found = arteries_of(nodes.map_lesions, scan)
+        assert np.argwhere(found).tolist() == [[3, 7, 2]]
+        assert found[3, 7, 2] == Artery.LAD
     mrml.write_scene(tmp_path / "scene.mrb", taken_apart)
     assert (tmp_path / "scene.mrb").stat().st_size > 1000
 
@@ -632,10 +638,10 @@ def test_what_a_reader_rejected_is_no_lesion_of_a_saved_segmentation(scene, cont
 def test_a_segment_that_was_removed_comes_back_as_it_was(scene, content):
     calcium = mrml.add_to_scene(scene, content).calcium
     calcium.GetSegmentation().RemoveSegment("RCA")
-    assert mrml.add_lesion_segment(calcium, Artery.RCA) == "RCA"
+    assert lesion_segments.add_lesion_segment(calcium, Artery.RCA) == "RCA"
     segment, tag = calcium.GetSegmentation().GetSegment("RCA"), vtk.reference("")
     assert segment.GetName() == "RCA: right coronary artery"
     assert segment.GetTag("TerminologyEntry", tag)
     assert "13647002" in str(tag)
     calcium.GetSegmentation().RemoveSegment(NOT_CORONARY_ID)
-    assert mrml.add_lesion_segment(calcium, NOT_CORONARY) == NOT_CORONARY_ID
+    assert lesion_segments.add_lesion_segment(calcium, NOT_CORONARY) == NOT_CORONARY_ID

@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACScoringLib.output import OutputError, OutputFolder
+from CACScoringLib.output import RESULT_FILES, OutputError, OutputFolder
 
 
 def names(folder):
@@ -86,3 +86,13 @@ def test_the_marker_of_a_whole_result_is_moved_last(tmp_path, monkeypatch):
     with OutputFolder(tmp_path / "result").being_written() as folder:
         write(folder, zebra="", scores="", alpha="")
     assert moved == ["alpha.json", "zebra.json", "scores.json"]
+
+
+def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
+    """The scene and the map of a run with the networks, beside the scores of one without them."""
+    for name in (*RESULT_FILES, "notes.txt"):
+        (tmp_path / name).write_text("first")
+    with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
+        write(folder, scores="second")
+    assert names(tmp_path) == ["notes.txt", "scores.json"]
+    assert (tmp_path / "scores.json").read_text() == "second"

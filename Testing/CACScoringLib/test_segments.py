@@ -46,8 +46,8 @@ def segmentation_of(scene, labels: sitk.Image, layers=False) -> slicer.vtkMRMLSe
     return node
 
 
-def label_of(segment_id, name):
-    return int(segment_id)
+def label_of(name):
+    return int(name.removeprefix("segment "))
 
 
 def dense(labelled, grid) -> np.ndarray:
@@ -118,7 +118,7 @@ class TestOverlap:
         grid = labels_image()
         node = segmentation_of(scene, grid, layers=True)
         SegmentWriter(node, grid, grid)._modify(oriented_ones(grid), "2", MASK)
-        found = voxels_of_segments(node, grid, lambda *_: 5)
+        found = voxels_of_segments(node, grid, lambda _: 5)
         assert len(found.flat) == np.prod(SHAPE)
         assert set(found.values) == {5}
 
@@ -136,13 +136,13 @@ def test_segments_without_voxels_are_not_asked_for(scene):
     grid = labels_image()
     node = segmentation_of(scene, grid * 0 + sitk.Cast(grid == 2, sitk.sitkUInt8) * 2)
     asked = []
-    voxels_of_segments(node, grid, lambda segment_id, name: asked.append((segment_id, name)) or 1)
-    assert asked == [("2", "segment 2")]
+    voxels_of_segments(node, grid, lambda name: asked.append(name) or 1)
+    assert asked == ["segment 2"]
 
 
 def test_a_label_of_none_is_left_out(scene):
     grid = labels_image()
-    found = voxels_of_segments(segmentation_of(scene, grid), grid, lambda segment_id, _: int(segment_id == "3"))
+    found = voxels_of_segments(segmentation_of(scene, grid), grid, lambda name: int(name == "segment 3"))
     np.testing.assert_array_equal(dense(found, grid), sitk.GetArrayFromImage(grid) == 3)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_processes_that_cannot_begin_are_told():
 
 
 def test_one_process_less_goes_on(tmp_path):
-    with Workers(2, worker_jobs.dying_but_once, tmp_path / "died") as pool:
+    with Workers(2, partial(worker_jobs.dying_but_once, tmp_path / "died")) as pool:
         results = {e.index: e.result[0] for e in pool.run([1, 2, 3]) if e.state == "done"}
     assert results == {0: 2, 1: 4, 2: 6}
 

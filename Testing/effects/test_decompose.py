@@ -1,11 +1,17 @@
 """CAC Decompose: the calcium map in a region."""
 
+import json
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 
 from CACScoringLib import mrml
-from effect_desk import OTHER, SHAPE
+from CACScoringLib.lesions import Artery
+from CACScoringLib.output import SCHEMA
+from CACScoringLib.scene_content import SceneContent
+from effect_desk import OTHER, SHAPE, arrays, image_of
 
 
 class TestDecompose:
@@ -73,6 +79,36 @@ class TestDecompose:
         desk.show_slice(2)
         slicer.app.processEvents()
         assert effect.statusLabel.text.startswith("0.0 of")
+
+    def test_floor_is_that_of_the_map_until_the_reader_changes_it(self, desk):
+        hu, heart, calcium = (image_of(values) for values in arrays())
+        labels = sitk.Cast(calcium > 0, sitk.sitkUInt8) * int(Artery.LAD)
+        rules = {method: {"threshold_hu": 130.0} for method in ("threshold", "decomposition")}
+        methods = {method: {"reviewed": False} for method in rules}
+        record = {"schema": SCHEMA, "rules": rules, "methods": methods, "decomposition_settings": {"floor_hu": 25.0}}
+        content = SceneContent("scan", hu, heart, labels, (), (), json.dumps(record), calcium, hu, labels)
+        assert desk.use("CAC Decompose").floorSpinBox.value == 10, "of no result: the published one"
+        nodes = mrml.add_to_scene(slicer.mrmlScene, content)
+        for segmentation in (nodes.map_lesions, nodes.calcium):
+            desk.editor.setSegmentationNode(segmentation)
+            desk.editor.setSourceVolumeNode(nodes.volume)
+            desk.editor.setCurrentSegmentID("LAD")
+            effect = desk.use("CAC Decompose")
+            assert effect.floorSpinBox.value == 25
+            effect.floorSpinBox.setValue(40)
+            desk.editor.setActiveEffect(None)
+            assert desk.use("CAC Decompose").floorSpinBox.value == 40, "the reader's own choice stays"
+            slicer.app.processEvents()
+            assert effect.statusLabel.text.startswith("120.0 of 128.0 mm³")
+
+    def test_a_preview_makes_no_segment(self, desk):
+        desk.segmentation.GetSegmentation().RemoveSegment("unassigned")
+        before = desk.segmentation.GetSegmentation().GetSegmentIDs()
+        effect = desk.use("CAC Decompose")
+        effect.shownButton.setChecked(True)
+        slicer.app.processEvents()
+        assert "calcium adds 60 HU at most" in effect.statusLabel.text
+        assert desk.segmentation.GetSegmentation().GetSegmentIDs() == before
 
     def test_without_a_map(self, desk):
         desk.segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, None)

@@ -10,7 +10,8 @@ import vtk
 
 from CACScoringLib import mrml
 from CACScoringLib.lesions import Artery
-from CACScoringLib.scene_content import SCHEMA, SceneContent
+from CACScoringLib.output import SCHEMA
+from CACScoringLib.scene_content import SceneContent
 from effect_desk import LESION, SHAPE, arrays, image_of, rotation
 
 
@@ -187,7 +188,12 @@ class TestLesion:
         assert effect.thresholdSpinBox.value == 160, "the reader's own choice stays"
         desk.editor.setSegmentationNode(nodes.map_lesions)
         desk.use("CAC Lesion")
-        assert effect.thresholdSpinBox.value == 10
+        assert effect.thresholdSpinBox.value == 145, "on the CT, which has 10 HU everywhere"
+        desk.segmentation = nodes.map_lesions
+        desk.segmentation.GetDisplayNode().SetVisibility(True)
+        effect.chooseArtery(Artery.LAD)
+        desk.click((7, 21, 15))
+        assert desk.counts()["LAD"] == 24
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
         assert "No calcium map" not in effect.statusLabel.text

@@ -59,10 +59,13 @@ class EffectScan:
         heart = segmentation.GetNodeReference(HEART_ROLE)
         transforms = [n.GetParentTransformNode() for n in (segmentation, volume)]
         reference = self._effect.referenceGeometryImage()
+        placed = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(placed)
         state = (
             segmentation.GetID(),
             volume.GetID(),
             volume.GetImageData().GetMTime(),
+            _as_array(placed).tobytes(),
             tuple(0 if t is None else t.GetMTime() for t in transforms),
             None if reference is None else (reference.GetExtent(), _matrix(reference).tobytes()),
             None if heart is None else (heart.GetID(), heart.GetSegmentation().GetMTime()),
@@ -147,11 +150,13 @@ class EffectScan:
         """Id of the segment of an artery, or of what is not coronary; made where there is none."""
         from ..lesion_segments import add_lesion_segment
 
+        return self.known_segment_of(artery) or add_lesion_segment(self.segmentation, int(artery))
+
+    def known_segment_of(self, artery: Artery | int) -> str:
+        """Id of the segment of an artery, or of what is not coronary; "" where there is none."""
         collection = self.segmentation.GetSegmentation()
-        for segment_id in collection.GetSegmentIDs():
-            if _label(segment_id, collection.GetSegment(segment_id).GetName()) == int(artery):
-                return segment_id
-        return add_lesion_segment(self.segmentation, int(artery))
+        labels = {own: _label(collection.GetSegment(own).GetName()) for own in collection.GetSegmentIDs()}
+        return next((own for own, label in labels.items() if label == int(artery)), "")
 
     def select(self, artery: Artery) -> None:
         """Make an artery's segment the one that is edited."""
@@ -323,7 +328,20 @@ class EffectScan:
         return _array(volume.GetImageData()), np.linalg.solve(to_ras, self.index_to_ras)
 
     def threshold_hu(self) -> float | None:
-        """The threshold that the segmentation's lesions were scored with; None when it is of no result of ours."""
+        """The threshold on the CT that the segmentation's scan was scored with; None when it is of no result of ours.
+
+        Also of a calcium map's lesions, whose own rule has a threshold on the map: the CT has that much everywhere.
+        """
+        record = self._record()
+        return float(record["rules"]["threshold"]["threshold_hu"]) if record else None
+
+    def floor_hu(self) -> float | None:
+        """The floor below which the segmentation's calcium map is 0; None when it is of no result of ours."""
+        settings = self._record().get("decomposition_settings")
+        return float(settings["floor_hu"]) if settings else None
+
+    def _record(self) -> dict:
+        """The record of the result that the segmentation belongs to; empty when it is of none."""
         from ..ct import CTError
         from ..mrml import LESION_METHODS, nodes_of_record, records_in
 
@@ -332,19 +350,18 @@ class EffectScan:
                 nodes = nodes_of_record(self._effect.scene(), record)
             except CTError:
                 continue
-            for key, method in LESION_METHODS.items():
-                if getattr(nodes, key) is self.segmentation:
-                    return float(json.loads(record.GetText())["rules"][method]["threshold_hu"])
-        return None
+            if self.segmentation in [getattr(nodes, key) for key in LESION_METHODS]:
+                return json.loads(record.GetText())
+        return {}
 
 
-def _label(segment_id: str, name: str) -> int:
+def _label(name: str) -> int:
     """Of a lesion segment; 0 of any other."""
     from ..ct import CTError
     from ..lesion_segments import label_of_segment
 
     try:
-        return label_of_segment(segment_id, name)
+        return label_of_segment(name)
     except CTError:
         return 0
 

@@ -101,7 +101,10 @@ class InputSection:
         ui.heartSelector.setCurrentNode(state.inputHeart)
         ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         for network, box in self._modelBoxes.items():
-            box.setCurrentIndex(max(0, box.findData(getattr(state, MODEL_PARAMETERS[network]))))
+            name = getattr(state, MODEL_PARAMETERS[network])
+            if box.findData(name) < 0:  # of a scene from elsewhere
+                box.addItem(_("{name} (not installed)").format(name=name), name)
+            box.setCurrentIndex(box.findData(name))
         self._filling = False
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):

@@ -84,6 +84,8 @@ class ReviewSection(VTKObservationMixin):
     def setReview(self, review: SceneReview | None) -> None:
         """Begin to review a result; None for none."""
         self.removeObservers()
+        if review is not None and self._review is not None:
+            self._hideLesions()
         self._review = review
         self._filling = True
         self._ui.reviewMethodBox.clear()
@@ -280,6 +282,12 @@ class ReviewSection(VTKObservationMixin):
             segmentation.GetDisplayNode().SetVisibility(method == self._method)
         if self._editor is not None:
             self._editor.edit(segmentations[self._method], self._review.nodes.volume)
+
+    def _hideLesions(self) -> None:
+        """Lesions of two results over each other could not be told apart."""
+        for segmentation in self._segmentations().values():
+            if (display := segmentation.GetDisplayNode()) is not None:
+                display.SetVisibility(False)
 
     def _currentSlice(self) -> int | None:
         node = views.axialSliceNode()

@@ -142,7 +142,7 @@ class Scorer:
     def _writeInput(self, run: _Run, heart: tuple[vtkMRMLSegmentationNode, str] | None) -> list[str]:
         import SimpleITK as sitk
 
-        from .. import mrml
+        from .. import mrml, segments
 
         run.image = mrml.image_of_volume(run.volume)
         # Slicer computes spacings from directions, and 1.2 mm becomes 1.1999999999999997: a score's last digits.
@@ -151,7 +151,7 @@ class Scorer:
         sitk.WriteImage(run.image, str(ct))
         command = ["score", str(ct), "--output", str(run.result)]
         if heart is not None:
-            mask = sitk.GetImageFromArray(mrml.segment_mask(*heart, run.image).astype("uint8"))
+            mask = sitk.GetImageFromArray(segments.segment_mask(*heart, run.image).astype("uint8"))
             mask.CopyInformation(run.image)
             sitk.WriteImage(mask, str(run.temporary / "heart.nii.gz"))
             command += ["--heart", str(run.temporary / "heart.nii.gz")]

@@ -79,6 +79,7 @@ segment; what belongs to another artery or was rejected stays there.
 
     def setMRMLDefaults(self) -> None:
         self.scriptedEffect.setParameterDefault("Region", PAINTED)
+        self.scriptedEffect.setParameterDefault("FloorOf", "none")
 
     def updateGUIFromMRML(self) -> None:
         self._build()
@@ -104,6 +105,7 @@ segment; what belongs to another artery or was rejected stays there.
 
     def activate(self) -> None:
         self._arteries.takeDigits()
+        self._useFloorOfResult()
         self._observe()
         self.updatePreview()
 
@@ -134,6 +136,16 @@ segment; what belongs to another artery or was rejected stays there.
     def layoutChanged(self) -> None:
         self._view = None
         self._onChanged()
+
+    def _useFloorOfResult(self) -> None:
+        """A map is taken apart with the floor it was made with, until the reader changes it."""
+        segmentation = self.scan.segmentation
+        if segmentation is None or self.scriptedEffect.parameter("FloorOf") == segmentation.GetID():
+            return
+        floor = self.scan.floor_hu()
+        if floor is not None:
+            self.scriptedEffect.setParameter("FloorOf", segmentation.GetID())
+            self.scriptedEffect.setParameter("FloorHU", floor)
 
     def _observe(self) -> None:
         """Another segment selected, or its voxels changed by another tool or by undo: the preview follows."""
@@ -270,7 +282,7 @@ segment; what belongs to another artery or was rejected stays there.
             return np.zeros((0, 3), int)
         toIndex = np.linalg.solve(self.scan.index_to_ras, self._views.viewToRas(viewWidget))
         kji = shown_voxels(self.scan.hu.shape, toIndex, *viewWidget.mrmlSliceNode().GetDimensions()[:2])
-        free = {self.scan.selected, self.scan.segment_of(Artery.UNASSIGNED)}
+        free = {self.scan.selected, self.scan.known_segment_of(Artery.UNASSIGNED)}
         return self.scan.without_segments(kji, free)
 
     @staticmethod

@@ -47,6 +47,13 @@ class TestInput:
         assert driver.process.option("--device") == ["cpu"]
         assert "--threshold-only" not in driver.process.arguments
 
+    def test_a_model_that_is_not_installed_is_named_as_such(self, driver):
+        """The scene may come from elsewhere; a run would use what it says."""
+        driver.state.heartModel = "of-another-computer"
+        assert driver.ui.heartModelBox.currentText == "of-another-computer (not installed)"
+        driver.ui.heartModelBox.setCurrentIndex(0)
+        assert driver.state.heartModel == ""
+
     def test_networks_are_off_for_the_clinical_rule(self, driver):
         assert not driver.ui.mapModelBox.enabled
         driver.ui.methodBox.setCurrentIndex(0)

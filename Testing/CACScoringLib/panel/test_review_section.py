@@ -6,6 +6,7 @@ import slicer
 import vtk
 
 import panel_results
+from panel_driver import line
 
 
 class TestReview:
@@ -99,6 +100,19 @@ class TestReview:
         reviewed.settle()
         assert reviewed.scores()["RCA"][0] == "486.0", "the candidates' review is taken over"
 
+    def test_a_run_that_is_going_on_is_not_disturbed_by_scoring_again(self, reviewed):
+        reviewed.choose_slice(5)
+        reviewed.ui.sliceBox.click()
+        reviewed.ui.scoreButton.click()
+        reviewed.process.say(line(event="step", step="heart", index=1, count=4))
+        reviewed.ui.rescoreButton.click()
+        assert reviewed.ui.statusLabel.text == "Step 2 of 4: heart …"
+        assert reviewed.process.option("--slice") == []
+        reviewed.process.write_result(networks=True)
+        reviewed.process.end(0)
+        reviewed.settle()
+        assert reviewed.ui.statusLabel.text == "Done."
+
     def test_without_networks_the_plot_marks_lesions(self, driver):
         driver.score()
         plot = driver.widget.review.plot
@@ -145,6 +159,18 @@ class TestReview:
         reviewed.ui.reviewMethodBox.setCurrentIndex(1)
         assert not nodes.calcium.GetDisplayNode().GetVisibility()
         assert nodes.map_lesions.GetDisplayNode().GetVisibility()
+
+    def test_only_the_lesions_of_the_result_under_review_are_shown(self, reviewed):
+        first = reviewed.review.nodes
+        reviewed.score(networks=True)
+        second = reviewed.review.nodes
+        assert second.calcium is not first.calcium
+        shown = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
+        assert shown == [False, True]
+        reviewed.ui.resultSelector.setCurrentNode(first.record)
+        reviewed.settle()
+        shown = [bool(nodes.calcium.GetDisplayNode().GetVisibility()) for nodes in (first, second)]
+        assert shown == [True, False]
 
     def test_views_side_by_side(self, reviewed, panel):
         manager, nodes = slicer.app.layoutManager(), reviewed.review.nodes
