@@ -13,6 +13,8 @@ from CACScoringLib.ct import CTError
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 
+from . import cli_evaluate
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
@@ -28,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_pseudo_hearts(commands)
     _add_train(commands, arguments)
     _add_calibrate(commands, arguments)
+    cli_evaluate.add_evaluate(commands)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
     return scoring.run(parser.parse_args(arguments))
 

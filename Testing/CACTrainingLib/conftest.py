@@ -1,4 +1,4 @@
-"""A small cohort to train on, and its prepared slices."""
+"""A small cohort to train on, and its prepared slices; two digital patients scanned twice."""
 
 import pytest
 
@@ -21,3 +21,21 @@ def parts(cohort, cache):
     """Slices to train and to validate on."""
     parts = split_by_patient(find_scans([cohort]), 0.5, 0)
     return [SliceDataset([load_slices(f) for f in prepare(scans, "slices", cache)]) for scans in parts]
+
+
+@pytest.fixture(scope="session")
+def digital_pairs(tmp_path_factory):
+    """Folder of a cohort: two digital patients scanned twice."""
+    from digital_pairs import write_pairs  # imports PyTorch
+
+    return write_pairs(tmp_path_factory.mktemp("digital-pairs"))
+
+
+@pytest.fixture(scope="session")
+def digital_results(digital_pairs, tmp_path_factory):
+    """The scans of `digital_pairs`, and their results by networks whose answers are known."""
+    from CACTrainingLib.study_scans import find_study_scans
+    from digital_pairs import write_results
+
+    scans, _ = find_study_scans(digital_pairs)
+    return scans, write_results(scans, tmp_path_factory.mktemp("results"))

@@ -1,0 +1,111 @@
+"""The command `cac evaluate`: the scan–rescan study, on a cohort of digital patients or on anyone's scan pairs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from CACScoringLib.cli import add_progress_argument
+from CACScoringLib.progress import Progress
+
+STUDIES = {
+    "reproducibility": "how well two scans of a patient agree, and with the truth",
+    "detection": "which scans, arteries and lesions are found",
+    "heart": "how well the heart is found",
+    "ablation": "what each part of the method is good for",
+    "acquisition": "how a score changes with the way one digital patient is scanned",
+}
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """Add the command to a parser (see `CACScoringLib.cli`)."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="study how well scans of the same patients agree, with tables and figures",
+        description="Score scan pairs, compare methods with each other and, on digital patients, with the truth. "
+        "Writes study.html, its tables (CSV) and figures (PNG, SVG). Run again, it goes on where it stopped.",
+        epilog="Studies: " + "; ".join(f"{name}: {text}" for name, text in STUDIES.items()) + ".",
+    )
+    add = parser.add_argument
+    add("study", choices=(*STUDIES, "all"), metavar="STUDY", help=f"{', '.join(STUDIES)}, or all")
+    add(
+        "--data",
+        type=Path,
+        metavar="COHORT",
+        help="folder of a cohort, as cac phantom writes it; or a table (CSV) of your own scan pairs with the columns "
+        "patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; paths are relative to it",
+    )
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for study.html and all it is made from")
+    add("--results", type=Path, metavar="DIR", help="what cac cohort made of these scans, instead of scoring them")
+    add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
+    add("--workers", type=int, metavar="N", help="processes at work (default: one per core, as far as memory allows)")
+    add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
+    add("--seed", type=int, default=0, help="of the bootstrap")
+    add("--model", action="append", default=[], metavar="NAME", help="model instead of the one that comes with CAC")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    ablation = parser.add_argument_group("ablation")
+    ablation.add_argument(
+        "--ablation-pairs", type=int, default=30, metavar="N", help="pairs to score again in every way (default: 30)"
+    )
+    ablation.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        type=_variant,
+        metavar="NAME=CARD[,CARD…]",
+        help="other trained models to compare with; names that differ only behind a # are seeds of one variant",
+    )
+    parser.add_argument(
+        "--patient", type=int, default=950341, metavar="NUMBER", help="the digital patient of the study of acquisition"
+    )
+    parser.add_argument(
+        "--store-limits",
+        nargs="?",
+        const=Path(),
+        type=Path,
+        metavar="CARD",
+        help="store with a model what repeats, for cac compare (default: the model for the calcium map that was used)",
+    )
+    add_progress_argument(parser)
+    parser.set_defaults(run=run, interrupted="Interrupted. Run the same command again to go on.")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Make the studies that were asked for. Raises CTError, OutputError."""
+    # Imported here so that `cac --help` and a mistyped option answer at once.
+    from CACScoringLib.scan_run import ModelChoice
+
+    from .ablation import AblationSettings
+    from .acquisition_study import AcquisitionSettings
+    from .evaluation import EvaluationSettings, evaluate
+
+    done = evaluate(
+        EvaluationSettings(
+            studies=tuple(STUDIES) if options.study == "all" else (options.study,),
+            output=options.output,
+            data=options.data,
+            results=options.results,
+            pairs=options.pairs,
+            models=ModelChoice(tuple(options.model), device=options.device),
+            workers=options.workers,
+            overwrite=options.overwrite,
+            seed=options.seed,
+            ablation=AblationSettings(options.ablation_pairs, dict(options.variant)),
+            acquisition=AcquisitionSettings(options.patient),
+        ),
+        progress,
+    )
+    if options.store_limits is not None:
+        from .study_limits import store_limits
+
+        card = store_limits(done.records, None if options.store_limits == Path() else options.store_limits)
+        print(f"{card}: what repeats, for cac compare")
+    progress.done(options.output)
+    print(f"{done.page}: the study")
+
+
+def _variant(text: str) -> tuple[str, tuple[Path, ...]]:
+    name, _, cards = text.partition("=")
+    if not name or not cards:
+        raise argparse.ArgumentTypeError(f"{text!r} is no variant; write for example alpha-10#1=models/map.json")
+    return name, tuple(Path(card) for card in cards.split(","))

@@ -1,0 +1,155 @@
+"""The study from one command: scored, kept, written; and what stops it, which is little."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from CACScoringLib import cohort
+from CACTrainingLib import cli, evaluation, study_jobs
+from CACTrainingLib.evaluation import EvaluationSettings, evaluate
+from CACTrainingLib.study_records import read_records
+from CACTrainingLib.study_scans import StudyError
+from digital_pairs import CALCIFIED, CLEAN, known_networks
+from in_this_process import InThisProcess
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """In this process; returns how often networks were loaded to score with."""
+    loaded = []
+    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "load_networks", lambda *_: loaded.append(1) or known_networks())
+    return loaded
+
+
+@pytest.fixture
+def pairs(digital_pairs, tmp_path):
+    """A cohort to spoil."""
+    shutil.copytree(digital_pairs, tmp_path / "cohort")
+    return tmp_path / "cohort"
+
+
+def page_of(done):
+    return done.page.read_text(encoding="utf-8")
+
+
+def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick, monkeypatch):
+    scans = pairs / f"patient_{CALCIFIED}"
+    shutil.copytree(scans / "scan_1", scans / "broken")
+    truth = json.loads((scans / "broken" / "truth.json").read_text(encoding="utf-8"))
+    (scans / "broken" / "truth.json").write_text(json.dumps({**truth, "patient": 77}), encoding="utf-8")
+    (scans / "broken" / "ct.nii.gz").write_bytes(b"no image")
+    shutil.copytree(scans / "scan_1", scans / "unreadable")
+    (scans / "unreadable" / "truth.json").write_text("{", encoding="utf-8")
+
+    settings = EvaluationSettings(("reproducibility", "detection", "heart"), tmp_path / "out", pairs, workers=1)
+    done = evaluate(settings)
+    text = page_of(done)
+    assert {record.scan: record.refused is None for record in done.records} == {
+        f"patient_{CLEAN}/scan_1": True,
+        f"patient_{CLEAN}/scan_2": True,
+        f"patient_{CALCIFIED}/broken": False,
+        f"patient_{CALCIFIED}/scan_1": True,
+        f"patient_{CALCIFIED}/scan_2": True,
+    }
+    assert "broken" in text
+    assert "unreadable" in text
+    assert "77" in text, "the patient with one scan alone"
+    assert "Digital patients" in text
+    assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
+    assert len(read_records(tmp_path / "out" / "records.jsonl")) == 4
+
+    monkeypatch.setattr(evaluation, "recorder", lambda: pytest.fail("records are kept"))
+    again = evaluate(settings)
+    assert again.records == done.records
+    assert len(quick) == 2, "to score, and to try the broken scan again"
+
+
+@pytest.fixture
+def results(digital_results, tmp_path):
+    """Results in a folder as `cac cohort` leaves them, without those of the last scan."""
+    scans, folders = digital_results
+    place = tmp_path / "results"
+    place.mkdir()
+    with (place / "cohort.csv").open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, ["folder", "ct", "state", "reason"])
+        table.writeheader()
+        for scan, folder in list(zip(scans, folders, strict=True))[:-1]:
+            shutil.copytree(folder, place / folder.name)
+            table.writerow({"folder": folder.name, "ct": scan.ct, "state": "done", "reason": ""})
+    return place
+
+
+def heart(digital_pairs, tmp_path, results, **more):
+    return EvaluationSettings(("heart",), tmp_path / "out", digital_pairs, results, workers=1, **more)
+
+
+def test_results_that_are_there_are_used(digital_pairs, results, tmp_path, quick):
+    done = evaluate(heart(digital_pairs, tmp_path, results))
+    assert [record.refused is None for record in done.records] == [True, True, True, False]
+    assert "0 results" in done.records[-1].refused
+    assert not quick, "nothing is scored"
+    assert not (tmp_path / "out" / "scans").exists()
+
+
+def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, results, tmp_path):
+    table = (results / "cohort.csv").read_text(encoding="utf-8")
+    original = digital_results[0][0].ct.parents[2]
+    (results / "cohort.csv").write_text(table.replace(str(original), str(pairs)), encoding="utf-8")
+    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 0
+    truth = pairs / f"patient_{CLEAN}" / "scan_1" / "truth.json"
+    content = {**json.loads(truth.read_text(encoding="utf-8")), "mass_mg": 2.5}
+    truth.write_text(json.dumps(content), encoding="utf-8")
+    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 2.5
+
+
+def test_a_folder_of_results_that_is_none(digital_pairs, tmp_path):
+    with pytest.raises(StudyError, match="no folder of cac cohort's results"):
+        evaluate(heart(digital_pairs, tmp_path, tmp_path))
+
+
+def test_a_table_of_ones_own_pairs(digital_results, results, tmp_path):
+    scans, _ = digital_results
+    rows = ["patient,scan,ct,lesions"]
+    rows += [f"anna,{scan.number},{scan.ct},{scan.truth / 'regions.nii.gz'}" for scan in scans[2:]]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8")
+    done = evaluate(heart(tmp_path / "pairs.csv", tmp_path, results))
+    assert [(r.scan, r.unit) for r in done.records] == [("anna/1", "HU·mm³"), ("anna/2", "HU·mm³")]
+    assert "no figure here says how the method does in patients" not in page_of(done)
+
+
+def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_path):
+    settings = EvaluationSettings(
+        ("reproducibility", "detection"), tmp_path / "out", digital_pairs, results, 2, workers=1
+    )
+    text = page_of(evaluate(settings))
+    assert 0 < text.index("Goals set before the study") < text.index("What the scans hold")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["heart"], 3, "--data"),
+        (["heart", "--data", "nowhere"], 3, "nowhere does not exist"),
+        (["ablation", "--data", "x", "--variant", "alpha"], None, "alpha-10#1"),
+    ],
+)
+def test_what_the_command_refuses(options, code, said, tmp_path, capsys):
+    command = ["evaluate", *options, "--output", str(tmp_path / "out")]
+    if code is None:
+        with pytest.raises(SystemExit):
+            cli.main(command)
+    else:
+        assert cli.main(command) == code
+    assert said in capsys.readouterr().err
+
+
+def test_the_command_names_the_page(digital_pairs, results, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["evaluate", "heart", "--data", str(digital_pairs), "--output", str(out), "--results", str(results)]
+    assert cli.main([*command, "--pairs", "1", "--workers", "1", "--progress", "none"]) == 0
+    assert str(out / "study.html") in capsys.readouterr().out
+    assert len(read_records(out / "records.jsonl")) == 2
