@@ -24,7 +24,7 @@ from .study_records import Value, value_from_json
 from .study_scans import StudyError, StudyScan, hu_mm3_per_mass
 from .study_scoring import chest_room, forget, ready_networks, value_of
 
-VERSION = 1
+VERSION = 2
 """Of the cells; what another one made is not used."""
 
 PUBLISHED_MIN_HEALTHY_HU = -10.0
@@ -73,6 +73,10 @@ class AblationSettings:
     pairs: int = 30
     variants: dict[str, tuple[Path, ...]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise StudyError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
+
 
 def score_cells(
     scans: Sequence[StudyScan],
@@ -115,7 +119,8 @@ def _scored(networks: Networks, cells: tuple[Cell, ...], scan: StudyScan) -> dic
     for cell in cells:
         result = whole
         if cell != WHOLE:
-            changed = ScoreSettings(decomposition=cell.settings(own))
+            # In the room of the whole chest bones would be taken for enhanced blood.
+            changed = ScoreSettings(decomposition=cell.settings(own), allow_contrast=not cell.heart)
             try:
                 result = score_scan(ct, changed, None if cell.heart else room, networks=networks)
             except CTError:  # so many lesions that it is noise; the scan's other cells stand

@@ -41,6 +41,9 @@ STATISTICS = {
     "icc": "ICC of mass",
     "rank": "Rank correlation with true mass",
 }
+_SHORT = {"whole": "both", "no_classifier": "heart", "no_heart": "classifier", "neither": "neither"}
+"""What is used of heart and slice classifier, for the figure's axis."""
+
 _SHOWN_AGAINST_WHOLE = ("f1", "false_positives", "icc", "rank")
 _PUBLISHED = {
     "all_whole": ("F1 0.80, false positives 0.14, difference 0.47 in both"),
@@ -204,7 +207,7 @@ def _differences(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str,
 
 
 def _figure(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]) -> Figure:
-    groups = tuple(titles[cell.key] for cell in JUDGED)
+    groups = tuple(_SHORT.get(cell.key, titles[cell.key]) for cell in JUDGED)
     series = {"Lesions judged": JUDGED, "All lesions of the map": ALL_LESIONS}
     panels = [
         study_figures.Panel(
@@ -215,7 +218,9 @@ def _figure(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]
         for name in ("f1", "false_positives", "both", "rank")
     ]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
-    note = "As figure 6 of the paper. Bars are 95 % intervals."
+    note = (
+        "With heart and slice classifier, with one of them, with neither (as figure 6 of the paper); and with the rule."
+    )
     return Figure("ablation_figure", "Parts of the method left out", draw, note, (7, 7))
 
 

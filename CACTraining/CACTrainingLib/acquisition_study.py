@@ -82,12 +82,12 @@ def scan_settings() -> list[Setting]:
             slice_spacing_mm=spacing,
             noise_hu=base.noise_hu * (3.0 / thickness) ** 0.35,
         )
-        found.append(Setting("Slice thickness / spacing, mm", f"{thickness:g} / {spacing:g}", scanner))
+        found.append(Setting("Thickness / spacing, mm", f"{thickness:g} / {spacing:g}", scanner))
     for noise_hu in (8.0, 12.0, 16.0, 24.0, 34.0):
         found.append(Setting("Dose: noise, HU", f"{noise_hu:g}", replace(base, noise_hu=noise_hu)))
     for phase in (0.1, 0.3, 0.5, 0.7, 0.9):
         pose = replace(BASE_POSE, start_phase=phase)
-        found.append(Setting("Phase of the heart at the first slice", f"{phase:g}", pose=pose))
+        found.append(Setting("Heart phase, first slice", f"{phase:g}", pose=pose))
     for title, shift, tilt in (
         ("as it is", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
         ("½ pixel", (base.pixel_mm / 2, base.pixel_mm / 2, 0.0), (0.0, 0.0, 0.0)),

@@ -78,7 +78,11 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from .ablation import AblationSettings
     from .acquisition_study import AcquisitionSettings
     from .evaluation import EvaluationSettings, evaluate
+    from .study_scans import StudyError
 
+    variants = dict(options.variant)
+    if len(variants) < len(options.variant):
+        raise StudyError("Two variants have one name. Seeds of a variant differ behind a #: alpha-10#1, alpha-10#2.")
     done = evaluate(
         EvaluationSettings(
             studies=tuple(STUDIES) if options.study == "all" else (options.study,),
@@ -90,7 +94,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             workers=options.workers,
             overwrite=options.overwrite,
             seed=options.seed,
-            ablation=AblationSettings(options.ablation_pairs, dict(options.variant)),
+            ablation=AblationSettings(options.ablation_pairs, variants),
             acquisition=AcquisitionSettings(options.patient),
         ),
         progress,

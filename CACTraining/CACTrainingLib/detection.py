@@ -148,9 +148,11 @@ def _scan_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         "Published F1",
     )
     note = (
-        "False positives: share of the scans without visible coronary calcium that score above zero. “130 HU, arteries "
-        "known” looks only where calcium shows, so it has none by its making. The ceiling counts calcium that no slice "
-        f"shows, too. Published: {PAPER}, 238 scans of 119 patients."
+        "False positives: share of the scans without visible coronary calcium that score above zero. “130 HU, "
+        "arteries known” looks only where calcium shows, so it has none by its making. The ceiling counts calcium "
+        f"that no slice shows, too. Published: {PAPER}, 238 scans of 119 patients. Others report of patients, against "
+        "other references: AI-CAC an accuracy of 0.894 for zero against non-zero; Abaid 0.84 with a sensitivity of "
+        "0.95; Eng 2021 a sensitivity of 0.71–0.94 for scores of at least 100 on non-gated CT."
     )
     return Table("detection_scans", "Scans with visible coronary calcium", columns, tuple(rows), note)
 

@@ -227,7 +227,9 @@ def _icc(sample: Sample, pairs: Sequence[Pair], method: str, quantity: str) -> t
     """The ICC with its usual interval, and the bootstrap's interval in words."""
     values = pair_scores(pairs, method, quantity)
     drawn = estimate(agreement(sample.weights(pairs), values), len(pairs), len(pairs))
-    return agreement_estimate(values), "–" if math.isnan(drawn.low) else f"{drawn.low:.2f}–{drawn.high:.2f}"
+    return agreement_estimate(values), "–" if math.isnan(drawn.low) else f"{drawn.low:.2f} to {drawn.high:.2f}".replace(
+        "-", "−"
+    )
 
 
 def _icc_table(sample: Sample) -> Table:

@@ -180,9 +180,13 @@ def value_from_json(content: dict) -> Value:
 
 
 def read_records(path: Path) -> list[StudyRecord]:
-    """The records that a study kept (`study_jobs`), without its scans that could not be scored. Raises RecordError."""
+    """The records that a study kept (`study_jobs`), the last of each scan; those that were refused are not kept.
+
+    Raises RecordError.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [from_json(json.loads(line)["result"]) for line in lines]
+        lines = filter(None, path.read_text(encoding="utf-8").splitlines())
+        records = [from_json(json.loads(line)["result"]) for line in lines]
+        return list({record.scan: record for record in records}.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} cannot be read ({error}). Remove it, and evaluate again.") from error

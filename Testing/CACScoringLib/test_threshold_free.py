@@ -240,3 +240,26 @@ def test_probabilities_of_slices_are_written(faint, tmp_path):
     assert len(found) == len(inside)
     assert {p for p, heart_here in zip(found, inside, strict=True) if heart_here} == {1.0}
     assert found[0] is None
+
+
+def test_the_classifiers_own_threshold_is_written_beside_the_methods(faint):
+    scan, heart, _, _ = faint
+    made = networks()
+    assert report.result_as_json(score_scan(scan, heart=heart, networks=made), {})["slices_positive_from"] is None
+    card = replace(made.slices.card, validation={"threshold": 0.6}, calibration={"slice_threshold": 0.2})
+    result = score_scan(scan, heart=heart, networks=replace(made, slices=replace(made.slices, card=card)))
+    content = report.result_as_json(result, {})
+    assert content["slices_positive_from"] == 0.6
+    assert content["decomposition_settings"]["slice_threshold"] == 0.2
+    assert report.result_as_json(score_scan(scan, heart=heart), {})["slices_positive_from"] is None
+
+
+def test_the_healthy_image_can_be_left_out(faint, tmp_path):
+    scan, heart, _, _ = faint
+    report.write_images(tmp_path, score_scan(scan, heart=heart, networks=networks()), healthy=False)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "heart.nii.gz",
+        "lesions.nii.gz",
+        "calcium_map.nii.gz",
+        "map_lesions.nii.gz",
+    }

@@ -144,5 +144,15 @@ class TestGoals:
         assert rows["Scans with no calcium that score above zero: at most 0.10"][-1] == "no"
         assert "Missed: Rank correlation" in section.text[1]
 
+    def test_being_equal_is_not_being_better(self):
+        made = [
+            scan(f"p{n}", n % 5, dict.fromkeys(("map", "reader", "automatic"), n % 5 + 0.1 * number), number)
+            for n in range(20)
+            for number in (1, 2)
+        ]
+        section, rows = self.rows(made)
+        assert rows[f"… and above “{METHODS['reader']}”: difference above zero"][1].value == 0
+        assert [r[0] for r in section.tables[0].rows if r[-1] == "yes" and "“" in str(r[0])] == []
+
     def test_none_without_truth(self):
         assert goals.sections([record(values={"map": 1.0})], np.random.default_rng(0)) == ()

@@ -104,6 +104,15 @@ class TestArteries:
         assert (cells[3].value, cells[3].n) == (0, 1)
         assert cells[2] == "57 %"
 
+    def test_artery_that_shows_in_one_scan_only_is_no_pair(self):
+        made = [
+            record("p", number, True, {"map": value({"LAD": 4.0})}, visible_arteries=shown)
+            for number, shown in ((1, ("LAD",)), (2, ("LAD", "RCA")))
+        ]
+        found = table(made, "arteries_found")
+        assert row(found, "RCA", after=MAP)[1] is None
+        assert (row(found, "All", after=MAP)[1].value, row(found, "All", after=MAP)[3].n) == (1, 1)
+
     def test_left_main_counts_with_the_descending(self):
         made = [record("p", 1, True, {"map": value({"LM": 2.0})}, visible_arteries=("LAD",))]
         assert row(table(made, "detection_arteries"), "LM and LAD", after=MAP)[1].value == 1

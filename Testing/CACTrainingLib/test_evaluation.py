@@ -3,10 +3,12 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from CACScoringLib import cohort
+from CACScoringLib.pipeline import score_scan
 from CACTrainingLib import cli, evaluation, study_jobs
 from CACTrainingLib.evaluation import EvaluationSettings, evaluate
 from CACTrainingLib.study_records import read_records
@@ -17,12 +19,13 @@ from in_this_process import InThisProcess
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """In this process; returns how often networks were loaded to score with."""
-    loaded = []
+    """In this process; returns the scans that were scored."""
+    scored = []
     monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "load_networks", lambda *_: loaded.append(1) or known_networks())
-    return loaded
+    monkeypatch.setattr(cohort, "load_networks", lambda *_: known_networks())
+    monkeypatch.setattr(cohort, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
+    return scored
 
 
 @pytest.fixture
@@ -63,9 +66,8 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     assert len(read_records(tmp_path / "out" / "records.jsonl")) == 4
 
     monkeypatch.setattr(evaluation, "recorder", lambda: pytest.fail("records are kept"))
-    again = evaluate(settings)
-    assert again.records == done.records
-    assert len(quick) == 2, "to score, and to try the broken scan again"
+    assert evaluate(replace(settings, studies=("heart",))).records == done.records
+    assert len(quick) == 4
 
 
 @pytest.fixture
@@ -135,6 +137,8 @@ def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_p
         (["heart"], 3, "--data"),
         (["heart", "--data", "nowhere"], 3, "nowhere does not exist"),
         (["ablation", "--data", "x", "--variant", "alpha"], None, "alpha-10#1"),
+        (["ablation", "--data", "x", "--variant", "a=x.json", "--variant", "a=y.json"], 3, "one name"),
+        (["ablation", "--data", "x", "--ablation-pairs", "0"], 3, "at least one pair"),
     ],
 )
 def test_what_the_command_refuses(options, code, said, tmp_path, capsys):

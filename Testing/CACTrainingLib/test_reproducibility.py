@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from CACTrainingLib import categories, reproducibility
-from CACTrainingLib.measures import LIMIT_FACTOR
+from CACTrainingLib.measures import LIMIT_FACTOR, Difference, Estimate
 from CACTrainingLib.study_records import METHODS
-from CACTrainingLib.study_sample import MixedUnitsError, Sample
+from CACTrainingLib.study_sample import MixedUnitsError, Sample, compared
 from study_samples import cohort, pairs, record
 
 MAP, READER = METHODS["map"], METHODS["reader"]
@@ -80,15 +80,18 @@ class TestIdenticalPairs:
         assert "On the 15 pairs" in text
         assert "lower for the map (−" in text
 
-    def test_not_claimed_where_the_interval_holds_zero(self):
-        g = np.random.default_rng(1)
-        made = [
-            record(f"p{k}", n, values={m: 5 * g.lognormal(0, 0.3) for m in ("map", "reader")})
-            for k in range(20)
-            for n in (1, 2)
-        ]
-        text = " ".join(reproducibility.sections(made, np.random.default_rng(0))[0].text)
-        assert "no difference that this sample can show" in text
+    @pytest.mark.parametrize(
+        ("interval", "said"),
+        [
+            ((-0.3, -0.5, -0.1), "lower (−0.30, 95 % interval −0.50 to −0.10, p = 0.02)"),
+            ((-0.3, -0.7, 0.1), "no difference that this sample can show (−0.30"),
+            ((0.3, -0.1, 0.7), "no difference that this sample can show (+0.30"),
+            ((0.3, 0.1, 0.5), "higher (+0.30"),
+            ((0.3, math.nan, math.nan), "too few to compare"),
+        ],
+    )
+    def test_claimed_only_where_the_interval_leaves_zero_out(self, interval, said):
+        assert compared(Difference(Estimate(*interval, 20), 0.02), "lower", "higher").startswith(said)
 
 
 class TestLimits:
@@ -133,7 +136,7 @@ class TestLimits:
 class TestAgreement:
     def test_value_and_both_intervals(self, found):
         cells = row(tables(found)["icc"], MAP, after="Mass, all pairs")
-        low, high = map(float, cells[2].split("–"))
+        low, high = map(float, cells[2].split(" to "))
         assert cells[1].low <= cells[1].value <= cells[1].high + 0.005
         assert low <= cells[1].value <= high + 0.005
         assert cells[3] == "0.97 (0.96–0.97)"

@@ -69,7 +69,8 @@ def test_json_brings_back_the_same(one):
 
 
 def test_kept_records_are_read(tmp_path):
-    lines = [json.dumps({"key": "x", "result": as_json(one)}) for one in (whole(), record("b"))]
+    older = record("b", values={"map": 1.0})
+    lines = [json.dumps({"key": "x", "result": as_json(one)}) for one in (whole(), older, record("b"))]
     (tmp_path / "records.jsonl").write_text("\n".join(lines), encoding="utf-8")
     assert read_records(tmp_path / "records.jsonl") == [whole(), record("b")]
 
