@@ -22,8 +22,8 @@ from CACScoringLib.cohort_scans import CohortScan
 from CACScoringLib.output import RESULT_FILES, OutputError
 from CACScoringLib.progress import Progress
 from CACScoringLib.scan_run import ModelChoice
-from CACScoringLib.workers import JobEvent
 from dicom_files import chest_hu, write_series
+from in_this_process import InThisProcess
 from networks_made_by_hand import untrained
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
@@ -70,25 +70,6 @@ def run(table, output, *options, workers="1"):
     """`cac cohort`, by the clinical rule unless models are named."""
     rule = [] if "--model" in options else ["--threshold-only"]
     return cli.main(["cohort", str(table), "--output", str(output), "--workers", workers, *rule, *options])
-
-
-class InThisProcess:
-    """Workers without processes, for what does not depend on them: a process takes seconds to begin."""
-
-    def __init__(self, count, prepare):
-        self.prepare = prepare
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def run(self, jobs):
-        do = self.prepare()
-        for index, job in enumerate(jobs):
-            yield JobEvent(index, "begun")
-            yield JobEvent(index, "done", do(job))
 
 
 @pytest.fixture
