@@ -211,6 +211,9 @@ def _change(
         reason = f"the study held no scores this high (up to {stored.highest:,.0f})"
         return Change(quantity, part, *values, None, UNKNOWN, reason)
     limit = stored.at(mean)
+    if limit >= 2 * mean > 0:  # the largest difference of two scores with this mean
+        reason = "scores of this size repeat so badly that no difference would be beyond it"
+        return Change(quantity, part, *values, limit, UNKNOWN, reason)
     return Change(quantity, part, *values, limit, CHANGED if abs(values[1] - values[0]) > limit else WITHIN)
 
 

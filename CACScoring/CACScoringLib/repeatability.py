@@ -1,9 +1,10 @@
 """How far two scans of one patient differ when nothing has changed; found by a study, kept on a model's card.
 
 Scores of the same patient on the same day differ, and differ more where there is more calcium. 95 % of such differences
-stay within factor × (intercept + slope × mean of both scores), from a regression of absolute differences with the
-half-normal factor 1.96 · √(π/2) (Bland and Altman 1999, 10.1177/096228029900800204, (2nd)). The limits lie on the card
-of the calcium map's model, because they hold for that model alone.
+stay within factor × (intercept + slope × mean of both scores), from a regression of absolute differences. The factor is
+the half-normal one, 1.96 · √(π/2) (Bland and Altman 1999, 10.1177/096228029900800204, (2nd)), or what 95 % of the
+study's pairs keep to, where that is larger. The limits lie on the card of the calcium map's model, because they hold for
+that model alone.
 """
 
 from __future__ import annotations

@@ -88,7 +88,10 @@ def limits(
 
     quantity: "mass" or "agatston". of: "total", or "artery" for the pairs of all four arteries in one regression.
     Pairs where both are zero say nothing and are left out; None where fewer than LEAST_PAIRS remain. The 95 % limit of
-    a difference at the mean m is factor × (intercept + slope × m); highest: the largest mean of a pair.
+    a difference at the mean m is factor × (intercept + slope × m); highest: the largest mean of a pair. Differences of
+    scores are no normal ones (a score may be zero in one scan), so the factor is that of normal differences or the one
+    that 95 % of these pairs keep to, whichever is larger: who asks whether a patient has changed must not be told so
+    too often.
     """
     pairs = having(pairs_of(records), method)
     parts = [None] if of == "total" else [(artery,) for artery in ARTERIES]
@@ -97,10 +100,12 @@ def limits(
     if len(values) < LEAST_PAIRS:
         return None
     intercept, slope = (float(x[0]) for x in absolute_difference_line(np.ones((1, len(values))), values))
+    expected = intercept + slope * values.mean(1)
+    kept = float(np.quantile(np.abs(np.diff(values)[:, 0]) / expected, 0.95, method="higher")) if expected.any() else 0
     return {
         "intercept": intercept,
         "slope": slope,
-        "factor": LIMIT_FACTOR,
+        "factor": max(LIMIT_FACTOR, kept),
         "pairs": len(values),
         "highest": float(values.mean(1).max()),
     }
@@ -314,6 +319,7 @@ def _bland_altman(sample: Sample, quantity: str) -> Figure:
     for method in (m for m in WITH_AGATSTON if m in sample.methods):
         values = pair_scores(having(sample.pairs, method), method, quantity)
         found = limits(sample.scans, method, quantity)
+        found = found and {**found, "factor": LIMIT_FACTOR}
         panels.append(study_figures.ScanPairs(method, values[:, 0], values[:, 1], found))
     unit = "Agatston" if quantity == AGATSTON else sample.unit
     title = "Agatston score" if quantity == AGATSTON else "mass"

@@ -129,6 +129,12 @@ class TestVerdict:
         found = changes(compare(content(0), content(0), LIMITS))
         assert {change.verdict for change in found.values()} == {WITHIN}
 
+    def test_no_word_where_every_difference_would_repeat(self):
+        """Of 4 and 12 the mean is 8: the limit is 21.6, and no difference of such scores exceeds 16."""
+        total = changes(compare(content(4), content(12), LIMITS))["total"]
+        assert (total.verdict, total.limit) == (UNKNOWN, pytest.approx(21.6))
+        assert "no difference would be beyond" in total.text
+
     def test_no_word_beyond_the_study(self):
         total = changes(compare(content(900), content(1200), LIMITS))["total"]
         assert (total.verdict, total.limit) == (UNKNOWN, None)

@@ -106,6 +106,15 @@ class TestLimits:
         assert kept["highest"] == pytest.approx(50)
         assert (kept["intercept"], kept["slope"]) == pytest.approx((1, 0.2), abs=0.02)
 
+    def test_most_pairs_keep_to_it_whatever_their_distribution(self):
+        """Scores of zero in one scan differ by twice their mean, more than normal differences would."""
+        values = [(100 + n, 1.1 * (100 + n)) for n in range(26)] + [(0, 40), (60, 0), (0, 50), (30, 0)]
+        kept = reproducibility.limits(pairs(values), "map", "mass")
+        assert kept["factor"] > LIMIT_FACTOR
+        limit = [kept["factor"] * (kept["intercept"] + kept["slope"] * (a + b) / 2) for a, b in values]
+        within = [abs(a - b) <= most + 1e-9 for (a, b), most in zip(values, limit, strict=True)]
+        assert np.mean(within) >= 0.95
+
     def test_agatston_is_eightfold_here(self):
         made = cohort(60)
         mass, agatston = (reproducibility.limits(made, "map", q) for q in ("mass", "agatston"))
