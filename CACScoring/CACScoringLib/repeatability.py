@@ -3,8 +3,8 @@
 Scores of the same patient on the same day differ, and differ more where there is more calcium. 95 % of such differences
 stay within factor × (intercept + slope × mean of both scores), from a regression of absolute differences. The factor is
 the half-normal one, 1.96 · √(π/2) (Bland and Altman 1999, 10.1177/096228029900800204, (2nd)), or what 95 % of the
-study's pairs keep to, where that is larger. The limits lie on the card of the calcium map's model, because they hold for
-that model alone.
+study's pairs keep to, where that is larger. The limits lie on the card of the calcium map's model, because they
+hold for that model alone.
 """
 
 from __future__ import annotations
