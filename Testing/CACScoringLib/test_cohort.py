@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -461,7 +462,11 @@ class TestInterrupted:
         command += ["--threshold-only", "--workers", "2", "--progress", "json"]
         environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
         text, done = "", 0
-        with subprocess.Popen(command, text=True, env=environment, stderr=subprocess.PIPE) as process:
+        # Where the tests themselves run in a shell's background, it would not listen to SIGINT.
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(
+            command, text=True, env=environment, stderr=subprocess.PIPE, preexec_fn=listen
+        ) as process:
             for line in process.stderr:
                 text += line
                 done += '"state": "done"' in line
