@@ -242,7 +242,8 @@ def _cell(cell: Cell, left: bool, by_others: bool, with_n: bool) -> str:
         interval = f' <span class="interval">[{interval}</span>' if interval else ""
         return f'<span class="estimate {classes}">{value}{interval}</span>{_n(cell.n) if with_n else ""}'
     indented = isinstance(cell, str) and cell.startswith("  ")
-    return f'<span class="{classes}{" indented" if indented else ""}">{escape(shown(cell))}</span>'
+    text = escape(shown(cell)).replace("&lt; ", "&lt;&nbsp;")  # "< 0.001" stays in one line
+    return f'<span class="{classes}{" indented" if indented else ""}">{text}</span>'
 
 
 def _holds_words(table: Table, column: int) -> bool:
