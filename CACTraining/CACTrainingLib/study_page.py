@@ -39,6 +39,7 @@ WIDE_COLUMNS = 6
 """A table of more has its intervals below the values, so that it fits a sheet of paper."""
 
 _REFERENCE = re.compile(r"\[\[([a-z0-9_]+)\]\]")
+_NUMBERED = re.compile(r'class="numbered" id="([a-z0-9_]+)"')
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -51,7 +52,7 @@ def write_study(
     patients, which is said on top. In texts and notes `[[name]]` becomes a link to the table or figure of that name.
 
     Raises ValueError when two sections share a name, or two of all tables and figures do, or a text refers to a name
-    that is not there.
+    that is not there. Tables and figures of an earlier study in the folder are removed, for they are of other numbers.
     """
     numbers = _numbers(sections)
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
@@ -62,16 +63,31 @@ def write_study(
     for number, section in enumerate(sections, 1):
         body += _section(section, number, numbers, pictures)
     body.append(_facts(facts))
+    files = {
+        Path(TABLES, f"{table.name}.csv"): table_as_csv(table).encode()
+        for section in sections
+        for table in section.tables
+    }
+    files |= {
+        Path(FIGURES, f"{name}.{ending}"): content
+        for name, picture in pictures.items()
+        for ending, content in picture.items()
+    }
     for sub in (TABLES, FIGURES):
         (folder / sub).mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for table in section.tables:
-            _write(folder / TABLES / f"{table.name}.csv", table_as_csv(table).encode())
-    for name, files in pictures.items():
-        for ending, content in files.items():
-            _write(folder / FIGURES / f"{name}.{ending}", content)
+    _remove_shown_before(folder)
+    for path, content in files.items():
+        _write(folder / path, content)
     _write(folder / PAGE, page(title, "\n".join(body), _STYLE).encode())
     return folder / PAGE
+
+
+def _remove_shown_before(folder: Path) -> None:
+    """Remove the tables and figures that the folder's page shows; nothing else that lies beside them."""
+    before = folder / PAGE
+    for name in _NUMBERED.findall(before.read_text(encoding="utf-8")) if before.is_file() else ():
+        for path in (Path(TABLES, f"{name}.csv"), Path(FIGURES, f"{name}.png"), Path(FIGURES, f"{name}.svg")):
+            (folder / path).unlink(missing_ok=True)
 
 
 def table_as_csv(table: Table) -> str:

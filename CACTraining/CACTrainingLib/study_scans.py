@@ -91,7 +91,7 @@ def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
 
 def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[StudyScan]:
     if pairs < 1:
-        raise StudyError(f"A study has at least one pair; {pairs} were asked for.")
+        raise StudyError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
     whole = [own for own in _by_patient(scans).values() if set(own) == {1, 2}]
     if not whole:
         raise StudyError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
@@ -175,7 +175,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
             )
         return [(table.line_num, {name: (row.get(name) or "").strip() for name in TABLE_COLUMNS}) for row in table]
     except OSError as error:
-        raise StudyError(f"{path} cannot be opened ({error.strerror}).") from error
+        raise StudyError(
+            f"{path} cannot be opened ({error.strerror}). Check the path, and that you may read it."
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
 

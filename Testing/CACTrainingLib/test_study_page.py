@@ -202,6 +202,13 @@ class TestPage:
         assert found == ["figures/drawn.png", "figures/drawn.svg", "study.html", "tables/one.csv"]
         assert (tmp_path / "figures" / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_what_an_earlier_study_showed_goes_and_what_is_not_its_own_stays(self, tmp_path):
+        page_of(tmp_path, table("one"), table("two"), figures=[figure()])
+        (tmp_path / "tables" / "mine.csv").write_text("of the user", encoding="utf-8")
+        page_of(tmp_path, table("two"))
+        found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*"))
+        assert found == ["study.html", "tables/mine.csv", "tables/two.csv"]
+
     def test_the_same_study_gives_the_same_files(self, tmp_path):
         for name in ("a", "b"):
             page_of(tmp_path / name, table(), figures=[figure()])
