@@ -13,7 +13,7 @@ from CACScoringLib.ct import CTError
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 
-from . import cli_evaluate
+from . import cli_evaluate, cli_project
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_train(commands, arguments)
     _add_calibrate(commands, arguments)
     cli_evaluate.add_evaluate(commands)
+    cli_project.add_project(commands)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
     return scoring.run(parser.parse_args(arguments))
 

@@ -117,7 +117,7 @@ class Project:
         self.folder = folder
         self.name = name
         self.doubts: tuple[str, ...] = ()
-        self._scans: dict[str, ProjectScan] = {}
+        self._known: dict[str, tuple[Mapping[str, str], ProjectScan]] = {}
 
     @classmethod
     def create(cls, folder: Path, name: str = "") -> Project:
@@ -143,14 +143,14 @@ class Project:
     @property
     def scans(self) -> tuple[ProjectScan, ...]:
         """All scans in the order they were added."""
-        return tuple(self._scans.values())
+        return tuple(scan for _, scan in self._known.values())
 
     def scan(self, scan_id: str) -> ProjectScan:
         """The scan with this id. Raises ProjectError."""
-        if scan_id not in self._scans:
+        if scan_id not in self._known:
             message = f"The project {self.name} has no scan {str(scan_id)[:40]!r}. List them: cac project list."
             raise ProjectError(message)
-        return self._scans[scan_id]
+        return self._known[scan_id][1]
 
     def scan_folder(self, scan_id: str) -> Path:
         """Where annotations and the proposal of a scan are; it may not exist yet. Raises ProjectError."""
@@ -197,9 +197,8 @@ class Project:
             folder = self.folder / "scans" / scan_id
             files.note_removed(self.folder, row)
             rows.remove(row)
-            files.write_scans(self.folder, rows)
-            if folder.exists():
-                files.move(folder, self.folder / "removed" / f"{scan_id}-{files.stamp()}")
+        if folder.exists():
+            files.move(folder, self.folder / "removed" / f"{scan_id}-{files.stamp()}")
 
     def set_use(self, uses: Mapping[str, str]) -> None:
         """Say what patients are for: all scans of a patient get its use, "" takes it away. Raises ProjectError."""
@@ -212,7 +211,6 @@ class Project:
                 raise ProjectError(f"The project {self.name} has no patient {unknown[0][:80]!r}.")
             for row in rows:
                 row["use"] = uses.get(row["patient"], row["use"])
-            files.write_scans(self.folder, rows)
 
     def split(
         self,
@@ -232,7 +230,6 @@ class Project:
             given = split_patients(known, shares, seed, kinds or {})
             for row in rows:
                 row["use"] = row["use"] or given.get(row["patient"]) or known[row["patient"]]
-            files.write_scans(self.folder, rows)
         return given
 
     def missing(self) -> list[ProjectScan]:
@@ -255,21 +252,25 @@ class Project:
                 truth = row["truth"] and places.moved_to(places.path_from(row["truth"], self.folder), old, new)
                 if truth and truth.is_file():
                     row["truth"] = self._stored(truth)
-            files.write_scans(self.folder, rows)
         return len(found)
 
     @contextmanager
     def _changing(self) -> Iterator[list[dict[str, str]]]:
-        """The rows as they are now, while no other program changes them; afterwards this project has them too."""
+        """The rows as they are now, to be changed while no other program does; then they are written."""
         with files.locked(self.folder):
             files.sweep(self.folder, ".scans.csv*.[0-9]*")
             files.sweep(self.folder, "scans/.adding-*")
-            rows, _ = files.read_scans(self.folder)
+            rows, doubts = files.read_scans(self.folder)
+            before = [dict(row) for row in rows]
             yield rows
+            if rows != before:
+                files.write_scans(self.folder, rows, broken=bool(doubts))
             self._take(rows)
 
     def _take(self, rows: Sequence[Mapping[str, str]]) -> None:
-        self._scans = {row["id"]: self._scan_of(row) for row in rows}
+        known = self._known
+        same = {row["id"] for row in rows if row["id"] in known and known[row["id"]][0] == row}
+        self._known = {row["id"]: known[row["id"]] if row["id"] in same else (row, self._scan_of(row)) for row in rows}
 
     def _scan_of(self, row: Mapping[str, str]) -> ProjectScan:
         for name, known in (("use", ("", *USES)), ("source", SOURCES)):
@@ -304,7 +305,7 @@ class Project:
                 f"Scans of one patient have different uses, so that what is tested may have been trained on: "
                 f"{places.some(mixed)}. Set their use again."
             )
-        strays = sorted(self._ids_of_folders("scans") - set(self._scans))
+        strays = sorted(self._ids_of_folders("scans") - set(self._known))
         if strays:
             doubts.append(
                 f"The folders {places.some(strays)} below scans belong to no row of {files.SCANS_FILE}: a program was "
@@ -346,7 +347,6 @@ class Project:
                 # Before its row, so that a scan in the list has all that came with it.
                 files.move(folder, self.folder / "scans" / row["id"])
             rows.append(row)
-            files.write_scans(self.folder, rows)
         return self.scan(row["id"])
 
     def _equal(self, sha256: str) -> str | None:

@@ -309,20 +309,18 @@ def read_scans(folder: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
     return rows, (doubt,)
 
 
-def write_scans(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Replace scans.csv and keep what it held; a file that cannot be read is kept too. Raises ProjectWriteError."""
+def write_scans(folder: Path, rows: Sequence[Mapping[str, str]], broken: bool = False) -> None:
+    """Replace scans.csv and keep what it held; also where that could not be read. Raises ProjectWriteError.
+
+    broken: the file cannot be read, so that it must not take the place of the backup.
+    """
     file = folder / SCANS_FILE
     try:
         held = file.read_bytes() if file.exists() else None
     except OSError as error:
         raise not_written(file, error) from error
     if held is not None:
-        try:
-            read_table(file)
-            kept = BACKUP_FILE
-        except (ValueError, csv.Error, ProjectError):
-            kept = f"scans.broken-{stamp()}.csv"
-        write_durably(folder / kept, held)
+        write_durably(folder / (f"scans.broken-{stamp()}.csv" if broken else BACKUP_FILE), held)
     write_table(file, rows)
 
 
