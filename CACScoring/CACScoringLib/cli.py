@@ -132,15 +132,19 @@ def _add_cohort(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_models(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("models", help="list, verify or install trained models")
+    parser = commands.add_parser("models", help="list, verify, install or roll back trained models")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (("list", "name the models at hand"), ("verify", "check the models' files")):
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(run={"list": _list_models, "verify": _verify_models}[name])
     install = actions.add_parser("install", help="install a model for `cac score --model`")
     install.add_argument("card", type=Path, metavar="MODEL.json", help="the model's card; its weights lie beside it")
-    install.add_argument("--overwrite", action="store_true", help="replace an installed model of this name")
+    install.add_argument("--overwrite", action="store_true", help="replace an installed model of this name; it is kept")
     install.set_defaults(run=_install_model)
+    text = "undo the latest installation of a model: the one it replaced comes back, or none"
+    rollback = actions.add_parser("rollback", help=text, description=text)
+    rollback.add_argument("name", metavar="NAME", help="of a model that you installed (cac models list)")
+    rollback.set_defaults(run=_roll_back_model)
     for action in actions.choices.values():
         add_progress_argument(action)
         action.set_defaults(interrupted="Interrupted.")
@@ -168,6 +172,20 @@ def _install_model(options: argparse.Namespace, progress: Progress) -> None:
     print(
         f"Installed {model.card.name} for {model.card.network}. Use it with: cac score CT --model {model.card.name} …"
     )
+
+
+def _roll_back_model(options: argparse.Namespace, progress: Progress) -> None:
+    from .models import TAKEN_OUT, list_models, roll_back, user_folder
+
+    model = roll_back(options.name)
+    kept = user_folder() / TAKEN_OUT / options.name
+    if model is not None:
+        print(f"{model.card.name} is again the one installed before, SHA-256 {model.card.sha256[:16]}.")
+    elif any(other.card.name == options.name for other in list_models()):
+        print(f"{options.name} is again the one that comes with CAC.")
+    else:
+        print(f"{options.name} is no longer installed; none had been before it.")
+    print(f"The model that was taken out is kept in {kept}.")
 
 
 def run(options: argparse.Namespace) -> int:

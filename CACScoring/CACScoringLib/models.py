@@ -3,10 +3,14 @@
 A model is two files of one name: `NAME.safetensors` with the weights (half precision; a format that cannot run code)
 and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
 (`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to save, verify or load.
+
+What is replaced by installing stays in the user's folder: `earlier/NAME/N/` holds what `roll_back` puts back, the
+highest N the newest; `taken-out/NAME/N/` what was rolled back, or was damaged when it was replaced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import preprocessing
+from . import model_store, preprocessing
 from .ct import CTError
 from .inference import choose_device, prepared
 from .resources import resource_folder
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
 SCHEMA = "cac-model/1"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+EARLIER, TAKEN_OUT = "earlier", "taken-out"
+"""Folders in the user's one."""
 
 
 class ModelError(CTError):
@@ -229,17 +236,54 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
 
 
 def install_model(path: Path, overwrite: bool = False) -> StoredModel:
-    """Verify a model and copy it into the user's folder.
+    """Verify a model and copy it into the user's folder. One of its name that it replaces is kept (`roll_back`).
 
-    path: the card. Raises ModelError when it is damaged, or when another model of this name is installed and
-    overwrite is False.
+    path: the card. Raises ModelError when it is damaged or not for this version, or when another model of this name is
+    installed and overwrite is False; then nothing is changed.
     """
     card = verify_model(path)
-    data = _weights_path(path).read_bytes()
-    target = user_folder() / path.name
-    if target.exists() and read_card(target) == card and _weights_path(target).exists():
-        overwrite = True
+    target = user_folder() / f"{card.name}.json"
+    try:
+        data = model_store.weights_of(path, card.sha256).read_bytes()
+        if target.exists():
+            if _whole(target) == card:
+                return StoredModel(card, target, "user")
+            if overwrite:
+                _keep_earlier(target)
+    except OSError as error:
+        raise ModelError(f"{card.name} cannot be installed, and nothing was changed: {error}.") from error
     return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
+
+
+def roll_back(name: str) -> StoredModel | None:
+    """Undo the latest installation of a model: the one it replaced is verified and put back, and is returned.
+
+    Where it replaced none, the model leaves the user's folder, and the result is None. The model taken out is kept in
+    TAKEN_OUT. Raises ModelError when the user has installed no such model, or the earlier one is not whole or not for
+    this version; then nothing is changed.
+    """
+    target = user_folder() / f"{_checked(name)}.json"
+    if not target.exists():
+        raise ModelError(_not_installed(name))
+    earlier = _latest_replaced(target)
+    try:
+        card = earlier and verify_model(earlier)
+        data = card and model_store.weights_of(earlier, card.sha256).read_bytes()
+        model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / name)
+        if card is None:
+            model_store.remove(target)
+            return None
+        model_store.put(target, card.to_json(), data, card.sha256)
+    except ModelError as error:
+        message = f"The earlier {name} cannot be put back, and nothing was changed. {error} It lies in {earlier.parent}"
+        raise ModelError(f"{message}; without that folder, the one before it would be put back.") from error
+    except OSError as error:
+        raise ModelError(f"{name} cannot be rolled back in {user_folder()}: {error}. Try again.") from error
+    with contextlib.suppress(OSError):  # what stays is not offered, for it is what is installed
+        for folder in model_store.kept(user_folder() / EARLIER / name):
+            if int(folder.name) >= int(earlier.parent.name):
+                model_store.discard(folder)
+    return StoredModel(card, target, "user")
 
 
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
@@ -255,7 +299,7 @@ def update_card(path: Path, calibration: Calibration, validation: dict[str, obje
         validation={**card.validation, **validation},
         repeatability=card.repeatability if calibrated == card.calibration else None,
     )
-    return _write(changed, _weights_path(path).read_bytes(), path.parent, overwrite=True)
+    return _write_card(changed, path)
 
 
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
@@ -270,30 +314,70 @@ def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> 
             f"{card.name} is a model for {card.network!r}; limits of repeatability lie with the calcium map."
         )
     changed = dataclasses.replace(card, repeatability=repeatability)
-    return _write(changed, _weights_path(path).read_bytes(), path.parent, overwrite=True)
+    return _write_card(changed, path)
 
 
 def _write(card: ModelCard, data: bytes, folder: Path, overwrite: bool) -> Path:
-    if not NAME.fullmatch(card.name):
-        message = f"{card.name!r} is no name for a model: use small letters, digits, dots, dashes and underscores."
-        raise ModelError(message)
-    path = folder / f"{card.name}.json"
+    path = folder / f"{_checked(card.name)}.json"
     if path.exists() and not overwrite:
         raise ModelError(f"{path} exists already. Choose another name, or overwrite it.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        for target, content in ((_weights_path(path), data), (path, card.to_json().encode())):
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            temporary.write_bytes(content)
-            temporary.replace(target)
+        model_store.put(path, card.to_json(), data, card.sha256)
     except OSError as error:
         raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
     return path
 
 
-def _weights_path(card_path: Path) -> Path:
-    return card_path.with_suffix(".safetensors")
+def _write_card(card: ModelCard, path: Path) -> Path:
+    try:
+        model_store.put_card(path, card.to_json())
+    except OSError as error:
+        raise ModelError(f"The card cannot be written to {path.parent}: {error.strerror}.") from error
+    return path
+
+
+def _checked(name: str) -> str:
+    if not NAME.fullmatch(name):
+        message = f"{name!r} is no name for a model: use small letters, digits, dots, dashes and underscores."
+        raise ModelError(message)
+    return name
+
+
+def _not_installed(name: str) -> str:
+    if (bundled_folder() / f"{name}.json").exists():
+        return f"{name} comes with CAC and cannot be rolled back; you have installed no model of this name."
+    own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
+    return f"You have installed no model {name!r}. Installed by you: {own}."
+
+
+def _whole(path: Path) -> ModelCard | None:
+    """The card of a model whose files are whole, whether or not this version can use it; else None."""
+    try:
+        card = read_card(path)
+        data = model_store.weights_of(path, card.sha256).read_bytes()
+    except (ModelError, OSError):
+        return None
+    return card if hashlib.sha256(data).hexdigest() == card.sha256 else None
+
+
+def _latest_replaced(target: Path) -> Path | None:
+    """Card of the latest model that was replaced. One that is also installed is passed over: an installation was ended
+    after it had kept that one, or a rolling back before it had discarded it."""
+    present = _whole(target)
+    cards = [folder / target.name for folder in model_store.kept(user_folder() / EARLIER / target.stem)]
+    return next((card for card in cards if present is None or _whole(card) != present), None)
+
+
+def _keep_earlier(target: Path) -> None:
+    """Keep the model that is about to be replaced: to be put back where it is whole."""
+    card = _whole(target)
+    if card is None:
+        model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / target.stem)
+        return
+    place = user_folder() / EARLIER / card.name
+    newest = next(iter(model_store.kept(place)), None)
+    if newest is None or _whole(newest / target.name) != card:  # else an installation was ended after this step
+        model_store.keep([target, model_store.weights_of(target, card.sha256)], place)
 
 
 def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tensor]]:
@@ -310,7 +394,7 @@ def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tenso
         )
     network = _untrained(card)
     try:
-        data = _weights_path(path).read_bytes()
+        data = model_store.weights_of(path, card.sha256).read_bytes()
     except OSError as error:
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:

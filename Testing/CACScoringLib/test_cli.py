@@ -248,6 +248,26 @@ def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_pa
     assert cli.main(["models", "verify"]) == cli.BAD_INPUT
 
 
+def test_models_are_replaced_and_rolled_back(tmp_path, bundled, capsys):
+    first, second = (untrained("slices", "mine", tmp_path / place) for place in ("first", "second"))
+    assert cli.main(["models", "install", str(first)]) == 0
+    assert cli.main(["models", "install", str(second)]) == cli.BAD_INPUT
+    assert cli.main(["models", "install", str(second), "--overwrite"]) == 0
+    capsys.readouterr()
+    assert cli.main(["models", "rollback", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert models.read_card(first).sha256[:16] in said
+    assert str(tmp_path / "installed" / "taken-out" / "mine") in said
+    assert cli.main(["models", "rollback", "mine"]) == 0
+    assert "no longer installed" in capsys.readouterr().out
+    assert cli.main(["models", "rollback", "mine"]) == cli.BAD_INPUT
+    assert "installed no model 'mine'" in capsys.readouterr().err
+    untrained("slices", "mine", bundled)
+    assert cli.main(["models", "install", str(first)]) == 0
+    assert cli.main(["models", "rollback", "mine"]) == 0
+    assert "the one that comes with CAC" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, cli.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)])
 def test_a_killed_run_leaves_no_result(case, tmp_path, sent, code):

@@ -1,9 +1,13 @@
 """Models on disk: what is saved comes back, and what is damaged or does not fit is refused."""
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
+import os
 import re
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -25,6 +29,7 @@ from CACScoringLib.models import (
     load_model,
     read_card,
     read_network,
+    roll_back,
     save_model,
     user_folder,
     verify_model,
@@ -215,6 +220,15 @@ class TestInstalled:
             install_model(saved)
         assert list_models() == []
 
+    def test_a_model_from_other_preprocessing_changes_nothing(self, saved, folders):
+        installed = install_model(saved)
+        before = files_in(folders / "user")
+        change(saved, preprocessing_version=preprocessing.VERSION + 1)
+        with pytest.raises(ModelError, match=r"trained on scans prepared by version 2.*Install a model or a program"):
+            install_model(saved, overwrite=True)
+        assert files_in(folders / "user") == before
+        verify_model(installed.path)
+
     def test_bundled_model_is_the_default_and_a_users_has_to_be_named(self, saved, folders):
         install_model(saved)
         with pytest.raises(ModelError, match="0 models"):
@@ -247,6 +261,231 @@ class TestInstalled:
         for path in cards:
             verify_model(path)
         assert sum(f.stat().st_size for f in bundled_folder().glob("*")) < 36e6
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def versions(tmp_path) -> list[Path]:
+    """Three models of one name, each in a folder of its own."""
+    paths = []
+    for number in range(3):
+        network = network_for()
+        network.last.bias.data += number
+        card = dataclasses.replace(card_for(), validation={"version": number})
+        paths.append(save_model(network, card, tmp_path / f"version-{number}"))
+    return paths
+
+
+def installed_version() -> int:
+    """Of the only model that is listed, which has to be whole."""
+    (model,) = list_models()
+    return verify_model(model.path).validation["version"]
+
+
+class _Killed(BaseException):
+    pass
+
+
+class _Disk:
+    """Counts what changes a file, and ends there at one of these moments: nothing is changed any more, as if killed."""
+
+    CHANGES = ((os, "replace"), (os, "rename"), (os, "unlink"), (os, "rmdir"), (os, "mkdir"))
+    CHANGES += ((shutil, "copyfile"), (shutil, "rmtree"), (Path, "write_bytes"))
+
+    def __init__(self, monkeypatch, last: int) -> None:
+        self.left = last
+        for owner, name in self.CHANGES:
+            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, change):
+        def changed(*arguments, **options):
+            self.left -= 1
+            if self.left < 0:
+                raise _Killed
+            return change(*arguments, **options)
+
+        return changed
+
+
+def killed_at_each_change(prepare, action):
+    """Prepares, then does something until the n-th change to the disk, for every n; yields after each time."""
+    for last in itertools.count():
+        prepare()
+        with pytest.MonkeyPatch.context() as patch:
+            disk = _Disk(patch, last)
+            with contextlib.suppress(_Killed):
+                action()
+        yield
+        if disk.left >= 0:
+            assert last >= 2, "there is something to be killed at"
+            return
+
+
+class TestReplaced:
+    def test_models_that_were_replaced_come_back_in_turn(self, versions, folders):
+        for path in versions:
+            install_model(path, overwrite=True)
+        assert installed_version() == 2
+        assert sorted(f.name for f in (folders / "user" / "earlier" / "tiny").iterdir()) == ["1", "2"]
+        assert roll_back("tiny").card == read_card(versions[1])
+        assert installed_version() == 1
+        assert roll_back("tiny") == find_model("decomposition", "tiny")
+        assert installed_version() == 0
+        assert sorted(f.name for f in (folders / "user").iterdir() if f.is_file()) == ["tiny.json", "tiny.safetensors"]
+
+    def test_a_model_that_replaced_none_is_taken_out_and_kept(self, versions, folders):
+        install_model(versions[0])
+        content = files_in(folders / "user")
+        assert roll_back("tiny") is None
+        assert list_models() == []
+        assert files_in(folders / "user" / "taken-out" / "tiny" / "1") == content
+        with pytest.raises(ModelError, match=r"installed no model 'tiny'\. Installed by you: none"):
+            roll_back("tiny")
+
+    def test_what_was_rolled_back_is_kept_but_not_offered(self, versions, folders):
+        install_model(versions[0])
+        install_model(versions[1], overwrite=True)
+        roll_back("tiny")
+        assert read_card(folders / "user" / "taken-out" / "tiny" / "1" / "tiny.json") == read_card(versions[1])
+        assert roll_back("tiny") is None, "not the one that was rolled back"
+
+    def test_installing_the_same_again_keeps_nothing_twice(self, versions, folders):
+        install_model(versions[0])
+        before = files_in(folders / "user")
+        assert install_model(versions[0]) == install_model(find_model("decomposition", "tiny").path)
+        assert files_in(folders / "user") == before
+
+    def test_a_to_b_to_a(self, versions):
+        for n in (0, 1, 0):
+            install_model(versions[n], overwrite=True)
+        assert roll_back("tiny").card == read_card(versions[1])
+        assert roll_back("tiny").card == read_card(versions[0])
+        assert roll_back("tiny") is None
+
+    def test_a_damaged_earlier_model_is_not_put_back(self, versions, folders):
+        for path in versions:
+            install_model(path, overwrite=True)
+        (weights,) = (folders / "user" / "earlier" / "tiny" / "2").glob("*.safetensors")
+        weights.write_bytes(b"broken")
+        before = files_in(folders / "user")
+        with pytest.raises(ModelError, match=r"nothing was changed.*SHA-256.*without that folder"):
+            roll_back("tiny")
+        assert files_in(folders / "user") == before
+        shutil.rmtree(weights.parent)
+        assert roll_back("tiny").card == read_card(versions[0])
+
+    def test_an_installed_model_that_is_damaged_can_be_replaced_and_is_not_offered(self, versions, folders):
+        stored = install_model(versions[0])
+        stored.path.with_suffix(".safetensors").write_bytes(b"broken")
+        with pytest.raises(ModelError, match="exists already"):
+            install_model(versions[1])
+        install_model(versions[1], overwrite=True)
+        assert installed_version() == 1
+        kept = folders / "user" / "taken-out" / "tiny" / "1"
+        assert (kept / "tiny.safetensors").read_bytes() == b"broken"
+        assert roll_back("tiny") is None
+
+    def test_a_bundled_model_cannot_be_rolled_back(self, versions, folders):
+        shutil.copytree(versions[0].parent, folders / "bundled")
+        with pytest.raises(ModelError, match="comes with CAC and cannot be rolled back"):
+            roll_back("tiny")
+
+    @pytest.mark.parametrize("name", ["", "..", "../made/tiny", "Tiny", "a/b"])
+    def test_names_are_checked_before_they_become_paths(self, name, folders):
+        with pytest.raises(ModelError, match="no name for a model"):
+            roll_back(name)
+
+    @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_folder_that_cannot_be_written(self, versions, folders):
+        install_model(versions[0])
+        (folders / "user").chmod(0o500)
+        try:
+            for action in (lambda: install_model(versions[1], overwrite=True), lambda: roll_back("tiny")):
+                with pytest.raises(ModelError, match="Permission denied"):
+                    action()
+        finally:
+            (folders / "user").chmod(0o700)
+        assert installed_version() == 0
+
+    def test_a_full_disk_changes_nothing(self, versions, folders, monkeypatch):
+        install_model(versions[0])
+        before = files_in(folders / "user")
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        for name, target in (("copyfile", shutil), ("write_bytes", Path)):
+            with monkeypatch.context() as patch:
+                patch.setattr(target, name, full)
+                with pytest.raises(ModelError, match="No space left on device"):
+                    install_model(versions[1], overwrite=True)
+            assert {k: v for k, v in files_in(folders / "user").items() if "/" not in k} == before
+        assert installed_version() == 0
+
+
+class TestKilled:
+    """At every moment one of both models is whole, and what was replaced can be put back."""
+
+    def test_installing(self, versions, folders):
+        def prepare():
+            shutil.rmtree(folders / "user", ignore_errors=True)
+            install_model(versions[0])
+
+        seen = set()
+        for _ in killed_at_each_change(prepare, lambda: install_model(versions[1], overwrite=True)):
+            version = installed_version()
+            seen.add(version)
+            if version == 0:
+                install_model(versions[1], overwrite=True)
+            assert roll_back("tiny").card == read_card(versions[0])
+            assert installed_version() == 0
+            assert roll_back("tiny") is None
+        assert seen == {0, 1}
+
+    def test_rolling_back(self, versions, folders):
+        def prepare():
+            shutil.rmtree(folders / "user", ignore_errors=True)
+            for path in versions:
+                install_model(path, overwrite=True)
+
+        seen = set()
+        for _ in killed_at_each_change(prepare, lambda: roll_back("tiny")):
+            version = installed_version()
+            seen.add(version)
+            if version == 2:
+                roll_back("tiny")
+            assert installed_version() == 1
+            assert roll_back("tiny").card == read_card(versions[0])
+        assert seen == {1, 2}
+
+    def test_taking_out(self, versions, folders):
+        def prepare():
+            shutil.rmtree(folders / "user", ignore_errors=True)
+            install_model(versions[0])
+
+        for _ in killed_at_each_change(prepare, lambda: roll_back("tiny")):
+            if list_models():
+                assert installed_version() == 0
+                assert roll_back("tiny") is None
+            verify_model(folders / "user" / "taken-out" / "tiny" / "1" / "tiny.json")
+            install_model(versions[1])
+            assert installed_version() == 1
+
+    def test_a_card_that_is_changed(self, versions, folders):
+        for _ in killed_at_each_change(lambda: None, lambda: models.update_card(versions[0], {"floor_hu": 12.0}, {})):
+            verify_model(versions[0])
+
+    def test_a_model_trained_over_another(self, versions):
+        network = network_for()
+
+        def save():
+            save_model(network, card_for(), versions[0].parent, overwrite=True)
+
+        for _ in killed_at_each_change(lambda: None, save):
+            verify_model(versions[0])
 
 
 def test_device_choice(monkeypatch):

@@ -1,0 +1,110 @@
+"""Files of models in a folder: exchanged so that a whole model is there at every moment, and kept when exchanged.
+
+A model is a card, `NAME.json`, and its weights, `NAME.safetensors`. Two files cannot be exchanged at once. Therefore
+new weights first lie beside the old ones as `NAME@HASH.safetensors`, where the new card finds them; the exchange is the
+moment in which the new card takes the old one's place. Then the weights take their own name. Whoever is ended between
+any two of these steps leaves one of the two models whole.
+
+Nothing here reads a card or loads weights (`models` does). Every function raises OSError as the system gives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+ENDING = ".safetensors"
+_HASH_LENGTH = 16
+_MARK = "@"
+"""No name of a model holds it."""
+
+
+def weights_of(card: Path, sha256: str) -> Path:
+    """Where the weights of a card lie that have this SHA-256, or would lie."""
+    waiting = _waiting(card, sha256)
+    return waiting if waiting.is_file() else _own(card)
+
+
+def files_of(card: Path) -> list[Path]:
+    """What lies in the card's folder of its model: the card first, then all weights under its name."""
+    return [path for path in (card, _own(card), *_all_waiting(card)) if path.is_file()]
+
+
+def put(card: Path, text: str, weights: bytes, sha256: str) -> None:
+    """Write a model, in place of one of its name; its card tells when: before it the old one is there, then the new.
+
+    text: the card's content. sha256: of the weights.
+    """
+    card.parent.mkdir(parents=True, exist_ok=True)
+    waiting = _waiting(card, sha256)
+    _write(waiting, weights)
+    _write(card, text.encode())
+    # From here on the new model is in place: where tidying fails, as on Windows while a file is open, it is whole.
+    with contextlib.suppress(OSError):
+        waiting.replace(_own(card))
+        for path in _all_waiting(card):
+            path.unlink()
+
+
+def put_card(card: Path, text: str) -> None:
+    """Write a card anew whose weights stay."""
+    _write(card, text.encode())
+
+
+def remove(card: Path) -> None:
+    """Remove a model; the card first, for without it there is none."""
+    for path in files_of(card):
+        path.unlink()
+
+
+def keep(files: Iterable[Path], place: Path) -> Path:
+    """Copy a model's files into the next numbered folder of a place, whole or not at all; returns that folder."""
+    number = max((int(folder.name) for folder in kept(place)), default=0) + 1
+    place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{number}.{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for path in files:
+            shutil.copyfile(path, temporary / path.name)
+        temporary.rename(place / str(number))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return place / str(number)
+
+
+def kept(place: Path) -> list[Path]:
+    """The numbered folders of a place, the newest first."""
+    found = [path for path in place.glob("*") if path.name.isdecimal() and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that `keep` made; it first loses its number, so that half of one is never taken for a whole."""
+    leaving = folder.with_name(f".{folder.name}.{os.getpid()}")
+    folder.rename(leaving)
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _own(card: Path) -> Path:
+    return card.with_name(f"{card.stem}{ENDING}")
+
+
+def _waiting(card: Path, sha256: str) -> Path:
+    return card.with_name(f"{card.stem}{_MARK}{sha256[:_HASH_LENGTH]}{ENDING}")
+
+
+def _all_waiting(card: Path) -> list[Path]:
+    return sorted(card.parent.glob(f"{card.stem}{_MARK}*{ENDING}"))
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
