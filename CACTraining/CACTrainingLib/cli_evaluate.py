@@ -1,8 +1,9 @@
-"""The command `cac evaluate`: the scan–rescan study, on a cohort of digital patients or on anyone's scan pairs."""
+"""The command `cac evaluate`: the scan–rescan study, on a cohort, a project or anyone's scan pairs; models compared."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from CACScoringLib.cli import add_progress_argument
@@ -16,6 +17,9 @@ STUDIES = {
     "acquisition": "how a score changes with the way one digital patient is scanned",
 }
 
+MODELS = "models"
+"""The study that scores nothing and is no part of "all": models of one network on the same cases."""
+
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
     """Add the command to a parser (see `CACScoringLib.cli`)."""
@@ -24,17 +28,22 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="study how well scans of the same patients agree, with tables and figures",
         description="Score scan pairs, compare methods with each other and, on digital patients, with the truth. "
         "Writes study.html, its tables (CSV) and figures (PNG, SVG). Run again, it goes on where it stopped.",
-        epilog="Studies: " + "; ".join(f"{name}: {text}" for name, text in STUDIES.items()) + ".",
+        epilog="Studies: "
+        + "; ".join(f"{name}: {text}" for name, text in STUDIES.items())
+        + f"; {MODELS}: two or more models of one network on the same cases (--compare), which is no part of all.",
     )
     add = parser.add_argument
-    add("study", choices=(*STUDIES, "all"), metavar="STUDY", help=f"{', '.join(STUDIES)}, or all")
+    add("study", choices=(*STUDIES, "all", MODELS), metavar="STUDY", help=f"{', '.join(STUDIES)}, all, or {MODELS}")
     add(
         "--data",
         type=Path,
         metavar="COHORT",
-        help="folder of a cohort, as cac phantom writes it; or a table (CSV) of your own scan pairs with the columns "
-        "patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; paths are relative to it",
+        help="folder of a project, or of a cohort, as cac phantom writes it; or a table (CSV) of your own scan pairs "
+        "with the columns patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; paths are "
+        "relative to it",
     )
+    add("--use", choices=("test", "validation", "training"), help="of a project: which scans (default: test)")
+    add("--annotator", metavar="NAME", help="of a project: whose annotations count, where several annotated")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for study.html and all it is made from")
     add("--results", type=Path, metavar="DIR", help="what cac cohort made of these scans, instead of scoring them")
     add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
@@ -43,6 +52,8 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     add("--seed", type=int, default=0, help="of the bootstrap")
     add("--model", action="append", default=[], metavar="NAME", help="model instead of the one that comes with CAC")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--compare", nargs="+", default=[], metavar="MODEL", help=f"{MODELS}: cards, or names of cac models list")
+    add("--cache", type=Path, metavar="DIR", help=f"{MODELS}: where prepared scans are kept")
     ablation = parser.add_argument_group("ablation")
     ablation.add_argument(
         "--ablation-pairs", type=int, default=30, metavar="N", help="pairs to score again in every way (default: 30)"
@@ -72,6 +83,9 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Make the studies that were asked for. Raises CTError, OutputError."""
+    if options.study == MODELS:
+        _compare(options, progress)
+        return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from CACScoringLib.scan_run import ModelChoice
 
@@ -80,6 +94,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from .evaluation import EvaluationSettings, evaluate
     from .study_scans import StudyError
 
+    if options.compare:
+        raise StudyError(f"--compare is of the study {MODELS}: cac evaluate {MODELS} --data … --compare A B.")
     variants = dict(options.variant)
     if len(variants) < len(options.variant):
         raise StudyError("Two variants have one name. Seeds of a variant differ behind a #: alpha-10#1, alpha-10#2.")
@@ -88,6 +104,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             studies=tuple(STUDIES) if options.study == "all" else (options.study,),
             output=options.output,
             data=options.data,
+            use=options.use,
+            annotator=options.annotator,
             results=options.results,
             pairs=options.pairs,
             models=ModelChoice(tuple(options.model), device=options.device),
@@ -106,6 +124,28 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         print(f"{card}: what repeats, for cac compare")
     progress.done(options.output)
     print(f"{done.page}: the study")
+
+
+def _compare(options: argparse.Namespace, progress: Progress) -> None:
+    from .model_comparison import ComparisonSettings, compare_models
+    from .study_scans import StudyError
+
+    if options.data is None:
+        raise StudyError("Say with --data by which scans the models are judged: a project, or a cohort.")
+    settings = ComparisonSettings(
+        data=options.data,
+        models=tuple(options.compare),
+        output=options.output,
+        use=options.use,
+        annotator=options.annotator,
+        device=options.device,
+        workers=options.workers or os.cpu_count() or 1,
+        cache=options.cache,
+        seed=options.seed,
+    )
+    page = compare_models(settings, progress)
+    progress.done(options.output)
+    print(f"{page}: the comparison")
 
 
 def _variant(text: str) -> tuple[str, tuple[Path, ...]]:

@@ -30,6 +30,8 @@ from . import ablation_study, acquisition_study, detection, goals, heart_study, 
 from .ablation import AblationSettings
 from .acquisition_study import AcquisitionSettings
 from .measures import RESAMPLES
+from .project import is_project
+from .project_scans import DEFAULT_USE, project_notes
 from .study_jobs import JobSettings, kept_jobs
 from .study_page import write_study
 from .study_parts import Section, Table
@@ -53,8 +55,9 @@ STUDIES = (*ON_RECORDS, "ablation", "acquisition")
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """studies: of STUDIES. data: cohort or table of pairs (`study_scans`); "acquisition" alone needs none.
+    """studies: of STUDIES. data: cohort, table of pairs or project (`study_scans`); "acquisition" alone needs none.
 
+    use, annotator: of a project, which scans and whose annotations (`project_scans`).
     results: folder of `cac cohort` with the scans' results, instead of scoring them. pairs: only the first ones.
     workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there.
     seed: of the bootstrap.
@@ -71,6 +74,8 @@ class EvaluationSettings:
     seed: int = 0
     ablation: AblationSettings = field(default_factory=AblationSettings)
     acquisition: AcquisitionSettings = field(default_factory=AcquisitionSettings)
+    use: str | None = None
+    annotator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +117,13 @@ def _scans_and_records(
     settings: EvaluationSettings, work: JobSettings
 ) -> tuple[list[StudyScan], list[StudyRecord], list[Section]]:
     """What there is to study, and the sections that open the page."""
-    scans, doubts = find_study_scans(settings.data, settings.pairs)
+    scans, doubts = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
     with work.progress.step("scans"):
         folders = _results(scans, settings, work)
     with work.progress.step("records"):
         records = _records(scans, folders, settings.output / RECORDS, work)
-    opening = [_data_section(scans, records, doubts)]
+    notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
+    opening = [_data_section(scans, records, notes, doubts)]
     if {"reproducibility", "detection"} <= set(settings.studies):
         opening = [*goals.sections(records, np.random.default_rng(settings.seed)), *opening]
     return scans, records, opening
@@ -200,9 +206,11 @@ def _records(
 def _key(scan: StudyScan, folder: Path | str) -> str | None:
     if isinstance(folder, str):
         return None
+    said = [scan.labels, scan.labelled_whole] if scan.labels is not None else []
     files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth and scan.truth / "truth.json"]
     stamps = [(str(path), path.stat().st_mtime_ns) for path in files if path is not None and path.exists()]
-    digest = hashlib.sha256(json.dumps([RECORDS_VERSION, scan.number, scan.patient, stamps]).encode()).hexdigest()
+    content = json.dumps([RECORDS_VERSION, scan.number, scan.patient, stamps, *said])
+    digest = hashlib.sha256(content.encode()).hexdigest()
     return f"{scan.name} {digest[:16]}"
 
 
@@ -232,20 +240,25 @@ _KINDS = {
 }
 
 
-def _data_section(scans: Sequence[StudyScan], records: Sequence[StudyRecord], doubts: Sequence[str]) -> Section:
+def _data_section(
+    scans: Sequence[StudyScan], records: Sequence[StudyRecord], notes: Sequence[str], doubts: Sequence[str]
+) -> Section:
     scored = [record for record in records if record.refused is None]
     patients = {scan.patient for scan in scans}
     lone = lone_patients(scans)
     text = [
         f"{len(scans)} scans of {len(patients)} patients; {len(scored)} scans could be scored and compared, and "
-        f"{len(records) - len(scored)} could not."
+        f"{len(records) - len(scored)} could not.",
+        *notes,
     ]
     if lone:
         text.append(
             f"Of {len(lone)} patients only one scan is there: {_some(lone)}. These count for single scans, not for "
             "pairs."
         )
-    text += [f"{len(doubts)} scans were passed over. {_some(doubts, 5)}"] if doubts else []
+    if doubts:
+        more = f" {len(doubts) - 5} more are not named." if len(doubts) > 5 else ""
+        text.append(f"Left out or odd ({len(doubts)}): {' '.join(doubts[:5])}{more}")
     kinds = Counter(record.kind for record in scored)
     rows = [(title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind]]
     tables = [Table("scans", "What the scans hold", ("Scans", "Number"), tuple(rows))]

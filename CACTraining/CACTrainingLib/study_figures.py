@@ -235,6 +235,43 @@ def forest(
     axis.set_xlabel(x_title)
 
 
+def roc_curves(drawing: Drawing, labels: Sequence[str], truth: np.ndarray, scores: np.ndarray) -> None:
+    """ROC curves of several models on the same items. truth: bool [n], some of each. scores: float [models, n]."""
+    axis = drawing.subplots()
+    axis.plot([0, 1], [0, 1], color="#1c2529", linewidth=0.8)
+    styles = ("-", "--", ":", "-.")
+    for n, (label, own) in enumerate(zip(labels, scores, strict=True)):
+        order = np.argsort(-own, kind="stable")
+        last_of_its_score = np.append(np.diff(own[order]) != 0, True)
+        rates = [np.cumsum(part[order])[last_of_its_score] / part.sum() for part in (~truth, truth)]
+        x, y = (np.insert(rate, 0, 0.0) for rate in rates)
+        axis.plot(x, y, color=_look_of(label, labels)[0], linestyle=styles[n % len(styles)], label=label)
+    axis.set_xlabel("False positive rate")
+    axis.set_ylabel("Sensitivity")
+    axis.set_aspect("equal")
+    axis.legend(loc="lower right")
+
+
+def against_first(
+    drawing: Drawing, labels: Sequence[str], values: np.ndarray, quantity: str, limits: tuple[float, float]
+) -> None:
+    """A mark per case: each further model's value against the first model's, a panel per model; the line is equality.
+
+    values: float [models, n].
+    """
+    axes = _row_of_axes(drawing, len(labels) - 1)
+    room = 0.03 * (limits[1] - limits[0])
+    for axis, label, own in zip(axes, labels[1:], values[1:], strict=True):
+        axis.plot(limits, limits, color="#1c2529", linewidth=0.8)
+        _dots(axis, values[0], own, *_look_of(label, labels))
+        axis.set_title(f"n = {len(own)}")
+        axis.set_xlabel(f"{quantity}, {labels[0]}")
+        axis.set_ylabel(f"{quantity}, {label}")
+        axis.set_aspect("equal")
+        axis.set_xlim(limits[0] - room, limits[1] + room)
+        axis.set_ylim(limits[0] - room, limits[1] + room)
+
+
 def _row_of_axes(drawing: Drawing, count: int) -> list[Axes]:
     return list(drawing.subplots(1, count, squeeze=False, sharex=True, sharey=True)[0])
 

@@ -1,5 +1,7 @@
 """A study on disk: `study.html`, one page that needs no other file, and its tables and figures as files of their own.
 
+`study.json` lists them in their order, for programs that show the study themselves.
+
 The page reads like the results section of a paper: numbered tables and figures, estimates with their 95 % interval and
 n, others' published figures in columns of their own and marked as such.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import math
 import os
 import re
@@ -26,7 +29,9 @@ from .study_parts import PUBLISHED, Figure, Section, Table
 if TYPE_CHECKING:
     from .study_parts import Cell
 
-PAGE = "study.html"
+PAGE, INDEX = "study.html", "study.json"
+SCHEMA = "cac-study/1"
+"""Of INDEX."""
 TABLES, FIGURES = "tables", "figures"
 """Folders of the CSV, PNG and SVG files beside the page."""
 
@@ -46,7 +51,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def write_study(
     folder: Path, title: str, sections: Sequence[Section], facts: dict[str, str], digital: bool = True
 ) -> Path:
-    """Write `study.html`, `tables/NAME.csv`, `figures/NAME.png` and `.svg`; returns the page's path.
+    """Write `study.html`, `tables/NAME.csv`, `figures/NAME.png` and `.svg`, and `study.json`; returns the page's path.
+
+    `study.json` comes last: {"schema", "title", "digital", "sections": [{"name", "title", "text": [paragraph, …],
+    "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
+    with paths relative to the folder and all text plain.
 
     facts: shown at the end: data, models with hashes, seeds, date, seconds. digital: whether the scans are of digital
     patients, which is said on top. In texts and notes `[[name]]` becomes a link to the table or figure of that name.
@@ -79,12 +88,38 @@ def write_study(
     for path, content in files.items():
         _write(folder / path, content)
     _write(folder / PAGE, page(title, "\n".join(body), _STYLE).encode())
+    index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
+    _write(folder / INDEX, index.encode())
     return folder / PAGE
+
+
+def _index(
+    title: str, sections: Sequence[Section], facts: dict[str, str], digital: bool, numbers: dict[str, str]
+) -> dict[str, object]:
+    captions, listed = {}, []
+    for section in sections:
+        files: dict[str, list[str]] = {TABLES: [], FIGURES: []}
+        for folder, ending, parts in ((TABLES, "csv", section.tables), (FIGURES, "png", section.figures)):
+            for part in parts:
+                file = f"{folder}/{part.name}.{ending}"
+                files[folder].append(file)
+                end = "" if part.title.endswith((".", "?")) else "."
+                captions[file] = f"{numbers[part.name]}. {part.title}{end} {_plain(part.note, numbers)}".rstrip()
+        text = [_plain(text, numbers) for text in section.text]
+        listed.append({"name": section.name, "title": section.title, "text": text, **files})
+    about = {"schema": SCHEMA, "title": title, "digital": digital}
+    return {**about, "sections": listed, "captions": captions, "facts": facts}
+
+
+def _plain(text: str, numbers: dict[str, str]) -> str:
+    """Text with references as words."""
+    return _REFERENCE.sub(lambda match: numbers[match[1]], text)
 
 
 def _remove_shown_before(folder: Path) -> None:
     """Remove the tables and figures that the folder's page shows; nothing else that lies beside them."""
     before = folder / PAGE
+    (folder / INDEX).unlink(missing_ok=True)
     for name in _NUMBERED.findall(before.read_text(encoding="utf-8")) if before.is_file() else ():
         for path in (Path(TABLES, f"{name}.csv"), Path(FIGURES, f"{name}.png"), Path(FIGURES, f"{name}.svg")):
             (folder / path).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which scans a study has: a cohort of digital patients, or anyone's pairs that a table lists."""
+"""Which scans a study has: a cohort of digital patients, anyone's pairs that a table lists, or those of a project."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from CACScoringLib.ct import CTError
 from CACScoringLib.output import write_text_atomically
 
+from .project import is_project
+
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Of a table of pairs; the first three are needed."""
 
@@ -26,10 +28,16 @@ class StudyError(CTError):
 
 @dataclass(frozen=True)
 class StudyScan:
-    """One scan of a patient's two.
+    """One scan, as a rule of a patient's two.
 
-    name: in tables. number: 1 or 2. ct: image file or DICOM folder, with its series. truth: folder of a digital scan's
-    files, None for others. heart, lesions: a reader's masks, what the study compares with; not used to score the scan.
+    name: in tables. number: 1 or 2; more for further scans of a patient, which are in no pair. ct: image file or DICOM
+    folder, with its series. truth: folder of a digital scan's files, None for others.
+
+    Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
+    label map of arteries (`lesions.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
+    a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
+    counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
+    labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
     """
 
     name: str
@@ -40,15 +48,28 @@ class StudyScan:
     truth: Path | None = None
     heart: Path | None = None
     lesions: Path | None = None
+    labels: tuple[tuple[int, bool], ...] | None = None
+    labelled_whole: bool = False
 
 
-def find_study_scans(source: Path, pairs: int | None = None) -> tuple[list[StudyScan], list[str]]:
+def find_study_scans(
+    source: Path, pairs: int | None = None, use: str | None = None, annotator: str | None = None
+) -> tuple[list[StudyScan], list[str]]:
     """The scans of a cohort by patient, and what is wrong with others, a sentence each.
 
-    source: folder as `cac phantom` writes it, or a table (CSV, TABLE_COLUMNS, paths relative to it). pairs: only the
-    first patients that have both scans. Raises StudyError.
+    source: folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project. pairs:
+    only the first patients that have both scans. use, annotator: of a project only, see
+    `project_scans.find_project_scans`; its use is "test" unless told. Raises StudyError, ProjectError.
     """
-    if source.is_dir():
+    if is_project(source):
+        from .project_scans import DEFAULT_USE, find_project_scans
+
+        scans, doubts = find_project_scans(source, use or DEFAULT_USE, annotator)
+        if not scans:
+            raise StudyError(f"No scan of {source} can be studied: {doubts[0]}")
+    elif use is not None or annotator is not None:
+        raise StudyError(f"{source} is no project: only a project's scans have a use and annotators.")
+    elif source.is_dir():
         scans, doubts = _digital(source)
     elif source.is_file():
         scans, doubts = _listed(source)
@@ -86,13 +107,13 @@ def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
 def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
     """Patients without both scans."""
     found = _by_patient(scans)
-    return [patient for patient, own in found.items() if set(own) != {1, 2}]
+    return [patient for patient, own in found.items() if not {1, 2} <= set(own)]
 
 
 def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[StudyScan]:
     if pairs < 1:
         raise StudyError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
-    whole = [own for own in _by_patient(scans).values() if set(own) == {1, 2}]
+    whole = [own for own in _by_patient(scans).values() if {1, 2} <= set(own)]
     if not whole:
         raise StudyError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
     return [own[number] for own in whole[:pairs] for number in (1, 2)]

@@ -85,7 +85,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         patient=scan.patient,
         number=scan.number,
         unit=MG if files.truth else HU_MM3,
-        visible=None if visible is None else any(visible.values()),
+        visible=files.visible,
         visible_arteries=None if files.regions is None else _arteries_in(files.regions),
         truth=truth,
         values=values,
@@ -131,13 +131,13 @@ class _Files:
 
     @cached_property
     def regions(self) -> np.ndarray | None:
-        """A reader's `Artery` labels, uint8; None where nobody painted any."""
+        """A reader's `Artery` labels, uint8; None where nobody painted any, all 0 where the reader saw none."""
         path = self.scan.lesions if self.scan.truth is None else self.scan.truth / "regions.nii.gz"
-        if path is None:
-            return None
-        painted = read_lesion_labels(path)
-        if not sitk.GetArrayViewFromImage(painted).any():  # the reader saw none
-            return np.zeros(self.hu.shape, np.uint8)
+        painted = None if path is None else read_lesion_labels(path)
+        if painted is None or not sitk.GetArrayViewFromImage(painted).any():
+            labels = self.scan.labels or ()
+            none_seen = (painted is not None or self.scan.labelled_whole) and not any(shows for _, shows in labels)
+            return np.zeros(self.hu.shape, np.uint8) if none_seen else None
         labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
         if labels.max() > max(Artery):
             raise MaskError(f"{path} holds the label {labels.max()}, which is no artery's.")
@@ -149,7 +149,19 @@ class _Files:
         """Of each slice that is known, whether it shows coronary calcium."""
         if self.truth:
             return {int(label["k"]): bool(label["visible"]) for label in self.truth["slices"]}
+        if self.scan.labels is not None:
+            return dict(self.scan.labels)
         return None if self.regions is None else dict(enumerate(map(bool, self.regions.any((1, 2)))))
+
+    @property
+    def visible(self) -> bool | None:
+        """Whether coronary calcium is visible in the scan; None where that is unknown."""
+        slices = self.visible_slices
+        if slices is None:
+            return None
+        if self.truth or any(slices.values()):
+            return any(slices.values())
+        return None if self.regions is None else bool(self.regions.any())
 
     @cached_property
     def true_hu(self) -> np.ndarray | None:

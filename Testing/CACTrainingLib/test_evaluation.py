@@ -9,8 +9,9 @@ import pytest
 
 from CACScoringLib import cohort
 from CACScoringLib.pipeline import score_scan
-from CACTrainingLib import cli, evaluation, study_jobs
+from CACTrainingLib import annotations, cli, evaluation, study_jobs
 from CACTrainingLib.evaluation import EvaluationSettings, evaluate
+from CACTrainingLib.project import NewScan, Project
 from CACTrainingLib.study_records import read_records
 from CACTrainingLib.study_scans import StudyError
 from digital_pairs import CALCIFIED, CLEAN, known_networks
@@ -123,6 +124,53 @@ def test_a_table_of_ones_own_pairs(digital_results, results, tmp_path):
     assert "no figure here says how the method does in patients" not in page_of(done)
 
 
+@pytest.fixture
+def project(digital_pairs, tmp_path):
+    """The first scan of each digital patient to test on; the second ones are not in it."""
+    project = Project.create(tmp_path / "project", "my <hearts>")
+    truths = sorted(digital_pairs.rglob("scan_1/truth.json"))
+    project.add([NewScan(t.parts[-3], t.parts[-3], t.parent / "ct.nii.gz", None, "digital", t) for t in truths])
+    project.set_use({scan.patient: "test" for scan in project.scans})
+    return project
+
+
+def test_a_project_of_single_scans(project, results, tmp_path):
+    """Detection needs no pairs; the study of pairs says that there are none."""
+    settings = EvaluationSettings(
+        ("reproducibility", "detection", "heart"), tmp_path / "out", project.folder, results, use="test", workers=1
+    )
+    done = evaluate(settings)
+    assert {record.patient: record.refused for record in done.records} == {
+        f"patient_{CALCIFIED}": None,
+        f"patient_{CLEAN}": None,
+    }
+    index = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
+    texts = [text for section in index["sections"] for text in section["text"]]
+    said = next(text for text in texts if "my <hearts>" in text)
+    assert "for test of the project “my <hearts>”, 2 scans of 2 patients" in said
+    assert "my &lt;hearts&gt;" in page_of(done)
+    assert any("0 complete pairs" in text for text in texts)
+    assert "tables/detection_scans.csv" in index["captions"]
+    with (tmp_path / "out" / "tables" / "detection_scans.csv").open(encoding="utf-8", newline="") as stream:
+        found = {row["Method"]: row["Sensitivity"] for row in csv.DictReader(stream)}
+    assert found["Calcium map"] == "1.0"
+
+
+def test_a_label_that_changes_makes_the_record_anew(project, digital_results, results, tmp_path):
+    """Of an annotated scan: the digital patient's without its truth."""
+    scan = digital_results[0][2]
+    mine = Project.create(tmp_path / "annotated")
+    mine.add([NewScan("mine", "mine", scan.ct)])
+    mine.set_use({"mine": "test"})
+    settings = EvaluationSettings(("detection",), tmp_path / "out", mine.folder, results, workers=1)
+    assert evaluate(settings).records[0].visible is None
+    said = annotations.slice_annotations(mine, "0001", "eve")
+    said.set(10, annotations.SliceLabel.VISIBLE)
+    assert evaluate(settings).records[0].visible is True
+    said.set(10, annotations.SliceLabel.NOT_VISIBLE)
+    assert evaluate(settings).records[0].visible is None
+
+
 def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_path):
     settings = EvaluationSettings(
         ("reproducibility", "detection"), tmp_path / "out", digital_pairs, results, 2, workers=1
@@ -136,6 +184,8 @@ def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_p
     [
         (["heart"], 3, "--data"),
         (["heart", "--data", "nowhere"], 3, "nowhere does not exist"),
+        (["heart", "--data", "nowhere", "--use", "test"], 3, "nowhere is no project"),
+        (["heart", "--data", "nowhere", "--use", "everything"], None, "invalid choice"),
         (["ablation", "--data", "x", "--variant", "alpha"], None, "alpha-10#1"),
         (["ablation", "--data", "x", "--variant", "a=x.json", "--variant", "a=y.json"], 3, "one name"),
         (["ablation", "--data", "x", "--ablation-pairs", "0"], 3, "at least one pair"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 from functools import partial
@@ -9,6 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from CACTrainingLib import study_page
 from CACTrainingLib.measures import Estimate
 from CACTrainingLib.study_figures import forest
 from CACTrainingLib.study_page import DIGITAL, shown, table_as_csv, write_study
@@ -199,7 +201,7 @@ class TestPage:
     def test_files_lie_beside_the_page(self, tmp_path):
         page_of(tmp_path, table(), figures=[figure()])
         found = sorted(str(p.relative_to(tmp_path).as_posix()) for p in tmp_path.rglob("*.*"))
-        assert found == ["figures/drawn.png", "figures/drawn.svg", "study.html", "tables/one.csv"]
+        assert found == ["figures/drawn.png", "figures/drawn.svg", "study.html", "study.json", "tables/one.csv"]
         assert (tmp_path / "figures" / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
     def test_what_an_earlier_study_showed_goes_and_what_is_not_its_own_stays(self, tmp_path):
@@ -207,7 +209,7 @@ class TestPage:
         (tmp_path / "tables" / "mine.csv").write_text("of the user", encoding="utf-8")
         page_of(tmp_path, table("two"))
         found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*"))
-        assert found == ["study.html", "tables/mine.csv", "tables/two.csv"]
+        assert found == ["study.html", "study.json", "tables/mine.csv", "tables/two.csv"]
 
     def test_the_same_study_gives_the_same_files(self, tmp_path):
         for name in ("a", "b"):
@@ -239,3 +241,30 @@ class TestMistakes:
             table(name="../evil")
         with pytest.raises(ValueError, match="two columns of one title"):
             table(columns=("a", "a"))
+
+
+class TestIndex:
+    def test_it_lists_what_the_page_shows_in_its_order(self, tmp_path):
+        texts = ["See [[two]] and [[drawn]] < here."]
+        tables = (table(), table("two", note="As [[one]].", title="Is it so?"))
+        page_of(tmp_path, *tables, figures=[figure()], text=texts, facts={"Data": "x"}, title="A “study”")
+        index = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+        assert index["schema"] == "cac-study/1"
+        assert (index["title"], index["digital"], index["facts"]) == ("A “study”", True, {"Data": "x"})
+        (section,) = index["sections"]
+        assert section == {
+            "name": "results",
+            "title": "Results",
+            "text": ["See Table 2 and Figure 1 < here."],
+            "tables": ["tables/one.csv", "tables/two.csv"],
+            "figures": ["figures/drawn.png"],
+        }
+        assert all((tmp_path / file).is_file() for file in (*section["tables"], *section["figures"]))
+        assert index["captions"]["tables/two.csv"] == "Table 2. Is it so? As Table 1."
+
+    def test_it_is_only_there_when_all_it_lists_is(self, tmp_path, monkeypatch):
+        page_of(tmp_path, table())
+        monkeypatch.setattr(study_page, "page", lambda *_: pytest.fail("the disk is full"))
+        with pytest.raises(pytest.fail.Exception):
+            page_of(tmp_path, table("other"))
+        assert not (tmp_path / "study.json").exists()

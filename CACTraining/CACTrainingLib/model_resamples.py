@@ -1,0 +1,97 @@
+"""Resamples of patients that several models share, and what a measure is in each of them.
+
+What a measure is a sum over is first summed by patient, so that thousands of slices cost no more than their patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .measures import LEVEL, Bootstrap, Estimate, estimate, ratio
+
+_CHUNK = 4_000_000
+"""Weights of items held at once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A measure of one model: float [1 + resamples], the sample's own first; of n items, of so many patients.
+
+    exact: the interval where resamples have none, because all or no items are hits.
+    """
+
+    values: np.ndarray
+    n: int
+    patients: int
+    exact: Estimate | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        return self.exact or estimate(self.values, self.n, self.patients)
+
+
+class Resamples:
+    """Resamples of the patients of some scans. patients: whose each scan is."""
+
+    def __init__(self, patients: Sequence[Hashable], generator: np.random.Generator) -> None:
+        names = list(dict.fromkeys(patients))
+        places = {name: n for n, name in enumerate(names)}
+        self.of_scan = np.array([places[name] for name in patients], int)
+        self.weights = Bootstrap(names, generator).weights(names)
+        """How often each patient counts: float [1 + resamples, patients]."""
+
+    def sums(self, scans: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Sum of items by patient: float [patients]. scans: int [items], which scan each is of."""
+        return np.bincount(self.of_scan[scans], np.asarray(values, float), self.weights.shape[1])
+
+    def ratio(self, scans: np.ndarray, top: np.ndarray, bottom: np.ndarray, n: int) -> Found:
+        """Sum over sum of items, of which n count."""
+        values = ratio(self.weights, self.sums(scans, top), self.sums(scans, bottom))
+        return Found(values, n, self._count(scans[np.asarray(bottom) != 0]))
+
+    def share(self, scans: np.ndarray, hits: np.ndarray, of: np.ndarray) -> Found:
+        """Share of hits among some items; bool [items] each. All or none: as in `Bootstrap.share`."""
+        hits, n = hits & of, int(of.sum())
+        found = self.ratio(scans, hits, of, n)
+        if n and hits.sum() in (0, n):
+            clusters = found.patients
+            low, high = stats.binomtest(clusters if hits.any() else 0, clusters).proportion_ci(LEVEL, "exact")
+            return Found(found.values, n, clusters, Estimate(float(hits.any()), float(low), float(high), n))
+        return found
+
+    def mean(self, scans: np.ndarray, values: np.ndarray) -> Found:
+        """Mean of items that are numbers; NaN ones are left out."""
+        known = np.isfinite(values)
+        return self.ratio(scans, np.where(known, values, 0.0), known, int(known.sum()))
+
+    def over_items(self, scans: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Found:
+        """A statistic of items that is no sum. statistic: of weights, float [resamples, items]."""
+        place = self.of_scan[scans]
+        rows = max(1, _CHUNK // max(1, len(place)))
+        parts = [self.weights[n : n + rows][:, place] for n in range(0, len(self.weights), rows)]
+        return Found(np.concatenate([statistic(part) for part in parts]), len(place), self._count(scans))
+
+    def area_under_curve(self, scans: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
+        """Area under the ROC curve of items, ties counting half; as `measures.area_under_curve`, but in a fraction of
+        its time, because how often each patient's positives win against each one's negatives is counted once."""
+        place = self.of_scan[scans]
+        count = self.weights.shape[1]
+        order = np.argsort(scores[~truth], kind="stable")
+        negative, owner = scores[~truth][order], place[~truth][order]
+        wins = np.zeros((count, count))
+        for patient in np.unique(place[truth]):
+            own = np.sort(scores[truth & (place == patient)])
+            above = len(own) - np.searchsorted(own, negative, "right")
+            ties = np.searchsorted(own, negative, "right") - np.searchsorted(own, negative, "left")
+            wins[patient] = np.bincount(owner, above + ties / 2, count)
+        won = np.einsum("rp,rp->r", self.weights @ wins, self.weights)
+        pairs = (self.weights @ self.sums(scans, truth)) * (self.weights @ self.sums(scans, ~truth))
+        values = np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+        return Found(values, len(truth), self._count(scans))
+
+    def _count(self, scans: np.ndarray) -> int:
+        return len(np.unique(self.of_scan[scans]))
