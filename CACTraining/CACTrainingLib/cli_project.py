@@ -58,7 +58,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="SOURCE",
-        help="a CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, or COCA",
+        help="a CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table "
+        "(CSV) with the column ct and, where you have them, name, series, patient, heart, lesions",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="DIR", help="folder with segmentations of the scans, by the scans' names"

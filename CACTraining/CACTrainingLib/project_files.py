@@ -45,6 +45,7 @@ scans/ID/annotators/NAME/slices.jsonl    one line per key press: slice k (from 0
 scans/ID/annotators/NAME/regions.nii.gz  regions with calcium: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary
 scans/ID/annotators/NAME/heart.nii.gz    the heart: 1
 scans/ID/proposal/                       what the software suggests
+scans/ID/training/                       what training made of the annotations; may be deleted
 models/           models trained here, each with its card (NAME.json) and weights (NAME.safetensors)
 studies/          studies of how well they do
 removed/          scans that were taken out of the project, with their annotations and their rows

@@ -1,4 +1,4 @@
-"""What can be added to a project: scans below a folder, whatever they are.
+"""What can be added to a project: scans below a folder, whatever they are, or those that a table lists.
 
 Only names and headers are read; voxels are when a scan is added. Recognised are, wherever below the folder they lie:
 DICOM series, image files, digital patients (a `ct` with its `truth.json`) and COCA (`coca`).
@@ -6,7 +6,8 @@ DICOM series, image files, digital patients (a `ct` with its `truth.json`) and C
 Segmentations come along as annotations by "segmentation" (`segmentation_labels`): for a scan NAME, a file called
 `NAME-lesions`, with the ending of an image, or `NAME.seg.nrrd`, and for its heart `NAME-heart`. They are looked for
 beside the scan; where a folder of labels is given, only there, and there plain `NAME` will do for lesions. NAME is the
-name of the image file without its ending, or of the folder of DICOM files or of a file called `ct`.
+name of the image file without its ending, or of the folder of DICOM files or of a file called `ct`. A table is one as
+`cac cohort` takes it (`cohort_scans.scans_of_table`); it can say which scans are of one patient.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.cohort_scans import SEGMENTATION_ENDING, WHOLE_FOLDER, CohortScan, Search, scans_of_folder, search
+from CACScoringLib.cohort_scans import (
+    SEGMENTATION_ENDING,
+    WHOLE_FOLDER,
+    CohortScan,
+    Search,
+    scans_of_folder,
+    scans_of_table,
+    search,
+)
 from CACScoringLib.ct import CTError
 from CACScoringLib.dicom import printable, read_slice, some
 from CACScoringLib.reading import IMAGE_ENDINGS, Series, find_series, stem
@@ -30,6 +39,7 @@ from .segmentation_labels import segmentation_annotations
 from .training_scan import DataError, read_truth
 
 TRUTH = "truth.json"
+TABLE_ENDINGS = (".csv", ".tsv")
 LESIONS, HEART = "-lesions", "-heart"
 """What a segmentation's name has after the scan's."""
 
@@ -52,7 +62,7 @@ class _Found:
 def find_new_scans(
     source: Path, progress: Callable[[int, int], None] | None = None, labels: Path | None = None
 ) -> tuple[list[NewScan], list[str]]:
-    """The scans of a file or below a folder, ready to be added to a project; and what was passed over, and why.
+    """The scans of a file or table, or below a folder, ready to be added to a project; what was passed over, and why.
 
     labels: folder of segmentations. progress: is told how many DICOM folders are read of how many.
     Raises SourceError when nothing is there.
@@ -60,6 +70,8 @@ def find_new_scans(
     source = Path(source)
     if labels is not None and not Path(labels).is_dir():
         raise SourceError(f"The folder of labels {labels} does not exist.")
+    if source.name.lower().endswith(TABLE_ENDINGS) and source.is_file():
+        return _listed(source)
     if source.is_file():
         found, doubts = _one_file(source)
     elif source.is_dir():
@@ -78,6 +90,21 @@ def find_new_scans(
             "each patient an ID of its own: scans of one patient are never split between training and test."
         )
     return scans, doubts
+
+
+def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
+    try:
+        scans, warnings = scans_of_table(table)
+    except CTError as error:
+        raise SourceError(str(error)) from error
+    found = []
+    for scan in scans:
+        new = NewScan(scan.name, scan.patient or scan.name, scan.ct, scan.series)
+        if scan.lesions is not None or scan.heart is not None:
+            read = partial(segmentation_annotations, scan.ct, scan.series, scan.lesions, scan.heart)
+            new = replace(new, annotations=read)
+        found.append(new)
+    return found, [warning.message for warning in warnings]
 
 
 def _one_file(path: Path) -> tuple[list[_Found], list[str]]:

@@ -67,6 +67,30 @@ def test_one_file(tmp_path):
     assert (scan.name, scan.patient, scan.source) == ("patient_1", "1", "digital")
 
 
+def test_table_says_who_is_who(tmp_path):
+    for name in ("one", "two", "three"):
+        _image(tmp_path / "scans" / f"{name}.nrrd")
+    lesions = np.zeros(chest_hu().shape, np.uint8)
+    lesions[2, 5, 5] = 2
+    _image(tmp_path / "masks" / "two.nrrd", lesions)
+    rows = [
+        "ct,patient,lesions,colour",
+        "scans/one.nrrd,P7,,",
+        "scans/two.nrrd,P7,masks/two.nrrd,",
+        "scans/three.nrrd,,,red",
+    ]
+    table = tmp_path / "scans.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    found, doubts = find_new_scans(table)
+    assert [(scan.name, scan.patient) for scan in found] == [("one", "P7"), ("two", "P7"), ("three", "three")]
+    assert [scan.annotations is not None for scan in found] == [False, True, False]
+    assert found[1].annotations().slices[2] is SliceLabel.VISIBLE
+    assert "colour" in doubts[0]
+    table.write_text("name\none", encoding="utf-8")
+    with pytest.raises(SourceError, match="no column ct"):
+        find_new_scans(table)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
