@@ -3,7 +3,8 @@
 A scan's folder holds `ct.nii.gz`, `heart.nii.gz`, `truth.json` and, where the true calcium is known,
 `calcium_map.nii.gz` (mg/cm³, coronary calcium alone), as digital patients and inserted lesions are written
 (`phantom.export`). Of `truth.json` these keys are read: `patient` (number or name; scans of one patient carry the same
-in every folder), `slices` (`k`, `visible`), `mass_mg`, `distractors`, `calcium_hu_per_mg_cm3`.
+in every folder), `slices` (`k`, `visible`: true, false or, where nobody has said, null), `mass_mg`, `distractors`,
+`calcium_hu_per_mg_cm3`. A project's folder (`project`) gives the scans that it refers to, with their annotations.
 
 What the networks see comes from `preprocessing` alone. It is written once below a cache folder as arrays that are
 mapped into memory, so that a cohort larger than the memory can be trained on.
@@ -15,87 +16,53 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
-from scipy import ndimage
 
 from CACScoringLib import preprocessing
-from CACScoringLib.ct import CTError, mask_on_scan_grid, same_grid
 from CACScoringLib.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
-from CACScoringLib.reading import read_ct, read_mask
 
 from .phantom.labels import VISIBLE_CONTRAST_TO_NOISE
-
-CACHE_VERSION = 2
-KINDS = ("clean", "distractor", "coronary")
-"""A scan without calcium; one whose calcium is not coronary; one with coronary calcium."""
-
-BRIGHT_HU, BRIGHT_PIXELS, BRIGHT_SIGMA_PIXELS, BRIGHT_MARGIN_PIXELS = 90.0, 3, 1.0, 4
-"""A slice with this many pixels this bright, when smoothed, in or near the heart resembles one with calcium. Blood and
-muscle are below 60 HU; the valves' calcium, blurred by motion, often stays below 130 HU."""
-
-MAP_FLOOR_HU = 1.0
+from .project import Project, is_project
+from .project_training import training_scans
+from .scan_samples import write_slices, write_volume
+from .training_scan import KINDS, DataError, TrainingScan, scan_in
 
 
-class DataError(CTError):
-    """The training data are missing, unfit, or too few. The message says what to do."""
+def find_scans(folders: Iterable[Path], annotator: str | None = None) -> list[TrainingScan]:
+    """All scans in folders and their subfolders, and those of projects.
 
-
-@dataclass(frozen=True)
-class TrainingScan:
-    """One scan that can be trained on.
-
-    kind: one of KINDS. heart_label: its value in the mask, None for any but 0. heart_known: whether the mask is the
-    heart's outline and not only the region found from the lungs.
+    annotator: whose labels a project's scans carry; None for what most annotators say
+    (`project_training.training_scans`). Raises DataError for a folder without scans, and for an unreadable truth;
+    ProjectError for a damaged project.
     """
-
-    ct: Path
-    heart: Path
-    patient: str
-    kind: str = "clean"
-    truth: Path | None = None
-    calcium_map: Path | None = None
-    heart_label: int | None = None
-    heart_known: bool = True
-
-    def shows_calcium(self) -> bool:
-        """Whether coronary calcium is visible in any slice, as its truth says. Raises DataError without a truth."""
-        if self.truth is None:
-            raise DataError(f"Nothing is known of the calcium in {self.ct}.")
-        return any(label["visible"] for label in _read_truth(self.truth)["slices"])
-
-    def fingerprint(self) -> str:
-        """Changes when a file of the scan does, or the way it is prepared."""
-        parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.heart_label]
-        for path in (self.ct, self.heart, self.truth, self.calcium_map):
-            if path is not None:
-                stat = path.stat()
-                parts += [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-
-
-def find_scans(folders: Iterable[Path]) -> list[TrainingScan]:
-    """All scans in folders and their subfolders. Raises DataError for a folder without, and for an unreadable truth."""
-    found: dict[Path, TrainingScan] = {}
+    found: dict[tuple[Path, str | None], TrainingScan] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise DataError(f"The data folder {folder} does not exist. Make one, for example with: cac phantom.")
-        truths = sorted(path for path in folder.rglob("truth.json") if (path.parent / "ct.nii.gz").is_file())
-        if not truths:
-            message = (
-                f"{folder} holds no scan to train on: none of its folders has both ct.nii.gz and truth.json. "
-                "Give the folder of a cohort, as cac phantom writes it."
-            )
-            raise DataError(message)
-        found |= {path.resolve(): _scan_in(path) for path in truths}
-    return [found[path] for path in sorted(found)]
+        own = is_project(folder)
+        scans = training_scans(Project.open(folder), annotator) if own else _scans_below(folder)
+        for scan in scans:
+            key = scan.ct.resolve(), scan.series
+            # Of a scan that a project refers to and that lies in a cohort too, the project knows the use.
+            if own or key not in found:
+                found[key] = scan
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+
+
+def _scans_below(folder: Path) -> list[TrainingScan]:
+    truths = sorted(path for path in folder.rglob("truth.json") if (path.parent / "ct.nii.gz").is_file())
+    if not truths:
+        message = (
+            f"{folder} holds no scan to train on: none of its folders has both ct.nii.gz and truth.json. "
+            "Give the folder of a cohort, as cac phantom writes it, or of a project."
+        )
+        raise DataError(message)
+    return [scan_in(path) for path in truths]
 
 
 def split_by_patient(
@@ -103,23 +70,48 @@ def split_by_patient(
 ) -> tuple[list[TrainingScan], list[TrainingScan]]:
     """Scans to train on and to validate on; no patient is in both. Every kind of patient gives its share.
 
-    The same patients, share and seed give the same split whatever the order. Raises DataError for fewer than two
-    patients.
+    Patients with a stored use keep it, and those to test on are left out; the share is of the others. The same
+    patients, share and seed give the same split whatever the order. Raises DataError when there is no patient to train
+    or to validate on, or one has two uses.
     """
+    uses = _stored_uses(scans)
     kinds: dict[str, int] = {}
     for scan in scans:
-        kinds[scan.patient] = max(kinds.get(scan.patient, 0), KINDS.index(scan.kind))
+        if uses.get(scan.patient) != "test":
+            kinds[scan.patient] = max(kinds.get(scan.patient, 0), KINDS.index(scan.kind))
     if len(kinds) < 2:
-        raise DataError(f"There are {len(kinds)} patients; training needs at least two, one of them to validate on.")
-    chosen: set[str] = set()
+        raise DataError(
+            f"Patients to train with: {len(kinds)}. Training needs at least two, one of them to validate on."
+        )
+    chosen = {patient for patient in kinds if uses.get(patient) == "validation"}
+    free = {patient: kind for patient, kind in kinds.items() if patient not in uses}
+
+    def drawn(patient: str) -> str:
+        return hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()
+
     for kind in range(len(KINDS)):
-        patients = [p for p, own in kinds.items() if own == kind]
-        patients.sort(key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).hexdigest())
+        patients = sorted((p for p, own in free.items() if own == kind), key=drawn)
         chosen |= set(patients[: round(validation_share * len(patients))])
-    chosen = chosen or {min(kinds, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).hexdigest())}
+    if not chosen and free:
+        chosen = {min(free, key=drawn)}
+    if not free and len(chosen) in (0, len(kinds)):
+        lacking = "training" if chosen else "validation"
+        raise DataError(f"No patient is stored for {lacking}. Give some that use, for example with: cac project split.")
     if len(chosen) == len(kinds):
         raise DataError(f"A validation share of {validation_share:g} leaves no patient to train on.")
-    return [s for s in scans if s.patient not in chosen], [s for s in scans if s.patient in chosen]
+    used = [scan for scan in scans if scan.patient in kinds]
+    return [s for s in used if s.patient not in chosen], [s for s in used if s.patient in chosen]
+
+
+def _stored_uses(scans: Sequence[TrainingScan]) -> dict[str, str]:
+    uses: dict[str, str] = {}
+    for scan in scans:
+        if scan.use and uses.setdefault(scan.patient, scan.use) != scan.use:
+            raise DataError(
+                f"Patient {scan.patient} is stored for {uses[scan.patient]} and for {scan.use}. Give all scans of a "
+                "patient one use."
+            )
+    return uses
 
 
 def prepare(
@@ -136,7 +128,7 @@ def prepare(
     cache.mkdir(parents=True, exist_ok=True)
     folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
     waiting = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
-    write = {"slices": _write_slices, "heart": _write_volume}[kind]
+    write = {"slices": write_slices, "heart": write_volume}[kind]
     if workers < 2 or len(waiting) < 2:
         for n, (scan, folder) in enumerate(waiting, 1):
             write(scan, folder)
@@ -158,9 +150,9 @@ class ScanSlices:
 
     slices: as scoring sees them; hu is float16, and mapped into memory, as is the mask. maps: float16 [m, 224, 224], 1
     for 1000 HU, with the negative lobes of moving calcium; map_row: int [n], the slice's row in maps or −1 where it
-    holds no coronary calcium. visible: bool [n], whether its calcium shows. contrast: [n], of its calcium to the noise;
-    NaN where unknown. bright: bool [n], whether something else in it resembles calcium. has_map: whether the true
-    calcium is known.
+    holds no coronary calcium. visible: bool [n], whether its calcium shows. labelled: bool [n], whether that is known.
+    contrast: [n], of its calcium to the noise; NaN where unknown. bright: bool [n], whether something else in it
+    resembles calcium. has_map: whether the true calcium is known.
     """
 
     patient: str
@@ -169,6 +161,7 @@ class ScanSlices:
     maps: np.ndarray
     map_row: np.ndarray
     visible: np.ndarray
+    labelled: np.ndarray
     contrast: np.ndarray
     bright: np.ndarray
     has_map: bool
@@ -192,9 +185,19 @@ def load_slices(folder: Path) -> ScanSlices:
     hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
     grid = Grid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
     slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
-    rows, visible, bright = (np.array(known[name]) for name in ("map_row", "visible", "bright"))
-    contrast = np.array(known["contrast"], float)
-    return ScanSlices(known["patient"], known["kind"], slices, maps, rows, visible, contrast, bright, known["has_map"])
+    rows, visible, labelled, bright = (np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright"))
+    return ScanSlices(
+        known["patient"],
+        known["kind"],
+        slices,
+        maps,
+        rows,
+        visible,
+        labelled,
+        np.array(known["contrast"], float),
+        bright,
+        known["has_map"],
+    )
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ class Drawn:
 
 
 class SliceDataset:
-    """All slices of many scans, one flat list.
+    """The labelled slices of many scans, one flat list; slices of which nobody has said what they show are left out.
 
     scan, index: int [N], the scan and the slice in it. visible, bright, calcium: bool [N]; calcium: true map not empty.
     contrast: float [N], as in `ScanSlices`. position: float [N], relative position in the heart. kind: int [N], of the
@@ -260,20 +263,23 @@ class SliceDataset:
 
     def __init__(self, scans: Sequence[ScanSlices]) -> None:
         self.scans = list(scans)
-        sizes = [len(s.slices) for s in self.scans]
+        labelled = [np.nonzero(s.labelled)[0] for s in self.scans]
+        own = list(zip(self.scans, labelled, strict=True))
+        sizes = [len(rows) for rows in labelled]
         self.scan = np.repeat(np.arange(len(sizes)), sizes)
-        self.index = np.concatenate([np.arange(n) for n in sizes])
-        self.position = np.concatenate([(np.arange(n) + 0.5) / n for n in sizes])
+        self.index = np.concatenate([np.zeros(0, int), *labelled])
+        self.position = np.concatenate([np.zeros(0), *((rows + 0.5) / len(s.slices) for s, rows in own)])
         self.kind = np.repeat([KINDS.index(s.kind) for s in self.scans], sizes)
-        self.visible = np.concatenate([s.visible for s in self.scans])
-        self.bright = np.concatenate([s.bright for s in self.scans])
-        self.contrast = np.concatenate([s.contrast for s in self.scans])
-        self.calcium = np.concatenate([s.map_row >= 0 for s in self.scans])
+        none = np.zeros(0, bool)
+        self.visible = np.concatenate([none, *(s.visible[rows] for s, rows in own)])
+        self.bright = np.concatenate([none, *(s.bright[rows] for s, rows in own)])
+        self.contrast = np.concatenate([np.zeros(0), *(s.contrast[rows] for s, rows in own)])
+        self.calcium = np.concatenate([none, *(s.map_row[rows] >= 0 for s, rows in own)])
         self.has_map = np.repeat([s.has_map for s in self.scans], sizes)
         if self.visible.all() or not self.visible.any():
             message = (
-                f"Of {len(self)} slices in {len(self.scans)} scans, {int(self.visible.sum())} show coronary calcium. "
-                "Training and validation each need slices with and without: give more patients."
+                f"Of {len(self)} labelled slices in {len(self.scans)} scans, {int(self.visible.sum())} show coronary "
+                "calcium. Training and validation each need slices with and without: label or give more."
             )
             raise DataError(message)
 
@@ -373,122 +379,6 @@ class BalancedSampler:
     def _by_position(self, which: np.ndarray) -> np.ndarray:
         chosen = np.nonzero(which)[0]
         return chosen[np.argsort(self.data.position[chosen], kind="stable")]
-
-
-def _scan_in(truth_path: Path) -> TrainingScan:
-    folder = truth_path.parent
-    truth = _read_truth(truth_path)
-    heart, calcium = folder / "heart.nii.gz", folder / "calcium_map.nii.gz"
-    if not heart.is_file():
-        raise DataError(f"{folder} has no heart.nii.gz. Every scan to train on needs its heart mask.")
-    kind = "coronary" if truth.get("mass_mg") or any(s["visible"] for s in truth["slices"]) else "clean"
-    if kind == "clean" and truth.get("distractors"):
-        kind = "distractor"
-    return TrainingScan(
-        ct=folder / "ct.nii.gz",
-        heart=heart,
-        patient=str(truth["patient"]),
-        kind=kind,
-        truth=truth_path,
-        calcium_map=calcium if calcium.is_file() else None,
-        heart_known=truth.get("heart_source") != "lungs",
-    )
-
-
-def _read_truth(path: Path) -> dict:
-    try:
-        truth = json.loads(path.read_text(encoding="utf-8"))
-        if not all("k" in s and "visible" in s for s in truth["slices"]):
-            raise KeyError("k, visible")
-        truth["patient"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is no truth of a scan ({type(error).__name__}: {error}). Make the scan again."
-        ) from error
-    return truth
-
-
-def _write_slices(scan: TrainingScan, folder: Path) -> None:
-    truth = _read_truth(scan.truth)
-    ct = read_ct(scan.ct)
-    heart, _ = mask_on_scan_grid(read_mask(scan.heart), ct, "heart mask")
-    slices = preprocessing.heart_slices(ct.image, heart)
-    true_map = np.zeros(slices.heart.shape, np.float32)
-    if scan.calcium_map is not None:
-        calcium = sitk.DICOMOrient(sitk.ReadImage(str(scan.calcium_map)), "LPS")
-        if not same_grid(calcium, ct.image):
-            raise DataError(f"{scan.calcium_map} is not on the grid of the CT beside it.")
-        true_map = preprocessing.on_grid(calcium, slices.grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
-    rows = np.full(len(slices), -1)
-    filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
-    rows[filled] = np.arange(filled.sum())
-    known = {
-        "patient": scan.patient,
-        "kind": scan.kind,
-        "has_map": scan.calcium_map is not None,
-        "grid": {name: getattr(slices.grid, name) for name in ("first", "step", "size")},
-        "centre": slices.centre,
-        "radii": slices.radii,
-        "map_row": rows.tolist(),
-        "visible": _on_slices(truth["slices"], "visible", slices.grid).astype(bool).tolist(),
-        "contrast": _on_slices(truth["slices"], "contrast_to_noise", slices.grid).tolist(),
-        "bright": _bright(slices, true_map).tolist(),
-    }
-    maps = (true_map[filled] / MAP_HU).astype(np.float16)
-    hu = np.clip(slices.hu, -1024, 3071).astype(np.float16)
-    _write_folder(folder, known, {"hu": hu, "heart": slices.heart, "maps": maps})
-
-
-def _write_volume(scan: TrainingScan, folder: Path) -> None:
-    ct = read_ct(scan.ct)
-    mask = read_mask(scan.heart)
-    if scan.heart_label is not None:
-        mask = mask == scan.heart_label
-    heart, _ = mask_on_scan_grid(mask, ct, "heart mask")
-    grid = preprocessing.heart_grid(ct.image)
-    volume = preprocessing.heart_input(ct.image).astype(np.float16)
-    inside = preprocessing.on_grid(heart != 0, grid, 0.0) >= 0.5
-    if not inside.any():
-        raise DataError(f"The heart in {scan.heart} is smaller than a voxel of the heart network.")
-    box = [(int(n.min()), int(n.max()) + 1) for n in np.nonzero(inside)]
-    _write_folder(folder, {"patient": scan.patient, "box": box}, {"volume": volume, "heart": inside.astype(np.uint8)})
-
-
-def _on_slices(labels: list[dict], name: str, grid: Grid) -> np.ndarray:
-    """Labels for the grid's slices: the highest of the scan's whose centre lies in one, else that it lies in.
-
-    float [n]; NaN where the scan's labels lack it, and 0 where it has no label.
-    """
-    known = {int(s["k"]): float(s.get(name, np.nan)) for s in labels}
-    centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
-    result = np.zeros(len(centres))
-    for n, centre in enumerate(centres):
-        inside = range(int(np.ceil(centre - grid.step[2] / 2)), int(np.floor(centre + grid.step[2] / 2)) + 1)
-        result[n] = np.max([known.get(k, 0.0) for k in (inside or [round(centre)])])
-    return result
-
-
-def _bright(slices: HeartSlices, map_hu: np.ndarray) -> np.ndarray:
-    own = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)]
-    smooth = ndimage.gaussian_filter(own - map_hu, (0, BRIGHT_SIGMA_PIXELS, BRIGHT_SIGMA_PIXELS))
-    side = 2 * BRIGHT_MARGIN_PIXELS + 1
-    near = ndimage.maximum_filter(slices.heart.view(np.uint8), (1, side, side)) > 0
-    return ((smooth >= BRIGHT_HU) & near).sum((1, 2)) >= BRIGHT_PIXELS
-
-
-def _write_folder(folder: Path, known: dict, arrays: dict[str, np.ndarray]) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array)
-        (temporary / "scan.json").write_text(json.dumps(known), encoding="utf-8")
-        try:
-            temporary.rename(folder)
-        except OSError:  # another run has written the same meanwhile
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def default_cache() -> Path:

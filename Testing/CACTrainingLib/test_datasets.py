@@ -32,6 +32,7 @@ from CACTrainingLib.datasets import (
     split_by_patient,
 )
 from CACTrainingLib.phantom.labels import VISIBLE_CONTRAST_TO_NOISE
+from dicom_files import write_series
 from training_scans import CALCIUM_HU, CONTRAST, write_cohort, write_scan
 
 
@@ -322,3 +323,91 @@ def test_truth_of_a_real_scan_may_name_its_patient(tmp_path):
     folder = write_scan(tmp_path / "a", "LIDC-0002", True, False)
     assert json.loads((folder / "truth.json").read_text())["patient"] == "LIDC-0002"
     assert find_scans([tmp_path])[0].patient == "LIDC-0002"
+
+
+def test_slices_without_a_label_are_left_out(cohort, tmp_path):
+    folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data" / "a")
+    truth = json.loads((folder / "truth.json").read_text())
+    for own in truth["slices"]:
+        own["visible"] = {3: True, 6: False}.get(own["k"])
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (scan,) = find_scans([tmp_path / "data"])
+    assert scan.kind == "coronary"
+    assert scan.shows_calcium()
+    (prepared,) = prepare([scan], "slices", tmp_path / "cache")
+    slices = load_slices(prepared)
+    data = SliceDataset([slices])
+    # The scan's slices of 3 mm from k = 1 on are two of 1.5 mm each.
+    assert data.index.tolist() == [4, 5, 10, 11]
+    assert data.visible.tolist() == [True, True, False, False]
+    assert data.position == pytest.approx((data.index + 0.5) / len(slices.slices))
+    assert (data.hu(np.array([0])) == slices.slices.hu[4 + preprocessing.MAX_NEIGHBOURS]).all()
+    drawn = {int(n) for seed in range(20) for n in _draw(data, seed, False).chosen}
+    assert {0, 1} <= drawn
+    assert drawn & {2, 3}
+
+
+def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():
+    from CACTrainingLib.scan_samples import _labels_on_slices
+
+    # Each slice of the grid is two of the scan's.
+    grid = preprocessing.Grid((0.0, 0.0, 0.5), (1.0, 1.0, 2.0), (1, 1, 5))
+    said = [True, None, None, False, False, False, None, None]
+    labels = [{"k": k, "visible": visible} for k, visible in enumerate(said)]
+    assert _labels_on_slices(labels, grid) == [True, None, False, None, False]
+
+
+def test_whether_calcium_shows_can_be_unknown(cohort, tmp_path):
+    folder = shutil.copytree(cohort / "patient_3" / "scan_1", tmp_path / "a")
+    assert not find_scans([tmp_path])[0].shows_calcium()
+    truth = json.loads((folder / "truth.json").read_text())
+    truth["slices"][0]["visible"] = None
+    (folder / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match="Label its slices"):
+        find_scans([tmp_path])[0].shows_calcium()
+    truth["slices"][0]["visible"] = "yes"
+    (folder / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match="no truth of a scan"):
+        find_scans([tmp_path])
+
+
+def test_dicom_scan_is_prepared_and_renewed(cohort, tmp_path):
+    folder = cohort / "patient_3" / "scan_1"
+    ct = read_ct(folder / "ct.nii.gz")
+    settings = {"spacing_mm": ct.image.GetSpacing(), "origin_mm": ct.image.GetOrigin()}
+    write_series(tmp_path / "dicom", ct.hu, tags={"SeriesNumber": 3}, **settings)
+    write_series(tmp_path / "dicom", ct.hu // 2, tags={"SeriesNumber": 4}, name="b{}.dcm".format, **settings)
+    (scan,) = find_scans([folder])
+    stored = replace(scan, ct=tmp_path / "dicom", series="3")
+    (prepared,) = prepare([stored], "slices", tmp_path / "cache")
+    (expected,) = prepare([scan], "slices", tmp_path / "cache")
+    np.testing.assert_array_equal(load_slices(prepared).slices.hu, load_slices(expected).slices.hu)
+    assert load_volume(prepare([stored], "heart", tmp_path / "cache")[0]).heart.any()
+    assert stored.fingerprint() == replace(stored).fingerprint()
+    assert replace(stored, series="4").fingerprint() != stored.fingerprint()
+    before = stored.fingerprint()
+    os.utime(next((tmp_path / "dicom").glob("slice*")), ns=(1, 1))
+    assert stored.fingerprint() != before
+
+
+def test_stored_uses_are_kept(cohort):
+    scans = find_scans([cohort])
+    uses = {"0": "training", "1": "validation", "2": "test", "3": "training"}
+    used = [replace(scan, use=uses.get(scan.patient, "")) for scan in scans]
+    for seed in range(4):
+        training, validation = ({s.patient for s in part} for part in split_by_patient(used, 0.25, seed))
+        assert {"0", "3"} <= training
+        assert "1" in validation
+        assert "2" not in training | validation
+        assert training | validation == set("01345678") & {s.patient for s in scans}
+    stored = [scan for scan in used if scan.use]
+    assert {s.patient for s in split_by_patient(stored, 0.25, 0)[1]} == {"1"}
+    for lacking in ("training", "validation"):
+        with pytest.raises(DataError, match=f"stored for {lacking}"):
+            split_by_patient([replace(s, use="test" if s.use == lacking else s.use) for s in _two_each(stored)], 0.2, 0)
+    with pytest.raises(DataError, match="stored for training and for validation"):
+        split_by_patient([*stored, replace(stored[0], use="validation")], 0.2, 0)
+
+
+def _two_each(scans):
+    return [*scans, *(replace(scan, patient=f"{scan.patient}b") for scan in scans)]

@@ -1,0 +1,103 @@
+"""Which scans there are to annotate, how far each is, and in which order they are best taken."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+from .annotations import MASK_KINDS, SliceLabel, annotators, slice_annotations
+from .project import Project, ProjectError, ProjectScan
+from .proposals import Proposal, read_proposal
+
+ORDERS = ("added", "uncertain", "blind")
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """A scan and what one annotator has done with it.
+
+    slices_done: slices of the heart with a label; any slice's while the heart is unknown. slices: of the heart; None
+    before a proposal. unsure: labels that say so. regions, heart: whether there is a mask.
+    state: "new"; "begun"; "done", when all slices of the heart have a label; or "missing", when the CT is not there.
+    uncertainty: mean entropy, in bits from 0 to 1, of the classifier's word on slices without a label; None when there
+    is no classifier or nothing left to label.
+    """
+
+    scan: ProjectScan
+    slices_done: int
+    slices: int | None
+    unsure: int
+    regions: bool
+    heart: bool
+    state: str
+    uncertainty: float | None
+
+
+def work_list(project: Project, annotator: str, order: str = "added") -> list[WorkItem]:
+    """All scans of a project with what an annotator has done.
+
+    annotator: "" for nobody yet. order: "added"; "uncertain", the scan first of which the classifier knows least, those
+    without its word after them and those that are done last; or "blind", mixed, the same for an annotator every time.
+    Raises ProjectError.
+    """
+    if order not in ORDERS:
+        raise ProjectError(f"{order!r} is no order of the work list. Orders are {', '.join(ORDERS)}.")
+    missing = {scan.id for scan in project.missing()}
+    items = [_item(project, scan, annotator, scan.id in missing) for scan in project.scans]
+    if order == "uncertain":
+        return sorted(items, key=_least_sure_first)
+    if order == "blind":
+        return sorted(items, key=lambda item: hashlib.sha256(f"{annotator}:{item.scan.id}".encode()).hexdigest())
+    return items
+
+
+def shown_name(item: WorkItem, number: int, blind: bool) -> str:
+    """What to call a scan. number: its place in the list, from 1. blind: without a hint of what it is."""
+    return f"Case {number}" if blind else item.scan.name
+
+
+def binary_entropy(probability: float) -> float:
+    """How little a probability says: 1 bit for one half, 0 for 0 and 1."""
+    return -sum(p * math.log2(p) for p in (probability, 1 - probability) if p > 0)
+
+
+def _least_sure_first(item: WorkItem) -> tuple[bool, bool, float]:
+    return item.state == "done", item.uncertainty is None, -(item.uncertainty or 0.0)
+
+
+def _item(project: Project, scan: ProjectScan, annotator: str, missing: bool) -> WorkItem:
+    proposal = read_proposal(project, scan.id)
+    labels: dict[int, SliceLabel] = {}
+    masks = dict.fromkeys(MASK_KINDS, False)
+    # A folder may have the name with other capitals.
+    own = next((name for name in annotators(project, scan.id) if name.lower() == annotator.strip().lower()), None)
+    if own is not None:
+        labels = slice_annotations(project, scan.id, own).labels
+        folder = project.scan_folder(scan.id) / "annotators" / own
+        masks = {kind: (folder / f"{kind}.nii.gz").is_file() for kind in MASK_KINDS}
+    done = [k for k in labels if proposal is None or k in proposal.heart_slices]
+    return WorkItem(
+        scan=scan,
+        slices_done=len(done),
+        slices=None if proposal is None else len(proposal.heart_slices),
+        unsure=sum(labels[k] is SliceLabel.UNSURE for k in done),
+        **masks,
+        state=_state(missing, proposal, len(done), bool(labels) or any(masks.values())),
+        uncertainty=_uncertainty(proposal, labels),
+    )
+
+
+def _state(missing: bool, proposal: Proposal | None, done: int, anything: bool) -> str:
+    if missing:
+        return "missing"
+    if proposal is not None and 0 < done == len(proposal.heart_slices):
+        return "done"
+    return "begun" if anything else "new"
+
+
+def _uncertainty(proposal: Proposal | None, labels: dict[int, SliceLabel]) -> float | None:
+    if proposal is None:
+        return None
+    open_ = [p for k, p in proposal.probabilities.items() if k in proposal.heart_slices and k not in labels]
+    return sum(map(binary_entropy, open_)) / len(open_) if open_ else None
