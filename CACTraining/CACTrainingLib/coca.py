@@ -9,7 +9,8 @@ was on the reader's screen, which says so only where the list's order is known. 
 without them is read as others read these: ImageIndex 0 is the last file by name.
 
 This is read with pydicom and plistlib and not with the library amid, which knows COCA too: amid gives arrays without
-their place in the patient, and its requirements (scikit-image, pylidc, highdicom and more) do not settle beside ours.
+their place in the patient, and pip found no versions of its many requirements (scikit-image, pylidc, highdicom …)
+beside ours in minutes of searching.
 """
 
 from __future__ import annotations

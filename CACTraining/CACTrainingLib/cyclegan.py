@@ -22,6 +22,7 @@ from CACScoringLib.preprocessing import MAP_HU, SLICE_SIZE
 from .augmentation import SliceAugmentation
 from .datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from .decomposition_metrics import collapse, map_metrics, watched_slices
+from .sample_pictures import decomposition_picture, pictured_slices
 from .train_slices import varied
 from .training import LoopSettings, Task
 
@@ -131,6 +132,7 @@ class CycleTask(Task):
         }
         self.sampler = BalancedSampler(training, settings.sampling)
         self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.pictured = pictured_slices(validation, self.watched)
         self.better = settings.choose_by
         if settings.choose_by == "overlap" and not validation.has_map[self.watched.visible].all():
             raise DataError("No true calcium map is known to choose the weights by. Give --choose-by auc.")
@@ -244,8 +246,11 @@ class CycleTask(Task):
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.watched)
 
-    def doubts(self, metrics: dict[str, float]) -> list[ScanWarning]:
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics)
+
+    def picture(self, network: nn.Module) -> np.ndarray:
+        return decomposition_picture(network, self.config, self.validation, self.pictured)
 
     def state(self) -> dict[str, object]:
         return {"pools": self.pools}

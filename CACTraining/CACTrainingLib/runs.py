@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from lightning_fabric import Fabric
 
 from CACScoringLib.inference import DEVICES
 from CACScoringLib.models import NAME, LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.networks import PRESETS, Config, build
-from CACScoringLib.output import OutputError
+from CACScoringLib.output import OutputError, write_text_atomically
 from CACScoringLib.progress import Progress
 
 from .datasets import (
@@ -32,14 +37,20 @@ from .datasets import (
     prepare,
     split_by_patient,
 )
-from .training import LoopSettings, Outcome
+from .distributed import from_first, in_turn, launched
+from .run_folder import record_training, training_lock
+from .training import LoopSettings, Outcome, Task, train
 
 LICENCE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """data: folders of scans. output: the model's card, or its path without an ending. cache: of prepared scans."""
+    """data: folders of scans and projects. output: the model's card, or its path without an ending.
+
+    devices: processes to start; torchrun's, where it has started this one. cache: of prepared scans. annotator: whose
+    labels to learn from, of a project that several have annotated. command: the command line's arguments, if any.
+    """
 
     data: tuple[Path, ...]
     output: Path
@@ -51,6 +62,8 @@ class RunOptions:
     workers: int = 1
     cache: Path | None = None
     validation_share: float = 0.2
+    annotator: str | None = None
+    command: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -76,7 +89,15 @@ class RunOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What every training is told on the command line."""
     add = parser.add_argument
-    add("--data", type=Path, action="append", default=[], metavar="DIR", help="folder of scans; may be repeated")
+    add(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of scans, or a project; may be repeated",
+    )
+    add("--annotator", metavar="NAME", help="learn from this person's labels (default: what most annotators say)")
     add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
     add("--preset", choices=PRESETS, default="compact", help="size of the network and settings of its training")
     add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
@@ -90,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--patience", type=int, metavar="N", help="stop after N validations without progress")
     add("--validation-share", type=float, default=0.2, help="share of patients to validate on")
     add("--device", choices=DEVICES, default="auto")
-    add("--devices", type=int, default=1, metavar="N", help="number of GPUs")
+    add("--devices", type=int, default=1, metavar="N", help="GPUs, each with a whole batch a step (not under torchrun)")
     add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
     add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: the user's cache folder)")
 
@@ -108,6 +129,8 @@ def options_from(arguments: argparse.Namespace) -> RunOptions:
         workers=arguments.workers,
         cache=arguments.cache,
         validation_share=arguments.validation_share,
+        annotator=arguments.annotator,
+        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
     )
 
 
@@ -148,36 +171,101 @@ class TrainingData:
         rows = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             for scan in scans:
-                source = scan.truth or scan.ct
-                rows.append((use, scan.patient, scan.kind, hashlib.sha256(source.read_bytes()).hexdigest()))
+                rows.append((use, scan.patient, scan.kind, _content_sha256(scan.truth or scan.ct)))
         writer.writerows(sorted(rows))
         return text.getvalue()
 
-    def describe(self) -> str:
-        """For the model card."""
+    def describe(self, annotator: str | None = None) -> str:
+        """For the model card. annotator: whose labels were asked for."""
         parts = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in scans).items()))
             parts.append(f"{use}: {len(scans)} scans of {len({s.patient for s in scans})} patients ({kinds})")
+        if annotator is not None:
+            parts.append(f"labels by {annotator}")
         return f"{'; '.join(parts)}; table SHA-256 {hashlib.sha256(self.table().encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training under way, in one of its processes. progress: says nothing but in the first of them."""
+
+    options: RunOptions
+    fabric: Fabric
+    progress: Progress
+
+    def gather_slices(self, seed: int) -> tuple[TrainingData, SliceDataset, SliceDataset]:
+        """The scans in the data folders, and their slices to train and to validate on. Raises DataError."""
+        data = self.prepare(lambda: gather(self.options, "slices", seed, self.progress))
+        training, validation = (
+            SliceDataset([load_slices(folder) for folder in folders])
+            for folders in (data.training_folders, data.validation_folders)
+        )
+        return data, training, validation
+
+    def prepare(self, job: Callable[[], TrainingData]) -> TrainingData:
+        """What `gather` or `prepared` gives, made by one process first; its table is written as `data.csv`."""
+        data = in_turn(self.fabric, job)
+        from_first(self.fabric, lambda: _keep_table(self.options, data))
+        return data
+
+    def train(self, task: Task, loop: LoopSettings) -> Outcome:
+        """See `training.train`."""
+        options = self.options
+        return train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
+
+    def write_model(
+        self,
+        config: Config,
+        settings: object,
+        seed: int,
+        data: TrainingData,
+        outcome: Outcome,
+        judge: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
+        intended_use: str,
+    ) -> Path:
+        """The first process writes the model (`write_model`) and says that all is done; returns the card's path."""
+
+        def write() -> Path:
+            path = write_model(self.options, config, settings, seed, data, outcome, judge, intended_use)
+            self.progress.done(path)
+            return path
+
+        with self.progress.step("model"):
+            return from_first(self.fabric, write)
+
+
+@contextmanager
+def begun(options: RunOptions, network: str, loop: LoopSettings, progress: Progress) -> Iterator[Run]:
+    """A training, with its processes launched and its folder locked until the end.
+
+    network: its name on the command line. Raises TrainingError, DeviceError; OutputError also for a full disk.
+    """
+    options.check()
+    fabric = launched(loop.half_precision, options.device, options.devices)
+    with ExitStack() as stack:
+        own_progress = progress if fabric.is_global_zero else Progress()
+        own_progress.begin(["scans", "training", "model"])
+
+        def hold() -> None:
+            stack.enter_context(training_lock(options.folder))
+            facts = {"network": network, "steps": loop.steps, "minutes": loop.minutes}
+            record_training(options.folder, options.command, **facts)
+
+        from_first(fabric, hold)
+        try:
+            yield Run(options, fabric, own_progress)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+                raise
+            where = error.filename or options.folder
+            raise OutputError(f"The disk is full ({where}). Make room, then go on with --resume.") from error
 
 
 def gather(options: RunOptions, kind: str, seed: int, progress: Progress) -> TrainingData:
     """Find, split and prepare the scans in the data folders. kind: as in `datasets.prepare`. Raises DataError."""
-    scans = find_scans(options.data)
+    scans = find_scans(options.data, options.annotator)
     return prepared(options, *split_by_patient(scans, options.validation_share, seed), kind, progress)
-
-
-def gather_slices(
-    options: RunOptions, seed: int, progress: Progress
-) -> tuple[TrainingData, SliceDataset, SliceDataset]:
-    """The scans in the data folders, and their slices to train and to validate on. Raises DataError."""
-    data = gather(options, "slices", seed, progress)
-    training, validation = (
-        SliceDataset([load_slices(folder) for folder in folders])
-        for folders in (data.training_folders, data.validation_folders)
-    )
-    return data, training, validation
 
 
 def prepared(
@@ -187,17 +275,18 @@ def prepared(
     kind: str,
     progress: Progress,
 ) -> TrainingData:
-    """Split scans, prepared; their table is written beside the checkpoint as `data.csv`."""
+    """Split scans, prepared."""
     cache = options.cache or default_cache()
     folders = prepare([*training, *validation], kind, cache, options.workers, progress.counted)
     cut = len(training)
-    data = TrainingData(tuple(training), tuple(validation), tuple(folders[:cut]), tuple(folders[cut:]))
-    options.folder.mkdir(parents=True, exist_ok=True)
-    table = options.folder / "data.csv"
-    if options.resume and table.exists() and table.read_text(encoding="utf-8") != data.table():
-        raise DataError(f"The data are not those of {table}, with which this training began. Start anew.")
-    table.write_text(data.table(), encoding="utf-8")
-    return data
+    return TrainingData(tuple(training), tuple(validation), tuple(folders[:cut]), tuple(folders[cut:]))
+
+
+def _keep_table(options: RunOptions, data: TrainingData) -> None:
+    path, table = options.folder / "data.csv", data.table()
+    if options.resume and path.exists() and path.read_text(encoding="utf-8") != table:
+        raise DataError(f"The data are not those of {path}, with which this training began. Start anew.")
+    write_text_atomically(path, table)
 
 
 def write_model(
@@ -219,11 +308,13 @@ def write_model(
     values = {
         **json.loads(json.dumps(asdict(settings))),
         "steps_done": outcome.steps,
+        "best_step": outcome.best_step,
+        "processes": outcome.processes,
         "seconds": round(outcome.seconds, 1),
         "validation_share": options.validation_share,
     }
     preset = options.preset if config == PRESETS[options.preset].get(_network_of(config)) else "custom"
-    training = Training(data.describe(), seed, values, commit())
+    training = Training(data.describe(options.annotator), seed, values, commit())
     card = describe(options.name, config, preset, training, {}, {}, LICENCE, intended_use)
     with tempfile.TemporaryDirectory() as temporary:
         metrics, calibration = judge(load_model(save_model(network, card, Path(temporary)), options.device))
@@ -246,6 +337,15 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
+
+
+def _content_sha256(path: Path) -> str:
+    """Of a file, or of all files of a DICOM folder."""
+    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.read_bytes())
+    return total.hexdigest()
 
 
 def _network_of(config: Config) -> str:

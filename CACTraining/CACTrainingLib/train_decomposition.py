@@ -29,8 +29,9 @@ from .augmentation import SliceAugmentation
 from .cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, new_generator
 from .datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from .decomposition_metrics import collapse, map_metrics, watched_slices
+from .sample_pictures import decomposition_picture, pictured_slices
 from .train_slices import varied
-from .training import LoopSettings, Task, train
+from .training import LoopSettings, Task
 
 METHODS = ("supervised", "cyclegan")
 JUDGED_SLICES = 1000
@@ -131,6 +132,7 @@ class SupervisedTask(Task):
         self.optimizers = {"remove": torch.optim.Adam(network.parameters(), settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling, known_maps=True)
         self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.pictured = pictured_slices(validation, self.watched)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
@@ -161,8 +163,11 @@ class SupervisedTask(Task):
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.watched)
 
-    def doubts(self, metrics: dict[str, float]) -> list[ScanWarning]:
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics)
+
+    def picture(self, network: nn.Module) -> np.ndarray:
+        return decomposition_picture(network, self.config, self.validation, self.pictured)
 
 
 def judge(
@@ -249,26 +254,23 @@ def train_decomposition(
     start: card of a decomposition model to begin with; its configuration replaces `config`. classifier: card of the
     slice classifier that both discriminators begin as (CycleGAN only). Raises CTError, OutputError.
     """
-    options.check()
     begun = None
     if start is not None:
         card, begun = read_network(start)
         if card.network != "decomposition":
             raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'decomposition'.")
         config, settings = GeneratorConfig(**card.config), replace(settings, start=card.sha256)
-    progress.begin(["scans", "training", "model"])
-    with progress.step("scans"):
-        data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)
-    with progress.step("training"):
-        if isinstance(settings, SupervisedTraining):
-            task: Task = SupervisedTask(config, settings, training, validation, begun)
-        else:
-            judges, settings = _discriminators(options.preset, settings, classifier)
-            task = CycleTask(config, settings, training, validation, judges, begun)
-        outcome = train(task, settings.loop, options.folder, progress, options.device, options.resume, options.devices)
-    with progress.step("model"):
-        path = runs.write_model(
-            options,
+    with runs.begun(options, "decomposition", settings.loop, progress) as training_run:
+        with training_run.progress.step("scans"):
+            data, training, validation = training_run.gather_slices(settings.loop.seed)
+        with training_run.progress.step("training"):
+            if isinstance(settings, SupervisedTraining):
+                task: Task = SupervisedTask(config, settings, training, validation, begun)
+            else:
+                judges, settings = _discriminators(options.preset, settings, classifier)
+                task = CycleTask(config, settings, training, validation, judges, begun)
+            outcome = training_run.train(task, settings.loop)
+        return training_run.write_model(
             config,
             settings,
             settings.loop.seed,
@@ -277,8 +279,6 @@ def train_decomposition(
             lambda model: judge(model, settings, validation),
             INTENDED_USE,
         )
-    progress.done(path)
-    return path
 
 
 def _discriminators(

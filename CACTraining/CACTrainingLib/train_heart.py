@@ -18,11 +18,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from CACScoringLib.ct import NoHeartError
+from CACScoringLib.ct import NoHeartError, ScanWarning
 from CACScoringLib.heart import heart_region
 from CACScoringLib.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.inference import predict
-from CACScoringLib.models import LoadedModel
+from CACScoringLib.models import LoadedModel, ModelError, read_network
 from CACScoringLib.networks import PRESETS, HeartNetConfig, build
 from CACScoringLib.preprocessing import HEART_PATCH, heart_grid, on_grid
 from CACScoringLib.progress import Progress
@@ -31,7 +31,10 @@ from CACScoringLib.reading import read_ct
 from . import runs
 from .augmentation import UNCHANGED, PatchAugmentation, augment_patch
 from .datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
-from .training import LoopSettings, Task, train
+from .training import LoopSettings, Task
+
+NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
+"""A Dice below this, or so much of patches without heart, is no learning after so many validations."""
 
 USES = ("training", "validation", "")
 INTENDED_USE = (
@@ -45,7 +48,7 @@ class HeartTraining:
     """present_share: of patches around a point of the heart; the others hold none of it where the scan has room.
 
     listed_share: of patches from scans of the table, where one is given. validation_patches: during training.
-    judged_scans: whole validation scans at the end, at most.
+    judged_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began with.
     """
 
     loop: LoopSettings
@@ -56,6 +59,7 @@ class HeartTraining:
     augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
     validation_patches: int = 32
     judged_scans: int = 30
+    start: str | None = None
 
 
 SETTINGS = {
@@ -80,7 +84,7 @@ def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
 
 
 class HeartTask(Task):
-    """See `Task`. listed: which of the training scans are of the table, bool [n]."""
+    """See `Task`. listed: which of the training scans are of the table, bool [n]. start: weights to begin with."""
 
     exported = "heart"
     better = "dice"
@@ -92,9 +96,10 @@ class HeartTask(Task):
         training: Sequence[HeartVolume],
         validation: Sequence[HeartVolume],
         listed: Sequence[bool] = (),
+        start: nn.Module | None = None,
     ) -> None:
         torch.manual_seed(settings.loop.seed)
-        network = build(config).to(memory_format=torch.channels_last_3d)
+        network = (build(config) if start is None else start).to(memory_format=torch.channels_last_3d)
         self.settings = settings
         self.training = list(training)
         self.modules = {"heart": network}
@@ -133,6 +138,22 @@ class HeartTask(Task):
         if not present.all():
             metrics["found_where_none"] = float(found[~present].mean())
         return metrics
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        if validations < PATIENT_VALIDATIONS:
+            return []
+        advice = "Lower --learning-rate, or look whether the heart masks are right."
+        if metrics["dice"] < NO_HEART_DICE:
+            message = (
+                f"The network finds no heart (Dice {metrics['dice']:.2f} after {validations} validations). {advice}"
+            )
+            return [ScanWarning("heart-not-found", message)]
+        if metrics.get("found_where_none", 0.0) > HEART_EVERYWHERE:
+            message = (
+                f"The network takes {metrics['found_where_none']:.0%} of patches without heart for heart. {advice}"
+            )
+            return [ScanWarning("heart-everywhere", message)]
+        return []
 
     def _fixed_patches(self, scans: list[HeartVolume]) -> tuple[np.ndarray, np.ndarray]:
         generator = np.random.default_rng([self.settings.loop.seed, 6])
@@ -225,7 +246,7 @@ def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingS
     values = []
     step = max(1, len(scans) // settings.judged_scans)
     for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.judged_scans]:
-        ct = read_ct(scan.ct)
+        ct = read_ct(scan.ct, scan.series)
         try:
             mask, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), heart_region(ct).mask)
         except NoHeartError:
@@ -246,6 +267,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train heart`."""
     runs.add_arguments(parser)
     parser.add_argument("--pairs", type=Path, metavar="CSV", help="real scans with heart masks: patient, ct, heart, …")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to begin with")
     parser.add_argument("--listed-share", type=float, help="share of patches from the table's scans")
 
 
@@ -256,7 +278,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
     settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
     config = PRESETS[arguments.preset]["heart"]
-    return train_heart(runs.options_from(arguments), config, settings, progress, arguments.pairs)
+    return train_heart(runs.options_from(arguments), config, settings, progress, arguments.pairs, arguments.start)
 
 
 def train_heart(
@@ -265,27 +287,35 @@ def train_heart(
     settings: HeartTraining,
     progress: Progress,
     pairs: Path | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Train a heart network on folders of scans, a table of scans (`read_pairs`), or both; returns its card's path.
 
-    Raises CTError, OutputError.
+    start: card of a heart model to begin with; its configuration replaces `config`. Raises CTError, OutputError.
     """
-    options.check()
     seed = settings.loop.seed
-    progress.begin(["scans", "training", "model"])
-    with progress.step("scans"):
+    begun = None
+    if start is not None:
+        card, begun = read_network(start)
+        if card.network != "heart":
+            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'heart'.")
+        config, settings = HeartNetConfig(**card.config), replace(settings, start=card.sha256)
+
+    def gathered() -> runs.TrainingData:
         listed = read_pairs(pairs) if pairs else []
-        scans = with_known_heart(find_scans(options.data))
-        training, validation = split(scans, listed, options.validation_share, seed)
-        data = runs.prepared(options, training, validation, "heart", progress)
-        from_table = [scan.truth is None for scan in data.training]
-        volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
-    with progress.step("training"):
-        task = HeartTask(config, settings, volumes[0], volumes[1], from_table)
-        outcome = train(task, settings.loop, options.folder, progress, options.device, options.resume, options.devices)
-    with progress.step("model"):
-        path = runs.write_model(
-            options,
+        scans = with_known_heart(find_scans(options.data, options.annotator))
+        parts = split(scans, listed, options.validation_share, seed)
+        return runs.prepared(options, *parts, "heart", training_run.progress)
+
+    with runs.begun(options, "heart", settings.loop, progress) as training_run:
+        with training_run.progress.step("scans"):
+            data = training_run.prepare(gathered)
+            from_table = [scan.truth is None for scan in data.training]
+            volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
+        with training_run.progress.step("training"):
+            task = HeartTask(config, settings, volumes[0], volumes[1], from_table, begun)
+            outcome = training_run.train(task, settings.loop)
+        return training_run.write_model(
             config,
             settings,
             seed,
@@ -294,8 +324,6 @@ def train_heart(
             lambda model: (judge(model, settings, data.validation, data.validation_folders), {}),
             INTENDED_USE,
         )
-    progress.done(path)
-    return path
 
 
 def _dice(found: np.ndarray, true: np.ndarray) -> float:

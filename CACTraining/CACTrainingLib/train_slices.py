@@ -18,6 +18,7 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.ct import ScanWarning
 from CACScoringLib.inference import predict
 from CACScoringLib.models import LoadedModel, ModelCard, ModelError, read_network
 from CACScoringLib.networks import PRESETS, STRIDE, GeneratorConfig, SliceClassifierConfig, build
@@ -27,9 +28,12 @@ from CACScoringLib.progress import Progress
 from . import runs
 from .augmentation import SliceAugmentation, augment_slices
 from .datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
-from .training import LoopSettings, Task, train
+from .training import LoopSettings, Task
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
+GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
+"""An area under the ROC curve below this, after so many validations, is no learning."""
+
 LOCATED_HU, LOCATED_WEIGHT = 20.0, 20.0
 """Where a slice's calcium adds as much it has to be located, which counts so much more than where there is none."""
 
@@ -99,7 +103,7 @@ class SliceTask(Task):
         if settings.locate_weight:
             where = nn.Conv2d(4 * config.width, 1, 1)
             nn.init.constant_(where.bias, -5.0)  # calcium is nowhere at first
-            self.modules["where"] = where
+            self.modules["where"] = where.to(memory_format=torch.channels_last)
         parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers = {"classifier": torch.optim.Adam(parameters, settings.learning_rate)}
         self.sampler = BalancedSampler(training, settings.sampling)
@@ -135,7 +139,20 @@ class SliceTask(Task):
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         probabilities = classified(network, self.config, self.validation, self.watched)
-        return slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
+        metrics = slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
+        return {**metrics, "called_positive": float((probabilities >= 0.5).mean())}
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
+            return []
+        told = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
+            metrics["called_positive"], "tells slices with calcium from others hardly better than chance"
+        )
+        message = (
+            f"After {validations} validations the network {told} (area under the ROC curve {metrics['auc']:.2f}). "
+            "Lower --learning-rate, begin with a model (--start), or look whether the labels are right."
+        )
+        return [ScanWarning("slices-not-told-apart", message)]
 
 
 def as_classifier(
@@ -297,21 +314,18 @@ def train_slices(
 
     start: card of a model to begin with, see `as_classifier`. Raises CTError, OutputError.
     """
-    options.check()
     begun = None
     if start is not None:
         card, begun = read_network(start)
         config, begun = as_classifier(card, begun, config)
         settings = replace(settings, start=card.sha256)
-    progress.begin(["scans", "training", "model"])
-    with progress.step("scans"):
-        data, training, validation = runs.gather_slices(options, settings.loop.seed, progress)
-    with progress.step("training"):
-        task = SliceTask(config, settings, training, validation, begun)
-        outcome = train(task, settings.loop, options.folder, progress, options.device, options.resume, options.devices)
-    with progress.step("model"):
-        path = runs.write_model(
-            options,
+    with runs.begun(options, "slices", settings.loop, progress) as training_run:
+        with training_run.progress.step("scans"):
+            data, training, validation = training_run.gather_slices(settings.loop.seed)
+        with training_run.progress.step("training"):
+            task = SliceTask(config, settings, training, validation, begun)
+            outcome = training_run.train(task, settings.loop)
+        return training_run.write_model(
             config,
             task.settings,
             settings.loop.seed,
@@ -320,5 +334,3 @@ def train_slices(
             lambda model: judge(model, settings, validation),
             INTENDED_USE,
         )
-    progress.done(path)
-    return path

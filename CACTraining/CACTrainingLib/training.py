@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import math
 import queue
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,17 +24,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from CACScoringLib.ct import CTError, ScanWarning
-from CACScoringLib.inference import bfloat16_is_fast, choose_device
+from CACScoringLib.ct import ScanWarning
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 
+from .distributed import from_first, in_turn, make_fabric
+from .run_folder import CHECKPOINT, TrainingError
+from .training_curves import Curves
+
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
-
-
-class TrainingError(CTError):
-    """Training cannot go on. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,13 @@ class Task:
         """Metrics of a network during training, on a fixed part of the validation data."""
         raise NotImplementedError
 
-    def doubts(self, metrics: dict[str, float]) -> list[ScanWarning]:
-        """What is wrong with the training, judged by a validation."""
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        """What is wrong with the training, judged by the last of so many validations."""
         return []
+
+    def picture(self, network: nn.Module) -> np.ndarray | None:
+        """A sample of what a network does, made after each validation: uint8 [row, column, 3], or none."""
+        return None
 
     def state(self) -> dict[str, object]:
         """What else a checkpoint needs."""
@@ -97,12 +100,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """weights: the best validation's. metrics: of that validation. steps, seconds: of the whole training."""
+    """weights: the best validation's, on the first process. metrics: of that validation, after best_step steps.
+
+    steps, seconds: of the whole training. processes: that trained together, each with a batch of its own a step.
+    """
 
     weights: dict[str, torch.Tensor]
     metrics: dict[str, float]
     steps: int
     seconds: float
+    best_step: int = 0
+    processes: int = 1
 
 
 def train(
@@ -112,24 +120,23 @@ def train(
     progress: Progress,
     device: str = "auto",
     resume: bool = False,
-    devices: int = 1,
+    fabric: Fabric | None = None,
 ) -> Outcome:
     """Train and return the best weights.
 
-    folder: takes `checkpoint.pt`, `metrics.jsonl` (a line per LOG_EVERY_STEPS steps and per validation) and events
-    for TensorBoard.
+    folder: takes `checkpoint.pt` and the course of the training (`training_curves`); with several processes, all must
+    see it. fabric: of processes that were launched; without, this one trains alone, on `device`.
     Raises TrainingError when the loss is no number, or a checkpoint is of another training; OutputError when
-    there is a checkpoint and resume is False.
+    there is a checkpoint and resume is False, or the disk is full.
     """
-    fabric = _fabric(settings, device, devices)
+    fabric = fabric or make_fabric(settings.half_precision, device)
     run = _Run(task, settings, folder, fabric)
-    if resume and run.checkpoint.exists():
-        run.load()
-    elif run.checkpoint.exists():
-        raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
-    with _Curves(folder, run.step) as curves, _prefetched(task, settings, run.step, fabric.global_rank) as batches:
+    if from_first(fabric, lambda: run.goes_on(resume)):
+        in_turn(fabric, run.load)
+    writer = Curves(folder, run.step) if fabric.is_global_zero else nullcontext()
+    with writer as curves, _prefetched(task, settings, run.step, fabric.global_rank) as batches:
         _loop(run, curves, batches, progress)
-    return Outcome(run.best_weights, run.best_metrics, run.step, run.seconds)
+    return Outcome(run.best_weights, run.best_metrics, run.step, run.seconds, run.best_step, fabric.world_size)
 
 
 class _Run:
@@ -137,7 +144,7 @@ class _Run:
 
     def __init__(self, task: Task, settings: LoopSettings, folder: Path, fabric: Fabric) -> None:
         self.task, self.settings, self.fabric = task, settings, fabric
-        self.checkpoint = folder / "checkpoint.pt"
+        self.checkpoint = folder / CHECKPOINT
         folder.mkdir(parents=True, exist_ok=True)
         self.averaged = copy.deepcopy(task.modules[task.exported]).to(fabric.device)
         for name, module in task.modules.items():
@@ -145,9 +152,19 @@ class _Run:
         for name, optimizer in task.optimizers.items():
             task.optimizers[name] = fabric.setup_optimizers(optimizer)
         self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in task.optimizers.items()}
-        self.step, self.seconds, self.waited = 0, 0.0, 0
+        self.step, self.seconds, self.waited, self.validations = 0, 0.0, 0, 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_metrics: dict[str, float] = {}
+        self.best_step = 0
+        self.doubts: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        """Count the time since the last tick. All processes go by the clock of the first where time ends the run."""
+        now = time.monotonic()
+        self.seconds, self._last = self.seconds + now - self._last, now
+        if self.settings.minutes is not None and self.fabric.world_size > 1:
+            self.seconds = self.fabric.broadcast(self.seconds)
 
     def average(self) -> None:
         """Move the averaged weights towards the present ones."""
@@ -172,43 +189,81 @@ class _Run:
         minutes = self.settings.minutes
         return max(self.step / self.settings.steps, 0.0 if minutes is None else self.seconds / 60 / minutes)
 
+    def out_of_patience(self) -> bool:
+        return self.settings.patience is not None and self.waited >= self.settings.patience
+
     def validate(self) -> tuple[dict[str, float], bool]:
-        """Metrics, and whether they are the best so far."""
+        """Metrics, and whether they are the best so far: judged by the first process, known to all."""
         self.averaged.eval()
-        # Plain numbers, because nothing else is read back from a checkpoint.
-        metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
+        metrics = from_first(self.fabric, self._metrics)
         better = self.task.better
         best = not self.best_metrics or bool(metrics[better] > self.best_metrics[better])
         if best:
-            self.best_metrics = metrics
-            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
+            self.best_metrics, self.best_step = metrics, self.step
+            if self.fabric.is_global_zero:
+                self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
         self.waited = 0 if best else self.waited + 1
+        self.validations += 1
         return metrics, best
 
+    def _metrics(self) -> dict[str, float]:
+        # Plain numbers, because nothing else is read back from a checkpoint.
+        metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
+        if not math.isfinite(metrics[self.task.better]):
+            message = (
+                f"What the network gives is no number at step {self.step} ({self.task.better} of the validation: "
+                f"{metrics[self.task.better]}). Start anew with a lower --learning-rate."
+            )
+            raise TrainingError(message)
+        return metrics
+
     def save(self) -> None:
-        """Write the checkpoint under a temporary name, then rename it."""
-        state = {
-            "settings": _as_text(self.task.settings),
-            "step": self.step,
-            "seconds": self.seconds,
-            "waited": self.waited,
-            "random": torch.get_rng_state(),
-            "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
-            "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
-            "averaged": self.averaged.state_dict(),
-            "best_weights": self.best_weights,
-            "best_metrics": self.best_metrics,
-            "task": self.task.state(),
-        }
+        """Write the checkpoint under a temporary name, then rename it. Raises OutputError when that fails."""
         if self.fabric.is_global_zero:
+            state = {
+                "settings": _as_text(self.task.settings),
+                "step": self.step,
+                "seconds": self.seconds,
+                "waited": self.waited,
+                "validations": self.validations,
+                "random": torch.get_rng_state(),
+                "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
+                "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
+                "averaged": self.averaged.state_dict(),
+                "best_weights": self.best_weights,
+                "best_metrics": self.best_metrics,
+                "best_step": self.best_step,
+                "doubts": self.doubts,
+                "task": self.task.state(),
+            }
             temporary = self.checkpoint.with_suffix(".partial")
-            torch.save(state, temporary)
-            temporary.replace(self.checkpoint)
+            try:
+                torch.save(state, temporary)
+                temporary.replace(self.checkpoint)
+            except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
+                temporary.unlink(missing_ok=True)
+                message = (
+                    f"The checkpoint {self.checkpoint} could not be written ({error}). The one before is whole: make "
+                    "room on the disk, then go on with --resume."
+                )
+                raise OutputError(message) from error
         self.fabric.barrier()
+
+    def goes_on(self, resume: bool) -> bool:
+        """Whether there is a checkpoint to go on from. Raises OutputError when there is one that is not asked for."""
+        found = self.checkpoint.exists()
+        if found and not resume:
+            folder = self.checkpoint.parent
+            raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
+        return found
 
     def load(self) -> None:
         if not zipfile.is_zipfile(self.checkpoint):
-            raise TrainingError(f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew.")
+            message = (
+                f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew; where several machines "
+                "train, --output must lie on a disk that all of them see."
+            )
+            raise TrainingError(message)
         state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
         if state["settings"] != _as_text(self.task.settings):
             message = (
@@ -225,14 +280,19 @@ class _Run:
         torch.set_rng_state(state["random"].cpu())
         self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
         self.best_weights, self.best_metrics = state["best_weights"], state["best_metrics"]
+        # Checkpoints of earlier versions lack these.
+        self.best_step, self.validations = state.get("best_step", 0), state.get("validations", 0)
+        self.doubts = state.get("doubts", {})
+        self._last = time.monotonic()
 
 
-def _loop(run: _Run, curves: _Curves, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
+def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
+    """curves: of the first process; the others write nothing."""
     task, settings = run.task, run.settings
-    last, told = time.monotonic(), -math.inf
+    told = -math.inf
     sums: dict[str, float] = {}
     summed = 0
-    while run.part_done() < 1 and (settings.patience is None or run.waited < settings.patience):
+    while run.part_done() < 1 and not run.out_of_patience():
         run.set_rate()
         batch = {name: tensor.to(run.fabric.device) for name, tensor in next(batches).items()}
         for module in task.modules.values():
@@ -247,57 +307,44 @@ def _loop(run: _Run, curves: _Curves, batches: Iterator[dict[str, torch.Tensor]]
         run.average()
         run.step += 1
         sums, summed = {name: sums.get(name, 0.0) + value for name, value in values.items()}, summed + 1
+        run.tick()
         now = time.monotonic()
-        run.seconds, last = run.seconds + now - last, now
         if now - told > 1:
             progress.counted(round(1000 * min(1.0, run.part_done())), 1000)
             told = now
         ended = run.part_done() >= 1
-        if run.step % LOG_EVERY_STEPS == 0 or ended:
-            curves.write("training", run, {name: value / summed for name, value in sums.items()})
+        if curves and (run.step % LOG_EVERY_STEPS == 0 or ended):
+            curves.write("training", run.step, run.seconds, {name: value / summed for name, value in sums.items()})
             sums, summed = {}, 0
         if run.step % settings.validate_every == 0 or ended:
             metrics, best = run.validate()
-            curves.write("validation", run, metrics, best=best)
-            for doubt in task.doubts(metrics):
-                progress.warning(doubt)
-                curves.event(run, doubt)
-            run.seconds, last = run.seconds + time.monotonic() - last, time.monotonic()
+            if curves:
+                _tell(run, metrics, best, curves, progress)
+            run.tick()
             run.save()
 
 
-class _Curves:
-    """The course of a training in `metrics.jsonl` and TensorBoard's event files."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._path = folder / "metrics.jsonl"
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
-        # What came after the checkpoint will come again.
-        kept = [line for line in lines if step and line.endswith("\n") and json.loads(line)["step"] <= step]
-        self._path.write_text("".join(kept), encoding="utf-8")
-        self._writer = SummaryWriter(str(folder), purge_step=step or None)
-
-    def __enter__(self) -> _Curves:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._writer.close()
-
-    def write(self, event: str, run: _Run, values: dict[str, float], **more: object) -> None:
-        self._line(event=event, step=run.step, seconds=round(run.seconds, 1), **more, **values)
-        for name, value in values.items():
-            self._writer.add_scalar(f"{event}/{name}", value, run.step)
-        self._writer.flush()
-
-    def event(self, run: _Run, doubt: ScanWarning) -> None:
-        self._line(event="warning", step=run.step, code=doubt.code, message=doubt.message)
-        self._writer.add_text(doubt.code, doubt.message, run.step)
-
-    def _line(self, **content: object) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content) + "\n")
+def _tell(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, progress: Progress) -> None:
+    """Write down a validation. A doubt is told once; that it no longer holds, and holds again, is only written down."""
+    step, seconds = run.step, run.seconds
+    curves.write("validation", step, seconds, metrics, best=best)
+    doubts = {doubt.code: doubt for doubt in run.task.doubts(metrics, run.validations)}
+    for code, doubt in doubts.items():
+        if code not in run.doubts:
+            progress.warning(doubt)
+        if not run.doubts.get(code):
+            curves.doubt(step, seconds, doubt)
+        run.doubts[code] = True
+    for code in run.doubts.keys() - doubts.keys():
+        if run.doubts[code]:
+            curves.resolved(step, seconds, code)
+        run.doubts[code] = False
+    picture = run.task.picture(run.averaged)
+    if picture is not None:
+        curves.picture(step, picture)
+    if run.out_of_patience():
+        message = f"Stopped early: {run.waited} validations were not better than that of step {run.best_step}."
+        curves.early_stop(step, seconds, message)
 
 
 class _prefetched:  # noqa: N801 - used like a function
@@ -340,17 +387,6 @@ class _prefetched:  # noqa: N801 - used like a function
                 return self._ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
-
-
-def _fabric(settings: LoopSettings, device: str, devices: int) -> Fabric:
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    device = choose_device(device)
-    half = settings.half_precision and bfloat16_is_fast(device)
-    strategy = "ddp" if devices > 1 else "auto"
-    precision = "bf16-mixed" if half else "32-true"
-    fabric = Fabric(accelerator=device, strategy=strategy, devices=devices, precision=precision)
-    fabric.launch()
-    return fabric
 
 
 def _as_text(settings: object) -> str:

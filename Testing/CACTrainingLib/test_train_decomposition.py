@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from CACScoringLib import models
@@ -19,8 +20,10 @@ from CACTrainingLib.cyclegan import ClassifierDiscriminator, CycleTask, CycleTra
 from CACTrainingLib.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.decomposition_metrics import collapse, map_metrics, watched_slices
 from CACTrainingLib.runs import RunOptions
+from CACTrainingLib.sample_pictures import decomposition_picture, pictured_slices
 from CACTrainingLib.train_decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training import LoopSettings, train
+from CACTrainingLib.training_curves import sample_pictures
 from training_scans import write_scan
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
@@ -132,6 +135,38 @@ class TestSupervised:
         data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
         with pytest.raises(DataError, match="--method cyclegan"):
             SupervisedTask(CONFIG, SUPERVISED, data, data)
+
+
+class TestPicture:
+    def test_each_validation_leaves_one(self, supervised):
+        pictures = sample_pictures(supervised.parent / f"{supervised.stem}.training")
+        assert [step for step, _ in pictures] == [60, 120, 180, 240]
+        last = pictures[-1][1]
+        assert last.stat().st_size < 300_000
+        with Image.open(last) as picture:
+            assert (picture.mode, picture.format) == ("RGB", "PNG")
+
+    def test_slices_with_calcium_and_one_without(self, parts):
+        data = parts[1]
+        chosen = pictured_slices(data, watched_slices(data, 8, 0))
+        assert data.visible[chosen].tolist() == [True] * 4 + [False]
+        assert len(set(chosen.tolist())) == 5
+
+    def test_the_map_is_what_is_missing_in_the_healthy_image(self, parts):
+        """Black where the map is empty; with a perfect map, the slice with calcium becomes even."""
+        data = parts[1]
+        chosen = pictured_slices(data, watched_slices(data, 8, 0))
+        perfect = decomposition_picture(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, chosen)
+        empty = decomposition_picture(Constant(0.0), CONFIG, data, chosen)
+        assert perfect.shape == empty.shape
+        assert perfect.dtype == np.uint8
+        rows = [slice(24 + n * 164, 24 + n * 164 + 160) for n in range(3)]
+        first = slice(92, 252)
+        assert (perfect[rows[0], first] == empty[rows[0], first]).all()
+        assert not empty[rows[1], first].any()
+        assert perfect[rows[1], first].max() == 255
+        assert (empty[rows[0], first] == empty[rows[2], first]).all()
+        assert perfect[rows[2], first].max() < 150 < empty[rows[2], first].max()
 
 
 class TestMetrics:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from CACScoringLib import models
-from CACScoringLib.networks import HeartNetConfig
+from CACScoringLib.networks import HeartNetConfig, SliceClassifierConfig, build
 from CACScoringLib.preprocessing import HEART_PATCH
 from CACScoringLib.progress import Progress
 from CACTrainingLib import train_heart
@@ -68,6 +68,25 @@ def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeyp
     assert 0 <= card.validation["dice_lowest"] <= card.validation["dice_median"] <= 1
     assert card.training.settings["listed_share"] == 0.5
     assert "table SHA-256" in card.training.data
+
+    # And it can be begun with: with a rate of next to nothing, its weights stay.
+    still = replace(SETTINGS, learning_rate=1e-12, loop=replace(SETTINGS.loop, steps=1, validate_every=1, average=0.0))
+    other = replace(options, output=tmp_path / "next")
+    following = train_heart.train_heart(other, HeartNetConfig(), still, Progress(), table, start=path)
+    assert models.read_card(following).config == card.config
+    assert models.read_card(following).training.settings["start"] == card.sha256
+    weights = [dict(models.read_network(p)[1].named_parameters()) for p in (path, following)]
+    assert all(torch.allclose(tensor, weights[1][name], atol=1e-3) for name, tensor in weights[0].items())
+
+
+def test_it_begins_with_hearts_only(cohort, cache, tmp_path):
+    card = models.describe(
+        "s", SliceClassifierConfig(4, 1), "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests."
+    )
+    start = models.save_model(build(SliceClassifierConfig(4, 1)), card, tmp_path)
+    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache)
+    with pytest.raises(models.ModelError, match="'slices'"):
+        train_heart.train_heart(options, CONFIG, SETTINGS, Progress(), start=start)
 
 
 def test_dice_loss_by_hand():
@@ -174,6 +193,15 @@ class TestTable:
     def test_too_few_scans_is_told(self, table):
         with pytest.raises(DataError, match="0 to validate on"):
             split([], read_pairs(table)[:1], 0.3, 0)
+
+
+def test_a_network_that_learns_nothing_is_told(cohort, cache):
+    volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
+    task = HeartTask(CONFIG, SETTINGS, volumes, volumes)
+    assert task.doubts({"dice": 0.01}, 2) == []
+    assert [d.code for d in task.doubts({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
+    assert [d.code for d in task.doubts({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
+    assert task.doubts({"dice": 0.4}, 3) == task.doubts({"dice": 0.4, "found_where_none": 0.1}, 3) == []
 
 
 def test_published_settings():

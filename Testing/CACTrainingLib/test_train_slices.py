@@ -1,6 +1,7 @@
 """The slice classifier learns small scans, its threshold and metrics are right, its card says how it was made."""
 
 import argparse
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from CACScoringLib import models
 from CACScoringLib.networks import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
@@ -16,10 +18,13 @@ from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 from CACTrainingLib import train_slices
 from CACTrainingLib.augmentation import SliceAugmentation
-from CACTrainingLib.datasets import DataError
-from CACTrainingLib.runs import RunOptions
+from CACTrainingLib.datasets import DataError, find_scans
+from CACTrainingLib.run_folder import TrainingError, is_locked, training_lock
+from CACTrainingLib.runs import RunOptions, TrainingData, gather, options_from
 from CACTrainingLib.train_slices import SliceTask, SliceTraining, as_classifier, slice_metrics, threshold_at
 from CACTrainingLib.training import LoopSettings, train
+from CACTrainingLib.training_curves import Curves
+from CACTrainingLib.training_scan import TrainingScan
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)
 SETTINGS = SliceTraining(
@@ -73,6 +78,62 @@ def test_card_changes_with_the_data(cohort, cache, tmp_path):
     truth = changed / "patient_1" / "scan_1" / "truth.json"
     truth.write_text(truth.read_text() + " ")
     assert table(cohort) != table(changed)
+
+
+def test_one_annotators_labels_are_asked_for(cohort, cache, tmp_path, monkeypatch):
+    asked = []
+
+    def find(folders, annotator):
+        asked.append(annotator)
+        return find_scans(folders)
+
+    monkeypatch.setattr("CACTrainingLib.runs.find_scans", find)
+    parser = argparse.ArgumentParser()
+    train_slices.add_arguments(parser)
+    command = ["--data", str(cohort), "--output", str(tmp_path / "m"), "--annotator", "Ada"]
+    options = options_from(parser.parse_args(command))
+    data = gather(replace(options, cache=cache), "slices", 0, Progress())
+    assert asked == ["Ada"]
+    assert "labels by Ada" in data.describe(options.annotator)
+
+
+def test_a_full_disk_is_told(cohort, cache, tmp_path, monkeypatch):
+    """And the checkpoint before stays; see test_training."""
+    original = Curves.write
+
+    def full(curves, event, step, *rest, **more):
+        if step == 6:
+            raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+        original(curves, event, step, *rest, **more)
+
+    monkeypatch.setattr(Curves, "write", full)
+    settings = replace(SETTINGS, loop=replace(SETTINGS.loop, steps=6, validate_every=3))
+    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache, validation_share=0.5)
+    with pytest.raises(OutputError, match=r"disk is full \(metrics.jsonl\).*--resume"):
+        train_slices.train_slices(options, CONFIG, settings, Progress())
+    assert torch.load(tmp_path / "m.training" / "checkpoint.pt")["step"] == 3
+    assert not is_locked(tmp_path / "m.training")
+    monkeypatch.undo()
+    assert train_slices.train_slices(replace(options, resume=True), CONFIG, settings, Progress()).exists()
+
+
+def test_one_training_a_folder(cohort, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("CACTrainingLib.run_folder.LOCK_SECONDS", 0.1)
+    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache)
+    with training_lock(options.folder), pytest.raises(TrainingError, match="trained already by another process"):
+        train_slices.train_slices(options, CONFIG, SETTINGS, Progress())
+    assert {path.name for path in options.folder.iterdir()} == {"lock"}
+
+
+def test_a_dicom_folder_is_known_by_its_files(tmp_path):
+    (tmp_path / "ct").mkdir()
+    file = tmp_path / "ct" / "1.dcm"
+    file.write_bytes(b"a")
+    scan = TrainingScan(tmp_path / "ct", tmp_path / "heart.nii.gz", "p")
+    tables = [TrainingData((scan,), (scan,), (), ()).table()]
+    assert TrainingData((scan,), (scan,), (), ()).table() == tables[0]
+    file.write_bytes(b"b")
+    assert TrainingData((scan,), (scan,), (), ()).table() != tables[0]
 
 
 def test_existing_model_is_kept(trained, cohort, cache):
@@ -171,6 +232,28 @@ def test_metrics_by_hand(parts):
     assert 0.45 < metrics["threshold"] <= 0.5
     share = data.visible.mean()
     assert metrics["accuracy"] == pytest.approx(share + (1 - share) * 0.9)
+
+
+@pytest.mark.parametrize(
+    ("auc", "called", "said"),
+    [(0.5, 1.0, "sees calcium in every slice"), (0.52, 0.0, "every slice free"), (0.55, 0.4, "better than chance")],
+)
+def test_a_network_that_learns_nothing_is_told(parts, auc, called, said):
+    task = SliceTask(CONFIG, SETTINGS, *parts)
+    metrics = {"auc": auc, "called_positive": called}
+    assert task.doubts(metrics, 4) == []
+    (doubt,) = task.doubts(metrics, 5)
+    assert doubt.code == "slices-not-told-apart"
+    assert said in doubt.message
+    assert task.doubts({"auc": 0.7, "called_positive": called}, 5) == []
+
+
+def test_called_positive_is_a_share_of_the_watched(parts):
+    class Sure(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[0.1, 0.9]]).repeat(len(x), 1)
+
+    assert SliceTask(CONFIG, SETTINGS, *parts).validate(Sure())["called_positive"] == 1.0
 
 
 @pytest.mark.parametrize("most", [0.0, 0.05, 0.1, 0.5, 1.0])

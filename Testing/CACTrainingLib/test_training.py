@@ -2,17 +2,19 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from CACScoringLib.ct import ScanWarning
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 from CACTrainingLib.training import LoopSettings, Task, TrainingError, train
+from CACTrainingLib.training_curves import sample_pictures
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Line(Task):
             error = float(((network(x) - 3 * x) ** 2).mean())
         return {"closeness": -error if self.closeness is None else self.closeness.pop(0)}
 
-    def doubts(self, metrics):
+    def doubts(self, metrics, validations):
         return [ScanWarning("far", "It is far off.")] if metrics["closeness"] < -0.5 else []
 
     def state(self):
@@ -115,6 +117,46 @@ def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     assert first == second
 
 
+def test_a_doubt_is_told_once_and_when_it_has_passed(tmp_path):
+    told = []
+    progress = Progress()
+    progress.warning = told.append
+    loop = replace(LOOP, steps=50)
+    train(Line(loop, closeness=[-1, -1, 0, -1, 0]), loop, tmp_path, progress, "cpu")
+    assert [doubt.code for doubt in told] == ["far"]
+    changes = [(x["event"], x["step"]) for x in lines(tmp_path) if x["event"] in ("warning", "resolved")]
+    assert changes == [("warning", 10), ("resolved", 30), ("warning", 40), ("resolved", 50)]
+
+
+def test_pictures_are_kept_by_step(tmp_path):
+    class Drawn(Line):
+        def picture(self, network):
+            return np.full((4, 6, 3), self.validations, np.uint8)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Drawn(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
+    assert [step for step, _ in sample_pictures(tmp_path)] == [10, 20, 30]
+    later = tmp_path / "samples" / "step-000040.png"
+    later.write_bytes(b"of a step after the checkpoint")
+    with pytest.raises(KeyboardInterrupt):
+        train(Drawn(LOOP, 35), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert not later.exists()
+    step, path = sample_pictures(tmp_path)[1]
+    assert (step, path.name) == (20, "step-000020.png")
+    assert (np.asarray(Image.open(path)) == 2).all()
+
+
+def test_curves_that_a_crash_has_damaged_do_not_keep_it_from_going_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
+    path = tmp_path / "metrics.jsonl"
+    whole = [line for line in lines(tmp_path) if line["step"] <= 30]
+    path.write_text("\0\0\0\n" + path.read_text() + '{"event": "train')
+    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert lines(tmp_path)[: len(whole)] == whole
+    assert lines(tmp_path)[-1]["step"] == 60
+
+
 def test_resuming_a_finished_training_changes_nothing(tmp_path):
     first = train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
     task = Line(LOOP)
@@ -152,7 +194,7 @@ def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("CACTrainingLib.training.torch.save", dies)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
@@ -163,7 +205,10 @@ def test_it_stops_early_and_keeps_the_best(tmp_path):
     outcome = train(task, loop, tmp_path, Progress(), "cpu")
     assert task.validations == 5
     assert outcome.metrics == {"closeness": 0.5}
-    assert outcome.steps == 25
+    assert (outcome.steps, outcome.best_step) == (25, 10)
+    last = lines(tmp_path)[-1]
+    assert (last["event"], last["step"]) == ("early-stop", 25)
+    assert "that of step 10" in last["message"]
 
 
 def test_it_ends_in_time(tmp_path):
@@ -176,6 +221,12 @@ def test_it_ends_in_time(tmp_path):
 def test_loss_that_is_no_number_is_told(tmp_path):
     with pytest.raises(TrainingError, match="step 12"):
         train(Line(LOOP, spoil_at=12), LOOP, tmp_path, Progress(), "cpu")
+    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
+
+
+def test_a_validation_that_is_no_number_is_told(tmp_path):
+    with pytest.raises(TrainingError, match="no number at step 20"):
+        train(Line(LOOP, closeness=[0.1, math.nan]), LOOP, tmp_path, Progress(), "cpu")
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
 
 
