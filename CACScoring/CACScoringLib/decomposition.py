@@ -6,6 +6,7 @@ leave less than −10 HU in the healthy image are noise and set to 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,29 @@ CALIBRATED = (
     "agatston_scale",
 )
 """Settings that a model card may hold."""
+
+
+def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+    """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
+
+    others: the networks used beside it, by kind; None for one that is not used.
+    """
+    card = decomposition.card
+    if "evidence_weights" not in card.calibration:
+        message = (
+            f"The model {card.name} is not calibrated: every spot of its map counts, be it coronary calcium or not. "
+            "Calibrate it on scans with known calcium (cac calibrate)."
+        )
+        return [ScanWarning("map-not-calibrated", message)]
+    known = card.validation.get("whole_method", {}).get("models", {})
+    foreign = [own.card.name for kind, own in others.items() if own is not None and known.get(kind) != own.card.sha256]
+    if not foreign:
+        return []
+    message = (
+        f"What counts of the map of {card.name} was chosen with other models than {' and '.join(foreign)}, so more "
+        "may be counted wrongly or left out. Calibrate them together (cac calibrate)."
+    )
+    return [ScanWarning("map-calibrated-for-others", message)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from . import risk
 from .acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .decomposition import Decomposition, DecompositionSettings, calcium_map, without
+from .decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
 from .evidence import coronary_probabilities, lesion_features
 from .heart import HeartRegion, heart_region
 from .heart_network import heart_mask
@@ -170,6 +170,9 @@ def score_scan(
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
             found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed, settings.slices)
             doubts += parts.warnings
+            if reviewed is None and settings.decomposition is None:
+                used = {"slices": networks.slices, "heart": None if heart is not None else networks.heart}
+                doubts += calibration_doubts(networks.decomposition, used)
     with progress.step("lesions"):
         if reviewed is not None:
             arteries = reviewed

@@ -23,7 +23,7 @@ from CACScoringLib.evidence import FEATURES, INTERCEPT
 from CACScoringLib.models import read_card, update_card
 from CACScoringLib.progress import Progress
 
-from .datasets import DataError, default_cache, find_scans
+from .datasets import DataError, TrainingScan, default_cache, find_scans
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 
 FOLDS = 5
@@ -176,6 +176,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """The scans whose calcium is known, without those stored for training or test: what a model has learned by heart
+    looks surer than it is, and what is tested on must be new. Raises DataError when none is left."""
+    usable = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
+    if not usable:
+        raise DataError(
+            f"None of {len(scans)} scans can be calibrated on: their calcium must be known, as of digital patients and "
+            "inserted plaque, and in a project they must be stored for validation."
+        )
+    return usable
+
+
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
 
@@ -188,7 +200,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     progress.begin(["scans", "model"])
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
-        measured = measure_all(find_scans(arguments.data), models, cache, arguments.workers, progress)
+        scans = for_calibration(find_scans(arguments.data))
+        measured = measure_all(scans, models, cache, arguments.workers, progress)
     with progress.step("model"):
         calibration, achieved = choose(measured, FalsePositiveGoals())
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}

@@ -1,6 +1,7 @@
 """Scan into map and healthy image, with generators whose map is known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from CACScoringLib.decomposition import DecompositionSettings, calcium_map
+from CACScoringLib.decomposition import DecompositionSettings, calcium_map, calibration_doubts
+from CACScoringLib.models import find_model
 from CACScoringLib.networks import GeneratorConfig
 from CACScoringLib.preprocessing import heart_slices
 from networks_made_by_hand import loaded, scan_of
@@ -167,3 +169,40 @@ def test_batches_do_not_change_the_map():
     maps = [sitk.GetArrayFromImage(decompose(scan, mask, AboveBlood(), batch_size=n).calcium_map) for n in (1, 7, 64)]
     assert (maps[0] == maps[1]).all()
     assert (maps[0] == maps[2]).all()
+
+
+class TestCalibrationDoubts:
+    """What counts of a map is chosen for the networks that are used together."""
+
+    @staticmethod
+    def _model(name, sha256, calibration=None, models=None):
+        card = SimpleNamespace(
+            name=name,
+            sha256=sha256,
+            calibration=calibration or {},
+            validation={} if models is None else {"whole_method": {"models": models}},
+        )
+        return SimpleNamespace(card=card)
+
+    def test_never_calibrated(self):
+        doubts = calibration_doubts(self._model("map", "m"), {"slices": self._model("slices", "s")})
+        assert [doubt.code for doubt in doubts] == ["map-not-calibrated"]
+        assert "map is not calibrated" in doubts[0].message
+
+    @pytest.mark.parametrize(
+        ("slices", "heart", "told"),
+        [("s", "h", []), ("s", None, []), ("other", "h", ["slices"]), ("other", "new", ["slices", "heart"])],
+    )
+    def test_calibrated_with_others(self, slices, heart, told):
+        generator = self._model("map", "m", {"evidence_weights": {}}, {"slices": "s", "heart": "h"})
+        others = {
+            "slices": self._model("slices", slices),
+            "heart": None if heart is None else self._model("heart", heart),
+        }
+        doubts = calibration_doubts(generator, others)
+        assert [doubt.code for doubt in doubts] == (["map-calibrated-for-others"] if told else [])
+        assert all(" and ".join(told) in doubt.message for doubt in doubts)
+
+    def test_bundled_models_fit_each_other(self):
+        models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in ("heart", "slices", "decomposition")}
+        assert calibration_doubts(models.pop("decomposition"), models) == []

@@ -8,8 +8,8 @@ from CACScoringLib import models
 from CACScoringLib.evidence import FEATURES, coronary_probabilities
 from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig, build
 from CACTrainingLib import cli
-from CACTrainingLib.calibration import FalsePositiveGoals, choose
-from CACTrainingLib.datasets import DataError
+from CACTrainingLib.calibration import FalsePositiveGoals, choose, for_calibration
+from CACTrainingLib.datasets import DataError, TrainingScan
 from CACTrainingLib.measured_scans import MapLesions, MapSettings, MeasuredScan
 from CACTrainingLib.phantom.samples import write_sample
 
@@ -132,3 +132,14 @@ def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
     assert cli.main(["calibrate", "--data", str(tmp_path / "data"), *swapped, "--progress", "json"]) == 3
     assert "not for 'slices'" in capsys.readouterr().err
+
+
+def test_neither_what_was_trained_on_nor_what_is_tested_on(tmp_path):
+    def scan(use, known=True):
+        path = tmp_path / "ct.nii.gz"
+        return TrainingScan(path, path, "1", calcium_map=path if known else None, use=use)
+
+    scans = [scan(use) for use in ("training", "validation", "test", "")]
+    assert [own.use for own in for_calibration([*scans, scan("", known=False)])] == ["validation", ""]
+    with pytest.raises(DataError, match="stored for validation"):
+        for_calibration([scans[0], scan("validation", known=False)])
