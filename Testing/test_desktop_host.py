@@ -338,6 +338,89 @@ class TestViews:
         assert len(colours) > 20
 
 
+class TestPlots:
+    @pytest.fixture
+    def chart(self, host):
+        """A red series of 10, 20, 30 over 0, 1, 2 in a chart that the plot view shows."""
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+        values = np.array([[0.0, 10.0], [1.0, 20.0], [2.0, 30.0]])
+        slicer.util.updateTableFromArray(table, values, ["step", "loss"])
+        series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", "loss")
+        series.SetAndObserveTableNodeID(table.GetID())
+        series.SetXColumnName("step")
+        series.SetYColumnName("loss")
+        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+        series.SetColor(1, 0, 0)
+        series.SetLineWidth(6)
+        chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode")
+        chart.AddAndObservePlotSeriesNodeID(series.GetID())
+        chart.SetLegendVisibility(False)
+        layouts = slicer.app.layoutManager()
+        layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalPlotView)
+        assert layouts.plotViewCount == 1
+        layouts.plotWidget(0).mrmlPlotViewNode().SetPlotChartNodeID(chart.GetID())
+        return chart
+
+    def view(self):
+        view = slicer.app.layoutManager().plotWidget(0).plotView()
+        slicer.app.processEvents()
+        return view
+
+    def test_series_is_drawn_in_its_colour(self, chart):
+        assert red_pixels(self.view()) > 100
+        chart.GetNthPlotSeriesNode(0).SetColor(0, 0, 1)
+        assert red_pixels(self.view()) == 0
+        assert self.view().chart().GetNumberOfPlots() == 1
+
+    def test_axes_follow_the_table_and_the_node(self, chart):
+        view = self.view()
+        view.forceRender()
+        axis = view.chart().GetAxis(vtk.vtkAxis.LEFT)
+        assert axis.GetMaximum() == pytest.approx(30, rel=0.1)
+        table = chart.GetNthPlotSeriesNode(0).GetTableNode()
+        values = np.array([[0.0, 10.0], [1.0, 500.0]])
+        slicer.util.updateTableFromArray(table, values, ["step", "loss"])
+        self.view().forceRender()
+        assert axis.GetMaximum() == pytest.approx(500, rel=0.1)
+        chart.SetYAxisTitle("Loss")
+        chart.SetYAxisRangeAuto(False)
+        chart.SetYAxisRange(0, 50)
+        self.view().forceRender()
+        assert (axis.GetTitle(), axis.GetMaximum()) == ("Loss", 50)
+
+    def test_axes_that_fit_what_was_added(self, chart):
+        """As in VTK, axes stay while a table grows, until they are told to fit."""
+        view = self.view()
+        view.forceRender()
+        node = chart.GetNthPlotSeriesNode(0).GetTableNode()
+        grown = vtk.vtkTable()
+        grown.DeepCopy(node.GetTable())
+        grown.InsertNextBlankRow()
+        grown.SetValueByName(3, "step", 900)
+        grown.SetValueByName(3, "loss", 40)
+        node.SetAndObserveTable(grown)
+        axis = self.view().chart().GetAxis(vtk.vtkAxis.BOTTOM)
+        assert axis.GetMaximum() == pytest.approx(2, rel=0.1)
+        view.fitToContent()
+        self.view().forceRender()
+        assert axis.GetMaximum() == pytest.approx(900, rel=0.1)
+
+    def test_series_that_cannot_be_drawn_is_left_out(self, chart):
+        chart.GetNthPlotSeriesNode(0).SetYColumnName("nowhere")
+        assert self.view().chart().GetNumberOfPlots() == 0
+
+    def test_closing_the_scene(self, chart):
+        slicer.mrmlScene.Clear()
+        assert self.view().chart().GetNumberOfPlots() == 0
+
+
+def red_pixels(view) -> int:
+    """How many pixels of a plot view are plainly red."""
+    picture = view.grab().toImage()
+    colours = (picture.pixelColor(x, y) for x in range(picture.width()) for y in range(picture.height()))
+    return sum(c.red() > 200 and c.green() < 80 and c.blue() < 80 for c in colours)
+
+
 @pytest.fixture
 def editor(volume, tmp_path):
     """Segment Editor with an effect that paints squares, on an empty segment; the red slice shows k = 10."""

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import slicer
 
 from .observers import observe
+from .plot_views import qMRMLPlotWidget
 from .qmrml_doubles import qMRMLTableView, qMRMLWidget
 from .qt_manner import double, qt_module
 from .slice_views import qMRMLSliceWidget
@@ -63,7 +64,19 @@ def _table_widget(node, parent):
     return widget
 
 
-_MAKERS = {"vtkMRMLSliceNode": _slice_widget, "vtkMRMLViewNode": _three_d_widget, "vtkMRMLTableViewNode": _table_widget}
+def _plot_widget(node, parent):
+    widget = qMRMLPlotWidget(parent)
+    widget.setMRMLScene(slicer.mrmlScene)
+    widget.setMRMLPlotViewNode(node)
+    return widget
+
+
+_MAKERS = {
+    "vtkMRMLSliceNode": _slice_widget,
+    "vtkMRMLViewNode": _three_d_widget,
+    "vtkMRMLTableViewNode": _table_widget,
+    "vtkMRMLPlotViewNode": _plot_widget,
+}
 
 
 @double
@@ -129,7 +142,7 @@ class qSlicerLayoutManager(qt.QObject):
 
     @property
     def plotViewCount(self) -> int:
-        return 0
+        return len(self._of_class("vtkMRMLPlotViewNode"))
 
     def threeDWidget(self, which):
         widgets = self._of_class("vtkMRMLViewNode")
@@ -139,6 +152,9 @@ class qSlicerLayoutManager(qt.QObject):
 
     def tableWidget(self, index: int):
         return self._of_class("vtkMRMLTableViewNode")[index]
+
+    def plotWidget(self, index: int):
+        return self._of_class("vtkMRMLPlotViewNode")[index]
 
     def viewWidget(self, node):
         return self._widgets.get(node.GetID())

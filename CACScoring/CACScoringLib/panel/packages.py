@@ -1,4 +1,4 @@
-"""Python packages that the networks need and Slicer does not bring along: installed on first use, after asking."""
+"""Python packages that Slicer does not bring along: installed on first use, after asking."""
 
 # Slicer's names.
 # ruff: noqa: N802
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import subprocess
+from collections.abc import Mapping
 
 import slicer
 from slicer.i18n import tr as _
@@ -18,28 +19,36 @@ TORCH_VERSION = ">=2.13"
 REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
 
 
-def missingPackages() -> list[str]:
-    """Names of the packages that are not installed."""
-    return [name for name in REQUIREMENTS if importlib.util.find_spec(name) is None]
+def missingPackages(requirements: Mapping[str, str] = REQUIREMENTS) -> list[str]:
+    """Names of the packages that are not installed. requirements: what to tell pip, by the name that is imported."""
+    return [name for name in requirements if importlib.util.find_spec(name) is None]
 
 
-def ensurePackages() -> str:
-    """Install what is missing, after asking. Returns why the networks cannot run, or an empty text when they can."""
-    missing = missingPackages()
+def ensurePackages(
+    requirements: Mapping[str, str] = REQUIREMENTS, requester: str = "CAC Scoring", purpose: str | None = None
+) -> str:
+    """Install what is missing, after asking. Returns why it cannot be used, or an empty text when all is there.
+
+    requirements: as in `missingPackages`; the networks' own where nothing else is given. requester: the module that
+    asks. purpose: what they are needed for, to begin a sentence with; None for the networks of scoring.
+    """
+    missing = missingPackages(requirements)
     if not missing:
         return ""
     try:
         if "torch" in missing and hasattr(slicer.modules, "pytorchutils"):
             _installTorchForThisGraphicsCard()
-        _install([REQUIREMENTS[name] for name in missingPackages()])
+        _install([requirements[name] for name in missingPackages(requirements)], requester)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
         return _("{packages} could not be installed: {error}").format(packages=", ".join(missing), error=error)
     importlib.invalidate_caches()
-    if missing := missingPackages():
-        return _("The networks need {packages}. Install them, or choose the clinical rule alone.").format(
-            packages=", ".join(missing)
-        )
-    return ""
+    if not (missing := missingPackages(requirements)):
+        return ""
+    if purpose is not None:
+        return _("{purpose} needs {packages}. Install this first.").format(purpose=purpose, packages=", ".join(missing))
+    return _("The networks need {packages}. Install them, or choose the clinical rule alone.").format(
+        packages=", ".join(missing)
+    )
 
 
 def _installTorchForThisGraphicsCard() -> None:
@@ -51,16 +60,17 @@ def _installTorchForThisGraphicsCard() -> None:
         raise RuntimeError(_("PyTorch was not installed."))
 
 
-def _install(requirements: list[str]) -> None:
+def _install(requirements: list[str], requester: str) -> None:
     if not requirements:
         return
     try:
         from slicer.packaging import pip_ensure
     except ImportError:  # before Slicer 5.12
-        question = _("The networks need these Python packages: {packages}. Install them into Slicer's Python?")
-        if not slicer.util.confirmOkCancelDisplay(question.format(packages=", ".join(requirements))):
+        question = _("{requester} needs these Python packages: {packages}. Install them into Slicer's Python?")
+        text = question.format(requester=requester, packages=", ".join(requirements))
+        if not slicer.util.confirmOkCancelDisplay(text):
             raise RuntimeError(_("It was declined.")) from None
         for requirement in requirements:
             slicer.util.pip_install(requirement)
         return
-    pip_ensure(requirements, requester="CAC Scoring")
+    pip_ensure(requirements, requester=requester)

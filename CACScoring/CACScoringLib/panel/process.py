@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -16,8 +15,13 @@ from typing import Protocol
 import qt
 from slicer.i18n import tr as _
 
+from ..processes import kill_tree
+
 MODULE_FOLDER = Path(__file__).resolve().parents[2]
 """Of CACScoring.py and the library, wherever they are installed."""
+
+LIBRARIES = ("CACScoringLib", "CACTrainingLib")
+"""What workers run commands of."""
 
 
 class Process(Protocol):
@@ -31,32 +35,21 @@ class Process(Protocol):
 
 
 def workerCommand() -> tuple[str, dict[str, str]]:
-    """The Python to run the worker with, and its environment with the module's folder on the path.
+    """The Python to run a worker with, and its environment with our libraries on the path.
 
     Raises RuntimeError when Slicer's Python is not found.
     """
     python = shutil.which("PythonSlicer")
     if python is None:
         raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
-    paths = [str(MODULE_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*_libraryFolders(), *filter(None, [os.environ.get("PYTHONPATH")])]
     return python, {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
 
 
-def killTree(processId: int) -> None:
-    """End a process and its descendants: Slicer's Python is a launcher, and the worker runs as its child."""
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(processId)], capture_output=True, check=False)
-        return
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
-    doomed = [processId]
-    for parent in doomed:
-        doomed += [child for child, itsParent in pairs if itsParent == parent]
-    for each in doomed:
-        try:
-            os.kill(each, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+def _libraryFolders() -> list[str]:
+    """Folders that hold our libraries, as far as they are installed: one in the extension, two in the sources."""
+    found = [importlib.util.find_spec(library) for library in LIBRARIES]
+    return list(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in found if spec is not None))
 
 
 class BackgroundProcess:
@@ -106,5 +99,5 @@ class BackgroundProcess:
             return
         # A kill is no ending that anybody waits for.
         process.blockSignals(True)
-        killTree(process.processId())
+        kill_tree(process.processId())
         process.waitForFinished(2000)

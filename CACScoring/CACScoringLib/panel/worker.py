@@ -1,4 +1,4 @@
-"""A command of the library in the background, and what it reports: see `progress.JsonProgress`."""
+"""A command of a library in the background, and what it reports: see `progress.JsonProgress`."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803, N806
@@ -13,16 +13,18 @@ from slicer.i18n import tr as _
 from .process import BackgroundProcess, Process
 
 LIBRARY = "CACScoringLib"
+"""The panel's own."""
 
 
 class Worker:
     """Runs one command at a time.
 
-    process: what runs it; None for a background process of Slicer's own Python.
+    process: what runs it; None for a background process of Slicer's own Python. library: whose commands they are.
     """
 
-    def __init__(self, process: Process | None = None) -> None:
+    def __init__(self, process: Process | None = None, library: str = LIBRARY) -> None:
         self._process = process
+        self._library = library
         self._onEvent = self._onEnd = None
         self._reason = ""
         self._otherLines: list[str] = []
@@ -34,7 +36,7 @@ class Worker:
     def start(
         self, arguments: list[str], onEvent: Callable[[dict], None], onEnd: Callable[[str], None], module: str = "cli"
     ) -> None:
-        """Begin `python -m CACScoringLib.<module>` with these arguments.
+        """Begin `python -m <library>.<module>` with these arguments.
 
         onEvent: called with each event. onEnd: called once, unless cancelled, with why the command failed, or with an
         empty text when it ended well. Raises OSError, RuntimeError when it cannot be started or another is running.
@@ -46,7 +48,7 @@ class Worker:
         self._reason, self._otherLines = "", []
         self._onEvent, self._onEnd = onEvent, onEnd
         try:
-            self._process.start(["-m", f"{LIBRARY}.{module}", *arguments], self._hear, self._ended)
+            self._process.start(["-m", f"{self._library}.{module}", *arguments], self._hear, self._ended)
         except (OSError, RuntimeError):
             self._onEvent = self._onEnd = None
             raise

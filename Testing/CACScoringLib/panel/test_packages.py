@@ -61,3 +61,19 @@ class TestPackages:
         monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
         assert packages.ensurePackages() == ""
         assert versions == [(True, ">=2.13")]
+
+    def test_other_requirements(self, packages, monkeypatch):
+        """What was asked for is installed, and nothing else; the message says for what."""
+        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+        questions, installed = [], []
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: questions.append(text) or True)
+        monkeypatch.setattr(slicer.util, "pip_install", installed.append)
+        packages.present.add("numpy")
+        wanted = {"numpy": "numpy>=2", "skimage": "scikit-image>=0.24"}
+        assert packages.ensurePackages(wanted, "CAC Training", "Training") == (
+            "Training needs skimage. Install this first."
+        )
+        assert installed == ["scikit-image>=0.24"]
+        assert "CAC Training" in questions[0]
+        packages.present.add("skimage")
+        assert packages.ensurePackages(wanted, "CAC Training", "Training") == ""

@@ -31,11 +31,22 @@ class TestBackgroundProcess:
         assert lines == ["añ", "bö…"]
         assert codes == [3]
 
-    def test_module_folder_is_on_the_path(self, process):
-        code = "import sys, CACScoringLib; print(CACScoringLib.__file__, file=sys.stderr)"
+    @pytest.mark.parametrize("library", ["CACScoringLib", "CACTrainingLib"])
+    def test_libraries_are_on_the_path(self, process, monkeypatch, library):
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        code = f"import sys, {library}; print({library}.__file__, file=sys.stderr)"
         lines, codes = self.run(process, code)
         assert codes == [0]
-        assert Path(lines[0]).parent == Path(mrml.__file__).parent
+        root = Path(mrml.__file__).parents[2]
+        assert Path(lines[0]).parent == root / library.removesuffix("Lib") / library
+
+    def test_command_of_the_worker_is_of_its_library(self, panel):
+        from CACScoringLib.panel.worker import Worker
+
+        worker, ends = Worker(library="CACTrainingLib"), []
+        worker.start(["project", "no-such-command", "--progress", "json"], lambda event: None, ends.append)
+        assert eventually(lambda: slicer.app.processEvents() or ends)
+        assert "code 2" in ends[0], "bad usage is said by the program itself"
 
     def test_kill_ends_the_launchers_child_too(self, process, tmp_path):
         codes = []

@@ -1,0 +1,212 @@
+"""Installing a model of the project into CAC Scoring, and taking it back."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.input_section import MODEL_PARAMETERS
+from CACScoringLib.panel.packages import ensurePackages
+from CACScoringLib.panel.worker import Worker
+
+from .curve_nodes import SHOWN_METRICS
+
+if TYPE_CHECKING:
+    from CACScoringLib.models import ModelCard
+
+    from ..project import Project
+
+_MOST_METRICS = 6
+
+
+class InstallSection:
+    """The widgets.
+
+    worker: installs, because a model is verified with its network. onChanged: called when it begins and when it ends.
+    """
+
+    def __init__(self, ui, worker: Worker, onChanged: Callable[[], None]) -> None:
+        self._ui = ui
+        self._worker = worker
+        self._onChanged = onChanged
+        self._project: Project | None = None
+        self._cards: dict[str, ModelCard] = {}
+        self._filling = False
+        ui.installModelBox.currentIndexChanged.connect(self._show)
+        ui.installButton.clicked.connect(self._install)
+        ui.rollBackButton.clicked.connect(self._rollBack)
+        ui.installLabel.setVisible(False)
+
+    def setProject(self, project: Project | None) -> None:
+        """Offer the models of another project; None for none."""
+        self._project = project
+        self._say("")
+
+    def update(self) -> None:
+        """Show the models that are there."""
+        self._cards = {} if self._project is None else cardsIn(self._project.models_folder)
+        box = self._ui.installModelBox
+        chosen = self._chosen
+        offered = [(str(path), f"{card.name} ({card.network})") for path, card in self._cards.items()]
+        self._filling = True
+        if offered != [(box.itemData(n), box.itemText(n)) for n in range(box.count)]:
+            box.clear()
+            for path, text in offered:
+                box.addItem(text, path)
+            box.setCurrentIndex(max(0, box.findData(chosen)) if offered else -1)
+        self._filling = False
+        self._show()
+
+    @property
+    def _chosen(self) -> str:
+        box = self._ui.installModelBox
+        return (box.itemData(box.currentIndex) or "") if box.count else ""
+
+    def _show(self, *_args: object) -> None:
+        if self._filling:
+            return
+        ui, card = self._ui, self._cards.get(self._chosen)
+        installed = None if card is None else installedModel(card.name, card.network)
+        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else inShort(card, installed))
+        ui.installButton.setEnabled(card is not None and not self._worker.isRunning)
+        ui.rollBackButton.setEnabled(installed is not None and not self._worker.isRunning)
+
+    def _install(self, *_args: object) -> None:
+        path, card = self._chosen, self._cards[self._chosen]
+        earlier = installedModel(card.name, card.network)
+
+        def ended(reason: str) -> None:
+            if reason:
+                self._end(_("Not installed; nothing was changed. {reason}").format(reason=reason))
+                return
+            text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
+            if earlier is not None and earlier.sha256 != card.sha256:
+                text += " " + _("The {name} that was there is kept: Roll back puts it in place again.").format(
+                    name=card.name
+                )
+            useInScoring(card.network, card.name)
+            self._end(text)
+
+        self._run(["models", "install", path, "--overwrite"], _("Installing {name} …").format(name=card.name), ended)
+
+    def _rollBack(self, *_args: object) -> None:
+        card = self._cards[self._chosen]
+
+        def ended(reason: str) -> None:
+            if reason:
+                self._end(_("Not rolled back; nothing was changed. {reason}").format(reason=reason))
+                return
+            now = installedModel(card.name, card.network)
+            if now is None:
+                useInScoring(card.network, "", insteadOf=card.name)
+                text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
+            else:
+                text = _("The earlier {name}, SHA-256 {hash}, is in place again.")
+            self._end(text.format(name=card.name, hash="" if now is None else now.sha256[:16]))
+
+        self._run(["models", "rollback", card.name], _("Rolling back {name} …").format(name=card.name), ended)
+
+    def _run(self, command: list[str], doing: str, ended: Callable[[str], None]) -> None:
+        if reason := ensurePackages():
+            self._say(reason)
+            return
+        self._say(doing)
+        try:
+            self._worker.start([*command, "--progress", "json"], lambda event: None, ended)
+        except (OSError, RuntimeError) as error:
+            self._say(str(error))
+        self._onChanged()
+
+    def _end(self, text: str) -> None:
+        self._say(text)
+        self._onChanged()
+
+    def _say(self, text: str) -> None:
+        self._ui.installLabel.setText(text)
+        self._ui.installLabel.setVisible(bool(text))
+
+
+def cardsIn(folder: Path) -> dict[str, ModelCard]:
+    """The cards in a folder of models, by path; those that cannot be read are passed over."""
+    from CACScoringLib.ct import CTError
+    from CACScoringLib.models import read_card
+
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[str(path)] = read_card(path)
+        except CTError:
+            continue
+    return found
+
+
+def installedModel(name: str, network: str) -> ModelCard | None:
+    """The card of the model that the user has installed under a name."""
+    from CACScoringLib.ct import CTError
+    from CACScoringLib.models import list_models
+
+    try:
+        models = list_models(network)
+    except CTError:
+        return None
+    return next((model.card for model in models if model.origin == "user" and model.card.name == name), None)
+
+
+def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
+    """Choose a model in CAC Scoring; empty for the bundled one. insteadOf: only where this one is chosen now."""
+    if network not in MODEL_PARAMETERS or not hasattr(slicer.modules, "cacscoring"):
+        return
+    state = slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
+    parameter = MODEL_PARAMETERS[network]
+    if insteadOf is None or getattr(state, parameter) == insteadOf:
+        setattr(state, parameter, name)
+
+
+def inShort(card: ModelCard, installed: ModelCard | None) -> str:
+    """What a user has to know of a model before installing it. installed: of its name."""
+    from CACScoringLib import preprocessing
+
+    lines = [
+        _("Network: {network}, {preset}.").format(network=card.network, preset=card.preset),
+        _("Data: {data}").format(data=card.training.data.partition("; table SHA-256")[0]),
+        _("Validation: {metrics}").format(metrics=", ".join(f"{n} {v:.3g}" for n, v in _metrics(card.validation))),
+        _("SHA-256 {hash} …").format(hash=card.sha256[:16]),
+        _("For research only; not a medical device."),
+    ]
+    if card.preprocessing_version != preprocessing.VERSION:
+        lines.append(
+            _(
+                "⚠ It was trained on scans prepared by version {own}; CAC Scoring prepares them by version {ours}."
+            ).format(own=card.preprocessing_version, ours=preprocessing.VERSION)
+        )
+    if installed is not None and installed.sha256 == card.sha256:
+        lines.append(_("✓ It is installed."))
+    elif installed is not None:
+        lines.append(
+            _("Another {name} is installed, SHA-256 {hash} …; it would be kept.").format(
+                name=card.name, hash=installed.sha256[:16]
+            )
+        )
+    return "\n".join(lines)
+
+
+def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:
+    """The best known of the numbers on a card, wherever they lie on it."""
+    found = dict(reversed(list(_numbers(validation))))
+    known = [(name.replace("_", " "), found[name]) for name in SHOWN_METRICS if name in found]
+    return known[:_MOST_METRICS] or [(name.replace("_", " "), value) for name, value in found.items()][:_MOST_METRICS]
+
+
+def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield name, float(value)
