@@ -21,7 +21,7 @@ from CACScoringLib.preprocessing import MAP_HU, SLICE_SIZE
 
 from .augmentation import SliceAugmentation
 from .datasets import BalancedSampler, DataError, Sampling, SliceDataset
-from .decomposition_metrics import collapse, map_metrics, watched_slices
+from .decomposition_metrics import CYCLEGAN_REMEDIES, collapse, map_metrics, watched_slices
 from .sample_pictures import decomposition_picture, pictured_slices
 from .train_slices import varied
 from .training import LoopSettings, Task
@@ -247,7 +247,7 @@ class CycleTask(Task):
         return map_metrics(network, self.config, self.validation, self.watched)
 
     def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics)
+        return collapse(metrics, CYCLEGAN_REMEDIES)
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)

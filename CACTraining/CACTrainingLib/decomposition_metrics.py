@@ -120,21 +120,32 @@ def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict
     }
 
 
-def collapse(metrics: dict[str, float]) -> list[ScanWarning]:
-    """Whether the map has become empty, or is everywhere."""
+EMPTY, EVERYWHERE = "empty", "everywhere"
+SUPERVISED_REMEDIES = {
+    EMPTY: "This is usual at first. If it lasts, start from a model, or give more scans with calcium.",
+    EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower --learning-rate.",
+}
+CYCLEGAN_REMEDIES = {
+    EMPTY: "If this lasts, start from a supervised model, give --least-slope, or lower --identity-weight.",
+    EVERYWHERE: "If this lasts, raise --identity-weight, or start from a supervised model.",
+}
+
+
+def collapse(metrics: dict[str, float], remedies: dict[str, str]) -> list[ScanWarning]:
+    """Whether the map has become empty, or is everywhere. remedies: what to do then, for EMPTY and EVERYWHERE."""
     warnings = []
     least = EMPTY_SHARE * metrics.get("mass_true", 0.0)
     if metrics["mass_visible"] <= least:
         message = (
             f"The calcium map is empty: {metrics['mass_visible']:.3g} HU·mm³ per slice with visible calcium"
             + (f", where {metrics['mass_true']:.3g} are true. " if "mass_true" in metrics else ". ")
-            + "If this lasts, start from a supervised model, give --least-slope, or lower --identity-weight."
+            + remedies[EMPTY]
         )
         warnings.append(ScanWarning("map-empty", message))
     if metrics.get("covered_clean", 0.0) > FULL_SHARE:
         message = (
-            f"The calcium map covers {metrics['covered_clean']:.0%} of the heart on slices without calcium. If this "
-            "lasts, raise --identity-weight, or start from a supervised model."
+            f"The calcium map covers {metrics['covered_clean']:.0%} of the heart on slices without calcium. "
+            + remedies[EVERYWHERE]
         )
         warnings.append(ScanWarning("map-everywhere", message))
     return warnings

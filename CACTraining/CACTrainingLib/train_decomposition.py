@@ -28,7 +28,7 @@ from . import runs
 from .augmentation import SliceAugmentation
 from .cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, new_generator
 from .datasets import BalancedSampler, DataError, Sampling, SliceDataset
-from .decomposition_metrics import collapse, map_metrics, watched_slices
+from .decomposition_metrics import SUPERVISED_REMEDIES, collapse, map_metrics, watched_slices
 from .sample_pictures import decomposition_picture, pictured_slices
 from .train_slices import varied
 from .training import LoopSettings, Task
@@ -164,7 +164,7 @@ class SupervisedTask(Task):
         return map_metrics(network, self.config, self.validation, self.watched)
 
     def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics)
+        return collapse(metrics, SUPERVISED_REMEDIES)
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)

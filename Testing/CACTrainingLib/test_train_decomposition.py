@@ -18,7 +18,13 @@ from CACTrainingLib import train_decomposition, train_slices
 from CACTrainingLib.augmentation import SliceAugmentation
 from CACTrainingLib.cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, LeakySigmoid
 from CACTrainingLib.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
-from CACTrainingLib.decomposition_metrics import collapse, map_metrics, watched_slices
+from CACTrainingLib.decomposition_metrics import (
+    CYCLEGAN_REMEDIES,
+    SUPERVISED_REMEDIES,
+    collapse,
+    map_metrics,
+    watched_slices,
+)
 from CACTrainingLib.runs import RunOptions
 from CACTrainingLib.sample_pictures import decomposition_picture, pictured_slices
 from CACTrainingLib.train_decomposition import SupervisedTask, SupervisedTraining
@@ -184,7 +190,7 @@ class TestMetrics:
         assert metrics["mass_distractor"] == metrics["mass_clean"] == metrics["covered_clean"] == 0
         assert 200 * 64 * 1.5 < metrics["mass_visible"] < 400 * 64 * 1.5
         assert metrics["mass_visible"] == pytest.approx(metrics["mass_true"], rel=0.02)
-        assert collapse(metrics) == []
+        assert collapse(metrics, SUPERVISED_REMEDIES) == []
 
     def test_valve_painted_as_coronary_costs_precision(self, parts):
         data = parts[1]
@@ -202,8 +208,11 @@ class TestMetrics:
     def test_collapse_is_told(self, parts, value, code):
         data = parts[1]
         watched = watched_slices(data, 3, 0)
-        warnings = collapse(map_metrics(Constant(value), CONFIG, data, watched))
-        assert [w.code for w in warnings] == [code]
+        metrics = map_metrics(Constant(value), CONFIG, data, watched)
+        for remedies, by_cyclegan in ((SUPERVISED_REMEDIES, False), (CYCLEGAN_REMEDIES, True)):
+            (warning,) = collapse(metrics, remedies)
+            assert warning.code == code
+            assert ("--identity-weight" in warning.message) == by_cyclegan
 
     def test_rule_removes_what_is_below(self, parts):
         data = parts[1]
