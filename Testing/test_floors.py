@@ -15,7 +15,7 @@ SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 FLOORS = {
     **dict.fromkeys(["ct", "output", "networks", "resources", "markup"], 1),
     **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "chest", "progress", "preprocessing", "inference"], 2),
-    **dict.fromkeys(["evidence", "picking", "sample_data", "workers"], 2),
+    **dict.fromkeys(["evidence", "picking", "sample_data", "workers", "model_store", "processes"], 2),
     **dict.fromkeys(["scores", "reading", "heart", "models", "heart_network", "slices", "decomposition"], 3),
     **dict.fromkeys(["arteries", "projection", "pictures"], 3),
     **dict.fromkeys(["pipeline", "scene_content", "cohort_scans", "repeatability"], 4),
@@ -143,6 +143,7 @@ def _package(file: Path) -> list[str]:
 
 SCORING_FILES = [f for f in library_files("CACScoring") if f.stem != "__init__"]
 SECTION_FILES = sorted((ROOT / "CACScoring" / "CACScoringLib" / "panel").glob("*.py"))
+TRAINING_SECTION_FILES = sorted((ROOT / "CACTraining" / "CACTrainingLib" / "panel").glob("*.py"))
 
 
 @pytest.mark.parametrize("file", [*SCORING_FILES, ROOT / "CACScoring" / "CACScoring.py"], ids=lambda f: f.stem)
@@ -156,11 +157,12 @@ def test_panel_imports_only_from_floors_below(file):
     assert not upward("panel", imports_of(file), f"{SCORING}.panel")
 
 
-def test_sections_of_the_panel_do_not_turn_in_circles():
+@pytest.mark.parametrize("files", [SECTION_FILES, TRAINING_SECTION_FILES], ids=[SCORING, TRAINING])
+def test_sections_of_a_panel_do_not_turn_in_circles(files):
     known = {
-        file.stem: {name.split(".")[2] for name in _inside_panel(file)} & {f.stem for f in SECTION_FILES}
-        for file in SECTION_FILES
+        file.stem: {name.split(".")[2] for name in _inside_panel(file)} & {f.stem for f in files} for file in files
     }
+    assert known
     while free := [name for name, others in known.items() if not others & set(known)]:
         for name in free:
             del known[name]
@@ -168,8 +170,18 @@ def test_sections_of_the_panel_do_not_turn_in_circles():
 
 
 def _inside_panel(file: Path) -> list[str]:
-    names = [absolute(name, f"{SCORING}.panel") for name in imports_of(file)]
-    return [name for name in names if name.startswith(f"{SCORING}.panel.")]
+    """What a section imports from its own panel."""
+    own = ".".join(_package(file))
+    names = [absolute(name, own) for name in imports_of(file)]
+    return [name for name in names if name.startswith(f"{own}.")]
+
+
+@pytest.mark.parametrize("file", library_files("CACTraining"), ids=lambda f: f"{f.parent.name}/{f.stem}")
+def test_training_runs_without_a_panel(file):
+    """On a cluster there is no Slicer."""
+    within = ".".join(_package(file))
+    names = {absolute(name, within) for name in imports_of(file)}
+    assert not {name for name in names if name.startswith((f"{SCORING}.panel", f"{TRAINING}.panel"))}
 
 
 @pytest.mark.parametrize("file", [*SCORING_FILES, *SECTION_FILES], ids=lambda f: f.stem)
@@ -192,7 +204,7 @@ def test_panels_load_nothing_heavy(file):
 
 
 def test_panels_are_found():
-    assert {"CACScoring", "review_section"} <= {f.stem for f in panel_files()}
+    assert {"CACScoring", "review_section", "CACTraining", "slices_section"} <= {f.stem for f in panel_files()}
 
 
 class TestTheTest:

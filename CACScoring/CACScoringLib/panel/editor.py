@@ -1,27 +1,34 @@
-"""Slicer's segment editor inside the panel, with the effects that a review of lesions needs and no others."""
+"""Slicer's segment editor inside a panel, with the effects that its task needs and no others."""
 
 # Slicer's naming.
 # ruff: noqa: N802
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import slicer
 
 EFFECTS = ("CAC Lesion", "CAC Region", "CAC Decompose", "Paint", "Erase")
-_PARAMETER_TAG = "CACScoring"
+"""Those of a review of lesions."""
 
 
 class LesionEditor:
-    """A qMRMLSegmentEditorWidget on the segmentation under review. layout: of the frame that holds it."""
+    """A qMRMLSegmentEditorWidget on one segmentation.
 
-    def __init__(self, layout) -> None:
+    layout: of the frame that holds it. effects: names of those that are offered. tag: of the node that keeps its
+    settings in the scene. undo: with the editor's own undo.
+    """
+
+    def __init__(self, layout, effects: Sequence[str] = EFFECTS, tag: str = "CACScoring", undo: bool = False) -> None:
         # The module's own import brings the widget into the namespace.
         import qSlicerSegmentationsModuleWidgetsPythonQt
 
+        self._tag = tag
         self.widget = qSlicerSegmentationsModuleWidgetsPythonQt.qMRMLSegmentEditorWidget()
-        # The panel has one undo for everything; two would take each other's steps apart.
-        self.widget.undoEnabled = False
-        self.widget.setEffectNameOrder(EFFECTS)
+        # A review has one undo for everything; two would take each other's steps apart.
+        self.widget.undoEnabled = undo
+        self.widget.setEffectNameOrder(effects)
         self.widget.unorderedEffectsVisible = False
         self.widget.segmentationNodeSelectorVisible = False
         self.widget.sourceVolumeNodeSelectorVisible = False
@@ -60,11 +67,11 @@ class LesionEditor:
         self.widget.removeViewObservations()
 
     def _selectParameterNode(self) -> None:
-        node = slicer.mrmlScene.GetSingletonNode(_PARAMETER_TAG, "vtkMRMLSegmentEditorNode")
+        node = slicer.mrmlScene.GetSingletonNode(self._tag, "vtkMRMLSegmentEditorNode")
         if node is None:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
             node.UnRegister(None)
-            node.SetSingletonTag(_PARAMETER_TAG)
+            node.SetSingletonTag(self._tag)
             node = slicer.mrmlScene.AddNode(node)
             # What the annotator paints for one artery belongs to no other any more.
             node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)

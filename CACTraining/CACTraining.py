@@ -1,0 +1,232 @@
+"""CAC Training: the panel that annotates scans, trains networks on them, and judges and installs what was trained.
+
+All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project.py`); the scene holds only what
+is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background process of
+Slicer's own Python.
+"""
+
+# Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
+# ruff: noqa: N802, N803, PT009
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from CACScoringLib.panel.worker import Worker
+from CACTrainingLib.panel.annotate_section import AnnotateSection
+from CACTrainingLib.panel.labelling import Labelling
+from CACTrainingLib.panel.parameters import CACTrainingParameterNode
+from CACTrainingLib.panel.project_section import ProjectSection
+
+if TYPE_CHECKING:
+    from CACTrainingLib.project import Project
+
+LIBRARY = "CACTrainingLib"
+
+
+class CACTraining(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent):
+        super().__init__(parent)
+        parent.title = _("CAC Training")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Cardiac")]
+        parent.dependencies = ["CACScoring", "Segmentations", "Tables", "Plots", "Volumes"]
+        parent.contributors = ["CAC developers"]
+        parent.helpText = _(
+            "Annotates chest CTs, trains the networks of CAC Scoring on them, and judges and installs what was "
+            "trained. Make a project, add scans, and label their slices with three keys. For research only; not a "
+            "medical device."
+        )
+        parent.acknowledgementText = _("Developed by the CAC developers. Licence: Apache-2.0.")
+
+
+class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: connects its sections with each other and with the scene."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+
+    def setup(self) -> None:
+        from CACTrainingLib.panel.judge_section import JudgeSection
+        from CACTrainingLib.panel.train_section import TrainSection
+
+        super().setup()
+        self.logic = CACTrainingLogic()
+        panel = slicer.util.loadUI(self.resourcePath("UI/CACTraining.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened)
+        self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY))
+        self.train = TrainSection(self.ui.trainTab.layout(), Worker(None, LIBRARY))
+        self.judge = JudgeSection(self.ui.judgeTab.layout(), Worker(None, LIBRARY))
+        self._sections = (self.project, self.annotate, self.train, self.judge)
+        self.ui.pages.currentChanged.connect(self._pageChosen)
+        scene = slicer.mrmlScene
+        for event, handler in (
+            (scene.StartCloseEvent, self.onSceneStartClose),
+            (scene.EndCloseEvent, self.onSceneEnd),
+            (scene.EndImportEvent, self.onSceneEnd),
+            (scene.NodeRemovedEvent, self.onNodeRemoved),
+        ):
+            self.addObserver(scene, event, handler)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        self.project.cancel()
+        self.annotate.cleanup()
+        self.train.cancel()
+        self.judge.cancel()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        self.initializeParameterNode()
+        self.annotate.enter()
+
+    def exit(self) -> None:
+        self.annotate.exit()
+        self.setParameterNode(None)
+
+    def onSceneStartClose(self, caller, event) -> None:
+        self.annotate.startCloseScene()
+        self.setParameterNode(None)
+
+    def onSceneEnd(self, caller, event) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node) -> None:
+        self.annotate.nodeRemoved(node)
+
+    def onReload(self) -> None:
+        # Slicer reloads this file only.
+        for name in [n for n in sys.modules if n == LIBRARY or n.startswith(f"{LIBRARY}.")]:
+            del sys.modules[name]
+        super().onReload()
+
+    def initializeParameterNode(self) -> None:
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode: CACTrainingParameterNode | None) -> None:
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+        self._parameterNode = parameterNode
+        for section in self._sections:
+            section.setState(parameterNode)
+        if parameterNode is None:
+            return
+        self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+        self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+        self.onParametersChanged()
+
+    def onParametersChanged(self, caller=None, event=None) -> None:
+        if self._parameterNode is None:
+            return
+        self.project.updateParameters()
+        self.annotate.updateParameters()
+        self.train.update()
+        self.judge.update()
+
+    def _projectOpened(self, project: Project | None) -> None:
+        for section in (self.annotate, self.train, self.judge):
+            section.setProject(project)
+
+    def _pageChosen(self, page: int) -> None:
+        if self._parameterNode is None:
+            return
+        # What was done on one page is seen on the others.
+        section = self._sections[page]
+        if section is not self.annotate:
+            section.update()
+
+
+class CACTrainingLogic(ScriptedLoadableModuleLogic):
+    """Projects and their annotations without the panel; usable from scripts."""
+
+    def getParameterNode(self) -> CACTrainingParameterNode:
+        return CACTrainingParameterNode(super().getParameterNode())
+
+    def createProject(self, folder: Path, scans: Sequence[Path] = ()) -> Project:
+        """Make a project with CTs, each of a patient of its own.
+
+        scans: CT files or folders of one scan each. Raises ProjectError, also when one of them cannot be added.
+        """
+        from CACTrainingLib.project import NewScan, Project, ProjectError
+
+        project = Project.create(Path(folder))
+        added = project.add([NewScan(Path(scan).name, Path(scan).name, Path(scan)) for scan in scans])
+        if added.failed:
+            name, why = added.failed[0]
+            raise ProjectError(f"{name} could not be added. {why}")
+        return project
+
+    def labelling(self, project: Project, scanId: str, annotator: str, slices: Sequence[int]) -> Labelling:
+        """Label slices of a scan as the panel does: each label is saved at once. slices: k, from the feet."""
+        from CACTrainingLib.annotations import slice_annotations
+
+        return Labelling(slice_annotations(project, scanId, annotator), slices)
+
+
+class CACTrainingTest(ScriptedLoadableModuleTest):
+    """Self test: a project in a temporary folder, whose slices are labelled."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def tearDown(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def test_labelsAreSavedAsTheyAreMade(self) -> None:
+        """Labels, and what was taken back, are there when the project is opened again."""
+        import tempfile
+
+        import numpy as np
+        import SimpleITK as sitk
+
+        from CACTrainingLib.annotations import SliceLabel, slice_annotations
+        from CACTrainingLib.project import Project
+
+        with tempfile.TemporaryDirectory() as folder:
+            hu = np.random.default_rng(0).normal(0, 300, (6, 16, 16)).astype(np.int16)
+            sitk.WriteImage(sitk.GetImageFromArray(hu), f"{folder}/chest.nrrd")
+            logic = CACTrainingLogic()
+            project = logic.createProject(Path(folder) / "project", [Path(folder) / "chest.nrrd"])
+            scan = project.scans[0]
+            labelling = logic.labelling(project, scan.id, "AB", range(1, 4))
+            k = labelling.first()
+            for label in (SliceLabel.VISIBLE, SliceLabel.UNSURE, SliceLabel.NOT_VISIBLE):
+                k = labelling.label(k, label)
+            self.assertIsNone(k)
+            self.assertTrue(labelling.isComplete)
+            self.assertEqual(labelling.undo(), 3)
+            again = slice_annotations(Project.open(project.folder), scan.id, "AB")
+            self.assertEqual(again.labels, {1: SliceLabel.VISIBLE, 2: SliceLabel.UNSURE})
+
+    def test_stateIsKeptInTheScene(self) -> None:
+        """What was chosen lies in the module's node."""
+        state = CACTrainingLogic().getParameterNode()
+        state.annotator = "AB"
+        node = slicer.mrmlScene.GetSingletonNode("CACTraining", "vtkMRMLScriptedModuleNode")
+        self.assertEqual(node.GetParameter("annotator"), "AB")

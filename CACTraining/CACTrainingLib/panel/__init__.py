@@ -1,0 +1,1 @@
+"""The sections of the training panel. Loaded inside Slicer only."""

@@ -1,0 +1,32 @@
+"""Asks the user for files and folders, and begins where the last one was."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+import slicer
+
+
+def askForFolder(title: str) -> str:
+    """The folder that the user chooses; empty for none."""
+    return _remembered(title, lambda last: qt.QFileDialog.getExistingDirectory(None, title, last))
+
+
+def askForFile(title: str) -> str:
+    """The file that the user chooses; empty for none."""
+    return _remembered(title, lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
+
+
+def _remembered(title: str, ask: Callable[[str], object]) -> str:
+    settings = slicer.app.userSettings()
+    chosen = ask(settings.value("CACTraining/lastFolder", ""))
+    # PySide gives the filter, too.
+    chosen = chosen[0] if isinstance(chosen, tuple) else chosen
+    if chosen:
+        settings.setValue("CACTraining/lastFolder", str(Path(chosen).parent))
+    return chosen

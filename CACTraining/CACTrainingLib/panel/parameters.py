@@ -1,0 +1,131 @@
+"""The training panel's state, which is saved with the scene. Annotations are in the project's folder, never here."""
+
+# Slicer's names.
+# ruff: noqa: N815
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Minimum, parameterNodeWrapper
+
+
+class Task(Enum):
+    """What is annotated."""
+
+    SLICES = "slices"
+    REGIONS = "regions"
+    HEART = "heart"
+
+
+class Order(Enum):
+    """In which order scans are offered. The value is that of `work_list`."""
+
+    ADDED = "added"
+    UNCERTAIN = "uncertain"
+
+    def label(self) -> str:
+        return {
+            Order.ADDED: _("As added"),
+            Order.UNCERTAIN: _("Where the model is least sure first"),
+        }[self]
+
+
+class Network(Enum):
+    """What is trained. The value is the command line's."""
+
+    HEART = "heart"
+    SLICES = "slices"
+    DECOMPOSITION = "decomposition"
+
+    def label(self) -> str:
+        return {
+            Network.HEART: _("Heart"),
+            Network.SLICES: _("Slices"),
+            Network.DECOMPOSITION: _("Calcium map"),
+        }[self]
+
+
+class TrainMethod(Enum):
+    """How the calcium map is learned. The value is the command line's."""
+
+    SUPERVISED = "supervised"
+    CYCLEGAN = "cyclegan"
+
+    def label(self) -> str:
+        return {
+            TrainMethod.SUPERVISED: _("From known calcium maps (supervised)"),
+            TrainMethod.CYCLEGAN: _("From slice labels alone (CycleGAN)"),
+        }[self]
+
+
+class Preset(Enum):
+    """Size of the network. The value is the command line's."""
+
+    COMPACT = "compact"
+    PAPER = "paper"
+
+    def label(self) -> str:
+        return {Preset.COMPACT: _("Compact"), Preset.PAPER: _("As in the paper (large)")}[self]
+
+
+class Device(Enum):
+    """Where training runs. The value is the command line's."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+    def label(self) -> str:
+        return {Device.AUTO: _("Automatic"), Device.CPU: _("Processor"), Device.CUDA: _("Graphics card (CUDA)")}[self]
+
+
+class Use(Enum):
+    """Which scans of the project a study looks at. The value is the project's."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+    TRAINING = "training"
+
+    def label(self) -> str:
+        return {Use.TEST: _("Test"), Use.VALIDATION: _("Validation"), Use.TRAINING: _("Training")}[self]
+
+
+@parameterNodeWrapper
+class CACTrainingParameterNode:
+    """What was chosen.
+
+    projectFolder, annotator, scanId: what is open; empty for none. proposalModel: name of the model of the project that
+    suggestions are by; empty for the one that comes with CAC. trainStart: path of a card or a model's name to
+    start from; trainName: of the model that is made. trainMinutes, trainSteps: 0 for no limit and for the preset's.
+    trainAnnotator: whose labels to learn from; empty for all. trainFolder: further data. shownRun, shownStudy: names.
+    judgeModel, judgeOther: paths of cards or names; empty for none.
+    """
+
+    projectFolder: str = ""
+    annotator: str = ""
+    scanId: str = ""
+    task: Task = Task.SLICES
+    order: Order = Order.ADDED
+    blind: bool = False
+    showSuggestion: bool = False
+    proposalModel: str = ""
+    trainNetwork: Network = Network.SLICES
+    trainMethod: TrainMethod = TrainMethod.SUPERVISED
+    trainPreset: Preset = Preset.COMPACT
+    trainDevice: Device = Device.AUTO
+    trainStart: str = ""
+    trainName: str = ""
+    trainMinutes: Annotated[float, Minimum(0)] = 0.0
+    trainSteps: Annotated[int, Minimum(0)] = 0
+    trainPatience: Annotated[int, Minimum(0)] = 10
+    trainAnnotator: str = ""
+    trainFolder: str = ""
+    shownRun: str = ""
+    judgeStudy: str = "detection"
+    judgeUse: Use = Use.TEST
+    judgeModel: str = ""
+    judgeOther: str = ""
+    shownStudy: str = ""

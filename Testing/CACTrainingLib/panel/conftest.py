@@ -1,0 +1,75 @@
+"""The training panel on the stand-in of the desktop, with a project of three small scans."""
+
+import tempfile
+
+import pytest
+import SimpleITK as sitk
+
+import desktop_host
+from CACTrainingLib.project import NewScan, Project
+from training_driver import TrainingDriver, load_training, write_proposal
+from training_scans import HEART_SLICES, write_scan
+
+SLICES = tuple(range(*HEART_SLICES.indices(10)))
+
+
+@pytest.fixture
+def main_window():
+    """Whether the stand-in draws views."""
+    return True
+
+
+@pytest.fixture
+def effect():
+    """Whether the brush for regions is there."""
+    return False
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Folder of three scans of three patients; calcium is in slices 3 and 4 of the first two."""
+    for number in range(3):
+        write_scan(tmp_path / "scans" / f"patient_{number}" / "scan_1", number, number < 2, number == 1)
+    return tmp_path / "scans"
+
+
+@pytest.fixture
+def project(scans, tmp_path):
+    """Of the three scans, whose hearts are proposed: slices 1 to 8 of 10."""
+    made = Project.create(tmp_path / "project")
+    made.add(
+        [
+            NewScan(f"scan {n}", f"patient {n}", scans / f"patient_{n}" / "scan_1" / "ct.nii.gz", source="digital",
+                    truth=scans / f"patient_{n}" / "scan_1" / "truth.json")
+            for n in range(3)
+        ]
+    )  # fmt: skip
+    for scan in made.scans:
+        heart = sitk.ReadImage(str(scan.ct.parent / "heart.nii.gz"))
+        write_proposal(made, scan.id, SLICES, {k: k / 10 for k in SLICES}, heart)
+    return made
+
+
+@pytest.fixture
+def modules(monkeypatch, tmp_path, main_window, effect):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    load_training(monkeypatch, main_window, effect)
+
+
+@pytest.fixture
+def driver(modules):
+    """The opened panel without a project."""
+    made = TrainingDriver()
+    yield made
+    desktop_host.close_panel("CACTraining")
+
+
+@pytest.fixture
+def annotating(driver, project):
+    """The panel with the first scan of the project open, for the annotator AB."""
+    driver.open_project(project.folder)
+    driver.annotator("AB")
+    driver.open_scan(0)
+    assert driver.opened is not None, driver.ui.workStatusLabel.text
+    return driver

@@ -1,0 +1,247 @@
+"""The module and its panel as a whole: opening and closing scans, blind annotation, saved scenes, the self test."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import slicer
+
+from CACTrainingLib.annotations import slice_annotations
+from desktop_host import events
+from training_driver import CommandProcess, write_proposal
+
+BUNDLED = Path(__file__).parents[3] / "CACScoring" / "Resources" / "Models"
+SCAN = "CACTraining.scan"
+"""Attribute of nodes of an opened scan."""
+
+
+def volumes() -> list:
+    return slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+
+
+class TestModule:
+    @pytest.fixture
+    def main_window(self):
+        return False
+
+    def test_module_describes_itself(self, modules):
+        assert tuple(slicer.modules.cactraining.categories) == ("Cardiac",)
+        assert "CACScoring" in slicer.modules.cactraining.dependencies
+
+    def test_pages(self, driver):
+        titles = [driver.ui.pages.tabText(n) for n in range(driver.ui.pages.count)]
+        assert titles == ["Project", "Annotate", "Train", "Judge"]
+
+    @pytest.mark.parametrize("name", ["test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene"])
+    def test_self_test_passes(self, modules, name):
+        import CACTraining
+
+        test = CACTraining.CACTrainingTest(name)
+        test.setUp()
+        getattr(test, name)()
+        test.tearDown()
+
+    def test_names_of_the_self_test_are_those_slicer_runs(self, modules):
+        import CACTraining
+
+        names = [name for name in vars(CACTraining.CACTrainingTest) if "test" in name]
+        assert names == ["test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene"]
+
+
+class TestOpening:
+    def test_shows_the_heart_and_the_first_slice(self, annotating):
+        composite = annotating.view.mrmlSliceCompositeNode()
+        assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
+        node = annotating.view.mrmlSliceNode()
+        assert node.GetSliceOffset() == pytest.approx(3.0)
+        # The heart is 28 voxels of 4 mm wide, and seen whole.
+        assert 112 <= min(node.GetFieldOfView()[:2]) < 140
+        display = annotating.opened.volume.GetDisplayNode()
+        assert (display.GetWindow(), display.GetLevel()) == (600, 150)
+
+    def test_begins_where_it_was_left(self, annotating):
+        annotating.keys("VN")
+        annotating.open_scan(1)
+        annotating.open_scan(0)
+        assert annotating.widget.annotate.slices.current == 3
+
+    def test_one_scan_is_in_the_scene(self, annotating):
+        annotating.task("regions")
+        annotating.open_scan(1)
+        names = {volume.GetAttribute(SCAN) for volume in volumes()}
+        masks = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        assert names | {mask.GetAttribute(SCAN) for mask in masks} == {"0002"}
+        assert len(volumes()) == len(masks) == 1
+
+    def test_leaves_no_files_behind(self, annotating, tmp_path):
+        assert not list((tmp_path / "temporary").glob("cac-training-*"))
+
+    def test_page_down_opens_the_next_that_is_not_done(self, annotating):
+        annotating.label_all(lambda k: "N")
+        annotating.next_scan()
+        assert annotating.opened.scan.id == "0002"
+        annotating.open_scan(2)
+        annotating.next_scan()
+        assert annotating.opened.scan.id == "0002"
+
+    def test_nothing_is_left_to_annotate(self, annotating):
+        for _scan in range(3):
+            annotating.label_all(lambda k: "N")
+            annotating.next_scan()
+        assert "no further scan" in annotating.ui.workStatusLabel.text
+        assert annotating.opened.scan.id == "0003"
+
+    def test_a_scan_that_cannot_be_read_is_told(self, annotating):
+        (annotating.project.scan("0002").ct).write_bytes(b"no image")
+        annotating.open_scan(1)
+        assert annotating.opened is None
+        assert "ct.nii.gz" in annotating.ui.workStatusLabel.text
+        assert not annotating.ui.taskTabs.enabled
+        assert annotating.ui.openingBar.isHidden()
+
+    def test_without_a_heart_all_slices_are_labelled(self, annotating):
+        """These scans show no lungs, so that no heart is found in them."""
+        folder = annotating.project.scan_folder("0002") / "proposal"
+        (folder / "proposal.json").unlink()
+        annotating.open_scan(1)
+        assert annotating.ui.sliceCountLabel.text == "0 of 10"
+        assert "no proposal" in annotating.ui.workStatusLabel.text
+
+    def test_opening_another_project_while_one_is_opened(self, annotating, tmp_path):
+        annotating.keys("V")
+        process = CommandProcess(waits=True)
+        annotating.widget.annotate._opener._worker._process = process
+        annotating.ui.workTable.setCurrentCell(1, 0)
+        annotating.ui.openScanButton.click()
+        annotating.new_project(tmp_path / "other")
+        assert process.killed
+        assert annotating.opened is None
+        assert not volumes()
+        assert annotating.rows(annotating.ui.workTable) == []
+
+    def test_leaving_the_module_stops_opening(self, annotating):
+        process = CommandProcess(waits=True)
+        annotating.widget.annotate._opener._worker._process = process
+        annotating.ui.workTable.setCurrentCell(1, 0)
+        annotating.ui.openScanButton.click()
+        slicer.util.mainWindow().selectModule("CACScoring")
+        assert process.killed
+        assert annotating.opened is None
+        slicer.util.mainWindow().selectModule("CACTraining")
+        assert "stopped" in annotating.ui.workStatusLabel.text
+
+    def test_prepare_all(self, annotating):
+        """Scans that have a proposal are left alone."""
+        annotating.ui.prepareButton.click()
+        annotating.wait()
+        assert "All scans are prepared" in annotating.ui.workStatusLabel.text
+        assert "--overwrite" not in annotating.processes["prepare"].arguments
+        assert annotating.ui.prepareButton.text == "Prepare all"
+
+    def test_suggestions_by_a_model_of_the_project(self, annotating):
+        """Proposals by another network are made anew."""
+        folder = annotating.project.models_folder
+        folder.mkdir(exist_ok=True)
+        for ending in (".json", ".safetensors"):
+            shutil.copy(BUNDLED / f"slices-compact{ending}", folder)
+        annotating.tab("project")
+        annotating.tab("annotate")
+        box = annotating.ui.proposalModelBox
+        box.setCurrentIndex(box.findData("slices-compact"))
+        assert annotating.state.proposalModel == "slices-compact"
+        process = annotating.widget.annotate.prepare._worker._process = CommandProcess(waits=True)
+        annotating.ui.prepareButton.click()
+        assert process.arguments[process.arguments.index("--model") + 1] == str(folder / "slices-compact.json")
+        assert "--overwrite" in process.arguments
+        assert not box.enabled
+        annotating.ui.prepareButton.click()
+        assert process.killed
+        assert box.enabled
+
+    def test_order_by_uncertainty(self, annotating):
+        write_proposal(annotating.project, "0003", [1, 2], {1: 0.5, 2: 0.5})
+        annotating.ui.orderBox.setCurrentIndex(1)
+        slicer.app.processEvents()
+        rows = annotating.rows(annotating.ui.workTable)
+        assert rows[0]["Scan"] == "scan 2"
+        assert rows[0]["Doubt bits"] == "1.00"
+
+
+class TestBlind:
+    def test_hides_names_and_order(self, annotating):
+        annotating.ui.suggestionBox.click()
+        annotating.ui.blindBox.click()
+        slicer.app.processEvents()
+        names = [row["Scan"] for row in annotating.rows(annotating.ui.workTable)]
+        assert names == ["Case 1", "Case 2", "Case 3"]
+        assert annotating.opened.volume.GetName() in names
+        assert not annotating.ui.orderBox.enabled
+        assert not annotating.state.showSuggestion
+
+    def test_what_is_opened_has_no_name(self, annotating):
+        annotating.ui.blindBox.click()
+        for row in range(3):
+            annotating.open_scan(row)
+            annotating.task("regions")
+            names = {node.GetName() for node in slicer.util.getNodes("*").values()}
+            assert not {name for name in names if "scan " in name}
+            annotating.task("slices")
+
+    def test_doubts_do_not_tell_the_name(self, annotating):
+        annotating.ui.blindBox.click()
+        for scan in annotating.project.scans:
+            (annotating.project.scan_folder(scan.id) / "proposal" / "proposal.json").unlink()
+        annotating.open_scan(1)
+        assert "no proposal" in annotating.ui.workStatusLabel.text
+        assert "scan 1" not in annotating.ui.workStatusLabel.text
+        assert "Case 2" in annotating.ui.workStatusLabel.text
+
+
+class TestScene:
+    def test_closed_while_a_scan_is_open(self, annotating):
+        annotating.keys("VN")
+        slicer.mrmlScene.Clear()
+        events.process_events()
+        assert annotating.opened is None
+        assert annotating.project is None
+        annotating.key("V")
+        assert annotating.ui.sliceLabel.text == "Open a scan from the work list."
+
+    def test_a_saved_scene_goes_on_where_it_was(self, annotating, tmp_path):
+        annotating.keys("VN")
+        annotating.ui.suggestionBox.click()
+        project = annotating.project
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+        events.process_events()
+        assert annotating.project.folder == project.folder
+        assert annotating.state.annotator == "AB"
+        assert annotating.opened.scan.id == "0001"
+        assert len(volumes()) == 1
+        assert annotating.ui.sliceCountLabel.text == "2 of 8"
+        annotating.tab("annotate")
+        annotating.key("U")
+        assert len(slice_annotations(project, "0001", "AB").labels) == 3
+
+    def test_a_saved_scene_whose_ct_was_deleted(self, annotating, tmp_path):
+        slicer.mrmlScene.RemoveNode(annotating.opened.volume)
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+        events.process_events()
+        assert annotating.project is not None
+        assert annotating.opened is None
+
+    def test_other_volumes_are_left_alone(self, annotating):
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "other")
+        annotating.open_scan(1)
+        assert other in volumes()
+        assert other.GetAttribute(SCAN) is None
+
+    def test_left_and_entered_again(self, annotating):
+        annotating.keys("V")
+        slicer.util.mainWindow().selectModule("CACScoring")
+        slicer.util.mainWindow().selectModule("CACTraining")
+        assert annotating.opened.scan.id == "0001"
+        assert annotating.ui.sliceCountLabel.text == "1 of 8"
