@@ -186,6 +186,10 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
                 "⚠ It was trained on scans prepared by version {own}; CAC Scoring prepares them by version {ours}."
             ).format(own=card.preprocessing_version, ours=preprocessing.VERSION)
         )
+    if card.network == "decomposition" and "evidence_weights" not in card.calibration:
+        lines.append(
+            _("⚠ Not calibrated: every spot of its map would count, be it coronary calcium or not (cac calibrate).")
+        )
     if installed is not None and installed.sha256 == card.sha256:
         lines.append(_("✓ It is installed."))
     elif installed is not None:

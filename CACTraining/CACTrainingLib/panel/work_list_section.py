@@ -165,6 +165,8 @@ def prepareTable(table, titles, letters) -> None:
     table.setAlternatingRowColors(True)
     table.setTabKeyNavigation(False)
     table.setWordWrap(False)
+    # Names of scans differ at their ends.
+    table.setTextElideMode(qt.Qt.ElideMiddle)
     table.verticalHeader().setVisible(False)
     table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
     table.horizontalHeader().setHighlightSections(False)

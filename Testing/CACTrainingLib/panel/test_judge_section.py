@@ -1,5 +1,6 @@
 """The page of judging: studies in the background, what they found shown inside Slicer, and installing models."""
 
+import dataclasses
 import json
 import math
 from functools import partial
@@ -222,6 +223,14 @@ class TestInstall:
         assert "Data: none" in text
         assert "research only" in text
         assert not section.ui.rollBackButton.enabled
+
+    def test_map_that_is_not_calibrated_is_told(self, driver, project):
+        from CACTrainingLib.panel.install_section import inShort
+
+        card = read_card(untrained("decomposition", "map", project.models_folder))
+        assert "⚠ Not calibrated" in inShort(card, None)
+        calibrated = dataclasses.replace(card, calibration={"evidence_weights": {}})
+        assert "calibrated" not in inShort(calibrated, None)
 
     def test_installed_and_rolled_back(self, section, scoring):
         assert "chosen in CAC Scoring" in self.press(section, "install")
