@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ..work_list import WorkItem
     from .parameters import CACTrainingParameterNode
 
-TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Doubt\nbits")
+TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN = TITLES.index("State"), TITLES.index("Slices")
-_COLUMN_LETTERS = (14, 7, 8, 7, 8, 6)
-_LEAST_LETTERS = 4
+_COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
+_LEAST_LETTERS = 5
 
 
 class WorkListSection:
@@ -36,6 +36,9 @@ class WorkListSection:
         self._items: list[WorkItem] = []
         self._names: dict[str, str] = {}
         prepareTable(ui.workTable, TITLES, _COLUMN_LETTERS)
+        ui.workTable.horizontalHeaderItem(len(TITLES) - 1).setToolTip(
+            _("How unsure the network is of the slices without a label: mean entropy, 0 sure, 1 a toss-up.")
+        )
         ui.workTable.itemSelectionChanged.connect(self._showButtons)
         ui.workTable.cellDoubleClicked.connect(lambda *_args: self._openSelected())
         ui.openScanButton.clicked.connect(lambda *_args: self._openSelected())

@@ -164,7 +164,7 @@ class TestOpening:
         slicer.app.processEvents()
         rows = annotating.rows(annotating.ui.workTable)
         assert rows[0]["Scan"] == "scan 2"
-        assert rows[0]["Doubt bits"] == "1.00"
+        assert rows[0]["Model unsure"] == "1.00"
 
 
 class TestBlind:
