@@ -11,6 +11,8 @@ from typing import Annotated
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Minimum, parameterNodeWrapper
 
+from CACScoringLib.panel.parameters import Device
+
 
 class Task(Enum):
     """What is annotated."""
@@ -69,17 +71,6 @@ class Preset(Enum):
 
     def label(self) -> str:
         return {Preset.COMPACT: _("Compact"), Preset.PAPER: _("As in the paper (large)")}[self]
-
-
-class Device(Enum):
-    """Where training runs. The value is the command line's."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-    def label(self) -> str:
-        return {Device.AUTO: _("Automatic"), Device.CPU: _("Processor"), Device.CUDA: _("Graphics card (CUDA)")}[self]
 
 
 class Use(Enum):

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from CACScoringLib.panel.worker import Worker, stepOf
 
 from .asking import askForFile, askForFolder
-from .work_list_section import fillRow, prepareTable
+from .table_rows import fillRow, prepareTable
 
 if TYPE_CHECKING:
     from ..project import Project

@@ -18,6 +18,7 @@ from slicer.i18n import tr as _
 
 from . import curve_nodes
 from .parameters import CACTrainingParameterNode, Network
+from .table_rows import prepareTable
 
 if TYPE_CHECKING:
     from ..project import Project
@@ -60,19 +61,8 @@ class RunsSection:
         self._filling = False
         self._message = ""
         table = ui.runsTable
-        table.setColumnCount(len(TITLES))
-        table.setHorizontalHeaderLabels([_(title) for title in TITLES])
-        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-        table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
-        table.horizontalHeader().setStretchLastSection(True)
+        prepareTable(table, TITLES, COLUMN_LETTERS)
         table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        table.setWordWrap(False)
-        letter = table.fontMetrics().horizontalAdvance("n")
-        for column, letters in enumerate(COLUMN_LETTERS):
-            table.setColumnWidth(column, letters * letter)
         table.itemSelectionChanged.connect(self._rowChosen)
         ui.stopButton.clicked.connect(self._stop)
         ui.resumeButton.clicked.connect(self._resume)

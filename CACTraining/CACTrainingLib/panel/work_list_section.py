@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import qt
 from slicer.i18n import tr as _
+
+from .table_rows import fillRow, prepareTable
 
 if TYPE_CHECKING:
     from ..project import Project
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN = TITLES.index("State"), TITLES.index("Slices")
 _COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
-_LEAST_LETTERS = 5
 
 
 class WorkListSection:
@@ -156,38 +156,6 @@ class WorkListSection:
             self.say(_("The CT of this scan is not where it was. Relocate it on the first page."))
             return
         self._onOpen(item.scan.id, self._names[item.scan.id])
-
-
-def prepareTable(table, titles, letters) -> None:
-    """Set a table up for reading by rows. letters: widths of all columns but the last, which takes the rest."""
-    table.setColumnCount(len(titles))
-    table.setHorizontalHeaderLabels([_(title) for title in titles])
-    table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-    table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
-    table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-    table.setAlternatingRowColors(True)
-    table.setTabKeyNavigation(False)
-    table.setWordWrap(False)
-    # Names of scans differ at their ends.
-    table.setTextElideMode(qt.Qt.ElideMiddle)
-    table.verticalHeader().setVisible(False)
-    table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
-    table.horizontalHeader().setHighlightSections(False)
-    table.horizontalHeader().setStretchLastSection(True)
-    letter = table.fontMetrics().horizontalAdvance("n")
-    # The last one is stretched, but never made narrower than it was.
-    for column, count in enumerate([*letters, _LEAST_LETTERS]):
-        table.setColumnWidth(column, count * letter)
-
-
-def fillRow(table, row: int, texts, rightAligned=()) -> None:
-    """Write a row's cells. rightAligned: columns of numbers."""
-    for column, text in enumerate(texts):
-        item = qt.QTableWidgetItem(text)
-        item.setToolTip(text)
-        if column in rightAligned:
-            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-        table.setItem(row, column, item)
 
 
 def _stateNames() -> dict[str, str]:
