@@ -121,7 +121,9 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
         for name in there if annotator is None else [n for n in there if n.lower() == annotator.strip().lower()]:
             labels = slice_annotations(project, scan.id, name).labels
             labelled, unsure = labelled + len(labels), unsure + list(labels.values()).count(SliceLabel.UNSURE)
-            if labels and proposal is not None and not labels.keys() >= set(proposal.heart_slices):
+            # A digital patient is trained on as its truth says, unless somebody's labels are asked for.
+            counts = annotator is not None or scan.truth is None
+            if counts and labels and proposal is not None and not labels.keys() >= set(proposal.heart_slices):
                 begun.append(scan.id)
             wrong = [k for k in painted_slices(project, scan, name) if labels.get(k) is SliceLabel.NOT_VISIBLE]
             if wrong:

@@ -270,7 +270,7 @@ class AnnotateSection:
         self._ui.taskTabs.setEnabled(self._opened is not None)
 
     def _labelled(self) -> None:
-        self.workList.showProgress(self._opened.scan.id, *self.slices.progress)
+        self.workList.showProgress(self._opened.scan.id, *self.slices.progress, self.slices.unsure)
 
     def _listAgain(self) -> None:
         if self._state is not None:

@@ -119,6 +119,14 @@ class SlicesSection(VTKObservationMixin):
         """How many slices are labelled, of how many."""
         return (0, 0) if self._labelling is None else (self._labelling.done, len(self._labelling.slices))
 
+    @property
+    def unsure(self) -> int:
+        """How many slices are labelled as unsure."""
+        if self._labelling is None:
+            return 0
+        labels = self._labelling.labels
+        return sum(k in labels and labels[k].name == "UNSURE" for k in self._labelling.slices)
+
     # Showing
 
     def update(self) -> None:

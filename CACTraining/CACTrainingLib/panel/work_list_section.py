@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .parameters import CACTrainingParameterNode
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
-_STATE_COLUMN, _SLICES_COLUMN = TITLES.index("State"), TITLES.index("Slices")
+_STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
 _COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
 
 
@@ -96,12 +96,13 @@ class WorkListSection:
         """What a scan is called here; empty for one that is not listed."""
         return self._names.get(scanId, "")
 
-    def showProgress(self, scanId: str, done: int, count: int) -> None:
+    def showProgress(self, scanId: str, done: int, count: int, unsure: int) -> None:
         """Show how far a scan is, without reading all others again."""
         row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), None)
         if row is not None:
             table = self._ui.workTable
             table.item(row, _SLICES_COLUMN).setText(f"{done} / {count}")
+            table.item(row, _UNSURE_COLUMN).setText(str(unsure or ""))
             if 0 < done < count:
                 table.item(row, _STATE_COLUMN).setText(_stateNames()["begun"])
 

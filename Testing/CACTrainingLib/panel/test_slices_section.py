@@ -101,6 +101,8 @@ class TestKeys:
         assert current(annotating) == FIRST + 1
         assert annotating.view.mrmlSliceNode().GetSliceOffset() == pytest.approx(3.0 * (FIRST + 1))
         assert annotating.ui.sliceCountLabel.text == "1 of 8"
+        row, *_ = annotating.rows(annotating.ui.workTable)
+        assert (row["State"], row["Slices"], row["Unsure"]) == ("begun", "1 / 8", "1" if label is UNSURE else "")
 
     def test_buttons_do_the_same(self, annotating):
         for button in (annotating.ui.visibleButton, annotating.ui.notVisibleButton, annotating.ui.unsureButton):
