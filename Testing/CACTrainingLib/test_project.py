@@ -61,9 +61,9 @@ def project(tmp_path, data):
 
 class TestMakingAndOpening:
     def test_a_new_project_is_opened_again(self, tmp_path):
-        made = Project.create(tmp_path / "here" / "Köln 1", "")
-        again = Project.open(tmp_path / "here" / "Köln 1")
-        assert made.name == again.name == "Köln 1"
+        made = Project.create(tmp_path / "here" / "Cologne 1", "")
+        again = Project.open(tmp_path / "here" / "Cologne 1")
+        assert made.name == again.name == "Cologne 1"
         assert again.scans == () == again.doubts
         assert is_project(again.folder)
         assert again.models_folder.is_dir()

@@ -30,7 +30,7 @@ def torchrun(network, output, cohort, cache, *more):
     command += ["--workers", "1", "--validation-share", "0.5", "--device", "cpu", "--batch-size", "2", *more]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        list(map(str, [*command, "--progress", "json"])), env=environment, stderr=subprocess.PIPE, text=True
+        list(map(str, [*command, "--progress", "json"])), env=environment, stderr=subprocess.PIPE, encoding="utf-8"
     )
 
 
@@ -106,7 +106,7 @@ def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
     command += ["decomposition", "--data", cohort, "--output", output, "--cache", cache, "--validation-share", "0.5"]
     command += ["--workers", "1", "--batch-size", "2", "--device", "cpu", *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, encoding="utf-8")
     said, _ = ended(process)
     assert process.returncode == 0, said
     assert len(course(output)) < 50, "it lost patience"

@@ -268,17 +268,6 @@ class TestInstall:
         assert not list(models.glob("*.json"))
 
 
-def test_update_is_fast(driver, section, project, study):
-    """It is called whenever anything in the panel changes, also while slices are labelled."""
-    import time
-
-    untrained("slices", "mine", project.models_folder)
-    section.update()
-    began = time.perf_counter()
-    section.update()
-    assert time.perf_counter() - began < 0.1
-
-
 def test_without_a_project(monkeypatch, models):
     load_training(monkeypatch, main_window=False)
     driver = TrainingDriver()
