@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.decomposition import DecompositionSettings
 from CACScoringLib.evidence import FEATURES, INTERCEPT
-from CACScoringLib.models import read_card, update_card
+from CACScoringLib.models import Calibration, bundled_folder, read_card, update_card
 from CACScoringLib.progress import Progress
 
 from .datasets import DataError, TrainingScan, default_cache, find_scans
@@ -188,10 +189,20 @@ def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     return usable
 
 
+def at_threshold(scans: Sequence[MeasuredScan], stored: Calibration) -> list[MeasuredScan]:
+    """What was measured with the threshold that a classifier's card holds, or that holds without one."""
+    threshold = stored.get("slice_threshold", DecompositionSettings().slice_threshold)
+    return [
+        replace(scan, lesions={way: own for way, own in scan.lesions.items() if way.slice_threshold == threshold})
+        for scan in scans
+    ]
+
+
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
 
-    Returns the latter. Raises CTError, OutputError.
+    A classifier that comes with CAC is left as it is: its threshold stays, and the rest is chosen for it. Returns the
+    generator's card. Raises CTError, OutputError.
     """
     models = (arguments.heart, arguments.slices, arguments.decomposition)
     for path, network in zip(models, ("heart", "slices", "decomposition"), strict=True):
@@ -202,11 +213,16 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         cache = arguments.cache or default_cache() / "calibration"
         scans = for_calibration(find_scans(arguments.data))
         measured = measure_all(scans, models, cache, arguments.workers, progress)
+        bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
+        if bundled:
+            measured = at_threshold(measured, read_card(arguments.slices).calibration)
     with progress.step("model"):
         calibration, achieved = choose(measured, FalsePositiveGoals())
         achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
         # The threshold belongs to the classifier: another one's map must not be cut by it.
-        update_card(arguments.slices, {"slice_threshold": calibration.pop("slice_threshold")}, {})
+        threshold = calibration.pop("slice_threshold")
+        if not bundled:
+            update_card(arguments.slices, {"slice_threshold": threshold}, {})
         path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
     progress.done(path)
     return path

@@ -7,11 +7,12 @@ import torch
 from CACScoringLib import models
 from CACScoringLib.evidence import FEATURES, coronary_probabilities
 from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig, build
-from CACTrainingLib import cli
+from CACTrainingLib import calibration, cli
 from CACTrainingLib.calibration import FalsePositiveGoals, choose, for_calibration
 from CACTrainingLib.datasets import DataError, TrainingScan
 from CACTrainingLib.measured_scans import MapLesions, MapSettings, MeasuredScan
 from CACTrainingLib.phantom.samples import write_sample
+from networks_made_by_hand import untrained
 
 STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
 MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")
@@ -143,3 +144,27 @@ def test_neither_what_was_trained_on_nor_what_is_tested_on(tmp_path):
     assert [own.use for own in for_calibration([*scans, scan("", known=False)])] == ["validation", ""]
     with pytest.raises(DataError, match="stored for validation"):
         for_calibration([scans[0], scan("validation", known=False)])
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, bundled):
+    """Its threshold stays, and only what was measured with it is chosen from."""
+    monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
+    cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
+    models.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
+    scan = MeasuredScan("1", "clean", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
+    chosen_from = []
+
+    def chosen(scans, goals):
+        chosen_from.extend(way for own in scans for way in own.lesions)
+        return {"slice_threshold": 0.9, "floor_hu": 7.0}, {}
+
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+    monkeypatch.setattr(calibration, "for_calibration", lambda scans: scans)
+    monkeypatch.setattr(calibration, "measure_all", lambda *arguments: [scan])
+    monkeypatch.setattr(calibration, "choose", chosen)
+    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
+    assert cli.main([*command, "--progress", "none"]) == 0
+    assert chosen_from == ([STRICT] if bundled else [STRICT, LENIENT])
+    assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
+    assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}

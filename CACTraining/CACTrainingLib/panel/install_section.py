@@ -1,4 +1,4 @@
-"""Installing a model of the project into CAC Scoring, and taking it back."""
+"""Calibrating a model of the project, installing it into CAC Scoring, and taking it back."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -13,10 +13,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
-from CACScoringLib.panel.packages import ensurePackages
+from CACScoringLib.panel.packages import REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.worker import Worker
 
 from .curve_nodes import SHOWN_METRICS
+from .training_options import PACKAGES
 
 if TYPE_CHECKING:
     from CACScoringLib.models import ModelCard
@@ -29,7 +30,7 @@ _MOST_METRICS = 6
 class InstallSection:
     """The widgets.
 
-    worker: installs, because a model is verified with its network. onChanged: called when it begins and when it ends.
+    worker: does it, because a model is verified with its network. onChanged: called when it begins and when it ends.
     """
 
     def __init__(self, ui, worker: Worker, onChanged: Callable[[], None]) -> None:
@@ -39,7 +40,9 @@ class InstallSection:
         self._project: Project | None = None
         self._cards: dict[str, ModelCard] = {}
         self._filling = False
+        self._calibrating = False
         ui.installModelBox.currentIndexChanged.connect(self._show)
+        ui.calibrateButton.clicked.connect(self._calibrateOrCancel)
         ui.installButton.clicked.connect(self._install)
         ui.rollBackButton.clicked.connect(self._rollBack)
         ui.installLabel.setVisible(False)
@@ -75,8 +78,41 @@ class InstallSection:
         ui, card = self._ui, self._cards.get(self._chosen)
         installed = None if card is None else installedModel(card.name, card.network)
         ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else inShort(card, installed))
+        ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
+        ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
+        ui.calibrateButton.setEnabled(self._calibrating or not self._worker.isRunning)
         ui.installButton.setEnabled(card is not None and not self._worker.isRunning)
         ui.rollBackButton.setEnabled(installed is not None and not self._worker.isRunning)
+
+    def _calibrateOrCancel(self, *_args: object) -> None:
+        if self._calibrating:
+            self._calibrating = False
+            self._worker.cancel()
+            self._end(_("Cancelled. What was measured is kept; calibrate again to go on."))
+            return
+        from CACScoringLib.ct import CTError
+
+        name = self._cards[self._chosen].name
+        command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._chosen]
+        try:
+            for network in ("heart", "slices"):
+                command += [f"--{network}", str(modelInScoring(network))]
+        except CTError as error:
+            self._say(str(error))
+            return
+
+        def heard(event: dict) -> None:
+            if event["event"] == "counted":
+                text = _("Calibrating {name}: {done} of {count} scans …")
+                self._say(text.format(name=name, done=event["done"], count=event["count"]))
+
+        def ended(reason: str) -> None:
+            self._calibrating = False
+            done = _("{name} is calibrated together with the models that CAC Scoring uses now.").format(name=name)
+            self._end(_("Not calibrated; nothing was changed. {reason}").format(reason=reason) if reason else done)
+
+        self._calibrating = True
+        self._run(command, _("Calibrating {name} …").format(name=name), ended, heard, PACKAGES)
 
     def _install(self, *_args: object) -> None:
         path, card = self._chosen, self._cards[self._chosen]
@@ -87,7 +123,7 @@ class InstallSection:
                 self._end(_("Not installed; nothing was changed. {reason}").format(reason=reason))
                 return
             text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
-            if earlier is not None and earlier.sha256 != card.sha256:
+            if earlier is not None and earlier != card:
                 text += " " + _("The {name} that was there is kept: Roll back puts it in place again.").format(
                     name=card.name
                 )
@@ -113,15 +149,22 @@ class InstallSection:
 
         self._run(["models", "rollback", card.name], _("Rolling back {name} …").format(name=card.name), ended)
 
-    def _run(self, command: list[str], doing: str, ended: Callable[[str], None]) -> None:
-        if reason := ensurePackages():
-            self._say(reason)
+    def _run(
+        self,
+        command: list[str],
+        doing: str,
+        ended: Callable[[str], None],
+        heard: Callable[[dict], None] = lambda event: None,
+        packages: Mapping[str, str] = REQUIREMENTS,
+    ) -> None:
+        if reason := ensurePackages(packages):
+            ended(reason)
             return
         self._say(doing)
         try:
-            self._worker.start([*command, "--progress", "json"], lambda event: None, ended)
+            self._worker.start([*command, "--progress", "json"], heard, ended)
         except (OSError, RuntimeError) as error:
-            self._say(str(error))
+            ended(str(error))
         self._onChanged()
 
     def _end(self, text: str) -> None:
@@ -159,11 +202,25 @@ def installedModel(name: str, network: str) -> ModelCard | None:
     return next((model.card for model in models if model.origin == "user" and model.card.name == name), None)
 
 
+def modelInScoring(network: str) -> Path:
+    """Card of the model that CAC Scoring uses now. Raises ModelError when it is gone."""
+    from CACScoringLib.models import find_model
+
+    name = ""
+    if hasattr(slicer.modules, "cacscoring"):
+        name = getattr(_scoringState(), MODEL_PARAMETERS[network])
+    return find_model(network, name or None).path
+
+
+def _scoringState():
+    return slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
+
+
 def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
     """Choose a model in CAC Scoring; empty for the bundled one. insteadOf: only where this one is chosen now."""
     if network not in MODEL_PARAMETERS or not hasattr(slicer.modules, "cacscoring"):
         return
-    state = slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
+    state = _scoringState()
     parameter = MODEL_PARAMETERS[network]
     if insteadOf is None or getattr(state, parameter) == insteadOf:
         setattr(state, parameter, name)
@@ -188,10 +245,12 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
         )
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
         lines.append(
-            _("⚠ Not calibrated: every spot of its map would count, be it coronary calcium or not (cac calibrate).")
+            _("⚠ Not calibrated: every spot of its map would count, be it coronary calcium or not. Calibrate it first.")
         )
-    if installed is not None and installed.sha256 == card.sha256:
+    if installed is not None and installed == card:
         lines.append(_("✓ It is installed."))
+    elif installed is not None and installed.sha256 == card.sha256:
+        lines.append(_("It is installed with another card, as before a calibration: install it again."))
     elif installed is not None:
         lines.append(
             _("Another {name} is installed, SHA-256 {hash} …; it would be kept.").format(

@@ -232,6 +232,51 @@ class TestInstall:
         calibrated = dataclasses.replace(card, calibration={"evidence_weights": {}})
         assert "calibrated" not in inShort(calibrated, None)
 
+    def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
+        card = untrained("decomposition", "map", project.models_folder)
+        untrained("slices", "own", models)
+        driver.process = section._worker._process = ScriptedProcess()
+        section.update()
+        assert not section.ui.calibrateButton.visible  # of slices
+        choose(section.ui.installModelBox, "map")
+        scoring.slicesModel = "own"
+        section.ui.calibrateButton.click()
+        assert driver.process.option("--decomposition") == [str(card)]
+        assert driver.process.option("--slices") == [str(models / "own.json")]
+        assert driver.process.option("--heart") == [str(find_model("heart").path)]
+        assert driver.process.option("--data") == [str(project.folder)]
+        driver.process.say(line(event="counted", done=1, count=4))
+        assert "1 of 4 scans" in section.ui.installLabel.text
+        assert section.ui.calibrateButton.text == "Cancel"
+        assert not section.ui.installButton.enabled
+        section.ui.calibrateButton.click()
+        assert driver.process.killed
+        assert "Cancelled" in section.ui.installLabel.text
+        section.ui.calibrateButton.click()
+        driver.process.say(line(event="failed", message="No scans.", exit_code=3))
+        driver.process.end(3)
+        assert section.ui.installLabel.text == "Not calibrated; nothing was changed. No scans."
+        section.ui.calibrateButton.click()
+        driver.process.end(0)
+        assert "map is calibrated" in section.ui.installLabel.text
+        assert section.ui.calibrateButton.text == "Calibrate"
+
+    def test_model_that_is_gone_is_told(self, section, scoring, project):
+        untrained("decomposition", "map", project.models_folder)
+        section.update()
+        choose(section.ui.installModelBox, "map")
+        scoring.slicesModel = "gone"
+        section.ui.calibrateButton.click()
+        assert "no model 'gone'" in section.ui.installLabel.text
+        assert section.ui.calibrateButton.text == "Calibrate"
+
+    def test_card_that_has_changed_since_is_told(self, section):
+        from CACTrainingLib.panel.install_section import inShort
+
+        card = section.install._cards[section.install._chosen]
+        assert "✓ It is installed" in inShort(card, card)
+        assert "install it again" in inShort(card, dataclasses.replace(card, calibration={"slice_threshold": 0.3}))
+
     def test_installed_and_rolled_back(self, section, scoring):
         assert "chosen in CAC Scoring" in self.press(section, "install")
         assert find_model("slices", "mine").origin == "user"
