@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .coronaries import ARTERIES
+from .demographics import demographics_of_truth
 from .export import SCHEMA, write_scan, write_text_atomically
 from .labels import Labels, annotate
 from .patient import Patient, draw_patient, stream
@@ -76,7 +77,7 @@ def write_patient(number: int, directory: Path, settings: CohortSettings, thread
         if not (folder / "truth.json").exists():
             patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
             write_scan(patient, scan, labels, scan_number, folder, settings.dicom)
-        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        truth = _complete(folder / "truth.json")
         rows.append(table_row(truth, folder.relative_to(directory)))
     return rows
 
@@ -89,6 +90,8 @@ def write_cohort(
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it goes on.
+
+    Scans that are there are kept as they are; to those of an earlier version the patient's age and BMI are added.
 
     pairs: number of patients. workers: processes, one per core when None. progress: told (done, pairs) after each.
 
@@ -134,6 +137,8 @@ def table_row(truth: dict, folder: Path) -> dict:
         "scan": truth["scan"],
         "folder": folder.as_posix(),
         "sex": truth["sex"],
+        "age_years": truth["age_years"],
+        "bmi_kg_m2": truth["bmi_kg_m2"],
         "lesions": len(truth["lesions"]),
         "mass_mg": round(truth["mass_mg"], 4),
         **{f"mass_mg_{a}": round(truth["mass_mg_by_artery"][a], 4) for a in ARTERIES},
@@ -149,6 +154,21 @@ def table_row(truth: dict, folder: Path) -> dict:
         "breath_hold": pose["breathing_mm"] == 0,
         "heart_rate_bpm": round(pose["heart_rate_bpm"], 1),
     }
+
+
+def _complete(path: Path) -> dict:
+    """A scan's truth. Age and BMI, which an earlier version did not write, are added to the file where missing."""
+    truth = json.loads(path.read_text(encoding="utf-8"))
+    if "age_years" in truth:
+        return truth
+    found = demographics_of_truth(truth)
+    complete = {}
+    for key, value in truth.items():
+        complete[key] = value
+        if key == "sex":
+            complete.update(age_years=found.age_years, bmi_kg_m2=found.bmi_kg_m2)
+    write_text_atomically(path, json.dumps(complete, indent=1))
+    return complete
 
 
 def _check_settings(directory: Path, settings: CohortSettings) -> None:

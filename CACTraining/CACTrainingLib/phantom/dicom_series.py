@@ -11,6 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from .demographics import demographics
 from .patient import Patient
 from .simulation import DigitalScan
 
@@ -54,6 +55,7 @@ def _slice(patient: Patient, scan: DigitalScan, scan_number: int, k: int) -> Dat
     data.FrameOfReferenceUID, data.PositionReferenceIndicator = uid["frame of reference"], ""
     data.Modality, data.ImageType = "CT", ["DERIVED", "PRIMARY", "AXIAL"]
     data.PatientName, data.PatientID, data.PatientSex = f"Digital^{patient.number:05d}", name, patient.body.sex
+    data.PatientAge = f"{int(demographics(patient).age_years):03d}Y"
     data.PatientBirthDate = data.StudyDate = data.StudyTime = data.AccessionNumber = data.ReferringPhysicianName = ""
     data.StudyID, data.SeriesNumber, data.InstanceNumber = str(patient.number), scan_number, k + 1
     data.SeriesDescription = f"Digital patient, scan {scan_number}, {scan.scanner.kernel.name} kernel"

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from CACScoringLib.ct import Acquisition, CTScan, scan_from_image
 
 from .coronaries import ARTERIES
+from .demographics import demographics
 from .dicom_series import write_dicom_series
 from .labels import Labels
 from .patient import Patient
@@ -37,6 +38,7 @@ def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
 
 def acquisition_of(scanner: Scanner, patient: Patient | None = None) -> Acquisition:
     """What a DICOM header would tell of the scan."""
+    known = None if patient is None else demographics(patient)
     return Acquisition(
         file_format="digital patient",
         kvp=scanner.kvp,
@@ -44,7 +46,8 @@ def acquisition_of(scanner: Scanner, patient: Patient | None = None) -> Acquisit
         gating=None if scanner.gate_phase is None else f"{100 * scanner.gate_phase:.0f} % of the R-R interval",
         manufacturer="CAC digital scanner",
         slice_thickness_mm=scanner.slice_thickness_mm,
-        patient_sex=None if patient is None else patient.body.sex,
+        patient_sex=None if known is None else known.sex,
+        patient_age_years=None if known is None else int(known.age_years),
         patient_id=None if patient is None else f"digital-{patient.number:05d}",
     )
 
@@ -56,6 +59,7 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
 
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
     """Everything true about a scan, for `truth.json`. Masses in mg hydroxyapatite."""
+    known = demographics(patient)
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
     seen = dict.fromkeys(ARTERIES, 0.0)
     for artery, stamps in scan.arteries.items():
@@ -68,7 +72,9 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
         "schema": SCHEMA,
         "patient": patient.number,
         "scan": scan_number,
-        "sex": patient.body.sex,
+        "sex": known.sex,
+        "age_years": known.age_years,
+        "bmi_kg_m2": known.bmi_kg_m2,
         "dominance": patient.tree.dominance,
         "mass_mg": patient.mass_mg,
         "mass_mg_by_artery": masses,

@@ -99,10 +99,8 @@ class Thorax:
         canvas.blend(box, coverage(np.maximum(np.abs(depth) - 0.8, inside)), 60.0)
 
     def _paint_wall(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
-        body, z = self.body, canvas.z_mm
-        shoulder = 1 / (1 + math.exp(-(z - 135) / 12))
-        thin = 1 - 0.55 / (1 + math.exp((z + 20) / 25))
-        belly = 1 + 0.25 / (1 + math.exp((z + 60) / 20))
+        body = self.body
+        shoulder, thin, belly = _wall_scales(canvas.z_mm)
         # Where the cavity narrows towards its apex, muscle fills the place: the trunk does not narrow with it.
         muscle = self._muscle * np.float32(thin) + self._lateral * np.float32(24 * shoulder)
         muscle += self._cavity * np.float32(0.8 * (1 - scale))
@@ -207,6 +205,28 @@ def cavity_scale(z_mm: float) -> float:
     if z_mm <= 30:
         return 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)
     return math.sqrt(max(0.02, 1 - ((z_mm - 30) / 165) ** 2.4))
+
+
+def _wall_scales(z_mm: float) -> tuple[float, float, float]:
+    """At a height: how much of the shoulder is there, and the wall's muscle and fat relative to the heart's level."""
+    shoulder = 1 / (1 + math.exp(-(z_mm - 135) / 12))
+    thin = 1 - 0.55 / (1 + math.exp((z_mm + 20) / 25))
+    belly = 1 + 0.25 / (1 + math.exp((z_mm + 60) / 20))
+    return shoulder, thin, belly
+
+
+def trunk_outline_mm(body: Body, z_mm: float) -> np.ndarray:
+    """The skin at a height in quiet breathing, without the breasts: closed polygon [721, 2] of x, y (LPS)."""
+    angle = np.linspace(-math.pi, math.pi, 721)
+    front = np.abs(angle) / math.pi
+    lateral = np.square(np.sin(math.pi * front))
+    shoulder, thin, belly = _wall_scales(z_mm)
+    scale = cavity_scale(z_mm)
+    cavity = cavity_radius_mm(body, ScanPose(), front)
+    muscle = _polar(front, _muscle_mm(body)) * thin + lateral * 24 * shoulder + cavity * 0.8 * (1 - scale)
+    fat = _polar(front, _fat_mm(body)) * belly + lateral * 12 * shoulder
+    radius = cavity * scale + 13 + muscle + fat
+    return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
 
 
 def cavity_radius_mm(body: Body, pose: ScanPose, front: np.ndarray) -> np.ndarray:
