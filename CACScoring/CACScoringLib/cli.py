@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from . import comparison_run
+from . import cli_drr, comparison_run
 from .ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .lesions import Artery, ScoringRules
 from .output import OutputError, OutputFolder
@@ -73,6 +73,7 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
     )
     _add_compare(commands)
     _add_cohort(commands)
+    add_progress_argument(cli_drr.add_command(commands))
     _add_models(commands)
 
 
