@@ -172,8 +172,9 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
     dice = 2 * float((heart & expected).sum()) / max(1, int(heart.sum() + expected.sum()))
     if dice >= HEARTS_AGREE:
         return ()
+    percent = math.floor(100 * dice)  # rounded up it would contradict what is usual
     message = (
-        f"The heart found by the network and the room that the lungs leave for it overlap by {dice:.0%} (Dice); "
+        f"The heart found by the network and the room that the lungs leave for it overlap by {percent}% (Dice); "
         f"{HEARTS_AGREE:.0%} or more is usual. Look at the heart."
     )
     return (ScanWarning("hearts-disagree", message),)

@@ -57,10 +57,11 @@ class Radiograph:
     """A radiograph, float32 [row, column], row 0 at the head.
 
     line_integrals: ∫μ ds, without unit; of many energies, the logarithm of the signal without scatter and noise.
-    signal: at the detector, 1 without a patient. grey: 0 black to 1 white.
+    signal: at the detector, 1 without a patient. grey: 0 black to 1 white, made from it as `film` says.
     """
 
     geometry: Geometry
+    film: Film
     line_integrals: np.ndarray
     signal: np.ndarray
     grey: np.ndarray
@@ -125,7 +126,7 @@ def radiograph(
     signal = detected(clean, film, geometry.pixel_mm)
     body = excess > 0 if calcium_map is not None else soft > BODY_PATH_MM
     integrals = -np.log(np.maximum(clean, np.finfo(np.float32).tiny))
-    return Radiograph(geometry, integrals, signal, displayed(signal, body, film, film.photons))
+    return Radiograph(geometry, film, integrals, signal, displayed(signal, body, film, film.photons))
 
 
 def body_only(image: sitk.Image) -> sitk.Image:

@@ -39,6 +39,7 @@ from .datasets import (
 )
 from .distributed import from_first, in_turn, launched
 from .run_folder import record_training, training_lock
+from .scan_identity import content_hash
 from .training import LoopSettings, Outcome, Task, train
 
 LICENCE = "Apache-2.0"
@@ -171,7 +172,7 @@ class TrainingData:
         rows = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             for scan in scans:
-                rows.append((use, scan.patient, scan.kind, _content_sha256(scan.truth or scan.ct)))
+                rows.append((use, scan.patient, scan.kind, content_hash(scan.truth or scan.ct, scan.series)))
         writer.writerows(sorted(rows))
         return text.getvalue()
 
@@ -275,7 +276,7 @@ def prepared(
     kind: str,
     progress: Progress,
 ) -> TrainingData:
-    """Split scans, prepared."""
+    """Scans that are split already, prepared. kind: as in `datasets.prepare`. Raises CTError for one that is unfit."""
     cache = options.cache or default_cache()
     folders = prepare([*training, *validation], kind, cache, options.workers, progress.counted)
     cut = len(training)
@@ -337,15 +338,6 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("-changed" if changes.stdout.strip() else "")
-
-
-def _content_sha256(path: Path) -> str:
-    """Of a file, or of all files of a DICOM folder."""
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()
 
 
 def _network_of(config: Config) -> str:

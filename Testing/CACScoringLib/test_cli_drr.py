@@ -79,6 +79,12 @@ def test_dicom_is_a_derived_digital_radiograph(tmp_path, identify):
     assert (ds.pixel_array == picture(tmp_path / "pa.png")).all()
 
 
+@pytest.mark.parametrize(("options", "relationship"), [([], "LOG"), (["--linear"], "LIN")])
+def test_dicom_says_what_grey_stands_for(ct, tmp_path, options, relationship):
+    drr(ct, tmp_path / "x.dcm", *options)
+    assert pydicom.dcmread(tmp_path / "x.dcm").PixelIntensityRelationship == relationship
+
+
 @pytest.mark.parametrize(("view", "position"), [("AP", "AP"), ("lateral", "LL"), ("30", None)])
 def test_dicom_names_the_view(ct, tmp_path, view, position):
     drr(ct, tmp_path / "x.dcm", "--view", view)

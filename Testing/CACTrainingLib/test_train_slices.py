@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+import dicom_files
 from CACScoringLib import models
 from CACScoringLib.networks import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACScoringLib.output import OutputError
@@ -125,15 +126,18 @@ def test_one_training_a_folder(cohort, cache, tmp_path, monkeypatch):
     assert {path.name for path in options.folder.iterdir()} == {"lock"}
 
 
-def test_a_dicom_folder_is_known_by_its_files(tmp_path):
-    (tmp_path / "ct").mkdir()
-    file = tmp_path / "ct" / "1.dcm"
-    file.write_bytes(b"a")
-    scan = TrainingScan(tmp_path / "ct", tmp_path / "heart.nii.gz", "p")
-    tables = [TrainingData((scan,), (scan,), (), ()).table()]
-    assert TrainingData((scan,), (scan,), (), ()).table() == tables[0]
-    file.write_bytes(b"b")
-    assert TrainingData((scan,), (scan,), (), ()).table() != tables[0]
+def test_a_dicom_series_is_known_by_its_content(tmp_path):
+    """Whatever its files are called."""
+    folder = tmp_path / "ct"
+    dicom_files.write_series(folder, dicom_files.chest_hu())
+    scan = TrainingScan(folder, tmp_path / "heart.nii.gz", "p")
+    table = TrainingData((scan,), (scan,), (), ()).table()
+    file = sorted(folder.iterdir())[0]
+    file.rename(folder / "another-name.dcm")
+    assert TrainingData((scan,), (scan,), (), ()).table() == table
+    shutil.rmtree(folder)
+    dicom_files.write_series(folder, dicom_files.chest_hu(seed=1))
+    assert TrainingData((scan,), (scan,), (), ()).table() != table
 
 
 def test_existing_model_is_kept(trained, cohort, cache):
