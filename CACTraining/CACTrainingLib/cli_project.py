@@ -196,6 +196,18 @@ def _relocate(options: argparse.Namespace, progress: Progress) -> None:
     print(f"{project.folder}: {count} scans found again, {missing} are still missing")
 
 
+def _use_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("patient", metavar="PATIENT", help="as cac project list names them")
+    parser.add_argument("use", choices=(*USES, "none"), help="of all scans of the patient; none: of no use yet")
+
+
+def _use(options: argparse.Namespace, progress: Progress) -> None:
+    project = _open(options.project, progress)
+    project.set_use({options.patient: "" if options.use == "none" else options.use})
+    progress.done(project.folder)
+    print(f"{project.folder}: patient {options.patient} is stored for {options.use}")
+
+
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scan", metavar="ID", help="of the scan, such as 0001")
 
@@ -374,6 +386,7 @@ _ACTIONS = {
         _relocate,
         "Interrupted. The project is as it was.",
     ),
+    "use": ("say what a patient is for", _use_arguments, _use, "Interrupted."),
     "remove": ("take a scan out of a project; nothing is deleted", _remove_arguments, _remove, "Interrupted."),
     "agreement": (
         "compare annotators with each other and with the truth",

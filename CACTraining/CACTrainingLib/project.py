@@ -303,7 +303,7 @@ class Project:
         if mixed:
             doubts.append(
                 f"Scans of one patient have different uses, so that what is tested may have been trained on: "
-                f"{places.some(mixed)}. Set their use again."
+                f"{places.some(mixed)}. Set their use again: cac project use."
             )
         strays = sorted(self._ids_of_folders("scans") - set(self._known))
         if strays:

@@ -82,7 +82,7 @@ def _uses(project: Project) -> list[Finding]:
         by_content.setdefault(scan.sha256, []).append(scan)
     for patient, scans in by_patient.items():
         if len({scan.use for scan in scans}) > 1:
-            message = f"Scans of patient {patient} have different uses. Give the patient one use."
+            message = f"Scans of patient {patient} have different uses. Give the patient one: cac project use."
             findings.append(Finding("error", message, _ids(scans)))
     for scans in by_content.values():
         if len({scan.patient for scan in scans}) > 1:
@@ -105,7 +105,7 @@ def _uses(project: Project) -> list[Finding]:
         findings.append(Finding("warning", f"{message} Store one: cac project split.", _of(by_patient, without)))
     for use in USES:
         if use not in uses.values() and not without:
-            message = f"No patient is stored for {use}. Move some there, or add scans and run cac project split."
+            message = f"No patient is stored for {use}. Move some there (cac project use), or add scans and split them."
             findings.append(Finding("warning" if use == "test" else "error", message))
     return findings
 

@@ -111,6 +111,7 @@ def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatc
         ("agreement",),
         ("prepare",),
         ("remove", "0001"),
+        ("use", "P", "test"),
         ("relocate", "a", "b"),
         ("add", "."),
     ],
@@ -207,6 +208,21 @@ class TestMovingAndRemoving:
         assert "annotations are kept" in capsys.readouterr().out
         assert [scan.id for scan in Project.open(project.folder).scans] == ["0001", "0002", "0004"]
         assert cac("remove", project.folder, "0003") == BAD_INPUT
+
+
+class TestUse:
+    def test_all_scans_of_a_patient_get_it(self, project, capsys):
+        patient = project.scans[0].patient
+        others = {scan.patient: scan.use for scan in project.scans if scan.patient != patient}
+        for use, stored in (("test", "test"), ("training", "training"), ("none", "")):
+            assert cac("use", project.folder, patient, use) == 0
+            uses = {scan.patient: scan.use for scan in Project.open(project.folder).scans}
+            assert uses == {**others, patient: stored}
+        assert f"patient {patient} is stored for test" in capsys.readouterr().out
+
+    def test_unknown_patient_is_told(self, project, capsys):
+        assert cac("use", project.folder, "nobody", "test") == BAD_INPUT
+        assert "has no patient 'nobody'" in capsys.readouterr().err
 
 
 class TestAgreement:
