@@ -19,6 +19,9 @@ VIEWS = ("PA", "AP", "lateral")
 ALIGNED_TOLERANCE = 1e-6
 """An axis of the view lies along one of the CT when its direction's other parts, as a fraction, are below this."""
 
+RAYS_AT_ONCE = 65536
+"""Rays that are worked on together: what they need stays small and near the processor."""
+
 
 class ProjectionError(CTError):
     """A radiograph cannot be made of this CT in this geometry."""
@@ -165,10 +168,9 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
     start = matrix @ pose.source + (0 if pose.parallel else offset)
     corner = matrix @ pose.corner + offset
     column_step, row_step = (_without_rounding(matrix @ step) for step in (pose.column_step, pose.row_step))
-    across, down = np.arange(columns)[None, :], np.arange(rows)[:, None]
     aligned = column_step[main] == row_step[main] == column_step[second] == row_step[first] == 0
 
-    def pixel(axis: int) -> np.ndarray:
+    def pixel(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
         """Where pixels lie along an axis; one row or one column where that tells all."""
         if column_step[axis] == 0 == row_step[axis]:
             return np.full((1, 1), corner[axis])
@@ -176,18 +178,32 @@ def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
             return corner[axis] + (across * column_step[axis] if row_step[axis] == 0 else down * row_step[axis])
         return corner[axis] + across * column_step[axis] + down * row_step[axis]
 
-    run = [np.full((1, 1), start[axis]) if pose.parallel else pixel(axis) - start[axis] for axis in range(3)]
-    _check(run[main], start[main], image.GetSize()[main], pose.parallel)
-    tables = []
-    for axis in (first, second):
-        slope = run[axis] / run[main]
-        place = (pixel(axis) - pixel(main) * slope) if pose.parallel else (start[axis] - start[main] * slope)
-        tables += [place.astype(np.float32), np.broadcast_to(slope, place.shape).astype(np.float32)]
-    spacing = image.GetSpacing()
-    step = spacing[main] ** 2 + sum((spacing[axis] * run[axis] / run[main]) ** 2 for axis in (first, second))
-    step = np.broadcast_to(np.sqrt(step).astype(np.float32), (rows, columns))
-    if not aligned:
-        tables = [np.broadcast_to(table, (rows, columns)) for table in tables]
+    def run(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        return np.full((1, 1), start[axis]) if pose.parallel else pixel(axis, down, across) - start[axis]
+
+    # Where pixels lie is linear in row and column, so that the outermost are in the corners.
+    corners = run(main, np.array([[0], [rows - 1]]), np.array([[0, columns - 1]]))
+    _check(corners, start[main], image.GetSize()[main], pose.parallel)
+    shapes = [(1, columns), (1, columns), (rows, 1), (rows, 1)] if aligned else [(rows, columns)] * 4
+    tables = [np.empty(shape, np.float32) for shape in shapes]
+    step = np.empty((rows, columns), np.float32)
+    # Some rows at a time: double precision would hold many times the memory of the result.
+    band = max(1, RAYS_AT_ONCE // columns)
+    for begin in range(0, rows, band):
+        part = slice(begin, begin + band)
+        pixels = np.arange(rows)[part, None], np.arange(columns)[None]
+        along = run(main, *pixels)
+        squared = image.GetSpacing()[main] ** 2
+        for number, axis in enumerate((first, second)):
+            slope = run(axis, *pixels) / along
+            if pose.parallel:
+                place = pixel(axis, *pixels) - pixel(main, *pixels) * slope
+            else:
+                place = start[axis] - start[main] * slope
+            # A table of one row is filled by the first part; the others leave it as it is.
+            tables[2 * number][part], tables[2 * number + 1][part] = place, slope
+            squared = squared + (image.GetSpacing()[axis] * slope) ** 2
+        step[part] = np.sqrt(squared)
     return Rays(main, *tables, step)
 
 

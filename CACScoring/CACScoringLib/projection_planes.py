@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .projection_geometry import ProjectionError, Rays
+from .projection_geometry import RAYS_AT_ONCE, ProjectionError, Rays
 
 BACKENDS = ("numba", "torch", "numpy")
 
@@ -86,39 +86,62 @@ def _by_torch(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32)
     from torch.nn.functional import grid_sample
 
     axis = 2 - rays.main
-    shape = [n for a, n in enumerate(volume.shape) if a != axis]
-    tables = [torch.from_numpy(np.array(t)) for t in (rays.first, rays.first_slope, rays.second, rays.second_slope)]
-    first, first_slope, second, second_slope = tables
+    height, width = (n for a, n in enumerate(volume.shape) if a != axis)
+    # As grid_sample counts places: from -1 to 1 between the plane's outer edges.
+    scaled = [(rays.first + 0.5) * np.float32(2 / width) - 1, rays.first_slope * np.float32(2 / width)]
+    scaled += [(rays.second + 0.5) * np.float32(2 / height) - 1, rays.second_slope * np.float32(2 / height)]
+    first, first_slope, second, second_slope = (torch.from_numpy(table) for table in scaled)
     out = torch.zeros(rays.step_mm.shape)
+    bands = _bands(rays)
+    room = torch.empty(bands[0].stop, out.shape[1], 2)
     with torch.inference_mode():
         for n in range(volume.shape[axis]):
             plane = torch.from_numpy(_counted(volume.take(n, axis), low, high))
-            place = torch.stack(
-                torch.broadcast_tensors(
-                    (first + n * first_slope + 0.5) * (2 / shape[1]) - 1,
-                    (second + n * second_slope + 0.5) * (2 / shape[0]) - 1,
-                ),
-                -1,
-            )
-            out += grid_sample(plane[None, None], place[None], padding_mode="zeros", align_corners=False)[0, 0]
+            if not plane.any():
+                continue
+            for band in bands:
+                place = room[: band.stop - band.start]
+                place[..., 0] = torch.add(_part(first, band), _part(first_slope, band), alpha=n)
+                place[..., 1] = torch.add(_part(second, band), _part(second_slope, band), alpha=n)
+                values = grid_sample(plane[None, None], place[None], padding_mode="zeros", align_corners=False)
+                out[band] += values[0, 0]
     return out.numpy()
 
 
 def _by_numpy(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32) -> np.ndarray:
     axis = 2 - rays.main
     out = np.zeros(rays.step_mm.shape, np.float32)
+    bands = _bands(rays)
     for n in range(volume.shape[axis]):
-        plane = np.pad(_counted(volume.take(n, axis), low, high), (1, 2))
-        columns, right = _cell(rays.first + n * rays.first_slope, plane.shape[1])
-        rows, down = _cell(rays.second + n * rays.second_slope, plane.shape[0])
+        plane = _counted(volume.take(n, axis), low, high)
+        if not plane.any():
+            continue
+        plane = np.pad(plane, (1, 2))
         if rays.separable:
+            columns, right = _cell(rays.first + n * rays.first_slope, plane.shape[1])
             wide = plane[:, columns[0]] * (1 - right) + plane[:, columns[0] + 1] * right
-            out += wide[rows[:, 0]] * (1 - down) + wide[rows[:, 0] + 1] * down
-        else:
+        for band in bands:
+            rows, down = _cell(_part(rays.second, band) + n * _part(rays.second_slope, band), plane.shape[0])
+            if rays.separable:
+                out[band] += wide[rows[:, 0]] * (1 - down) + wide[rows[:, 0] + 1] * down
+                continue
+            columns, right = _cell(_part(rays.first, band) + n * _part(rays.first_slope, band), plane.shape[1])
             upper = plane[rows, columns] * (1 - right) + plane[rows, columns + 1] * right
             lower = plane[rows + 1, columns] * (1 - right) + plane[rows + 1, columns + 1] * right
-            out += upper * (1 - down) + lower * down
+            out[band] += upper * (1 - down) + lower * down
     return out
+
+
+def _bands(rays: Rays) -> list[slice]:
+    """Rows that are projected together."""
+    rows, columns = rays.step_mm.shape
+    size = min(max(1, RAYS_AT_ONCE // columns), rows)
+    return [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
+
+
+def _part(table, band: slice):
+    """A table's rows; of a table that holds for all rows, all."""
+    return table[band] if len(table) > 1 else table
 
 
 def _counted(plane: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray:

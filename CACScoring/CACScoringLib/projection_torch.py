@@ -1,10 +1,12 @@
 """Radiographs of tensors, differentiable with respect to the volume and the pose, on any device.
 
-The rays and the rules between voxels are those of `projection_planes`. Memory stays bounded: planes are projected
-some at a time and computed again in the backward pass.
+The rays and the rules between voxels are those of `projection_planes`. Memory stays bounded: some planes and rows are
+projected at a time, and computed again in the backward pass.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,7 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from .projection_geometry import Geometry, Pose, ProjectionError, index_from_world, main_axis, pose_of
 
-PLANES_AT_ONCE = 8
+PLANES_AT_ONCE = 4
+RAYS_AT_ONCE = 2**18
+"""Of all images of a batch: what they need at a time stays well below 100 MB."""
 
 
 class Projector(torch.nn.Module):
@@ -55,23 +59,34 @@ class Projector(torch.nn.Module):
             raise ProjectionError(
                 f"The volumes are {tuple(volumes.shape)}; [B, {', '.join(map(str, self.size[::-1]))}] are needed."
             )
-        tables = self._tables(rotations, shifts_mm, volumes)
-        batch = max(len(volumes), len(tables[0]))
+        poses = [pose for pose in (rotations, shifts_mm) if pose is not None]
+        batch = max(map(len, (volumes, *poses)))
+        again = torch.is_grad_enabled() and any(t.requires_grad for t in (volumes, *poses))
         axis = 3 - self.main
         # A split's gradient is put together once; slices would each make a whole volume of zeros.
-        total = volumes.new_zeros(batch, *self.geometry.pixels[::-1])
-        for index, planes in enumerate(volumes.split(PLANES_AT_ONCE, axis)):
-            arguments = (planes.movedim(axis, 1), index * PLANES_AT_ONCE, batch, *tables[:4])
-            needed = torch.is_grad_enabled() and any(t.requires_grad for t in (planes, *tables[:4]))
-            total = total + (
-                checkpoint(_some_planes, *arguments, use_reentrant=False) if needed else _some_planes(*arguments)
+        split = [planes.movedim(axis, 1) for planes in volumes.split(PLANES_AT_ONCE, axis)]
+        columns, rows = self.geometry.pixels
+        band = max(1, RAYS_AT_ONCE // (columns * batch))
+        images = []
+        for begin in range(0, rows, band):
+            place = (begin, min(begin + band, rows), volumes.new_empty(0))
+            *tables, step_mm = _computed(again, self._tables, rotations, shifts_mm, *place)
+            sums = (
+                _computed(again, _some_planes, planes, index * PLANES_AT_ONCE, batch, *tables)
+                for index, planes in enumerate(split)
             )
-        return total * tables[4]
+            images.append(sum(sums) * step_mm)
+        return torch.cat(images, 1)
 
     def _tables(
-        self, rotations: torch.Tensor | None, shifts_mm: torch.Tensor | None, like: torch.Tensor
+        self,
+        rotations: torch.Tensor | None,
+        shifts_mm: torch.Tensor | None,
+        begin: int,
+        end: int,
+        like: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        """As of `Rays`, [B, row, column], in double precision until the end."""
+        """As of `Rays`, [B, row, column], of rows from `begin` to before `end`; in double precision until the end."""
         turn = torch.eye(3, dtype=torch.float64, device=like.device)[None]
         if rotations is not None:
             turn = torch.linalg.matrix_exp(_cross_product_matrices(rotations.double()))
@@ -82,7 +97,8 @@ class Projector(torch.nn.Module):
             source = turn @ self.source @ self.matrix.T
         else:
             source = self._to_index((turn @ (self.source - self.centre)) + move)
-        columns, rows = (torch.arange(n, dtype=torch.float64, device=like.device) for n in self.geometry.pixels)
+        columns = torch.arange(self.geometry.pixels[0], dtype=torch.float64, device=like.device)
+        rows = torch.arange(begin, end, dtype=torch.float64, device=like.device)
         pixels = (
             places[:, None, None]
             + columns[None, None, :, None] * steps[0][:, None, None]
@@ -111,6 +127,13 @@ def _cross_product_matrices(vectors: torch.Tensor) -> torch.Tensor:
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+
+
+def _computed(again: bool, function: Callable, *arguments: object):
+    """function(*arguments); again: nothing but the arguments is kept for the backward pass, which computes it anew."""
+    if not again:
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def _some_planes(

@@ -2,12 +2,15 @@
 
 Run from the repository's root, with the rivals in the same environment:
 
+    pip install itk-rtk && pip install --no-deps diffdrr        # and the program plastimatch (Debian: plastimatch)
     PYTHONPATH=CACScoring:Testing python Testing/Benchmarks/drr_speed.py [--runs N] [--pixels 512 1024]
 
 The CT has 512 × 512 × 300 voxels, int16: smooth Gaussian objects whose line integrals are known on paper, in air. All
 methods stand in one alternating run; ours start from int16 HU, the rivals from attenuation, whose making is not
-counted. DiffDRR projects in patches, so that it fits into memory. Extra memory is the highest of a process of its
-own that makes one image, less what it holds before. plastimatch is a program; its time includes reading the CT.
+counted. DiffDRR projects in patches, so that it fits into memory. plastimatch is a program; its time includes reading
+the CT, and what it says itself does not. On a busy machine look at the processor seconds, best with everything on one
+core: OMP_NUM_THREADS=1 taskset -c 0 python … Extra memory is the highest of a process of its own that makes one image,
+less what it holds before; libraries are loaded before.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -72,6 +76,25 @@ def ours(view: str, backend: str | None):
     return prepare
 
 
+def differentiable(view: str):
+    def prepare(image: sitk.Image, pixels: int):
+        import torch
+
+        from CACScoringLib.projection_torch import Projector
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        water = torch.from_numpy(np.maximum(sitk.GetArrayFromImage(image).astype(np.float32) / 1000 + 1, 0))[None]
+        project = Projector(image, view_named(view, pixels=(pixels, pixels)))
+
+        def run():
+            with torch.no_grad():
+                return project(water)[0].numpy()
+
+        return run
+
+    return prepare
+
+
 def diffdrr(renderer: str):
     def prepare(image: sitk.Image, pixels: int):
         import torch
@@ -105,35 +128,38 @@ def diffdrr(renderer: str):
     return prepare
 
 
-def rtk_joseph(image: sitk.Image, pixels: int):
-    import itk
-    from itk import RTK as rtk  # noqa: N811 - the module's own name
+def rtk_joseph(angle_degrees: float):
+    def prepare(image: sitk.Image, pixels: int):
+        import itk
+        from itk import RTK as rtk  # noqa: N811 - the module's own name
 
-    water = np.maximum(sitk.GetArrayFromImage(image).astype(np.float32) / 1000 + 1, 0)
-    # RTK turns about y, and its source stands at z above 0: its (x, y, z) are our left, head and back.
-    volume = itk.image_from_array(np.ascontiguousarray(water.transpose(1, 0, 2)))
-    volume.SetSpacing([SPACING_MM[0], SPACING_MM[2], SPACING_MM[1]])
-    volume.SetOrigin([image.GetOrigin()[0], image.GetOrigin()[2], image.GetOrigin()[1]])
-    pixel = DETECTOR_MM / pixels
-    kind = itk.Image[itk.F, 3]
-    stack = rtk.ConstantImageSource[kind].New()
-    stack.SetOrigin([-(pixels - 1) / 2 * pixel] * 2 + [0.0])
-    stack.SetSpacing([pixel, pixel, 1.0])
-    stack.SetSize([pixels, pixels, 1])
-    stack.SetConstant(0.0)
-    geometry = rtk.ThreeDCircularProjectionGeometry.New()
-    geometry.AddProjection(SOURCE_ISOCENTRE_MM, SOURCE_DETECTOR_MM, 0.0)
+        water = np.maximum(sitk.GetArrayFromImage(image).astype(np.float32) / 1000 + 1, 0)
+        # RTK turns about y, and its source stands at z above 0: its (x, y, z) are our left, head and back.
+        volume = itk.image_from_array(np.ascontiguousarray(water.transpose(1, 0, 2)))
+        volume.SetSpacing([SPACING_MM[0], SPACING_MM[2], SPACING_MM[1]])
+        volume.SetOrigin([image.GetOrigin()[0], image.GetOrigin()[2], image.GetOrigin()[1]])
+        pixel = DETECTOR_MM / pixels
+        kind = itk.Image[itk.F, 3]
+        stack = rtk.ConstantImageSource[kind].New()
+        stack.SetOrigin([-(pixels - 1) / 2 * pixel] * 2 + [0.0])
+        stack.SetSpacing([pixel, pixel, 1.0])
+        stack.SetSize([pixels, pixels, 1])
+        stack.SetConstant(0.0)
+        geometry = rtk.ThreeDCircularProjectionGeometry.New()
+        geometry.AddProjection(SOURCE_ISOCENTRE_MM, SOURCE_DETECTOR_MM, -angle_degrees)
 
-    def run():
-        project = rtk.JosephForwardProjectionImageFilter[kind, kind].New()
-        stack.Modified()
-        project.SetInput(0, stack.GetOutput())
-        project.SetInput(1, volume)
-        project.SetGeometry(geometry)
-        project.Update()
-        return itk.array_from_image(project.GetOutput())[0, ::-1]
+        def run():
+            project = rtk.JosephForwardProjectionImageFilter[kind, kind].New()
+            stack.Modified()
+            project.SetInput(0, stack.GetOutput())
+            project.SetInput(1, volume)
+            project.SetGeometry(geometry)
+            project.Update()
+            return itk.array_from_image(project.GetOutput())[0, ::-1]
 
-    return run
+        return run
+
+    return prepare
 
 
 def plastimatch(image: sitk.Image, pixels: int):
@@ -141,9 +167,9 @@ def plastimatch(image: sitk.Image, pixels: int):
     if not program:
         raise ImportError("no program plastimatch on the PATH, nor in PLASTIMATCH")
     folder = Path(tempfile.mkdtemp())
-    sitk.WriteImage(image, folder / "ct.mha")
+    sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32) / 1000 + 1, folder / "ct.mha")
     arguments = [
-        *("drr", "-t", "pfm", "--nrm", "0 1 0", "--vup", "0 0 1"),
+        *("drr", "-t", "pfm", "-P", "none", "--nrm", "0 1 0", "--vup", "0 0 1"),
         *("--sad", str(SOURCE_ISOCENTRE_MM), "--sid", str(SOURCE_DETECTOR_MM), "-r", f"{pixels} {pixels}"),
         *("-z", f"{DETECTOR_MM} {DETECTOR_MM}", "-o", "0 0 0", "-O", str(folder / "out"), str(folder / "ct.mha")),
     ]
@@ -152,9 +178,16 @@ def plastimatch(image: sitk.Image, pixels: int):
         done = subprocess.run([program, *arguments], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError((done.stdout + done.stderr).strip().splitlines()[-1])
+        OWN_SECONDS.append(float(re.search(r"Total time: *([0-9.]+)", done.stdout)[1]))
+        stored = np.frombuffer(next(folder.glob("*.pfm")).read_bytes()[-4 * pixels**2 :], "<f4")
+        # From the other side, and in cm.
+        return 10 * stored.reshape(pixels, pixels)[:, ::-1]
 
     return run
 
+
+OWN_SECONDS: list[float] = []
+"""As plastimatch prints them: without reading the CT."""
 
 METHODS = {
     "ours, PA": ("PA", ours("PA", None)),
@@ -162,9 +195,12 @@ METHODS = {
     "ours, any pose (30°)": ("30", ours("30", None)),
     "ours, any pose (0.01°)": ("0.01", ours("0.01", None)),
     "ours, PyTorch, PA": ("PA", ours("PA", "torch")),
+    "ours, PyTorch (30°)": ("30", ours("30", "torch")),
+    "ours, differentiable, PA": ("PA", differentiable("PA")),
     "DiffDRR trilinear": ("PA", diffdrr("trilinear")),
     "DiffDRR Siddon": ("PA", diffdrr("siddon")),
-    "ITK RTK Joseph": ("PA", rtk_joseph),
+    "ITK RTK Joseph": ("PA", rtk_joseph(0.0)),
+    "ITK RTK Joseph (30°)": ("30", rtk_joseph(30.0)),
     "plastimatch exact": ("PA", plastimatch),
 }
 SLOW = ("DiffDRR",)
@@ -175,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--pixels", type=int, nargs="+", default=[512, 1024])
-    parser.add_argument("--skip", default="nothing", help="leave out methods whose names begin so")
+    parser.add_argument("--skip", nargs="+", default=[], help="leave out methods whose names begin so")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
@@ -185,46 +221,58 @@ def main() -> None:
     print(f"{'×'.join(map(str, SIZE))} int16, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
     print(f"our backends here: {', '.join(available_backends())}")
     for pixels in options.pixels:
-        compare(image, pixels, options.runs, options.skip)
+        compare(image, pixels, options.runs, tuple(options.skip))
 
 
-def compare(image: sitk.Image, pixels: int, runs: int, skip: str) -> None:
-    ready, seconds, errors = {}, {}, {}
+def compare(image: sitk.Image, pixels: int, runs: int, skip: tuple[str, ...]) -> None:
+    ready, seconds, errors, truths = {}, {}, {}, {}
+    OWN_SECONDS.clear()
     for name, (view, prepare) in METHODS.items():
         if name.startswith(skip):
             continue
         try:
             ready[name] = prepare(image, pixels)
-            start = time.perf_counter()
-            found = ready[name]()  # also compiles
-            first = time.perf_counter() - start
+            found, first = timed(ready[name])  # also compiles
         except (ImportError, RuntimeError, OSError) as error:
             ready.pop(name, None)
             print(f"{name}: not measured: {error}")
             continue
         seconds[name] = [first] if name.startswith(SLOW) else []
-        if found is not None:
-            truth = exact(image, view_named(view, pixels=(pixels, pixels)))
-            difference = (found - truth) / truth.max()
-            errors[name] = f"{np.abs(difference).max():.1e} / {math.sqrt((difference**2).mean()):.1e}"
+        if view not in truths:
+            truths[view] = exact(image, view_named(view, pixels=(pixels, pixels)))
+        truth = truths[view]
+        difference = (found - truth) / truth.max()
+        errors[name] = f"{np.abs(difference).max():.1e} / {math.sqrt((difference**2).mean()):.1e}"
     for _ in range(runs):
         for name, run in ready.items():
             if not name.startswith(SLOW):
-                start = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - start)
-    print(
-        f"\n{pixels}²: median of {runs} alternating runs (DiffDRR: one), fastest; error max / RMS of the image maximum"
-    )
-    base = statistics.median(seconds["ours, PA"])
+                seconds[name].append(timed(run)[1])
+    print(f"\n{pixels}²: median of {runs} alternating runs (DiffDRR: one); × ours, PA; the same of processor seconds;")
+    print("error max / RMS of the image maximum; extra memory")
+    base = [statistics.median(column) for column in zip(*seconds["ours, PA"], strict=True)]
     for name, times in seconds.items():
-        middle = statistics.median(times)
+        wall, processor = (statistics.median(column) for column in zip(*times, strict=True))
         memory = "" if name.startswith("plastimatch") else memory_in_its_own_process(name, pixels)
         print(
-            f"{name:24s}{middle:8.3f} s ({min(times):.3f}) {middle / base:7.1f} × ours, PA   "
-            f"{errors.get(name, '–'):20s} {memory or '–':>6s} MB"
+            f"{name:25s}{wall:8.3f} s {wall / base[0]:6.1f} ×   {processor:8.3f} s {processor / base[1]:6.1f} ×   "
+            f"{errors[name]:17s} {memory or '–':>5s} MB",
+            flush=True,
         )
+    if OWN_SECONDS:
+        print(f"plastimatch says itself {statistics.median(OWN_SECONDS):.3f} s")
     print(f"load {os.getloadavg()[0]:.1f}")
+
+
+def timed(run) -> tuple[np.ndarray, tuple[float, float]]:
+    """What it returns, and its seconds by the clock and of the processor, those of programs it runs included."""
+    start, used = time.perf_counter(), _processor_seconds()
+    found = run()
+    return found, (time.perf_counter() - start, _processor_seconds() - used)
+
+
+def _processor_seconds() -> float:
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
 def memory_in_its_own_process(name: str, pixels: int) -> str:
@@ -233,27 +281,19 @@ def memory_in_its_own_process(name: str, pixels: int) -> str:
 
 
 def extra_memory_mb(name: str, pixels: int) -> int:
-    """Highest resident memory of this process during one run, above that before; compiled code is loaded before."""
+    """Highest resident memory of this process during one run, above that before; what it loads is loaded before."""
     run = METHODS[name][1](ct(), pixels)
-    if name.startswith("ours") and available_backends()[0] == "numba":
-        tiny = sitk.Image([4, 4, 4], sitk.sitkInt16)
-        ours(METHODS[name][0], None)(tiny, 8)()
-    before, highest, ended = _resident_mb(), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.002):
-            highest[0] = max(highest[0], _resident_mb())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    if name.startswith("ours"):
+        METHODS[name][1](sitk.Image([4, 4, 4], sitk.sitkInt16), 8)()
+    before = _memory_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # sets VmHWM to VmRSS
     run()
-    ended.set()
-    watcher.join()
-    return round(max(highest[0] - before, 0))
+    return round(max(_memory_mb("VmHWM") - before, 0))
 
 
-def _resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def _memory_mb(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1000
 
 
 if __name__ == "__main__":
