@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 
 FLOORS = {
+    **dict.fromkeys(["radiograph_network", "radiograph_fusion"], 0),
     **dict.fromkeys(["ct", "output", "networks", "resources", "markup"], 1),
     **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "chest", "progress", "preprocessing", "inference"], 2),
     **dict.fromkeys(["evidence", "picking", "sample_data", "workers", "model_store", "processes"], 2),
@@ -20,20 +21,28 @@ FLOORS = {
     **dict.fromkeys(["arteries", "pictures"], 3),
     **dict.fromkeys(["projection_geometry", "projection_kernels"], 2),
     **dict.fromkeys(["projection_planes", "projection_torch", "xray"], 3),
+    **dict.fromkeys(["radiograph_view"], 2),
+    **dict.fromkeys(["radiograph_dicom", "radiograph_saliency"], 3),
+    **dict.fromkeys(["radiograph_reading", "radiograph_score"], 4),
+    **dict.fromkeys(["radiograph_report"], 5),
     **dict.fromkeys(["projection"], 4),
     **dict.fromkeys(["pipeline", "scene_content", "cohort_scans", "repeatability"], 4),
     **dict.fromkeys(["report", "comparison", "review", "tables", "cohort_folder", "cohort_table", "drr_files"], 5),
-    **dict.fromkeys(["comparison_page", "segments"], 6),
+    **dict.fromkeys(["drr_job"], 5),
+    **dict.fromkeys(["comparison_page", "segments", "drr_preview"], 6),
     **dict.fromkeys(["lesion_segments", "page"], 7),
     **dict.fromkeys(["mrml", "review_export"], 8),
-    **dict.fromkeys(["review_nodes", "scan_run"], 9),
-    **dict.fromkeys(["review_scene", "cohort", "comparison_run", "cli_drr"], 10),
+    **dict.fromkeys(["review_nodes", "scan_run", "drr_nodes"], 9),
+    **dict.fromkeys(["review_scene", "cohort", "comparison_run", "cli_drr", "cli_radiograph", "radiograph_nodes"], 10),
     **dict.fromkeys(["cli", "panel"], 11),
     "CACScoring": 12,
 }
 """A file of CACScoring imports only from floors below its own. `panel` is a folder, whose files may know each other."""
 
-KNOW_SLICER = {"mrml", "segments", "lesion_segments", "tables", "review_nodes", "review_scene"}
+KNOW_SLICER = {
+    *("mrml", "segments", "lesion_segments", "tables", "review_nodes", "review_scene"),
+    *("drr_nodes", "radiograph_nodes"),
+}
 """Files outside the panel that may import it."""
 
 SLICER = {"slicer", "vtk", "vtkmodules"}

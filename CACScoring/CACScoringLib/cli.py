@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from . import cli_drr, comparison_run
+from . import cli_drr, cli_radiograph, comparison_run
 from .ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .lesions import Artery, ScoringRules
 from .output import OutputError, OutputFolder
@@ -62,8 +62,13 @@ def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[],
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
-    score = commands.add_parser("score", help="score one CT", description="Score one CT.")
+    score = commands.add_parser(
+        "score",
+        help="score one CT, or a chest radiograph",
+        description="Score one CT; or tell from a chest radiograph how probable coronary calcium is (--radiograph).",
+    )
     _add_score_arguments(score)
+    cli_radiograph.add_arguments(score)
     if make_sample:
         score.add_argument(
             "--sample", action="store_true", help="score a digital patient beside its truth; needs no CT"
@@ -252,7 +257,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
         "--percentiles", type=Path, metavar="CSV", help="your table: sex, age_from, age_to, p25, p50, …"
     )
     person.add_argument("--sex", choices=("F", "M"))
-    person.add_argument("--age", type=int, metavar="YEARS")
+    person.add_argument("--age", type=_years, metavar="YEARS")
 
 
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -308,6 +313,13 @@ def _rule(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{name} needs a number, not {value!r}") from None
 
 
+def _years(text: str) -> int | float:
+    years = float(text)
+    if not 0 <= years <= 130:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age in years")
+    return int(years) if years.is_integer() else years
+
+
 def _switched_slice(text: str) -> tuple[int, bool]:
     number, _, word = text.partition("=")
     if not number.isdecimal() or word not in ("on", "off"):
@@ -316,6 +328,9 @@ def _switched_slice(text: str) -> tuple[int, bool]:
 
 
 def _score(options: argparse.Namespace, progress: Progress) -> None:
+    if cli_radiograph.is_asked_for(options):
+        cli_radiograph.run(options, progress)
+        return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from . import report
     from .comparison import read_result
@@ -325,7 +340,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     from .scan_run import chosen_models, compared_with, load_networks, write_result
 
     if (options.ct is None) != options.sample:
-        raise OutputError("Give one CT to score (see cac score --help).")
+        raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
     switched = _switched(options)
     earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())
@@ -352,7 +367,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
         sex=options.sex,
-        age_years=options.age,
+        age_years=None if options.age is None else int(options.age),
         percentile_table=options.percentiles,
         slices=switched,
     )

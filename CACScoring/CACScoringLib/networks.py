@@ -24,6 +24,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .radiograph_network import RadiographNet, RadiographNetConfig
+
 STRIDE = 4
 """Sides of the input must be multiples of this, because the networks halve them twice."""
 
@@ -84,7 +86,27 @@ class DiscriminatorConfig:
     pooling: str = "average"
 
 
-Config = HeartNetConfig | SliceClassifierConfig | GeneratorConfig | DiscriminatorConfig
+@dataclass(frozen=True)
+class SliceSharpenerConfig:
+    """factor: thin slices made of each thick one. neighbours: thick slices on either side that it sees.
+
+    width: channels. layers: convolutions between the first and the last.
+    """
+
+    factor: int = 3
+    neighbours: int = 2
+    width: int = 16
+    layers: int = 3
+
+
+Config = (
+    HeartNetConfig
+    | SliceClassifierConfig
+    | GeneratorConfig
+    | DiscriminatorConfig
+    | SliceSharpenerConfig
+    | RadiographNetConfig
+)
 
 
 class HeartNet(nn.Module):
@@ -210,11 +232,39 @@ class PatchDiscriminator(nn.Module):
         return z.mean(1) + extreme
 
 
+class SliceSharpener(nn.Module):
+    """What an interpolation of thick slices lacks to be thin ones; no part of the paper.
+
+    Input [B, 2 neighbours + 1, j, i]: a thick slice amid its neighbours, from below. Output [B, factor, j, i], in the
+    same unit: to be added to the interpolated thin slices that lie within the thick one. At first it is 0.
+    """
+
+    def __init__(self, config: SliceSharpenerConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.middle = config.neighbours
+        layers: list[nn.Module] = []
+        for inputs in [2 * config.neighbours + 1, *[w] * config.layers]:
+            layers += [nn.Conv2d(inputs, w, 3, padding=1), nn.ReLU(inplace=True)]
+        last = nn.Conv2d(w, config.factor, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # What thin slices add lies in how the thick ones differ, which is small beside their own values.
+        middle = x[:, self.middle : self.middle + 1]
+        others = torch.cat([x[:, : self.middle], x[:, self.middle + 1 :]], 1)
+        return self.layers(torch.cat([middle, others - middle], 1))
+
+
 NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "heart": (HeartNetConfig, HeartNet),
     "slices": (SliceClassifierConfig, SliceClassifier),
     "decomposition": (GeneratorConfig, Generator),
     "discriminator": (DiscriminatorConfig, PatchDiscriminator),
+    "super_resolution": (SliceSharpenerConfig, SliceSharpener),
+    "radiograph": (RadiographNetConfig, RadiographNet),
 }
 """Name of each network, its configuration and its class."""
 

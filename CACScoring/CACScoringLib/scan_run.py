@@ -16,6 +16,9 @@ from .pipeline import Networks, ScoreResult
 from .progress import Progress
 from .repeatability import stored_repeatability
 
+SCORING_NETWORKS = ("heart", "slices", "decomposition")
+"""Models of other networks may come with CAC too; a scan is scored without them."""
+
 
 @dataclass(frozen=True)
 class ModelChoice:
@@ -56,10 +59,13 @@ def _models(choice: ModelChoice) -> dict[str, StoredModel]:
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network
+        if network not in SCORING_NETWORKS:
+            raise ModelError(f"{name} is a model for {network!r}; a scan is scored by {', '.join(SCORING_NETWORKS)}.")
         if network in chosen:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
         chosen[network] = stored[name]
-    models = {model.card.network: model for model in found if model.origin == "bundled"} | chosen
+    bundled = [model for model in found if model.origin == "bundled" and model.card.network in SCORING_NETWORKS]
+    models = {model.card.network: model for model in bundled} | chosen
     if models and not {"slices", "decomposition"} <= set(models):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     return models

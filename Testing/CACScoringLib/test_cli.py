@@ -211,6 +211,15 @@ def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path
     assert "not allowed with" in capsys.readouterr().err
 
 
+def test_models_for_something_else_score_no_scan(case, tmp_path, bundled, capsys):
+    for network in ("slices", "decomposition", "discriminator"):
+        untrained(network, f"our-{network}", bundled)
+    assert score(case, tmp_path / "out", "--no-scene") == 0
+    assert [m["name"] for m in result(tmp_path / "out")["models"]] == ["our-slices", "our-decomposition"]
+    assert score(case, tmp_path / "wrong", "--model", "our-discriminator") == cli.BAD_INPUT
+    assert "our-discriminator is a model for 'discriminator'; a scan is scored by heart" in capsys.readouterr().err
+
+
 def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
     """As in 3D Slicer before PyTorch is installed: told, not failed; but not when a model was named."""
     for network in ("slices", "decomposition"):

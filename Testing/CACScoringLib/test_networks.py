@@ -14,6 +14,7 @@ from CACScoringLib.networks import (
     HeartNetConfig,
     PatchDiscriminator,
     SliceClassifierConfig,
+    SliceSharpenerConfig,
     build,
     fold_batch_norm,
     input_channels,
@@ -182,7 +183,7 @@ def test_resize_convolution_has_no_checkerboard():
     assert spread["resize"] < 1e-6 < 1e-4 < spread["transposed"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", PRESETS["paper"])
 def test_folding_changes_nothing_but_the_layers(name):
     network = tiny(name)
     shape = (2, 1, 16, 16, 16) if name == "heart" else (2, 1, 64, 64)
@@ -213,7 +214,20 @@ def test_sides_and_choices_are_checked():
         build({"width": 16})
 
 
-def test_presets_hold_every_network():
+def test_presets_hold_every_network_of_table_2():
     assert PRESETS["paper"]["heart"] == HeartNetConfig()
     for networks in PRESETS.values():
-        assert {name: type(config) for name, config in networks.items()} == {n: k for n, (k, _) in NETWORKS.items()}
+        assert list(networks) == ["heart", "slices", "decomposition", "discriminator"]
+        assert all(type(config) is NETWORKS[name][0] for name, config in networks.items())
+
+
+def test_slice_sharpener_adds_nothing_before_it_has_learned():
+    torch.manual_seed(2)
+    network = build(SliceSharpenerConfig(factor=3, neighbours=1, width=4, layers=1))
+    assert parameters(network) == (9 * 3 * 4 + 4) + (9 * 4 * 4 + 4) + (9 * 4 * 3 + 3)
+    x = torch.rand(2, 3, 9, 13)
+    with torch.no_grad():
+        assert network(x).shape == (2, 3, 9, 13)
+        assert not network(x).any()
+        network.layers[-1].weight.normal_()
+        assert network(x).any()
