@@ -13,7 +13,7 @@ from CACScoringLib.ct import CTError
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 
-from . import cli_evaluate, cli_project
+from . import cli_evaluate, cli_project, cli_radiographs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_calibrate(commands, arguments)
     cli_evaluate.add_evaluate(commands)
     cli_project.add_project(commands)
+    cli_radiographs.add_radiographs(commands)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
     return scoring.run(parser.parse_args(arguments))
 
@@ -138,7 +139,7 @@ def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> No
         network = networks.add_parser(name, help=title, description=f"Train {title}.")
         if arguments[:2] != ["train", name]:
             continue  # its module imports torch, which takes seconds
-        module = importlib.import_module(f".train_{name}", __package__)
+        module = importlib.import_module(f".train_{name.replace('-', '_')}", __package__)
         module.add_arguments(network)
         scoring.add_progress_argument(network)
         network.set_defaults(run=module.run, interrupted="Interrupted. Go on with --resume.")
@@ -161,6 +162,8 @@ _TRAINED = {
     "slices": "the network that finds the slices with calcium",
     "decomposition": "the network that gives the calcium map",
     "arteries": "the atlas that suggests a lesion's artery",
+    "radiograph": "the network that tells calcium from chest radiographs",
+    "super-resolution": "the network that makes thin slices of thick ones for radiographs",
 }
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from CACScoringLib.cli import add_progress_argument
 from CACScoringLib.progress import Progress
 
+from .radiographs import cli_study
+
 STUDIES = {
     "reproducibility": "how well two scans of a patient agree, and with the truth",
     "detection": "which scans, arteries and lesions are found",
@@ -30,10 +32,18 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         "Writes study.html, its tables (CSV) and figures (PNG, SVG). Run again, it goes on where it stopped.",
         epilog="Studies: "
         + "; ".join(f"{name}: {text}" for name, text in STUDIES.items())
-        + f"; {MODELS}: two or more models of one network on the same cases (--compare), which is no part of all.",
+        + f"; {MODELS}: two or more models of one network on the same cases (--compare), which is no part of all; "
+        + "; ".join(f"{name}: {text}" for name, text in cli_study.STUDIES.items())
+        + ", of a table (--data).",
     )
     add = parser.add_argument
-    add("study", choices=(*STUDIES, "all", MODELS), metavar="STUDY", help=f"{', '.join(STUDIES)}, all, or {MODELS}")
+    others = (MODELS, *cli_study.STUDIES)
+    add(
+        "study",
+        choices=(*STUDIES, "all", *others),
+        metavar="STUDY",
+        help=f"{', '.join(STUDIES)}, all; or one of {', '.join(others)}",
+    )
     add(
         "--data",
         type=Path,
@@ -77,6 +87,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         metavar="CARD",
         help="store with a model what repeats, for cac compare (default: the model for the calcium map that was used)",
     )
+    cli_study.add_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run, interrupted="Interrupted. Run the same command again to go on.")
 
@@ -85,6 +96,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     """Make the studies that were asked for. Raises CTError, OutputError."""
     if options.study == MODELS:
         _compare(options, progress)
+        return
+    if options.study in cli_study.STUDIES:
+        cli_study.run(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from CACScoringLib.scan_run import ModelChoice

@@ -53,7 +53,7 @@ BOX_MARGIN_MM = 12.0
 
 @dataclass(frozen=True)
 class RadiographSettings:
-    """What a cohort is made of; recorded in SETTINGS.
+    """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
 
     protocol: a name in `phantom.protocol.PROTOCOLS`; "cardiac" is gated. heart_box: keep the CT about the heart.
     """
@@ -111,8 +111,7 @@ def write_radiographs(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _check_settings(folder, settings)
-    numbers = chosen_patients(settings.first_number, settings.patients)
+    numbers = _numbers(folder, settings)
     rows: dict[int, dict] = {}
     # Spawned, because a fork of a process that has threads may hang.
     pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(numbers)), multiprocessing.get_context("spawn"))
@@ -217,11 +216,20 @@ def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels,
     }
 
 
-def _check_settings(folder: Path, settings: RadiographSettings) -> None:
+def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
+    """The cohort's patients: as chosen before, where the folder holds it already."""
     path = folder / SETTINGS
     wanted = {"schema": SCHEMA, "settings": asdict(settings)}
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != wanted:
-            raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
-        return
-    write_text_atomically(path, json.dumps(wanted, indent=1))
+    if not path.exists():
+        numbers = chosen_patients(settings.first_number, settings.patients)
+        write_text_atomically(path, json.dumps({**wanted, "numbers": numbers}, indent=1))
+        return numbers
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        numbers = found.pop("numbers", None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
+    if found != wanted:
+        raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
+    # Earlier versions wrote none.
+    return numbers or chosen_patients(settings.first_number, settings.patients)
