@@ -10,9 +10,7 @@ Python, and reads the results back into the scene, where a reader reviews them. 
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,20 +27,20 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from CACScoringLib.panel import views
+from CACScoringLib.panel import radiograph_views, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.input_section import InputSection
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
-from CACScoringLib.panel.process import MODULE_FOLDER, Process, workerCommand
+from CACScoringLib.panel.process import MODULE_FOLDER, Process
+from CACScoringLib.panel.radiograph_page import RadiographPage
 from CACScoringLib.panel.result_section import ResultSection, askForFolder
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, takeOverCandidates
+from CACScoringLib.panel.self_test import ForegroundProcess, madeOf, syntheticChest
 from CACScoringLib.panel.worker import LIBRARY, Worker
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
     from CACScoringLib.review_scene import SceneReview
 
 
@@ -69,7 +67,8 @@ def onStartupCompleted() -> None:
     from CACScoringLib import sample_data
 
     registerTerminology()
-    views.registerLayout()
+    for each in (views, radiograph_views):
+        each.registerLayout()
     sample_data.register()
 
 
@@ -97,11 +96,14 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = CACScoringLogic()
         panel = slicer.util.loadUI(self.resourcePath("UI/CACScoring.ui"))
         self.layout.addWidget(panel)
+        radiographs = slicer.util.loadUI(self.resourcePath("UI/Radiographs.ui"))
+        slicer.util.childWidgetVariables(panel).pages.addTab(radiographs, _("Radiograph"))
         self.ui = slicer.util.childWidgetVariables(panel)
         self.input = InputSection(self.ui)
         self.result = ResultSection(self.ui, askForFolder)
         self.review = ReviewSection(self.ui, self.result.update, self._scoreAgain)
         self.cohort = CohortSection(self.ui, Worker(), self._openScan)
+        self.radiographs = RadiographPage(self.ui, radiographs)
         self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
         scene = slicer.mrmlScene
@@ -119,6 +121,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.logic is not None:
             self.logic.cancel()
             self.cohort.cancel()
+            self.radiographs.cancel()
             self.review.exit()
         self.setParameterNode(None)
         self._showResult(None)
@@ -137,6 +140,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         self._showResult(None)
         self.review.closeScene()
+        self.radiographs.closeScene()
 
     def onSceneEndClose(self, caller, event) -> None:
         if self.parent.isEntered:
@@ -176,8 +180,9 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = parameterNode
         if parameterNode is None:
             self._watch(None)
+            self.radiographs.setState(None)
             return
-        for section in (self.input, self.review, self.cohort):
+        for section in (self.input, self.review, self.cohort, self.radiographs):
             section.setState(parameterNode)
         self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
         self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
@@ -195,6 +200,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updateInput(self, caller=None, event=None) -> None:
         running = self.logic.isRunning
         self.input.update(running)
+        self.radiographs.update()
         self.ui.scoreButton.setText(_("Cancel") if running else _("Score"))
         self.ui.scoreButton.setEnabled(running or self.input.canBeScored)
         self.ui.progressBar.setVisible(running)
@@ -279,6 +285,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.ui.statusLabel.setText(str(error))
         self.review.setReview(self._review)
         self.result.setReview(self._review)
+        self.radiographs.setReview(self._review)
         for section in (self.ui.reviewButton, self.ui.resultButton):
             section.collapsed = self._review is None
 
@@ -310,7 +317,7 @@ class CACScoringTest(ScriptedLoadableModuleTest):
         from CACScoringLib import mrml
         from CACScoringLib.segments import segment_mask
 
-        image, calcium = _syntheticChest()
+        image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
         outcome = self._score(volume)
         self.assertIsNotNone(outcome.nodes, outcome.message)
@@ -337,56 +344,24 @@ class CACScoringTest(ScriptedLoadableModuleTest):
         self.assertIn("HU", outcome.message)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), nodes)
 
+    def test_radiographOfSyntheticChest(self) -> None:
+        """A PA radiograph lies on the detector, and shows the spine brighter than the lungs beside it."""
+        from CACScoringLib import drr_nodes, mrml
+
+        volume = mrml.add_volume(slicer.mrmlScene, syntheticChest()[0], "synthetic chest")
+        node = drr_nodes.add_radiograph(slicer.mrmlScene, madeOf(volume), volume, "PA radiograph", "PA")
+        picture = slicer.util.arrayFromVolume(node)[0]
+        rows, columns = picture.shape
+        self.assertGreater(picture[rows // 2, columns // 2], 1.2 * picture[rows // 2, columns // 4])
+        # 200 mm before the patient's middle, which lies 1 mm before the origin.
+        self.assertAlmostEqual(node.GetOrigin()[1], 201.0)
+
     def _score(self, volume: vtkMRMLScalarVolumeNode) -> ScoringOutcome:
         outcomes = []
-        logic = CACScoringLogic(_ForegroundProcess())
+        logic = CACScoringLogic(ForegroundProcess())
         # Without networks, because PyTorch may not be installed.
         logic.score(volume, lambda text, done: None, outcomes.append, ["--threshold-only"])
         while logic.isRunning:
             slicer.app.processEvents()
         self.assertEqual(len(outcomes), 1)
         return outcomes[0]
-
-
-class _ForegroundProcess:
-    """A `Process` that is waited for, so that a test needs no event loop."""
-
-    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
-        python, environment = workerCommand()
-        done = subprocess.run(
-            [python, *arguments], env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
-        )
-        for line in done.stderr.splitlines():
-            onLine(line)
-        onEnd(done.returncode)
-
-    def kill(self) -> None:
-        raise AssertionError("it has ended when start() returns")
-
-
-def _syntheticChest() -> tuple[sitk.Image, object]:
-    """A body with lungs, spine, sternum and a heart that holds one calcification, and the calcification's mask."""
-    import numpy as np
-    import SimpleITK as sitk
-
-    k, j, i = np.ogrid[0:80, 0:150, 0:190]
-    x, y, z = (i - 95) * 2.0, (j - 75) * 2.0, (k - 40) * 3.0  # mm towards left, posterior, superior
-
-    def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
-        return sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, radii, strict=True)) <= 1
-
-    hu = np.full((80, 150, 190), -1000.0)
-    hu[np.broadcast_to((x / 180) ** 2 + (y / 120) ** 2 <= 1, hu.shape)] = 30
-    for side in (-1, 1):
-        hu[ellipsoid((side * 90, 5, 10), (62, 92, 125))] = -850
-    hu[ellipsoid((20, -20, -25), (62, 55, 58))] = 40
-    hu[np.broadcast_to((x / 18) ** 2 + ((y - 88) / 18) ** 2 <= 1, hu.shape)] = 500
-    hu[np.broadcast_to((abs(x) <= 16) & (abs(y + 105) <= 5) & (z > -60), hu.shape)] = 400
-    hu += np.random.default_rng(0).normal(0, 8, hu.shape)
-    calcium = np.zeros(hu.shape, bool)
-    calcium[36:38, 58:62, 108:112] = True
-    hu[calcium] = 350
-    image = sitk.GetImageFromArray(np.rint(hu).astype(np.int16))
-    image.SetSpacing((2.0, 2.0, 3.0))
-    image.SetOrigin((-190.0, -150.0, -120.0))
-    return image, calcium

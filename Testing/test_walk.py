@@ -171,6 +171,30 @@ def test_one_scan(driver, camera, tmp_path):
     assert ui.reviewedBox.checked
 
 
+def test_radiograph(driver, camera):
+    """Turned while the small picture and the stand follow, then made; beside calcium, as far as there is a result."""
+    load_sample()
+    ui, section = driver.ui, driver.widget.radiographs.drr
+    ui.pages.setCurrentIndex(2)
+    assert eventually(lambda: slicer.app.processEvents() or not section._preparer.isRunning, 60)
+    ui.drrLayoutButton.click()
+    for angle in range(0, 50, 5):
+        ui.drrAngleSlider.setValue(angle)
+        slicer.app.processEvents()
+    assert eventually(lambda: slicer.app.processEvents() or not section._restingTimer.active)
+    camera.panel("12-radiograph", driver)
+    camera.views("12-radiograph")
+    ui.drrViewBox.setCurrentIndex(0)
+    ui.drrPixelsBox.setValue(512)
+    ui.drrMakeButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not section._worker.isRunning, 60)
+    assert ui.drrStatusLabel.text == f"Made: {SAMPLE_NAME} PA radiograph"
+    camera.panel("13-radiograph-made", driver)
+    camera.views("13-radiograph-made")
+    ui.pages.setCurrentIndex(0)
+    assert not [node for node in slicer.util.getNodesByClass("vtkMRMLModelNode") if "Radiograph" in node.GetName()]
+
+
 def test_scores_equal_the_command_lines(driver, tmp_path):
     """To the last digit, for both methods and every artery."""
     from CACScoringLib import cli

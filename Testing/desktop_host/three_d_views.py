@@ -36,7 +36,8 @@ class qMRMLThreeDView(RenderView):
         self._group.SetMRMLDisplayableNode(node)
 
     def cameraNode(self):
-        return slicer.app.applicationLogic().GetViewLogicByLayoutName(self._node.GetLayoutName()).GetCameraNode()
+        cameras = slicer.util.getNodesByClass("vtkMRMLCameraNode")
+        return next((node for node in cameras if node.GetLayoutName() == self._node.GetLayoutName()), None)
 
     def resetFocalPoint(self) -> None:
         """Look at the middle of what is visible, without the box and its labels."""

@@ -47,6 +47,27 @@ class Connectivity(Enum):
         return _("{count} neighbours").format(count=self.value)
 
 
+class RadiographSource(Enum):
+    """Which radiograph to score."""
+
+    FILE = "file"
+    VOLUME = "volume"
+
+    def label(self) -> str:
+        return {RadiographSource.FILE: _("A file"), RadiographSource.VOLUME: _("A radiograph of a CT")}[self]
+
+
+class Sex(Enum):
+    """Of a patient, as DICOM says it."""
+
+    UNKNOWN = ""
+    FEMALE = "F"
+    MALE = "M"
+
+    def label(self) -> str:
+        return {Sex.UNKNOWN: _("unknown"), Sex.FEMALE: _("female"), Sex.MALE: _("male")}[self]
+
+
 @parameterNodeWrapper
 class CACScoringParameterNode:
     """What was chosen, and which result is being reviewed.
@@ -56,6 +77,10 @@ class CACScoringParameterNode:
     The rules' defaults are those published (see `ScoringRules`); calibration 0 is none.
     result: the record of the result under review, from which all its nodes are found.
     reviewMethod: key of the method whose lesions are listed. fade: of the original, 0, into the healthy image, 1.
+    drr…: of the radiograph of the CT, as in `DrrSettings`; but the spectrum has a switch, and 0 photons are no noise.
+    drrCalcium, drrOpacity, drrHeart: what lies over it.
+    radiograph…: the radiograph to score, and its patient (0: unknown). radiographModel: empty for the bundled one.
+    radiographResult: the record of the radiograph scored last, which refers to its pictures.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -80,3 +105,28 @@ class CACScoringParameterNode:
     show3D: bool = False
     cohortFolder: str = ""
     cohortOutput: str = ""
+    drrAngle: Annotated[float, WithinRange(-180, 180)] = 0.0
+    drrTilt: Annotated[float, WithinRange(-45, 45)] = 0.0
+    drrMirrored: bool = False
+    drrSourceDetector: Annotated[float, WithinRange(500, 5000)] = 1800.0
+    drrSourceIsocentre: Annotated[float, WithinRange(300, 5000)] = 1600.0
+    drrDetector: Annotated[float, WithinRange(50, 1000)] = 430.0
+    drrPixels: Annotated[int, WithinRange(64, 4096)] = 1024
+    drrSpectrum: bool = False
+    drrKvp: Annotated[float, WithinRange(40, 150)] = 120.0
+    drrScatter: Annotated[float, WithinRange(0, 0.9)] = 0.0
+    drrPhotons: Annotated[int, WithinRange(0, 1000000)] = 0
+    drrLinear: bool = False
+    drrTable: bool = False
+    drrCalcium: bool = True
+    drrOpacity: Annotated[float, WithinRange(0, 1)] = 0.6
+    drrHeart: bool = True
+    radiographSource: RadiographSource = RadiographSource.FILE
+    radiographFile: str = ""
+    radiographLateral: str = ""
+    radiographVolume: vtkMRMLScalarVolumeNode
+    radiographAge: Annotated[float, WithinRange(0, 120)] = 0.0
+    radiographSex: Sex = Sex.UNKNOWN
+    radiographBmi: Annotated[float, WithinRange(0, 100)] = 0.0
+    radiographModel: str = ""
+    radiographResult: vtkMRMLTextNode

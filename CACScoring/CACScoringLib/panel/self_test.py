@@ -1,0 +1,78 @@
+"""What the module's self test needs: a small chest, and a worker that is waited for."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+from slicer import vtkMRMLScalarVolumeNode
+
+from .process import workerCommand
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from ..drr_job import PlacedRadiograph
+
+
+class ForegroundProcess:
+    """A `Process` that is waited for, so that a test needs no event loop."""
+
+    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
+        python, environment = workerCommand()
+        done = subprocess.run(
+            [python, *arguments], env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
+        )
+        for line in done.stderr.splitlines():
+            onLine(line)
+        onEnd(done.returncode)
+
+    def kill(self) -> None:
+        raise AssertionError("it has ended when start() returns")
+
+
+def madeOf(volume: vtkMRMLScalarVolumeNode) -> PlacedRadiograph:
+    """A small PA radiograph of a volume, by the worker that the panel uses. Raises CTErrors, RuntimeError."""
+    from ..drr_job import DrrSettings, read_radiograph_of, write_job
+    from ..mrml import image_of_volume
+
+    with tempfile.TemporaryDirectory(prefix="cac-radiograph-") as folder:
+        write_job(Path(folder), DrrSettings(pixels=128), image_of_volume(volume))
+        reasons = []
+        worker = Worker(ForegroundProcess())
+        worker.start(["radiograph", folder], lambda event: None, reasons.append, "panel.project_ct")
+        if reasons != [""]:
+            raise RuntimeError(str(reasons))
+        return read_radiograph_of(Path(folder))
+
+
+def syntheticChest() -> tuple[sitk.Image, np.ndarray]:
+    """A body with lungs, spine, sternum and a heart that holds one calcification, and the calcification's mask."""
+    k, j, i = np.ogrid[0:80, 0:150, 0:190]
+    x, y, z = (i - 95) * 2.0, (j - 75) * 2.0, (k - 40) * 3.0  # mm towards left, posterior, superior
+
+    def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
+        return sum(((p - c) / r) ** 2 for p, c, r in zip((x, y, z), centre, radii, strict=True)) <= 1
+
+    hu = np.full((80, 150, 190), -1000.0)
+    hu[np.broadcast_to((x / 180) ** 2 + (y / 120) ** 2 <= 1, hu.shape)] = 30
+    for side in (-1, 1):
+        hu[ellipsoid((side * 90, 5, 10), (62, 92, 125))] = -850
+    hu[ellipsoid((20, -20, -25), (62, 55, 58))] = 40
+    hu[np.broadcast_to((x / 18) ** 2 + ((y - 88) / 18) ** 2 <= 1, hu.shape)] = 500
+    hu[np.broadcast_to((abs(x) <= 16) & (abs(y + 105) <= 5) & (z > -60), hu.shape)] = 400
+    hu += np.random.default_rng(0).normal(0, 8, hu.shape)
+    calcium = np.zeros(hu.shape, bool)
+    calcium[36:38, 58:62, 108:112] = True
+    hu[calcium] = 350
+    image = sitk.GetImageFromArray(np.rint(hu).astype(np.int16))
+    image.SetSpacing((2.0, 2.0, 3.0))
+    image.SetOrigin((-190.0, -150.0, -120.0))
+    return image, calcium
