@@ -26,7 +26,7 @@ PIXEL_MM = 1.0
 TABLE, CASES = "radiographs.csv", "cases"
 
 _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
-"""Steps per mm in which paths are stored, in 16 bits."""
+"""Steps per mm in which paths are stored, in 16 bits; calcium with a sign."""
 
 SHARPENINGS = ("none", "interpolated", "learned")
 """What the slices about the heart were made into before they were projected: see `sharpen`."""
@@ -39,7 +39,8 @@ class View:
     """One view of a case, float32 [row, column].
 
     body: length of water that attenuates as all that the ray meets does, calcium included, mm. calcium: of the
-    coronary calcium alone, in the same unit (0 where it is not known). heart: length within the heart, mm.
+    coronary calcium alone, in the same unit (0 where it is not known); where it moved a scan undershoots beside it, and
+    this is negative. heart: length within the heart, mm.
     """
 
     body: np.ndarray
@@ -85,7 +86,8 @@ def write_case(path: Path, views: dict[str, View], box: HeartBox | None = None) 
     arrays: dict[str, np.ndarray] = {}
     for name, view in views.items():
         for part, steps in _STEPS.items():
-            arrays[f"{name}_{part}"] = _stored(getattr(view, part), steps)
+            kind = np.int16 if part == "calcium" else np.uint16
+            arrays[f"{name}_{part}"] = _stored(getattr(view, part), steps, kind)
     if box is not None:
         arrays["box_hu"] = box.hu
         arrays["box_place"] = np.array([box.spacing_mm, box.origin_mm])
@@ -159,8 +161,9 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise CTError(f"The radiographs in {path} cannot be read ({error}). Make them again.") from error
 
 
-def _stored(path_mm: np.ndarray, steps_per_mm: float) -> np.ndarray:
-    return np.clip(np.rint(path_mm * np.float32(steps_per_mm)), 0, 65535).astype(np.uint16)
+def _stored(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16) -> np.ndarray:
+    room = np.iinfo(kind)
+    return np.clip(np.rint(path_mm * np.float32(steps_per_mm)), room.min, room.max).astype(kind)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -116,7 +116,10 @@ def write_radiographs(
     # Spawned, because a fork of a process that has threads may hang.
     pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(numbers)), multiprocessing.get_context("spawn"))
     with pool:
-        jobs = {pool.submit(write_patient, number, folder, settings): number for number in numbers}
+        # In random order, so that what is there after an interruption is like the whole: severe calcium is rare, and by
+        # number its patients come last.
+        shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
+        jobs = {pool.submit(write_patient, number, folder, settings): number for number in shuffled}
         waiting = set(jobs)
         try:
             while waiting:
@@ -180,7 +183,8 @@ def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict
     water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
     views = {}
     for name, geometry in stands.items():
-        shown = calcium_path(calcium, geometry) / water
+        # A path counts nothing below 0, where calcium that moved makes the scan undershoot: projected for itself.
+        shown = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
         views[name] = View(water_equivalent_mm(image, geometry), shown, path_length_mm(heart, geometry))
     return views
 

@@ -139,11 +139,10 @@ def test_body_without_calcium_is_the_healthy_twins_picture(folder, rows):
     for name, view in read_case(folder / f"cases/patient_{number:05d}.npz").items():
         assert view.calcium.max() > 1
         difference = view.body - view.calcium - healthy[name].body
-        # HU are rounded; and what coarse voxels make of a small plaque falls below 0 beside it, which is not projected.
-        assert np.abs(difference).max() < 0.25 * view.calcium.max()
+        # HU are rounded.
+        assert np.abs(difference).max() < 0.08 * view.calcium.max()
         shown = view.calcium > 0.2 * view.calcium.max()
-        assert abs(difference[shown].mean()) < 0.1 * view.calcium[shown].mean()
-        assert (view.body - healthy[name].body)[shown].mean() > 0.9 * view.calcium[shown].mean()
+        assert abs(difference[shown].mean()) < 0.02 * view.calcium[shown].mean()
 
 
 def test_box_holds_the_heart(folder, rows):
