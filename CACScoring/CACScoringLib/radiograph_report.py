@@ -6,7 +6,6 @@ import base64
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from .markup import RESEARCH_ONLY, head, page, row
 from .models import ModelCard
+from .radiograph_card import CardArea, area_of, share_of, threshold_name
 from .radiograph_score import RadiographResult, ThresholdResult, ViewResult
 from .radiograph_view import STANDARD_MM
 
@@ -25,13 +25,6 @@ PICTURE_PIXELS = 648
 SQUARE_COLOUR, SALIENCY_COLOUR = (64, 196, 255), (255, 145, 0)
 OPACITY = 0.75
 """Of the overlay where the saliency is highest."""
-
-_MEASURED_ON = {
-    "external_": "patients of another cohort, none of them in training",
-    "cross_validated_": "patients, each judged by a model that had not seen them (cross-validation)",
-    "": "patients that the training was stopped and calibrated by, which flatters the model",
-}
-"""By the beginning of a measure's name on the card; the first that is told counts."""
 
 _STYLE = """
 .bar { display: inline-block; width: 8rem; height: .7em; background: #e4e9eb; margin-right: .6rem }
@@ -100,53 +93,11 @@ def result_as_text(result: RadiographResult) -> str:
     return "\n".join([*lines, "Probabilities, not scores. For research only."])
 
 
-def threshold_name(agatston: float) -> str:
-    """What a threshold asks: "above 0", "100 or more"."""
-    return "above 0" if agatston == 0 else f"{agatston:g} or more"
-
-
 def percent(probability: float) -> str:
     """Never 0 or 100%: no model is certain."""
     if probability < 0.01:
         return "below 1%"
     return "above 99%" if probability > 0.99 else f"{probability:.0%}"
-
-
-@dataclass(frozen=True)
-class CardArea:
-    """An area under the ROC curve on a model's card. low, high: its 95% interval, None where not told. who: it was
-    measured on, in words."""
-
-    value: float
-    low: float | None
-    high: float | None
-    who: str
-
-
-def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> CardArea | None:
-    """How well a model tells a threshold, on the patients furthest from its training that its card tells of."""
-    told = card.validation
-    name = f"with_factors_{_area_name(agatston)}" if with_factors else _area_name(agatston)
-    for prefix, who in _MEASURED_ON.items():
-        value, interval = told.get(f"{prefix}{name}"), told.get(f"{prefix}{name}_95")
-        if isinstance(value, int | float):
-            low, high = interval if isinstance(interval, list) and len(interval) == 2 else (None, None)
-            count = told.get(f"{prefix}n")
-            return CardArea(float(value), low, high, who if count is None else f"{count} {who}")
-    return None
-
-
-def share_of(card: ModelCard, agatston: float) -> float | None:
-    """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where not told."""
-    counts = card.validation.get(f"n_{_area_name(agatston)}")
-    if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
-        return None
-    return counts[0] / sum(counts)
-
-
-def _area_name(agatston: float) -> str:
-    """As a card calls it."""
-    return "auc_above_0" if agatston == 0 else f"auc_from_{agatston:g}"
 
 
 def view_picture(view: ViewResult, field_mm: float, threshold: int | None = None) -> Image.Image:

@@ -12,6 +12,7 @@ from .ct import CTError, ScanWarning
 from .inference import predict
 from .models import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
 from .progress import Progress
+from .radiograph_card import doubt_about_image
 from .radiograph_saliency import saliency
 from .radiograph_view import FIELD_MM, STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
 
@@ -137,7 +138,7 @@ def score_radiograph(
             doubts.append(ScanWarning("factors-unused", message))
         else:
             with_factors = nested(found)[0]
-    doubts += told
+    doubts += (*told, *doubt_about_image(card))
     for name, centre in zip(names, centres, strict=True):
         doubts += _doubts_about_place(name, centre, standard[name], float(card.config.get("field_mm", FIELD_MM)))
     if unused := [name for name in radiographs if name not in names]:

@@ -13,8 +13,9 @@ from CACScoringLib import cli, models
 from CACScoringLib.cli_radiograph import GivenFactors, score_files
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
+from CACScoringLib.radiograph_card import area_of, doubt_about_image, share_of
 from CACScoringLib.radiograph_network import RadiographNetConfig
-from CACScoringLib.radiograph_report import area_of, percent, result_as_html, share_of, view_picture
+from CACScoringLib.radiograph_report import percent, result_as_html, view_picture
 from CACScoringLib.radiograph_score import RadiographError
 from radiograph_files import chest, stored, write_dicom
 
@@ -307,3 +308,13 @@ class TestAreas:
         card = radiograph_models.card_for(radiograph_models.SMALL, validation={"n_auc_from_100": [30, 90]})
         assert share_of(card, 100) == 0.25
         assert share_of(card, 400) is None
+
+    def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted(self):
+        told = {"auc_above_0": 0.8, "auc_above_0_95": [0.7, 0.9], "auc_from_100": 0.6, "auc_from_100_95": [0.45, 0.75]}
+        card = radiograph_models.card_for(radiograph_models.SMALL, validation=told)
+        (warning,) = doubt_about_image(card)
+        assert warning.code == "image-not-proven"
+        assert "100 or more: AUC 0.60 [0.45, 0.75]" in warning.message
+        assert "above 0" not in warning.message
+        proven = {name: value for name, value in told.items() if "above_0" in name}
+        assert doubt_about_image(radiograph_models.card_for(radiograph_models.SMALL, validation=proven)) == ()
