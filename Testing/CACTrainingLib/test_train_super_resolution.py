@@ -53,7 +53,7 @@ def test_model_is_trained_and_judged_beside_interpolation(pairs, capsys):
     assert plain["peaks"] < 0.7
     assert cli.main([*command, "--steps", "60", "--device", "cpu", "--resume"]) == 2
     assert "exists already" in capsys.readouterr().err
-    lines = (pairs.parent / "mine.training" / "progress.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (pairs.parent / "mine.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert "reduction" in json.loads(lines[-1])
 
 
