@@ -14,7 +14,7 @@ from .models import LoadedModel, ModelCard, ModelError, StoredModel, find_model,
 from .progress import Progress
 from .radiograph_card import doubt_about_image
 from .radiograph_saliency import saliency
-from .radiograph_view import FIELD_MM, STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
+from .radiograph_view import STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
 
 NETWORK = "radiograph"
 """Key of `networks.NETWORKS`."""
@@ -119,7 +119,7 @@ def score_radiograph(
     """
     progress = progress or Progress()
     card, network = model.card, model.network
-    names = tuple(card.config["views"])
+    names, field = tuple(card.config["views"]), float(card.config["field_mm"])
     _check_views(radiographs, names, card.name)
     doubts = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
     with progress.step("scoring"):
@@ -140,7 +140,7 @@ def score_radiograph(
             with_factors = nested(found)[0]
     doubts += (*told, *doubt_about_image(card))
     for name, centre in zip(names, centres, strict=True):
-        doubts += _doubts_about_place(name, centre, standard[name], float(card.config.get("field_mm", FIELD_MM)))
+        doubts += _doubts_about_place(name, centre, standard[name], field)
     if unused := [name for name in radiographs if name not in names]:
         message = f"{card.name} does not use the {' and '.join(unused)} radiograph; it was left out."
         doubts.append(ScanWarning("view-unused", message))
@@ -154,7 +154,6 @@ def score_radiograph(
         name: ViewResult(radiographs[name], standard[name], centre, maps[n])
         for n, (name, centre) in enumerate(zip(names, centres, strict=True))
     }
-    field = float(card.config.get("field_mm", FIELD_MM))
     used = factors if with_factors is not None else None
     return RadiographResult(views, thresholds, used, card, field, tuple(dict.fromkeys(doubts)))
 

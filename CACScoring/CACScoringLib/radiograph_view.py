@@ -17,9 +17,6 @@ STANDARD_PIXELS = 432
 STANDARD_MM = 1.0
 """On the detector."""
 
-FIELD_MM = 160.0
-"""Side of the square about the heart's centre that the network classifies, on the detector."""
-
 ENHANCEMENTS = ("none", "clahe", "equalised", "unsharp")
 
 LARGER_SIDE_MM = 430.0

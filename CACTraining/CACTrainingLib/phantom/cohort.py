@@ -7,10 +7,12 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +23,8 @@ from .labels import Labels, annotate
 from .patient import Patient, draw_patient, stream
 from .protocol import PROTOCOLS, draw_pair
 from .simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
+
+T = TypeVar("T")
 
 
 class CohortError(Exception):
@@ -104,25 +108,39 @@ def write_cohort(
     directory.mkdir(parents=True, exist_ok=True)
     _check_settings(directory, settings)
     numbers = range(settings.first_number, settings.first_number + pairs)
-    rows: dict[int, list[dict]] = {}
-    workers = min(workers or os.cpu_count() or 1, pairs)
+    rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
+    table = directory / "cohort.csv"
+    write_text_atomically(table, _as_csv([row for number in numbers for row in rows[number]]))
+    return table
+
+
+def in_processes(
+    work: Callable[[int], T],
+    numbers: Sequence[int],
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[int, T]:
+    """What `work` gives for each patient's number; begun in their order, in processes of their own.
+
+    workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised.
+    """
+    found: dict[int, T] = {}
+    workers = min(workers or os.cpu_count() or 1, len(numbers))
     # Spawned, because a fork of a process that has threads may hang.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(write_patient, number, directory, settings): number for number in numbers}
+        jobs = {pool.submit(work, number): number for number in numbers}
         waiting = set(jobs)
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for job in done:
-                    rows[jobs[job]] = job.result()
+                    found[jobs[job]] = job.result()
                     if progress:
-                        progress(len(rows), pairs)
+                        progress(len(found), len(numbers))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    table = directory / "cohort.csv"
-    write_text_atomically(table, _as_csv([row for number in numbers for row in rows[number]]))
-    return table
+    return found
 
 
 def patient_folder(number: int) -> str:

@@ -1,7 +1,7 @@
 """Radiographs projected from CTs, as files that training reads: what is in each, and a case read back.
 
-A folder holds `radiographs.csv`, one row a case, and `cases/NAME.npz`. Every view is a picture of VIEW_PIXELS rows and
-columns of PIXEL_MM on the detector, row 0 at the head, as `CACScoringLib.projection` gives it.
+A folder holds `radiographs.csv`, one row a case, and `cases/NAME.npz`. Every view is a picture on the
+grid of `CACScoringLib.radiograph_view`, row 0 at the head, as `CACScoringLib.projection` gives it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import numpy as np
 
 from CACScoringLib.ct import CTError
 from CACScoringLib.projection_geometry import Geometry
+from CACScoringLib.radiograph_view import STANDARD_MM, STANDARD_PIXELS
 
 VIEWS = ("PA", "lateral")
-VIEW_PIXELS = 432
-PIXEL_MM = 1.0
 TABLE, CASES = "radiographs.csv", "cases"
 
 _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
@@ -75,8 +74,8 @@ def view_geometry(angle_degrees: float, tilt_degrees: float, isocentre_mm: tuple
     return Geometry(
         angle_degrees=angle_degrees,
         tilt_degrees=tilt_degrees,
-        detector_mm=(VIEW_PIXELS * PIXEL_MM,) * 2,
-        pixels=(VIEW_PIXELS,) * 2,
+        detector_mm=(STANDARD_PIXELS * STANDARD_MM,) * 2,
+        pixels=(STANDARD_PIXELS,) * 2,
         isocentre_mm=isocentre_mm,
     )
 

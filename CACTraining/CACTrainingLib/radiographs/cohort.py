@@ -13,11 +13,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
-import os
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,7 @@ from CACScoringLib.scores import score_lesions
 from CACScoringLib.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
 
 from ..phantom.body import draw_body
-from ..phantom.cohort import CohortError, patient_folder
+from ..phantom.cohort import CohortError, in_processes, patient_folder
 from ..phantom.coronaries import draw_coronaries
 from ..phantom.demographics import AGATSTON_PER_MG, demographics
 from ..phantom.export import image_on, write_text_atomically
@@ -112,25 +110,10 @@ def write_radiographs(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(folder, settings)
-    rows: dict[int, dict] = {}
-    # Spawned, because a fork of a process that has threads may hang.
-    pool = ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(numbers)), multiprocessing.get_context("spawn"))
-    with pool:
-        # In random order, so that what is there after an interruption is like the whole: severe calcium is rare, and by
-        # number its patients come last.
-        shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
-        jobs = {pool.submit(write_patient, number, folder, settings): number for number in shuffled}
-        waiting = set(jobs)
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for job in done:
-                    rows[jobs[job]] = job.result()
-                    if progress:
-                        progress(len(rows), len(numbers))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    # In random order, so that what is there after an interruption is like the whole: severe calcium is rare, and by
+    # number its patients come last.
+    shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
+    rows = in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[numbers[0]]), lineterminator="\n")
     writer.writeheader()

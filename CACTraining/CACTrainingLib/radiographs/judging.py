@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+
+from ..measures import area_under_curve
 
 
 def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
@@ -20,13 +21,8 @@ def area_name(threshold: float) -> str:
 
 
 def area(values: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve; NaN where one class is missing."""
-    positive = np.asarray(positive, bool)
-    count = int(positive.sum()), int((~positive).sum())
-    if not all(count):
-        return float("nan")
-    ranks = stats.rankdata(values)
-    return float((ranks[positive].sum() - count[0] * (count[0] + 1) / 2) / (count[0] * count[1]))
+    """Area under the ROC curve; NaN where one class is missing. values, positive: [n]."""
+    return float(area_under_curve(np.ones((1, len(values))), positive, values)[0])
 
 
 def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
@@ -45,9 +41,7 @@ def area_interval(values: np.ndarray, positive: np.ndarray, seed: int, draws: in
     if not all(map(len, parts)):
         return float("nan"), float("nan")
     generator = np.random.default_rng([seed, 5])
-    found = []
-    for _ in range(draws):
-        drawn = np.concatenate([generator.choice(part, len(part)) for part in parts])
-        found.append(area(values[drawn], positive[drawn]))
-    low, high = np.percentile(found, [2.5, 97.5])
+    drawn = [np.concatenate([generator.choice(part, len(part)) for part in parts]) for _ in range(draws)]
+    weights = np.stack([np.bincount(one, minlength=len(values)) for one in drawn]).astype(float)
+    low, high = np.percentile(area_under_curve(weights, positive, values), [2.5, 97.5])
     return float(low), float(high)

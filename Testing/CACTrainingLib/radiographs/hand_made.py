@@ -4,7 +4,8 @@ import csv
 
 import numpy as np
 
-from CACTrainingLib.radiographs.cases import CASES, TABLE, VIEW_PIXELS, VIEWS, View, write_case
+from CACScoringLib.radiograph_view import STANDARD_PIXELS
+from CACTrainingLib.radiographs.cases import CASES, TABLE, VIEWS, View, write_case
 
 SCORES = (0.0, 50.0, 200.0, 800.0)
 MM_PER_SCORE = {0.0: 0.0, 50.0: 12.0, 200.0: 25.0, 800.0: 60.0}
@@ -46,7 +47,7 @@ def write_rows(folder, rows):
 
 def view_of(score, generator):
     """A body, a heart somewhere in it, and a spot of calcium somewhere in that."""
-    row, column = np.mgrid[:VIEW_PIXELS, :VIEW_PIXELS].astype(np.float32)
+    row, column = np.mgrid[:STANDARD_PIXELS, :STANDARD_PIXELS].astype(np.float32)
     heart_row, heart_column = 230 + generator.integers(-15, 16), 220 + generator.integers(-15, 16)
     body = 200 * np.clip(1 - ((row - 216) / 210) ** 2 - ((column - 216) / 190) ** 2, 0, 1)
     heart = 80 * np.clip(1 - ((row - heart_row) / 60) ** 2 - ((column - heart_column) / 60) ** 2, 0, 1)

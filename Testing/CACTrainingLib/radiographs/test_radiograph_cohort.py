@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from CACTrainingLib.phantom import cohort as phantom_cohort
 from CACTrainingLib.phantom.cohort import CohortError
 from CACTrainingLib.phantom.demographics import AGATSTON_PER_MG, demographics
 from CACTrainingLib.phantom.export import image_on
@@ -59,7 +60,7 @@ def make_coarse(patch):
     patch.setattr(cohort, "MATRIX", 72)
     patch.setattr(cohort, "scan_grid", lambda patient, scanner, pose: scan_grid(patient, scanner, pose, (-84.0, 66.0)))
     patch.setattr(cohort, "draw_patient", drawn)
-    patch.setattr(cohort, "ProcessPoolExecutor", HerePool)
+    patch.setattr(phantom_cohort, "ProcessPoolExecutor", HerePool)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_folder_of_an_earlier_version_goes_on(folder, tmp_path, monkeypatch):
     content = json.loads((folder / cohort.SETTINGS).read_text(encoding="utf-8"))
     numbers = content.pop("numbers")
     (tmp_path / cohort.SETTINGS).write_text(json.dumps(content), encoding="utf-8")
-    monkeypatch.setattr(cohort, "write_patient", lambda number, *others: {"patient": number})
+    monkeypatch.setattr(cohort, "write_patient", lambda number, **others: {"patient": number})
     write_radiographs(tmp_path, SETTINGS, 1)
     lines = (tmp_path / "radiographs.csv").read_text(encoding="utf-8").split()
     assert lines == ["patient", *map(str, numbers)]
@@ -210,7 +211,7 @@ def test_settings_that_cannot_be(tmp_path):
 
 
 def test_patient_that_fails_ends_the_run(tmp_path, monkeypatch):
-    def fail(*what):
+    def fail(*what, **others):
         raise CohortError("no more disk")
 
     monkeypatch.setattr(cohort, "write_patient", fail)
