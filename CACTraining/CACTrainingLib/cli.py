@@ -63,14 +63,22 @@ def _add_phantom(commands: argparse._SubParsersAction) -> None:
 
     parser = commands.add_parser(
         "phantom",
-        help="write a cohort of digital patients, scanned twice, with known calcium",
-        description="Write a scan-rescan cohort of digital patients. Run again, it goes on where it stopped.",
+        help="write a cohort of digital patients, scanned twice or once, with known calcium",
+        description="Write a cohort of digital patients. Run again, it goes on where it stopped.",
     )
-    parser.add_argument("--pairs", type=int, required=True, metavar="N", help="number of patients, two scans each")
+    count = parser.add_mutually_exclusive_group(required=True)
+    count.add_argument("--pairs", type=int, metavar="N", help="number of patients, two scans each")
+    count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the cohort")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="how they are scanned")
     parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
     parser.add_argument("--prevalence", type=float, metavar="SHARE", help="share of patients with coronary calcium")
+    parser.add_argument(
+        "--enriched",
+        action="store_true",
+        help="choose patients so that severe calcium is common, as in a study of few",
+    )
+    parser.add_argument("--contrast", action="store_true", help="with a contrast agent in the blood")
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(
         "--range",
@@ -198,14 +206,23 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
     progress.begin(["cohort"])
     try:
         settings = CohortSettings(
-            options.protocol, options.sex, options.prevalence, tuple(options.range), options.first, options.dicom
+            protocol=options.protocol,
+            sex=options.sex,
+            prevalence=options.prevalence,
+            z_range_mm=tuple(options.range),
+            first_number=options.first,
+            dicom=options.dicom,
+            scans=1 if options.pairs is None else 2,
+            contrast=options.contrast,
+            enriched=options.enriched,
         )
+        patients = options.single if options.pairs is None else options.pairs
         with progress.step("cohort"):
-            table = write_cohort(options.pairs, options.output, settings, options.workers, progress.counted)
+            table = write_cohort(patients, options.output, settings, options.workers, progress.counted)
     except CohortError as error:
         raise CTError(str(error)) from error
     progress.done(options.output)
-    print(f"{table}: {options.pairs} patients, two scans each")
+    print(f"{table}: {patients} patients, {'one scan' if settings.scans == 1 else 'two scans'} each")
 
 
 def _insert(options: argparse.Namespace, progress: Progress) -> None:

@@ -26,7 +26,7 @@ from CACScoringLib.networks import SliceSharpenerConfig, build
 from CACScoringLib.progress import Progress
 
 from . import runs
-from .radiographs.cohort import STRATA, chosen_patients
+from .phantom.strata import STRATA, chosen_patients
 from .radiographs.super_resolution import (
     CALCIUM_HU,
     HU_SCALE,
@@ -38,7 +38,7 @@ from .radiographs.super_resolution import (
 from .radiographs.thin_slices import FACTOR, SlicePair, read_pair, write_pairs
 from .training import LoopSettings, Outcome, Task
 
-LOOP = LoopSettings(4000, validate_every=2000, half_precision=False)
+LOOP = LoopSettings(16_000, validate_every=2000, half_precision=False)
 PAIRS = "pairs"
 APART = 10_000
 """Patients to validate and to test on are numbered so much higher, and twice so much."""
@@ -51,7 +51,7 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class SharpenerTraining:
-    """first_number: of the patients; training takes `patients` of them in the shares of `cohort.STRATA`.
+    """first_number: of the patients; training takes `patients` of them in the shares of `strata.STRATA`.
 
     patch: side of the squares it learns from, pixels. calcium_share: of the squares about a calcified voxel.
     """

@@ -1,4 +1,4 @@
-"""A cohort of digital patients, each scanned twice: made in parallel, resumable, the same from the same settings."""
+"""A cohort of digital patients, each scanned twice or once: in parallel, resumable, the same from the same settings."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from .coronaries import ARTERIES
 from .demographics import demographics_of_truth
 from .export import SCHEMA, write_scan, write_text_atomically
 from .labels import Labels, annotate
-from .patient import Patient, draw_patient, stream
+from .patient import Patient, draw_patient, stream, with_contrast
 from .protocol import PROTOCOLS, draw_pair
 from .simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
+from .strata import STRATA, chosen_patients
 
 T = TypeVar("T")
 
@@ -38,7 +39,9 @@ class CohortSettings:
     protocol: a name in PROTOCOLS. sex: "F", "M" or None for the mix of `body.FEMALE_SHARE`. prevalence: share of
     patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
-    folder `dicom` beside its other files.
+    folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
+    in the blood. enriched: of the numbers from the first only so many of each of `strata.STRATA`, so that severe
+    calcium is common.
     """
 
     protocol: str = "radiotherapy"
@@ -47,6 +50,9 @@ class CohortSettings:
     z_range_mm: tuple[float, float] = CHEST_MM
     first_number: int = 0
     dicom: bool = False
+    scans: int = 2
+    contrast: bool = False
+    enriched: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -59,24 +65,41 @@ class CohortSettings:
             raise CohortError("The scanned range must be at least 30 mm high.")
         if self.first_number < 0:
             raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
+        if self.scans not in (1, 2):
+            raise CohortError(f"Each patient is scanned once or twice, not {self.scans} times.")
+        if self.enriched and (self.sex is not None or self.prevalence is not None):
+            raise CohortError("Patients chosen by their calcium take sex and prevalence as they come: leave both out.")
+
+    def numbers(self, patients: int) -> list[int]:
+        """Of so many patients. Raises CohortError."""
+        if self.enriched and patients < len(STRATA):
+            raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
+        if self.enriched:
+            return chosen_patients(self.first_number, patients)
+        return list(range(self.first_number, self.first_number + patients))
 
 
 def make_scan(
     number: int, scan_number: int, settings: CohortSettings, threads: int = 1, patient: Patient | None = None
 ) -> tuple[Patient, DigitalScan, Labels]:
     """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
-    patient = patient or draw_patient(number, settings.sex, settings.prevalence)
+    patient = patient or _patient(number, settings)
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(patient, scanner, pose, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
 
+def _patient(number: int, settings: CohortSettings) -> Patient:
+    patient = draw_patient(number, settings.sex, settings.prevalence)
+    return with_contrast(patient) if settings.contrast else patient
+
+
 def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
-    """Write both scans of a patient below a cohort's folder, unless they are there; returns the table's two rows."""
+    """Write a patient's scans below a cohort's folder, unless they are there; returns the table's rows, one a scan."""
     rows = []
     patient = None
-    for scan_number in (1, 2):
+    for scan_number in range(1, settings.scans + 1):
         folder = Path(directory) / patient_folder(number) / f"scan_{scan_number}"
         if not (folder / "truth.json").exists():
             patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
@@ -87,7 +110,7 @@ def write_patient(number: int, directory: Path, settings: CohortSettings, thread
 
 
 def write_cohort(
-    pairs: int,
+    patients: int,
     directory: Path,
     settings: CohortSettings | None = None,
     workers: int | None = None,
@@ -97,17 +120,17 @@ def write_cohort(
 
     Scans that are there are kept as they are; to those of an earlier version the patient's age and BMI are added.
 
-    pairs: number of patients. workers: processes, one per core when None. progress: told (done, pairs) after each.
+    workers: processes, one per core when None. progress: told (done, patients) after each.
 
-    Raises CohortError when the folder holds a cohort of other settings, or pairs is below 1.
+    Raises CohortError when the folder holds a cohort of other settings, or there are too few patients.
     """
     settings = settings or CohortSettings()
-    if pairs < 1:
-        raise CohortError(f"A cohort has at least one pair; {pairs} were asked for.")
+    if patients < 1:
+        raise CohortError(f"A cohort has at least one patient; {patients} were asked for.")
+    numbers = settings.numbers(patients)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     _check_settings(directory, settings)
-    numbers = range(settings.first_number, settings.first_number + pairs)
     rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
     table = directory / "cohort.csv"
     write_text_atomically(table, _as_csv([row for number in numbers for row in rows[number]]))
@@ -194,6 +217,8 @@ def _check_settings(directory: Path, settings: CohortSettings) -> None:
     wanted = json.loads(json.dumps({"schema": SCHEMA, "settings": asdict(settings)}))
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
+        # An earlier version knew fewer settings: those that it did not write are as usual.
+        found["settings"] = json.loads(json.dumps(asdict(CohortSettings()))) | found.get("settings", {})
         if found != wanted:
             raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
         return

@@ -26,22 +26,18 @@ from CACScoringLib.projection import Geometry, calcium_path, path_length_mm, wat
 from CACScoringLib.scores import score_lesions
 from CACScoringLib.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
 
-from ..phantom.body import draw_body
 from ..phantom.cohort import CohortError, in_processes, patient_folder
-from ..phantom.coronaries import draw_coronaries
 from ..phantom.demographics import AGATSTON_PER_MG, demographics
 from ..phantom.export import image_on, write_text_atomically
 from ..phantom.labels import Labels, annotate
 from ..phantom.patient import Patient, draw_patient, stream
-from ..phantom.plaque import draw_plaques
 from ..phantom.protocol import PROTOCOLS, draw_pair
 from ..phantom.simulation import DigitalScan, scan_grid, scan_patient
+from ..phantom.strata import STRATA, chosen_patients
 from .cases import CASES, TABLE, VIEWS, HeartBox, View, view_geometry, write_case
 
 SCHEMA = "cac-radiographs/1"
 SETTINGS = "radiographs.json"
-STRATA = ((0.0, 0.40), (1.0, 0.25), (100.0, 0.20), (400.0, 0.15))
-"""Least Agatston score of a stratum and its share of the patients: 0, 1 to 99, 100 to 399, from 400."""
 MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
 ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
@@ -66,30 +62,6 @@ class RadiographSettings:
             raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
         if self.patients < len(STRATA) or self.first_number < 0:
             raise CohortError(f"Give at least {len(STRATA)} patients, and a first number from 0 up.")
-
-
-def chosen_patients(first_number: int, patients: int) -> list[int]:
-    """Numbers of patients, rising, of which each of STRATA has its share (the first takes what rounding leaves)."""
-    wanted = [round(share * patients) for _, share in STRATA]
-    wanted[0] += patients - sum(wanted)
-    chosen, number = [], first_number
-    while any(wanted):
-        stratum = _stratum(AGATSTON_PER_MG * _mass_mg(number))
-        if wanted[stratum]:
-            wanted[stratum] -= 1
-            chosen.append(number)
-        number += 1
-    return chosen
-
-
-def _mass_mg(number: int) -> float:
-    """A patient's true calcium, without drawing all else."""
-    body = draw_body(stream(number, 1), None)
-    return sum(p.mass_mg for p in draw_plaques(draw_coronaries(body, stream(number, 2)), body.sex, stream(number, 3)))
-
-
-def _stratum(agatston: float) -> int:
-    return 0 if agatston <= 0 else max(1, sum(agatston >= least for least, _ in STRATA[1:]))
 
 
 def write_radiographs(

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.reading import read_ct
+from CACTrainingLib.phantom import cohort as cohort_module
 from CACTrainingLib.phantom.cohort import (
     CohortError,
     CohortSettings,
@@ -152,3 +155,61 @@ def test_scans_of_a_pair_differ_in_all_but_the_machine(name):
     assert first.table_shift_mm != second.table_shift_mm
     assert (first.breathing_mm == 0) == PROTOCOLS[name].breath_hold[0]
     assert (second.breathing_mm == 0) == PROTOCOLS[name].breath_hold[1]
+
+
+def test_patients_scanned_once_have_the_first_scan(cohort, tmp_path):
+    folder, _ = cohort
+    write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1)
+    place = tmp_path / "patient_00008"
+    assert [scan.name for scan in place.iterdir()] == ["scan_1"]
+    first = sitk.ReadImage(folder / "patient_00008" / "scan_1" / "ct.nii.gz")
+    assert sitk.Hash(sitk.ReadImage(place / "scan_1" / "ct.nii.gz")) == sitk.Hash(first)
+    with (tmp_path / "cohort.csv").open(newline="") as file:
+        assert [(row["patient"], row["scan"]) for row in csv.DictReader(file)] == [("8", "1")]
+
+
+def test_contrast_brightens_blood_and_leaves_calcium_and_lungs():
+    settings = CohortSettings(z_range_mm=(0.0, 30.0), prevalence=1.0)
+    patient, plain, _ = make_scan(8, 1, settings)
+    bright, enhanced, _ = make_scan(8, 1, replace(settings, contrast=True))
+    assert (bright.number, bright.mass_mg) == (patient.number, patient.mass_mg)
+    assert 280 <= bright.body.blood_hu <= 450
+    more = enhanced.hu.astype(int) - plain.hu
+    assert np.array_equal(enhanced.heart, plain.heart)
+    assert np.percentile(more[plain.heart], 90) > 200
+    assert np.array_equal(enhanced.calcium_mg_cm3, plain.calcium_mg_cm3)
+    outside = plain.hu < -980
+    assert abs(more[outside].mean()) < 1
+
+
+def test_enriched_patients_are_chosen_by_their_calcium(monkeypatch):
+    monkeypatch.setattr(cohort_module, "chosen_patients", lambda first, count: [first + 3, first + 9][:count] * 2)
+    assert CohortSettings(first_number=5, enriched=True).numbers(4) == [8, 14, 8, 14]
+    assert CohortSettings(first_number=5).numbers(3) == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"scans": 3}, "once or twice"), ({"enriched": True, "sex": "F"}, "leave both out")],
+)
+def test_settings_that_cannot_be(settings, words):
+    with pytest.raises(CohortError, match=words):
+        CohortSettings(**settings)
+
+
+def test_too_few_patients_for_every_stratum(tmp_path):
+    with pytest.raises(CohortError, match="4 at least, not 3"):
+        write_cohort(3, tmp_path / "new", CohortSettings(enriched=True))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_whose_settings_an_earlier_version_wrote_goes_on(cohort, tmp_path):
+    folder, _ = cohort
+    content = json.loads((folder / "cohort.json").read_text())
+    for name in ("scans", "contrast", "enriched"):
+        del content["settings"][name]
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "cohort.json").write_text(json.dumps(content))
+    write_cohort(2, tmp_path / "copy", SMALL, workers=1)
+    with pytest.raises(CohortError, match="other settings"):
+        write_cohort(2, tmp_path / "copy", replace(SMALL, contrast=True), workers=1)

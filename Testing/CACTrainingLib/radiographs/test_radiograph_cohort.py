@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.phantom import cohort as phantom_cohort
+from CACTrainingLib.phantom import strata
 from CACTrainingLib.phantom.cohort import CohortError
 from CACTrainingLib.phantom.demographics import AGATSTON_PER_MG, demographics
 from CACTrainingLib.phantom.export import image_on
@@ -18,7 +19,7 @@ from CACTrainingLib.phantom.patient import draw_patient
 from CACTrainingLib.phantom.simulation import scan_grid
 from CACTrainingLib.radiographs import cohort
 from CACTrainingLib.radiographs.cases import read_box, read_case
-from CACTrainingLib.radiographs.cohort import RadiographSettings, chosen_patients, geometries, write_radiographs
+from CACTrainingLib.radiographs.cohort import RadiographSettings, geometries, write_radiographs
 
 drawn = functools.cache(draw_patient)
 
@@ -81,29 +82,9 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_every_stratum_has_its_share(monkeypatch):
-    """Shares 0.4, 0.25, 0.2 and 0.15 of 20 patients: 8, 5, 4 and 3; each the first that fits."""
-    masses = {number: 0.17 * number % 120 if number % 2 else 0.0 for number in range(5, 4000)}
-    monkeypatch.setattr(cohort, "_mass_mg", masses.__getitem__)
-    chosen = chosen_patients(5, 20)
-    scores = [AGATSTON_PER_MG * masses[number] for number in chosen]
-    fits = [lambda s: s == 0, lambda s: 0 < s < 100, lambda s: 100 <= s < 400, lambda s: s >= 400]
-    strata = [[n for n, s in zip(chosen, scores, strict=True) if fit(s)] for fit in fits]
-    assert [len(stratum) for stratum in strata] == [8, 5, 4, 3]
-    assert chosen == sorted(chosen)
-    for stratum, fit in zip(strata, fits, strict=True):
-        fitting = (number for number, mass in masses.items() if fit(AGATSTON_PER_MG * mass))
-        assert stratum == [next(fitting) for _ in stratum]
-
-
-def test_masses_for_the_choice_are_the_patients_own(rows):
-    for row in rows:
-        assert cohort._mass_mg(int(row["patient"])) == drawn(int(row["patient"])).mass_mg
-
-
 def test_table(folder, rows):
-    strata = sorted(cohort._stratum(float(row["agatston"])) for row in rows)
-    assert strata == [0, 1, 2, 3]
+    found = sorted(strata._stratum(float(row["agatston"])) for row in rows)
+    assert found == [0, 1, 2, 3]
     for row in rows:
         patient = drawn(int(row["patient"]))
         known = demographics(patient)

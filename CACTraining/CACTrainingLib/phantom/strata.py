@@ -1,0 +1,36 @@
+"""Digital patients chosen by their true calcium: as it is in people, too little is severe for a study of few."""
+
+from __future__ import annotations
+
+from .body import draw_body
+from .coronaries import draw_coronaries
+from .demographics import AGATSTON_PER_MG
+from .patient import stream
+from .plaque import draw_plaques
+
+STRATA = ((0.0, 0.40), (1.0, 0.25), (100.0, 0.20), (400.0, 0.15))
+"""Least Agatston score of a stratum and its share of the patients: 0, 1 to 99, 100 to 399, from 400."""
+
+
+def chosen_patients(first_number: int, patients: int) -> list[int]:
+    """Numbers of patients, rising, of which each of STRATA has its share (the first takes what rounding leaves)."""
+    wanted = [round(share * patients) for _, share in STRATA]
+    wanted[0] += patients - sum(wanted)
+    chosen, number = [], first_number
+    while any(wanted):
+        stratum = _stratum(AGATSTON_PER_MG * _mass_mg(number))
+        if wanted[stratum]:
+            wanted[stratum] -= 1
+            chosen.append(number)
+        number += 1
+    return chosen
+
+
+def _mass_mg(number: int) -> float:
+    """A patient's true calcium, without drawing all else."""
+    body = draw_body(stream(number, 1), None)
+    return sum(p.mass_mg for p in draw_plaques(draw_coronaries(body, stream(number, 2)), body.sex, stream(number, 3)))
+
+
+def _stratum(agatston: float) -> int:
+    return 0 if agatston <= 0 else max(1, sum(agatston >= least for least, _ in STRATA[1:]))
