@@ -1,0 +1,1 @@
+"""Second opinions: scores and classes read from a CT without segmenting lesions, and their studies."""
