@@ -17,7 +17,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 from . import radiograph_views
-from .parameters import CACScoringParameterNode
+from .parameters import CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
 from .worker import Worker, stepOf
 
@@ -284,6 +284,8 @@ class DrrSection:
                 self._say(_("Made: {name}").format(name=node.GetName()))
                 if self._state is not None:
                     self._state.radiographVolume = node
+                    if not (self._state.radiographFile or self._state.radiographLateral):
+                        self._state.radiographSource = RadiographSource.VOLUME  # what one would score next
                     self._show(node)
         except CTError as error:
             self._say(str(error))

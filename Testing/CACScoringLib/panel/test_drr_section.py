@@ -157,6 +157,14 @@ class TestPreview:
 
 
 class TestRadiograph:
+    def test_a_file_that_was_chosen_to_be_scored_stays_chosen(self, page, volume, capsys, tmp_path):
+        (tmp_path / "own.png").touch()
+        page.state.radiographFile = str(tmp_path / "own.png")
+        page.ui.drrMakeButton.click()
+        page.worker.work(capsys)
+        assert page.state.radiographVolume is not None
+        assert page.state.radiographSource.name == "FILE"
+
     def test_is_made_of_the_ct(self, page, volume, capsys, tmp_path):
         page.ui.drrMakeButton.click()
         assert page.ui.drrMakeButton.text == "Cancel"
@@ -167,6 +175,7 @@ class TestRadiograph:
         assert node.GetSpacing()[:2] == pytest.approx((430 / 64, 430 / 64))
         assert node.GetNodeReference(CT_ROLE) is volume
         assert page.state.radiographVolume is node
+        assert page.state.radiographSource.name == "VOLUME"
         normal, right, centre = slice_axes(node)
         assert np.allclose(right, (-1, 0, 0))  # RAS: the patient's left is on the picture's right
         assert np.allclose(np.cross(normal, right), (0, 0, 1))  # the head is up
