@@ -33,10 +33,14 @@ def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[l
     from sklearn.model_selection import StratifiedGroupKFold
 
     patients = np.array([scan.patient for scan in scans])
-    if len(np.unique(patients)) < count or count < 2:
-        raise TableError(f"{len(np.unique(patients))} patients cannot be split in {count} parts. Give more patients.")
     names = np.array([scan.name for scan in scans])
     category = category_of(np.array([scan.total for scan in scans]))
+    commonest = max(np.bincount(category), default=0)
+    if count < 2 or min(len(np.unique(patients)), commonest) < count:
+        raise TableError(
+            f"{len(np.unique(patients))} patients, at most {commonest} of one category of score, cannot be split in "
+            f"{count} parts. Give more patients."
+        )
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a category has fewer patients than there are parts
