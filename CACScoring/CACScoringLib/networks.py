@@ -25,6 +25,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .radiograph_network import RadiographNet, RadiographNetConfig
+from .radiomics_network import RadiomicsConfig, RadiomicsNet
+from .vessel_network import VesselNet, VesselNetConfig
 
 STRIDE = 4
 """Sides of the input must be multiples of this, because the networks halve them twice."""
@@ -106,6 +108,8 @@ Config = (
     | DiscriminatorConfig
     | SliceSharpenerConfig
     | RadiographNetConfig
+    | RadiomicsConfig
+    | VesselNetConfig
 )
 
 
@@ -265,6 +269,8 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "discriminator": (DiscriminatorConfig, PatchDiscriminator),
     "super_resolution": (SliceSharpenerConfig, SliceSharpener),
     "radiograph": (RadiographNetConfig, RadiographNet),
+    "radiomics": (RadiomicsConfig, RadiomicsNet),
+    "vessels": (VesselNetConfig, VesselNet),
 }
 """Name of each network, its configuration and its class."""
 

@@ -1,0 +1,331 @@
+"""Networks that tell the four arteries' scores from a stack of slices at once, without looking for lesions.
+
+"cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
+"summed" is none of the paper: a small network shared by all slices tells for each place how probably it is calcium of
+each artery; these shares of what is denser than tissue there are summed, because calcium adds up.
+
+What the paper leaves open, and what is done here:
+- Convolutions are padded to keep their input's size; those before a batch normalisation have no bias.
+- The dense layers have a ReLU between them.
+- Tokens of the vision transformer hold 4 × width numbers, as the convolutional network's features do; layers are
+  normalised first (pre-norm), with GELU; its head is one layer after a normalisation.
+- Scores are normalised by the largest of one artery in the training (`vessel_input.normalised`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+VESSELS = ("LM", "LAD", "LCX", "RCA")
+"""What the outputs are of; the paper's left coronary artery is the left main."""
+
+KINDS = ("cnn", "se-cnn", "vit", "summed")
+FIELDS = ("scan", "heart")
+POOLINGS = ("average", "average+max")
+OUTPUTS = ("linear", "log")
+
+AGATSTON_PER_HU_MM3 = 0.004
+"""Where "summed" begins: score of 1 mm³ that is 1 HU denser than tissue. Training changes it."""
+
+TISSUE_HU = 60.0
+"""Where "summed" begins to count. Training changes it."""
+
+_TISSUE_STEP_HU = 50.0
+"""By how much a weight of 1 raises it, so that training does not move it faster than the rest."""
+
+BRIGHT_HU = 100.0
+"""What "summed" looks at holds something brighter: a fiftieth of a chest's heart, which makes it fast."""
+
+CELL, HALO = 8, 4
+"""Side of what "summed" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
+
+_NOTHING_FIRST = 4.0
+"""Logit of anything else than calcium of an artery that "summed" begins with."""
+
+
+@dataclass(frozen=True)
+class VesselNetConfig:
+    """kind: one of KINDS. slices, size: of the input; see `vessel_input`. The defaults are the published values.
+
+    field: "scan", as published, or "heart", a square of field_mm about the heart, in slices of slice_mm, what is
+    further than around_mm from the heart left out, low_hu to high_hu scaled to 0 to 1.
+    width: channels of the first layer. pooling: of "cnn" and "se-cnn"; "average" as published, or "average+max", which
+    sees lesions of few pixels. output: how scores are normalised; "linear", or "log", in which one patient with very
+    much calcium does not rule the loss. reduction: r of squeeze-and-excite. patch, depth, heads, feed_forward: of
+    "vit". dropout: share of features left out in training.
+    """
+
+    kind: str = "cnn"
+    slices: int = 73
+    size: int = 512
+    field: str = "scan"
+    field_mm: float = 160.0
+    slice_mm: float = 3.0
+    around_mm: float = 5.0
+    low_hu: float = -100.0
+    high_hu: float = 900.0
+    width: int = 32
+    pooling: str = "average"
+    output: str = "linear"
+    reduction: int = 16
+    patch: int = 32
+    depth: int = 3
+    heads: int = 4
+    feed_forward: int = 512
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("kind", self.kind, KINDS),
+            ("field", self.field, FIELDS),
+            ("pooling", self.pooling, POOLINGS),
+            ("output", self.output, OUTPUTS),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(choices)}.")
+        multiple = {"vit": self.patch, "summed": CELL}.get(self.kind, 8)
+        if self.slices < 1 or self.size < 8 or self.size % multiple:
+            raise ValueError(f"{self.slices} slices of {self.size}²: size has to be a multiple of {multiple}.")
+        if self.kind == "summed" and self.field != "heart":
+            raise ValueError('"summed" needs the field "heart": in that of the scan there is no HU to sum.')
+        if not (self.field_mm > 0 and self.slice_mm > 0 and self.around_mm >= 0 and self.low_hu < self.high_hu):
+            raise ValueError("field_mm and slice_mm have to be above 0, and low_hu below high_hu.")
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel of the field "heart"."""
+        return (self.field_mm / self.size) ** 2 * self.slice_mm
+
+
+class VesselNet(nn.Module):
+    """Scores of VESSELS, normalised by `largest`: see the module and `VesselNetConfig`.
+
+    largest: Agatston score that 1 stands for, a buffer; set in training (`set_largest`).
+    """
+
+    def __init__(self, config: VesselNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("largest", torch.tensor(1000.0))
+        if config.kind == "summed":
+            self.body: nn.Module = _Summed(config)
+        elif config.kind == "vit":
+            self.body = _VisionTransformer(config)
+        else:
+            self.body = _Convolutional(config)
+        self.squeeze = _SqueezeAndExcite(config) if config.kind == "se-cnn" else None
+
+    def set_largest(self, agatston: float) -> None:
+        """Say which score 1 stands for. Raises ValueError when it is not above 0."""
+        if not agatston > 0:
+            raise ValueError(f"Scores cannot be normalised by {agatston:g}.")
+        self.largest.fill_(agatston)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised scores [B, 4] of inputs [B, slices, size, size] (`vessel_input`). Raises ValueError."""
+        wanted = (self.config.slices, self.config.size, self.config.size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
+            raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, wanted))}] is needed.")
+        if self.squeeze is not None:
+            x = self.squeeze(x)
+        y = self.body(x).float()
+        if self.config.kind != "summed":
+            return y
+        if self.config.output == "linear":
+            return y / self.largest
+        return torch.log1p(y) / torch.log1p(self.largest)
+
+    def slice_weights(self, x: torch.Tensor) -> torch.Tensor | None:
+        """What squeeze-and-excite multiplies each slice with, 0 to 1, [B, slices]; None for the other kinds."""
+        return None if self.squeeze is None else self.squeeze.weights(x)
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor | None:
+        """Agatston score in each voxel of each artery, [B, 4, slices, size, size], whose sums are the scores; "summed"
+        only, None for the other kinds."""
+        return self.body.maps(x) if self.config.kind == "summed" else None
+
+
+class Total(nn.Module):
+    """The sum of a network's outputs, [B, 1]: what its saliency is of."""
+
+    def __init__(self, network: VesselNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x).sum(1, keepdim=True)
+
+
+class _SqueezeAndExcite(nn.Module):
+    """Equation 2 of the paper."""
+
+    def __init__(self, config: VesselNetConfig) -> None:
+        super().__init__()
+        hidden = max(1, config.slices // config.reduction)
+        self.layers = nn.Sequential(
+            nn.Linear(config.slices, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, config.slices), nn.Sigmoid()
+        )
+
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x.mean((2, 3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weights(x)[:, :, None, None]
+
+
+class _Convolutional(nn.Module):
+    """Section 4.1 of the paper."""
+
+    def __init__(self, config: VesselNetConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.pooling = config.pooling
+        self.layers = nn.Sequential(*_block(config.slices, w), *_block(w, 2 * w), *_block(2 * w, 4 * w))
+        features = 4 * w * (2 if config.pooling == "average+max" else 1)
+        self.dense = nn.Sequential(
+            nn.Dropout(config.dropout),
+            nn.Linear(features, 4 * w),
+            nn.ReLU(inplace=True),
+            nn.Linear(4 * w, len(VESSELS)),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        f = self.layers(x)
+        pooled = f.mean((2, 3))
+        if self.pooling == "average+max":
+            pooled = torch.cat([pooled, f.amax((2, 3))], 1)
+        return self.dense(pooled)
+
+
+class _VisionTransformer(nn.Module):
+    """Section 4.3 of the paper."""
+
+    def __init__(self, config: VesselNetConfig) -> None:
+        super().__init__()
+        dimension, count = 4 * config.width, (config.size // config.patch) ** 2
+        self.patches = nn.Conv2d(config.slices, dimension, config.patch, config.patch)
+        self.token = nn.Parameter(torch.zeros(1, 1, dimension))
+        self.position = nn.Parameter(0.02 * torch.randn(1, count + 1, dimension))
+        layer = nn.TransformerEncoderLayer(
+            dimension,
+            config.heads,
+            config.feed_forward,
+            dropout=config.dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.encoder = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(dimension), nn.Linear(dimension, len(VESSELS)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1) + self.position
+        return self.head(self.encoder(tokens)[:, 0])
+
+
+class _Summed(nn.Module):
+    """What is denser than tissue, shared out among the arteries and anything else, and summed.
+
+    Looked at are only the cells of each slice that hold something bright, each with its surroundings, the slices above
+    and below, and its place in the field; the others add nothing.
+    """
+
+    def __init__(self, config: VesselNetConfig) -> None:
+        super().__init__()
+        w = config.width
+        window = config.high_hu - config.low_hu
+        self.bright = (BRIGHT_HU - config.low_hu) / window
+        self.near = nn.Sequential(
+            *_convolution(6, w, 3, 1), *_convolution(w, 2 * w, 3, 1), *_convolution(2 * w, 2 * w, 3, 1, dilation=2)
+        )
+        self.shares = nn.Conv2d(4 * w, len(VESSELS) + 1, 1)
+        nn.init.zeros_(self.shares.weight)
+        with torch.no_grad():
+            self.shares.bias.zero_()
+            self.shares.bias[-1] = _NOTHING_FIRST
+        self.tissue = (TISSUE_HU - config.low_hu) / window
+        self.tissue_step = _TISSUE_STEP_HU / window
+        self.more_tissue = nn.Parameter(torch.zeros(()))
+        self.gain = nn.Parameter(torch.zeros(()))
+        self.agatston_per_unit = AGATSTON_PER_HU_MM3 * window * config.voxel_mm3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        cells = self._bright_cells(x)
+        if not len(cells[0]):  # an empty batch has no mean to be normalised by
+            return x.new_zeros(len(x), len(VESSELS)) * self.gain
+        sums = self._found(x, cells).sum((2, 3))
+        return sums.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], sums)
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        maps = x.new_zeros(len(x), len(VESSELS), *x.shape[1:], dtype=torch.float32)
+        cells = self._bright_cells(x)
+        if len(cells[0]):
+            for b, k, j, i, found in zip(*(n.tolist() for n in cells), self._found(x, cells), strict=True):
+                maps[b, :, k, CELL * j : CELL * (j + 1), CELL * i : CELL * (i + 1)] = found
+        return maps
+
+    def _bright_cells(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Item, slice, row and column of each cell of CELL × CELL pixels that is looked at."""
+        highest = functional.max_pool2d(x.detach().float(), CELL)
+        return torch.nonzero(highest > self.bright, as_tuple=True)
+
+    def _found(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Agatston score in each pixel of cells: [n, 4, CELL, CELL]."""
+        seen = self._seen(x, cells)
+        f = self.near(seen)
+        around = f.mean((2, 3), keepdim=True)
+        inner = slice(HALO, HALO + CELL)
+        tissue = self.tissue + self.tissue_step * self.more_tissue
+        f, dense = f[:, :, inner, inner], functional.relu(seen[:, 1:2, inner, inner] - tissue)
+        shares = torch.softmax(self.shares(torch.cat([f, around.expand_as(f)], 1)).float(), 1)[:, :-1]
+        return shares * dense.float() * (self.agatston_per_unit * torch.exp(self.gain))
+
+    def _seen(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The cells with HALO pixels around: the slice below, the slice, that above, and the place in the field, slice,
+        row and column from −1 to 1. [n, 6, CELL + 2 HALO, CELL + 2 HALO]."""
+        _, slices, rows, columns = x.shape
+        item, k, j, i = cells
+        span = torch.arange(-HALO, CELL + HALO, device=x.device)
+        j, i = CELL * j[:, None] + span, CELL * i[:, None] + span
+        padded = functional.pad(x, (HALO, HALO, HALO, HALO, 1, 1))
+        index = (item[:, None, None, None], (k[:, None] + torch.arange(3, device=x.device))[:, :, None, None])
+        planes = padded[(*index, (j + HALO)[:, None, :, None], (i + HALO)[:, None, None, :])]
+        sides = planes.shape[2:]
+        height = (2 * k / max(1, slices - 1) - 1)[:, None, None].expand(-1, *sides)
+        row = (2 * j / (rows - 1) - 1)[:, :, None].expand(-1, *sides)
+        column = (2 * i / (columns - 1) - 1)[:, None, :].expand(-1, *sides)
+        return torch.cat([planes, torch.stack([height, row, column], 1).to(planes)], 1)
+
+
+PAPER = VesselNetConfig()
+COMPACT = VesselNetConfig(slices=48, size=128, field="heart", pooling="average+max", output="log", dropout=0.2)
+PRESETS = {"paper": PAPER, "compact": COMPACT}
+"""By name; `preset` gives one for each kind."""
+
+SUMMED_WIDTH = 8
+
+
+def preset(name: str, kind: str) -> VesselNetConfig:
+    """A kind of network in the size of a preset. "summed" has the field "heart" whatever the preset; with "paper" its
+    voxels are half as large along each axis as with "compact". Raises KeyError for another name, ValueError for another
+    kind."""
+    config = PRESETS[name]
+    if kind != "summed":
+        return replace(config, kind=kind)
+    config = replace(config, kind=kind, field="heart", width=SUMMED_WIDTH)
+    return config if name == "compact" else replace(config, slices=96, size=256, slice_mm=1.5)
+
+
+def _block(inputs: int, outputs: int) -> list[nn.Module]:
+    return [*_convolution(inputs, outputs, 3, 1), nn.MaxPool2d(2)]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
