@@ -150,7 +150,8 @@ def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> No
         module = importlib.import_module(f".train_{name.replace('-', '_')}", __package__)
         module.add_arguments(network)
         scoring.add_progress_argument(network)
-        network.set_defaults(run=module.run, interrupted="Interrupted. Go on with --resume.")
+        told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
+        network.set_defaults(run=module.run, interrupted=told)
 
 
 def _add_calibrate(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
@@ -172,6 +173,8 @@ _TRAINED = {
     "arteries": "the atlas that suggests a lesion's artery",
     "radiograph": "the network that tells calcium from chest radiographs",
     "super-resolution": "the network that makes thin slices of thick ones for radiographs",
+    "vessels": "the network that tells the arteries' scores from a CT at once",
+    "radiomics": "the model that tells any coronary calcium from none by radiomic features",
 }
 
 

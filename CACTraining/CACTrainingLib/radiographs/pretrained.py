@@ -37,7 +37,7 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
     if backbone == "light":
         raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
     data = _bytes(file)
-    given = {_own_name(name, backbone): tensor for name, tensor in _tensors(file).items() if not _left_out(name)}
+    given = {_own_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _left_out(name)}
     first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
     wanted = network.backbones[0].state_dict()
     if first in given and given[first].ndim == 4:
@@ -64,7 +64,8 @@ def _bytes(file: Path) -> bytes:
         raise PretrainedError(f"The weights {file} cannot be read: {error.strerror}.") from error
 
 
-def _tensors(file: Path) -> dict[str, torch.Tensor]:
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """A state dict from a file, of which nothing but tensors is read. Raises PretrainedError when it holds none."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load
