@@ -9,6 +9,7 @@ from pathlib import Path
 from CACScoringLib.cli import add_progress_argument
 from CACScoringLib.progress import Progress
 
+from .opinions import cli_study as opinions
 from .radiographs import cli_study
 
 STUDIES = {
@@ -33,11 +34,11 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         epilog="Studies: "
         + "; ".join(f"{name}: {text}" for name, text in STUDIES.items())
         + f"; {MODELS}: two or more models of one network on the same cases (--compare), which is no part of all; "
-        + "; ".join(f"{name}: {text}" for name, text in cli_study.STUDIES.items())
+        + "; ".join(f"{name}: {text}" for name, text in (cli_study.STUDIES | opinions.STUDIES).items())
         + ", of a table (--data).",
     )
     add = parser.add_argument
-    others = (MODELS, *cli_study.STUDIES)
+    others = (MODELS, *cli_study.STUDIES, *opinions.STUDIES)
     add(
         "study",
         choices=(*STUDIES, "all", *others),
@@ -63,7 +64,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     add("--model", action="append", default=[], metavar="NAME", help="model instead of the one that comes with CAC")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--compare", nargs="+", default=[], metavar="MODEL", help=f"{MODELS}: cards, or names of cac models list")
-    add("--cache", type=Path, metavar="DIR", help=f"{MODELS}: where prepared scans are kept")
+    add("--cache", type=Path, metavar="DIR", help=f"{MODELS}, vessels: where prepared scans are kept")
     ablation = parser.add_argument_group("ablation")
     ablation.add_argument(
         "--ablation-pairs", type=int, default=30, metavar="N", help="pairs to score again in every way (default: 30)"
@@ -88,6 +89,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="store with a model what repeats, for cac compare (default: the model for the calcium map that was used)",
     )
     cli_study.add_arguments(parser)
+    opinions.add_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run, interrupted="Interrupted. Run the same command again to go on.")
 
@@ -99,6 +101,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         return
     if options.study in cli_study.STUDIES:
         cli_study.run(options, progress)
+        return
+    if options.study in opinions.STUDIES:
+        opinions.run(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from CACScoringLib.scan_run import ModelChoice

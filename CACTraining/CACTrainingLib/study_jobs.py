@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -38,7 +39,7 @@ def kept_jobs(
     A key tells all that a result depends on. prepare: called in each process; it and the jobs have to be picklable.
     What failed is not kept, and so tried again the next time. Raises OutputError when the file cannot be written.
     """
-    done = {key: result for key, result in _read(file).items() if key in jobs}
+    done = {key: result for key, result in kept_results(file).items() if key in jobs}
     waiting = [key for key in jobs if key not in done]
     failed: dict[str, str] = {}
     if not waiting:
@@ -84,8 +85,8 @@ def _result_or_reason(do: Prepared, job: Any) -> dict | str:
         return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
 
 
-def _read(file: Path) -> dict[str, dict]:
-    """What the file holds; its last line may be torn, when the run was ended while writing it."""
+def kept_results(file: Path) -> dict[str, dict]:
+    """What the file of `kept_jobs` holds, by key; its last line may be torn, when a run was ended while writing it."""
     found = {}
     if file.exists():
         for line in file.read_text(encoding="utf-8").splitlines():
@@ -95,3 +96,22 @@ def _read(file: Path) -> dict[str, dict]:
             except (ValueError, KeyError, TypeError):
                 continue
     return found
+
+
+TIME_IS_UP = "The time given is used up."
+"""Why a job failed that was not begun; see `InTime`."""
+
+
+@dataclass
+class InTime:
+    """Does no job after a time (of `time.time`; None: always). prepare: called with the first job that is done."""
+
+    prepare: Callable[[], Prepared]
+    limit: float | None
+    do: Prepared | None = None
+
+    def __call__(self, job: Any) -> dict:
+        if self.limit is not None and time.time() >= self.limit:
+            raise CTError(TIME_IS_UP)
+        self.do = self.do or self.prepare()
+        return self.do(job)

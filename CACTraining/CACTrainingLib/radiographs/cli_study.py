@@ -17,32 +17,37 @@ STUDIES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What these studies alone take; --data, --output, --workers, --seed and --device they share with the others."""
-    add = parser.add_argument_group("radiograph, and prognosis").add_argument
+    add = parser.add_argument_group("radiograph, prognosis, vessels and radiomics").add_argument
     add("--external", type=Path, metavar="TABLE", help="radiograph: another cohort's table, judged by once")
     add(
         "--tables",
         type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
         default=(),
         metavar="NAME[,NAME…]",
-        help="radiograph: only thresholds, fusion, capacity, twins, curriculum, sharpening, external (default: all, in "
-        "this order)",
+        help="radiograph: only thresholds, fusion, capacity, twins, curriculum, sharpening, external; vessels: only "
+        "models, augmentation, published, grid (default: all, in this order)",
     )
-    add("--folds", type=int, default=5, metavar="N", help="radiograph: of the cross-validation (default: 5)")
+    add("--folds", type=int, default=5, metavar="N", help="of the cross-validation (default: 5)")
     add(
         "--only-folds",
         action="append",
         default=[],
         type=_fewer,
         metavar="TABLE=N",
-        help="radiograph: train only the first N folds for a table, which the page then says",
+        help="radiograph, vessels: train only the first N folds for a table, which the page then says",
     )
     add(
         "--steps",
         type=int,
         metavar="N",
-        help="radiograph: at most, of a light network's training; others in proportion (default: as the presets)",
+        help="at most, of a training; radiograph: of a light network's, others in proportion (default: as the presets)",
     )
-    add("--minutes", type=float, metavar="M", help="radiograph: begin no training after M minutes; 0: only the page")
+    add(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="radiograph, vessels: begin no training after M minutes; 0: only the page",
+    )
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.ct import CTError, ScanWarning
+from CACScoringLib.ct import ScanWarning
 from CACScoringLib.output import OutputError, write_text_atomically
 from CACScoringLib.progress import Progress
 
 from ..measures import RESAMPLES
-from ..study_jobs import JobSettings, Prepared, kept_jobs
+from ..study_jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs, kept_results
 from ..study_page import write_study
 from ..study_parts import Section, Table
 from ..study_scans import StudyError
@@ -52,8 +51,6 @@ PREDICTIONS = "predictions.csv"
 time_years and event are in it."""
 
 PAGE_EVERY_SECONDS = 1800.0
-
-TIME_IS_UP = "The time given is used up."
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def evaluate_radiographs(
     with progress.step("trainings"):
         limit = None if settings.minutes is None else started + 60 * settings.minutes
         jobs = {job.key(settings.effort, whole.stamp(job)): job for job in jobs_of(tables, settings.effort)}
-        prepare = partial(_in_time, partial(train, data, settings.effort), limit)
+        prepare = partial(InTime, partial(train, data, settings.effort), limit)
         work = JobSettings(settings.workers, settings.device, _PagesBetween(progress, whole))
         _, failed = kept_jobs(jobs, settings.output / KEPT, prepare, work)
     with progress.step("page"):
@@ -136,7 +133,7 @@ class _Whole:
 
     def results(self) -> dict[Cell, list[dict]]:
         """What is kept of this study's trainings, by cell, in the order of the folds."""
-        kept = _kept(self.settings.output / KEPT)
+        kept = kept_results(self.settings.output / KEPT)
         found: dict[Cell, list[dict]] = {}
         for job in jobs_of(self.tables, self.settings.effort):
             key = job.key(self.settings.effort, self.stamp(job))
@@ -254,35 +251,6 @@ class _PagesBetween(Progress):
         if time.monotonic() - self._last > PAGE_EVERY_SECONDS:
             self._whole.write_page({})
             self._last = time.monotonic()
-
-
-def _in_time(prepare: Callable[[], Prepared], limit: float | None) -> Prepared:
-    """Does no job after a time (of `time.time`); what it needs is prepared with the first job."""
-    return _InTime(prepare, limit)
-
-
-@dataclass
-class _InTime:
-    prepare: Callable[[], Prepared]
-    limit: float | None
-    do: Prepared | None = None
-
-    def __call__(self, job: Job) -> dict:
-        if self.limit is not None and time.time() >= self.limit:
-            raise CTError(TIME_IS_UP)
-        self.do = self.do or self.prepare()
-        return self.do(job)
-
-
-def _kept(file: Path) -> dict[str, dict]:
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        try:
-            content = json.loads(line)
-            found[content["key"]] = content["result"]
-        except (ValueError, KeyError, TypeError):
-            continue  # the last line may be torn
-    return found
 
 
 def _predictions_text(data: Radiographs, found: Predictions) -> str:

@@ -1,0 +1,45 @@
+"""The study of radiomics on the command line: `cac evaluate radiomics`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from CACScoringLib.progress import Progress
+
+
+def add_arguments(group: argparse._ActionsContainer) -> None:
+    """What this study alone takes, added to a parser or one of its groups."""
+    add = group.add_argument
+    add("--contrast-data", type=Path, metavar="TABLE", help="radiomics: contrast-enhanced scans to learn from too")
+    add("--ct-fm", type=Path, metavar="FILE", help="radiomics: weights of CT-FM, to compare its features")
+    add("--radimagenet", type=Path, metavar="FILE", help="radiomics: weights of RadImageNet, to compare its features")
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Make the study. Raises CTError, OutputError."""
+    # Imported here so that `cac --help` and a mistyped option answer at once.
+    from ..study_scans import StudyError
+    from .radiomics_study import RadiomicsStudySettings, evaluate_radiomics
+
+    if options.data is None:
+        raise StudyError("Name the table with --data.")
+    files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
+    page = evaluate_radiomics(
+        RadiomicsStudySettings(
+            data=options.data,
+            output=options.output,
+            contrast=options.contrast_data,
+            others=options.others,
+            encoders={name: file for name, file in files.items() if file is not None},
+            folds=options.folds,
+            workers=options.workers,
+            seed=options.seed,
+            cache=options.cache,
+            minutes=options.minutes,
+            device="cuda" if options.device == "cuda" else "cpu",  # many processes at work share no graphics card
+        ),
+        progress,
+    )
+    progress.done(options.output)
+    print(f"{page}: the study")
