@@ -29,7 +29,7 @@ from slicer.util import VTKObservationMixin
 
 from CACScoringLib.panel import radiograph_views, views
 from CACScoringLib.panel.cohort_section import CohortSection
-from CACScoringLib.panel.input_section import InputSection
+from CACScoringLib.panel.input_section import InputSection, ensureOpinionPackages
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
@@ -229,6 +229,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if wanted.networks and (reason := ensurePackages()):
             self.ui.statusLabel.setText(reason)
             return
+        ensureOpinionPackages(self._parameterNode)
         self._onProgress(_("Preparing …"), 0.0)
 
         def finished(outcome: ScoringOutcome) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SCORING, TRAINING = "CACScoringLib", "CACTrainingLib"
 
 FLOORS = {
-    **dict.fromkeys(["radiograph_network", "radiograph_fusion"], 0),
+    **dict.fromkeys(["radiograph_network", "radiograph_fusion", "radiomics_network", "vessel_network"], 0),
     **dict.fromkeys(["ct", "output", "networks", "resources", "markup"], 1),
     **dict.fromkeys(["risk", "lesions", "dicom", "acquisition", "chest", "progress", "preprocessing", "inference"], 2),
     **dict.fromkeys(["evidence", "picking", "sample_data", "workers", "model_store", "processes"], 2),
@@ -22,11 +22,16 @@ FLOORS = {
     **dict.fromkeys(["projection_geometry", "projection_kernels"], 2),
     **dict.fromkeys(["projection_planes", "projection_torch", "xray"], 3),
     **dict.fromkeys(["radiograph_view"], 2),
+    **dict.fromkeys(["radiomic_texture"], 2),
+    **dict.fromkeys(["radiomics"], 5),
+    **dict.fromkeys(["vessel_input"], 3),
+    **dict.fromkeys(["vessels"], 4),
     **dict.fromkeys(["radiograph_dicom", "radiograph_saliency"], 3),
     **dict.fromkeys(["radiograph_reading", "radiograph_card"], 4),
     **dict.fromkeys(["radiograph_score"], 5),
     **dict.fromkeys(["radiograph_report"], 6),
     **dict.fromkeys(["projection"], 4),
+    **{"second_opinion": 3, "second_opinion_trust": 4, "second_opinion_page": 6, "second_opinion_run": 8},
     **dict.fromkeys(["pipeline", "scene_content", "cohort_scans", "repeatability"], 4),
     **dict.fromkeys(["report", "comparison", "review", "tables", "cohort_folder", "cohort_table", "drr_files"], 5),
     **dict.fromkeys(["drr_job"], 5),

@@ -130,7 +130,7 @@ def _add_cohort(commands: argparse._SubParsersAction) -> None:
     add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, most of the space that results take")
     _add_input_arguments(parser)
     add_progress_argument(parser)
-    _add_network_arguments(parser)
+    _add_opinion_argument(_add_network_arguments(parser))
     _add_rule_arguments(parser)
     parser.set_defaults(
         run=_score_cohort, interrupted="Interrupted. What is done stays; run the same command again to go on."
@@ -238,6 +238,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-scene", action="store_true", help="do not write scene.mrb")
     add_progress_argument(parser)
     networks = _add_network_arguments(parser)
+    _add_opinion_argument(networks)
     networks.add_argument(
         "--slice",
         action="append",
@@ -280,6 +281,17 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argumen
     )
     networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     return networks
+
+
+def _add_opinion_argument(networks: argparse._ArgumentGroup) -> None:
+    networks.add_argument(
+        "--second-opinion",
+        nargs="?",
+        const="all",
+        metavar="KINDS",
+        help="ask models that judge the scan as a whole too: vessels, radiomics, or both with a comma between; without "
+        "KINDS all that there is a model for. --model names theirs too",
+    )
 
 
 def _add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -337,7 +349,8 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     from .comparison_page import comparison_as_text
     from .pipeline import ScoreSettings, score_scan, steps
     from .reading import read_acquisition, read_ct, read_lesion_labels, read_mask, stem
-    from .scan_run import chosen_models, compared_with, load_networks, write_result
+    from .scan_run import chosen_models, chosen_opinions, compared_with, load_networks, write_result
+    from .second_opinion_run import STEP, load_opinions, with_second_opinions
 
     if (options.ct is None) != options.sample:
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
@@ -345,11 +358,15 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
     earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
-    models, lacking = chosen_models(_model_choice(options))
+    choice = _model_choice(options)
+    models, lacking = chosen_models(choice)
+    advisers = chosen_opinions(choice)
     if options.heart:
         models.pop("heart", None)
     networks = load_networks(models, options.device)
-    progress.begin(["reading", *steps(networks), "report", *([] if options.no_scene else ["scene"])])
+    opinions, unheard = load_opinions(advisers, options.device)
+    asking = [STEP] if advisers else []
+    progress.begin(["reading", *steps(networks), *asking, "report", *([] if options.no_scene else ["scene"])])
 
     with progress.step("reading"):
         sample = options.make_sample() if options.sample else None
@@ -361,7 +378,7 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         if sample and lesions is None:
             lesions = sample.lesions
         rules, doubts = _rules(options, scan, sample)
-        scan = with_warnings(scan, *doubts, *lacking)
+        scan = with_warnings(scan, *doubts, *lacking, *unheard)
     settings = ScoreSettings(
         rules=rules,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
@@ -372,6 +389,8 @@ def _score(options: argparse.Namespace, progress: Progress) -> None:
         slices=switched,
     )
     result = score_scan(scan, settings, heart, lesions, networks, progress)
+    if advisers:
+        result = with_second_opinions(result, opinions, progress=progress)
     if sample:
         result = replace(result, true_mass_mg=sample.true_mass_mg)
 
@@ -425,8 +444,14 @@ def _switched(options: argparse.Namespace) -> dict[int, bool]:
 
 def _model_choice(options: argparse.Namespace) -> ModelChoice:
     from .scan_run import ModelChoice
+    from .second_opinion_run import opinions_asked_for
 
-    return ModelChoice(tuple(options.model), options.threshold_only, options.device)
+    asked = () if options.second_opinion is None else opinions_asked_for(options.second_opinion)
+    if asked and options.threshold_only:
+        raise OutputError(
+            "--threshold-only is without any network, and --second-opinion needs one. Leave one of them out."
+        )
+    return ModelChoice(tuple(options.model), options.threshold_only, options.device, asked)
 
 
 def _changed_rules(options: argparse.Namespace) -> ScoringRules:

@@ -19,12 +19,13 @@ from .cohort_folder import CohortFolder, forget, opened
 from .cohort_scans import CohortScan, scans_of_folder, scans_of_table, search
 from .cohort_table import as_csv, columns, failures_as_csv, result_row, scored
 from .ct import CTError, ScanWarning, UnreadableError, with_warnings
-from .models import StoredModel
+from .models import LoadedModel, StoredModel
 from .output import LAST_FILE, OutputError, OutputFolder
 from .pipeline import METHOD_TITLES, Networks, ScoreSettings, score_scan
 from .progress import Progress, ScanState
 from .reading import Series, find_series, read_ct, read_lesion_labels, read_mask
-from .scan_run import ModelChoice, chosen_models, load_networks, write_result
+from .scan_run import ModelChoice, chosen_models, chosen_opinions, load_networks, write_result
+from .second_opinion_run import load_opinions, with_second_opinions
 from .workers import Workers, sensible_count
 
 MEMORY_PER_WORKER = 2 * 10**9
@@ -80,9 +81,10 @@ def score_cohort(
     if workers is not None and workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
     models, doubts = chosen_models(settings.models)
+    opinions = chosen_opinions(settings.models)
     workers = workers or sensible_count(MEMORY_PER_WORKER)
     progress.begin(["finding", "scans"])
-    with opened(output, _made_with(settings, models), overwrite) as folder:
+    with opened(output, _made_with(settings, models | opinions), overwrite) as folder:
         with progress.step("finding"):
             scans, found_doubts = _find(source, output, workers, progress)
         if not scans:
@@ -91,8 +93,8 @@ def score_cohort(
             progress.warning(warning)
         with progress.step("scans"):
             methods = list(METHOD_TITLES) if models else ["threshold"]
-            board = _Board(scans, folder, columns(methods, settings.identify), settings.identify, progress)
-            prepare = partial(_prepare, settings, models, doubts)
+            board = _Board(scans, folder, columns(methods, settings.identify, opinions), settings.identify, progress)
+            prepare = partial(_prepare, settings, models, opinions, doubts)
             board.score(prepare, min(workers, len(scans)))
     return board.states
 
@@ -130,7 +132,10 @@ def _series_finder() -> Callable[[Path], tuple[list[Series], int]]:
 
 
 def _prepare(
-    settings: CohortSettings, models: dict[str, StoredModel], doubts: tuple[ScanWarning, ...]
+    settings: CohortSettings,
+    models: dict[str, StoredModel],
+    opinions: dict[str, StoredModel],
+    doubts: tuple[ScanWarning, ...],
 ) -> Callable[[tuple[CohortScan, Path]], str | None]:
     """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -138,19 +143,22 @@ def _prepare(
         import torch
 
         torch.set_num_threads(1)
-    return partial(_score, settings, load_networks(models, settings.models.device), doubts)
+    networks = load_networks(models, settings.models.device)
+    advisers, lacking = load_opinions(opinions, settings.models.device)
+    return partial(_score, settings, networks, advisers, doubts + lacking)
 
 
 def _score(
     settings: CohortSettings,
     networks: Networks | None,
+    advisers: dict[str, LoadedModel],
     doubts: tuple[ScanWarning, ...],
     job: tuple[CohortScan, Path],
 ) -> str | None:
     """Score a scan into its folder; returns why that failed, None when it did not."""
     scan, folder = job
     try:
-        _score_into(folder, scan, settings, networks, doubts)
+        _score_into(folder, scan, settings, networks, advisers, doubts)
     except (CTError, OutputError) as error:
         return str(error)
     except OSError as error:
@@ -169,6 +177,7 @@ def _score_into(
     scan: CohortScan,
     settings: CohortSettings,
     networks: Networks | None,
+    advisers: dict[str, LoadedModel],
     doubts: tuple[ScanWarning, ...],
 ) -> None:
     progress = Progress()
@@ -181,6 +190,8 @@ def _score_into(
     # Results are named as the cohort names the scan: files of many scans are called alike.
     ct = with_warnings(replace(ct, source=Path(folder.name)), *doubts)
     result = score_scan(ct, settings.score, heart, lesions, networks, progress)
+    if advisers:
+        result = with_second_opinions(result, advisers, saliency=False, progress=progress)
     with OutputFolder(folder, overwrite=True).being_written() as temporary:
         write_result(temporary, result, progress, settings.identify, settings.scene, settings.healthy)
 

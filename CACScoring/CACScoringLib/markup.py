@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from html import escape
 
 RESEARCH_ONLY = '<p class="small">For research only. Not a medical device; not for diagnosis or treatment.</p>'
@@ -48,3 +49,19 @@ def head(*cells: str) -> str:
 def row(*cells: str) -> str:
     """A table's row; cells are HTML."""
     return "<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+
+
+def figure(jpeg: bytes, caption: str) -> str:
+    """A picture with its caption, plain text."""
+    data = base64.b64encode(jpeg).decode("ascii")
+    caption = escape(caption)
+    return (
+        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    )
+
+
+def percent(probability: float) -> str:
+    """A model's probability for readers; never 0 or 100%, for no model is certain."""
+    if probability < 0.01:
+        return "below 1%"
+    return "above 99%" if probability > 0.99 else f"{probability:.0%}"

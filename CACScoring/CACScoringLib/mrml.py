@@ -45,6 +45,9 @@ MAP_WINDOW_HU = 200.0
 MAP_LEAST_HU = 1.0
 """Of the calcium map in views: brightest from the first on, clear below the second."""
 
+SALIENCY_LEAST = 0.1
+"""Of a saliency in views: clear below this share of its highest value."""
+
 
 @dataclass(frozen=True)
 class SceneNodes:
@@ -52,7 +55,8 @@ class SceneNodes:
 
     calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each artery and one for what a
     reader rejected, empty or not. lesions: table of both. record: text of `scores.json`, which refers to all others.
-    calcium_map, healthy, map_lesions, slices: None without a decomposition. folder: subject hierarchy item.
+    calcium_map, healthy, map_lesions, slices: None without a decomposition. saliency: of a second opinion, None without
+    one. folder: subject hierarchy item.
     """
 
     volume: slicer.vtkMRMLScalarVolumeNode
@@ -66,10 +70,12 @@ class SceneNodes:
     healthy: slicer.vtkMRMLScalarVolumeNode | None = None
     map_lesions: slicer.vtkMRMLSegmentationNode | None = None
     slices: slicer.vtkMRMLTableNode | None = None
+    saliency: slicer.vtkMRMLScalarVolumeNode | None = None
 
 
 _NODE_NAMES = tuple(field.name for field in fields(SceneNodes) if field.name != "folder")
-_OPTIONAL = ("calcium_map", "healthy", "map_lesions", "slices")
+_OF_A_MAP = ("calcium_map", "healthy", "map_lesions", "slices")
+_MAY_LACK = ("saliency",)
 
 
 def add_to_scene(
@@ -108,6 +114,8 @@ def add_to_scene(
         made["slices"] = add_table(scene, f"Slices of {content.name}", slice_columns(content.slices))
         for derived in ("healthy", "calcium_map"):
             made[derived].SetAttribute(DERIVED_ATTRIBUTE, "1")
+    if content.saliency is not None:
+        made["saliency"] = _add_saliency(scene, content.saliency, f"Saliency of {content.name}")
     made["record"] = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {content.name}")
     made["record"].SetText(content.record)
     _refer(made, record)
@@ -154,7 +162,8 @@ def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) 
         message = f"{record.GetName()} is no record of a calcium score ({error}). Score the scan again."
         raise UnreadableError(message) from error
     found = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}
-    if gone := [key for key, node in found.items() if node is None and (has_map or key not in _OPTIONAL)]:
+    needed = [key for key in found if key not in _MAY_LACK and (has_map or key not in _OF_A_MAP)]
+    if gone := [key for key in needed if found[key] is None]:
         names = ", ".join(key.replace("_", " ") for key in gone)
         raise UnreadableError(f"{record.GetName()}: the scene no longer holds its {names}. Score the scan again.")
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -228,6 +237,17 @@ def _show_in_view(
     if over is not None:
         view.SetForegroundVolumeID(over.GetID())
         view.SetForegroundOpacity(0.5)
+
+
+def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """What sways a second opinion, red to yellow, clear where it hardly does."""
+    node = add_volume(scene, image, name)
+    node.SetAttribute(DERIVED_ATTRIBUTE, "1")
+    display, highest = node.GetDisplayNode(), float(sitk.GetArrayViewFromImage(image).max())
+    _show_as_map(display)
+    display.SetWindowLevel(highest, highest / 2)
+    display.SetLowerThreshold(SALIENCY_LEAST * highest)
+    return node
 
 
 def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:

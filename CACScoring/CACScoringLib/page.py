@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import asdict
 from html import escape
 
@@ -10,9 +9,10 @@ from . import pictures, risk
 from .comparison import Comparison
 from .comparison_page import comparison_as_html
 from .lesions import Artery, Lesion
-from .markup import RESEARCH_ONLY, head, page, row
+from .markup import RESEARCH_ONLY, figure, head, page, row
 from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
 from .scores import Score, component_agatston
+from .second_opinion_page import opinions_as_html
 
 PROBABLY = 0.5
 """Probability of not being coronary above which a report says so instead of naming an artery."""
@@ -33,6 +33,8 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         ]
     if comparison is not None:
         parts.append(comparison_as_html(comparison))
+    if result.opinions:
+        parts.append(opinions_as_html(result))
     parts.append(_warnings(result))
     for key, method in result.methods.items():
         parts += _method_pictures(result, method, METHOD_TITLES[key])
@@ -126,8 +128,8 @@ def _warnings(result: ScoreResult) -> str:
 def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[str]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     figures = [
-        _figure(pictures.overview_picture(scan, heart, lesions, 1), "Highest HU in the heart region, from the front"),
-        _figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
+        figure(pictures.overview_picture(scan, heart, lesions, 1), "Highest HU in the heart region, from the front"),
+        figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
     ]
     parts = [f"<h2>Pictures: {title}</h2>", f'<div class="pictures">{"".join(figures)}</div>']
     slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices}, reverse=True)
@@ -138,7 +140,7 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         here = [(x, c) for x in lesions.lesions for c in x.components if c.slice_index == k]
         named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in here[:6])
         more = f" and {len(here) - 6} more" if len(here) > 6 else ""
-        figures.append(_figure(pictures.slice_picture(scan, heart, lesions, k), f"{_place(result, k)}: {named}{more}"))
+        figures.append(figure(pictures.slice_picture(scan, heart, lesions, k), f"{_place(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
     parts.append(f'<p class="small">Window {low:g} to {high:g} HU; patient left is at the right.</p>')
     parts.append(f'<div class="pictures">{"".join(figures)}</div>')
@@ -218,11 +220,3 @@ def _place(result: ScoreResult, slice_index: int) -> str:
     size = result.scan.image.GetSize()
     z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
     return f"slice {slice_index} (S {z:.1f} mm)"
-
-
-def _figure(jpeg: bytes, caption: str) -> str:
-    data = base64.b64encode(jpeg).decode("ascii")
-    caption = escape(caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )

@@ -24,6 +24,9 @@ ARTERY_COLOURS = {
     Artery.UNASSIGNED: (255, 145, 0),
 }
 HEART_COLOUR = (120, 144, 156)
+SALIENCY_COLOUR = (255, 145, 0)
+SALIENCY_OPACITY = 0.75
+"""Where the saliency is highest."""
 
 _MARGIN_MM = 15.0
 _WIDTH_PIXELS = 440
@@ -52,6 +55,29 @@ def slice_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, slice_ind
             (x, y), str(lesion.id), fill=ARTERY_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0
         )
     return _jpeg(picture)
+
+
+def saliency_picture(
+    scan: CTScan, heart: sitk.Image, lesions: LesionSet, saliency: sitk.Image
+) -> tuple[bytes, int] | None:
+    """JPEG of the axial slice through the highest saliency, laid over in orange, and that slice's index.
+
+    heart, saliency (0 or more): on the scan's grid. None where the saliency is 0 everywhere.
+    """
+    values = sitk.GetArrayViewFromImage(saliency)
+    highest = float(values.max())
+    if not highest > 0:
+        return None
+    k, j, i = (int(n) for n in np.unravel_index(int(values.argmax()), values.shape))
+    rows, columns = _box_around(heart, scan, lesions)[1:]
+    # What sways the answer most is to be seen wherever it lies.
+    box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
+    area = (k, *box)
+    picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
+    opacity = Image.fromarray(np.rint(values[area] * (SALIENCY_OPACITY * 255 / highest)).astype(np.uint8))
+    picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
+    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
+    return _jpeg(picture), k
 
 
 def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int) -> bytes:

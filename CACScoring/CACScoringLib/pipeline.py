@@ -25,6 +25,7 @@ from .slices import SliceProbabilities, check_switched, overlaps, slice_probabil
 
 if TYPE_CHECKING:
     from .models import LoadedModel
+    from .second_opinion import Opinion
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
@@ -119,6 +120,7 @@ class ScoreResult:
     networks, slices, decomposition: None when only the clinical rule was asked for.
     slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
+    opinions: second opinions, of those asked for that gave one.
     """
 
     scan: CTScan
@@ -132,6 +134,7 @@ class ScoreResult:
     decomposition: Decomposition | None = None
     slices_by_reader: dict[int, bool] = field(default_factory=dict)
     true_mass_mg: dict[Artery, float] | None = None
+    opinions: tuple[Opinion, ...] = ()
 
 
 def score_scan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Iterable
@@ -11,7 +10,7 @@ from html import escape
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .markup import RESEARCH_ONLY, head, page, row
+from .markup import RESEARCH_ONLY, figure, head, page, percent, row
 from .models import ModelCard
 from .radiograph_card import CardArea, area_of, share_of, threshold_name
 from .radiograph_score import RadiographResult, ThresholdResult, ViewResult
@@ -91,13 +90,6 @@ def result_as_text(result: RadiographResult) -> str:
         both = "–" if found.with_factors is None else percent(found.with_factors)
         lines.append(f"{threshold_name(found.agatston):<20}{percent(found.image):>20}{both:>20}")
     return "\n".join([*lines, "Probabilities, not scores. For research only."])
-
-
-def percent(probability: float) -> str:
-    """Never 0 or 100%: no model is certain."""
-    if probability < 0.01:
-        return "below 1%"
-    return "above 99%" if probability > 0.99 else f"{probability:.0%}"
 
 
 def view_picture(view: ViewResult, field_mm: float, threshold: int | None = None) -> Image.Image:
@@ -249,10 +241,7 @@ def _file_name(view: ViewResult) -> str:
 def _figure(picture: Image.Image, caption: str) -> str:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=88, subsampling=0)
-    data, caption = base64.b64encode(stream.getvalue()).decode("ascii"), escape(caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
-    )
+    return figure(stream.getvalue(), caption)
 
 
 def json_text(document: dict) -> str:

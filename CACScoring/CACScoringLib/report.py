@@ -17,6 +17,7 @@ from .lesions import Lesion
 from .output import SCHEMA
 from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
 from .scores import component_agatston, score_lesions
+from .second_opinion import SALIENCY_FILE, opinion_as_json, opinions_as_text
 from .slices import on_scan_slices
 
 _CSV_COLUMNS = (
@@ -45,7 +46,7 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
     `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not when healthy is False) and
-    `map_lesions.nii.gz` (`Artery` labels of the map's lesions).
+    `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a second opinion SALIENCY_FILE.
     """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
     labels = result.methods["threshold"].lesions.label_image(result.scan.image)
@@ -56,6 +57,9 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
             sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
         sitk.WriteImage(labels, folder / "map_lesions.nii.gz")
+    for opinion in result.opinions:
+        if opinion.saliency is not None:
+            sitk.WriteImage(opinion.saliency, folder / SALIENCY_FILE, True)
 
 
 def result_as_text(result: ScoreResult) -> str:
@@ -74,6 +78,7 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
     if result.categories is not None:
         lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
+    lines += opinions_as_text(result.opinions, result.methods)
     return "\n".join(lines)
 
 
@@ -104,6 +109,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
         "categories": _categories(result),
         "truth": _truth(result),
+        "second_opinions": {o.network: opinion_as_json(o, result.methods) for o in result.opinions},
         "seconds": {step: round(took, 3) for step, took in seconds.items()},
     }
 

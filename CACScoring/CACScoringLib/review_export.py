@@ -15,6 +15,7 @@ from .heart import HeartRegion
 from .lesions import Artery
 from .output import OutputFolder
 from .pipeline import Categories, MethodResult, ScoreResult
+from .second_opinion import Opinion
 
 ABOUT_CANDIDATES = ("unreviewed", "metal", "unassigned-left-out", "label-outside-heart")
 """Warnings of a run that speak of the lesions as they were then."""
@@ -26,6 +27,7 @@ class Reviewed:
 
     record: the `scores.json` of the run that it began with. heart: mask on the scan's grid. slices_off: slices, from
     the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never taken apart.
+    opinions: second opinions that the run has recorded.
     """
 
     scan: CTScan
@@ -36,6 +38,7 @@ class Reviewed:
     record: dict
     slices_off: tuple[int, ...] = ()
     slices_wished: tuple[int, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
 
 
 def acquisition_of_record(record: dict) -> Acquisition:
@@ -77,6 +80,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         categories=reviewed.categories,
         warnings=(note, *reviewed.warnings),
         true_mass_mg=masses,
+        opinions=reviewed.opinions,
     )
 
 

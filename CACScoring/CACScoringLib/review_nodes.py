@@ -20,6 +20,7 @@ from .mrml import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volum
 from .review import Labelled
 from .review_export import acquisition_of_record
 from .scene_content import SliceRow, slice_position_ras
+from .second_opinion import Opinion, opinions_of_json
 from .segments import SegmentWriter, segment_mask, voxels_of_segments
 
 
@@ -27,8 +28,8 @@ class ReviewNodes:
     """The nodes of a review.
 
     scan: the CT, with axes as in `CTScan` and the facts of the record. heart: mask on its grid. record: the content of
-    `scores.json`. methods: those that have a segmentation of lesions. writing: whether nodes are being written, so that
-    whoever observes them must not take what they see for an edit.
+    `scores.json`. opinions: those recorded. methods: those that have a segmentation of lesions. writing: whether nodes
+    are being written, so that whoever observes them must not take what they see for an edit.
 
     Raises UnreadableError when the nodes do not fit together, and CTErrors as `image_of_volume` does.
     """
@@ -36,6 +37,7 @@ class ReviewNodes:
     def __init__(self, nodes: SceneNodes) -> None:
         self.nodes = nodes
         self.record = json.loads(nodes.record.GetText())
+        self.opinions = _opinions(self.record)
         own = image_of_volume(nodes.volume)
         self.scan = _scan_of_record(own, self.record, nodes.volume.GetName())
         self.heart = _heart_mask(nodes.heart, self.scan.image)
@@ -51,9 +53,16 @@ class ReviewNodes:
 
     def calcium_map(self) -> sitk.Image:
         """The calcium map on the scan's grid. Raises UnreadableError when it is another."""
-        found = image_of_volume(self.nodes.calcium_map)
+        return self._on_scans_grid(self.nodes.calcium_map)
+
+    def saliency(self) -> sitk.Image | None:
+        """Of a second opinion, on the scan's grid; None without one. Raises UnreadableError when it is another."""
+        return None if self.nodes.saliency is None else self._on_scans_grid(self.nodes.saliency)
+
+    def _on_scans_grid(self, volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
+        found = image_of_volume(volume)
         if found.GetSize() != self.scan.image.GetSize():
-            raise UnreadableError(f"{self.nodes.calcium_map.GetName()} no longer has the CT's size. Score again.")
+            raise UnreadableError(f"{volume.GetName()} no longer has the CT's size. Score again.")
         found.CopyInformation(self.scan.image)
         return found
 
@@ -156,6 +165,13 @@ def _scan_of_record(own: sitk.Image, record: dict, name: str) -> CTScan:
     # A file may round the spacing, and scores are to be those of the run to the last digit.
     scan.image.SetSpacing(spacing)
     return scan
+
+
+def _opinions(record: dict) -> tuple[Opinion, ...]:
+    try:
+        return opinions_of_json(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableError(f"The second opinions of the record cannot be read ({error!r}). Score again.") from error
 
 
 def _heart_mask(heart: slicer.vtkMRMLSegmentationNode, image: sitk.Image) -> sitk.Image:

@@ -8,7 +8,7 @@ a scene that is saved and opened again can be edited on. Knows no Qt.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from .review import NOT_CORONARY, Difference, Labelled, Review, known_lesions, r
 from .review_export import ABOUT_CANDIDATES, Reviewed, export_review
 from .review_nodes import ReviewNodes
 from .scene_content import SliceRow, rows_of_methods
+from .second_opinion import DIFFERS, VESSELS, Opinion, disagreements
 from .tables import fill_table, lesion_columns, score_columns
 
 MOST_UNDO_STEPS = 100
@@ -112,10 +113,11 @@ class SceneReview:
         kept = [
             ScanWarning(**warning)
             for warning in self._state.record["warnings"]
-            if not reviewed or warning["code"] not in ABOUT_CANDIDATES
+            if warning["code"] != DIFFERS and (not reviewed or warning["code"] not in ABOUT_CANDIDATES)
         ]
         if "threshold" not in self.problems:
             kept += review_warnings(self._reviews["threshold"], reviewed, self._state.heart)
+        kept += disagreements(self.opinions, self.results())
         kept += [ScanWarning("review-problem", text) for text in self.problems.values()]
         off, wished = self.slices_off, self.slices_wished
         if off:
@@ -125,6 +127,11 @@ class SceneReview:
             message = f"Slices {_listed(wished)} are switched on but were never taken apart. Score the scan again."
             kept.append(ScanWarning("slices-to-decompose", message))
         return tuple(kept)
+
+    @property
+    def opinions(self) -> tuple[Opinion, ...]:
+        """The second opinions that the run has recorded; a review changes none."""
+        return self._state.opinions
 
     def categories(self) -> Categories | None:
         """The published classes of the clinical score; None while it is not reviewed or has a problem."""
@@ -237,7 +244,10 @@ class SceneReview:
     def export(self, folder: Path, overwrite: bool = False) -> None:
         """Write the state as reviewed; see `review_export.export_review`. Raises MaskError while there is a problem."""
         methods = {method: self.result(method) for method in self.methods}
-        state = (self.slices_off, self.slices_wished)
+        # The only saliency is the vessel model's.
+        saliency = self._state.saliency()
+        opinions = tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in self.opinions)
+        state = (self.slices_off, self.slices_wished, opinions)
         warnings = self.warnings
         reviewed = Reviewed(
             self.scan, self._state.heart, methods, self.categories(), warnings, self._state.record, *state

@@ -16,6 +16,7 @@ from .ct import CTError
 ROUNDING = "Scores are rounded to the nearest integer for classes; a score above 0 counts as at least 1."
 
 _CLASSES = ((0, "0"), (10, "1–10"), (100, "11–100"), (400, "101–400"))
+RISK_CLASSES = (*(name for _, name in _CLASSES), "> 400")
 _CAC_DRS = ((0, "A0"), (99, "A1"), (299, "A2"))
 
 
@@ -27,8 +28,13 @@ def whole_score(agatston: float) -> int:
 
 def risk_class(agatston: float) -> str:
     """0, 1–10, 11–100, 101–400 or > 400."""
+    return RISK_CLASSES[class_number(agatston)]
+
+
+def class_number(agatston: float) -> int:
+    """Place of a score's class among RISK_CLASSES, from 0. Raises ValueError for a negative score."""
     score = whole_score(agatston)
-    return next((name for highest, name in _CLASSES if score <= highest), "> 400")
+    return next((number for number, (highest, _) in enumerate(_CLASSES) if score <= highest), len(_CLASSES))
 
 
 def cac_drs(agatston: float, vessels: int) -> str:

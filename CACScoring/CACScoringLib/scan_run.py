@@ -15,6 +15,8 @@ from .output import LAST_FILE
 from .pipeline import Networks, ScoreResult
 from .progress import Progress
 from .repeatability import stored_repeatability
+from .second_opinion import OPINIONS
+from .second_opinion_run import ALL, opinion_models
 
 SCORING_NETWORKS = ("heart", "slices", "decomposition")
 """Models of other networks may come with CAC too; a scan is scored without them."""
@@ -25,12 +27,13 @@ class ModelChoice:
     """Which networks are used.
 
     names: of models to use in place of the bundled ones of their kind. threshold_only: none at all, only the clinical
-    rule. device: "auto", "cpu" or "cuda".
+    rule. device: "auto", "cpu" or "cuda". opinions: second opinions asked for, as `opinions_asked_for` gives them.
     """
 
     names: tuple[str, ...] = ()
     threshold_only: bool = False
     device: str = "auto"
+    opinions: tuple[str, ...] = ()
 
 
 def chosen_models(choice: ModelChoice) -> tuple[dict[str, StoredModel], tuple[ScanWarning, ...]]:
@@ -59,6 +62,10 @@ def _models(choice: ModelChoice) -> dict[str, StoredModel]:
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network
+        if network in OPINIONS:
+            if not _is_asked_for(network, choice):
+                raise ModelError(f"{name} gives a second opinion. Ask for it: --second-opinion {network}.")
+            continue  # see `chosen_opinions`
         if network not in SCORING_NETWORKS:
             raise ModelError(f"{name} is a model for {network!r}; a scan is scored by {', '.join(SCORING_NETWORKS)}.")
         if network in chosen:
@@ -69,6 +76,24 @@ def _models(choice: ModelChoice) -> dict[str, StoredModel]:
     if models and not {"slices", "decomposition"} <= set(models):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     return models
+
+
+def chosen_opinions(choice: ModelChoice) -> dict[str, StoredModel]:
+    """By kind the models of the second opinions asked for; none where none were. Raises ModelError."""
+    if not choice.opinions:
+        return {}
+    stored = {model.card.name: model for model in list_models()}
+    named: dict[str, StoredModel] = {}
+    for model in (stored[name] for name in choice.names if name in stored):
+        if model.card.network in named:
+            raise ModelError(f"Two models for {model.card.network!r} are named. Name one of each kind.")
+        if model.card.network in OPINIONS and _is_asked_for(model.card.network, choice):
+            named[model.card.network] = model
+    return opinion_models(choice.opinions, named.values())
+
+
+def _is_asked_for(network: str, choice: ModelChoice) -> bool:
+    return choice.opinions == (ALL,) or network in choice.opinions
 
 
 def load_networks(models: dict[str, StoredModel], device: str) -> Networks | None:

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from .ct import UnreadableError
 from .output import LAST_FILE, SCHEMA
 from .scores import Score, score_lesions
+from .second_opinion import SALIENCY_FILE
 
 if TYPE_CHECKING:
     from .pipeline import MethodResult, ScoreResult
@@ -70,7 +71,7 @@ class SceneContent:
 
     name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
-    and (). All images are on one grid.
+    and (). saliency: of a second opinion, None without one. All images are on one grid.
     """
 
     name: str
@@ -84,6 +85,7 @@ class SceneContent:
     healthy: sitk.Image | None = None
     map_lesions: sitk.Image | None = None
     slices: tuple[SliceRow, ...] = ()
+    saliency: sitk.Image | None = None
 
 
 def content_of_result(result: ScoreResult, record: dict, identify: bool = False) -> SceneContent:
@@ -98,6 +100,8 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     labels = {method: found.lesions.label_image(scan.image) for method, found in result.methods.items()}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     content = _content(name, scan.image, result.heart.mask, labels["threshold"], record, text)
+    saliency = next((o.saliency for o in result.opinions if o.saliency is not None), None)
+    content = replace(content, saliency=saliency)
     parts = result.decomposition
     if parts is None:
         return content
@@ -116,6 +120,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         if record["schema"] != SCHEMA:
             raise ValueError(f"its schema is {record['schema']}, not {SCHEMA}")
         content = _content(name, ct, heart, lesions, record, text)
+        if (folder / SALIENCY_FILE).exists():
+            content = replace(content, saliency=sitk.ReadImage(str(folder / SALIENCY_FILE)))
         if "decomposition" not in record["methods"]:
             return content
         names = ("calcium_map", "healthy", "map_lesions")

@@ -423,7 +423,7 @@ def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, word
         raise fault
 
     monkeypatch.setattr(cohort, "_score_into", fail)
-    assert words in cohort._score(CohortSettings(), None, (), (None, tmp_path))
+    assert words in cohort._score(CohortSettings(), None, {}, (), (None, tmp_path))
 
 
 @pytest.mark.usefixtures("quick")

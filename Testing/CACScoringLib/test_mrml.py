@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
+import opinions_by_hand
 from CACScoringLib import lesion_segments, mrml, report
 from CACScoringLib.ct import (
     Acquisition,
@@ -549,7 +550,9 @@ class TestRecord:
     """The text node that holds `scores.json` leads to all other nodes."""
 
     def test_survives_saving(self, taken_apart, tmp_path):
-        mrml.write_scene(tmp_path / "scene.mrb", taken_apart)
+        saliency = sitk.Cast(taken_apart.scan.image > 100, sitk.sitkFloat32)
+        asked = replace(taken_apart, opinions=(opinions_by_hand.vessels(7, saliency=saliency),))
+        mrml.write_scene(tmp_path / "scene.mrb", asked)
         (tmp_path / "cache").mkdir()
         scene = read_mrb(tmp_path / "scene.mrb", tmp_path / "cache")
         (record,) = mrml.records_in(scene)
@@ -566,6 +569,7 @@ class TestRecord:
             "healthy": "Healthy image of chest 7.nrrd",
             "map_lesions": "Calcium map lesions of chest 7.nrrd",
             "slices": "Slices of chest 7.nrrd",
+            "saliency": "Saliency of chest 7.nrrd",
         }
         document = json.loads(record.GetText())
         assert document["methods"]["threshold"]["total"]["lesions"] == 3

@@ -11,7 +11,7 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-from .input_section import argumentsOf
+from .input_section import argumentsOf, ensureOpinionPackages
 from .parameters import CACScoringParameterNode, Method
 from .worker import Worker, stepOf
 
@@ -105,6 +105,7 @@ class CohortSection:
         if state.method == Method.BOTH and (reason := ensurePackages()):
             self._say(reason)
             return
+        ensureOpinionPackages(state)
         self._scans, self._output = [], state.cohortOutput
         self._ui.cohortTable.setRowCount(0)
         self._ui.cohortBar.setValue(0)

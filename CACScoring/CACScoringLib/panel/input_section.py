@@ -11,6 +11,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
 from .parameters import CACScoringParameterNode, Connectivity, Method
 from .scan_facts import ScanFacts, scanFacts
 
@@ -25,6 +26,12 @@ RULE_PARAMETERS = {
 
 MODEL_PARAMETERS = {"heart": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
 """Parameters that name a model, by network."""
+
+OPINION_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
+"""The same for second opinions."""
+
+
+_PARAMETERS = {**MODEL_PARAMETERS, **OPINION_PARAMETERS}
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,11 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
     else:
-        for parameter in MODEL_PARAMETERS.values():
+        parameters = [*MODEL_PARAMETERS.values()]
+        if state.secondOpinions:
+            arguments += ["--second-opinion", "all"]
+            parameters += OPINION_PARAMETERS.values()
+        for parameter in parameters:
             if name := getattr(state, parameter):
                 arguments += ["--model", name]
         arguments += ["--device", state.device.value]
@@ -64,6 +75,15 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return tuple(arguments)
 
 
+def ensureOpinionPackages(state: CACScoringParameterNode) -> None:
+    """Offer to install what the second opinions asked for need. Without it a run tells what it could not ask."""
+    from ..models import list_models
+
+    asked = state.method == Method.BOTH and state.secondOpinions
+    if asked and any(model.card.network == "radiomics" for model in list_models()):
+        ensurePackages(RADIOMICS_REQUIREMENTS)
+
+
 class InputSection:
     """The widgets of the input, and the parameters that no connector keeps."""
 
@@ -73,10 +93,13 @@ class InputSection:
         self._facts = ScanFacts()
         self._factsOf: tuple | None = None
         self._filling = False
+        self._opinionModels = 0
+        self._opinionBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
         self._modelBoxes = {
             "heart": ui.heartModelBox,
             "slices": ui.slicesModelBox,
             "decomposition": ui.mapModelBox,
+            **self._opinionBoxes,
         }
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
@@ -101,7 +124,7 @@ class InputSection:
         ui.heartSelector.setCurrentNode(state.inputHeart)
         ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         for network, box in self._modelBoxes.items():
-            name = getattr(state, MODEL_PARAMETERS[network])
+            name = getattr(state, _PARAMETERS[network])
             if box.findData(name) < 0:  # of a scene from elsewhere
                 box.addItem(_("{name} (not installed)").format(name=name), name)
             box.setCurrentIndex(box.findData(name))
@@ -109,6 +132,11 @@ class InputSection:
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
+        for widget in self._opinionBoxes.values():
+            widget.setEnabled(networks and not running and state.secondOpinions)
+        # What a scene from elsewhere has switched on can be switched off without a model.
+        possible = bool(self._opinionModels) or state.secondOpinions
+        ui.secondOpinionsBox.setEnabled(networks and not running and possible)
         for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox):
             widget.setEnabled(not running)
 
@@ -152,12 +180,13 @@ class InputSection:
         except CTError as error:
             self._ui.statusLabel.setText(str(error))
             models = []
+        self._opinionModels = sum(model.card.network in OPINION_PARAMETERS for model in models)
         self._filling = True
         for network, box in self._modelBoxes.items():
             box.clear()
             stored = [model for model in models if model.card.network == network]
-            bundled = next((model.card.name for model in stored if model.origin == "bundled"), _("none"))
-            box.addItem(_("{name} (comes with CAC)").format(name=bundled), "")
+            bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
+            box.addItem(_preferred(bundled, stored), "")
             for model in stored:
                 if model.origin != "bundled":
                     box.addItem(model.card.name, model.card.name)
@@ -166,7 +195,7 @@ class InputSection:
     def _modelChosen(self, network: str) -> None:
         if not self._filling and self._state is not None:
             box = self._modelBoxes[network]
-            setattr(self._state, MODEL_PARAMETERS[network], box.itemData(box.currentIndex) or "")
+            setattr(self._state, _PARAMETERS[network], box.itemData(box.currentIndex) or "")
 
     def _heartChosen(self, *_args: object) -> None:
         if not self._filling and self._state is not None:
@@ -178,3 +207,12 @@ class InputSection:
         state = self._state
         for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast"):
             setattr(state, parameter, state.default(parameter).value)
+
+
+def _preferred(bundled: str | None, stored: list) -> str:
+    """What is used where no model is named. stored: models of the network."""
+    if bundled is not None:
+        return _("{name} (comes with CAC)").format(name=bundled)
+    if len(stored) == 1 and stored[0].card.network in OPINION_PARAMETERS:
+        return _("{name} (the only one)").format(name=stored[0].card.name)
+    return _("none comes with CAC")

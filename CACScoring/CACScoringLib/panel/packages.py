@@ -16,6 +16,9 @@ from slicer.i18n import tr as _
 TORCH_VERSION = ">=2.13"
 """The version that the bundled networks were trained and measured with, or a newer one."""
 
+RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
+"""What the second opinion by radiomics needs beside them."""
+
 REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
 
 

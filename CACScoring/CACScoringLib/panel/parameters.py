@@ -73,7 +73,8 @@ class CACScoringParameterNode:
     """What was chosen, and which result is being reviewed.
 
     inputHeart, inputHeartSegment: an existing heart to use; none for the region that is found.
-    heartModel, slicesModel, mapModel: names of models; empty for the bundled one.
+    heartModel, slicesModel, mapModel, vesselsModel, radiomicsModel: names of models; empty for the bundled one.
+    secondOpinions: ask the models that there are for second opinions too.
     The rules' defaults are those published (see `ScoringRules`); calibration 0 is none.
     result: the record of the result under review, from which all its nodes are found.
     reviewMethod: key of the method whose lesions are listed. fade: of the original, 0, into the healthy image, 1.
@@ -90,6 +91,9 @@ class CACScoringParameterNode:
     heartModel: str = ""
     slicesModel: str = ""
     mapModel: str = ""
+    secondOpinions: bool = False
+    vesselsModel: str = ""
+    radiomicsModel: str = ""
     device: Device = Device.AUTO
     thresholdHU: Annotated[float, WithinRange(1, 1000)] = 130.0
     minimumAreaMm2: Annotated[float, WithinRange(0, 100)] = 1.0

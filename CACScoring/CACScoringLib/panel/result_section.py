@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from .second_opinion_section import SecondOpinionSection
+
 if TYPE_CHECKING:
     from ..ct import ScanWarning
     from ..lesions import Artery
@@ -29,6 +31,7 @@ class ResultSection:
         self._ui = ui
         self._askForFolder = askForFolder
         self._review: SceneReview | None = None
+        self._opinions = SecondOpinionSection(ui)
         table = ui.scoreTable
         table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         table.setSelectionMode(qt.QAbstractItemView.NoSelection)
@@ -51,6 +54,7 @@ class ResultSection:
             button.setEnabled(review is not None)
         results = {} if review is None else review.results()
         self._showScores(results)
+        self._opinions.update(review)
         warnings = () if review is None else review.warnings
         texts = {
             ui.categoriesLabel: "" if review is None else _classes(results.get("threshold"), review.categories()),

@@ -1,0 +1,94 @@
+"""What second opinions say of the scan under review, and whether they agree with its scores as they are now."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import qt
+from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from ..review_scene import SceneReview
+    from ..second_opinion import Agreement, Opinion
+
+
+class SecondOpinionSection:
+    """A table of the opinions, and beneath it what they are worth; both hidden where there are none."""
+
+    def __init__(self, ui) -> None:
+        self._ui = ui
+        table = ui.opinionTable
+        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.setSelectionMode(qt.QAbstractItemView.NoSelection)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        self.update(None)
+
+    def update(self, review: SceneReview | None) -> None:
+        """Show the opinions beside the scores as they are now. review: None where there is no result."""
+        from ..second_opinion import TITLES, agreements
+
+        table, label = self._ui.opinionTable, self._ui.opinionsLabel
+        opinions = () if review is None else review.opinions
+        results = {} if review is None else review.results()
+        table.setRowCount(len(opinions))
+        titles = _titles(opinions, list(results))
+        table.setColumnCount(len(titles))
+        table.setHorizontalHeaderLabels(titles)
+        for row, opinion in enumerate(opinions):
+            agreed = [_agrees(found) for found in agreements(opinion, results).values()]
+            cells = [TITLES[opinion.network], _answer(opinion), *agreed, *_ofArteries(opinion)]
+            for column, text in enumerate(cells):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(opinion.model)
+                if column:
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(row, column, item)
+        table.resizeColumnsToContents()
+        _fitHeight(table)
+        label.setText("\n".join(f"{TITLES[opinion.network]}: {opinion.trust}" for opinion in opinions))
+        for widget in (table, label):
+            widget.setVisible(bool(opinions))
+
+
+def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:
+    """What agrees comes before the arteries, which a narrow panel may hide."""
+    from ..second_opinion import ARTERIES
+
+    named = {"threshold": _("Clinical"), "decomposition": _("Map")}
+    agree = [_("{method}\nagrees").format(method=named[method]) for method in methods]
+    arteries = [artery.key for artery in ARTERIES] if any(opinion.agatston for opinion in opinions) else []
+    return [_("Second opinion"), _("Says"), *agree, *arteries]
+
+
+def _answer(opinion: Opinion) -> str:
+    from ..markup import percent
+
+    said = opinion.says
+    if opinion.total is None:
+        return f"{_('calcium') if said.calcium else _('none')} ({percent(opinion.probability)})"
+    return f"{opinion.total:.0f} ({said.risk_class})"
+
+
+def _ofArteries(opinion: Opinion) -> list[str]:
+    from ..second_opinion import ARTERIES
+
+    return [] if opinion.agatston is None else [f"{opinion.agatston[artery]:.0f}" for artery in ARTERIES]
+
+
+def _agrees(found: Agreement | None) -> str:
+    if found is None:
+        return _("not reviewed")
+    return ("⚠ " if found.far else "") + found.text
+
+
+def _fitHeight(table) -> None:
+    height = table.horizontalHeader().sizeHint().height()
+    height += table.rowCount * table.verticalHeader().defaultSectionSize
+    if table.horizontalHeader().length() > table.viewport().width:
+        height += table.horizontalScrollBar().sizeHint().height()
+    table.setFixedHeight(height + 2 * table.frameWidth)

@@ -1,0 +1,123 @@
+"""What a second opinion is worth, in sentences made of the tests on its model's card.
+
+A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
+{"estimate", "low", "high"}, with its 95% interval. What the card does not tell is left out, and a model without a test
+is not to be relied on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .second_opinion import VESSELS
+
+GUESSING = 0.5
+"""Area under the ROC curve."""
+
+SUBSTANTIAL = 0.6
+"""Kappa above which two raters agree well enough to stand in for each other (Landis and Koch 1977, 10.2307/2529310)."""
+
+MISLED = 0.1
+"""Share of patients with calcium outside the coronaries alone from which on a model is not to be trusted there."""
+
+NO_TEST = (
+    "Its card tells of no test on patients it was not trained with: nobody knows how good it is. Do not rely on it."
+)
+NOT_CLINICAL = "How well it does on real patients is not known."
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    @classmethod
+    def of(cls, test: Mapping, name: str) -> Estimate | None:
+        """From a card's test; None where it has none of this name."""
+        told = test.get(name)
+        if not isinstance(told, Mapping):
+            return None
+        numbers = [told.get(key) for key in ("estimate", "low", "high")]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            return None
+        return cls(*map(float, numbers))
+
+
+def trust_in(network: str, validation: Mapping) -> str:
+    """When to trust a model's opinion, a few plain sentences. network: one of `OPINIONS`. validation: of its card."""
+    test = validation.get("test")
+    sentences: list[str] = []
+    if isinstance(test, Mapping):
+        sentences = _in_vessels(test) if network == VESSELS else _in_radiomics(test)
+    if not sentences:
+        return NO_TEST
+    if "digital" in str(test.get("data", "")).lower():
+        sentences.append(NOT_CLINICAL)
+    return " ".join(sentences)
+
+
+def _in_vessels(test: Mapping) -> list[str]:
+    """Empty where the test lacks what counts: the rank correlation with the truth.
+
+    It beats age and heart size where its whole interval lies above what they reach.
+    """
+    rank, simple = (Estimate.of(test, f"rank_correlation{end}") for end in ("", "_age_and_heart_size"))
+    if rank is None:
+        return []
+    kappa = Estimate.of(test, "kappa_categories")
+    told = f"{_tested(test)}: rank correlation with the true score {rank}"
+    told += "" if simple is None else f", by age and heart size alone {simple.value:.2f}"
+    told += "." if kappa is None else f"; kappa of risk classes {kappa}."
+    if rank.low <= (0.0 if simple is None else simple.value):
+        than = "guessing" if simple is None else "age and heart size"
+        return [told, f"It was not shown to do better than {than}: do not rely on it."]
+    if kappa is not None and kappa.low > SUBSTANTIAL:
+        advice = "Its risk class is good enough to question another: where they differ, look at the slices."
+    else:
+        advice = (
+            "It can question a total but not replace it: for the risk class and the arteries trust a reviewed score, "
+            "or else the calcium map."
+        )
+    return [told, advice, *_misled(test, "gave a score")]
+
+
+def _in_radiomics(test: Mapping) -> list[str]:
+    """Empty where the test lacks what counts: sensitivity and specificity."""
+    found, cleared, area = (Estimate.of(test, name) for name in ("sensitivity", "specificity", "auc"))
+    if found is None or cleared is None:
+        return []
+    told = f"{_tested(test)}: sensitivity {found}, specificity {cleared}."
+    if (area is not None and area.low <= GUESSING) or found.low + cleared.low <= 1:
+        return [told, "It was not shown to do better than guessing: do not rely on it."]
+    if found.value > cleared.value:
+        advice = "It misses little but often says yes in error: trust its no more than its yes."
+    else:
+        advice = "It seldom says yes in error but misses more: trust its yes more than its no."
+    return [told, advice, *_misled(test, "said yes")]
+
+
+def _misled(test: Mapping, did: str) -> list[str]:
+    """A sentence where calcium in aorta or valves alone misled the model. did: what it did wrongly."""
+    told = test.get("non_coronary_only")
+    if not isinstance(told, Mapping):
+        return []
+    patients, called = told.get("patients"), told.get("called_coronary")
+    if not isinstance(patients, int) or not isinstance(called, int) or not patients or called < MISLED * patients:
+        return []
+    counted = f"for {called} of {patients} patients with calcium there alone it {did}"
+    return [f"Do not trust it where aorta or valves are calcified: {counted}."]
+
+
+def _tested(test: Mapping) -> str:
+    count, data = test.get("patients"), str(test.get("data", "")).strip()
+    on = f" on {count} patients" if isinstance(count, int) else ""
+    notes = [*([data] if data else []), "95% intervals in brackets"]
+    return f"Tested{on} ({'; '.join(notes)})"
