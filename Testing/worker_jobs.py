@@ -50,11 +50,11 @@ def dying_but_once(marker):
     os._exit(5)
 
 
-def scoring_but_killed(settings, models, doubts):
+def scoring_but_killed(settings, models, opinions, doubts):
     """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
     from CACScoringLib import cohort
 
-    score = cohort._prepare(settings, models, doubts)
+    score = cohort._prepare(settings, models, opinions, doubts)
 
     def do(job):
         scan, folder = job
