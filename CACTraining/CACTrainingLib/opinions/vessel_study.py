@@ -20,7 +20,7 @@ from CACScoringLib.output import OutputError, write_text_atomically
 from CACScoringLib.progress import Progress
 
 from ..measures import RESAMPLES
-from ..study_jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs, kept_results
+from ..study_jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
 from ..study_page import write_study
 from ..study_parts import Section
 from ..study_scans import StudyError
@@ -37,8 +37,6 @@ KEPT = "trainings.jsonl"
 """In the output folder: what each training foretold, a line each."""
 PREDICTIONS = "predictions.csv"
 """In the output folder: what each network of the main table foretold of those it did not learn from."""
-
-PAGE_EVERY_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def evaluate_vessels(
     with progress.step("trainings"):
         limit = None if settings.minutes is None else started + 60 * settings.minutes
         prepare = partial(InTime, partial(train, whole.data, settings.effort), limit)
-        work = JobSettings(settings.workers, settings.device, _PagesBetween(progress, whole))
+        work = JobSettings(settings.workers, settings.device, PagesBetween(progress, partial(whole.write_page, {})))
         failed: dict[str, str] = {}
         for jobs in (whole.grid_jobs, whole.jobs):  # the second take what the first chose
             todo = {whole.key(job): job for job in jobs()}
@@ -250,17 +248,3 @@ class _Whole:
         facts["Every patient"] = f"{PREDICTIONS}: what each network foretold"
         facts["Bootstrap"] = f"{RESAMPLES} resamples of patients, seed {effort.seed}, as of folds and trainings"
         return facts
-
-
-class _PagesBetween(Progress):
-    """Tells of trainings within their step, and writes the page now and then."""
-
-    def __init__(self, told: Progress, whole: _Whole) -> None:
-        super().__init__()
-        self._told, self._whole, self._last = told, whole, time.monotonic()
-
-    def counted(self, done: int, count: int) -> None:
-        self._told.counted(done, count)
-        if time.monotonic() - self._last > PAGE_EVERY_SECONDS:
-            self._whole.write_page({})
-            self._last = time.monotonic()

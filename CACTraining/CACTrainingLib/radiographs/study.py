@@ -22,7 +22,7 @@ from CACScoringLib.output import OutputError, write_text_atomically
 from CACScoringLib.progress import Progress
 
 from ..measures import RESAMPLES
-from ..study_jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs, kept_results
+from ..study_jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
 from ..study_page import write_study
 from ..study_parts import Section, Table
 from ..study_scans import StudyError
@@ -49,8 +49,6 @@ KEPT = "trainings.jsonl"
 PREDICTIONS = "predictions.csv"
 """In the output folder: what the base foretold of each patient; `cac evaluate prognosis` reads it, once the columns
 time_years and event are in it."""
-
-PAGE_EVERY_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def evaluate_radiographs(
         limit = None if settings.minutes is None else started + 60 * settings.minutes
         jobs = {job.key(settings.effort, whole.stamp(job)): job for job in jobs_of(tables, settings.effort)}
         prepare = partial(InTime, partial(train, data, settings.effort), limit)
-        work = JobSettings(settings.workers, settings.device, _PagesBetween(progress, whole))
+        work = JobSettings(settings.workers, settings.device, PagesBetween(progress, partial(whole.write_page, {})))
         _, failed = kept_jobs(jobs, settings.output / KEPT, prepare, work)
     with progress.step("page"):
         for reason in sorted({reason for reason in failed.values() if reason != TIME_IS_UP}):
@@ -237,20 +235,6 @@ class _Whole:
         facts["Every patient"] = f"{PREDICTIONS}: what the base foretold, for cac evaluate prognosis"
         facts["Bootstrap"] = f"{RESAMPLES} resamples of patients, seed {effort.seed}, as of folds and trainings"
         return facts
-
-
-class _PagesBetween(Progress):
-    """Tells of trainings within their step, and writes the page now and then."""
-
-    def __init__(self, told: Progress, whole: _Whole) -> None:
-        super().__init__()
-        self._told, self._whole, self._last = told, whole, time.monotonic()
-
-    def counted(self, done: int, count: int) -> None:
-        self._told.counted(done, count)
-        if time.monotonic() - self._last > PAGE_EVERY_SECONDS:
-            self._whole.write_page({})
-            self._last = time.monotonic()
 
 
 def _predictions_text(data: Radiographs, found: Predictions) -> str:

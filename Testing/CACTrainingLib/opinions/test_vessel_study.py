@@ -8,7 +8,6 @@ import pytest
 
 from CACScoringLib.progress import Progress
 from CACTrainingLib import study_jobs
-from CACTrainingLib.opinions import vessel_study
 from CACTrainingLib.opinions.scan_table import read_scan_table
 from CACTrainingLib.opinions.split import held_out
 from CACTrainingLib.opinions.vessel_study import KEPT, PREDICTIONS, VesselStudySettings, evaluate_vessels
@@ -237,7 +236,7 @@ def test_contrast_is_left_out(settings, tmp_path):
 
 
 def test_pages_are_written_while_trainings_go_on(settings, monkeypatch):
-    monkeypatch.setattr(vessel_study, "PAGE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(study_jobs, "PAGE_EVERY_SECONDS", -1.0)
     seen = []
 
     class Interrupting(Counting):

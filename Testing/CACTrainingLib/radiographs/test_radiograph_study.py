@@ -7,7 +7,7 @@ import pytest
 
 from CACScoringLib.progress import Progress
 from CACTrainingLib import study_jobs
-from CACTrainingLib.radiographs import study, study_calibration, study_tables
+from CACTrainingLib.radiographs import study_calibration, study_tables
 from CACTrainingLib.radiographs.events import CHANCES
 from CACTrainingLib.radiographs.study import KEPT, PREDICTIONS, RadiographStudySettings, evaluate_radiographs
 from CACTrainingLib.radiographs.study_plan import Effort
@@ -163,7 +163,7 @@ def test_an_external_cohort_of_the_same_patients_is_refused(settings, tmp_path):
 
 
 def test_pages_are_written_while_trainings_go_on(settings, monkeypatch):
-    monkeypatch.setattr(study, "PAGE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(study_jobs, "PAGE_EVERY_SECONDS", -1.0)
     seen = []
 
     class Interrupting(Counting):
