@@ -6,7 +6,6 @@ import pytest
 from CACScoringLib.radiograph_view import (
     ENHANCEMENTS,
     LARGER_SIDE_MM,
-    STANDARD_MM,
     STANDARD_PIXELS,
     ViewError,
     enhanced,
@@ -16,7 +15,6 @@ from CACScoringLib.radiograph_view import (
     view_of_path,
 )
 from CACScoringLib.xray import Film, displayed
-from CACTrainingLib.radiographs.cases import PIXEL_MM, VIEW_PIXELS
 from radiograph_files import chest
 
 
@@ -47,10 +45,6 @@ def test_a_small_picture_lies_in_the_middle():
     view = standard_view(chest(200, 100, (1.0, 1.0)) + 10, (1.0, 1.0))
     rows, columns = np.nonzero(view)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (116, 315, 166, 265)
-
-
-def test_views_are_those_that_cases_hold():
-    assert (STANDARD_PIXELS, STANDARD_MM) == (VIEW_PIXELS, PIXEL_MM)
 
 
 def test_without_a_pixel_size_the_larger_side_is_a_cassettes():
