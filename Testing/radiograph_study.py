@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.ct import CTError
-from CACTrainingLib.radiographs.study_plan import THRESHOLDS, category_of
+from CACTrainingLib.patient_folds import category_of
+from CACTrainingLib.radiographs.study_plan import THRESHOLDS
 from CACTrainingLib.radiographs.study_results import read_radiographs
 
 BASE_KNOWS = 1.2

@@ -173,11 +173,12 @@ def _verify_models(options: argparse.Namespace, progress: Progress) -> None:
 
 def _install_model(options: argparse.Namespace, progress: Progress) -> None:
     from .models import install_model
+    from .second_opinion import OPINIONS
 
     model = install_model(options.card, options.overwrite)
-    print(
-        f"Installed {model.card.name} for {model.card.network}. Use it with: cac score CT --model {model.card.name} …"
-    )
+    name, network = model.card.name, model.card.network
+    opinion = f"--second-opinion {network} " if network in OPINIONS else ""
+    print(f"Installed {name} for {network}. Use it with: cac score CT {opinion}--model {name} …")
 
 
 def _roll_back_model(options: argparse.Namespace, progress: Progress) -> None:

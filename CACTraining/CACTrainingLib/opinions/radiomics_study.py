@@ -23,6 +23,7 @@ from CACScoringLib.progress import Progress
 from CACScoringLib.workers import sensible_count
 
 from ..measures import RESAMPLES
+from ..patient_folds import category_of
 from ..study_jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs
 from ..study_page import write_study
 from ..study_parts import Section, Table
@@ -35,7 +36,7 @@ from .radiomics_study_goals import goals_section
 from .radiomics_study_plan import HELD_OUT, NETWORKS, Cell, Job, cells_of, jobs_of
 from .radiomics_study_results import Study
 from .scan_table import TableScan, read_scan_table, table_hash
-from .split import category_of, folds, held_out
+from .split import folds, held_out
 
 KEPT = "models.jsonl"
 """In the output folder: what each model said, a line each."""

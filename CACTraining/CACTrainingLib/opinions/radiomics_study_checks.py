@@ -11,13 +11,13 @@ import numpy as np
 from .. import study_figures
 from ..measures import Estimate
 from ..model_resamples import Found
+from ..patient_folds import CATEGORIES, category_of
 from ..study_parts import Figure, Section, Table
 from ..study_sample import heading, p_cell
 from .radiomics_study_fits import LISTED, REPEATS
 from .radiomics_study_plan import CLASSIFIERS, HELD_OUT, Cell
 from .radiomics_study_results import ACCURACY, AREA, CROSSED, HELD, SENSITIVITY, SPECIFICITY, Judged, Study, less_share
 from .radiomics_study_tables import PARTS, RULE, network_cells, radiomics_cells, title_of
-from .split import CATEGORIES, category_of
 
 if TYPE_CHECKING:
     from ..study_parts import Cell as Entry

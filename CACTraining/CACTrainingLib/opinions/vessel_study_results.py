@@ -15,8 +15,8 @@ import numpy as np
 
 from ..measures import Bootstrap, Difference, difference, kappa, mean, quantile, rank_correlation
 from ..model_resamples import Found
+from ..patient_folds import category_of
 from .scan_table import ARTERIES
-from .split import category_of
 
 PER_MILLE = 1000.0
 """Mean squared errors are shown in thousandths, as they are of squares of shares."""

@@ -12,11 +12,11 @@ import numpy as np
 
 from CACScoringLib.progress import Progress
 
+from ..patient_folds import category_of
 from ..study_parts import Section, Table
 from ..study_sample import count
 from .prepared import prepare
 from .scan_table import ARTERIES, TableScan
-from .split import category_of
 from .vessel_study_plan import Cell, Effort
 from .vessel_study_results import Scans
 from .vessel_study_training import Data, LookedAt, config_of, field_of, input_regions

@@ -12,7 +12,8 @@ import numpy as np
 
 from CACScoringLib.ct import CTError
 
-from .study_plan import THRESHOLDS, category_of
+from ..patient_folds import category_of
+from .study_plan import THRESHOLDS
 
 CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 CHANCES = tuple(f"chance_{threshold}" for threshold in THRESHOLDS)

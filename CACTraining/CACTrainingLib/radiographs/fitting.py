@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from CACScoringLib.radiograph_fusion import probabilities
 from CACScoringLib.radiograph_network import RadiographNet, RadiographNetConfig
 
 from ..datasets import DataError
+from ..patient_folds import parts_by_patient
 from ..run_folder import CHECKPOINT, TrainingError, training_lock
 from ..training import Outcome, train
 from .dataset import RadiographSet, check_label
@@ -104,16 +104,12 @@ def validation_split(data: RadiographSet, share: float, seed: int, label: str = 
 def _splits(
     cases: np.ndarray, category: np.ndarray, patients: np.ndarray, count: int, seed: int
 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedGroupKFold
-
     most = int(np.bincount(category[cases]).max())
     if count < 2 or min(most, len(np.unique(patients[cases]))) < count:
         raise DataError(f"{len(np.unique(patients[cases]))} patients cannot be split in {count} parts. Give more.")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # it is then not in every part
-        split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        for first, second in split.split(cases, category[cases], patients[cases]):
-            yield cases[first], cases[second]
+    part = parts_by_patient(patients[cases], category[cases], count, seed)
+    for number in range(count):
+        yield cases[part != number], cases[part == number]
 
 
 def fit_fold(

@@ -22,6 +22,7 @@ from CACScoringLib.output import OutputError, write_text_atomically
 from CACScoringLib.progress import Progress
 
 from ..measures import RESAMPLES
+from ..patient_folds import category_of
 from ..study_jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
 from ..study_page import write_study
 from ..study_parts import Section, Table
@@ -33,7 +34,6 @@ from .study_plan import (
     Cell,
     Effort,
     Job,
-    category_of,
     cells_of,
     chosen_tables,
     folds_of_patients,

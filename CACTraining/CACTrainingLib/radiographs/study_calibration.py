@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..measures import estimate
+from ..patient_folds import category_of
 from ..study_parts import Figure, Section, Table
 from ..study_sample import heading
 from . import study_drawings
-from .study_plan import THRESHOLD_TITLES, THRESHOLDS, category_of
+from .study_plan import THRESHOLD_TITLES, THRESHOLDS
 from .study_results import Study, calibration_line, share
 
 if TYPE_CHECKING:

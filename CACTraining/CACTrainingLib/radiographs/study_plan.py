@@ -7,15 +7,15 @@ anew for each fold of the patients, and the folds are the same for all.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 
+from ..patient_folds import CATEGORIES, category_of, parts_by_patient
 from ..study_scans import StudyError
 
-THRESHOLDS = (0, 100, 400)
+THRESHOLDS = tuple(map(int, CATEGORIES))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 BACKBONES = {"light": "Light", "resnet18": "ResNet18", "densenet121": "DenseNet121"}
 SHARPENINGS = {"none": "As projected", "interpolated": "Thin slices, interpolated", "learned": "Thin slices, learned"}
@@ -148,21 +148,6 @@ def folds_of_patients(patients: Sequence, agatston: np.ndarray, folds: int, seed
 
     Raises StudyError with fewer patients than folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     if len(set(patients)) < folds:
         raise StudyError(f"{len(set(patients))} patients cannot be split into {folds} folds. Give fewer --folds.")
-    found = np.zeros(len(patients), int)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a category has fewer patients than there are folds
-        split = list(splitter.split(patients, category_of(agatston), groups=np.asarray(patients)))
-    for number, (_, test) in enumerate(split):
-        found[test] = number
-    return found
-
-
-def category_of(agatston: np.ndarray) -> np.ndarray:
-    """Category of scores, int: 0, above 0, from 100, from 400."""
-    score = np.asarray(agatston, float)
-    return (score > 0).astype(int) + (score >= THRESHOLDS[1]) + (score >= THRESHOLDS[2])
+    return parts_by_patient(patients, category_of(agatston), folds, seed)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.opinions.scan_table import TableScan
-from CACTrainingLib.opinions.split import category_of, folds, held_out
+from CACTrainingLib.opinions.split import folds, held_out
+from CACTrainingLib.patient_folds import category_of
 from CACTrainingLib.table_cells import TableError
 
 SCORES = (0.0, 50.0, 200.0, 900.0)

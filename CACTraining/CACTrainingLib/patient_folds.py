@@ -1,0 +1,35 @@
+"""Patients split into parts of which each has its share of every category of score."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+CATEGORIES = (0.0, 100.0, 400.0)
+"""Scores above 0, from 100 and from 400 are categories of their own."""
+
+
+def category_of(agatston: np.ndarray) -> np.ndarray:
+    """Category of scores, int, of the same shape: 0; 1 above 0; 2 from 100; 3 from 400."""
+    score = np.asarray(agatston, float)
+    return (score > 0).astype(int) + (score >= CATEGORIES[1]) + (score >= CATEGORIES[2])
+
+
+def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Which of `count` parts each case is in, int [n]: no patient in two, and each category's share the same in all.
+
+    patients: of the cases, [n]. category: int [n]. There have to be `count` patients at least, and as many cases of one
+    category.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    found = np.zeros(len(patients), int)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a category has fewer patients than there are parts
+        split = list(splitter.split(found, category, np.asarray(patients)))
+    for number, (_, inside) in enumerate(split):
+        found[inside] = number
+    return found
