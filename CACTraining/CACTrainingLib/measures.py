@@ -46,6 +46,11 @@ class Estimate:
             return f"{self.value:.3g} (n = {self.n})"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
 
+    def as_json(self) -> dict[str, float | None]:
+        """For a model's card: "estimate", "low" and "high", what is no number as null."""
+        values = {"estimate": self.value, "low": self.low, "high": self.high}
+        return {name: round(float(value), 4) if math.isfinite(value) else None for name, value in values.items()}
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -24,10 +24,10 @@ from CACScoringLib.progress import Progress
 from CACScoringLib.radiomics import PSEUDO_AGATSTON, SOLID_MM3
 from CACScoringLib.radiomics_network import RadiomicsConfig, RadiomicsNet
 
-from .measures import Bootstrap, Estimate, area_under_curve, estimate
+from .measures import Bootstrap, area_under_curve, estimate
 from .opinions.encoders import FeatureTable, features_of
 from .opinions.radiomics_fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
-from .opinions.scan_table import TableScan, read_scan_table, table_hash
+from .opinions.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
 from .opinions.split import held_out
 from .run_folder import record_training, training_lock
 from .runs import LICENCE, RunOptions, commit
@@ -153,21 +153,18 @@ def train_radiomics(options: RunOptions, settings: Settings, progress: Progress)
             uses = (
                 f"training {count}, contrast-enhanced training {len(learned.scans) - count}, test {len(tested.scans)}"
             )
-            card = _card(options, settings, f"{_kind_of(tables[0])}; {uses} scans; {_hashes(tables)}", fitted, config)
+            kind = kind_of_data(tables[0])
+            card = _card(options, settings, f"{kind}; {uses} scans; {_hashes(tables)}", fitted, config)
             card = replace(card, validation=_crossed(fitted, labels, learned.truth))
             test = _judged(_as_loaded(network, card), card, tested, others, settings.seed)
-            card = replace(card, validation={**card.validation, "test": {**test, "data": _kind_of(tables[0])}})
+            card = replace(card, validation={**card.validation, "test": {**test, "data": kind}})
             path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
 
 
 def _check(scans: Sequence[TableScan], contrast: Sequence[TableScan], others: Sequence[TableScan]) -> None:
-    learned = {scan.patient for scan in (*scans, *contrast)}
-    if both := learned & {scan.patient for scan in others}:
-        raise TableError(f"Patient {min(both)} is in --others and is learned from. Test on other patients.")
-    if calcified := [scan.name for scan in others if scan.total]:
-        raise TableError(f"{calcified[0]} of --others has coronary calcium. Give patients without any.")
+    check_others((*scans, *contrast), others)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(f"{enhanced[0]} of --data is contrast-enhanced. Give such scans with --contrast-data.")
 
@@ -223,11 +220,6 @@ def _card(
     return describe(options.name, config, options.preset, trained, {}, calibration, LICENCE, INTENDED_USE)
 
 
-def _kind_of(scans: Sequence[TableScan]) -> str:
-    digital = all((scan.ct.parent / "truth.json").is_file() for scan in scans)
-    return "digital patients' chest CT with known calcium" if digital else "chest CT of a user's table"
-
-
 def _hashes(tables: Sequence[Sequence[TableScan]]) -> str:
     return ", ".join(f"table SHA-256 {table_hash(tuple(scans))}" for scans in tables[:2] if scans)
 
@@ -259,10 +251,10 @@ def _judged(model: LoadedModel, card: ModelCard, tested: Data, others: Data | No
     test: dict[str, object] = {
         "patients": len(set(tested.patients)),
         "with_calcium": int(truth.sum()),
-        "accuracy": _plain(resamples.share(tested.patients, called == truth)),
-        "sensitivity": _plain(resamples.share(tested.patients, called, truth)),
-        "specificity": _plain(resamples.share(tested.patients, ~called, ~truth)),
-        "auc": _plain(estimate(areas, len(truth), len(set(tested.patients)))),
+        "accuracy": resamples.share(tested.patients, called == truth).as_json(),
+        "sensitivity": resamples.share(tested.patients, called, truth).as_json(),
+        "specificity": resamples.share(tested.patients, ~called, ~truth).as_json(),
+        "auc": estimate(areas, len(truth), len(set(tested.patients))).as_json(),
     }
     if others is not None:
         wrong = _chances(model, others.columns(names)) >= limit
@@ -275,9 +267,3 @@ def _chances(model: LoadedModel, values: np.ndarray) -> np.ndarray:
 
     with torch.inference_mode():
         return torch.sigmoid(model.network(torch.tensor(values, dtype=torch.float32)))[:, 0].double().numpy()
-
-
-def _plain(found: Estimate) -> dict[str, float | None]:
-    """As JSON knows it: what is no number is null."""
-    values = {"estimate": found.value, "low": found.low, "high": found.high}
-    return {name: round(float(value), 4) if np.isfinite(value) else None for name, value in values.items()}

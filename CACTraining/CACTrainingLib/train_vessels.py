@@ -26,8 +26,7 @@ from CACScoringLib.second_opinion import NONE_BELOW
 from CACScoringLib.vessel_network import KINDS, OUTPUTS, PRESETS, VesselNet
 from CACScoringLib.vessels import SCALE
 
-from .measures import Estimate
-from .opinions.scan_table import TableScan, read_scan_table, table_hash
+from .opinions.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
 from .opinions.split import folds, held_out
 from .opinions.vessel_fitting import (
     FitSettings,
@@ -53,7 +52,6 @@ from .opinions.vessel_study_results import (
 )
 from .run_folder import CHECKPOINT, record_training, training_lock
 from .runs import LICENCE, RunOptions, commit, loop_from
-from .table_cells import TableError
 
 INTENDED_USE = (
     "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "
@@ -127,7 +125,7 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
     options.check()
     scans = read_scan_table(sources.data)
     others = read_scan_table(sources.others) if sources.others else ()
-    _check_others(scans, others)
+    check_others(scans, others)
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         if (options.folder / CHECKPOINT).exists() and not options.resume:
@@ -163,13 +161,6 @@ def _parts(scans: Sequence[TableScan], files: Mapping[str, Path], seed: int) -> 
     return training, validation, [name for name in test if name in files]
 
 
-def _check_others(scans: Sequence[TableScan], others: Sequence[TableScan]) -> None:
-    if both := {scan.patient for scan in scans} & {scan.patient for scan in others}:
-        raise TableError(f"Patient {min(both)} is in --data and in --others. Test on other patients.")
-    if calcified := [scan.name for scan in others if scan.total]:
-        raise TableError(f"{calcified[0]} of --others has coronary calcium. Give patients without any.")
-
-
 def _prepared(
     scans: Sequence[TableScan], cache: Path, settings: FitSettings, workers: int, progress: Progress
 ) -> dict[str, Path]:
@@ -188,18 +179,13 @@ def _card(
     uses = ", ".join(
         f"{use} {len(names)}" for use, names in zip(("training", "validation", "test"), parts, strict=True)
     )
-    data = f"{_kind_of(scans)}; {uses} scans; table SHA-256 {table_hash(tuple(scans))}"
+    data = f"{kind_of_data(scans)}; {uses} scans; table SHA-256 {table_hash(tuple(scans))}"
     facts = as_facts(settings)["training"]
     told = {**facts, "steps_done": fit.steps, "best_step": fit.best_step, "seconds": fit.seconds}
     trained = Training(data, settings.training.loop.seed, told, commit())
     errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
     calibration = {SCALE: fit.largest}
     return describe(options.name, settings.config, options.preset, trained, errors, calibration, LICENCE, INTENDED_USE)
-
-
-def _kind_of(scans: Sequence[TableScan]) -> str:
-    digital = all((scan.ct.parent / "truth.json").is_file() for scan in scans)
-    return "digital patients' chest CT with known calcium" if digital else "chest CT of a user's table"
 
 
 def _as_loaded(network: VesselNet, card: ModelCard) -> VesselNet:
@@ -231,11 +217,11 @@ def _judged(
     simple = factors_alone(study, 1, logarithm=True)
 
     def measure(statistic: Statistic, of: Foretold = found) -> dict[str, float | None]:
-        return _plain(study.of([of], statistic).estimate)
+        return study.of([of], statistic).estimate.as_json()
 
     test: dict[str, object] = {
         "patients": len({known[name].patient for name in parts[2]}),
-        "data": _kind_of(scans),
+        "data": kind_of_data(scans),
         "rank_correlation": measure(rank(TOTAL)),
         "rank_correlation_age_and_heart_size": measure(rank(TOTAL), simple.test[0]) if simple else None,
         "mse_normalised": round(study.error_of(found) / PER_MILLE, 6),
@@ -251,9 +237,3 @@ def _factors(scan: TableScan, file: Path) -> list[float]:
     """Age, 1 for men, the heart's volume; NaN where it is not known."""
     age = np.nan if scan.age_years is None else scan.age_years
     return [age, np.nan if scan.sex is None else float(scan.sex == "M"), heart_ml(file)]
-
-
-def _plain(estimate: Estimate) -> dict[str, float | None]:
-    """As JSON knows it: what is no number is null."""
-    values = {"estimate": estimate.value, "low": estimate.low, "high": estimate.high}
-    return {name: round(float(value), 4) if np.isfinite(value) else None for name, value in values.items()}

@@ -132,7 +132,7 @@ def test_earlier_trainings_are_kept(tmp_path, prepared):
 
 def test_others_that_are_none(tmp_path, prepared):
     write_table(tmp_path / "scans", 0)
-    with pytest.raises(TableError, match="is in --data and in --others"):
+    with pytest.raises(TableError, match="is in --others and is learned from"):
         train(tmp_path, others=tmp_path / "scans" / "table.csv")
     with pytest.raises(TableError, match="has coronary calcium"):
         train(tmp_path, others=write_table(tmp_path / "others", 100))

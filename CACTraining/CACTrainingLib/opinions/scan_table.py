@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def table_hash(scans: tuple[TableScan, ...]) -> str:
         for s in scans
     ]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def kind_of_data(scans: Sequence[TableScan]) -> str:
+    """What the scans are, for a model's card: digital patients by the truth beside their CTs, or a user's."""
+    digital = all((scan.ct.parent / "truth.json").is_file() for scan in scans)
+    return "digital patients' chest CT with known calcium" if digital else "chest CT of a user's table"
+
+
+def check_others(learned: Sequence[TableScan], others: Sequence[TableScan]) -> None:
+    """Raises TableError where a patient of --others is learned from, or has coronary calcium."""
+    if both := {scan.patient for scan in learned} & {scan.patient for scan in others}:
+        raise TableError(f"Patient {min(both)} is in --others and is learned from. Test on other patients.")
+    if calcified := [scan.name for scan in others if scan.total]:
+        raise TableError(f"{calcified[0]} of --others has coronary calcium. Give patients without any.")
 
 
 def _made_with_contrast(folder: Path) -> bool:
