@@ -15,7 +15,7 @@ from CACTrainingLib.opinions.vessel_study_training import PICTURES, write_arrays
 SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
 """Total of every eighth patient."""
 
-NOISE = {"cnn": 0.6, "se-cnn": 0.7, "vit": 1.5, "summed": 0.25}
+NOISE = {"cnn": 0.6, "se-cnn": 0.7, "vit": 1.5, "summed": 0.25, "summed-shown": 0.2}
 """Standard deviation of the logarithm of what is foretold, by kind."""
 
 

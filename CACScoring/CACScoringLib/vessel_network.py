@@ -1,8 +1,9 @@
 """Networks that tell the four arteries' scores from a stack of slices at once, without looking for lesions.
 
 "cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
-"summed" is none of the paper: a small network shared by all slices tells for each place how probably it is calcium of
-each artery; these shares of what is denser than tissue there are summed, because calcium adds up.
+"summed" is none of the paper: a small network shared by all slices tells for each place how dense it would be without
+calcium, and how probably it is calcium of each artery; these shares of what is denser are summed, because calcium adds
+up.
 
 What the paper leaves open, and what is done here:
 - Convolutions are padded to keep their input's size; those before a batch normalisation have no bias.
@@ -32,16 +33,28 @@ AGATSTON_PER_HU_MM3 = 0.004
 """Where "summed" begins: score of 1 mm³ that is 1 HU denser than tissue. Training changes it."""
 
 TISSUE_HU = 60.0
-"""Where "summed" begins to count. Training changes it."""
+"""From where on "summed" begins to count. Training makes it another for each place."""
 
-_TISSUE_STEP_HU = 50.0
-"""By how much a weight of 1 raises it, so that training does not move it faster than the rest."""
+_TISSUE_STEP_HU = 10.0
+"""By how much a feature of 1 raises it, so that training does not move it faster than the rest."""
 
-BRIGHT_HU = 100.0
-"""What "summed" looks at holds something brighter: a fiftieth of a chest's heart, which makes it fast."""
+_BLUNT_HU = 5.0
+"""What is less dense than tissue by so much still counts a little, or training could not lower the bound."""
 
 CELL, HALO = 8, 4
 """Side of what "summed" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
+
+_SAMPLED, _VERY_BRIGHT_HU = 48, 90.0
+"""Where calcium is shown, so many cells of a scan that have calcium, that have none but are very bright, and that are
+neither, stand for all of their kind."""
+
+_LITTLE = 0.05
+"""Calcium that adds 100 HU to 5 pixels, in the input's unit, squared and summed."""
+
+_FEW = 50.0
+
+_SEEN_HU = 30.0
+"""What calcium adds to a pixel from which on it is shown as its artery's."""
 
 _NOTHING_FIRST = 4.0
 """Logit of anything else than calcium of an artery that "summed" begins with."""
@@ -54,9 +67,10 @@ class VesselNetConfig:
     field: "scan", as published, or "heart", a square of field_mm about the heart, in slices of slice_mm, what is
     further than around_mm from the heart left out, low_hu to high_hu scaled to 0 to 1.
     width: channels of the first layer. pooling: of "cnn" and "se-cnn"; "average" as published, or "average+max", which
-    sees lesions of few pixels. output: how scores are normalised; "linear", or "log", in which one patient with very
-    much calcium does not rule the loss. reduction: r of squeeze-and-excite. patch, depth, heads, feed_forward: of
-    "vit". dropout: share of features left out in training.
+    sees lesions of few pixels. bright_hu: "summed" looks where something is brighter: from 100 HU at a fiftieth of the
+    heart, which is fast; from 60 HU at half of it, where faint calcium lies too. output: how scores are normalised;
+    "linear", or "log", in which one patient with very much calcium does not rule the loss. reduction: r of
+    squeeze-and-excite. patch, depth, heads, feed_forward: of "vit". dropout: share of features left out in training.
     """
 
     kind: str = "cnn"
@@ -70,6 +84,7 @@ class VesselNetConfig:
     high_hu: float = 900.0
     width: int = 32
     pooling: str = "average"
+    bright_hu: float = 100.0
     output: str = "linear"
     reduction: int = 16
     patch: int = 32
@@ -101,6 +116,11 @@ class VesselNetConfig:
         return (self.field_mm / self.size) ** 2 * self.slice_mm
 
 
+Calcium = tuple[torch.Tensor, torch.Tensor]
+"""How much calcium adds to each voxel of an input, in its unit, and the number of its artery (of VESSELS; any where
+there is none), long: [B, slices, size, size] both."""
+
+
 class VesselNet(nn.Module):
     """Scores of VESSELS, normalised by `largest`: see the module and `VesselNetConfig`.
 
@@ -125,19 +145,23 @@ class VesselNet(nn.Module):
             raise ValueError(f"Scores cannot be normalised by {agatston:g}.")
         self.largest.fill_(agatston)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised scores [B, 4] of inputs [B, slices, size, size] (`vessel_input`). Raises ValueError."""
+    def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Normalised scores [B, 4] of inputs [B, slices, size, size] (`vessel_input`).
+
+        calcium: of "summed" only, in training: where it truly lies. Then scores are estimates from a sample of places,
+        and the second of two results is how badly calcium was told there: 0 at best, about 1 where none is told.
+        Raises ValueError.
+        """
         wanted = (self.config.slices, self.config.size, self.config.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
             raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, wanted))}] is needed.")
-        if self.squeeze is not None:
-            x = self.squeeze(x)
-        y = self.body(x).float()
         if self.config.kind != "summed":
-            return y
-        if self.config.output == "linear":
-            return y / self.largest
-        return torch.log1p(y) / torch.log1p(self.largest)
+            if calcium is not None:
+                raise ValueError(f'"{self.config.kind}" has no use for where calcium lies; "summed" has.')
+            return self.body(x if self.squeeze is None else self.squeeze(x)).float()
+        y, wrong = self.body(x, calcium)
+        y = y / self.largest if self.config.output == "linear" else torch.log1p(y) / torch.log1p(self.largest)
+        return y if calcium is None else (y, wrong)
 
     def slice_weights(self, x: torch.Tensor) -> torch.Tensor | None:
         """What squeeze-and-excite multiplies each slice with, 0 to 1, [B, slices]; None for the other kinds."""
@@ -239,33 +263,46 @@ class _Summed(nn.Module):
         super().__init__()
         w = config.width
         window = config.high_hu - config.low_hu
-        self.bright = (BRIGHT_HU - config.low_hu) / window
+        self.bright = (config.bright_hu - config.low_hu) / window
         self.near = nn.Sequential(
             *_convolution(6, w, 3, 1), *_convolution(w, 2 * w, 3, 1), *_convolution(2 * w, 2 * w, 3, 1, dilation=2)
         )
-        self.shares = nn.Conv2d(4 * w, len(VESSELS) + 1, 1)
-        nn.init.zeros_(self.shares.weight)
+        self.last = nn.Conv2d(4 * w, len(VESSELS) + 2, 1)
+        nn.init.zeros_(self.last.weight)
         with torch.no_grad():
-            self.shares.bias.zero_()
-            self.shares.bias[-1] = _NOTHING_FIRST
+            self.last.bias.zero_()
+            self.last.bias[len(VESSELS)] = _NOTHING_FIRST
         self.tissue = (TISSUE_HU - config.low_hu) / window
-        self.tissue_step = _TISSUE_STEP_HU / window
-        self.more_tissue = nn.Parameter(torch.zeros(()))
+        self.tissue_step, self.blunt = _TISSUE_STEP_HU / window, _BLUNT_HU / window
+        self.seen, self.very_bright = _SEEN_HU / window, (_VERY_BRIGHT_HU - config.low_hu) / window
         self.gain = nn.Parameter(torch.zeros(()))
         self.agatston_per_unit = AGATSTON_PER_HU_MM3 * window * config.voxel_mm3
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Agatston scores [B, 4], and how badly calcium was told: 0 where `calcium` is not given."""
         cells = self._bright_cells(x)
         if not len(cells[0]):  # an empty batch has no mean to be normalised by
-            return x.new_zeros(len(x), len(VESSELS)) * self.gain
-        sums = self._found(x, cells).sum((2, 3))
-        return sums.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], sums)
+            return x.new_zeros(len(x), len(VESSELS)) * self.gain, x.new_zeros(())
+        standing_for, true = x.new_ones(len(cells[0])), None
+        if calcium is not None:
+            true = _true_amounts(calcium, cells)
+            held = true.flatten(1).any(1)
+            kind = torch.where(held, 2, (functional.max_pool2d(x, CELL)[cells] > self.very_bright).long())
+            chosen, standing_for = _sampled(cells[0], kind)
+            cells, true = tuple(part[chosen] for part in cells), true[chosen]
+        amounts, shares = self._amounts(x, cells)
+        found = (standing_for[:, None] * amounts.sum((2, 3))).float()
+        sums = found.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], found) * self._agatston_of_unit()
+        if true is None:
+            return sums, x.new_zeros(())
+        return sums, _wrong(amounts, shares, true, true > self.seen, standing_for, cells[0], len(x))
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         maps = x.new_zeros(len(x), len(VESSELS), *x.shape[1:], dtype=torch.float32)
         cells = self._bright_cells(x)
         if len(cells[0]):
-            for b, k, j, i, found in zip(*(n.tolist() for n in cells), self._found(x, cells), strict=True):
+            each = self._amounts(x, cells)[0] * self._agatston_of_unit()
+            for b, k, j, i, found in zip(*(n.tolist() for n in cells), each, strict=True):
                 maps[b, :, k, CELL * j : CELL * (j + 1), CELL * i : CELL * (i + 1)] = found
         return maps
 
@@ -274,16 +311,22 @@ class _Summed(nn.Module):
         highest = functional.max_pool2d(x.detach().float(), CELL)
         return torch.nonzero(highest > self.bright, as_tuple=True)
 
-    def _found(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Agatston score in each pixel of cells: [n, 4, CELL, CELL]."""
+    def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """How much calcium of each artery adds to each pixel of cells, in the input's unit, [n, 4, CELL, CELL], and the
+        logarithms of the shares of the arteries and of anything else, [n, 5, CELL, CELL]."""
         seen = self._seen(x, cells)
         f = self.near(seen)
         around = f.mean((2, 3), keepdim=True)
         inner = slice(HALO, HALO + CELL)
-        tissue = self.tissue + self.tissue_step * self.more_tissue
-        f, dense = f[:, :, inner, inner], functional.relu(seen[:, 1:2, inner, inner] - tissue)
-        shares = torch.softmax(self.shares(torch.cat([f, around.expand_as(f)], 1)).float(), 1)[:, :-1]
-        return shares * dense.float() * (self.agatston_per_unit * torch.exp(self.gain))
+        f = f[:, :, inner, inner]
+        told = self.last(torch.cat([f, around.expand_as(f)], 1)).float()
+        tissue = self.tissue + self.tissue_step * told[:, -1:]
+        dense = self.blunt * functional.softplus((seen[:, 1:2, inner, inner].float() - tissue) / self.blunt)
+        shares = torch.log_softmax(told[:, :-1], 1)
+        return shares[:, :-1].exp() * dense, shares
+
+    def _agatston_of_unit(self) -> torch.Tensor:
+        return self.agatston_per_unit * torch.exp(self.gain)
 
     def _seen(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """The cells with HALO pixels around: the slice below, the slice, that above, and the place in the field, slice,
@@ -300,6 +343,53 @@ class _Summed(nn.Module):
         row = (2 * j / (rows - 1) - 1)[:, :, None].expand(-1, *sides)
         column = (2 * i / (columns - 1) - 1)[:, None, :].expand(-1, *sides)
         return torch.cat([planes, torch.stack([height, row, column], 1).to(planes)], 1)
+
+
+def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """As `_Summed._amounts`, in truth."""
+    item, k, j, i = cells
+    span = torch.arange(CELL, device=item.device)
+    index = (item[:, None, None], k[:, None, None])
+    index += ((CELL * j[:, None] + span)[:, :, None], (CELL * i[:, None] + span)[:, None, :])
+    amount, artery = (part[index] for part in calcium)
+    return amount[:, None] * functional.one_hot(artery, len(VESSELS)).movedim(-1, 1)
+
+
+def _sampled(item: torch.Tensor, kind: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cells that stand for all of a batch: their indices, and for how many each stands. item, kind: of each cell, [n];
+    cells stand for those of their item and kind."""
+    chosen, standing_for = [], []
+    for one in torch.stack([item, kind]).unique(dim=1).T:
+        own = torch.nonzero((item == one[0]) & (kind == one[1]))[:, 0]
+        some = own[torch.randperm(len(own), device=own.device)[:_SAMPLED]]
+        chosen.append(some)
+        standing_for.append(torch.full_like(some, len(own) / len(some), dtype=torch.float32))
+    return torch.cat(chosen), torch.cat(standing_for)
+
+
+def _wrong(
+    amounts: torch.Tensor,
+    shares: torch.Tensor,
+    true: torch.Tensor,
+    seen: torch.Tensor,
+    standing_for: torch.Tensor,
+    item: torch.Tensor,
+    items: int,
+) -> torch.Tensor:
+    """Mean over scans of the squared error of amounts, and of the cross-entropy of shares, both relative to what there
+    is; little counts as _LITTLE, few pixels as _FEW. Without the second, nothing is learned while no share is large.
+
+    amounts, shares: of `_Summed._amounts`. true: `_true_amounts`; seen: where there is enough, bool of its shape.
+    """
+
+    def of_each_scan(values: torch.Tensor) -> torch.Tensor:
+        each = standing_for * values.float().sum((1, 2, 3))
+        return each.new_zeros(items).index_add(0, item, each)
+
+    classes = torch.cat([seen, ~seen.any(1, keepdim=True)], 1)
+    error = of_each_scan((amounts - true) ** 2) / (of_each_scan(true**2) + _LITTLE)
+    entropy = of_each_scan(-shares * classes) / (of_each_scan(seen) + _FEW)
+    return (error + entropy).mean()
 
 
 PAPER = VesselNetConfig()

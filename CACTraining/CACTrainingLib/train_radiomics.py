@@ -28,7 +28,7 @@ from .measures import Bootstrap, area_under_curve, estimate
 from .opinions.encoders import FeatureTable, features_of
 from .opinions.radiomics_fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
 from .opinions.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
-from .opinions.split import held_out
+from .opinions.split import learned_and_tested
 from .run_folder import record_training, training_lock
 from .runs import LICENCE, RunOptions, commit
 from .table_cells import TableError
@@ -52,12 +52,14 @@ INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 
 @dataclass(frozen=True)
 class Settings:
-    """data: table to learn from and to test on. contrast: of contrast-enhanced scans to learn from too. others: of
-    patients whose calcium lies elsewhere, to test on. labels: of LABELS. features: of SETS. cache: folder.
+    """data: table to learn from. test: to test on; None: a fifth of data. contrast: of contrast-enhanced scans to learn
+    from too. others: of patients whose calcium lies elsewhere, to test on. labels: of LABELS. features: of SETS. cache:
+    folder.
     """
 
     data: Path
     cache: Path
+    test: Path | None = None
     contrast: Path | None = None
     others: Path | None = None
     labels: str = "truth"
@@ -98,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
     add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
+    add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
     add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
     add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
     add("--labels", choices=LABELS, default="truth", help="learn from the scores, or from what reaches 130 HU alone")
@@ -122,6 +125,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     settings = Settings(
         data=arguments.data,
         cache=arguments.cache or options.folder / PREPARED,
+        test=arguments.test,
         contrast=arguments.contrast_data,
         others=arguments.others,
         labels=arguments.labels,
@@ -134,14 +138,17 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
 def train_radiomics(options: RunOptions, settings: Settings, progress: Progress) -> Path:
     """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    tables = [read_scan_table(path) if path else () for path in (settings.data, settings.contrast, settings.others)]
+    paths = (settings.data, settings.test, settings.contrast, settings.others)
+    data, test, *more = (read_scan_table(path) if path else () for path in paths)
+    scans, _, tested = learned_and_tested(data, test)
+    tables = [scans, *more]
     _check(*tables)
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         record_training(options.folder, options.command, network="radiomics")
         with progress.step("scans"):
             data, contrast, others = (_prepared(scans, settings, options.workers, progress) for scans in tables)
-        learned, tested = _split(tables[0], data)
+        learned, tested = _split(tested, data)
         with progress.step("training"):
             count = len(learned.scans)
             learned = _joined(learned, _without(contrast, tested))
@@ -180,9 +187,9 @@ def _prepared(scans: Sequence[TableScan], settings: Settings, workers: int, prog
     return Data(tuple(known[name] for name in tables["both"].scans), tables["both"])
 
 
-def _split(scans: Sequence[TableScan], data: Data) -> tuple[Data, Data]:
-    """To learn from, and to test on: the same whatever the seed, and whichever scans could not be prepared."""
-    apart = set(held_out(scans)[1])
+def _split(tested: Sequence[str], data: Data) -> tuple[Data, Data]:
+    """To learn from, and to test on. tested: names."""
+    apart = set(tested)
     rows = [[n for n, scan in enumerate(data.scans) if (scan.name in apart) == wanted] for wanted in (False, True)]
     if not rows[1]:
         raise TableError("None of the scans kept apart for the test could be read. Look at the warnings.")

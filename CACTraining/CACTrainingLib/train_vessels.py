@@ -1,8 +1,8 @@
 """Training of a network that tells the arteries' scores from a CT at once, a second opinion beside the scores.
 
-Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). A fifth of the patients is kept
-apart, whatever the seed; a fifth of the others validates. The finished model, as scoring will load it, is judged once
-on those kept apart, and the outcome is written on its card.
+Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
+of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
+scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from CACScoringLib.models import ModelCard, Training, describe, load_model, save
 from CACScoringLib.output import OutputError
 from CACScoringLib.progress import Progress
 from CACScoringLib.second_opinion import NONE_BELOW
-from CACScoringLib.vessel_network import KINDS, OUTPUTS, PRESETS, VesselNet
+from CACScoringLib.vessel_network import OUTPUTS, PRESETS, VesselNet
 from CACScoringLib.vessels import SCALE
 
 from .opinions.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
-from .opinions.split import folds, held_out
+from .opinions.split import folds, learned_and_tested
 from .opinions.vessel_fitting import (
+    WAYS,
     FitSettings,
     VesselFit,
     as_facts,
@@ -39,6 +40,7 @@ from .opinions.vessel_fitting import (
     prepare_vessels,
     targets_of,
 )
+from .opinions.vessel_study_plan import SHOWN
 from .opinions.vessel_study_results import (
     PER_MILLE,
     TOTAL,
@@ -66,11 +68,14 @@ PREPARED = "scans"
 
 @dataclass(frozen=True)
 class Sources:
-    """data: table to learn from and to test on. others: of patients whose calcium lies elsewhere. cache: folder."""
+    """data: table to learn from. test: to test on; None: a fifth of data. others: of patients whose calcium lies
+    elsewhere. cache: folder.
+    """
 
     data: Path
-    others: Path | None
     cache: Path
+    test: Path | None = None
+    others: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
     add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
     add("--preset", choices=PRESETS, default="compact", help="size of the input; paper needs a GPU")
-    add("--kind", choices=KINDS, default="summed", help="the network (default: summed, which is none of the paper's)")
+    add(
+        "--kind",
+        choices=WAYS,
+        default="summed",
+        help=f"the network (default: summed, none of the paper's; {SHOWN}: shown where the calcium of digital patients "
+        "lies)",
+    )
     add("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
+    add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
     add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
     add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
     add("--overwrite", action="store_true", help="replace a model of this name")
@@ -116,15 +128,17 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         workers=arguments.workers,
         command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
     )
-    sources = Sources(arguments.data, arguments.others, arguments.cache or options.folder / PREPARED)
+    sources = Sources(arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.others)
     return train_vessels(options, sources, replace(settings, training=training), progress)
 
 
 def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
     """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    scans = read_scan_table(sources.data)
-    others = read_scan_table(sources.others) if sources.others else ()
+    data, test, others = (
+        read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.others)
+    )
+    scans, learned, tested = learned_and_tested(data, test)
     check_others(scans, others)
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
@@ -137,7 +151,8 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
             files, other_files = (
                 _prepared(part, sources.cache, settings, options.workers, progress) for part in (scans, others)
             )
-        parts = _parts(scans, files, loop.seed)
+        rest = [scan for scan in scans if scan.name in set(learned) and scan.name in files]
+        parts = (*folds(rest, VALIDATION_PARTS, loop.seed)[0], [name for name in tested if name in files])
         with progress.step("training"):
             fit = fit_vessels(files, targets_of(scans), *parts[:2], settings, options.folder, progress)
         with progress.step("model"):
@@ -151,14 +166,6 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
 
 Parts = tuple[Sequence[str], Sequence[str], Sequence[str]]
 """Names to learn from, to validate and to test on."""
-
-
-def _parts(scans: Sequence[TableScan], files: Mapping[str, Path], seed: int) -> Parts:
-    """Those kept apart are the same whatever the seed, and whichever scans could not be prepared."""
-    learned, test = held_out(scans)
-    rest = [scan for scan in scans if scan.name in set(learned) and scan.name in files]
-    training, validation = folds(rest, VALIDATION_PARTS, seed)[0]
-    return training, validation, [name for name in test if name in files]
 
 
 def _prepared(

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from CACScoringLib import vessel_network
 from CACScoringLib.networks import NETWORKS, build
 from CACScoringLib.vessel_network import (
     AGATSTON_PER_HU_MM3,
@@ -13,6 +14,7 @@ from CACScoringLib.vessel_network import (
     KINDS,
     PRESETS,
     TISSUE_HU,
+    VESSELS,
     VesselNet,
     VesselNetConfig,
     preset,
@@ -41,7 +43,7 @@ def scan_with(*spots: tuple[int, int, int], value: float = 0.7) -> torch.Tensor:
 def stirred(network: VesselNet) -> VesselNet:
     """Whose shares hang on what is seen."""
     torch.manual_seed(1)
-    torch.nn.init.normal_(network.body.shares.weight, std=2.0)
+    torch.nn.init.normal_(network.body.last.weight[: len(VESSELS) + 1], std=2.0)
     return network
 
 
@@ -93,7 +95,8 @@ def test_summed_begins_with_what_is_denser_than_tissue():
     network.set_largest(100)
     with torch.no_grad():
         found = network(scan_with((1, 5, 9), (3, 20, 31)))
-    torch.testing.assert_close(found, torch.full((1, 4), wanted / 100), rtol=1e-4, atol=0)
+    # What is a little less dense hardly counts: here a hundred pixels.
+    torch.testing.assert_close(found, torch.full((1, 4), wanted / 100), rtol=0.03, atol=0)
 
 
 def test_summed_adds_up():
@@ -116,7 +119,8 @@ def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
         maps = network.maps(x)
         torch.testing.assert_close(maps.sum((2, 3, 4)), network(x))
     assert maps.shape == (1, 4, 4, 32, 32)
-    assert sorted(map(tuple, torch.nonzero(maps[0].sum(0)).tolist())) == sorted(places)
+    total = maps[0].sum(0)
+    assert sorted(map(tuple, torch.nonzero(total > 0.1 * total.max()).tolist())) == sorted(places)
     assert small("cnn").maps(x) is None
 
 
@@ -131,6 +135,54 @@ def test_summed_sees_the_next_slices_and_the_near_surroundings():
             other[(0, *place)] = 0.3
             assert torch.equal(network.maps(other)[0, :, 1, CELL, CELL], network.maps(x)[0, :, 1, CELL, CELL]) != seen
     assert (alone > 0).all()
+
+
+def shown_at(*places, amount=0.5, artery=1):
+    """What is shown of calcium at places: [1, 4, 32, 32]."""
+    amounts, arteries = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32, dtype=torch.long)
+    for place in places:
+        amounts[(0, *place)], arteries[(0, *place)] = amount, artery
+    return amounts, arteries
+
+
+def test_shown_where_calcium_lies_it_is_learned():
+    torch.manual_seed(0)
+    network = small("summed", width=4).train()
+    network.set_largest(100)
+    places, others = [(1, 5, 9), (2, 12, 20)], [(3, 25, 28), (0, 20, 5)]
+    x, calcium = scan_with(*places, *others), shown_at(*places)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    first = float(network(x, calcium)[1].detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        _, wrong = network(x, calcium)
+        wrong.backward()
+        optimizer.step()
+    assert float(wrong.detach()) < 0.1 * first
+    maps = network.maps(x)[0].detach()
+    told = torch.stack([maps[:, k, j, i] for k, j, i in places + others])
+    assert told[:2].argmax(1).tolist() == [1, 1], "the artery that was shown"
+    assert told[:2, 1].min() > 5 * told[2:].max(), "what is as bright elsewhere is not called calcium"
+
+
+def test_a_sample_stands_for_all():
+    network = stirred(small("summed"))
+    generator = torch.Generator().manual_seed(1)
+    x = 0.3 + 0.4 * torch.rand(1, 4, 32, 32, generator=generator)
+    calcium = shown_at(*((1, j, i) for j in range(0, 32, 8) for i in range(0, 32, 8)))
+    with torch.no_grad():
+        whole = network(x)
+        torch.testing.assert_close(network(x, calcium)[0], whole)  # 64 cells: all are taken
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vessel_network, "_SAMPLED", 4)
+            found = torch.cat([network(x, calcium)[0] for _ in range(300)])
+    assert found.std(0).min() > 0
+    torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
+
+
+def test_only_summed_is_shown_where_calcium_lies():
+    with pytest.raises(ValueError, match='"cnn" has no use for where calcium lies'):
+        small("cnn")(scan_with(), shown_at())
 
 
 def test_summed_of_nothing_bright_is_nothing():

@@ -72,7 +72,8 @@ class Told(Progress):
 
 def train(tmp_path, **changes) -> Path:
     options = RunOptions(data=(), output=tmp_path / "model", **{"device": "cpu", **changes.pop("options", {})})
-    sources = Sources(tmp_path / "scans" / "table.csv", changes.pop("others", None), tmp_path / "cache")
+    tables = {name: changes.pop(name, None) for name in ("test", "others")}
+    sources = Sources(tmp_path / "scans" / "table.csv", tmp_path / "cache", **tables)
     return train_vessels.train_vessels(options, sources, SETTINGS, changes.pop("progress", Progress()))
 
 
@@ -119,6 +120,17 @@ def test_the_test_is_not_learned_from(tmp_path, prepared, monkeypatch):
     assert len(seen["training"] | seen["validation"]) >= 0.75 * COUNT
 
 
+def test_tested_on_other_patients(tmp_path, prepared):
+    write_table(tmp_path / "scans", 0)
+    path = train(tmp_path, test=write_table(tmp_path / "test", 100))
+    card = read_card(path)
+    assert f"test {COUNT} scans" in card.training.data
+    assert card.validation["test"]["patients"] == COUNT
+    assert {f"test s{n}" for n in range(100, 100 + COUNT)} < set(prepared)
+    with pytest.raises(TableError, match="in --test and is learned from"):
+        train(tmp_path, test=tmp_path / "scans" / "table.csv", options={"overwrite": True, "resume": True})
+
+
 def test_earlier_trainings_are_kept(tmp_path, prepared):
     write_table(tmp_path / "scans", 0)
     train(tmp_path)
@@ -156,3 +168,10 @@ def test_options(tmp_path, monkeypatch):
     assert sources.cache == options.folder / "scans"
     train_vessels.run(parser.parse_args(["--data", "T", "--output", "m"]), Progress())
     assert asked["given"][2].config.kind == "summed"
+    assert not asked["given"][2].training.shown
+    train_vessels.run(
+        parser.parse_args(["--data", "T", "--output", "m", "--kind", "summed-shown", "--test", "U"]), Progress()
+    )
+    _, sources, settings, _ = asked["given"]
+    assert (settings.config.kind, settings.config.bright_hu, settings.training.shown) == ("summed", 60.0, True)
+    assert sources.test == Path("U")

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     both = parser.add_argument_group(f"{VESSELS}, and {RADIOMICS}")
     both.add_argument(
+        "--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)"
+    )
+    both.add_argument(
         "--others",
         type=Path,
         metavar="TABLE",
@@ -66,6 +69,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     settings = VesselStudySettings(
         data=options.data,
         output=options.output,
+        test=options.test,
         others=options.others,
         tables=options.tables,
         effort=Effort(

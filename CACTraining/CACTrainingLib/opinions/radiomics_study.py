@@ -36,7 +36,7 @@ from .radiomics_study_goals import goals_section
 from .radiomics_study_plan import HELD_OUT, NETWORKS, Cell, Job, cells_of, jobs_of
 from .radiomics_study_results import Study
 from .scan_table import TableScan, read_scan_table, table_hash
-from .split import folds, held_out
+from .split import folds, learned_and_tested
 
 KEPT = "models.jsonl"
 """In the output folder: what each model said, a line each."""
@@ -51,15 +51,16 @@ MEMORY_EACH_BYTES = 500_000_000
 
 @dataclass(frozen=True)
 class RadiomicsStudySettings:
-    """data: table of scans, or a cohort's folder. contrast: of contrast-enhanced scans to learn from too. others: of
-    patients whose only calcium is not coronary. encoders: files of other networks, by their key in NETWORKS.
-    workers: processes, None: as many as cores and memory allow. seed: of folds, models and bootstrap; who is held out
-    does not depend on it. cache: where features are kept; in the output when None. minutes: after which no model is
-    begun; 0 only makes the page. device: of the encoders, "cpu" or "cuda".
+    """data: table of scans, or a cohort's folder. test: to test on; None: a fifth of data. contrast: of scans with
+    contrast agent to learn from too. others: of patients whose only calcium is not coronary. encoders: files of other
+    networks, by their key in NETWORKS. workers: processes, None: as many as cores and memory allow. seed: of folds,
+    models and bootstrap; who is held out does not depend on it. cache: where features are kept; in the output when
+    None. minutes: after which no model is begun; 0 only makes the page. device: of the encoders, "cpu" or "cuda".
     """
 
     data: Path
     output: Path
+    test: Path | None = None
     contrast: Path | None = None
     others: Path | None = None
     encoders: Mapping[str, Path] = field(default_factory=dict)
@@ -116,13 +117,13 @@ def evaluate_radiomics(
 
 
 def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...]], Scans]) -> _Whole:
-    table = read_scan_table(settings.data)
-    if enhanced := sum(scan.contrast for scan in table):
+    given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
+    if enhanced := sum(scan.contrast for part in given for scan in part):
         raise StudyError(
-            f"{enhanced} of {len(table)} scans are contrast-enhanced. Give those in a table of their own, with "
-            "--contrast-data: models are judged by scans without contrast agent."
+            f"{enhanced} of {sum(map(len, given))} scans are contrast-enhanced. Give those in a table of their own, "
+            "with --contrast-data: models are judged by scans without contrast agent."
         )
-    training, tested = held_out(table)
+    table, training, tested = learned_and_tested(*given)
     own = read(table)
     by_name = {scan.name: scan for scan in table}
     fold_of = dict.fromkeys(tested, HELD_OUT)

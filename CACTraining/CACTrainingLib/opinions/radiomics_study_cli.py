@@ -29,6 +29,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         RadiomicsStudySettings(
             data=options.data,
             output=options.output,
+            test=options.test,
             contrast=options.contrast_data,
             others=options.others,
             encoders={name: file for name, file in files.items() if file is not None},

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..patient_folds import category_of, parts_by_patient
 from ..table_cells import TableError
 from .scan_table import TableScan
+
+TESTED = "test "
+"""Before the names of scans of another table, so that no two scans have one name."""
+
+OneTable = tuple[tuple[TableScan, ...], list[str], list[str]]
+"""All scans, and the names of those to learn from and of those to test on."""
+
+
+def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = ()) -> OneTable:
+    """Scans to learn from and to test on: those of `test`; without any, a fifth is kept apart (`held_out`).
+
+    Raises TableError where a patient is in both.
+    """
+    if not test:
+        return (tuple(scans), *held_out(scans))
+    if both := {scan.patient for scan in scans} & {scan.patient for scan in test}:
+        raise TableError(f"Patient {min(both)} is in --test and is learned from. Test on other patients.")
+    tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
+    return (*scans, *tested), [scan.name for scan in scans], [scan.name for scan in tested]
 
 
 def held_out(scans: Sequence[TableScan], share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:

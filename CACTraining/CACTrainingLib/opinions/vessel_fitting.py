@@ -16,14 +16,16 @@ from CACScoringLib.ct import CTScan
 from CACScoringLib.heart import HeartRegion
 from CACScoringLib.progress import Progress
 from CACScoringLib.vessel_input import to_agatston, vessel_input
-from CACScoringLib.vessel_network import VesselNet, VesselNetConfig, preset
+from CACScoringLib.vessel_network import KINDS, VesselNet, VesselNetConfig, preset
 
 from ..datasets import DataError
 from ..training import LoopSettings, train
 from ..training_runs import read_curves
 from .prepared import Prepared, load, prepare
 from .scan_table import ARTERIES, TableScan
+from .vessel_study_plan import SHOWN
 from .vessel_task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
+from .vessel_truth import true_calcium
 
 KIND = "vessels"
 """Folder of the prepared scans."""
@@ -61,31 +63,39 @@ class VesselFit:
     seconds: float
 
 
+WAYS = (*KINDS, SHOWN)
+"""SHOWN is "summed", shown in training where calcium lies: it looks at faint calcium too, by more features."""
+
 _COMPACT = VesselTraining(LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False))
 _PAPER = replace(_COMPACT, batch_size=32)
+_SHOWN = LoopSettings(800, validate_every=4, patience=15, average=0.98, half_precision=False)
 TRAININGS: dict[str, dict[str, VesselTraining]] = {
     "compact": {
         "cnn": _COMPACT,
         "se-cnn": _COMPACT,
         "vit": replace(_COMPACT, learning_rate=3e-4),
         "summed": replace(_COMPACT, learning_rate=3e-3),
+        SHOWN: VesselTraining(_SHOWN, learning_rate=3e-3, shown=True),
     },
     "paper": {
         "cnn": _PAPER,
         "se-cnn": _PAPER,
         "vit": replace(_PAPER, learning_rate=3e-4),
         "summed": replace(_PAPER, learning_rate=3e-3),
+        SHOWN: VesselTraining(_SHOWN, learning_rate=3e-3, shown=True),
     },
 }
-"""By preset and kind. bfloat16 is off: on processors it is slower for networks as small as these."""
+"""By preset and way. bfloat16 is off: on processors it is slower for networks as small as these."""
 
 
-def fit_settings(preset_name: str, kind: str, output: str | None = None, device: str = "auto") -> FitSettings:
-    """A kind of network in the size of a preset, with the settings of its training. output: None as the preset has."""
-    config = preset(preset_name, kind)
+def fit_settings(preset_name: str, way: str, output: str | None = None, device: str = "auto") -> FitSettings:
+    """One of WAYS to train in the size of a preset, with its settings. output: None as the preset has."""
+    config = preset(preset_name, "summed" if way == SHOWN else way)
+    if way == SHOWN:
+        config = replace(config, bright_hu=60.0, width=2 * config.width)
     if output is not None:
         config = replace(config, output=output)
-    return FitSettings(config, TRAININGS[preset_name][kind], device)
+    return FitSettings(config, TRAININGS[preset_name][way], device)
 
 
 def prepare_vessels(
@@ -97,15 +107,16 @@ def prepare_vessels(
 ) -> Prepared:
     """The scans as networks of this configuration see them; networks that see alike share them. See `prepare`."""
     seen = {name: getattr(config, name) for name in _INPUT_FIELDS}
-    return prepare(scans, folder, KIND, partial(vessel_work, config=config), json.dumps(seen), workers, progress)
+    return prepare(scans, folder, KIND, partial(vessel_work, config=config), f"2 {json.dumps(seen)}", workers, progress)
 
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
-    """What is kept of a scan: `input` in half precision, and `heart_ml`."""
+    """What is kept of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`vessel_truth`)."""
     voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(region.mask)))
     return {
         "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
         "heart_ml": np.array(voxels * scan.voxel_volume_mm3 / 1000),
+        **true_calcium(scan, region, config),
     }
 
 

@@ -11,7 +11,7 @@ import datetime
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from ..study_parts import Section
 from ..study_scans import StudyError
 from . import vessel_study_checks as checks
 from .scan_table import ARTERIES, TableScan, read_scan_table, table_hash
-from .split import folds, held_out
-from .vessel_study_plan import Cell, Chosen, Effort, Job, cells_of, chosen_of, chosen_tables, grid_jobs, jobs_of
+from .split import folds, learned_and_tested
+from .vessel_study_plan import SHOWN, Cell, Chosen, Effort, Job, cells_of, chosen_of, chosen_tables, grid_jobs, jobs_of
 from .vessel_study_results import Result, Study, read_result
 from .vessel_study_scans import Known, data_section, read_scans
 from .vessel_study_tables import errors_section, goals_section, models_section, shown
@@ -41,13 +41,15 @@ PREDICTIONS = "predictions.csv"
 
 @dataclass(frozen=True)
 class VesselStudySettings:
-    """data: table of scans, or a cohort's folder. others: of patients whose calcium lies elsewhere only. tables: names
-    in `vessel_study_plan.TABLES`; none: all. minutes: after which no training begins; 0 only makes the page. cache:
-    where prepared scans are kept; None: in the output folder. Trainings run on one processor core each.
+    """data: table of scans, or a cohort's folder. test: to test on; None: a fifth of data. others: of patients whose
+    calcium lies elsewhere only. tables: names in `vessel_study_plan.TABLES`; none: all. minutes: after which no
+    training begins; 0 only makes the page. cache: where prepared scans are kept; None: in the output folder. Trainings
+    run on one processor core each.
     """
 
     data: Path
     output: Path
+    test: Path | None = None
     others: Path | None = None
     tables: tuple[str, ...] = ()
     effort: Effort = field(default_factory=Effort)
@@ -84,7 +86,7 @@ def evaluate_vessels(
         whole = _read(settings, tables, read, progress)
     with progress.step("trainings"):
         limit = None if settings.minutes is None else started + 60 * settings.minutes
-        prepare = partial(InTime, partial(train, whole.data, settings.effort), limit)
+        prepare = partial(InTime, partial(train, whole.data, whole.settings.effort), limit)
         work = JobSettings(settings.workers, settings.device, PagesBetween(progress, partial(whole.write_page, {})))
         failed: dict[str, str] = {}
         for jobs in (whole.grid_jobs, whole.jobs):  # the second take what the first chose
@@ -99,23 +101,27 @@ def evaluate_vessels(
 
 
 def _read(settings: VesselStudySettings, tables: tuple[str, ...], read: Callable[..., Known], progress) -> _Whole:
-    table = read_scan_table(settings.data)
-    plain = tuple(scan for scan in table if not scan.contrast)
-    if not plain:
+    given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
+    without = [tuple(scan for scan in table if not scan.contrast) for table in given]
+    if not without[0]:
         raise StudyError("There is no scan without contrast agent. Scores are foretold of such.")
-    training, test = held_out(plain)
+    plain, training, test = learned_and_tested(*without)
     others: tuple[TableScan, ...] = ()
     if settings.others is not None:
         patients = {scan.patient for scan in plain}
-        given = read_scan_table(settings.others, scored=False)
+        asked = read_scan_table(settings.others, scored=False)
         # Of whom a network may have learned, and those who have coronary calcium after all, it would say nothing.
-        others = tuple(scan for scan in given if scan.patient not in patients and not scan.total)
+        others = tuple(scan for scan in asked if scan.patient not in patients and not scan.total)
         if not others:
             raise StudyError(
-                f"None of the {len(given)} scans of --others is of a new patient without coronary calcium."
+                f"None of the {len(asked)} scans of --others is of a new patient without coronary calcium."
             )
     cache = settings.cache or settings.output / "prepared"
     known = read(plain, others, test, settings.effort, cache, settings.workers, progress)
+    if not known.digital:  # where calcium lies is not known
+        effort = settings.effort
+        kinds = tuple(kind for kind in effort.kinds if kind != SHOWN)
+        settings = replace(settings, effort=replace(effort, kinds=kinds))
     there = set(known.scans.names)
     rest = [scan for scan in plain if scan.name in there and scan.name in set(training)]
     split = folds(rest, settings.effort.folds, settings.effort.seed)
@@ -131,7 +137,7 @@ def _read(settings: VesselStudySettings, tables: tuple[str, ...], read: Callable
     )
     if not data.test:
         raise StudyError("None of the scans that were held out could be prepared.")
-    left_out = len(table) - len(plain)
+    left_out = sum(map(len, given)) - len(plain)
     return _Whole(settings, tables, known, data, f"{table_hash(plain)[:16]} {table_hash(others)[:16]}", left_out)
 
 

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 
 from ..study_scans import StudyError
 
-KINDS = {"cnn": "CNN", "se-cnn": "SE-CNN", "vit": "ViT", "summed": "Summed"}
-"""Title by kind of network (`vessel_network.VesselNetConfig`). The first three are the paper's."""
+PAPERS = {"cnn": "CNN", "se-cnn": "SE-CNN", "vit": "ViT"}
+SHOWN = "summed-shown"
+KINDS = {**PAPERS, "summed": "Summed", SHOWN: "Summed, shown where"}
+"""Title by way to train (`vessel_fitting.WAYS`). Where calcium lies is known of digital patients alone."""
 
 OUTPUTS = {"linear": "", "log": ", logarithm"}
 """What is added to a network's title where it learns logarithms of scores, not the scores."""
@@ -140,7 +142,7 @@ def cells_of(table: str, effort: Effort, chosen: Chosen) -> list[Cell]:
         return [replace(base, output=output) for base in bases for output in effort.outputs]
     if table == "augmentation":
         return [replace(base, augmented=augmented) for base in bases for augmented in (True, False)]
-    papers = [base for base in bases if base.kind != "summed"]
+    papers = [base for base in bases if base.kind in PAPERS]
     as_published = {"output": "linear", "pooling": "average", "augmented": False}
     return [cell for base in papers for cell in (base, replace(base, **as_published))]
 

@@ -145,7 +145,7 @@ def data_section(known: Known, data: Data, with_contrast: int, failed: Mapping[s
         names, patients = known.others.names, set(known.others.patients)
         rows.append(("Calcium elsewhere only (--others)", len(patients), len(names), len(names), 0, 0, 0, 0.0))
     columns = ("Scans", "Patients", "All", *CATEGORIES, "Median score")
-    note = "By the true total. Patients were held out by patient, with the same share of each category."
+    note = "By the true total. Nobody who was held out is learned from."
     tables = [Table("scans", "Scans by their score", columns, tuple(rows), note)]
     text = [f"{len(data.folds)} folds of those who were not held out. The held-out were used for no choice."]
     if known.digital:

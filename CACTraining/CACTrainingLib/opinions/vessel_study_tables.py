@@ -191,9 +191,10 @@ def models_section(shown: Shown) -> Section:
         tables.append(_folds_table(shown))
     text = [
         "CNN, SE-CNN and ViT are the paper's. “Summed” is our own: one small network looks at each slice and its "
-        "neighbours, and what it finds is added up, because calcium adds up. All foretell the scores of LM, LAD, LCX "
-        "and RCA. “Logarithm” learns the logarithms of the scores, so that one patient with very much calcium does not "
-        "rule; its error is that of the scores all the same."
+        "neighbours, and what it finds is added up, because calcium adds up; “shown where” was told in training not "
+        "only the scores but also where the calcium of each digital patient lies, which no paper knows. All foretell "
+        "the scores of LM, LAD, LCX and RCA. “Logarithm” learns the logarithms of the scores, so that one patient with "
+        "very much calcium does not rule; its error is that of the scores all the same."
     ]
     lacking = sum(shown.folds - len(shown.results.get(cell, ())) for cell in shown.models)
     if lacking:

@@ -67,9 +67,9 @@ class Data:
 
 def config_of(cell: Cell, preset: str) -> VesselNetConfig:
     """The network of a cell."""
-    from CACScoringLib.vessel_network import preset as preset_of
+    from .vessel_fitting import fit_settings
 
-    config = replace(preset_of(preset, cell.kind), output=cell.output)
+    config = fit_settings(preset, cell.kind, cell.output).config
     return replace(config, pooling=cell.pooling) if cell.kind in ("cnn", "se-cnn") else config
 
 

@@ -1,7 +1,8 @@
 """How networks for vessel scores are trained: volumes, how they are varied, the loss, and what is told of each epoch.
 
-The loss is the mean squared error of normalised scores. Kecoglu names augmentation with noise, blur and shifts as
-missing; it is built here. Left and right are never exchanged: the arteries' places tell which they are.
+The loss is the mean squared error of normalised scores; where a network is shown where calcium lies, how badly it tells
+it there is added (`VesselNet.forward`). Kecoglu names augmentation with noise, blur and shifts as missing; it is built
+here. Left and right are never exchanged: the arteries' places tell which they are.
 """
 
 from __future__ import annotations
@@ -46,13 +47,16 @@ class VolumeAugmentation:
 
 @dataclass(frozen=True)
 class VesselTraining:
-    """loop: its validate_every counts epochs here, its steps are batches. augmentation: None is off."""
+    """loop: its validate_every counts epochs here, its steps are batches. augmentation: None is off. shown: whether
+    "summed" is shown where calcium lies, which is known of digital patients alone.
+    """
 
     loop: LoopSettings
     batch_size: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     augmentation: VolumeAugmentation | None = field(default_factory=VolumeAugmentation)
+    shown: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,33 @@ class Volumes:
         self.shape = (config.slices, config.size, config.size)
         fitting = IN_MEMORY_BYTES // (2 * math.prod(self.shape))
         self._kept = {name: self._read(name) for name in self.names[:fitting]}
+        self._calcium: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         volume = self._kept.get(name)
         return (self._read(name) if volume is None else volume).astype(np.float32)
+
+    def calcium(self, name: str, shift: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Where calcium truly lies in a volume that is shifted: how much it adds, float32, and its artery, int64; of
+        the volume's shape. Raises DataError where that is not known."""
+        if name not in self._calcium:
+            self._calcium[name] = self._true_calcium(name)
+        at, added, of = self._calcium[name]
+        at = at + np.array(shift)[:, None]
+        inside = ((at >= 0) & (at < np.array(self.shape)[:, None])).all(0)
+        at = tuple(at[:, inside])
+        amount, artery = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.int64)
+        amount[at], artery[at] = added[inside], of[inside]
+        return amount, artery
+
+    def _true_calcium(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        found = load(self.files[name])
+        if "calcium" not in found:
+            raise DataError(
+                f"Where the calcium of {name} lies is not known; it is of digital patients' scans alone (cac phantom). "
+                "Train a network that learns from scores, such as summed."
+            )
+        return np.array(np.unravel_index(found["calcium_at"], self.shape)), found["calcium"], found["calcium_artery"]
 
     def _read(self, name: str) -> np.ndarray:
         volume = load(self.files[name])["input"]
@@ -129,16 +156,25 @@ class VesselTask(Task):
         chosen = order[number * size : (number + 1) * size]
         if len(chosen) == 1 and len(order) > 1:  # a batch of one has no spread to be normalised by
             chosen = np.append(chosen, order[0])
-        names = [self.training.names[n] for n in chosen]
-        x = np.stack([varied(self.training[name], self.how.augmentation, generator) for name in names])
-        return {"x": torch.from_numpy(x), "y": self._targets(names)}
+        names, how = [self.training.names[n] for n in chosen], self.how.augmentation
+        shifts = [drawn_shift(how, generator) for _ in names]
+        x = [varied(self.training[name], how, shift, generator) for name, shift in zip(names, shifts, strict=True)]
+        batch = {"x": torch.from_numpy(np.stack(x)), "y": self._targets(names)}
+        if self.how.shown:
+            calcium = [self.training.calcium(name, shift) for name, shift in zip(names, shifts, strict=True)]
+            amount, artery = (torch.from_numpy(np.stack(part)) for part in zip(*calcium, strict=True))
+            batch |= {"amount": amount, "artery": artery}
+        return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
-        y = self.modules["vessels"](batch["x"])
+        if self.how.shown:
+            y, wrong = self.modules["vessels"](batch["x"], (batch["amount"], batch["artery"]))
+        else:
+            y, wrong = self.modules["vessels"](batch["x"]), 0.0
         loss = functional.mse_loss(y, batch["y"])
         optimizer = self.optimizers["vessels"]
         optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
+        fabric.backward(loss + wrong)
         optimizer.step()
         self.done = number + 1
         linear = [to_agatston(v.detach().cpu().numpy(), self.largest, self.output) for v in (y, batch["y"])]
@@ -197,12 +233,23 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
     return float(np.mean(((np.asarray(first) - np.asarray(second)) / largest) ** 2))
 
 
-def varied(volume: np.ndarray, augmentation: VolumeAugmentation | None, generator: np.random.Generator) -> np.ndarray:
+def drawn_shift(augmentation: VolumeAugmentation | None, generator: np.random.Generator) -> tuple[int, int, int]:
+    """Slices, rows and columns that a volume is shifted by."""
+    if augmentation is None:
+        return 0, 0, 0
+    most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
+    return tuple(int(generator.integers(-n, n + 1)) for n in most)
+
+
+def varied(
+    volume: np.ndarray,
+    augmentation: VolumeAugmentation | None,
+    shift: Sequence[int],
+    generator: np.random.Generator,
+) -> np.ndarray:
     """A volume [slices, size, size] shifted, blurred and made noisier; float32. What moves in is the lowest value."""
     if augmentation is None:
         return volume
-    most = (augmentation.shift_slices, augmentation.shift, augmentation.shift)
-    shift = [int(generator.integers(-n, n + 1)) for n in most]
     lowest = volume.min()
     moved = np.full_like(volume, lowest)
     targets = tuple(slice(max(0, s), max(0, n + min(0, s))) for s, n in zip(shift, volume.shape, strict=True))

@@ -241,6 +241,7 @@ def test_the_command_line_says_what_is_studied(tmp_path, monkeypatch):
     common = {
         "data": tmp_path,
         "output": tmp_path,
+        "test": tmp_path / "t.csv",
         "others": None,
         "folds": 4,
         "workers": 3,
@@ -252,6 +253,7 @@ def test_the_command_line_says_what_is_studied(tmp_path, monkeypatch):
     vars(options).update(common)
     radiomics_study_cli.run(options, Progress())
     assert seen[0].encoders.keys() == {"ct-fm"}
+    assert seen[0].test.name == "t.csv"
     assert (seen[0].contrast.name, seen[0].folds, seen[0].workers, seen[0].seed) == ("c.csv", 4, 3, 2)
     options.data = None
     with pytest.raises(StudyError, match="--data"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.opinions.scan_table import TableScan
-from CACTrainingLib.opinions.split import folds, held_out
+from CACTrainingLib.opinions.split import TESTED, folds, held_out, learned_and_tested
 from CACTrainingLib.patient_folds import category_of
 from CACTrainingLib.table_cells import TableError
 
@@ -35,6 +35,18 @@ def test_a_fifth_is_held_out_by_patient_with_every_category():
     found = [int(patient[n]) % 4 for n in test]
     assert [found.count(category) for category in range(4)] == [4, 4, 4, 4]
     assert held_out(everything, seed=1) != (training, test)
+
+
+def test_another_table_is_tested_on():
+    everything = scans(40)
+    assert learned_and_tested(everything) == (tuple(everything), *held_out(everything))
+    others = [TableScan(scan.name, f"other {scan.patient}", scan.ct, agatston=scan.agatston) for scan in scans(3)]
+    together, learned, tested = learned_and_tested(everything, others)
+    assert learned == [scan.name for scan in everything]
+    assert tested == [TESTED + scan.name for scan in others], "names of both tables may be the same"
+    assert [scan.name for scan in together] == learned + tested
+    with pytest.raises(TableError, match="Patient 0 is in --test and is learned from"):
+        learned_and_tested(everything, scans(1))
 
 
 def test_every_scan_is_in_one_part():

@@ -10,9 +10,11 @@ from CACScoringLib.progress import Progress
 from CACTrainingLib import study_jobs
 from CACTrainingLib.opinions.scan_table import read_scan_table
 from CACTrainingLib.opinions.split import held_out
+from CACTrainingLib.opinions.vessel_fitting import WAYS
 from CACTrainingLib.opinions.vessel_study import KEPT, PREDICTIONS, VesselStudySettings, evaluate_vessels
 from CACTrainingLib.opinions.vessel_study_plan import GRID, KINDS, Effort
 from CACTrainingLib.study_scans import StudyError
+from CACTrainingLib.table_cells import TableError
 from in_this_process import InThisProcess
 from vessel_trainings import FakeTraining, fake_reader, fake_trainer, write_table
 
@@ -83,7 +85,7 @@ def test_the_whole_page(settings, tmp_path):
     ]
     # One network does not fit into memory: it is said, and stops nothing else.
     assert any("there is no memory for it" in text for text in progress.said)
-    assert "2 of 16 trainings are lacking." in page
+    assert "2 of 20 trainings are lacking." in page
     # A scan without a heart is left out of everything, and said.
     assert "its heart was not found" in page
     assert ",p4," not in (settings.output / PREDICTIONS).read_text(encoding="utf-8")
@@ -257,5 +259,28 @@ def test_pages_are_written_while_trainings_go_on(settings, monkeypatch):
     assert len((settings.output / KEPT).read_text(encoding="utf-8").split()) > 0
 
 
+def test_other_patients_are_tested_on(settings, tmp_path):
+    test = write_table(tmp_path / "test" / "table.csv", 16, first=500)
+    page = page_of(replace(settings, test=test))
+    assert "16 patients were held out" in page
+    assert table_of(settings, "scans")[1][1:3] == [str(PATIENTS)] * 2
+    with pytest.raises(TableError, match="is in --test and is learned from"):
+        page_of(replace(settings, test=settings.data))
+
+
+def test_where_calcium_lies_is_shown_of_digital_patients_only(settings):
+    effort = replace(settings.effort, kinds=("summed", "summed-shown"))
+    counting = Counting()
+    page_of(replace(settings, effort=effort), counting)
+    assert {job.cell.kind for job in counting.done} == {"summed", "summed-shown"}
+
+    def not_digital(*given):
+        return replace(fake_reader()(*given), digital=False)
+
+    counting = Counting()
+    page_of(replace(settings, effort=effort, output=settings.output / "other"), counting, read=not_digital)
+    assert {job.cell.kind for job in counting.done} == {"summed"}
+
+
 def test_every_kind_has_a_title():
-    assert set(KINDS) == {"cnn", "se-cnn", "vit", "summed"}
+    assert tuple(KINDS) == WAYS

@@ -15,6 +15,7 @@ from CACTrainingLib.opinions.vessel_task import (
     VesselTraining,
     VolumeAugmentation,
     Volumes,
+    drawn_shift,
     mean_squared,
     outputs,
     varied,
@@ -88,7 +89,8 @@ def test_shifted_by_whole_voxels():
     volume[4, 8, 8], volume[4, 8, 9] = 1, 2  # left and right differ
     places = set()
     for seed in range(40):
-        found = varied(volume, VolumeAugmentation(3, 1, 0.0, 0.0), np.random.default_rng(seed))
+        how, generator = VolumeAugmentation(3, 1, 0.0, 0.0), np.random.default_rng(seed)
+        found = varied(volume, how, drawn_shift(how, generator), generator)
         (k,), (j,), (i,) = np.nonzero(found == 1)
         assert found[k, j, i + 1] == 2
         assert np.count_nonzero(found) == 2
@@ -100,7 +102,7 @@ def test_shifted_by_whole_voxels():
 def test_what_moves_in_is_the_lowest():
     volume = np.full((2, 8, 8), 0.5, np.float32)
     volume[0, 0, 0] = -2
-    found = varied(volume, VolumeAugmentation(2, 1, 0.0, 0.0), np.random.default_rng(3))
+    found = varied(volume, VolumeAugmentation(2, 1, 0.0, 0.0), (1, -2, 0), np.random.default_rng(3))
     assert set(np.unique(found)) <= {np.float32(-2), np.float32(0.5)}
     assert (found == -2).sum() > 1
 
@@ -109,14 +111,57 @@ def test_noise_and_blur_only_where_there_is_something():
     volume = np.zeros((4, 32, 32), np.float32)
     volume[:, 8:24, 8:24] = 0.3
     volume[2, 16, 16] = 0.9
-    noisy = varied(volume, VolumeAugmentation(0, 0, 0.1, 0.0), np.random.default_rng(0))
+    noisy = varied(volume, VolumeAugmentation(0, 0, 0.1, 0.0), (0, 0, 0), np.random.default_rng(0))
     assert not noisy[volume == 0].any()
     assert 0.001 < (noisy - volume)[volume > 0].std() < 0.1
     blur = VolumeAugmentation(0, 0, 0.0, 1.0)
-    blurred = [varied(volume, blur, np.random.default_rng(n))[2, 16, 16] for n in range(30)]
+    blurred = [varied(volume, blur, (0, 0, 0), np.random.default_rng(n))[2, 16, 16] for n in range(30)]
     assert min(blurred) < 0.8
     assert max(blurred) == np.float32(0.9), "not every one"
-    assert varied(volume, None, np.random.default_rng(0)) is volume
+    assert varied(volume, None, (0, 0, 0), np.random.default_rng(0)) is volume
+    assert drawn_shift(None, np.random.default_rng(0)) == (0, 0, 0)
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Six scans in which calcium of one artery lies, at one place each."""
+    places = {}
+    for n in range(6):
+        x = np.full((2, 16, 16), 0.14, np.float32)
+        place = n % 2, 5 + n, 8
+        x[place] = 0.9
+        at = np.ravel_multi_index(place, x.shape)
+        calcium = {"calcium": np.array([0.7], np.float16), "calcium_artery": np.array([n % 4], np.uint8)}
+        np.savez(tmp_path / f"{n}.npz", input=x.astype(np.float16), calcium_at=np.array([at], np.int32), **calcium)
+        places[f"scan {n}"] = place
+    return {f"scan {n}": tmp_path / f"{n}.npz" for n in range(6)}, places
+
+
+def test_calcium_is_shown_where_it_was_moved_to(shown):
+    files, _ = shown
+    names = list(files)
+    network = VesselNet(CONFIG)
+    network.set_largest(100)
+    how = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), shown=True)
+    scores = dict.fromkeys(names, np.full(4, 10.0))
+    task = VesselTask(how, network, Volumes(files, names, CONFIG), Volumes(files, names, CONFIG), scores)
+    generator = np.random.default_rng(0)
+    gone = 0
+    for _ in range(5):
+        batch = task.batch(generator)
+        assert batch["amount"].dtype == torch.float32
+        torch.testing.assert_close(batch["amount"] > 0.5, batch["x"] > 0.5)
+        held = batch["amount"] > 0
+        gone += 6 - int(held.sum())
+        assert set(batch["artery"][held].tolist()) <= set(range(4))
+    assert 0 < gone < 20, "some move out, with their calcium"
+    step = task.step(batch, type("Alone", (), {"backward": lambda _, loss: loss.backward()})(), 0)
+    assert torch.isfinite(step["loss"])
+
+
+def test_what_cannot_be_shown(files):
+    with pytest.raises(DataError, match="Where the calcium of scan 0 lies is not known"):
+        Volumes(files, list(files), CONFIG).calcium("scan 0", (0, 0, 0))
 
 
 def test_many_volumes_are_read_when_wanted(files, monkeypatch):
