@@ -19,3 +19,8 @@ def real_ct():
         return path
 
     return find
+
+
+def pytest_collection_modifyitems(items):
+    """The long tests first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -69,6 +69,7 @@ def walk(monkeypatch, tmp_path):
     desktop_host.close_panel("CACTraining")
 
 
+@pytest.mark.long
 def test_from_scans_to_scores(walk, tmp_path):
     camera = Camera(os.environ.get("CAC_SCREENSHOTS"))
     driver, train, judge = walk, walk.widget.train, walk.widget.judge

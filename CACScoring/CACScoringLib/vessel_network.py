@@ -44,6 +44,9 @@ _BLUNT_HU = 5.0
 CELL, HALO = 8, 4
 """Side of what "summed" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
 
+_AT_ONCE = 1024
+"""Cells, 0.1 GB or so; more take longer, not less, on processors."""
+
 _SAMPLED, _VERY_BRIGHT_HU = 48, 90.0
 """Where calcium is shown, so many cells of a scan that have calcium, that have none but are very bright, and that are
 neither, stand for all of their kind."""
@@ -255,8 +258,8 @@ class _VisionTransformer(nn.Module):
 class _Summed(nn.Module):
     """What is denser than tissue, shared out among the arteries and anything else, and summed.
 
-    Looked at are only the cells of each slice that hold something bright, each with its surroundings, the slices above
-    and below, and its place in the field; the others add nothing.
+    Looked at are only the cells of each slice that hold something bright, each with its near surroundings, the slices
+    above and below, its place in the field, and what the cells about it are like; the others add nothing.
     """
 
     def __init__(self, config: VesselNetConfig) -> None:
@@ -267,7 +270,9 @@ class _Summed(nn.Module):
         self.near = nn.Sequential(
             *_convolution(6, w, 3, 1), *_convolution(w, 2 * w, 3, 1), *_convolution(2 * w, 2 * w, 3, 1, dilation=2)
         )
-        self.last = nn.Conv2d(4 * w, len(VESSELS) + 2, 1)
+        self.about = nn.Sequential(*_convolution(12, w, 3, 1), *_convolution(w, 2 * w, 3, 1))
+        self.joined = nn.Sequential(*_convolution(6 * w, 2 * w, 1, 1))
+        self.last = nn.Conv2d(2 * w, len(VESSELS) + 2, 1)
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
             self.last.bias.zero_()
@@ -314,12 +319,21 @@ class _Summed(nn.Module):
     def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """How much calcium of each artery adds to each pixel of cells, in the input's unit, [n, 4, CELL, CELL], and the
         logarithms of the shares of the arteries and of anything else, [n, 5, CELL, CELL]."""
-        seen = self._seen(x, cells)
+        item, k, j, i = cells
+        about = self._about(x)[item, k, :, j, i][:, :, None, None]
+        if self.training or len(item) <= _AT_ONCE:
+            return self._told(self._seen(x, cells), about)
+        parts = zip(about.split(_AT_ONCE), *(part.split(_AT_ONCE) for part in cells), strict=True)
+        each = (self._told(self._seen(x, part), context) for context, *part in parts)
+        return tuple(map(torch.cat, zip(*each, strict=True)))
+
+    def _told(self, seen: torch.Tensor, about: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `_amounts`. seen: of `_seen`. about: what surrounds the cells, [n, 2 width, 1, 1]."""
         f = self.near(seen)
         around = f.mean((2, 3), keepdim=True)
         inner = slice(HALO, HALO + CELL)
         f = f[:, :, inner, inner]
-        told = self.last(torch.cat([f, around.expand_as(f)], 1)).float()
+        told = self.last(self.joined(torch.cat([f, around.expand_as(f), about.expand_as(f)], 1))).float()
         tissue = self.tissue + self.tissue_step * told[:, -1:]
         dense = self.blunt * functional.softplus((seen[:, 1:2, inner, inner].float() - tissue) / self.blunt)
         shares = torch.log_softmax(told[:, :-1], 1)
@@ -343,6 +357,24 @@ class _Summed(nn.Module):
         row = (2 * j / (rows - 1) - 1)[:, :, None].expand(-1, *sides)
         column = (2 * i / (columns - 1) - 1)[:, None, :].expand(-1, *sides)
         return torch.cat([planes, torch.stack([height, row, column], 1).to(planes)], 1)
+
+    def _about(self, x: torch.Tensor) -> torch.Tensor:
+        """What the cells about each cell are like, from their means, highest and lowest values in the slice and those
+        above and below, and their place. [B, slices, 2 width, rows of cells, columns of cells]."""
+        cells = [
+            pool(part, CELL) * sign
+            for pool, part, sign in (
+                (functional.avg_pool2d, x, 1),
+                (functional.max_pool2d, x, 1),
+                (functional.max_pool2d, -x, -1),
+            )
+        ]
+        b, slices, rows, columns = cells[0].shape
+        planes = [functional.pad(c, (0, 0, 0, 0, 1, 1)) for c in cells]
+        seen = [part[:, n : n + slices] for part in planes for n in range(3)]
+        axes = [torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in (slices, rows, columns)]
+        seen += [part.expand(b, -1, -1, -1) for part in torch.meshgrid(*axes, indexing="ij")]
+        return self.about(torch.stack(seen, 2).flatten(0, 1)).unflatten(0, (b, slices))
 
 
 def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -376,19 +408,21 @@ def _wrong(
     item: torch.Tensor,
     items: int,
 ) -> torch.Tensor:
-    """Mean over scans of the squared error of amounts, and of the cross-entropy of shares, both relative to what there
-    is; little counts as _LITTLE, few pixels as _FEW. Without the second, nothing is learned while no share is large.
+    """Mean over scans of the squared error of amounts, relative to what there is, and of the cross-entropy of shares in
+    each pixel that holds some; little counts as _LITTLE, few pixels as _FEW. The first is what is wanted; without the
+    second nothing is learned while no share is large. It is of the sample as it is, in which calcium is not as rare.
 
     amounts, shares: of `_Summed._amounts`. true: `_true_amounts`; seen: where there is enough, bool of its shape.
     """
 
-    def of_each_scan(values: torch.Tensor) -> torch.Tensor:
-        each = standing_for * values.float().sum((1, 2, 3))
+    def of_each_scan(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        each = weights * values.float().sum((1, 2, 3))
         return each.new_zeros(items).index_add(0, item, each)
 
+    once = torch.ones_like(standing_for)
     classes = torch.cat([seen, ~seen.any(1, keepdim=True)], 1)
-    error = of_each_scan((amounts - true) ** 2) / (of_each_scan(true**2) + _LITTLE)
-    entropy = of_each_scan(-shares * classes) / (of_each_scan(seen) + _FEW)
+    error = of_each_scan((amounts - true) ** 2, standing_for) / (of_each_scan(true**2, standing_for) + _LITTLE)
+    entropy = of_each_scan(-shares * classes, once) / (of_each_scan(seen, once) + _FEW)
     return (error + entropy).mean()
 
 

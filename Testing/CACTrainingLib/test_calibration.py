@@ -100,6 +100,7 @@ def test_an_empty_map_teaches_nothing():
         choose(scans, FalsePositiveGoals())
 
 
+@pytest.mark.long
 def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     """From the command line, on digital patients of all three kinds; the weights stay as they were."""
     for name in ("vessels", "motion", "trap", "clean"):
