@@ -15,6 +15,7 @@ What the paper leaves open, and what is done here:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -147,6 +148,11 @@ class VesselNet(nn.Module):
         if not agatston > 0:
             raise ValueError(f"Scores cannot be normalised by {agatston:g}.")
         self.largest.fill_(agatston)
+
+    def multiply(self, factor: float) -> None:
+        """Multiply all scores; "summed" only."""
+        with torch.no_grad():
+            self.body.gain += math.log(factor)
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalised scores [B, 4] of inputs [B, slices, size, size] (`vessel_input`).

@@ -180,6 +180,15 @@ def test_a_sample_stands_for_all():
     torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
 
 
+def test_scores_are_multiplied():
+    network = stirred(small("summed"))
+    x = scan_with((1, 5, 9))
+    with torch.no_grad():
+        before = network(x)
+        network.multiply(3.0)
+        torch.testing.assert_close(network(x), 3 * before)
+
+
 def test_only_summed_is_shown_where_calcium_lies():
     with pytest.raises(ValueError, match='"cnn" has no use for where calcium lies'):
         small("cnn")(scan_with(), shown_at())

@@ -67,6 +67,29 @@ def test_learns_and_tells_how(files, tmp_path):
     assert fit.validation == pytest.approx(fit.curves["mse"].min(), rel=1e-3)
 
 
+def test_shown_amounts_become_scores(tmp_path):
+    """By a factor that is chosen on patients who were not learned from: here ten points for a voxel of 700 HU."""
+    generator = np.random.default_rng(0)
+    files = {}
+    for n, name in enumerate(NAMES):
+        at = generator.choice(512, n, replace=False)
+        x = np.full(512, 0.14)
+        x[at] = 0.84
+        calcium = {"calcium_at": at.astype(np.int32), "calcium": np.full(n, 0.7, np.float16)}
+        calcium["calcium_artery"] = np.ones(n, np.uint8)
+        files[name] = tmp_path / f"{n}.npz"
+        np.savez(files[name], input=x.reshape(2, 16, 16).astype(np.float16), **calcium)
+    training = replace(SETTINGS.training, shown=True, learning_rate=0.01, loop=replace(LOOP, steps=60))
+    settings = replace(SETTINGS, training=training)
+    fit = fit_vessels(files, TARGETS, NAMES[:7], NAMES[7:], settings, tmp_path / "fit")
+    found = foretold(fit.network, files, NAMES)
+    slope = (found[7:, 1] * [70, 80, 90]).sum() / (found[7:, 1] ** 2).sum()
+    assert slope == pytest.approx(1, abs=1e-3)
+    assert np.corrcoef(found[:, 1], np.arange(10))[0, 1] > 0.85
+    assert found[:, [0, 2, 3]].max() < 5
+    assert fit.validation == pytest.approx(np.mean(((found[7:] - [[0, 10.0 * n, 0, 0] for n in (7, 8, 9)]) / 60) ** 2))
+
+
 def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
     settings = replace(SETTINGS, training=replace(SETTINGS.training, loop=replace(LOOP, steps=8)))
     one = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "one")
