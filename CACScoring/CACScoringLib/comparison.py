@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .acquisition import NO_AGENT
 from .ct import CTError, ScanWarning, UnreadableError
-from .lesions import Artery
+from .lesions import MAIN_ARTERIES
 from .output import LAST_FILE
 from .output import SCHEMA as SCORE_SCHEMA
 from .repeatability import Repeatability, models_of
@@ -29,7 +29,7 @@ VERDICTS = {
 METHODS = ("threshold", "decomposition")
 QUANTITIES = ("agatston", "pseudo_mass_hu_mm3")
 TOTAL = "total"
-ARTERIES = tuple(artery.key for artery in (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA))
+ARTERIES = tuple(artery.key for artery in MAIN_ARTERIES)
 
 SAME_KVP = 0.5
 SAME_RATIO = 1.25

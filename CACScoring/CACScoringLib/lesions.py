@@ -48,6 +48,10 @@ class Artery(IntEnum):
         return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
 
 
+MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
+"""The four that CAC-DRS counts and second opinions estimate."""
+
+
 def is_not_coronary(name: str) -> bool:
     """Whether a segment is called like NOT_CORONARY_ID, alone or before a colon."""
     return _word(name) == NOT_CORONARY_ID

@@ -18,7 +18,7 @@ from .decomposition import Decomposition, DecompositionSettings, calcium_map, ca
 from .evidence import coronary_probabilities, lesion_features
 from .heart import HeartRegion, heart_region
 from .heart_network import heart_mask
-from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
+from .lesions import MAIN_ARTERIES, Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
 from .slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
-
-MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 """What to call the methods of a `ScoreResult`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import risk
 from .ct import ScanWarning
-from .lesions import Artery
+from .lesions import MAIN_ARTERIES, Artery
 from .markup import percent
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ OPINIONS = (VESSELS, RADIOMICS)
 """Keys of `networks.NETWORKS` whose models give second opinions."""
 
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
-
-ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
-"""Those that an opinion estimates."""
 
 NONE_BELOW = 0.5
 """An estimate is hardly ever 0; below this Agatston score it rounds to 0 and counts as no calcium."""
@@ -196,7 +193,7 @@ def opinions_of_json(record: Mapping) -> tuple[Opinion, ...]:
 
     Raises KeyError, TypeError, ValueError, AttributeError where it is none of ours.
     """
-    arteries = {artery.key: artery for artery in ARTERIES}
+    arteries = {artery.key: artery for artery in MAIN_ARTERIES}
     found = []
     for network, told in (record.get("second_opinions") or {}).items():
         if network not in OPINIONS:  # of a later version

@@ -5,9 +5,10 @@ from __future__ import annotations
 from html import escape
 
 from . import pictures
+from .lesions import MAIN_ARTERIES
 from .markup import figure, head, percent, row
 from .pipeline import MethodResult, ScoreResult
-from .second_opinion import ARTERIES, RADIOMICS, TITLES, VESSELS, Agreement, Opinion, agreements, statement_of
+from .second_opinion import RADIOMICS, TITLES, VESSELS, Agreement, Opinion, agreements, statement_of
 
 INTRODUCTION = (
     "These models judge the scan as a whole instead of scoring lesion by lesion, so that many of their mistakes are "
@@ -38,7 +39,7 @@ def _table(result: ScoreResult) -> str:
     scored = any(opinion.agatston is not None for opinion in result.opinions)
     rows = [_method_row(name, method, methods, scored) for name, method in methods.items()]
     rows += [_opinion_row(opinion, methods, scored) for opinion in result.opinions]
-    arteries = [artery.key for artery in ARTERIES] if scored else []
+    arteries = [artery.key for artery in MAIN_ARTERIES] if scored else []
     agrees = [f"Agrees with {_SHORT[name].lower()}" for name in methods]
     titles = ["", *arteries, "Agatston", "Class", "Calcium", *agrees]
     return f'<div class="scroll"><table class="opinions">{head(*titles)}{"".join(rows)}</table></div>'
@@ -49,10 +50,10 @@ def _method_row(name: str, method: MethodResult, methods: dict[str, MethodResult
     title = _SHORT[name]
     empty = [""] * len(methods)
     if said is None:
-        cells = [*([""] * len(ARTERIES) if arteries else []), _NOT_REVIEWED, "", "", *empty]
+        cells = [*([""] * len(MAIN_ARTERIES) if arteries else []), _NOT_REVIEWED, "", "", *empty]
         return row(title, *cells)
     scale = 1.0 if name == "threshold" else method.agatston_scale or 1.0
-    of_arteries = [f"{scale * method.arteries[artery].agatston:.0f}" for artery in ARTERIES] if arteries else []
+    of_arteries = [f"{scale * method.arteries[artery].agatston:.0f}" for artery in MAIN_ARTERIES] if arteries else []
     return row(title, *of_arteries, f"{said.agatston:.0f}", _whole(said.risk_class), _yes(said.calcium), *empty)
 
 
@@ -63,8 +64,8 @@ def _opinion_row(opinion: Opinion, methods: dict[str, MethodResult], arteries: b
     if opinion.agatston is None:
         probability = f"{percent(opinion.probability)}; yes from {percent(opinion.limit)}"
         answer = f"{_yes(said.calcium)} <span class='small'>({probability})</span>"
-        return row(title, *(["–"] * len(ARTERIES) if arteries else []), "–", "–", answer, *agreed)
-    of_arteries = [f"{opinion.agatston[artery]:.0f}" for artery in ARTERIES]
+        return row(title, *(["–"] * len(MAIN_ARTERIES) if arteries else []), "–", "–", answer, *agreed)
+    of_arteries = [f"{opinion.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
     return row(
         title, *of_arteries, _whole(f"about {opinion.total:.0f}"), _whole(said.risk_class), _yes(said.calcium), *agreed
     )

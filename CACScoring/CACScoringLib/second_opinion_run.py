@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from .ct import CTError, ScanWarning
+from .lesions import MAIN_ARTERIES
 from .models import LoadedModel, ModelError, StoredModel, list_models, load_model
 from .pipeline import ScoreResult
 from .progress import Progress
-from .second_opinion import ARTERIES, OPINIONS, RADIOMICS, TITLES, VESSELS, Opinion, disagreements
+from .second_opinion import OPINIONS, RADIOMICS, TITLES, VESSELS, Opinion, disagreements
 from .second_opinion_trust import trust_in
 
 STEP = "second opinions"
@@ -126,7 +127,7 @@ def _of_vessels(result: ScoreResult, model: LoadedModel, saliency: bool) -> tupl
         doubts = (ScanWarning("no-saliency", message),)
         told = vessel_opinion(result.scan, result.heart, model, False)
     # What an estimate lacks to 0 is as little calcium as there can be.
-    agatston = {artery: max(0.0, float(told.agatston[artery])) for artery in ARTERIES}
+    agatston = {artery: max(0.0, float(told.agatston[artery])) for artery in MAIN_ARTERIES}
     weights = None if told.slice_weights is None else tuple(float(weight) for weight in told.slice_weights)
     opinion = Opinion(
         **_of_card(model, VESSELS),

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from .ct import CTScan, ScanWarning
 from .heart import HeartRegion
 from .inference import predict
-from .lesions import Artery
+from .lesions import MAIN_ARTERIES, Artery
 from .models import LoadedModel, ModelError
 from .preprocessing import Grid, from_grid
 from .vessel_input import to_agatston, vessel_grid, vessel_input
@@ -29,8 +29,6 @@ NETWORK = "vessels"
 SCALE = "agatston_scale"
 """Key of a card's calibration: the Agatston score that 1 stands for."""
 
-ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
-
 CUT_SHARE = 0.02
 """Share of the heart outside what the network sees from which on it is told."""
 
@@ -41,9 +39,9 @@ NOISE = 0.02
 
 @dataclass(frozen=True)
 class VesselOpinion:
-    """agatston: by ARTERIES. total: their sum. saliency: what sways the total, 0 to 1, float32 on the scan's grid; of
-    "summed" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's input, from the
-    feet; None of the other kinds. warnings: doubts about this opinion.
+    """agatston: by MAIN_ARTERIES. total: their sum. saliency: what sways the total, 0 to 1, float32 on the grid of the
+    scan; of "summed" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's input,
+    from the feet; None of the other kinds. warnings: doubts about this opinion.
     """
 
     agatston: dict[Artery, float]
@@ -75,7 +73,7 @@ def vessel_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel, salien
             f"({largest:.0f}): the estimate is beyond what it knows."
         )
         doubts.append(ScanWarning("vessels-beyond-training", message))
-    agatston = {artery: float(score) for artery, score in zip(ARTERIES, scores, strict=True)}
+    agatston = {artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
     return VesselOpinion(agatston, float(scores.sum()), picture, _slice_weights(model.network, x), tuple(doubts))
 
 

@@ -75,7 +75,7 @@ def test_summed_shows_where_it_sees_calcium(scanned, tmp_path):
     assert seen[25, 41, 37] > 0.2, "the fainter deposit"
     far = np.ones_like(seen, bool)
     far[27:36, 21:30, 21:30] = far[21:30, 37:46, 33:42] = False
-    assert not seen[far].any()
+    assert seen[far].max() < 0.01
 
 
 @pytest.mark.parametrize("kind", ["se-cnn", "vit"])

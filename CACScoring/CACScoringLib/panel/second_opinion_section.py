@@ -57,11 +57,11 @@ class SecondOpinionSection:
 
 def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:
     """What agrees comes before the arteries, which a narrow panel may hide."""
-    from ..second_opinion import ARTERIES
+    from ..lesions import MAIN_ARTERIES
 
     named = {"threshold": _("Clinical"), "decomposition": _("Map")}
     agree = [_("{method}\nagrees").format(method=named[method]) for method in methods]
-    arteries = [artery.key for artery in ARTERIES] if any(opinion.agatston for opinion in opinions) else []
+    arteries = [artery.key for artery in MAIN_ARTERIES] if any(opinion.agatston for opinion in opinions) else []
     return [_("Second opinion"), _("Says"), *agree, *arteries]
 
 
@@ -75,9 +75,9 @@ def _answer(opinion: Opinion) -> str:
 
 
 def _ofArteries(opinion: Opinion) -> list[str]:
-    from ..second_opinion import ARTERIES
+    from ..lesions import MAIN_ARTERIES
 
-    return [] if opinion.agatston is None else [f"{opinion.agatston[artery]:.0f}" for artery in ARTERIES]
+    return [] if opinion.agatston is None else [f"{opinion.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
 
 
 def _agrees(found: Agreement | None) -> str:
