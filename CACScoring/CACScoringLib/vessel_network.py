@@ -264,8 +264,8 @@ class _VisionTransformer(nn.Module):
 class _Summed(nn.Module):
     """What is denser than tissue, shared out among the arteries and anything else, and summed.
 
-    Looked at are only the cells of each slice that hold something bright, each with its near surroundings, the slices
-    above and below, its place in the field, and what the cells about it are like; the others add nothing.
+    Looked at are only the cells of each slice that hold something bright, each with its surroundings, the slices above
+    and below, and its place in the field; the others add nothing.
     """
 
     def __init__(self, config: VesselNetConfig) -> None:
@@ -276,9 +276,7 @@ class _Summed(nn.Module):
         self.near = nn.Sequential(
             *_convolution(6, w, 3, 1), *_convolution(w, 2 * w, 3, 1), *_convolution(2 * w, 2 * w, 3, 1, dilation=2)
         )
-        self.about = nn.Sequential(*_convolution(12, w, 3, 1), *_convolution(w, 2 * w, 3, 1))
-        self.joined = nn.Sequential(*_convolution(6 * w, 2 * w, 1, 1))
-        self.last = nn.Conv2d(2 * w, len(VESSELS) + 2, 1)
+        self.last = nn.Conv2d(4 * w, len(VESSELS) + 2, 1)
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
             self.last.bias.zero_()
@@ -325,21 +323,18 @@ class _Summed(nn.Module):
     def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """How much calcium of each artery adds to each pixel of cells, in the input's unit, [n, 4, CELL, CELL], and the
         logarithms of the shares of the arteries and of anything else, [n, 5, CELL, CELL]."""
-        item, k, j, i = cells
-        about = self._about(x)[item, k, :, j, i][:, :, None, None]
-        if self.training or len(item) <= _AT_ONCE:
-            return self._told(self._seen(x, cells), about)
-        parts = zip(about.split(_AT_ONCE), *(part.split(_AT_ONCE) for part in cells), strict=True)
-        each = (self._told(self._seen(x, part), context) for context, *part in parts)
-        return tuple(map(torch.cat, zip(*each, strict=True)))
+        if self.training or len(cells[0]) <= _AT_ONCE:
+            return self._told(self._seen(x, cells))
+        parts = zip(*(part.split(_AT_ONCE) for part in cells), strict=True)
+        return tuple(map(torch.cat, zip(*(self._told(self._seen(x, part)) for part in parts), strict=True)))
 
-    def _told(self, seen: torch.Tensor, about: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `_amounts`. seen: of `_seen`. about: what surrounds the cells, [n, 2 width, 1, 1]."""
+    def _told(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `_amounts`. seen: of `_seen`."""
         f = self.near(seen)
         around = f.mean((2, 3), keepdim=True)
         inner = slice(HALO, HALO + CELL)
         f = f[:, :, inner, inner]
-        told = self.last(self.joined(torch.cat([f, around.expand_as(f), about.expand_as(f)], 1))).float()
+        told = self.last(torch.cat([f, around.expand_as(f)], 1)).float()
         tissue = self.tissue + self.tissue_step * told[:, -1:]
         dense = self.blunt * functional.softplus((seen[:, 1:2, inner, inner].float() - tissue) / self.blunt)
         shares = torch.log_softmax(told[:, :-1], 1)
@@ -363,24 +358,6 @@ class _Summed(nn.Module):
         row = (2 * j / (rows - 1) - 1)[:, :, None].expand(-1, *sides)
         column = (2 * i / (columns - 1) - 1)[:, None, :].expand(-1, *sides)
         return torch.cat([planes, torch.stack([height, row, column], 1).to(planes)], 1)
-
-    def _about(self, x: torch.Tensor) -> torch.Tensor:
-        """What the cells about each cell are like, from their means, highest and lowest values in the slice and those
-        above and below, and their place. [B, slices, 2 width, rows of cells, columns of cells]."""
-        cells = [
-            pool(part, CELL) * sign
-            for pool, part, sign in (
-                (functional.avg_pool2d, x, 1),
-                (functional.max_pool2d, x, 1),
-                (functional.max_pool2d, -x, -1),
-            )
-        ]
-        b, slices, rows, columns = cells[0].shape
-        planes = [functional.pad(c, (0, 0, 0, 0, 1, 1)) for c in cells]
-        seen = [part[:, n : n + slices] for part in planes for n in range(3)]
-        axes = [torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in (slices, rows, columns)]
-        seen += [part.expand(b, -1, -1, -1) for part in torch.meshgrid(*axes, indexing="ij")]
-        return self.about(torch.stack(seen, 2).flatten(0, 1)).unflatten(0, (b, slices))
 
 
 def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
