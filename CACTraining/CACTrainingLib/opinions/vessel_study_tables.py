@@ -251,7 +251,8 @@ def _loss_figures(shown: Shown) -> tuple[Figure, ...]:
             curves = [result.curves for result in shown.results[cell] if len(result.curves)]
             if cell.output == output and curves:
                 steps, middle, sd = mean_curves([normalised_curve(curve, shown.study.scale) for curve in curves])
-                panels.append(drawings.Losses(KINDS[cell.kind], steps, middle, sd, level))
+                title = KINDS[cell.kind].replace(", ", ",\n")  # or it would be cut off
+                panels.append(drawings.Losses(title, steps, middle, sd, level))
         if panels:
             note = "Mean over the folds; bands: one standard deviation. Training is on augmented scans, while the "
             note += "weights still move. Where a training stopped early, its last errors go on. "
