@@ -103,7 +103,7 @@ def evaluate_vessels(
 def _read(settings: VesselStudySettings, tables: tuple[str, ...], read: Callable[..., Known], progress) -> _Whole:
     given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
     without = [tuple(scan for scan in table if not scan.contrast) for table in given]
-    if not without[0]:
+    if any(table and not plain for table, plain in zip(given, without, strict=True)):
         raise StudyError("There is no scan without contrast agent. Scores are foretold of such.")
     plain, training, test = learned_and_tested(*without)
     others: tuple[TableScan, ...] = ()

@@ -37,39 +37,46 @@ LEAST_HU = 5.0
 def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
     """What is kept of a scan, by name; empty where the truth is not known, or the field is not that of the heart.
 
-    Raises DataError where the truth is on another grid than the scan.
+    Raises DataError where the truth cannot be read, or is on another grid than the scan.
     """
     files = [] if scan.source is None else [scan.source.parent / name for name in (MAP, REGIONS, TRUTH)]
     if config.field != "heart" or not files or not all(file.is_file() for file in files):
         return {}
     calcium, regions = (_on_scan(file, scan) for file in files[:2])
-    truth = json.loads(files[2].read_text(encoding="utf-8"))
+    try:
+        truth = json.loads(files[2].read_text(encoding="utf-8"))
+        per_mg, masses = float(truth["calcium_hu_per_mg_cm3"]), dict(truth.get("mass_mg_by_artery", {}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{files[2]} does not tell what calcium adds. Make the digital patient again.") from error
     image, heart = (sitk.DICOMOrient(one, "LPS") for one in (scan.image, region.mask))
     grid = vessel_grid(image, heart, config)
-    hu = on_grid(calcium, grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+    hu = on_grid(calcium, grid, 0.0) * per_mg
     labels = [on_grid(regions == n + 1, grid, 0.0) for n in range(len(ARTERIES))]
     at = np.nonzero(hu >= LEAST_HU)
     return {
         "calcium_at": np.ravel_multi_index(at, hu.shape).astype(np.int32),
-        "calcium_artery": _nearest(np.array(labels), at, config, truth).astype(np.uint8),
+        "calcium_artery": _nearest(np.array(labels), at, config, masses).astype(np.uint8),
         "calcium": (hu[at] / (config.high_hu - config.low_hu)).astype(np.float16),
     }
 
 
-def _nearest(labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetConfig, truth: Mapping) -> np.ndarray:
+def _nearest(labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetConfig, masses: Mapping) -> np.ndarray:
     """Calcium spreads beyond its region, and a faint one has none: the artery of the nearest region, else the one that
-    has most calcium. labels: share of each artery's regions in each voxel."""
+    has most calcium. labels: share of each artery's regions in each voxel. masses: of calcium, by artery."""
     spacing = np.array([config.slice_mm, *[config.field_mm / config.size] * 2])
     labelled = np.nonzero(labels.max(0) > 0)
     if not len(labelled[0]):
-        most = max(ARTERIES, key=lambda artery: truth["mass_mg_by_artery"].get(artery, 0.0))
+        most = max(ARTERIES, key=lambda artery: masses.get(artery, 0.0))
         return np.full(len(at[0]), ARTERIES.index(most))
     _, nearest = spatial.cKDTree(np.transpose(labelled) * spacing).query(np.transpose(at) * spacing)
     return labels[(slice(None), *labelled)].argmax(0)[nearest]
 
 
 def _on_scan(file: Path, scan: CTScan) -> sitk.Image:
-    image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
+    try:
+        image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
+    except RuntimeError as error:
+        raise DataError(f"{file} cannot be read. Make the digital patient again.") from error
     if not same_grid(image, scan.image):
         raise DataError(f"{file} is not on the grid of the CT beside it.")
     return image

@@ -87,3 +87,11 @@ def test_truth_on_another_grid(tmp_path, empty):
     shutil.copy(tmp_path / "other" / MAP, tmp_path / MAP)
     with pytest.raises(DataError, match="not on the grid of the CT beside it"):
         true_calcium(scan, region, CONFIG)
+
+
+@pytest.mark.parametrize(("name", "message"), [(TRUTH, "does not tell what calcium adds"), (MAP, "cannot be read")])
+def test_truth_that_is_broken(tmp_path, empty, name, message):
+    scan, region = write(tmp_path, *empty)
+    (tmp_path / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        true_calcium(scan, region, CONFIG)
