@@ -27,6 +27,8 @@ HEART_COLOUR = (120, 144, 156)
 SALIENCY_COLOUR = (255, 145, 0)
 SALIENCY_OPACITY = 0.75
 """Where the saliency is highest."""
+SALIENCY_SPOT_MM = 4.0
+"""What sways the answer is drawn so wide at least: a single voxel would not be seen."""
 
 _MARGIN_MM = 15.0
 _WIDTH_PIXELS = 440
@@ -73,8 +75,11 @@ def saliency_picture(
     # What sways the answer most is to be seen wherever it lies.
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)
-    picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    opacity = Image.fromarray(np.rint(values[area] * (SALIENCY_OPACITY * 255 / highest)).astype(np.uint8))
+    spacing = scan.image.GetSpacing()[:2]
+    picture, zoom = _enlarged(scan.hu[area], spacing)
+    spread = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
+    shown = ndimage.maximum_filter(values[area], spread) * (SALIENCY_OPACITY * 255 / highest)
+    opacity = Image.fromarray(np.rint(shown).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
     _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
     return _jpeg(picture), k
