@@ -46,7 +46,7 @@ CELL, HALO = 8, 4
 """Side of what "summed" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
 
 _AT_ONCE = 1024
-"""Cells, 0.1 GB or so; more take longer, not less, on processors."""
+"""Cells whose features are held at once where nothing is learned: 0.1 GB or so."""
 
 _SAMPLED, _VERY_BRIGHT_HU = 48, 90.0
 """Where calcium is shown, so many cells of a scan that have calcium, that have none but are very bright, and that are
@@ -56,6 +56,7 @@ _LITTLE = 0.05
 """Calcium that adds 100 HU to 5 pixels, in the input's unit, squared and summed."""
 
 _FEW = 50.0
+"""Pixels: with fewer that hold calcium, a scan's cross-entropy counts less."""
 
 _SEEN_HU = 30.0
 """What calcium adds to a pixel from which on it is shown as its artery's."""

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib import preprocessing
-from CACScoringLib.ct import mask_on_scan_grid, same_grid
+from CACScoringLib.ct import CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 from CACScoringLib.reading import read_ct, read_mask
 
@@ -25,6 +25,17 @@ muscle are below 60 HU; the valves' calcium, blurred by motion, often stays belo
 MAP_FLOOR_HU = 1.0
 
 
+def image_beside(ct: CTScan, file: Path) -> sitk.Image:
+    """An image on the grid of the CT that it lies beside, axes as in `CTScan.image`. Raises DataError."""
+    try:
+        image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
+    except RuntimeError as error:
+        raise DataError(f"{file} cannot be read. Write the scan's truth again.") from error
+    if not same_grid(image, ct.image):
+        raise DataError(f"{file} is not on the grid of the CT beside it. Write the scan's truth again.")
+    return image
+
+
 def write_slices(scan: TrainingScan, folder: Path) -> None:
     """A scan for networks that see slices, into a folder that must not exist. Raises CTError when it cannot be used."""
     truth = read_truth(scan.truth)
@@ -33,9 +44,7 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     slices = preprocessing.heart_slices(ct.image, heart)
     true_map = np.zeros(slices.heart.shape, np.float32)
     if scan.calcium_map is not None:
-        calcium = sitk.DICOMOrient(sitk.ReadImage(str(scan.calcium_map)), "LPS")
-        if not same_grid(calcium, ct.image):
-            raise DataError(f"{scan.calcium_map} is not on the grid of the CT beside it.")
+        calcium = image_beside(ct, scan.calcium_map)
         true_map = preprocessing.on_grid(calcium, slices.grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     rows = np.full(len(slices), -1)
     filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))

@@ -1,9 +1,9 @@
 """Training of a model that tells any coronary calcium from none by radiomic features, a second opinion beside a score.
 
-Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). A fifth of the patients is kept
-apart, whatever the seed; on the others a logistic regression is tuned by cross-validation, which also chooses the limit
-from which a probability is called calcium. The finished model, as scoring will load it, is judged once on those kept
-apart, and the outcome is written on its card.
+Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
+of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
+cross-validation, which also chooses the limit from which a probability is called calcium. The finished model, as
+scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
 """
 
 from __future__ import annotations
@@ -173,7 +173,10 @@ def train_radiomics(options: RunOptions, settings: Settings, progress: Progress)
 def _check(scans: Sequence[TableScan], contrast: Sequence[TableScan], others: Sequence[TableScan]) -> None:
     check_others((*scans, *contrast), others)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
-        raise TableError(f"{enhanced[0]} of --data is contrast-enhanced. Give such scans with --contrast-data.")
+        raise TableError(
+            f"{enhanced[0]} of --data or --test is contrast-enhanced. Give scans to learn from with --contrast-data, "
+            "and test on others."
+        )
 
 
 def _prepared(scans: Sequence[TableScan], settings: Settings, workers: int, progress: Progress) -> Data | None:

@@ -30,6 +30,9 @@ from .vessel_truth import true_calcium
 KIND = "vessels"
 """Folder of the prepared scans."""
 
+_WORK = 2
+"""Counts what `vessel_work` keeps; raised when that changes, so that nothing kept before is taken for it."""
+
 _INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu")
 _CURVES = ("loss", "mse", "training_loss", "training_mse")
 
@@ -106,8 +109,8 @@ def prepare_vessels(
     progress: Progress | None = None,
 ) -> Prepared:
     """The scans as networks of this configuration see them; networks that see alike share them. See `prepare`."""
-    seen = {name: getattr(config, name) for name in _INPUT_FIELDS}
-    return prepare(scans, folder, KIND, partial(vessel_work, config=config), f"2 {json.dumps(seen)}", workers, progress)
+    seen = json.dumps({name: getattr(config, name) for name in _INPUT_FIELDS})
+    return prepare(scans, folder, KIND, partial(vessel_work, config=config), f"{_WORK} {seen}", workers, progress)
 
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:

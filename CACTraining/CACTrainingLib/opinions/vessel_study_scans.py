@@ -20,6 +20,8 @@ from .scan_table import ARTERIES, TableScan
 from .vessel_study_plan import Cell, Effort
 from .vessel_study_results import Scans
 from .vessel_study_training import Data, LookedAt, config_of, field_of, input_regions
+from .vessel_truth import REGIONS as CALCIUM
+from .vessel_truth import TRUTH
 
 OTHER = "other "
 """Before the names of --others, so that no two scans have one name."""
@@ -28,8 +30,6 @@ LOOKED_AT, LOOKED_AT_FROM = 12, 100.0
 """At most of how many held-out patients saliency is looked at; least score of such."""
 
 REGIONS = "vessel_regions"
-TRUTH, CALCIUM = "truth.json", "regions.nii.gz"
-"""Beside the CT of a digital patient."""
 
 CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 

@@ -7,21 +7,20 @@ the input's unit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import spatial
 
-from CACScoringLib.ct import CTScan, same_grid
+from CACScoringLib.ct import CTScan
 from CACScoringLib.heart import HeartRegion
 from CACScoringLib.preprocessing import on_grid
 from CACScoringLib.vessel_input import vessel_grid
 
-from ..datasets import DataError
+from ..scan_samples import image_beside
+from ..training_scan import read_truth
 from .scan_table import ARTERIES
 
 if TYPE_CHECKING:
@@ -42,20 +41,16 @@ def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> 
     files = [] if scan.source is None else [scan.source.parent / name for name in (MAP, REGIONS, TRUTH)]
     if config.field != "heart" or not files or not all(file.is_file() for file in files):
         return {}
-    calcium, regions = (_on_scan(file, scan) for file in files[:2])
-    try:
-        truth = json.loads(files[2].read_text(encoding="utf-8"))
-        per_mg, masses = float(truth["calcium_hu_per_mg_cm3"]), dict(truth.get("mass_mg_by_artery", {}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{files[2]} does not tell what calcium adds. Make the digital patient again.") from error
+    calcium, regions = (image_beside(scan, file) for file in files[:2])
+    truth = read_truth(files[2])
     image, heart = (sitk.DICOMOrient(one, "LPS") for one in (scan.image, region.mask))
     grid = vessel_grid(image, heart, config)
-    hu = on_grid(calcium, grid, 0.0) * per_mg
+    hu = on_grid(calcium, grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     labels = [on_grid(regions == n + 1, grid, 0.0) for n in range(len(ARTERIES))]
     at = np.nonzero(hu >= LEAST_HU)
     return {
         "calcium_at": np.ravel_multi_index(at, hu.shape).astype(np.int32),
-        "calcium_artery": _nearest(np.array(labels), at, config, masses).astype(np.uint8),
+        "calcium_artery": _nearest(np.array(labels), at, config, truth.get("mass_mg_by_artery", {})).astype(np.uint8),
         "calcium": (hu[at] / (config.high_hu - config.low_hu)).astype(np.float16),
     }
 
@@ -70,13 +65,3 @@ def _nearest(labels: np.ndarray, at: tuple[np.ndarray, ...], config: VesselNetCo
         return np.full(len(at[0]), ARTERIES.index(most))
     _, nearest = spatial.cKDTree(np.transpose(labelled) * spacing).query(np.transpose(at) * spacing)
     return labels[(slice(None), *labelled)].argmax(0)[nearest]
-
-
-def _on_scan(file: Path, scan: CTScan) -> sitk.Image:
-    try:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
-    except RuntimeError as error:
-        raise DataError(f"{file} cannot be read. Make the digital patient again.") from error
-    if not same_grid(image, scan.image):
-        raise DataError(f"{file} is not on the grid of the CT beside it.")
-    return image

@@ -30,7 +30,7 @@ def write(folder, calcium, regions, mass=None):
         image = sitk.GetImageFromArray(array)
         image.SetSpacing(SPACING)
         sitk.WriteImage(image, folder / name)
-    truth = {"calcium_hu_per_mg_cm3": PER_MG, "mass_mg_by_artery": mass or {}}
+    truth = {"patient": "1", "slices": [], "calcium_hu_per_mg_cm3": PER_MG, "mass_mg_by_artery": mass or {}}
     (folder / TRUTH).write_text(json.dumps(truth), encoding="utf-8")
     mask = sitk.GetImageFromArray(heart)
     mask.SetSpacing(SPACING)
@@ -89,7 +89,7 @@ def test_truth_on_another_grid(tmp_path, empty):
         true_calcium(scan, region, CONFIG)
 
 
-@pytest.mark.parametrize(("name", "message"), [(TRUTH, "does not tell what calcium adds"), (MAP, "cannot be read")])
+@pytest.mark.parametrize(("name", "message"), [(TRUTH, "is no truth of a scan"), (MAP, "cannot be read")])
 def test_truth_that_is_broken(tmp_path, empty, name, message):
     scan, region = write(tmp_path, *empty)
     (tmp_path / name).write_text("{}", encoding="utf-8")
