@@ -171,7 +171,9 @@ def _method(
     if None in found:
         lacking = _SIDES[found.index(None)]
         return MethodComparison(name, (f"the {lacking} scan was not scored by this method",), ())
-    scales = [method["agatston_scale"] for method in found]
+    scales = [None if method["reviewed"] else method["agatston_scale"] for method in found]
+    if None in scales:  # both scores of one kind
+        scales = [None, None]
     bars = [*acquisition_bars, *_review_bars(name, found), *_rule_bars(name, earlier, later)]
     if name == "decomposition":
         bars += _model_bars(earlier, later)
@@ -181,9 +183,10 @@ def _method(
         bars += _limit_bars(earlier, repeatability)
     changes = []
     for quantity in QUANTITIES:
+        own_bars = [*bars, *(_scale_bars(name, scales, repeatability) if quantity == "agatston" else ())]
         for part in (TOTAL, *ARTERIES):
             values = [_value(*pair, quantity, part) for pair in zip(found, scales, strict=True)]
-            changes.append(_change(name, quantity, part, values, repeatability, bars))
+            changes.append(_change(name, quantity, part, values, repeatability, own_bars))
     return MethodComparison(name, tuple(bars), tuple(changes), None not in scales)
 
 
@@ -284,6 +287,14 @@ def _limit_bars(content: dict, repeatability: Repeatability) -> list[str]:
         {**values, "batch_size": None} for values in (content["decomposition_settings"], repeatability.settings)
     ]
     return [f"the stored limits were found with other settings ({names})"] if (names := _differing(*settings)) else []
+
+
+def _scale_bars(name: str, scales: list[float | None], repeatability: Repeatability | None) -> list[str]:
+    """Why the stored limits do not hold for Agatston scores."""
+    scaled = repeatability is not None and (repeatability.settings or {}).get("agatston_scale") is not None
+    if name != "decomposition" or not scaled or None not in scales:
+        return []
+    return ["the stored limits are of scores on the clinical scale, and these are not on it"]
 
 
 def _shared(first: dict, second: dict) -> tuple[dict, dict]:

@@ -181,14 +181,24 @@ def with_warnings(scan: CTScan, *warnings: ScanWarning) -> CTScan:
     return replace(scan, warnings=scan.warnings + warnings)
 
 
-def mask_on_scan_grid(mask: sitk.Image, scan: CTScan, name: str) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+def mask_on_scan_grid(
+    mask: sitk.Image, scan: CTScan, name: str, may_be_empty: bool = False
+) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """Bring a mask or label map onto the scan's own grid.
 
     mask: integer labels, any axis order, any grid that overlaps the scan. name: what to call it in messages.
+    may_be_empty: a mask without any labelled voxel is taken too, also the single voxel that 3D Slicer saves of an empty
+    segmentation; one whose labels all lie outside the scan is not.
+
     Returns uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
 
     Raises MaskError when it is no label map, or nothing of it lies inside the scan.
     """
+    empty = may_be_empty and not sitk.GetArrayViewFromImage(mask).any()
+    if empty and max(mask.GetSize()) == 1:
+        mask = sitk.Image(scan.image.GetSize(), sitk.sitkUInt8)
+        mask.CopyInformation(scan.image)
+        return mask, ()
     try:
         mask = _without_single_time_step(mask)
         _check_volume(mask)
@@ -205,6 +215,10 @@ def mask_on_scan_grid(mask: sitk.Image, scan: CTScan, name: str) -> tuple[sitk.I
     warnings: tuple[ScanWarning, ...] = ()
     if not same_grid(mask, scan.image):
         before = np.unique(sitk.GetArrayViewFromImage(mask))
+        if empty:
+            # Of one without labels its grid alone tells that it is of this scan.
+            inside = sitk.Resample(mask + 1, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+            empty = bool(sitk.GetArrayViewFromImage(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         lost = np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))
         message = f"The {name} lies on another grid than the scan and was resampled to it (nearest neighbour)."
@@ -212,7 +226,7 @@ def mask_on_scan_grid(mask: sitk.Image, scan: CTScan, name: str) -> tuple[sitk.I
             message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
         warnings = (ScanWarning("mask-resampled", message),)
     mask.CopyInformation(scan.image)
-    if not sitk.GetArrayViewFromImage(mask).any():
+    if not empty and not sitk.GetArrayViewFromImage(mask).any():
         message = (
             f"The {name} has no labelled voxel inside the scan. Check that both come from the same patient "
             "and that the mask was saved with its geometry."

@@ -10,7 +10,7 @@ from .comparison import Comparison
 from .comparison_page import comparison_as_html
 from .lesions import Artery, Lesion
 from .markup import RESEARCH_ONLY, figure, head, page, row
-from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
+from .pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from .scores import Score, component_agatston
 from .second_opinion_page import opinions_as_html
 
@@ -29,7 +29,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         parts += [
             f"<h2>{METHOD_TITLES[key]}</h2>",
             _summary(result, method),
-            _arteries_table(method, result.true_mass_mg),
+            _arteries_table(method, AGATSTON_TITLES[key], result.true_mass_mg),
         ]
     if comparison is not None:
         parts.append(comparison_as_html(comparison))
@@ -38,7 +38,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
     parts.append(_warnings(result))
     for key, method in result.methods.items():
         parts += _method_pictures(result, method, METHOD_TITLES[key])
-        parts += _arithmetic(result, method)
+        parts += _arithmetic(result, method, AGATSTON_TITLES[key])
         parts.append(_rules(method))
     parts.append(_facts(result, identify))
     return page(f"Coronary calcium: {name}", "\n".join(parts))
@@ -61,12 +61,13 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
         )
     if not method.reviewed:
         return (
-            f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, adjusted Agatston '
-            f"{total.agatston:.1f}{_scaled(method)}. The arteries are suggested by each lesion's place; nobody has "
-            "checked them.</p>"
+            f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, {_scaled(method)}. '
+            "The arteries are suggested by each lesion's place; nobody has checked them.</p>"
         )
     title = "Agatston score" if clinical else "Adjusted Agatston score"
-    lines = [f'<p class="score">{title} <b>{total.agatston:.1f}</b>{_scaled(method)}</p>']
+    lines = [f'<p class="score">{title} <b>{total.agatston:.1f}</b></p>']
+    if method.no_calcium:
+        lines.append("<p><b>Reviewed: no coronary calcium.</b></p>")
     if clinical and result.categories is not None:
         c = result.categories
         items = [
@@ -81,11 +82,12 @@ def _summary(result: ScoreResult, method: MethodResult) -> str:
 
 
 def _scaled(method: MethodResult) -> str:
-    scaled = method.scaled_agatston
-    return "" if scaled is None else f", on the scale of clinical scores about {scaled:.0f}"
+    scaled, adjusted = method.scaled_agatston, f"adjusted Agatston {method.total.agatston:.1f}"
+    return adjusted if scaled is None else f"on the scale of clinical scores about <b>{scaled:.0f}</b> ({adjusted})"
 
 
-def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | None) -> str:
+def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Artery, float] | None) -> str:
+    """agatston: what to call the method's Agatston score."""
     assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in method.lesions.lesions)
     known = true_mass_mg is not None
     rows = []
@@ -99,7 +101,7 @@ def _arteries_table(method: MethodResult, true_mass_mg: dict[Artery, float] | No
         rows.append(row(name, *_score_cells(score), *truth))
     truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
     rows.append(row("<b>Total</b>", *_score_cells(method.total), *truth))
-    titles = ["Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
+    titles = ["Artery", "Lesions", agatston, "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
     first = head(*titles, *(["True mass mg"] if known else []))
     note = "" if method.total.mass_mg is not None else '<p class="small">Mass in mg needs a calibration.</p>'
     return f"<table>{first}{''.join(rows)}</table>{note}"
@@ -166,7 +168,7 @@ def _elsewhere(method: MethodResult) -> int:
     return sum(suggested.not_coronary_probability > PROBABLY for suggested in method.suggestions)
 
 
-def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
+def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> list[str]:
     spacing = result.scan.slice_spacing_mm
     reference = method.rules.reference_spacing_mm
     rows = []
@@ -187,10 +189,10 @@ def _arithmetic(result: ScoreResult, method: MethodResult) -> list[str]:
             )
     if not rows:
         return []
-    first = head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", "Agatston")
+    first = head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", agatston)
     return [
         "<h2>Arithmetic</h2>",
-        f"<p>Agatston = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
+        f"<p>{agatston} = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
         f"summed over {len(rows)} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
         f"<details><summary>Every component</summary><table>{first}{''.join(rows)}</table></details>",
     ]

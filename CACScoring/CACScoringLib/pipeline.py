@@ -33,6 +33,9 @@ METAL_HU = 2000.0
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 """What to call the methods of a `ScoreResult`."""
 
+AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
+"""What to call their Agatston scores: without a threshold they are several times higher than clinical ones."""
+
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
     """What `score_scan` does, in order, as told to its progress."""
@@ -77,7 +80,9 @@ class MethodResult:
 
     reviewed: whether a person assigned the lesions to arteries; unreviewed candidates may be anything dense.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
-    agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known.
+    agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known; never
+    of a reviewed map, for it was found on maps as the networks make them.
+    no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
     """
 
     reviewed: bool
@@ -87,6 +92,7 @@ class MethodResult:
     arteries: dict[Artery, Score]
     suggestions: tuple[ArterySuggestion, ...] = ()
     agatston_scale: float | None = None
+    no_calcium: bool = False
 
     @property
     def scaled_agatston(self) -> float | None:
@@ -146,7 +152,8 @@ def score_scan(
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
     heart: mask of the heart, on any grid; found when None.
-    lesions: a reader's label map (`Artery` values); only what it labels is scored. When None, everything at or
+    lesions: a reader's label map (`Artery` values); only what it labels is scored, and an empty one is a reviewed score
+    of 0. When None, everything at or
     above the threshold inside the heart region is reported as unassigned and unreviewed, and the lesions of the
     calcium map as the arteries that their place suggests, unreviewed as well.
 
@@ -198,10 +205,12 @@ def score_scan(
                 label_doubts += map_doubts
     with progress.step("scores"):
         spacing = scan.image.GetSpacing()
-        methods = {"threshold": _scored(found, rules, spacing, lesions is not None, suggestions)}
+        methods = {"threshold": _scored(found, rules, spacing, reviewed, suggestions)}
         if parts:
-            mapped = _scored(in_map, map_rules, spacing, lesions is not None, map_suggestions)
-            methods["decomposition"] = replace(mapped, agatston_scale=parts.settings.agatston_scale)
+            mapped = _scored(in_map, map_rules, spacing, reviewed, map_suggestions)
+            # The scale makes up for what a network's map holds beside coronary calcium, which a reader's labels cut off.
+            scale = parts.settings.agatston_scale if reviewed is None else None
+            methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
     warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
@@ -328,16 +337,18 @@ def _scored(
     lesions: LesionSet,
     rules: ScoringRules,
     spacing_mm: tuple[float, float, float],
-    reviewed: bool,
+    reviewed: np.ndarray | None,
     suggestions: list[ArterySuggestion],
 ) -> MethodResult:
+    """reviewed: a reader's labels, [k, j, i]; None while nobody has reviewed the lesions."""
     return MethodResult(
-        reviewed=reviewed,
+        reviewed=reviewed is not None,
         rules=rules,
         lesions=lesions,
         total=score_lesions(lesions.lesions, spacing_mm, rules),
         arteries=score_arteries(lesions.lesions, spacing_mm, rules),
         suggestions=tuple(suggestions),
+        no_calcium=reviewed is not None and not reviewed.any(),
     )
 
 
@@ -345,6 +356,13 @@ _UNREVIEWED = ScanWarning(
     "unreviewed",
     "Nobody has reviewed these candidates: everything dense inside the heart region is listed, be it coronary, "
     "valve, aorta or noise. Assign each to an artery in lesions.nii.gz and score again with it.",
+)
+
+
+_NO_CALCIUM = ScanWarning(
+    "reviewed-empty",
+    "The lesion label map is empty, so this is a reviewed score of 0: no coronary calcium. If the file is empty by "
+    "mistake, score again with the right one.",
 )
 
 
@@ -357,14 +375,22 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
 
 
 def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
-    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map")
+    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     arteries = sitk.GetArrayFromImage(labels)
     highest = int(arteries.max())
     if highest > max(Artery):
         meaning = ", ".join(f"{a.value} {a.key}" for a in Artery)
         raise MaskError(f"The lesion label map holds the label {highest}; labels are {meaning}.")
     doubts = list(warnings)
+    if not highest:
+        doubts.append(_NO_CALCIUM)
     if (unassigned := arteries == Artery.UNASSIGNED).any():
+        if (unassigned == (arteries > 0)).all():
+            raise MaskError(
+                f"All {int(unassigned.sum())} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} "
+                "(unassigned): nobody has reviewed them. Give coronary lesions to their arteries and clear the rest; "
+                "an empty label map says that there is no coronary calcium."
+            )
         message = f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned): left out."
         doubts.append(ScanWarning("unassigned-left-out", message))
         arteries[unassigned] = 0

@@ -119,7 +119,7 @@ def read_lesion_labels(path: Path) -> sitk.Image:
 
     path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
     values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned; not-coronary is
-    left out).
+    left out). Either may be empty: there is no coronary calcium.
 
     Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
     """

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from . import risk
 from .lesions import Lesion
 from .output import SCHEMA
-from .pipeline import METHOD_TITLES, MethodResult, ScoreResult
+from .pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from .scores import component_agatston, score_lesions
 from .second_opinion import SALIENCY_FILE, opinion_as_json, opinions_as_text
 from .slices import on_scan_slices
@@ -67,11 +67,15 @@ def result_as_text(result: ScoreResult) -> str:
     lines = []
     for key, method in result.methods.items():
         state = "reviewed" if method.reviewed else "UNREVIEWED candidates, not a calcium score"
+        state += ", no coronary calcium" if method.no_calcium else ""
         lines.append(f"{METHOD_TITLES[key]}: {state}")
+        if method.scaled_agatston is not None:
+            lines.append(f"  on the scale of clinical Agatston scores about {method.scaled_agatston:.0f}")
+        agatston = AGATSTON_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
         for name, score in [*rows, ("total", method.total)]:
             plural = " " if score.lesions == 1 else "s"
-            lines.append(f"  {name:<11}{score.lesions:>4} lesion{plural}  Agatston {score.agatston:9.1f}")
+            lines.append(f"  {name:<11}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}")
     if result.true_mass_mg is not None:
         measured = result.methods["threshold"].total.mass_mg
         found = "" if measured is None else f", {measured:.1f} mg measured"
@@ -151,6 +155,7 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
         "reviewed": method.reviewed,
         "agatston_scale": method.agatston_scale,
         "scaled_agatston": method.scaled_agatston,
+        "no_calcium": method.no_calcium,
         "total": asdict(method.total),
         "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
         "lesions": [_lesion(lesion, method, spacing) for lesion in method.lesions.lesions],

@@ -266,7 +266,8 @@ class Review:
             total=score_lesions(lesions, spacing, self.rules),
             arteries=score_arteries(lesions, spacing, self.rules),
             suggestions=suggested,
-            agatston_scale=self.agatston_scale,
+            agatston_scale=None if reviewed else self.agatston_scale,
+            no_calcium=reviewed and not (self._labels.values <= max(Artery)).any(),
         )
 
 
@@ -369,10 +370,11 @@ def result_as_copied_text(methods: Mapping[str, MethodResult]) -> str:
     """Totals per method and artery for the clipboard: tab separated lines that a spreadsheet takes as columns."""
     stream = io.StringIO()
     table = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    titles = ("Method", "Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU")
-    table.writerow((*titles, "State"))
+    measures = ("Agatston (of the map: adjusted)", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU")
+    table.writerow(("Method", "Artery", "Lesions", *measures, "State"))
     for name, method in methods.items():
         state = "reviewed" if method.reviewed else "not reviewed"
+        state += ", no coronary calcium" if method.no_calcium else ""
         rows = [(artery.key, score) for artery, score in method.arteries.items()] + [("total", method.total)]
         for artery, score in rows:
             numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)

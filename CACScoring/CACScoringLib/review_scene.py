@@ -164,6 +164,19 @@ class SceneReview:
         labelled = self._reviews[method].labelled
         self._give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
 
+    def set_no_calcium(self) -> None:
+        """Say that there is no coronary calcium: reject every lesion of every method, and mark all methods as reviewed.
+
+        One step for `undo`. Raises MaskError while a method has a problem.
+        """
+        if self.problems:
+            raise MaskError(next(iter(self.problems.values())))
+        for method in self.methods:
+            flat = self._reviews[method].labelled.flat
+            self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
+            self._state.set_reviewed(method, True)
+        self.refresh()
+
     def set_reviewed(self, method: str, on: bool) -> None:
         """Say that the review of a method is done, or is not."""
         self._state.set_reviewed(method, on)

@@ -14,12 +14,13 @@ from .scores import Score
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column. values: None for a number that is not known. unit: UCUM."""
+    """A table's column. values: None for a number that is not known. unit: UCUM. title: shown instead of the name."""
 
     name: str
     array: vtk.vtkAbstractArray
     values: Sequence
     unit: str = ""
+    title: str = ""
 
 
 def score_columns(rows: Sequence[ScoreRow]) -> list[Column]:
@@ -65,7 +66,8 @@ def _number_columns(scores: Sequence[Score]) -> list[Column]:
     # Without a calibration there is no mass, and an empty column would look like a failure.
     if any(s.mass_mg is not None for s in scores):
         columns.insert(2, ("Mass", [s.mass_mg for s in scores], "mg"))
-    return [Column(name, vtk.vtkDoubleArray(), values, unit) for name, values, unit in columns]
+    titles = {"Agatston": "Agatston (of the map: adjusted)"}
+    return [Column(name, vtk.vtkDoubleArray(), values, unit, titles.get(name, "")) for name, values, unit in columns]
 
 
 def add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[Column]) -> slicer.vtkMRMLTableNode:
@@ -87,8 +89,9 @@ def fill_table(node: slicer.vtkMRMLTableNode, columns: Iterable[Column]) -> None
         for value in column.values:
             column.array.InsertNextValue(float("nan") if value is None else value)
         node.AddColumn(column.array)
-        title = f"{column.name} ({_READABLE_UNITS[column.unit]})" if column.unit in _READABLE_UNITS else column.name
-        node.SetColumnTitle(column.name, title)
+        title = column.title or column.name
+        unit = f" ({_READABLE_UNITS[column.unit]})" if column.unit in _READABLE_UNITS else ""
+        node.SetColumnTitle(column.name, title + unit)
         if column.unit:
             node.SetColumnUnitLabel(column.name, column.unit)
     node.EndModify(modifying)

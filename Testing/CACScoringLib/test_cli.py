@@ -68,6 +68,17 @@ def test_candidates_can_be_corrected_and_scored_again(case, tmp_path):
     assert result(tmp_path / "second")["methods"]["threshold"]["arteries"]["LCX"]["agatston"] == pytest.approx(32)
 
 
+def test_an_empty_label_map_is_a_reviewed_score_of_0(case, tmp_path, capsys):
+    empty = write(np.zeros((10, 50, 50), np.uint8), tmp_path / "none.nii.gz")
+    assert score(case, tmp_path / "out", "--lesions", empty, "--threshold-only") == 0
+    data = result(tmp_path / "out")
+    assert (data["methods"]["threshold"]["reviewed"], data["methods"]["threshold"]["total"]["agatston"]) == (True, 0)
+    assert data["categories"]["risk_class"] == "0"
+    told = capsys.readouterr()
+    assert "reviewed, no coronary calcium" in told.out
+    assert "If the file is empty by mistake" in told.err
+
+
 def test_results_go_beside_the_user_by_default(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["score", case["ct"], "--heart", case["heart"]]) == 0

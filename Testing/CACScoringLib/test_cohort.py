@@ -125,6 +125,18 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
 
 
 @pytest.mark.usefixtures("quick")
+def test_an_empty_label_map_of_a_table_is_a_reviewed_score_of_0(tmp_path):
+    write_ct(tmp_path / "p1" / "scan.nii.gz")
+    labels = sitk.ReadImage(tmp_path / "p1" / "heart.nrrd") * 0
+    sitk.WriteImage(labels, tmp_path / "p1" / "labels.nii.gz")
+    row = {"ct": "p1/scan.nii.gz", "heart": "p1/heart.nrrd", "lesions": "p1/labels.nii.gz"}
+    assert run(write_table(tmp_path / "cohort.csv", row), tmp_path / "out") == 0
+    [found] = rows_of(tmp_path / "out")
+    assert (found["state"], found["threshold_reviewed"], found["threshold_agatston"]) == ("done", "True", "0.0")
+    assert "reviewed-empty" in found["warnings"].split()
+
+
+@pytest.mark.usefixtures("quick")
 def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
     out = tmp_path / "out"
     run(table, out)

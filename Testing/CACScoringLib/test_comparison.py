@@ -125,6 +125,22 @@ class TestVerdict:
         mass = changes(compare(content(), content(150), LIMITS), "decomposition", "pseudo_mass_hu_mm3")["total"]
         assert (mass.earlier, mass.later) == (10000, 15000)
 
+    def test_reviewed_maps_have_no_clinical_scale_and_no_limits_on_it(self):
+        """Also where an earlier version has stored a scale with one."""
+        both = [content(100), content(500)]
+        for one, scale in zip(both, (SCALE, None), strict=True):
+            one["methods"]["decomposition"] |= {"reviewed": True, "agatston_scale": scale}
+        found = compare(*both, LIMITS)
+        total = changes(found, "decomposition")["total"]
+        assert (total.earlier, total.later, total.verdict) == (1000, 5000, UNKNOWN)
+        assert "the stored limits are of scores on the clinical scale" in total.reason
+        assert changes(found, "decomposition", "pseudo_mass_hu_mm3")["total"].verdict == CHANGED
+        assert not next(m for m in found.methods if m.method == "decomposition").scaled
+
+    def test_a_reviewed_zero_is_a_score(self):
+        total = changes(compare(content(0), content(100), LIMITS))["total"]
+        assert (total.earlier, total.later, total.verdict) == (0, 100, CHANGED)
+
     def test_nothing_in_both_is_no_change(self):
         found = changes(compare(content(0), content(0), LIMITS))
         assert {change.verdict for change in found.values()} == {WITHIN}

@@ -272,6 +272,21 @@ class TestMaskOnScanGrid:
                 mask_on_scan_grid(mask, self.scan(), "heart mask")
             assert "heart mask" in str(caught.value)
 
+    def test_empty_where_it_may_be(self):
+        one_voxel = image_of(self.labels()[:1, :1, :1] * 0, np.uint8)
+        smaller = image_of(self.labels()[:4, :4, :4] * 0, np.uint8)
+        for empty in (image_of(self.labels() * 0, np.uint8), one_voxel, smaller):
+            mask, _ = mask_on_scan_grid(empty, self.scan(), "labels", may_be_empty=True)
+            assert same_grid(mask, self.scan().image)
+            assert mask.GetPixelID() == sitk.sitkUInt8
+            assert not sitk.GetArrayViewFromImage(mask).any()
+
+    def test_empty_because_it_lies_elsewhere_is_refused(self):
+        for labels in (self.labels(), self.labels() * 0):
+            elsewhere = image_of(labels, np.uint8, origin=(500.0, 0.0, 0.0))
+            with pytest.raises(MaskError, match="no labelled voxel inside the scan"):
+                mask_on_scan_grid(elsewhere, self.scan(), "labels", may_be_empty=True)
+
 
 def test_warnings_are_added_to_those_there():
     first, second = ScanWarning("a", "A."), ScanWarning("b", "B.")

@@ -639,6 +639,23 @@ def test_what_a_reader_rejected_is_no_lesion_of_a_saved_segmentation(scene, cont
     assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LAD, Artery.UNASSIGNED}
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_an_empty_segmentation_saved_by_slicer_says_that_there_is_no_calcium(scene, content, tmp_path, separate):
+    """Where no segment has an extent, Slicer saves a single voxel."""
+    calcium = mrml.add_to_scene(scene, content).calcium
+    collection = calcium.GetSegmentation()
+    for segment_id in collection.GetSegmentIDs():
+        if separate:
+            collection.SeparateSegmentLabelmap(segment_id)
+        slicer.vtkSlicerSegmentationsModuleLogic.ClearSegment(calcium, segment_id)
+    saved = save_segmentation(calcium, tmp_path / "empty.seg.nrrd")
+    assert sitk.ReadImage(saved).GetSize() == ((1, 1, 1) if separate else content.ct.GetSize())
+    scan = scan_from_image(content.ct, Acquisition("t"))
+    labels, _ = mask_on_scan_grid(read_lesion_labels(saved), scan, "lesion label map", may_be_empty=True)
+    assert labels.GetSize() == scan.image.GetSize()
+    assert not sitk.GetArrayViewFromImage(labels).any()
+
+
 def test_a_segment_that_was_removed_comes_back_as_it_was(scene, content):
     calcium = mrml.add_to_scene(scene, content).calcium
     calcium.GetSegmentation().RemoveSegment("RCA")

@@ -9,6 +9,7 @@ from CACScoringLib.ct import Acquisition, CTError, MaskError, scan_from_image
 from CACScoringLib.lesions import Artery, ScoringRules
 from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
 from CACScoringLib.progress import Progress
+from CACScoringLib.scores import Score
 
 ACQUISITION = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
 
@@ -93,6 +94,34 @@ def test_labels_outside_the_heart_count_with_a_warning(heart_with_two_lesions):
     result = score_scan(scan, heart=image_like(cut, heart), lesions=labels)
     assert result.methods["threshold"].total.agatston == pytest.approx(48)
     assert "label-outside-heart" in codes(result)
+
+
+def test_an_empty_label_map_is_a_reviewed_score_of_0(heart_with_two_lesions):
+    scan, heart, labels = heart_with_two_lesions
+    result = score_scan(scan, heart=heart, lesions=labels * 0)
+    method = result.methods["threshold"]
+    assert (method.reviewed, method.no_calcium, method.total) == (True, True, Score())
+    assert (result.categories.risk_class, result.categories.cac_drs) == ("0", "A0")
+    assert result.categories.arterial_age_years == pytest.approx(39.1)
+    assert "reviewed-empty" in codes(result)
+    assert "unreviewed" not in codes(result)
+
+
+def test_labels_that_reach_no_threshold_are_not_a_word_that_there_is_no_calcium(heart_with_two_lesions):
+    scan, heart, labels = heart_with_two_lesions
+    elsewhere = sitk.GetArrayFromImage(labels) * 0
+    elsewhere[2, 20:24, 20:24] = Artery.LCX
+    result = score_scan(scan, heart=heart, lesions=image_like(elsewhere, labels))
+    method = result.methods["threshold"]
+    assert (method.reviewed, method.no_calcium, method.total.agatston) == (True, False, 0)
+    assert "reviewed-empty" not in codes(result)
+
+
+def test_labels_that_are_all_unassigned_are_no_review(heart_with_two_lesions):
+    scan, heart, labels = heart_with_two_lesions
+    unassigned = sitk.Cast(labels > 0, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
+    with pytest.raises(MaskError, match="nobody has reviewed them"):
+        score_scan(scan, heart=heart, lesions=unassigned)
 
 
 def test_a_label_without_meaning_is_refused(heart_with_two_lesions):

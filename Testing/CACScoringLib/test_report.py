@@ -22,8 +22,8 @@ NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
 
 
-def make_result(reviewed=True, **facts):
-    """A 250 HU lesion of 16 mm² in two slices of the LAD."""
+def make_result(reviewed=True, no_calcium=False, **facts):
+    """A 250 HU lesion of 16 mm² in two slices of the LAD. no_calcium: whether a reader says that it is none."""
     hu = np.random.default_rng(0).normal(40, 8, (10, 50, 50)).round()
     hu[:, 0], hu[0, 0, 0] = -1000, 1400
     hu[5:7, 20:24, 20:24] = 250
@@ -32,7 +32,7 @@ def make_result(reviewed=True, **facts):
     image.SetOrigin((0.0, 0.0, -500.0))
     heart, labels = np.zeros((2, *hu.shape), np.uint8)
     heart[1:9, 8:42, 8:42] = 1
-    labels[4:8, 18:26, 18:26] = Artery.LAD
+    labels[4:8, 18:26, 18:26] = 0 if no_calcium else Artery.LAD
     masks = [sitk.GetImageFromArray(m) for m in (heart, labels)]
     for mask in masks:
         mask.CopyInformation(image)
@@ -77,6 +77,44 @@ def test_unreviewed_results_have_no_categories():
     assert "Risk class" not in text
     assert "left anterior descending" not in text  # unseen arteries must not read as free of calcium
     assert "UNREVIEWED" in report.result_as_text(unreviewed)
+
+
+def test_a_reviewed_score_of_0_is_told_as_such():
+    none = make_result(no_calcium=True)
+    data = report.result_as_json(none, {})
+    assert (data["categories"]["risk_class"], data["categories"]["cac_drs"]) == ("0", "A0")
+    method = data["methods"]["threshold"]
+    assert (method["reviewed"], method["no_calcium"], method["lesions"]) == (True, True, [])
+    assert (method["total"]["agatston"], method["total"]["lesions"]) == (0, 0)
+    assert all(score["agatston"] == 0 for score in method["arteries"].values())
+    text = page.result_as_html(none)
+    assert "Reviewed: no coronary calcium." in text
+    assert "Agatston score <b>0.0</b>" in text
+    assert "Risk class <b>0</b> · CAC-DRS <b>A0</b>" in text
+    lines = report.result_as_text(none).splitlines()
+    assert lines[0] == "Clinical rule (threshold): reviewed, no coronary calcium"
+    assert lines[-1] == "Risk class 0, CAC-DRS A0"
+    assert report.lesions_as_csv(none).count("\n") == 1
+
+
+def test_no_calcium_is_said_by_a_reader_alone(result):
+    for other in (result, make_result(reviewed=False)):
+        assert not report.result_as_json(other, {})["methods"]["threshold"]["no_calcium"]
+        assert "no coronary calcium" not in page.result_as_html(other) + report.result_as_text(other)
+
+
+def test_a_maps_score_is_called_adjusted_and_the_scaled_one_comes_first():
+    unreviewed = make_result(reviewed=False)
+    mapped = replace(unreviewed.methods["threshold"], agatston_scale=0.1)
+    both = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
+    text = report.result_as_text(both)
+    own = text[text.index("Calcium map") :].splitlines()
+    assert own[1] == "  on the scale of clinical Agatston scores about 6"
+    assert all("Adjusted Agatston      64.0" in line for line in own[2:])
+    shown = page.result_as_html(both)
+    assert "on the scale of clinical scores about <b>6</b> (adjusted Agatston 64.0)" in shown
+    assert shown.count("<th>Adjusted Agatston</th>") == shown.count("<th>Agatston</th>") == 2
+    assert "Adjusted Agatston = area" in shown
 
 
 def test_csv_has_a_row_per_lesion(result):

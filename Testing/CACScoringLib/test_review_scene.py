@@ -17,6 +17,7 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.reading import read_lesion_labels
 from CACScoringLib.review_scene import SceneReview
 from CACScoringLib.scene_content import content_of_folder, content_of_result
+from CACScoringLib.scores import Score
 from CACScoringLib.segments import segment_mask
 from calcified_heart import NETWORKS, calcified_scan
 from saved_scenes import read_mrb, read_mrml, write_mrml
@@ -158,6 +159,56 @@ def test_reject_unassigned(review):
     assert ids(review, "threshold") == [first]
     review.undo()
     assert sorted(ids(review, "threshold")) == sorted([first, *rest])
+
+
+class TestNoCalcium:
+    def test_is_a_reviewed_score_of_0_of_all_methods(self, review):
+        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
+        review.set_no_calcium()
+        for method in METHODS:
+            found = review.result(method)
+            assert (found.reviewed, found.no_calcium, found.total) == (True, True, Score())
+        assert (review.categories().risk_class, review.categories().cac_drs) == ("0", "A0")
+        assert "unassigned-left-out" not in [w.code for w in review.warnings]
+
+    def test_is_one_step_to_undo(self, review):
+        before = numbers(review)
+        review.set_no_calcium()
+        assert review.undo()
+        assert numbers(review) == before
+        assert not any(review.reviewed.values())
+        assert not review.can_undo
+        assert review.redo()
+        assert all(review.result(method).no_calcium for method in METHODS)
+
+    def test_holds_until_a_lesion_is_marked(self, review):
+        review.set_no_calcium()
+        paint(review, "LAD", PART)
+        review.refresh()
+        assert not review.result("threshold").no_calcium
+
+    def test_comes_back_with_the_scene(self, review, tmp_path):
+        review.set_no_calcium()
+        scene = read_mrml(write_mrml(review.scene, tmp_path / "saved"), tmp_path / "cache")
+        (record,) = mrml.records_in(scene)
+        reopened = SceneReview.of_record(scene, record)
+        assert all(reopened.result(method).no_calcium for method in METHODS)
+        assert reopened.categories().risk_class == "0"
+
+    def test_leaves_a_scene_with_a_problem_alone(self, review):
+        review.problems["threshold"] = "Two segments overlap."
+        with pytest.raises(MaskError, match="overlap"):
+            review.set_no_calcium()
+        assert not any(review.reviewed.values())
+
+    def test_is_exported(self, review, tmp_path):
+        review.set_no_calcium()
+        review.export(tmp_path / "out")
+        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+        assert document["methods"]["threshold"]["no_calcium"]
+        assert document["categories"]["cac_drs"] == "A0"
+        assert "Reviewed: no coronary calcium." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert not sitk.GetArrayViewFromImage(read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")).any()
 
 
 class TestSlices:

@@ -221,15 +221,21 @@ class TestWhatIsLeftOut:
         slices = replace(made.slices, card=replace(made.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}))
         card = replace(made.decomposition.card, calibration={"floor_hu": 12.0, "agatston_scale": 0.5})
         stored = Networks(None, slices, replace(made.decomposition, card=card))
-        result = score_scan(scan, heart=heart, lesions=labels, networks=stored)
+        result = score_scan(scan, heart=heart, networks=stored)
         settings = result.decomposition.settings
         assert (settings.slice_threshold, settings.floor_hu) == (0.25, 12)
         assert settings.most_not_coronary == 1
         method = result.methods["decomposition"]
         assert method.scaled_agatston == pytest.approx(0.5 * method.total.agatston)
         assert method.scaled_agatston > 0
-        assert "on the scale of clinical scores" in page.result_as_html(result)
+        assert "on the scale of clinical scores about <b>" in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None
+        # Within a reader's labels the map holds none of what the scale makes up for.
+        reviewed = score_scan(scan, heart=heart, lesions=labels, networks=stored)
+        assert reviewed.methods["decomposition"].total.agatston > 0
+        assert reviewed.methods["decomposition"].scaled_agatston is None
+        assert "on the scale of clinical scores" not in page.result_as_html(reviewed)
+        assert "on the scale of clinical" not in report.result_as_text(reviewed)
 
 
 def test_probabilities_of_slices_are_written(faint, tmp_path):

@@ -15,8 +15,8 @@ from .input_section import argumentsOf, ensureOpinionPackages
 from .parameters import CACScoringParameterNode, Method
 from .worker import Worker, stepOf
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Map\nAgatston", "Note")
-COLUMN_LETTERS = (12, 10, 9, 9)
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, about\n(adjusted)", "Note")
+COLUMN_LETTERS = (12, 10, 9, 13)
 """Widths of all columns but the last, which takes the rest."""
 
 _ENDED = ("done", "skipped", "failed")
@@ -140,8 +140,11 @@ class CohortSection:
             self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
         table.setRowCount(len(self._scans))
         self._scans[row] = scan
-        scores = scan.get("agatston") or {}
+        scores, scaled = scan.get("agatston") or {}, scan.get("scaled_agatston") or {}
         numbers = [f"{scores[method]:.1f}" if method in scores else "" for method in ("threshold", "decomposition")]
+        if numbers[1]:
+            about = scaled.get("decomposition")
+            numbers[1] = f"({numbers[1]})" if about is None else f"{about:.0f} ({numbers[1]})"
         note = scan.get("reason") or ", ".join(scan.get("warnings") or ())
         for column, text in enumerate((scan["name"], _stateNames()[scan["state"]], *numbers, note)):
             item = qt.QTableWidgetItem(text)

@@ -124,20 +124,22 @@ class ResultSection:
 def _columns(method: str, result: MethodResult) -> list[tuple[str, Callable[[Artery | None], str]]]:
     """Titles of a method's columns, and what gives the cell of an artery, or of all together (None).
 
-    A cell is empty, not nought, where there is no lesion. Without a calibration the calcium map's mass is a
-    pseudo-mass, by which van Velzen compares scans; the clinical rule's is in the exports only.
+    A cell is empty, not nought, where there is no lesion; but the total of a review is a number. Without a calibration
+    the calcium map's mass is a pseudo-mass, by which van Velzen compares scans; the clinical rule's is in the exports
+    only.
     """
 
     def cell(form: Callable[[Score], str]) -> Callable[[Artery | None], str]:
         def text(artery: Artery | None) -> str:
             score = result.total if artery is None else result.arteries[artery]
-            return form(score) if score.lesions else ""
+            return form(score) if score.lesions or (artery is None and result.reviewed) else ""
 
         return text
 
     name = {"threshold": _("Clinical"), "decomposition": _("Map")}[method]
+    agatston = {"threshold": _("Agatston"), "decomposition": _("adj. Agatston")}[method]
     columns = [
-        (f"{name}\nAgatston", cell(lambda score: f"{score.agatston:.1f}")),
+        (f"{name}\n{agatston}", cell(lambda score: f"{score.agatston:.1f}")),
         (f"{name}\nmm³", cell(lambda score: f"{score.volume_mm3:.1f}")),
     ]
     if result.total.mass_mg is not None:
@@ -181,7 +183,8 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
         return _("Clinical rule: {score:.1f} of unreviewed candidates is not a calcium score.").format(
             score=result.total.agatston
         )
-    text = _("Agatston {score:.1f}: class {risk}, CAC-DRS {drs}, arterial age {age:.0f} years").format(
+    reviewed = _("Reviewed: no coronary calcium. ") if result.no_calcium else ""
+    text = reviewed + _("Agatston {score:.1f}: class {risk}, CAC-DRS {drs}, arterial age {age:.0f} years").format(
         score=result.total.agatston,
         risk=categories.risk_class,
         drs=categories.cac_drs,
@@ -192,14 +195,23 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
     return f"{text}. {risk.ROUNDING}"
 
 
+def agatstonText(method: str, result: MethodResult) -> str:
+    """A method's total by its name; of a calcium map first the one that compares with clinical scores, if known."""
+    if method == "threshold":
+        return _("Agatston {score:.1f}").format(score=result.total.agatston)
+    adjusted = _("adjusted Agatston {score:.1f}").format(score=result.total.agatston)
+    if result.scaled_agatston is None:
+        return adjusted
+    scaled = _("on the scale of clinical scores about {score:.0f}").format(score=result.scaled_agatston)
+    return f"{scaled} ({adjusted})"
+
+
 def _comparison(results: dict[str, MethodResult]) -> str:
     """The calcium map's score beside the clinical one."""
     if set(results) != {"threshold", "decomposition"}:
         return ""
     mapped, clinical = results["decomposition"], results["threshold"]
-    text = _("Calcium map: adjusted Agatston {score:.1f}").format(score=mapped.total.agatston)
-    if mapped.scaled_agatston is not None:
-        text += _(", on the scale of clinical scores about {score:.0f}").format(score=mapped.scaled_agatston)
+    text = _("Calcium map: {score}").format(score=agatstonText("decomposition", mapped))
     beside = _("clinical rule {score:.1f}").format(score=clinical.total.agatston)
     if not clinical.reviewed:
         beside += _(" (not reviewed)")

@@ -18,6 +18,7 @@ from . import views
 from .editor import LesionEditor
 from .lesion_table import LesionLine, LesionTable, arteryButtons
 from .parameters import CACScoringParameterNode
+from .result_section import agatstonText
 from .slice_plot import PlotSlice, SlicePlot
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class ReviewSection(VTKObservationMixin):
         ui.reviewedBox.clicked.connect(
             lambda checked: self._change(lambda: self._review.set_reviewed(self._method, checked))
         )
+        ui.noCalciumButton.clicked.connect(lambda *_args: self._change(lambda: self._review.set_no_calcium()))
         ui.rescoreButton.clicked.connect(lambda *_args: onScoreAgain())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
         ui.editorBox.toggled.connect(self._editorToggled)
@@ -122,8 +124,8 @@ class ReviewSection(VTKObservationMixin):
         """Show the review as it is."""
         review, ui = self._review, self._ui
         shown = review is not None
-        for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.layoutButton,
-                       ui.show3DBox, ui.fadeSlider, ui.editorBox, *self._buttons[::2]):  # fmt: skip
+        for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton,
+                       ui.layoutButton, ui.show3DBox, ui.fadeSlider, ui.editorBox, *self._buttons[::2]):  # fmt: skip
             widget.setEnabled(shown)
         ui.undoButton.setEnabled(shown and review.can_undo)
         ui.redoButton.setEnabled(shown and review.can_redo)
@@ -269,9 +271,12 @@ class ReviewSection(VTKObservationMixin):
             )
 
     def _showTotal(self, result: MethodResult) -> None:
+        if result.no_calcium:
+            self._ui.totalLabel.setText(_("Reviewed: no coronary calcium; Agatston 0"))
+            return
         ending = "" if result.reviewed else _(" (unreviewed)")
-        text = _("Lesions: {count}. Agatston: {score:.1f}").format(
-            count=result.total.lesions, score=result.total.agatston
+        text = _("Lesions: {count}; {score}").format(
+            count=result.total.lesions, score=agatstonText(self._method, result)
         )
         self._ui.totalLabel.setText(text + ending)
 

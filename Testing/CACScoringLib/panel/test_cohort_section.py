@@ -47,6 +47,11 @@ class TestCohort:
             *("scan 0", "done", "12.3", "", "kvp-unknown")
         ]
         assert cohort.ui.cohortTable.item(1, 4).text() == "No heart."
+        numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}
+        for scaled, shown in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
+            scales = {"threshold": None, "decomposition": scaled}
+            worker.say(self.scan(0, "done", tmp_path, **numbers, scaled_agatston=scales))
+            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 3)] == ["0.0", shown]
         assert cohort.ui.cohortBar.value == 1000
         worker.end(0)
         assert cohort.ui.cohortButton.text == "Score all"

@@ -68,6 +68,31 @@ class TestReview:
         assert "class > 400" in reviewed.ui.categoriesLabel.text
         assert "CAC-DRS A3/N1" in reviewed.ui.categoriesLabel.text
 
+    def test_no_coronary_calcium(self, reviewed):
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("LM")
+        reviewed.ui.noCalciumButton.click()
+        assert reviewed.ui.reviewedBox.checked
+        assert reviewed.lesions() == []
+        assert reviewed.ui.totalLabel.text == "Reviewed: no coronary calcium; Agatston 0"
+        assert reviewed.ui.categoriesLabel.text.startswith(
+            "Reviewed: no coronary calcium. Agatston 0.0: class 0, CAC-DRS"
+        )
+        assert reviewed.scores()["total"] == ["0.0", "0.0", "0.0", "0.0", "0"]
+        assert reviewed.scores()["LM"] == [""] * 5
+        reviewed.ui.undoButton.click()
+        assert not reviewed.ui.reviewedBox.checked
+        assert reviewed.scores()["LM"][0] == "486.0"
+        assert reviewed.scores()["total"][2] == "2646.0"
+
+    def test_total_of_the_map_is_called_by_its_name(self, reviewed):
+        assert reviewed.ui.totalLabel.text == "Lesions: 3; Agatston 1458.0 (unreviewed)"
+        reviewed.ui.reviewMethodBox.setCurrentIndex(1)
+        about = "on the scale of clinical scores about 1323 (adjusted Agatston 2646.0)"
+        assert reviewed.ui.totalLabel.text == f"Lesions: 2; {about} (unreviewed)"
+        reviewed.ui.reviewedBox.click()
+        assert reviewed.ui.totalLabel.text == "Lesions: 2; adjusted Agatston 2646.0"
+
     def test_the_rest_is_rejected_at_once(self, reviewed):
         reviewed.choose_lesion("12–13")
         reviewed.press_artery("LM")
