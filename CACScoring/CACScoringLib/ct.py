@@ -67,11 +67,13 @@ class MaskError(CTError):
 class ScanWarning:
     """A doubt that travels with the result into every export.
 
-    code: a short stable name for programs, such as "not-120-kvp"; message: one sentence for a reader.
+    code: a short stable name for programs, such as "not-120-kvp"; message: one sentence for a reader. severe: the
+    numbers may mean nothing, so that it stands above them.
     """
 
     code: str
     message: str
+    severe: bool = False
 
 
 @dataclass(frozen=True)

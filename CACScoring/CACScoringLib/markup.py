@@ -17,6 +17,7 @@ th:first-child, td:first-child { text-align: left } .facts td { text-align: left
 .scroll { overflow-x: auto }
 .small { color: #56656c; font-size: .85rem } .score { font-size: 1.3rem }
 .unreviewed { background: #fff4e0; border-left: 4px solid #ff9100; padding: .7rem 1rem }
+.severe { background: #fdecea; border-left: 4px solid #c62828; padding: .7rem 1rem; margin: 1rem 0 }
 .warnings li { margin: .3rem 0 } code { font-size: .85em; color: #56656c }
 td:first-child { min-width: 11rem }
 .dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; border: 1px solid #8a979d }

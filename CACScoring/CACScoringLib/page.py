@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from html import escape
 
 from . import pictures, risk
 from .comparison import Comparison
 from .comparison_page import comparison_as_html
+from .ct import ScanWarning
 from .lesions import Artery, Lesion
 from .markup import RESEARCH_ONLY, figure, head, page, row
 from .pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
@@ -19,12 +21,12 @@ PROBABLY = 0.5
 
 
 def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
-    """One page that needs no other file: summary, warnings, arteries, pictures, arithmetic, rules, acquisition.
+    """One page that needs no other file: severe warnings, summary, all warnings, arteries, pictures, arithmetic, rules, acquisition.
 
     comparison: with an earlier result of the patient; a section of its own.
     """
     name = result.scan.source.name if result.scan.source else "CT"
-    parts = [f"<h1>Coronary calcium: {escape(name)}</h1>", RESEARCH_ONLY]
+    parts = [f"<h1>Coronary calcium: {escape(name)}</h1>", RESEARCH_ONLY, _severe_warnings(result)]
     for key, method in result.methods.items():
         parts += [
             f"<h2>{METHOD_TITLES[key]}</h2>",
@@ -120,11 +122,20 @@ def _score_cells(score: Score) -> list[str]:
     ]
 
 
+def _severe_warnings(result: ScoreResult) -> str:
+    severe = [warning for warning in result.warnings if warning.severe]
+    if not severe:
+        return ""
+    return f'<div class="severe"><b>Before you read the numbers</b>{_listed(severe)}</div>'
+
+
 def _warnings(result: ScoreResult) -> str:
-    if not result.warnings:
-        return "<h2>Warnings</h2><p>None.</p>"
-    items = "".join(f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in result.warnings)
-    return f'<h2>Warnings</h2><ul class="warnings">{items}</ul>'
+    return f"<h2>Warnings</h2>{_listed(result.warnings) if result.warnings else '<p>None.</p>'}"
+
+
+def _listed(warnings: Iterable[ScanWarning]) -> str:
+    items = "".join(f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in warnings)
+    return f'<ul class="warnings">{items}</ul>'
 
 
 def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[str]:

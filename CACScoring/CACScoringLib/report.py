@@ -63,8 +63,8 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
 
 
 def result_as_text(result: ScoreResult) -> str:
-    """A few lines for a terminal."""
-    lines = []
+    """A few lines for a terminal, severe warnings first."""
+    lines = [f"CAUTION: {warning.message}" for warning in result.warnings if warning.severe]
     for key, method in result.methods.items():
         state = "reviewed" if method.reviewed else "UNREVIEWED candidates, not a calcium score"
         state += ", no coronary calcium" if method.no_calcium else ""

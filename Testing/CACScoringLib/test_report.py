@@ -14,7 +14,7 @@ from PIL import Image
 
 from CACScoringLib import page, pictures, report
 from CACScoringLib.arteries import ArterySuggestion
-from CACScoringLib.ct import Acquisition, scan_from_image
+from CACScoringLib.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.lesions import Artery, ScoringRules
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 
@@ -44,6 +44,21 @@ def make_result(reviewed=True, no_calcium=False, **facts):
 @pytest.fixture(scope="module")
 def result():
     return make_result()
+
+
+def test_severe_warnings_stand_above_the_numbers(result):
+    doubts = (ScanWarning("mild", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
+    doubted = replace(result, warnings=doubts)
+    html = page.result_as_html(doubted)
+    numbers = html.index("<table>")
+    assert html.index("<code>dire</code>") < numbers < html.index("<code>mild</code>")
+    assert "<script>alert" not in html
+    assert 'class="severe"' not in page.result_as_html(replace(result, warnings=doubts[:1]))
+    first, second = report.result_as_text(doubted).splitlines()[:2]
+    assert first == f"CAUTION: No heart: {NASTY}"
+    assert not second.startswith("CAUTION")
+    written = report.result_as_json(doubted, {})["warnings"]
+    assert [warning["severe"] for warning in written] == [False, True]
 
 
 def test_json_has_the_promised_keys(result, tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,8 @@ class ResultSection:
         texts = {
             ui.categoriesLabel: "" if review is None else _classes(results.get("threshold"), review.categories()),
             ui.comparisonLabel: _comparison(results),
-            ui.warningsLabel: "\n".join(f"⚠ {_told(warning)}" for warning in warnings),
+            ui.severeWarningsLabel: _lines(warning for warning in warnings if warning.severe),
+            ui.warningsLabel: _lines(warning for warning in warnings if not warning.severe),
         }
         for label, text in texts.items():
             label.setText(text)
@@ -164,6 +165,10 @@ def _newFolder(parent: Path, name: str) -> Path:
     safe = re.sub(r"[^\w .-]", "_", name).strip(" .") or "CT"
     candidates = (parent / (f"{safe}-cac" if n == 1 else f"{safe}-cac-{n}") for n in itertools.count(1))
     return next(path for path in candidates if not path.exists())
+
+
+def _lines(warnings: Iterable[ScanWarning]) -> str:
+    return "\n".join(f"⚠ {_told(warning)}" for warning in warnings)
 
 
 def _told(warning: ScanWarning) -> str:

@@ -4,6 +4,7 @@ import SimpleITK as sitk
 import slicer
 
 import panel_results
+from CACScoringLib.ct import ScanWarning
 
 
 class TestResult:
@@ -42,6 +43,18 @@ class TestResult:
         titles = driver.ui.scoreTable.horizontalHeaderItem
         assert [titles(column).text().split("\n")[1] for column in (1, 3)] == ["Agatston", "adj. Agatston"]
         assert "clinical rule 1458.0 (not reviewed)" in text
+
+    def test_severe_warnings_stand_above_the_table(self, driver, monkeypatch):
+        driver.score()
+        ui = driver.ui
+        assert not ui.severeWarningsLabel.visible
+        doubts = (ScanWarning("dire", "There is no heart.", severe=True), ScanWarning("mild", "It is thick."))
+        monkeypatch.setattr(type(driver.review), "warnings", doubts)
+        driver.widget.result.update()
+        slicer.app.processEvents()
+        assert (ui.severeWarningsLabel.text, ui.warningsLabel.text) == ("⚠ There is no heart.", "⚠ It is thick.")
+        assert ui.severeWarningsLabel.visible
+        assert ui.severeWarningsLabel.y < ui.scoreTable.y
 
     def test_nothing_to_export_without_a_result(self, driver):
         assert not driver.ui.exportButton.enabled
