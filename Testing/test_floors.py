@@ -19,6 +19,7 @@ FLOORS = {
     **dict.fromkeys(["evidence", "picking", "sample_data", "workers", "model_store", "processes"], 2),
     **dict.fromkeys(["scores", "reading", "heart", "models", "heart_network", "slices", "decomposition"], 3),
     **dict.fromkeys(["arteries", "pictures"], 3),
+    "heart_search": 3.5,
     **dict.fromkeys(["projection_geometry", "projection_kernels"], 2),
     **dict.fromkeys(["projection_planes", "projection_torch", "xray"], 3),
     **dict.fromkeys(["radiograph_view"], 2),

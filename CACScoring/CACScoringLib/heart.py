@@ -183,7 +183,7 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     # The diaphragm falls from the right atrium to the apex.
     towards_apex = np.clip(0.5 + (i - chest.midline) / (0.3 * chest.width), 0, 1)
     heart, _ = _opened(tissue & ((k > domes) | (k >= base + (apex - base) * towards_apex)))
-    return heart, warnings + _cut_warnings(heart)
+    return heart, warnings + cut_warnings(heart)
 
 
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
@@ -275,7 +275,8 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
     return within(core, OPENING * radius + 1.5) & soft, radius
 
 
-def _cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
+def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
+    """A severe warning where a heart, bool [k, j, i], reaches an end or a side of the scan."""
     cut = [name for name, plane in (("top", heart[-1]), ("bottom", heart[0])) if plane.any()]
     sides = heart[:, [0, -1]].any() or heart[:, :, [0, -1]].any()
     cut += ["sides"] if sides else []
@@ -285,7 +286,7 @@ def _cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
         f"The heart region reaches the {' and '.join(cut)} of the scan: part of the heart may lie outside, "
         "and its calcium is not counted."
     )
-    return (ScanWarning("heart-cut", message),)
+    return (ScanWarning("heart-cut", message, severe=True),)
 
 
 def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:

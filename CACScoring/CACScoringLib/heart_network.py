@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .models import LoadedModel
 
 SEARCH_MARGIN_MM = 20.0
-"""How far beyond the region found from the lungs, which is generous, the heart is searched first."""
+"""How far beyond the region found from the lungs, which is generous, the heart is searched."""
 
 HEARTS_AGREE = 0.7
 """Least Dice of the network's heart, before it is held to the region's surroundings, and the region."""
@@ -59,13 +59,12 @@ def heart_mask(
 ) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """The heart: uint8 0/1 on the scan's grid, the largest connected part above the threshold, widened; and doubts.
 
-    region: where the heart is expected, 0 outside, on the scan's grid (`heart.heart_region`). Its surroundings are
-    searched first, because that is several times faster, and what lies too far off is left out; the whole scan only
-    where the heart is not found there. None: the whole scan. Raises NoHeartError when less than MIN_HEART_ML is found.
+    region: where the heart is expected, 0 outside, on the scan's grid (`heart.heart_region`). Only its surroundings are
+    searched, and what lies too far off is left out. None: the whole scan. Raises NoHeartError when less than
+    MIN_HEART_ML is found.
     """
     grid = heart_grid(scan.image)
-    whole = tuple(slice(0, n) for n in grid.size[::-1])
-    box = whole if region is None else _box_around(region, grid)
+    box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
     probability, warnings = heart_probability(scan.image, model, settings, box)
     heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
     doubts: tuple[ScanWarning, ...] = ()
@@ -75,16 +74,11 @@ def heart_mask(
         far = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
         probability[box][far] = 0
         heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
-    if box != whole and volume_ml < MIN_HEART_ML:
-        box = whole
-        probability, further = heart_probability(scan.image, model, settings)
-        heart, volume_ml = _largest_part(probability >= settings.threshold)
-        warnings += further
-        doubts = _disagreement(heart, on_grid(region, grid, 0.0) >= 0.5)
     if volume_ml < MIN_HEART_ML:
+        where = "" if region is None else " between the lungs"
         message = (
-            f"The network {model.card.name} found {volume_ml:.0f} ml of heart, too little to score. Give a CT that "
-            "shows the heart, or a heart mask."
+            f"The network {model.card.name} found {volume_ml:.0f} ml of heart{where}, too little to score. Give a CT "
+            "that shows the heart, or a heart mask."
         )
         raise NoHeartError(message)
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
@@ -177,7 +171,7 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
         f"The heart found by the network and the room that the lungs leave for it overlap by {percent}% (Dice); "
         f"{HEARTS_AGREE:.0%} or more is usual. Look at the heart."
     )
-    return (ScanWarning("hearts-disagree", message),)
+    return (ScanWarning("hearts-disagree", message, severe=True),)
 
 
 def _starts(length: int, overlap: float) -> list[int]:

@@ -16,8 +16,8 @@ from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from .decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
 from .evidence import coronary_probabilities, lesion_features
-from .heart import HeartRegion, heart_region
-from .heart_network import heart_mask
+from .heart import HeartRegion
+from .heart_search import find_heart
 from .lesions import MAIN_ARTERIES, Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
@@ -217,21 +217,6 @@ def score_scan(
     return ScoreResult(
         scan, region, blood, methods, categories, warnings, networks, found_slices, parts, settings.slices
     )
-
-
-def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | None) -> HeartRegion:
-    """The heart: as given, a mask on any grid; else by the network, or from the lungs without one.
-
-    Raises NoHeartError, MaskError.
-    """
-    if given is not None:
-        mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
-        return HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
-    lungs = heart_region(scan)
-    if network is None:
-        return lungs
-    mask, warnings = heart_mask(scan, network, region=lungs.mask)
-    return HeartRegion(mask, lungs.excluded, network.card.name, (*lungs.warnings, *warnings))
 
 
 def _decomposition(

@@ -24,9 +24,10 @@ from CACScoringLib.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.decomposition import DecompositionSettings, assembled, raw_maps
 from CACScoringLib.evidence import FEATURES
 from CACScoringLib.heart import HeartRegion
+from CACScoringLib.heart_search import find_heart
 from CACScoringLib.lesions import ScoringRules, find_lesions
 from CACScoringLib.models import load_model, read_card
-from CACScoringLib.pipeline import candidate_region, evidence_of, find_heart, map_lesions
+from CACScoringLib.pipeline import candidate_region, evidence_of, map_lesions
 from CACScoringLib.progress import Progress
 from CACScoringLib.reading import read_ct, read_mask
 from CACScoringLib.scores import score_lesions

@@ -151,30 +151,11 @@ def _loaded(path: Path, sha256: str, device: str) -> LoadedModel:
 
 
 def _heart(scan: CTScan, model: StoredModel | None, device: str) -> tuple[sitk.Image, str, list[str]]:
-    """The heart by the network; the region between the lungs without one, or where it finds none. Raises CTError."""
-    from CACScoringLib.ct import NoHeartError
-    from CACScoringLib.heart import heart_region
-    from CACScoringLib.heart_network import heart_mask
+    """The heart as in scoring, where it comes from, and doubts about it. Raises CTError."""
+    from CACScoringLib.heart_search import find_heart
 
-    region, doubts = None, []
-    try:
-        region = heart_region(scan)
-    except NoHeartError as error:
-        # Scans made for calcium scoring show too little of the lungs; a network may know the heart all the same.
-        if model is None:
-            raise
-        doubts.append(str(error))
-    if model is not None:
-        loaded = _loaded(model.path, model.card.sha256, device)
-        try:
-            mask, warnings = heart_mask(scan, loaded, region=None if region is None else region.mask)
-        except NoHeartError as error:
-            if region is None:
-                raise
-            doubts.append(f"{error} The region between the lungs was taken.")
-        else:
-            return mask, model.card.name, [*doubts, *(warning.message for warning in warnings)]
-    return region.mask, "lungs", [*doubts, *(warning.message for warning in region.warnings)]
+    region = find_heart(scan, None, None if model is None else _loaded(model.path, model.card.sha256, device))
+    return region.mask, region.source, [warning.message for warning in region.warnings]
 
 
 def _probabilities(
@@ -198,19 +179,22 @@ def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
     """Put a whole proposal in the place of an earlier one. Raises ProjectWriteError."""
     import SimpleITK as sitk
 
+    from CACScoringLib.ct import CTError
+    from CACScoringLib.reading import read_mask
+
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     new, old = folder.with_name(f".proposal-new-{mark}"), folder.with_name(f".proposal-old-{mark}")
     try:
         new.mkdir(parents=True)
         sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(new / HEART_FILE), useCompression=True)
         # ITK says nothing when the disk is full.
-        if sitk.Hash(sitk.ReadImage(str(new / HEART_FILE))) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
+        if sitk.Hash(read_mask(new / HEART_FILE)) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
             raise OSError(None, "the disk may be full")
         (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    except (OSError, RuntimeError) as error:
+    except (OSError, CTError, RuntimeError) as error:
         if old.exists() and not folder.exists():
             old.rename(folder)
         reason = error if isinstance(error, OSError) else OSError(None, "the disk may be full")

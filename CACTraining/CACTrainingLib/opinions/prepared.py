@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from CACScoringLib.ct import CTError, CTScan, mask_on_scan_grid
 from CACScoringLib.heart import HeartRegion
 from CACScoringLib.progress import Progress
+from CACScoringLib.reading import read_mask
 from CACScoringLib.workers import Workers, sensible_count
 
 from .scan_table import TableScan
@@ -99,8 +100,8 @@ def _one_thread() -> None:
 
 def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path, Path]) -> str:
     """Returns why it failed, or nothing."""
-    from CACScoringLib.pipeline import find_heart
-    from CACScoringLib.reading import read_ct, read_mask
+    from CACScoringLib.heart_search import find_heart
+    from CACScoringLib.reading import read_ct
 
     table_scan, heart_file, file = job
     try:
@@ -135,7 +136,7 @@ def _write_region(file: Path, region: HeartRegion) -> None:
 
 
 def _read_region(file: Path, scan: CTScan) -> HeartRegion:
-    labels, _ = mask_on_scan_grid(sitk.ReadImage(file), scan, "heart found before")
+    labels, _ = mask_on_scan_grid(read_mask(file), scan, "heart found before")
     values = sitk.GetArrayFromImage(labels)
     parts = []
     for part in (values % _EXCLUDED, values // _EXCLUDED):

@@ -1,6 +1,7 @@
 """Scans prepared once: in this process, with a heart that is given or found."""
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import SimpleITK as sitk
 from CACScoringLib.ct import CTError
 from CACScoringLib.heart import HeartRegion
 from CACTrainingLib.opinions import prepared
-from CACTrainingLib.opinions.prepared import load, prepare
+from CACTrainingLib.opinions.prepared import _key, load, prepare
 from CACTrainingLib.opinions.scan_table import TableScan
+from damaged_files import damage
 from training_scans import HEART_SLICES, write_scan
 
 
@@ -95,7 +97,7 @@ def test_a_scan_that_fails_stops_no_other(scans, tmp_path, monkeypatch):
 
 def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
     """With what is excluded in and about it."""
-    from CACScoringLib import pipeline
+    from CACScoringLib import heart_search
 
     mask = sitk.ReadImage(scans[0].heart)
     excluded = sitk.Image(mask) * 0
@@ -109,7 +111,7 @@ def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
         calls.append(network)
         return HeartRegion(mask, excluded, "network")
 
-    monkeypatch.setattr(pipeline, "find_heart", find)
+    monkeypatch.setattr(heart_search, "find_heart", find)
     regions = []
 
     def keep(scan, region):
@@ -124,6 +126,17 @@ def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
         assert sitk.Hash(sitk.Cast(region.mask, sitk.sitkUInt8)) == sitk.Hash(sitk.Cast(mask, sitk.sitkUInt8))
         assert region.excluded[3, 4, 5] == 2
         assert region.excluded[24, 24, 5] == 1
+
+
+def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):
+    unknown = [replace(scan, heart=None) for scan in scans[:2]]
+    (tmp_path / "hearts").mkdir()
+    for scan in unknown:
+        shutil.copy(scans[0].heart, tmp_path / "hearts" / f"{_key(scan)}.nii.gz")
+    damage(tmp_path / "hearts" / f"{_key(unknown[0])}.nii.gz")
+    found = prepare(unknown, tmp_path, "means", heart_hu, "a")
+    assert list(found.files) == [unknown[1].name]
+    assert "is damaged" in found.failed[unknown[0].name]
 
 
 def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
