@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .ct import UnreadableError
+from .ct import CTError, UnreadableError
+from .image_files import read_image
 from .progress import Progress
 from .projection import (
     Film,
@@ -223,6 +224,6 @@ def _settings_of(folder: Path) -> DrrSettings:
 
 def _read(path: Path) -> sitk.Image:
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        return read_image(path)
+    except CTError as error:
         raise UnreadableError(f"{path} cannot be read. Make the radiograph again.") from error

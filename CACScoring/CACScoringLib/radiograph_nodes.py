@@ -13,8 +13,9 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
-from .ct import UnreadableError
+from .ct import CTError, UnreadableError
 from .drr_nodes import slice_axes
+from .image_files import read_image
 from .mrml import DERIVED_ATTRIBUTE, add_volume
 
 SCHEMA = "cac-radiograph/1"
@@ -110,8 +111,8 @@ def _laid(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.nd
 def _values(path: Path) -> np.ndarray:
     """[slice, row, column], float32."""
     try:
-        values = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32))
-    except RuntimeError as error:
+        values = sitk.GetArrayFromImage(read_image(path)).astype(np.float32)
+    except CTError as error:
         raise UnreadableError(f"{path.name} of the result cannot be read. Score the radiograph again.") from error
     return values.reshape(-1, *values.shape[-2:])
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
-import warnings
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -47,15 +42,10 @@ from .dicom import (
     read_slice,
     some,
 )
+from .image_files import FORMATS, quiet, read_header, read_image
 from .lesions import NOT_CORONARY_ID, Artery, is_not_coronary
 
-MAX_VOXELS = 2**31
-"""More voxels than any chest CT has: the header is broken."""
-
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
-
-# Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
-_FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
 
 
 def read_ct(path: Path, series: str | None = None) -> CTScan:
@@ -68,7 +58,7 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
     Raises UnreadableError, NotCTError, SeriesChoiceError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
     """
     path = Path(path)
-    with _quiet():
+    with quiet():
         if path.is_dir():
             return _read_folder(path, series)
         if not path.is_file():
@@ -107,11 +97,7 @@ def read_acquisition(path: Path) -> Acquisition:
 
 def read_mask(path: Path) -> sitk.Image:
     """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_ct` does."""
-    path = Path(path)
-    if not path.is_file():
-        raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
-    with _quiet():
-        return _read_image(path)[0]
+    return read_image(path)
 
 
 def read_lesion_labels(path: Path) -> sitk.Image:
@@ -144,26 +130,13 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # ITK and pydicom remark on the console on what is checked here and answered with a CTError or a ScanWarning.
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-
-
 def _read_file(path: Path) -> CTScan:
     try:
         if path.stat().st_size == 0:
             raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
         if is_dicom(path):
             raise _one_dicom_file_error(path)
-        image, file_format = _read_image(path)
+        file_format, image = FORMATS[read_header(path).GetImageIO()], read_image(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
     if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
@@ -174,65 +147,6 @@ def _read_file(path: Path) -> CTScan:
     scan = scan_from_image(image, Acquisition(file_format), path)
     check_spacing(scan.image.GetSpacing())
     return with_warnings(scan, *_lost_geometry(image, file_format))
-
-
-def _read_image(path: Path) -> tuple[sitk.Image, str]:
-    reader = sitk.ImageFileReader()
-    try:
-        image_io = reader.GetImageIOFromFileName(str(path))
-        if image_io not in _FORMATS:
-            found = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
-            raise UnreadableError(f"{path.name} {found}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
-        reader.SetImageIO(image_io)
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        if math.prod(reader.GetSize()) > MAX_VOXELS:
-            size = "×".join(map(str, reader.GetSize()))
-            raise UnreadableError(f"{path.name} claims {size} voxels; its header is broken. Export the CT again.")
-        if image_io == "NiftiImageIO":
-            voxel_bytes = math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
-            _check_nifti_complete(path, int(float(reader.GetMetaData("vox_offset"))) + voxel_bytes)
-        image = reader.Execute()
-    except (RuntimeError, MemoryError) as error:
-        if "orthonormal" in str(error):
-            raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}") from error
-        raise UnreadableError(
-            f"{path.name} cannot be read. Check that it is complete, or export the CT again. ({_itk_reason(error)})"
-        ) from error
-    return image, _FORMATS[image_io]
-
-
-def _itk_reason(error: BaseException) -> str:
-    reason = re.split(r"ITK ERROR: |itk::ERROR: ", str(error))[-1] or "out of memory"
-    return printable(re.sub(r"^\w+\(0x\w+\): ", "", reason))
-
-
-def _check_nifti_complete(path: Path, needed_bytes: int) -> None:
-    """ITK fills what is missing from a NIfTI file with zeros, which are HU of water, and says nothing."""
-    data = path
-    if path.suffix == ".hdr":
-        data = path.with_suffix(".img") if path.with_suffix(".img").exists() else path.with_suffix(".img.gz")
-    complete = _gzip_holds(data, needed_bytes) if data.suffix == ".gz" else data.stat().st_size >= needed_bytes
-    if not complete:
-        raise UnreadableError(f"{data.name} is truncated. Copy or export it again.")
-
-
-def _gzip_holds(path: Path, needed_bytes: int) -> bool:
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        # RFC 1952: the last four bytes give the size, which mostly spares unpacking the file a second time.
-        if needed_bytes <= int.from_bytes(file.read(), "little") <= needed_bytes + 2**16:
-            return True
-    size = 0
-    try:
-        with gzip.open(path) as file:
-            while block := file.read(2**20):
-                size += len(block)
-    except (EOFError, zlib.error):
-        return False
-    except gzip.BadGzipFile:
-        pass  # what follows the last member is not gzip; ITK stops there too
-    return size >= needed_bytes
 
 
 def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
@@ -299,7 +213,7 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
     Localizers, other modalities, and images without a position beside series that have one are passed over.
     """
     slices, broken = [], 0
-    with _quiet():
+    with quiet():
         for path in sorted(folder.iterdir()):
             try:
                 slice_ = read_slice(path) if path.is_file() else None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from .ct import UnreadableError
+from .ct import CTError, UnreadableError
+from .image_files import read_image
 from .output import LAST_FILE, SCHEMA
 from .scores import Score, score_lesions
 from .second_opinion import SALIENCY_FILE
@@ -111,22 +112,22 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     """The content of a folder that `cac score` has written.
 
-    ct: the scan that was scored. Raises UnreadableError when a file is missing or is none of ours.
+    ct: the scan that was scored. Raises UnreadableError when a file is missing, damaged or none of ours.
     """
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
         record = json.loads(text)
-        heart, lesions = (sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in ("heart", "lesions"))
+        heart, lesions = (read_image(folder / f"{image}.nii.gz") for image in ("heart", "lesions"))
         if record["schema"] != SCHEMA:
             raise ValueError(f"its schema is {record['schema']}, not {SCHEMA}")
         content = _content(name, ct, heart, lesions, record, text)
         if (folder / SALIENCY_FILE).exists():
-            content = replace(content, saliency=sitk.ReadImage(str(folder / SALIENCY_FILE)))
+            content = replace(content, saliency=read_image(folder / SALIENCY_FILE))
         if "decomposition" not in record["methods"]:
             return content
         names = ("calcium_map", "healthy", "map_lesions")
-        return _with_map(content, *(sitk.ReadImage(str(folder / f"{image}.nii.gz")) for image in names), record)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        return _with_map(content, *(read_image(folder / f"{image}.nii.gz") for image in names), record)
+    except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
 

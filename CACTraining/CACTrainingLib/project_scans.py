@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.reading import read_mask
+
 from . import annotations
 from .annotations import SliceLabel
 from .project import USES, Project, ProjectScan
@@ -128,7 +130,7 @@ def _heart_slices(project: Project, scan: ProjectScan, heart: Path | None) -> se
         return set(proposal.heart_slices)
     if heart is None:
         return set()
-    return set(np.flatnonzero(sitk.GetArrayFromImage(sitk.ReadImage(str(heart))).any((1, 2))).tolist())
+    return set(np.flatnonzero(sitk.GetArrayFromImage(read_mask(heart)).any((1, 2))).tolist())
 
 
 def _as_read(own: StudyScan) -> StudyScan:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from CACScoringLib.ct import CTError
+from CACScoringLib.image_files import read_header
 from CACScoringLib.output import write_text_atomically
 
 from .annotations import SliceLabel, annotators, check_annotator, read_mask, slice_annotations
@@ -144,13 +146,10 @@ def _annotated_heart(project: Project, scan: ProjectScan, own: Iterable[str]) ->
 
 def _slice_count(mask: Path) -> int:
     """Slices of a mask on a scan's grid, by its header. Raises DataError."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(mask))
     try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
+        return read_header(mask).GetSize()[2]
+    except CTError as error:
         raise DataError(f"{mask} cannot be read. Outline the heart again, or make its proposal anew.") from error
-    return reader.GetSize()[2]
 
 
 def _written(folder: Path, truth: dict) -> Path:

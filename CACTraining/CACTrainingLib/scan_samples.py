@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib import preprocessing
-from CACScoringLib.ct import CTScan, mask_on_scan_grid, same_grid
+from CACScoringLib.ct import CTError, CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 from CACScoringLib.reading import read_ct, read_mask
 
@@ -28,9 +28,9 @@ MAP_FLOOR_HU = 1.0
 def image_beside(ct: CTScan, file: Path) -> sitk.Image:
     """An image on the grid of the CT that it lies beside, axes as in `CTScan.image`. Raises DataError."""
     try:
-        image = sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS")
-    except RuntimeError as error:
-        raise DataError(f"{file} cannot be read. Write the scan's truth again.") from error
+        image = sitk.DICOMOrient(read_mask(file), "LPS")
+    except (CTError, RuntimeError) as error:
+        raise DataError(f"{file} cannot be read. Write the scan's truth again. ({error})") from error
     if not same_grid(image, ct.image):
         raise DataError(f"{file} is not on the grid of the CT beside it. Write the scan's truth again.")
     return image

@@ -31,6 +31,7 @@ from CACScoringLib.cohort_scans import (
 )
 from CACScoringLib.ct import CTError
 from CACScoringLib.dicom import printable, read_slice, some
+from CACScoringLib.image_files import read_header
 from CACScoringLib.reading import IMAGE_ENDINGS, Series, find_series, stem
 
 from . import coca
@@ -243,16 +244,10 @@ def _plain_name(path: Path) -> str:
 
 def _fault_of_image(path: Path) -> str | None:
     """Why an image file can be no CT, by its header; None where it can."""
-    reader = sitk.ImageFileReader()
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return f"{path.name} cannot be read."
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        reader = read_header(path)
+    except CTError as error:
+        return str(error)
     size = reader.GetSize()
     if len([n for n in size if n > 1]) < 3:
         return f"{path.name} is no volume (size {'×'.join(map(str, size))})."

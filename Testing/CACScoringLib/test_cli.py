@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib import cli, models
+from damaged_files import damage
 from networks_made_by_hand import untrained
 
 FILES = ["heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
@@ -77,6 +79,16 @@ def test_an_empty_label_map_is_a_reviewed_score_of_0(case, tmp_path, capsys):
     told = capsys.readouterr()
     assert "reviewed, no coronary calcium" in told.out
     assert "If the file is empty by mistake" in told.err
+
+
+@pytest.mark.parametrize("damaged", ["ct", "heart", "lesions"])
+def test_a_damaged_image_is_refused_not_read_as_zeros(case, tmp_path, capsys, damaged):
+    copy = tmp_path / f"{damaged}-copy.nrrd"
+    sitk.WriteImage(sitk.ReadImage(case[damaged]), copy, useCompression=True)
+    case[damaged] = str(damage(copy))
+    assert score(case, tmp_path / "out", "--lesions", case["lesions"], "--threshold-only") == cli.BAD_INPUT
+    assert re.search(rf"{damaged}-copy\.nrrd is .*Copy or export it again", capsys.readouterr().err)
+    assert not (tmp_path / "out" / "scores.json").exists()
 
 
 def test_results_go_beside_the_user_by_default(case, tmp_path, monkeypatch):

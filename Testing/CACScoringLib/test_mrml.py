@@ -35,6 +35,7 @@ from CACScoringLib.scene_content import content_of_folder, content_of_result
 from CACScoringLib.scores import score_arteries, score_lesions
 from CACScoringLib.segments import segment_mask, voxels_of_segments
 from CACScoringLib.slices import SliceProbabilities
+from damaged_files import cut
 from saved_scenes import read_mrb
 
 OBLIQUE = tuple(
@@ -289,6 +290,14 @@ class TestContent:
 
     def test_folder_without_result(self, content, tmp_path):
         with pytest.raises(UnreadableError, match=r"scores\.json"):
+            content_of_folder(tmp_path, content.ct, content.name)
+
+    @pytest.mark.parametrize("name", ["heart", "lesions"])
+    def test_damaged_images(self, result, content, tmp_path, name):
+        (tmp_path / "scores.json").write_text(content.record, encoding="utf-8")
+        report.write_images(tmp_path, result)
+        cut(tmp_path / f"{name}.nii.gz")
+        with pytest.raises(UnreadableError, match=rf"{name}\.nii\.gz is truncated.*Score the scan again"):
             content_of_folder(tmp_path, content.ct, content.name)
 
     def test_other_schema(self, content, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from CACScoringLib import preprocessing
+from CACScoringLib.ct import CTError
 from CACScoringLib.reading import read_ct, read_mask
 from CACTrainingLib.augmentation import (
     TISSUE,
@@ -32,6 +33,7 @@ from CACTrainingLib.datasets import (
     split_by_patient,
 )
 from CACTrainingLib.phantom.labels import VISIBLE_CONTRAST_TO_NOISE
+from damaged_files import cut
 from dicom_files import write_series
 from training_scans import CALCIUM_HU, CONTRAST, write_cohort, write_scan
 
@@ -217,6 +219,14 @@ def test_map_on_another_grid_is_told(cohort, tmp_path):
     image.SetOrigin((5, 0, 0))
     sitk.WriteImage(image, folder / "calcium_map.nii.gz")
     with pytest.raises(DataError, match="not on the grid"):
+        prepare(find_scans([tmp_path]), "slices", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["ct", "heart", "calcium_map"])
+def test_damaged_images_are_told(cohort, tmp_path, name):
+    folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data")
+    cut(folder / f"{name}.nii.gz")
+    with pytest.raises(CTError, match=rf"{name}\.nii\.gz is truncated"):
         prepare(find_scans([tmp_path]), "slices", tmp_path / "cache")
 
 

@@ -171,13 +171,16 @@ class DrrSection:
     def _bodyFound(self, reason: str) -> None:
         from dataclasses import replace
 
-        import SimpleITK as sitk
-
+        from ..ct import CTError
         from ..drr_job import BODY
+        from ..image_files import read_image
 
         if not reason:
-            self._setScan(replace(self._scan, image=sitk.ReadImage(str(self._bodyFolder / BODY))))
-        else:
+            try:
+                self._setScan(replace(self._scan, image=read_image(self._bodyFolder / BODY)))
+            except CTError as error:
+                reason = str(error)
+        if reason:
             self._say(_("The table stays in the small picture: {error}").format(error=reason))
         self._removeBodyFolder()
         self.update()

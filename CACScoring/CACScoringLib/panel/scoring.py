@@ -183,14 +183,18 @@ class Scorer:
             self._load(run, run.volume.GetName())
 
     def _read(self, reason: str, ct: Path, name: str) -> None:
-        import SimpleITK as sitk
-
         run = self._run
         if reason:
             self._finish(ScoringOutcome(reason))
             return
-        run.image = sitk.ReadImage(str(ct))
-        self._load(run, name)
+
+        def read() -> None:
+            from ..image_files import read_image
+
+            run.image = read_image(ct)
+            self._load(run, name)
+
+        self._later(read)
 
     def _load(self, run: _Run, name: str) -> None:
         """Read the result, then bring it into the scene: two steps, between which Slicer answers its user."""

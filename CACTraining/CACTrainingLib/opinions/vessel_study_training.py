@@ -274,5 +274,7 @@ def _spacing_mm(calcium: Path, grid: np.ndarray) -> tuple[float, float, float]:
     """Of an input's voxels, [k, j, i]. grid: of `input_regions`."""
     import SimpleITK as sitk
 
-    spacing = sitk.DICOMOrient(sitk.ReadImage(calcium), "LPS").GetSpacing()
+    from CACScoringLib.reading import read_mask
+
+    spacing = sitk.DICOMOrient(read_mask(calcium), "LPS").GetSpacing()
     return tuple(float(a * b) for a, b in zip(spacing, grid[1], strict=True))[::-1]

@@ -70,11 +70,14 @@ def _heartBox(opened: OpenScan) -> tuple[int, int, int, int] | None:
     import numpy as np
     import SimpleITK as sitk
 
+    from CACScoringLib.ct import CTError
+    from CACScoringLib.image_files import read_image
+
     if opened.proposal is None:
         return None
     try:
-        mask = sitk.ReadImage(str(opened.proposal.heart_file))
-    except RuntimeError:
+        mask = read_image(opened.proposal.heart_file)
+    except CTError:
         return None
     flat = sitk.GetArrayViewFromImage(mask).any(0)
     rows, columns = (flat.any(axis).nonzero()[0] for axis in (1, 0))

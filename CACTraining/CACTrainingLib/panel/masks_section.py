@@ -213,10 +213,12 @@ class MaskSection(VTKObservationMixin):
         """What an annotator begins from: nothing, or the proposed heart."""
         import SimpleITK as sitk
 
+        from CACScoringLib.image_files import read_image
+
         proposal = self._opened.proposal
         if self._kind is not HEART or proposal is None:
             return sitk.Image(self._opened.grid)
-        return sitk.ReadImage(str(proposal.heart_file), sitk.sitkUInt8)
+        return sitk.Cast(read_image(proposal.heart_file), sitk.sitkUInt8)
 
     def _addSegmentation(self, mask: sitk.Image):
         import SimpleITK as sitk

@@ -174,15 +174,14 @@ class ScanOpener:
             self._folder = None
 
     def _load(self, ct: Path, project, scan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
-        import SimpleITK as sitk
-
         from CACScoringLib.ct import CTError
+        from CACScoringLib.image_files import read_image
         from CACScoringLib.mrml import add_volume
 
         volume = None
         try:
             # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
-            volume = add_volume(slicer.mrmlScene, sitk.ReadImage(str(ct)), name)
+            volume = add_volume(slicer.mrmlScene, read_image(ct), name)
             volume.SetAttribute(SCAN_ATTRIBUTE, scan.id)
             volume.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
             return openVolume(project, scan, annotator, name, volume), ""

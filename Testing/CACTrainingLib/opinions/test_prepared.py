@@ -12,7 +12,7 @@ from CACScoringLib.heart import HeartRegion
 from CACTrainingLib.opinions import prepared
 from CACTrainingLib.opinions.prepared import _key, load, prepare
 from CACTrainingLib.opinions.scan_table import TableScan
-from damaged_files import damage
+from damaged_files import cut
 from training_scans import HEART_SLICES, write_scan
 
 
@@ -133,10 +133,10 @@ def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):
     (tmp_path / "hearts").mkdir()
     for scan in unknown:
         shutil.copy(scans[0].heart, tmp_path / "hearts" / f"{_key(scan)}.nii.gz")
-    damage(tmp_path / "hearts" / f"{_key(unknown[0])}.nii.gz")
+    cut(tmp_path / "hearts" / f"{_key(unknown[0])}.nii.gz")
     found = prepare(unknown, tmp_path, "means", heart_hu, "a")
     assert list(found.files) == [unknown[1].name]
-    assert "is damaged" in found.failed[unknown[0].name]
+    assert "is truncated" in found.failed[unknown[0].name]
 
 
 def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
