@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from CACScoringLib import cohort
+from CACScoringLib.cli import make_parser
 from CACScoringLib.pipeline import score_scan
 from CACTrainingLib import annotations, cli, evaluation, study_jobs
 from CACTrainingLib.evaluation import EvaluationSettings, evaluate
@@ -187,6 +190,19 @@ def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_p
         (["heart", "--data", "nowhere", "--use", "test"], 3, "nowhere is no project"),
         (["heart", "--data", "nowhere", "--use", "everything"], None, "invalid choice"),
         (["ablation", "--data", "x", "--variant", "alpha"], None, "alpha-10#1"),
+        (
+            ["heart", "--data", "x", "--compare", "a"],
+            None,
+            "this study does not take --compare a (see cac evaluate heart",
+        ),
+        (["heart", "--data", "x", "--variant", "a=b"], None, "this study does not take --variant"),
+        (["detection", "--data", "x", "--store-limits"], None, "this study does not take --store-limits"),
+        (["acquisition", "--data", "x"], None, "this study does not take --data"),
+        (["prognosis", "--data", "x", "--workers", "2"], None, "this study does not take --workers"),
+        (["models", "--data", "x", "--folds", "2"], None, "this study does not take --folds"),
+        (["radiomics", "--data", "x", "--kinds", "cnn"], None, "this study does not take --kinds"),
+        (["vessels", "--data", "x", "--ct-fm", "f"], None, "this study does not take --ct-fm"),
+        (["radiograph", "--data", "x", "--others", "o"], None, "this study does not take --others"),
         (["ablation", "--data", "x", "--variant", "a=x.json", "--variant", "a=y.json"], 3, "one name"),
         (["ablation", "--data", "x", "--ablation-pairs", "0"], 3, "at least one pair"),
     ],
@@ -199,6 +215,31 @@ def test_what_the_command_refuses(options, code, said, tmp_path, capsys):
     else:
         assert cli.main(command) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("study", "own"),
+    [
+        ("heart", {"--data", "--use", "--annotator", "--results", "--pairs", "--overwrite", "--model", "--seed"}),
+        ("acquisition", {"--model", "--patient"}),
+        ("prognosis", {"--data", "--seed"}),
+    ],
+)
+def test_a_studys_help_lists_its_own_options(study, own, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", study, "--help"])
+    assert ended.value.code == 0
+    listed = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.M))
+    work = {"--workers", "--device"} if study != "prognosis" else set()
+    assert listed == own | work | {"--output", "--progress"}
+
+
+def test_all_takes_what_its_studies_take():
+    parser, commands = make_parser()
+    cli.cli_evaluate.add_evaluate(commands)
+    options = ["--data", "d", "--variant", "a=x.json", "--patient", "7", "--store-limits", "--ablation-pairs", "3"]
+    found = parser.parse_args(["evaluate", "all", *options, "--output", "o"])
+    assert (found.patient, found.ablation_pairs, found.store_limits) == (7, 3, Path())
 
 
 def test_the_command_names_the_page(digital_pairs, results, tmp_path, capsys):

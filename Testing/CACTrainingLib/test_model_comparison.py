@@ -427,7 +427,6 @@ class TestCommand:
             (["models"], "--data"),
             (["models", "--data", "x"], "two models or more"),
             (["models", "--data", "nowhere", "--compare", "a.json", "b.json"], "a.json cannot be read"),
-            (["heart", "--data", "x", "--compare", "a"], "--compare is of the study models"),
         ],
     )
     def test_what_it_refuses(self, options, said, tmp_path, capsys):

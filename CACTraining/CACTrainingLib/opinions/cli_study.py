@@ -8,6 +8,7 @@ from pathlib import Path
 
 from CACScoringLib.progress import Progress
 
+from ..study_options import NAMES, add_options
 from . import radiomics_study_cli
 
 VESSELS, RADIOMICS = "vessels", "radiomics"
@@ -19,38 +20,32 @@ STUDIES = {
 """Studies of tables of CTs; no part of "all"."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What these studies alone take. --folds, --only-folds, --tables, --steps and --minutes they share with those of
-    radiographs; --data, --output, --cache, --workers, --seed and --device with others too.
-    """
-    both = parser.add_argument_group(f"{VESSELS}, and {RADIOMICS}")
-    both.add_argument(
-        "--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)"
-    )
-    both.add_argument(
-        "--others",
-        type=Path,
-        metavar="TABLE",
-        help="other patients whose calcium lies in the aorta or valves only, who must not be called coronary",
-    )
-    add = parser.add_argument_group(VESSELS).add_argument
-    add(
-        "--kinds",
-        type=_names,
-        default=(),
-        metavar="NAME[,NAME…]",
-        help="only cnn, se-cnn, vit, summed (default: all)",
-    )
+def add_studies(studies: argparse._SubParsersAction) -> None:
+    """Add the studies to those of `cac evaluate`."""
+    for name, text in STUDIES.items():
+        parser = studies.add_parser(name, help=f"{text}; of a table", description=f"Studies {text}.")
+        parser.add_argument("--data", type=Path, metavar="TABLE", help="table of CTs")
+        if name == RADIOMICS:
+            radiomics_study_cli.add_arguments(parser)
+        else:
+            _add_vessel_options(parser)
+        add_options(parser, "--test", "--others", "--folds", "--minutes", "--cache", "--workers", "--seed", "--device")
+        parser.set_defaults(run=run)
+
+
+def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, summed (default: all)")
     add(
         "--outputs",
-        type=_names,
-        default=(),
-        metavar="NAME[,NAME…]",
+        **NAMES,
         help="scores learned as they are (linear), as logarithms (log), or both; the first is what other tables are "
         "trained with (default: linear,log)",
     )
     add("--preset", default="compact", metavar="NAME", help="compact, or paper: the published size (default: compact)")
-    radiomics_study_cli.add_arguments(both)
+    add("--tables", **NAMES, help="only models, augmentation, published, grid (default: all, in this order)")
+    add("--steps", type=int, metavar="N", help="at most, of a training (default: as the presets)")
+    add_options(parser, "--only-folds")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
@@ -89,7 +84,3 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     page = evaluate_vessels(settings, progress)
     progress.done(options.output)
     print(f"{page}: the study")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -8,12 +8,12 @@ from pathlib import Path
 from CACScoringLib.progress import Progress
 
 
-def add_arguments(group: argparse._ActionsContainer) -> None:
-    """What this study alone takes, added to a parser or one of its groups."""
-    add = group.add_argument
-    add("--contrast-data", type=Path, metavar="TABLE", help="radiomics: contrast-enhanced scans to learn from too")
-    add("--ct-fm", type=Path, metavar="FILE", help="radiomics: weights of CT-FM, to compare its features")
-    add("--radimagenet", type=Path, metavar="FILE", help="radiomics: weights of RadImageNet, to compare its features")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What this study alone takes."""
+    add = parser.add_argument
+    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
+    add("--ct-fm", type=Path, metavar="FILE", help="weights of CT-FM, to compare its features")
+    add("--radimagenet", type=Path, metavar="FILE", help="weights of RadImageNet, to compare its features")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

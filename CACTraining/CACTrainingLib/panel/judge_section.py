@@ -37,6 +37,9 @@ STUDY_PACKAGES = {
 COMPARISON = "models"
 """The study that compares two models."""
 
+ACQUISITION = "acquisition"
+"""The study that makes its own scans and takes none of the project."""
+
 
 class JudgeSection:
     """The page. layout: of the tab that it fills. worker: makes studies, and installs models."""
@@ -195,13 +198,15 @@ class JudgeSection:
         chosen = [key for key in keys if key in self._models]
         names = [f"{self._models[key].name}-{self._models[key].sha256[:4]}" for key in chosen]
         name = "-".join([study, use, *names])
-        command = ["evaluate", study, "--data", str(project.folder), "--use", use]
+        command = ["evaluate", study]
+        if study != ACQUISITION:
+            command += ["--data", str(project.folder), "--use", use]
+            command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
         command += ["--output", str(project.studies_folder / name), "--device", state.trainDevice.value]
         if study == COMPARISON:
             command += ["--compare", *chosen]
         else:
             command += [word for key in chosen for word in ("--model", key)]
-        command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
         return name, [*command, "--progress", "json"]
 
     def _onEvent(self, event: dict) -> None:
@@ -239,6 +244,6 @@ def _studies() -> dict[str, str]:
         "reproducibility": _("Reproducibility: two scans of each patient"),
         "heart": _("Heart: how well it is outlined"),
         "ablation": _("Ablation: what each part of the method is good for"),
-        "acquisition": _("Acquisition: one digital patient scanned in many ways"),
+        ACQUISITION: _("Acquisition: one digital patient scanned in many ways"),
         COMPARISON: _("Comparison of two models on the same scans"),
     }

@@ -8,46 +8,45 @@ from pathlib import Path
 
 from CACScoringLib.progress import Progress
 
+from ..study_options import NAMES, add_options
+
+PROGNOSIS = "prognosis"
+
 STUDIES = {
     "radiograph": "how well calcium is told from chest radiographs, by every way to train, cross-validated",
-    "prognosis": "events by true and by foretold category of calcium",
+    PROGNOSIS: "events by true and by foretold category of calcium",
 }
 """Studies of tables, not of scans; no part of "all"."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What these studies alone take; --data, --output, --workers, --seed and --device they share with the others."""
-    add = parser.add_argument_group("radiograph, prognosis, vessels and radiomics").add_argument
-    add("--external", type=Path, metavar="TABLE", help="radiograph: another cohort's table, judged by once")
+def add_studies(studies: argparse._SubParsersAction) -> None:
+    """Add the studies to those of `cac evaluate`."""
+    for name, text in STUDIES.items():
+        parser = studies.add_parser(name, help=f"{text}; of a table", description=f"Studies {text}.")
+        rows = "patients with their events" if name == PROGNOSIS else "radiographs"
+        parser.add_argument("--data", type=Path, metavar="TABLE", help=f"table of {rows}")
+        if name == PROGNOSIS:
+            add_options(parser, "--seed")
+        else:
+            _add_radiograph_options(parser)
+        parser.set_defaults(run=run)
+
+
+def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--external", type=Path, metavar="TABLE", help="another cohort's table, judged by once")
     add(
         "--tables",
-        type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
-        default=(),
-        metavar="NAME[,NAME…]",
-        help="radiograph: only thresholds, fusion, capacity, twins, curriculum, sharpening, external; vessels: only "
-        "models, augmentation, published, grid (default: all, in this order)",
-    )
-    add("--folds", type=int, default=5, metavar="N", help="of the cross-validation (default: 5)")
-    add(
-        "--only-folds",
-        action="append",
-        default=[],
-        type=_fewer,
-        metavar="TABLE=N",
-        help="radiograph, vessels: train only the first N folds for a table, which the page then says",
+        **NAMES,
+        help="only thresholds, fusion, capacity, twins, curriculum, sharpening, external (default: all, in this order)",
     )
     add(
         "--steps",
         type=int,
         metavar="N",
-        help="at most, of a training; radiograph: of a light network's, others in proportion (default: as the presets)",
+        help="at most, of a light network's training, others in proportion (default: as the presets)",
     )
-    add(
-        "--minutes",
-        type=float,
-        metavar="M",
-        help="radiograph, vessels: begin no training after M minutes; 0: only the page",
-    )
+    add_options(parser, "--folds", "--only-folds", "--minutes", "--workers", "--seed", "--device")
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
@@ -57,7 +56,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     if options.data is None:
         raise StudyError("Name the table with --data.")
-    if options.study == "prognosis":
+    if options.study == PROGNOSIS:
         from .prognosis import evaluate_prognosis
 
         page = evaluate_prognosis(options.data, options.output, options.seed, progress)
@@ -78,10 +77,3 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         page = evaluate_radiographs(settings, progress)
     progress.done(options.output)
     print(f"{page}: the study")
-
-
-def _fewer(text: str) -> tuple[str, int]:
-    name, _, count = text.partition("=")
-    if not name or not count.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of folds; write for example capacity=2")
-    return name, int(count)

@@ -9,8 +9,9 @@ import pytest
 import slicer
 
 import desktop_host
+from CACScoringLib.cli import make_parser
 from CACScoringLib.models import find_model, list_models, read_card
-from CACTrainingLib import study_figures
+from CACTrainingLib import cli_evaluate, study_figures
 from CACTrainingLib.measures import Estimate
 from CACTrainingLib.project import Project
 from CACTrainingLib.study_page import write_study
@@ -72,6 +73,21 @@ class TestStudies:
         assert driver.process.option("--output") == [str(output)]
         assert driver.process.arguments[:2] == ["-m", "CACTrainingLib.cli"]
         assert "--model" not in driver.process.arguments
+
+    def test_every_study_takes_the_options_that_it_is_given(self, driver, section, project):
+        from CACTrainingLib.panel.judge_section import _studies  # the panel has to be loaded first
+
+        for study in _studies():
+            cards = [untrained("heart", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
+            look_again(driver)
+            section._state.judgeStudy, section._state.trainAnnotator = study, "me"
+            section._state.judgeModel, section._state.judgeOther = map(str, cards)
+            _, command = section._command()
+            parser, commands = make_parser()
+            cli_evaluate.add_evaluate(commands)
+            found = parser.parse_args(command)
+            assert found.study == study
+            assert getattr(found, "data", None) == (None if study == "acquisition" else project.folder)
 
     def test_installed_model_is_used_by_name(self, driver, section, project, models):
         card = read_card(untrained("heart", "mine", models))

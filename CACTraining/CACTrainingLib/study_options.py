@@ -1,0 +1,75 @@
+"""Options of `cac evaluate` that several studies share, each written down once; a study takes those that it uses."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+class StudyParser(argparse.ArgumentParser):
+    """The command line of one study, which refuses options of other studies instead of leaving them unheeded."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"this study does not take {' '.join(unknown)} (see {self.prog} --help)")
+        return found, unknown
+
+
+def add_options(parser: argparse._ActionsContainer, *names: str) -> None:
+    """Add shared options, by name."""
+    for name in names:
+        parser.add_argument(name, **_OPTIONS[name])
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _fewer(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    if not name or not count.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of folds; write for example capacity=2")
+    return name, int(count)
+
+
+NAMES = {"type": _names, "default": (), "metavar": "NAME[,NAME…]"}
+"""How an option takes several names."""
+
+_OPTIONS = {
+    "--output": {
+        "type": Path,
+        "required": True,
+        "metavar": "DIR",
+        "help": "folder for study.html and all it is made from",
+    },
+    "--use": {"choices": ("test", "validation", "training"), "help": "of a project: which scans (default: test)"},
+    "--annotator": {"metavar": "NAME", "help": "of a project: whose annotations count, where several annotated"},
+    "--workers": {
+        "type": int,
+        "metavar": "N",
+        "help": "processes at work (default: one per core, as far as memory allows)",
+    },
+    "--seed": {"type": int, "default": 0, "help": "of the bootstrap, and of what is trained"},
+    "--device": {"choices": ("auto", "cpu", "cuda"), "default": "auto"},
+    "--cache": {"type": Path, "metavar": "DIR", "help": "where prepared scans are kept"},
+    "--test": {
+        "type": Path,
+        "metavar": "TABLE",
+        "help": "other patients to test on (default: a fifth of --data)",
+    },
+    "--others": {
+        "type": Path,
+        "metavar": "TABLE",
+        "help": "other patients whose calcium lies in the aorta or valves only, who must not be called coronary",
+    },
+    "--folds": {"type": int, "default": 5, "metavar": "N", "help": "of the cross-validation (default: 5)"},
+    "--only-folds": {
+        "action": "append",
+        "default": [],
+        "type": _fewer,
+        "metavar": "TABLE=N",
+        "help": "train only the first N folds for a table, which the page then says",
+    },
+    "--minutes": {"type": float, "metavar": "M", "help": "begin no training after M minutes; 0: only the page"},
+}
