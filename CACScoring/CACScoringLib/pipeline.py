@@ -19,6 +19,7 @@ from .evidence import coronary_probabilities, lesion_features
 from .heart import HeartRegion
 from .heart_search import find_heart
 from .lesions import MAIN_ARTERIES, Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
+from .metal import metal_warning, without_metal
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
 from .slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
@@ -26,9 +27,6 @@ from .slices import SliceProbabilities, check_switched, overlaps, slice_probabil
 if TYPE_CHECKING:
     from .models import LoadedModel
     from .second_opinion import Opinion
-
-METAL_HU = 2000.0
-"""Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 """What to call the methods of a `ScoreResult`."""
@@ -186,10 +184,10 @@ def score_scan(
             arteries = reviewed
             found = find_lesions(scan.image, arteries, rules)
             label_doubts += outside_warning(found, region.mask)
-            label_doubts += metal_warning(found, "They are scored as labelled: check that they are calcium.")
+            label_doubts += metal_warning(found, scan.image)
         else:
             arteries = candidate_region(region)
-            found, label_doubts = _without_metal(find_lesions(scan.image, arteries, rules))
+            found, label_doubts = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
             label_doubts.append(_UNREVIEWED)
             if settings.percentile_table is not None:
                 message = "Percentiles are given for reviewed scores only. Score again with --lesions."
@@ -394,26 +392,6 @@ def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
         "calcium map ends at the heart. Give --heart MASK where the heart found is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
-
-
-def metal_warning(found: LesionSet, consequence: str) -> list[ScanWarning]:
-    """The doubt about lesions as dense as metal, if there are any. consequence: what becomes of them, a sentence."""
-    metal = [lesion for lesion in found.lesions if lesion.peak_hu >= METAL_HU]
-    if not metal:
-        return []
-    slices = ", ".join(str(lesion.slice_indices[0]) for lesion in metal[:5]) + (" …" if len(metal) > 5 else "")
-    message = f"{len(metal)} lesion(s) reach {METAL_HU:g} HU or more, as metal does (slices {slices}). {consequence}"
-    return [ScanWarning("metal", message)]
-
-
-def _without_metal(found: LesionSet) -> tuple[LesionSet, list[ScanWarning]]:
-    warnings = metal_warning(found, "They are left out of the candidates, with what touches them.")
-    metal = [lesion.id for lesion in found.lesions if lesion.peak_hu >= METAL_HU]
-    if not metal:
-        return found, warnings
-    kept = tuple(lesion for lesion in found.lesions if lesion.id not in metal)
-    id_map = np.where(np.isin(found.id_map, metal), np.uint16(0), found.id_map)
-    return LesionSet(kept, id_map), warnings
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:

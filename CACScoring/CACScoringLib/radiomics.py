@@ -20,8 +20,9 @@ from .arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from .ct import CTScan, ScanWarning
 from .heart import HeartRegion
 from .lesions import LesionSet, ScoringRules, find_lesions
+from .metal import METAL_HU, without_metal
 from .models import LoadedModel, ModelError
-from .pipeline import METAL_HU, candidate_region
+from .pipeline import candidate_region
 from .preprocessing import ELLIPSOID_RADII_PER_SD, Grid, heart_moments, on_grid
 from .radiomic_texture import ibsi_features
 from .scores import component_agatston
@@ -133,10 +134,7 @@ def find_candidates(
         bounds = tuple(bound + raised - rules.threshold_hu for bound in rules.weight_bounds_hu)
         name = f"Agatston above enhanced blood, {raised:.0f} HU"
         rules = replace(rules, name=name, threshold_hu=raised, weight_bounds_hu=bounds)
-    found = find_lesions(scan.image, candidate_region(region), rules)
-    kept = tuple(lesion for lesion in found.lesions if lesion.peak_hu < METAL_HU)
-    ids = [lesion.id for lesion in kept]
-    found = LesionSet(kept, np.where(np.isin(found.id_map, ids), found.id_map, found.id_map.dtype.type(0)))
+    found, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)
     return found, suggest_arteries(found, scan.image, region.mask), rules
 
 

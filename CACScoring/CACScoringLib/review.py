@@ -19,7 +19,8 @@ import SimpleITK as sitk
 from .arteries import ArterySuggestion, suggest_arteries
 from .ct import CTError, MaskError, ScanWarning
 from .lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
-from .pipeline import METHOD_TITLES, MethodResult, metal_warning, outside_warning
+from .metal import metal_warning
+from .pipeline import METHOD_TITLES, MethodResult, outside_warning
 from .scores import score_arteries, score_lesions
 
 NOT_CORONARY = 7
@@ -358,8 +359,7 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     if not reviewed:
         return ()
     found = review.result(reviewed).lesions
-    metal = metal_warning(found, "They are scored as labelled: check that they are calcium.")
-    doubts = [*outside_warning(found, heart), *metal]
+    doubts = [*outside_warning(found, heart), *metal_warning(found, review.image)]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
         message = f"{unassigned} voxels are not assigned to an artery: left out of the reviewed score."
         doubts.append(ScanWarning("unassigned-left-out", message))

@@ -144,6 +144,19 @@ def test_metal_is_no_candidate_but_a_readers_label_stands(heart_with_two_lesions
     assert "metal" in codes(reviewed)
 
 
+def test_metal_is_told_by_voxels_outside_the_heart(heart_with_two_lesions):
+    """A lead that leaves the heart and is dense enough only there."""
+    scan, heart, labels = heart_with_two_lesions
+    image = sitk.Image(scan.image)
+    for i in range(40, 56):
+        image[i, 40, 7] = 700 if i < 54 else 2500
+    scan = scan_from_image(image, ACQUISITION)
+    unreviewed = score_scan(scan, heart=heart)
+    assert unreviewed.methods["threshold"].total.agatston == pytest.approx(32)
+    assert "metal" in codes(unreviewed)
+    assert "metal" in codes(score_scan(scan, heart=heart, lesions=labels))
+
+
 def test_categories_come_from_the_reviewed_total(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     categories = score_scan(scan, heart=heart, lesions=labels).categories
