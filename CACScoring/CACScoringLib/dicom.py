@@ -7,7 +7,9 @@ else. Whatever is not one evenly spaced stack of HU slices ends in a `CTError`; 
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import re
 import statistics
 from collections import Counter
@@ -85,6 +87,48 @@ def _value(elements: pydicom.Dataset, keyword: str):
     return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
 
 
+class _BoundedFile(io.FileIO):
+    """A file to read that raises UnreadableError when it is asked for what lies far behind its end.
+
+    Parsers of DICOM ask for as much as an element claims to have, and some of them set all of it aside first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int = -1) -> bytes:
+        if size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
+            raise self._claimed(self.tell() + size)
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        place = super().seek(offset, whence)
+        if place > self._bytes:
+            raise self._claimed(place)
+        return place
+
+    def _claimed(self, end: int) -> UnreadableError:
+        return UnreadableError(
+            f"{Path(self.name).name} is truncated, or other bytes were written into it: an element claims to reach to "
+            f"byte {end:,}, and the file ends at {self._bytes:,}. Copy or export the series again."
+        )
+
+
+def read_bounded(path: Path, **how) -> pydicom.Dataset:
+    """`pydicom.dcmread` of a file whose elements must lie within it. how: as `dcmread` takes it.
+
+    Raises UnreadableError when an element claims to reach beyond the file's end, or the file is broken otherwise.
+    """
+    try:
+        with _BoundedFile(path) as file:
+            return pydicom.dcmread(file, **how)
+    except UnreadableError:
+        raise
+    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
+        raise UnreadableError(f"{path.name} is a broken DICOM file. Copy or export it again.") from error
+
+
 @dataclass(frozen=True)
 class DicomSlice:
     """A DICOM file and those elements of its header that reading a CT needs."""
@@ -137,9 +181,9 @@ def read_slice(path: Path) -> DicomSlice | None:
     try:
         if not is_dicom(path):
             return None
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
-        raise UnreadableError(f"{path.name} is a broken DICOM file.") from error
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}).") from error
+    header = read_bounded(path, stop_before_pixels=True, specific_tags=_TAGS)
     if _value(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
     slice_ = DicomSlice(path, header)
@@ -380,12 +424,14 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
 
 
 def _read_slice_image(slice_: DicomSlice) -> sitk.Image:
+    # GDCM takes gigabytes of memory, and up to minutes, to find out that bytes behind the pixels are no elements.
+    read_bounded(slice_.path, specific_tags=["Rows"])
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(slice_.path))
     encapsulated = str(_value(slice_.header.file_meta, "TransferSyntaxUID")).startswith(_ENCAPSULATED)
     try:
-        # GDCM takes gigabytes of memory to find out that compressed pixels are truncated (PS3.5 A.4).
+        # As much to find out that compressed pixels are truncated (PS3.5 A.4).
         if encapsulated and _END_OF_SEQUENCE not in slice_.path.read_bytes():
             raise EOFError("no sequence delimitation item after the pixels")
         return reader.Execute()

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from .ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
-from .dicom import DicomSlice, acquisition_of, printable
+from .dicom import DicomSlice, acquisition_of, printable, read_bounded
 from .radiograph_view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
@@ -43,10 +43,7 @@ _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 def read_dicom(path: Path) -> ChestRadiograph:
     """A radiograph from a DICOM file. Raises CTError when it is none, or its pixels cannot be read."""
-    try:
-        ds = pydicom.dcmread(path)
-    except Exception as error:  # broken bytes raise whatever pydicom's parser meets
-        raise UnreadableError(f"{path.name} is a broken DICOM file. Copy or export it again.") from error
+    ds = read_bounded(path)
     header = DicomSlice(path, ds)
     doubts = _check_kind(header)
     values = _stored_values(ds, path)

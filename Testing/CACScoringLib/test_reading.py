@@ -4,6 +4,8 @@ import gzip
 import json
 import math
 import shutil
+import struct
+import tracemalloc
 
 import numpy as np
 import pydicom
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, generate_uid
 
+from CACScoringLib import dicom
 from CACScoringLib.ct import (
     AIR_HU,
     Acquisition,
@@ -468,6 +471,39 @@ class TestDicomFiles:
         path.write_bytes(path.read_bytes()[:-missing])
         with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
             read_ct(tmp_path)
+
+    @pytest.mark.parametrize("claimed", [2**30, 2**31 - 256, 2**32 - 16])
+    @pytest.mark.parametrize("form", ["explicit", "implicit"])
+    def test_lengths_are_checked_before_they_are_believed(self, tmp_path, monkeypatch, form, claimed):
+        """GDCM would set aside what an element behind the pixels claims to hold, gigabytes, and fill it."""
+        header = struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, claimed)
+        if form == "implicit":
+            header = struct.pack("<HHI", 0x7FE1, 0x10, claimed)
+        for path in write_series(tmp_path, chest_hu()):
+            path.write_bytes(path.read_bytes() + header + b"appended")
+        monkeypatch.setattr(dicom.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
+        with pytest.raises(UnreadableError, match=r"slice000\.dcm is truncated, or other bytes were written into it"):
+            read_ct(tmp_path)
+
+    def test_no_more_is_set_aside_for_a_header_than_it_holds(self, tmp_path):
+        """An element that is looked at claims 2 GB."""
+        path = write_series(tmp_path, chest_hu())[3]
+        content = path.read_bytes()
+        at = content.index(b"CaSc 3.0") - 4
+        path.write_bytes(content[:at] + b"UT\0\0" + struct.pack("<I", 2**31 - 256) + content[at + 4 :])
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnreadableError, match="truncated, or other bytes"):
+                dicom.read_slice(path)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+    def test_zeros_behind_the_pixels_are_no_harm(self, tmp_path):
+        """Archives and tapes fill blocks with them."""
+        for path in write_series(tmp_path, chest_hu()):
+            path.write_bytes(path.read_bytes() + bytes(512))
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
 
     def test_broken_headers_are_named_in_a_warning(self, tmp_path):
         write_series(tmp_path, chest_hu())
