@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from . import cli_drr, cli_radiograph, comparison_run
+from .cli_drr import SERIES_HELP
 from .ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .lesions import Artery, ScoringRules
 from .output import OutputError, OutputFolder
@@ -221,7 +222,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for the results (default: CT's name + -cac)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are already in the folder")
-    parser.add_argument("--series", metavar="NUMBER|UID", help="which DICOM series, where the folder holds several")
+    parser.add_argument("--series", metavar="NUMBER|UID", help=SERIES_HELP)
     parser.add_argument(
         "--acquisition",
         type=Path,

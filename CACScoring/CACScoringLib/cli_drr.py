@@ -13,6 +13,11 @@ from .progress import Progress
 if TYPE_CHECKING:
     from .projection import Geometry, Spectrum
 
+SERIES_HELP = (
+    "which DICOM series, where the folder holds several: its number or UID; of several with one number 3.1, 3.2, … as "
+    "they are listed without this option"
+)
+
 
 def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add `drr` to a command line, and return it for what all commands share."""
@@ -31,7 +36,7 @@ def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser
         help="by its ending: .png a picture, .dcm a radiograph in DICOM, .nii.gz, .nrrd or .mha line integrals",
     )
     add("--overwrite", action="store_true", help="replace the image if it is there")
-    add("--series", metavar="NUMBER|UID", help="which DICOM series, where the folder holds several")
+    add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
     add(
         "--view",
         default="PA",

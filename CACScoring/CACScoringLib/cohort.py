@@ -37,7 +37,7 @@ TABLE_SECONDS = 2.0
 
 _ENDED = ("done", "skipped", "failed")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt")
-_UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+')[^']*'")
+_UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
 

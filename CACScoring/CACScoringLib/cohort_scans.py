@@ -30,7 +30,7 @@ class CohortScan:
     """One scan of a cohort.
 
     name: for people; need not be unique. ct: image file or DICOM folder. given: what tells it apart, without the place
-    of the whole cohort: its path below the folder or as the table writes it, and its series. series: number or UID.
+    of the whole cohort: its path below the folder or as the table writes it, and its series. series: as in `read_ct`.
     heart, lesions: files, as `score` takes them; masks: both as the table writes them. fault: why it cannot be scored,
     where that is known already.
     """
@@ -152,7 +152,7 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
             raise CTError(f"Lines {lines[given]} and {line} of {path.name} list the same scan. List each once.")
         lines[given] = line
         # Where the series is given by its UID, that stays out of the name: it identifies a person.
-        number = f"-{series}" if series and series.isdecimal() else ""
+        number = f"-{series}" if series and re.fullmatch(r"\d+(\.\d+)?", series) else ""
         name = printable(row["name"]) or _name(root, ct) + number
         masks = row["heart"], row["lesions"]
         heart, lesions = (folder / mask if mask else None for mask in masks)

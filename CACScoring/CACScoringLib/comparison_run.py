@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for number, side in enumerate(SIDES, 1):
         add(f"--heart{number}", type=Path, metavar="MASK", help=f"the heart of the {side} CT")
         add(f"--lesions{number}", type=Path, metavar="LABELS", help=f"reviewed lesions of the {side} CT")
-        add(f"--series{number}", metavar="NUMBER|UID", help=f"which DICOM series of the {side} CT's folder")
+        add(
+            f"--series{number}", metavar="NUMBER|UID", help=f"which DICOM series of the {side} CT's folder, as of score"
+        )
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

@@ -52,7 +52,8 @@ def read_ct(path: Path, series: str | None = None) -> CTScan:
     """Read a CT from a DICOM folder or an image file.
 
     path: a folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
-    series: number or UID of the DICOM series, needed where the folder holds several CT series. Localizers are no
+    series: number or UID of the DICOM series, needed where the folder holds several CT series; of several series with
+    one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs. Localizers are no
     candidates, nor are images without a position (dose reports) beside series that have one.
 
     Raises UnreadableError, NotCTError, SeriesChoiceError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
@@ -178,6 +179,19 @@ def _one_dicom_file_error(path: Path) -> CTError:
 
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
+    chosen, broken = series_slices(folder, series)
+    image, doubts = image_from_series(chosen)
+    if broken:
+        message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
+        doubts += (ScanWarning("unread-files", message),)
+    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
+
+
+def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
+    """The slices of a CT series below a folder, in any order, and the broken DICOM files there.
+
+    series: as in `read_ct`. Raises UnreadableError, NotCTError, NotVolumeError, SeriesChoiceError.
+    """
     slices, broken = [], []
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in paths:
@@ -191,12 +205,7 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     if not slices:
         found = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
         raise UnreadableError(f"{folder} holds no readable DICOM file ({found}). Give the folder of a CT series.")
-    chosen = _choose_series(slices, series)
-    image, doubts = image_from_series(chosen)
-    if broken:
-        message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
-        doubts += (ScanWarning("unread-files", message),)
-    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
+    return _choose_series(slices, series), broken
 
 
 @dataclass(frozen=True)
@@ -249,23 +258,24 @@ def _choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSl
     groups = _ct_groups(slices)
     if not groups:
         raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
-    candidates = _stacks(groups)
+    candidates, labels = _stacks(groups), _labels(groups)
     if wanted is None:
         if len(candidates) == 1:
             return next(iter(candidates.values()))
         raise SeriesChoiceError(
             f"The folder holds {len(candidates)} CT series. Choose one by its number or UID (--series, or the column "
-            f"series of a table):\n{_table(candidates)}"
+            f"series of a table):\n{_table(candidates, labels)}"
         )
     wanted = wanted.strip()
-    fitting = {u: g for u, g in groups.items() if wanted in (u, _series_number(g))}
+    fitting = {u: g for u, g in groups.items() if wanted in (u, labels[u], _series_number(g))}
     if not fitting:
         raise SeriesChoiceError(
-            f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{_table(groups)}"
+            f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{_table(groups, labels)}"
         )
     if len(fitting) > 1:
         raise SeriesChoiceError(
-            f"{len(fitting)} CT series have the number {printable(wanted)}. Choose by UID:\n{_table(fitting)}"
+            f"{len(fitting)} CT series have the number {printable(wanted)}. Choose one as listed, such as "
+            f"{labels[next(iter(fitting))]}, or by its UID:\n{_table(fitting, labels)}"
         )
     return next(iter(fitting.values()))
 
@@ -275,14 +285,24 @@ def _series_number(group: list[DicomSlice]) -> str | None:
     return None if number is None else f"{number:.0f}"
 
 
-def _table(groups: dict[str | None, list[DicomSlice]]) -> str:
+def _labels(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, str | None]:
+    """By UID what else chooses a series: its number, with its place among those of one number; None without one."""
+    numbers = {uid: _series_number(groups[uid]) for uid in sorted(groups, key=lambda uid: uid or "")}
+    of_number = {number: [u for u, n in numbers.items() if n == number] for number in numbers.values()}
+    return {
+        uid: number if number is None or len(of_number[number]) == 1 else f"{number}.{of_number[number].index(uid) + 1}"
+        for uid, number in numbers.items()
+    }
+
+
+def _table(groups: dict[str | None, list[DicomSlice]], labels: dict[str | None, str | None]) -> str:
     def line(uid: str | None, group: list[DicomSlice]) -> str:
         description = first_value(group, DicomSlice.text, "SeriesDescription") or "no description"
         kernel = first_value(group, DicomSlice.text, "ConvolutionKernel") or "unknown"
         thickness = first_value(group, DicomSlice.number, "SliceThickness")
         thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
         return (
-            f"  {_series_number(group) or 'no number'}: {description}, kernel {kernel}, {thick}, "
+            f"  {labels[uid] or 'no number'}: {description}, kernel {kernel}, {thick}, "
             f"{len(group)} slices, UID {uid or 'missing'}"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from CACScoringLib.ct import CTError, SeriesChoiceError, UnreadableError
+from CACScoringLib.ct import UnreadableError
 
 _BLOCK = 2**20
 _WITH_OTHER_FILES = (".mhd", ".nhdr", ".hdr")
@@ -32,34 +32,9 @@ def content_hash(ct: Path, series: str | None = None) -> str:
 
 def series_files(folder: Path, series: str | None) -> list[Path]:
     """The files of a CT series below a folder, as `read_ct` takes them. Raises CTError when there is no one series."""
-    from CACScoringLib.dicom import DicomSlice, read_slice
+    from CACScoringLib.reading import series_slices
 
-    groups: dict[str | None, list[DicomSlice]] = {}
-    for path in sorted(folder.rglob("*")):
-        try:
-            slice_ = read_slice(path) if path.is_file() else None
-        except CTError:
-            continue  # reading passes over broken files too
-        if slice_ is not None and slice_.text("Modality") == "CT" and not slice_.is_localizer:
-            groups.setdefault(slice_.text("SeriesInstanceUID"), []).append(slice_)
-    if series is None:
-        placed = {uid: own for uid, own in groups.items() if any(s.value("ImagePositionPatient") for s in own)}
-        groups = placed or groups
-    else:
-        groups = {uid: own for uid, own in groups.items() if series in (uid, _number(own))}
-    if not groups:
-        which = "no CT series" if series is None else f"no CT series {series!r}"
-        raise UnreadableError(f"{folder} holds {which}. Give the folder of a CT series.")
-    if len(groups) > 1:
-        raise SeriesChoiceError(f"{folder} holds {len(groups)} CT series. Give each by its UID.")
-    return [slice_.path for slice_ in next(iter(groups.values()))]
-
-
-def _number(slices: list) -> str | None:
-    from CACScoringLib.dicom import DicomSlice, first_value
-
-    number = first_value(slices, DicomSlice.number, "SeriesNumber")
-    return None if number is None else f"{number:.0f}"
+    return [slice_.path for slice_ in series_slices(folder, series)[0]]
 
 
 def _file_hash(path: Path) -> str:

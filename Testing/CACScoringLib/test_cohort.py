@@ -352,10 +352,10 @@ def test_a_folder_is_searched_and_a_series_choice_in_a_table_is_a_failure_withou
     assert "; 3: " in reason
     assert "1.2.826" not in reason
     row = {"ct": "data/p", "series": "1.2.826.99"}
-    run(write_table(tmp_path / "t.csv", row, {"ct": "data/p", "series": "7"}), tmp_path / "out3")
+    run(write_table(tmp_path / "t.csv", row, {"ct": "data/p", "series": "7.1"}), tmp_path / "out3")
     reasons = [row["reason"] for row in rows_of(tmp_path / "out3", "failures.csv")]
     assert reasons[0].startswith("The folder holds no CT series. Its CT series:")
-    assert reasons[1].startswith("The folder holds no CT series '7'. Its CT series:")
+    assert reasons[1].startswith("The folder holds no CT series '7.1'. Its CT series:")
     written = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "out3").glob("*.*"))
     assert "1.2.826" not in written + str(list((tmp_path / "out3").iterdir()))
 

@@ -133,8 +133,8 @@ class TestTable:
         assert [scan.name for scan in scans_of_table(table(tmp_path, text))[0]] == ["p1/scan_1", "p2/scan_1", "d-5"]
 
     def test_the_uid_of_a_series_is_no_part_of_its_scans_name(self, tmp_path):
-        scans = scans_of_table(table(tmp_path, "ct,series\n/data/d,1.2.826.99\n/data/d,5\n"))[0]
-        assert [(scan.name, scan.series) for scan in scans] == [("d", "1.2.826.99"), ("d-5", "5")]
+        scans = scans_of_table(table(tmp_path, "ct,series\n/data/d,1.2.826.99\n/data/d,5\n/data/d,3.2\n"))[0]
+        assert [(scan.name, scan.series) for scan in scans] == [("d", "1.2.826.99"), ("d-5", "5"), ("d-3.2", "3.2")]
 
     def test_one_ct_goes_by_its_folder(self, tmp_path):
         assert scans_of_table(table(tmp_path, "ct\n/data/p1/ct.nii.gz\n"))[0][0].name == "p1"

@@ -400,11 +400,22 @@ class TestSeriesChoice:
             read_ct(tmp_path, "7")
 
     def test_ambiguous_number(self, tmp_path):
+        """The place in the list, which is in the order of UIDs, tells the series apart; so does the UID."""
         uid = self.two_series(tmp_path, second_number=3)
-        with pytest.raises(SeriesChoiceError, match="2 CT series have the number 3") as caught:
-            read_ct(tmp_path, "3")
-        assert uid in str(caught.value)
-        assert read_ct(tmp_path, uid).acquisition.series_uid == uid
+        write_series(tmp_path / "c", chest_hu(4, seed=2), tags={"SeriesNumber": 4})
+        for wanted, said in (("3", "2 CT series have the number 3"), (None, "3 CT series"), ("3.3", "no CT series")):
+            with pytest.raises(SeriesChoiceError, match=said) as caught:
+                read_ct(tmp_path, wanted)
+            lines = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+            assert lines == (["3.1", "3.2"] if wanted == "3" else ["3.1", "3.2", "4"])
+            lung = next(line for line in str(caught.value).splitlines() if "Lung" in line)
+            assert "kernel B70f, 3 mm thick, 5 slices, UID " + uid in lung
+        label = lung.split(":")[0].strip()
+        uids = sorted(read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2"))
+        assert uid in uids
+        assert uids == [read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2")]
+        for name in (uid, label):
+            assert read_ct(tmp_path, name).acquisition.series_uid == uid
 
     def test_localizers_are_no_candidates(self, tmp_path):
         write_series(tmp_path / "ct", chest_hu())

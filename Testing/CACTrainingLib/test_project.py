@@ -570,7 +570,7 @@ class TestContent:
     def test_nothing_has_none(self, tmp_path):
         with pytest.raises(CTError, match="does not exist"):
             content_hash(tmp_path / "gone", None)
-        with pytest.raises(CTError, match="no CT series"):
+        with pytest.raises(CTError, match="no readable DICOM file"):
             content_hash(tmp_path, None)
 
 
