@@ -55,8 +55,8 @@ def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | No
         return _without_lungs(scan, network, error)
     try:
         mask, warnings = heart_mask(scan, network, region=lungs.mask)
-    except NoHeartError as error:
-        return _from_lungs(lungs, str(error))
+    except NoHeartError:
+        return _from_lungs(lungs, f"The network {network.card.name} found no heart between the lungs.")
     agreement = _dice(mask, lungs.mask)
     if agreement < LEAST_AGREEMENT:
         reason = (

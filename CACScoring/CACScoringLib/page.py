@@ -21,7 +21,8 @@ PROBABLY = 0.5
 
 
 def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
-    """One page that needs no other file: severe warnings, summary, all warnings, arteries, pictures, arithmetic, rules, acquisition.
+    """One page that needs no other file: severe warnings, summary, arteries, other warnings, pictures, arithmetic,
+    rules, acquisition.
 
     comparison: with an earlier result of the patient; a section of its own.
     """
@@ -130,7 +131,9 @@ def _severe_warnings(result: ScoreResult) -> str:
 
 
 def _warnings(result: ScoreResult) -> str:
-    return f"<h2>Warnings</h2>{_listed(result.warnings) if result.warnings else '<p>None.</p>'}"
+    others = [warning for warning in result.warnings if not warning.severe]
+    none = "None but those at the top." if result.warnings else "None."
+    return f"<h2>Warnings</h2>{_listed(others) if others else f'<p>{none}</p>'}"
 
 
 def _listed(warnings: Iterable[ScanWarning]) -> str:
