@@ -1,7 +1,6 @@
 """The desktop host itself: that panels and effects meet in it what they meet in Slicer."""
 
 import enum
-import subprocess
 import sys
 from typing import Annotated
 
@@ -105,79 +104,6 @@ def parameter_node():
         pack: Pack
 
     return Parameters(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))
-
-
-class TestQt:
-    def test_properties_are_attributes_and_setters_stay(self, host):
-        import qt
-
-        label = qt.QLabel("a")
-        label.text = "b"
-        assert label.text == "b"
-        label.setText("c")
-        assert (label.text, label.name, label.className()) == ("c", "", "QLabel")
-        label.name = "x"
-        assert label.objectName == "x"
-
-    def test_new_attributes_are_refused_as_in_pythonqt(self, host):
-        import ctk
-        import qt
-
-        for widget in (qt.QLabel(), ctk.ctkCollapsibleButton()):
-            with pytest.raises(AttributeError, match="colour"):
-                widget.colour = "red"
-        own = type("Own", (qt.QWidget,), {})()
-        own.colour = "red"
-        assert own.colour == "red"
-
-    def test_only_slots_and_properties_of_doubles(self, host):
-        import ctk
-
-        assert not hasattr(ctk.ctkCollapsibleButton(), "setCollapsed")
-        assert not hasattr(slicer.qMRMLNodeComboBox(), "setNodeTypes")
-        with pytest.raises(AttributeError):
-            slicer.qMRMLNodeComboBox().nodeTypes = "vtkMRMLScalarVolumeNode"
-
-    def test_ui_file_makes_doubles_with_its_properties(self, form):
-        ui = slicer.util.childWidgetVariables(form)
-        assert ui.box.className() == "ctkCollapsibleButton"
-        assert (ui.box.text, ui.box.collapsed, ui.slider.maximum) == ("Box", True, 5.0)
-        assert ui.selector.nodeTypes == ("vtkMRMLScalarVolumeNode",)
-        form.show()
-        assert not ui.inside.visible
-        ui.box.collapsed = False
-        assert ui.inside.visible
-
-    def test_unknown_class_in_ui_file(self, host, tmp_path):
-        file = tmp_path / "form.ui"
-        file.write_text(UI.replace("ctkSliderWidget", "ctkUnheardOf"), encoding="utf-8")
-        with pytest.raises(RuntimeError, match="ctkUnheardOf"):
-            slicer.util.loadUI(str(file))
-
-    def test_error_in_a_slot_is_raised(self, host):
-        import qt
-
-        button = qt.QPushButton()
-        button.clicked.connect(lambda: 1 / 0)
-        button.click()
-        with pytest.raises(ZeroDivisionError):
-            host.errors.raise_errors()
-
-    def test_process_on_the_event_loop(self, host):
-        import qt
-
-        process, codes = qt.QProcess(), []
-        process.finished.connect(lambda code, status: codes.append(code))
-        process.start(sys.executable, ["-c", "import sys; sys.stderr.write('word'); sys.exit(3)"])
-        host.events.wait_until(lambda: codes, 30)
-        assert codes == [3]
-        assert process.readAllStandardError().data() == b"word"
-
-    def test_missing_library_is_named(self):
-        code = "import sys; sys.modules['PySide6'] = None; import desktop_host.qt_manner as q; q.qt_module()"
-        path = str(desktop_host.grab.__globals__["__file__"]).rsplit("desktop_host", 1)[0]
-        done = subprocess.run([sys.executable, "-c", code], cwd=path, capture_output=True, text=True, check=False)
-        assert "QtUnavailableError: The panels' tests need Qt" in done.stderr
 
 
 class TestParameterNode:

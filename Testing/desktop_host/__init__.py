@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from . import errors
+
 
 def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None:
     """Put the stand-in where a panel's imports find it, with an empty scene. All is undone with the test.
@@ -30,7 +32,16 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
     import slicer
 
     # These need Qt. After this desktop_host.events can be used as it is.
-    from . import application, errors, events, layout, parameter_node, scripted, segment_editor, segment_effects  # noqa: F401  events for tests, segment_editor for its double
+    from . import (  # noqa: F401  events for tests, segment_editor for its double
+        application,
+        events,
+        layout,
+        packaging,
+        parameter_node,
+        scripted,
+        segment_editor,
+        segment_effects,
+    )
 
     qt.QSettings().clear()
     app = application.Application(testing)
@@ -62,11 +73,14 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
             name: kind for name, kind in DOUBLES.items() if name.startswith("qMRMLSegment")
         },
         "slicer.i18n": {"tr": lambda text: text, "translate": lambda context, text: text},
+        "slicer.packaging": packaging.NAMES,
         "slicer.parameterNodeWrapper": parameter_node.NAMES,
         "slicer.ScriptedLoadableModule": {
             f"ScriptedLoadableModule{base}": getattr(scripted, f"ScriptedLoadableModule{base}") for base in bases
         },
     }
+    # It would install into the Python that runs the tests.
+    monkeypatch.setattr(slicer.util, "pip_install", packaging.pip_install)
     monkeypatch.setitem(sys.modules, "qt", qt)
     for name, contents in modules.items():
         module = types.ModuleType(name)
@@ -119,7 +133,10 @@ def load(monkeypatch, name: str) -> types.ModuleType:
 
 
 def open_panel(name: str):
-    """What choosing the module in Slicer does: its widget is made, set up and entered. Returns the scripted widget."""
+    """What choosing the module in Slicer does: its widget is made, set up and entered. Returns the scripted widget.
+
+    Raises what Slicer would only print.
+    """
     import slicer
 
     representation = getattr(slicer.modules, name.lower()).widgetRepresentation()
@@ -131,6 +148,7 @@ def open_panel(name: str):
     else:
         window.selectModule(name)
     slicer.app.processEvents()
+    errors.raise_errors()
     return representation.self()
 
 
@@ -150,10 +168,8 @@ def grab(widget, path) -> Path:
     """Write what the widget shows as a PNG, as it is laid out at its present size."""
     import slicer
 
-    from .errors import raise_errors
-
     slicer.app.processEvents()
     if not widget.grab().save(str(path)):
         raise OSError(f"{path} could not be written")
-    raise_errors()
+    errors.raise_errors()
     return Path(path)

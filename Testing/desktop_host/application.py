@@ -86,6 +86,13 @@ class ModuleManager(_Connecting):
         return self.modulesNames()
 
 
+class CommandOptions:
+    """What Slicer was started with."""
+
+    def __init__(self, testing: bool) -> None:
+        self.isTestingEnabled = self.runPythonAndExit = testing
+
+
 class IOManager:
     """Reads and writes what panels read and write: scenes, volumes and segmentations."""
 
@@ -141,6 +148,7 @@ class Application(_Connecting):
     def __init__(self, testing: bool) -> None:
         super().__init__()
         self._testing, self._settings = testing, None
+        self._options, self._exit_status = CommandOptions(testing), None
         self._folder = tempfile.TemporaryDirectory(prefix="cac-desktop-host-")
         self.temporaryPath = self._folder.name
         self.slicerHome = str(Path(slicer.__file__).parent)
@@ -164,6 +172,13 @@ class Application(_Connecting):
             window.delete()
         self.windows.clear()
         self._layouts = None
+
+    def commandOptions(self):
+        return self._options
+
+    def exit(self, status: int = 0) -> None:
+        """Slicer ends when its events have been dealt with; here the status is kept."""
+        self._exit_status = status
 
     def testingEnabled(self) -> bool:
         return self._testing

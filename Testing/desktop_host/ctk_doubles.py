@@ -1,7 +1,8 @@
 """Doubles of CTK's widgets (commontk/CTK Libs/Widgets/ctk<Name>.h, .cpp): the parts that panels use.
 
 What is a property in the header is an attribute here, and what is a slot or invokable is a method: PythonQt shows
-no other setters of CTK's classes.
+no other functions of CTK's classes, and constructs them with a parent or without (CMake/ctkWrapPythonQt.py). None
+overrides sizeHint() for Qt: it would be a method for panels, too. They set their least size instead.
 """
 
 from __future__ import annotations
@@ -27,12 +28,26 @@ def _hide_contents(owner) -> None:
         if child.isWidgetType() and not child.isHidden():
             owner._hidden_here.append(child)
             child.setVisible(False)
+            # Set again by whoever hides the child meanwhile.
+            child.setAttribute(qt.Qt.WA_WState_ExplicitShowHide, False)
 
 
 def _show_contents(owner) -> None:
     hidden, owner._hidden_here = owner._hidden_here, []
     for child in hidden:
-        child.setVisible(True)
+        if not child.testAttribute(qt.Qt.WA_WState_ExplicitShowHide):
+            child.setVisible(True)
+
+
+def _hide_and_fit(owner, height: int) -> None:
+    _hide_contents(owner)
+    owner._maximum_height = owner.maximumHeight
+    owner.setMaximumHeight(height + owner.collapsedHeight)
+
+
+def _show_and_fit(owner) -> None:
+    owner.setMaximumHeight(owner._maximum_height)
+    _show_contents(owner)
 
 
 @double
@@ -46,16 +61,18 @@ class ctkCollapsibleButton(qt.QAbstractButton):
     contentsFrameShadow = stored(qt.QFrame.Plain)
     contentsLineWidth = stored(1)
     contentsMidLineWidth = stored(0)
+    buttonTextAlignment = stored(qt.Qt.AlignLeft | qt.Qt.AlignVCenter)
+    indicatorAlignment = stored(qt.Qt.AlignLeft | qt.Qt.AlignVCenter)
 
-    def __init__(self, *arguments) -> None:
-        title = [each for each in arguments if isinstance(each, str)]
-        super().__init__(*[each for each in arguments if not isinstance(each, str)])
-        self.setText(*title or [""])
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
         self._hidden_here = []
         self.setCheckable(True)
         self.setChecked(True)
         self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
-        self.setContentsMargins(0, self._button_height(), 0, 0)
+        height = self._button_height()
+        self.setContentsMargins(0, height, 0, 0)
+        self.setMinimumHeight(height)
         self.toggled.connect(self._toggle)
 
     @property
@@ -66,33 +83,36 @@ class ctkCollapsibleButton(qt.QAbstractButton):
     def collapsed(self, on: bool) -> None:
         self.checked = not on
 
+    sizeHint = property(lambda self: self._at_least(qt.QAbstractButton.sizeHint.fget(self), self.collapsedHeight))
+    minimumSizeHint = property(lambda self: self._at_least(qt.QAbstractButton.minimumSizeHint.fget(self), 0))
+
+    def _at_least(self, size, further: int):
+        return size.expandedTo(qt.QSize(self._button_width(), self._button_height() + further))
+
+    def _button_width(self) -> int:
+        """Of the title, with the arrow and the margins of a button."""
+        return self.fontMetrics().horizontalAdvance(self.text) + 40
+
     def _button_height(self) -> int:
         return self.fontMetrics().height() + 10
 
     def _toggle(self, checked: bool) -> None:
         if checked:
-            self.setMaximumHeight(16777215)  # QWIDGETSIZE_MAX
-            _show_contents(self)
+            _show_and_fit(self)
         else:
-            _hide_contents(self)
-            self.setMaximumHeight(self._button_height() + self.collapsedHeight)
+            _hide_and_fit(self, self._button_height())
         self.contentsCollapsed.emit(not checked)
 
     def event(self, event) -> bool:
         handled = super().event(event)
+        if event.type() == qt.QEvent.Show:
+            self.setMinimumWidth(self._button_width())
         if event.type() in _CHILDREN_CAME and self.collapsed:
             _hide_contents(self)
         return handled
 
     def hitButton(self, position) -> bool:
         return position.y() < self._button_height()
-
-    def minimumSizeHint(self):
-        return qt.QAbstractButton.minimumSizeHint(self).expandedTo(qt.QSize(0, self._button_height()))
-
-    def sizeHint(self):
-        least = qt.QSize(120, self._button_height() + self.collapsedHeight)
-        return least if self.collapsed else qt.QAbstractButton.sizeHint(self).expandedTo(least)
 
     def paintEvent(self, event) -> None:
         option = qt.QStyleOptionButton()
@@ -102,7 +122,7 @@ class ctkCollapsibleButton(qt.QAbstractButton):
         self.style().drawControl(qt.QStyle.CE_PushButtonBevel, option, painter, self)
         arrow = "\u25b6" if self.collapsed else "\u25bc"
         bounds = option.rect.adjusted(8, 0, 0, 0)
-        painter.drawText(bounds, int(qt.Qt.AlignVCenter | qt.Qt.AlignLeft), f"{arrow}  {self.text}")
+        painter.drawText(bounds, int(self.buttonTextAlignment), f"{arrow}  {self.text}")
         painter.end()
 
 
@@ -112,8 +132,8 @@ class ctkCollapsibleGroupBox(qt.QGroupBox):
 
     collapsedHeight = stored(14)
 
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
         self._hidden_here = []
         self.setCheckable(True)
         self.setChecked(True)
@@ -129,9 +149,9 @@ class ctkCollapsibleGroupBox(qt.QGroupBox):
 
     def _expand(self, expand: bool) -> None:
         if expand:
-            _show_contents(self)
+            _show_and_fit(self)
         else:
-            _hide_contents(self)
+            _hide_and_fit(self, self.fontMetrics().height())
 
     def event(self, event) -> bool:
         handled = super().event(event)
@@ -155,11 +175,20 @@ class ctkDoubleSpinBox(qt.QWidget):
         self._spin_box.valueChanged.connect(self.valueChanged.emit)
         self._spin_box.editingFinished.connect(self.editingFinished.emit)
 
-    def setRange(self, minimum: float, maximum: float) -> None:
-        self._spin_box.setRange(_finite(minimum), _finite(maximum))
-
     def setValue(self, value: float) -> None:
         self._spin_box.setValue(value)
+
+    def setDecimals(self, decimals: int) -> None:
+        self.decimals = decimals
+
+    def setReadOnly(self, on: bool) -> None:
+        self.readOnly = on
+
+    def stepUp(self) -> None:
+        self._spin_box.stepUp()
+
+    def stepDown(self) -> None:
+        self._spin_box.stepDown()
 
 
 def _finite(value: float) -> float:
@@ -179,15 +208,16 @@ def _pass_on(inner: str, name: str, like, write=None):
     return property(lambda self: getattr(getattr(self, inner), name), set_inner)
 
 
-for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0, "decimals": 0, "value": 0.0}.items():
+for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0, "value": 0.0}.items():
     setattr(ctkDoubleSpinBox, _name, _pass_on("_spin_box", _name, _like))
+ctkDoubleSpinBox.decimals = _pass_on("_spin_box", "decimals", 0, lambda box: box.decimalsChanged.emit(box.decimals))
 for _name, _like in {"prefix": "", "suffix": "", "readOnly": False}.items():
     setattr(ctkDoubleSpinBox, _name, _pass_on("_spin_box", _name, _like))
 
 
 @double
 class ctkSliderWidget(qt.QWidget):
-    """A slider and a spin box of one value."""
+    """A slider and a spin box of one value. Without tracking the value changes when the slider is released."""
 
     valueChanged = qt.Signal(float)
     valueIsChanging = qt.Signal(float)
@@ -195,27 +225,35 @@ class ctkSliderWidget(qt.QWidget):
     pageStep = stored(10.0)
     tickInterval = stored(0.0)
     tracking = stored(True)
+    synchronizeSiblings = stored(1)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._slider, self._spin_box = qt.QSlider(qt.Qt.Horizontal), qt.QDoubleSpinBox()
+        self._before = None  # while the slider is held without tracking
         in_row(self, self._slider, self._spin_box)
         self._spin_box.setRange(0, 99)
         self._fit_slider()
+        self._slider.sliderPressed.connect(self._pressed)
         self._slider.valueChanged.connect(self._slid)
         self._slider.sliderReleased.connect(self._released)
         self._spin_box.valueChanged.connect(self._changed)
 
-    def setValue(self, value: float) -> None:
-        self._spin_box.setValue(value)
+    @property
+    def value(self) -> float:
+        return self._spin_box.value if self._before is None else self._before
 
-    def setRange(self, minimum: float, maximum: float) -> None:
-        self._spin_box.setRange(minimum, maximum)
-        self._fit_slider()
+    @value.setter
+    def value(self, value: float) -> None:
+        self.setValue(converted(value, 0.0))
+
+    def setValue(self, value: float) -> None:
+        before, self._before = self._before, None
+        self._spin_box.setValue(value)
+        self._before = before
 
     def setDecimals(self, decimals: int) -> None:
         self.decimals = decimals
-        self.decimalsChanged.emit(decimals)
 
     def reset(self) -> None:
         self.setValue(0.0)
@@ -231,6 +269,11 @@ class ctkSliderWidget(qt.QWidget):
     def setSpinBoxVisible(self, on: bool) -> None:
         self.spinBoxVisible = on
 
+    def _set_range(self, minimum: float, maximum: float) -> None:
+        """For the host's own widgets: in C++ there is a setRange()."""
+        self._spin_box.setRange(minimum, maximum)
+        self._fit_slider()
+
     def _fit_slider(self) -> None:
         step = self._spin_box.singleStep
         blocked = self._slider.blockSignals(True)
@@ -238,23 +281,33 @@ class ctkSliderWidget(qt.QWidget):
         self._slider.setValue(round(self._spin_box.value / step))
         self._slider.blockSignals(blocked)
 
+    def _decimals_changed(self) -> None:
+        self._fit_slider()
+        self.decimalsChanged.emit(self.decimals)
+
+    def _pressed(self) -> None:
+        if not self.tracking:
+            self._before = self._spin_box.value
+
     def _slid(self, position: int) -> None:
         self._spin_box.setValue(position * self._spin_box.singleStep)
 
     def _changed(self, value: float) -> None:
         self._fit_slider()
-        if self._slider.sliderDown and not self.tracking:
+        if not self.tracking:
             self.valueIsChanging.emit(value)
-        else:
+        if self._before is None:
             self.valueChanged.emit(value)
 
     def _released(self) -> None:
-        if not self.tracking:
-            self.valueChanged.emit(self._spin_box.value)
+        before, self._before = self._before, None
+        if before is not None and before != self.value:
+            self.valueChanged.emit(self.value)
 
 
-for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0, "decimals": 0, "value": 0.0}.items():
+for _name, _like in {"minimum": 0.0, "maximum": 0.0, "singleStep": 0.0}.items():
     setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, _like, ctkSliderWidget._fit_slider))
+ctkSliderWidget.decimals = _pass_on("_spin_box", "decimals", 0, ctkSliderWidget._decimals_changed)
 for _name in ("prefix", "suffix"):
     setattr(ctkSliderWidget, _name, _pass_on("_spin_box", _name, ""))
 
@@ -310,8 +363,11 @@ class ctkRangeWidget(qt.QWidget):
             box.setRange(minimum, maximum)
 
     def setValues(self, low: float, high: float) -> None:
-        self._high.setValue(max(low, high))
-        self._low.setValue(min(low, high))
+        low, high = sorted((low, high))
+        if low > self._high.value:
+            self._high.setValue(high)
+        self._low.setValue(low)
+        self._high.setValue(high)
 
     def setMinimumValue(self, value: float) -> None:
         self.minimumValue = value
@@ -319,52 +375,22 @@ class ctkRangeWidget(qt.QWidget):
     def setMaximumValue(self, value: float) -> None:
         self.maximumValue = value
 
+    def setDecimals(self, decimals: int) -> None:
+        self.decimals = decimals
+
     def _low_changed(self, value: float) -> None:
         if value > self._high.value:
-            self._high.setValue(value)
+            self._low.setValue(self._high.value)
+            return
         self.minimumValueChanged.emit(value)
         self.valuesChanged.emit(self._low.value, self._high.value)
 
     def _high_changed(self, value: float) -> None:
         if value < self._low.value:
-            self._low.setValue(value)
+            self._high.setValue(self._low.value)
+            return
         self.maximumValueChanged.emit(value)
         self.valuesChanged.emit(self._low.value, self._high.value)
-
-
-@double
-class ctkComboBox(qt.QComboBox):
-    """A combo box that can show a default text when nothing is chosen."""
-
-    defaultText = stored("")
-    elideMode = stored(qt.Qt.ElideNone)
-    scrollWheelEffect = stored(0)
-
-
-@double
-class ctkCheckBox(qt.QCheckBox):
-    indicatorIcon = stored(qt.QIcon())
-    indicatorIconSize = stored(qt.QSize())
-
-
-@double
-class ctkPushButton(qt.QPushButton):
-    elideMode = stored(qt.Qt.ElideNone)
-
-
-@double
-class ctkCheckablePushButton(ctkPushButton):
-    """A push button with a check box in it; the box makes the button stay down."""
-
-    checkBoxToggled = qt.Signal(bool)
-    checkBoxControlsButton = stored(True)
-    checkBoxControlsButtonToggleState = stored(False)
-    checkBoxUserCheckable = stored(True)
-
-
-@double
-class ctkExpandableWidget(qt.QFrame):
-    sizeGripInside = stored(True)
 
 
 @double

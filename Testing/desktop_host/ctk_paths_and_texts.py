@@ -1,82 +1,60 @@
-"""Doubles of CTK's widgets for files, folders, colours and texts (commontk/CTK Libs/Widgets/ctk<Name>.h, .cpp)."""
+"""Doubles of CTK's widgets for paths and texts (commontk/CTK Libs/Widgets/ctk<Name>.h, .cpp)."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import fnmatch
+import re
 
 from .ctk_doubles import in_row
 from .qt_manner import double, qt_module, stored
 
 qt = qt_module()
 
-
-@double
-class ctkDirectoryButton(qt.QWidget):
-    """A button that shows and chooses a folder."""
-
-    directoryChanged = qt.Signal(str)
-    directorySelected = qt.Signal(str)
-    caption = stored("")
-
-    def __init__(self, *arguments) -> None:
-        directory = [each for each in arguments if isinstance(each, str)]
-        super().__init__(*[each for each in arguments if not isinstance(each, str)])
-        self._button, self._directory = qt.QPushButton(), str(Path.cwd())
-        self._button.clicked.connect(self.browse)
-        in_row(self, self._button)
-        self.directory = directory[0] if directory else "."
-
-    @property
-    def directory(self) -> str:
-        return self._directory
-
-    @directory.setter
-    def directory(self, path: str) -> None:
-        path = str(Path(path).resolve())
-        changed = path != self._directory
-        self._directory = path
-        self._button.setText(path)
-        if changed:
-            self.directoryChanged.emit(path)
-
-    def browse(self) -> None:
-        chosen = qt.QFileDialog.getExistingDirectory(self, self.caption, self._directory)
-        if chosen:
-            self.directory = chosen
-            self.directorySelected.emit(chosen)
+_MOST_PATHS = 5
 
 
 @double
 class ctkPathLineEdit(qt.QWidget):
-    """A line edit for a path, with a button that browses. With `Files` in filters a file is chosen, else a folder."""
+    """A line edit for a path, with a button that browses. With `Files` in filters a file is chosen, else a folder.
 
-    Dirs, Files, Readable, Writable, Executable = 0x001, 0x002, 0x010, 0x020, 0x040  # QDir::Filter
+    An input is acceptable when it is not empty and fits the name filters; whether there is such a file does not matter.
+    Only an acceptable input is told by currentPathChanged.
+    """
+
+    Dirs, Files, Drives, NoSymLinks, AllEntries = 0x001, 0x002, 0x004, 0x008, 0x007
+    Readable, Writable, Executable, NoDot, NoDotDot = 0x010, 0x020, 0x040, 0x2000, 0x4000
     currentPathChanged = qt.Signal(str)
     validInputChanged = qt.Signal(bool)
     label = stored("")
-    filters = stored(Dirs | Files | Readable | Executable)
+    filters = stored(AllEntries | NoDot | NoDotDot | Readable | Executable)
     nameFilters = stored(())
-    settingKey = stored("")
-    showHistoryButton = stored(True)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self._line, self._button = qt.QLineEdit(), qt.QToolButton()
+        self._combo, self._button = qt.QComboBox(), qt.QToolButton()
+        self._valid, self._key = False, ""
+        self._combo.setEditable(True)
+        self._combo.setInsertPolicy(qt.QComboBox.NoInsert)
         self._button.setText("...")
-        in_row(self, self._line, self._button)
-        self._line.textChanged.connect(self.currentPathChanged.emit)
+        self._button.setSizePolicy(qt.QSizePolicy.Fixed, qt.QSizePolicy.Ignored)
+        in_row(self, self._combo, self._button)
+        self.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+        self._combo.editTextChanged.connect(self._text_changed)
         self._button.clicked.connect(self.browse)
 
     @property
     def currentPath(self) -> str:
-        return self._line.text
+        return self._combo.currentText
 
     @currentPath.setter
     def currentPath(self, path: str) -> None:
-        self._line.setText(path)
+        self._combo.setEditText(path)
 
     def setCurrentPath(self, path: str) -> None:
         self.currentPath = path
+
+    def comboBox(self):
+        return self._combo
 
     @property
     def showBrowseButton(self) -> bool:
@@ -86,44 +64,59 @@ class ctkPathLineEdit(qt.QWidget):
     def showBrowseButton(self, on: bool) -> None:
         self._button.setVisible(on)
 
+    @property
+    def settingKey(self) -> str:
+        return self._key
+
+    @settingKey.setter
+    def settingKey(self, key: str) -> None:
+        self._key = key
+        self.retrieveHistory()
+
+    def _text_changed(self, text: str) -> None:
+        before, self._valid = self._valid, bool(text) and self._fits(text)
+        if self._valid:
+            self.currentPathChanged.emit(text)
+        if self._valid != before:
+            self.validInputChanged.emit(self._valid)
+
+    def _fits(self, path: str) -> bool:
+        """nameFilters: as "Images (*.png *.jpg)", or "*.png"."""
+        patterns = [pattern for name in self.nameFilters for pattern in re.findall(r"[^\s()]*\*[^\s()]*", name)]
+        return not patterns or any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
     def browse(self) -> None:
         if self.filters & self.Files:
             pattern = ";;".join(self.nameFilters)
             ask = qt.QFileDialog.getSaveFileName if self.filters & self.Writable else qt.QFileDialog.getOpenFileName
             chosen = ask(self, self.label, self.currentPath, pattern)
-            chosen = chosen[0] if isinstance(chosen, tuple) else chosen
         else:
             chosen = qt.QFileDialog.getExistingDirectory(self, self.label, self.currentPath)
         if chosen:
             self.currentPath = chosen
 
+    def _setting(self) -> str:
+        return f"ctkPathLineEdit/{self._key or self.objectName}"
+
+    def _history(self) -> list[str]:
+        known = qt.QSettings().value(self._setting(), ()) or ()
+        return [known] if isinstance(known, str) else list(known)
+
+    def retrieveHistory(self) -> None:
+        """Offer the paths that were remembered; the last one of them is chosen where there is none."""
+        path, blocked = self.currentPath, self.blockSignals(True)
+        self._combo.clear()
+        self._combo.addItems(self._history()[:_MOST_PATHS])
+        if path:
+            self.currentPath = path
+        self.blockSignals(blocked)
+
     def addCurrentPathToHistory(self) -> None:
-        """Nothing remembers paths here."""
-
-
-@double
-class ctkColorPickerButton(qt.QPushButton):
-    """A button that shows a colour; the dialog is not opened here."""
-
-    colorChanged = qt.Signal(object)
-    displayColorName = stored(True)
-
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._color = qt.QColor(0, 0, 0)
-
-    @property
-    def color(self):
-        return self._color
-
-    @color.setter
-    def color(self, color) -> None:
-        if color != self._color:
-            self._color = color
-            self.colorChanged.emit(color)
-
-    def setColor(self, color) -> None:
-        self.color = color
+        path = self.currentPath
+        if path:
+            history = [path, *(each for each in self._history() if each != path)]
+            qt.QSettings().setValue(self._setting(), history)
+            self.retrieveHistory()
 
 
 @double
@@ -160,17 +153,17 @@ class ctkFittedTextBrowser(qt.QTextBrowser):
             link = f' <a href="#">{self.showDetailsText if self._collapsed else self.hideDetailsText}</a>'
             text = teaser + ("" if self._collapsed else rest if "<html>" in text else rest.replace("\n", "<br>")) + link
         self.setHtml(text)
-        self.updateGeometry()
+        self._fit()
 
-    def sizeHint(self):
+    def setCollapsiblePlainText(self, text: str) -> None:
+        self.setCollapsibleText(text)
+
+    def _fit(self) -> None:
         # A copy: a width set on the document itself would lay the browser out anew, and again.
         document = self.document.clone()
         document.setTextWidth(max(self.width - 8, 100))
-        return qt.QSize(200, min(int(document.size.height()) + 4, 200))
-
-    def minimumSizeHint(self):
-        return qt.QSize(100, self.sizeHint().height())
+        self.setFixedHeight(min(int(document.size.height()) + 4, 200))
 
     def resizeEvent(self, event) -> None:
         super().resizeEvent(event)
-        self.updateGeometry()
+        self._fit()

@@ -144,13 +144,13 @@ class _Attribute(GuiConnector):
 @parameterNodeGuiConnector
 class CheckBoxConnector(_Attribute):
     signal, attribute = "stateChanged", "checked"
-    widgets, kinds = (qt.QCheckBox, ctk.ctkCheckBox), (bool,)
+    widgets, kinds = (qt.QCheckBox,), (bool,)
 
 
 @parameterNodeGuiConnector
 class PushButtonConnector(_Attribute):
     signal, attribute = "toggled", "checked"
-    widgets, kinds = (qt.QPushButton, ctk.ctkCheckablePushButton), (bool,)
+    widgets, kinds = (qt.QPushButton,), (bool,)
 
     def prepare(self) -> None:
         self._widget.checkable = True
@@ -190,10 +190,7 @@ class IntConnector(_Number):
 
 @parameterNodeGuiConnector
 class FloatConnector(_Number):
-    widgets = (
-        *(qt.QDoubleSpinBox, ctk.ctkSliderWidget, ctk.ctkDoubleSpinBox),
-        *(qmrml_doubles.qMRMLSliderWidget, qmrml_doubles.qMRMLSpinBox),
-    )
+    widgets = (qt.QDoubleSpinBox, ctk.ctkSliderWidget, ctk.ctkDoubleSpinBox, qmrml_doubles.qMRMLSliderWidget)
     kinds = (float, int)
     needs_limits = (ctk.ctkSliderWidget, qmrml_doubles.qMRMLSliderWidget)
 
@@ -236,7 +233,7 @@ class _Items(GuiConnector):
 class ChoiceConnector(_Items):
     @staticmethod
     def canRepresent(widget, datatype) -> bool:
-        return type(widget) in (qt.QComboBox, ctk.ctkComboBox) and split(datatype)[0] in (int, float, str, bool)
+        return type(widget) is qt.QComboBox and split(datatype)[0] in (int, float, str, bool)
 
     def values(self) -> list[tuple[str, object]]:
         choice = self.annotation(Choice)
@@ -251,7 +248,7 @@ class EnumConnector(_Items):
     def canRepresent(widget, datatype) -> bool:
         kind = split(datatype)[0]
         is_enum = isinstance(kind, type) and issubclass(kind, enum.Enum)
-        return type(widget) in (qt.QComboBox, ctk.ctkComboBox) and is_enum
+        return type(widget) is qt.QComboBox and is_enum
 
     def values(self) -> list[tuple[str, object]]:
         label = getattr(self._kind, "label", lambda each: each.name)
@@ -292,24 +289,12 @@ class PathLineEditConnector(_PathAttribute):
 
 
 @parameterNodeGuiConnector
-class DirectoryButtonConnector(_PathAttribute):
-    signal, attribute, widgets = "directoryChanged", "directory", (ctk_paths_and_texts.ctkDirectoryButton,)
-
-
-@parameterNodeGuiConnector
-class ColorConnector(_Attribute):
-    signal, attribute = "colorChanged", "color"
-    widgets, kinds = (ctk_paths_and_texts.ctkColorPickerButton,), (qt.QColor,)
-
-
-@parameterNodeGuiConnector
 class RangeConnector(GuiConnector):
     signal = "valuesChanged"
 
     @staticmethod
     def canRepresent(widget, datatype) -> bool:
-        ranges = (ctk.ctkRangeWidget, qmrml_doubles.qMRMLRangeWidget)
-        return type(widget) in ranges and split(datatype)[0] is FloatRange
+        return type(widget) is ctk.ctkRangeWidget and split(datatype)[0] is FloatRange
 
     def prepare(self) -> None:
         bounds = self.annotation(RangeBounds)

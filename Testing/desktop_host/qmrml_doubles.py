@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import vtk
-
-from .ctk_doubles import ctkDoubleSpinBox, ctkRangeWidget, ctkSliderWidget, in_row
+from .ctk_doubles import ctkSliderWidget, in_row
 from .observers import forget, observe
 from .qt_manner import double, qt_module, stored
 
@@ -31,28 +29,7 @@ class qMRMLWidget(qt.QWidget):
 
 
 @double
-class qSlicerWidget(qMRMLWidget):
-    pass
-
-
-@double
 class qMRMLSliderWidget(ctkSliderWidget):
-    quantity = stored("")
-
-    def setMRMLScene(self, scene) -> None:
-        """Units are not looked up."""
-
-
-@double
-class qMRMLSpinBox(ctkDoubleSpinBox):
-    quantity = stored("")
-
-    def setMRMLScene(self, scene) -> None:
-        """Units are not looked up."""
-
-
-@double
-class qMRMLRangeWidget(ctkRangeWidget):
     quantity = stored("")
 
     def setMRMLScene(self, scene) -> None:
@@ -66,7 +43,6 @@ class SceneObserver(qt.QObject):
     """
 
     changed = qt.Signal()
-    removed = qt.Signal(object)
 
     def __init__(self, parent) -> None:
         super().__init__(parent)
@@ -80,8 +56,8 @@ class SceneObserver(qt.QObject):
         if scene is None:
             return
         events = {
-            scene.NodeAddedEvent: self._node_added,
-            scene.NodeRemovedEvent: self._node_removed,
+            scene.NodeAddedEvent: self._node_added_or_removed,
+            scene.NodeRemovedEvent: self._node_added_or_removed,
             scene.EndBatchProcessEvent: lambda *_: self.changed.emit(),
         }
         self._tags.extend(observe(scene, event, callback) for event, callback in events.items())
@@ -98,17 +74,9 @@ class SceneObserver(qt.QObject):
         if not self._scene.IsBatchProcessing():
             self.changed.emit()
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _node_added(self, caller, event, node) -> None:
+    def _node_added_or_removed(self, *_) -> None:
         if not self._scene.IsBatchProcessing():
             self._observe_names()
-            self.changed.emit()
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _node_removed(self, caller, event, node) -> None:
-        if not self._scene.IsBatchProcessing():
-            self._observe_names()
-            self.removed.emit(node)
             self.changed.emit()
 
 
@@ -132,14 +100,16 @@ class qMRMLSortFilterProxyModel(qt.QObject):
 
 @double
 class qMRMLNodeComboBox(qt.QWidget):
-    """Chooses a node of the scene, by its type and attributes."""
+    """Chooses a node of the scene, by its type and an attribute: a second one for the same type replaces the first.
+
+    currentNodeChanged is also emitted when the current node gets another name. When the current node is removed, the
+    one before it in the list is chosen.
+    """
 
     currentNodeChanged = qt.Signal(object)
     currentNodeIDChanged = qt.Signal(str)
     nodeActivated = qt.Signal(object)
-    nodeAdded = qt.Signal(object)
     nodeAddedByUser = qt.Signal(object)
-    nodeAboutToBeRemoved = qt.Signal(object)
 
     addEnabled = stored(True)
     removeEnabled = stored(True)
@@ -154,9 +124,11 @@ class qMRMLNodeComboBox(qt.QWidget):
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self._combo, self._scene, self._nodes, self._current = qt.QComboBox(), None, [], None
-        self._wanted, self._types, self._attributes = None, (), {}
+        self._wanted, self._types, self._attributes, self._shown = "", (), {}, ""
         self._flags = {"noneEnabled": False, "showHidden": False, "showChildNodeTypes": True}
         in_row(self, self._combo)
+        self.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Fixed)
+        self._combo.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Expanding)
         self._filter = qMRMLSortFilterProxyModel(self, self._refresh)
         self._combo.currentIndexChanged.connect(self._chosen)
         self._combo.activated.connect(lambda index: self.nodeActivated.emit(self._current))
@@ -192,7 +164,13 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     @currentNodeID.setter
     def currentNodeID(self, identifier: str) -> None:
-        self.setCurrentNode(None if self._scene is None else self._scene.GetNodeByID(identifier))
+        """One that is not offered leaves the choice empty. Before there is a scene it is remembered."""
+        if self._scene is None:
+            self._wanted = identifier
+            return
+        known = [node.GetID() for node in self._nodes]
+        offset = 1 if self.noneEnabled else 0
+        self._combo.setCurrentIndex(known.index(identifier) + offset if identifier in known else offset - 1)
 
     def setCurrentNodeID(self, identifier: str) -> None:
         self.currentNodeID = identifier
@@ -205,17 +183,17 @@ class qMRMLNodeComboBox(qt.QWidget):
             self._scene = scene
             self._observer.watch(scene)
             self.setEnabled(scene is not None)
-            wanted, self._wanted = self._wanted, None
+            wanted, self._wanted = self._wanted, ""
             self._refresh()
-            if wanted is not None:
-                self.setCurrentNode(wanted)
+            if wanted:
+                self.currentNodeID = wanted
 
     def addAttribute(self, nodeType: str, name: str, value=None) -> None:
-        self._attributes.setdefault(nodeType, {})[name] = value
+        self._attributes[nodeType] = name, value
         self._refresh()
 
     def removeAttribute(self, nodeType: str, name: str) -> None:
-        self._attributes.get(nodeType, {}).pop(name, None)
+        self._attributes.pop(nodeType, None)
         self._refresh()
 
     def sortFilterProxyModel(self):
@@ -225,25 +203,22 @@ class qMRMLNodeComboBox(qt.QWidget):
         return len(self._nodes)
 
     def nodeFromIndex(self, index: int):
-        return self._nodes[index]
+        return self._nodes[index] if 0 <= index < len(self._nodes) else None
 
     def currentNode(self):
         return self._current
 
     def setCurrentNode(self, node) -> None:
-        """A node that is not offered leaves the choice empty."""
-        if self._scene is None:
-            self._wanted = node
-            return
-        offset = 1 if self.noneEnabled else 0
-        self._combo.setCurrentIndex(self._nodes.index(node) + offset if node in self._nodes else offset - 1)
+        self.currentNodeID = (node.GetID() or "") if node is not None else ""
 
     def setCurrentNodeIndex(self, index: int) -> None:
-        self.setCurrentNode(self._nodes[index])
+        self.setCurrentNode(self.nodeFromIndex(index))
 
     def addNode(self, nodeType: str = ""):
         """What the user's choice of "Create new ..." does."""
-        kind = nodeType or self._types[0]
+        kind = nodeType or next(iter(self._types), "")
+        if kind not in self._types:
+            return None
         name = self._scene.GenerateUniqueName(self.baseName or kind.removeprefix("vtkMRML").removesuffix("Node"))
         node = self._scene.AddNewNodeByClass(kind, name)
         if self.selectNodeUponCreation:
@@ -262,16 +237,16 @@ class qMRMLNodeComboBox(qt.QWidget):
             return False
         if any(node.IsA(each) for each in self.hideChildNodeTypes):
             return False
-        for name, value in self._attributes.get(kind, {}).items():
-            if node.GetAttribute(name) is None or (value is not None and node.GetAttribute(name) != str(value)):
-                return False
-        return True
+        name, value = self._attributes.get(kind, (None, None))
+        if name is None:
+            return True
+        return node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
 
     def _refresh(self) -> None:
         scene = self._scene
         every = [] if scene is None else [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
         self._nodes = [node for node in every if self._offers(node)]
-        blocked = self._combo.blockSignals(True)
+        before, blocked = self._combo.currentIndex, self._combo.blockSignals(True)
         self._combo.clear()
         if self.noneEnabled:
             self._combo.addItem(self.noneDisplay)
@@ -279,6 +254,8 @@ class qMRMLNodeComboBox(qt.QWidget):
         offset = 1 if self.noneEnabled else 0
         if self._current in self._nodes:
             index = self._nodes.index(self._current) + offset
+        elif self._current is not None:
+            index = min(before - 1, len(self._nodes) + offset - 1)
         elif self.noneEnabled:
             index = 0
         else:
@@ -291,8 +268,9 @@ class qMRMLNodeComboBox(qt.QWidget):
     def _chosen(self, index: int) -> None:
         position = index - (1 if self.noneEnabled else 0)
         node = self._nodes[position] if 0 <= position < len(self._nodes) else None
-        if node is not self._current:
-            self._current = node
+        shown = "" if node is None else node.GetName() or ""
+        if node is not self._current or shown != self._shown:
+            self._current, self._shown = node, shown
             self.currentNodeChanged.emit(node)
             self.currentNodeIDChanged.emit(self.currentNodeID)
 
@@ -338,10 +316,3 @@ class qMRMLTableView(qt.QTableView):
         for row in range(table.GetNumberOfRows()):
             cells = [table.GetValue(row, column).ToString() for column in range(len(names))]
             self._model.appendRow([qt.QStandardItem(cell) for cell in cells])
-
-
-def names_in_slicer() -> dict[str, type]:
-    """What a panel finds in the module `slicer`."""
-    from .qt_manner import DOUBLES
-
-    return {name: kind for name, kind in DOUBLES.items() if name.startswith(("qMRML", "qSlicer"))}

@@ -9,16 +9,19 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import operator
 import os
 import sys
 import tempfile
 import types
 from pathlib import Path
 
+from . import qt_values
+
 _MODULES = ("QtCore", "QtGui", "QtWidgets", "QtSvg", "QtUiTools")
 
-# Virtual functions: Qt calls them on Python's classes by name, and would call the property.
-_STAY_METHODS = frozenset({"sizeHint", "minimumSizeHint"})
+# PythonQtClassInfo::lookForPropertyAndCache leaves it out, for the static function of that name.
+_NO_PROPERTY = ("QTimer", "singleShot")
 
 # Widgets that a .ui file may name beside Qt's own; filled by @double.
 DOUBLES: dict[str, type] = {}
@@ -31,6 +34,7 @@ class QtUnavailableError(RuntimeError):
 def double(kind: type) -> type:
     """Class decorator: a stand-in for a widget of CTK or Slicer, which .ui files name by its class name."""
     DOUBLES[kind.__name__] = kind
+    qt_values.refuse_keywords(kind)
     return kind
 
 
@@ -58,14 +62,22 @@ def qt_module() -> types.ModuleType:
             "libfontconfig1 libdbus-1-3."
         ) from error
     _start_application(qt)
-    classes = [each for each in vars(qt).values() if isinstance(each, type) and issubclass(each, qt.QObject)]
+    classes = {each for each in vars(qt).values() if isinstance(each, type)}
+    every = {kind for each in classes for base in each.__mro__ for kind in qt_values.enumerations(base)}
+    for each in every:
+        qt_values.make_integers(each)
     # Bases first: a class finds its getters before they are replaced.
-    for each in sorted(classes, key=lambda kind: len(kind.__mro__)):
-        _give_manner(each)
+    for each in sorted(classes.difference(every), key=lambda kind: len(kind.__mro__)):
+        is_qobject = issubclass(each, qt.QObject)
+        qt_values.give_truth(each, is_qobject)
+        qt_values.refuse_keywords(each)
+        qt_values.give_lists(each)
+        if is_qobject:
+            _give_manner(each)
     qt.QObject.name = property(
         lambda self: self.objectName, lambda self, name: self.setObjectName(name), doc="PythonQt's alias of objectName."
     )
-    qt.QObject.className = lambda self: _class_name(self)
+    qt.QObject.className = lambda self: self.metaObject().className()
     qt.QObject.delete = lambda self: importlib.import_module("shiboken6").delete(self)
     qt.QUiLoader = _ui_loader(qt)
     return qt
@@ -89,32 +101,17 @@ def _start_application(qt: types.ModuleType) -> None:
     qt.__dict__["_application"], qt.__dict__["_settings"] = application, settings
 
 
-def _class_name(instance) -> str:
-    """C++ class name: for a class of Python's, that of its nearest base in Qt, except for a double."""
-    kind = type(instance)
-    return kind.__name__ if kind.__name__ in DOUBLES else instance.metaObject().className()
-
-
 def _give_manner(kind: type) -> None:
+    """A property hides the function of its name, also where a class has a function of its own (sizeHint)."""
     meta = kind.staticMetaObject
-    for index in range(meta.propertyOffset(), meta.propertyCount()):
+    for index in range(meta.propertyCount()):
         described = meta.property(index)
         name = described.name()
-        if name.isidentifier() and name not in _STAY_METHODS:
+        own = index >= meta.propertyOffset() or name in vars(kind)
+        if own and name.isidentifier() and (kind.__name__, name) != _NO_PROPERTY:
             setter = _setter(kind, name) if described.isWritable() else None
-            setattr(kind, name, _QtProperty(_getter(kind, name), setter, getattr(kind, name, None)))
+            setattr(kind, name, property(_getter(kind, name), setter))
     kind.__setattr__ = _set_attribute
-
-
-class _QtProperty(property):
-    """On the class itself the function of that name, such as QTimer.singleShot."""
-
-    def __init__(self, getter, setter, function) -> None:
-        super().__init__(getter, setter)
-        self._function = function
-
-    def __get__(self, instance, owner=None):
-        return self._function if instance is None else super().__get__(instance, owner)
 
 
 def _getter(kind: type, name: str):
@@ -125,13 +122,7 @@ def _getter(kind: type, name: str):
             break
     else:
         method = functools.partial(_property_by_name, name=name)
-
-    def get(self):
-        value = method(self)
-        # PythonQt makes tuples of Qt's lists.
-        return tuple(value) if isinstance(value, list) else value
-
-    return get
+    return lambda self: qt_values.as_tuple(method(self))
 
 
 def _property_by_name(instance, name: str):
@@ -151,7 +142,8 @@ def _setter(kind: type, name: str):
 
 
 def _set_attribute(self, name: str, value) -> None:
-    """As PythonQtInstanceWrapper_setattro: new attributes only on classes that were derived in Python."""
+    """As PythonQtInstanceWrapper_setattro: new attributes only on classes that were derived in Python, and no slot,
+    signal or enumeration of Qt's is replaced."""
     kind = type(self)
     if name == getattr(value, "objectName", None) and not hasattr(kind, name):
         # Children are found by their names, in PythonQt too; PySide6's loader of .ui files sets them.
@@ -167,11 +159,18 @@ def _set_attribute(self, name: str, value) -> None:
                 # PySide6 keeps a connected signal on its object.
                 self.__dict__[name] = value
                 return
+            if _is_qts(base, name):
+                raise AttributeError(f"{name} of {kind.__name__} cannot be overwritten")
             break
-    own = kind.__module__.partition(".")[0]
-    if own == "PySide6" or (own == __package__ and not name.startswith("_")):
+    if _is_qts(kind, name):
         raise AttributeError(f"{name} does not exist on {kind.__name__}, and new attributes cannot be created on it")
     self.__dict__[name] = value
+
+
+def _is_qts(kind: type, name: str) -> bool:
+    """Whether a class stands for one of C++; the attributes of a double's own work begin with an underscore."""
+    own = kind.__module__.partition(".")[0]
+    return own == "PySide6" or (own == __package__ and not name.startswith("_"))
 
 
 def _ui_loader(qt: types.ModuleType) -> type:
@@ -234,6 +233,9 @@ def converted(value, like):
     """value as the type of `like`, where PythonQt would convert it too."""
     if isinstance(like, bool):
         return bool(value)
+    if isinstance(like, int) and hasattr(type(value), "__index__"):
+        # Also a value of an enumeration.
+        return operator.index(value)
     if isinstance(like, tuple) and isinstance(value, (list, tuple)):
         return tuple(value)
     if isinstance(like, (int, float)) and isinstance(value, (int, float)):

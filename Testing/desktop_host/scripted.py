@@ -38,7 +38,11 @@ class ScriptedLoadableModule:
 
     def runTest(self, msec: int = 100, **options) -> None:
         """What the button "Reload and Test" starts."""
-        test = getattr(importlib.import_module(self.__module__), f"{self.moduleName}Test")()
+        name = f"{self.moduleName}Test"
+        kind = getattr(importlib.import_module(self.__module__), name, None)
+        if kind is None:
+            raise AssertionError(f"Test case class not found: {self.__module__}.{name}")
+        test = kind()
         test.messageDelay = msec
         test.runTest(**options)
 
@@ -138,11 +142,14 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 @double
 class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
-    """The widget in Slicer's module panel that holds a scripted panel; isEntered while the module is shown."""
+    """The widget in Slicer's module panel that holds a scripted panel; isEntered while the module is shown.
 
-    def __init__(self, module=None) -> None:
-        super().__init__()
-        self._module, self._entered, self._instance = module, False, None
+    What the panel's class, setup(), enter() or exit() raise is printed, and life goes on; `errors` keeps it.
+    """
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._module, self._entered, self._instance = None, False, None
         self.setLayout(qt.QVBoxLayout())
 
     @property
@@ -153,24 +160,46 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
     def moduleName(self) -> str:
         return self._module.name
 
+    def module(self):
+        return self._module
+
     def self(self):
         return self._instance
 
+    def _set_module(self, module) -> bool:
+        """Whether the panel's object could be made."""
+        self._module = module
+        self.setObjectName(f"{module.name}ModuleWidget")
+        self.setWindowTitle(module.title)
+        self.reload()
+        return self._instance is not None
+
     def reload(self) -> None:
         kind = getattr(sys.modules[self._module.name], f"{self._module.name}Widget")
-        self._instance = kind(self)
-        setattr(slicer.modules, f"{self._module.name}Widget", self._instance)
-        self._instance.setup()
+        try:
+            instance = kind(self)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            return
+        self._instance = instance
+        setattr(slicer.modules, f"{self._module.name}Widget", instance)
+        self._call("setup")
 
     def enter(self) -> None:
         self._entered = True
-        if hasattr(self._instance, "enter"):
-            self._instance.enter()
+        self._call("enter")
 
     def exit(self) -> None:
         self._entered = False
-        if hasattr(self._instance, "exit"):
-            self._instance.exit()
+        self._call("exit")
+
+    def _call(self, name: str) -> None:
+        """As qSlicerPythonCppAPI::callMethod."""
+        if hasattr(self._instance, name):
+            try:
+                getattr(self._instance, name)()
+            except Exception:
+                sys.excepthook(*sys.exc_info())
 
 
 @double
@@ -204,14 +233,15 @@ class qSlicerScriptedLoadableModule(qt.QObject):
     def widgetRepresentation(self):
         """Made when it is first asked for."""
         if self._widget is None:
-            self._widget = qSlicerScriptedLoadableModuleWidget(self)
-            self._widget.setMRMLScene(slicer.mrmlScene)
-            self._widget.reload()
+            self._widget = self.createNewWidgetRepresentation()
         return self._widget
 
     def createNewWidgetRepresentation(self):
-        widget = qSlicerScriptedLoadableModuleWidget(self)
-        widget.reload()
+        """None where the panel's object could not be made. It gets the scene when it has been set up."""
+        widget = qSlicerScriptedLoadableModuleWidget()
+        if not widget._set_module(self):
+            return None
+        widget.setMRMLScene(slicer.mrmlScene)
         return widget
 
 

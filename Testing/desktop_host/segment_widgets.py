@@ -32,46 +32,73 @@ class SegmentObserver(qt.QObject):
 
 @double
 class qMRMLSegmentSelectorWidget(qMRMLWidget):
-    """Chooses a segmentation, and a segment in it."""
+    """Chooses a segmentation, and a segment in it; one below the other, or in a row.
+
+    The segment that was chosen last stays current while there is no segmentation or it has no segments.
+    """
 
     currentNodeChanged = qt.Signal(object)
     currentSegmentChanged = qt.Signal(str)
-    editEnabled = stored(False)
-    horizontalLayout = stored(False)
-    selectNodeUponCreation = stored(True)
-    multiSelection = stored(False)
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self._none, self._segment = False, ""
+        self._segment = ""
         self._nodes, self._segments = qMRMLNodeComboBox(), qt.QComboBox()
         self._nodes.nodeTypes = ["vtkMRMLSegmentationNode"]
-        self._nodes.addEnabled = self._nodes.removeEnabled = False
-        row = qt.QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self._nodes)
-        row.addWidget(self._segments)
+        self._nodes.addEnabled = False
+        self._nodes.renameEnabled = True
+        self._frame, self._label, self._message = qt.QFrame(), qt.QLabel("Segment: "), qt.QLabel()
+        inside = qt.QGridLayout(self._frame)
+        inside.setContentsMargins(4, 0, 0, 0)
+        inside.addWidget(self._label, 0, 0)
+        inside.addWidget(self._segments, 0, 1)
+        inside.addWidget(self._message, 1, 0, 1, 2)
+        self._grid = qt.QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.addWidget(self._nodes, 0, 0)
+        self.horizontalLayout = False
         self._observer = SegmentObserver(self)
         self._observer.changed.connect(self._fill)
         self._nodes.currentNodeChanged.connect(self._node_chosen)
         self._segments.currentIndexChanged.connect(self._segment_chosen)
+        self._fill()
 
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
         self._nodes.setMRMLScene(scene)
 
+    def _of_nodes(name: str):  # noqa: N805  used while the class is made
+        return property(lambda self: getattr(self._nodes, name), lambda self, on: setattr(self._nodes, name, on))
+
+    editEnabled = _of_nodes("editEnabled")
+    selectNodeUponCreation = _of_nodes("selectNodeUponCreation")
+
     @property
     def noneEnabled(self) -> bool:
-        return self._none
+        return self._nodes.noneEnabled
 
     @noneEnabled.setter
     def noneEnabled(self, on: bool) -> None:
-        self._none = self._nodes.noneEnabled = bool(on)
+        self._nodes.noneEnabled = on
         self._fill()
 
     @property
+    def horizontalLayout(self) -> bool:
+        return self._grid.itemAtPosition(1, 0) is None
+
+    @horizontalLayout.setter
+    def horizontalLayout(self, on: bool) -> None:
+        """In a row both selectors may grow in height, too."""
+        self._grid.removeWidget(self._frame)
+        self._grid.addWidget(self._frame, *((0, 1) if on else (1, 0)))
+        self._label.setText("" if on else "Segment: ")
+        height = qt.QSizePolicy.Preferred if on else qt.QSizePolicy.Fixed
+        self._nodes.setSizePolicy(qt.QSizePolicy.Preferred, height)
+        self._segments.setSizePolicy(qt.QSizePolicy.Expanding, height)
+
+    @property
     def segmentationNodeSelectorVisible(self) -> bool:
-        return not self._nodes.isHidden()
+        return self._nodes.visible
 
     @segmentationNodeSelectorVisible.setter
     def segmentationNodeSelectorVisible(self, on: bool) -> None:
@@ -86,10 +113,6 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
     def currentSegmentID(self) -> str:
         return self._segment
 
-    def segmentIDs(self) -> tuple[str, ...]:
-        node = self.currentNode()
-        return () if node is None else tuple(node.GetSegmentation().GetSegmentIDs())
-
     def setCurrentNode(self, node) -> None:
         self._nodes.setCurrentNode(node)
 
@@ -97,35 +120,46 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._nodes.setCurrentNodeID(identifier)
 
     def setCurrentSegmentID(self, segment: str) -> None:
-        index = self._segments.findData(segment)
+        index = 0 if not segment and self.noneEnabled else self._segments.findData(segment)
         if index >= 0:
             self._segments.setCurrentIndex(index)
 
     def _node_chosen(self, node) -> None:
         self._observer.watch(node)
-        self.currentNodeChanged.emit(node)
         self._fill()
+        self.currentNodeChanged.emit(node)
 
     def _fill(self) -> None:
-        node, kept = self.currentNode(), self._segment
+        node = self.currentNode()
+        segmentation = None if node is None else node.GetSegmentation()
+        identifiers = () if segmentation is None else tuple(segmentation.GetSegmentIDs())
         blocked = self._segments.blockSignals(True)
         self._segments.clear()
-        if node is not None and self._none and self.segmentIDs():
-            self._segments.addItem("None", "")
-        for segment in self.segmentIDs():
-            self._segments.addItem(node.GetSegmentation().GetSegment(segment).GetName(), segment)
-        # Without a segment that was chosen before, the first one is.
-        position = self._segments.findData(kept)
-        self._segments.setCurrentIndex(position if kept in self.segmentIDs() or self._none else 0)
-        self._segments.setEnabled(bool(self.segmentIDs()))
+        for widget in (self._label, self._segments):
+            widget.setVisible(bool(identifiers))
+        self._message.setVisible(not identifiers)
+        self._message.setText("No node is selected " if node is None else "No segments in segmentation ")
+        if not identifiers:
+            self._segments.blockSignals(blocked)
+            return
+        if self.noneEnabled:
+            self._segments.addItem("None", "None")
+        for segment in identifiers:
+            self._segments.addItem(segmentation.GetSegment(segment).GetName(), segment)
+        kept = self._segment in identifiers or (not self._segment and self.noneEnabled)
+        self._segments.setCurrentIndex(-1)
+        if kept:
+            self.setCurrentSegmentID(self._segment)
         self._segments.blockSignals(blocked)
-        self._segment_chosen(self._segments.currentIndex)
+        if not kept:
+            # The first segment, even where none could be chosen.
+            self._segments.setCurrentIndex(1 if self.noneEnabled else 0)
 
     def _segment_chosen(self, index: int) -> None:
-        chosen = self._segments.itemData(index) or ""
-        if chosen != self._segment:
-            self._segment = chosen
-            self.currentSegmentChanged.emit(chosen)
+        if self.currentNode() is not None:
+            chosen = self._segments.itemData(index) or ""
+            self._segment = "" if chosen == "None" else chosen
+            self.currentSegmentChanged.emit(self._segment)
 
 
 @double

@@ -123,7 +123,7 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
             return
         blocked = self._slider.blockSignals(True)
         self._slider.singleStep = max(resolution.get(), 0.01)
-        self._slider.setRange(*limits)
+        self._slider._set_range(*limits)
         self._slider.setValue(self._logic.GetSliceOffset())
         self._slider.blockSignals(blocked)
 

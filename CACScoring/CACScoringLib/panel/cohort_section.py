@@ -56,6 +56,8 @@ class CohortSection:
         for edit in (ui.cohortFolderEdit, ui.cohortOutputEdit):
             edit.filters = ctk.ctkPathLineEdit.Dirs
             edit.currentPathChanged.connect(self._pathsChanged)
+            # An emptied field tells this alone.
+            edit.validInputChanged.connect(self._pathsChanged)
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
         self._state = state

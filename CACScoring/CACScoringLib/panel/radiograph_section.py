@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 
 from . import radiograph_views
 from .parameters import CACScoringParameterNode, RadiographSource, Sex
+from .table_height import fitHeight
 from .worker import Worker, stepOf
 
 NETWORK = "radiograph"
@@ -41,6 +42,8 @@ class RadiographSection:
         for edit in (ui.radiographFileEdit, ui.radiographLateralEdit):
             edit.filters = ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable
             edit.currentPathChanged.connect(self._pathsChanged)
+            # An emptied field tells this alone.
+            edit.validInputChanged.connect(self._pathsChanged)
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         ui.radiographModelBox.currentIndexChanged.connect(self._modelChosen)
@@ -54,7 +57,6 @@ class RadiographSection:
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
         table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         self._showRecord()
 
     # What the panel tells
@@ -306,8 +308,7 @@ class RadiographSection:
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(line, column, item)
         table.resizeColumnsToContents()
-        height = table.horizontalHeader().sizeHint().height() + len(rows) * table.verticalHeader().defaultSectionSize
-        table.setFixedHeight(height + 2 * table.frameWidth)
+        fitHeight(table)
 
     def _showSaliency(self) -> None:
         from ..radiograph_nodes import SALIENCY_OPACITY, pictures_of

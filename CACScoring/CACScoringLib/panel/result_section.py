@@ -15,6 +15,7 @@ import qt
 from slicer.i18n import tr as _
 
 from .second_opinion_section import SecondOpinionSection
+from .table_height import fitHeight
 
 if TYPE_CHECKING:
     from ..ct import ScanWarning
@@ -79,15 +80,7 @@ class ResultSection:
             for column, (_title, cell) in enumerate(columns, 1):
                 self._put(row, column, cell(artery), artery is None)
         table.resizeColumnsToContents()
-        self._fitHeight()
-
-    def _fitHeight(self) -> None:
-        table = self._ui.scoreTable
-        header, rows = table.horizontalHeader(), table.rowCount
-        height = header.sizeHint().height() + rows * table.verticalHeader().defaultSectionSize
-        if header.length() > table.viewport().width:
-            height += table.horizontalScrollBar().sizeHint().height()
-        table.setFixedHeight(height + 2 * table.frameWidth)
+        fitHeight(table)
 
     def _put(self, row: int, column: int, text: str, bold: bool) -> None:
         item = qt.QTableWidgetItem(text)

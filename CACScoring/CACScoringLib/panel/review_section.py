@@ -57,7 +57,7 @@ class ReviewSection(VTKObservationMixin):
         ui.plotFrame.layout().addWidget(self.plot)
         self.table = LesionTable(ui.lesionTable, self._lesionSelected)
         assignable = {key: colour for key, colour in self._colours.items() if key != "unassigned"}
-        self._buttons = arteryButtons(ui.arteryLayout, ui.lesionTable, assignable, self._assign)
+        self._buttons = arteryButtons(ui.arteryFrame.layout(), ui.lesionTable, assignable, self._assign)
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(REFRESH_MILLISECONDS)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from .table_height import fitHeight
+
 if TYPE_CHECKING:
     from ..review_scene import SceneReview
     from ..second_opinion import Agreement, Opinion
@@ -49,7 +51,7 @@ class SecondOpinionSection:
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
-        _fitHeight(table)
+        fitHeight(table)
         label.setText("\n".join(f"{TITLES[opinion.network]}: {opinion.trust}" for opinion in opinions))
         for widget in (table, label):
             widget.setVisible(bool(opinions))
@@ -84,11 +86,3 @@ def _agrees(found: Agreement | None) -> str:
     if found is None:
         return _("not reviewed")
     return ("⚠ " if found.far else "") + found.text
-
-
-def _fitHeight(table) -> None:
-    height = table.horizontalHeader().sizeHint().height()
-    height += table.rowCount * table.verticalHeader().defaultSectionSize
-    if table.horizontalHeader().length() > table.viewport().width:
-        height += table.horizontalScrollBar().sizeHint().height()
-    table.setFixedHeight(height + 2 * table.frameWidth)

@@ -22,11 +22,9 @@ def askForFile(title: str) -> str:
     return _remembered(title, lambda last: qt.QFileDialog.getOpenFileName(None, title, last))
 
 
-def _remembered(title: str, ask: Callable[[str], object]) -> str:
+def _remembered(title: str, ask: Callable[[str], str]) -> str:
     settings = slicer.app.userSettings()
     chosen = ask(settings.value("CACTraining/lastFolder", ""))
-    # PySide gives the filter, too.
-    chosen = chosen[0] if isinstance(chosen, tuple) else chosen
     if chosen:
         settings.setValue("CACTraining/lastFolder", str(Path(chosen).parent))
     return chosen

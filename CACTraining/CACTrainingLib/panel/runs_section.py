@@ -16,6 +16,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.table_height import fitHeight
+
 from . import curve_nodes
 from .parameters import CACTrainingParameterNode, Network
 from .table_rows import prepareTable
@@ -151,9 +153,7 @@ class RunsSection:
         if table.currentRow() != row:
             table.clearSelection()
             table.setCurrentCell(row, 0)
-        rows = min(max(len(self._runs), 2), _MOST_ROWS)
-        height = table.horizontalHeader().sizeHint().height() + 2 * table.frameWidth
-        table.setFixedHeight(height + rows * table.verticalHeader().defaultSectionSize)
+        fitHeight(table, min(max(len(self._runs), 2), _MOST_ROWS))
         self._filling = False
 
     def _rowChosen(self) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.table_height import fitHeight
+
 from .parameters import CACTrainingParameterNode
 
 if TYPE_CHECKING:
@@ -206,7 +208,7 @@ class StudyView:
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 table.setItem(r, c, item)
         table.resizeColumnsToContents()
-        _fitHeight(table, min(len(rows), _MOST_ROWS))
+        fitHeight(table, min(len(rows), _MOST_ROWS))
 
     def _showFigure(self, path: Path) -> None:
         label = self._ui.studyFigure
@@ -245,15 +247,6 @@ def _cell(text: str) -> str:
     except ValueError:
         return text
     return text if text.lstrip("-").isdigit() else f"{number:.{_DIGITS}g}"
-
-
-def _fitHeight(table, rows: int) -> None:
-    """Show so many rows, with the scroll bar below them where there is one."""
-    header = table.horizontalHeader()
-    height = header.sizeHint().height() + rows * table.verticalHeader().defaultSectionSize
-    if header.length() > table.viewport().width:
-        height += table.horizontalScrollBar().sizeHint().height()
-    table.setFixedHeight(height + 2 * table.frameWidth)
 
 
 def _say(label, text: str) -> None:

@@ -58,6 +58,8 @@ class TrainSection:
         self._timer.timeout.connect(self.check)
         ui.trainFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         ui.trainFolderEdit.currentPathChanged.connect(self._folderChosen)
+        # An emptied field tells this alone.
+        ui.trainFolderEdit.validInputChanged.connect(self._folderChosen)
         ui.trainNetworkBox.activated.connect(self._networkChosen)
         ui.trainStartBox.currentIndexChanged.connect(self._startChosen)
         ui.trainAnnotatorBox.currentIndexChanged.connect(self._annotatorChosen)

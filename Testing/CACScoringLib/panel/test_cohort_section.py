@@ -29,6 +29,16 @@ class TestCohort:
         driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
         assert driver.ui.cohortButton.enabled
 
+    def test_an_emptied_folder_stays_empty(self, cohort):
+        for edit in (cohort.ui.cohortFolderEdit, cohort.ui.cohortOutputEdit):
+            before = edit.currentPath
+            edit.setCurrentPath("")
+            assert not cohort.ui.cohortButton.enabled
+            cohort.widget.cohort.update()
+            assert edit.currentPath == ""
+            edit.setCurrentPath(before)
+            assert cohort.ui.cohortButton.enabled
+
     def test_the_table_fills_as_it_goes(self, cohort, tmp_path):
         cohort.ui.cohortButton.click()
         worker = cohort.cohort

@@ -2,6 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
+import slicer
 
 import panel_results
 
@@ -65,6 +66,14 @@ class TestInput:
         driver.ui.scoreButton.click()
         assert "no network" in driver.ui.statusLabel.text
         assert driver.process.arguments is None
+
+    def test_the_heart_selector_is_one_line_high(self, driver):
+        """In a row its parts may grow, so it must not."""
+        selector = driver.ui.heartSelector
+        selector.window().resize(420, 3000)
+        slicer.app.processEvents()
+        assert selector.horizontalLayout
+        assert 0 < selector.height < 2 * driver.ui.inputSelector.height
 
     def test_an_existing_heart_is_used(self, driver, volume):
         driver.score()

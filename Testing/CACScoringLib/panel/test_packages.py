@@ -33,6 +33,11 @@ class TestPackages:
         assert packages.ensurePackages() == ""
         assert asked == ["torch>=2.13", "safetensors>=0.8"]
 
+    def test_nothing_is_installed_in_testing_mode(self, packages):
+        """As Slicer started with --testing: its pip_ensure does nothing, and says nothing."""
+        requirements = {"nowhere": "no-such-package-of-cac>=1"}
+        assert packages.ensurePackages(requirements, purpose="This") == "This needs nowhere. Install this first."
+
     def test_declined(self, packages, monkeypatch):
         monkeypatch.setitem(sys.modules, "slicer.packaging", None)
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_: False)

@@ -108,6 +108,12 @@ class TestInput:
         assert page.ui.radiographScoreButton.enabled
         page.ui.radiographFileEdit.setCurrentPath("")
         assert not page.ui.radiographScoreButton.enabled
+        page.widget.radiographs.update()
+        assert page.ui.radiographFileEdit.currentPath == ""
+        page.ui.radiographLateralEdit.setCurrentPath("/lateral.dcm")
+        assert page.ui.radiographScoreButton.enabled
+        page.ui.radiographLateralEdit.setCurrentPath("")
+        assert not page.ui.radiographScoreButton.enabled
 
     def test_source_shows_its_widgets(self, page, volume):
         ui = page.ui

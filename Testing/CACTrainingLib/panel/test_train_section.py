@@ -176,6 +176,13 @@ class TestArguments:
             assert arguments[arguments.index(option) + 1] == value
         assert "--patience" not in arguments
 
+    def test_an_emptied_folder_is_used_no_more(self, driver, section, tmp_path):
+        section.ui.trainFolderEdit.setCurrentPath(str(tmp_path))
+        assert driver.state.trainFolder == str(tmp_path)
+        section.ui.trainFolderEdit.setCurrentPath("")
+        section.update()
+        assert (driver.state.trainFolder, section.ui.trainFolderEdit.currentPath) == ("", "")
+
     @pytest.mark.parametrize("network", ["heart", "slices", "decomposition"])
     def test_command_line_knows_them(self, driver, section, project, monkeypatch, network):
         """Parsed, and told that the start is no model; by then all options were understood."""

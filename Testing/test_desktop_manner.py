@@ -1,0 +1,336 @@
+"""The desktop host's Qt and CTK: that panels meet in it PythonQt's manner, and that it refuses what Slicer refuses."""
+
+import subprocess
+import sys
+
+import pytest
+import slicer
+
+import desktop_host
+
+UI = """<ui version="4.0"><class>Form</class><widget class="QWidget" name="Form"><layout class="QVBoxLayout">
+<item><widget class="ctkCollapsibleButton" name="box"><property name="text"><string>Box</string></property>
+<property name="collapsed"><bool>true</bool></property><layout class="QFormLayout">
+<item row="0" column="1"><widget class="QLabel" name="inside"/></item></layout></widget></item>
+<item><layout class="QHBoxLayout" name="emptyLayout"/></item>
+<item><layout class="QHBoxLayout" name="fullLayout"><item><widget class="QLabel" name="label"/></item></layout></item>
+<item><widget class="ctkSliderWidget" name="slider"><property name="maximum"><double>5.0</double></property>
+</widget></item>
+<item><widget class="qMRMLNodeComboBox" name="selector"><property name="nodeTypes"><stringlist>
+<string>vtkMRMLScalarVolumeNode</string></stringlist></property></widget></item></layout></widget></ui>"""
+
+
+@pytest.fixture
+def host(monkeypatch):
+    desktop_host.install(monkeypatch)
+    yield desktop_host
+    desktop_host.errors.raise_errors()
+
+
+@pytest.fixture
+def form(host, tmp_path):
+    file = tmp_path / "form.ui"
+    file.write_text(UI, encoding="utf-8")
+    return slicer.util.loadUI(str(file))
+
+
+@pytest.mark.usefixtures("host")
+class TestProperties:
+    def test_attributes_with_their_setters_beside_them(self):
+        import qt
+
+        label = qt.QLabel("a")
+        label.text = "b"
+        assert label.text == "b"
+        label.setText("c")
+        assert (label.text, label.name, label.className()) == ("c", "", "QLabel")
+        label.name = "x"
+        assert label.objectName == "x"
+
+    def test_no_property_can_be_called(self):
+        import ctk
+        import qt
+
+        table = qt.QTableWidget(2, 2)
+        for widget in (table, table.horizontalHeader(), qt.QPushButton(), qt.QComboBox(), ctk.ctkCollapsibleButton()):
+            assert widget.sizeHint.height() > 0
+            for name in ("sizeHint", "minimumSizeHint", "width", "objectName"):
+                with pytest.raises(TypeError, match="not callable"):
+                    getattr(widget, name)()
+
+    def test_classes_have_no_property_to_call(self):
+        """In PythonQt it is an instance without an object behind it."""
+        import qt
+
+        with pytest.raises(TypeError, match="not callable"):
+            qt.QWidget.sizeHint(qt.QLabel())
+
+    def test_qt_calls_what_a_class_of_pythons_overrides(self):
+        import qt
+
+        class Tall(qt.QPushButton):
+            def sizeHint(self):  # noqa: N802  as Qt calls it
+                return qt.QSize(20, 333)
+
+        outer = qt.QWidget()
+        qt.QVBoxLayout(outer).addWidget(Tall())
+        assert Tall().sizeHint().height() == 333
+        assert outer.sizeHint.height() > 333
+
+    def test_a_timers_single_shot_is_a_function(self):
+        import qt
+
+        timer = qt.QTimer()
+        timer.setSingleShot(True)
+        assert timer.isSingleShot()
+        assert callable(qt.QTimer.singleShot)
+        with pytest.raises(AttributeError, match="overwritten"):
+            timer.singleShot = True
+
+    def test_new_attributes_on_pythons_classes_only(self):
+        import ctk
+        import qt
+
+        for widget in (qt.QLabel(), ctk.ctkCollapsibleButton()):
+            with pytest.raises(AttributeError, match="colour"):
+                widget.colour = "red"
+        own = type("Own", (qt.QWidget,), {})()
+        own.colour = "red"
+        assert own.colour == "red"
+        # A slot of Qt's is not replaced there, either.
+        with pytest.raises(AttributeError, match="overwritten"):
+            own.update = None
+
+    def test_only_slots_and_properties_of_doubles(self):
+        import ctk
+
+        assert not hasattr(ctk.ctkCollapsibleButton(), "setCollapsed")
+        assert not hasattr(slicer.qMRMLNodeComboBox(), "setNodeTypes")
+        for widget in (ctk.ctkSliderWidget(), ctk.ctkDoubleSpinBox(), slicer.qMRMLSliderWidget()):
+            assert not hasattr(widget, "setRange")
+        with pytest.raises(AttributeError):
+            slicer.qMRMLNodeComboBox().nodeTypes = "vtkMRMLScalarVolumeNode"
+
+
+@pytest.mark.usefixtures("host")
+class TestValues:
+    def test_what_is_empty_invalid_or_null_is_false(self):
+        import qt
+
+        empty = [qt.QVBoxLayout(), qt.QFormLayout(), qt.QMenu(), qt.QSize(0, 5), qt.QRect(), qt.QPoint(0, 0)]
+        empty += [qt.QIcon(), qt.QColor(), qt.QModelIndex(), qt.QByteArray(), qt.QKeySequence(), qt.QUrl()]
+        assert not any(empty)
+        full = [qt.QSize(1, 5), qt.QRect(0, 0, 2, 2), qt.QPoint(0, 1), qt.QColor(0, 0, 0), qt.QByteArray(b"a")]
+        # Widgets are true whatever they hold.
+        assert all([*full, qt.QComboBox(), qt.QListWidget(), qt.QWidget()])
+
+    def test_what_qt_has_deleted_is_false(self):
+        import qt
+
+        label = qt.QLabel()
+        assert label
+        label.delete()
+        assert not label
+
+    def test_children_are_found_without_empty_layouts(self, form):
+        """slicer.util looks at their truth."""
+        ui = slicer.util.childWidgetVariables(form)
+        assert hasattr(ui, "fullLayout")
+        assert hasattr(ui, "label")
+        assert not hasattr(ui, "emptyLayout")
+
+    def test_lists_are_tuples(self, form):
+        import qt
+
+        assert isinstance(form.children(), tuple)
+        table = qt.QTableWidget(2, 2)
+        assert table.selectedItems() == ()
+        assert table.selectionModel().selectedRows() == ()
+
+    def test_enumerations_are_integers(self):
+        import qt
+
+        assert qt.Qt.Unchecked == 0
+        assert not qt.Qt.Unchecked
+        assert qt.QAbstractItemView.SingleSelection == 1 < qt.QAbstractItemView.ExtendedSelection
+        assert int(qt.Qt.AlignRight | qt.Qt.AlignVCenter) == 0x82
+        assert [7, 8][qt.Qt.Horizontal] == 8
+        with pytest.raises(TypeError):
+            qt.Qt.AlignLeft in (qt.Qt.AlignLeft | qt.Qt.AlignTop)  # noqa: B015  what is tested
+
+    def test_a_file_dialog_gives_the_name_alone(self, host):
+        import qt
+
+        def decline() -> None:
+            qt.QApplication.activeModalWidget().reject()
+
+        qt.QTimer.singleShot(50, decline)
+        assert qt.QFileDialog.getOpenFileName(None, "title") == ""
+
+    def test_no_keywords(self):
+        import ctk
+        import qt
+
+        for kind in (qt.QLabel, qt.QTimer, ctk.ctkCollapsibleButton, slicer.qMRMLNodeComboBox):
+            with pytest.raises(ValueError, match="keyword"):
+                kind(parent=None)
+        own = type("Own", (qt.QWidget,), {"__init__": lambda self, tag: qt.QWidget.__init__(self)})
+        assert own(tag=1)
+
+
+class TestForms:
+    def test_ui_file_makes_doubles_with_its_properties(self, form):
+        ui = slicer.util.childWidgetVariables(form)
+        assert ui.box.className() == "ctkCollapsibleButton"
+        assert (ui.box.text, ui.box.collapsed, ui.slider.maximum) == ("Box", True, 5.0)
+        assert ui.selector.nodeTypes == ("vtkMRMLScalarVolumeNode",)
+        form.show()
+        assert not ui.inside.visible
+        ui.box.collapsed = False
+        assert ui.inside.visible
+
+    def test_unknown_class_in_ui_file(self, host, tmp_path):
+        file = tmp_path / "form.ui"
+        file.write_text(UI.replace("ctkSliderWidget", "ctkUnheardOf"), encoding="utf-8")
+        with pytest.raises(RuntimeError, match="ctkUnheardOf"):
+            slicer.util.loadUI(str(file))
+
+
+@pytest.mark.usefixtures("host")
+class TestCtk:
+    def test_a_parent_is_all_that_they_are_made_with(self):
+        """CTK's wrapping knows no other constructor."""
+        import ctk
+
+        for kind in (ctk.ctkCollapsibleButton, ctk.ctkCollapsibleGroupBox, ctk.ctkPathLineEdit):
+            with pytest.raises(TypeError):
+                kind("title", None)
+
+    @pytest.mark.parametrize("name", ["ctkCollapsibleButton", "ctkCollapsibleGroupBox"])
+    def test_what_is_hidden_while_it_is_collapsed_stays_so(self, name):
+        import ctk
+        import qt
+
+        box = getattr(ctk, name)()
+        stays, comes, added = (qt.QLabel(text) for text in ("stays", "comes", "added"))
+        layout = qt.QVBoxLayout(box)
+        layout.addWidget(stays)
+        layout.addWidget(comes)
+        comes.setVisible(False)
+        box.show()
+        open_height = box.sizeHint.height()
+        box.collapsed = True
+        assert not stays.visible
+        stays.setVisible(False)
+        comes.setVisible(True)
+        layout.addWidget(added)
+        for _turn in range(2):
+            slicer.app.processEvents()
+        assert not any(child.visible for child in (stays, comes, added))
+        assert box.maximumHeight < open_height + 20
+        box.collapsed = False
+        assert [child.visible for child in (stays, comes, added)] == [False, True, True]
+
+    def test_a_path_is_told_when_it_is_acceptable(self):
+        """An emptied field says that it is not valid, and no path."""
+        import ctk
+
+        edit, told = ctk.ctkPathLineEdit(), []
+        edit.currentPathChanged.connect(lambda path: told.append(path))
+        edit.validInputChanged.connect(lambda valid: told.append(valid))
+        edit.currentPath = "/nowhere/at/all"
+        edit.setCurrentPath("/nowhere")
+        edit.currentPath = ""
+        assert told == ["/nowhere/at/all", True, "/nowhere", False]
+        edit.nameFilters = ["Images (*.png *.jpg)"]
+        edit.currentPath = "a.txt"
+        edit.currentPath = "a.png"
+        assert told[4:] == ["a.png", True]
+
+    def test_paths_are_remembered(self):
+        import ctk
+
+        edit = ctk.ctkPathLineEdit()
+        edit.settingKey = "paths"
+        for path in ("/a", "/b", "/a"):
+            edit.currentPath = path
+            edit.addCurrentPathToHistory()
+        other = ctk.ctkPathLineEdit()
+        other.settingKey = "paths"
+        assert [other.comboBox().itemText(n) for n in range(other.comboBox().count)] == ["/a", "/b"]
+
+    def test_a_slider_without_tracking(self):
+        import ctk
+
+        slider, told = ctk.ctkSliderWidget(), []
+        slider.tracking = False
+        slider.valueIsChanging.connect(lambda value: told.append(("changing", value)))
+        slider.valueChanged.connect(lambda value: told.append(("changed", value)))
+        slider._slider.sliderPressed.emit()
+        slider._slider.setValue(7)
+        assert (slider.value, told) == (0.0, [("changing", 7.0)])
+        slider._slider.sliderReleased.emit()
+        assert (slider.value, told) == (7.0, [("changing", 7.0), ("changed", 7.0)])
+
+    def test_decimals_are_told(self):
+        import ctk
+
+        slider, told = ctk.ctkSliderWidget(), []
+        slider.decimalsChanged.connect(told.append)
+        slider.decimals = 1
+        slider.setDecimals(3)
+        assert told == [1, 3]
+
+    def test_values_of_a_range_do_not_pass_each_other(self):
+        import ctk
+
+        widget = ctk.ctkRangeWidget()
+        widget.setValues(20, 10)
+        assert (widget.minimumValue, widget.maximumValue) == (10, 20)
+        widget.minimumValue = 30
+        assert (widget.minimumValue, widget.maximumValue) == (20, 20)
+
+
+class TestEvents:
+    def test_error_in_a_slot_is_raised(self, host):
+        import qt
+
+        button = qt.QPushButton()
+        button.clicked.connect(lambda: 1 / 0)
+        button.click()
+        with pytest.raises(ZeroDivisionError):
+            host.errors.raise_errors()
+
+    def test_process_on_the_event_loop(self, host):
+        import qt
+
+        process, codes = qt.QProcess(), []
+        process.finished.connect(lambda code, status: codes.append(code))
+        process.start(sys.executable, ["-c", "import sys; sys.stderr.write('word'); sys.exit(3)"])
+        host.events.wait_until(lambda: codes, 30)
+        assert codes == [3]
+        assert process.readAllStandardError().data() == b"word"
+
+    def test_shortcuts_belong_to_the_active_window(self, host):
+        import qt
+        from PySide6.QtTest import QTest
+
+        window, pressed = qt.QWidget(), []
+        edit = qt.QPushButton(window)
+        shortcut = qt.QShortcut(window)
+        shortcut.setKey(qt.QKeySequence("X"))
+        shortcut.activated.connect(lambda: pressed.append(1))
+        window.show()
+        slicer.util.mainWindow().activateWindow()
+        slicer.app.processEvents()
+        QTest.keyClick(edit, "x")
+        assert pressed == []
+        # Activates the window.
+        host.events.key(edit, "X")
+        assert pressed == [1]
+
+    def test_missing_library_is_named(self):
+        code = "import sys; sys.modules['PySide6'] = None; import desktop_host.qt_manner as q; q.qt_module()"
+        path = str(desktop_host.grab.__globals__["__file__"]).rsplit("desktop_host", 1)[0]
+        done = subprocess.run([sys.executable, "-c", code], cwd=path, capture_output=True, text=True, check=False)
+        assert "QtUnavailableError: The panels' tests need Qt" in done.stderr
