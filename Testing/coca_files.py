@@ -1,10 +1,10 @@
 """Small files in the form of COCA: DICOM series, and the property lists and table that go with them."""
 
-import csv
 import plistlib
 from pathlib import Path
 
 import numpy as np
+from openpyxl import Workbook
 
 from dicom_files import chest_hu, write_series
 
@@ -55,15 +55,22 @@ def write_gated(root: Path, number: int, regions=None, series: str = "Pro_Gated_
 
 
 def write_nongated(root: Path, scores: dict[int, tuple[float, ...]], seed: int = 50):
-    """Scans that are not gated, with scores for LCA, LAD, LCX, RCA and in total."""
+    """Scans that are not gated, with scores for LCA, LAD, LCX, RCA and in total, in a workbook as published."""
     folder = root / "deidentified_nongated"
     for number in scores:
         write_series(folder / str(number) / str(number), chest_hu(seed=seed + number), spacing_mm=SPACING_MM)
-    with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["filename", "LCA", "LAD", "LCX", "RCA", "total"])
-        writer.writerows([f"{number}A", *own] for number, own in scores.items())
+    write_scores(folder / "scores.xlsx", [[f"{number}A", *own] for number, own in scores.items()])
     return folder
+
+
+def write_scores(path: Path, rows) -> Path:
+    """A workbook of scores as published. rows: scan, LCA, LAD, LCX, RCA, total; None for an empty cell."""
+    book = Workbook()
+    for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *rows):
+        book.active.append(row)
+    book.create_sheet("notes").append(["other", "things"])
+    book.save(path)
+    return path
 
 
 def labelled(image) -> list[tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 Gated scans lie in `…/patient/N/SERIES/*.dcm`, their regions in `…/calcium_xml/N.xml`, property lists as OsiriX exports
 regions. Scans that are not gated lie in `…/deidentified_nongated/N/…` and have Agatston scores in a table beside the
-folders `N`, but no regions; the table is published as scores.xlsx and read here as scores.csv, saved from it.
+folders `N`, but no regions: scores.xlsx as published, or scores.csv in its place.
 
 A region names its image twice: by points in mm, which say where it lies, and by ImageIndex, its place in the list that
 was on the reader's screen, which says so only where the list's order is known. So the points decide. A property list
@@ -103,9 +103,14 @@ def gated_place(folder: Path) -> tuple[Path, str] | None:
 def nongated_place(folder: Path) -> tuple[Path, str] | None:
     """The folder with the scores and the patient's number, for a DICOM folder of a scan that is not gated; or None."""
     for place in (folder, *folder.parents):
-        if place.name.isdecimal() and any((place.parent / f"{SCORES}.{kind}").is_file() for kind in ("csv", "xlsx")):
+        if place.name.isdecimal() and any(path.is_file() for path in _score_tables(place.parent)):
             return place.parent, place.name
     return None
+
+
+def _score_tables(folder: Path) -> tuple[Path, ...]:
+    """Where the table of scores may be; the first that is there counts."""
+    return folder / f"{SCORES}.csv", folder / f"{SCORES}.xlsx"
 
 
 def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple[list[NewScan], list[str]]:
@@ -145,13 +150,11 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
     series: by the patient's number.
     """
     doubts, scores = [], {}
-    if (table := root / f"{SCORES}.csv").is_file():
-        try:
-            scores = read_scores(table)
-        except CocaError as error:
-            doubts.append(str(error))
-    else:
-        doubts.append(f"{root / SCORES}.xlsx is not read: save it as {table.name} beside it and add the scans again.")
+    table = next(path for path in _score_tables(root) if path.is_file())
+    try:
+        scores = read_scores(table)
+    except CocaError as error:
+        doubts.append(str(error))
     scans, scored, unknown = [], [], []
     for number, own in series.items():
         if number not in scores:
@@ -177,10 +180,11 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
 def read_scores(path: Path) -> dict[str, float]:
     """The highest of a scan's Agatston scores, by its number: of an artery or in total.
 
-    path: CSV with a header; the first column is the scan's number, with or without a letter after it. Raises CocaError.
+    path: CSV, or the first sheet of a workbook (.xlsx), with a header; the first column is the scan's number, with or
+    without a letter after it. Raises CocaError.
     """
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+        rows = _rows_of_workbook(path) if path.suffix == ".xlsx" else _rows_of_csv(path)
         found = {}
         for cells in rows[1:]:
             if any(cell.strip() for cell in cells):
@@ -191,8 +195,36 @@ def read_scores(path: Path) -> dict[str, float]:
                     continue
                 found[re.sub(r"\D*$", "", cells[0].strip())] = max(values)
     except (OSError, ValueError, csv.Error) as error:
-        raise CocaError(f"{path} is no table of scores ({error}). Save scores.xlsx as CSV UTF-8 again.") from error
+        raise CocaError(f"{path} is no table of scores ({error}). Download {SCORES}.xlsx again.") from error
     return found
+
+
+def _rows_of_csv(path: Path) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+
+
+def _rows_of_workbook(path: Path) -> list[list[str]]:
+    """The cells of the first sheet as texts. Raises OSError, ValueError, and CocaError where openpyxl is missing."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise CocaError(
+            f"{path} needs the Python package openpyxl, which is not installed. Install it, or save the table as "
+            f"{SCORES}.csv beside it."
+        ) from error
+    with path.open("rb") as file:
+        try:
+            sheet = load_workbook(file, read_only=True, data_only=True).worksheets[0]
+            return [[_as_text(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+        except Exception as error:  # zip archives and XML of something else raise whatever openpyxl meets
+            raise ValueError(f"it cannot be read as a workbook: {type(error).__name__}: {error}") from error
+
+
+def _as_text(value: object) -> str:
+    """A cell's value; Excel stores whole numbers as floating point now and then."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
 
 
 def clean_annotations(ct: Path, series: str | None) -> ImportedAnnotations:

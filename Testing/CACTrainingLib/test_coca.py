@@ -1,5 +1,7 @@
 """COCA as it is published becomes scans with regions and slice labels in the right places."""
 
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -13,7 +15,18 @@ from CACTrainingLib.annotations import SliceLabel, read_mask, slice_annotations
 from CACTrainingLib.coca import ANNOTATOR, CocaError, gated_annotations, read_regions, read_scores
 from CACTrainingLib.project import Project
 from CACTrainingLib.sources import find_new_scans
-from coca_files import LAD, LM, ORIGIN_MM, SPACING_MM, labelled, region, write_gated, write_nongated, write_regions
+from coca_files import (
+    LAD,
+    LM,
+    ORIGIN_MM,
+    SPACING_MM,
+    labelled,
+    region,
+    write_gated,
+    write_nongated,
+    write_regions,
+    write_scores,
+)
 
 SQUARE = [(4.5, 3.5), (7.5, 3.5), (7.5, 5.5), (4.5, 5.5)]
 """Columns 4 to 7 and rows 3 to 5."""
@@ -165,16 +178,33 @@ def test_scans_that_are_not_gated(tmp_path):
     assert (clean.name, clean.patient, scored.annotations) == ("coca-nongated-1", "coca-nongated-1", None)
     assert set(clean.annotations().slices.items()) == {(k, SliceLabel.NOT_VISIBLE) for k in range(6)}
     assert any("a calcium score but no regions" in d and "without labels: 2." in d for d in doubts)
-    (folder / "scores.csv").rename(folder / "scores.xlsx")
+    (folder / "scores.csv").write_text("filename,total\n1A,7\n2A,0\n", encoding="utf-8")
+    (scored, clean), _ = find_new_scans(tmp_path)
+    assert (scored.annotations, clean.name) == (None, "coca-nongated-2"), "a CSV takes the workbook's place"
+    assert clean.annotations().slices
+
+
+@pytest.mark.parametrize("content", [b"not a workbook", b""])
+def test_a_broken_workbook_of_scores_is_a_doubt(tmp_path, content):
+    folder = write_nongated(tmp_path, {1: (0, 0, 0, 0, 0)})
+    (folder / "scores.xlsx").write_bytes(content)
     scans, doubts = find_new_scans(tmp_path)
-    assert [s.annotations for s in scans] == [None, None]
-    assert any("save it as scores.csv" in doubt for doubt in doubts)
+    assert [s.annotations for s in scans] == [None]
+    assert any("scores.xlsx is no table of scores" in doubt for doubt in doubts)
+
+
+def test_without_openpyxl_the_way_out_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(CocaError, match=r"openpyxl, which is not installed.*scores\.csv"):
+        read_scores(write_scores(tmp_path / "scores.xlsx", [["1A", 0, 0, 0, 0, 0]]))
 
 
 def test_scores_are_the_highest_of_a_scan(tmp_path):
     table = tmp_path / "scores.csv"
     table.write_text("filename,LCA,LAD,total\n1A,0,0,0\n2A,0,3.5,\n3A,,,\n,,,\n10,0,2,2\n", encoding="utf-8")
     assert read_scores(table) == {"1": 0, "2": 3.5, "10": 2}
+    rows = [["1A", 0, 0, 0, 0, 0], ["2A", 0, 3.5, 0, 0, None], ["3A"], [], [10.0, 0, 2.0, 0, 0, 2]]
+    assert read_scores(write_scores(tmp_path / "scores.xlsx", rows)) == {"1": 0, "2": 3.5, "10": 2}
 
 
 def test_broken_table_of_scores_is_told(tmp_path):
