@@ -32,12 +32,12 @@ def _sliceView(name: str, orientation: str, label: str, color: str) -> str:
 
 
 def layoutDescription() -> str:
-    """Slicer's XML description of the layout."""
+    """Slicer's XML description of the layout. In narrow views there is room for labels of two letters, and no more."""
     return f"""<layout type="vertical" split="true">
   <item><layout type="horizontal">
-    {_sliceView(ORIGINAL, "Axial", _("Original"), "#F34A33")}
-    {_sliceView(HEALTHY, "Axial", _("Healthy"), "#4DB6AC")}
-    {_sliceView(MAP, "Axial", _("Map"), "#FFB300")}
+    {_sliceView(ORIGINAL, "Axial", _("CT"), "#F34A33")}
+    {_sliceView(HEALTHY, "Axial", _("H"), "#4DB6AC")}
+    {_sliceView(MAP, "Axial", _("Ca"), "#FFB300")}
   </layout></item>
   <item><layout type="horizontal">
     {_sliceView(CORONAL, "Coronal", _("Coronal"), "#6EB04B")}

@@ -212,6 +212,17 @@ class TestReview:
         assert composite.GetForegroundVolumeID() == healthy
         assert composite.GetForegroundOpacity() == 0.5
 
+    def test_labels_of_narrow_views_are_not_cut_off(self, reviewed):
+        """Three views in a row leave a label the width of "XX", its least in Slicer (qMRMLViewControllerBar)."""
+        manager, labels = slicer.app.layoutManager(), []
+        for name in ("CACOriginal", "CACHealthy", "CACMap"):
+            widget = manager.sliceWidget(name)
+            labels.append(widget.mrmlSliceNode().GetLayoutLabel())
+            metrics = widget.fontMetrics()
+            assert metrics.horizontalAdvance(labels[-1]) <= metrics.horizontalAdvance("XX")
+            assert labels[-1] in reviewed.ui.layoutButton.toolTip
+        assert len(set(labels)) == 3
+
     def test_surfaces_are_made_and_removed(self, reviewed):
         nodes = reviewed.review.nodes
         reviewed.ui.show3DBox.setChecked(True)
