@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import vtk
 from PySide6.QtTest import QTest
 from vtk.util.numpy_support import vtk_to_numpy
 
+import desktop_host
 from CACScoringLib import lesion_segments, mrml, segments
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +25,18 @@ LESION = (slice(7, 9), slice(20, 23), slice(14, 18))  # 24 voxels
 OTHER = (slice(7, 8), slice(20, 22), slice(28, 30))  # 4 voxels
 BONE = (slice(None), slice(30, 40), slice(0, 40))
 HEART = (slice(3, 13), slice(8, 34), slice(8, 34))
+
+
+def load_effects(monkeypatch, folders: Iterable[Path]) -> None:
+    """Load the effects' modules from where they lie, as Slicer does on its start."""
+    for folder in folders:
+        monkeypatch.syspath_prepend(str(folder))
+    for module in EFFECTS.values():
+        # Its classes are those of this stand-in.
+        for name in [name for name in sys.modules if name.split(".")[0] == f"{module}Lib"]:
+            monkeypatch.delitem(sys.modules, name)
+        desktop_host.load(monkeypatch, module)
+    slicer.app.startupCompleted.emit()
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -160,6 +175,10 @@ class Desk:
         image.CopyInformation(self.grid)
         values = sitk.GetArrayFromImage(sitk.DICOMOrient(image, self.order))
         slicer.util.updateSegmentBinaryLabelmapFromArray(values, self.segmentation, segment_id, self.volume)
+
+    def overlays(self) -> int:
+        """How much lies over the view's picture."""
+        return self.view.sliceView().renderWindow().GetRenderers().GetFirstRenderer().GetViewProps().GetNumberOfItems()
 
     def lit(self, colour: tuple[float, float, float]) -> int:
         """How many pixels of the view are tinted like an overlay of that colour."""

@@ -1,25 +1,16 @@
 """What the tests of the effects share: Segment Editor on a small scan."""
 
-import sys
-
 import pytest
-import slicer
 
 import desktop_host
 from desktop_host import errors
-from effect_desk import EFFECTS, ROOT, Desk
+from effect_desk import EFFECTS, ROOT, Desk, load_effects
 
 
 @pytest.fixture
 def host(monkeypatch):
     desktop_host.install(monkeypatch)
-    for module in EFFECTS.values():
-        monkeypatch.syspath_prepend(str(ROOT / "CACScoring" / module))
-        # Its classes are those of this stand-in.
-        for name in [name for name in sys.modules if name.split(".")[0] == f"{module}Lib"]:
-            monkeypatch.delitem(sys.modules, name)
-        desktop_host.load(monkeypatch, module)
-    slicer.app.startupCompleted.emit()
+    load_effects(monkeypatch, [ROOT / "CACScoring" / module for module in EFFECTS.values()])
 
 
 @pytest.fixture

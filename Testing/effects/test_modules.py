@@ -1,11 +1,14 @@
 """The hidden modules that register the effects."""
 
+import shutil
 import sys
 
 import pytest
 import slicer
 
-from effect_desk import EFFECTS
+import desktop_host
+from effect_desk import EFFECTS, ROOT, load_effects
+from test_cmake import assigned
 
 
 @pytest.mark.usefixtures("host")
@@ -20,7 +23,7 @@ class TestModules:
     def test_each_effect_is_its_own(self, desk, name):
         effect = desk.editor.effectByName(name)
         assert type(effect.self()).__module__.startswith(EFFECTS[name])
-        assert not effect.icon().isNull()
+        assert effect.self().icon().availableSizes()
         assert "Keys 1 to 5" in effect.helpText()
 
     @pytest.mark.parametrize("name", EFFECTS)
@@ -49,3 +52,32 @@ class TestModules:
         effect.sourceVolumeNodeChanged()
         effect.layoutChanged()
         effect.cleanup()
+
+
+class TestInstalled:
+    @pytest.fixture
+    def installed(self, monkeypatch, tmp_path):
+        """The effects where Slicer installs them: the files of all modules in one folder."""
+        folder = tmp_path / "qt-scripted-modules"
+        for module in EFFECTS.values():
+            source = ROOT / "CACScoring" / module
+            lists = ("MODULE_PYTHON_SCRIPTS", "MODULE_PYTHON_RESOURCES")
+            for name in [name for each in lists for name in assigned(source / "CMakeLists.txt", each)]:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source / name, folder / name)
+        desktop_host.install(monkeypatch)
+        load_effects(monkeypatch, [folder])
+        return folder
+
+    def test_icons(self, installed):
+        editor, pictures = slicer.qMRMLSegmentEditorWidget(), set()
+        for name, module in EFFECTS.items():
+            effect = editor.effectByName(name)
+            assert effect.pythonSource().startswith((installed / f"{module}Lib").as_posix())
+            icon = slicer.util.findChild(editor, name).icon
+            assert icon.availableSizes()
+            picture = icon.pixmap(icon.availableSizes()[0]).toImage()
+            pixels = [(x, y) for x in range(picture.width()) for y in range(picture.height())]
+            assert any(picture.pixelColor(*pixel).alpha() > 0 for pixel in pixels)
+            pictures.add(tuple(picture.pixel(*pixel) for pixel in pixels))
+        assert len(pictures) == len(EFFECTS), "each has its own"

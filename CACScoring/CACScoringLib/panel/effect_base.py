@@ -47,8 +47,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         return clonedEffect
 
     def icon(self):
-        module = self._source.parents[1]
-        return qt.QIcon(str(module / "Resources" / "Icons" / f"{module.name}.png"))
+        # The folder of the source tree is named as the module; where Slicer installs it, all modules lie together.
+        name = self._source.parent.name.removesuffix("Lib")
+        return qt.QIcon(str(self._source.parents[1] / "Resources" / "Icons" / f"{name}.png"))
 
     def setupOptionsFrame(self) -> None:
         """Nothing yet: Segment Editor makes the options of all effects when it opens, and what these need takes long
