@@ -101,6 +101,58 @@ class TestDecompose:
             slicer.app.processEvents()
             assert effect.statusLabel.text.startswith("120.0 of 128.0 mm³")
 
+    @pytest.mark.parametrize("by", ["button", "parameter"])
+    def test_other_region_is_previewed_and_applied(self, desk, by):
+        """A parameter's change tells nobody that the node was modified."""
+        desk.give("LAD", (slice(7, 8), slice(15, 30), slice(10, 32)))
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        assert effect.statusLabel.text == "68.0 of 660.0 mm³; calcium adds 60 HU at most."
+        if by == "button":
+            effect.shownButton.setChecked(True)
+        else:
+            desk.editor.activeEffect().setParameter("Region", "Shown")
+        slicer.app.processEvents()
+        assert effect.shownButton.checked
+        assert effect.statusLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
+        effect.applyButton.click()
+        assert desk.counts() == {"LAD": 15 * 22}, "nothing of the painted region goes"
+        effect.paintedButton.setChecked(True)
+        slicer.app.processEvents()
+        assert effect.statusLabel.text.startswith("68.0 of 660.0")
+        effect.applyButton.click()
+        assert desk.counts() == {"LAD": 34}
+
+    def test_visible_is_what_the_layout_shows(self, desk):
+        """Not what a view shows that was in the layout before."""
+        layouts = slicer.app.layoutManager()
+        layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        slicer.app.processEvents()
+        for name in ("Green", "Yellow"):
+            layouts.sliceWidget(name).sliceLogic().FitSliceToBackground()
+        desk.show_slice(7)
+        effect = desk.use("CAC Decompose")
+        effect.shownButton.setChecked(True)
+        slicer.app.processEvents()
+        assert effect.statusLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
+        effect.applyButton.click()
+        assert set(np.argwhere(desk.voxels("LAD"))[:, 0]) == {7}
+
+    def test_without_a_click_the_axial_view_is_meant(self, desk):
+        """Of those that are shown; of our own layout the first one, not that of the map."""
+        from CACScoringLib.panel import effect_views, views
+
+        effect = desk.use("CAC Decompose").scriptedEffect
+        assert effect_views.axialSliceWidget(effect).sliceViewName == "Red"
+        views.registerLayout()
+        views.changeLayout(views.LAYOUT_ID)
+        assert [each.sliceViewName for each in effect_views.sliceWidgets(effect)] == sorted(
+            [views.ORIGINAL, views.HEALTHY, views.MAP, views.CORONAL]
+        )
+        assert effect_views.axialSliceWidget(effect).sliceViewName == views.ORIGINAL
+        views.changeLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpGreenSliceView)
+        assert effect_views.axialSliceWidget(effect).sliceViewName == "Green"
+
     def test_a_preview_makes_no_segment(self, desk):
         desk.segmentation.GetSegmentation().RemoveSegment("unassigned")
         before = desk.segmentation.GetSegmentation().GetSegmentIDs()

@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..picking import Voxels
+from . import views
 
 if TYPE_CHECKING:
     from ..lesions import Artery
@@ -29,12 +30,22 @@ _OPACITY = 0.55
 
 
 def sliceWidgets(effect) -> list:
-    """Slice views of the layout that may show the segmentation."""
+    """Slice views of the layout that may show the segmentation, by name.
+
+    The layout manager names views as well that the layout does not show, in no certain order.
+    """
     manager = slicer.app.layoutManager()
     if manager is None:
         return []
-    widgets = [manager.sliceWidget(name) for name in manager.sliceViewNames()]
-    return [widget for widget in widgets if effect.segmentationDisplayableInView(widget.mrmlSliceNode())]
+    widgets = [manager.sliceWidget(name) for name in sorted(manager.sliceViewNames())]
+    shown = [widget for widget in widgets if widget.mrmlSliceNode().IsMappedInLayout()]
+    return [widget for widget in shown if effect.segmentationDisplayableInView(widget.mrmlSliceNode())]
+
+
+def axialSliceWidget(effect):
+    """The one of `sliceWidgets` that says which slice is looked at, else the first; None without any."""
+    widgets, node = sliceWidgets(effect), views.axialSliceNode()
+    return next((widget for widget in widgets if widget.mrmlSliceNode() is node), next(iter(widgets), None))
 
 
 def viewToRas(viewWidget) -> np.ndarray:

@@ -22,6 +22,7 @@ class SegmentEditorEffect(LesionEffect):
         super().__init__(scriptedEffect, "CAC Decompose", _("CAC Decompose"), __file__)
         self._preview = None
         self._region = None
+        self._readAs = ""
         self._view = None
         self._observed = []
 
@@ -195,9 +196,9 @@ segment; what belongs to another artery or was rejected stays there.
             self._onChanged()
 
     def _shownView(self):
-        """The slice view whose visible part is meant: the one last clicked in, else the first."""
+        """The slice view whose visible part is meant: the one last clicked in, else the axial one."""
         widgets = self._views.sliceWidgets(self.scriptedEffect)
-        return self._view if self._view in widgets else next(iter(widgets), None)
+        return self._view if self._view in widgets else self._views.axialSliceWidget(self.scriptedEffect)
 
     # What a reader can do
 
@@ -252,8 +253,10 @@ segment; what belongs to another artery or was rejected stays there.
         if not self.scan.update():
             self._region = None
             return _("Choose a segmentation and its source volume.")
-        if self._region is not None:
+        kind = self.scriptedEffect.parameter("Region")
+        if self._region is not None and self._readAs == kind:
             return ""
+        self._region, self._readAs = None, kind
         from CACScoringLib.mrml import CALCIUM_MAP_ROLE
         from CACScoringLib.picking import values_at
 
@@ -262,7 +265,7 @@ segment; what belongs to another artery or was rejected stays there.
             return _("No calcium map belongs to this segmentation. Score the CT with the networks first.")
         if not self.scan.selected:
             return _("Choose an artery first.")
-        kji = self._painted() if self.scriptedEffect.parameter("Region") == PAINTED else self._shown()
+        kji = self._painted() if kind == PAINTED else self._shown()
         if not len(kji):
             return _("The segment is empty. Paint a region with CAC Region first.")
         image, toImage = found
