@@ -11,6 +11,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from . import views
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -59,16 +61,16 @@ def showLayout(volume=None) -> None:
     if manager is None or isShown():  # who looks at it may have turned it
         return
     registerLayout()
-    manager.setLayout(LAYOUT_ID)
+    views.changeLayout(LAYOUT_ID)
     if volume is not None:
         widget = manager.sliceWidget(VIEW)
         widget.mrmlSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
         widget.sliceLogic().FitSliceToBackground()
-    if manager.threeDViewCount:
-        view = manager.threeDWidget(0).threeDView()
+    view = views.shownThreeDView()
+    if view is not None:
         view.resetFocalPoint()
         _lookFromTheSide(view.cameraNode())
-        view.resetCamera(False)  # its rotation stays
+        views.fitCamera(view, turn=False)
 
 
 def _lookFromTheSide(camera) -> None:

@@ -55,6 +55,15 @@ def registerLayout() -> None:
         layoutNode.AddLayoutDescription(LAYOUT_ID, layoutDescription())
 
 
+def changeLayout(layoutId: int) -> None:
+    """Show a layout, so that its views have their sizes. There has to be a main window."""
+    manager = slicer.app.layoutManager()
+    if manager.layout != layoutId:
+        manager.setLayout(layoutId)
+        # Until Qt has laid the views out, they have the sizes of before.
+        slicer.app.processEvents()
+
+
 def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     """Change to the layout and show the images of a result in it, as large as the heart allows.
 
@@ -64,7 +73,7 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
     if manager is None:
         return
     registerLayout()
-    manager.setLayout(LAYOUT_ID)
+    changeLayout(LAYOUT_ID)
     shown = {
         ORIGINAL: (volume, healthy),
         HEALTHY: (healthy or volume, None),
@@ -143,11 +152,32 @@ def show3D(segmentations: Sequence, heart, on: bool) -> None:
         else:
             node.RemoveClosedSurfaceRepresentation()
         display.SetVisibility3D(on)
-    manager = slicer.app.layoutManager()
-    if on and manager is not None and manager.threeDViewCount:
-        view = manager.threeDWidget(0).threeDView()
+    view = shownThreeDView() if on else None
+    if view is not None:
         view.resetFocalPoint()
-        view.resetCamera()
+        fitCamera(view)
+
+
+def shownThreeDView():
+    """A 3-D view of the layout, the first by name; None where there is none.
+
+    The layout manager counts views as well that the layout does not show, in no certain order.
+    """
+    manager = slicer.app.layoutManager()
+    widgets = [] if manager is None else [manager.threeDWidget(n) for n in range(manager.threeDViewCount)]
+    shown = {w.mrmlViewNode().GetName(): w.threeDView() for w in widgets if w.mrmlViewNode().IsMappedInLayout()}
+    return shown[min(shown)] if shown else None
+
+
+def fitCamera(view, turn: bool = True) -> None:
+    """Bring all that a 3-D view shows into sight. turn: to the nearest axis of the patient."""
+    view.resetCamera(turn)
+    camera, taller = view.cameraNode(), view.height / max(view.width, 1)
+    if camera is not None and taller > 1:  # Slicer looks at the view's height alone
+        focus = camera.GetFocalPoint()
+        away = [taller * (p - f) for p, f in zip(camera.GetPosition(), focus, strict=True)]
+        camera.SetPosition([f + step for f, step in zip(focus, away, strict=True)])
+        camera.ResetClippingRange()
 
 
 def _layoutNode():

@@ -30,11 +30,7 @@ def show(opened: OpenScan) -> None:
     manager = slicer.app.layoutManager()
     if manager is None:
         return
-    alone = slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
-    if manager.layout != alone:
-        manager.setLayout(alone)
-        # The view has its size only after that.
-        slicer.app.processEvents()
+    views.changeLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
     widget = viewWidget()
     composite = widget.mrmlSliceCompositeNode()
     composite.SetBackgroundVolumeID(opened.volume.GetID())

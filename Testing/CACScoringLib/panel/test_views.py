@@ -1,0 +1,149 @@
+"""The layouts of panels: that what they show is in sight, in windows of any shape."""
+
+import itertools
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+import desktop_host
+from CACScoringLib import mrml
+from desktop_host import errors
+from effect_desk import image_of
+
+WINDOWS = [(1900, 1100), (1400, 900), (900, 1300), (900, 600)]
+
+
+@pytest.fixture(params=WINDOWS, ids=str)
+def window(request, monkeypatch):
+    """A main window of some size, with the usual layout in it."""
+    desktop_host.install(monkeypatch)
+    slicer.util.mainWindow().resize(*request.param)
+    slicer.app.processEvents()
+    yield slicer.util.mainWindow()
+    errors.raise_errors()
+
+
+@pytest.fixture
+def views(window):
+    from CACScoringLib.panel import views
+
+    return views
+
+
+@pytest.fixture
+def radiograph_views(window):
+    from CACScoringLib.panel import radiograph_views
+
+    return radiograph_views
+
+
+@pytest.fixture
+def volume(window):
+    return mrml.add_volume(slicer.mrmlScene, image_of(np.full((90, 200, 220), 40, np.int16)), "CT")
+
+
+@pytest.fixture
+def heart(volume):
+    """144 mm wide, 120 mm deep and 100 mm high."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Heart")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    node.GetSegmentation().AddEmptySegment("heart", "Heart")
+    mask = np.zeros((90, 200, 220), np.uint8)
+    mask[20:70, 40:160, 30:174] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, "heart", volume)
+    return node
+
+
+def corners(bounds) -> np.ndarray:
+    return np.array([[*corner, 1.0] for corner in itertools.product(*(bounds[n : n + 2] for n in (0, 2, 4)))])
+
+
+def share_of_slice(widget, bounds) -> np.ndarray:
+    """Where a box, RAS, lies in a slice view: least and greatest x and y, from 0 to 1 across the view."""
+    matrix = np.linalg.inv(slicer.util.arrayFromVTKMatrix(widget.mrmlSliceNode().GetXYToRAS()))
+    xy = (corners(bounds) @ matrix.T)[:, :2] / [widget.sliceView().width, widget.sliceView().height]
+    return np.array([xy.min(0), xy.max(0)])
+
+
+def share_of_view(view) -> np.ndarray:
+    """Where what a 3-D view shows lies in it: least and greatest x and y, from -1 to 1 across the view."""
+    renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
+    camera = renderer.GetActiveCamera()
+    transform = camera.GetCompositeProjectionTransformMatrix(view.width / view.height, -1, 1)
+    points = corners(renderer.ComputeVisiblePropBounds()) @ slicer.util.arrayFromVTKMatrix(transform).T
+    xy = points[:, :2] / points[:, 3:]
+    return np.array([xy.min(0), xy.max(0)])
+
+
+def add_box(size: float, centre) -> None:
+    source = vtk.vtkCubeSource()
+    source.SetXLength(size)
+    source.SetYLength(size)
+    source.SetZLength(size)
+    source.SetCenter(*centre)
+    source.Update()
+    model = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode")
+    model.SetAndObservePolyData(source.GetOutput())
+    model.CreateDefaultDisplayNodes()
+
+
+class TestSideBySide:
+    def test_whole_heart_at_once(self, views, volume, heart):
+        """The first time, when the views are new."""
+        views.showSideBySide(volume, heart, None, None)
+        bounds = [0.0] * 6
+        heart.GetRASBounds(bounds)
+        sizes = []
+        for _ in range(2):
+            for name in (views.ORIGINAL, views.HEALTHY, views.MAP, views.CORONAL):
+                low, high = share_of_slice(slicer.app.layoutManager().sliceWidget(name), bounds)
+                assert (low > 0).all(), name
+                assert (high < 1).all(), name
+                assert (high - low).max() > 0.5, f"{name} is filled"
+                sizes.append((high - low).max())
+            # Nothing changes when Qt lays out once more.
+            slicer.app.processEvents()
+        assert sizes[:4] == pytest.approx(sizes[4:])
+
+    def test_3d_view_that_is_shown(self, views, volume, heart):
+        """Not one of a layout that was shown before."""
+        layouts = slicer.app.layoutManager()
+        layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutDual3DView)
+        slicer.app.processEvents()
+        views.showSideBySide(volume, heart, None, None)
+        views.show3D([], heart, True)
+        slicer.app.processEvents()
+        low, high = share_of_view(layouts.threeDWidget("View1").threeDView())
+        assert (low > -1).all()
+        assert (high < 1).all()
+
+    def test_no_3d_view(self, views):
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        assert views.shownThreeDView() is None
+
+
+class TestRadiograph:
+    def test_ct_as_large_as_the_view(self, radiograph_views, volume):
+        radiograph_views.showLayout(volume)
+        slicer.app.processEvents()
+        bounds = [0.0] * 6
+        volume.GetRASBounds(bounds)
+        low, high = share_of_slice(slicer.app.layoutManager().sliceWidget(radiograph_views.VIEW), bounds)
+        assert (low > -0.01).all()
+        assert (high < 1.01).all()
+        assert (high - low).max() > 0.7
+
+    def test_source_and_detector_are_in_sight(self, radiograph_views):
+        add_box(400, (0, 0, 0))
+        add_box(500, (0, 900, 0))
+        add_box(20, (0, -1500, 0))
+        slicer.app.processEvents()
+        radiograph_views.showLayout()
+        slicer.app.processEvents()
+        low, high = share_of_view(slicer.app.layoutManager().threeDWidget("View1").threeDView())
+        assert (low > -1).all()
+        assert (high < 1).all()
+        assert (high - low).max() > 0.8, "and not far away"
