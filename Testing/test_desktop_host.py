@@ -300,24 +300,24 @@ class TestPlots:
 
     def test_axes_follow_the_table_and_the_node(self, chart):
         view = self.view()
-        view.forceRender()
+        view.repaint()
         axis = view.chart().GetAxis(vtk.vtkAxis.LEFT)
         assert axis.GetMaximum() == pytest.approx(30, rel=0.1)
         table = chart.GetNthPlotSeriesNode(0).GetTableNode()
         values = np.array([[0.0, 10.0], [1.0, 500.0]])
         slicer.util.updateTableFromArray(table, values, ["step", "loss"])
-        self.view().forceRender()
+        self.view().repaint()
         assert axis.GetMaximum() == pytest.approx(500, rel=0.1)
         chart.SetYAxisTitle("Loss")
         chart.SetYAxisRangeAuto(False)
         chart.SetYAxisRange(0, 50)
-        self.view().forceRender()
+        self.view().repaint()
         assert (axis.GetTitle(), axis.GetMaximum()) == ("Loss", 50)
 
     def test_axes_that_fit_what_was_added(self, chart):
         """As in VTK, axes stay while a table grows, until they are told to fit."""
         view = self.view()
-        view.forceRender()
+        view.repaint()
         node = chart.GetNthPlotSeriesNode(0).GetTableNode()
         grown = vtk.vtkTable()
         grown.DeepCopy(node.GetTable())
@@ -328,7 +328,7 @@ class TestPlots:
         axis = self.view().chart().GetAxis(vtk.vtkAxis.BOTTOM)
         assert axis.GetMaximum() == pytest.approx(2, rel=0.1)
         view.fitToContent()
-        self.view().forceRender()
+        self.view().repaint()
         assert axis.GetMaximum() == pytest.approx(900, rel=0.1)
 
     def test_series_that_cannot_be_drawn_is_left_out(self, chart):

@@ -124,9 +124,9 @@ def test_from_scans_to_scores(walk, tmp_path):
     camera.panel("37-killed", driver)
     train.ui.resumeButton.click()
     # The panel is left meanwhile, and the project opened again later.
-    slicer.util.mainWindow().selectModule("CACScoring")
+    slicer.util.selectModule("CACScoring")
     assert training_runs.state_of(folder).state in ("starting", "running")
-    slicer.util.mainWindow().selectModule("CACTraining")
+    slicer.util.selectModule("CACTraining")
     driver.open_project(driver.project.folder)
     driver.tab("train")
     run = wait_for(driver, "decomposition-1", lambda run: run.state == "done")
@@ -161,7 +161,7 @@ def test_from_scans_to_scores(walk, tmp_path):
     score(driver, camera)
 
     # And rolled back.
-    slicer.util.mainWindow().selectModule("CACTraining")
+    slicer.util.selectModule("CACTraining")
     driver.tab("judge")
     judge.ui.rollBackButton.click()
     assert eventually(lambda: slicer.app.processEvents() or not judge._worker.isRunning, 120)

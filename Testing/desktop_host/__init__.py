@@ -55,8 +55,8 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
             monkeypatch.setattr(slicer, name, kind, raising=False)
     if main_window:
         window = layout.qSlicerMainWindow()
-        app.windows.append(window)
-        app._layouts = window.layouts
+        app._windows.append(window)
+        app._layouts = window._layouts
         window.show()
         # Views have their size from here on.
         app.processEvents()
@@ -104,7 +104,7 @@ class _Installed:
     @now.setter
     def now(self, application) -> None:
         if self.application is not None:
-            self.application.end()
+            self.application._end()
         self.application = application
 
 
@@ -142,11 +142,11 @@ def open_panel(name: str):
     representation = getattr(slicer.modules, name.lower()).widgetRepresentation()
     window = slicer.util.mainWindow()
     if window is None:
-        slicer.app.windows.append(representation)
+        slicer.app._windows.append(representation)
         representation.show()
         representation.enter()
     else:
-        window.selectModule(name)
+        slicer.util.selectModule(name)
     slicer.app.processEvents()
     errors.raise_errors()
     return representation.self()
@@ -160,7 +160,7 @@ def close_panel(name: str) -> None:
     if window is None:
         getattr(slicer.modules, name.lower()).widgetRepresentation().exit()
     else:
-        window.selectModule("")
+        slicer.util.selectModule("")
     slicer.app.moduleManager().moduleAboutToBeUnloaded.emit(name)
 
 

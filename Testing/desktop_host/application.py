@@ -80,10 +80,15 @@ class ModuleManager(_Connecting):
         return tuple(each.name for each in every if isinstance(each, Module) or hasattr(each, "widgetRepresentation"))
 
     def factoryManager(self):
-        return self
+        return FactoryManager()
 
+
+class FactoryManager:
     def loadedModuleNames(self) -> tuple[str, ...]:
-        return self.modulesNames()
+        return slicer.app.moduleManager().modulesNames()
+
+    def isLoaded(self, name: str) -> bool:
+        return name in self.loadedModuleNames()
 
 
 class CommandOptions:
@@ -144,6 +149,7 @@ class Application(_Connecting):
     majorVersion, minorVersion = 5, 13
     revision = "0"
     os = "linux"
+    isInstalled = True
 
     def __init__(self, testing: bool) -> None:
         super().__init__()
@@ -154,9 +160,9 @@ class Application(_Connecting):
         self.slicerHome = str(Path(slicer.__file__).parent)
         self._logic, self._io = slicer.vtkSlicerApplicationLogic(), IOManager()
         self._modules, self._layouts, self._scene = ModuleManager(), None, None
-        self.windows = []
+        self._windows = []
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """What Slicer does when it quits: modules are unloaded, then views, scene and windows end."""
         scene, self._scene = self._scene, None
         if scene is None:
@@ -165,12 +171,12 @@ class Application(_Connecting):
             self._modules.moduleAboutToBeUnloaded.emit(name)
         observers.forget_all()
         if self._layouts is not None:
-            self._layouts.end()
+            self._layouts._end()
         scene.Clear(1)
-        for window in self.windows:
+        for window in self._windows:
             window.close()
             window.delete()
-        self.windows.clear()
+        self._windows.clear()
         self._layouts = None
 
     def commandOptions(self):
@@ -215,8 +221,8 @@ class Application(_Connecting):
     def revisionUserSettings(self):
         return self.settings()
 
-    def topLevelWidgets(self) -> list:
-        return self.windows
+    def topLevelWidgets(self) -> tuple:
+        return tuple(self._windows)
 
     def setOverrideCursor(self, cursor) -> None:
         qt.QApplication.setOverrideCursor(cursor)
@@ -238,9 +244,6 @@ class Application(_Connecting):
 
     def translate(self, context: str, text: str) -> str:
         return text
-
-    def isInstalled(self) -> bool:
-        return True
 
 
 def boot(application: Application, monkeypatch) -> None:

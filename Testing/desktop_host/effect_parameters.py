@@ -8,7 +8,10 @@ import slicer
 
 
 class EffectParameters:
-    """Parameters of an effect: attributes of the editor's node, under "<effect>.<name>" or shared by all effects."""
+    """Parameters of an effect: attributes of the editor's node, under "<effect>.<name>" or shared by all effects.
+
+    What Slicer writes into its log as an error, and answers with nothing, is an error here.
+    """
 
     def parameter(self, name: str) -> str:
         value = self._node.GetAttribute(f"{self.name}.{name}")
@@ -48,6 +51,7 @@ class EffectParameters:
         if text == (self._node.GetAttribute(name) or ""):
             return
         disabled = self._node.GetDisableModifiedEvent()
+        # Who hears of the node's modification does not hear of this.
         self._node.SetDisableModifiedEvent(1)
         self._node.SetAttribute(name, text)
         self._node.SetDisableModifiedEvent(disabled)

@@ -1,108 +1,56 @@
 """Doubles of the layout manager and the main window; what a layout holds is decided by Slicer's own layout logic
-(Slicer/Slicer Libs/MRML/Widgets/qMRMLLayoutManager.h, .cxx; Base/QTApp/qSlicerMainWindow.h; commontk/CTK
-Libs/Widgets/ctkLayoutManager.cpp for the layout's XML)."""
+(Slicer/Slicer Libs/MRML/Widgets/qMRMLLayoutManager.h, .cxx, qMRMLLayoutViewFactory.cxx; Base/QTApp/qSlicerMainWindow.h;
+Base/QTGUI/qSlicerModuleSelectorToolBar.h; commontk/CTK Libs/Widgets/ctkLayoutManager.cpp for the layout's XML)."""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree
 
 import slicer
+import vtk
 
-from .observers import observe
-from .plot_views import qMRMLPlotWidget
-from .qmrml_doubles import qMRMLTableView, qMRMLWidget
+from .layout_views import Views
+from .observers import forget, observe
 from .qt_manner import double, qt_module
-from .slice_views import qMRMLSliceWidget
-from .three_d_views import qMRMLThreeDWidget
 
 qt = qt_module()
 
-
-@double
-class qMRMLTableWidget(qMRMLWidget):
-    def __init__(self, parent=None) -> None:
-        super().__init__(parent)
-        self._view, self._node = qMRMLTableView(), None
-        column = qt.QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self._view)
-
-    def setMRMLTableViewNode(self, node) -> None:
-        self._node = node
-        observe(node, "ModifiedEvent", lambda *_: self._view.setMRMLTableNode(node.GetTableNode()))
-
-    def mrmlTableViewNode(self):
-        return self._node
-
-    def mrmlAbstractViewNode(self):
-        return self._node
-
-    def tableView(self):
-        return self._view
-
-
-def _slice_widget(node, parent):
-    widget = qMRMLSliceWidget(parent)
-    application = slicer.app.applicationLogic()
-    application.GetSliceLogics().AddItem(widget.sliceLogic())
-    widget.setMRMLSliceNode(node)
-    widget.setMRMLScene(slicer.mrmlScene)
-    return widget
-
-
-def _three_d_widget(node, parent):
-    widget = qMRMLThreeDWidget(parent)
-    slicer.app.applicationLogic().GetViewLogics().AddItem(widget.viewLogic())
-    widget.setMRMLScene(slicer.mrmlScene)
-    widget.setMRMLViewNode(node)
-    return widget
-
-
-def _table_widget(node, parent):
-    widget = qMRMLTableWidget(parent)
-    widget.setMRMLTableViewNode(node)
-    return widget
-
-
-def _plot_widget(node, parent):
-    widget = qMRMLPlotWidget(parent)
-    widget.setMRMLScene(slicer.mrmlScene)
-    widget.setMRMLPlotViewNode(node)
-    return widget
-
-
-_MAKERS = {
-    "vtkMRMLSliceNode": _slice_widget,
-    "vtkMRMLViewNode": _three_d_widget,
-    "vtkMRMLTableViewNode": _table_widget,
-    "vtkMRMLPlotViewNode": _plot_widget,
-}
+_GRID = {"row": 0, "column": 0, "rowspan": 1, "colspan": 1}
+"""Attributes of an item of a grid, and what they are where it has none."""
 
 
 @double
 class qSlicerLayoutManager(qt.QObject):
-    """Fills a widget with the views of the current layout. Layouts' items may be views, or layouts of views."""
+    """Fills a widget with the views of the current layout, anew whenever the layout node is modified.
+
+    The views get their new sizes when Qt's events are processed, as in Slicer.
+    """
 
     layoutChanged = qt.Signal(int)
 
     def __init__(self, viewport) -> None:
         super().__init__(viewport)
-        self._viewport, self._widgets, self._shown = viewport, {}, None
-        column = qt.QVBoxLayout(viewport)
-        column.setContentsMargins(0, 0, 0, 0)
+        self._viewport, self._views, self._frames, self._of_node = viewport, Views(viewport), [], []
         self._logic = slicer.vtkMRMLLayoutLogic()
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene)
+        # Before the observers: when the scene changes, the logic puts its nodes in order first.
         self._logic.SetMRMLScene(slicer.mrmlScene)
-        self._node = self._logic.GetLayoutNode()
-        observe(self._node, "ModifiedEvent", lambda *_: self._show())
+        scene = slicer.mrmlScene
+        for event, function in {
+            scene.NodeAddedEvent: self._node_added,
+            scene.NodeRemovedEvent: self._node_removed,
+            scene.StartCloseEvent: lambda *_: self._clear(),
+            scene.EndCloseEvent: lambda *_: scene.IsBatchProcessing() or self._from_scene(),
+            scene.EndBatchProcessEvent: lambda *_: self._from_scene(),
+        }.items():
+            observe(scene, event, function)
+        self._from_scene()
         self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let the views go before the scene does."""
-        for widget in self._widgets.values():
-            if hasattr(widget, "end"):
-                widget.end()
+        self._views.end()
         self._logic.SetMRMLScene(None)
 
     def viewport(self):
@@ -116,66 +64,67 @@ class qSlicerLayoutManager(qt.QObject):
 
     @property
     def layout(self) -> int:
-        return self._node.GetViewArrangement()
+        return self._logic.GetLayoutNode().GetViewArrangement()
 
     @layout.setter
     def layout(self, number: int) -> None:
         self.setLayout(number)
 
     def setLayout(self, number: int) -> None:
-        self._node.SetViewArrangement(number)
-        self._show()
+        node = self._logic.GetLayoutNode()
+        if number != self.layout:
+            known = node.IsLayoutDescription(number)
+            node.RemoveAllMaximizedViewNodes()
+            node.SetViewArrangement(number if known else node.SlicerLayoutConventionalView)
 
     def sliceViewNames(self) -> tuple[str, ...]:
-        return tuple(each.sliceViewName for each in self._of_class("vtkMRMLSliceNode"))
+        return tuple(each.mrmlSliceNode().GetName() for each in self._views.of("vtkMRMLSliceNode"))
 
     def sliceWidget(self, name: str):
-        return next((each for each in self._of_class("vtkMRMLSliceNode") if each.sliceViewName == name), None)
+        return self._views.at("vtkMRMLSliceNode", name)
 
     @property
     def threeDViewCount(self) -> int:
-        return len(self._of_class("vtkMRMLViewNode"))
+        return len(self._views.of("vtkMRMLViewNode"))
 
     @property
     def tableViewCount(self) -> int:
-        return len(self._of_class("vtkMRMLTableViewNode"))
+        return len(self._views.of("vtkMRMLTableViewNode"))
 
     @property
     def plotViewCount(self) -> int:
-        return len(self._of_class("vtkMRMLPlotViewNode"))
+        return len(self._views.of("vtkMRMLPlotViewNode"))
 
     def threeDWidget(self, which):
-        widgets = self._of_class("vtkMRMLViewNode")
-        if isinstance(which, int):
-            return widgets[which] if which < len(widgets) else None
-        return next((each for each in widgets if each.mrmlViewNode().GetLayoutName() == which), None)
+        return self._views.at("vtkMRMLViewNode", which)
 
     def tableWidget(self, index: int):
-        return self._of_class("vtkMRMLTableViewNode")[index]
+        return self._views.at("vtkMRMLTableViewNode", index)
 
     def plotWidget(self, index: int):
-        return self._of_class("vtkMRMLPlotViewNode")[index]
+        return self._views.at("vtkMRMLPlotViewNode", index)
 
     def viewWidget(self, node):
-        return self._widgets.get(node.GetID())
+        return self._views.of_node(node)
 
     def mrmlSliceLogics(self):
-        return slicer.app.applicationLogic().GetSliceLogics()
+        return self._views.logics("Slice")
 
     def mrmlViewLogics(self):
-        return slicer.app.applicationLogic().GetViewLogics()
+        return self._views.logics("View")
 
     def activeMRMLThreeDViewNode(self):
-        widgets = self._of_class("vtkMRMLViewNode")
-        return widgets[0].mrmlViewNode() if widgets else None
+        """That of the view that was made first."""
+        return next((node for node in self._views.nodes() if node.IsA("vtkMRMLViewNode")), None)
 
     def resetSliceViews(self) -> None:
-        for widget in self._of_class("vtkMRMLSliceNode"):
-            widget.sliceLogic().FitSliceToBackground()
+        for widget in self._views.of("vtkMRMLSliceNode"):
+            widget.sliceController().fitSliceToBackground()
 
     def resetThreeDViews(self) -> None:
-        for widget in self._of_class("vtkMRMLViewNode"):
+        for widget in self._views.of("vtkMRMLViewNode"):
             widget.threeDView().resetFocalPoint()
+            widget.threeDView().resetCamera()
 
     def setRenderPaused(self, paused: bool) -> None:
         """Views are drawn on demand."""
@@ -186,67 +135,135 @@ class qSlicerLayoutManager(qt.QObject):
     def resumeRender(self) -> None:
         """Views are drawn on demand."""
 
-    def _of_class(self, kind: str) -> list:
-        return [each for each in self._widgets.values() if each.mrmlAbstractViewNode().IsA(kind)]
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_added(self, caller, event, node) -> None:
+        if not slicer.mrmlScene.IsBatchProcessing() and node.IsA("vtkMRMLAbstractViewNode"):
+            self._views.add(node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_removed(self, caller, event, node) -> None:
+        self._views.remove(node)
+
+    def _from_scene(self) -> None:
+        self._views.add_all()
+        forget(self._of_node)
+        self._of_node.append(observe(self._logic.GetLayoutNode(), "ModifiedEvent", lambda *_: self._show()))
+        self._show()
 
     def _show(self) -> None:
-        description = self._node.GetCurrentLayoutDescription()
-        # It is empty for a moment while the scene is cleared.
-        if not description or description == self._shown:
+        if slicer.mrmlScene.IsBatchProcessing():
             return
-        self._shown = description
-        for widget in self._widgets.values():
-            widget.setParent(self._viewport)
-            widget.hide()
-        column = self._viewport.layout()
-        while column.count():
-            old = column.takeAt(0).widget()
-            if old not in self._widgets.values():
-                old.deleteLater()
-        built = self._built(ElementTree.fromstring(description))
-        if built is not None:
-            column.addWidget(built)
-            built.show()
-        self.layoutChanged.emit(self.layout)
+        node, viewport = self._logic.GetLayoutNode(), self._viewport
+        updated = viewport.updatesEnabled
+        viewport.setUpdatesEnabled(False)
+        self._clear()
+        for view in self._views.nodes():
+            view.SetMappedInLayout(False)
+        description = node.GetCurrentLayoutDescription()
+        if description:
+            item = self._item(ElementTree.fromstring(description))
+            if isinstance(item, qt.QWidget):
+                row = qt.QHBoxLayout()
+                row.setContentsMargins(0, 0, 0, 0)
+                row.addWidget(item)
+                item = row
+            viewport.setLayout(item)
+        viewport.setUpdatesEnabled(updated)
+        self.layoutChanged.emit(node.GetViewArrangement())
 
-    def _built(self, element):
+    def _clear(self) -> None:
+        """Take the views out of the layout, which goes."""
+        whole = self._viewport.layout()
+        if whole is None:
+            return
+        whole.setEnabled(False)
+        for frame in self._frames:
+            # Views would be resized as one after the other goes.
+            frame.setVisible(False)
+        for node in self._views.nodes():
+            widget = self._views.of_node(node)
+            widget.setVisible(False)
+            widget.setParent(self._viewport)
+        outer = [frame for frame in self._frames if frame.parent() is self._viewport]
+        self._frames.clear()
+        for frame in outer:
+            frame.delete()
+        whole.delete()
+
+    def _item(self, element):
+        """A widget or a layout that is in none yet; None for a view that is not known here."""
         if element.tag == "view":
             return self._view(element)
-        kind = element.get("type", "vertical")
-        children = [(item, self._built(child)) for item in element.findall("item") for child in item]
-        children = [(item, child) for item, child in children if child is not None]
+        kind = element.get("type", "horizontal")
         if kind == "tab":
             holder = qt.QTabWidget()
-            for item, child in children:
-                holder.addTab(child, item.get("name", ""))
-            return holder
-        holder = qt.QWidget()
-        if kind == "grid":
-            grid = qt.QGridLayout(holder)
-            for item, child in children:
-                place = [int(item.get(key, default)) for key, default in _GRID.items()]
-                grid.addWidget(child, *place)
+        elif element.get("split") == "true":
+            holder = qt.QSplitter(qt.Qt.Vertical if kind == "vertical" else qt.Qt.Horizontal)
         else:
-            grid = qt.QHBoxLayout(holder) if kind == "horizontal" else qt.QVBoxLayout(holder)
-            for item, child in children:
-                grid.addWidget(child, int(item.get("splitSize", 0)) or 1)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setSpacing(1)
-        for _, child in children:
-            child.show()
+            holder = {"vertical": qt.QVBoxLayout, "horizontal": qt.QHBoxLayout, "grid": qt.QGridLayout}[kind]()
+            holder.setContentsMargins(0, 0, 0, 0)
+            holder.setSpacing(1)
+        if isinstance(holder, qt.QWidget):
+            self._frames.append(holder)
+        for item in element:
+            child = self._item(item[0])
+            if child is not None:
+                self._put(holder, item, child)
+        sizes = [int(item.get("splitSize", 0)) for item in element]
+        if any(sizes) and isinstance(holder, qt.QSplitter):
+            holder.setSizes(sizes)
         return holder
 
+    def _put(self, holder, item, child) -> None:
+        """A child into a layout, or as a page into a splitter or between tabs. item: its element."""
+        if isinstance(holder, qt.QLayout):
+            add = holder.addWidget if isinstance(child, qt.QWidget) else holder.addLayout
+            grid = isinstance(holder, qt.QGridLayout)
+            add(child, *(int(item.get(key, default)) for key, default in _GRID.items()) if grid else ())
+            return
+        if not isinstance(child, qt.QWidget):
+            page = qt.QWidget()
+            self._frames.append(page)
+            page.setLayout(child)
+            child = page
+        if isinstance(holder, qt.QTabWidget):
+            holder.addTab(child, item.get("name") or child.windowTitle)
+        else:
+            holder.addWidget(child)
+
     def _view(self, element):
-        kind, tag = element.get("class"), element.get("singletontag")
-        node = slicer.mrmlScene.GetSingletonNode(tag, kind)
-        if node is None or kind not in _MAKERS:
-            return None
-        if node.GetID() not in self._widgets:
-            self._widgets[node.GetID()] = _MAKERS[kind](node, self._viewport)
-        return self._widgets[node.GetID()]
+        node = slicer.mrmlScene.GetSingletonNode(element.get("singletontag"), element.get("class"))
+        widget = None if node is None else self._views.add(node)
+        if widget is not None:
+            node.SetMappedInLayout(True)
+            widget.setVisible(bool(node.GetVisibility()))
+            widget.windowTitle = node.GetName()
+        return widget
 
 
-_GRID = {"row": 0, "column": 0, "rowspan": 1, "colspan": 1}
+@double
+class qSlicerModuleSelectorToolBar(qt.QToolBar):
+    """Chooses the module whose panel is shown."""
+
+    moduleSelected = qt.Signal(str)
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._selected = ""
+
+    @property
+    def selectedModule(self) -> str:
+        return self._selected
+
+    @selectedModule.setter
+    def selectedModule(self, name: str) -> None:
+        self.selectModule(name)
+
+    def selectModule(self, name: str) -> None:
+        if name and slicer.app.moduleManager().module(name) is None:
+            raise RuntimeError(f"There is no module {name}")
+        self._selected = name
+        self.moduleSelected.emit(name)
 
 
 @double
@@ -264,26 +281,22 @@ class qSlicerMainWindow(qt.QMainWindow):
         splitter.addWidget(viewport)
         splitter.setStretchFactor(1, 1)
         self.setCentralWidget(splitter)
-        self._layouts, self._panel, self._selected = qSlicerLayoutManager(viewport), None, None
+        self._layouts, self._panel = qSlicerLayoutManager(viewport), None
+        # It has no buttons, and is not shown.
+        self._selector = qSlicerModuleSelectorToolBar(self)
+        self._selector.hide()
+        self._selector.moduleSelected.connect(self._show_module)
         self.resize(1400, 900)
 
-    @property
-    def layouts(self):
-        return self._layouts
-
     def moduleSelector(self):
-        return self
+        return self._selector
 
-    @property
-    def selectedModule(self) -> str:
-        return self._selected or ""
-
-    def selectModule(self, name: str) -> None:
+    def _show_module(self, name: str) -> None:
         """Leave the module that is open, and enter another."""
         if self._panel is not None:
             self._scroll.takeWidget()
             self._panel.exit()
-        self._selected, self._panel = name, None
+        self._panel = None
         if name:
             self._panel = slicer.app.moduleManager().module(name).widgetRepresentation()
             self._scroll.setWidget(self._panel)

@@ -15,6 +15,7 @@ from .render_view import picture_of
 qt = qt_module()
 
 _BACKGROUND = (255, 253, 246, 255)
+_BAR_WIDTH = 300
 _PENS = (
     *(vtk.vtkPen.NO_PEN, vtk.vtkPen.SOLID_LINE, vtk.vtkPen.DASH_LINE),
     *(vtk.vtkPen.DOT_LINE, vtk.vtkPen.DASH_DOT_LINE, vtk.vtkPen.DASH_DOT_DOT_LINE),
@@ -40,9 +41,8 @@ class qMRMLPlotView(qt.QWidget):
         self._plots: dict[str, object] = {}
         self._of_view, self._of_chart, self._of_scene = [], [], []
         self._image, self._stale = None, True
-        self.setMinimumSize(60, 60)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let go of the scene and of the drawing surface, while both are there."""
         self.setMRMLScene(None)
         self.setMRMLPlotViewNode(None)
@@ -63,9 +63,6 @@ class qMRMLPlotView(qt.QWidget):
     def removePlot(self, plot) -> None:
         self._chart.RemovePlotInstance(plot)
 
-    def mrmlScene(self):
-        return self._scene
-
     def setMRMLScene(self, scene) -> None:
         if scene is self._scene:
             return
@@ -76,9 +73,6 @@ class qMRMLPlotView(qt.QWidget):
         self._chart_changed()
         self.mrmlSceneChanged.emit(scene)
 
-    def mrmlPlotViewNode(self):
-        return self._node
-
     def setMRMLPlotViewNode(self, node) -> None:
         self._node = node
         forget(self._of_view)
@@ -88,11 +82,27 @@ class qMRMLPlotView(qt.QWidget):
         self._chart_changed()
 
     def fitToContent(self) -> None:
-        self._chart.RecalculateBounds()
+        """Axes of a fixed range as well; the chart node is told of the ranges."""
+        boxes = []
+        for number in range(self._chart.GetNumberOfPlots()):
+            bounds = [0.0, 0.0, 0.0, 0.0]
+            self._chart.GetPlot(number).GetUnscaledInputBounds(bounds)
+            if self._chart.GetPlot(number).GetVisible() and bounds[0] <= bounds[1]:
+                boxes.append(bounds)
+        node, ranges = self._chart_node, []
+        for place, low in ((vtk.vtkAxis.BOTTOM, 0), (vtk.vtkAxis.LEFT, 2)):
+            axis = self._chart.GetAxis(place)
+            limits = (min(each[low] for each in boxes), max(each[low + 1] for each in boxes)) if boxes else (0, 0)
+            axis.SetUnscaledRange(*limits)
+            axis.AutoScale()
+            ranges.append((axis.GetUnscaledMinimum(), axis.GetUnscaledMaximum()))
+        if node is not None:
+            with slicer.util.NodeModify(node):
+                node.SetXAxisRange(*ranges[0])
+                node.SetYAxisRange(*ranges[1])
         self._redraw()
 
-    def forceRender(self) -> None:
-        """As `ctkVTKChartView`'s."""
+    def _draw(self) -> None:
         self._window.SetSize(max(self.width, 2), max(self.height, 2))
         self._context.GetScene().SetDirty(True)
         self._window.Render()
@@ -101,7 +111,7 @@ class qMRMLPlotView(qt.QWidget):
 
     def paintEvent(self, event) -> None:
         if self._stale or self._image is None:
-            self.forceRender()
+            self._draw()
         painter = qt.QPainter(self)
         painter.drawImage(0, 0, self._image)
         painter.end()
@@ -193,9 +203,9 @@ def _draw_as(plot, series) -> None:
     plot.SetWidth(series.GetLineWidth())
     plot.SetColorF(*series.GetColor())
     plot.SetOpacity(series.GetOpacity())
-    bars = isinstance(plot, vtk.vtkPlotBar)
-    plot.GetPen().SetLineType(vtk.vtkPen.SOLID_LINE if bars else _PENS[series.GetLineStyle()])
-    if not bars:
+    solid = series.GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeBar
+    plot.GetPen().SetLineType(vtk.vtkPen.SOLID_LINE if solid else _PENS[series.GetLineStyle()])
+    if isinstance(plot, vtk.vtkPlotLine):
         plot.SetMarkerSize(series.GetMarkerSize())
         # Both number none, cross, plus, square, circle and diamond alike.
         plot.SetMarkerStyle(series.GetMarkerStyle())
@@ -218,10 +228,12 @@ class qMRMLPlotWidget(qMRMLWidget):
         self._view = qMRMLPlotView(self)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        # As wide as the bar that it lacks: the view itself asks for no size.
+        column.addItem(qt.QSpacerItem(_BAR_WIDTH, 0, qt.QSizePolicy.Preferred, qt.QSizePolicy.Fixed))
         column.addWidget(self._view)
 
-    def end(self) -> None:
-        self._view.end()
+    def _end(self) -> None:
+        self._view._end()
 
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
@@ -231,7 +243,7 @@ class qMRMLPlotWidget(qMRMLWidget):
         self._view.setMRMLPlotViewNode(node)
 
     def mrmlPlotViewNode(self):
-        return self._view.mrmlPlotViewNode()
+        return self._view._node
 
     def mrmlAbstractViewNode(self):
         return self.mrmlPlotViewNode()

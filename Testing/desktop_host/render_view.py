@@ -1,7 +1,7 @@
 """Double of CTK's view of a VTK render window (commontk/CTK
-Libs/Visualization/VTK/Widgets/ctkVTKAbstractView.h, ctkVTKRenderView.h), with Slicer's displayable managers in it.
+Libs/Visualization/VTK/Widgets/ctkVTKAbstractView.h, .cpp), with Slicer's displayable managers in it.
 
-A view draws into a window that is never shown, when its widget is painted or when it is forced to.
+A view draws into a window that is never shown: when its widget is painted, or when it is forced to while visible.
 """
 
 from __future__ import annotations
@@ -10,18 +10,25 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from .observers import observe
+from .observers import forget, observe
 from .qt_manner import qt_module
 
 qt = qt_module()
 
 
-class RenderView(qt.QWidget):
-    """ctkVTKAbstractView: a VTK render window in a widget. Qt's mouse and key events go to its interactor."""
+_SIZE_HINT, _LEAST = 300, 50
 
-    def __init__(self, parent, factory, managers: tuple[str, ...], style) -> None:
+
+class RenderView(qt.QWidget):
+    """ctkVTKAbstractView: a VTK render window in a widget. Qt's mouse and key events go to its interactor.
+
+    As in Slicer, Python does not see its renderers: they are those of the render window.
+    """
+
+    def __init__(self, parent, factory, managers: tuple[str, ...], observer, style) -> None:
+        """observer: Slicer's interactor style, which passes events on to the managers. style: the interactor's own."""
         super().__init__(parent)
-        self._renderer, self._overlay = vtk.vtkRenderer(), vtk.vtkRenderer()
+        self._renderer = vtk.vtkRenderer()
         self._window, self._interactor = vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
         self._window.SetOffScreenRendering(1)
         self._window.SetMultiSamples(0)
@@ -30,42 +37,44 @@ class RenderView(qt.QWidget):
         self._corners = vtk.vtkCornerAnnotation()
         self._corners.SetMaximumLineHeight(0.07)
         self._renderer.AddViewProp(self._corners)
-        self._image, self._node, self._stale, self._renders = None, None, True, 0
+        self._image, self._node, self._stale = None, None, True
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         for name in managers:
             if not factory.IsDisplayableManagerRegistered(f"vtkMRML{name}"):
                 factory.RegisterDisplayableManager(f"vtkMRML{name}")
         self._group = slicer.vtkMRMLDisplayableManagerGroup()
         self._group.Initialize(factory, self._renderer)
-        observe(self._group, "UpdateEvent", lambda *_: self.scheduleRender())
-        self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
-        self._style = style
-        self._style.SetDisplayableManagers(self._group)
-        self._style.SetInteractor(self._interactor)
+        self._updates = [observe(self._group, "UpdateEvent", lambda *_: self.scheduleRender())]
+        self._interactor.SetInteractorStyle(style)
+        self._observer = observer
+        self._observer.SetDisplayableManagers(self._group)
+        self._observer.SetInteractor(self._interactor)
         self.setMouseTracking(True)
         self.setFocusPolicy(qt.Qt.StrongFocus)
-        self.setMinimumSize(60, 60)
+        self.setMinimumSize(_LEAST, _LEAST)
+        # The size that it takes outside of any layout, as CTK's view by its size hint.
+        column = qt.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addItem(qt.QSpacerItem(_SIZE_HINT, _SIZE_HINT, qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred))
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Let go of the scene and of the drawing surface, while both are there."""
-        self._style.SetInteractor(None)
+        forget(self._updates)
+        self._observer.SetInteractor(None)
         self._group.SetMRMLDisplayableNode(None)
         self._window.Finalize()
 
     def renderWindow(self):
         return self._window
 
-    def renderer(self):
-        return self._renderer
-
-    def overlayRenderer(self):
-        return self._renderer
-
     def interactor(self):
         return self._interactor
 
+    def interactorStyle(self):
+        return self._interactor.GetInteractorStyle()
+
     def interactorObserver(self):
-        return self._style
+        return self._observer
 
     def cornerAnnotation(self):
         return self._corners
@@ -87,10 +96,11 @@ class RenderView(qt.QWidget):
         self.update()
 
     def forceRender(self) -> None:
+        if not self.visible or slicer.mrmlScene.IsBatchProcessing():
+            return
         self._window.SetSize(max(self.width, 2), max(self.height, 2))
         self._window.Render()
         self._stale = False
-        self._renders += 1
         self._image = picture_of(self._window)
 
     def paintEvent(self, event) -> None:

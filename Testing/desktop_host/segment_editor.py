@@ -9,20 +9,21 @@ import vtk
 
 from .observers import forget, observe
 from .qt_manner import double, qt_module, stored
-from .segment_editor_effects import SegmentEditorEffects
+from .segment_editor_effects import SLICERS_ORDER, SegmentEditorEffects
 from .segment_editor_parts import SegmentEditorParts
 
 qt = qt_module()
 
 
 def _visible(name: str):
-    """A property that shows or hides parts."""
+    """A property that shows or hides parts. As in Slicer it says whether they are visible, which nothing is that is
+    in no window."""
 
     def set_visible(self, on: bool) -> None:
         for part in self._of(name):
             part.setVisible(bool(on))
 
-    return property(lambda self: not self._of(name)[0].isHidden(), set_visible)
+    return property(lambda self: self._of(name)[0].visible, set_visible)
 
 
 @double
@@ -31,34 +32,32 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
 
     currentSegmentIDChanged = qt.Signal(str)
     sourceVolumeNodeChanged = qt.Signal(object)
+    masterVolumeNodeChanged = qt.Signal(object)
     segmentationNodeChanged = qt.Signal(object)
     autoShowSourceVolumeNode = stored(True)
-    undoEnabled = stored(True)
-    effectButtonStyle = stored(None)
-    effectColumnCount = stored(2)
     jumpToSelectedSegmentEnabled = stored(False)
     defaultTerminologyEntry = stored("")
-    defaultTerminologyEntrySettingsKey = stored("")
-    readOnly = stored(False)
-    maskingSectionVisible = stored(True)
+    defaultTerminologyEntrySettingsKey = stored("Segmentations/DefaultTerminologyEntry")
     segmentationNodeSelectorVisible = _visible("segmentation")
-    sourceVolumeNodeSelectorVisible = _visible("volume")
     addRemoveSegmentButtonsVisible = _visible("add")
-    specifyGeometryButtonVisible = _visible("geometry")
     show3DButtonVisible = _visible("3d")
     switchToSegmentationsButtonVisible = _visible("switch")
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
-        self._logic, self._node, self._effects, self._active, self._last = None, None, [], None, None
-        self._logic = slicer.vtkSlicerSegmentEditorLogic()
-        self._order, self._unordered, self._observed, self._shortcuts = (), True, [], []
-        self._segmentation, self._volume, self._node_tags, self._scene_tags = None, None, [], []
-        self._updating = False
+        self._node, self._effects, self._active, self._last = None, [], None, None
+        self._logic, self._interaction = slicer.vtkSlicerSegmentEditorLogic(), None
+        self._order, self._unordered, self._columns = SLICERS_ORDER, True, 2
+        self._button_style = qt.Qt.ToolButtonIconOnly
+        self._read_only, self._masking_visible, self._geometry_visible = False, True, True
+        self._observed, self._observed_in, self._views_observed, self._shortcuts = [], {}, False, []
+        self._segmentation, self._volume = None, None
+        self._of_node, self._of_segmentation, self._of_volume, self._of_interaction = [], [], [], []
         self._fill_masking()
         self._segmentations.currentNodeChanged.connect(self._segmentation_chosen)
         self._volumes.currentNodeChanged.connect(self._volume_chosen)
         self._segments.selectionChanged.connect(self._segment_chosen)
+        self._segments.segmentAboutToBeModified.connect(lambda *_: self.saveStateForUndo())
         self._add.clicked.connect(self._add_segment)
         self._remove.clicked.connect(self._remove_segment)
         self._undo.clicked.connect(self.undo)
@@ -69,9 +68,57 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self.updateEffectList()
 
     def _of(self, name: str) -> tuple:
-        parts = {"segmentation": (self._segmentations, self._labels[0]), "volume": (self._volumes, self._labels[1])}
-        parts |= {"add": (self._add, self._remove), "geometry": (self._geometry,), "3d": (self._show_3d,)}
-        return (parts | {"switch": (self._switch,)})[name]
+        parts = {"segmentation": (self._segmentations, self._labels[0]), "add": (self._add, self._remove)}
+        return (parts | {"3d": (self._show_3d,), "switch": (self._switch,)})[name]
+
+    @property
+    def sourceVolumeNodeSelectorVisible(self) -> bool:
+        return self._volumes.visible
+
+    @sourceVolumeNodeSelectorVisible.setter
+    def sourceVolumeNodeSelectorVisible(self, on: bool) -> None:
+        self._volumes.setVisible(on)
+        self._labels[1].setVisible(on)
+        self._geometry.setVisible(bool(on) and self._geometry_visible)
+
+    @property
+    def specifyGeometryButtonVisible(self) -> bool:
+        return self._geometry_visible
+
+    @specifyGeometryButtonVisible.setter
+    def specifyGeometryButtonVisible(self, on: bool) -> None:
+        self._geometry_visible = bool(on)
+        self._geometry.setVisible(self._volumes.visible and self._geometry_visible)
+
+    @property
+    def maskingSectionVisible(self) -> bool:
+        return self._masking_visible
+
+    @maskingSectionVisible.setter
+    def maskingSectionVisible(self, on: bool) -> None:
+        self._masking_visible = bool(on)
+        self._update_effects()
+
+    @property
+    def undoEnabled(self) -> bool:
+        return self._undo_box.visible
+
+    @undoEnabled.setter
+    def undoEnabled(self, on: bool) -> None:
+        if on:
+            self._logic.ClearUndoState()
+        self._undo_box.setVisible(bool(on))
+
+    @property
+    def readOnly(self) -> bool:
+        return self._read_only
+
+    @readOnly.setter
+    def readOnly(self, on: bool) -> None:
+        self._read_only = bool(on)
+        if on:
+            self.setActiveEffect(None)
+        self.updateWidgetFromMRML()
 
     # The nodes.
 
@@ -87,10 +134,15 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self._logic.SetMRMLScene(scene)
         if slicer.app.layoutManager() is not None:
             slicer.app.layoutManager().layoutChanged.connect(self._layout_changed)
-        if scene is not None:
-            events = {scene.EndCloseEvent: self._scene_closed, scene.EndBatchProcessEvent: self._batch_ended}
-            self._scene_tags = [observe(scene, event, callback) for event, callback in events.items()]
+        forget(self._of_interaction)
+        self._interaction = None if scene is None else scene.GetNodeByID("vtkMRMLInteractionNodeSingleton")
+        if self._interaction is not None:
+            tell = lambda *_: self._interaction_modified()  # noqa: E731
+            self._of_interaction.append(observe(self._interaction, vtk.vtkCommand.ModifiedEvent, tell))
         self.updateWidgetFromMRML()
+        if scene is not None:
+            observe(scene, scene.EndCloseEvent, lambda *_: self._scene_closed())
+            observe(scene, scene.EndBatchProcessEvent, lambda *_: self._batch_ended())
 
     def mrmlSegmentEditorNode(self):
         return self._node
@@ -98,14 +150,14 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     def setMRMLSegmentEditorNode(self, node) -> None:
         if node is self._node:
             return
-        forget(self._node_tags)
+        forget(self._of_node)
         self._node = node
         self._logic.SetSegmentEditorNode(node)
         if node is None:
             return
         events = {vtk.vtkCommand.ModifiedEvent: self.updateWidgetFromMRML}
         events[slicer.vtkMRMLSegmentEditorNode.EffectParameterModified] = self._update_effects_gui
-        self._node_tags = [observe(node, event, lambda *_, f=function: f()) for event, function in events.items()]
+        self._of_node = [observe(node, event, lambda *_, f=function: f()) for event, function in events.items()]
         self._give_node_to_effects()
         self.updateWidgetFromMRML()
 
@@ -114,7 +166,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             with slicer.util.NodeModify(self._node):
                 for effect in self._effects:
                     effect.setParameterSetNode(self._node)
-                    effect.setMRMLDefaults()
+                    effect._ask("setMRMLDefaults")
 
     def _update_effects_gui(self) -> None:
         for effect in self._effects:
@@ -170,11 +222,11 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
         self.updateWidgetFromMRML()
         self.currentSegmentIDChanged.emit(chosen)
 
-    def _scene_closed(self, *_) -> None:
+    def _scene_closed(self) -> None:
         self._give_node_to_effects()
         self.updateWidgetFromMRML()
 
-    def _batch_ended(self, *_) -> None:
+    def _batch_ended(self) -> None:
         if self._node is not None:
             if self._node.GetSegmentationNode() is not self._segmentations.currentNode():
                 self.setSegmentationNode(self._segmentations.currentNode())
@@ -184,66 +236,87 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
 
     def updateWidgetFromMRML(self) -> None:
         scene = self.mrmlScene()
-        if self._updating or scene is None or scene.IsClosing() or scene.IsBatchProcessing():
+        if scene is None or scene.IsClosing() or scene.IsBatchProcessing():
             return
-        enabled = self._node is not None and self._node.GetSegmentationNode() is not None
-        for part in (self._effect_box, self._masking, self._options, self._volumes):
-            part.setEnabled(enabled)
+        sections = (self._effect_box, self._masking, self._options_frame, self._volumes)
         self._segmentations.setEnabled(self._node is not None)
         if self._node is None:
+            for part in sections:
+                part.setEnabled(False)
             return
-        self._updating = True
-        try:
-            with slicer.util.NodeModify(self._node):
-                self._update_segmentation()
-                self._update_volume()
-                self._add.setEnabled(self._logic.CanAddSegments())
-                self._update_selection()
-                self._update_undo()
-                self._update_masking()
-        finally:
-            self._updating = False
-        self._update_effects()
+        # What changes the node here is dealt with in one more round after this one.
+        with slicer.util.NodeModify(self._node):
+            self._update_segmentation()
+            self._update_volume()
+            for part in sections:
+                part.setEnabled(self._segmentation is not None)
+            self._add.setEnabled(self._logic.CanAddSegments())
+            self._update_selection()
+            self._update_effects()
+            self._update_undo()
+            self._update_masking()
+            self._segments_changed()
 
     def _update_segmentation(self) -> None:
         node = self._logic.GetSegmentationNode()
         blocked = self._segmentations.blockSignals(True)
         self._segmentations.setCurrentNode(node)
         self._segmentations.blockSignals(blocked)
-        if node is self._segmentation:
-            return
-        self._segmentation = node
-        blocked = self._segments.blockSignals(True)
-        self._segments.setSegmentationNode(node)
-        self._segments.blockSignals(blocked)
+        if node is not self._segmentation:
+            self._watch_segmentation(node)
+            self._segmentation = node
+            blocked = self._segments.blockSignals(True)
+            self._segments.setSegmentationNode(node)
+            self._segments.blockSignals(blocked)
+            if node is not None:
+                role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+                # The volume is set by way of the selector, which tells of a change only.
+                self._volumes.setCurrentNode(node.GetNodeReference(role))
+                node.CreateDefaultDisplayNodes()
+                if node.GetSegmentation().GetNumberOfSegments() > 0:
+                    self._segments.setSelectedSegmentIDs([node.GetSegmentation().GetNthSegmentID(0)])
+            self.segmentationNodeChanged.emit(node)
+        self._segments_changed()
+
+    def _watch_segmentation(self, node) -> None:
+        forget(self._of_segmentation)
         if node is not None:
-            reference = node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
-            self._logic.SetSourceVolumeNode(reference)
-            node.CreateDefaultDisplayNodes()
-            if node.GetSegmentation().GetNumberOfSegments() > 0:
-                self._node.SetSelectedSegmentID(node.GetSegmentation().GetNthSegmentID(0))
-        self.segmentationNodeChanged.emit(node)
+            kind = slicer.vtkSegmentation
+            events = {
+                vtk.vtkCommand.ModifiedEvent: self.updateWidgetFromMRML,
+                kind.SegmentModified: self._update_masking,
+            }
+            for event in (kind.ContainedRepresentationNamesModified, kind.SegmentAdded, kind.SegmentRemoved):
+                events[event] = self._segments_changed
+            events[slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent] = self._display_modified
+            self._of_segmentation = [observe(node, event, lambda *_, f=f: f()) for event, f in events.items()]
 
     def _update_volume(self) -> None:
         if self._node.GetSegmentationNode() is None or self._logic.GetSourceVolumeNode() is self._volume:
             return
         self._volume = self._logic.GetSourceVolumeNode()
+        forget(self._of_volume)
+        if self._volume is not None:
+            event = self._volume.ImageDataModifiedEvent
+            self._of_volume.append(observe(self._volume, event, lambda *_: self._update_range()))
         blocked = self._volumes.blockSignals(True)
         self._volumes.setCurrentNode(self._volume)
         self._volumes.blockSignals(blocked)
-        if self._volume is not None:
-            if self.autoShowSourceVolumeNode:
-                self.showSourceVolumeInSliceViewers()
-            self._range.setRange(*self._volume.GetImageData().GetScalarRange())
+        if self._volume is not None and self.autoShowSourceVolumeNode:
+            self.showSourceVolumeInSliceViewers()
+        self._update_range()
         self.sourceVolumeNodeChanged.emit(self._volume)
+        self.masterVolumeNodeChanged.emit(self._volume)
         for effect in self._effects:
-            effect.sourceVolumeNodeChanged()
-            effect.masterVolumeNodeChanged()
+            effect._ask("sourceVolumeNodeChanged")
+            effect._ask("masterVolumeNodeChanged")
 
     def showSourceVolumeInSliceViewers(self, forceShowInBackground: bool = False, fitSlice: bool = False) -> None:
         logics = slicer.app.applicationLogic().GetSliceLogics()
         volume = self._node.GetSourceVolumeNode()
-        for logic in [] if volume is None else [logics.GetItemAsObject(n) for n in range(logics.GetNumberOfItems())]:
+        if volume is None or slicer.app.layoutManager() is None:
+            return
+        for logic in [logics.GetItemAsObject(n) for n in range(logics.GetNumberOfItems())]:
             layers = logic.GetSliceCompositeNode()
             if not self._logic.IsSegmentationDisplayableInView(logic.GetSliceNode()) or layers is None:
                 continue
@@ -255,7 +328,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
                 layers.SetForegroundVolumeID(None)
                 layers.SetLabelVolumeID(None)
             if fitSlice:
-                logic.FitSliceToBackground()
+                logic.FitSliceToBackground(True)
 
     def _update_selection(self) -> None:
         chosen = self._node.GetSelectedSegmentID() or ""
@@ -267,9 +340,9 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
             self._segments.clearSelection()
 
     def _add_segment(self) -> None:
-        self._logic.SaveStateForUndo()
-        self.setCurrentSegmentID(self._logic.AddEmptySegment())
+        self._logic.AddEmptySegment()
 
     def _remove_segment(self) -> None:
-        self._logic.SaveStateForUndo()
-        self.setCurrentSegmentID(self._logic.RemoveSelectedSegment())
+        following = self._logic.RemoveSelectedSegment()
+        if following:
+            self._segments.setSelectedSegmentIDs([following])

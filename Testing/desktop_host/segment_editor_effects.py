@@ -1,6 +1,7 @@
 """The effects in the segment editor's double: their buttons, the active one, its events, undo, and the shortcuts
 (Slicer/Slicer Modules/Loadable/Segmentations/Widgets/qMRMLSegmentEditorWidget.cxx: updateEffectList,
-updateEffectsSectionFromMRML, setupViewObservations, processEvents, installKeyboardShortcuts, setEffectCursor)."""
+updateEffectsSectionFromMRML, setupViewObservations, processEvents, onSegmentationDisplayModified,
+installKeyboardShortcuts, setEffectCursor)."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ from .segment_effects import qSlicerSegmentEditorEffectFactory
 
 qt = qt_module()
 
-_BUTTON_EVENTS = [
-    f"{button}Button{kind}Event"
-    for button in ("Left", "Right", "Middle")
-    for kind in ("Press", "Release", "DoubleClick")
-]
+_BUTTONS = ("Left", "Right", "Middle")
 _EVENTS = (
-    *(*_BUTTON_EVENTS, "MouseMoveEvent", "MouseWheelForwardEvent", "MouseWheelBackwardEvent"),
-    *("KeyPressEvent", "KeyReleaseEvent", "EnterEvent", "LeaveEvent"),
+    *(f"{button}Button{kind}Event" for button in _BUTTONS for kind in ("Press", "Release")),
+    *("MouseMoveEvent", "MouseWheelForwardEvent", "MouseWheelBackwardEvent", "MouseWheelLeftEvent"),
+    *("MouseWheelRightEvent", "KeyPressEvent", "KeyReleaseEvent", "EnterEvent", "LeaveEvent"),
+)
+_SLICE_EVENTS = (*_EVENTS, *(f"{button}ButtonDoubleClickEvent" for button in _BUTTONS))
+SLICERS_ORDER = (
+    *("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from seeds", "Fill between slices", "Margin"),
+    *("Hollow", "Smoothing", "Scissors", "Islands", "Logical operators", "Mask volume"),
 )
 _PREVIOUS_NEXT = (("Q", "W"), ("/", "*"), (",", "."), (">", "<"))
 
@@ -36,23 +39,25 @@ class SegmentEditorEffects:
         for registered in qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
             if registered.name in known:
                 continue
-            effect = registered.clone()
+            effect = registered._clone()
             self._effects.append(effect)
             effect._editor, effect._logic = self, self._logic
             if self._node is not None:
                 effect.setParameterSetNode(self._node)
-                effect.setMRMLDefaults()
-            self._add_button(effect.name, effect.title, effect.icon())
-            effect.setupOptionsFrame()
+                effect._ask("setMRMLDefaults")
+            self._add_button(effect.name, effect.title, effect._icon())
+            effect._ask("setupOptionsFrame")
             effect.optionsFrame().setVisible(False)
-            self._options.layout().addWidget(effect.optionsFrame())
+            self._options_frame.layout().addWidget(effect.optionsFrame())
         while self._effect_grid.count():
-            self._effect_grid.takeAt(0).widget().hide()
+            self._effect_grid.takeAt(0)
+        for button in self._effect_buttons.values():
+            button.hide()
         ordered = [name for name in self._order if self.effectByName(name) is not None]
         others = [effect.name for effect in self._effects if effect.name not in ordered]
         for index, name in enumerate(["", *ordered, *(others if self._unordered else [])]):
             button = self._effect_buttons[name]
-            self._effect_grid.addWidget(button, index // self.effectColumnCount, index % self.effectColumnCount)
+            self._effect_grid.addWidget(button, index // self._columns, index % self._columns)
             button.show()
 
     def _add_button(self, name: str, title: str, icon) -> None:
@@ -62,10 +67,29 @@ class SegmentEditorEffects:
         button.setText(title)
         button.setToolTip(title)
         button.setIcon(icon)
-        button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
+        button.setToolButtonStyle(self._button_style)
         button.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
         self._effect_group.addButton(button)
         self._effect_buttons[name] = button
+
+    @property
+    def effectButtonStyle(self):
+        return self._button_style
+
+    @effectButtonStyle.setter
+    def effectButtonStyle(self, style) -> None:
+        self._button_style = style
+        for button in (*self._effect_buttons.values(), self._undo, self._redo):
+            button.setToolButtonStyle(style)
+
+    @property
+    def effectColumnCount(self) -> int:
+        return self._columns
+
+    @effectColumnCount.setter
+    def effectColumnCount(self, columns: int) -> None:
+        self._columns = columns
+        self.updateEffectList()
 
     def effectByName(self, name: str):
         return next((effect for effect in self._effects if effect.name == name), None)
@@ -75,7 +99,8 @@ class SegmentEditorEffects:
         return None if item is None else self.effectByName(item.widget().objectName)
 
     def effectCount(self) -> int:
-        return len(self._effects)
+        """Of the buttons, that of no effect as well."""
+        return self._effect_grid.count()
 
     def availableEffectNames(self) -> tuple[str, ...]:
         return tuple(effect.name for effect in self._effects)
@@ -107,13 +132,14 @@ class SegmentEditorEffects:
         self.setActiveEffect(self.effectByName(name))
 
     def _update_effects(self) -> None:
-        enabled = self._node.GetSourceVolumeNode() is not None and not self.readOnly
+        enabled = self._node.GetSourceVolumeNode() is not None and not self._read_only
         self._effect_box.setEnabled(enabled)
         self._options.setEnabled(enabled)
-        chosen = bool(self._node.GetSelectedSegmentID())
-        for effect in self._effects:
-            usable = not effect.requireSegments or chosen or (not effect.perSegment and self._segments.segmentCount > 0)
-            self._effect_buttons[effect.name].setEnabled(usable)
+        if enabled:
+            chosen, any_segment = bool(self._node.GetSelectedSegmentID()), self._segments.segmentCount > 0
+            for effect in self._effects:
+                usable = not effect.requireSegments or (any_segment and (chosen or not effect.perSegment))
+                self._effect_buttons[effect.name].setEnabled(usable)
         effect = self.effectByName(self._node.GetActiveEffectName() or "")
         if effect is self._active:
             return
@@ -123,23 +149,25 @@ class SegmentEditorEffects:
             effect = None
         if effect is not None:
             self.setupViewObservations()
+            if self._interaction is not None:
+                self._interaction.SetCurrentInteractionMode(self._interaction.ViewTransform)
             effect.activate()
             self._help.setCollapsibleText(effect.helpText())
-        else:
-            self.removeViewObservations()
         self._options.setTitle("" if effect is None else effect.title)
         self._options.setVisible(effect is not None)
-        self._masking.setVisible(effect is not None and self.maskingSectionVisible)
+        self._masking.setVisible(effect is not None and self._masking_visible)
+        if effect is None:
+            self.removeViewObservations()
         for name, button in self._effect_buttons.items():
             button.setChecked(name == ("" if effect is None else effect.name))
         self.setEffectCursor(effect)
         self._last, self._active = self._active, effect
 
     def _labelmap_is_source(self) -> bool:
-        if self._segmentation is None:
-            return False
-        self._logic.SetSourceRepresentationToBinaryLabelMap()
-        return True
+        """Slicer asks before it converts what cannot be converted trivially; here the answer is yes."""
+        if self._logic.CanTriviallyConvertSourceRepresentationToBinaryLabelMap():
+            return self._logic.TrivialSetSourceRepresentationToBinaryLabelmap()
+        return self._segmentation is not None and self._logic.SetSourceRepresentationToBinaryLabelMap()
 
     def setEffectCursor(self, effect) -> None:
         for widget in self._views():
@@ -147,9 +175,12 @@ class SegmentEditorEffects:
             shown = effect is not None and (
                 effect.showEffectCursorInSliceView if sliced else effect.showEffectCursorInThreeDView
             )
-            widget.viewWidget().setDefaultViewCursor(effect.createCursor(widget) if shown else qt.QCursor())
+            cursor = effect.createCursor(widget) if shown else qt.QCursor()
+            widget.viewWidget().setViewCursor(cursor)
+            widget.viewWidget().setDefaultViewCursor(cursor)
 
     def _views(self) -> list:
+        """Those that may show the segmentation, whether the layout shows them or not."""
         layouts = slicer.app.layoutManager()
         if layouts is None:
             return []
@@ -160,19 +191,27 @@ class SegmentEditorEffects:
     def setupViewObservations(self) -> None:
         self.removeViewObservations()
         for widget in self._views():
-            for event in _EVENTS:
+            for event in _SLICE_EVENTS if widget.className() == "qMRMLSliceWidget" else _EVENTS:
                 self._observe(widget.viewWidget().interactor(), event, widget)
             self._observe(widget.mrmlAbstractViewNode(), "ModifiedEvent", widget)
+        self._observed_in = self._views_of_segmentation()
+        self._views_observed = slicer.app.layoutManager() is not None
+
+    def _views_of_segmentation(self) -> dict[str, tuple[str, ...]]:
+        """Which views each display node of the segmentation is restricted to."""
+        node = self._segmentation
+        displays = [] if node is None else [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+        return {each.GetID(): tuple(each.GetViewNodeIDs()) for each in displays if each is not None}
 
     def _observe(self, watched, event: str, widget) -> None:
         number = vtk.vtkCommand.GetEventIdFromString(event)
 
         def tell(caller, _) -> None:
-            if self._active is None or self.mrmlScene() is None or self.mrmlScene().IsClosing():
+            if self._active is None or self.mrmlScene() is None or self.mrmlScene().IsClosing() or self._node is None:
                 return
             if not caller.IsA("vtkRenderWindowInteractor"):
-                self._active.processViewNodeEvents(caller, number, widget)
-            elif self._active.processInteractionEvents(caller, number, widget):
+                self._active._ask("processViewNodeEvents", caller, number, widget)
+            elif self._active._process_interaction(caller, number, widget):
                 # Nobody after this one gets the event.
                 caller.GetCommand(observation.tag).SetAbortFlag(1)
 
@@ -181,14 +220,23 @@ class SegmentEditorEffects:
 
     def removeViewObservations(self) -> None:
         forget(self._observed)
+        self._views_observed = False
 
-    def _layout_changed(self, number: int) -> None:
-        if self._observed:
+    def _layout_changed(self, *_) -> None:
+        if self._views_observed:
             self.setupViewObservations()
             if self.autoShowSourceVolumeNode:
                 self.showSourceVolumeInSliceViewers()
             for effect in self._effects:
-                effect.layoutChanged()
+                effect._ask("layoutChanged")
+
+    def _display_modified(self) -> None:
+        if self._views_observed and self._observed_in != self._views_of_segmentation():
+            self._layout_changed()
+
+    def _interaction_modified(self) -> None:
+        if self._active is not None:
+            self._active._interaction_node_modified(self._interaction)
 
     def saveStateForUndo(self) -> None:
         self._logic.SaveStateForUndo()
@@ -211,25 +259,25 @@ class SegmentEditorEffects:
         self._logic.SetMaximumNumberOfUndoStates(count)
 
     def _update_undo(self) -> None:
-        self._undo.setEnabled(self._logic.CanUndo())
-        self._redo.setEnabled(self._logic.CanRedo())
+        self._undo.setEnabled(not self._read_only and self._logic.CanUndo())
+        self._redo.setEnabled(not self._read_only and self._logic.CanRedo())
 
     def installKeyboardShortcuts(self, parent=None) -> None:
         """On the main window: digits and Shift with digits for effects, Escape, Space, Z and Y, Q and W, I."""
         self.uninstallKeyboardShortcuts()
-        parent = parent or slicer.util.mainWindow()
+        parent = slicer.util.mainWindow() if parent is None else parent
         for index in range(1, 11):
             self._shortcut(parent, str(index % 10), lambda i=index: self._toggle_effect(i))
             self._shortcut(parent, f"Shift+{index % 10}", lambda i=index + 10: self._toggle_effect(i))
-        self._shortcut(parent, "Esc", lambda: self.setActiveEffect(None))
-        self._shortcut(parent, "Space", lambda: self.setActiveEffect(self._last))
+        self._shortcut(parent, "Esc", lambda: self._toggle_effect(0))
+        self._shortcut(parent, "Space", lambda: self._read_only or self.setActiveEffect(self._last))
         for keys, function in ((("Z", "Ctrl+Z"), self.undo), (("Y", "Ctrl+Y"), self.redo)):
             for key in keys:
                 self._shortcut(parent, key, function)
         for previous, following in _PREVIOUS_NEXT:
             self._shortcut(parent, previous, lambda: self.selectSegmentAtOffset(-1))
             self._shortcut(parent, following, lambda: self.selectSegmentAtOffset(1))
-        self._shortcut(parent, "I", lambda: self._intensity.toggle())
+        self._shortcut(parent, "I", self._logic.ToggleSourceVolumeIntensityMask)
 
     def _shortcut(self, parent, keys: str, function) -> None:
         shortcut = qt.QShortcut(qt.QKeySequence(keys), parent)
@@ -239,12 +287,23 @@ class SegmentEditorEffects:
     def uninstallKeyboardShortcuts(self) -> None:
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
-            shortcut.deleteLater()
+            shortcut.delete()
         self._shortcuts.clear()
 
     def _toggle_effect(self, index: int) -> None:
-        effect = self.effectByIndex(index)
-        self.setActiveEffect(None if effect is self._active else effect)
+        if not self._read_only:
+            effect = self.effectByIndex(index)
+            self.setActiveEffect(None if effect is self._active else effect)
 
     def selectSegmentAtOffset(self, offset: int) -> None:
-        self._logic.SelectSegmentAtOffset(offset, False)
+        """The next of the visible segments in the table, or the previous one."""
+        display = None if self._segmentation is None else self._segmentation.GetDisplayNode()
+        rows, selected = self._segments.displayedSegmentIDs(), self._segments.selectedSegmentIDs()
+        if display is None or not selected:
+            return
+        row = rows.index(selected[0])
+        for _ in rows:
+            row = (row + offset) % len(rows) if row + offset > 0 else 0
+            if display.GetSegmentVisibility(rows[row]):
+                self.setCurrentSegmentID(rows[row])
+                return

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import slicer
+import vtk
 
 from .effect_parameters import EffectParameters
 from .qt_manner import double, qt_module, stored
@@ -124,17 +125,23 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
 
     def modifySelectedSegmentByLabelmap(self, labelmap, mode: int, *extentAndBypass) -> None:
         """After the mode: an extent of six numbers, whether masking is bypassed, both or none."""
+        extent, bypass = (0, -1, 0, -1, 0, -1), list(extentAndBypass)
+        if bypass and isinstance(bypass[0], (list, tuple)):
+            extent = tuple(bypass.pop(0))
+            if len(extent) != 6:
+                raise ValueError("An extent has six numbers")
         segment = self._node.GetSelectedSegmentID() or ""
-        self.modifySegmentByLabelmap(self._node.GetSegmentationNode(), segment, labelmap, mode, *extentAndBypass)
+        self._modify(self._node.GetSegmentationNode(), segment, labelmap, mode, extent, *bypass)
 
-    def modifySegmentByLabelmap(self, segmentation, segment: str, labelmap, mode: int, *extentAndBypass) -> None:
-        extent = [each for each in extentAndBypass if isinstance(each, (list, tuple))]
-        bypass = [each for each in extentAndBypass if not isinstance(each, (list, tuple))]
-        extent = extent[0] if extent else (0, -1, 0, -1, 0, -1)
+    def modifySegmentByLabelmap(self, segmentation, segment: str, labelmap, mode: int, bypassMasking=False) -> None:
+        """PythonQt does not know C's arrays, so that no extent can be given."""
+        self._modify(segmentation, segment, labelmap, mode, (0, -1, 0, -1, 0, -1), bypassMasking)
+
+    def _modify(self, segmentation, segment: str, labelmap, mode: int, extent: tuple, bypass: bool = False) -> None:
         # In PythonQt the modes are plain numbers; VTK's wrapping has a type for them.
         mode = getattr(slicer.vtkSlicerSegmentEditorLogic, _MODES[mode])
         self._logic.ModifySegmentByLabelmap(
-            segmentation, segment, labelmap, mode, tuple(extent), self.perSegment, bool(bypass and bypass[0])
+            segmentation, segment, labelmap, mode, extent, self.perSegment, bool(bypass)
         )
 
     def confirmCurrentSegmentVisible(self) -> int:
@@ -142,9 +149,10 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
         segmentation, segment = self._node.GetSegmentationNode(), self._node.GetSelectedSegmentID()
         if segmentation is None or not segment or segmentation.GetSegmentation().GetSegment(segment) is self._confirmed:
             return self.ConfirmedWithoutDialog
-        display = segmentation.GetDisplayNode()
-        if display is not None and display.GetVisibility() and display.GetSegmentVisibility(segment):
+        displays = [segmentation.GetNthDisplayNode(n) for n in range(segmentation.GetNumberOfDisplayNodes())]
+        if any(each.GetVisibility() and each.GetSegmentVisibility(segment) for each in displays if each is not None):
             return self.ConfirmedWithoutDialog
+        display = segmentation.GetDisplayNode()
         box = qt.QMessageBox
         answer = box.Yes
         if not slicer.app.testingEnabled():
@@ -184,9 +192,9 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
     def renderWindow(viewWidget):
         return viewWidget.viewWidget().renderWindow()
 
-    @staticmethod
-    def renderer(viewWidget):
-        return viewWidget.viewWidget().renderer()
+    @classmethod
+    def renderer(cls, viewWidget):
+        return cls.renderWindow(viewWidget).GetRenderers().GetItemAsObject(0)
 
     @staticmethod
     def viewNode(viewWidget):
@@ -219,7 +227,10 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
 
     @staticmethod
     def rasToXy(ras, sliceWidget):
-        return qt.QPoint(*slicer.vtkSlicerSegmentEditorLogic.RasToXy(_numbers(ras), sliceWidget.mrmlSliceNode()))
+        # As vtkSlicerSegmentEditorLogic::RasToXy, whose result VTK does not wrap: whole pixels, cut off.
+        matrix = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(sliceWidget.mrmlSliceNode().GetXYToRAS(), matrix)
+        return qt.QPoint(*(int(each) for each in matrix.MultiplyPoint((*_numbers(ras), 1.0))[:2]))
 
     @staticmethod
     def xyzToRas(xyz, sliceWidget):
@@ -244,7 +255,11 @@ class qSlicerSegmentEditorAbstractEffect(EffectParameters, qt.QObject):
 
 @double
 class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
-    """Passes on to the effect's Python class what the editor asks; a method that it lacks is passed over."""
+    """Passes on to the effect's Python class what the editor asks; a method that it lacks is passed over.
+
+    Python sees only what PythonQt shows: what the editor alone calls in C++ (icon, clone, setupOptionsFrame,
+    setMRMLDefaults, process...Events, ...Changed, interactionNodeModified) goes through functions with an underscore.
+    """
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
@@ -275,14 +290,21 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         asked = getattr(self._python, method, None)
         return otherwise if asked is None else asked(*arguments)
 
-    def icon(self):
-        return self._ask("icon", otherwise=qt.QIcon())
+    def _icon(self):
+        """Qt 5 does not call an icon null whose file is missing, and Slicer then reads the first of no sizes."""
+        icon = self._ask("icon", otherwise=None)
+        if icon is not None and not icon.availableSizes():
+            raise RuntimeError(f"The icon of {self.name} has no picture")
+        return qt.QIcon() if icon is None else icon
+
+    def _clone(self):
+        return self._python.clone()
 
     def helpText(self) -> str:
-        return self._ask("helpText", otherwise="")
-
-    def clone(self):
-        return self._python.clone()
+        text = self._ask("helpText", otherwise="")
+        if not isinstance(text, str):
+            raise TypeError("helpText is expected to return a string")
+        return text
 
     def activate(self) -> None:
         self._frame.setVisible(True)
@@ -295,39 +317,21 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._active = False
         self._ask("deactivate")
 
-    def setupOptionsFrame(self) -> None:
-        self._ask("setupOptionsFrame")
-
     def createCursor(self, viewWidget):
-        icon = self.icon()
-        pixmap = qt.QPixmap(32, 32) if icon.isNull() else icon.pixmap(32, 32)
-        return self._ask("createCursor", viewWidget, otherwise=qt.QCursor(pixmap, 5, 2))
+        if hasattr(self._python, "createCursor"):
+            return self._python.createCursor(viewWidget)
+        icon = self._icon()
+        if icon.isNull():
+            return qt.QCursor(qt.Qt.ArrowCursor)
+        return qt.QCursor(icon.pixmap(icon.availableSizes()[0]), 5, 2)
 
-    def processInteractionEvents(self, interactor, event: int, viewWidget) -> bool:
+    def _process_interaction(self, interactor, event: int, viewWidget) -> bool:
         handled = self._ask("processInteractionEvents", interactor, event, viewWidget, otherwise=False)
         if not isinstance(handled, bool):
             raise TypeError("processInteractionEvents is expected to return a boolean")
         return handled
 
-    def processViewNodeEvents(self, viewNode, event: int, viewWidget) -> None:
-        self._ask("processViewNodeEvents", viewNode, event, viewWidget)
-
-    def setMRMLDefaults(self) -> None:
-        self._ask("setMRMLDefaults")
-
-    def referenceGeometryChanged(self) -> None:
-        self._ask("referenceGeometryChanged")
-
-    def sourceVolumeNodeChanged(self) -> None:
-        self._ask("sourceVolumeNodeChanged")
-
-    def masterVolumeNodeChanged(self) -> None:
-        self._ask("masterVolumeNodeChanged")
-
-    def layoutChanged(self) -> None:
-        self._ask("layoutChanged")
-
-    def interactionNodeModified(self, node) -> None:
+    def _interaction_node_modified(self, node) -> None:
         if hasattr(self._python, "interactionNodeModified"):
             self._python.interactionNodeModified(node)
         elif node.GetCurrentInteractionMode() != slicer.vtkMRMLInteractionNode.ViewTransform:

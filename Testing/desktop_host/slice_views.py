@@ -7,7 +7,7 @@ from __future__ import annotations
 import slicer
 import vtk
 
-from .observers import observe
+from .observers import forget, observe
 from .qmrml_doubles import qMRMLSliderWidget, qMRMLWidget
 from .qt_manner import double, qt_module
 from .render_view import RenderView
@@ -27,7 +27,8 @@ class qMRMLSliceView(RenderView):
 
     def __init__(self, parent=None) -> None:
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
-        super().__init__(parent, factory, _MANAGERS, slicer.vtkMRMLSliceViewInteractorStyle())
+        observer, style = slicer.vtkMRMLSliceViewInteractorStyle(), vtk.vtkInteractorStyleUser()
+        super().__init__(parent, factory, _MANAGERS, observer, style)
         self._renderer.GetActiveCamera().ParallelProjectionOn()
         mapper = vtk.vtkImageMapper()
         # The slice logic gives 8-bit colours.
@@ -44,9 +45,7 @@ class qMRMLSliceView(RenderView):
     def setMRMLSliceNode(self, node) -> None:
         self._node = node
         self._group.SetMRMLDisplayableNode(node)
-
-    def sliceViewInteractorStyle(self):
-        return self._style
+        self.setEnabled(node is not None)
 
     def _show(self, connection) -> None:
         mapper = self._picture.GetMapper()
@@ -57,19 +56,23 @@ class qMRMLSliceView(RenderView):
         self._picture.SetVisibility(connection is not None)
 
     def _resized(self) -> None:
-        if self._style.GetSliceLogic() is not None:
-            self._style.GetSliceLogic().ResizeSliceNode(max(self.width, 2), max(self.height, 2))
+        if self._observer.GetSliceLogic() is not None:
+            self._observer.GetSliceLogic().ResizeSliceNode(self.width, self.height)
 
     def convertDeviceToXYZ(self, xy) -> list[float]:
-        return [float(xy[0]), float(xy[1]), 0.0]
+        return self._converted("ConvertDeviceToXYZ", int(xy[0]), int(xy[1]))
 
     def convertRASToXYZ(self, ras) -> list[float]:
-        matrix = vtk.vtkMatrix4x4()
-        vtk.vtkMatrix4x4.Invert(self._node.GetXYToRAS(), matrix)
-        return list(matrix.MultiplyPoint((*ras, 1.0))[:3])
+        return self._converted("ConvertRASToXYZ", list(ras))
 
     def convertXYZToRAS(self, xyz) -> list[float]:
-        return list(self._node.GetXYToRAS().MultiplyPoint((*xyz, 1.0))[:3])
+        return self._converted("ConvertXYZToRAS", list(xyz))
+
+    def _converted(self, conversion: str, *position) -> list[float]:
+        found = [0.0, 0.0, 0.0]
+        manager = self.displayableManagerByClassName("vtkMRMLCrosshairDisplayableManager")
+        getattr(manager, conversion)(*position, found)
+        return found
 
 
 @double
@@ -98,20 +101,30 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
         return self._slider
 
     def setSliceOffsetValue(self, offset: float) -> None:
-        if abs(self._logic.GetSliceOffset() - offset) > 1e-6:
-            self._logic.SetSliceOffset(offset)
+        self._logic.StartSliceOffsetInteraction()
+        self._logic.SetSliceOffset(offset)
+        self._logic.EndSliceOffsetInteraction()
 
     def setSliceVisible(self, visible: bool) -> None:
+        self._logic.StartSliceNodeInteraction(slicer.vtkMRMLSliceNode.SliceVisibleFlag)
         self._logic.GetSliceNode().SetSliceVisible(visible)
+        self._logic.EndSliceNodeInteraction()
 
     def setSliceLink(self, linked: bool) -> None:
-        self._logic.GetSliceCompositeNode().SetLinkedControl(linked)
+        """Of all views."""
+        for layers in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            layers.SetLinkedControl(linked)
 
     def setForegroundOpacity(self, opacity: float) -> None:
+        self._logic.StartSliceCompositeNodeInteraction(slicer.vtkMRMLSliceCompositeNode.ForegroundOpacityFlag)
         self._logic.GetSliceCompositeNode().SetForegroundOpacity(opacity)
+        self._logic.EndSliceCompositeNodeInteraction()
 
     def fitSliceToBackground(self) -> None:
+        self._logic.StartSliceNodeInteraction(slicer.vtkMRMLSliceNode.ResetFieldOfViewFlag)
         self._logic.FitSliceToBackground()
+        self._logic.GetSliceNode().UpdateMatrices()
+        self._logic.EndSliceNodeInteraction()
 
     def _update(self) -> None:
         node = self._logic.GetSliceNode()
@@ -143,24 +156,31 @@ class qMRMLSliceWidget(qMRMLWidget):
         column.setSpacing(0)
         column.addWidget(self._controller)
         column.addWidget(self._view, 1)
-        self._view._style.SetSliceLogic(self._logic)
-        observe(self._logic, "ModifiedEvent", lambda *_: self._update())
+        self._logic.SetDisplayableManagerGroup(self._view._group)
+        self._view._observer.SetSliceLogic(self._logic)
+        self._watched = [observe(self._logic, "ModifiedEvent", lambda *_: self._update())]
 
     def setMRMLSliceNode(self, node) -> None:
         self._logic.SetSliceNode(node)
         self._view.setMRMLSliceNode(node)
-        observe(node, "ModifiedEvent", lambda *_: self._update())
+        self._watched.append(observe(node, "ModifiedEvent", lambda *_: self._update()))
 
-    def end(self) -> None:
-        self._view.end()
+    def _end(self) -> None:
+        forget(self._watched)
+        self._view._end()
         self._logic.SetMRMLScene(None)
 
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
-        # After a scene is loaded the manager of segments draws them when the slice next changes; in Slicer it does.
-        observe(scene, scene.EndBatchProcessEvent, lambda *_: self.mrmlSliceNode().Modified(), -1.0)
+        self._watched.append(observe(scene, scene.EndBatchProcessEvent, lambda *_: self._batch_ended(), -1.0))
         self._update()
+
+    def _batch_ended(self) -> None:
+        # The node of a scene that was closed or loaded has another size than the view.
+        self._view._resized()
+        # After a scene is loaded the manager of segments draws them when the slice next changes; in Slicer it does.
+        self.mrmlSliceNode().Modified()
 
     def mrmlSliceNode(self):
         return self._logic.GetSliceNode()
@@ -184,13 +204,10 @@ class qMRMLSliceWidget(qMRMLWidget):
         return self._controller
 
     def interactorStyle(self):
-        return self._view.interactorObserver()
-
-    def overlayCornerAnnotation(self):
-        return self._view.cornerAnnotation()
+        return self._view.interactorStyle()
 
     def fitSliceToBackground(self) -> None:
-        self._logic.FitSliceToBackground()
+        self._controller.fitSliceToBackground()
 
     @property
     def sliceViewName(self) -> str:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import slicer
+import vtk
 
-from .observers import observe
+from .observers import forget, observe
 from .qmrml_doubles import qMRMLWidget
 from .qt_manner import double, qt_module
 from .render_view import RenderView
@@ -25,7 +26,8 @@ class qMRMLThreeDView(RenderView):
 
     def __init__(self, parent=None) -> None:
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
-        super().__init__(parent, factory, _MANAGERS, slicer.vtkMRMLThreeDViewInteractorStyle())
+        observer, style = slicer.vtkMRMLThreeDViewInteractorStyle(), vtk.vtkInteractorStyle3D()
+        super().__init__(parent, factory, _MANAGERS, observer, style)
         self._renderer.GradientBackgroundOn()
 
     def mrmlViewNode(self):
@@ -34,33 +36,52 @@ class qMRMLThreeDView(RenderView):
     def setMRMLViewNode(self, node) -> None:
         self._node = node
         self._group.SetMRMLDisplayableNode(node)
+        self.setEnabled(node is not None)
 
     def cameraNode(self):
-        cameras = slicer.util.getNodesByClass("vtkMRMLCameraNode")
-        return next((node for node in cameras if node.GetLayoutName() == self._node.GetLayoutName()), None)
+        return self.displayableManagerByClassName("vtkMRMLCameraDisplayableManager").GetCameraNode()
+
+    def setFocalPoint(self, x: float, y: float, z: float) -> None:
+        camera = self._renderer.GetActiveCamera()
+        camera.SetFocalPoint(x, y, z)
+        camera.ComputeViewPlaneNormal()
+        camera.OrthogonalizeViewUp()
+        self._renderer.ResetCameraClippingRange()
+        self._renderer.UpdateLightsGeometryToFollowCamera()
 
     def resetFocalPoint(self) -> None:
-        """Look at the middle of what is visible, without the box and its labels."""
+        """Look at the middle of what is visible, without the box, its labels and the crosshair."""
         was = self._node.GetBoxVisible(), self._node.GetAxisLabelsVisible()
-        self._node.SetBoxVisible(False)
-        self._node.SetAxisLabelsVisible(False)
+        with slicer.util.NodeModify(self._node):
+            self._node.SetBoxVisible(False)
+            self._node.SetAxisLabelsVisible(False)
+        crosshair = slicer.vtkMRMLCrosshairDisplayableManager.FindCrosshairNode(slicer.mrmlScene)
+        mode = None if crosshair is None else crosshair.GetCrosshairMode()
+        if crosshair is not None:
+            crosshair.SetCrosshairMode(crosshair.NoCrosshair)
         bounds = self._renderer.ComputeVisiblePropBounds()
-        if bounds[0] <= bounds[1]:
-            middle = [(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]
-            self._renderer.GetActiveCamera().SetFocalPoint(middle)
-        self._node.SetBoxVisible(was[0])
-        self._node.SetAxisLabelsVisible(was[1])
+        self.setFocalPoint(*((bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)))
+        with slicer.util.NodeModify(self._node):
+            self._node.SetBoxVisible(was[0])
+            self._node.SetAxisLabelsVisible(was[1])
+        # The manager of box and labels makes them anew.
+        self._node.InvokeEvent(slicer.vtkMRMLViewNode.ResetFocalPointRequestedEvent)
+        if crosshair is not None:
+            crosshair.SetCrosshairMode(mode)
+        self._renderer.ResetCameraClippingRange()
         self.scheduleRender()
 
-    def resetCamera(self, *_) -> None:
-        self._renderer.ResetCamera()
+    def resetCamera(
+        self, resetRotation: bool = True, resetTranslation: bool = True, resetDistance: bool = True
+    ) -> None:
+        """To where what is visible, with the box, fills the view's height. The view's width is not looked at."""
+        self.cameraNode().Reset(resetRotation, resetTranslation, resetDistance, self._renderer)
         self.scheduleRender()
 
     def rotateToViewAxis(self, axis: int) -> None:
-        """axis: 0 right, 1 left, 2 posterior, 3 anterior, 4 inferior, 5 superior (vtkMRMLCameraNode::Direction)."""
-        camera = self.cameraNode()
-        if camera is not None:
-            camera.RotateTo(axis)
+        """axis: 0 left, 1 right, 2 posterior, 3 anterior, 4 inferior, 5 superior."""
+        sides = ("Left", "Right", "Posterior", "Anterior", "Inferior", "Superior")
+        self.cameraNode().RotateTo(getattr(slicer.vtkMRMLCameraNode, sides[axis]))
         self.scheduleRender()
 
 
@@ -70,20 +91,22 @@ class qMRMLThreeDWidget(qMRMLWidget):
         super().__init__(parent)
         self._logic = slicer.vtkMRMLViewLogic()
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-        self._view = qMRMLThreeDView(self)
+        self._view, self._watched = qMRMLThreeDView(self), []
+        self._logic.SetDisplayableManagerGroup(self._view._group)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._view)
 
-    def end(self) -> None:
-        self._view.end()
+    def _end(self) -> None:
+        forget(self._watched)
+        self._view._end()
         self._logic.SetMRMLScene(None)
 
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
         # As in slice views: surfaces that were loaded are drawn when the view next changes.
-        observe(scene, scene.EndBatchProcessEvent, self._changed, -1.0)
+        self._watched.append(observe(scene, scene.EndBatchProcessEvent, self._changed, -1.0))
 
     def _changed(self, *_) -> None:
         if self.mrmlViewNode() is not None:

@@ -251,12 +251,12 @@ class TestLesion:
         assert desk.counts() == {"LAD": 24}
 
     def test_leaving_takes_the_actors_along(self, desk):
-        before = desk.view.sliceView().renderer().GetViewProps().GetNumberOfItems()
+        before = desk.overlays()
         desk.use("CAC Lesion")
         desk.move((7, 21, 15))
-        assert desk.view.sliceView().renderer().GetViewProps().GetNumberOfItems() > before
+        assert desk.overlays() > before
         desk.editor.setActiveEffect(None)
-        assert desk.view.sliceView().renderer().GetViewProps().GetNumberOfItems() == before
+        assert desk.overlays() == before
 
     def test_without_a_volume(self, desk):
         desk.use("CAC Lesion")

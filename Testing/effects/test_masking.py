@@ -25,8 +25,9 @@ class TestMasking:
         desk.give("LM", (slice(7, 9), slice(21, 25), slice(10, 16)))
         desk.give("LAD", (slice(7, 8), slice(22, 26), slice(16, 19)))
         desk.segmentation.GetDisplayNode().SetSegmentVisibility("LM", False)
-        desk.node.SetMaskMode(getattr(slicer.vtkMRMLSegmentationNode, f"EditAllowed{mode}"))
+        # The editor takes back "inside a single segment" as long as it is not said which one.
         desk.node.SetMaskSegmentID("RCA")
+        desk.node.SetMaskMode(getattr(slicer.vtkMRMLSegmentationNode, f"EditAllowed{mode}"))
         desk.node.SetSourceVolumeIntensityMask(intensity)
         desk.node.SetSourceVolumeIntensityMaskRange(40, 299)
         scan = desk.use("CAC Region").scan

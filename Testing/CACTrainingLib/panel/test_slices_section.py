@@ -166,10 +166,10 @@ class TestKeys:
         assert not saved(annotating)
 
     def test_not_in_another_module(self, annotating):
-        slicer.util.mainWindow().selectModule("CACScoring")
+        slicer.util.selectModule("CACScoring")
         annotating.key("V")
         assert not saved(annotating)
-        slicer.util.mainWindow().selectModule("CACTraining")
+        slicer.util.selectModule("CACTraining")
         annotating.key("V")
         assert saved(annotating) == {1: VISIBLE}
 

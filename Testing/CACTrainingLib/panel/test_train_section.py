@@ -328,14 +328,21 @@ class TestCurves:
 
         return curve_nodes.chartsOf(str(run))
 
+    def shown(self) -> dict[str, object]:
+        """The plot views by the chart that each shows; they come in no order that one could rely on."""
+        layouts = slicer.app.layoutManager()
+        widgets = [layouts.plotWidget(n) for n in range(layouts.plotViewCount)]
+        return {widget.mrmlPlotViewNode().GetPlotChartNodeID(): widget for widget in widgets}
+
     def test_shown_and_put_away(self, section, run):
         layouts = slicer.app.layoutManager()
         before = layouts.layout
         section.ui.curvesButton.click()
         charts = self.charts(run)
-        shown = [layouts.plotWidget(n).mrmlPlotViewNode().GetPlotChartNodeID() for n in range(layouts.plotViewCount)]
-        assert shown == [charts["training"].GetID(), charts["validation"].GetID()]
-        assert layouts.plotWidget(0).visible
+        slicer.app.processEvents()
+        shown = self.shown()
+        assert shown.keys() == {charts["training"].GetID(), charts["validation"].GetID()}
+        assert all(widget.visible for widget in shown.values())
         series = [charts["validation"].GetNthPlotSeriesNode(n).GetName() for n in range(2)]
         assert series == ["auc", "overlap"]
         section.ui.curvesButton.click()
@@ -351,8 +358,8 @@ class TestCurves:
         assert [loss.GetValueByName(n, "loss").ToDouble() for n in range(loss.GetNumberOfRows())] == [1.0, 0.5, 0.25]
         assert slicer.mrmlScene.GetNumberOfNodes() == nodes
         slicer.app.processEvents()
-        view = slicer.app.layoutManager().plotWidget(0).plotView()
-        view.forceRender()
+        view = self.shown()[self.charts(run)["training"].GetID()].plotView()
+        view.repaint()
         assert view.chart().GetAxis(vtk.vtkAxis.BOTTOM).GetMaximum() >= 60
 
     def test_first_point_is_drawn(self, section, run):
@@ -362,7 +369,7 @@ class TestCurves:
         section.ui.curvesButton.click()
         slicer.app.processEvents()
         assert self.charts(run).keys() == {"training"}
-        picture = slicer.app.layoutManager().plotWidget(0).grab().toImage()
+        picture = self.shown()[self.charts(run)["training"].GetID()].grab().toImage()
         colours = (picture.pixelColor(x, y) for x in range(picture.width() * 7 // 8) for y in range(picture.height()))
         assert sum(c.blue() > 150 and c.red() < 40 for c in colours) > 10
 

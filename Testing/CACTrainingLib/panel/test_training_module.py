@@ -124,10 +124,10 @@ class TestOpening:
         annotating.widget.annotate._opener._worker._process = process
         annotating.ui.workTable.setCurrentCell(1, 0)
         annotating.ui.openScanButton.click()
-        slicer.util.mainWindow().selectModule("CACScoring")
+        slicer.util.selectModule("CACScoring")
         assert process.killed
         assert annotating.opened is None
-        slicer.util.mainWindow().selectModule("CACTraining")
+        slicer.util.selectModule("CACTraining")
         assert "stopped" in annotating.ui.workStatusLabel.text
 
     def test_prepare_all(self, annotating):
@@ -241,7 +241,7 @@ class TestScene:
 
     def test_left_and_entered_again(self, annotating):
         annotating.keys("V")
-        slicer.util.mainWindow().selectModule("CACScoring")
-        slicer.util.mainWindow().selectModule("CACTraining")
+        slicer.util.selectModule("CACScoring")
+        slicer.util.selectModule("CACTraining")
         assert annotating.opened.scan.id == "0001"
         assert annotating.ui.sliceCountLabel.text == "1 of 8"

@@ -1,0 +1,152 @@
+"""The views that a layout manager keeps, and the double of the table view's widget (Slicer/Slicer
+Libs/MRML/Widgets/qMRMLLayoutViewFactory.cxx, qMRMLLayoutManager.cxx: its four view factories; qMRMLTableWidget.h)."""
+
+from __future__ import annotations
+
+import random
+
+import slicer
+
+from .observers import forget, observe
+from .plot_views import qMRMLPlotWidget
+from .qmrml_doubles import qMRMLTableView, qMRMLWidget
+from .qt_manner import double, qt_module
+from .slice_views import qMRMLSliceWidget
+from .three_d_views import qMRMLThreeDWidget
+
+qt = qt_module()
+
+
+@double
+class qMRMLTableWidget(qMRMLWidget):
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self._view, self._node, self._watched = qMRMLTableView(), None, []
+        column = qt.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._view)
+
+    def setMRMLTableViewNode(self, node) -> None:
+        self._node = node
+        show = lambda *_: self._view.setMRMLTableNode(node.GetTableNode())  # noqa: E731
+        self._watched.append(observe(node, "ModifiedEvent", show))
+
+    def mrmlTableViewNode(self):
+        return self._node
+
+    def mrmlAbstractViewNode(self):
+        return self._node
+
+    def tableView(self):
+        return self._view
+
+    def viewWidget(self):
+        return self._view
+
+    def _end(self) -> None:
+        forget(self._watched)
+        self._view.setMRMLTableNode(None)
+
+
+def _slice_widget(node, parent):
+    widget = qMRMLSliceWidget(parent)
+    slicer.app.applicationLogic().GetSliceLogics().AddItem(widget.sliceLogic())
+    widget.setMRMLSliceNode(node)
+    widget.setMRMLScene(slicer.mrmlScene)
+    return widget
+
+
+def _three_d_widget(node, parent):
+    widget = qMRMLThreeDWidget(parent)
+    widget.setMRMLScene(slicer.mrmlScene)
+    widget.setMRMLViewNode(node)
+    slicer.app.applicationLogic().GetViewLogics().AddItem(widget.viewLogic())
+    return widget
+
+
+def _table_widget(node, parent):
+    widget = qMRMLTableWidget(parent)
+    widget.setMRMLScene(slicer.mrmlScene)
+    widget.setMRMLTableViewNode(node)
+    return widget
+
+
+def _plot_widget(node, parent):
+    widget = qMRMLPlotWidget(parent)
+    widget.setMRMLScene(slicer.mrmlScene)
+    widget.setMRMLPlotViewNode(node)
+    return widget
+
+
+_MAKERS = {
+    "vtkMRMLSliceNode": _slice_widget,
+    "vtkMRMLViewNode": _three_d_widget,
+    "vtkMRMLTableViewNode": _table_widget,
+    "vtkMRMLPlotViewNode": _plot_widget,
+}
+
+
+class Views:
+    """The widgets of all view nodes of the scene, those that the layout does not show as well.
+
+    Slicer keeps them by the nodes' addresses, so that their order changes from run to run. Here it is drawn by lot,
+    and views that are not shown come first: who takes the first view for a shown one is wrong in every run.
+    """
+
+    def __init__(self, viewport) -> None:
+        self._viewport, self._widgets, self._lots, self._observed = viewport, {}, {}, {}
+
+    def add(self, node):
+        """The widget of a view node, made when it is new; None for a kind of view that is not known here."""
+        make = _MAKERS.get(node.GetClassName())
+        if node not in self._widgets and make is not None and node.GetParentLayoutNode() is None:
+            widget = self._widgets[node] = make(node, self._viewport)
+            # It is shown when it comes into the layout.
+            widget.setVisible(False)
+            self._lots[node] = random.random()
+            self._observed[node] = [observe(node, "ModifiedEvent", lambda *_: self._modified(node))]
+        return self._widgets.get(node)
+
+    def add_all(self) -> None:
+        for node in slicer.util.getNodesByClass("vtkMRMLAbstractViewNode"):
+            self.add(node)
+
+    def remove(self, node) -> None:
+        if node in self._widgets:
+            forget(self._observed.pop(node))
+            widget = self._widgets.pop(node)
+            for kind in ("Slice", "View"):
+                self.logics(kind).RemoveItem(getattr(widget, "_logic", None))
+            widget._end()
+            widget.hide()
+            widget.deleteLater()
+
+    @staticmethod
+    def logics(kind: str):
+        return getattr(slicer.app.applicationLogic(), f"Get{kind}Logics")()
+
+    def of(self, kind: str) -> list:
+        """Widgets by the class of their nodes."""
+        nodes = [node for node in self._widgets if node.IsA(kind)]
+        nodes.sort(key=lambda node: (node.IsMappedInLayout(), self._lots[node]))
+        return [self._widgets[node] for node in nodes]
+
+    def at(self, kind: str, which):
+        """By number or by the node's name; None where there is none."""
+        widgets = self.of(kind)
+        if isinstance(which, int):
+            return widgets[which] if 0 <= which < len(widgets) else None
+        return next((each for each in widgets if each.mrmlAbstractViewNode().GetName() == which), None)
+
+    def of_node(self, node):
+        return self._widgets.get(node)
+
+    def nodes(self) -> list:
+        return list(self._widgets)
+
+    def end(self) -> None:
+        for widget in self._widgets.values():
+            widget._end()
+
+    def _modified(self, node) -> None:
+        self._widgets[node].setVisible(node.IsViewVisibleInLayout())
