@@ -303,13 +303,19 @@ class CACScoringLogic(ScriptedLoadableModuleLogic, Scorer):
 
 
 class CACScoringTest(ScriptedLoadableModuleTest):
-    """Self test: a small synthetic chest with one calcification, scored by the real worker."""
+    """Self test: every page of the panel; a small synthetic chest with one calcification, scored by the real worker."""
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
 
     def tearDown(self) -> None:
         slicer.mrmlScene.Clear()
+
+    def test_everyPageOpens(self) -> None:
+        """No page and no section of the panel is dead."""
+        from CACScoringLib.panel.panel_self_test import deadPages
+
+        self.assertEqual(deadPages("CACScoring"), [])
 
     def test_scoreSyntheticChest(self) -> None:
         """The calcification is found once, with the Agatston score that follows from its size."""

@@ -190,13 +190,19 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
 
 
 class CACTrainingTest(ScriptedLoadableModuleTest):
-    """Self test: a project in a temporary folder, whose slices are labelled."""
+    """Self test: every page of the panel; a project in a temporary folder, whose slices are labelled."""
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
 
     def tearDown(self) -> None:
         slicer.mrmlScene.Clear()
+
+    def test_everyPageOpens(self) -> None:
+        """No page and no section of the panel is dead."""
+        from CACScoringLib.panel.panel_self_test import deadPages
+
+        self.assertEqual(deadPages("CACTraining"), [])
 
     def test_labelsAreSavedAsTheyAreMade(self) -> None:
         """Labels, and what was taken back, are there when the project is opened again."""

@@ -19,6 +19,11 @@ def _keep(kind, error, traceback) -> None:
     sys.__excepthook__(kind, error, traceback)
 
 
+def forget() -> None:
+    """Drop what was collected, because it was raised on purpose."""
+    _errors.clear()
+
+
 def raise_errors() -> None:
     """Raise the first error that was collected, if any."""
     if _errors:

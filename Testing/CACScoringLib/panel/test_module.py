@@ -7,6 +7,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 
+import desktop_host
 import panel_results
 from CACScoringLib import mrml
 from CACScoringLib.lesion_segments import TERMINOLOGY
@@ -77,7 +78,10 @@ class TestPanel:
 class TestSelfTest:
     """The module's own self test, with the real command as its worker."""
 
-    NAMES = ("test_scoreSyntheticChest", "test_refusalLeavesTheSceneAsItWas", "test_radiographOfSyntheticChest")
+    NAMES = (
+        *("test_everyPageOpens", "test_scoreSyntheticChest", "test_refusalLeavesTheSceneAsItWas"),
+        "test_radiographOfSyntheticChest",
+    )
 
     @pytest.mark.parametrize("name", NAMES)
     def test_passes(self, panel, name):
@@ -85,6 +89,14 @@ class TestSelfTest:
         test.setUp()
         getattr(test, name)()
         test.tearDown()
+
+    def test_a_dead_panel_fails(self, panel, monkeypatch):
+        """As Slicer does, the stand-in goes on when setup() raises."""
+        monkeypatch.delattr(panel.CohortSection, "update")
+        test = panel.CACScoringTest("test_everyPageOpens")
+        with pytest.raises(AssertionError, match="no attribute 'update'"):
+            test.test_everyPageOpens()
+        desktop_host.errors.forget()
 
     def test_names_are_those_slicer_runs(self, panel):
         names = [name for name in vars(panel.CACScoringTest) if "test" in name]

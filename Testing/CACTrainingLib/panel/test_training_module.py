@@ -7,7 +7,7 @@ import pytest
 import slicer
 
 from CACTrainingLib.annotations import slice_annotations
-from desktop_host import events
+from desktop_host import errors, events
 from training_driver import CommandProcess, write_proposal
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "Resources" / "Models"
@@ -32,7 +32,9 @@ class TestModule:
         titles = [driver.ui.pages.tabText(n) for n in range(driver.ui.pages.count)]
         assert titles == ["Project", "Annotate", "Train", "Judge"]
 
-    @pytest.mark.parametrize("name", ["test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene"])
+    NAMES = ("test_everyPageOpens", "test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene")
+
+    @pytest.mark.parametrize("name", NAMES)
     def test_self_test_passes(self, modules, name):
         import CACTraining
 
@@ -45,7 +47,18 @@ class TestModule:
         import CACTraining
 
         names = [name for name in vars(CACTraining.CACTrainingTest) if "test" in name]
-        assert names == ["test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene"]
+        assert tuple(names) == self.NAMES
+
+    def test_a_dead_panel_fails_the_self_test(self, modules, monkeypatch):
+        """As Slicer does, the stand-in goes on when setup() raises."""
+        import CACTraining
+        from CACTrainingLib.panel import judge_section
+
+        monkeypatch.delattr(judge_section.JudgeSection, "setState")
+        test = CACTraining.CACTrainingTest("test_everyPageOpens")
+        with pytest.raises(AssertionError, match="no attribute 'setState'"):
+            test.test_everyPageOpens()
+        errors.forget()
 
 
 class TestOpening:
