@@ -20,6 +20,7 @@ VIEW_GROUP = 20771
 
 HEART_OPACITY_3D = 0.25
 _ZOOM_MARGIN = 1.15
+_RIM = 0.05
 
 
 def _sliceView(name: str, orientation: str, label: str, color: str) -> str:
@@ -114,9 +115,13 @@ def setFade(opacity: float) -> None:
 
 
 def jumpTo(positionRAS: Sequence[float]) -> None:
-    """Centre all slice views on a point, mm."""
-    mode = slicer.vtkMRMLSliceNode.CenteredJumpSlice
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *positionRAS, mode)
+    """Show a point, mm, in all slice views. They stay within their planes where it is in sight, so that a heart that
+    fills them stays whole; else it becomes their middle."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if _isInSight(node, positionRAS):
+            node.JumpSliceByOffsetting(*positionRAS)
+        else:
+            node.JumpSliceByCentering(*positionRAS)
 
 
 def scrollTo(positionRAS: Sequence[float]) -> None:
@@ -205,6 +210,14 @@ def _zoomTo(sliceNode, bounds: Sequence[float]) -> None:
     scale = size / min(width, height)
     sliceNode.SetFieldOfView(width * scale, height * scale, sliceNode.GetFieldOfView()[2])
     sliceNode.JumpSliceByCentering(*centre)
+
+
+def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:
+    """Whether a point lies within a view, and not at its rim, but for its depth."""
+    toView = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), toView)
+    across = zip(toView.MultiplyPoint((*positionRAS, 1.0)), sliceNode.GetDimensions()[:2], strict=False)
+    return all(_RIM < at / max(pixels, 1) < 1 - _RIM for at, pixels in across)
 
 
 def _compositeNode(name: str):

@@ -108,6 +108,25 @@ class TestSideBySide:
             slicer.app.processEvents()
         assert sizes[:4] == pytest.approx(sizes[4:])
 
+    def test_point_in_sight_moves_no_view_in_its_plane(self, views, volume, heart):
+        views.showSideBySide(volume, heart, None, None)
+        bounds = [0.0] * 6
+        heart.GetRASBounds(bounds)
+        widget = slicer.app.layoutManager().sliceWidget(views.CORONAL)
+        before = share_of_slice(widget, bounds)
+        inside = [0.9 * bounds[n] + 0.1 * bounds[n + 1] for n in (0, 2, 4)]
+        views.jumpTo(inside)
+        assert share_of_slice(widget, bounds) == pytest.approx(before)
+        assert views.positionOf(widget.mrmlSliceNode())[1] == pytest.approx(inside[1], abs=1)
+        assert views.positionOf(views.axialSliceNode())[2] == pytest.approx(inside[2], abs=1)
+        # Where a reader has zoomed in and it is out of sight, it becomes the middle.
+        node = widget.mrmlSliceNode()
+        node.SetFieldOfView(*(size / 6 for size in node.GetFieldOfView()[:2]), 1)
+        node.UpdateMatrices()
+        views.jumpTo(inside)
+        low, high = share_of_slice(widget, [inside[n // 2] for n in range(6)])
+        assert (low + high) / 2 == pytest.approx([0.5, 0.5], abs=0.02)
+
     def test_3d_view_that_is_shown(self, views, volume, heart):
         """Not one of a layout that was shown before."""
         layouts = slicer.app.layoutManager()
