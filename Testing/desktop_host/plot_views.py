@@ -15,7 +15,7 @@ from .render_view import picture_of
 qt = qt_module()
 
 _BACKGROUND = (255, 253, 246, 255)
-_BAR_WIDTH = 300
+_BAR = 300, 24
 _PENS = (
     *(vtk.vtkPen.NO_PEN, vtk.vtkPen.SOLID_LINE, vtk.vtkPen.DASH_LINE),
     *(vtk.vtkPen.DOT_LINE, vtk.vtkPen.DASH_DOT_LINE, vtk.vtkPen.DASH_DOT_DOT_LINE),
@@ -228,8 +228,9 @@ class qMRMLPlotWidget(qMRMLWidget):
         self._view = qMRMLPlotView(self)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        # As wide as the bar that it lacks: the view itself asks for no size.
-        column.addItem(qt.QSpacerItem(_BAR_WIDTH, 0, qt.QSizePolicy.Preferred, qt.QSizePolicy.Fixed))
+        # Where Slicer has a bar: the view itself asks for no size.
+        column.addItem(qt.QSpacerItem(*_BAR, qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed))
+        self._view.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Expanding)
         column.addWidget(self._view)
 
     def _end(self) -> None:

@@ -93,8 +93,15 @@ class qMRMLThreeDWidget(qMRMLWidget):
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._view, self._watched = qMRMLThreeDView(self), []
         self._logic.SetDisplayableManagerGroup(self._view._group)
+        self._view.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Expanding)
+        self._label, bar = qt.QLabel(), qt.QHBoxLayout()
+        bar.setContentsMargins(4, 4, 0, 4)
+        bar.addWidget(self._label)
+        bar.addStretch(1)
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(bar)
         column.addWidget(self._view)
 
     def _end(self) -> None:
@@ -115,6 +122,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
     def setMRMLViewNode(self, node) -> None:
         # It finds the node of this name in the scene.
         self._logic.AddViewNode(node.GetLayoutName())
+        self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")
         self._view.setMRMLViewNode(node)
 
     def mrmlViewNode(self):
