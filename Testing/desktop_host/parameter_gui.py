@@ -9,16 +9,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-import pathlib
 import typing
 
 import slicer
 
 from . import ctk_doubles as ctk
-from . import ctk_paths_and_texts, qmrml_doubles
-from .parameter_pack import FloatRange
+from . import qmrml_doubles
 from .parameter_storage import is_union, split
-from .parameter_validators import Choice, Maximum, Minimum, Validator, WithinRange
+from .parameter_validators import Choice, Maximum, Minimum, WithinRange
 from .qt_manner import qt_module
 
 qt = qt_module()
@@ -36,17 +34,6 @@ class SingleStep:
     """Annotation: a widget's step."""
 
     value: float
-
-
-class RangeBounds(Validator):
-    """Annotation: the limits of a FloatRange."""
-
-    def __init__(self, minimum: float, maximum: float) -> None:
-        self.minimum, self.maximum = minimum, maximum
-
-    def validate(self, value) -> None:
-        if value.minimum < self.minimum or value.maximum > self.maximum:
-            raise ValueError(f"Range must be within [{self.minimum}, {self.maximum}], is {value}")
 
 
 class GuiConnector:
@@ -259,54 +246,6 @@ class EnumConnector(_Items):
 class LineEditConnector(_Attribute):
     signal, attribute = "textChanged", "text"
     widgets, kinds = (qt.QLineEdit,), (str,)
-
-
-@parameterNodeGuiConnector
-class LabelConnector(_Attribute):
-    attribute = "text"
-    widgets, kinds = (qt.QLabel,), (str,)
-
-
-@parameterNodeGuiConnector
-class TextEditConnector(_Attribute):
-    signal, attribute = "textChanged", "plainText"
-    widgets, kinds = (qt.QTextEdit,), (str,)
-
-
-_PATHS = tuple(vars(pathlib)[name] for name in ("Path", "PosixPath", "WindowsPath", "PurePath"))
-
-
-class _PathAttribute(_Attribute):
-    kinds = _PATHS
-
-    def write(self, value) -> None:
-        setattr(self._widget, self.attribute, str(value))
-
-
-@parameterNodeGuiConnector
-class PathLineEditConnector(_PathAttribute):
-    signal, attribute, widgets = "currentPathChanged", "currentPath", (ctk_paths_and_texts.ctkPathLineEdit,)
-
-
-@parameterNodeGuiConnector
-class RangeConnector(GuiConnector):
-    signal = "valuesChanged"
-
-    @staticmethod
-    def canRepresent(widget, datatype) -> bool:
-        return type(widget) is ctk.ctkRangeWidget and split(datatype)[0] is FloatRange
-
-    def prepare(self) -> None:
-        bounds = self.annotation(RangeBounds)
-        if bounds is None:
-            raise RuntimeError("A range widget needs the RangeBounds annotation")
-        self._widget.setRange(bounds.minimum, bounds.maximum)
-
-    def read(self):
-        return FloatRange(self._widget.minimumValue, self._widget.maximumValue)
-
-    def write(self, value) -> None:
-        self._widget.setValues(value.minimum, value.maximum)
 
 
 def _node_types(kind) -> list[type]:

@@ -8,7 +8,7 @@ import typing
 import slicer
 import vtk
 
-from . import parameter_gui, parameter_pack, parameter_validators
+from . import parameter_gui, parameter_validators
 from .parameter_pack import data_type, default_of, get_value, parameterPack, set_value
 from .parameter_storage import storage_of
 from .qt_manner import qt_module
@@ -142,8 +142,7 @@ NAMES = {
     for module, names in (
         (parameter_validators, ("Default", "Validator", "NotNone", "WithinRange", "Minimum", "Maximum")),
         (parameter_validators, ("Choice", "Exclude")),
-        (parameter_pack, ("FloatRange",)),
-        (parameter_gui, ("GuiConnector", "Decimals", "SingleStep", "RangeBounds")),
+        (parameter_gui, ("GuiConnector", "Decimals", "SingleStep")),
         (parameter_gui, ("createGuiConnector", "parameterNodeGuiConnector")),
     )
     for name in names

@@ -131,16 +131,3 @@ class PackStorage:
     def remove(self, node, name: str) -> None:
         for member, storage in self._members.items():
             storage.remove(node, f"{name}.{member}")
-
-
-@parameterPack
-class FloatRange:
-    """Two numbers, the first not above the second."""
-
-    minimum: float
-    maximum: float
-
-    def __init__(self, minimum: float = 0.0, maximum: float = 0.0) -> None:
-        if minimum > maximum:
-            raise ValueError(f"FloatRange must have minimum <= maximum: {minimum} <= {maximum}")
-        self.minimum, self.maximum = minimum, maximum

@@ -278,7 +278,7 @@ class ObservedList(MutableSequence):
 
 
 class ObservedDict(MutableMapping):
-    """A dict in a parameter node: what is changed in it is written."""
+    """A dict in a parameter node: what is changed in it is written. get() and pop() take no default."""
 
     def __init__(self, values: dict, save) -> None:
         self._values, self._save = values, save
@@ -299,6 +299,14 @@ class ObservedDict(MutableMapping):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def get(self, key):
+        return self._values.get(key)
+
+    def pop(self, key):
+        value = self._values.pop(key)
+        self._save(self._values)
+        return value
 
     def __repr__(self) -> str:
         return f"ObservedDict({self._values})"
@@ -323,7 +331,9 @@ def _storage_of_type(kind):
         return _CONTAINERS[origin](parts)
     if is_pack(kind):
         return PackStorage(kind)
-    for base, make in _PLAIN:
+    if kind in _EXACT:
+        return Storage(kind)
+    for base, make in _BASES:
         if isinstance(kind, type) and issubclass(kind, base):
             return make(kind)
     raise TypeError(f"Unable to create serializer for type {kind}")
@@ -334,11 +344,11 @@ _CONTAINERS = {
     tuple: TupleStorage,
     dict: lambda parts: DictStorage(*parts),
 }
-# bool before int, whose subclass it is; an enumeration may be one of int, too.
-_PLAIN = (
+_EXACT = (int, float, str, pathlib.Path, pathlib.PurePath, type(pathlib.Path()))
+# bool before the rest, whose subclass it may be.
+_BASES = (
     (type(None), lambda kind: NoneStorage()),
     (bool, lambda kind: Storage(bool, lambda value: "True" if value else "False", lambda text: text == "True")),
     (enum.Enum, lambda kind: Storage(kind, lambda value: value.name, lambda text: kind[text], next(iter(kind)))),
-    ((int, float, str, pathlib.PurePath), Storage),
     (slicer.vtkMRMLNode, NodeStorage),
 )
