@@ -106,7 +106,7 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
     add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
     add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
-    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the region found")
+    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the one found")
     add(
         "--path",
         type=Path,
@@ -229,6 +229,7 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _insert(options: argparse.Namespace, progress: Progress) -> None:
+    from CACScoringLib.models import find_model, load_model
     from CACScoringLib.reading import read_ct, read_mask
 
     from .phantom.background import prepare_background
@@ -249,7 +250,9 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
     with progress.step("reading"):
         path = read_path(options.path) if options.path else None
         heart = read_mask(options.heart) if options.heart else None
-        background = prepare_background(read_ct(options.ct), heart, options.name)
+        # On the processor: the same mask, and so the same paths, on every machine.
+        network = load_model(find_model("heart").path, "cpu") if heart is None and path is None else None
+        background = prepare_background(read_ct(options.ct), heart, options.name, network)
     for warning in background.warnings:
         progress.warning(warning)
     with progress.step("insertion"):

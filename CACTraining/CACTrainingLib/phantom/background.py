@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,12 +12,16 @@ from scipy import ndimage
 from CACScoringLib.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.ct import ContrastError, CTScan, ScanWarning, mask_on_scan_grid
 from CACScoringLib.heart import AORTA_LABEL, HeartRegion, heart_region
+from CACScoringLib.heart_search import find_heart
 from CACScoringLib.lesions import ScoringRules, find_lesions
 
 from .coronaries import Vessel
 from .insertion import InsertionError, grid_of, vessel_along
 from .scanner import Grid
 from .simulation import SMOOTHING_MM
+
+if TYPE_CHECKING:
+    from CACScoringLib.models import LoadedModel
 
 AORTA_LABEL_MARGIN_MM = 1.5
 """By so much the heart region's label of the descending aorta is wider than the aorta."""
@@ -29,6 +34,7 @@ class Background:
     """A real scan and what is measured in it once for all insertions.
 
     name: of the patient, who must be the same in all folders. heart: bool [k, j, i]; heart_source: "given" or "lungs".
+    room: bool [k, j, i], that part of the heart in which arteries may run.
     aorta: the descending one, None when it was not found. noise_sd_hu: [k]; smoothed_noise_share: what a Gaussian of
     SMOOTHING_MM leaves of it, texture included. warnings: doubts about the scan.
     """
@@ -38,16 +44,20 @@ class Background:
     grid: Grid
     heart: np.ndarray
     heart_source: str
+    room: np.ndarray
     aorta: Vessel | None
     noise_sd_hu: np.ndarray
     smoothed_noise_share: float
     warnings: tuple[ScanWarning, ...]
 
 
-def prepare_background(scan: CTScan, heart: sitk.Image | None = None, name: str | None = None) -> Background:
+def prepare_background(
+    scan: CTScan, heart: sitk.Image | None = None, name: str | None = None, network: LoadedModel | None = None
+) -> Background:
     """Find the heart and measure the scan's noise.
 
     heart: mask, the heart region found from the lungs when None. name: of the patient; the file's name when None.
+    network: the heart network, which leaves out of the room for arteries what is no heart in the lungs' region.
     Raises ContrastError for a scan with contrast, NoHeartError, MaskError, InsertionError when the noise cannot be
     measured or the scan is oblique.
     """
@@ -76,6 +86,9 @@ def prepare_background(scan: CTScan, heart: sitk.Image | None = None, name: str 
             "small. Give a mask of the whole heart."
         )
     mask = sitk.GetArrayFromImage(region.mask) > 0
+    room = mask
+    if heart is None and network is not None:
+        room = mask & (sitk.GetArrayFromImage(find_heart(scan, None, network).mask) > 0)
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
         message = (
@@ -86,7 +99,7 @@ def prepare_background(scan: CTScan, heart: sitk.Image | None = None, name: str 
     aorta = None if region.excluded is None else _descending_aorta(region.excluded, grid)
     share = _smoothed_noise_hu(scan, region.mask, blood.noise_hu) / blood.noise_hu
     noise = _noise_by_slice(scan, region.mask, blood.noise_hu)
-    return Background(scan, name, grid, mask, region.source, aorta, noise, share, tuple(doubts))
+    return Background(scan, name, grid, mask, region.source, room, aorta, noise, share, tuple(doubts))
 
 
 def _descending_aorta(excluded: sitk.Image, grid: Grid) -> Vessel | None:

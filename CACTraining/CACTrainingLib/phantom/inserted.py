@@ -182,7 +182,7 @@ def write_insertions(
         clean = clean_scan(background, settings)
         fat = None
         if path_mm is None and settings.plaques != 0 and missing != [CLEAN]:
-            fat = heart_fat(clean.hu, background.heart, background.grid)
+            fat = heart_fat(clean.hu, background.heart, background.grid, background.room)
         for name in missing:
             number = None if name == CLEAN else int(name.rsplit("_", 1)[1])
             scan = clean if number is None else inserted_scan(clean, background, number, settings, fat, path_mm)
@@ -288,7 +288,8 @@ def _check_settings(
     folder: Path, background: Background, settings: InsertedSettings, path_mm: np.ndarray | None
 ) -> None:
     pixels = hashlib.sha256(np.ascontiguousarray(background.scan.hu).data)
-    pixels.update(repr(background.grid).encode() + np.packbits(background.heart).tobytes())
+    for mask in (background.heart, background.room):
+        pixels.update(repr(background.grid).encode() + np.packbits(mask).tobytes())
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
     wanted = {"schema": SCHEMA, "settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
     file = folder / "insertions.json"

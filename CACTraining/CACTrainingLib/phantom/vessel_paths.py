@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from CACScoringLib.ct import CTError
 
@@ -35,6 +36,12 @@ SURFACE_MM = 4.0
 
 DEEPEST_MM = 25.0
 """Fat deeper inside the mask lies in the transverse sinus or the atrial septum."""
+
+BESIDE_MM = 40.0
+"""So far around the mask tissue is looked at, to tell the heart from what it touches."""
+
+MIDDLE_SHARE, BEYOND_MM = 0.8, 8.0
+"""Tissue this deep, as a share of the deepest in the mask, is the heart; tissue this far outside the mask is not."""
 
 _STEP_MM = 1.2
 _MIN_PATH_MM = 6
@@ -140,20 +147,24 @@ class HeartFat:
         return ndimage.gaussian_filter1d(best, 2.0, axis=0, mode="nearest")[:, ::-1] + self.corner_mm
 
 
-def heart_fat(hu: np.ndarray, heart: np.ndarray, grid: Grid) -> HeartFat:
-    """Find the fat of the coronary grooves. hu, heart: [k, j, i], HU and mask, which may be generous.
+def heart_fat(hu: np.ndarray, heart: np.ndarray, grid: Grid, room: np.ndarray | None = None) -> HeartFat:
+    """Find the fat of the coronary grooves.
 
-    Grooves are what a closing of the muscle fills: fat between muscle and muscle, not the pads outside the
-    pericardium. Raises PathError when the mask holds no muscle.
+    hu, heart: [k, j, i], HU and mask, which may be generous. room: that part of the mask in which arteries may run; all
+    of it when None.
+
+    Grooves are what a closing of the muscle fills: fat between muscle and muscle of the heart, neither between heart
+    and liver nor in the pads outside the pericardium. Raises PathError when the mask holds no muscle.
     """
-    box = tuple(slice(n.min(), n.max() + 1) for n in np.nonzero(heart))
     full = np.array(grid.spacing_mm[::-1])
+    around = np.ceil(BESIDE_MM / full).astype(int)
+    box = tuple(slice(max(n.min() - m, 0), n.max() + m + 1) for n, m in zip(np.nonzero(heart), around, strict=True))
     steps = np.maximum(1, np.rint(_STEP_MM / full)).astype(int)
     thin = tuple(slice(None, None, s) for s in steps)
     spacing = full * steps
     smooth = ndimage.gaussian_filter(hu[box].astype(np.float32), np.minimum(1.2 / full, 2.0))[thin]
-    mask = heart[box][thin]
-    muscle = _muscle(mask & (smooth > -10), spacing)
+    mask = (heart if room is None else heart & room)[box][thin]
+    muscle = _muscle(_heart_tissue(smooth > -10, mask, spacing), spacing)
     if not muscle.any():
         raise PathError("The heart mask holds no muscle, and so no fat around it; check the mask, or give the path.")
     margin = np.ceil(GROOVE_MM / spacing).astype(int) + 1
@@ -162,27 +173,49 @@ def heart_fat(hu: np.ndarray, heart: np.ndarray, grid: Grid) -> HeartFat:
     closed = ndimage.distance_transform_edt(outside <= GROOVE_MM, sampling=spacing) > GROOVE_MM
     inner = tuple(slice(m, -m) for m in margin)
     fat = mask & (smooth > FAT_HU[0]) & (smooth < FAT_HU[1])
-    inside = _depth(mask, spacing)
+    inside = _depth(heart[box][thin], spacing)
     fat &= (inside > 3.0) & (inside < DEEPEST_MM)
-    height, angle = _places(mask, spacing)
+    height, angle = _places(mask & closed[inner], spacing)
     corner = np.array([s.start for s in box])[::-1] * np.array(grid.spacing_mm) + np.array(grid.origin_mm)
     return HeartFat(fat & closed[inner], fat & (outside[inner] <= SURFACE_MM), inside, angle, height, spacing, corner)
 
 
+def _heart_tissue(tissue: np.ndarray, mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Soft tissue of the heart alone, where a generous mask also holds liver, effusion or wall of the chest.
+
+    Without contrast no density tells these apart, but between heart and liver tissue is narrower than in either: a
+    watershed of the tissue's depth, flooded from the middle of the mask's tissue and from what lies outside the mask.
+    Great vessels leave the heart above its middle, so nothing floods from there.
+    """
+    inside = _depth(tissue & mask, spacing)
+    if not inside.any():
+        return np.zeros_like(tissue)
+    middle = _largest(inside >= MIDDLE_SHARE * inside.max())
+    other = tissue & (ndimage.distance_transform_edt(~mask, sampling=spacing) > BEYOND_MM)
+    other[int(np.argwhere(middle)[:, 0].mean()) :] = False
+    depth = ndimage.distance_transform_edt(np.pad(tissue, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    return (watershed(-depth, middle + 2 * other.astype(np.int8), mask=tissue) == 1) & mask
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    labels, _ = ndimage.label(mask)
+    return labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+
+
 def _muscle(tissue: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Blood and muscle of the heart without vessels and strands: the largest part left by an opening."""
-    labels, count = ndimage.label(_depth(tissue, spacing) > 5.0)
-    if not count:
-        return np.zeros_like(tissue)
-    core = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    core = _depth(tissue, spacing) > 5.0
+    if not core.any():
+        return core
+    core = _largest(core)
     return (ndimage.distance_transform_edt(~core, sampling=spacing) <= 6.0) & tissue
 
 
 def _places(mask: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Height share [k] and direction in degrees [k, j, i] of a heart mask's places."""
+    """Height share [k] and direction in degrees [k, j, i] of places about a heart, whose mask may not be empty."""
     area = mask.sum((1, 2))
-    wide = np.flatnonzero(area >= TOP_AREA_SHARE * area.max())
-    height = np.arange(len(area)) / max(1, wide[-1])
+    wide, floor = np.flatnonzero(area >= TOP_AREA_SHARE * area.max()), np.flatnonzero(area)[0]
+    height = (np.arange(len(area)) - floor) / max(1, wide[-1] - floor)
     j, i = np.ogrid[: mask.shape[1], : mask.shape[2]]
     safe = np.maximum(area, 1)
     # Slices move little against each other; the smoothed middle does not jump where a vessel joins.

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.ct import ContrastError, CTScan
+from CACScoringLib.models import find_model, load_model
 from CACScoringLib.reading import read_ct
 from CACTrainingLib.datasets import find_scans
 from CACTrainingLib.phantom import inserted
@@ -30,6 +31,7 @@ from CACTrainingLib.phantom.vessel_paths import PathError, heart_fat, read_path
 
 STILL = InsertedSettings(motion_scale=0.0, sigma_mm=0.7)
 CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
+LIVER = "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz"
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +174,37 @@ def test_paths_run_in_the_groove_not_in_the_pad(seed):
     assert np.abs(np.degrees(np.arctan2(-path[:, 1], path[:, 0])) - 135).max() < 9
 
 
+def heart_beside_a_liver():
+    """A ball of muscle of 45 mm with a groove in front and a liver that it touches below; above, fat lies between them.
+    The mask holds part of the liver.
+    """
+    grid = Grid((70, 130, 130), (1.2, 1.2, 2.0), (-100.0, -80.0, -70.0))
+    z, y, x = np.ix_(grid.z_mm(), grid.y_mm(), grid.x_mm())
+    radius, angle = np.sqrt(x**2 + y**2 + z**2), np.degrees(np.arctan2(-y, x))
+    hu = np.where(radius < 45, 45.0, -100.0)
+    hu[(np.abs(angle - 100) < 6) & (radius > 32) & (radius < 45) & (z > -20)] = -100
+    liver = (x + y < -40) & (z < 10) & (radius > np.where(z < -15, 45, 53))
+    hu[liver] = 60
+    return hu, (radius < 54) | (liver & (x > -75) & (y > -60) & (z > -40)), grid
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fat_between_heart_and_liver_is_no_groove(seed):
+    hu, mask, grid = heart_beside_a_liver()
+    path = heart_fat(hu, mask, grid).path("RCA", 20.0, np.random.default_rng(seed))
+    assert np.abs(np.degrees(np.arctan2(-path[:, 1], path[:, 0])) - 100).max() < 9
+    assert (np.linalg.norm(path, axis=1) < 46).all()
+
+
+def test_paths_keep_to_the_room_for_them():
+    hu, mask, grid = grooved_heart()
+    room = mask & (grid.z_mm() > 5)[:, None, None]
+    for own, kept in ((room, True), (None, False)):
+        fat = heart_fat(hu, mask, grid, own)
+        lowest = min(fat.path("RCA", 20.0, np.random.default_rng(seed))[:, 2].min() for seed in range(5))
+        assert (lowest > 5) == kept
+
+
 def test_an_artery_without_a_groove_is_not_placed():
     hu, mask, grid = grooved_heart()
     with pytest.raises(PathError, match="LCX"):
@@ -226,6 +259,19 @@ def test_a_real_chest_takes_aortic_calcium_as_a_distractor(real_ct, tmp_path):
     # Not within the heart but beside it, where the region marks the aorta.
     assert added[background.heart].max() < 0.5 * added.max()
     assert {scan.kind for scan in find_scans([folder])} == {"clean", "distractor"}
+
+
+def test_no_artery_runs_in_the_liver_beside_a_real_heart(real_ct):
+    """Where liver and effusion lie beside the heart, below slice 30, and in the heart region too."""
+    background = prepare_background(read_ct(real_ct(LIVER)), network=load_model(find_model("heart").path, "cpu"))
+    assert background.room.sum() < 0.9 * background.heart.sum()
+    assert not (background.room & ~background.heart).any()
+    fat = heart_fat(background.scan.hu, background.heart, background.grid, background.room)
+    for seed in range(8):
+        path = fat.path("RCA", 30.0, np.random.default_rng(seed))
+        index = [background.scan.image.TransformPhysicalPointToIndex(tuple(p)) for p in path]
+        assert min(k for _, _, k in index) > 30
+        assert all(background.room[k, j, i] for i, j, k in index)
 
 
 @pytest.mark.parametrize("number", range(3))
