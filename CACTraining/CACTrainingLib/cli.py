@@ -250,7 +250,7 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
     with progress.step("reading"):
         path = read_path(options.path) if options.path else None
         heart = read_mask(options.heart) if options.heart else None
-        # On the processor: the same mask, and so the same paths, on every machine.
+        # On the processor, so that a graphics card's rounding does not move the paths of an interrupted run.
         network = load_model(find_model("heart").path, "cpu") if heart is None and path is None else None
         background = prepare_background(read_ct(options.ct), heart, options.name, network)
     for warning in background.warnings:
