@@ -95,7 +95,8 @@ class CommandOptions:
     """What Slicer was started with."""
 
     def __init__(self, testing: bool) -> None:
-        self.isTestingEnabled = self.runPythonAndExit = testing
+        # Set where Slicer ends with the script that it was started with.
+        self.runPythonAndExit = testing
 
 
 class IOManager:

@@ -53,7 +53,7 @@ def deadPages(moduleName: str) -> list[str]:
         panel = slicer.util.getModule(moduleName).widgetRepresentation()
         if panel is None:
             raise RuntimeError("the panel could not be made")
-        with _entered(panel, moduleName):
+        with entered(panel, moduleName):
             # A panel that died before it was looked at lacks what this needs.
             panel.self().initializeParameterNode()
             _openPages(panel.self().ui.pages, errors)
@@ -61,8 +61,8 @@ def deadPages(moduleName: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _entered(panel, moduleName: str) -> Iterator[None]:
-    """What choosing the module does, and what choosing the one of before does in the end."""
+def entered(panel, moduleName: str) -> Iterator[None]:
+    """Choose a module, and in the end the one that was chosen before. panel: its widget."""
     window = slicer.util.mainWindow()
     before = slicer.util.selectedModule() if window is not None else None
     left = not panel.isEntered

@@ -1,0 +1,85 @@
+"""The smoke test that users and packagers run in 3D Slicer, on the stand-in of the desktop."""
+
+import os
+import runpy
+import tempfile
+
+import pytest
+import slicer
+
+import desktop_host
+from effect_desk import EFFECTS, ROOT, load_effects
+from panel_driver import put_slicers_python_on_the_path
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+    """Starts the stand-in with the modules, as Slicer has them; networks are not used.
+
+    worker: whether Slicer's Python is there, which scores.
+    """
+
+    def start(main_window: bool = False, worker: bool = False, modules=("CACScoring", "CACTraining")) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        if worker:
+            put_slicers_python_on_the_path(tmp_path, monkeypatch)
+        else:
+            monkeypatch.setenv("PATH", "")
+        desktop_host.install(monkeypatch, main_window=main_window)
+        for name in modules:
+            desktop_host.load(monkeypatch, name)
+        load_effects(monkeypatch, [ROOT / "CACScoring" / each for each in EFFECTS.values()])
+        from CACScoringLib.panel import packages
+
+        monkeypatch.setattr(packages, "missingPackages", lambda *_: ["torch"])
+
+    yield start
+    # What failed on purpose.
+    desktop_host.errors.forget()
+
+
+def run(capsys) -> tuple[int, str]:
+    """Exit code, and what was printed."""
+    runpy.run_path(str(ROOT / "Testing" / "slicer_smoke.py"), run_name="__main__")
+    return slicer.app._exit_status, capsys.readouterr().out
+
+
+class TestSmoke:
+    @pytest.mark.parametrize("main_window", [True, False], ids=["main window", "no main window"])
+    def test_passes(self, start, capsys, main_window):
+        start(main_window, worker=True)
+        assert run(capsys) == (0, "CAC smoke test: passed\n")
+        desktop_host.errors.raise_errors()
+        assert slicer.app.commandOptions().runPythonAndExit is False
+
+    def test_a_dead_page_fails(self, start, capsys, monkeypatch):
+        start()
+        from CACTrainingLib.panel import judge_section
+
+        monkeypatch.delattr(judge_section.JudgeSection, "update")
+        status, text = run(capsys)
+        assert status == 1
+        assert "CACTraining: AttributeError: 'JudgeSection' object has no attribute 'update'" in text
+        assert text.endswith("failed\n")
+
+    def test_a_worker_that_fails(self, start, capsys):
+        start()
+        status, text = run(capsys)
+        assert status == 1
+        assert text.startswith("scoring the sample: RuntimeError: there is no result:")
+        assert text.endswith("CAC smoke test: 1 failed\n")
+
+    def test_an_effect_that_fails(self, start, capsys, monkeypatch):
+        start(main_window=True)
+        from CACScoringLib.panel import effect_scan
+
+        monkeypatch.delattr(effect_scan, "EffectScan")
+        status, text = run(capsys)
+        assert status == 1
+        assert {line.partition(":")[0] for line in text.splitlines()} >= set(EFFECTS)
+
+    def test_a_module_that_is_not_loaded(self, start, capsys):
+        start(modules=("CACScoring",))
+        assert run(capsys) == (1, "CACTraining: the module is not loaded\nCAC smoke test: 1 failed\n")
