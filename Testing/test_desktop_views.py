@@ -233,6 +233,12 @@ class TestViews:
         drawn.clear()
         slicer.util.forceRenderAllViews()
         assert drawn == ["Red"]
+        # Nor while a scene is read or closed.
+        slicer.mrmlScene.StartState(slicer.mrmlScene.BatchProcessState)
+        slicer.util.forceRenderAllViews()
+        layouts.sliceWidget("Red").grab()
+        assert drawn == ["Red"]
+        slicer.mrmlScene.EndState(slicer.mrmlScene.BatchProcessState)
 
     def test_positions_in_a_slice(self, layouts):
         view = layouts.sliceWidget("Red").sliceView()

@@ -106,9 +106,10 @@ class RenderView(qt.QWidget):
     def paintEvent(self, event) -> None:
         if self._stale or self._image is None:
             self.forceRender()
-        painter = qt.QPainter(self)
-        painter.drawImage(0, 0, self._image)
-        painter.end()
+        if self._image is not None:
+            painter = qt.QPainter(self)
+            painter.drawImage(0, 0, self._image)
+            painter.end()
 
     def resizeEvent(self, event) -> None:
         self._window.SetSize(max(self.width, 2), max(self.height, 2))
