@@ -16,6 +16,10 @@ from .pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from .scores import Score, component_agatston
 from .second_opinion_page import opinions_as_html
 
+MOST_TOLD = 50
+"""Of more candidates that nobody has reviewed, only so many are drawn and told one by one: those that are largest and
+most probably coronary. A patient has some dozen; more are noise, and the report would be of many megabytes."""
+
 PROBABLY = 0.5
 """Probability of not being coronary above which a report says so instead of naming an artery."""
 
@@ -148,19 +152,48 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
     ]
     parts = [f"<h2>Pictures: {title}</h2>", f'<div class="pictures">{"".join(figures)}</div>']
-    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices}, reverse=True)
+    told = told_lesions(method, scan.slice_spacing_mm)
+    ids, folded = {lesion.id for lesion in told}, len(lesions.lesions) - len(told)
+    if folded:
+        slices = {max(lesion.components, key=lambda c: c.area_mm2 * c.weight).slice_index for lesion in told}
+    else:
+        slices = {k for lesion in told for k in lesion.slice_indices}
     if not slices:
         return [*parts, "<p>No slice holds a candidate.</p>"]
     figures = []
-    for k in slices:
-        here = [(x, c) for x in lesions.lesions for c in x.components if c.slice_index == k]
-        named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in here[:6])
-        more = f" and {len(here) - 6} more" if len(here) > 6 else ""
-        figures.append(figure(pictures.slice_picture(scan, heart, lesions, k), f"{_place(result, k)}: {named}{more}"))
+    for k in sorted(slices, reverse=True):
+        count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
+        first = [(x, c) for x in told for c in x.components if c.slice_index == k][:6]
+        named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in first)
+        more = f" and {count - len(first)} more" if count > len(first) else ""
+        picture = pictures.slice_picture(scan, heart, lesions, k, ids)
+        figures.append(figure(picture, f"{_place(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
     parts.append(f'<p class="small">Window {low:g} to {high:g} HU; patient left is at the right.</p>')
+    if folded:
+        parts.append(
+            f"<p>Of {len(lesions.lesions)} candidates the {len(told)} are drawn and numbered that are largest and most "
+            f"probably coronary, each in the slice where it is largest. Of {folded} others only those in these slices "
+            "are outlined. <code>lesions.csv</code> lists all.</p>"
+        )
     parts.append(f'<div class="pictures">{"".join(figures)}</div>')
     return parts
+
+
+def told_lesions(method: MethodResult, slice_spacing_mm: float) -> tuple[Lesion, ...]:
+    """The lesions that a report tells one by one, in their order: all that were reviewed, else at most MOST_TOLD, those
+    with the highest Agatston score times the probability that they are coronary."""
+    lesions = method.lesions.lesions
+    if method.reviewed or len(lesions) <= MOST_TOLD:
+        return lesions
+
+    def weight(lesion: Lesion) -> float:
+        suggested = method.suggestion_of(lesion)
+        agatston = sum(component_agatston(c, slice_spacing_mm, method.rules) for c in lesion.components)
+        return agatston * (1 if suggested is None else 1 - suggested.not_coronary_probability)
+
+    chosen = {lesion.id for lesion in sorted(lesions, key=weight, reverse=True)[:MOST_TOLD]}
+    return tuple(lesion for lesion in lesions if lesion.id in chosen)
 
 
 def _named(method: MethodResult, lesion: Lesion) -> str:
@@ -185,8 +218,10 @@ def _elsewhere(method: MethodResult) -> int:
 def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> list[str]:
     spacing = result.scan.slice_spacing_mm
     reference = method.rules.reference_spacing_mm
+    told = told_lesions(method, spacing)
+    ids = {lesion.id for lesion in told}
     rows = []
-    for lesion in method.lesions.lesions:
+    for lesion in told:
         for c in lesion.components:
             points = component_agatston(c, spacing, method.rules)
             rows.append(
@@ -203,11 +238,18 @@ def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> lis
             )
     if not rows:
         return []
+    others = [c for lesion in method.lesions.lesions if lesion.id not in ids for c in lesion.components]
+    if others:
+        points = sum(component_agatston(c, spacing, method.rules) for c in others)
+        sums = (str(sum(c.voxels for c in others)), f"{sum(c.area_mm2 for c in others):.2f}")
+        count = len(method.lesions.lesions) - len(told)
+        rows.append(row(f"{count} others", "", "", *sums, "", "", f"{points:.2f}"))
+    components = sum(len(lesion.components) for lesion in method.lesions.lesions)
     first = head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", agatston)
     return [
         "<h2>Arithmetic</h2>",
         f"<p>{agatston} = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
-        f"summed over {len(rows)} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
+        f"summed over {components} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
         f"<details><summary>Every component</summary><table>{first}{''.join(rows)}</table></details>",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Container
 
 import numpy as np
 import SimpleITK as sitk
@@ -35,23 +36,28 @@ _WIDTH_PIXELS = 440
 _JPEG_QUALITY = 85
 
 
-def slice_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, slice_index: int) -> bytes:
+def slice_picture(
+    scan: CTScan, heart: sitk.Image, lesions: LesionSet, slice_index: int, numbered: Container[int] | None = None
+) -> bytes:
     """JPEG of one axial slice around the heart: lesions outlined in their artery's colour and numbered.
 
-    heart: mask on the scan's grid.
+    heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all.
     """
     box = _box_around(heart, scan, lesions)
     area = (slice_index, *box[1:])
     picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
     _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
     ids = lesions.id_map[area]
+    here = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
+    for artery, colour in ARTERY_COLOURS.items():
+        own = [lesion.id for lesion in here if lesion.artery == artery]
+        if own:
+            _outline(picture, np.isin(ids, own), zoom, colour)
     draw = ImageDraw.Draw(picture)
-    for lesion in lesions.lesions:
-        if slice_index not in lesion.slice_indices:
+    for lesion in here:
+        if numbered is not None and lesion.id not in numbered:
             continue
-        shape = ids == lesion.id
-        _outline(picture, shape, zoom, ARTERY_COLOURS[lesion.artery])
-        rows, columns = np.nonzero(shape)
+        rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
         draw.text(
             (x, y), str(lesion.id), fill=ARTERY_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from .heart import HeartRegion
 from .heart_search import find_heart
 from .lesions import MAIN_ARTERIES, Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .metal import metal_warning, without_metal
+from .noise import noise_warning
 from .progress import Progress
 from .scores import Score, score_arteries, score_lesions
 from .slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
@@ -99,7 +101,11 @@ class MethodResult:
 
     def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
         """The suggestion for a lesion, None when it was reviewed."""
-        return next((suggestion for suggestion in self.suggestions if suggestion.lesion_id == lesion.id), None)
+        return self._suggestion_by_id.get(lesion.id)
+
+    @cached_property
+    def _suggestion_by_id(self) -> dict[int, ArterySuggestion]:
+        return {suggestion.lesion_id: suggestion for suggestion in self.suggestions}
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ def score_scan(
         else:
             arteries = candidate_region(region)
             found, label_doubts = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
-            label_doubts.append(_UNREVIEWED)
+            label_doubts += [*noise_warning(found, blood), _UNREVIEWED]
             if settings.percentile_table is not None:
                 message = "Percentiles are given for reviewed scores only. Score again with --lesions."
                 label_doubts.append(ScanWarning("percentile-unreviewed", message))
@@ -206,7 +212,7 @@ def score_scan(
         methods = {"threshold": _scored(found, rules, spacing, reviewed, suggestions)}
         if parts:
             mapped = _scored(in_map, map_rules, spacing, reviewed, map_suggestions)
-            # The scale makes up for what a network's map holds beside coronary calcium, which a reader's labels cut off.
+            # The scale makes up for what a map holds beside coronary calcium, which a reader's labels cut off.
             scale = parts.settings.agatston_scale if reviewed is None else None
             methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]

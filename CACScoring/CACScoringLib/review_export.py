@@ -17,7 +17,9 @@ from .output import OutputFolder
 from .pipeline import Categories, MethodResult, ScoreResult
 from .second_opinion import Opinion
 
-ABOUT_CANDIDATES = ("unreviewed", "reviewed-empty", "metal", "unassigned-left-out", "label-outside-heart")
+ABOUT_CANDIDATES = (
+    *("unreviewed", "noise-candidates", "reviewed-empty", "metal", "unassigned-left-out", "label-outside-heart"),
+)
 """Warnings of a run that speak of the lesions as they were then."""
 
 

@@ -198,6 +198,74 @@ def test_a_lesion_is_outlined_but_not_covered(result):
     assert centre.mean() > 140
 
 
+def many_candidates(count):
+    """An unreviewed result with specks of two pixels, each 1 HU denser than the one before, in up to four slices."""
+    hu = np.random.default_rng(0).normal(40, 8, (10, 80, 80)).round()
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    places = [(k, j, i) for k in (2, 4, 6, 8) for j in range(12, 68, 4) for i in range(12, 68, 4)][:count]
+    for n, (k, j, i) in enumerate(places):
+        hu[k, j, i : i + 2] = 131 + n
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    heart = np.zeros(hu.shape, np.uint8)
+    heart[1:9, 8:72, 8:72] = 1
+    mask = sitk.GetImageFromArray(heart)
+    mask.CopyInformation(image)
+    return score_scan(scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart=mask)
+
+
+@pytest.fixture(scope="module")
+def many():
+    return many_candidates(TestManyCandidates.COUNT)
+
+
+class TestManyCandidates:
+    COUNT = 400
+
+    def test_those_that_matter_are_told_and_the_rest_summed(self, many):
+        method = many.methods["threshold"]
+        told = page.told_lesions(method, 3.0)
+        assert len(told) == page.MOST_TOLD < self.COUNT == method.total.lesions
+        assert min(lesion.peak_hu for lesion in told) >= 300, "of 131 to 530 HU"
+        html = page.result_as_html(many)
+        rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
+        assert [int(number) for number in rows] == [lesion.id for lesion in told]
+        ((count, voxels, points),) = re.findall(
+            r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
+        )
+        assert (int(count), int(voxels)) == (self.COUNT - page.MOST_TOLD, 2 * (self.COUNT - page.MOST_TOLD))
+        shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("Every component")[1].split("</table>")[0])
+        assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
+        assert points in shown
+        assert f"Of {self.COUNT} candidates the {page.MOST_TOLD} are drawn" in html
+
+    def test_only_slices_with_those_are_drawn(self, many):
+        slices = {lesion.components[0].slice_index for lesion in page.told_lesions(many.methods["threshold"], 3.0)}
+        drawn = re.findall(r"<figcaption>slice (\d+)", page.result_as_html(many))
+        assert {int(k) for k in drawn} == slices
+        assert slices < {2, 4, 6, 8}
+
+    def test_all_are_listed_in_the_tables_for_programs(self, many):
+        assert len(report.lesions_as_csv(many).splitlines()) == self.COUNT + 1
+        assert len(report.result_as_json(many, {})["methods"]["threshold"]["lesions"]) == self.COUNT
+
+    def test_what_a_reader_assigned_is_told_whole(self, many):
+        reviewed = replace(many.methods["threshold"], reviewed=True)
+        assert page.told_lesions(reviewed, 3.0) == reviewed.lesions.lesions
+
+    def test_few_are_told_whole(self):
+        few = many_candidates(page.MOST_TOLD)
+        assert page.told_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
+        assert "others</td>" not in page.result_as_html(few)
+
+
+def test_numbers_are_written_of_chosen_lesions_only(result):
+    lesions = result.methods["threshold"].lesions
+    drawn = [pixels(pictures.slice_picture(result.scan, result.heart.mask, lesions, 5, own)) for own in (None, {1}, {})]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
 def test_the_front_view_has_the_head_at_the_top():
     """The lesion lies above the middle of the heart region, so it must be drawn in the upper half."""
     high = make_result()
