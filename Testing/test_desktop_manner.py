@@ -231,6 +231,18 @@ class TestCtk:
         box.collapsed = False
         assert [child.visible for child in (stays, comes, added)] == [False, True, True]
 
+    def test_a_section_is_as_wide_as_what_it_contains(self):
+        import ctk
+        import qt
+
+        outer, box, wide = qt.QWidget(), ctk.ctkCollapsibleButton(), qt.QPushButton("wide" * 30)
+        qt.QVBoxLayout(box).addWidget(wide)
+        qt.QVBoxLayout(outer).addWidget(box)
+        outer.show()
+        slicer.app.processEvents()
+        assert outer.minimumSizeHint.width() > wide.minimumSizeHint.width() > 300
+        assert box.minimumSizeHint.height() > wide.minimumSizeHint.height() + 10
+
     def test_a_path_is_told_when_it_is_acceptable(self):
         """An emptied field says that it is not valid, and no path."""
         import ctk

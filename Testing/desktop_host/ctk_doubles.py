@@ -2,7 +2,7 @@
 
 What is a property in the header is an attribute here, and what is a slot or invokable is a method: PythonQt shows
 no other functions of CTK's classes, and constructs them with a parent or without (CMake/ctkWrapPythonQt.py). None
-overrides sizeHint() for Qt: it would be a method for panels, too. They set their least size instead.
+overrides sizeHint() for Qt: it would be a method for panels, too.
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ class ctkCollapsibleButton(qt.QAbstractButton):
         self.setCheckable(True)
         self.setChecked(True)
         self.setSizePolicy(qt.QSizePolicy.Minimum, qt.QSizePolicy.Preferred)
-        height = self._button_height()
-        self.setContentsMargins(0, height, 0, 0)
-        self.setMinimumHeight(height)
+        # What it contains keeps its own least size; one that is set here would take its place.
+        self.setContentsMargins(0, self._button_height(), 0, 0)
         self.toggled.connect(self._toggle)
 
     @property
@@ -105,8 +104,6 @@ class ctkCollapsibleButton(qt.QAbstractButton):
 
     def event(self, event) -> bool:
         handled = super().event(event)
-        if event.type() == qt.QEvent.Show:
-            self.setMinimumWidth(self._button_width())
         if event.type() in _CHILDREN_CAME and self.collapsed:
             _hide_contents(self)
         return handled
