@@ -54,8 +54,8 @@ def read_header(path: Path) -> sitk.ImageFileReader:
             raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
         image_io = reader.GetImageIOFromFileName(str(path))
         if image_io not in FORMATS:
-            if path.suffix.lower() == ".gz":
-                _nifti_bytes(path)  # so damaged that ITK does not know it
+            if path.suffix.lower() == ".gz" and _is_gzip(path):
+                _nifti_bytes(path)  # where it is so damaged that ITK does not know it
             found = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
             raise UnreadableError(f"{path.name} {found}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
         reader.SetImageIO(image_io)
@@ -132,6 +132,11 @@ def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
     # A file may hold more, such as extensions after the voxels.
     if (length := _nifti_bytes(data)) < needed:
         raise UnreadableError(f"{data.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
 def _nifti_bytes(file: Path) -> int:

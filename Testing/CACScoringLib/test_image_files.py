@@ -164,3 +164,9 @@ def test_no_image_at_all(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableError, match="scan"):
         read_image(tmp_path / name)
+
+
+def test_text_called_gzip_is_no_image(tmp_path):
+    (tmp_path / "scan.nii.gz").write_text("not an image")
+    with pytest.raises(UnreadableError, match="in no known image format"):
+        read_image(tmp_path / "scan.nii.gz")
