@@ -139,7 +139,9 @@ def statement_of(name: str, method: MethodResult) -> Statement | None:
     if name == "threshold":
         return Statement("Clinical rule", method.total.agatston) if method.reviewed else None
     scaled = method.scaled_agatston
-    return Statement("Calcium map", method.total.agatston if scaled is None else scaled)
+    if scaled is None:
+        return Statement("Calcium map, adjusted", method.total.agatston)
+    return Statement("Calcium map", scaled)
 
 
 def agreements(opinion: Opinion, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:

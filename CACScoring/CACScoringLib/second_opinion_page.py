@@ -47,7 +47,7 @@ def _table(result: ScoreResult) -> str:
 
 def _method_row(name: str, method: MethodResult, methods: dict[str, MethodResult], arteries: bool) -> str:
     said = statement_of(name, method)
-    title = _SHORT[name]
+    title = _SHORT[name] if said is None else said.who
     empty = [""] * len(methods)
     if said is None:
         cells = [*([""] * len(MAIN_ARTERIES) if arteries else []), _NOT_REVIEWED, "", "", *empty]

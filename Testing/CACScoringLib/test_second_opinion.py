@@ -10,7 +10,7 @@ import pytest
 import opinions_by_hand as by_hand
 from CACScoringLib import second_opinion
 from CACScoringLib.lesions import Artery
-from CACScoringLib.second_opinion import DIFFERS, Statement, agreement, agreements, disagreements
+from CACScoringLib.second_opinion import DIFFERS, Statement, agreement, agreements, disagreements, statement_of
 from CACScoringLib.second_opinion_trust import NO_TEST, NOT_CLINICAL, trust_in
 
 
@@ -52,6 +52,10 @@ class TestAgreement:
         for found in (agreement(one, other), agreement(other, one)):
             assert (found.classes_apart, found.agrees, found.far) == (None, agrees, far)
 
+    def test_a_map_says_what_kind_of_score_it_tells(self):
+        scaled, unscaled = (statement_of("decomposition", method(1700.0, scaled=value)) for value in (192.1, None))
+        assert (str(scaled), str(unscaled)) == ("Calcium map: 192", "Calcium map, adjusted: 1700")
+
     def test_an_estimate_that_rounds_to_nothing_is_none(self):
         assert not by_hand.vessels(0.49).says.calcium
         assert by_hand.vessels(0.5).says.risk_class == "1–10"
@@ -84,7 +88,7 @@ class TestWarnings:
         texts = [warning.message for warning in told]
         assert len(texts) == 3, "the two methods are not compared with each other here"
         assert any("Vessel regression: 300; clinical rule: 0" in text for text in texts)
-        assert any("Radiomics: no calcium; calcium map: 250" in text for text in texts)
+        assert any("Radiomics: no calcium; calcium map, adjusted: 250" in text for text in texts)
         assert any("Vessel regression: 300; radiomics: no calcium" in text for text in texts)
 
 
@@ -113,7 +117,7 @@ class TestJson:
         lines = second_opinion.opinions_as_text([by_hand.vessels(130.4), by_hand.radiomics(0.998)], methods)
         text = "\n".join(lines)
         assert "vessel regression: Agatston about 130 (class 101–400)" in text
-        assert "calcium map: 280, same class" in text
+        assert "calcium map, adjusted: 280, same class" in text
         assert "calcium (above 99%; yes from 30%)" in text
         assert "clinical rule" not in text
 
