@@ -9,7 +9,7 @@ KILLED = "killed"
 class InThisProcess:
     """In place of `workers.Workers`."""
 
-    def __init__(self, count, prepare):
+    def __init__(self, count, prepare, budget=None):
         self.prepare = prepare
 
     def __enter__(self):
@@ -18,7 +18,7 @@ class InThisProcess:
     def __exit__(self, *error):
         pass
 
-    def run(self, jobs):
+    def run(self, jobs, needs=None):
         do = self.prepare()
         for index, job in enumerate(jobs):
             yield JobEvent(index, "begun")

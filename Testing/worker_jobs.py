@@ -18,6 +18,16 @@ def doubling():
     return double
 
 
+def napping():
+    """Jobs take a while, so that others begin meanwhile."""
+
+    def nap(job):
+        time.sleep(0.1)
+        return job
+
+    return nap
+
+
 def sleeping():
     """Jobs are files in which the process leaves its id, and sleeps; on SIGTERM it removes the file."""
 

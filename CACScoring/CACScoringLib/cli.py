@@ -125,7 +125,7 @@ def _add_cohort(commands: argparse._SubParsersAction) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="processes at work (default: one per core, as far as 2 GB of free memory each allow)",
+        help="processes at work (default: one per core, as far as free memory has room for the scans)",
     )
     add("--scene", action="store_true", help="write scene.mrb for each scan too")
     add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, most of the space that results take")

@@ -16,6 +16,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from .cohort_folder import CohortFolder, forget, opened
+from .cohort_memory import IDLE_BYTES, Asked, Plan, plan
 from .cohort_scans import CohortScan, scans_of_folder, scans_of_table, search
 from .cohort_table import as_csv, columns, failures_as_csv, result_row, scored
 from .ct import CTError, ScanWarning, UnreadableError, with_warnings
@@ -27,10 +28,6 @@ from .reading import Series, find_series, read_ct, read_lesion_labels, read_mask
 from .scan_run import ModelChoice, chosen_models, chosen_opinions, load_networks, write_result
 from .second_opinion_run import load_opinions, with_second_opinions
 from .workers import Workers, sensible_count
-
-MEMORY_PER_WORKER = 2 * 10**9
-"""Bytes that the default number of workers counts for each. At its peak scoring with the networks was seen to take
-0.85 GB for scans of up to 512×340×64 voxels, and 1.8 GB for one of 512×512×300."""
 
 TABLE_SECONDS = 2.0
 """How long the tables may lag behind."""
@@ -67,8 +64,8 @@ def score_cohort(
     """Score every CT below a folder (see `cohort_scans.search`), or those of a table (`cohort_scans.scans_of_table`).
 
     Called again after an interruption it goes on: results that are whole and no older than their scan are kept, scans
-    that failed are tried again. workers: processes at work; None for one per core, as far as each finds
-    MEMORY_PER_WORKER free. A scan whose process the system ended is tried once more at the end, alone.
+    that failed are tried again. workers: processes at work; None for one per core, as far as free memory has room for
+    the scans (`cohort_memory`). A scan whose process the system ended is tried once more at the end, alone.
     overwrite: score all anew, whatever was there.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv` and
@@ -82,11 +79,10 @@ def score_cohort(
         raise OutputError(f"At least one worker is needed, not {workers}.")
     models, doubts = chosen_models(settings.models)
     opinions = chosen_opinions(settings.models)
-    workers = workers or sensible_count(MEMORY_PER_WORKER)
     progress.begin(["finding", "scans"])
     with opened(output, _made_with(settings, models | opinions), overwrite) as folder:
         with progress.step("finding"):
-            scans, found_doubts = _find(source, output, workers, progress)
+            scans, found_doubts = _find(source, output, workers or sensible_count(IDLE_BYTES), progress)
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
         for warning in (*found_doubts, *doubts):
@@ -95,7 +91,8 @@ def score_cohort(
             methods = list(METHOD_TITLES) if models else ["threshold"]
             board = _Board(scans, folder, columns(methods, settings.identify, opinions), settings.identify, progress)
             prepare = partial(_prepare, settings, models, opinions, doubts)
-            board.score(prepare, min(workers, len(scans)))
+            asked = Asked(bool(models), bool(opinions), settings.scene)
+            board.score(prepare, plan(scans, asked, workers))
     return board.states
 
 
@@ -214,15 +211,15 @@ class _Board:
         self._rows: list[dict[str, object]] = [{} for _ in scans]
         self._written = 0.0
 
-    def score(self, prepare: Callable, workers: int) -> None:
+    def score(self, prepare: Callable, shares: Plan) -> None:
         """Score what is not scored yet."""
         for state in self.states:
             self._progress.scan(state)
         try:
             todo = self._settle_known()
             self._write()
-            lost = self._run(todo, prepare, workers)
-            for i, code in self._run(list(lost), prepare, 1, last=True).items():
+            lost = self._run(todo, prepare, shares)
+            for i, code in self._run(list(lost), prepare, replace(shares, count=1), last=True).items():
                 self._fail(i, f"Its process was ended {_how(code)}, also when it ran alone.")
         finally:
             written = self._write()
@@ -243,11 +240,13 @@ class _Board:
                 todo.append(i)
         return todo
 
-    def _run(self, todo: list[int], prepare: Callable, workers: int, last: bool = False) -> dict[int, int]:
+    def _run(self, todo: list[int], prepare: Callable, shares: Plan, last: bool = False) -> dict[int, int]:
         """Score scans; returns those whose process was ended, with its exit code. last: they are not tried again."""
         lost = {}
         jobs = [(self._scans[i], self.states[i].folder) for i in todo]
-        with Workers(min(workers, len(jobs)), prepare) as pool, closing(pool.run(jobs)) as events:
+        needs = [shares.needs[i] for i in todo]
+        pool = Workers(min(shares.count, len(jobs)), prepare, shares.budget)
+        with pool, closing(pool.run(jobs, needs)) as events:
             for event in events:
                 i = todo[event.index]
                 if event.state == "begun":

@@ -32,7 +32,7 @@ class CohortScan:
     name: for people; need not be unique. ct: image file or DICOM folder. given: what tells it apart, without the place
     of the whole cohort: its path below the folder or as the table writes it, and its series. series: as in `read_ct`.
     heart, lesions: files, as `score` takes them; masks: both as the table writes them. fault: why it cannot be scored,
-    where that is known already.
+    where that is known already. voxels: how many, where that is.
     """
 
     name: str
@@ -45,6 +45,7 @@ class CohortScan:
     patient: str = ""
     group: str = ""
     fault: str | None = None
+    voxels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
                     "several scans with one UID. List it in a table: the folder of each, or the one that holds all."
                 )
             full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
-            scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault))
+            scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault, voxels=one.voxels))
     return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
 
 

@@ -210,10 +210,11 @@ def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], l
 
 @dataclass(frozen=True)
 class Series:
-    """A CT series of a folder. uid, number: None where the header lacks it."""
+    """A CT series of a folder. uid, number: None where the header lacks it. voxels: of all its images together."""
 
     uid: str | None
     number: str | None
+    voxels: int
 
 
 def find_series(folder: Path) -> tuple[list[Series], int]:
@@ -232,7 +233,11 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
             if slice_ is not None:
                 slices.append(slice_)
     found = _stacks(_ct_groups(slices))
-    return [Series(uid, _series_number(group)) for uid, group in found.items()], broken
+    return [Series(uid, _series_number(group), sum(map(_pixels, group))) for uid, group in found.items()], broken
+
+
+def _pixels(slice_: DicomSlice) -> int:
+    return int((slice_.number("Rows") or 0) * (slice_.number("Columns") or 0) * (slice_.number("NumberOfFrames") or 1))
 
 
 def _ct_groups(slices: list[DicomSlice]) -> dict[str | None, list[DicomSlice]]:

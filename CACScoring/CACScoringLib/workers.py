@@ -43,13 +43,15 @@ class Workers:
     """Processes that each prepare once and then do one job after the other.
 
     prepare(), called in each process, returns the function that does a job; both have to be importable or picklable.
-    A CTError that it raises is raised by `run`. Used with `with`: leaving ends all processes, those at work too
+    budget: what the jobs at work may need together, in the unit of their needs (see `run`); None for no limit.
+    A CTError that prepare raises is raised by `run`. Used with `with`: leaving ends all processes, those at work too
     (SIGTERM, so that their `finally` blocks run). Where this process is killed, each finishes its job.
     """
 
-    def __init__(self, count: int, prepare: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, count: int, prepare: Callable[[], Callable[[Any], Any]], budget: int | None = None) -> None:
         self._count = count
         self._prepare = prepare
+        self._budget = budget
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Workers:
@@ -65,9 +67,10 @@ class Workers:
                 worker.process.join()
         self._workers = []
 
-    def run(self, jobs: Sequence[Any]) -> Iterator[JobEvent]:
+    def run(self, jobs: Sequence[Any], needs: Sequence[int] | None = None) -> Iterator[JobEvent]:
         """Do the jobs and tell what becomes of each: "begun", then "done" or "lost".
 
+        needs: of each job; it waits until the jobs at work leave so much of the budget. One job is always at work.
         Raises WorkerError when no process gets as far as its first job, and what `prepare` raises.
         """
         waiting = deque(range(len(jobs)))
@@ -75,12 +78,21 @@ class Workers:
             while len(self._workers) < min(self._count, len(waiting) + sum(w.job is not None for w in self._workers)):
                 self._workers.append(_Worker(self._prepare))
             for worker in self._workers:
-                if worker.ready and worker.job is None and waiting:
-                    worker.take(waiting[0], jobs[waiting[0]])
-                    yield JobEvent(waiting.popleft(), "begun")
+                if worker.ready and worker.job is None and (index := self._next(waiting, needs)) is not None:
+                    waiting.remove(index)
+                    worker.take(index, jobs[index])
+                    yield JobEvent(index, "begun")
             told = wait([worker.pipe for worker in self._workers])
             for worker in [w for w in self._workers if w.pipe in told]:
                 yield from self._listen(worker)
+
+    def _next(self, waiting: Sequence[int], needs: Sequence[int] | None) -> int | None:
+        """The first waiting job for which the budget has room; any of them when none is at work."""
+        if self._budget is None or needs is None:
+            return next(iter(waiting), None)
+        at_work = [needs[worker.job] for worker in self._workers if worker.job is not None]
+        room = self._budget - sum(at_work)
+        return next((index for index in waiting if not at_work or needs[index] <= room), None)
 
     def _listen(self, worker: _Worker) -> Iterator[JobEvent]:
         try:
@@ -153,9 +165,14 @@ def _end(signal_number: int, frame: object) -> None:
     sys.exit(128 + signal_number)
 
 
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def sensible_count(memory_each_bytes: int) -> int:
     """How many processes to use: one per core this process may use, as far as memory goes; at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     memory = available_memory_bytes()
     return max(1, cores if memory is None else min(cores, memory // memory_each_bytes))
 

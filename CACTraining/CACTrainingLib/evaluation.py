@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort import MEMORY_PER_WORKER, CohortSettings, score_cohort
+from CACScoringLib.cohort import CohortSettings, score_cohort
 from CACScoringLib.cohort_folder import TABLE
+from CACScoringLib.cohort_memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.ct import ScanWarning
 from CACScoringLib.output import LAST_FILE, OutputError
 from CACScoringLib.progress import Progress, ScanState
@@ -99,7 +100,8 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
         raise StudyError(
             f"The study of {on_scans[0]} needs scan pairs. Give a cohort, or a table of pairs, with --data."
         )
-    work = JobSettings(settings.workers or sensible_count(MEMORY_PER_WORKER), settings.models.device, progress)
+    memory_bytes = scoring_bytes(LARGE_VOXELS, Asked())
+    work = JobSettings(settings.workers or sensible_count(memory_bytes), settings.models.device, progress)
     progress.begin([*(("scans", "records") if on_scans else ()), *settings.studies, "page"])
     _make_folder(settings.output)
     scans, records, sections = _scans_and_records(settings, work) if on_scans else ([], [], [])
@@ -163,7 +165,7 @@ def _results(scans: Sequence[StudyScan], settings: EvaluationSettings, work: Job
     write_scan_table(scans, table)
     chosen = CohortSettings(models=settings.models, healthy=False)
     progress = _WithinStep(work.progress)
-    states = score_cohort(table, settings.output / SCANS, chosen, work.workers, settings.overwrite, progress)
+    states = score_cohort(table, settings.output / SCANS, chosen, settings.workers, settings.overwrite, progress)
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 
 

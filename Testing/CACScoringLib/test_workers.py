@@ -6,6 +6,7 @@ import signal
 import time
 from contextlib import closing
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +95,33 @@ def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
     for available, expected in ((100e9, 8), (3.5e9, 3), (1e6, 1), (None, 8)):
         monkeypatch.setattr(workers, "available_memory_bytes", lambda a=available: None if a is None else int(a))
         assert sensible_count(10**9) == expected
+
+
+def test_jobs_wait_until_the_budget_has_room():
+    needs = [6, 6, 3, 20, 1, 4]
+    at_work, most, begun = {}, 0, []
+    with Workers(3, worker_jobs.napping, budget=10) as pool:
+        for event in pool.run(range(6), needs):
+            if event.state == "begun":
+                at_work[event.index] = needs[event.index]
+                begun.append(event.index)
+                assert sum(at_work.values()) <= 10 or len(at_work) == 1
+                most = max(most, len(at_work))
+            else:
+                del at_work[event.index]
+    assert sorted(begun) == list(range(6))
+    assert most > 1
+
+
+def test_a_job_that_has_room_overtakes_one_that_has_none():
+    pool = Workers(3, worker_jobs.doubling, budget=10)
+    busy, idle = SimpleNamespace(job=0), SimpleNamespace(job=None)
+    pool._workers = [busy, idle]
+    assert pool._next([1, 2], [6, 6, 3]) == 2
+    assert pool._next([1], [6, 6]) is None
+    assert pool._next([1], None) == 1
+    pool._workers = [idle]
+    assert pool._next([1, 2], [6, 60, 3]) == 1, "one is always at work"
 
 
 def test_memory_is_known_here():

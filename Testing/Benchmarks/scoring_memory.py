@@ -1,0 +1,108 @@
+"""Peak memory of scoring one scan, as a process of `cac cohort` scores it, by size and by what is asked for. Run:
+
+    PYTHONPATH=CACScoring:CACTraining:Testing python Testing/Benchmarks/scoring_memory.py CT
+
+CT is resampled to each of SIZES over the same part of the body, so its heart stays as it is; the voxels and what is
+done with them count, not what they show. Each run is a process of its own. The radiomics model has learned nothing,
+which makes no difference to memory. Beside each figure stands what `cohort_memory.scoring_bytes` plans for such a scan:
+the benchmark fails where that is less than what was used. --scans N scores N scans in each process, one after another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from CACScoringLib import cohort
+from CACScoringLib.cohort import CohortSettings
+from CACScoringLib.cohort_memory import Asked, scoring_bytes
+from CACScoringLib.cohort_scans import CohortScan
+from CACScoringLib.reading import read_ct
+from CACScoringLib.scan_run import ModelChoice, chosen_models, chosen_opinions
+from opinions_by_hand import save_radiomics
+
+SIZES = ((256, 256, 64), (512, 512, 64), (512, 512, 128), (512, 512, 248), (512, 512, 400), (768, 768, 300))
+WAYS = {
+    "clinical rule": CohortSettings(models=ModelChoice(threshold_only=True)),
+    "clinical rule, scene": CohortSettings(models=ModelChoice(threshold_only=True), scene=True),
+    "networks": CohortSettings(),
+    "networks, vessels": CohortSettings(models=ModelChoice(opinions=("vessels",))),
+    "networks, radiomics": CohortSettings(models=ModelChoice(opinions=("radiomics",))),
+    "networks, scene": CohortSettings(scene=True),
+    "all": CohortSettings(models=ModelChoice(opinions=("vessels", "radiomics")), scene=True),
+}
+
+
+def asked(settings: CohortSettings) -> Asked:
+    return Asked(not settings.models.threshold_only, bool(settings.models.opinions), settings.scene)
+
+
+def resampled(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:
+    """An image over the same part of the body, with other voxels."""
+    spacing = [old * n / new for old, n, new in zip(image.GetSpacing(), image.GetSize(), size, strict=True)]
+    return sitk.Resample(
+        image, size, sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), spacing, image.GetDirection()
+    )
+
+
+def score(way: str, ct: str, scans: int, pipe) -> None:
+    """In a process of its own: score a scan so many times and send the peak memory in bytes, or why it failed."""
+    settings = WAYS[way]
+    models, opinions = chosen_models(settings.models)[0], chosen_opinions(settings.models)
+    do = cohort._prepare(settings, models, opinions, ())
+    with tempfile.TemporaryDirectory() as folder:
+        failed = [do((CohortScan("scan", Path(ct), "scan"), Path(folder) / f"out{n}")) for n in range(scans)]
+    unit = 1 if sys.platform == "darwin" else 1024
+    pipe.send(failed[0] or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def peak_bytes(way: str, ct: Path, scans: int) -> int:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=score, args=(way, str(ct), scans, theirs))
+    process.start()
+    theirs.close()
+    told = ours.recv()
+    process.join()
+    if isinstance(told, str):
+        sys.exit(f"{way}: {told}")
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct", type=Path)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--sizes", type=int, default=len(SIZES), help="only so many of the sizes")
+    parser.add_argument("--scans", type=int, default=1, metavar="N", help="that each process scores")
+    options = parser.parse_args()
+    image = read_ct(options.ct).image
+    short = 0
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CAC_MODEL_DIR"] = folder
+        save_radiomics(Path(folder))
+        ct = Path(folder) / "scan.nrrd"
+        print(f"{'MB used (planned)':<16}" + "".join(f"{way:>24}" for way in options.ways))
+        for size in SIZES[: options.sizes]:
+            sitk.WriteImage(resampled(image, size), str(ct))
+            cells = []
+            for way in options.ways:
+                used = peak_bytes(way, ct, options.scans)
+                planned = scoring_bytes(math.prod(size), asked(WAYS[way]))
+                short += used > planned
+                cells.append(f"{used / 1e6:.0f} ({planned / 1e6:.0f})")
+            print(f"{'×'.join(map(str, size)):<17}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+    if short:
+        sys.exit(f"{short} times more was used than planned.")
+
+
+if __name__ == "__main__":
+    main()
