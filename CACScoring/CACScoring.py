@@ -2,7 +2,7 @@
 
 The panel writes the CT to a temporary folder, runs `score` of the command line in a background process of Slicer's own
 Python, and reads the results back into the scene, where a reader reviews them. Its sections are in
-`CACScoringLib/panel`; what they show and change is in `CACScoringLib/review_scene.py`.
+`CACScoringLib/panel`; what they show and change is in `CACScoringLib/review/scene.py`.
 """
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
@@ -27,13 +27,14 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from CACScoringLib.panel import radiograph_views, views
+from CACScoringLib.panel import views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.input_section import InputSection, ensureOpinionPackages
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
-from CACScoringLib.panel.radiograph_page import RadiographPage
+from CACScoringLib.panel.radiograph import radiograph_views
+from CACScoringLib.panel.radiograph.radiograph_page import RadiographPage
 from CACScoringLib.panel.result_section import ResultSection, askForFolder
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, takeOverCandidates
@@ -41,7 +42,7 @@ from CACScoringLib.panel.self_test import ForegroundProcess, madeOf, syntheticCh
 from CACScoringLib.panel.worker import LIBRARY, Worker
 
 if TYPE_CHECKING:
-    from CACScoringLib.review_scene import SceneReview
+    from CACScoringLib.review.scene import SceneReview
 
 
 class CACScoring(ScriptedLoadableModule):
@@ -64,7 +65,7 @@ class CACScoring(ScriptedLoadableModule):
 
 def onStartupCompleted() -> None:
     """Make known what scenes and other modules refer to before the panel is opened."""
-    from CACScoringLib import sample_data
+    from CACScoringLib.mrml import sample_data
 
     registerTerminology()
     for each in (views, radiograph_views):
@@ -277,8 +278,8 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Review another result, or none."""
         self._record, self._review = record, None
         if record is not None:
-            from CACScoringLib.ct import CTError
-            from CACScoringLib.review_scene import SceneReview
+            from CACScoringLib.core.ct import CTError
+            from CACScoringLib.review.scene import SceneReview
 
             try:
                 self._review = SceneReview.of_record(slicer.mrmlScene, record)
@@ -321,8 +322,8 @@ class CACScoringTest(ScriptedLoadableModuleTest):
         """The calcification is found once, with the Agatston score that follows from its size."""
         import numpy as np
 
-        from CACScoringLib import mrml
-        from CACScoringLib.segments import segment_mask
+        from CACScoringLib.mrml import scene as mrml
+        from CACScoringLib.mrml.segments import segment_mask
 
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
@@ -341,7 +342,7 @@ class CACScoringTest(ScriptedLoadableModuleTest):
         """A volume that is no CT is refused with a reason, and no node is added."""
         import SimpleITK as sitk
 
-        from CACScoringLib import mrml
+        from CACScoringLib.mrml import scene as mrml
 
         picture = sitk.Cast(sitk.GaussianSource(sitk.sitkFloat32, [32, 32, 16], [9] * 3, [16, 16, 8]), sitk.sitkInt16)
         volume = mrml.add_volume(slicer.mrmlScene, picture, "no CT")
@@ -353,7 +354,8 @@ class CACScoringTest(ScriptedLoadableModuleTest):
 
     def test_radiographOfSyntheticChest(self) -> None:
         """A PA radiograph lies on the detector, and shows the spine brighter than the lungs beside it."""
-        from CACScoringLib import drr_nodes, mrml
+        from CACScoringLib.mrml import drr_nodes
+        from CACScoringLib.mrml import scene as mrml
 
         volume = mrml.add_volume(slicer.mrmlScene, syntheticChest()[0], "synthetic chest")
         node = drr_nodes.add_radiograph(slicer.mrmlScene, madeOf(volume), volume, "PA radiograph", "PA")

@@ -1,8 +1,8 @@
 """CAC Training: the panel that annotates scans, trains networks on them, and judges and installs what was trained.
 
-All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project.py`); the scene holds only what
-is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background process of
-Slicer's own Python.
+All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project/project.py`); the scene holds
+only what is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background
+process of Slicer's own Python.
 """
 
 # Slicer's own naming and unittest's assertions are its API's, so their rules do not apply here.
@@ -28,13 +28,13 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.panel.worker import Worker
-from CACTrainingLib.panel.annotate_section import AnnotateSection
-from CACTrainingLib.panel.labelling import Labelling
+from CACTrainingLib.panel.annotate.annotate_section import AnnotateSection
+from CACTrainingLib.panel.annotate.labelling import Labelling
 from CACTrainingLib.panel.parameters import CACTrainingParameterNode
-from CACTrainingLib.panel.project_section import ProjectSection
+from CACTrainingLib.panel.project.project_section import ProjectSection
 
 if TYPE_CHECKING:
-    from CACTrainingLib.project import Project
+    from CACTrainingLib.project.project import Project
 
 LIBRARY = "CACTrainingLib"
 
@@ -67,8 +67,8 @@ class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNodeGuiTag = None
 
     def setup(self) -> None:
-        from CACTrainingLib.panel.judge_section import JudgeSection
-        from CACTrainingLib.panel.train_section import TrainSection
+        from CACTrainingLib.panel.evaluate.judge_section import JudgeSection
+        from CACTrainingLib.panel.train.train_section import TrainSection
 
         super().setup()
         self.logic = CACTrainingLogic()
@@ -173,7 +173,7 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
 
         scans: CT files or folders of one scan each. Raises ProjectError, also when one of them cannot be added.
         """
-        from CACTrainingLib.project import NewScan, Project, ProjectError
+        from CACTrainingLib.project.project import NewScan, Project, ProjectError
 
         project = Project.create(Path(folder))
         added = project.add([NewScan(Path(scan).name, Path(scan).name, Path(scan)) for scan in scans])
@@ -184,7 +184,7 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
 
     def labelling(self, project: Project, scanId: str, annotator: str, slices: Sequence[int]) -> Labelling:
         """Label slices of a scan as the panel does: each label is saved at once. slices: k, from the feet."""
-        from CACTrainingLib.annotations import slice_annotations
+        from CACTrainingLib.project.annotations import slice_annotations
 
         return Labelling(slice_annotations(project, scanId, annotator), slices)
 
@@ -211,8 +211,8 @@ class CACTrainingTest(ScriptedLoadableModuleTest):
         import numpy as np
         import SimpleITK as sitk
 
-        from CACTrainingLib.annotations import SliceLabel, slice_annotations
-        from CACTrainingLib.project import Project
+        from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
+        from CACTrainingLib.project.project import Project
 
         with tempfile.TemporaryDirectory() as folder:
             hu = np.random.default_rng(0).normal(0, 300, (6, 16, 16)).astype(np.int16)

@@ -41,9 +41,9 @@ def failures() -> list[str]:
 
 def scoring_failures() -> list[str]:
     """Score the digital patient that comes with CAC by the panel's button, and open every page with its result."""
+    from CACScoringLib.mrml.sample_data import sample_file
     from CACScoringLib.panel.packages import missingPackages
     from CACScoringLib.panel.panel_self_test import PrintedErrors, deadPages, entered
-    from CACScoringLib.sample_data import sample_file
 
     with PrintedErrors("scoring the sample") as errors:
         panel = slicer.util.getModule("CACScoring").widgetRepresentation()
@@ -69,7 +69,7 @@ def scoring_failures() -> list[str]:
 
 def effect_failures(name: str, module: str) -> list[str]:
     """Switch an effect on, on a small lesion, and off again."""
-    from CACScoringLib.panel.effect_self_test import editorOnLesion
+    from CACScoringLib.panel.effects.self_test import editorOnLesion
     from CACScoringLib.panel.panel_self_test import PrintedErrors
 
     slicer.mrmlScene.Clear()

@@ -1,32 +1,15 @@
 """Every file that Slicer installs is listed in CMake, and every listed file exists."""
 
-import re
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from cmake_lists import assigned, commands, install
 
 ROOT = Path(__file__).parents[1]
 RESOURCE_ENDINGS = {".npz", ".safetensors", ".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md", ".nrrd"}
-
-
-def commands(file: Path) -> list[tuple[str, list[str]]]:
-    """The commands of a CMake file with their arguments, comments and quotes removed, `set` variables filled in."""
-    text = re.sub(r"#.*", "", file.read_text(encoding="utf-8"))
-    variables: dict[str, str] = {}
-    found = []
-    for name, body in re.findall(r"(\w+)\s*\(((?:[^()\"]|\"[^\"]*\")*)\)", text):
-        words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', body)]
-        words = [re.sub(r"\$\{(\w+)\}", lambda m: variables.get(m[1], m[0]), word) for word in words]
-        if name == "set":
-            variables[words[0]] = ";".join(words[1:])
-        found.append((name, [part for word in words for part in word.split(";")]))
-    return found
-
-
-def assigned(file: Path, variable: str) -> list[str]:
-    values = [words[1:] for name, words in commands(file) if name == "set" and words[0] == variable]
-    assert len(values) == 1, f"{variable} is set {len(values)} times in {file}"
-    return values[0]
 
 
 def modules(root: Path) -> list[Path]:
@@ -100,6 +83,32 @@ def test_extension_facts():
     assert (ROOT / icon).exists()
     included = [words[0] for name, words in commands(root) if name == "include"]
     assert included == ["${Slicer_USE_FILE}", "${Slicer_EXTENSION_GENERATE_CONFIG}", "${Slicer_EXTENSION_CPACK}"]
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for library in ("CACScoringLib", "CACTrainingLib"):
+    package = importlib.import_module(library)
+    assert package.__file__.startswith(sys.argv[1]), package.__file__
+    for module in pkgutil.walk_packages(package.__path__, f"{library}."):
+        if ".panel" not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            print(module.name)
+from CACScoringLib.models.cards import find_model, verify_model
+print(verify_model(find_model("heart").path).name)
+"""
+
+
+def test_installed_libraries_import(tmp_path):
+    """Installed as Slicer does it; what needs Qt is tried in the desktop host."""
+    for name in ("CACScoring", "CACTraining"):
+        install(ROOT / name, tmp_path)
+    command = [sys.executable, "-c", IMPORT_ALL, str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"CACScoringLib.pipeline", "CACTrainingLib.cli.main", "heart-compact"} <= set(done.stdout.split())
 
 
 class TestTheTest:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from effect_desk import image_of
 
 import desktop_host
-from CACScoringLib import mrml
-from effect_desk import image_of
+from CACScoringLib.mrml import scene as mrml
 
 EFFECT = """
 from pathlib import Path

@@ -6,10 +6,10 @@ import tempfile
 
 import pytest
 import slicer
-
-import desktop_host
 from effect_desk import EFFECTS, ROOT, load_effects
 from panel_driver import put_slicers_python_on_the_path
+
+import desktop_host
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
 
@@ -56,7 +56,7 @@ class TestSmoke:
 
     def test_a_dead_page_fails(self, start, capsys, monkeypatch):
         start()
-        from CACTrainingLib.panel import judge_section
+        from CACTrainingLib.panel.evaluate import judge_section
 
         monkeypatch.delattr(judge_section.JudgeSection, "update")
         status, text = run(capsys)
@@ -73,7 +73,7 @@ class TestSmoke:
 
     def test_an_effect_that_fails(self, start, capsys, monkeypatch):
         start(main_window=True)
-        from CACScoringLib.panel import effect_scan
+        from CACScoringLib.panel.effects import scan as effect_scan
 
         monkeypatch.delattr(effect_scan, "EffectScan")
         status, text = run(capsys)

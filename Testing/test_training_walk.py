@@ -15,17 +15,17 @@ import tempfile
 
 import pytest
 import slicer
-
-import desktop_host
-from CACScoringLib.models import find_model
-from CACTrainingLib import training_runs
-from CACTrainingLib.annotations import SliceLabel, read_mask, slice_annotations
-from CACTrainingLib.project import Project
-from CACTrainingLib.run_folder import CHECKPOINT, read_run
 from digital_pairs import POSES, SCANNER
 from panel_driver import Driver, eventually, put_slicers_python_on_the_path
-from test_walk import Camera
 from training_driver import TrainingDriver, load_training
+
+import desktop_host
+from CACScoringLib.models.cards import find_model
+from CACTrainingLib.project.annotations import SliceLabel, read_mask, slice_annotations
+from CACTrainingLib.project.project import Project
+from CACTrainingLib.training import background as training_runs
+from CACTrainingLib.training.run_folder import CHECKPOINT, read_run
+from test_walk import Camera
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
 
@@ -37,10 +37,10 @@ STEPS = {"slices": 6, "decomposition": 6}
 
 def write_scans(folder):
     """One coarse scan of each of PATIENTS."""
-    from CACTrainingLib.phantom.export import write_scan
-    from CACTrainingLib.phantom.labels import annotate
-    from CACTrainingLib.phantom.patient import draw_patient, stream
-    from CACTrainingLib.phantom.simulation import scan_grid, scan_patient
+    from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
+    from CACTrainingLib.phantom.cohort.export import write_scan
+    from CACTrainingLib.phantom.cohort.labels import annotate
+    from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
     for number in PATIENTS:
         patient = draw_patient(number)

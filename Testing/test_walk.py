@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 import slicer
+from panel_driver import Driver, eventually, put_slicers_python_on_the_path
 
 import desktop_host
-from CACScoringLib.sample_data import SAMPLE_NAME, sample_file
-from panel_driver import Driver, eventually, put_slicers_python_on_the_path
+from CACScoringLib.mrml.sample_data import SAMPLE_NAME, sample_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
 
@@ -198,7 +198,7 @@ def test_radiograph(driver, camera):
 
 def test_scores_equal_the_command_lines(driver, tmp_path):
     """To the last digit, for both methods and every artery."""
-    from CACScoringLib import cli
+    from CACScoringLib.cli import main as cli
 
     load_sample()
     driver.ui.scoreButton.click()

@@ -11,24 +11,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from . import risk
-from .acquisition import BloodPool, examine, measure_blood, require_unenhanced
-from .arteries import ArterySuggestion, suggest_arteries
-from .ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
-from .evidence import coronary_probabilities, lesion_features
-from .heart import HeartRegion
-from .heart_search import find_heart
-from .lesions import MAIN_ARTERIES, Artery, Lesion, LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .metal import metal_warning, without_metal
-from .noise import noise_warning
-from .progress import Progress
-from .scores import Score, score_arteries, score_lesions
-from .slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
+from .anatomy.arteries import ArterySuggestion, suggest_arteries
+from .anatomy.heart_region import HeartRegion
+from .anatomy.heart_search import find_heart
+from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
+from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
+from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
+from .core.progress import Progress
+from .scoring import risk
+from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
+from .scoring.evidence import coronary_probabilities, lesion_features
+from .scoring.lesions import (
+    MAIN_ARTERIES,
+    Artery,
+    Lesion,
+    LesionSet,
+    ScoringRules,
+    find_lesions,
+    rules_for_tube_voltage,
+)
+from .scoring.metal import metal_warning, without_metal
+from .scoring.noise import noise_warning
+from .scoring.scores import Score, score_arteries, score_lesions
 
 if TYPE_CHECKING:
-    from .models import LoadedModel
-    from .second_opinion import Opinion
+    from .models.cards import LoadedModel
+    from .whole_scan.second_opinion import Opinion
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
 """What to call the methods of a `ScoreResult`."""

@@ -30,7 +30,7 @@ def registerEffect() -> None:
     """Make the effect known; a second call changes nothing."""
     import SegmentEditorCACDecomposeLib
 
-    from CACScoringLib.panel import effect_base
+    from CACScoringLib.panel.effects import base as effect_base
 
     effect_base.registerEffect(SegmentEditorCACDecomposeLib)
 
@@ -49,9 +49,9 @@ class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
     def test_paintedRegionBecomesItsCalcium(self):
         import numpy as np
 
-        from CACScoringLib.lesions import Artery
-        from CACScoringLib.panel.effect_self_test import countVoxels, editorOnLesion
-        from CACScoringLib.picking import Voxels
+        from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
+        from CACScoringLib.review.picking import Voxels
+        from CACScoringLib.scoring.lesions import Artery
 
         editor, segmentation, effect = editorOnLesion("CAC Decompose", withMap=True)
         effect.chooseArtery(Artery.LM)

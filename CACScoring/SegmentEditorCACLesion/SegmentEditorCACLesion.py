@@ -28,7 +28,7 @@ def registerEffect() -> None:
     """Make the effect known; a second call changes nothing."""
     import SegmentEditorCACLesionLib
 
-    from CACScoringLib.panel import effect_base
+    from CACScoringLib.panel.effects import base as effect_base
 
     effect_base.registerEffect(SegmentEditorCACLesionLib)
 
@@ -45,8 +45,8 @@ class SegmentEditorCACLesionTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def test_addAndReject(self):
-        from CACScoringLib.lesions import Artery
-        from CACScoringLib.panel.effect_self_test import countVoxels, editorOnLesion
+        from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
+        from CACScoringLib.scoring.lesions import Artery
 
         editor, segmentation, effect = editorOnLesion("CAC Lesion")
         effect.chooseArtery(Artery.LAD)

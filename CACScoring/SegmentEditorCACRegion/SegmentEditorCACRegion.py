@@ -28,7 +28,7 @@ def registerEffect() -> None:
     """Make the effect known; a second call changes nothing."""
     import SegmentEditorCACRegionLib
 
-    from CACScoringLib.panel import effect_base
+    from CACScoringLib.panel.effects import base as effect_base
 
     effect_base.registerEffect(SegmentEditorCACRegionLib)
 
@@ -45,8 +45,8 @@ class SegmentEditorCACRegionTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def test_ballIsPainted(self):
-        from CACScoringLib.lesions import Artery
-        from CACScoringLib.panel.effect_self_test import countVoxels, editorOnLesion
+        from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
+        from CACScoringLib.scoring.lesions import Artery
 
         editor, segmentation, effect = editorOnLesion("CAC Region")
         effect.chooseArtery(Artery.LCX)

@@ -27,8 +27,8 @@ import pytest
 import SimpleITK as sitk
 import slicer
 
-from CACTrainingLib.annotations import SliceAnnotations
-from CACTrainingLib.project import NewScan, Project
+from CACTrainingLib.project.annotations import SliceAnnotations
+from CACTrainingLib.project.project import NewScan, Project
 
 PRESSES = 60
 GOAL_MS = 50.0
@@ -96,8 +96,9 @@ def main() -> int:
     presses = int(sys.argv[1]) if len(sys.argv) > 1 else PRESSES
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
         project = write_scan(Path(folder))
-        from desktop_host import close_panel
         from training_driver import TrainingDriver, load_training
+
+        from desktop_host import close_panel
 
         load_training(monkeypatch)
         slicer.util.mainWindow().resize(1500, 950)

@@ -18,17 +18,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
-from CACScoringLib.ct import NoHeartError
-from CACScoringLib.heart import heart_region
-from CACScoringLib.lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
-from CACTrainingLib.phantom.export import as_ct_scan, image_on
-from CACTrainingLib.phantom.heart import posed_frame
-from CACTrainingLib.phantom.patient import Patient, draw_patient, stream
-from CACTrainingLib.phantom.plaque import draw_plaques
-from CACTrainingLib.phantom.protocol import PROTOCOLS, draw_pair
-from CACTrainingLib.phantom.response import add_stamps, image_of_points
-from CACTrainingLib.phantom.simulation import DigitalScan, displacement, scan_grid, scan_patient
+from CACScoringLib.anatomy.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
+from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.core.ct import NoHeartError
+from CACScoringLib.scoring.lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
+from CACTrainingLib.phantom.anatomy.heart import posed_frame
+from CACTrainingLib.phantom.anatomy.patient import Patient, draw_patient, stream
+from CACTrainingLib.phantom.anatomy.plaque import draw_plaques
+from CACTrainingLib.phantom.cohort.export import as_ct_scan, image_on
+from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
+from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
+from CACTrainingLib.phantom.scanner.simulation import DigitalScan, displacement, scan_grid, scan_patient
 
 DRAWS = 8
 Z_RANGE_MM = (-110.0, 140.0)

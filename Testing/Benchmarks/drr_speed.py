@@ -31,9 +31,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib import projection
-from CACScoringLib.projection_geometry import pose_of, view_named
-from CACScoringLib.projection_planes import available_backends
+from CACScoringLib.drr import projection
+from CACScoringLib.drr.geometry import pose_of, view_named
+from CACScoringLib.drr.planes import available_backends
 
 SIZE, SPACING_MM = (512, 512, 300), (0.7, 0.7, 1.0)
 BLOBS = (((-40.0, 15.0, 30.0), 22.0, 1.0), ((35.0, -25.0, -40.0), 18.0, 0.8), ((0.0, 40.0, 0.0), 26.0, 1.2))
@@ -80,7 +80,7 @@ def differentiable(view: str):
     def prepare(image: sitk.Image, pixels: int):
         import torch
 
-        from CACScoringLib.projection_torch import Projector
+        from CACScoringLib.drr.differentiable import Projector
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         water = torch.from_numpy(np.maximum(sitk.GetArrayFromImage(image).astype(np.float32) / 1000 + 1, 0))[None]

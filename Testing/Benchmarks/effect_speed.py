@@ -75,7 +75,8 @@ class Desk:
         import slicer
 
         import desktop_host
-        from CACScoringLib import lesion_segments, mrml
+        from CACScoringLib.mrml import lesion_segments
+        from CACScoringLib.mrml import scene as mrml
 
         desktop_host.install(monkeypatch)
         for name in ("Lesion", "Region", "Decompose"):
@@ -109,7 +110,7 @@ class Desk:
     def _volume(self, values: np.ndarray, name: str):
         import slicer
 
-        from CACScoringLib import mrml
+        from CACScoringLib.mrml import scene as mrml
 
         image = sitk.GetImageFromArray(values)
         image.CopyInformation(self.grid)

@@ -28,15 +28,15 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from CACScoringLib.ct import Acquisition, CTScan, NoHeartError, scan_from_image
-from CACScoringLib.heart import heart_region
-from CACScoringLib.heart_network import HeartNetworkSettings, heart_mask
-from CACScoringLib.models import LoadedModel, load_model
-from CACScoringLib.reading import read_ct
-from CACTrainingLib.datasets import find_scans
-from CACTrainingLib.phantom.cohort import CohortSettings, make_scan
-from CACTrainingLib.phantom.export import image_on
-from CACTrainingLib.pseudo_masks import sheet
+from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
+from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.core.ct import Acquisition, CTScan, NoHeartError, scan_from_image
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import LoadedModel, load_model
+from CACTrainingLib.data.datasets import find_scans
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan
+from CACTrainingLib.phantom.cohort.export import image_on
+from CACTrainingLib.training.pseudo_masks import sheet
 from conftest import REAL_CT_DIR
 
 OUTLINES = Path(__file__).with_name("heart_outlines.json")

@@ -15,9 +15,9 @@ import time
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.acquisition import examine, measure_blood, require_unenhanced
-from CACScoringLib.ct import Acquisition, ContrastError, NoHeartError, scan_from_image
-from CACScoringLib.heart import heart_region
+from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.core.ct import Acquisition, ContrastError, NoHeartError, scan_from_image
+from CACScoringLib.scoring.acquisition import examine, measure_blood, require_unenhanced
 from conftest import REAL_CT_DIR
 
 SCANS = {

@@ -18,11 +18,11 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
-from CACScoringLib.ct import CTError
-from CACScoringLib.models import find_model, load_model
-from CACScoringLib.pictures import WINDOW_HU
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import find_model, load_model
 from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
-from CACScoringLib.reading import read_ct
+from CACScoringLib.report.pictures import WINDOW_HU
 from conftest import REAL_CT_DIR
 
 SCANS = {

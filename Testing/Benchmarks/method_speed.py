@@ -30,17 +30,19 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from CACScoringLib import decomposition, heart_network, pipeline, slices
-from CACScoringLib.ct import CTScan
-from CACScoringLib.heart import heart_region
-from CACScoringLib.models import LoadedModel, Training, describe, load_model, read_network, save_model
-from CACScoringLib.networks import PRESETS, build
+from CACScoringLib import pipeline
+from CACScoringLib.anatomy import heart_network
+from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.calcium_map import decomposition, slices
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, read_network, save_model
+from CACScoringLib.models.preprocessing import heart_grid, on_grid
+from CACScoringLib.networks.van_velzen import PRESETS, build
 from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
-from CACScoringLib.preprocessing import heart_grid, on_grid
-from CACScoringLib.reading import read_ct
-from CACTrainingLib.phantom.cohort import CohortSettings, make_scan
-from CACTrainingLib.phantom.export import as_ct_scan, image_on
-from CACTrainingLib.phantom.simulation import CHEST_MM
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan
+from CACTrainingLib.phantom.cohort.export import as_ct_scan, image_on
+from CACTrainingLib.phantom.scanner.simulation import CHEST_MM
 
 NETWORKS = ("heart", "slices", "decomposition")
 CHOSEN_SHARE = 0.1

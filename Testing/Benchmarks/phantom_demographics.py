@@ -27,10 +27,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from CACTrainingLib.phantom.body import FEMALE_SHARE, draw_body
-from CACTrainingLib.phantom.cohort import CohortSettings
-from CACTrainingLib.phantom.coronaries import draw_coronaries
-from CACTrainingLib.phantom.demographics import (
+from CACTrainingLib.phantom.anatomy.body import FEMALE_SHARE, draw_body
+from CACTrainingLib.phantom.anatomy.coronaries import draw_coronaries
+from CACTrainingLib.phantom.anatomy.demographics import (
     AGATSTON_PER_MG,
     AGES_YEARS,
     AMOUNT,
@@ -39,8 +38,9 @@ from CACTrainingLib.phantom.demographics import (
     share_above,
     share_with_calcium,
 )
-from CACTrainingLib.phantom.patient import stream
-from CACTrainingLib.phantom.plaque import draw_plaques
+from CACTrainingLib.phantom.anatomy.patient import stream
+from CACTrainingLib.phantom.anatomy.plaque import draw_plaques
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings
 
 HONG = {0: (0.74, 0.77), 100: (0.75, 0.79), 400: (0.79, 0.82)}
 """Agatston score: AUC of the radiograph, and with age, sex and BMI."""

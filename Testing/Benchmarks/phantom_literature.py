@@ -17,14 +17,14 @@ from functools import partial
 
 import numpy as np
 
-from CACScoringLib.lesions import ScoringRules, find_lesions
-from CACScoringLib.scores import score_lesions
-from CACTrainingLib.phantom.cohort import CohortSettings, make_scan
-from CACTrainingLib.phantom.coronaries import ARTERIES, LABELS
-from CACTrainingLib.phantom.export import image_on
-from CACTrainingLib.phantom.patient import Patient, draw_patient
-from CACTrainingLib.phantom.response import slice_times_s
-from CACTrainingLib.phantom.simulation import DigitalScan, displacement
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, LABELS
+from CACTrainingLib.phantom.anatomy.patient import Patient, draw_patient
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan
+from CACTrainingLib.phantom.cohort.export import image_on
+from CACTrainingLib.phantom.scanner.response import slice_times_s
+from CACTrainingLib.phantom.scanner.simulation import DigitalScan, displacement
 
 HEART_MM = (-75.0, 75.0)
 

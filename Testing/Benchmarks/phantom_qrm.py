@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.lesions import ScoringRules, find_lesions
-from CACScoringLib.scores import score_lesions
-from CACTrainingLib.phantom.qrm import Insert, scan_of_inserts
-from CACTrainingLib.phantom.scanner import Grid, Scanner
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+from CACTrainingLib.phantom.scanner.qrm import Insert, scan_of_inserts
+from CACTrainingLib.phantom.scanner.scanner import Grid, Scanner
 
 DATA = Path(os.environ.get("CAC_REAL_CT_DIR", Path(__file__).parents[3] / "shared" / "data"))
 SCAN = DATA / "qrm_phantom" / "canon_large_rep1_120kVp_3mm.nii.gz"

@@ -17,9 +17,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from statistics import median
 
-from CACTrainingLib.phantom.patient import Patient, draw_patient, stream
-from CACTrainingLib.phantom.protocol import PROTOCOLS, draw_pair
-from CACTrainingLib.phantom.simulation import scan_patient
+from CACTrainingLib.phantom.anatomy.patient import Patient, draw_patient, stream
+from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
+from CACTrainingLib.phantom.scanner.simulation import scan_patient
 
 
 def scanned(number: int, threads: int) -> tuple[float, float]:

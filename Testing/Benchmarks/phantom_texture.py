@@ -18,8 +18,8 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy import ndimage
 
-from CACScoringLib.ct import Acquisition, scan_from_image
-from CACTrainingLib.phantom.cohort import CohortSettings, make_scan
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan
 
 DATA = Path(os.environ.get("CAC_REAL_CT_DIR", Path(__file__).parents[3] / "shared" / "data"))
 # Scan, slice through the ventricles, slice through the roots of the great vessels.

@@ -16,12 +16,12 @@ import numpy as np
 from artery_suggestions import patient_with_many_plaques
 from scipy.spatial.distance import pdist
 
-from CACScoringLib.lesions import Artery, ScoringRules, find_lesions
-from CACTrainingLib.phantom.export import as_ct_scan
-from CACTrainingLib.phantom.patient import stream
-from CACTrainingLib.phantom.protocol import PROTOCOLS, draw_pair
-from CACTrainingLib.phantom.response import add_stamps
-from CACTrainingLib.phantom.simulation import scan_grid, scan_patient
+from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACTrainingLib.phantom.anatomy.patient import stream
+from CACTrainingLib.phantom.cohort.export import as_ct_scan
+from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
+from CACTrainingLib.phantom.scanner.response import add_stamps
+from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 Z_RANGE_MM = (-110.0, 140.0)
 LEAST_HU = 25.0

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
-from CACScoringLib.projection import body_only, calcium_path, radiograph, view_named
+from CACScoringLib.drr.projection import body_only, calcium_path, radiograph, view_named
 
 PIXELS = 480
 CALCIUM = np.array([255.0, 90.0, 0.0])

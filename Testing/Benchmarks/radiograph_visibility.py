@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from CACTrainingLib.radiographs.dataset import MARGIN_PIXELS, RadiographSet, load_radiographs
-from CACTrainingLib.radiographs.fitting import folds
-from CACTrainingLib.radiographs.judging import areas
+from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, RadiographSet, load_radiographs
+from CACTrainingLib.radiograph.fitting import folds
+from CACTrainingLib.statistics.roc import areas
 
 THRESHOLDS = (0.0, 100.0, 400.0)
 REACH, CELL = 8, 8

@@ -25,15 +25,16 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-
-from CACScoringLib import mrml, report
-from CACScoringLib.ct import Acquisition, CTScan
-from CACScoringLib.lesions import Artery
-from CACScoringLib.pipeline import ScoreResult, score_scan
-from CACScoringLib.reading import read_ct
-from CACScoringLib.review_scene import SceneReview
-from CACScoringLib.scene_content import content_of_folder
 from calcified_heart import NETWORKS
+
+from CACScoringLib.core.ct import Acquisition, CTScan
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.scene_content import content_of_folder
+from CACScoringLib.pipeline import ScoreResult, score_scan
+from CACScoringLib.report import files as report
+from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.scoring.lesions import Artery
 
 RUNS = 15
 SIZE = (512, 512, 150)

@@ -4,7 +4,7 @@
 
 CT is resampled to each of SIZES over the same part of the body, so its heart stays as it is; the voxels and what is
 done with them count, not what they show. Each run is a process of its own. The radiomics model has learned nothing,
-which makes no difference to memory. Beside each figure stands what `cohort_memory.scoring_bytes` plans for such a scan:
+which makes no difference to memory. Beside each figure stands what `cohort.memory.scoring_bytes` plans for such a scan:
 the benchmark fails where that is less than what was used. --scans N scores N scans in each process, one after another.
 """
 
@@ -20,14 +20,14 @@ import tempfile
 from pathlib import Path
 
 import SimpleITK as sitk
-
-from CACScoringLib import cohort
-from CACScoringLib.cohort import CohortSettings
-from CACScoringLib.cohort_memory import Asked, scoring_bytes
-from CACScoringLib.cohort_scans import CohortScan
-from CACScoringLib.reading import read_ct
-from CACScoringLib.scan_run import ModelChoice, chosen_models, chosen_opinions
 from opinions_by_hand import save_radiomics
+
+from CACScoringLib.cohort import cohort
+from CACScoringLib.cohort.cohort import CohortSettings
+from CACScoringLib.cohort.memory import Asked, scoring_bytes
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.run import ModelChoice, chosen_models, chosen_opinions
 
 SIZES = ((256, 256, 64), (512, 512, 64), (512, 512, 128), (512, 512, 248), (512, 512, 400), (768, 768, 300))
 WAYS = {

@@ -15,12 +15,12 @@ import statistics
 import time
 
 import numpy as np
-import SimpleITK as sitk
-
 import phantoms
-from CACScoringLib.lesions import Artery, ScoringRules, find_lesions
-from CACScoringLib.scores import score_arteries
+import SimpleITK as sitk
 from reference import agatston_by_slice_loop
+
+from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_arteries
 
 RUNS = 7
 RULES = ScoringRules()

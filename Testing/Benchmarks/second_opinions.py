@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.risk import class_number
-from CACScoringLib.second_opinion import NONE_BELOW
-from CACTrainingLib.measures import Bootstrap, area_under_curve, estimate, kappa, rank_correlation
-from CACTrainingLib.opinions.scan_table import TableScan, read_scan_table
+from CACScoringLib.scoring.risk import class_number
+from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACTrainingLib.statistics.measures import Bootstrap, area_under_curve, estimate, kappa, rank_correlation
+from CACTrainingLib.whole_scan.scan_table import TableScan, read_scan_table
 
 CLASSES = 5
 SCORES = {"threshold": "All that reaches 130 HU", "decomposition": "Calcium map", "vessels": "Vessel regression"}

@@ -16,13 +16,13 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.projection import calcium_path, path_length_mm, water_equivalent_mm
-from CACScoringLib.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
-from CACTrainingLib.radiographs.cases import view_geometry
-from CACTrainingLib.radiographs.cohort import ANGLES
-from CACTrainingLib.radiographs.sharpen import as_projected
-from CACTrainingLib.radiographs.super_resolution import bundled_sharpener, interpolated, learned
-from CACTrainingLib.radiographs.thin_slices import FACTOR, SlicePair, read_pair
+from CACScoringLib.drr.projection import calcium_path, path_length_mm, water_equivalent_mm
+from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
+from CACTrainingLib.radiograph.cases import view_geometry
+from CACTrainingLib.radiograph.cohort import ANGLES
+from CACTrainingLib.radiograph.sharpen import as_projected
+from CACTrainingLib.radiograph.super_resolution import bundled_sharpener, interpolated, learned
+from CACTrainingLib.radiograph.thin_slices import FACTOR, SlicePair, read_pair
 
 WIDE_MM = 8.0
 CALCIUM_MM = 0.3

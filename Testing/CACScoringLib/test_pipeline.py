@@ -1,15 +1,15 @@
 """From a CT to its scores: candidates, reviewed lesions, warnings, categories."""
 
 import numpy as np
+import phantoms
 import pytest
 import SimpleITK as sitk
 
-import phantoms
-from CACScoringLib.ct import Acquisition, CTError, MaskError, scan_from_image
-from CACScoringLib.lesions import Artery, ScoringRules
+from CACScoringLib.core.ct import Acquisition, CTError, MaskError, scan_from_image
+from CACScoringLib.core.progress import Progress
 from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
-from CACScoringLib.progress import Progress
-from CACScoringLib.scores import Score
+from CACScoringLib.scoring.lesions import Artery, ScoringRules
+from CACScoringLib.scoring.scores import Score
 
 ACQUISITION = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from networks_made_by_hand import loaded, scan_of, untrained
 from torch import nn
 
-from CACScoringLib import cli, report
-from CACScoringLib.ct import CTError
-from CACScoringLib.decomposition import DecompositionSettings
-from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.calcium_map.slices import check_switched, overlaps, switched_note
+from CACScoringLib.cli import main as cli
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
-from CACScoringLib.slices import check_switched, overlaps, switched_note
-from networks_made_by_hand import loaded, scan_of, untrained
+from CACScoringLib.report import files as report
 
 BLOOD_HU = 40
 LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from networks_made_by_hand import loaded, scan_of
 from scipy.stats import chi2
 from torch import nn
 
-from CACScoringLib import page, report
-from CACScoringLib.decomposition import DecompositionSettings
-from CACScoringLib.evidence import FEATURES, INTERCEPT
-from CACScoringLib.lesions import Artery, ScoringRules
-from CACScoringLib.networks import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan, steps
-from networks_made_by_hand import loaded, scan_of
+from CACScoringLib.report import files as report
+from CACScoringLib.report import page
+from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
+from CACScoringLib.scoring.lesions import Artery, ScoringRules
 
 BLOOD_HU = 40
 SPACING_MM = (0.8, 0.8, 2.5)

@@ -1,9 +1,9 @@
 """A small cohort to train on, and its prepared slices; two digital patients scanned twice."""
 
 import pytest
-
-from CACTrainingLib.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
 from training_scans import write_cohort
+
+from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,9 @@ def digital_pairs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digital_results(digital_pairs, tmp_path_factory):
     """The scans of `digital_pairs`, and their results by networks whose answers are known."""
-    from CACTrainingLib.study_scans import find_study_scans
     from digital_pairs import write_results
+
+    from CACTrainingLib.studies.scans import find_study_scans
 
     scans, _ = find_study_scans(digital_pairs)
     return scans, write_results(scans, tmp_path_factory.mktemp("results"))

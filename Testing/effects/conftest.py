@@ -1,10 +1,10 @@
 """What the tests of the effects share: Segment Editor on a small scan."""
 
 import pytest
+from effect_desk import EFFECTS, ROOT, Desk, load_effects
 
 import desktop_host
 from desktop_host import errors
-from effect_desk import EFFECTS, ROOT, Desk, load_effects
 
 
 @pytest.fixture

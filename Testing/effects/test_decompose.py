@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-
-from CACScoringLib import mrml
-from CACScoringLib.lesions import Artery
-from CACScoringLib.output import SCHEMA
-from CACScoringLib.scene_content import SceneContent
 from effect_desk import OTHER, SHAPE, arrays, image_of
+
+from CACScoringLib.core.output import SCHEMA
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.scene_content import SceneContent
+from CACScoringLib.scoring.lesions import Artery
 
 
 class TestDecompose:
@@ -29,7 +29,7 @@ class TestDecompose:
         assert desk.counts() == {"LAD": 4 * 15 * 22}, "one step takes all back"
 
     def test_floor_and_preview(self, desk):
-        from CACScoringLib.panel.effect_views import CANDIDATE_COLOUR
+        from CACScoringLib.panel.effects.views import CANDIDATE_COLOUR
 
         desk.give("LAD", (slice(7, 8), slice(15, 30), slice(10, 32)))
         desk.segmentation.GetDisplayNode().SetVisibility(False)
@@ -140,7 +140,8 @@ class TestDecompose:
 
     def test_without_a_click_the_axial_view_is_meant(self, desk):
         """Of those that are shown; of our own layout the first one, not that of the map."""
-        from CACScoringLib.panel import effect_views, views
+        from CACScoringLib.panel import views
+        from CACScoringLib.panel.effects import views as effect_views
 
         effect = desk.use("CAC Decompose").scriptedEffect
         assert effect_views.axialSliceWidget(effect).sliceViewName == "Red"

@@ -7,12 +7,12 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-
-from CACScoringLib import mrml
-from CACScoringLib.lesions import Artery
-from CACScoringLib.output import SCHEMA
-from CACScoringLib.scene_content import SceneContent
 from effect_desk import LESION, SHAPE, arrays, image_of, rotation
+
+from CACScoringLib.core.output import SCHEMA
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.scene_content import SceneContent
+from CACScoringLib.scoring.lesions import Artery
 
 
 class TestLesion:
@@ -36,7 +36,7 @@ class TestLesion:
         np.testing.assert_array_equal(desk.voxels("LAD"), expected)
 
     def test_hover_lights_the_candidate_up(self, desk):
-        from CACScoringLib.panel.effect_views import CANDIDATE_COLOUR
+        from CACScoringLib.panel.effects.views import CANDIDATE_COLOUR
 
         desk.use("CAC Lesion")
         assert desk.lit(CANDIDATE_COLOUR) == 0
@@ -115,7 +115,7 @@ class TestLesion:
         assert sorted(map(tuple, found)) == [(7, 20, 14), (7, 21, 14), (7, 21, 15), (7, 22, 14)]
 
     def test_leak_into_bone_is_shown_and_not_added(self, desk):
-        from CACScoringLib.panel.effect_views import LEAK_COLOUR
+        from CACScoringLib.panel.effects.views import LEAK_COLOUR
 
         effect = desk.use("CAC Lesion")
         desk.node.SetAttribute("CAC Lesion.InsideHeart", "0")

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-
-from CACScoringLib import mrml
-from CACScoringLib.lesions import Artery
-from CACScoringLib.picking import Voxels
 from effect_desk import SHAPE, image_of
+
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.review.picking import Voxels
+from CACScoringLib.scoring.lesions import Artery
 
 
 class TestMasking:

@@ -1,14 +1,13 @@
 """The hidden modules that register the effects."""
 
-import shutil
 import sys
 
 import pytest
 import slicer
+from cmake_lists import install
+from effect_desk import EFFECTS, ROOT, load_effects
 
 import desktop_host
-from effect_desk import EFFECTS, ROOT, load_effects
-from test_cmake import assigned
 
 
 @pytest.mark.usefixtures("host")
@@ -60,11 +59,7 @@ class TestInstalled:
         """The effects where Slicer installs them: the files of all modules in one folder."""
         folder = tmp_path / "qt-scripted-modules"
         for module in EFFECTS.values():
-            source = ROOT / "CACScoring" / module
-            lists = ("MODULE_PYTHON_SCRIPTS", "MODULE_PYTHON_RESOURCES")
-            for name in [name for each in lists for name in assigned(source / "CMakeLists.txt", each)]:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source / name, folder / name)
+            install(ROOT / "CACScoring" / module, folder)
         desktop_host.install(monkeypatch)
         load_effects(monkeypatch, [folder])
         return folder

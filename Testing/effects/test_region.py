@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import slicer
-
 from effect_desk import SHAPE, rotation
 
 

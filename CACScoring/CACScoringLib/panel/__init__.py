@@ -1,1 +1,1 @@
-"""The sections of the scoring panel; the only place of the library that knows Qt."""
+"""The panel of CAC Scoring in 3D Slicer."""

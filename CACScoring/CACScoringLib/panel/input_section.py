@@ -46,7 +46,7 @@ class ScoringInput:
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     """The options that score as the panel says: only those that are not the defaults."""
-    from ..lesions import ScoringRules
+    from ..scoring.lesions import ScoringRules
 
     arguments: list[str] = []
     if state.method == Method.CLINICAL_RULE:
@@ -77,7 +77,7 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
 
 def ensureOpinionPackages(state: CACScoringParameterNode) -> None:
     """Offer to install what the second opinions asked for need. Without it a run tells what it could not ask."""
-    from ..models import list_models
+    from ..models.cards import list_models
 
     asked = state.method == Method.BOTH and state.secondOpinions
     if asked and any(model.card.network == "radiomics" for model in list_models()):
@@ -152,7 +152,7 @@ class InputSection:
 
     def _hideDerivedVolumes(self) -> None:
         """Do not offer healthy images and calcium maps as a CT."""
-        from ..mrml import DERIVED_ATTRIBUTE
+        from ..mrml.scene import DERIVED_ATTRIBUTE
 
         volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         made = [volume.GetID() for volume in volumes if volume.GetAttribute(DERIVED_ATTRIBUTE)]
@@ -172,8 +172,8 @@ class InputSection:
         self._ui.doubtsLabel.setVisible(bool(doubts))
 
     def _listModels(self) -> None:
-        from ..ct import CTError
-        from ..models import list_models
+        from ..core.ct import CTError
+        from ..models.cards import list_models
 
         try:
             models = list_models()

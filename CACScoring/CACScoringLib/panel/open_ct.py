@@ -13,9 +13,9 @@ def main(arguments: list[str]) -> int:
     """arguments: CT, target file, and the series where a folder holds several. Returns the exit code."""
     import SimpleITK as sitk
 
-    from ..ct import CTError
-    from ..progress import JsonProgress
-    from ..reading import read_ct
+    from ..core.ct import CTError
+    from ..core.progress import JsonProgress
+    from ..io.reading import read_ct
 
     progress = JsonProgress(sys.stderr)
     ct, target, *series = arguments

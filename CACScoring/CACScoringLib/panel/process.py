@@ -15,7 +15,7 @@ from typing import Protocol
 import qt
 from slicer.i18n import tr as _
 
-from ..processes import kill_tree
+from ..core.processes import kill_tree
 
 MODULE_FOLDER = Path(__file__).resolve().parents[2]
 """Of CACScoring.py and the library, wherever they are installed."""

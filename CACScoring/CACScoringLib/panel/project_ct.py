@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: what to do, and the folder of the job, see `drr_job`. Returns the exit code."""
-    from ..ct import CTError
-    from ..drr_job import find_body, make_radiograph
-    from ..progress import JsonProgress
+    """arguments: what to do, and the folder of the job, see `drr.job`. Returns the exit code."""
+    from ..core.ct import CTError
+    from ..core.progress import JsonProgress
+    from ..drr.job import find_body, make_radiograph
 
     progress = JsonProgress(sys.stderr)
     task, folder = arguments

@@ -18,11 +18,11 @@ from .second_opinion_section import SecondOpinionSection
 from .table_height import fitHeight
 
 if TYPE_CHECKING:
-    from ..ct import ScanWarning
-    from ..lesions import Artery
+    from ..core.ct import ScanWarning
     from ..pipeline import Categories, MethodResult
-    from ..review_scene import SceneReview
-    from ..scores import Score
+    from ..review.scene import SceneReview
+    from ..scoring.lesions import Artery
+    from ..scoring.scores import Score
 
 
 class ResultSection:
@@ -92,8 +92,8 @@ class ResultSection:
         self._ui.scoreTable.setItem(row, column, item)
 
     def _export(self, *_args: object) -> None:
-        from ..ct import CTError
-        from ..output import OutputError
+        from ..core.ct import CTError
+        from ..core.output import OutputError
 
         folder = self._askForFolder()
         if not folder:
@@ -107,7 +107,7 @@ class ResultSection:
         self._ui.exportLabel.setText(_("Written to {folder}").format(folder=target))
 
     def _copy(self, *_args: object) -> None:
-        from ..review import result_as_copied_text
+        from ..review.review import result_as_copied_text
 
         review = self._review
         text = result_as_copied_text(review.results())
@@ -173,7 +173,7 @@ def _told(warning: ScanWarning) -> str:
 
 def _classes(result: MethodResult | None, categories: Categories | None) -> str:
     """Published classes of a reviewed clinical score."""
-    from .. import risk
+    from ..scoring import risk
 
     if result is None:
         return ""

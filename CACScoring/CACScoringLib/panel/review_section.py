@@ -23,7 +23,7 @@ from .slice_plot import PlotSlice, SlicePlot
 
 if TYPE_CHECKING:
     from ..pipeline import MethodResult
-    from ..review_scene import SceneReview
+    from ..review.scene import SceneReview
 
 REFRESH_MILLISECONDS = 20
 """Changes that come within this time, as one stroke of a brush makes many, are counted together."""
@@ -38,8 +38,8 @@ class ReviewSection(VTKObservationMixin):
 
     def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
         VTKObservationMixin.__init__(self)
-        from ..lesions import Artery
-        from ..pictures import ARTERY_COLOURS
+        from ..report.pictures import ARTERY_COLOURS
+        from ..scoring.lesions import Artery
 
         self._ui = ui
         self._onNumbers = onNumbers
@@ -194,7 +194,7 @@ class ReviewSection(VTKObservationMixin):
         return {method: both[method] for method in self._review.methods}
 
     def _showLesions(self, result: MethodResult) -> None:
-        from ..scores import score_lesions
+        from ..scoring.scores import score_lesions
 
         spacing = self._review.scan.image.GetSpacing()
         calibrated = result.rules.calibration_mg_per_mm3_hu is not None
@@ -247,7 +247,7 @@ class ReviewSection(VTKObservationMixin):
 
     def _slicesWithoutMap(self) -> list:
         """The scan's slices, so that lesions can be marked and found in the plot where there are no probabilities."""
-        from ..scene_content import SliceRow, slice_position_ras
+        from ..mrml.scene_content import SliceRow, slice_position_ras
 
         image = self._review.scan.image
         return [SliceRow(k, slice_position_ras(image, k), None, False, False) for k in range(image.GetSize()[2])]
@@ -323,7 +323,7 @@ class ReviewSection(VTKObservationMixin):
             self.plot.setCurrent(k)
 
     def _assign(self, key: str) -> None:
-        from ..lesions import Artery
+        from ..scoring.lesions import Artery
 
         lesions = self.table.selected if self._review is not None else []
         if not lesions:
@@ -352,7 +352,7 @@ class ReviewSection(VTKObservationMixin):
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show all that follows from it."""
-        from ..ct import CTError
+        from ..core.ct import CTError
 
         try:
             change()
@@ -368,7 +368,7 @@ class ReviewSection(VTKObservationMixin):
         self._timer.start()
 
     def _refresh(self) -> None:
-        from ..ct import CTError
+        from ..core.ct import CTError
 
         try:
             changed = self._review is not None and self._review.refresh()

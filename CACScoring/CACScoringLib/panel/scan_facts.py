@@ -16,7 +16,7 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
-    from ..ct import Acquisition
+    from ..core.ct import Acquisition
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ScanFacts:
 
 def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     """The facts that are known without reading all voxels. What needs the heart is said after scoring."""
-    from ..acquisition import examine
-    from ..ct import CTScan
+    from ..core.ct import CTScan
+    from ..scoring.acquisition import examine
 
     problem = problemOf(volume)
     data = volume.GetImageData()
@@ -85,8 +85,8 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
 
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     """The acquisition by the first DICOM file a volume was loaded from; None when that is not known any more."""
-    from ..ct import CTError
-    from ..dicom import acquisition_of, read_slice
+    from ..core.ct import CTError
+    from ..io.dicom import acquisition_of, read_slice
 
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
     database = getattr(slicer, "dicomDatabase", None)

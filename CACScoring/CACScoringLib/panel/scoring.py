@@ -25,8 +25,8 @@ from .worker import Worker, stepOf
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ..mrml import SceneNodes
-    from ..scene_content import SceneContent
+    from ..mrml.scene import SceneNodes
+    from ..mrml.scene_content import SceneContent
 
 
 SPACING_DIGITS = 10
@@ -87,7 +87,7 @@ class Scorer:
         however the run ends. arguments: further options of `cac score`. heart: segmentation and id of the segment to
         use as the heart.
         """
-        from ..ct import CTError
+        from ..core.ct import CTError
 
         run = self._begin(onProgress, onFinished)
         run.result = run.temporary / "result"
@@ -142,7 +142,8 @@ class Scorer:
     def _writeInput(self, run: _Run, heart: tuple[vtkMRMLSegmentationNode, str] | None) -> list[str]:
         import SimpleITK as sitk
 
-        from .. import mrml, segments
+        from ..mrml import scene as mrml
+        from ..mrml import segments
 
         run.image = mrml.image_of_volume(run.volume)
         # Slicer computes spacings from directions, and 1.2 mm becomes 1.1999999999999997: a score's last digits.
@@ -189,7 +190,7 @@ class Scorer:
             return
 
         def read() -> None:
-            from ..image_files import read_image
+            from ..io.image_files import read_image
 
             run.image = read_image(ct)
             self._load(run, name)
@@ -200,7 +201,7 @@ class Scorer:
         """Read the result, then bring it into the scene: two steps, between which Slicer answers its user."""
 
         def read() -> None:
-            from ..scene_content import content_of_folder
+            from ..mrml.scene_content import content_of_folder
 
             content = content_of_folder(run.result, run.image, name)
             run.onProgress(_("Showing the result …"), 1.0)
@@ -210,7 +211,7 @@ class Scorer:
         self._later(read)
 
     def _add(self, run: _Run, content: SceneContent) -> None:
-        from .. import mrml
+        from ..mrml import scene as mrml
 
         if run.volume is not None and not slicer.mrmlScene.IsNodePresent(run.volume):
             self._finish(ScoringOutcome(_("The CT was closed while it was being scored.")))
@@ -223,7 +224,7 @@ class Scorer:
         self._timer.start(0)
 
     def _doNext(self) -> None:
-        from ..ct import CTError
+        from ..core.ct import CTError
 
         step, self._next = self._next, None
         if step is None:
@@ -241,7 +242,7 @@ class Scorer:
 
 def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
     """Give a new result of a scan the clinical candidates of an earlier one, as a reader left them."""
-    from ..mrml import REVIEWED_ATTRIBUTE
+    from ..mrml.scene import REVIEWED_ATTRIBUTE
 
     after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
     after.calcium.SetAttribute(REVIEWED_ATTRIBUTE, before.calcium.GetAttribute(REVIEWED_ATTRIBUTE))

@@ -13,8 +13,8 @@ from slicer.i18n import tr as _
 from .table_height import fitHeight
 
 if TYPE_CHECKING:
-    from ..review_scene import SceneReview
-    from ..second_opinion import Agreement, Opinion
+    from ..review.scene import SceneReview
+    from ..whole_scan.second_opinion import Agreement, Opinion
 
 
 class SecondOpinionSection:
@@ -32,7 +32,7 @@ class SecondOpinionSection:
 
     def update(self, review: SceneReview | None) -> None:
         """Show the opinions beside the scores as they are now. review: None where there is no result."""
-        from ..second_opinion import TITLES, agreements
+        from ..whole_scan.second_opinion import TITLES, agreements
 
         table, label = self._ui.opinionTable, self._ui.opinionsLabel
         opinions = () if review is None else review.opinions
@@ -59,7 +59,7 @@ class SecondOpinionSection:
 
 def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:
     """What agrees comes before the arteries, which a narrow panel may hide."""
-    from ..lesions import MAIN_ARTERIES
+    from ..scoring.lesions import MAIN_ARTERIES
 
     named = {"threshold": _("Clinical"), "decomposition": _("Map")}
     agree = [_("{method}\nagrees").format(method=named[method]) for method in methods]
@@ -68,7 +68,7 @@ def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:
 
 
 def _answer(opinion: Opinion) -> str:
-    from ..markup import percent
+    from ..report.markup import percent
 
     said = opinion.says
     if opinion.total is None:
@@ -77,7 +77,7 @@ def _answer(opinion: Opinion) -> str:
 
 
 def _ofArteries(opinion: Opinion) -> list[str]:
-    from ..lesions import MAIN_ARTERIES
+    from ..scoring.lesions import MAIN_ARTERIES
 
     return [] if opinion.agatston is None else [f"{opinion.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
 

@@ -19,7 +19,7 @@ from .process import workerCommand
 from .worker import Worker
 
 if TYPE_CHECKING:
-    from ..drr_job import PlacedRadiograph
+    from ..drr.job import PlacedRadiograph
 
 
 class ForegroundProcess:
@@ -40,8 +40,8 @@ class ForegroundProcess:
 
 def madeOf(volume: vtkMRMLScalarVolumeNode) -> PlacedRadiograph:
     """A small PA radiograph of a volume, by the worker that the panel uses. Raises CTErrors, RuntimeError."""
-    from ..drr_job import DrrSettings, read_radiograph_of, write_job
-    from ..mrml import image_of_volume
+    from ..drr.job import DrrSettings, read_radiograph_of, write_job
+    from ..mrml.scene import image_of_volume
 
     with tempfile.TemporaryDirectory(prefix="cac-radiograph-") as folder:
         write_job(Path(folder), DrrSettings(pixels=128), image_of_volume(volume))

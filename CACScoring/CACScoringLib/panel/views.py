@@ -192,7 +192,7 @@ def _layoutNode():
 
 def _showInSameWindow(volume, healthy) -> None:
     """Original and healthy image can be compared only where the same HU has the same grey."""
-    from ..pictures import WINDOW_HU
+    from ..report.pictures import WINDOW_HU
 
     low, high = WINDOW_HU
     for node in filter(None, (volume, healthy)):

@@ -10,7 +10,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effect_base import LesionEffect
+from CACScoringLib.panel.effects.base import LesionEffect
 
 PAINTED, SHOWN = "Painted", "Shown"
 
@@ -43,7 +43,8 @@ segment; what belongs to another artery or was rejected stays there.
         """Make the options when the effect is used for the first time."""
         if self.scan is not None:
             return
-        from CACScoringLib.panel import effect_scan, effect_views
+        from CACScoringLib.panel.effects import scan as effect_scan
+        from CACScoringLib.panel.effects import views as effect_views
 
         self._views = effect_views
         self.scan = effect_scan.EffectScan(self.scriptedEffect)
@@ -84,7 +85,7 @@ segment; what belongs to another artery or was rejected stays there.
 
     def updateGUIFromMRML(self) -> None:
         self._build()
-        from CACScoringLib.decomposition import DecompositionSettings
+        from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 
         self.scriptedEffect.setParameterDefault("FloorHU", DecompositionSettings().floor_hu)
         blocked = self.floorSpinBox.blockSignals(True)
@@ -257,8 +258,8 @@ segment; what belongs to another artery or was rejected stays there.
         if self._region is not None and self._readAs == kind:
             return ""
         self._region, self._readAs = None, kind
-        from CACScoringLib.mrml import CALCIUM_MAP_ROLE
-        from CACScoringLib.picking import values_at
+        from CACScoringLib.mrml.scene import CALCIUM_MAP_ROLE
+        from CACScoringLib.review.picking import values_at
 
         found = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
         if found is None:
@@ -277,8 +278,8 @@ segment; what belongs to another artery or was rejected stays there.
         return np.zeros((0, 3), int) if voxels is None else voxels.kji
 
     def _shown(self) -> np.ndarray:
-        from CACScoringLib.lesions import Artery
-        from CACScoringLib.picking import shown_voxels
+        from CACScoringLib.review.picking import shown_voxels
+        from CACScoringLib.scoring.lesions import Artery
 
         viewWidget = self._shownView()
         if viewWidget is None:
@@ -290,7 +291,7 @@ segment; what belongs to another artery or was rejected stays there.
 
     @staticmethod
     def _voxels(kji: np.ndarray):
-        from CACScoringLib.picking import Voxels
+        from CACScoringLib.review.picking import Voxels
 
         return Voxels.at(kji)
 

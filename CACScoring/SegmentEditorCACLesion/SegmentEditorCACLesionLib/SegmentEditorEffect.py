@@ -10,7 +10,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effect_base import LesionEffect
+from CACScoringLib.panel.effects.base import LesionEffect
 
 _DRAG_PIXELS = 4
 
@@ -43,8 +43,9 @@ class SegmentEditorEffect(LesionEffect):
         """Make the options when the effect is used for the first time."""
         if self.scan is not None:
             return
-        from CACScoringLib.panel import effect_scan, effect_views
-        from CACScoringLib.picking import PickLimits
+        from CACScoringLib.panel.effects import scan as effect_scan
+        from CACScoringLib.panel.effects import views as effect_views
+        from CACScoringLib.review.picking import PickLimits
 
         self._views = effect_views
         self.scan = effect_scan.EffectScan(self.scriptedEffect)
@@ -81,7 +82,7 @@ class SegmentEditorEffect(LesionEffect):
         return box
 
     def setMRMLDefaults(self) -> None:
-        from CACScoringLib.picking import PickLimits
+        from CACScoringLib.review.picking import PickLimits
 
         limits = PickLimits()
         self.scriptedEffect.setParameterDefault("ThresholdHU", 130.0)
@@ -252,7 +253,7 @@ class SegmentEditorEffect(LesionEffect):
 
         radiusMm: of the ball around the position that it may not leave.
         """
-        from CACScoringLib.picking import PickLimits, pick_lesion
+        from CACScoringLib.review.picking import PickLimits, pick_lesion
 
         if not self.scan.update():
             return None
@@ -281,8 +282,8 @@ class SegmentEditorEffect(LesionEffect):
 
         The lesion is what is labelled there as one, however large it is; where nothing is labelled, the candidate.
         """
-        from CACScoringLib.picking import pick_label
-        from CACScoringLib.review import NOT_CORONARY
+        from CACScoringLib.review.picking import pick_label
+        from CACScoringLib.review.review import NOT_CORONARY
 
         kji = self.scan.index_at(ras) if self.scan.update() else None
         if kji is None:

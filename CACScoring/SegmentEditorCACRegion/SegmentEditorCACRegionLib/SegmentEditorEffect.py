@@ -9,7 +9,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effect_base import LesionEffect
+from CACScoringLib.panel.effects.base import LesionEffect
 
 _DIAMETER_MM = 10.0
 _STEP = 1.2
@@ -45,7 +45,8 @@ class SegmentEditorEffect(LesionEffect):
         """Make the options when the effect is used for the first time."""
         if self.scan is not None:
             return
-        from CACScoringLib.panel import effect_scan, effect_views
+        from CACScoringLib.panel.effects import scan as effect_scan
+        from CACScoringLib.panel.effects import views as effect_views
 
         self._views = effect_views
         self.scan = effect_scan.EffectScan(self.scriptedEffect)
@@ -212,7 +213,7 @@ class SegmentEditorEffect(LesionEffect):
 
         normal: of the slice that a disc paints in; None for a ball.
         """
-        from CACScoringLib.picking import brush_stroke
+        from CACScoringLib.review.picking import brush_stroke
 
         if not self.scan.update():
             return None

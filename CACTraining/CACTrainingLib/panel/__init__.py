@@ -1,1 +1,1 @@
-"""The sections of the training panel. Loaded inside Slicer only."""
+"""The panel of CAC Training in 3D Slicer."""

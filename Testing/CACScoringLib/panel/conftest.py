@@ -2,13 +2,13 @@
 
 import tempfile
 
+import panel_results
 import pytest
 import slicer
+from panel_driver import Driver, put_slicers_python_on_the_path
 
 import desktop_host
-import panel_results
-from CACScoringLib import mrml
-from panel_driver import Driver, put_slicers_python_on_the_path
+from CACScoringLib.mrml import scene as mrml
 
 
 @pytest.fixture

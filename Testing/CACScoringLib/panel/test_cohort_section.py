@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+import panel_results
 import pytest
 import SimpleITK as sitk
-
-import panel_results
 from panel_driver import line
 
 

@@ -1,10 +1,9 @@
 """What is scored, and how."""
 
 import numpy as np
+import panel_results
 import SimpleITK as sitk
 import slicer
-
-import panel_results
 
 
 class TestInput:

@@ -2,15 +2,15 @@
 
 import os
 
+import panel_results
 import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
 
 import desktop_host
-import panel_results
-from CACScoringLib import mrml
-from CACScoringLib.lesion_segments import TERMINOLOGY
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.lesion_segments import TERMINOLOGY
 
 
 def offered(selector) -> list[str]:

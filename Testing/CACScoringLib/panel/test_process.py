@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import slicer
-
-from CACScoringLib import mrml
 from panel_driver import eventually
+
+from CACScoringLib.mrml import scene as mrml
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")
@@ -37,7 +37,7 @@ class TestBackgroundProcess:
         code = f"import sys, {library}; print({library}.__file__, file=sys.stderr)"
         lines, codes = self.run(process, code)
         assert codes == [0]
-        root = Path(mrml.__file__).parents[2]
+        root = Path(mrml.__file__).parents[3]
         assert Path(lines[0]).parent == root / library.removesuffix("Lib") / library
 
     def test_command_of_the_worker_is_of_its_library(self, panel):

@@ -1,10 +1,10 @@
 """The result, and taking it out of the scene."""
 
+import panel_results
 import SimpleITK as sitk
 import slicer
 
-import panel_results
-from CACScoringLib.ct import ScanWarning
+from CACScoringLib.core.ct import ScanWarning
 
 
 class TestResult:

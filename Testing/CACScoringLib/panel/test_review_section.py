@@ -1,11 +1,10 @@
 """What a reader sees and changes."""
 
 import numpy as np
+import panel_results
 import pytest
 import slicer
 import vtk
-
-import panel_results
 from panel_driver import line
 
 

@@ -3,10 +3,9 @@
 import sys
 
 import numpy as np
+import panel_results
 import SimpleITK as sitk
 import slicer
-
-import panel_results
 from panel_driver import line
 
 WARNING = "The scan was made at 100 kVp."

@@ -4,14 +4,15 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import opinions_by_hand as by_hand
+import panel_results
 import pytest
 import SimpleITK as sitk
 import slicer
 
-import opinions_by_hand as by_hand
-import panel_results
-from CACScoringLib import models, mrml
-from CACScoringLib.second_opinion import DIFFERS, SALIENCY_FILE, opinion_as_json, opinions_of_json
+from CACScoringLib.models import cards as models
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.whole_scan.second_opinion import DIFFERS, SALIENCY_FILE, opinion_as_json, opinions_of_json
 
 
 @pytest.fixture

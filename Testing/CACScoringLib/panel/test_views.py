@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from effect_desk import image_of
 
 import desktop_host
-from CACScoringLib import mrml
+from CACScoringLib.mrml import scene as mrml
 from desktop_host import errors
-from effect_desk import image_of
 
 WINDOWS = [(1900, 1100), (1400, 900), (900, 1300), (900, 600)]
 
@@ -34,7 +34,7 @@ def views(window):
 
 @pytest.fixture
 def radiograph_views(window):
-    from CACScoringLib.panel import radiograph_views
+    from CACScoringLib.panel.radiograph import radiograph_views
 
     return radiograph_views
 

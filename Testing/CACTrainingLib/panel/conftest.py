@@ -4,11 +4,11 @@ import tempfile
 
 import pytest
 import SimpleITK as sitk
-
-import desktop_host
-from CACTrainingLib.project import NewScan, Project
 from training_driver import TrainingDriver, load_training, write_proposal
 from training_scans import HEART_SLICES, write_scan
+
+import desktop_host
+from CACTrainingLib.project.project import NewScan, Project
 
 SLICES = tuple(range(*HEART_SLICES.indices(10)))
 

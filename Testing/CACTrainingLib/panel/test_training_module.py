@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import slicer
-
-from CACTrainingLib.annotations import slice_annotations
-from desktop_host import errors, events
 from training_driver import CommandProcess, write_proposal
+
+from CACTrainingLib.project.annotations import slice_annotations
+from desktop_host import errors, events
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "Resources" / "Models"
 SCAN = "CACTraining.scan"
@@ -52,7 +52,7 @@ class TestModule:
     def test_a_dead_panel_fails_the_self_test(self, modules, monkeypatch):
         """As Slicer does, the stand-in goes on when setup() raises."""
         import CACTraining
-        from CACTrainingLib.panel import judge_section
+        from CACTrainingLib.panel.evaluate import judge_section
 
         monkeypatch.delattr(judge_section.JudgeSection, "setState")
         test = CACTraining.CACTrainingTest("test_everyPageOpens")

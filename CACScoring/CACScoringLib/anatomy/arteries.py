@@ -1,0 +1,149 @@
+"""Which artery a lesion probably belongs to, suggested from its place in the heart.
+
+An atlas of the heart holds, for every place, how many lesions per 1000 patients lie there: in the left main, the
+descending, the circumflex and the right artery, and elsewhere (aorta, valves, mitral annulus, nodes, pericardium).
+Places are relative to the heart mask: 0 is its centre of mass and ±1 the edge of the ellipsoid with its second moments,
+along the scan's axes. These survive both a tight mask and the generous region found from the lungs; the heart's long
+axis would not (between the two masks it turned by 18° in the median of 40 digital patients). A suggestion is Bayes'
+rule and no more: nothing but the place counts, so it is for a reader to confirm or to change.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..core.ct import CTError, MaskError
+from ..core.resources import resource_folder
+from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
+from ..scoring.lesions import Artery, LesionSet
+
+SCHEMA = "cac-artery-atlas/1"
+
+SUGGESTED = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
+"""The first classes of an atlas, in its order; the last is what is not coronary."""
+
+LIMIT = 1.6
+CELLS = 33
+"""An atlas is a cube from -LIMIT to LIMIT heart radii with CELLS points along each axis, 0.1 radii (6 mm) apart."""
+
+
+class AtlasError(CTError):
+    """The atlas of the arteries is missing or damaged. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class ArteryAtlas:
+    """Where lesions lie in the heart's frame.
+
+    log_rates: float32 [5, k, j, i], natural logarithm of the lesions per 1000 patients and cell, for SUGGESTED and what
+    is not coronary; k towards superior, j posterior, i left. provenance: how it was made, for people.
+    """
+
+    log_rates: np.ndarray
+    provenance: dict[str, object]
+
+
+@dataclass(frozen=True)
+class ArterySuggestion:
+    """Where a lesion probably lies.
+
+    artery: the likeliest of SUGGESTED. confidence: its probability if the lesion is coronary at all.
+    not_coronary_probability: that it is not, if the lesion is calcium found by a threshold in the heart's region.
+    Noise, bone and metal are in no atlas, so nothing is said of them. In a calcium map, from which much
+    that is not coronary is gone, it is less likely than this.
+    """
+
+    lesion_id: int
+    artery: Artery
+    confidence: float
+    not_coronary_probability: float
+
+
+def suggest_arteries(
+    lesions: LesionSet, image: sitk.Image, heart_mask: sitk.Image, atlas: ArteryAtlas | None = None
+) -> list[ArterySuggestion]:
+    """A suggestion for each lesion, in the lesions' order, from the place of all its voxels.
+
+    image: the scan that the lesions were found in, with axes as in `CTScan`. heart_mask: 0 outside, on the image's
+    grid, from whatever source. atlas: the bundled one when None.
+
+    Raises MaskError when mask or lesions are on another grid, or the mask is empty; AtlasError.
+    """
+    if lesions.id_map.shape != image.GetSize()[::-1]:
+        shapes = f"{lesions.id_map.shape}, the scan {image.GetSize()[::-1]}"
+        raise MaskError(f"The lesions were found in another scan: their map has the shape {shapes}.")
+    centre, spread, _ = heart_moments(heart_mask, image)
+    centre, radii = np.array(centre[::-1]), ELLIPSOID_RADII_PER_SD * np.array(spread[::-1])
+    if not lesions.lesions:
+        return []
+    atlas = atlas or bundled_atlas()
+    flat = np.flatnonzero(lesions.id_map)
+    ids = lesions.id_map.reshape(-1)[flat]
+    places = (np.stack(np.unravel_index(flat, lesions.id_map.shape), axis=1) - centre) / radii
+    rates = log_rates_at(atlas, places)
+    # A lesion is one thing: the mean of its voxels' logarithms counts a large one no more often than a small one.
+    sizes = np.bincount(ids)
+    means = np.stack([np.bincount(ids, weights=rate) for rate in rates]) / np.maximum(sizes, 1)
+    return [_suggestion(lesion.id, means[:, lesion.id]) for lesion in lesions.lesions]
+
+
+def log_rates_at(atlas: ArteryAtlas, places: np.ndarray) -> np.ndarray:
+    """The atlas at places [n, 3] in the heart's frame (superior, posterior, left): float64 [5, n].
+
+    Linear between the atlas's points; beyond it its edge goes on.
+    """
+    cells = (np.asarray(places, float).T + LIMIT) * (CELLS - 1) / (2 * LIMIT)
+    return np.stack(
+        [ndimage.map_coordinates(rates, cells, float, order=1, mode="nearest") for rates in atlas.log_rates]
+    )
+
+
+@lru_cache(maxsize=1)
+def bundled_atlas() -> ArteryAtlas:
+    """The atlas that comes with CAC. Raises AtlasError."""
+    return read_atlas(resource_folder("Atlas") / "arteries.npz")
+
+
+def read_atlas(path: Path) -> ArteryAtlas:
+    """An atlas as `write_atlas` writes it; a format that cannot run code. Raises AtlasError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            log_rates = file["log_rates"].astype(np.float32)
+            provenance = json.loads(str(file["provenance"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise AtlasError(f"The artery atlas {path} cannot be read ({error}). Install CAC again.") from error
+    shape = (len(SUGGESTED) + 1, CELLS, CELLS, CELLS)
+    if not isinstance(provenance, dict) or provenance.get("schema") != SCHEMA:
+        raise AtlasError(f"The artery atlas {path} is not of schema {SCHEMA}. Install CAC again.")
+    if log_rates.shape != shape or not np.isfinite(log_rates).all():
+        raise AtlasError(f"The artery atlas {path} does not hold finite numbers of shape {shape}. Install CAC again.")
+    return ArteryAtlas(log_rates, provenance)
+
+
+def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
+    """Write an atlas as one .npz file, half precision, under a temporary name first."""
+    temporary = path.with_name(f".{path.name}.partial")
+    provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
+    temporary.replace(path)
+
+
+def _suggestion(lesion_id: int, log_rates: np.ndarray) -> ArterySuggestion:
+    rates = np.exp(log_rates - log_rates.max())
+    coronary = rates[:-1]
+    best = int(coronary.argmax())
+    return ArterySuggestion(
+        lesion_id,
+        SUGGESTED[best],
+        float(coronary[best] / coronary.sum()),
+        float(rates[-1] / rates.sum()),
+    )

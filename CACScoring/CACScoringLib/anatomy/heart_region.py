@@ -1,0 +1,343 @@
+"""Where the heart is, found without a trained network from lungs, spine and diaphragm.
+
+The lungs frame the heart on three sides and show best on any CT, so the heart is read from them: tissue between
+the lungs, in front of the spine, behind the sternum, above the diaphragm, and thicker than the great vessels.
+The region is meant to cover: it holds the epicardial fat with the coronaries, the aortic root and the pulmonary
+trunk, and below the dome of the diaphragm, where unenhanced heart and liver look alike, some liver. It serves
+where no network is installed and as the plausibility check of one.
+
+The distances below were chosen while looking at 12 chest CTs of 9 patients and measuring on three of them, of two
+patients, with a heart mask; they have not been tested on scans unseen. Arrays are [k, j, i] on a grid of GRID_MM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..core.ct import CTScan, NoHeartError, ScanWarning
+from .chest import (
+    BONE_HU,
+    GRID_MM,
+    Chest,
+    bounding_box,
+    depth_inside,
+    landmarks,
+    on_working_grid,
+    resampled,
+    voxels,
+    within,
+)
+
+BONE_LABEL = 1
+AORTA_LABEL = 2
+"""Labels of `HeartRegion.excluded`."""
+
+EXCLUDED_MARGIN_MM = 60.0
+"""Further from the heart nothing has to be told from calcium."""
+
+DENSE_HU = 130
+"""What could be taken for calcium."""
+
+TISSUE_BETWEEN_LUNGS_HU = -160
+"""Fat and everything denser; the rim of lung that partial volume brightens lies below."""
+
+MIN_LUNG_FRACTION = 0.35
+"""Share of lung in the chest's cross-section at the heart; below the domes, as in abdominal scans, it is less."""
+
+MIN_CHEST_HEIGHT_MM = 36.0
+MIN_HEART_RADIUS_MM = 25.0
+MAX_HEART_RADIUS_MM = 75.0
+"""Radius of the largest ball inside the heart: 36 to 50 mm in the scans seen; crops cut it."""
+
+HEART_RIGHT = 0.25
+HEART_LEFT = 0.42
+"""How far the heart reaches from the midline, in inner chest widths, with room for shifted hearts."""
+
+OPENING = 0.6
+"""Vessels thinner than this share of the heart's largest ball (arch, hila, oesophagus) are opened away."""
+
+AORTA_RADII = tuple(np.arange(3, 6.5, 0.5))
+"""9 to 18 mm, in voxels."""
+
+AORTA_MIN_SCORE = 0.35
+"""Share of tissue inside less that around, tenth percentile over the slices: 0.48 to 0.81 in the unenhanced scans."""
+
+APEX_BELOW_LEFT_MM = 12.0
+APEX_BELOW_RIGHT_MM = 21.0
+"""The heart's lowest point below the lung base beside it: on the left behind, on the right in front."""
+
+FLOOR_MARGIN_MM = 6.0
+"""Added below the estimated floor, because missing coronary is worse than a little liver."""
+
+BASE_DISAGREEMENT_MM = 36.0
+"""Two estimates of the floor further apart mean fluid, a mass or a raised diaphragm on the side of the higher one."""
+
+
+@dataclass(frozen=True)
+class HeartRegion:
+    """The heart, and what near it must not be taken for coronary calcium.
+
+    mask: uint8 0/1 on the scan's grid.
+    excluded: uint8 labels on the scan's grid, within EXCLUDED_MARGIN_MM of the heart: BONE_LABEL spine, ribs, their
+    cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its wall (left out
+    where it could not be followed reliably, as in contrast scans). None where nothing is known, as with a mask that
+    the user gave.
+    source: where the mask comes from: "lungs" as found here, or "given", or a network's name.
+    warnings: doubts about the region.
+    """
+
+    mask: sitk.Image
+    excluded: sitk.Image | None
+    source: str
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+def heart_region(scan: CTScan) -> HeartRegion:
+    """Find the heart from the lungs, spine and diaphragm around it.
+
+    Raises NoHeartError when the field of view shows no heart between two lungs.
+    """
+    coarse = on_working_grid(scan.image)
+    chest = landmarks(sitk.GetArrayFromImage(coarse))
+    heart, warnings = _heart(chest)
+    near = _region_near(heart, coarse, scan.image)
+    mask = _on_grid(heart, coarse, near)
+    excluded = _bone_on_grid(chest, coarse, near)
+    aorta = _descending_aorta(chest, heart)
+    if aorta is not None:
+        excluded = sitk.Maximum(excluded, _on_grid(aorta, coarse, near) * AORTA_LABEL)
+    mask = sitk.And(mask, excluded == 0)
+    return HeartRegion(_pasted(mask, scan.image), _pasted(excluded, scan.image), "lungs", warnings)
+
+
+def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """The part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box."""
+    margin = voxels(EXCLUDED_MARGIN_MM)
+    box = bounding_box(heart)[::-1]
+    low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
+    high = coarse.TransformContinuousIndexToPhysicalPoint([s.stop + margin - 0.5 for s in box])
+    start = image.TransformPhysicalPointToContinuousIndex(low)
+    stop = image.TransformPhysicalPointToContinuousIndex(high)
+    limits = zip(start, stop, image.GetSize(), strict=True)
+    return image[tuple(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits)]
+
+
+def _pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """A uint8 part of the scan's grid on the whole grid, 0 elsewhere."""
+    whole = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    whole.CopyInformation(image)
+    start = image.TransformPhysicalPointToIndex(part.GetOrigin())
+    return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
+
+
+def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
+    """A bool array of the working grid as a smooth uint8 0/1 image on the reference's grid."""
+    soft = sitk.GetImageFromArray(array.astype(np.uint8) * np.uint8(200))
+    soft.CopyInformation(coarse)
+    grid = reference.GetSize(), reference.GetOrigin(), reference.GetSpacing(), reference.GetDirection()
+    return resampled(soft, *grid) >= 100
+
+
+def _bone_on_grid(chest: Chest, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
+    """BONE_LABEL where the skeleton is, with a rim, and where something dense hangs together with it nearby.
+
+    Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
+    """
+    bone = _on_grid(ndimage.binary_dilation(chest.bone), coarse, near)
+    if chest.lumen is not None:  # enhanced blood would join it too
+        return bone
+    reach = _on_grid(within(chest.bone, voxels(15)), coarse, near)
+    joined = sitk.Or(sitk.And(reach, near >= DENSE_HU), bone)
+    return sitk.BinaryReconstructionByDilation(bone, joined, 0, BONE_LABEL, True)
+
+
+def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """The heart on the working grid, and doubts about it. Raises NoHeartError."""
+    k, _, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
+    tissue = _tissue_between_lungs(chest)
+    lung_share = chest.lungs.sum((1, 2)) / np.maximum(1, chest.space.sum((1, 2)))
+    right, left = chest.lungs[:, :, : chest.midline], chest.lungs[:, :, chest.midline :]
+    chest_slices = (lung_share >= MIN_LUNG_FRACTION) & right.any((1, 2)) & left.any((1, 2))
+    height_mm = chest_slices.sum() * GRID_MM
+    if height_mm < MIN_CHEST_HEIGHT_MM:
+        message = (
+            f"Only {height_mm:.0f} mm of the scan show two lungs wide enough to hold a heart between "
+            f"them; {MIN_CHEST_HEIGHT_MM:.0f} mm are needed. Give a CT of the chest, or a heart mask."
+        )
+        raise NoHeartError(message)
+    domes = max(_dome(chest, right_side=True), _dome(chest, right_side=False))
+    domes = min(domes, np.nonzero(chest_slices)[0][-1] - voxels(24))
+    above, radius = _opened(tissue & (k > domes))
+    radius_mm = radius * GRID_MM
+    if not MIN_HEART_RADIUS_MM <= radius_mm <= MAX_HEART_RADIUS_MM:
+        message = (
+            f"The largest ball between the lungs has a radius of {radius_mm:.0f} mm; in a heart it has "
+            f"{MIN_HEART_RADIUS_MM:.0f} to {MAX_HEART_RADIUS_MM:.0f} mm. Give a CT that shows it, or a heart mask."
+        )
+        raise NoHeartError(message)
+    apex, base, warnings = _floor(chest, above)
+    # The diaphragm falls from the right atrium to the apex.
+    towards_apex = np.clip(0.5 + (i - chest.midline) / (0.3 * chest.width), 0, 1)
+    heart, _ = _opened(tissue & ((k > domes) | (k >= base + (apex - base) * towards_apex)))
+    return heart, warnings + cut_warnings(heart)
+
+
+def _tissue_between_lungs(chest: Chest) -> np.ndarray:
+    """Everything that may be heart, vessel or fat around them, regardless of height."""
+    _, j, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
+    bone = ndimage.binary_dilation(chest.bone)
+    # The chest wall also lies between ribs and in front of the sternum: all that is in front of bone.
+    in_front = j < chest.front + (chest.back - chest.front) // 3
+    wall = np.maximum.accumulate((bone & in_front)[:, ::-1], axis=1)[:, ::-1]
+    padded = np.pad(wall, ((4, 4), (0, 0), (4, 4)), mode="edge")
+    wall = ndimage.binary_closing(padded, np.ones((7, 1, 5)))[4:-4, :, 4:-4] & in_front
+    beside_spine = np.where(abs(i - chest.midline) < voxels(18), 0, voxels(15))
+    return (
+        chest.space
+        & ~chest.lungs
+        & ~bone
+        & ~wall
+        & (i > chest.midline - HEART_RIGHT * chest.width)
+        & (i < chest.midline + HEART_LEFT * chest.width)
+        & (j < chest.spine_front[:, None, None] - 1 + beside_spine)
+        & (chest.hu > TISSUE_BETWEEN_LUNGS_HU)
+    )
+
+
+def _dome(chest: Chest, right_side: bool) -> int:
+    """Slice of the top of a lung's base, from the columns clear of the heart; 0 where it lies below the scan."""
+    bottom, columns = _lung_bottom(chest)
+    j, i = np.ogrid[tuple(slice(n) for n in bottom.shape)]
+    columns = ndimage.binary_erosion(columns, iterations=voxels(12), border_value=1)
+    if right_side:
+        columns &= i < chest.midline - 0.2 * chest.width
+    else:
+        columns &= (i > chest.midline + 0.2 * chest.width) & (j > (chest.front + chest.back) // 2)
+    return int(np.percentile(bottom[columns], 80)) if columns.any() else 0
+
+
+def _lung_bottom(chest: Chest) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest slice of lung in every column [j, i], and where there are such columns."""
+    return chest.lungs.argmax(0), chest.lungs.any(0)
+
+
+def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWarning, ...]]:
+    """The heart's lowest slice at the apex and at the right atrium, from the lung bases beside it.
+
+    above: the heart above the domes, whose outline from above tells which lung columns lie beside it.
+    """
+    bottom, columns = _lung_bottom(chest)
+    outline = above.any(0)
+    j, i = np.ogrid[tuple(slice(n) for n in outline.shape)]
+    distance = ndimage.distance_transform_edt(~outline)
+    rows = np.nonzero(outline.any(1))[0]
+    beside = columns & (distance > 1.5) & (distance < 9)
+    front = j < (rows[0] + rows[-1]) / 2
+    left = bottom[beside & (i > chest.midline) & ~front & (j <= rows[-1])]
+    right = bottom[beside & (i < chest.midline) & front]
+    from_left = np.median(left) - voxels(APEX_BELOW_LEFT_MM) if left.size else None
+    from_right = np.median(right) - voxels(APEX_BELOW_RIGHT_MM) if right.size else None
+    estimates = [e for e in (from_left, from_right) if e is not None]
+    if not estimates:
+        return 0.0, 0.0, ()
+    low, difference = min(estimates), max(estimates) - min(estimates)
+    limit = BASE_DISAGREEMENT_MM / GRID_MM
+    # Their mean up to the limit; further apart it goes over into the lower one, without a jump. A base below the
+    # scan may lie anywhere below, so it is not averaged.
+    base_cut = any(side.size and np.median(side) == 0 for side in (left, right))
+    both = 0.0 if base_cut else float(np.clip(1 - (difference - limit) / (limit / 4), 0, 1))
+    apex = low + both * difference / 2
+    warnings: tuple[ScanWarning, ...] = ()
+    if difference > limit:
+        side = "right" if from_right > from_left else "left"
+        message = (
+            f"The {side} lung ends {GRID_MM * difference:.0f} mm higher than the other lets expect (fluid, a mass, a "
+            "raised diaphragm?). The heart region's lower end is uncertain: look at it."
+        )
+        warnings = (ScanWarning("heart-floor-uncertain", message),)
+    margin = FLOOR_MARGIN_MM / GRID_MM
+    return apex - margin, apex - margin + voxels(21), warnings
+
+
+def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
+    """Tissue without what is thinner than OPENING of its largest ball; and that ball's radius in voxels."""
+    soft = ndimage.binary_closing(np.pad(tissue, 3, mode="edge"), iterations=2)[3:-3, 3:-3, 3:-3]
+    depth = depth_inside(soft, voxels(MAX_HEART_RADIUS_MM))
+    radius = float(depth.max())
+    core = depth > OPENING * radius
+    labels, count = ndimage.label(core)
+    if count > 1:
+        core = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    return within(core, OPENING * radius + 1.5) & soft, radius
+
+
+def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
+    """A severe warning where a heart, bool [k, j, i], reaches an end or a side of the scan."""
+    cut = [name for name, plane in (("top", heart[-1]), ("bottom", heart[0])) if plane.any()]
+    sides = heart[:, [0, -1]].any() or heart[:, :, [0, -1]].any()
+    cut += ["sides"] if sides else []
+    if not cut:
+        return ()
+    message = (
+        f"The heart region reaches the {' and '.join(cut)} of the scan: part of the heart may lie outside, "
+        "and its calcium is not counted."
+    )
+    return (ScanWarning("heart-cut", message, severe=True),)
+
+
+def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:
+    """The tube beside and in front of the spine, in the heart's slices; None where no clear one is seen.
+
+    In every slice each place gets the score of the disc that fits best there (tissue inside less tissue around),
+    and the path with the highest sum that moves at most one voxel from slice to slice is the aorta.
+    """
+    slices = np.nonzero(heart.any((1, 2)))[0]
+    spine_seen = chest.spine_front[slices].max() < heart.shape[1]
+    # With contrast the brightest tube near the spine may as well be a vein or half of a dissection.
+    if not spine_seen or chest.lumen is not None:
+        return None
+    tissue = (chest.hu > 0) & (chest.hu < BONE_HU) & ~chest.bone
+    front = chest.spine_front[slices].astype(int)
+    rows = slice(max(0, front.min() - voxels(36)), front.max() + voxels(24))
+    columns = slice(max(0, chest.midline - voxels(15)), chest.midline + voxels(54))
+    seen = np.pad(tissue[slices], ((0, 0), (9, 9), (9, 9)), mode="edge").astype(np.float32)
+    window = (slice(None), slice(rows.start, rows.stop + 18), slice(columns.start, columns.stop + 18))
+    fits = np.stack([ndimage.correlate(seen[window], _ring_kernel(r)[None]) for r in AORTA_RADII])
+    fits = fits[:, :, 9:-9, 9:-9]
+    score = fits.max(0)
+    place = _best_path(score)
+    along = np.arange(len(slices)), place[:, 0], place[:, 1]
+    if np.percentile(score[along], 10) < AORTA_MIN_SCORE:
+        return None
+    radius = ndimage.median_filter(np.asarray(AORTA_RADII)[fits[(slice(None), *along)].argmax(0)], 7, mode="nearest")
+    _, j, i = np.ogrid[tuple(slice(n) for n in heart.shape)]
+    center_j, center_i = (place + np.array([rows.start, columns.start])).T[:, :, None, None]
+    aorta = np.zeros(heart.shape, bool)
+    aorta[slices] = (j - center_j) ** 2 + (i - center_i) ** 2 <= (radius[:, None, None] + 0.5) ** 2
+    return aorta
+
+
+def _ring_kernel(radius: float) -> np.ndarray:
+    """Mean inside a disc less the mean of the ring around it, which a voxel of partial volume separates."""
+    j, i = np.mgrid[-8:9, -8:9]
+    distance = np.hypot(j, i)
+    disc, ring = distance <= radius, (distance > radius + 0.75) & (distance <= radius + 2.25)
+    return (disc / disc.sum() - ring / ring.sum()).astype(np.float32)
+
+
+def _best_path(score: np.ndarray) -> np.ndarray:
+    """Row and column per slice of the path with the highest summed score, one step of at most a voxel per slice."""
+    total = score.copy()
+    for k in range(1, len(total)):
+        total[k] += ndimage.maximum_filter(total[k - 1], 3, mode="nearest")
+    path = np.zeros((len(total), 2), int)
+    path[-1] = np.unravel_index(total[-1].argmax(), total[-1].shape)
+    for k in range(len(total) - 2, -1, -1):
+        j, i = np.maximum(path[k + 1] - 1, 0)
+        near = total[k, j : path[k + 1, 0] + 2, i : path[k + 1, 1] + 2]
+        path[k] = np.unravel_index(near.argmax(), near.shape) + np.array([j, i])
+    return path

@@ -1,0 +1,198 @@
+"""A scan taken apart into a calcium map and a healthy image, without a threshold on the scan.
+
+After van Velzen et al., section 3: the generator's map is subtracted from the slice, and voxels of the map that would
+leave less than −10 HU in the healthy image are noise and set to 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import CTScan, ScanWarning
+from ..models.inference import predict
+from ..models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, HeartSlices, from_grid, slice_input
+
+if TYPE_CHECKING:
+    from ..models.cards import LoadedModel
+
+SATURATED_MAP_HU = 100.0
+"""Map above which a voxel is calcium beyond doubt, so that what the window cut off it is missing in the map."""
+
+
+@dataclass(frozen=True)
+class DecompositionSettings:
+    """slice_threshold: probability from which a slice is decomposed.
+
+    min_healthy_hu: the map is 0 where the healthy image would be lower (published: −10; None: rule off, which keeps
+    calcium that lies in fat, and more noise). Applied on the network's grid, where the healthy image is made.
+    floor_hu: the map is 0 where it is lower on the scan's grid. A sigmoid never reaches 0, so its rest would add up
+    over the heart and join all lesions to one; not in the paper.
+    within_heart: the map is 0 outside the heart mask.
+    evidence_weights: what tells how probably a lesion of the map is coronary calcium (`evidence`); None for its place
+    alone. most_not_coronary: lesions that with a higher probability are none are left out. The settings in CALIBRATED
+    are chosen on scans with known calcium and stored with the model (`cac calibrate`).
+    agatston_scale: what adjusted Agatston scores are multiplied by to compare with clinical ones; None when unknown.
+    """
+
+    slice_threshold: float = 0.5
+    min_healthy_hu: float | None = -10.0
+    floor_hu: float = 10.0
+    within_heart: bool = True
+    evidence_weights: dict[str, float] | None = None
+    most_not_coronary: float = 1.0
+    agatston_scale: float | None = None
+    batch_size: int = 8
+
+    @classmethod
+    def of(cls, slices: LoadedModel, decomposition: LoadedModel) -> DecompositionSettings:
+        """What is stored with two models."""
+        stored = {**slices.card.calibration, **decomposition.card.calibration}
+        return cls(**{name: stored[name] for name in CALIBRATED if name in stored})
+
+
+CALIBRATED = (
+    "slice_threshold",
+    "min_healthy_hu",
+    "floor_hu",
+    "evidence_weights",
+    "most_not_coronary",
+    "agatston_scale",
+)
+"""Settings that a model card may hold."""
+
+
+def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+    """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
+
+    others: the networks used beside it, by kind; None for one that is not used.
+    """
+    card = decomposition.card
+    if "evidence_weights" not in card.calibration:
+        message = (
+            f"The model {card.name} is not calibrated: every spot of its map counts, be it coronary calcium or not. "
+            "Calibrate it on scans with known calcium (cac calibrate)."
+        )
+        return [ScanWarning("map-not-calibrated", message)]
+    known = card.validation.get("whole_method", {}).get("models", {})
+    foreign = [own.card.name for kind, own in others.items() if own is not None and known.get(kind) != own.card.sha256]
+    if not foreign:
+        return []
+    message = (
+        f"What counts of the map of {card.name} was chosen with other models than {' and '.join(foreign)}, so more "
+        "may be counted wrongly or left out. Calibrate them together (cac calibrate)."
+    )
+    return [ScanWarning("map-calibrated-for-others", message)]
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """calcium_map: float32, HU above healthy tissue, 0 where there is none; healthy: scan less map, the scan's type.
+
+    Both are on the scan's grid. decomposed: bool [n], which slices of the network's grid were taken apart.
+    """
+
+    calcium_map: sitk.Image
+    healthy: sitk.Image
+    decomposed: np.ndarray
+    settings: DecompositionSettings
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+def calcium_map(
+    scan: CTScan,
+    heart_mask: sitk.Image,
+    slices: HeartSlices,
+    probabilities: np.ndarray | None,
+    model: LoadedModel,
+    settings: DecompositionSettings = DecompositionSettings(),
+) -> Decomposition:
+    """Take the heart's slices that show calcium apart.
+
+    heart_mask: 0 outside, on the scan's grid. slices: from `preprocessing.heart_slices` of the same mask.
+    probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+    """
+    decomposed = np.ones(len(slices), bool)
+    if probabilities is not None:
+        decomposed = np.asarray(probabilities) >= settings.slice_threshold
+    maps, warnings = raw_maps(slices, decomposed, model, settings.batch_size)
+    parts = assembled(scan, heart_mask, slices, maps, decomposed, settings)
+    return replace(parts, warnings=(*warnings, *parts.warnings))
+
+
+def raw_maps(
+    slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int
+) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """The generator's maps in HU before any rule, float32 [n, 224, 224]; 0 where decomposed, bool [n], is not true."""
+    maps = np.zeros(slices.heart.shape, np.float32)
+    if not decomposed.any():
+        return maps, ()
+    config = model.card.config
+    inputs = slice_input(slices, np.nonzero(decomposed)[0], config["neighbours"], config["position"])
+    outputs, warnings = predict(model.network, inputs, batch_size)
+    maps[decomposed] = outputs[:, 0] * np.float32(MAP_HU)
+    return maps, warnings
+
+
+def assembled(
+    scan: CTScan,
+    heart_mask: sitk.Image,
+    slices: HeartSlices,
+    maps: np.ndarray,
+    decomposed: np.ndarray,
+    settings: DecompositionSettings,
+) -> Decomposition:
+    """The decomposition that raw maps give by the settings' rules. maps: from `raw_maps`, of these slices or more."""
+    chosen = np.nonzero(decomposed)[0]
+    on_grid = np.zeros_like(maps)
+    on_grid[chosen] = maps[chosen]
+    if settings.min_healthy_hu is not None:
+        seen = slice_input(slices, chosen)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
+        on_grid[chosen] *= seen - maps[chosen] >= settings.min_healthy_hu
+    hu = sitk.GetArrayFromImage(from_grid(on_grid, slices.grid, scan.image))
+    hu[hu < settings.floor_hu] = 0
+    if settings.within_heart:
+        hu[sitk.GetArrayViewFromImage(heart_mask) == 0] = 0
+    return Decomposition(
+        calcium_map=_like(scan.image, hu),
+        healthy=_like(scan.image, _subtracted(scan.hu, hu)),
+        decomposed=decomposed,
+        settings=settings,
+        warnings=_saturation(scan.hu, hu),
+    )
+
+
+def without(parts: Decomposition, scan: CTScan, left_out: np.ndarray) -> Decomposition:
+    """The decomposition with the map 0 where `left_out` (bool [k, j, i]) is true, and the healthy image to match."""
+    hu = np.where(left_out, np.float32(0), sitk.GetArrayViewFromImage(parts.calcium_map))
+    healthy = _like(scan.image, _subtracted(scan.hu, hu))
+    return replace(parts, calcium_map=_like(scan.image, hu), healthy=healthy)
+
+
+def _subtracted(hu: np.ndarray, calcium: np.ndarray) -> np.ndarray:
+    healthy = hu.copy()
+    changed = calcium != 0
+    lower = hu[changed] - calcium[changed]
+    healthy[changed] = lower if hu.dtype.kind == "f" else np.rint(lower)
+    return healthy
+
+
+def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
+    count = int(((hu > HIGH_HU) & (calcium > SATURATED_MAP_HU)).sum())
+    if not count:
+        return ()
+    message = (
+        f"{count} voxels of calcium are above {HIGH_HU:g} HU, the highest value that the decomposition sees: their "
+        "excess is missing in the calcium map and its pseudo-mass. Is it metal?"
+    )
+    return (ScanWarning("map-saturated", message),)
+
+
+def _like(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(image)
+    return result

@@ -1,0 +1,1 @@
+"""Many scans scored by one command."""

@@ -1,0 +1,211 @@
+"""Where a cohort's results go: which scan has which folder, what is there already, and with which settings made.
+
+`cohort.json` holds the settings, the models and the scans' folders. A scan's result is whole where its folder has
+`scores.json`; that it was made with these settings is known because other settings are refused, and --overwrite
+removes all results before it begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from ..core.output import LAST_FILE, OutputError, remove_result, write_text_atomically
+from .scans import CohortScan
+
+SCHEMA = "cac-cohort/1"
+RECORD, TABLE, FAILURES, LOCK = "cohort.json", "cohort.csv", "failures.csv", ".cohort.lock"
+
+NAME_LENGTH = 50
+"""Of folders, in characters: with a temporary ending and four bytes each they stay below what file systems allow."""
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of Windows
+_PARTIAL = ".*.partial-*"  # see OutputFolder
+
+
+class CohortFolder:
+    """The folder of a cohort, made for it and locked; see `opened`."""
+
+    def __init__(self, path: Path, record: dict) -> None:
+        self.path = path
+        self._record = record
+
+    def folders_of(self, scans: Sequence[CohortScan]) -> list[Path]:
+        """A folder for each scan: the one it had before, or a new one with a safe name of its own; recorded.
+
+        Raises OutputError when a scan is scored with other masks than before.
+        """
+        known = self._record["scans"]
+        by_scan = {entry["scan"]: name for name, entry in known.items()}
+        names = [RECORD, TABLE, FAILURES, *known, *(path.name for path in self.path.iterdir())]
+        taken = {name.casefold() for name in names}
+        folders = []
+        for scan in scans:
+            entry = {"scan": _digest(scan.given), "masks": _digest(*scan.masks)}
+            name = by_scan.get(entry["scan"])
+            if name is None:
+                name = _free(safe_name(scan.name), taken)
+                taken.add(name.casefold())
+            elif known[name]["masks"] not in (None, entry["masks"]):
+                raise OutputError(
+                    f"{scan.name} was scored with another heart or other lesions in {self.path / name}. Choose "
+                    "another --output, or score all anew with --overwrite."
+                )
+            known[name] = entry
+            folders.append(self.path / name)
+        self._write_record()
+        return folders
+
+    def result(self, scan: CohortScan, folder: Path) -> dict | None:
+        """The content of a scan's `scores.json` where its result is whole and no older than the scan's files."""
+        marker = folder / LAST_FILE
+        try:
+            content = json.loads(marker.read_text(encoding="utf-8"))
+            made = marker.stat().st_mtime
+        except (OSError, ValueError):
+            return None
+        return content if made >= _changed(scan) else None
+
+    def write(self, table: str, failures: str) -> bool:
+        """Replace both tables; False where the system refuses, as Windows does while a spreadsheet shows them."""
+        try:
+            write_text_atomically(self.path / TABLE, table)
+            write_text_atomically(self.path / FAILURES, failures)
+        except OSError:
+            return False
+        return True
+
+    def begin(self, wanted: dict, overwrite: bool) -> None:
+        """Compare the settings with those of earlier results. Raises OutputError where they differ."""
+        for leftover in self.path.glob(_PARTIAL):
+            shutil.rmtree(leftover, ignore_errors=True)
+        file = self.path / RECORD
+        if file.exists():
+            self._record = _read_record(file)
+            changed = _differences(self._record["made_with"], wanted)
+            if changed and not overwrite:
+                raise OutputError(
+                    f"{self.path} holds results made otherwise ({changed}). Choose another --output, or score all "
+                    "anew with --overwrite."
+                )
+        if overwrite:
+            for name, entry in self._record["scans"].items():
+                forget(self.path / name)
+                entry["masks"] = None  # whichever it is scored with next
+        self._record["made_with"] = wanted
+        self._write_record()
+
+    def _write_record(self) -> None:
+        write_text_atomically(self.path / RECORD, json.dumps(self._record, indent=1) + "\n")
+
+
+@contextmanager
+def opened(path: Path, wanted: dict, overwrite: bool) -> Iterator[CohortFolder]:
+    """Make or reopen a cohort's folder for one run at a time.
+
+    wanted: settings and models, as JSON. overwrite: remove results that are there.
+    Raises OutputError when it holds something else or results of other settings, or another run is at work in it.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file. Choose a folder with --output.")
+    foreign = path.is_dir() and not (path / RECORD).exists()
+    if foreign and not overwrite and any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise OutputError(f"{path} is not empty and holds no cohort. Choose another --output, or use --overwrite.")
+    with ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((path / LOCK).open("a"))
+            _lock(lock.fileno(), path)
+            folder = CohortFolder(path.resolve(), {"schema": SCHEMA, "made_with": wanted, "scans": {}})
+            folder.begin(wanted, overwrite)
+        except OSError as error:
+            raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+        yield folder
+
+
+def forget(folder: Path) -> None:
+    """Remove a scan's result; what else lies in its folder stays."""
+    remove_result(folder)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def safe_name(name: str) -> str:
+    """A name from anywhere as the name of a folder: letters, digits, dots, dashes and underscores of any script."""
+    text = unicodedata.normalize("NFC", name)
+    text = "".join(c if c.isalnum() or c in "._-" else "-" if c == "/" else "_" for c in text)
+    text = text.strip("._-")[:NAME_LENGTH].rstrip("._-") or "scan"
+    return f"scan-{text}" if _RESERVED.fullmatch(text) else text
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _changed(scan: CohortScan) -> float:
+    """When the newest of a scan's files was changed; 0 where they are out of reach."""
+    files = [scan.ct, *(path for path in (scan.heart, scan.lesions) if path)]
+    try:
+        if scan.ct.is_dir():
+            files += scan.ct.rglob("*")
+        return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+    except OSError:
+        return 0.0
+
+
+def _digest(*parts: str) -> str:
+    """Of what tells a scan apart. Not itself, because the UID of a series identifies a person."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _read_record(file: Path) -> dict:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        whole = record["schema"] == SCHEMA and isinstance(record["made_with"], dict)
+        # Names of folders that are removed must not lead elsewhere, whoever wrote the file.
+        whole = whole and all(Path(name).name == name and name not in (".", "..") for name in record["scans"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{file} is no cohort's ({error}). Choose another --output.") from error
+    if not whole:
+        raise OutputError(f"{file} is not of schema {SCHEMA}. Choose another --output.")
+    return record
+
+
+def _differences(before: dict, now: dict) -> str:
+    first, second = dict(_flat(before)), dict(_flat(now))
+    different = [key for key in {**first, **second} if first.get(key) != second.get(key)]
+    return ", ".join(f"{key} was {first.get(key)} and is {second.get(key)}" for key in different[:3])
+
+
+def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Hold a file until this process ends, however it ends."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise OutputError(f"Another run is at work in {path}. Wait for it, or choose another --output.") from error

@@ -1,0 +1,225 @@
+"""Which scans a cohort has: every CT below a folder, or what a table lists."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.ct import CTError, ScanWarning, UnreadableError
+from ..core.output import LAST_FILE
+from ..io.dicom import printable, some
+from ..io.reading import IMAGE_ENDINGS, Series, stem
+
+WHOLE_FOLDER = "ct"
+"""A folder that holds an image of this name is one scan, as in cohorts of digital patients: its other files and its
+subfolders (masks, maps, a DICOM copy) belong to the scan and are none of their own."""
+
+SEGMENTATION_ENDING = ".seg.nrrd"
+
+_COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "group")
+_SEPARATORS = ",;\t"
+
+
+@dataclass(frozen=True)
+class CohortScan:
+    """One scan of a cohort.
+
+    name: for people; need not be unique. ct: image file or DICOM folder. given: what tells it apart, without the place
+    of the whole cohort: its path below the folder or as the table writes it, and its series. series: as in `read_ct`.
+    heart, lesions: files, as `score` takes them; masks: both as the table writes them. fault: why it cannot be scored,
+    where that is known already. voxels: how many, where that is.
+    """
+
+    name: str
+    ct: Path
+    given: str
+    series: str | None = None
+    heart: Path | None = None
+    lesions: Path | None = None
+    masks: tuple[str, str] = ("", "")
+    patient: str = ""
+    group: str = ""
+    fault: str | None = None
+    voxels: int | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What lies below a folder. folders: those that may hold DICOM files, to be asked for their series."""
+
+    files: tuple[Path, ...]
+    folders: tuple[Path, ...]
+    warnings: tuple[ScanWarning, ...]
+
+
+def search(root: Path, output: Path) -> Search:
+    """Look for image files and DICOM folders in a folder and all below it.
+
+    Passed over are hidden files and folders, segmentations (.seg.nrrd), results of earlier scorings (folders with a
+    scores.json) and `output`. Links to folders are followed once.
+    """
+    files: list[Path] = []
+    folders: list[Path] = []
+    unread: list[str] = []
+    seen = {_identity(output)} if output.exists() else set()
+    for place, inner, names in os.walk(
+        root, followlinks=True, onerror=lambda error: unread.append(str(error.filename))
+    ):
+        folder = Path(place)
+        identity = _identity(folder)
+        if identity in seen or LAST_FILE in names:
+            inner.clear()
+            continue
+        seen.add(identity)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        visible = sorted(name for name in names if not name.startswith("."))
+        images = [folder / name for name in visible if name.lower().endswith(IMAGE_ENDINGS)]
+        images = [path for path in images if not path.name.lower().endswith(SEGMENTATION_ENDING)]
+        whole = [path for path in images if stem(path).lower() == WHOLE_FOLDER]
+        if whole:
+            inner.clear()
+        elif any(not name.lower().endswith(IMAGE_ENDINGS) for name in visible):
+            folders.append(folder)
+        files += whole or images
+    warnings = ()
+    if unread:
+        message = f"{len(unread)} folders could not be opened, so nothing in them is scored: {some(unread)}."
+        warnings = (ScanWarning("folders-unread", message),)
+    return Search(tuple(files), tuple(folders), warnings)
+
+
+def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Series], int] | None]) -> list[CohortScan]:
+    """The scans below a folder, in the order of their names.
+
+    series: of each of the found folders, from `reading.find_series`; None where that failed. Every series of a folder
+    is a scan of its own, because a cohort has nobody to ask; the facts in the cohort's table tell them apart. A series
+    whose files lie in several folders may be one scan or several, so it is listed with a fault.
+    """
+    scans = [CohortScan(_name(root, path), path, _below(root, path)) for path in found.files]
+    places: dict[str, list[Path]] = {}
+    for folder, read in zip(found.folders, series, strict=True):
+        for one in read[0] if read else ():
+            if one.uid is not None:
+                places.setdefault(one.uid, []).append(folder)
+    for folder, read in zip(found.folders, series, strict=True):
+        name, given = _name(root, folder), _below(root, folder)
+        if read is None:
+            scans.append(CohortScan(name, folder, given, fault="Its files could not be looked into."))
+            continue
+        in_folder, broken = read
+        if broken and not in_folder:
+            fault = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
+            scans.append(CohortScan(name, folder, given, fault=fault))
+        for one in in_folder:
+            fault = None
+            if one.uid is None and len(in_folder) > 1:
+                fault = "The folder holds several CT series, one without a UID. List it in a table, by its number."
+            elif one.uid is not None and len(places[one.uid]) > 1:
+                where = some(_below(root, place) for place in places[one.uid])
+                fault = (
+                    f"Files of this series lie in {len(places[one.uid])} folders ({where}): parts of one scan, or "
+                    "several scans with one UID. List it in a table: the folder of each, or the one that holds all."
+                )
+            full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
+            scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault, voxels=one.voxels))
+    return sorted(scans, key=lambda scan: (_natural(scan.name), scan.given))
+
+
+def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
+    """The scans that a table lists, in its order, and doubts.
+
+    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab. Columns: ct (file or DICOM folder), and
+    optionally name, series, heart, lesions (files), patient, group (copied into the result). Paths are relative to the
+    table's folder. Raises UnreadableError, CTError.
+    """
+    rows, unused = _rows(path)
+    warnings = ()
+    if unused:
+        message = f"Columns of {path.name} that are not used: {some(unused)}. Known are {', '.join(_COLUMNS)}."
+        warnings = (ScanWarning("columns-unused", message),)
+    folder = path.resolve().parent
+    cts = [folder / row["ct"] for row in rows.values()]
+    root = _common_folder(cts)
+    scans, lines = [], {}
+    for (line, row), ct in zip(rows.items(), cts, strict=True):
+        series = row["series"] or None
+        given = row["ct"] + (f"#{series}" if series else "")
+        if given in lines:
+            raise CTError(f"Lines {lines[given]} and {line} of {path.name} list the same scan. List each once.")
+        lines[given] = line
+        # Where the series is given by its UID, that stays out of the name: it identifies a person.
+        number = f"-{series}" if series and re.fullmatch(r"\d+(\.\d+)?", series) else ""
+        name = printable(row["name"]) or _name(root, ct) + number
+        masks = row["heart"], row["lesions"]
+        heart, lesions = (folder / mask if mask else None for mask in masks)
+        facts = printable(row["patient"]), printable(row["group"])
+        scans.append(CohortScan(name, ct, given, series, heart, lesions, masks, *facts))
+    return scans, warnings
+
+
+def _rows(path: Path) -> tuple[dict[int, dict[str, str]], list[str]]:
+    """A table's rows by line number, every known column filled in, and its columns that are unknown."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.split("\n", 1)[0]
+        separator = next((s for s in _SEPARATORS if s in header), ",")
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        columns = [printable(name).lower() for name in table.fieldnames or ()]
+        if "ct" not in columns:
+            found = ", ".join(columns) or "none"
+            raise CTError(f"{path.name} has no column ct, which names the scans' files. Its columns: {found}.")
+        if len(set(columns)) < len(columns):
+            raise CTError(f"{path.name} has two columns of one name: {', '.join(columns)}.")
+        table.fieldnames = columns
+        rows = {}
+        for row in table:
+            if None in row:
+                raise CTError(f"Line {table.line_num} of {path.name} has more cells than the first line.")
+            filled = {name: (row.get(name) or "").strip() for name in _COLUMNS}
+            if not filled["ct"]:
+                raise CTError(f"Line {table.line_num} of {path.name} names no ct.")
+            rows[table.line_num] = filled
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be opened ({error.strerror}).") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
+    if not rows:
+        raise CTError(f"{path.name} lists no scan.")
+    return rows, [name for name in columns if name not in _COLUMNS]
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _common_folder(paths: Iterable[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # on several drives of Windows
+        return Path()
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _name(root: Path, path: Path) -> str:
+    """The path below the root without the image's ending; a file called like WHOLE_FOLDER goes by its folder."""
+    inside = path.is_relative_to(root) and path != root
+    parts = list(path.relative_to(root).parts) if inside else [path.name]
+    parts[-1] = stem(path)
+    if parts[-1].lower() == WHOLE_FOLDER:
+        parts = parts[:-1] or [path.parent.name]
+    return printable("/".join(parts)) or "scan"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts scan 2 before scan 10."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]

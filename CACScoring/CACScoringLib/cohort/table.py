@@ -1,0 +1,116 @@
+"""The tables of a cohort: a row per scan, from what `score` wrote about it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ..core.ct import Acquisition
+from ..core.progress import ScanState
+from ..io.dicom import printable
+from ..scoring.lesions import Artery
+from .scans import CohortScan
+
+_SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")
+_GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
+_TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
+_OPINIONS = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
+"""Column of each second opinion, and the key of its number in `scores.json`."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def columns(methods: Iterable[str], identify: bool, opinions: Iterable[str] = ()) -> list[str]:
+    """Of `cohort.csv`; see `result_row` and `as_csv`. opinions: kinds of second opinions."""
+    names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
+    for method in methods:
+        names += [f"{method}_{part}" for part in ("reviewed", *_TOTALS)]
+        names += ["decomposition_scaled_agatston"] if method == "decomposition" else []
+        names += [f"{method}_agatston_{artery.key}" for artery in Artery]
+    return [*names, *(_OPINIONS[network][0] for network in opinions), "seconds"]
+
+
+def result_row(content: dict) -> dict[str, object]:
+    """What `cohort.csv` says of a scan that was scored. content: its `scores.json`."""
+    image, measured = content["input"], content["measured"] or {}
+    row = {
+        "warnings": " ".join(dict.fromkeys(warning["code"] for warning in content["warnings"])),
+        **content["acquisition"],
+        **dict(zip(("columns", "rows", "slices"), image["size"], strict=True)),
+        "pixel_mm": image["spacing_mm"][0],
+        "slice_spacing_mm": image["spacing_mm"][2],
+        "noise_hu": measured.get("noise_hu"),
+        "seconds": round(sum(content["seconds"].values()), 3),
+    }
+    for method, result in content["methods"].items():
+        row |= {f"{method}_{part}": result["total"][part] for part in _TOTALS}
+        row |= {f"{method}_{part}": result[part] for part in ("reviewed", "scaled_agatston")}
+        row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
+    for network, opinion in content.get("second_opinions", {}).items():
+        column, key = _OPINIONS[network]
+        row[column] = opinion[key]
+    return row
+
+
+def scored(state: ScanState, content: dict) -> ScanState:
+    """The state with the numbers of a scan's `scores.json`."""
+    methods, row = content["methods"], result_row(content)
+    return replace(
+        state,
+        reason=None,
+        agatston={name: method["total"]["agatston"] for name, method in methods.items()},
+        scaled_agatston={name: method["scaled_agatston"] for name, method in methods.items()},
+        warnings=tuple(row["warnings"].split()),
+        seconds=row["seconds"],
+    )
+
+
+def as_csv(
+    scans: Sequence[CohortScan],
+    states: Sequence[ScanState],
+    rows: Sequence[dict[str, object]],
+    names: Sequence[str],
+) -> str:
+    """`cohort.csv`: scan, state, and where it is done its acquisition and scores. rows: of `result_row`, or empty."""
+    lines = []
+    for scan, state, row in zip(scans, states, rows, strict=True):
+        fixed = {
+            "name": scan.name,
+            "folder": state.folder.name if row else None,
+            "ct": printable(str(scan.ct)),
+            "patient": scan.patient,
+            "group": scan.group,
+            "state": "done" if state.state == "skipped" else state.state,
+            "reason": _one_line(state.reason),
+        }
+        lines.append({**row, **fixed})
+    return _text(lines, names)
+
+
+def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> str:
+    """`failures.csv`: the scans that could not be scored, and why."""
+    failed = [
+        {"name": scan.name, "ct": printable(str(scan.ct)), "reason": _one_line(state.reason)}
+        for scan, state in zip(scans, states, strict=True)
+        if state.state == "failed"
+    ]
+    return _text(failed, ("name", "ct", "reason"))
+
+
+def _text(lines: list[dict[str, object]], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=names, lineterminator="\n", extrasaction="ignore")
+    table.writeheader()
+    table.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    # Names and DICOM texts come from outside, and a spreadsheet runs a cell that begins like a formula.
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _one_line(text: str | None) -> str | None:
+    return None if text is None else "; ".join(line.strip() for line in text.splitlines())

@@ -1,0 +1,1 @@
+"""The scan, labels, files, progress and resources that everything else knows."""

@@ -1,0 +1,158 @@
+"""A radiograph as a file: PNG, an image of line integrals, or DICOM (PS3.3 A.26, Digital X-Ray For Presentation)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import Acquisition
+from ..core.output import OutputError
+from .projection import Geometry, Radiograph
+
+Writer = Callable[[Path, Radiograph, Acquisition, bool], None]
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+_WHITE = 65535
+
+
+def writer_for(path: Path) -> Writer:
+    """What writes a file of this ending. Raises OutputError when there is none, or its folder is not there."""
+    name = path.name.lower()
+    if not path.parent.is_dir() or path.is_dir():
+        raise OutputError(f"{path} cannot be written: give a file in a folder that exists as --output.")
+    if name.endswith(".png"):
+        return write_png
+    if name.endswith(".dcm"):
+        return write_dicom
+    if name.endswith(IMAGE_ENDINGS):
+        return write_line_integrals
+    raise OutputError(f"{path.name} has no known ending. Give .png, .dcm, {', '.join(IMAGE_ENDINGS)}.")
+
+
+def write_png(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
+    """16-bit grey, as displayed. Raises OutputError."""
+    from PIL import Image
+
+    grey = Image.fromarray(_stored(picture))
+    _atomically(path, lambda temporary: grey.save(temporary, "PNG"))
+
+
+def write_line_integrals(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
+    """∫μ ds as float32, one slice, with the pixels' distance on the detector, mm. Raises OutputError."""
+    image = sitk.GetImageFromArray(picture.line_integrals[None])
+    image.SetSpacing((*picture.geometry.pixel_mm, 1.0))
+    _atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), True))
+
+
+def write_dicom(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
+    """Digital X-Ray Image Storage – For Presentation, derived, MONOCHROME2, as displayed.
+
+    identify: with the patient's name, id and study date; without, they are empty. Raises OutputError.
+    """
+    dataset = _dataset(picture, acquisition, identify)
+    _atomically(path, lambda temporary: dataset.save_as(temporary, enforce_file_format=True))
+
+
+def _dataset(picture: Radiograph, acquisition: Acquisition, identify: bool):
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+
+    facts, geometry = acquisition.facts(identify), picture.geometry
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SOPClassUID, ds.SOPInstanceUID = DigitalXRayImageStorageForPresentation, generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.PatientName, ds.PatientID = facts.get("patient_name") or "", facts.get("patient_id") or ""
+    ds.PatientSex = facts.get("patient_sex") if facts.get("patient_sex") in ("F", "M", "O") else ""
+    ds.PatientBirthDate = ds.StudyTime = ds.AccessionNumber = ds.ReferringPhysicianName = ds.StudyID = ""
+    ds.StudyDate = str(facts.get("study_date") or "").replace("-", "")
+    ds.PatientIdentityRemoved = "NO" if identify else "YES"
+    if not identify:
+        ds.DeidentificationMethod = "Only pixels and scan settings were taken over"
+    ds.Modality, ds.PresentationIntentType = "DX", "FOR PRESENTATION"
+    ds.SeriesNumber = ds.InstanceNumber = 1
+    ds.SeriesDescription = "Digitally reconstructed radiograph"
+    ds.Manufacturer, ds.ManufacturerModelName = "CAC", "cac drr"
+    ds.ImageType, ds.DerivationDescription = ["DERIVED", "PRIMARY"], "Computed from a CT; no X-ray exposure"
+    ds.BodyPartExamined, ds.ImageLaterality = "CHEST", "U"
+    ds.AnatomicRegionSequence = [_code("43799004", "SCT", "Thorax")]
+    ds.AcquisitionContextSequence = []
+    ds.PatientOrientation = _orientation(geometry)
+    if view := _view_position(geometry):
+        ds.ViewPosition = view
+    ds.PositionerType = "NONE"
+    ds.PositionerPrimaryAngle = round((geometry.angle_degrees + 180) % 360 - 180, 6)
+    ds.PositionerSecondaryAngle = geometry.tilt_degrees
+    if not geometry.parallel:
+        ds.DistanceSourceToDetector, ds.DistanceSourceToPatient = (
+            geometry.source_detector_mm,
+            geometry.source_isocentre_mm,
+        )
+    ds.EstimatedRadiographicMagnificationFactor = round(geometry.magnification, 6)
+    spacing = [round(geometry.pixel_mm[1], 8), round(geometry.pixel_mm[0], 8)]
+    ds.ImagerPixelSpacing = ds.PixelSpacing = spacing
+    ds.PixelSpacingCalibrationType = "GEOMETRY"
+    if geometry.magnification != 1:  # PixelSpacing is at the patient then
+        ds.PixelSpacing = [round(s / geometry.magnification, 8) for s in spacing]
+    ds.PixelSpacingCalibrationDescription = "Distances hold at the isocentre"
+    ds.DetectorType = "DIRECT"
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = picture.grey.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+    ds.PixelIntensityRelationship = "LIN" if picture.film.linear else "LOG"
+    ds.PixelIntensityRelationshipSign = -1
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
+    ds.WindowCenter, ds.WindowWidth = (_WHITE + 1) / 2, _WHITE + 1
+    ds.PresentationLUTShape, ds.LossyImageCompression, ds.BurnedInAnnotation = "IDENTITY", "00", "NO"
+    ds.PixelData = _stored(picture).astype("<u2").tobytes()
+    return ds
+
+
+def _code(value: str, scheme: str, meaning: str):
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+def _view_position(geometry: Geometry) -> str | None:
+    """PA, AP or LL (left lateral), as PS3.3 C.8.11.5 names them; None for others."""
+    if geometry.tilt_degrees:
+        return None
+    return {0: "PA", 180: "AP", 90: "LL"}.get(geometry.angle_degrees % 360)
+
+
+def _orientation(geometry: Geometry) -> list[str]:
+    """Where the rows' and the columns' ends point: L, R, A, P, H, F, the nearest."""
+    _, right, down = geometry.axes()
+    names = (("L", "R"), ("P", "A"), ("H", "F"))
+    ends = []
+    for direction in (right, down):
+        axis = int(np.abs(direction).argmax())
+        ends.append(names[axis][0 if direction[axis] > 0 else 1])
+    return ends
+
+
+def _stored(picture: Radiograph) -> np.ndarray:
+    return np.rint(picture.grey * _WHITE).astype(np.uint16)
+
+
+def _atomically(path: Path, write: Callable[[Path], None]) -> None:
+    ending = next((e for e in IMAGE_ENDINGS if path.name.lower().endswith(e)), path.suffix)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{ending}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]
+        raise OutputError(f"{path} cannot be written ({reason}). Choose another --output.") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,228 @@
+"""Where the X-rays of a radiograph run: views of a chest stand, and the rays in a CT's own voxels.
+
+World positions are LPS, mm. A radiograph is an array [row, column], row 0 at the head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import CTError
+
+VIEWS = ("PA", "AP", "lateral")
+"""By name; "lateral" is left lateral, with the patient's left at the detector."""
+
+ALIGNED_TOLERANCE = 1e-6
+"""An axis of the view lies along one of the CT when its direction's other parts, as a fraction, are below this."""
+
+RAYS_AT_ONCE = 65536
+"""Rays that are worked on together: what they need stays small and near the processor."""
+
+
+class ProjectionError(CTError):
+    """A radiograph cannot be made of this CT in this geometry."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A chest stand: X-ray source, patient and flat detector.
+
+    angle_degrees: of the detector about the patient's head–foot axis: 0 at the chest (PA), 45 left anterior oblique,
+    90 left lateral, 180 at the back. tilt_degrees: of the detector towards the head. Both are DICOM's Positioner
+    Primary and Secondary Angle (PS3.3 C.8.7.5). The picture is as seen from the detector towards the source, so that
+    a PA film has the patient's right on its left; mirrored: as seen from the source, which gives an AP film the same.
+    parallel: rays at right angles to the detector; the object then has its own size on the detector, and the two
+    distances do not matter. detector_mm, pixels: width and height. isocentre_mm: LPS; None is the CT's centre.
+    """
+
+    angle_degrees: float = 0.0
+    tilt_degrees: float = 0.0
+    mirrored: bool = False
+    parallel: bool = False
+    source_detector_mm: float = 1800.0
+    source_isocentre_mm: float = 1600.0
+    detector_mm: tuple[float, float] = (430.0, 430.0)
+    pixels: tuple[int, int] = (1024, 1024)
+    isocentre_mm: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.angle_degrees, self.tilt_degrees, self.source_detector_mm, self.source_isocentre_mm)
+        if not all(map(math.isfinite, (*numbers, *self.detector_mm, *(self.isocentre_mm or ())))):
+            raise ProjectionError(f"The geometry holds a value that is no finite number: {self}.")
+        if not 0 < self.source_isocentre_mm <= self.source_detector_mm:
+            raise ProjectionError(
+                f"The source is {self.source_isocentre_mm:g} mm from the isocentre and {self.source_detector_mm:g} mm "
+                "from the detector. Give positive distances; the detector lies behind the isocentre."
+            )
+        if min(self.detector_mm) <= 0 or min(self.pixels) < 1 or max(self.pixels) > 8192:
+            raise ProjectionError(
+                f"The detector has {self.pixels[0]} × {self.pixels[1]} pixels on {self.detector_mm[0]:g} × "
+                f"{self.detector_mm[1]:g} mm. Give 1 to 8192 pixels, and a size above 0 mm."
+            )
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Distance of neighbouring columns and of neighbouring rows on the detector."""
+        return self.detector_mm[0] / self.pixels[0], self.detector_mm[1] / self.pixels[1]
+
+    @property
+    def magnification(self) -> float:
+        """Of what lies at the isocentre."""
+        return 1.0 if self.parallel else self.source_detector_mm / self.source_isocentre_mm
+
+    def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unit vectors (LPS) from the source to the detector, towards the picture's right, and towards its bottom."""
+        (sin_a, cos_a), (sin_b, cos_b) = (_sine_cosine(d) for d in (self.angle_degrees, self.tilt_degrees))
+        forwards = np.array([sin_a * cos_b, -cos_a * cos_b, sin_b])
+        right = np.array([cos_a, sin_a, 0.0])
+        down = np.cross(right, forwards)
+        return forwards, -right if self.mirrored else right, down
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A view in world coordinates (LPS, mm): the source (for parallel rays, the direction they run), the centre of
+    pixel [0, 0], and the steps from column to column and from row to row."""
+
+    source: np.ndarray
+    corner: np.ndarray
+    column_step: np.ndarray
+    row_step: np.ndarray
+    parallel: bool
+
+
+@dataclass(frozen=True)
+class Rays:
+    """All rays of a view through a CT's voxels, plane by plane across the CT's axis `main` (0 i, 1 j, 2 k).
+
+    Ray [row, column] meets plane n at first + n · first_slope and second + n · second_slope, voxels along the two
+    other axes, the lower one first. step_mm: its way from plane to plane. All are float32 [row, column]. Where the
+    view lies along the CT's axes, the first place depends on the column and the second on the row alone: each plane
+    is shown on the detector merely scaled. Those arrays then have one row and one column.
+    """
+
+    main: int
+    first: np.ndarray
+    first_slope: np.ndarray
+    second: np.ndarray
+    second_slope: np.ndarray
+    step_mm: np.ndarray
+
+    @property
+    def separable(self) -> bool:
+        return self.first.shape[0] == 1 and self.second.shape[1] == 1 and self.step_mm.size > 1
+
+
+def view_named(name: str, **others: object) -> Geometry:
+    """The geometry of a view: "PA", "AP", "lateral" (left), or an angle in degrees as `Geometry` counts it.
+
+    others: further fields of `Geometry`. Raises ProjectionError.
+    """
+    known = {"pa": (0.0, False), "ap": (180.0, True), "lateral": (90.0, False)}
+    try:
+        angle, mirrored = known.get(name.lower()) or (float(name), False)
+    except ValueError:
+        raise ProjectionError(f"There is no view {name!r}. Give {', '.join(VIEWS)} or an angle in degrees.") from None
+    return replace(Geometry(angle_degrees=angle, mirrored=mirrored), **others)
+
+
+def pose_of(geometry: Geometry, image: sitk.Image) -> Pose:
+    """Where source and detector stand about a CT."""
+    forwards, right, down = geometry.axes()
+    centre = geometry.isocentre_mm
+    if centre is None:
+        centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+    to_detector = 0.0 if geometry.parallel else geometry.source_detector_mm - geometry.source_isocentre_mm
+    columns, rows = geometry.pixels
+    column_step, row_step = right * geometry.pixel_mm[0], down * geometry.pixel_mm[1]
+    corner = np.asarray(centre) + to_detector * forwards - (columns - 1) / 2 * column_step - (rows - 1) / 2 * row_step
+    source = forwards if geometry.parallel else np.asarray(centre) - geometry.source_isocentre_mm * forwards
+    return Pose(source, corner, column_step, row_step, geometry.parallel)
+
+
+def index_from_world(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """(A, b) such that A @ position + b is the continuous index (i, j, k) of a position (LPS, mm)."""
+    matrix = np.linalg.inv(np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing())
+    return matrix, -matrix @ np.asarray(image.GetOrigin())
+
+
+def main_axis(pose: Pose, matrix: np.ndarray, pixels: tuple[int, int]) -> int:
+    """The CT's axis across which the central ray meets most planes. matrix: A of `index_from_world`."""
+    centre = pose.corner + (pixels[0] - 1) / 2 * pose.column_step + (pixels[1] - 1) / 2 * pose.row_step
+    return int(np.abs(matrix @ (pose.source if pose.parallel else centre - pose.source)).argmax())
+
+
+def rays_through(image: sitk.Image, geometry: Geometry) -> Rays:
+    """The rays of a view, as far as the CT reaches: its field of view often reaches beyond the detector, and what
+    lies there counts. Raises ProjectionError where the source lies inside the CT or rays pass it sideways.
+    """
+    pose = pose_of(geometry, image)
+    matrix, offset = index_from_world(image)
+    columns, rows = geometry.pixels
+    main = main_axis(pose, matrix, geometry.pixels)
+    first, second = (axis for axis in range(3) if axis != main)
+    start = matrix @ pose.source + (0 if pose.parallel else offset)
+    corner = matrix @ pose.corner + offset
+    column_step, row_step = (_without_rounding(matrix @ step) for step in (pose.column_step, pose.row_step))
+    aligned = column_step[main] == row_step[main] == column_step[second] == row_step[first] == 0
+
+    def pixel(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Where pixels lie along an axis; one row or one column where that tells all."""
+        if column_step[axis] == 0 == row_step[axis]:
+            return np.full((1, 1), corner[axis])
+        if aligned:
+            return corner[axis] + (across * column_step[axis] if row_step[axis] == 0 else down * row_step[axis])
+        return corner[axis] + across * column_step[axis] + down * row_step[axis]
+
+    def run(axis: int, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        return np.full((1, 1), start[axis]) if pose.parallel else pixel(axis, down, across) - start[axis]
+
+    # Where pixels lie is linear in row and column, so that the outermost are in the corners.
+    corners = run(main, np.array([[0], [rows - 1]]), np.array([[0, columns - 1]]))
+    _check(corners, start[main], image.GetSize()[main], pose.parallel)
+    shapes = [(1, columns), (1, columns), (rows, 1), (rows, 1)] if aligned else [(rows, columns)] * 4
+    tables = [np.empty(shape, np.float32) for shape in shapes]
+    step = np.empty((rows, columns), np.float32)
+    # Some rows at a time: double precision would hold many times the memory of the result.
+    band = max(1, RAYS_AT_ONCE // columns)
+    for begin in range(0, rows, band):
+        part = slice(begin, begin + band)
+        pixels = np.arange(rows)[part, None], np.arange(columns)[None]
+        along = run(main, *pixels)
+        squared = image.GetSpacing()[main] ** 2
+        for number, axis in enumerate((first, second)):
+            slope = run(axis, *pixels) / along
+            if pose.parallel:
+                place = pixel(axis, *pixels) - pixel(main, *pixels) * slope
+            else:
+                place = start[axis] - start[main] * slope
+            # A table of one row is filled by the first part; the others leave it as it is.
+            tables[2 * number][part], tables[2 * number + 1][part] = place, slope
+            squared = squared + (image.GetSpacing()[axis] * slope) ** 2
+        step[part] = np.sqrt(squared)
+    return Rays(main, *tables, step)
+
+
+def _without_rounding(step: np.ndarray) -> np.ndarray:
+    """Without parts that are nothing but rounding, so that views along the CT's axes are recognized."""
+    return np.where(np.abs(step) < ALIGNED_TOLERANCE * np.abs(step).max(), 0.0, step)
+
+
+def _check(along: np.ndarray, start: float, planes: int, parallel: bool) -> None:
+    """along: of the rays, across the CT's planes. start: of the source there."""
+    if np.sign(along.min()) != np.sign(along.max()) or np.abs(along).min() < ALIGNED_TOLERANCE:
+        raise ProjectionError("Rays pass the CT sideways. Give a smaller detector or a longer source distance.")
+    if not parallel and (start > -0.5 if along.min() > 0 else start < planes - 0.5):
+        raise ProjectionError("The X-ray source lies inside the CT. Give a longer distance from it to the isocentre.")
+
+
+def _sine_cosine(degrees: float) -> tuple[float, float]:
+    """Exact at right angles, so that such views are recognized as aligned."""
+    turned = degrees % 360
+    if turned % 90 == 0:
+        return ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))[int(turned // 90)]
+    return math.sin(math.radians(degrees)), math.cos(math.radians(degrees))

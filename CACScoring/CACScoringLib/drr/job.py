@@ -1,0 +1,229 @@
+"""A radiograph of a CT as a panel asks for it: settings, files that a background process reads and writes, and pictures
+that lie where the detector stood.
+
+A folder is the whole of a job: `write_job` fills it, `make_radiograph` or `find_body` works on it, the results are read
+from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import CTError, UnreadableError
+from ..core.progress import Progress
+from ..io.image_files import read_image
+from .geometry import pose_of
+from .projection import (
+    Film,
+    Geometry,
+    Radiograph,
+    Spectrum,
+    body_only,
+    calcium_path,
+    path_length_mm,
+    radiograph,
+    tube_spectrum,
+)
+
+CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
+_SETTINGS, _PICTURE = "settings.json", "picture.nrrd"
+_CALCIUM_PICTURE, _HEART_PICTURE = "calcium_picture.nrrd", "heart_picture.nrrd"
+
+PRESETS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
+"""Angle of the detector, and whether the picture is hung mirrored, by the name of the view."""
+
+
+@dataclass(frozen=True)
+class DrrSettings:
+    """How to make a radiograph. Angles, distances and mirrored are those of `Geometry`; the detector is a square.
+
+    kvp: of a tube; None is one energy, 70 keV. linear, scatter_fraction, photons: as in `Film`. table: leave table and
+    clothes in the picture.
+    """
+
+    angle_degrees: float = 0.0
+    tilt_degrees: float = 0.0
+    mirrored: bool = False
+    source_detector_mm: float = 1800.0
+    source_isocentre_mm: float = 1600.0
+    detector_mm: float = 430.0
+    pixels: int = 1024
+    kvp: float | None = None
+    linear: bool = False
+    scatter_fraction: float = 0.0
+    photons: float | None = None
+    table: bool = False
+
+    def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
+        """isocentre_mm: LPS. pixels: another number than the settings' own. Raises ProjectionError."""
+        return Geometry(
+            self.angle_degrees,
+            self.tilt_degrees,
+            self.mirrored,
+            source_detector_mm=self.source_detector_mm,
+            source_isocentre_mm=self.source_isocentre_mm,
+            detector_mm=(self.detector_mm,) * 2,
+            pixels=(pixels or self.pixels,) * 2,
+            isocentre_mm=isocentre_mm,
+        )
+
+    def spectrum(self) -> Spectrum:
+        """Raises ProjectionError."""
+        return Spectrum() if self.kvp is None else tube_spectrum(self.kvp)
+
+    def film(self, pixels: int | None = None) -> Film:
+        """pixels: another number than the settings' own; each then gets the photons of its area."""
+        photons = self.photons
+        if photons is not None and pixels:
+            photons = min(photons * (self.pixels / pixels) ** 2, 1e12)
+        return Film(self.linear, scatter_fraction=self.scatter_fraction, photons=photons)
+
+    def view(self) -> str | None:
+        """Name of the view among PRESETS; None for another angle, or with a tilt."""
+        if self.tilt_degrees:
+            return None
+        return next((name for name, seen in PRESETS.items() if seen == (self.angle_degrees, self.mirrored)), None)
+
+    def title(self) -> str:
+        """For a name: "PA radiograph", "radiograph at 30°, tilted by 10°"."""
+        if view := self.view():
+            return f"{view} radiograph"
+        tilt = f", tilted by {self.tilt_degrees:g}°" if self.tilt_degrees else ""
+        return f"radiograph at {self.angle_degrees:g}°{tilt}"
+
+
+@dataclass(frozen=True)
+class PlacedRadiograph:
+    """What a job made: images of one slice that lie on the detector (LPS, mm), columns to the picture's right, rows
+    downwards.
+
+    picture: float32, brighter where more was absorbed: the negative logarithm of the signal or, linear, the absorbed
+    part of it. window: what is shown black and white, as `Film` says. calcium: ∫μ ds of calcium alone, float32. heart:
+    uint8, 1 where rays met it. Each None where it was not asked for.
+    """
+
+    picture: sitk.Image
+    window: tuple[float, float]
+    calcium: sitk.Image | None = None
+    heart: sitk.Image | None = None
+
+
+def in_lps_order(image: sitk.Image) -> sitk.Image:
+    """With axes in the order that projection works in without a copy; the image itself where it has it already."""
+    named = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return image if named == "LPS" else sitk.DICOMOrient(image, "LPS")
+
+
+def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
+    """Of an image, LPS."""
+    return image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+
+
+def write_job(
+    folder: Path,
+    settings: DrrSettings,
+    image: sitk.Image,
+    calcium_map: sitk.Image | None = None,
+    heart: sitk.Image | None = None,
+) -> None:
+    """image: HU. calcium_map: HU of calcium, and heart: a mask; both anywhere in the CT's space."""
+    for name, each in ((CT, image), (CALCIUM, calcium_map), (HEART, heart)):
+        if each is not None:
+            sitk.WriteImage(each, str(folder / name))
+    (folder / _SETTINGS).write_text(json.dumps(asdict(settings)), encoding="utf-8")
+
+
+def find_body(folder: Path, progress: Progress) -> None:
+    """Take table and clothes out of the CT of a job; the result is BODY."""
+    progress.begin(["finding the body"])
+    with progress.step("finding the body"):
+        sitk.WriteImage(body_only(in_lps_order(_read(folder / CT))), str(folder / BODY))
+    progress.done(folder / BODY)
+
+
+def make_radiograph(folder: Path, progress: Progress) -> None:
+    """Make the radiograph of a job; `read_radiograph_of` brings it back. Raises ProjectionError, UnreadableError."""
+    settings = _settings_of(folder)
+    extras: dict[str, tuple[str, Callable[[sitk.Image, Geometry], np.ndarray]]] = {
+        CALCIUM: (_CALCIUM_PICTURE, calcium_path),
+        HEART: (_HEART_PICTURE, lambda mask, geometry: (path_length_mm(mask, geometry) > 0).astype(np.uint8)),
+    }
+    wanted = {name: how for name, how in extras.items() if (folder / name).exists()}
+    progress.begin(["reading", "finding the body", "projecting", *(["projecting calcium and heart"] if wanted else [])])
+    with progress.step("reading"):
+        image = in_lps_order(_read(folder / CT))
+    geometry = settings.geometry(centre_mm(image))
+    with progress.step("finding the body"):
+        body = image if settings.table else body_only(image)
+    with progress.step("projecting"):
+        made = radiograph(body, geometry, settings.spectrum(), settings.film())
+        picture = placed(darkness(made), geometry)
+        for key, value in zip(("low", "high"), window_of(made), strict=True):
+            picture.SetMetaData(key, repr(value))
+        sitk.WriteImage(picture, str(folder / _PICTURE))
+    if wanted:
+        with progress.step("projecting calcium and heart"):
+            for name, (target, project) in wanted.items():
+                values = project(in_lps_order(_read(folder / name)), geometry)
+                sitk.WriteImage(placed(values, geometry), str(folder / target))
+    progress.done(folder / _PICTURE)
+
+
+def read_radiograph_of(folder: Path) -> PlacedRadiograph:
+    """What `make_radiograph` wrote. Raises UnreadableError."""
+    picture = _read(folder / _PICTURE)
+    extras = [_read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)]
+    return PlacedRadiograph(picture, tuple(float(picture.GetMetaData(key)) for key in ("low", "high")), *extras)
+
+
+def darkness(made: Radiograph) -> np.ndarray:
+    """What a picture shows, before it is cut to a window, float32 [row, column]; see `PlacedRadiograph`."""
+    if made.film.linear:
+        return 1 - made.signal
+    floor = 0.5 / made.film.photons if made.film.photons else 1e-12
+    return -np.log(np.maximum(made.signal, np.float32(floor)))
+
+
+def window_of(made: Radiograph) -> tuple[float, float]:
+    """The darkness that a radiograph shows as black and as white."""
+    dark, grey = darkness(made).astype(float), made.grey
+    between = (grey > 0) & (grey < 1)
+    if np.ptp(dark[between]) if between.any() else False:
+        # Grey is linear in it there.
+        scale, low = np.polyfit(grey[between], dark[between], 1)
+        return float(low), float(low + scale)
+    low, high = float(dark.min()), float(dark.max())
+    return low, max(high, math.nextafter(low, math.inf))
+
+
+def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
+    """A picture [row, column] as an image of one slice on the detector. geometry: with its isocentre."""
+    pose = pose_of(geometry, sitk.Image([1, 1, 1], sitk.sitkUInt8))
+    _, right, down = geometry.axes()
+    image = sitk.GetImageFromArray(values[None])
+    image.SetSpacing((*geometry.pixel_mm, 1.0))
+    image.SetOrigin(pose.corner.tolist())
+    image.SetDirection(np.stack([right, down, np.cross(right, down)], 1).reshape(-1).tolist())
+    return image
+
+
+def _settings_of(folder: Path) -> DrrSettings:
+    try:
+        found = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        return DrrSettings(**{field.name: found[field.name] for field in fields(DrrSettings)})
+    except (OSError, ValueError, KeyError) as error:
+        raise UnreadableError(f"{folder} holds no settings of a radiograph ({error}). Make it again.") from error
+
+
+def _read(path: Path) -> sitk.Image:
+    try:
+        return read_image(path)
+    except CTError as error:
+        raise UnreadableError(f"{path} cannot be read. Make the radiograph again.") from error

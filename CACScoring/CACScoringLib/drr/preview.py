@@ -1,0 +1,175 @@
+"""Radiographs small enough to follow a slider, and where source, detector and beam stand in space.
+
+A CT is reduced once; each picture is then made of the reduced one, at a size that keeps up with whoever turns it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from .geometry import pose_of
+from .job import DrrSettings, centre_mm, in_lps_order
+from .projection import Geometry, available_backends, calcium_path, path_length_mm, radiograph
+
+FINE_MM = 3.0
+"""Voxels of the reduced CT, at least; a coarse one has twice this."""
+
+LEVELS = ((2, 80), (2, 112), (2, 144), (1, 192), (1, 256))
+"""Sizes of pictures, the fastest first: by which the fine grid is reduced further, and rows and columns."""
+
+MOVING_SECONDS, RESTING_SECONDS = 0.1, 0.4
+"""That a picture may take while a slider moves, and once it rests."""
+
+CALCIUM_FULL = 0.04
+"""∫μ ds of calcium that is shown in full colour: 2 mm of water on top, or 5 mm of calcium of 400 HU."""
+
+_YELLOW, _RED, _OUTLINE = (255.0, 230.0, 60.0), (220.0, 30.0, 0.0), (79, 195, 247)
+
+
+@dataclass(frozen=True)
+class ReducedScan:
+    """A CT, its calcium map and its heart on a coarse grid (LPS order), and the isocentre of the whole CT, LPS mm."""
+
+    image: sitk.Image
+    isocentre_mm: tuple[float, float, float]
+    calcium: sitk.Image | None = None
+    heart: sitk.Image | None = None
+
+    def coarser(self, factor: int) -> ReducedScan:
+        """With voxels so many times as large."""
+        if factor == 1:
+            return self
+        return replace(self, **{name: _shrunk(getattr(self, name), factor) for name in ("image", "calcium", "heart")})
+
+
+def reduced(
+    image: sitk.Image, calcium_map: sitk.Image | None = None, heart: sitk.Image | None = None, to_mm: float = FINE_MM
+) -> ReducedScan:
+    """A scan on a grid of voxels of about to_mm, each the mean of those it holds: sums along rays stay what they were.
+
+    image: HU. calcium_map: HU of calcium. heart: mask. Any axis order.
+    """
+
+    def small(each: sitk.Image | None, kind: int) -> sitk.Image | None:
+        if each is None:
+            return None
+        factors = [max(1, min(round(to_mm / mm), n)) for mm, n in zip(each.GetSpacing(), each.GetSize(), strict=True)]
+        return in_lps_order(sitk.BinShrink(sitk.Cast(each, kind) if each.GetPixelID() != kind else each, factors))
+
+    return ReducedScan(
+        small(image, image.GetPixelID()),
+        centre_mm(image),
+        _cut(small(calcium_map, sitk.sitkFloat32)),
+        _cut(small(heart, sitk.sitkFloat32)),
+    )
+
+
+def preview(
+    scan: ReducedScan,
+    settings: DrrSettings,
+    pixels: int,
+    calcium_opacity: float = 0.0,
+    heart: bool = False,
+    backend: str | None = None,
+) -> np.ndarray:
+    """The radiograph of a reduced scan in colours, uint8 [row, column, RGB].
+
+    calcium_opacity: 0 leaves the calcium map out. heart: outline it. backend: as of `projection`.
+    Raises ProjectionError.
+    """
+    geometry = settings.geometry(scan.isocentre_mm, pixels)
+    made = radiograph(scan.image, geometry, settings.spectrum(), settings.film(pixels), backend=backend)
+    shown = np.repeat(made.grey[..., None] * 255, 3, axis=2)
+    if calcium_opacity > 0 and scan.calcium is not None:
+        share = np.clip(calcium_path(scan.calcium, geometry, backend=backend) / CALCIUM_FULL, 0, 1)[..., None]
+        colour = np.array(_YELLOW) * (1 - share) + np.array(_RED) * share
+        cover = calcium_opacity * np.sqrt(share)
+        shown = shown * (1 - cover) + colour * cover
+    if heart and scan.heart is not None:
+        inside = path_length_mm(scan.heart, geometry, backend=backend) > FINE_MM
+        shown[inside & ~ndimage.binary_erosion(inside)] = _OUTLINE
+    return np.rint(shown).astype(np.uint8)
+
+
+def fast_backend() -> str:
+    """The fastest way of projection that needs nothing to be loaded or compiled first, which takes seconds."""
+    ready = {"numba": f"{__package__}.projection_kernels" in sys.modules, "torch": "torch" in sys.modules}
+    return next(name for name in available_backends() if ready.get(name, True))
+
+
+@dataclass
+class Pace:
+    """Which of LEVELS keeps up with a slider here, learnt from how long pictures take.
+
+    clock: seconds; a test's own.
+    """
+
+    clock: Callable[[], float] = time.perf_counter
+    moving: int = 1
+    resting: int = 3
+
+    def timed(self, level: int, draw: Callable[[], np.ndarray]) -> np.ndarray:
+        """Draw at a level, and learn from it: moving and resting are then what fits into their time."""
+        start = self.clock()
+        picture = draw()
+        seconds = self.clock() - start
+        expected = [seconds * _work(each) / _work(LEVELS[level]) for each in LEVELS]
+        self.moving, self.resting = (
+            max((n for n, time_taken in enumerate(expected) if time_taken <= limit), default=0)
+            for limit in (MOVING_SECONDS, RESTING_SECONDS)
+        )
+        return picture
+
+
+def _work(level: tuple[int, int]) -> float:
+    """Time goes with the number of pixels and of planes."""
+    return level[1] ** 2 / level[0]
+
+
+# Geometry
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where things stand, LPS, mm. corners: of the detector, [4, 3]: the picture's top left, top right, bottom right,
+    bottom left."""
+
+    source: np.ndarray
+    isocentre: np.ndarray
+    corners: np.ndarray
+
+    def beams(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """From the source to the corners, and last to the detector's centre."""
+        return [(self.source, end) for end in (*self.corners, self.corners.mean(0))]
+
+
+def stand_of(geometry: Geometry) -> Stand:
+    """geometry: with its isocentre."""
+    pose = pose_of(geometry, sitk.Image([1, 1, 1], sitk.sitkUInt8))
+    columns, rows = geometry.pixels
+    ends = ((-0.5, -0.5), (columns - 0.5, -0.5), (columns - 0.5, rows - 0.5), (-0.5, rows - 0.5))
+    corners = [pose.corner + across * pose.column_step + down * pose.row_step for across, down in ends]
+    return Stand(pose.source, np.array(geometry.isocentre_mm), np.array(corners))
+
+
+def _cut(image: sitk.Image | None) -> sitk.Image | None:
+    """What is not 0 with a rim of one voxel; all of it where all is 0."""
+    if image is None:
+        return None
+    filled = np.nonzero(sitk.GetArrayViewFromImage(image))
+    if not filled[0].size:
+        return image
+    # Arrays are [k, j, i].
+    part = [slice(max(0, int(at.min()) - 1), int(at.max()) + 2) for at in filled[::-1]]
+    return image[tuple(part)]
+
+
+def _shrunk(image: sitk.Image | None, factor: int) -> sitk.Image | None:
+    return None if image is None else sitk.BinShrink(image, [min(factor, n) for n in image.GetSize()])

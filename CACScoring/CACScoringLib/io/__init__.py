@@ -1,0 +1,1 @@
+"""Reading CTs, masks and label maps: DICOM, NIfTI, NRRD, MetaImage."""

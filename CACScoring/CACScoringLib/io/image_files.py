@@ -1,0 +1,235 @@
+"""Reading NIfTI, NRRD and MetaImage files, and refusing those whose compressed voxels are damaged.
+
+ITK fills what it cannot decompress with zeros, which are HU of water and no label at all, and passes over the check
+sums of gzip and zlib streams without a word. So a compressed file is decompressed once before ITK reads it, block by
+block, and its check sums and length are compared. Voxels that are not compressed have no check sum: of these only
+the length is known.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import SimpleITK as sitk
+
+from ..core.ct import SliceGeometryError, UnreadableError
+from .dicom import SHEARED, printable
+
+MAX_VOXELS = 2**31
+"""More voxels than any chest CT has: the header is broken."""
+
+# Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
+FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
+"""Name of a format by the name of ITK's reader (`ImageFileReader.GetImageIO`)."""
+
+_GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
+_GZIP_MAGIC = b"\x1f\x8b"
+_BLOCK_BYTES = 2**14
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read an image file whole.
+
+    Raises UnreadableError when it is missing, in another format, truncated or damaged, SliceGeometryError when ITK
+    finds its axes not at right angles.
+    """
+    reader = read_header(path)
+    with _answered(Path(path)):
+        _check_voxels(Path(path), reader)
+        return reader.Execute()
+
+
+def read_header(path: Path) -> sitk.ImageFileReader:
+    """A reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
+    path, reader = Path(path), sitk.ImageFileReader()
+    with _answered(path):
+        if not path.is_file():
+            raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
+        image_io = reader.GetImageIOFromFileName(str(path))
+        if image_io not in FORMATS:
+            if path.suffix.lower() == ".gz" and _is_gzip(path):
+                _nifti_bytes(path)  # where it is so damaged that ITK does not know it
+            found = f"is a {image_io.removesuffix('ImageIO')} file" if image_io else "is in no known image format"
+            raise UnreadableError(f"{path.name} {found}. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+        reader.SetImageIO(image_io)
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if math.prod(reader.GetSize()) > MAX_VOXELS:
+            size = "×".join(map(str, reader.GetSize()))
+            raise UnreadableError(f"{path.name} claims {size} voxels; its header is broken. Export the CT again.")
+    return reader
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep ITK and pydicom from remarking on the console on what is checked here and answered with a CTError or a
+    ScanWarning."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+@contextmanager
+def _answered(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file into a CTError."""
+    try:
+        with quiet():
+            yield
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
+    except (RuntimeError, MemoryError, ValueError) as error:
+        if "orthonormal" in str(error):
+            raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}") from error
+        raise UnreadableError(
+            f"{path.name} cannot be read. Check that it is complete, or export it again. ({_itk_reason(error)})"
+        ) from error
+
+
+def _itk_reason(error: BaseException) -> str:
+    reason = re.split(r"ITK ERROR: |itk::ERROR: ", str(error))[-1] or "out of memory"
+    return printable(re.sub(r"^\w+\(0x\w+\): ", "", reason))
+
+
+def _check_voxels(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Raises UnreadableError when the voxels of a file are damaged or missing. reader: of `read_header`."""
+    match reader.GetImageIO():
+        case "NiftiImageIO":
+            _check_nifti(path, reader)
+        case "NrrdImageIO":
+            _check_nrrd(path, _voxel_bytes(reader))
+        case "MetaImageIO":
+            _check_meta_image(path, _voxel_bytes(reader))
+
+
+def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
+    # An image of one voxel tells how large a component is; SimpleITK does not say it of a pixel type.
+    one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    return math.prod(reader.GetSize()) * one.GetSizeOfPixelComponent() * one.GetNumberOfComponentsPerPixel()
+
+
+def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
+    needed = math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+    needed += int(float(reader.GetMetaData("vox_offset")))
+    data = path
+    plain = path.with_name(re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE))
+    if plain.suffix.lower() in (".hdr", ".img"):
+        for header in (plain.with_suffix(".hdr.gz"), plain.with_suffix(".hdr")):
+            if header.is_file():
+                _nifti_bytes(header)
+        data = next(file for file in (plain.with_suffix(".img"), plain.with_suffix(".img.gz")) if file.is_file())
+    # A file may hold more, such as extensions after the voxels.
+    if (length := _nifti_bytes(data)) < needed:
+        raise UnreadableError(f"{data.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+
+
+def _nifti_bytes(file: Path) -> int:
+    if file.suffix.lower() != ".gz":
+        return file.stat().st_size
+    with file.open("rb") as stream:
+        return _decompressed_bytes(_blocks(stream), _GZIP, file.name)
+
+
+def _check_nrrd(path: Path, needed: int) -> None:
+    fields = {}
+    with path.open("rb") as file:
+        while line := file.readline().decode("latin-1").strip():
+            name, _, value = line.partition(": ")
+            fields[name.lower()] = value.strip()
+        if fields.get("encoding", "").lower() not in ("gzip", "gz"):
+            return
+        needed += int(fields.get("byte skip", fields.get("byteskip", 0)))
+        lines = int(fields.get("line skip", fields.get("lineskip", 0)))
+        place = fields.get("data file", fields.get("datafile"))
+        with _opened(path, place) if place else nullcontext(file) as data:
+            for _ in range(lines):
+                data.readline()
+            _check_length(_decompressed_bytes(_blocks(data), _GZIP, place or path.name), needed, path)
+
+
+def _check_meta_image(path: Path, needed: int) -> None:
+    fields: dict[bytes, str] = {}
+    with path.open("rb") as file:
+        while b"ElementDataFile" not in fields and (line := file.readline()):
+            field = re.fullmatch(rb"\s*(\w+)\s*[=:]([^\0]*)", line)
+            if field is None and line.strip():
+                raise UnreadableError(f"The header of {path.name} is damaged. Copy or export it again.")
+            if field is not None:
+                fields[field[1]] = field[2].strip().decode("utf-8", "replace")
+        if fields.get(b"CompressedData", "")[:1] not in ("T", "t", "1"):
+            return
+        place = fields[b"ElementDataFile"]
+        inside = place.upper() == "LOCAL"
+        # ITK reads as many bytes as the header says; without that all of a file, but nothing from within a file.
+        size = int(fields.get(b"CompressedDataSize", 0)) or (0 if inside else None)
+        with nullcontext(file) if inside else _opened(path, place) as data:
+            length = _decompressed_bytes(_blocks(data, size), _ZLIB, path.name if inside else place)
+    _check_length(length, needed, path)
+
+
+def _opened(header: Path, place: str) -> BinaryIO:
+    """The file that a header says its voxels lie in."""
+    data = header.parent / place
+    if not data.is_file():
+        raise UnreadableError(
+            f"{header.name} has its compressed voxels in {printable(place)}, which is not one file beside it. Save it "
+            "as one file."
+        )
+    return data.open("rb")
+
+
+def _check_length(length: int, needed: int, path: Path) -> None:
+    if length != needed:
+        raise UnreadableError(
+            f"{path.name} is damaged: its compressed data hold {length} bytes, its header tells of {needed}. Copy or "
+            "export it again."
+        )
+
+
+def _blocks(file: BinaryIO, most: int | None = None) -> Iterator[bytes]:
+    """A file in blocks from where it stands. most: bytes to read at most."""
+    left = math.inf if most is None else most
+    while block := file.read(int(min(left, _BLOCK_BYTES))):
+        left -= len(block)
+        yield block
+
+
+def _decompressed_bytes(blocks: Iterator[bytes], kind: int, name: str) -> int:
+    """How many bytes a compressed stream holds; of gzip in all its members (RFC 1952), zeros after them left out.
+
+    Raises UnreadableError when a check sum or length is wrong, or the stream ends early.
+    """
+    length, block = 0, next(blocks, b"")
+    while True:
+        stream = zlib.decompressobj(kind)
+        while not stream.eof:
+            if not block:
+                raise UnreadableError(f"{name} is truncated: its compressed data end early. Copy or export it again.")
+            try:
+                length += len(stream.decompress(block))
+            except zlib.error as error:
+                raise UnreadableError(f"{name} is damaged ({error}). Copy or export it again.") from error
+            block = next(blocks, b"")
+        rest = (stream.unused_data + block).lstrip(b"\0")
+        while len(rest) < len(_GZIP_MAGIC) and (block := next(blocks, b"")):
+            rest = (rest + block).lstrip(b"\0")
+        # ITK stops at what is no other member, and so does gzip.
+        if kind != _GZIP or not rest.startswith(_GZIP_MAGIC):
+            return length
+        block = rest

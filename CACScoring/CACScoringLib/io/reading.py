@@ -1,0 +1,317 @@
+"""Reading a CT: a folder of DICOM slices, or one NIfTI, NRRD or MetaImage file, as a `CTScan`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import (
+    Acquisition,
+    CTError,
+    CTScan,
+    MaskError,
+    NotCTError,
+    NotHounsfieldError,
+    NotVolumeError,
+    ScanWarning,
+    SeriesChoiceError,
+    SliceGeometryError,
+    UnreadableError,
+    scan_from_image,
+    with_warnings,
+)
+from ..scoring.lesions import NOT_CORONARY_ID, Artery, is_not_coronary
+from .dicom import (
+    ORTHONORMAL_TOLERANCE,
+    SHEARED,
+    DicomSlice,
+    acquisition_of,
+    check_spacing,
+    first_value,
+    image_from_series,
+    is_dicom,
+    multi_frame_error,
+    printable,
+    read_slice,
+    some,
+)
+from .image_files import FORMATS, quiet, read_header, read_image
+
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+def read_ct(path: Path, series: str | None = None) -> CTScan:
+    """Read a CT from a DICOM folder or an image file.
+
+    path: a folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
+    series: number or UID of the DICOM series, needed where the folder holds several CT series; of several series with
+    one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs. Localizers are no
+    candidates, nor are images without a position (dose reports) beside series that have one.
+
+    Raises UnreadableError, NotCTError, SeriesChoiceError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
+    """
+    path = Path(path)
+    with quiet():
+        if path.is_dir():
+            return _read_folder(path, series)
+        if not path.is_file():
+            raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+        if series is not None:
+            raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
+        return _read_file(path)
+
+
+def stem(path: Path) -> str:
+    """The name of a file or folder without the ending of an image format."""
+    name = path.name
+    return next((name[: -len(ending)] for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), name)
+
+
+def read_acquisition(path: Path) -> Acquisition:
+    """Read how a scan was made from a JSON file with fields of `Acquisition`, for scans whose own file lost it.
+
+    Raises UnreadableError when it is none, or holds a field that is unknown or of another type.
+    """
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} cannot be read as JSON ({error}).") from error
+    kinds = get_type_hints(Acquisition)
+    if not isinstance(facts, dict) or not facts.keys() <= kinds.keys():
+        raise UnreadableError(f"{path} holds other facts than those of a scan: {', '.join(kinds)}.")
+    for name, value in facts.items():
+        kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
+        infinite = isinstance(value, float) and not math.isfinite(value)
+        if not isinstance(value, kind) or isinstance(value, bool) or infinite:
+            raise UnreadableError(f"{name} is {value!r} in {path.name}. Give a value of its kind, or leave it out.")
+        facts[name] = float(value) if kind is not kinds[name] and value is not None else value
+    return Acquisition(**{"file_format": "DICOM", **facts})
+
+
+def read_mask(path: Path) -> sitk.Image:
+    """Read a mask or label map from a NIfTI, NRRD or MetaImage file. Raises CTError as `read_ct` does."""
+    return read_image(path)
+
+
+def read_lesion_labels(path: Path) -> sitk.Image:
+    """Read a reader's lesions as a map of `Artery` labels.
+
+    path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
+    values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned; not-coronary is
+    left out). Either may be empty: there is no coronary calcium.
+
+    Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
+    """
+    image = read_mask(path)
+    if "Segment0_ID" not in image.GetMetaDataKeys():
+        return image
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise MaskError(f"Segments of {path.name} overlap. Remove the overlap, so that no voxel counts twice.")
+    labels = {}
+    for key in image.GetMetaDataKeys():
+        if match := re.fullmatch(r"(Segment\d+)_ID", key):
+            name = image.GetMetaData(f"{match[1]}_Name")
+            value = float(image.GetMetaData(f"{match[1]}_LabelValue"))
+            if is_not_coronary(name):
+                labels[value] = 0.0
+                continue
+            artery = Artery.called(name)
+            if artery is None:
+                known = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
+                raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
+            labels[value] = float(artery)
+    return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
+
+
+def _read_file(path: Path) -> CTScan:
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
+        if is_dicom(path):
+            raise _one_dicom_file_error(path)
+        file_format, image = FORMATS[read_header(path).GetImageIO()], read_image(path)
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
+    if any(key.startswith(("Segment0_", "Segmentation_")) for key in image.GetMetaDataKeys()):
+        raise NotHounsfieldError(f"{path.name} is a segmentation (label map), not a CT. Give the CT itself.")
+    axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
+    if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
+        raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
+    scan = scan_from_image(image, Acquisition(file_format), path)
+    check_spacing(scan.image.GetSpacing())
+    return with_warnings(scan, *_lost_geometry(image, file_format))
+
+
+def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
+    # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
+    default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
+    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
+        message = (
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, and then areas, "
+            "volumes and scores are wrong. Compare with the DICOM series."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
+    if file_format == "NIfTI" and codes == ["0", "0"]:
+        message = (
+            "The NIfTI file does not say how it lies in the patient (qform and sform are 0); the third axis is taken "
+            "as feet to head. Check the pictures."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    return ()
+
+
+def _one_dicom_file_error(path: Path) -> CTError:
+    slice_ = read_slice(path)
+    if slice_ is not None and slice_.text("Modality") != "CT":
+        return NotCTError(f"{path.name} is of modality {slice_.text('Modality')}; a CT is needed.")
+    if slice_ is not None and slice_.is_multi_frame:
+        return multi_frame_error(path)
+    return NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
+
+
+def _read_folder(folder: Path, series: str | None) -> CTScan:
+    chosen, broken = series_slices(folder, series)
+    image, doubts = image_from_series(chosen)
+    if broken:
+        message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
+        doubts += (ScanWarning("unread-files", message),)
+    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
+
+
+def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
+    """The slices of a CT series below a folder, in any order, and the broken DICOM files there.
+
+    series: as in `read_ct`. Raises UnreadableError, NotCTError, NotVolumeError, SeriesChoiceError.
+    """
+    slices, broken = [], []
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        try:
+            slice_ = read_slice(path)
+        except UnreadableError:
+            broken.append(path)
+            continue
+        if slice_ is not None:
+            slices.append(slice_)
+    if not slices:
+        found = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
+        raise UnreadableError(f"{folder} holds no readable DICOM file ({found}). Give the folder of a CT series.")
+    return _choose_series(slices, series), broken
+
+
+@dataclass(frozen=True)
+class Series:
+    """A CT series of a folder. uid, number: None where the header lacks it. voxels: of all its images together."""
+
+    uid: str | None
+    number: str | None
+    voxels: int
+
+
+def find_series(folder: Path) -> tuple[list[Series], int]:
+    """The CT series whose files lie in this very folder, and how many of its DICOM files are broken.
+
+    Localizers, other modalities, and images without a position beside series that have one are passed over.
+    """
+    slices, broken = [], 0
+    with quiet():
+        for path in sorted(folder.iterdir()):
+            try:
+                slice_ = read_slice(path) if path.is_file() else None
+            except (UnreadableError, OSError):
+                broken += 1
+                continue
+            if slice_ is not None:
+                slices.append(slice_)
+    found = _stacks(_ct_groups(slices))
+    return [Series(uid, _series_number(group), sum(map(_pixels, group))) for uid, group in found.items()], broken
+
+
+def _pixels(slice_: DicomSlice) -> int:
+    return int((slice_.number("Rows") or 0) * (slice_.number("Columns") or 0) * (slice_.number("NumberOfFrames") or 1))
+
+
+def _ct_groups(slices: list[DicomSlice]) -> dict[str | None, list[DicomSlice]]:
+    """CT images by the UID of their series, without localizers."""
+    groups: dict[str | None, list[DicomSlice]] = {}
+    for slice_ in slices:
+        if slice_.text("Modality") == "CT" and not slice_.is_localizer:
+            groups.setdefault(slice_.text("SeriesInstanceUID"), []).append(slice_)
+    return groups
+
+
+def _stacks(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, list[DicomSlice]]:
+    """The series with positions; where there are none, all."""
+    stacks = {u: g for u, g in groups.items() if any(s.is_multi_frame or s.value("ImagePositionPatient") for s in g)}
+    return stacks or groups
+
+
+def _choose_series(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+    modalities = Counter(s.text("Modality") for s in slices)
+    if "CT" not in modalities:
+        found = ", ".join(f"{count} of modality {modality}" for modality, count in sorted(modalities.items()))
+        raise NotCTError(f"The folder holds no CT, but {found}. Give the folder of a CT series.")
+    groups = _ct_groups(slices)
+    if not groups:
+        raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
+    candidates, labels = _stacks(groups), _labels(groups)
+    if wanted is None:
+        if len(candidates) == 1:
+            return next(iter(candidates.values()))
+        raise SeriesChoiceError(
+            f"The folder holds {len(candidates)} CT series. Choose one by its number or UID (--series, or the column "
+            f"series of a table):\n{_table(candidates, labels)}"
+        )
+    wanted = wanted.strip()
+    fitting = {u: g for u, g in groups.items() if wanted in (u, labels[u], _series_number(g))}
+    if not fitting:
+        raise SeriesChoiceError(
+            f"The folder holds no CT series {printable(wanted)!r}. Its CT series:\n{_table(groups, labels)}"
+        )
+    if len(fitting) > 1:
+        raise SeriesChoiceError(
+            f"{len(fitting)} CT series have the number {printable(wanted)}. Choose one as listed, such as "
+            f"{labels[next(iter(fitting))]}, or by its UID:\n{_table(fitting, labels)}"
+        )
+    return next(iter(fitting.values()))
+
+
+def _series_number(group: list[DicomSlice]) -> str | None:
+    number = first_value(group, DicomSlice.number, "SeriesNumber")
+    return None if number is None else f"{number:.0f}"
+
+
+def _labels(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, str | None]:
+    """By UID what else chooses a series: its number, with its place among those of one number; None without one."""
+    numbers = {uid: _series_number(groups[uid]) for uid in sorted(groups, key=lambda uid: uid or "")}
+    of_number = {number: [u for u, n in numbers.items() if n == number] for number in numbers.values()}
+    return {
+        uid: number if number is None or len(of_number[number]) == 1 else f"{number}.{of_number[number].index(uid) + 1}"
+        for uid, number in numbers.items()
+    }
+
+
+def _table(groups: dict[str | None, list[DicomSlice]], labels: dict[str | None, str | None]) -> str:
+    def line(uid: str | None, group: list[DicomSlice]) -> str:
+        description = first_value(group, DicomSlice.text, "SeriesDescription") or "no description"
+        kernel = first_value(group, DicomSlice.text, "ConvolutionKernel") or "unknown"
+        thickness = first_value(group, DicomSlice.number, "SliceThickness")
+        thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
+        return (
+            f"  {labels[uid] or 'no number'}: {description}, kernel {kernel}, {thick}, "
+            f"{len(group)} slices, UID {uid or 'missing'}"
+        )
+
+    def number(item: tuple[str | None, list[DicomSlice]]) -> tuple[float, str]:
+        return first_value(item[1], DicomSlice.number, "SeriesNumber") or 0.0, item[0] or ""
+
+    return "\n".join(line(uid, group) for uid, group in sorted(groups.items(), key=number))

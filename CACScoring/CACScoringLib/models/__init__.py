@@ -1,0 +1,1 @@
+"""Trained networks on disk: cards, store, loading, preprocessing, inference."""

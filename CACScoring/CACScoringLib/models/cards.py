@@ -1,0 +1,434 @@
+"""Trained networks on disk: save, find, verify, install, load.
+
+A model is two files of one name: `NAME.safetensors` with the weights (half precision; a format that cannot run code)
+and `NAME.json`, its card: how it was made, what it is for, and the hash of the weights. Models come with CAC
+(`bundled_folder`) or are installed by the user (`user_folder`); PyTorch is imported only to save, verify or load.
+
+What is replaced by installing stays in the user's folder: `earlier/NAME/N/` holds what `roll_back` puts back, the
+highest N the newest; `taken-out/NAME/N/` what was rolled back, or was damaged when it was replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.ct import CTError
+from ..core.resources import resource_folder
+from . import preprocessing
+from . import store as model_store
+from .inference import choose_device, prepared
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..networks.van_velzen import Config
+
+SCHEMA = "cac-model/1"
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+EARLIER, TAKEN_OUT = "earlier", "taken-out"
+"""Folders in the user's one."""
+
+
+class ModelError(CTError):
+    """A model is missing, damaged, or not for this version. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model came about. data: what it was trained on, with versions. settings: whatever training was told.
+
+    commit: of the source that trained it.
+    """
+
+    data: str
+    seed: int
+    settings: dict[str, object]
+    commit: str
+
+
+Calibration = dict[str, float | dict[str, float] | None]
+"""Numbers that scoring takes from a model, by name."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that is known of a model.
+
+    network: key of `van_velzen.NETWORKS`. preset: the preset it began from, or "custom". config: the fields of that
+    network's configuration. preprocessing_version: `preprocessing.VERSION` it was trained with.
+    validation: metrics, with the data they were measured on and its n. calibration: numbers that scoring takes from
+    the model, such as a threshold or the scale to the clinical range. sha256: of the weights' file.
+    repeatability: how far two scans of a patient differ, from a scan-rescan study (`repeatability.Repeatability`); None
+    while no study has told.
+    """
+
+    name: str
+    network: str
+    preset: str
+    config: dict[str, object]
+    preprocessing_version: int
+    training: Training
+    validation: dict[str, object]
+    calibration: Calibration
+    licence: str
+    intended_use: str
+    sha256: str = ""
+    repeatability: dict[str, object] | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model on disk. path: its card. origin: "bundled" or "user"."""
+
+    card: ModelCard
+    path: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A verified model ready to run: eval mode, batch normalisation folded, on its device, in its precision."""
+
+    card: ModelCard
+    network: torch.nn.Module
+
+
+def describe(
+    name: str,
+    config: Config,
+    preset: str,
+    training: Training,
+    validation: dict[str, object],
+    calibration: Calibration,
+    licence: str,
+    intended_use: str,
+) -> ModelCard:
+    """A card for a network of this configuration made with the present preprocessing."""
+    from ..networks.van_velzen import NETWORKS
+
+    network = next(key for key, (kind, _) in NETWORKS.items() if isinstance(config, kind))
+    values = dataclasses.asdict(config)
+    version = preprocessing.VERSION
+    return ModelCard(name, network, preset, values, version, training, validation, calibration, licence, intended_use)
+
+
+def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrite: bool = False) -> Path:
+    """Write a network and its card; the card comes last, so that no half-written model is ever found.
+
+    Weights of convolutions and dense layers are halved to 16 bits, the rest stays: measure the metrics on the card on
+    the model as loaded. Returns the card's path. Raises ModelError when the name is bad or taken, or a weight is no
+    finite 16-bit number.
+    """
+    from safetensors.torch import save
+
+    tensors = {}
+    for key, tensor in network.state_dict().items():
+        tensor = tensor.detach().cpu()
+        if tensor.is_floating_point():
+            # Normalisation keeps its precision: it is small, and its variances may exceed the 16-bit range.
+            tensor = tensor.half() if tensor.ndim > 1 else tensor.float()
+            if not tensor.isfinite().all():
+                raise ModelError(f"{key} holds values that are no finite 16-bit numbers. Did the training diverge?")
+        tensors[key] = tensor.contiguous()
+    data = save(tensors)
+    return _write(dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest()), data, folder, overwrite)
+
+
+def bundled_folder() -> Path:
+    """Where the models that come with CAC are."""
+    return resource_folder("Models")
+
+
+def user_folder() -> Path:
+    """Where the user's own models are installed; CAC_MODEL_DIR overrides the system's place for a user's data."""
+    if chosen := os.environ.get("CAC_MODEL_DIR"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    return base / "CAC" / "Models"
+
+
+def list_models(network: str | None = None) -> list[StoredModel]:
+    """The bundled models, then the user's, by name; of one network or of all. Raises ModelError for a broken card."""
+    found = []
+    for origin, folder in (("bundled", bundled_folder()), ("user", user_folder())):
+        found += [StoredModel(read_card(path), path, origin) for path in sorted(folder.glob("*.json"))]
+    return [model for model in found if network in (None, model.card.network)]
+
+
+def find_model(network: str, name: str | None = None) -> StoredModel:
+    """The model of this name, a user's before a bundled one of the same name; without a name, the only bundled one.
+
+    Raises ModelError when there is none, or no name was given and several are bundled.
+    """
+    models = list_models(network)
+    names = ", ".join(f"{m.card.name} ({m.origin})" for m in models) or "none"
+    if name is None:
+        fitting = [m for m in models if m.origin == "bundled"]
+        if len(fitting) != 1:
+            message = f"{len(fitting)} models for {network!r} come with CAC. Name one. Installed: {names}."
+            raise ModelError(message)
+    else:
+        fitting = [m for m in models if m.card.name == name]
+        if not fitting:
+            raise ModelError(f"There is no model {name!r} for {network!r}. Installed: {names}.")
+    return fitting[-1]
+
+
+def read_card(path: Path) -> ModelCard:
+    """A card as written. Raises ModelError when it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model card {path} cannot be read ({error}). Install it again or remove it.") from error
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise ModelError(f"{path} is not a model card of schema {SCHEMA}.")
+    try:
+        card = ModelCard(**{**content, "training": Training(**content["training"])})
+    except (KeyError, TypeError) as error:
+        message = f"The model card {path} has wrong or missing fields ({error}). Install it again or remove it."
+        raise ModelError(message) from error
+    if card.name != path.stem or not NAME.fullmatch(card.name):
+        raise ModelError(f"The model card {path} is for {card.name!r}: file and name have to agree.")
+    return card
+
+
+def verify_model(path: Path) -> ModelCard:
+    """Check that a model is whole and fits this version: hash, configuration, weights, preprocessing.
+
+    path: the card. Raises ModelError.
+    """
+    return _read(path)[0]
+
+
+def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
+    """A verified model as it was trained, float32 on the CPU, to train on. Raises ModelError."""
+    card, network, tensors = _read(path)
+    network.load_state_dict(tensors)
+    return card, network.float()
+
+
+def load_model(path: Path, device: str = "auto") -> LoadedModel:
+    """Verify a model and make it ready to run.
+
+    path: the card. device: "auto", "cpu" or "cuda". Raises ModelError, DeviceError.
+    """
+    device = choose_device(device)
+    card, network = read_network(path)
+    return LoadedModel(card, prepared(network, card.network, device))
+
+
+def install_model(path: Path, overwrite: bool = False) -> StoredModel:
+    """Verify a model and copy it into the user's folder. One of its name that it replaces is kept (`roll_back`).
+
+    path: the card. Raises ModelError when it is damaged or not for this version, or when another model of this name is
+    installed and overwrite is False; then nothing is changed.
+    """
+    card = verify_model(path)
+    target = user_folder() / f"{card.name}.json"
+    try:
+        data = model_store.weights_of(path, card.sha256).read_bytes()
+        if target.exists():
+            if _whole(target) == card:
+                return StoredModel(card, target, "user")
+            if overwrite:
+                _keep_earlier(target)
+    except OSError as error:
+        raise ModelError(f"{card.name} cannot be installed, and nothing was changed: {error}.") from error
+    return StoredModel(card, _write(card, data, user_folder(), overwrite), "user")
+
+
+def roll_back(name: str) -> StoredModel | None:
+    """Undo the latest installation of a model: the one it replaced is verified and put back, and is returned.
+
+    Where it replaced none, the model leaves the user's folder, and the result is None. The model taken out is kept in
+    TAKEN_OUT. Raises ModelError when the user has installed no such model, or the earlier one is not whole or not for
+    this version; then nothing is changed.
+    """
+    target = user_folder() / f"{_checked(name)}.json"
+    if not target.exists():
+        raise ModelError(_not_installed(name))
+    earlier = _latest_replaced(target)
+    try:
+        card = earlier and verify_model(earlier)
+        data = card and model_store.weights_of(earlier, card.sha256).read_bytes()
+        model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / name)
+        if card is None:
+            model_store.remove(target)
+            return None
+        model_store.put(target, card.to_json(), data, card.sha256)
+    except ModelError as error:
+        message = f"The earlier {name} cannot be put back, and nothing was changed. {error} It lies in {earlier.parent}"
+        raise ModelError(f"{message}; without that folder, the one before it would be put back.") from error
+    except OSError as error:
+        raise ModelError(f"{name} cannot be rolled back in {user_folder()}: {error}. Try again.") from error
+    with contextlib.suppress(OSError):  # what stays is not offered, for it is what is installed
+        for folder in model_store.kept(user_folder() / EARLIER / name):
+            if int(folder.name) >= int(earlier.parent.name):
+                model_store.discard(folder)
+    return StoredModel(card, target, "user")
+
+
+def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
+    """Add to a model's calibration and validation, replacing entries of the same name; returns the card's path.
+
+    Where the calibration changes, stored limits of repeatability no longer hold and are removed. Raises ModelError.
+    """
+    card = verify_model(path)
+    calibrated = {**card.calibration, **calibration}
+    changed = dataclasses.replace(
+        card,
+        calibration=calibrated,
+        validation={**card.validation, **validation},
+        repeatability=card.repeatability if calibrated == card.calibration else None,
+    )
+    return _write_card(changed, path)
+
+
+def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
+    """Put the outcome of a scan-rescan study on a card, in place of an earlier one; returns the card's path.
+
+    path: card of the decomposition. repeatability: see `repeatability.Repeatability`, which it is read as; None removes
+    it. Raises ModelError.
+    """
+    card = verify_model(path)
+    if card.network != "decomposition":
+        raise ModelError(
+            f"{card.name} is a model for {card.network!r}; limits of repeatability lie with the calcium map."
+        )
+    changed = dataclasses.replace(card, repeatability=repeatability)
+    return _write_card(changed, path)
+
+
+def _write(card: ModelCard, data: bytes, folder: Path, overwrite: bool) -> Path:
+    path = folder / f"{_checked(card.name)}.json"
+    if path.exists() and not overwrite:
+        raise ModelError(f"{path} exists already. Choose another name, or overwrite it.")
+    try:
+        model_store.put(path, card.to_json(), data, card.sha256)
+    except OSError as error:
+        raise ModelError(f"The model cannot be written to {folder}: {error.strerror}.") from error
+    return path
+
+
+def _write_card(card: ModelCard, path: Path) -> Path:
+    try:
+        model_store.put_card(path, card.to_json())
+    except OSError as error:
+        raise ModelError(f"The card cannot be written to {path.parent}: {error.strerror}.") from error
+    return path
+
+
+def _checked(name: str) -> str:
+    if not NAME.fullmatch(name):
+        message = f"{name!r} is no name for a model: use small letters, digits, dots, dashes and underscores."
+        raise ModelError(message)
+    return name
+
+
+def _not_installed(name: str) -> str:
+    if (bundled_folder() / f"{name}.json").exists():
+        return f"{name} comes with CAC and cannot be rolled back; you have installed no model of this name."
+    own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
+    return f"You have installed no model {name!r}. Installed by you: {own}."
+
+
+def _whole(path: Path) -> ModelCard | None:
+    """The card of a model whose files are whole, whether or not this version can use it; else None."""
+    try:
+        card = read_card(path)
+        data = model_store.weights_of(path, card.sha256).read_bytes()
+    except (ModelError, OSError):
+        return None
+    return card if hashlib.sha256(data).hexdigest() == card.sha256 else None
+
+
+def _latest_replaced(target: Path) -> Path | None:
+    """Card of the latest model that was replaced. One that is also installed is passed over: an installation was ended
+    after it had kept that one, or a rolling back before it had discarded it."""
+    present = _whole(target)
+    cards = [folder / target.name for folder in model_store.kept(user_folder() / EARLIER / target.stem)]
+    return next((card for card in cards if present is None or _whole(card) != present), None)
+
+
+def _keep_earlier(target: Path) -> None:
+    """Keep the model that is about to be replaced: to be put back where it is whole."""
+    card = _whole(target)
+    if card is None:
+        model_store.keep(model_store.files_of(target), user_folder() / TAKEN_OUT / target.stem)
+        return
+    place = user_folder() / EARLIER / card.name
+    newest = next(iter(model_store.kept(place)), None)
+    if newest is None or _whole(newest / target.name) != card:  # else an installation was ended after this step
+        model_store.keep([target, model_store.weights_of(target, card.sha256)], place)
+
+
+def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tensor]]:
+    """Card, untrained network of its configuration, and weights that fit it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    card = read_card(path)
+    if card.preprocessing_version != preprocessing.VERSION:
+        raise ModelError(
+            f"The model {card.name} was trained on scans prepared by version {card.preprocessing_version} of the "
+            f"preprocessing; this program prepares them by version {preprocessing.VERSION}. Install a model or a "
+            "program that fits."
+        )
+    network = _untrained(card)
+    try:
+        data = model_store.weights_of(path, card.sha256).read_bytes()
+    except OSError as error:
+        raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
+    if hashlib.sha256(data).hexdigest() != card.sha256:
+        raise ModelError(
+            f"The weights of {card.name} are not those that its card describes (SHA-256 differs): the file is damaged "
+            "or was exchanged. Install the model again."
+        )
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ModelError(f"The weights of {card.name} are no safetensors file ({error}).") from error
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if wanted != given:
+        wrong = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
+        raise ModelError(
+            f"The weights of {card.name} do not fit the configuration on its card: {len(wrong)} differ, among them "
+            f"{', '.join(wrong[:3])}. Install the model again."
+        )
+    return card, network, tensors
+
+
+def _untrained(card: ModelCard) -> torch.nn.Module:
+    from ..networks.van_velzen import NETWORKS, build
+
+    if card.network not in NETWORKS:
+        raise ModelError(f"The model {card.name} is for {card.network!r}; known are {', '.join(NETWORKS)}.")
+    kind = NETWORKS[card.network][0]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if set(card.config) != fields:
+        wrong = ", ".join(sorted(set(card.config) ^ fields))
+        raise ModelError(f"The configuration of {card.name} has missing or unknown fields: {wrong}.")
+    try:
+        return build(kind(**card.config))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"No network can be built from the configuration of {card.name} ({error}).") from error

@@ -1,0 +1,1 @@
+"""Results as nodes of a MRML scene, and nodes back as images."""

@@ -1,0 +1,162 @@
+"""Segmentations of heart and lesions: their segments with names, colours and codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+from ..core.ct import MaskError
+from ..report.pictures import ARTERY_COLOURS, HEART_COLOUR
+from ..review.review import NOT_CORONARY
+from ..scoring.lesions import NOT_CORONARY_ID, Artery, is_not_coronary
+from .segments import oriented_image, vtk_array
+
+TERMINOLOGY = "Coronary artery calcium"
+"""Name of the extension's own terminology: Resources/Terminology/CoronaryArteryCalcium.term.json."""
+
+HEART_ID = "heart"
+"""Segment id of the heart; the lesion segments' ids are the arteries' keys and NOT_CORONARY_ID."""
+
+REJECTED_COLOUR = (110, 110, 110)
+
+_ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
+_REGIONS = "Anatomic codes - DICOM master list"
+_PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
+# Nobody has said that an unassigned candidate is a plaque, nor where it lies.
+_CALCIUM = "SCT^91720002^Body Substance~SCT^5540006^Calcium~^^"
+_ARTERY_REGIONS = {
+    Artery.LM: "SCT^3227004^Left Main Coronary Artery",
+    Artery.LAD: "SCT^59438005^Left Anterior Descending Coronary Artery",
+    Artery.LCX: "SCT^57396003^Circumflex Coronary Artery",
+    Artery.RCA: "SCT^13647002^Right Coronary Artery",
+    Artery.OTHER: "SCT^41801008^Coronary artery",
+}
+_HEART_TERMINOLOGY = (
+    f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes - DICOM master list~^^~^^"
+)
+
+
+def artery_terminology(artery: Artery) -> str:
+    """Slicer's seven-part terminology entry (SNOMED CT) of an artery's calcium segment."""
+    if artery == Artery.UNASSIGNED:
+        return f"{TERMINOLOGY}~{_CALCIUM}~{_REGIONS}~^^~^^"
+    return f"{TERMINOLOGY}~{_PLAQUE}~{_REGIONS}~{_ARTERY_REGIONS[artery]}~^^"
+
+
+def label_of_segment(name: str) -> int:
+    """The `Artery` of a segment, or NOT_CORONARY, by the name that the user sees. Raises MaskError for any other."""
+    if is_not_coronary(name):
+        return NOT_CORONARY
+    artery = Artery.called(name)
+    if artery is None:
+        names = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
+        raise MaskError(f"The segment {name} is no artery. Rename it ({names}) or remove it.")
+    return int(artery)
+
+
+def segment_name(artery: Artery) -> str:
+    """What the segment of an artery is called."""
+    return f"{artery.key}: {artery.full_name}"
+
+
+@dataclass(frozen=True)
+class _Segment:
+    label: int
+    id: str
+    name: str
+    colour: tuple[int, int, int]
+    terminology: str
+
+
+_LESION_SEGMENTS = (
+    *(_Segment(a, a.key, segment_name(a), ARTERY_COLOURS[a], artery_terminology(a)) for a in Artery),
+    _Segment(
+        NOT_CORONARY,
+        NOT_CORONARY_ID,
+        f"{NOT_CORONARY_ID}: rejected",
+        REJECTED_COLOUR,
+        f"{TERMINOLOGY}~{_CALCIUM}~{_REGIONS}~^^~^^",
+    ),
+)
+
+
+def add_heart(
+    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, mask: sitk.Image
+) -> slicer.vtkMRMLSegmentationNode:
+    """The heart (1 in the mask) as an outline."""
+    style = _Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _HEART_TERMINOLOGY)
+    node = _add_segmentation(scene, name, volume, mask, [style])
+    node.GetDisplayNode().SetVisibility2DFill(False)
+    node.GetDisplayNode().SetVisibility3D(False)
+    return node
+
+
+def add_lesions(
+    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
+) -> slicer.vtkMRMLSegmentationNode:
+    """Lesions (`Artery` labels) with a segment for each artery and one for what a reader will reject, empty or not."""
+    node = _add_segmentation(scene, name, volume, labels, _LESION_SEGMENTS)
+    display = node.GetDisplayNode()
+    display.SetOpacity2DFill(0.3)
+    display.SetSegmentOpacity2DFill(NOT_CORONARY_ID, 0.4)
+    display.SetSegmentVisibility3D(NOT_CORONARY_ID, False)
+    return node
+
+
+def add_lesion_segment(node: slicer.vtkMRMLSegmentationNode, label: int) -> str:
+    """Add the segment of an `Artery` or of NOT_CORONARY that a user has removed; returns its id."""
+    style = _LESION_SEGMENTS[label - 1]
+    segment_id = node.GetSegmentation().AddEmptySegment(style.id, style.name, [c / 255 for c in style.colour])
+    _dress(node.GetSegmentation().GetSegment(segment_id), style)
+    return segment_id
+
+
+def _add_segmentation(
+    scene: slicer.vtkMRMLScene,
+    name: str,
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    labels: sitk.Image,
+    styles: Iterable[_Segment],
+) -> slicer.vtkMRMLSegmentationNode:
+    """A segment for each style, with voxels or without.
+
+    They share one layer, which Slicer reads, writes and edits faster than one each, and whose values are the labels.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    representation = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    values = sitk.GetArrayViewFromImage(labels)
+    part = _filled_part(values)
+    start, size = [p.start for p in part[::-1]], [p.stop - p.start for p in part[::-1]]
+    data = oriented_image(labels, start, size)
+    data.GetPointData().SetScalars(vtk_array(values[part]))
+    for style in styles:
+        segment = slicer.vtkSegment()
+        _dress(segment, style)
+        segment.SetLabelValue(int(style.label))
+        segment.AddRepresentation(representation, data)
+        node.GetSegmentation().AddSegment(segment, style.id)
+    return node
+
+
+def _filled_part(values: np.ndarray) -> tuple[slice, slice, slice]:
+    """The smallest part of an array that holds all but zeros; one voxel when there is nothing else."""
+    filled = values != 0
+    part = []
+    for others in ((1, 2), (0, 2), (0, 1)):
+        at = np.flatnonzero(filled.any(others))
+        part.append(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 1))
+    return tuple(part)
+
+
+def _dress(segment: slicer.vtkSegment, style: _Segment) -> None:
+    segment.SetName(style.name)
+    segment.SetNameAutoGenerated(False)
+    segment.SetColor([c / 255 for c in style.colour])
+    segment.SetColorAutoGenerated(False)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), style.terminology)

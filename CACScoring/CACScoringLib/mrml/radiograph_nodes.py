@@ -1,0 +1,134 @@
+"""A scored radiograph in a MRML scene: the picture as the network saw it, where it looked, and the record of its score.
+
+The record is a text node that holds `scores.json` and refers to all pictures. Every function takes its scene and nodes
+as arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+
+from ..core.ct import CTError, UnreadableError
+from ..io.image_files import read_image
+from .drr_nodes import slice_axes
+from .scene import DERIVED_ATTRIBUTE, add_volume
+
+SCHEMA = "cac-radiograph/1"
+
+RECORD_ATTRIBUTE = "CACRadiographRecord"
+"""Attribute, "1", of the text node of a scored radiograph."""
+
+SALIENCY_LEAST, SALIENCY_OPACITY = 0.25, 0.5
+"""What is less is not shown, and how much the rest covers the radiograph."""
+
+_PLANES = {"PA": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0)), "lateral": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))}
+"""Directions (LPS) to the right and downwards of a picture that comes from a file, by its view."""
+
+
+def add_scored(
+    scene: slicer.vtkMRMLScene, folder: Path, name: str, source: slicer.vtkMRMLScalarVolumeNode | None = None
+) -> slicer.vtkMRMLTextNode:
+    """Bring the result of `cac score --radiograph` into a scene, as new nodes, and return its record.
+
+    folder: that it was written to. source: the radiograph in the scene that was scored, where the pictures are laid;
+    None for one from a file, whose pictures lie about the scene's origin. Raises UnreadableError.
+    """
+    text = _text_of(folder / "scores.json")
+    document = _document(text, folder.name)
+    record = scene.AddNewNodeByClass("vtkMRMLTextNode", scene.GenerateUniqueName(f"Calcium on {name}"))
+    record.SetText(text)
+    record.SetAttribute(RECORD_ATTRIBUTE, "1")
+    for view, files in document["views"].items():
+        plane = _plane(view, source)
+        values = _values(folder / files["view_file"])
+        picture = add_volume(scene, _laid(values[0], *plane), f"{name}, {view} as scored")
+        picture.GetDisplayNode().SetWindowLevel(1.0, 0.5)
+        nodes = {_role(view): picture}
+        for threshold, saliency in zip(document["thresholds"], _values(folder / files["saliency_file"]), strict=True):
+            agatston = threshold["agatston"]
+            node = add_volume(scene, _laid(saliency, *plane), f"Saliency of {name}, {view}, {agatston}")
+            display = node.GetDisplayNode()
+            display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
+            display.SetWindowLevel(1.0, 0.5)
+            display.AutoThresholdOff()
+            display.SetLowerThreshold(SALIENCY_LEAST)
+            display.ApplyThresholdOn()
+            nodes[_role(view, agatston)] = node
+        for role, node in nodes.items():
+            node.SetAttribute(DERIVED_ATTRIBUTE, "1")
+            record.SetNodeReferenceID(role, node.GetID())
+    return record
+
+
+def document_of(record: slicer.vtkMRMLTextNode) -> dict:
+    """The content of `scores.json`. Raises UnreadableError when the node is no record of a radiograph."""
+    return _document(record.GetText() or "", record.GetName())
+
+
+def pictures_of(
+    record: slicer.vtkMRMLTextNode, view: str, agatston: float | None
+) -> tuple[slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLScalarVolumeNode | None]:
+    """The picture of a view and where the network looked for a threshold (None: none); None for those that are gone."""
+    saliency = None if agatston is None else record.GetNodeReference(_role(view, agatston))
+    return record.GetNodeReference(_role(view)), saliency
+
+
+def picture_image(node: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
+    """A radiograph's node as `cac drr` writes one: one slice, row 0 at the head, pixels in mm on the detector."""
+    values = slicer.util.arrayFromVolume(node)
+    image = sitk.GetImageFromArray(values.astype(np.float32))
+    image.SetSpacing(node.GetSpacing())
+    return image
+
+
+def _role(view: str, agatston: float | None = None) -> str:
+    return f"CAC.{view}" if agatston is None else f"CAC.{view}.{agatston:g}"
+
+
+def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right, down, and the centre, LPS."""
+    if source is None:
+        return tuple(np.array(v) for v in (*_PLANES.get(view, _PLANES["PA"]), (0.0, 0.0, 0.0)))
+    to_lps = np.array([-1.0, -1.0, 1.0])
+    normal, right, centre = slice_axes(source)
+    return right * to_lps, -np.cross(normal, right) * to_lps, centre * to_lps
+
+
+def _laid(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.ndarray) -> sitk.Image:
+    """Values [row, column] of 1 mm about a centre."""
+    rows, columns = values.shape
+    image = sitk.GetImageFromArray(values[None])
+    image.SetOrigin((centre - (columns - 1) / 2 * right - (rows - 1) / 2 * down).tolist())
+    image.SetDirection(np.stack([right, down, np.cross(right, down)], 1).reshape(-1).tolist())
+    return image
+
+
+def _values(path: Path) -> np.ndarray:
+    """[slice, row, column], float32."""
+    try:
+        values = sitk.GetArrayFromImage(read_image(path)).astype(np.float32)
+    except CTError as error:
+        raise UnreadableError(f"{path.name} of the result cannot be read. Score the radiograph again.") from error
+    return values.reshape(-1, *values.shape[-2:])
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UnreadableError(f"{path.name} of the result is missing. Score the radiograph again.") from error
+
+
+def _document(text: str, name: str) -> dict:
+    try:
+        document = json.loads(text)
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']}, not {SCHEMA}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UnreadableError(f"{name} holds no score of a radiograph ({error}). Score it again.") from error
+    return document

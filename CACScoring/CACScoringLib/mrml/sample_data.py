@@ -1,0 +1,44 @@
+"""The digital patient that comes with CAC, as 3D Slicer's Sample Data module offers it.
+
+It is bundled, so that it can be tried without a network; Slicer copies it into its cache like a download.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from ..core.resources import resource_folder
+
+CATEGORY = "CAC"
+SAMPLE_NAME = "CACDigitalPatient"
+"""Also of the node: `SampleData.downloadSample(SAMPLE_NAME)` loads it."""
+
+CHECKSUM = "SHA256:0f988cc5f4afce85edae3cf701733f59f9d536bf2118b38045b606b1fd8bf30a"
+
+
+def sample_file() -> Path:
+    """The CT: NRRD, HU; `Resources/SampleData/README.md` tells how it was made and its licence."""
+    return resource_folder("SampleData") / f"{SAMPLE_NAME}.nrrd"
+
+
+def register() -> None:
+    """Make the patient known to the Sample Data module; once more does nothing. For Slicer's `startupCompleted`.
+
+    Does nothing in applications built without that module.
+    """
+    if importlib.util.find_spec("SampleData") is None:
+        return
+    from SampleData import SampleDataLogic
+
+    file = sample_file()
+    SampleDataLogic.registerCustomSampleDataSource(
+        category=CATEGORY,
+        sampleName=SAMPLE_NAME,
+        uris=file.as_uri(),
+        fileNames=file.name,
+        nodeNames=SAMPLE_NAME,
+        thumbnailFileName=str(file.with_suffix(".png")),
+        loadFileType="VolumeFile",
+        checksums=CHECKSUM,
+    )

@@ -1,0 +1,327 @@
+"""Results into a MRML scene, and nodes back to images.
+
+Runs on the slicer-core package and inside 3D Slicer. Every function takes its scene and nodes as arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
+from ..core.output import SCHEMA, OutputError
+from ..report.files import result_as_json
+from ..report.pictures import WINDOW_HU
+from .lesion_segments import add_heart, add_lesions
+from .scene_content import SceneContent, content_of_result
+from .segments import check_no_transform, vtk_array
+from .tables import add_table, lesion_columns, score_columns, slice_columns
+
+if TYPE_CHECKING:
+    from ..pipeline import ScoreResult
+
+RECORD_ATTRIBUTE = "CACRecord"
+"""Attribute, "1", of the text node that holds `scores.json` and refers to all other nodes of its result."""
+
+DERIVED_ATTRIBUTE = "CACDerived"
+"""Attribute, "1", of volumes that were made of a CT and are none: calcium map and healthy image."""
+
+REVIEWED_ATTRIBUTE = "CACReviewed"
+"""Attribute of a segmentation of lesions: "1" once a reader has said that the review is done, else "0"."""
+
+HEART_ROLE, CALCIUM_MAP_ROLE, HEALTHY_ROLE = "CACHeart", "CACCalciumMap", "CACHealthy"
+"""References of a segmentation of lesions to what it was made of."""
+
+MAP_WINDOW_HU = 200.0
+MAP_LEAST_HU = 1.0
+"""Of the calcium map in views: brightest from the first on, clear below the second."""
+
+SALIENCY_LEAST = 0.1
+"""Of a saliency in views: clear below this share of its highest value."""
+
+
+@dataclass(frozen=True)
+class SceneNodes:
+    """The nodes of one result.
+
+    calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each artery and one for what a
+    reader rejected, empty or not. lesions: table of both. record: text of `scores.json`, which refers to all others.
+    calcium_map, healthy, map_lesions, slices: None without a decomposition. saliency: of a second opinion, None without
+    one. folder: subject hierarchy item.
+    """
+
+    volume: slicer.vtkMRMLScalarVolumeNode
+    heart: slicer.vtkMRMLSegmentationNode
+    calcium: slicer.vtkMRMLSegmentationNode
+    scores: slicer.vtkMRMLTableNode
+    lesions: slicer.vtkMRMLTableNode
+    record: slicer.vtkMRMLTextNode
+    folder: int
+    calcium_map: slicer.vtkMRMLScalarVolumeNode | None = None
+    healthy: slicer.vtkMRMLScalarVolumeNode | None = None
+    map_lesions: slicer.vtkMRMLSegmentationNode | None = None
+    slices: slicer.vtkMRMLTableNode | None = None
+    saliency: slicer.vtkMRMLScalarVolumeNode | None = None
+
+
+_NODE_NAMES = tuple(field.name for field in fields(SceneNodes) if field.name != "folder")
+_OF_A_MAP = ("calcium_map", "healthy", "map_lesions", "slices")
+_MAY_LACK = ("saliency",)
+
+
+def add_to_scene(
+    scene: slicer.vtkMRMLScene, content: SceneContent, volume: slicer.vtkMRMLScalarVolumeNode | None = None
+) -> SceneNodes:
+    """Show a result in a scene.
+
+    volume: the node that holds the CT already; it is left as it is, and heart and lesions are laid on its own
+    grid. When None, a node is made from the content's CT, with the window of the report's pictures.
+
+    Raises as `image_of_volume` does, before anything is added.
+    """
+    grid = content.ct if volume is None else image_of_volume(volume)
+    record = json.loads(content.record)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
+    if volume is None:
+        volume = add_volume(scene, content.ct, content.name)
+        _put_under(hierarchy, folder, volume)
+    elif own_item := hierarchy.GetItemByDataNode(volume):
+        hierarchy.SetItemParent(folder, hierarchy.GetItemParent(own_item))
+
+    heart = add_heart(scene, f"Heart of {content.name}", volume, _on_grid(content.heart, grid))
+    made = {"volume": volume, "heart": heart}
+    name = f"Candidates of {content.name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
+    made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid))
+    made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(content.scores))
+    made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(content.lesion_rows))
+    if content.calcium_map is not None:
+        made["healthy"] = add_volume(scene, content.healthy, f"Healthy image of {content.name}")
+        made["calcium_map"] = add_volume(scene, content.calcium_map, f"Calcium map of {content.name}")
+        _show_as_map(made["calcium_map"].GetDisplayNode())
+        labels = _on_grid(content.map_lesions, grid)
+        made["map_lesions"] = add_lesions(scene, f"Calcium map lesions of {content.name}", volume, labels)
+        made["map_lesions"].GetDisplayNode().SetVisibility(False)  # two fills over each other cannot be told apart
+        made["slices"] = add_table(scene, f"Slices of {content.name}", slice_columns(content.slices))
+        for derived in ("healthy", "calcium_map"):
+            made[derived].SetAttribute(DERIVED_ATTRIBUTE, "1")
+    if content.saliency is not None:
+        made["saliency"] = _add_saliency(scene, content.saliency, f"Saliency of {content.name}")
+    made["record"] = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {content.name}")
+    made["record"].SetText(content.record)
+    _refer(made, record)
+    for key, node in made.items():
+        if key != "volume":
+            _put_under(hierarchy, folder, node)
+    return SceneNodes(**made, folder=folder)
+
+
+def _refer(made: dict[str, slicer.vtkMRMLNode], record: dict) -> None:
+    """Let the nodes know of each other, so that a scene opened again is as it was."""
+    made["record"].SetAttribute(RECORD_ATTRIBUTE, "1")
+    for key, node in made.items():
+        if key != "record":
+            made["record"].SetNodeReferenceID(_role(key), node.GetID())
+    roles = {HEART_ROLE: "heart", CALCIUM_MAP_ROLE: "calcium_map", HEALTHY_ROLE: "healthy"}
+    for key, method in LESION_METHODS.items():
+        if key in made:
+            made[key].SetAttribute(REVIEWED_ATTRIBUTE, "1" if record["methods"][method]["reviewed"] else "0")
+            for role, other in roles.items():
+                if other in made:
+                    made[key].SetNodeReferenceID(role, made[other].GetID())
+
+
+LESION_METHODS = {"calcium": "threshold", "map_lesions": "decomposition"}
+"""Segmentations of `SceneNodes` and the method whose lesions they hold."""
+
+
+def _role(key: str) -> str:
+    return f"CAC.{key}"
+
+
+def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneNodes:
+    """The nodes of a result in a scene that was saved and opened again.
+
+    record: a text node with RECORD_ATTRIBUTE. Raises UnreadableError when it is no record of ours, or nodes are gone.
+    """
+    try:
+        document = json.loads(record.GetText() or "")
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']}, not {SCHEMA}")
+        has_map = "decomposition" in document["methods"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"{record.GetName()} is no record of a calcium score ({error}). Score the scan again."
+        raise UnreadableError(message) from error
+    found = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}
+    needed = [key for key in found if key not in _MAY_LACK and (has_map or key not in _OF_A_MAP)]
+    if gone := [key for key in needed if found[key] is None]:
+        names = ", ".join(key.replace("_", " ") for key in gone)
+        raise UnreadableError(f"{record.GetName()}: the scene no longer holds its {names}. Score the scan again.")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(record))
+    return SceneNodes(**found, record=record, folder=folder)
+
+
+def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
+    """The records of all results in a scene, in the order in which they came."""
+    nodes = [
+        scene.GetNthNodeByClass(n, "vtkMRMLTextNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLTextNode"))
+    ]
+    return [node for node in nodes if node.GetAttribute(RECORD_ATTRIBUTE) == "1"]
+
+
+def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
+    """Put the segmentations back into the result's folder: Segment Editor moves what it edits beside its volume."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for node in (nodes.heart, nodes.calcium, nodes.map_lesions):
+        if node is not None and hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) != nodes.folder:
+            _put_under(hierarchy, nodes.folder, node)
+
+
+def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None:
+    """Write a result as a scene (.mrb) that opens in 3D Slicer. The file is whole or not there.
+
+    identify: put the patient's name into the scene. Raises OutputError.
+    """
+    path = path.absolute()  # a relative path makes the scene's writer fail
+    # Makes the conversion rules of segmentations known, which the application does on start.
+    _segmentations_logic()
+    scene = slicer.vtkMRMLScene()
+    record = result_as_json(result, {}, identify)
+    nodes = add_to_scene(scene, content_of_result(result, record, identify))
+    for view in ("Red", "Green", "Yellow"):
+        _show_in_view(scene, view, nodes.volume, nodes.calcium_map)
+    messages = slicer.vtkMRMLMessageCollection()
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as temporary:
+            written = Path(temporary) / path.name
+            if not scene.WriteToMRB(str(written), None, messages):
+                raise OutputError(f"The scene {path} cannot be written: {messages.GetAllMessagesAsString()}")
+            written.replace(path)
+    except OSError as error:
+        raise OutputError(f"The scene {path} cannot be written: {error.strerror}.") from error
+
+
+def _segmentations_logic() -> vtk.vtkObject:
+    try:
+        return slicer.vtkSlicerSegmentationsModuleLogic()
+    except AttributeError:
+        # Slicer's own Python, run without the application, has the class in its module only.
+        from vtkSlicerSegmentationsModuleLogicPython import vtkSlicerSegmentationsModuleLogic
+
+        return vtkSlicerSegmentationsModuleLogic()
+
+
+def _show_in_view(
+    scene: slicer.vtkMRMLScene,
+    name: str,
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    over: slicer.vtkMRMLScalarVolumeNode | None,
+) -> None:
+    # A singleton: the application takes its contents over into its own view of that name.
+    view = slicer.vtkMRMLSliceCompositeNode()
+    view.SetSingletonTag(name)
+    view.SetLayoutName(name)
+    view.SetName(name)
+    view = scene.AddNode(view)
+    view.SetBackgroundVolumeID(volume.GetID())
+    if over is not None:
+        view.SetForegroundVolumeID(over.GetID())
+        view.SetForegroundOpacity(0.5)
+
+
+def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """What sways a second opinion, red to yellow, clear where it hardly does."""
+    node = add_volume(scene, image, name)
+    node.SetAttribute(DERIVED_ATTRIBUTE, "1")
+    display, highest = node.GetDisplayNode(), float(sitk.GetArrayViewFromImage(image).max())
+    _show_as_map(display)
+    display.SetWindowLevel(highest, highest / 2)
+    display.SetLowerThreshold(SALIENCY_LEAST * highest)
+    return node
+
+
+def _show_as_map(display: slicer.vtkMRMLScalarVolumeDisplayNode) -> None:
+    """Red to yellow where there is calcium, nothing elsewhere, so that it can lie over the CT."""
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeWarm1")
+    display.SetWindowLevel(MAP_WINDOW_HU, MAP_WINDOW_HU / 2)
+    display.AutoThresholdOff()
+    display.SetLowerThreshold(MAP_LEAST_HU)
+    display.ApplyThresholdOn()
+
+
+# Nodes and images
+
+
+def add_volume(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """Make a volume node of an image, shown in the window of the report's pictures."""
+    volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    data = vtk.vtkImageData()
+    data.SetDimensions(image.GetSize())
+    data.GetPointData().SetScalars(vtk_array(sitk.GetArrayViewFromImage(image)))
+    # Without voxels yet: it would look through them all for a window that is not used.
+    volume.CreateDefaultDisplayNodes()
+    display = volume.GetDisplayNode()
+    low, high = WINDOW_HU
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevel(high - low, (high + low) / 2)
+    volume.SetAndObserveImageData(data)
+    volume.SetIJKToRASDirections(*_flipped(np.reshape(image.GetDirection(), (3, 3))).reshape(-1))
+    volume.SetSpacing(image.GetSpacing())
+    volume.SetOrigin(_flipped(np.array(image.GetOrigin())))
+    return volume
+
+
+def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
+    """The image of a scalar volume node, with its values, type and geometry.
+
+    Raises NotVolumeError when it holds no scalar image, SliceGeometryError when its axes are not at right angles
+    (gantry tilt) or it lies under a transform.
+    """
+    data = volume.GetImageData()
+    if data is None or data.GetPointData().GetScalars() is None or data.GetNumberOfScalarComponents() != 1:
+        raise NotVolumeError(f"The node {volume.GetName()} holds no grey-level volume. Choose a CT.")
+    check_no_transform(volume)
+    axes = [[0.0] * 3 for _ in range(3)]
+    volume.GetIJKToRASDirections(axes)
+    if not np.allclose(np.transpose(axes) @ axes, np.eye(3), atol=1e-3):
+        message = f"The axes of {volume.GetName()} are not at right angles (gantry tilt). Correct that before scoring."
+        raise SliceGeometryError(message)
+    i, j, k = data.GetDimensions()
+    image = sitk.GetImageFromArray(vtk_to_numpy(data.GetPointData().GetScalars()).reshape(k, j, i))
+    image.SetSpacing(volume.GetSpacing())
+    image.SetOrigin(_flipped(np.array(volume.GetOrigin())).tolist())
+    image.SetDirection(_flipped(np.array(axes)).reshape(-1).tolist())
+    return image
+
+
+def _flipped(values: np.ndarray) -> np.ndarray:
+    """LPS to RAS or back: the first two components change sign; of a matrix, the first two rows."""
+    # Adding zero turns -0.0 into 0.0.
+    return (values.T * [-1.0, -1.0, 1.0]).T + 0.0
+
+
+def _on_grid(labels: sitk.Image, grid: sitk.Image) -> sitk.Image:
+    """Labels on the grid of a node, which may hold the scan's voxels in another axis order."""
+    if same_grid(labels, grid) and labels.GetPixelID() == sitk.sitkUInt8:
+        return labels
+    return sitk.Resample(labels, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+
+
+def _put_under(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, folder: int, node: slicer.vtkMRMLNode) -> None:
+    # The application makes items by itself; without it there are none.
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, folder)
+    else:
+        hierarchy.CreateItem(folder, node)

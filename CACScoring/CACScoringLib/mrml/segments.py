@@ -1,0 +1,235 @@
+"""Voxels of a segmentation node as labels of a scan, and back. Fast: only labelled voxels are touched.
+
+A scan's array is [k, j, i] with axes as in `CTScan`; a node may hold the same voxels in another axis order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
+
+from ..core.ct import MaskError, SliceGeometryError
+from ..review.review import Labelled
+
+SAME_PLACE_VOXELS = 0.01
+"""How far a voxel may lie from one of the scan and be taken for it."""
+
+
+def check_no_transform(node: slicer.vtkMRMLTransformableNode) -> None:
+    """Raises SliceGeometryError when a node lies under a transform."""
+    if node.GetParentTransformNode() is not None:
+        message = f"{node.GetName()} lies under a transform. Harden the transform or take the node out of it."
+        raise SliceGeometryError(message)
+
+
+def voxels_of_segments(
+    segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, label_of: Callable[[str], int]
+) -> Labelled:
+    """The voxels of all segments on the grid of a scan; those that lie beyond it are left out.
+
+    label_of: the label of a segment by its name, 1 to 255; 0 for one that is to be left out. Asked for segments that
+    hold voxels only.
+
+    Raises SliceGeometryError under a transform, MaskError when a voxel belongs to two labels, and what label_of raises.
+    """
+    check_no_transform(segmentation)
+    collection = segmentation.GetSegmentation()
+    flats, values, names = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)], {}
+    for layer in range(collection.GetNumberOfLayers()):
+        places, stored = _filled(collection.GetLayerDataObject(layer), grid)
+        present = set(np.flatnonzero(np.bincount(stored)).tolist())
+        labels = np.zeros(max(present, default=0) + 1, np.uint8)
+        for segment_id in collection.GetSegmentIDsForLayer(layer):
+            segment = collection.GetSegment(segment_id)
+            if segment.GetLabelValue() in present:
+                label = label_of(segment.GetName())
+                labels[segment.GetLabelValue()] = label
+                names.setdefault(label, segment.GetName())
+        found = labels[stored]
+        flats.append(places[found > 0])
+        values.append(found[found > 0])
+    flat, labels = np.concatenate(flats), np.concatenate(values)
+    if (flat[1:] <= flat[:-1]).any():
+        order = np.argsort(flat, kind="stable")
+        flat, labels = flat[order], labels[order]
+    again = np.flatnonzero(flat[1:] == flat[:-1]) + 1
+    twice = again[labels[again] != labels[again - 1]]
+    if twice.size:
+        one, other = (names[int(labels[at])] for at in (twice[0] - 1, twice[0]))
+        count = len(np.unique(flat[twice]))
+        raise MaskError(
+            f"{count} voxels of {segmentation.GetName()} belong to two segments, as to {one} and to {other}. Undo that "
+            "or erase them from one of the two."
+        )
+    return Labelled(np.delete(flat, again), np.delete(labels, again))
+
+
+def _on_grid(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """The values of a layer as [k, j, i] of a grid, and which part of the grid they are. No copy where it fits."""
+    if layer is None or layer.IsEmpty():
+        return np.zeros((0, 0, 0), np.uint8), (slice(0, 0),) * 3
+    axes = _axes(_matrix_of_image(layer), grid, layer.GetDimensions())
+    if axes is None:
+        layer = _resampled(layer, grid)
+        axes = np.eye(4, dtype=int)
+    i, j, k = layer.GetDimensions()
+    values = vtk_to_numpy(layer.GetPointData().GetScalars()).reshape(k, j, i).transpose()  # [i, j, k]
+    values = values.transpose([int(np.flatnonzero(row[:3])[0]) for row in axes[:3]])
+    first = axes[:3] @ [*layer.GetExtent()[::2], 1]
+    part = []
+    for axis, (row, count) in enumerate(zip(axes[:3], grid.GetSize(), strict=True)):
+        start = int(first[axis])
+        if row[:3].sum() < 0:
+            values = np.flip(values, axis)
+            start -= values.shape[axis] - 1
+        stop = start + values.shape[axis]
+        values = np.moveaxis(np.moveaxis(values, axis, 0)[max(0, -start) : max(0, count - start)], 0, axis)
+        part.append(slice(min(max(start, 0), count), min(max(stop, 0), count)))
+    return values.transpose(), tuple(part[::-1])
+
+
+def _filled(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices in the grid, rising, of a layer's voxels that are not 0, and their values."""
+    values, part = _on_grid(layer, grid)
+    values = np.ascontiguousarray(values)
+    at = np.flatnonzero(values)
+    kji = [index + place.start for index, place in zip(np.unravel_index(at, values.shape), part, strict=True)]
+    i, j, _ = grid.GetSize()
+    return (kji[0] * j + kji[1]) * i + kji[2], values.reshape(-1)[at]
+
+
+def segment_mask(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str, grid: sitk.Image) -> np.ndarray:
+    """Voxels of one segment: bool [k, j, i] on the grid of an image (nearest neighbour where voxels do not meet).
+
+    Other segments never enter, whether they share a layer with it or overlap it.
+    Raises MaskError when there is no such segment or it has no voxels, SliceGeometryError under a transform.
+    """
+    check_no_transform(segmentation)
+    collection = segmentation.GetSegmentation()
+    segment = collection.GetSegment(segment_id)
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    layer = None if segment is None else segment.GetRepresentation(name)
+    if layer is None:
+        message = f"{segmentation.GetName()} has no voxels for the segment {segment_id}. Create its binary labelmap."
+        raise MaskError(message)
+    mask = np.zeros(grid.GetSize()[::-1], bool)
+    values, part = _on_grid(layer, grid)
+    np.equal(values, segment.GetLabelValue(), out=mask[part])
+    return mask
+
+
+def _axes(matrix: np.ndarray, grid: sitk.Image, size: Iterable[int]) -> np.ndarray | None:
+    """How voxel indices (i, j, k, 1) of an image become those of a grid: int [4, 4]; None where voxels do not meet.
+
+    matrix: index to RAS of the image.
+    """
+    exact = np.linalg.inv(matrix_of_grid(grid)) @ matrix
+    whole = np.rint(exact).astype(int)
+    moved = np.abs(exact - whole)
+    turned = np.abs(whole[:3, :3])
+    a_turn = (turned.sum(0) == 1).all() and (turned.sum(1) == 1).all()
+    return whole if a_turn and (moved @ [*size, 1]).max() < SAME_PLACE_VOXELS else None
+
+
+def matrix_of_grid(grid: sitk.Image) -> np.ndarray:
+    """Index (i, j, k, 1) to RAS of an image, [4, 4]."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(grid.GetDirection(), (3, 3)) * grid.GetSpacing()
+    matrix[:3, 3] = grid.GetOrigin()
+    matrix[:2] *= -1
+    return matrix + 0.0  # turns -0.0 into 0.0
+
+
+def _matrix_of_image(image: slicer.vtkOrientedImageData) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _resampled(layer: slicer.vtkOrientedImageData, grid: sitk.Image) -> slicer.vtkOrientedImageData:
+    placed = slicer.vtkOrientedImageData()
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        layer, oriented_image(grid, (0, 0, 0), grid.GetSize()), placed
+    )
+    return placed
+
+
+def oriented_image(grid: sitk.Image, start: Iterable[int], size: Iterable[int]) -> slicer.vtkOrientedImageData:
+    """Geometry of a part of a grid, without voxels. start, size: in voxels, i j k."""
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent([x for at, n in zip(start, size, strict=True) for x in (int(at), int(at + n - 1))])
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(matrix_of_grid(grid).reshape(-1).tolist())
+    image.SetImageToWorldMatrix(matrix)
+    return image
+
+
+def vtk_array(values: np.ndarray) -> vtk.vtkDataArray:
+    """A copy of the values for VTK."""
+    return numpy_to_vtk(np.ascontiguousarray(values).reshape(-1), True, get_vtk_array_type(values.dtype))
+
+
+class SegmentWriter:
+    """Writes voxels of a scan into the segments of a node.
+
+    grid: the scan's. own: the grid of the node's volume, which holds the scan's voxels in any axis order.
+    """
+
+    def __init__(self, segmentation: slicer.vtkMRMLSegmentationNode, grid: sitk.Image, own: sitk.Image) -> None:
+        axes = _axes(matrix_of_grid(grid), own, grid.GetSize())
+        if axes is None:
+            raise MaskError(f"{segmentation.GetName()} does not lie on its scan's voxels. Score the scan again.")
+        self._segmentation = segmentation
+        self._shape = grid.GetSize()[::-1]
+        self._axes = axes
+        self._own = own
+
+    def set(self, flat: np.ndarray, segment_id: str) -> None:
+        """Give voxels to a segment and take them from all others."""
+        if not flat.size:
+            return
+        collection = self._segmentation.GetSegmentation()
+        layer = collection.GetLayerIndex(segment_id)
+        # Writing takes the voxels from the segments of the same layer only.
+        self._erase(flat, [other for other in collection.GetSegmentIDs() if collection.GetLayerIndex(other) != layer])
+        self._modify(self._mask(flat), segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_MERGE_MASK)
+
+    def clear(self, flat: np.ndarray) -> None:
+        """Take voxels from all segments."""
+        if flat.size:
+            self._erase(flat, self._segmentation.GetSegmentation().GetSegmentIDs())
+
+    def empty(self) -> None:
+        """Take all voxels from all segments."""
+        for segment_id in self._segmentation.GetSegmentation().GetSegmentIDs():
+            self._segmentation.GetSegmentation().ClearSegment(segment_id)
+
+    def _erase(self, flat: np.ndarray, segment_ids: Iterable[str]) -> None:
+        keep = self._mask(flat, inside=0)
+        for segment_id in segment_ids:
+            self._modify(keep, segment_id, slicer.vtkSlicerSegmentationsModuleLogic.MODE_MERGE_MIN)
+
+    def _modify(self, image: slicer.vtkOrientedImageData, segment_id: str, mode: int) -> None:
+        # The others are named as those that may be overwritten, or the segment would move to a layer of its own.
+        others = [other for other in self._segmentation.GetSegmentation().GetSegmentIDs() if other != segment_id]
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        if not logic.SetBinaryLabelmapToSegment(
+            image, self._segmentation, segment_id, mode, image.GetExtent(), False, others
+        ):
+            raise MaskError(f"The segment {segment_id} of {self._segmentation.GetName()} cannot be written.")
+
+    def _mask(self, flat: np.ndarray, inside: int = 1) -> slicer.vtkOrientedImageData:
+        kji = np.unravel_index(flat, self._shape)
+        ijk = np.stack([*kji[::-1], np.ones(len(flat), int)])
+        places = (self._axes @ ijk)[:3]
+        start, size = places.min(1), np.ptp(places, axis=1) + 1
+        values = np.full(size[::-1], 1 - inside, np.uint8)
+        values[tuple((places - start[:, None])[::-1])] = inside
+        image = oriented_image(self._own, start, size)
+        image.GetPointData().SetScalars(vtk_array(values))
+        return image

@@ -1,0 +1,52 @@
+"""From a radiograph model's logits to probabilities, from the image alone and with age, sex and body mass index.
+
+Both are logistic, and their coefficients lie on the model's card under `calibration`: for each threshold T
+`image_T` = {offset, logit} and `factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None where the patients
+trained on did not tell these. Fitted by `CACTrainingLib.radiograph.fusion_fit`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FACTORS = ("age_years", "male", "bmi_kg_m2")
+"""Columns of clinical factors; male is 1 for men, 0 for women."""
+
+_IMAGE, _FACTORS = "image_", "factors_"
+
+
+def probabilities(
+    logits: np.ndarray, factors: np.ndarray | None, calibration: dict[str, float | dict[str, float] | None]
+) -> np.ndarray:
+    """Calibrated probabilities that scores are above thresholds, float64 [N, T].
+
+    logits: [N, T], of the model. factors: [N, 3], FACTORS of each patient; None: from the image alone. Where a factor
+    is not known (NaN), or the card tells nothing of factors, so is the probability with them: NaN. Raises ValueError
+    when the calibration is not for T thresholds.
+    """
+    logits = np.asarray(logits, float)
+    thresholds = sorted(float(name.removeprefix(_IMAGE)) for name in calibration if name.startswith(_IMAGE))
+    if logits.ndim != 2 or len(thresholds) != logits.shape[1]:
+        raise ValueError(f"{len(thresholds)} thresholds are calibrated; the logits' shape is {logits.shape}.")
+    result = np.empty(logits.shape)
+    for number, threshold in enumerate(thresholds):
+        if factors is None:
+            known = calibration[image_key(threshold)]
+            z = known["offset"] + known["logit"] * logits[:, number]
+        elif (known := calibration.get(factors_key(threshold))) is None:
+            z = np.full(len(logits), np.nan)
+        else:
+            z = known["offset"] + known["logit"] * logits[:, number]
+            z = z + np.asarray(factors, float) @ np.array([known[name] for name in FACTORS])
+        result[:, number] = 1 / (1 + np.exp(-np.clip(z, -50, 50)))
+    return result
+
+
+def image_key(threshold: float) -> str:
+    """Of a threshold's calibration from the image alone."""
+    return f"{_IMAGE}{threshold:g}"
+
+
+def factors_key(threshold: float) -> str:
+    """Of a threshold's calibration with clinical factors."""
+    return f"{_FACTORS}{threshold:g}"

@@ -1,0 +1,377 @@
+"""The networks of van Velzen et al., "Generative models for reproducible coronary calcium scoring", table 2.
+
+Three networks score a scan: `HeartNet` finds the heart, `SliceClassifier` tells which slices show calcium, and
+`Generator` gives the calcium map of a slice. `PatchDiscriminator` is needed in training only. The paper's values are
+the preset "paper"; "compact" is a small set with the changes that made training work in first experiments.
+
+`forward(x)` ends with table 2's last activation; `forward(x, logits=True)` leaves it out, as losses want it.
+
+What table 2 leaves open, and what is done here:
+- No convolution before a batch normalisation has a bias (the normalisation's shift replaces it); last layers have one.
+- A residual block is two 3×3 convolutions, each batch-normalised, the first with ReLU; the sum is not rectified, as in
+  the CycleGAN that the paper builds on ("2 convolution layer pairs" is read as two convolution-normalisation pairs).
+- Transposed convolutions are padded with zeros, because reflection is not defined for them; they double the size.
+- Every layer but the last has batch normalisation and ReLU, also the one before the last.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .radiograph import RadiographNet, RadiographNetConfig
+from .radiomics import RadiomicsConfig, RadiomicsNet
+from .vessels import VesselNet, VesselNetConfig
+
+STRIDE = 4
+"""Sides of the input must be multiples of this, because the networks halve them twice."""
+
+POSITION_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class HeartNetConfig:
+    """width: channels of the first layer. residual_blocks: blocks at a quarter of the size."""
+
+    width: int = 16
+    residual_blocks: int = 9
+
+
+@dataclass(frozen=True)
+class SliceClassifierConfig:
+    """pooling: "average" as published, or "average+max", which sees lesions of one or two pixels much earlier.
+
+    neighbours: slices on either side given as further channels. position: give the place in the heart's frame too.
+    size: side of the square around the heart's centre that it sees, pixels.
+    """
+
+    width: int = 64
+    residual_blocks: int = 6
+    pooling: str = "average"
+    neighbours: int = 0
+    position: bool = False
+    size: int = 224
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """upsampling: "transposed" as published, or "resize" (nearest neighbour, then convolution: no checkerboard).
+
+    skips: add the features of the way down to those of the way up, which keeps small lesions sharp.
+    neighbours, position: as in `SliceClassifierConfig`.
+    """
+
+    width: int = 64
+    residual_blocks: int = 6
+    upsampling: str = "transposed"
+    skips: bool = False
+    neighbours: int = 0
+    position: bool = False
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """stem_stride: 2 as published; 1 adds a normalised full-resolution stem, so that single pixels are seen.
+
+    pooling: patch logits are averaged as published ("average"). "average+max" adds the highest one, for telling
+    images with calcium from synthetic ones; "average+min" the lowest, for images without calcium, where one patch that
+    shows calcium gives the image away.
+    """
+
+    width: int = 64
+    stem_stride: int = 2
+    pooling: str = "average"
+
+
+@dataclass(frozen=True)
+class SliceSharpenerConfig:
+    """factor: thin slices made of each thick one. neighbours: thick slices on either side that it sees.
+
+    width: channels. layers: convolutions between the first and the last.
+    """
+
+    factor: int = 3
+    neighbours: int = 2
+    width: int = 16
+    layers: int = 3
+
+
+Config = (
+    HeartNetConfig
+    | SliceClassifierConfig
+    | GeneratorConfig
+    | DiscriminatorConfig
+    | SliceSharpenerConfig
+    | RadiographNetConfig
+    | RadiomicsConfig
+    | VesselNetConfig
+)
+
+
+class HeartNet(nn.Module):
+    """Where the heart is: table 2, left.
+
+    Input [B, 1, k, j, i] (`preprocessing.heart_input`), published patch 64×64×64. Output [B, 2, k, j, i]: background
+    and heart. Table 2 asks for a sigmoid on two channels: both are independent probabilities, and the heart is where
+    channel 1 reaches 0.5.
+    """
+
+    def __init__(self, config: HeartNetConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.layers = nn.Sequential(
+            *_convolution3d(1, w, 7, 1),
+            *_convolution3d(w, 2 * w, 3, 2),
+            *_convolution3d(2 * w, 4 * w, 3, 2),
+            *(_Residual(lambda: _convolution3d(4 * w, 4 * w, 3, 1)) for _ in range(config.residual_blocks)),
+            *_transposed(nn.ConvTranspose3d, nn.BatchNorm3d, 4 * w, 2 * w),
+            *_transposed(nn.ConvTranspose3d, nn.BatchNorm3d, 2 * w, w),
+            nn.Conv3d(w, 2, 7, padding=3),
+        )
+
+    def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
+        _check_size(x)
+        z = self.layers(x)
+        return z if logits else torch.sigmoid(z)
+
+
+class SliceClassifier(nn.Module):
+    """Whether a slice shows calcium: table 2, middle.
+
+    Input [B, C, j, i] (`preprocessing.slice_input`), published size 224×224. Output [B, 2]: no calcium, calcium.
+    features: give those before pooling too, [B, 4 width, j / 4, i / 4].
+    """
+
+    def __init__(self, config: SliceClassifierConfig) -> None:
+        super().__init__()
+        _check_choice("pooling", config.pooling, ("average", "average+max"))
+        w = config.width
+        self.pooling = config.pooling
+        self.features = nn.Sequential(
+            *_convolution(input_channels(config), w, 7, 1),
+            *_convolution(w, 2 * w, 3, 2),
+            *_convolution(2 * w, 4 * w, 3, 2),
+            *(_Residual(lambda: _convolution(4 * w, 4 * w, 3, 1)) for _ in range(config.residual_blocks)),
+        )
+        self.dense = nn.Linear(4 * w if config.pooling == "average" else 8 * w, 2)
+
+    def forward(
+        self, x: torch.Tensor, logits: bool = False, features: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        _check_size(x)
+        f = self.features(x)
+        pooled = f.mean((2, 3))
+        if self.pooling == "average+max":
+            pooled = torch.cat([pooled, f.amax((2, 3))], 1)
+        z = self.dense(pooled).float()
+        z = z if logits else torch.softmax(z, 1)
+        return (z, f) if features else z
+
+
+class Generator(nn.Module):
+    """The calcium map of a slice, to be subtracted or added: table 2, right.
+
+    Input [B, C, j, i] (`preprocessing.slice_input`), published size 224×224. Output [B, 1, j, i], 0 to 1 for 0 to
+    1000 HU. Table 2 writes the last layer as 7×7×7, which a two-dimensional network cannot hold: it is 7×7.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        _check_choice("upsampling", config.upsampling, ("transposed", "resize"))
+        w = config.width
+        self.skips = config.skips
+        up = _resized if config.upsampling == "resize" else _transposed2d
+        self.first = nn.Sequential(*_convolution(input_channels(config), w, 7, 1))
+        self.second = nn.Sequential(*_convolution(w, 2 * w, 3, 2))
+        self.third = nn.Sequential(
+            *_convolution(2 * w, 4 * w, 3, 2),
+            *(_Residual(lambda: _convolution(4 * w, 4 * w, 3, 1)) for _ in range(config.residual_blocks)),
+        )
+        self.up_second = nn.Sequential(*up(4 * w, 2 * w))
+        self.up_first = nn.Sequential(*up(2 * w, w))
+        self.last = nn.Conv2d(w, 1, 7, padding=3, padding_mode="reflect")
+
+    def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
+        _check_size(x)
+        full = self.first(x)
+        half = self.second(full)
+        up = self.up_second(self.third(half))
+        up = self.up_first(up + half if self.skips else up)
+        z = self.last(up + full if self.skips else up)
+        return z if logits else torch.sigmoid(z)
+
+
+class PatchDiscriminator(nn.Module):
+    """Whether an image is real: the 70×70 PatchGAN of Isola et al. 2017, to which the paper refers.
+
+    Input [B, 1, j, i]. Output [B], the logit that the image is real. As the paper says, the patches' responses are
+    averaged; they are averaged before the sigmoid. Padding is with zeros and the first layer is not normalised, as in
+    Isola. With stem_stride 1 a full-resolution 5×5 layer comes first and is normalised.
+    """
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        _check_choice("pooling", config.pooling, ("average", "average+max", "average+min"))
+        _check_choice("stem_stride", config.stem_stride, (1, 2))
+        w = config.width
+        self.pooling = config.pooling
+        if config.stem_stride == 1:
+            stem = [*_patch_layer(1, w, 5, 1, 2), *_patch_layer(w, 2 * w, 4, 2, 1)]
+            body = [*_patch_layer(2 * w, 4 * w, 4, 2, 1), *_patch_layer(4 * w, 4 * w, 4, 2, 1)]
+            channels = 4 * w
+        else:
+            stem = [nn.Conv2d(1, w, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True), *_patch_layer(w, 2 * w, 4, 2, 1)]
+            body = [*_patch_layer(2 * w, 4 * w, 4, 2, 1), *_patch_layer(4 * w, 8 * w, 4, 1, 1)]
+            channels = 8 * w
+        self.patches = nn.Sequential(*stem, *body, nn.Conv2d(channels, 1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.patches(x).flatten(1).float()
+        extreme = {"average": 0.0, "average+max": z.amax(1), "average+min": z.amin(1)}[self.pooling]
+        return z.mean(1) + extreme
+
+
+class SliceSharpener(nn.Module):
+    """What an interpolation of thick slices lacks to be thin ones; no part of the paper.
+
+    Input [B, 2 neighbours + 1, j, i]: a thick slice amid its neighbours, from below. Output [B, factor, j, i], in the
+    same unit: to be added to the interpolated thin slices that lie within the thick one. At first it is 0.
+    """
+
+    def __init__(self, config: SliceSharpenerConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.middle = config.neighbours
+        layers: list[nn.Module] = []
+        for inputs in [2 * config.neighbours + 1, *[w] * config.layers]:
+            layers += [nn.Conv2d(inputs, w, 3, padding=1), nn.ReLU(inplace=True)]
+        last = nn.Conv2d(w, config.factor, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # What thin slices add lies in how the thick ones differ, which is small beside their own values.
+        middle = x[:, self.middle : self.middle + 1]
+        others = torch.cat([x[:, : self.middle], x[:, self.middle + 1 :]], 1)
+        return self.layers(torch.cat([middle, others - middle], 1))
+
+
+NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
+    "heart": (HeartNetConfig, HeartNet),
+    "slices": (SliceClassifierConfig, SliceClassifier),
+    "decomposition": (GeneratorConfig, Generator),
+    "discriminator": (DiscriminatorConfig, PatchDiscriminator),
+    "super_resolution": (SliceSharpenerConfig, SliceSharpener),
+    "radiograph": (RadiographNetConfig, RadiographNet),
+    "radiomics": (RadiomicsConfig, RadiomicsNet),
+    "vessels": (VesselNetConfig, VesselNet),
+}
+"""Name of each network, its configuration and its class."""
+
+PRESETS: dict[str, dict[str, Config]] = {
+    "paper": {
+        "heart": HeartNetConfig(),
+        "slices": SliceClassifierConfig(),
+        "decomposition": GeneratorConfig(),
+        "discriminator": DiscriminatorConfig(),
+    },
+    "compact": {
+        "heart": HeartNetConfig(width=8, residual_blocks=4),
+        "slices": SliceClassifierConfig(
+            width=12, residual_blocks=4, pooling="average+max", neighbours=1, position=True, size=160
+        ),
+        "decomposition": GeneratorConfig(
+            width=12, residual_blocks=4, upsampling="resize", skips=True, neighbours=1, position=True
+        ),
+        "discriminator": DiscriminatorConfig(width=12, stem_stride=1, pooling="average+max"),
+    },
+}
+
+
+def build(config: Config) -> nn.Module:
+    """An untrained network of this configuration."""
+    for kind, network in NETWORKS.values():
+        if isinstance(config, kind):
+            return network(config)
+    raise TypeError(f"{type(config).__name__} is no network's configuration.")
+
+
+def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
+    """Channels of a 2-D network's input: the slice, its neighbours, its position."""
+    return 1 + 2 * config.neighbours + POSITION_CHANNELS * config.position
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Put every batch normalisation into the convolution before it, in place: the same function of x, but faster.
+
+    For inference only; the network has to be in eval mode (ValueError). Returns the network.
+    """
+    if network.training:
+        raise ValueError("Batch normalisation can be folded in eval mode only.")
+    for parent in network.modules():
+        if not isinstance(parent, nn.Sequential):
+            continue
+        layers = list(parent)
+        for n, (layer, following) in enumerate(itertools.pairwise(layers)):
+            if isinstance(following, nn.modules.batchnorm._BatchNorm):
+                transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+                parent[n] = fuse_conv_bn_eval(layer, following, transpose=transposed)
+                parent[n + 1] = nn.Identity()
+    return network
+
+
+class _Residual(nn.Module):
+    def __init__(self, layer: Callable[[], list[nn.Module]]) -> None:
+        super().__init__()
+        convolution, norm, activation = layer()
+        second_convolution, second_norm, _ = layer()
+        self.layers = nn.Sequential(convolution, norm, activation, second_convolution, second_norm)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    padding = kernel // 2
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, padding_mode="reflect", bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def _convolution3d(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv3d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)]
+
+
+def _transposed(convolution: type, norm: type, inputs: int, outputs: int) -> list[nn.Module]:
+    layer = convolution(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False)
+    return [layer, norm(outputs), nn.ReLU(inplace=True)]
+
+
+def _transposed2d(inputs: int, outputs: int) -> list[nn.Module]:
+    return _transposed(nn.ConvTranspose2d, nn.BatchNorm2d, inputs, outputs)
+
+
+def _resized(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Upsample(scale_factor=2), *_convolution(inputs, outputs, 3, 1)]
+
+
+def _patch_layer(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2, inplace=True)]
+
+
+def _check_size(x: torch.Tensor) -> None:
+    if any(side % STRIDE for side in x.shape[2:]):
+        sides = "×".join(map(str, x.shape[2:]))
+        raise ValueError(f"The input's sides, {sides}, have to be multiples of {STRIDE}. Pad or crop it.")
+
+
+def _check_choice(name: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")

@@ -1,0 +1,1 @@
+"""What the segment editor effects share."""

@@ -1,0 +1,390 @@
+"""The scan and the segments that a segment editor effect works on, as arrays on one grid.
+
+The grid is that of the segmentation: the source volume's own, in any axis order and however oblique. Indices are
+[k, j, i] of that grid, whichever body axis each of them follows.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import slicer
+import vtk
+from slicer.util import NodeModify
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ...review.picking import Place, Voxels
+
+if TYPE_CHECKING:
+    from ...scoring.lesions import Artery
+
+
+class EffectScan:
+    """What an effect (its `scriptedEffect`) edits. Call `update` before using it; it is cheap when nothing has changed.
+
+    hu: values of the source volume, [k, j, i]. spacing_mm: k, j, i. index_to_ras: 4 × 4, from voxel (i, j, k, 1).
+    """
+
+    def __init__(self, effect) -> None:
+        self._effect = effect
+        self._state = None
+        self._image = None
+        self._hearts: dict[bool, np.ndarray | None] = {}
+        self.hu = np.zeros((0, 0, 0), np.int16)
+        self.spacing_mm = (1.0, 1.0, 1.0)
+        self.index_to_ras = np.eye(4)
+
+    @property
+    def segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        node = self._effect.parameterSetNode()
+        return None if node is None else node.GetSegmentationNode()
+
+    @property
+    def selected(self) -> str:
+        """Id of the selected segment, "" without one."""
+        node = self._effect.parameterSetNode()
+        return (node.GetSelectedSegmentID() or "") if node is not None else ""
+
+    def update(self) -> bool:
+        """Read what has changed. False when there is no volume or no segmentation to edit."""
+        node, segmentation = self._effect.parameterSetNode(), self.segmentation
+        volume = None if node is None else node.GetSourceVolumeNode()
+        if segmentation is None or volume is None or volume.GetImageData() is None:
+            self._state = None
+            return False
+        from ...mrml.scene import HEART_ROLE
+
+        heart = segmentation.GetNodeReference(HEART_ROLE)
+        transforms = [n.GetParentTransformNode() for n in (segmentation, volume)]
+        reference = self._effect.referenceGeometryImage()
+        placed = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(placed)
+        state = (
+            segmentation.GetID(),
+            volume.GetID(),
+            volume.GetImageData().GetMTime(),
+            _as_array(placed).tobytes(),
+            tuple(0 if t is None else t.GetMTime() for t in transforms),
+            None if reference is None else (reference.GetExtent(), _matrix(reference).tobytes()),
+            None if heart is None else (heart.GetID(), heart.GetSegmentation().GetMTime()),
+        )
+        if state == self._state:
+            return True
+        image = self._own_voxels(volume, reference) if transforms == [None, None] else None
+        self._image = image or self._effect.sourceVolumeImageData()
+        if self._image is None:
+            self._state = None
+            return False
+        self.hu = _array(self._image)
+        self.spacing_mm = tuple(self._image.GetSpacing()[::-1])
+        to_world = _matrix(self._image) @ _shift(self._start)
+        if transforms[0] is not None:
+            matrix = vtk.vtkMatrix4x4()
+            slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(transforms[0], None, matrix)
+            to_world = _as_array(matrix) @ to_world
+        self.index_to_ras = to_world
+        self._hearts = {}
+        self._state = state
+        return True
+
+    @staticmethod
+    def _own_voxels(volume, reference) -> slicer.vtkOrientedImageData | None:
+        """The volume's voxels without a copy, where they lie on the segmentation's grid."""
+        if volume.GetImageData().GetNumberOfScalarComponents() != 1 or reference is None:
+            return None
+        image = slicer.vtkOrientedImageData()
+        image.ShallowCopy(volume.GetImageData())
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        image.SetGeometryFromImageToWorldMatrix(matrix)
+        return image if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(image, reference) else None
+
+    @property
+    def _start(self) -> tuple[int, int, int]:
+        """First index of the grid, i j k: that of the segmentation may not be 0."""
+        return tuple(self._image.GetExtent()[::2])
+
+    # Places
+
+    def index_at(self, ras: np.ndarray) -> tuple[int, int, int] | None:
+        """The voxel [k, j, i] at a position; None outside the grid."""
+        ijk = np.floor(np.linalg.solve(self.index_to_ras, [*ras, 1.0])[:3] + 0.5).astype(int)
+        kji = tuple(int(n) for n in ijk[::-1])
+        return kji if all(0 <= n < size for n, size in zip(kji, self.hu.shape, strict=True)) else None
+
+    def heart(self, outline: bool) -> np.ndarray | None:
+        """Where a lesion may lie: bool [k, j, i]. outline: inside the heart, else in the slices that show any of it.
+
+        None when no heart belongs to the segmentation.
+        """
+        if outline not in self._hearts:
+            self._hearts[outline] = self._heart(outline)
+        return self._hearts[outline]
+
+    def _heart(self, outline: bool) -> np.ndarray | None:
+        from ...mrml.lesion_segments import HEART_ID
+        from ...mrml.scene import HEART_ROLE
+
+        node = self.segmentation.GetNodeReference(HEART_ROLE)
+        if node is None or node.GetSegmentation().GetSegment(HEART_ID) is None:
+            return None
+        placed = slicer.vtkOrientedImageData()
+        own = slicer.vtkOrientedImageData()
+        if not node.GetBinaryLabelmapRepresentation(HEART_ID, own) or own.IsEmpty():
+            return None
+        slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(own, self._image, placed)
+        inside = _array(placed) != 0
+        if not inside.any():
+            return None
+        if outline:
+            return inside
+        axis = 2 - int(np.argmax(np.abs(self.index_to_ras[2, :3]) / np.linalg.norm(self.index_to_ras[:3, :3], axis=0)))
+        slices = inside.any(tuple(n for n in range(3) if n != axis), keepdims=True)
+        return np.ascontiguousarray(np.broadcast_to(slices, inside.shape))
+
+    # Segments
+
+    def segment_of(self, artery: Artery | int) -> str:
+        """Id of the segment of an artery, or of what is not coronary; made where there is none."""
+        from ...mrml.lesion_segments import add_lesion_segment
+
+        return self.known_segment_of(artery) or add_lesion_segment(self.segmentation, int(artery))
+
+    def known_segment_of(self, artery: Artery | int) -> str:
+        """Id of the segment of an artery, or of what is not coronary; "" where there is none."""
+        collection = self.segmentation.GetSegmentation()
+        labels = {own: _label(collection.GetSegment(own).GetName()) for own in collection.GetSegmentIDs()}
+        return next((own for own, label in labels.items() if label == int(artery)), "")
+
+    def select(self, artery: Artery) -> None:
+        """Make an artery's segment the one that is edited."""
+        self._effect.parameterSetNode().SetSelectedSegmentID(self.segment_of(artery))
+
+    def name_of(self, segment_id: str) -> str:
+        """What to call a segment in a message: LAD, not "LAD: left anterior descending"."""
+        segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
+        return "" if segment is None else segment.GetName().split(":")[0]
+
+    def colour_of(self, segment_id: str) -> tuple[float, float, float]:
+        """Red, green, blue of a segment, 0 to 1; white without one."""
+        segment = self.segmentation.GetSegmentation().GetSegment(segment_id) if self.segmentation else None
+        return (1.0, 1.0, 1.0) if segment is None else tuple(segment.GetColor())
+
+    def voxels_in(self, segment_id: str, part: Place) -> np.ndarray:
+        """Which voxels of a part of the grid belong to a segment: bool."""
+        inside = np.zeros([at.stop - at.start for at in part], bool)
+        segment = self.segmentation.GetSegmentation().GetSegment(segment_id)
+        layer, value = _layer(segment), segment.GetLabelValue()
+        if layer is None or layer.IsEmpty():
+            return inside
+        if not slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, self._image):
+            # Another grid, such as that of a segment loaded from elsewhere.
+            placed, box = slicer.vtkOrientedImageData(), self._box(part, allocate=True)
+            own = slicer.vtkOrientedImageData()
+            self.segmentation.GetBinaryLabelmapRepresentation(segment_id, own)
+            resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+            return _array(placed) != 0 if resample(own, box, placed) else inside
+        first = [n - own for n, own in zip(layer.GetExtent()[::2], self._start, strict=True)][::-1]
+        stored = _array(layer)
+        low = [max(at.start, n) for at, n in zip(part, first, strict=True)]
+        high = [min(at.stop, n + size) for at, n, size in zip(part, first, stored.shape, strict=True)]
+        if all(a < b for a, b in zip(low, high, strict=True)):
+            here = tuple(slice(a - at.start, b - at.start) for a, b, at in zip(low, high, part, strict=True))
+            there = tuple(slice(a - n, b - n) for a, b, n in zip(low, high, first, strict=True))
+            inside[here] = stored[there] == value
+        return inside
+
+    def voxels_of(self, segment_id: str) -> Voxels | None:
+        """All voxels of a segment that lie on the grid; None when there are none."""
+        layer = _layer(self.segmentation.GetSegmentation().GetSegment(segment_id))
+        part = tuple(slice(0, n) for n in self.hu.shape)
+        if layer is not None and slicer.vtkOrientedImageDataResample.DoGeometriesMatch(layer, self._image):
+            first = [n - own for n, own in zip(layer.GetExtent()[::2], self._start, strict=True)][::-1]
+            sizes = layer.GetDimensions()[::-1]
+            part = tuple(
+                slice(min(max(n, 0), most), max(min(n + size, most), 0))
+                for n, size, most in zip(first, sizes, self.hu.shape, strict=True)
+            )
+        if any(at.start >= at.stop for at in part):
+            return None
+        voxels = Voxels(part, self.voxels_in(segment_id, part))
+        return voxels if voxels.count else None
+
+    def segment_at(self, kji: tuple[int, int, int]) -> str | None:
+        """Id of the segment that a voxel belongs to, None for none."""
+        one = tuple(slice(n, n + 1) for n in kji)
+        ids = self.segmentation.GetSegmentation().GetSegmentIDs()
+        return next((segment_id for segment_id in ids if self.voxels_in(segment_id, one)[0, 0, 0]), None)
+
+    def without_segments(self, kji: np.ndarray, kept: set[str]) -> np.ndarray:
+        """Those of some positions [n, 3] that belong to no segment but the kept ones."""
+        for segment_id in self.segmentation.GetSegmentation().GetSegmentIDs():
+            voxels = None if segment_id in kept else self.voxels_of(segment_id)
+            if voxels is not None and len(kji):
+                low, high = ([getattr(at, end) for at in voxels.part] for end in ("start", "stop"))
+                within = ((kji >= low) & (kji < high)).all(1)
+                within[within] = voxels.mask[tuple((kji[within] - low).T)]
+                kji = kji[~within]
+        return kji
+
+    # Editing
+
+    def editable(self, part: Place, segment_id: str) -> np.ndarray:
+        """Where the editor's masking lets a segment change: bool, of a part of the grid.
+
+        The same as Segment Editor's own masking, which reads the whole volume for every edit.
+        """
+        node, kind = self._effect.parameterSetNode(), slicer.vtkMRMLSegmentationNode
+        allowed = np.ones([at.stop - at.start for at in part], bool)
+        ids = list(self.segmentation.GetSegmentation().GetSegmentIDs())
+        mode = node.GetMaskMode()
+        if mode in (kind.EditAllowedInsideVisibleSegments, kind.EditAllowedOutsideVisibleSegments):
+            display = self.segmentation.GetDisplayNode()
+            ids = [own for own in ids if display.GetSegmentVisibility(own)]
+        if mode == kind.EditAllowedInsideSingleSegment:
+            ids = [own for own in ids if own == node.GetMaskSegmentID()]
+        outside = mode in (kind.EditAllowedOutsideAllSegments, kind.EditAllowedOutsideVisibleSegments)
+        if mode != kind.EditAllowedEverywhere:
+            ids = [own for own in ids if not outside or own != segment_id]
+            found = [self.voxels_in(own, part) for own in ids]
+            within = np.logical_or.reduce(found) if found else np.zeros(allowed.shape, bool)
+            allowed = ~within if outside else within
+        if node.GetSourceVolumeIntensityMask():
+            low, high = node.GetSourceVolumeIntensityMaskRange()
+            values = self.hu[part]
+            allowed &= (values >= low) & (values <= high)
+        return allowed
+
+    def change(self, segment_id: str, add: Voxels | None, remove: Voxels | None = None) -> int:
+        """Add voxels to a segment, which takes them from all others, and remove voxels from it; one step to undo.
+
+        The editor's masking is respected. Returns how many voxels changed; 0 leaves nothing to undo.
+        """
+        wanted = []
+        for voxels, adds in ((remove, False), (add, True)):
+            if voxels is not None:
+                own = self.voxels_in(segment_id, voxels.part)
+                changing = voxels.where(self.editable(voxels.part, segment_id) & (own != adds))
+                wanted += [(changing, adds)] if changing.count else []
+        if not wanted:
+            return 0
+        self._effect.saveStateForUndo()
+        editor = slicer.qSlicerSegmentEditorAbstractEffect
+        node = self._effect.parameterSetNode()
+        kept = (node.GetMaskMode(), node.GetSourceVolumeIntensityMask(), node.GetOverwriteMode())
+        with NodeModify(node):
+            # Masked already; and a voxel that lay in two arteries would be counted twice.
+            node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+            node.SetSourceVolumeIntensityMask(False)
+            node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteAllSegments)
+            try:
+                for voxels, adds in wanted:
+                    mode = editor.ModificationModeAdd if adds else editor.ModificationModeRemove
+                    self._effect.modifySegmentByLabelmap(self.segmentation, segment_id, self.labelmap(voxels), mode)
+            finally:
+                node.SetMaskMode(kept[0])
+                node.SetSourceVolumeIntensityMask(kept[1])
+                node.SetOverwriteMode(kept[2])
+        return sum(voxels.count for voxels, _ in wanted)
+
+    def labelmap(self, voxels: Voxels) -> slicer.vtkOrientedImageData:
+        """Voxels as the editor takes them: an image of their part alone."""
+        image = self._box(voxels.part, allocate=False)
+        values = numpy_to_vtk(voxels.mask.astype(np.uint8).reshape(-1), True, vtk.VTK_UNSIGNED_CHAR)
+        image.GetPointData().SetScalars(values)
+        return image
+
+    def _box(self, part: Place, allocate: bool) -> slicer.vtkOrientedImageData:
+        image = slicer.vtkOrientedImageData()
+        extent = []
+        for at, first in zip(part[::-1], self._start, strict=True):
+            extent += [at.start + first, at.stop - 1 + first]
+        image.SetExtent(extent)
+        matrix = vtk.vtkMatrix4x4()
+        self._image.GetImageToWorldMatrix(matrix)
+        image.SetImageToWorldMatrix(matrix)
+        if allocate:
+            image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        return image
+
+    # What belongs to the segmentation
+
+    def volume_of_role(self, role: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """A volume that the segmentation refers to: its values [k, j, i], and 4 × 4 from the grid's voxels to its own.
+
+        None when there is none.
+        """
+        volume = self.segmentation.GetNodeReference(role)
+        if volume is None or volume.GetImageData() is None:
+            return None
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        to_ras = _as_array(matrix)
+        if volume.GetParentTransformNode() is not None:
+            slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(volume.GetParentTransformNode(), None, matrix)
+            to_ras = _as_array(matrix) @ to_ras
+        return _array(volume.GetImageData()), np.linalg.solve(to_ras, self.index_to_ras)
+
+    def threshold_hu(self) -> float | None:
+        """The threshold on the CT that the segmentation's scan was scored with; None when it is of no result of ours.
+
+        Also of a calcium map's lesions, whose own rule has a threshold on the map: the CT has that much everywhere.
+        """
+        record = self._record()
+        return float(record["rules"]["threshold"]["threshold_hu"]) if record else None
+
+    def floor_hu(self) -> float | None:
+        """The floor below which the segmentation's calcium map is 0; None when it is of no result of ours."""
+        settings = self._record().get("decomposition_settings")
+        return float(settings["floor_hu"]) if settings else None
+
+    def _record(self) -> dict:
+        """The record of the result that the segmentation belongs to; empty when it is of none."""
+        from ...core.ct import CTError
+        from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
+
+        for record in records_in(self._effect.scene()):
+            try:
+                nodes = nodes_of_record(self._effect.scene(), record)
+            except CTError:
+                continue
+            if self.segmentation in [getattr(nodes, key) for key in LESION_METHODS]:
+                return json.loads(record.GetText())
+        return {}
+
+
+def _label(name: str) -> int:
+    """Of a lesion segment; 0 of any other."""
+    from ...core.ct import CTError
+    from ...mrml.lesion_segments import label_of_segment
+
+    try:
+        return label_of_segment(name)
+    except CTError:
+        return 0
+
+
+def _layer(segment: slicer.vtkSegment) -> slicer.vtkOrientedImageData | None:
+    return segment.GetRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
+
+
+def _array(image: vtk.vtkImageData) -> np.ndarray:
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def _matrix(image: slicer.vtkOrientedImageData) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return _as_array(matrix)
+
+
+def _as_array(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
+    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+
+
+def _shift(ijk: tuple[int, int, int]) -> np.ndarray:
+    shift = np.eye(4)
+    shift[:3, 3] = ijk
+    return shift

@@ -1,0 +1,59 @@
+"""A made-up heart to try an effect on, for the effects' own self tests in Slicer."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803, N806
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+
+
+def editorOnLesion(effectName: str, withMap: bool = False) -> tuple:
+    """Segment Editor on a small CT with a lesion of eight voxels at the origin, the effect active.
+
+    withMap: give the lesions a calcium map of sixteen voxels there. Returns editor, segmentation and the effect's
+    Python object.
+    """
+    from ...mrml import lesion_segments
+    from ...mrml import scene as mrml
+
+    hu = np.full((12, 24, 24), 40, np.int16)
+    hu[5:7, 11:13, 11:13] = 400
+    volume = mrml.add_volume(slicer.mrmlScene, _image(hu), "CT")
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lesions")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for label in range(1, 8):
+        lesion_segments.add_lesion_segment(segmentation, label)
+    if withMap:
+        calcium = np.zeros(hu.shape, np.float32)
+        calcium[5:7, 11:13, 10:14] = 60
+        calciumMap = mrml.add_volume(slicer.mrmlScene, _image(calcium), "Calcium map")
+        segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, calciumMap.GetID())
+    editor = slicer.qMRMLSegmentEditorWidget()
+    editor.setMRMLScene(slicer.mrmlScene)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    editor.setMRMLSegmentEditorNode(node)
+    editor.setSegmentationNode(segmentation)
+    editor.setSourceVolumeNode(volume)
+    editor.setActiveEffectByName(effectName)
+    return editor, segmentation, editor.activeEffect().self()
+
+
+def countVoxels(segmentation: slicer.vtkMRMLSegmentationNode, segmentId: str) -> int:
+    """Voxels of a segment on the grid of the CT."""
+    from ...mrml import scene as mrml
+    from ...mrml import segments
+
+    volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+    return int(segments.segment_mask(segmentation, segmentId, mrml.image_of_volume(volume)).sum())
+
+
+def _image(values: np.ndarray):
+    """An image of 1 mm voxels whose middle lies at the origin."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(values)
+    image.SetOrigin([-(n - 1) / 2 for n in image.GetSize()])
+    return image

@@ -1,0 +1,342 @@
+"""A chest radiograph, and how probably there is coronary calcium: scored in the background, shown with the saliency."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N806
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import ctk
+import qt
+import slicer
+from slicer import vtkMRMLTextNode
+from slicer.i18n import tr as _
+
+from ..parameters import CACScoringParameterNode, RadiographSource, Sex
+from ..table_height import fitHeight
+from ..worker import Worker, stepOf
+from . import radiograph_views
+
+NETWORK = "radiograph"
+
+
+class RadiographSection:
+    """The widgets of scoring a radiograph. worker: runs the command."""
+
+    def __init__(self, ui, worker: Worker) -> None:
+        from ...mrml.drr_nodes import RADIOGRAPH_ATTRIBUTE
+
+        self._ui = ui
+        self._worker = worker
+        self._state: CACScoringParameterNode | None = None
+        self._record: vtkMRMLTextNode | None = None
+        self._folder: Path | None = None
+        self._report: Path | None = None
+        self._scored: tuple | None = None
+        self._read = ""
+        self._models = 0
+        self._filling = False
+        for edit in (ui.radiographFileEdit, ui.radiographLateralEdit):
+            edit.filters = ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable
+            edit.currentPathChanged.connect(self._pathsChanged)
+            # An emptied field tells this alone.
+            edit.validInputChanged.connect(self._pathsChanged)
+        ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
+        ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
+        ui.radiographModelBox.currentIndexChanged.connect(self._modelChosen)
+        ui.radiographSaliencyBox.currentIndexChanged.connect(lambda *_args: self._showSaliency())
+        ui.radiographScoreButton.clicked.connect(self._scoreOrCancel)
+        ui.radiographReportButton.clicked.connect(self._openReport)
+        ui.radiographBar.setVisible(False)
+        table = ui.radiographTable
+        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        table.setSelectionMode(qt.QAbstractItemView.NoSelection)
+        table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        self._showRecord()
+
+    # What the panel tells
+
+    def setState(self, state: CACScoringParameterNode | None) -> None:
+        """state: None while the panel is closed."""
+        self._state = state
+        if state is not None:
+            self._read = state.radiographFile  # what was read or chosen of it is kept
+            self._listModels()
+
+    def closeScene(self) -> None:
+        """Forget the scene's result."""
+        self.cancel()
+        self._record = None
+        self._showRecord()
+
+    def cancel(self) -> None:
+        """End the command, and remove what it has written."""
+        self._worker.cancel()
+        self._removeFolder()
+
+    def update(self) -> None:
+        """Show the state."""
+        state, ui = self._state, self._ui
+        if state is None:
+            return
+        running, fromFile = self._worker.isRunning, state.radiographSource == RadiographSource.FILE
+        self._filling = True
+        for edit, path in (
+            (ui.radiographFileEdit, state.radiographFile),
+            (ui.radiographLateralEdit, state.radiographLateral),
+        ):
+            if edit.currentPath != path:
+                edit.setCurrentPath(path)
+        box = ui.radiographModelBox
+        if box.findData(state.radiographModel) < 0:  # of a scene from elsewhere
+            box.addItem(_("{name} (not installed)").format(name=state.radiographModel), state.radiographModel)
+        box.setCurrentIndex(box.findData(state.radiographModel))
+        self._filling = False
+        for widget in (ui.radiographFileEdit, ui.radiographFileEditLabel):
+            widget.setVisible(fromFile)
+        for widget in (ui.radiographLateralEdit, ui.radiographLateralEditLabel):
+            widget.setVisible(fromFile)
+        for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
+            widget.setVisible(not fromFile)
+        chosen = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
+        ui.radiographScoreButton.setText(_("Cancel") if running else _("Score radiograph"))
+        ui.radiographScoreButton.setEnabled(running or bool(chosen and self._models))
+        ui.radiographBar.setVisible(running)
+        if state.radiographResult is not self._record:
+            self._record = state.radiographResult
+            self._showRecord()
+
+    # The input
+
+    def _pathsChanged(self, *_args: object) -> None:
+        if self._filling or self._state is None:
+            return
+        state = self._state
+        state.radiographLateral = self._ui.radiographLateralEdit.currentPath
+        state.radiographFile = self._ui.radiographFileEdit.currentPath
+        if state.radiographFile != self._read:
+            self._read = state.radiographFile
+            self._fillInPatient(Path(state.radiographFile))
+
+    def _fillInPatient(self, path: Path) -> None:
+        """Age and sex as a DICOM file tells them; unknown, where it does not."""
+        from ...core.ct import CTError
+        from ...io.dicom import acquisition_of, is_dicom, read_slice
+
+        age, sex = None, None
+        try:
+            if path.is_file() and is_dicom(path) and (found := read_slice(path)) is not None:
+                facts = acquisition_of([found])
+                age, sex = facts.patient_age_years, facts.patient_sex
+        except (CTError, OSError):
+            pass  # said when it is scored
+        state = self._state
+        state.radiographAge = float(age or 0)
+        state.radiographSex = Sex(sex) if sex in ("F", "M") else Sex.UNKNOWN
+        state.radiographBmi = 0.0
+
+    def _listModels(self) -> None:
+        from ...core.ct import CTError
+        from ...models.cards import list_models
+
+        box = self._ui.radiographModelBox
+        try:
+            models = list_models(NETWORK)
+            problem = "" if models else _("No network for radiographs is installed: cac models install FILE.")
+        except CTError as error:
+            models, problem = [], str(error)
+        self._models = len(models)
+        self._filling = True
+        box.clear()
+        bundled = next((model.card.name for model in models if model.origin == "bundled"), "")
+        box.addItem(_("{name} (comes with CAC)").format(name=bundled) if bundled else _("none"), "")
+        for model in models:
+            if model.origin != "bundled":
+                box.addItem(model.card.name, model.card.name)
+        self._filling = False
+        if problem:
+            self._say(problem)
+
+    def _modelChosen(self, *_args: object) -> None:
+        if not self._filling and self._state is not None:
+            box = self._ui.radiographModelBox
+            self._state.radiographModel = box.itemData(box.currentIndex) or ""
+
+    # The run
+
+    def _scoreOrCancel(self, *_args: object) -> None:
+        if self._worker.isRunning:
+            self.cancel()
+            self._say(_("Cancelled. The scene was not changed."))
+        else:
+            self._score()
+        self.update()
+
+    def _score(self) -> None:
+        from ..packages import ensurePackages
+
+        if reason := ensurePackages():
+            self._say(reason)
+            return
+        self._removeFolder()
+        self._folder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
+        self._ui.radiographBar.setValue(0)
+        self._say(_("Preparing …"))
+        try:
+            self._worker.start(self._command(), self._onEvent, self._ended)
+        except (OSError, RuntimeError) as error:
+            self._removeFolder()
+            self._say(str(error))
+
+    def _command(self) -> list[str]:
+        """The arguments of `cac score`; a volume is written for it."""
+        import SimpleITK as sitk
+
+        from ...mrml.radiograph_nodes import picture_image
+
+        state = self._state
+        command = ["score"]
+        if state.radiographSource == RadiographSource.FILE:
+            self._scored = Path(state.radiographFile or state.radiographLateral).stem, None
+            for option, path in (("--radiograph", state.radiographFile), ("--lateral", state.radiographLateral)):
+                command += [option, path] if path else []
+        else:
+            volume = state.radiographVolume
+            self._scored = volume.GetName(), volume
+            file = self._folder / "radiograph.nrrd"
+            sitk.WriteImage(picture_image(volume), str(file))
+            command += ["--lateral" if _isLateral(volume) else "--radiograph", str(file)]
+        for option, value in (
+            ("--age", state.radiographAge and f"{state.radiographAge:g}"),
+            ("--sex", state.radiographSex.value),
+            ("--bmi", state.radiographBmi and f"{state.radiographBmi:g}"),
+            ("--model", state.radiographModel),
+        ):
+            command += [option, value] if value else []
+        output = str(self._folder / "result")
+        return [*command, "--device", state.device.value, "--output", output, "--progress", "json"]
+
+    def _onEvent(self, event: dict) -> None:
+        step = stepOf(event)
+        if step is not None:
+            self._say(step[0])
+            self._ui.radiographBar.setValue(int(1000 * step[1]))
+
+    def _ended(self, reason: str) -> None:
+        from ...core.ct import CTError
+        from ...mrml.radiograph_nodes import add_scored
+
+        (name, source), self._scored = self._scored, None
+        if source is not None and not slicer.mrmlScene.IsNodePresent(source):
+            source = None
+        try:
+            if reason:
+                self._say(reason)
+            else:
+                record = add_scored(slicer.mrmlScene, self._folder / "result", name, source)
+                self._report = self._folder / "result" / "report.html"
+                self._say(_("Done."))
+                if self._state is not None:
+                    self._state.radiographResult = record
+        except CTError as error:
+            self._say(str(error))
+        self.update()
+
+    # The result
+
+    def _showRecord(self) -> None:
+        """The numbers, warnings and pictures of the record, or none."""
+        from ...core.ct import CTError
+        from ...mrml.radiograph_nodes import document_of
+
+        ui, document = self._ui, None
+        if self._record is not None:
+            try:
+                document = document_of(self._record)
+            except CTError as error:
+                self._say(str(error))
+        self._showNumbers(document)
+        notes = [] if document is None else [warning["message"] for warning in document["warnings"]]
+        if document is not None:
+            notes.insert(0, _("Probabilities, not scores. For research only."))
+        ui.radiographWarningsLabel.setText("\n".join(f"⚠ {note}" for note in notes))
+        ui.radiographWarningsLabel.setVisible(bool(notes))
+        self._filling = True
+        box = ui.radiographSaliencyBox
+        box.clear()
+        for view in document["views"] if document is not None else ():
+            box.addItem(_("{view}: radiograph alone").format(view=view), (view, None))
+            for threshold in document["thresholds"]:
+                text = _("{view}: for {answer}").format(view=view, answer=_answer(threshold["agatston"]))
+                box.addItem(text, (view, threshold["agatston"]))
+        box.setCurrentIndex(min(1, box.count - 1))
+        self._filling = False
+        for widget in (box, ui.radiographSaliencyLabel):
+            widget.setVisible(document is not None)
+        ui.radiographReportButton.setVisible(document is not None)
+        ui.radiographReportButton.setEnabled(self._report is not None and self._report.is_file())
+        if document is not None:
+            self._showSaliency()
+
+    def _showNumbers(self, document: dict | None) -> None:
+        table = self._ui.radiographTable
+        table.setVisible(document is not None)
+        if document is None:
+            return
+        rows = document["thresholds"]
+        withFactors = any(row.get("probability_with_factors") is not None for row in rows)
+        columns = {
+            _("Agatston score"): lambda row: _answer(row["agatston"]),
+            _("From the image"): lambda row: f"{row['probability_image']:.0%}",
+        }
+        if withFactors:
+            columns[_("With age, sex, BMI")] = lambda row: f"{row['probability_with_factors']:.0%}"
+        if any(row.get("auc") is not None for row in rows):
+            columns[_("AUC in tests")] = lambda row: f"{row['auc']:.2f}" if row.get("auc") is not None else ""
+        table.setColumnCount(len(columns))
+        table.setHorizontalHeaderLabels(list(columns))
+        table.setRowCount(len(rows))
+        for line, row in enumerate(rows):
+            for column, text in enumerate(columns.values()):
+                item = qt.QTableWidgetItem(text(row))
+                if column:
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(line, column, item)
+        table.resizeColumnsToContents()
+        fitHeight(table)
+
+    def _showSaliency(self) -> None:
+        from ...mrml.radiograph_nodes import SALIENCY_OPACITY, pictures_of
+
+        box = self._ui.radiographSaliencyBox
+        if self._filling or self._record is None or box.currentIndex < 0:
+            return
+        picture, saliency = pictures_of(self._record, *box.itemData(box.currentIndex))
+        if picture is not None:
+            radiograph_views.showPicture(picture, saliency, opacity=SALIENCY_OPACITY)
+
+    def _openReport(self, *_args: object) -> None:
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))
+
+    def _removeFolder(self) -> None:
+        folder, self._folder, self._report = self._folder, None, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _say(self, text: str) -> None:
+        self._ui.radiographStatusLabel.setText(text)
+
+
+def _answer(agatston: float) -> str:
+    return _("above 0") if agatston == 0 else _("{score:g} or more").format(score=agatston)
+
+
+def _isLateral(volume) -> bool:
+    from ...mrml.drr_nodes import RADIOGRAPH_ATTRIBUTE
+
+    return volume.GetAttribute(RADIOGRAPH_ATTRIBUTE) == "lateral"

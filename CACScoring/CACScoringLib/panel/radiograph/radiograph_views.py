@@ -1,0 +1,126 @@
+"""How radiographs are shown: in a layout with a view of their own beside a 3-D view, and as small pictures."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from .. import views
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LAYOUT_ID = 20772
+"""Saved with a scene, so it must not change."""
+
+VIEW = "CACRadiograph"
+_MARGIN = 1.02
+_FROM_MM = (-1600.0, 1200.0, 700.0)
+
+
+def layoutDescription() -> str:
+    """Slicer's XML description of the layout."""
+    return f"""<layout type="horizontal" split="true">
+  <item><view class="vtkMRMLSliceNode" singletontag="{VIEW}">
+    <property name="orientation" action="default">Coronal</property>
+    <property name="viewlabel" action="default">{_("Radiograph")}</property>
+    <property name="viewcolor" action="default">#90A4AE</property>
+    <property name="viewgroup" action="default">{LAYOUT_ID}</property>
+  </view></item>
+  <item><view class="vtkMRMLViewNode" singletontag="1">
+    <property name="viewlabel" action="default">1</property>
+  </view></item>
+</layout>"""
+
+
+def registerLayout() -> None:
+    """Make the layout known, so that scenes saved with it open with it. Does nothing without a main window."""
+    manager = slicer.app.layoutManager()
+    if manager is not None and not manager.layoutLogic().GetLayoutNode().IsLayoutDescription(LAYOUT_ID):
+        manager.layoutLogic().GetLayoutNode().AddLayoutDescription(LAYOUT_ID, layoutDescription())
+
+
+def isShown() -> bool:
+    """Whether our layout is the one shown."""
+    manager = slicer.app.layoutManager()
+    return manager is not None and manager.layoutLogic().GetLayoutNode().GetViewArrangement() == LAYOUT_ID
+
+
+def showLayout(volume=None) -> None:
+    """Change to the layout, with all that is in space in sight. Nothing where it is shown, or without a main window.
+
+    volume: for the slice view, as long as there is no radiograph to show.
+    """
+    manager = slicer.app.layoutManager()
+    if manager is None or isShown():  # who looks at it may have turned it
+        return
+    registerLayout()
+    views.changeLayout(LAYOUT_ID)
+    if volume is not None:
+        widget = manager.sliceWidget(VIEW)
+        widget.mrmlSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
+        widget.sliceLogic().FitSliceToBackground()
+    view = views.shownThreeDView()
+    if view is not None:
+        view.resetFocalPoint()
+        _lookFromTheSide(view.cameraNode())
+        views.fitCamera(view, turn=False)
+
+
+def _lookFromTheSide(camera) -> None:
+    """From the patient's left, the front and above, where beams of all usual views are seen at their length."""
+    if camera is not None:
+        focus = camera.GetFocalPoint()
+        camera.SetPosition([at + step for at, step in zip(focus, _FROM_MM, strict=True)])
+        camera.SetViewUp([0.0, 0.0, 1.0])
+
+
+def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
+    """Show a radiograph upright and whole in the layout's own view.
+
+    picture, over: volumes of one slice, the second in colours over the first. outline: label map whose rim is drawn.
+    """
+    from ...mrml.drr_nodes import slice_axes
+
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    showLayout()
+    widget = manager.sliceWidget(VIEW)
+    composite = widget.mrmlSliceCompositeNode()
+    composite.SetLinkedControl(False)
+    composite.SetBackgroundVolumeID(picture.GetID())
+    composite.SetForegroundVolumeID(over.GetID() if over is not None else None)
+    composite.SetForegroundOpacity(opacity)
+    composite.SetLabelVolumeID(outline.GetID() if outline is not None else None)
+    composite.SetLabelOpacity(1.0)
+    node = widget.mrmlSliceNode()
+    node.SetUseLabelOutline(True)
+    normal, right, centre = slice_axes(picture)
+    node.SetSliceToRASByNTP(*normal, *right, *centre, 0)
+    width, height = (max(1, pixels) for pixels in node.GetDimensions()[:2])
+    columns, rows, _slices = picture.GetImageData().GetDimensions()
+    size = max(columns * picture.GetSpacing()[0] / width, rows * picture.GetSpacing()[1] / height) * _MARGIN
+    node.SetFieldOfView(width * size, height * size, node.GetFieldOfView()[2])
+
+
+def setOpacity(picture, opacity: float) -> None:
+    """Of what lies over a picture, where our view shows that picture."""
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetLayoutName() == VIEW and composite.GetBackgroundVolumeID() == picture.GetID():
+            composite.SetForegroundOpacity(opacity)
+
+
+def pixmapOf(picture: np.ndarray, height: int):
+    """A picture, uint8 [row, column, RGB], as Qt draws it, in this height."""
+    rows, columns, _colours = picture.shape
+    pixmap = qt.QPixmap()
+    # A PPM file: the pixels as they are behind a line of text.
+    pixmap.loadFromData(qt.QByteArray(b"P6 %d %d 255\n" % (columns, rows) + picture.tobytes()))
+    return pixmap.scaledToHeight(height, qt.Qt.SmoothTransformation)

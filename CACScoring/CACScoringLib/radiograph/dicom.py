@@ -1,0 +1,314 @@
+"""A chest radiograph from a DICOM file (CR, DX, digitised film): pixels as they are to be shown, their size, the view.
+
+Stored values pass the Modality LUT, the VOI LUT or window, and the inversion of MONOCHROME1, in this order (PS3.4
+N.2). Of several LUTs or windows the first counts, and a LUT before a window, as pydicom does it.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..io.dicom import DicomSlice, acquisition_of, printable, read_bounded
+from .view import ChestRadiograph
+
+RADIOGRAPHIES = ("CR", "DX", "RG")
+"""Modalities: computed and digital radiography, digitised film."""
+
+MAYBE_RADIOGRAPHIES = ("OT", "SC", "RF", "PX", "XC")
+"""Modalities under which radiographs are stored too: taken, with a doubt."""
+
+CHESTS = ("CHEST", "THORAX", "LUNG", "HEART", "RIB", "TORSO")
+"""One of these words is in the body part of a chest radiograph."""
+
+MIN_SIDE_MM, MAX_SIDE_MM = 100.0, 700.0
+"""Of a picture; pixel sizes that lead beyond are not believed."""
+
+_VIEW_POSITIONS = {"PA": "PA", "AP": "AP"} | dict.fromkeys(["LL", "RL", "LATERAL", "LAT", "LLD", "RLD"], "lateral")
+_PIXEL_TAGS = (
+    *("SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "PixelData"),
+)
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+
+
+def read_dicom(path: Path) -> ChestRadiograph:
+    """A radiograph from a DICOM file. Raises CTError when it is none, or its pixels cannot be read."""
+    ds = read_bounded(path)
+    header = DicomSlice(path, ds)
+    doubts = _check_kind(header)
+    values = _stored_values(ds, path)
+    try:
+        picture, more = _displayed(ds, header, values)
+    except Exception as error:  # broken tables raise whatever pydicom's conversions meet
+        reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        message = f"The grey values of {path.name} cannot be made out ({reason}). Export it as PNG from a viewer."
+        raise UnreadableError(message) from error
+    doubts += more
+    view = _view(header)
+    picture, pixel_mm, more = _upright(header, picture, _pixel_mm(header), view)
+    doubts += more
+    pixel_mm, more = _believed(header, pixel_mm, picture.shape)
+    return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*doubts, *more), path)
+
+
+def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
+    """Raises CTError for what is no single grey radiograph."""
+    name, modality = header.path.name, (header.text("Modality") or "").upper()
+    if modality == "CT":
+        raise NotCTError(
+            f"{name} is a slice of a CT, not a radiograph. Score the whole CT, or make a radiograph of it with cac drr."
+        )
+    if modality and modality not in RADIOGRAPHIES + MAYBE_RADIOGRAPHIES:
+        raise NotCTError(f"{name} is of modality {modality}; a chest radiograph (CR or DX) is needed.")
+    if header.is_multi_frame:
+        frames = header.text("NumberOfFrames") or "many"
+        raise NotVolumeError(f"{name} holds {frames} frames. Give a single radiograph.")
+    kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
+    if (header.number("SamplesPerPixel") or 1) != 1 or kind not in _MONOCHROME:
+        raise NotVolumeError(f"{name} is in colour ({kind}); a radiograph is grey. Export the radiograph itself.")
+    found = []
+    if modality not in RADIOGRAPHIES:
+        what = f"is of modality {modality}" if modality else "does not tell its modality"
+        found.append(("modality", f"{name} {what}; it is taken for a radiograph. Check the picture."))
+    part = (header.text("BodyPartExamined") or "").upper()
+    if part and not any(word in part for word in CHESTS):
+        found.append(("body-part", f"The header says that this is a radiograph of {part}, not of the chest."))
+    if (header.text("BurnedInAnnotation") or "").upper() == "YES":
+        found.append(("burned-in", "Text is burned into the picture; it may be taken for something bright."))
+    if header.text("LossyImageCompression") == "01":
+        found.append(("lossy-compression", "The picture was compressed with losses; faint detail may be gone."))
+    return tuple(ScanWarning(*doubt) for doubt in found)
+
+
+def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
+    """Pixels [row, column] as stored, by pydicom's decoders, else by ITK's. Raises CTError."""
+    if not any(key in ds for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise UnreadableError(f"{path.name} holds no picture. Export the radiograph itself.")
+    try:
+        values = ds.pixel_array
+    except Exception as error:  # a missing decoder or broken bytes raise whatever the decoder raises
+        if not _compressed(ds):
+            raise UnreadableError(f"The pixels of {path.name} are cut off or broken. Copy it again.") from error
+        values = _by_itk(ds, path.name)
+    if values.ndim != 2 or min(values.shape) < 2:
+        raise NotVolumeError(f"{path.name} holds pixels of shape {values.shape}; a single grey picture is needed.")
+    if not np.isfinite(values).all():
+        raise UnreadableError(f"{path.name} holds values that are no numbers. Export it again.")
+    return values
+
+
+def _compressed(ds: pydicom.Dataset) -> bool:
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    return syntax is not None and syntax.is_transfer_syntax and syntax.is_compressed
+
+
+def _by_itk(ds: pydicom.Dataset, name: str) -> np.ndarray:
+    """Pixels of a compression that pydicom cannot undo, such as lossless JPEG."""
+    plain = pydicom.Dataset()
+    plain.file_meta = ds.file_meta
+    for keyword in _PIXEL_TAGS:
+        if keyword in ds:
+            plain[keyword] = ds[keyword]
+    plain.PhotometricInterpretation = "MONOCHROME2"  # ITK would invert MONOCHROME1, before any rescale
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with tempfile.TemporaryDirectory(prefix="cac-") as folder:
+            path = Path(folder) / "pixels.dcm"
+            plain.save_as(path, enforce_file_format=True)
+            reader.SetFileName(str(path))
+            return sitk.GetArrayFromImage(reader.Execute()).squeeze()
+    except Exception as error:  # what is missing or broken in the header raises here too
+        raise UnreadableError(
+            f"The pixels of {name} cannot be read: they are broken, or compressed in an unknown way. Export it "
+            "uncompressed."
+        ) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _displayed(
+    ds: pydicom.Dataset, header: DicomSlice, values: np.ndarray
+) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """The picture, bright where more was attenuated, and doubts."""
+    padding = _padding(header, values)
+    values = apply_modality_lut(values, ds)
+    relation = (header.text("PixelIntensityRelationship") or "").upper()
+    sign = header.number("PixelIntensityRelationshipSign")
+    doubts = []
+    if (header.text("PresentationIntentType") or "").upper() == "FOR PROCESSING":
+        picture, doubt = _of_raw(ds, values.astype(np.float64), relation, sign)
+        doubts.append(doubt)
+    else:
+        picture = _first_voi(ds, values).astype(np.float64)
+        if _is_inverse(header):
+            picture = -picture
+        doubts += _doubts_about_grey(header, relation)
+    if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
+        picture[padding] = picture[~padding].min()
+    return picture.astype(np.float32), tuple(ScanWarning(*doubt) for doubt in doubts)
+
+
+def _is_inverse(header: DicomSlice) -> bool:
+    # PS3.3 C.8.11.3: Presentation LUT Shape INVERSE goes with MONOCHROME1 and means the same inversion, not another.
+    return (header.text("PhotometricInterpretation") or "").upper() == "MONOCHROME1"
+
+
+def _of_raw(
+    ds: pydicom.Dataset, values: np.ndarray, relation: str, sign: float | None
+) -> tuple[np.ndarray, tuple[str, str]]:
+    """Attenuation from a detector's values that nobody has prepared for the eye (FOR PROCESSING)."""
+    message = "The file holds the detector's values (FOR PROCESSING), not a picture prepared for reading"
+    if relation == "LIN" and sign == 1:
+        floor = max(float(values.max()) * 1e-5, 1e-12)
+        return -np.log(np.maximum(values, floor)), ("raw-pixels", f"{message}; their logarithm is taken.")
+    if relation == "LOG" and sign in (1, -1):
+        return -sign * values, ("raw-pixels", f"{message}; they are taken as its logarithm.")
+    if str(ds.get("PhotometricInterpretation", "")).upper() == "MONOCHROME1":
+        values = -values
+    return values, ("raw-pixels", f"{message}; how they follow the X-rays cannot be told. Check that bone is bright.")
+
+
+def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
+    """Values after the first VOI LUT, else the first window, else as they are."""
+    tables = ds.get("VOILUTSequence")
+    if not tables or "LUTDescriptor" not in tables[0] or "LUTData" not in tables[0]:
+        return apply_voi_lut(values, ds, prefer_lut=False)
+    table = copy.deepcopy(tables[0])
+    entries, first, bits = (int(number) for number in table.LUTDescriptor)
+    # pydicom looks up in as many bits as the table's values have, where larger stored values would wrap around.
+    table.LUTDescriptor = [entries, first, max(bits, 16)]
+    reduced = pydicom.Dataset()
+    reduced.file_meta = ds.file_meta
+    reduced.VOILUTSequence = [table]
+    clipped = np.clip(np.rint(values).astype(np.int64), first, first + (entries or 2**16) - 1)
+    return apply_voi_lut(clipped, reduced)
+
+
+def _doubts_about_grey(header: DicomSlice, relation: str) -> list[tuple[str, str]]:
+    doubts = []
+    shape = (header.text("PresentationLUTShape") or "").upper()
+    kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
+    if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
+        message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
+        doubts.append(("grey-scale", f"{message} Check that bone is bright."))
+    if relation == "LIN":
+        message = "Grey follows the X-rays' intensity, not its logarithm as on film, which models are trained on."
+        doubts.append(("linear-intensity", message))
+    return doubts
+
+
+def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:
+    """Pixels that the header calls padding."""
+    value = header.number("PixelPaddingValue")
+    if value is None:
+        return np.zeros(values.shape, bool)
+    limit = header.number("PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
+    return (values >= low) & (values <= high)
+
+
+def _view(header: DicomSlice) -> str | None:
+    """From View Position, the view's code, the patient's orientation or the positioner's angle, in this order."""
+    position = (header.text("ViewPosition") or "").upper().replace(" ", "")
+    if position in _VIEW_POSITIONS:
+        return _VIEW_POSITIONS[position]
+    codes = header.value("ViewCodeSequence")
+    meaning = str(codes[0].get("CodeMeaning", "")).lower() if isinstance(codes, pydicom.Sequence) else ""
+    for word, view in (("lateral", "lateral"), ("postero", "PA"), ("antero", "AP")):
+        if meaning.startswith(word) or (word == "lateral" and word in meaning):
+            return view
+    if _ends(header)[0] in ("A", "P"):
+        return "lateral"
+    angle = header.number("PositionerPrimaryAngle")
+    if angle is None or header.number("PositionerSecondaryAngle"):
+        return None
+    angle = abs((angle + 180) % 360 - 180)
+    return "PA" if angle <= 20 else "AP" if angle >= 160 else "lateral" if 70 <= angle <= 110 else None
+
+
+def _ends(header: DicomSlice) -> tuple[str, str]:
+    """First letters of where rows and columns point to in the patient; empty where not told."""
+    ends = (header.text("PatientOrientation") or "").upper().split()
+    return (ends[0][:1], ends[1][:1]) if len(ends) == 2 else ("", "")
+
+
+def _upright(
+    header: DicomSlice, picture: np.ndarray, pixel_mm: tuple[tuple[float, float] | None, str], view: str | None
+) -> tuple[np.ndarray, tuple[tuple[float, float] | None, str], tuple[ScanWarning, ...]]:
+    """Head up and the patient's left, or back, at the right, as far as the header tells."""
+    along_rows, along_columns = _ends(header)
+    spacing, kind = pixel_mm
+    before = picture
+    if along_rows in ("H", "F") and along_columns in ("L", "R", "A", "P"):
+        picture, along_rows, along_columns = picture.T, along_columns, along_rows
+        spacing = spacing and spacing[::-1]
+    if along_columns == "H":
+        picture = picture[::-1]
+    if along_rows in ("R", "A"):
+        picture = picture[:, ::-1]
+    if picture is before:
+        return picture, pixel_mm, ()
+    message = "The picture was turned or mirrored as the header says, so that the head is up and the patient's "
+    message += "back at the right." if view == "lateral" else "left at the right."
+    return np.ascontiguousarray(picture), (spacing, kind), (ScanWarning("turned", message),)
+
+
+def _pixel_mm(header: DicomSlice) -> tuple[tuple[float, float] | None, str]:
+    """Distance of columns and of rows on the detector, and where from: "detector", "calibrated", "unknown"."""
+    for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        if spacing := header.numbers(keyword, 2):
+            return spacing[::-1], "detector"
+    spacing = header.numbers("PixelSpacing", 2)
+    if spacing is None:
+        return None, ""
+    if header.text("PixelSpacingCalibrationType") is None:
+        return spacing[::-1], "unknown"
+    magnification = header.number("EstimatedRadiographicMagnificationFactor") or 1.0
+    return (spacing[1] * magnification, spacing[0] * magnification), "calibrated" if magnification == 1 else "detector"
+
+
+def _believed(
+    header: DicomSlice, found: tuple[tuple[float, float] | None, str], shape: tuple[int, ...]
+) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
+    """The pixels' size where it can be, and doubts about it."""
+    spacing, kind = found
+    if spacing is None:
+        return None, ()
+    sides = (spacing[0] * shape[1], spacing[1] * shape[0])
+    if not all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
+        size = " × ".join(f"{side:.4g}" for side in sides)
+        message = f"By the header the picture is {size} mm large, which no chest radiograph is; this is not believed."
+        return None, (ScanWarning("pixel-size-implausible", message),)
+    if kind == "detector":
+        return spacing, ()
+    where = "calibrated at the patient, with no magnification told" if kind == "calibrated" else "with no calibration"
+    message = f"The header tells only Pixel Spacing, {where}; it is taken as on the detector, 5 to 15% off perhaps."
+    return spacing, (ScanWarning("pixel-size-uncertain", message),)
+
+
+def _acquisition(header: DicomSlice) -> Acquisition:
+    """The facts; where no age is told, that on the day of the study."""
+    facts = acquisition_of([header])
+    if facts.patient_age_years is not None:
+        return facts
+    try:
+        born, made = (
+            datetime.datetime.strptime(header.text(key) or "", "%Y%m%d") for key in ("PatientBirthDate", "StudyDate")
+        )
+    except ValueError:
+        return facts
+    years = made.year - born.year - ((made.month, made.day) < (born.month, born.day))
+    return replace(facts, patient_age_years=years) if 0 <= years <= 120 else facts

@@ -1,0 +1,189 @@
+"""Reading a chest radiograph: DICOM, a picture (PNG, JPEG, TIFF), or an image of line integrals as `cac drr` writes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.ct import Acquisition, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..io.dicom import is_dicom, printable
+from ..io.reading import IMAGE_ENDINGS, read_mask
+from .dicom import MAX_SIDE_MM, MIN_SIDE_MM, read_dicom
+from .view import LARGER_SIDE_MM, ChestRadiograph, looks_inverted
+
+__all__ = ["ChestRadiograph", "read_radiograph"]
+
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+
+MAX_PIXELS = 2**28
+"""More than any radiograph has: the header is broken."""
+
+MIN_PIXELS = 128
+"""Of the smaller side; below, plaques are smaller than a pixel."""
+
+SMALL_FIELD_MM = 250.0
+"""A picture of an adult's chest is larger, both ways."""
+
+CLIPPED_SHARE = 0.05
+"""More pixels than this at the brightest value: contrast was cut off where calcium would be."""
+
+AIR_HU = -300.0
+"""Values below are a CT's."""
+
+
+def read_radiograph(path: Path) -> ChestRadiograph:
+    """Read one chest radiograph, and tell what is doubtful of it.
+
+    path: a DICOM file (CR, DX or digitised film), a grey PNG, JPEG, TIFF or BMP of 8 or 16 bit, bright where more was
+    attenuated, or a NIfTI, NRRD or MetaImage file of one slice, bright likewise. Raises CTError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UnreadableError(f"{path} is a folder. Give the file of one radiograph.")
+    if not path.is_file():
+        raise UnreadableError(f"{path} does not exist. Give a DICOM file, a PNG, JPEG or TIFF, or a NIfTI file.")
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableError(f"{path.name} is empty. Export or copy the radiograph again.")
+        with warnings.catch_warnings():  # what pydicom and Pillow remark on is checked here, or answered with an error
+            warnings.simplefilter("ignore")
+            found = _reader(path)(path)
+    except OSError as error:
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
+    return found.doubted(*_doubts(found))
+
+
+def _reader(path: Path):
+    if is_dicom(path):
+        return read_dicom
+    if path.name.lower().endswith(IMAGE_ENDINGS):
+        return _read_image
+    return _read_picture
+
+
+def _read_picture(path: Path) -> ChestRadiograph:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=PICTURE_FORMATS) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise UnreadableError(f"{path.name} claims {file.width} × {file.height} pixels; its header is broken.")
+            if getattr(file, "n_frames", 1) > 1:
+                raise NotVolumeError(f"{path.name} holds {file.n_frames} pictures. Give a file with one radiograph.")
+            kind = file.format
+            turned = kind == "TIFF" and file.mode.startswith("I;16") and file.tag_v2.get(_TIFF_PHOTOMETRIC) == 0
+            picture = _grey(file, path)
+    except UnidentifiedImageError as error:
+        known = "DICOM, PNG, JPEG, TIFF, BMP, NIfTI, NRRD or MHA"
+        raise UnreadableError(f"{path.name} is in no known format. Give a radiograph as {known}.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = printable(str(error))
+        raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
+    doubts = ()
+    if kind == "JPEG":
+        message = "JPEG compresses with losses; faint detail may be gone. Export the radiograph as DICOM or PNG."
+        doubts = (ScanWarning("lossy-compression", message),)
+    return ChestRadiograph(-picture if turned else picture, None, None, Acquisition(kind), doubts, path)
+
+
+_TIFF_PHOTOMETRIC = 262
+"""0: bright is stored low. Pillow turns such pictures of 8 bit by itself."""
+
+
+def _grey(file, path: Path) -> np.ndarray:
+    """Grey values float32 [row, column]. Raises NotVolumeError for colour."""
+    if file.mode in ("P", "PA"):
+        file = file.convert("RGBA" if "transparency" in file.info else "RGB")
+    elif file.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
+        file = file.convert("L" if file.mode == "1" else "RGB")
+    values = np.asarray(file, np.float32)
+    if values.ndim == 3:
+        colours = values[..., :3] if file.mode in ("RGB", "RGBA", "RGBX") else values[..., :1]
+        # Compression rounds each colour for itself.
+        if np.abs(colours - colours[..., :1]).max() > 2:
+            raise NotVolumeError(f"{path.name} is in colour; a radiograph is grey. Export it without overlays.")
+        values = colours.mean(-1)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise UnreadableError(f"{path.name} does not hold a grey picture of numbers. Export it again.")
+    return values
+
+
+def _read_image(path: Path) -> ChestRadiograph:
+    image = read_mask(path)
+    size = image.GetSize()
+    long_axes = [axis for axis, count in enumerate(size) if count > 1]
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise NotVolumeError(f"{path.name} holds several values per pixel (colour or vectors). Give a grey radiograph.")
+    if len(long_axes) > 2:
+        raise NotVolumeError(
+            f"{path.name} is a volume of {'×'.join(map(str, size))} voxels, not a radiograph. Score a CT without "
+            "--radiograph, or make a radiograph of it with cac drr."
+        )
+    if len(long_axes) < 2:
+        raise NotVolumeError(f"{path.name} is no picture: its size is {'×'.join(map(str, size))}.")
+    if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise NotVolumeError(f"{path.name} holds complex numbers. Give a grey radiograph.")
+    values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
+    if not np.isfinite(values).all():
+        raise UnreadableError(f"{path.name} holds values that are no numbers (NaN or infinite). Export it again.")
+    if values.min() < AIR_HU:
+        raise NotCTError(
+            f"{path.name} holds values down to {values.min():g}: this looks like one slice of a CT, not like a "
+            "radiograph. Score the whole CT without --radiograph."
+        )
+    if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
+        raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
+    spacing = image.GetSpacing()
+    pixel_mm, doubts = _believed((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
+    return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), doubts, path)
+
+
+def _believed(
+    pixel_mm: tuple[float, float], shape: Sequence[int]
+) -> tuple[tuple[float, float] | None, tuple[ScanWarning, ...]]:
+    sides = (pixel_mm[0] * shape[1], pixel_mm[1] * shape[0])
+    if all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
+        return pixel_mm, ()
+    size = " × ".join(f"{side:.4g}" for side in sides)
+    message = f"By its header the picture is {size} mm large, which no chest radiograph is; this is not believed."
+    return None, (ScanWarning("pixel-size-implausible", message),)
+
+
+def _doubts(radiograph: ChestRadiograph) -> list[ScanWarning]:
+    """What can be told from the picture itself. Raises CTError where it holds nothing."""
+    picture, name = radiograph.picture, radiograph.source.name
+    low, high = float(picture.min()), float(picture.max())
+    if low == high:
+        raise UnreadableError(f"All pixels of {name} have the same value ({low:g}); this is an empty picture.")
+    if min(picture.shape) < MIN_PIXELS:
+        size = f"{picture.shape[1]} × {picture.shape[0]}"
+        raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
+    doubts = []
+    if radiograph.pixel_mm is None:
+        message = f"The size of its pixels is not known; the larger side is taken for {LARGER_SIDE_MM / 10:g} cm."
+        doubts.append(("pixel-size-unknown", message))
+    else:
+        width, height = radiograph.pixel_mm[0] * picture.shape[1], radiograph.pixel_mm[1] * picture.shape[0]
+        if min(width, height) < SMALL_FIELD_MM:
+            message = f"The picture covers {width:.0f} × {height:.0f} mm only; part of the chest may be cut off."
+            doubts.append(("small-field", message))
+    if radiograph.view is None:
+        message = "The file does not tell its view; it is taken for what it was given as, and bone for bright."
+        doubts.append(("view-unknown", message))
+    elif radiograph.view == "AP":
+        message = "This is an AP radiograph, where the heart is larger than on the PA ones that models are trained on."
+        doubts.append(("view-ap", message))
+    share = float((picture == high).mean())
+    if share > CLIPPED_SHARE:
+        message = f"{share:.0%} of the pixels have the brightest value: contrast was cut off, calcium may be hidden."
+        doubts.append(("clipped-bright", message))
+    views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
+    standard = radiograph.standard()
+    if all(looks_inverted(standard, lateral) for lateral in views):
+        message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
+        doubts.append(("looks-inverted", message))
+    return [ScanWarning(*doubt) for doubt in doubts]

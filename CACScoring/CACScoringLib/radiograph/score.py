@@ -1,0 +1,229 @@
+"""How probable coronary calcium is from a chest radiograph: one or two views, a trained model, and clinical factors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.ct import CTError, ScanWarning
+from ..core.progress import Progress
+from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
+from ..models.inference import predict
+from ..networks import radiograph_fusion
+from .card import doubt_about_image
+from .saliency import saliency
+from .view import STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
+
+NETWORK = "radiograph"
+"""Key of `networks.van_velzen.NETWORKS`."""
+
+AGES, BMIS = (18.0, 110.0), (10.0, 80.0)
+"""Years and kg/m² that an adult has."""
+
+HEART_WITHIN_MM = {"PA": (90.0, 70.0), "lateral": (90.0, 100.0)}
+"""How far the heart lies from the middle of a radiograph that shows the whole chest: up or down, left or right.
+Digital patients' hearts stay within about two thirds of it."""
+
+DIGITAL = ScanWarning(
+    "digital-patients",
+    "The model learned from radiographs of digital patients. There was no real radiograph with known calcium to learn "
+    "from or to check it on, so nobody knows how well it does on this one.",
+)
+
+
+class RadiographError(CTError):
+    """Radiographs or factors cannot be scored. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What is known of the person besides the picture. sex: "F" or "M". Raises RadiographError for no adult."""
+
+    age_years: float
+    sex: str
+    bmi_kg_m2: float
+
+    def __post_init__(self) -> None:
+        if self.sex not in ("F", "M"):
+            raise RadiographError(f"The sex is {self.sex!r}. Give F or M.")
+        for name, value, (low, high) in (
+            ("age", self.age_years, AGES),
+            ("body mass index", self.bmi_kg_m2, BMIS),
+        ):
+            if not low <= value <= high:
+                raise RadiographError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
+
+    def row(self) -> np.ndarray:
+        """As `radiograph_fusion` takes them: [1, 3], age, 1 for men, body mass index."""
+        return np.array([[self.age_years, float(self.sex == "M"), self.bmi_kg_m2]])
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """agatston: the score is at least this; 0 stands for above 0. image: probability, 0 to 1, by the radiograph alone.
+    with_factors: by radiograph and factors; None where not known."""
+
+    agatston: float
+    image: float
+    with_factors: float | None
+
+
+@dataclass(frozen=True)
+class ViewResult:
+    """standard: the view, float32 [432, 432], 0 to 1, before enhancement. heart_centre: (row, column) in its pixels.
+    saliency: float32 [thresholds, 432, 432], 0 to 1."""
+
+    radiograph: ChestRadiograph
+    standard: np.ndarray
+    heart_centre: tuple[float, float]
+    saliency: np.ndarray
+
+
+@dataclass(frozen=True)
+class RadiographResult:
+    """views: by name, in the model's order. thresholds: rising. factors: those that were used. field_mm: side of the
+    square that was read. warnings: those of the radiographs too."""
+
+    views: dict[str, ViewResult]
+    thresholds: tuple[ThresholdResult, ...]
+    factors: Factors | None
+    card: ModelCard
+    field_mm: float
+    warnings: tuple[ScanWarning, ...]
+
+
+def model_for(views: set[str], name: str | None = None) -> StoredModel:
+    """The model of this name, or the bundled one for these views, else for one of them. Raises ModelError."""
+    if name is not None:
+        return find_model(NETWORK, name)
+    bundled = [model for model in list_models(NETWORK) if model.origin == "bundled"]
+    for fits in (views.__eq__, views.__ge__):
+        if found := [model for model in bundled if fits(set(model.card.config["views"]))]:
+            return found[0]
+    own = ", ".join(model.card.name for model in list_models(NETWORK)) or "none"
+    raise ModelError(f"No model for {' and '.join(sorted(views))} comes with CAC. Name one; installed: {own}.")
+
+
+def score_radiograph(
+    radiographs: Mapping[str, ChestRadiograph],
+    factors: Factors | None,
+    model: LoadedModel,
+    progress: Progress | None = None,
+) -> RadiographResult:
+    """Probabilities that the Agatston score is above each of the model's thresholds.
+
+    radiographs: by what they are given as, "PA" or "lateral". factors: None where not all are known. progress: is told
+    the steps "scoring" and "saliency". Raises RadiographError, ViewError, DeviceError.
+    """
+    progress = progress or Progress()
+    card, network = model.card, model.network
+    names, field = tuple(card.config["views"]), float(card.config["field_mm"])
+    _check_views(radiographs, names, card.name)
+    doubts = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
+    with progress.step("scoring"):
+        standard = {name: radiographs[name].standard() for name in names}
+        inputs = np.stack([enhanced(view, card.config["enhancement"]) for view in standard.values()])
+        logits, told = predict(network, inputs[None], 1)
+        centres = _centres(network, inputs)
+    with progress.step("saliency"):
+        maps = saliency(network, inputs)
+    by_image = nested(radiograph_fusion.probabilities(logits, None, card.calibration))[0]
+    with_factors = None
+    if factors is not None:
+        found = radiograph_fusion.probabilities(logits, factors.row(), card.calibration)
+        if np.isnan(found).any():
+            message = f"{card.name} was not told of age, sex and body mass index in training; they were left out."
+            doubts.append(ScanWarning("factors-unused", message))
+        else:
+            with_factors = nested(found)[0]
+    doubts += (*told, *doubt_about_image(card))
+    for name, centre in zip(names, centres, strict=True):
+        doubts += _doubts_about_place(name, centre, standard[name], field)
+    if unused := [name for name in radiographs if name not in names]:
+        message = f"{card.name} does not use the {' and '.join(unused)} radiograph; it was left out."
+        doubts.append(ScanWarning("view-unused", message))
+    if "digital" in card.training.data.lower():
+        doubts.insert(0, DIGITAL)
+    thresholds = tuple(
+        ThresholdResult(float(t), float(by_image[n]), None if with_factors is None else float(with_factors[n]))
+        for n, t in enumerate(card.config["thresholds"])
+    )
+    views = {
+        name: ViewResult(radiographs[name], standard[name], centre, maps[n])
+        for n, (name, centre) in enumerate(zip(names, centres, strict=True))
+    }
+    used = factors if with_factors is not None else None
+    return RadiographResult(views, thresholds, used, card, field, tuple(dict.fromkeys(doubts)))
+
+
+def nested(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities [n, thresholds] that never rise with the threshold, the nearest by least squares.
+
+    Whoever has 400 or more also has 100 or more; each threshold is calibrated for itself, so this has to be made true.
+    It is done here and nowhere else. Sources: scipy.optimize.isotonic_regression (pool adjacent violators).
+    """
+    from scipy.optimize import isotonic_regression
+
+    return np.stack([isotonic_regression(row, increasing=False).x for row in np.asarray(probabilities, float)])
+
+
+def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, ...], model: str) -> None:
+    """Raises RadiographError when a view is missing, or is another than it was given as."""
+    if missing := [name for name in names if name not in radiographs]:
+        raise RadiographError(
+            f"{model} needs a {' and a '.join(missing)} radiograph too. Give it, or choose another model (--model)."
+        )
+    for name, radiograph in radiographs.items():
+        seen = "lateral" if radiograph.view == "lateral" else "PA"
+        if radiograph.view is not None and seen != name:
+            file = radiograph.source.name if radiograph.source else "The picture"
+            raise RadiographError(f"{file} is a {radiograph.view} radiograph by its header, but was given as {name}.")
+
+
+def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tuple[ScanWarning, ...]:
+    """A radiograph's warnings; of several radiographs, each tells whose it is."""
+    radiograph = radiographs[name]
+    doubts = radiograph.warnings
+    # A file that does not tell its view was checked for either; now it is known which.
+    inverted = any(warning.code == "looks-inverted" for warning in doubts)
+    if radiograph.view is None and not inverted and looks_inverted(radiograph.standard(), name == "lateral"):
+        message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
+        doubts += (ScanWarning("looks-inverted", message),)
+    if len(radiographs) == 1:
+        return doubts
+    return tuple(ScanWarning(doubt.code, f"{name}: {doubt.message}") for doubt in doubts)
+
+
+def _centres(network, inputs: np.ndarray) -> list[tuple[float, float]]:
+    import torch
+
+    with torch.inference_mode():
+        x = torch.from_numpy(inputs[None]).to(next(network.parameters()))
+        return [(float(row), float(column)) for row, column in network.locate(x)[0].float().cpu().numpy()]
+
+
+def _doubts_about_place(name: str, centre: tuple[float, float], view: np.ndarray, field_mm: float) -> list[ScanWarning]:
+    """Doubts when the heart was found where none can be, or the square about it goes beyond the picture."""
+    middle = [(n - 1) / 2 for n in view.shape]
+    off = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
+    if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
+        message = (
+            f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside "
+            "the middle, where it hardly lies. Look at the picture; do not believe the probabilities."
+        )
+        return [ScanWarning("heart-place", message)]
+    half = field_mm / 2 / STANDARD_MM
+    rows, columns = np.flatnonzero(view.any(1)), np.flatnonzero(view.any(0))
+    filled = rows.size and columns.size
+    inside = filled and all(
+        edge[0] <= place - half * 0.75 and place + half * 0.75 <= edge[-1]
+        for edge, place in zip((rows, columns), centre, strict=True)
+    )
+    if inside:
+        return []
+    message = (
+        f"On the {name} radiograph the square about the heart goes beyond the picture. Part of the heart may lack."
+    )
+    return [ScanWarning("heart-cut-off", message)]

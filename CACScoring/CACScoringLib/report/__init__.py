@@ -1,0 +1,1 @@
+"""Results as JSON, CSV, HTML and pictures."""

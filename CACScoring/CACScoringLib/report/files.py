@@ -1,0 +1,233 @@
+"""Results for programs: JSON, CSV, images; and a few lines for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..calcium_map.slices import on_scan_slices
+from ..core.output import SCHEMA
+from ..pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
+from ..scoring import risk
+from ..scoring.lesions import Lesion
+from ..scoring.scores import component_agatston, score_lesions
+from ..whole_scan.second_opinion import SALIENCY_FILE, opinion_as_json, opinions_as_text
+
+_CSV_COLUMNS = (
+    *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
+    *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
+    *("suggested_artery", "confidence", "not_coronary_probability"),
+)
+
+
+def write_json(
+    path: Path, result: ScoreResult, seconds: dict[str, float], identify: bool = False, comparison: dict | None = None
+) -> None:
+    """Write `scores.json`; see `result_as_json`.
+
+    comparison: with an earlier result, as `comparison_as_json` gives it.
+    """
+    content = result_as_json(result, seconds, identify)
+    if comparison is not None:
+        content["comparison"] = comparison
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> None:
+    """Write the images of a result on the scan's grid, axes as in `CTScan`.
+
+    `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
+    `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not when healthy is False) and
+    `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a second opinion SALIENCY_FILE.
+    """
+    sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
+    labels = result.methods["threshold"].lesions.label_image(result.scan.image)
+    sitk.WriteImage(labels, folder / "lesions.nii.gz")
+    if result.decomposition:
+        sitk.WriteImage(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
+        if healthy:
+            sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
+        labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
+        sitk.WriteImage(labels, folder / "map_lesions.nii.gz")
+    for opinion in result.opinions:
+        if opinion.saliency is not None:
+            sitk.WriteImage(opinion.saliency, folder / SALIENCY_FILE, True)
+
+
+def result_as_text(result: ScoreResult) -> str:
+    """A few lines for a terminal, severe warnings first."""
+    lines = [f"CAUTION: {warning.message}" for warning in result.warnings if warning.severe]
+    for key, method in result.methods.items():
+        state = "reviewed" if method.reviewed else "UNREVIEWED candidates, not a calcium score"
+        state += ", no coronary calcium" if method.no_calcium else ""
+        lines.append(f"{METHOD_TITLES[key]}: {state}")
+        if method.scaled_agatston is not None:
+            lines.append(f"  on the scale of clinical Agatston scores about {method.scaled_agatston:.0f}")
+        agatston = AGATSTON_TITLES[key]
+        rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
+        for name, score in [*rows, ("total", method.total)]:
+            plural = " " if score.lesions == 1 else "s"
+            lines.append(f"  {name:<11}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}")
+    if result.true_mass_mg is not None:
+        measured = result.methods["threshold"].total.mass_mg
+        found = "" if measured is None else f", {measured:.1f} mg measured"
+        lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
+    if result.categories is not None:
+        lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
+    lines += opinions_as_text(result.opinions, result.methods)
+    return "\n".join(lines)
+
+
+def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:
+    """The content of `scores.json`. Within one schema keys may be added, but none removed or changed.
+
+    seconds: by step. identify: include the patient's name and id, study date and UIDs, left out otherwise.
+    """
+    image = result.scan.image
+    return {
+        "schema": SCHEMA,
+        "input": {
+            "name": result.scan.source.name if result.scan.source else None,
+            "size": list(image.GetSize()),
+            "spacing_mm": list(image.GetSpacing()),
+        },
+        "acquisition": result.scan.acquisition.facts(identify),
+        "measured": None if result.blood is None else asdict(result.blood),
+        "heart": {"source": result.heart.source},
+        "warnings": [asdict(warning) for warning in result.warnings],
+        "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
+        "models": _models(result),
+        "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
+        "slice_probabilities": _probabilities(result),
+        "slices_positive_from": _positive_from(result),
+        "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
+        "slices_decomposed": _decomposed(result),
+        "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
+        "categories": _categories(result),
+        "truth": _truth(result),
+        "second_opinions": {o.network: opinion_as_json(o, result.methods) for o in result.opinions},
+        "seconds": {step: round(took, 3) for step, took in seconds.items()},
+    }
+
+
+def lesions_as_csv(result: ScoreResult) -> str:
+    """One row per lesion and method; positions in mm, Slicer's RAS axes."""
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, _CSV_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    spacing = result.scan.image.GetSpacing()
+    for name, method in result.methods.items():
+        for lesion in method.lesions.lesions:
+            score = score_lesions([lesion], spacing, method.rules)
+            numbers = {
+                "volume_mm3": score.volume_mm3,
+                "peak_hu": lesion.peak_hu,
+                "mean_hu": lesion.mean_hu,
+                "agatston": score.agatston,
+                "mass_mg": score.mass_mg,
+                "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
+                **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
+            }
+            row = {
+                "method": name,
+                "lesion": lesion.id,
+                "artery": lesion.artery.key,
+                "first_slice": lesion.slice_indices[0],
+                "last_slice": lesion.slice_indices[-1],
+                "voxels": lesion.voxels,
+                **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
+                **_suggestion(method, lesion),
+            }
+            table.writerow(row)
+    return stream.getvalue()
+
+
+def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
+    return {
+        "reviewed": method.reviewed,
+        "agatston_scale": method.agatston_scale,
+        "scaled_agatston": method.scaled_agatston,
+        "no_calcium": method.no_calcium,
+        "total": asdict(method.total),
+        "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
+        "lesions": [_lesion(lesion, method, spacing) for lesion in method.lesions.lesions],
+    }
+
+
+def _lesion(lesion: Lesion, method: MethodResult, spacing: tuple[float, float, float]) -> dict:
+    score = asdict(score_lesions([lesion], spacing, method.rules))
+    components = [
+        {
+            "slice": c.slice_index,
+            "voxels": c.voxels,
+            "area_mm2": c.area_mm2,
+            "peak_hu": c.peak_hu,
+            "weight": c.weight,
+            "agatston": component_agatston(c, spacing[2], method.rules),
+        }
+        for c in lesion.components
+    ]
+    suggestion = _suggestion(method, lesion)
+    place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
+    return {"id": lesion.id, "artery": lesion.artery.key, **score, **place, **suggestion, "components": components}
+
+
+def _suggestion(method: MethodResult, lesion: Lesion) -> dict:
+    """Which artery the lesion's place suggests; empty for reviewed lesions."""
+    suggested = method.suggestion_of(lesion)
+    if suggested is None:
+        return {}
+    return {
+        "suggested_artery": suggested.artery.key,
+        "confidence": round(suggested.confidence, 3),
+        "not_coronary_probability": round(suggested.not_coronary_probability, 3),
+    }
+
+
+def _models(result: ScoreResult) -> list[dict]:
+    networks = result.networks
+    loaded = [networks.heart, networks.slices, networks.decomposition] if networks else []
+    return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
+
+
+def _probabilities(result: ScoreResult) -> list[float | None] | None:
+    """Of visible calcium, for each slice of the scan; None for slices without heart."""
+    if result.slices is None:
+        return None
+    return [None if math.isnan(p) else round(float(p), 6) for p in result.slices.on_scan]
+
+
+def _positive_from(result: ScoreResult) -> float | None:
+    """Probability from which the classifier alone calls a slice positive, as its training chose it; None if unknown.
+    The method may take more slices apart (`decomposition_settings`)."""
+    return result.networks and result.networks.slices.card.validation.get("threshold")
+
+
+def _decomposed(result: ScoreResult) -> list[bool] | None:
+    """Whether each slice of the scan was taken apart; not so where a reader switched it off."""
+    if result.slices is None or result.decomposition is None:
+        return None
+    taken = result.decomposition.decomposed.astype(np.float32)
+    on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
+    return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
+
+
+def _categories(result: ScoreResult) -> dict | None:
+    if result.categories is None:
+        return None
+    return {**asdict(result.categories), "rounding": risk.ROUNDING}
+
+
+def _truth(result: ScoreResult) -> dict | None:
+    if result.true_mass_mg is None:
+        return None
+    masses = {artery.key: mass for artery, mass in result.true_mass_mg.items()}
+    return {"mass_mg": {"total": sum(masses.values()), **masses}}

@@ -1,0 +1,148 @@
+"""Pictures of a result: scored slices with outlined lesions, and maximum-intensity overviews."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Container
+
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from ..core.ct import CTScan
+from ..scoring.lesions import Artery, LesionSet
+
+WINDOW_HU = (-150.0, 450.0)
+"""Darkest and brightest HU of the pictures: fat, muscle and the four density weights can be told apart."""
+
+ARTERY_COLOURS = {
+    Artery.LM: (255, 214, 0),
+    Artery.LAD: (255, 82, 82),
+    Artery.LCX: (64, 196, 255),
+    Artery.RCA: (105, 240, 174),
+    Artery.OTHER: (234, 128, 252),
+    Artery.UNASSIGNED: (255, 145, 0),
+}
+HEART_COLOUR = (120, 144, 156)
+SALIENCY_COLOUR = (255, 145, 0)
+SALIENCY_OPACITY = 0.75
+"""Where the saliency is highest."""
+SALIENCY_SPOT_MM = 4.0
+"""What sways the answer is drawn so wide at least: a single voxel would not be seen."""
+
+_MARGIN_MM = 15.0
+_WIDTH_PIXELS = 440
+_JPEG_QUALITY = 85
+
+
+def slice_picture(
+    scan: CTScan, heart: sitk.Image, lesions: LesionSet, slice_index: int, numbered: Container[int] | None = None
+) -> bytes:
+    """JPEG of one axial slice around the heart: lesions outlined in their artery's colour and numbered.
+
+    heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all.
+    """
+    box = _box_around(heart, scan, lesions)
+    area = (slice_index, *box[1:])
+    picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
+    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
+    ids = lesions.id_map[area]
+    here = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
+    for artery, colour in ARTERY_COLOURS.items():
+        own = [lesion.id for lesion in here if lesion.artery == artery]
+        if own:
+            _outline(picture, np.isin(ids, own), zoom, colour)
+    draw = ImageDraw.Draw(picture)
+    for lesion in here:
+        if numbered is not None and lesion.id not in numbered:
+            continue
+        rows, columns = np.nonzero(ids == lesion.id)
+        x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
+        draw.text(
+            (x, y), str(lesion.id), fill=ARTERY_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0
+        )
+    return _jpeg(picture)
+
+
+def saliency_picture(
+    scan: CTScan, heart: sitk.Image, lesions: LesionSet, saliency: sitk.Image
+) -> tuple[bytes, int] | None:
+    """JPEG of the axial slice through the highest saliency, laid over in orange, and that slice's index.
+
+    heart, saliency (0 or more): on the scan's grid. None where the saliency is 0 everywhere.
+    """
+    values = sitk.GetArrayViewFromImage(saliency)
+    highest = float(values.max())
+    if not highest > 0:
+        return None
+    k, j, i = (int(n) for n in np.unravel_index(int(values.argmax()), values.shape))
+    rows, columns = _box_around(heart, scan, lesions)[1:]
+    # What sways the answer most is to be seen wherever it lies.
+    box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
+    area = (k, *box)
+    spacing = scan.image.GetSpacing()[:2]
+    picture, zoom = _enlarged(scan.hu[area], spacing)
+    spread = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
+    shown = ndimage.maximum_filter(values[area], spread) * (SALIENCY_OPACITY * 255 / highest)
+    opacity = Image.fromarray(np.rint(shown).astype(np.uint8))
+    picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
+    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
+    return _jpeg(picture), k
+
+
+def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int) -> bytes:
+    """JPEG of the highest HU inside the heart region along an array axis: 0 from the feet, 1 from the front.
+
+    Only voxels of the heart mask and the lesions enter, so that sternum and spine do not hide the heart.
+    """
+    box = _box_around(heart, scan, lesions)
+    ids = lesions.id_map[box]
+    inside = (sitk.GetArrayViewFromImage(heart)[box] != 0) | (ids != 0)
+    highest = np.where(inside, scan.hu[box], WINDOW_HU[0]).max(axis=axis)
+    arteries = lesions.artery_map()[box]
+    spacing = scan.image.GetSpacing()
+    spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
+    flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
+    picture, zoom = _enlarged(highest[::-1] if flip else highest, spacing)
+    for artery, colour in ARTERY_COLOURS.items():
+        shape = (arteries == artery).any(axis=axis)
+        if shape.any():
+            _outline(picture, shape[::-1] if flip else shape, zoom, colour)
+    return _jpeg(picture)
+
+
+def _box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> tuple[slice, slice, slice]:
+    shape = (sitk.GetArrayViewFromImage(heart) != 0) | (lesions.id_map != 0)
+    margin = [int(np.ceil(_MARGIN_MM / s)) for s in scan.image.GetSpacing()[::-1]]
+    box = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        filled = np.flatnonzero(shape.any(axis=others))
+        pad = margin[axis] if axis else 0
+        box.append(slice(max(0, filled[0] - pad), filled[-1] + 1 + pad))
+    return tuple(box)
+
+
+def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Image, tuple[float, float]]:
+    """A grey slice as an RGB picture of fixed width with square pixels, and the zoom per column and row."""
+    low, high = WINDOW_HU
+    grey = np.clip((hu - low) / (high - low), 0, 1) * 255
+    rows, columns = hu.shape
+    height = max(1, round(_WIDTH_PIXELS * rows * spacing_mm[1] / (columns * spacing_mm[0])))
+    picture = Image.fromarray(grey.astype(np.uint8)).resize((_WIDTH_PIXELS, height), Image.Resampling.BICUBIC)
+    return picture.convert("RGB"), (_WIDTH_PIXELS / columns, height / rows)
+
+
+def _outline(picture: Image.Image, shape: np.ndarray, zoom: tuple[float, float], colour: tuple[int, int, int]) -> None:
+    """Draw a line just outside a shape, so that what it encloses stays visible."""
+    large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
+    inside = np.asarray(large) > 0
+    ring = ndimage.binary_dilation(inside, iterations=2) & ~inside
+    picture.paste(colour, mask=Image.fromarray(ring.astype(np.uint8) * 255))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return stream.getvalue()

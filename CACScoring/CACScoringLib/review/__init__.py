@@ -1,0 +1,1 @@
+"""What a reader changes, the totals that follow, undo and export."""

@@ -1,0 +1,107 @@
+"""What a reader's review leaves for others: the files of `cac score`, of the state as reviewed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..anatomy.heart_region import HeartRegion
+from ..core.ct import Acquisition, CTScan, ScanWarning
+from ..core.output import OutputFolder
+from ..pipeline import Categories, MethodResult, ScoreResult
+from ..report import files as report
+from ..report import page
+from ..scoring.acquisition import BloodPool
+from ..scoring.lesions import Artery
+from ..whole_scan.second_opinion import Opinion
+
+ABOUT_CANDIDATES = (
+    *("unreviewed", "noise-candidates", "reviewed-empty", "metal", "unassigned-left-out", "label-outside-heart"),
+)
+"""Warnings of a run that speak of the lesions as they were then."""
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """The state of a review, to be exported.
+
+    record: the `scores.json` of the run that it began with. heart: mask on the scan's grid. slices_off: slices, from
+    the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never taken apart.
+    opinions: second opinions that the run has recorded.
+    """
+
+    scan: CTScan
+    heart: sitk.Image
+    methods: dict[str, MethodResult]
+    categories: Categories | None
+    warnings: tuple[ScanWarning, ...]
+    record: dict
+    slices_off: tuple[int, ...] = ()
+    slices_wished: tuple[int, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
+
+
+def acquisition_of_record(record: dict) -> Acquisition:
+    """The facts about a scan that a run has recorded."""
+    known = {field.name for field in fields(Acquisition)}
+    return Acquisition(**{name: value for name, value in record["acquisition"].items() if name in known})
+
+
+def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> None:
+    """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz` and, of a calcium map, `map_lesions.nii.gz`.
+
+    The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
+    """
+    result = _result(reviewed)
+    with OutputFolder(folder, overwrite).being_written() as files:
+        for method, name in (("threshold", "lesions"), ("decomposition", "map_lesions")):
+            if method in result.methods:
+                labels = result.methods[method].lesions.label_image(result.scan.image)
+                sitk.WriteImage(labels, str(files / f"{name}.nii.gz"))
+        (files / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
+        html = page.result_as_html(result, identify=_identifies(reviewed.record))
+        (files / "report.html").write_text(html, encoding="utf-8")
+        text = json.dumps(_document(reviewed, result), indent=1, ensure_ascii=False, allow_nan=False)
+        (files / "scores.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _result(reviewed: Reviewed) -> ScoreResult:
+    record = reviewed.record
+    measured, truth = record["measured"], record["truth"]
+    masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
+    states = ", ".join(f"{name} {'reviewed' if m.reviewed else 'not reviewed'}" for name, m in reviewed.methods.items())
+    message = f"These results were exported from the panel in 3D Slicer, where readers edit lesions ({states})."
+    note = ScanWarning("reviewed-in-panel", message)
+    return ScoreResult(
+        scan=replace(reviewed.scan, source=Path(record["input"]["name"] or "CT")),
+        heart=HeartRegion(reviewed.heart, None, record["heart"]["source"]),
+        blood=None if measured is None else BloodPool(**measured),
+        methods=reviewed.methods,
+        categories=reviewed.categories,
+        warnings=(note, *reviewed.warnings),
+        true_mass_mg=masses,
+        opinions=reviewed.opinions,
+    )
+
+
+def _document(reviewed: Reviewed, result: ScoreResult) -> dict:
+    """The content of `scores.json`: what the review changed, and from the record what it did not."""
+    record = reviewed.record
+    document = report.result_as_json(result, {}, _identifies(record))
+    document["input"] = record["input"]
+    of_the_map = ("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings")
+    document |= {key: record[key] for key in ("models", "seconds", *of_the_map) if key in record}
+    document["review"] = {
+        "program": "CAC panel of 3D Slicer",
+        "methods": {name: method.reviewed for name, method in reviewed.methods.items()},
+        "slices_off": list(reviewed.slices_off),
+        "slices_to_decompose": list(reviewed.slices_wished),
+    }
+    return document
+
+
+def _identifies(record: dict) -> bool:
+    return "patient_name" in record["acquisition"]

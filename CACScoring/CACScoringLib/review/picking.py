@@ -1,0 +1,310 @@
+"""What a click or a brush stroke on a scan means in voxels. Knows no MRML and no Qt.
+
+All arrays are [k, j, i] in whatever axis order the image has; positions of brushes are millimetres in any frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Place = tuple[slice, slice, slice]
+"""Part of an image, [k, j, i]."""
+
+
+@dataclass(frozen=True)
+class PickLimits:
+    """How far a lesion may grow from the click before it is taken for something else.
+
+    radius_mm: of the sphere that the reader drew around the click. It replaces the other two, because the reader sees
+    where it ends; None without one.
+    most_volume_mm3, most_depth_mm: volume, and distance from the click. A coronary artery that is 6 mm wide with its
+    blooming and calcified over 60 mm without a gap has 1,700 mm³. Of 239 lesions of 60 digital patients, each with the
+    plaques of eight, the largest has 601 mm³ and the longest 28 mm (Testing/Benchmarks/pick_limits.py); the aorta's
+    wall, a calcified valve ring and bone go beyond.
+
+    Raises CTError when a limit is not above zero.
+    """
+
+    radius_mm: float | None = None
+    most_volume_mm3: float = 2000.0
+    most_depth_mm: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("radius_mm", "most_volume_mm3", "most_depth_mm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                # Loads SimpleITK, which an effect's options need not wait for.
+                from ..core.ct import CTError
+
+                raise CTError(f"The pick's limit {name} must be above 0, but is {value:g}.")
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Some voxels of an image: mask (bool) within part."""
+
+    part: Place
+    mask: np.ndarray
+
+    @classmethod
+    def at(cls, kji: np.ndarray) -> Voxels | None:
+        """The voxels at some positions [n, 3]; None for no position."""
+        return cls(*_box(kji)) if len(kji) else None
+
+    @property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def kji(self) -> np.ndarray:
+        """Their positions in the image, [n, 3]."""
+        return np.argwhere(self.mask) + [at.start for at in self.part]
+
+    def where(self, mask: np.ndarray) -> Voxels:
+        """Those of them that another mask of the same part holds too."""
+        return Voxels(self.part, self.mask & mask)
+
+    def holds(self, kji: Sequence[int]) -> bool:
+        """Whether a voxel of the image is one of these."""
+        if not all(at.start <= n < at.stop for at, n in zip(self.part, kji, strict=True)):
+            return False
+        return bool(self.mask[tuple(n - at.start for at, n in zip(self.part, kji, strict=True))])
+
+    def united(self, other: Voxels) -> Voxels:
+        """These and the others."""
+        part = tuple(
+            slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(self.part, other.part, strict=True)
+        )
+        mask = np.zeros([at.stop - at.start for at in part], bool)
+        for some in (self, other):
+            inner = tuple(slice(s.start - p.start, s.stop - p.start) for s, p in zip(some.part, part, strict=True))
+            mask[inner] |= some.mask
+        return Voxels(part, mask)
+
+
+@dataclass(frozen=True)
+class Pick(Voxels):
+    """The lesion under a click.
+
+    leaked: growth was stopped by a limit, reason says by which one; then the voxels are what was reached before, to be
+    shown, and no lesion.
+    """
+
+    leaked: bool = False
+    reason: str = ""
+
+
+def pick_lesion(
+    hu: np.ndarray,
+    seed_kji: Sequence[int],
+    spacing_mm: Sequence[float],
+    threshold_hu: float = 130.0,
+    allowed: np.ndarray | None = None,
+    centre_kji: Sequence[float] | None = None,
+    limits: PickLimits = PickLimits(),
+) -> Pick | None:
+    """The voxels at or above a threshold that touch a clicked one in three dimensions (26 neighbours).
+
+    hu: [k, j, i]. seed_kji: the clicked voxel. spacing_mm: k, j, i. allowed: bool [k, j, i], where a lesion may lie,
+    such as the heart; everywhere when None. centre_kji: of the limits' sphere and of their depth; None for the seed.
+
+    Without a limit reached they are the voxels that `lesions.find_lesions` joins to one lesion, apart from its rule
+    on small components. Returns None when the clicked voxel is outside the image, below the threshold, or not allowed.
+    """
+    centre = np.asarray(seed_kji if centre_kji is None else centre_kji, float)
+    spacing = np.asarray(spacing_mm, float)
+    values = hu.reshape(-1)
+    permitted = None if allowed is None else allowed.reshape(-1)
+    reach_mm = limits.most_depth_mm if limits.radius_mm is None else limits.radius_mm
+    most = hu.size if limits.radius_mm is not None else max(1, int(limits.most_volume_mm3 / math.prod(spacing)))
+
+    def candidates(flat: np.ndarray) -> np.ndarray:
+        flat = flat[values[flat] >= threshold_hu]
+        return flat if permitted is None else flat[permitted[flat]]
+
+    def near(kji: np.ndarray) -> np.ndarray:
+        return (((kji - centre) * spacing) ** 2).sum(1) <= reach_mm**2
+
+    grown = _grow(hu.shape, seed_kji, candidates, near, most, stop_when_far=limits.radius_mm is None)
+    if grown is None:
+        return None
+    kji, too_many, too_far = grown
+    if limits.radius_mm is not None or not (too_many or too_far):
+        return Pick(*_box(kji))
+    what = f"is larger than {most_volume(limits)}" if too_many else f"goes on beyond {limits.most_depth_mm:g} mm"
+    return Pick(*_box(kji), True, f"It {what}: more likely aorta, valve or bone than a coronary lesion.")
+
+
+def most_volume(limits: PickLimits) -> str:
+    """The limit as text."""
+    return f"{limits.most_volume_mm3:g} mm³"
+
+
+def pick_label(labels: np.ndarray, seed_kji: Sequence[int]) -> Voxels | None:
+    """The voxels with the same label as a clicked one that touch it in three dimensions; None on label 0 or outside."""
+    values = labels.reshape(-1)
+    shape = labels.shape
+    if not _inside(seed_kji, shape) or not labels[tuple(seed_kji)]:
+        return None
+    label = labels[tuple(seed_kji)]
+    grown = _grow(shape, seed_kji, lambda flat: flat[values[flat] == label], None, labels.size, False)
+    return Voxels.at(grown[0])
+
+
+def _inside(kji: Sequence[int], shape: Sequence[int]) -> bool:
+    return all(0 <= n < size for n, size in zip(kji, shape, strict=True))
+
+
+_STEPS = np.array([(k, j, i) for k in (-1, 0, 1) for j in (-1, 0, 1) for i in (-1, 0, 1)])
+
+
+def _grow(
+    shape: Sequence[int],
+    seed_kji: Sequence[int],
+    candidates: Callable[[np.ndarray], np.ndarray],
+    near: Callable[[np.ndarray], np.ndarray] | None,
+    most: int,
+    stop_when_far: bool,
+) -> tuple[np.ndarray, bool, bool] | None:
+    """Voxels that touch the seed, layer by layer, so that the cost is that of what is found, not of the scan.
+
+    candidates: which of some flat indices may belong. near: which positions are within reach. Returns positions
+    [n, 3], whether there were more than `most`, and whether candidates out of reach were met.
+    """
+    if not _inside(seed_kji, shape):
+        return None
+    layer = candidates(np.array([np.ravel_multi_index(tuple(seed_kji), shape)]))
+    if not layer.size or (near is not None and not near(_positions(layer, shape)).all()):
+        return None
+    # Zeros of a large array cost nothing until they are touched.
+    seen = np.zeros(math.prod(shape), bool)
+    seen[layer] = True
+    found, count = [layer], 1
+    too_many = too_far = False
+    while layer.size and not too_many and not too_far:
+        around = _neighbours(layer, shape)
+        layer = np.unique(candidates(around[~seen[around]]))
+        seen[layer] = True
+        if near is not None:
+            within = near(_positions(layer, shape))
+            too_far = stop_when_far and not within.all()
+            layer = layer[within]
+        found.append(layer)
+        count += layer.size
+        too_many = count > most
+    return _positions(np.concatenate(found), shape), too_many, too_far
+
+
+def _neighbours(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Flat indices of the voxels around some voxels, and of themselves; with repetitions."""
+    kji = _positions(flat, shape)
+    at_border = ((kji == 0) | (kji == np.array(shape) - 1)).any(1)
+    offsets = _STEPS @ (shape[1] * shape[2], shape[2], 1)
+    around = (flat[~at_border, None] + offsets).reshape(-1)
+    if not at_border.any():
+        return around
+    edge = (kji[at_border, None] + _STEPS).reshape(-1, 3)
+    edge = edge[((edge >= 0) & (edge < shape)).all(1)]
+    return np.concatenate([around, np.ravel_multi_index(tuple(edge.T), shape)])
+
+
+def _positions(flat: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return np.stack(np.unravel_index(flat, shape), 1)
+
+
+def _box(kji: np.ndarray) -> tuple[Place, np.ndarray]:
+    low, high = kji.min(0), kji.max(0) + 1
+    mask = np.zeros(high - low, bool)
+    mask[tuple((kji - low).T)] = True
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), mask
+
+
+def brush_stroke(
+    shape: Sequence[int],
+    index_to_mm: np.ndarray,
+    start_mm: Sequence[float],
+    end_mm: Sequence[float],
+    radius_mm: float,
+    normal: Sequence[float] | None = None,
+) -> Voxels | None:
+    """The voxels that a round brush covers on its way from one point to another.
+
+    shape: of the image, [k, j, i]. index_to_mm: 4 × 4, from voxel (i, j, k, 1) to millimetres; the axes may be oblique.
+    normal: of the plane through the points that a flat brush paints in, as thick as one layer of voxels; None for a
+    ball. A voxel is covered when its centre is. Returns None when nothing of the image is covered.
+    """
+    axes, origin = np.asarray(index_to_mm, float)[:3, :3], np.asarray(index_to_mm, float)[:3, 3]
+    ends = np.array([start_mm, end_mm], float)
+    to_index = np.linalg.inv(axes)
+    at = (ends - origin) @ to_index.T
+    # A row of the inverse is as long as its index changes per millimetre.
+    reach = radius_mm * np.linalg.norm(to_index, axis=1)
+    low = np.maximum(np.ceil(at.min(0) - reach - 1e-6), 0).astype(int)
+    high = np.minimum(np.floor(at.max(0) + reach + 1e-6) + 1, np.array(shape)[::-1]).astype(int)
+    if (low >= high).any():
+        return None
+    i, j, k = (np.arange(a, b) for a, b in zip(low, high, strict=True))
+    grid = np.stack(np.broadcast_arrays(i[None, None, :], j[None, :, None], k[:, None, None]), -1)
+    from_start = grid @ axes.T + (origin - ends[0])
+    way = ends[1] - ends[0]
+    length2 = way @ way
+    if normal is not None:
+        unit = np.asarray(normal, float) / np.linalg.norm(normal)
+        height = from_start @ unit
+        thickness = np.abs(unit @ axes).max()
+        # Half open, so that a plane between two layers paints one of them.
+        in_layer = (height > -thickness / 2 + 1e-6) & (height <= thickness / 2 + 1e-6)
+        from_start = from_start - height[..., None] * unit
+        way = way - (way @ unit) * unit
+    share = np.clip(from_start @ way / length2, 0, 1) if length2 > 0 else np.zeros(from_start.shape[:3])
+    distance2 = ((from_start - share[..., None] * way) ** 2).sum(-1)
+    mask = distance2 <= radius_mm**2 + 1e-6
+    if normal is not None:
+        mask &= in_layer
+    if not mask.any():
+        return None
+    place = tuple(slice(int(a), int(b)) for a, b in zip(low[::-1], high[::-1], strict=True))
+    return Voxels(place, mask)
+
+
+def shown_voxels(shape: Sequence[int], view_to_index: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Positions [n, 3] of the voxels that a slice view shows.
+
+    view_to_index: 4 × 4, from a pixel of the view (x, y, 0, 1) to voxel (i, j, k). width, height: of the view, pixels.
+    """
+    to_index = np.asarray(view_to_index, float)
+    # A sample a voxel at least, where the view shows less than a pixel for each.
+    samples = [max(1, math.ceil(np.abs(to_index[:3, axis]).max() - 1e-9)) for axis in (0, 1)]
+    x, y = ((np.arange(n * m) + 0.5) / m - 0.5 for n, m in zip((width, height), samples, strict=True))
+    inside = np.ones((len(x), len(y)), bool)
+    flat = np.zeros(inside.shape, np.int64)
+    for axis, size in zip((2, 1, 0), shape, strict=True):
+        along = to_index[axis, 0] * x[:, None] + to_index[axis, 1] * y + (to_index[axis, 3] + 0.5)
+        index = np.floor(along, out=along).astype(np.int32)
+        inside &= (index >= 0) & (index < size)
+        flat = flat * size + index
+    flat = flat[inside]
+    if not flat.size:
+        return np.zeros((0, 3), np.int64)
+    # Faster than sorting: the samples of a slice lie close together in the image.
+    first = flat.min()
+    shown = np.zeros(flat.max() - first + 1, bool)
+    shown[flat - first] = True
+    return _positions(np.flatnonzero(shown) + first, shape)
+
+
+def values_at(image: np.ndarray, kji: np.ndarray, to_image: np.ndarray) -> np.ndarray:
+    """Values of an image at voxels of another grid, nearest neighbour; NaN outside.
+
+    kji: [n, 3] on that grid. to_image: 4 × 4, from its voxel (i, j, k, 1) to the image's (i, j, k).
+    """
+    ijk = kji[:, ::-1] @ to_image[:3, :3].T + to_image[:3, 3]
+    own = np.floor(ijk + 0.5).astype(np.int64)[:, ::-1]
+    inside = ((own >= 0) & (own < image.shape)).all(1)
+    values = np.full(len(kji), np.nan)
+    values[inside] = image[tuple(own[inside].T)]
+    return values

@@ -1,0 +1,1 @@
+"""Lesions, scores, categories, evidence, comparison and repeatability."""

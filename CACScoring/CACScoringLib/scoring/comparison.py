@@ -1,0 +1,388 @@
+"""Two results of one patient: has the calcium changed by more than two scans differ when nothing has changed?
+
+What repeats is told by the limits that a scan-rescan study stored with the model (`repeatability`). Where two results
+cannot be compared, or the limits do not reach, there is no verdict but the reason.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..core.ct import CTError, ScanWarning, UnreadableError
+from ..core.output import LAST_FILE
+from ..core.output import SCHEMA as SCORE_SCHEMA
+from .acquisition import NO_AGENT
+from .lesions import MAIN_ARTERIES
+from .repeatability import Repeatability, models_of
+
+SCHEMA = "cac-comparison/1"
+
+CHANGED, WITHIN, UNKNOWN = "changed", "within", "unknown"
+VERDICTS = {
+    CHANGED: "changed beyond what repeats",
+    WITHIN: "within what repeats",
+    UNKNOWN: "cannot be said",
+}
+
+METHODS = ("threshold", "decomposition")
+QUANTITIES = ("agatston", "pseudo_mass_hu_mm3")
+TOTAL = "total"
+ARTERIES = tuple(artery.key for artery in MAIN_ARTERIES)
+
+SAME_KVP = 0.5
+SAME_RATIO = 1.25
+"""Slice thickness and spacing of comparable scans differ by less than this factor."""
+
+NOISE_RATIO = 1.5
+"""Noise that differs by this factor is worth a warning."""
+
+OTHER_NOISE_RATIO = 2.0
+"""Noise that differs by this factor, as from a quarter of the dose or a sharp kernel, makes scans incomparable."""
+
+_SIDES = ("earlier", "later")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number of both results. part: "total" or an artery's key.
+
+    limit: what repeats at this level, None where no limits reach. verdict: key of VERDICTS. reason: why there is none.
+    """
+
+    quantity: str
+    part: str
+    earlier: float
+    later: float
+    limit: float | None
+    verdict: str
+    reason: str | None = None
+
+    @property
+    def difference(self) -> float:
+        return self.later - self.earlier
+
+    @property
+    def text(self) -> str:
+        """The verdict in words."""
+        return VERDICTS[self.verdict] + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class MethodComparison:
+    """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
+
+    scaled: whether its Agatston scores are on the scale of clinical ones (`MethodResult.scaled_agatston`).
+    """
+
+    method: str
+    bars: tuple[str, ...]
+    changes: tuple[Change, ...]
+    scaled: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """earlier, later: what the scans are called, and the facts that were compared. warnings: doubts."""
+
+    earlier: dict[str, object]
+    later: dict[str, object]
+    methods: tuple[MethodComparison, ...]
+    warnings: tuple[ScanWarning, ...]
+    repeatability: Repeatability | None
+
+
+def read_result(path: Path) -> dict:
+    """The content of a result's `scores.json`. path: the folder that `cac score` wrote, or the file.
+
+    Raises UnreadableError, CTError.
+    """
+    file = path / LAST_FILE if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path} holds no result that can be read ({error}). Give a folder that cac score wrote."
+        raise UnreadableError(message) from error
+    if not isinstance(content, dict) or content.get("schema") != SCORE_SCHEMA:
+        raise CTError(f"{file} is not of schema {SCORE_SCHEMA}. Score the scan again with this version.")
+    return content
+
+
+def is_result(path: Path) -> bool:
+    """Whether a path is a result rather than a CT."""
+    return path.name == LAST_FILE or (path / LAST_FILE).is_file()
+
+
+def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> Comparison:
+    """Compare two results. earlier, later: contents of `scores.json`; identifying facts in them are compared too, but
+    not kept.
+    """
+    bars = _acquisition_bars(earlier, later)
+    methods = []
+    for name in METHODS:
+        if name in earlier["methods"] or name in later["methods"]:
+            methods.append(_method(name, earlier, later, repeatability, bars))
+    warnings = (*_scan_doubts(earlier, later, repeatability), *_method_doubts(earlier, later))
+    return Comparison(_facts(earlier), _facts(later), tuple(methods), warnings, repeatability)
+
+
+def comparison_as_json(comparison: Comparison) -> dict:
+    """Content of `comparison.json`, and of "comparison" in `scores.json`. Within one schema keys may be added only."""
+    return {
+        "schema": SCHEMA,
+        "earlier": comparison.earlier,
+        "later": comparison.later,
+        "warnings": [asdict(warning) for warning in comparison.warnings],
+        "limits": None if comparison.repeatability is None else _provenance(comparison.repeatability),
+        "methods": {
+            method.method: {
+                "cannot_be_said": list(method.bars),
+                "scaled_agatston": method.scaled,
+                **{
+                    quantity: {
+                        change.part: {
+                            "earlier": change.earlier,
+                            "later": change.later,
+                            "difference": change.difference,
+                            "limit": change.limit,
+                            "verdict": change.verdict,
+                            "text": change.text,
+                        }
+                        for change in method.changes
+                        if change.quantity == quantity
+                    }
+                    for quantity in QUANTITIES
+                },
+            }
+            for method in comparison.methods
+        },
+    }
+
+
+def _provenance(repeatability: Repeatability) -> dict:
+    return {name: value for name, value in asdict(repeatability).items() if name not in ("limits", "settings")}
+
+
+def _method(
+    name: str, earlier: dict, later: dict, repeatability: Repeatability | None, acquisition_bars: list[str]
+) -> MethodComparison:
+    found = [content["methods"].get(name) for content in (earlier, later)]
+    if None in found:
+        lacking = _SIDES[found.index(None)]
+        return MethodComparison(name, (f"the {lacking} scan was not scored by this method",), ())
+    scales = [None if method["reviewed"] else method["agatston_scale"] for method in found]
+    if None in scales:  # both scores of one kind
+        scales = [None, None]
+    bars = [*acquisition_bars, *_review_bars(name, found), *_rule_bars(name, earlier, later)]
+    if name == "decomposition":
+        bars += _model_bars(earlier, later)
+    if repeatability is None:
+        bars.append("no limits of repeatability are stored with the model")
+    elif name == "decomposition":
+        bars += _limit_bars(earlier, repeatability)
+    changes = []
+    for quantity in QUANTITIES:
+        own_bars = [*bars, *(_scale_bars(name, scales, repeatability) if quantity == "agatston" else ())]
+        for part in (TOTAL, *ARTERIES):
+            values = [_value(*pair, quantity, part) for pair in zip(found, scales, strict=True)]
+            changes.append(_change(name, quantity, part, values, repeatability, own_bars))
+    return MethodComparison(name, tuple(bars), tuple(changes), None not in scales)
+
+
+def _value(method: dict, scale: float | None, quantity: str, part: str) -> float:
+    score = method["total"] if part == TOTAL else method["arteries"][part]
+    return score[quantity] * (scale if scale is not None and quantity == "agatston" else 1)
+
+
+def _change(
+    method: str,
+    quantity: str,
+    part: str,
+    values: list[float],
+    repeatability: Repeatability | None,
+    bars: list[str],
+) -> Change:
+    if bars:
+        return Change(quantity, part, *values, None, UNKNOWN, bars[0])
+    stored = repeatability.limits.get(method, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
+    if stored is None:
+        of = "this score" if part == TOTAL else "single arteries"
+        return Change(quantity, part, *values, None, UNKNOWN, f"no limits are stored for {of}")
+    mean = sum(values) / 2
+    if mean > stored.highest:
+        reason = f"the study held no scores this high (up to {stored.highest:,.0f})"
+        return Change(quantity, part, *values, None, UNKNOWN, reason)
+    limit = stored.at(mean)
+    if limit >= 2 * mean > 0:  # the largest difference of two scores with this mean
+        reason = "scores of this size repeat so badly that no difference would be beyond it"
+        return Change(quantity, part, *values, limit, UNKNOWN, reason)
+    return Change(quantity, part, *values, limit, CHANGED if abs(values[1] - values[0]) > limit else WITHIN)
+
+
+def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
+    """Why the scans themselves cannot be compared, in words."""
+    a, b = earlier["acquisition"], later["acquisition"]
+    bars = [
+        f"the {title} differ ({a[name]} and {b[name]})"
+        for name, title in (("kernel", "kernels"), ("gating", "ways of gating"))
+        if _known(a, b, name) and str(a[name]).strip().lower() != str(b[name]).strip().lower()
+    ]
+    if _known(a, b, "kvp") and abs(a["kvp"] - b["kvp"]) > SAME_KVP:
+        bars.append(f"the tube voltages differ ({a['kvp']:g} and {b['kvp']:g} kVp)")
+    thickness = (a.get("slice_thickness_mm"), b.get("slice_thickness_mm"))
+    if None not in thickness and _ratio(*thickness) >= SAME_RATIO:
+        bars.append(f"the slice thicknesses differ ({thickness[0]:g} and {thickness[1]:g} mm)")
+    spacing = (earlier["input"]["spacing_mm"][2], later["input"]["spacing_mm"][2])
+    if _ratio(*spacing) >= SAME_RATIO:
+        bars.append(f"the slice spacings differ ({spacing[0]:g} and {spacing[1]:g} mm)")
+    noise = _noise(earlier, later)
+    if noise and _ratio(*noise) >= OTHER_NOISE_RATIO:
+        bars.append(f"the noise differs too much ({noise[0]:.0f} and {noise[1]:.0f} HU)")
+    bars += [
+        f"the {side} scan was made with contrast"
+        for side, content in zip(_SIDES, (earlier, later), strict=True)
+        if "contrast-enhanced" in _codes(content)
+    ]
+    agents = [(facts.get("contrast_agent") or "").strip().lower() not in NO_AGENT for facts in (a, b)]
+    if agents[0] != agents[1]:
+        bars.append(f"only the {_SIDES[agents.index(True)]} scan's DICOM tag names a contrast agent")
+    if _known(a, b, "patient_id") and a["patient_id"] != b["patient_id"]:
+        bars.append("the scans name different patients")
+    elif _known(a, b, "patient_sex") and a["patient_sex"] != b["patient_sex"]:
+        bars.append("the scans are of a man and a woman")
+    return bars
+
+
+def _review_bars(name: str, found: list[dict]) -> list[str]:
+    reviewed = [method["reviewed"] for method in found]
+    if reviewed[0] != reviewed[1]:
+        return [f"only the {_SIDES[reviewed.index(True)]} scan's lesions were reviewed"]
+    if name == "threshold" and not all(reviewed):
+        return ["nobody has reviewed the candidates, and unreviewed they are no calcium score"]
+    return []
+
+
+def _rule_bars(name: str, earlier: dict, later: dict) -> list[str]:
+    # A calibration changes the mass in mg only, which is not compared; a name tells nothing else than the values.
+    rules = [
+        {**content["rules"][name], "name": None, "calibration_mg_per_mm3_hu": None} for content in (earlier, later)
+    ]
+    return [f"the rules differ ({names})"] if (names := _differing(*rules)) else []
+
+
+def _model_bars(earlier: dict, later: dict) -> list[str]:
+    if names := _differing(*_shared(models_of(earlier), models_of(later))):
+        return [f"the models differ ({names}): score both with the same"]
+    settings = [{**content["decomposition_settings"], "batch_size": None} for content in (earlier, later)]
+    return [f"the calcium maps were made with other settings ({names})"] if (names := _differing(*settings)) else []
+
+
+def _limit_bars(content: dict, repeatability: Repeatability) -> list[str]:
+    if names := _differing(*_shared(models_of(content), repeatability.models)):
+        return [f"the stored limits were found with other models ({names})"]
+    if repeatability.settings is None:
+        return []
+    settings = [
+        {**values, "batch_size": None} for values in (content["decomposition_settings"], repeatability.settings)
+    ]
+    return [f"the stored limits were found with other settings ({names})"] if (names := _differing(*settings)) else []
+
+
+def _scale_bars(name: str, scales: list[float | None], repeatability: Repeatability | None) -> list[str]:
+    """Why the stored limits do not hold for Agatston scores."""
+    scaled = repeatability is not None and (repeatability.settings or {}).get("agatston_scale") is not None
+    if name != "decomposition" or not scaled or None not in scales:
+        return []
+    return ["the stored limits are of scores on the clinical scale, and these are not on it"]
+
+
+def _shared(first: dict, second: dict) -> tuple[dict, dict]:
+    """Both without what only one has: a heart that was given needs no network."""
+    names = first.keys() & second.keys()
+    return {name: first[name] for name in names}, {name: second[name] for name in names}
+
+
+def _differing(first: dict, second: dict) -> str:
+    return ", ".join(sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n)))
+
+
+def _scan_doubts(earlier: dict, later: dict, repeatability: Repeatability | None) -> list[ScanWarning]:
+    a, b = earlier["acquisition"], later["acquisition"]
+    doubts = []
+    checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
+    if unknown := [title for name, title in checked.items() if not _known(a, b, name)]:
+        message = f"Not known of both scans, so not checked that they agree: {', '.join(unknown)}."
+        doubts.append(ScanWarning("comparison-unchecked", message))
+    if _known(a, b, "scanner_model") and a["scanner_model"] != b["scanner_model"]:
+        message = f"The scans come from different scanners ({a['scanner_model']} and {b['scanner_model']})."
+        doubts.append(ScanWarning("comparison-scanners", message))
+    noise = _noise(earlier, later)
+    if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
+        message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
+        doubts.append(ScanWarning("comparison-noise", message))
+    if _known(a, b, "study_date") and str(a["study_date"]) > str(b["study_date"]):
+        message = "By their study dates the scan given as the later one is the earlier."
+        doubts.append(ScanWarning("comparison-order", message))
+    for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
+        values = {
+            content["input"]["spacing_mm"][2] if name == "slice_spacing_mm" else content["acquisition"].get(name)
+            for content in (earlier, later)
+        }
+        if outside := sorted(v for v in values if v is not None and not low / 1.05 <= v <= high * 1.05):
+            shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            message = (
+                f"The limits were found with {name.replace('_', ' ')} {shown}; here it is "
+                f"{' and '.join(f'{v:g}' for v in outside)}."
+            )
+            doubts.append(ScanWarning("comparison-beyond-study", message))
+    return doubts
+
+
+def _method_doubts(earlier: dict, later: dict) -> list[ScanWarning]:
+    doubts = []
+    hearts = [content["heart"]["source"] for content in (earlier, later)]
+    if hearts[0] != hearts[1]:
+        message = f"The hearts were found in different ways ({hearts[0]} and {hearts[1]})."
+        doubts.append(ScanWarning("comparison-hearts", message))
+    maps = [content["methods"].get("decomposition") for content in (earlier, later)]
+    if None in maps:
+        return doubts
+    if any(content.get("slices_by_reader") for content in (earlier, later)) or all(m["reviewed"] for m in maps):
+        message = "The limits of the calcium map are those of a map that no reader has changed; here one has."
+        doubts.append(ScanWarning("comparison-map-reviewed", message))
+    elif not any(m["reviewed"] for m in maps) and any(m["total"]["lesions"] for m in maps):
+        message = "The arteries of the calcium map's lesions are suggestions: a lesion may have moved between them."
+        doubts.append(ScanWarning("comparison-arteries-suggested", message))
+    return doubts
+
+
+def _facts(content: dict) -> dict[str, object]:
+    """What is told of a scan beside its scores; nothing that identifies a person."""
+    acquisition = content["acquisition"]
+    names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model")
+    return {
+        "name": content["input"]["name"],
+        **{name: acquisition.get(name) for name in names},
+        "slice_spacing_mm": content["input"]["spacing_mm"][2],
+        "noise_hu": (content["measured"] or {}).get("noise_hu"),
+        "models": content["models"],
+    }
+
+
+def _known(first: dict, second: dict, name: str) -> bool:
+    return first.get(name) is not None and second.get(name) is not None
+
+
+def _noise(earlier: dict, later: dict) -> tuple[float, float] | None:
+    """Of both scans, HU; None where one could not be measured."""
+    noise = tuple((content["measured"] or {}).get("noise_hu") for content in (earlier, later))
+    return None if None in noise or min(noise) <= 0 else noise
+
+
+def _ratio(first: float, second: float) -> float:
+    return max(first, second) / min(first, second)
+
+
+def _codes(content: dict) -> set[str]:
+    return {warning["code"] for warning in content["warnings"]}

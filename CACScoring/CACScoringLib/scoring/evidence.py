@@ -1,0 +1,86 @@
+"""How probably a lesion of the calcium map is coronary calcium: the evidence of its map, its slices and its place.
+
+A generator's map always holds some haze around vessels and some of the aortic wall's and the valves' calcium. No single
+limit tells it from coronary calcium, but mass, peak, place and the slice classifier's opinion together do better. Their
+weights are those of a logistic regression on digital patients whose calcium is known (`cac calibrate`), and are stored
+with the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..core.ct import CTError
+
+if TYPE_CHECKING:
+    from ..anatomy.arteries import ArterySuggestion
+    from .lesions import LesionSet
+
+FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "log_volume", "slice_logit", "place_logit", "log_noise")
+"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the highest HU of map and CT, of its volume
+(mm³); log-odds of visible calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in
+blood, HU."""
+
+INTERCEPT = "intercept"
+UNKNOWN_NOISE_HU = 15.0
+_LEAST_PROBABILITY = 1e-3
+
+
+def lesion_features(
+    found: LesionSet,
+    calcium_map: np.ndarray,
+    voxel_mm3: float,
+    slice_probabilities: np.ndarray,
+    suggestions: Sequence[ArterySuggestion],
+    noise_hu: float | None,
+) -> np.ndarray:
+    """FEATURES of each lesion, float64 [n, 7].
+
+    found: lesions of the map, with peaks read from the CT. calcium_map: HU [k, j, i]. slice_probabilities: of visible
+    calcium in each slice of the scan, [K], NaN outside the heart. suggestions: of the lesions' places, in their order.
+    noise_hu: SD of blood, None when it could not be measured.
+    """
+    rows = []
+    flat = np.flatnonzero(found.id_map)
+    ids = found.id_map.reshape(-1)[flat]
+    peaks = np.zeros(int(ids.max(initial=0)) + 1)
+    np.maximum.at(peaks, ids, calcium_map.reshape(-1)[flat])
+    noise = math.log(max(noise_hu or UNKNOWN_NOISE_HU, 1.0))
+    for lesion, suggestion in zip(found.lesions, suggestions, strict=True):
+        mass = sum(part.sum_hu for part in lesion.components) * voxel_mm3
+        likeliest = np.nan_to_num(slice_probabilities[list(lesion.slice_indices)]).max()
+        rows.append(
+            (
+                math.log1p(max(mass, 0.0)),
+                math.log1p(peaks[lesion.id]),
+                math.log1p(max(lesion.peak_hu, 0.0)),
+                math.log(lesion.voxels * voxel_mm3),
+                _logit(likeliest),
+                -_logit(suggestion.not_coronary_probability),
+                noise,
+            )
+        )
+    return np.array(rows, float).reshape(-1, len(FEATURES))
+
+
+def coronary_probabilities(features: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
+    """Probability that each lesion is coronary calcium, [n].
+
+    weights: of FEATURES and INTERCEPT. Raises CTError when they are of other features.
+    """
+    if set(weights) != {*FEATURES, INTERCEPT}:
+        message = (
+            f"The model weighs other evidence ({', '.join(sorted(weights))}) than this version. Calibrate it again."
+        )
+        raise CTError(message)
+    evidence = features @ np.array([weights[name] for name in FEATURES]) + weights[INTERCEPT]
+    return 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
+
+
+def _logit(probability: float) -> float:
+    p = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
+    return math.log(p / (1 - p))

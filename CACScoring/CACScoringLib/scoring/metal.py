@@ -1,0 +1,80 @@
+"""Telling metal from calcium among dense lesions: stents, leads, clips, wires, bands."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from ..core.ct import ScanWarning
+from .lesions import LesionSet
+
+METAL_HU = 2000.0
+"""Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
+
+METAL_EDGE_HU = 500.0
+"""What touches metal from this density on is taken for the same metal, blurred: blood, enhanced too, marrow and noise
+are below it, so that metal does not reach calcium through them, as it would at the threshold of the score."""
+
+METAL_REACH_MM = 50.0
+"""How far beyond the lesions a device is followed: one of 7 cm, with only its rim at the heart, is still told."""
+
+
+def metal_lesions(found: LesionSet, scan: sitk.Image) -> frozenset[int]:
+    """Ids of the lesions that are metal: those that reach METAL_HU, and those that hold or touch (26 neighbours) a
+    piece of METAL_EDGE_HU and more which reaches METAL_HU anywhere, also outside the heart.
+
+    found: lesions of the scan, in HU of the CT. scan: the CT they were found in.
+    """
+    dense = {lesion.id for lesion in found.lesions if lesion.peak_hu >= METAL_HU}
+    box = _box(found, scan)
+    if box is None:
+        return frozenset(dense)
+    hu, ids = sitk.GetArrayViewFromImage(scan)[box], found.id_map[box]
+    if hu.max() < METAL_HU:
+        return frozenset(dense)
+    around = np.ones((3, 3, 3), bool)
+    pieces, count = ndimage.label(hu >= METAL_EDGE_HU, around)
+    is_metal = np.zeros(count + 1, bool)
+    is_metal[pieces[hu >= METAL_HU]] = True
+    touched = np.unique(ids[ndimage.binary_dilation(is_metal[pieces], around)])
+    return frozenset({*dense, *touched[touched > 0].tolist()})
+
+
+def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
+    """The doubt about a reader's lesions that are metal, if there are any."""
+    return _warning(found, metal_lesions(found, scan), "They are scored as labelled: check that they are calcium.")
+
+
+def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
+    """Candidates less those that are metal, and a warning that tells of these."""
+    metal = metal_lesions(found, scan)
+    if not metal:
+        return found, []
+    kept = tuple(lesion for lesion in found.lesions if lesion.id not in metal)
+    id_map = np.where(np.isin(found.id_map, list(metal)), np.uint16(0), found.id_map)
+    return LesionSet(kept, id_map), _warning(found, metal, "They are left out of the candidates.")
+
+
+def _warning(found: LesionSet, metal: frozenset[int], consequence: str) -> list[ScanWarning]:
+    first = [str(lesion.slice_indices[0]) for lesion in found.lesions if lesion.id in metal]
+    if not first:
+        return []
+    slices = ", ".join(first[:5]) + (" …" if len(first) > 5 else "")
+    message = (
+        f"{len(first)} lesion(s) reach {METAL_HU:g} HU or more, as metal does, or touch what does (slices {slices}). "
+        f"{consequence}"
+    )
+    return [ScanWarning("metal", message)]
+
+
+def _box(found: LesionSet, scan: sitk.Image) -> tuple[slice, slice, slice] | None:
+    """The lesions' bounding box, METAL_REACH_MM wider, as slices along k, j, i; None without lesions."""
+    slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
+    if not slices:
+        return None
+    flat = (found.id_map[slices] > 0).any(0)
+    rows, columns = (flat.any(axis).nonzero()[0] for axis in (1, 0))
+    ends = [(int(at[0]), int(at[-1])) for at in (slices, rows, columns)]
+    reach = [int(METAL_REACH_MM / mm) for mm in scan.GetSpacing()[::-1]]
+    return tuple(slice(max(a - n, 0), b + n + 1) for (a, b), n in zip(ends, reach, strict=True))

@@ -1,0 +1,92 @@
+"""How far two scans of one patient differ when nothing has changed; found by a study, kept on a model's card.
+
+Scores of the same patient on the same day differ, and differ more where there is more calcium. 95 % of such differences
+stay within factor × (intercept + slope × mean of both scores), from a regression of absolute differences. The factor is
+the half-normal one, 1.96 · √(π/2) (Bland and Altman 1999, 10.1177/096228029900800204, (2nd)), or what 95 % of the
+study's pairs keep to, where that is larger. The limits lie on the card of the calcium map's model, because they
+hold for that model alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..models.cards import ModelError, list_models
+
+
+@dataclass(frozen=True)
+class Limits:
+    """pairs: how many they were found on. highest: largest mean of a pair among them; they are not stretched beyond."""
+
+    intercept: float
+    slope: float
+    factor: float
+    pairs: int
+    highest: float
+
+    def at(self, mean: float) -> float:
+        """What 95 % of absolute differences stay below, at this mean of both scores."""
+        return self.factor * max(0.0, self.intercept + self.slope * mean)
+
+
+@dataclass(frozen=True)
+class Repeatability:
+    """What a scan-rescan study found, as it is stored on a model's card.
+
+    digital: whether the pairs were of digital patients. data: what they were, in a line for readers. models: SHA-256 by
+    network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest
+    and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
+    limits: by method, quantity, and "total" or "artery" (one for all four); of the method "threshold" those of a reader
+    who assigns lesions to arteries.
+    """
+
+    digital: bool
+    data: str
+    date: str
+    models: dict[str, str]
+    settings: dict[str, object] | None
+    acquisition: dict[str, tuple[float, float]]
+    limits: dict[str, dict[str, dict[str, Limits]]]
+
+    @classmethod
+    def of(cls, stored: dict) -> Repeatability:
+        """From a card's entry, whose keys are the fields' names. Raises ModelError when it is none."""
+        try:
+            limits = {
+                method: {
+                    quantity: {part: _limits(values) for part, values in parts.items()}
+                    for quantity, parts in quantities.items()
+                }
+                for method, quantities in stored["limits"].items()
+            }
+            acquisition = {name: (float(low), float(high)) for name, (low, high) in stored["acquisition"].items()}
+            texts = (bool(stored["digital"]), str(stored["data"]), str(stored["date"]), dict(stored["models"]))
+            return cls(*texts, stored.get("settings"), acquisition, limits)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            message = f"The limits of repeatability on a model's card cannot be read ({error!r}). Store them again."
+            raise ModelError(message) from error
+
+
+def _limits(values: dict) -> Limits:
+    numbers = [float(values[name]) for name in ("intercept", "slope", "factor", "highest")]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"limits have to be finite: {values}")
+    return Limits(*numbers[:3], int(values["pairs"]), numbers[3])
+
+
+def stored_repeatability(content: dict) -> Repeatability | None:
+    """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
+    bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
+    """
+    sha256 = models_of(content).get("decomposition")
+    cards = [model for model in list_models("decomposition") if sha256 is None or model.card.sha256 == sha256]
+    if sha256 is None:
+        cards = [model for model in cards if model.origin == "bundled"]
+    stored = [model.card.repeatability for model in cards if model.card.repeatability]
+    return Repeatability.of(stored[-1]) if stored else None
+
+
+def models_of(content: dict) -> dict[str, str]:
+    """SHA-256 of the models that a result was made with, by network."""
+    return {model["network"]: model["sha256"] for model in content["models"]}

@@ -1,0 +1,1 @@
+"""Scores and classes estimated from a whole scan, without segmenting lesions."""

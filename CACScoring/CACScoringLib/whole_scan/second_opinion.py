@@ -1,0 +1,240 @@
+"""Second opinions: what models that score no lesions say of a scan, and whether that agrees with its scores.
+
+Plain numbers and sentences, which go into `scores.json` and come back from it, so that a result that was opened again
+shows them without any network. `whole_scan.run` asks the models.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..core.ct import ScanWarning
+from ..report.markup import percent
+from ..scoring import risk
+from ..scoring.lesions import MAIN_ARTERIES, Artery
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from ..pipeline import MethodResult
+
+VESSELS, RADIOMICS = "vessels", "radiomics"
+OPINIONS = (VESSELS, RADIOMICS)
+"""Keys of `networks.van_velzen.NETWORKS` whose models give second opinions."""
+
+TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
+
+NONE_BELOW = 0.5
+"""An estimate is hardly ever 0; below this Agatston score it rounds to 0 and counts as no calcium."""
+
+MUCH_CALCIUM = 100.0
+"""An Agatston score that none who says "no calcium" should have missed."""
+
+FAR_CLASSES = 2
+"""So many risk classes apart, two answers are too different for chance at a class's edge."""
+
+DIFFERS = "second-opinion-differs"
+"""Code of the warning."""
+
+SALIENCY_FILE = "saliency_vessels.nii.gz"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a model says of a scan.
+
+    network: one of OPINIONS. model, sha256: its name and the hash of its weights.
+    agatston: estimates by artery, and total of all; None of a model that only tells calcium from none.
+    probability: of any coronary calcium, 0 to 1, and limit: from which on the model says yes; None of a model that
+    estimates scores.
+    contributions: by feature what it adds to the answer (standardised value × weight), the largest first; above 0 it
+    speaks for calcium. slice_weights: of the model's own slices, from the feet; None where it has none.
+    trust: what the model's tests say of it, sentences for readers.
+    saliency: where a change would change the answer most, on the scan's grid, not in JSON.
+    """
+
+    network: str
+    model: str
+    sha256: str
+    agatston: dict[Artery, float] | None = None
+    total: float | None = None
+    probability: float | None = None
+    limit: float | None = None
+    contributions: dict[str, float] = field(default_factory=dict)
+    slice_weights: tuple[float, ...] | None = None
+    trust: str = ""
+    saliency: sitk.Image | None = None
+
+    @property
+    def says(self) -> Statement:
+        """The answer as it is compared with others."""
+        if self.total is None:
+            return Statement(TITLES[self.network], None, self.probability >= self.limit)
+        return Statement(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What anybody says of the calcium of a scan. agatston: None where only yes or no is said.
+
+    answer: whether there is coronary calcium; needed only where no score says so.
+    """
+
+    who: str
+    agatston: float | None
+    answer: bool | None = None
+
+    @property
+    def calcium(self) -> bool:
+        return bool(self.answer) if self.agatston is None else self.agatston > 0
+
+    @property
+    def risk_class(self) -> str | None:
+        return None if self.agatston is None else risk.risk_class(self.agatston)
+
+    def __str__(self) -> str:
+        if self.agatston is None:
+            return f"{self.who}: {'calcium' if self.calcium else 'no calcium'}"
+        return f"{self.who}: {self.agatston:.0f}" if self.agatston >= 1 else f"{self.who}: {self.agatston:.1g}"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether two statements agree: in the risk class, or in whether there is calcium where one only says that.
+
+    classes_apart: None where one says only yes or no. far: so different that somebody should look.
+    """
+
+    agrees: bool
+    classes_apart: int | None
+    far: bool
+
+    @property
+    def text(self) -> str:
+        if self.classes_apart is None:
+            return "agrees" if self.agrees else "differs"
+        return {0: "same class", 1: "one class apart"}.get(self.classes_apart, f"{self.classes_apart} classes apart")
+
+
+def agreement(one: Statement, other: Statement) -> Agreement:
+    """How two statements about a scan agree."""
+    missed = any(
+        not a.calcium and b.agatston is not None and b.agatston >= MUCH_CALCIUM for a, b in ((one, other), (other, one))
+    )
+    if one.agatston is None or other.agatston is None:
+        return Agreement(one.calcium == other.calcium, None, missed)
+    apart = abs(risk.class_number(one.agatston) - risk.class_number(other.agatston))
+    return Agreement(apart == 0, apart, missed or apart >= FAR_CLASSES)
+
+
+def statement_of(name: str, method: MethodResult) -> Statement | None:
+    """What a method of the pipeline says, on the scale of clinical scores where it is known; None of candidates by the
+    clinical rule that nobody has reviewed, which may be anything dense.
+
+    name: key of `ScoreResult.methods`.
+    """
+    if name == "threshold":
+        return Statement("Clinical rule", method.total.agatston) if method.reviewed else None
+    scaled = method.scaled_agatston
+    if scaled is None:
+        return Statement("Calcium map, adjusted", method.total.agatston)
+    return Statement("Calcium map", scaled)
+
+
+def agreements(opinion: Opinion, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
+    """How an opinion agrees with each method, by its key; None where the method says nothing yet."""
+    said = {name: statement_of(name, method) for name, method in methods.items()}
+    return {name: None if other is None else agreement(opinion.says, other) for name, other in said.items()}
+
+
+def disagreements(opinions: Iterable[Opinion], methods: Mapping[str, MethodResult]) -> tuple[ScanWarning, ...]:
+    """A warning for each pair, of which one is an opinion, that differs so much that somebody should look."""
+    opinions = tuple(opinions)
+    own = [said for name, method in methods.items() if (said := statement_of(name, method)) is not None]
+    pairs = [(opinion.says, said) for opinion in opinions for said in own]
+    pairs += itertools.combinations([opinion.says for opinion in opinions], 2)
+    return tuple(
+        ScanWarning(
+            DIFFERS, f"{one}; {_lower(str(other))}. They differ widely: look at the slices before using either."
+        )
+        for one, other in pairs
+        if agreement(one, other).far
+    )
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def opinion_as_json(opinion: Opinion, methods: Mapping[str, MethodResult]) -> dict:
+    """An entry of "second_opinions" in `scores.json`; `opinions_of_json` reads it."""
+    said = opinion.says
+    document: dict = {"model": {"name": opinion.model, "sha256": opinion.sha256}, "calcium": said.calcium}
+    if opinion.agatston is not None:
+        document |= {
+            "agatston": {artery.key: value for artery, value in opinion.agatston.items()},
+            "total": opinion.total,
+            "risk_class": said.risk_class,
+            "slice_weights": None if opinion.slice_weights is None else list(opinion.slice_weights),
+        }
+    else:
+        document |= {"probability": opinion.probability, "limit": opinion.limit, "contributions": opinion.contributions}
+    agreed = agreements(opinion, methods)
+    document["agreement"] = {
+        name: None if found is None else {"agrees": found.agrees, "classes_apart": found.classes_apart}
+        for name, found in agreed.items()
+    }
+    return {**document, "trust": opinion.trust}
+
+
+def opinions_of_json(record: Mapping) -> tuple[Opinion, ...]:
+    """The opinions of a `scores.json`, without saliency; none where it has none, as those of earlier versions.
+
+    Raises KeyError, TypeError, ValueError, AttributeError where it is none of ours.
+    """
+    arteries = {artery.key: artery for artery in MAIN_ARTERIES}
+    found = []
+    for network, told in (record.get("second_opinions") or {}).items():
+        if network not in OPINIONS:  # of a later version
+            continue
+        by_artery, weights = told.get("agatston"), told.get("slice_weights")
+        found.append(
+            Opinion(
+                network,
+                str(told["model"]["name"]),
+                str(told["model"]["sha256"]),
+                None if by_artery is None else {arteries[key]: float(value) for key, value in by_artery.items()},
+                None if by_artery is None else float(told["total"]),
+                None if by_artery is not None else float(told["probability"]),
+                None if by_artery is not None else float(told["limit"]),
+                {str(name): float(value) for name, value in told.get("contributions", {}).items()},
+                None if weights is None else tuple(map(float, weights)),
+                str(told["trust"]),
+            )
+        )
+    return tuple(found)
+
+
+def opinions_as_text(opinions: Iterable[Opinion], methods: Mapping[str, MethodResult]) -> list[str]:
+    """A few lines for a terminal."""
+    lines = []
+    for opinion in opinions:
+        lines.append(f"Second opinion, {TITLES[opinion.network].lower()}: {answer_in_words(opinion)}")
+        for name, found in agreements(opinion, methods).items():
+            other = statement_of(name, methods[name])
+            if found is not None:
+                lines.append(f"  {_lower(str(other))}, {found.text}")
+        lines.append(f"  {opinion.trust}")
+    return lines
+
+
+def answer_in_words(opinion: Opinion) -> str:
+    """ "Agatston about 120 (11–100)", or "calcium (87%; yes from 31%)"."""
+    said = opinion.says
+    if opinion.total is None:
+        word = "calcium" if said.calcium else "no calcium"
+        return f"{word} ({percent(opinion.probability)}; yes from {percent(opinion.limit)})"
+    return f"Agatston about {opinion.total:.0f} (class {said.risk_class})"

@@ -1,0 +1,136 @@
+"""A second opinion by regression: the arteries' scores from the scan at once, without looking for lesions.
+
+The networks are those of Kecoglu, and one of ours (`vessels`). What they say is an estimate of a whole heart: no
+lesion stands behind it that a reader could check, so it never replaces a score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..anatomy.heart_region import HeartRegion
+from ..core.ct import CTScan, ScanWarning
+from ..models.cards import LoadedModel, ModelError
+from ..models.inference import predict
+from ..models.preprocessing import Grid, from_grid
+from ..scoring.lesions import MAIN_ARTERIES, Artery
+from .vessel_input import to_agatston, vessel_grid, vessel_input
+
+if TYPE_CHECKING:
+    from ..networks.vessels import VesselNet
+
+NETWORK = "vessels"
+"""Key of `networks.van_velzen.NETWORKS`."""
+
+SCALE = "agatston_scale"
+"""Key of a card's calibration: the Agatston score that 1 stands for."""
+
+CUT_SHARE = 0.02
+"""Share of the heart outside what the network sees from which on it is told."""
+
+SAMPLES = 12
+NOISE = 0.02
+"""Of the noise of SmoothGrad's samples, relative to the input's range."""
+
+
+@dataclass(frozen=True)
+class VesselOpinion:
+    """agatston: by MAIN_ARTERIES. total: their sum. saliency: what sways the total, 0 to 1, float32 on the grid of the
+    scan; of "summed" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's input,
+    from the feet; None of the other kinds. warnings: doubts about this opinion.
+    """
+
+    agatston: dict[Artery, float]
+    total: float
+    saliency: sitk.Image | None = None
+    slice_weights: np.ndarray | None = None
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+def vessel_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False) -> VesselOpinion:
+    """What a model says of a scan. saliency: also make the map, which takes SAMPLES times as long for networks other
+    than "summed". Raises ModelError for another kind of model, MaskError, DeviceError.
+    """
+    if model.card.network != NETWORK or not isinstance(model.card.calibration.get(SCALE), int | float):
+        raise ModelError(f"{model.card.name} is no model for vessel scores, or lacks its scale. Train it again.")
+    config = model.network.config
+    x = vessel_input(scan.image, region.mask, config)
+    outputs, warnings = predict(model.network, x[None], 1)
+    largest = float(model.card.calibration[SCALE])
+    scores = to_agatston(outputs[0], largest, config.output)
+    grid = vessel_grid(scan.image, region.mask, config)
+    picture = None
+    if saliency:
+        picture = _pictured(model.network, x, grid, scan)
+    doubts = [*warnings, *_cut(region.mask, grid)]
+    if scores.max() > largest:
+        message = (
+            f"Vessel regression estimates {scores.max():.0f} for one artery, more than any it was trained with "
+            f"({largest:.0f}): the estimate is beyond what it knows."
+        )
+        doubts.append(ScanWarning("vessels-beyond-training", message))
+    agatston = {artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
+    return VesselOpinion(agatston, float(scores.sum()), picture, _slice_weights(model.network, x), tuple(doubts))
+
+
+def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
+    """What sways the sum of a network's outputs: float32 [slices, size, size], not below 0, of any scale.
+
+    network: in eval mode. x: its input, likewise. Of "summed" it is the Agatston score that it sees in each voxel. Of
+    the others it is SmoothGrad (Smilkov et al. 2017, arXiv:1706.03825), the root of the sum of squared gradients over
+    SAMPLES noisy copies: where a change would change the answer, not where calcium is.
+    """
+    import torch
+
+    device = next(network.parameters()).device
+    batch = torch.from_numpy(np.ascontiguousarray(x, np.float32))[None].to(device)
+    with torch.no_grad():
+        maps = network.maps(batch)
+    if maps is not None:
+        return maps[0].sum(0).cpu().numpy()
+    from monai.visualize import SmoothGrad
+
+    from ..networks.vessels import Total
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        gradient = SmoothGrad(Total(network).eval(), NOISE, SAMPLES, verbose=False)(batch, 0)
+    network.zero_grad(set_to_none=True)
+    return gradient[0].float().cpu().numpy()
+
+
+def _pictured(network: VesselNet, x: np.ndarray, grid: Grid, scan: CTScan) -> sitk.Image:
+    """The saliency on the scan's grid, 0 to 1."""
+    image = from_grid(saliency(network, x), grid, scan.image)
+    highest = float(sitk.GetArrayViewFromImage(image).max())
+    return image / highest if highest > 0 else image
+
+
+def _slice_weights(network: VesselNet, x: np.ndarray) -> np.ndarray | None:
+    import torch
+
+    with torch.inference_mode():
+        weights = network.slice_weights(torch.from_numpy(x)[None].to(next(network.parameters()).device))
+    return None if weights is None else weights[0].float().cpu().numpy()
+
+
+def _cut(heart: sitk.Image, grid: Grid) -> tuple[ScanWarning, ...]:
+    """A warning where much of the heart lies outside what the network sees."""
+    mask = sitk.GetArrayViewFromImage(heart) != 0
+    inside = mask
+    for axis, (first, step, size) in enumerate(zip(grid.first[::-1], grid.step[::-1], grid.size[::-1], strict=True)):
+        places = np.arange(mask.shape[axis])
+        seen = (places >= first - step / 2) & (places < first + (size - 0.5) * step)
+        inside = inside & seen.reshape([-1 if n == axis else 1 for n in range(3)])
+    outside = 1 - float(inside.sum()) / max(1, int(mask.sum()))
+    if outside <= CUT_SHARE:
+        return ()
+    message = (
+        f"{outside:.0%} of the heart lies outside what the vessel regression looks at; calcium there is not in its "
+        "estimate."
+    )
+    return (ScanWarning("vessels-heart-cut", message),)

@@ -1,0 +1,165 @@
+"""The command `cac evaluate`: the scan–rescan study, on a cohort, a project or anyone's scan pairs; models compared."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.core.progress import Progress
+
+from . import radiograph_studies as cli_study
+from . import whole_scan_studies as opinions
+from .study_options import StudyParser, add_options
+
+REPRODUCIBILITY, ABLATION, ACQUISITION, ALL = "reproducibility", "ablation", "acquisition", "all"
+
+STUDIES = {
+    REPRODUCIBILITY: "how well two scans of a patient agree, and with the truth",
+    "detection": "which scans, arteries and lesions are found",
+    "heart": "how well the heart is found",
+    ABLATION: "what each part of the method is good for",
+    ACQUISITION: "how a score changes with the way one digital patient is scanned",
+}
+
+MODELS = "models"
+"""The study that scores nothing and is no part of "all": models of one network on the same cases."""
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """Add the command to a parser (see `CACScoringLib.cli`); each study has options of its own."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="study how well scans of the same patients agree, with tables and figures",
+        description="Studies of methods and models. Each writes study.html, its tables (CSV) and figures (PNG, SVG). "
+        "Run again, it goes on where it stopped. cac evaluate STUDY --help lists a study's options.",
+    )
+    studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY", parser_class=StudyParser)
+    for name, text in {**STUDIES, ALL: "all of these: " + ", ".join(STUDIES)}.items():
+        one = studies.add_parser(name, help=text, description=f"Studies {text}.")
+        _add_scan_study(one, name)
+        one.set_defaults(run=run)
+    text = "two or more models of one network on the same cases; no part of all"
+    models = studies.add_parser(MODELS, help=text, description=f"Compare {text}.")
+    models.add_argument("--data", type=Path, metavar="COHORT", help="folder of a project, or of a cohort")
+    models.add_argument("--compare", nargs="+", default=[], metavar="MODEL", help="cards, or names of cac models list")
+    add_options(models, "--use", "--annotator", "--workers", "--seed", "--device", "--cache")
+    models.set_defaults(run=_compare)
+    cli_study.add_studies(studies)
+    opinions.add_studies(studies)
+    for one in studies.choices.values():
+        add_options(one, "--output")
+        add_progress_argument(one)
+        one.set_defaults(interrupted="Interrupted. Run the same command again to go on.")
+
+
+def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
+    """The options of one of STUDIES, or of all."""
+    add = parser.add_argument
+    on_scans = name != ACQUISITION
+    if on_scans:
+        add(
+            "--data",
+            type=Path,
+            metavar="COHORT",
+            help="folder of a project, or of a cohort, as cac phantom writes it; or a table (CSV) of your own scan "
+            "pairs with the columns patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; paths "
+            "are relative to it",
+        )
+        add("--results", type=Path, metavar="DIR", help="what cac cohort made of these scans, instead of scoring them")
+        add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
+        add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
+    add("--model", action="append", default=[], metavar="NAME", help="model instead of the one that comes with CAC")
+    add_options(parser, *(("--use", "--annotator", "--seed") if on_scans else ()), "--workers", "--device")
+    if name in (ABLATION, ALL):
+        again = "pairs to score again in every way (default: 30)"
+        add("--ablation-pairs", type=int, default=30, metavar="N", help=again)
+        add(
+            "--variant",
+            action="append",
+            default=[],
+            type=_variant,
+            metavar="NAME=CARD[,CARD…]",
+            help="other trained models to compare with; names that differ only behind a # are seeds of one variant",
+        )
+    if name in (ACQUISITION, ALL):
+        add("--patient", type=int, default=950341, metavar="NUMBER", help="the digital patient to scan")
+    if name in (REPRODUCIBILITY, ALL):
+        add(
+            "--store-limits",
+            nargs="?",
+            const=Path(),
+            type=Path,
+            metavar="CARD",
+            help="store with a model what repeats, for cac compare (default: the model for the calcium map that was "
+            "used)",
+        )
+
+
+_ON_SCANS = ("data", "use", "annotator", "results", "pairs", "overwrite", "seed")
+"""Options of studies of scan pairs, called like the fields of `evaluation.EvaluationSettings`."""
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Make the studies that were asked for. Raises CTError, OutputError."""
+    # Imported here so that `cac --help` and a mistyped option answer at once.
+    from CACScoringLib.run import ModelChoice
+
+    from ..studies.ablation import AblationSettings
+    from ..studies.acquisition import AcquisitionSettings
+    from ..studies.evaluation import EvaluationSettings, evaluate
+    from ..studies.scans import StudyError
+
+    given = vars(options)
+    variants = dict(given.get("variant", ()))
+    if len(variants) < len(given.get("variant", ())):
+        raise StudyError("Two variants have one name. Seeds of a variant differ behind a #: alpha-10#1, alpha-10#2.")
+    done = evaluate(
+        EvaluationSettings(
+            studies=tuple(STUDIES) if options.study == ALL else (options.study,),
+            output=options.output,
+            models=ModelChoice(tuple(options.model), device=options.device),
+            workers=options.workers,
+            ablation=AblationSettings(options.ablation_pairs, variants) if "variant" in given else AblationSettings(),
+            acquisition=AcquisitionSettings(options.patient) if "patient" in given else AcquisitionSettings(),
+            **{name: given[name] for name in _ON_SCANS if name in given},
+        ),
+        progress,
+    )
+    if given.get("store_limits") is not None:
+        from ..studies.limits import store_limits
+
+        card = store_limits(done.records, None if options.store_limits == Path() else options.store_limits)
+        print(f"{card}: what repeats, for cac compare")
+    progress.done(options.output)
+    print(f"{done.page}: the study")
+
+
+def _compare(options: argparse.Namespace, progress: Progress) -> None:
+    from ..studies.model_comparison import ComparisonSettings, compare_models
+    from ..studies.scans import StudyError
+
+    if options.data is None:
+        raise StudyError("Say with --data by which scans the models are judged: a project, or a cohort.")
+    settings = ComparisonSettings(
+        data=options.data,
+        models=tuple(options.compare),
+        output=options.output,
+        use=options.use,
+        annotator=options.annotator,
+        device=options.device,
+        workers=options.workers or os.cpu_count() or 1,
+        cache=options.cache,
+        seed=options.seed,
+    )
+    page = compare_models(settings, progress)
+    progress.done(options.output)
+    print(f"{page}: the comparison")
+
+
+def _variant(text: str) -> tuple[str, tuple[Path, ...]]:
+    name, _, cards = text.partition("=")
+    if not name or not cards:
+        raise argparse.ArgumentTypeError(f"{text!r} is no variant; write for example alpha-10#1=models/map.json")
+    return name, tuple(Path(card) for card in cards.split(","))

@@ -1,0 +1,272 @@
+"""The command line that `./cac` starts: scoring's commands, and those that make and judge methods."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+from CACScoringLib.cli import main as scoring
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+from . import evaluate as cli_evaluate
+from . import project as cli_project
+from . import radiographs as cli_radiographs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
+    if arguments[:1] == ["test"]:
+        return _test(arguments[1:])
+    parser, commands = scoring.make_parser()
+    scoring.add_commands(commands, _sample)
+    _add_sample(commands)
+    _add_phantom(commands)
+    _add_insert(commands)
+    _add_pseudo_hearts(commands)
+    _add_train(commands, arguments)
+    _add_calibrate(commands, arguments)
+    cli_evaluate.add_evaluate(commands)
+    cli_project.add_project(commands)
+    cli_radiographs.add_radiographs(commands)
+    commands.add_parser("test", help="run the tests, with pytest's arguments")
+    return scoring.run(parser.parse_args(arguments))
+
+
+def _add_sample(commands: argparse._SubParsersAction) -> None:
+    from ..phantom.cohort.samples import SAMPLES
+
+    parser = commands.add_parser(
+        "sample",
+        help="write a digital patient to try the software on",
+        description="Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json.",
+    )
+    named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
+    parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="only the CT, in one small file, and a picture: CAC's sample data for 3D Slicer (of: vessels)",
+    )
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=_write_sample, interrupted="Interrupted. Nothing was written.")
+
+
+def _add_phantom(commands: argparse._SubParsersAction) -> None:
+    from ..phantom.scanner.protocol import PROTOCOLS
+    from ..phantom.scanner.simulation import CHEST_MM
+
+    parser = commands.add_parser(
+        "phantom",
+        help="write a cohort of digital patients, scanned twice or once, with known calcium",
+        description="Write a cohort of digital patients. Run again, it goes on where it stopped.",
+    )
+    count = parser.add_mutually_exclusive_group(required=True)
+    count.add_argument("--pairs", type=int, metavar="N", help="number of patients, two scans each")
+    count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the cohort")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="how they are scanned")
+    parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
+    parser.add_argument("--prevalence", type=float, metavar="SHARE", help="share of patients with coronary calcium")
+    parser.add_argument(
+        "--enriched",
+        action="store_true",
+        help="choose patients so that severe calcium is common, as in a study of few",
+    )
+    parser.add_argument("--contrast", action="store_true", help="with a contrast agent in the blood")
+    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
+    parser.add_argument(
+        "--range",
+        type=float,
+        nargs=2,
+        default=CHEST_MM,
+        metavar=("LOW", "HIGH"),
+        help="heights scanned, mm from the heart's middle (default: the chest; -84 66 holds the heart)",
+    )
+    parser.add_argument("--dicom", action="store_true", help="write each CT as a DICOM series too")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=_write_cohort, interrupted="Interrupted. Run the same command again to go on.")
+
+
+def _add_insert(commands: argparse._SubParsersAction) -> None:
+    from ..phantom.anatomy.coronaries import ARTERIES
+
+    parser = commands.add_parser(
+        "insert",
+        help="put coronary plaque of known mass into a real scan",
+        description="Write a real scan, and copies of it with coronary plaque of known mass. Run again, it goes on.",
+    )
+    add = parser.add_argument
+    add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
+    add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
+    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the one found")
+    add(
+        "--path",
+        type=Path,
+        metavar="FILE",
+        help="vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json)",
+    )
+    add("--artery", choices=ARTERIES, help="which artery it is (default: drawn; needed with --path)")
+    add("--plaques", type=int, metavar="N", help="plaques in each copy (default: drawn; 0: aortic calcium only)")
+    add(
+        "--motion", type=float, default=1.0, metavar="SCALE", help="0 for a still heart, 1 for the artery's full motion"
+    )
+    add("--sigma", type=float, metavar="MM", help="in-plane blur of the scan (default: measured at the skin)")
+    add("--thickness", type=float, metavar="MM", help="slice thickness (default: the header's, else the spacing)")
+    add("--name", help="of the patient, for the split in training (default: the CT's name)")
+    add("--seed", type=int, default=0)
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
+
+
+def _add_pseudo_hearts(commands: argparse._SubParsersAction) -> None:
+    from ..training import pseudo_masks
+
+    parser = commands.add_parser(
+        "pseudo-hearts",
+        help="carry a heart mask over to scans without one, to train with",
+        description="Register a scan with a heart mask to others, and write their hearts, pictures to check them by, "
+        "and the table that `train heart --pairs` reads.",
+    )
+    pseudo_masks.add_arguments(parser)
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=pseudo_masks.run, interrupted="Interrupted. Remove --output and run it again.")
+
+
+def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
+    parser = commands.add_parser("train", help="train a network, or the atlas of arteries")
+    networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
+    for name, title in _TRAINED.items():
+        network = networks.add_parser(name, help=title, description=f"Train {title}.")
+        if arguments[:2] != ["train", name]:
+            continue  # its module imports torch, which takes seconds
+        module = importlib.import_module(f".train_{name.replace('-', '_')}", __package__)
+        module.add_arguments(network)
+        scoring.add_progress_argument(network)
+        told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
+        network.set_defaults(run=module.run, interrupted=told)
+
+
+def _add_calibrate(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
+    title = "choose, on scans with known calcium, what of the calcium map counts, and its clinical scale"
+    parser = commands.add_parser("calibrate", help=title, description=title[0].upper() + title[1:] + ".")
+    if arguments[:1] != ["calibrate"]:
+        return  # its module imports torch, which takes seconds
+    from ..training import calibration
+
+    calibration.add_arguments(parser)
+    scoring.add_progress_argument(parser)
+    parser.set_defaults(run=calibration.run, interrupted="Interrupted. The model is as it was.")
+
+
+_TRAINED = {
+    "heart": "the network that finds the heart",
+    "slices": "the network that finds the slices with calcium",
+    "decomposition": "the network that gives the calcium map",
+    "arteries": "the atlas that suggests a lesion's artery",
+    "radiograph": "the network that tells calcium from chest radiographs",
+    "super-resolution": "the network that makes thin slices of thick ones for radiographs",
+    "vessels": "the network that tells the arteries' scores from a CT at once",
+    "radiomics": "the model that tells any coronary calcium from none by radiomic features",
+}
+
+
+def _sample() -> scoring.Sample:
+    from ..phantom.cohort.samples import scored_sample
+
+    return scored_sample()
+
+
+def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
+    from ..phantom.cohort.compact_sample import write_compact_sample
+    from ..phantom.cohort.samples import write_sample
+
+    if options.directory.exists():
+        raise OutputError(f"{options.directory} exists already. Choose another folder.")
+    progress.begin(["sample"])
+    if options.compact:
+        with progress.step("sample"):
+            file = write_compact_sample(options.directory, options.name)
+        progress.done(options.directory)
+        print(f"{file}: a digital patient")
+        return
+    with progress.step("sample"):
+        truth = write_sample(options.directory, options.name)
+    progress.done(options.directory)
+    print(f"{options.directory}: a digital patient with {truth['mass_mg']:.1f} mg of coronary calcium")
+
+
+def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
+    from ..phantom.cohort.cohort import CohortError, CohortSettings, write_cohort
+
+    progress.begin(["cohort"])
+    try:
+        settings = CohortSettings(
+            protocol=options.protocol,
+            sex=options.sex,
+            prevalence=options.prevalence,
+            z_range_mm=tuple(options.range),
+            first_number=options.first,
+            dicom=options.dicom,
+            scans=1 if options.pairs is None else 2,
+            contrast=options.contrast,
+            enriched=options.enriched,
+        )
+        patients = options.single if options.pairs is None else options.pairs
+        with progress.step("cohort"):
+            table = write_cohort(patients, options.output, settings, options.workers, progress.counted)
+    except CohortError as error:
+        raise CTError(str(error)) from error
+    progress.done(options.output)
+    print(f"{table}: {patients} patients, {'one scan' if settings.scans == 1 else 'two scans'} each")
+
+
+def _insert(options: argparse.Namespace, progress: Progress) -> None:
+    from CACScoringLib.io.reading import read_ct, read_mask
+    from CACScoringLib.models.cards import find_model, load_model
+
+    from ..phantom.insertion.background import prepare_background
+    from ..phantom.insertion.inserted import InsertedSettings, write_insertions
+    from ..phantom.insertion.vessel_paths import PathError, read_path
+
+    if options.path and not options.artery:
+        raise PathError("A path belongs to one artery. Say which with --artery.")
+    progress.begin(["reading", "insertion"])
+    settings = InsertedSettings(
+        artery=options.artery,
+        plaques=options.plaques,
+        motion_scale=options.motion,
+        sigma_mm=options.sigma,
+        slice_thickness_mm=options.thickness,
+        seed=options.seed,
+    )
+    with progress.step("reading"):
+        path = read_path(options.path) if options.path else None
+        heart = read_mask(options.heart) if options.heart else None
+        # On the processor, so that a graphics card's rounding does not move the paths of an interrupted run.
+        network = load_model(find_model("heart").path, "cpu") if heart is None and path is None else None
+        background = prepare_background(read_ct(options.ct), heart, options.name, network)
+    for warning in background.warnings:
+        progress.warning(warning)
+    with progress.step("insertion"):
+        folder = write_insertions(background, options.output, options.count, settings, path, progress.counted)
+    progress.done(folder)
+    print(f"{folder}: {options.count} scans with plaque of known mass, and the scan without")
+
+
+def _test(pytest_arguments: list[str]) -> int:
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "Testing").is_dir():
+        print("Error: the tests come with the repository, not with the installed package.", file=sys.stderr)
+        return scoring.BAD_USAGE
+    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *pytest_arguments]
+    return subprocess.run(command, cwd=root).returncode

@@ -1,0 +1,403 @@
+"""The command `cac project`: projects of annotated scans, as the training panel uses them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
+
+if TYPE_CHECKING:
+    from ..statistics.measures import Estimate
+
+NETWORKS = ("heart", "slices", "decomposition")
+METHODS = ("supervised", "cyclegan")
+
+
+def add_project(commands: argparse._SubParsersAction) -> None:
+    """Add the command to a parser (see `CACScoringLib.cli`)."""
+    parser = commands.add_parser(
+        "project",
+        help="projects of annotated scans: make, fill, check and split them",
+        description="A project is a folder with the list of scans that are annotated and trained on, what annotators "
+        "said of them, and the models and studies made from it. The scans stay where they are.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, (text, add_arguments, run, interrupted) in _ACTIONS.items():
+        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        action.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
+        add_arguments(action)
+        add_progress_argument(action)
+        action.set_defaults(run=run, interrupted=interrupted)
+
+
+def _new_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="", help="of the project (default: that of its folder)")
+
+
+def _new(options: argparse.Namespace, progress: Progress) -> None:
+    project = Project.create(options.project, options.name)
+    progress.done(project.folder)
+    print(f"{project.folder}: a new project, {project.name}")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="SOURCE",
+        help="a CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table "
+        "(CSV) with the column ct and, where you have them, name, series, patient, heart, lesions",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="DIR", help="folder with segmentations of the scans, by the scans' names"
+    )
+
+
+def _add(options: argparse.Namespace, progress: Progress) -> None:
+    from ..project.importers.sources import find_new_scans
+
+    project = _open(options.project, progress)
+    progress.begin(["finding scans", "adding scans"])
+    found: list[NewScan] = []
+    with progress.step("finding scans"):
+        for source in options.sources:
+            try:
+                scans, doubts = find_new_scans(source, progress.counted, options.labels)
+            except CTError as error:
+                if len(options.sources) == 1:
+                    raise
+                scans, doubts = [], [str(error)]
+            found += scans
+            for doubt in doubts:
+                progress.warning(ScanWarning("source-doubt", doubt))
+    with progress.step("adding scans"):
+        result = project.add(found, progress.counted)
+    for name, same in result.duplicates:
+        message = f"{name} was not added: it is the same scan as {same}, {project.scan(same).name}."
+        progress.warning(ScanWarning("scan-duplicate", message))
+    for name, why in result.failed:
+        progress.warning(ScanWarning("scan-failed", f"{name} was not added. {why}"))
+    counts = {"added": len(result.added), "duplicates": result.duplicates, "failed": result.failed}
+    _tell(options, "added", **counts)
+    if found and len(result.failed) == len(found):
+        raise ProjectError(f"None of the {len(found)} scans could be added; the warnings say why.")
+    progress.done(project.folder)
+    print(
+        f"{project.folder}: {len(result.added)} scans added, {len(result.duplicates)} there already, "
+        f"{len(result.failed)} that cannot be used; {len(project.scans)} in all"
+    )
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--annotator", metavar="NAME", help="whose work to show (default: everybody's)")
+
+
+def _list(options: argparse.Namespace, progress: Progress) -> None:
+    project = _open(options.project, progress)
+    if options.annotator:
+        from ..project.work_list import work_list
+
+        states = {item.scan.id: _state(item) for item in work_list(project, options.annotator, "added")}
+    else:
+        gone = {scan.id for scan in project.missing()}
+        states = {scan.id: _annotated(project, scan.id, scan.id in gone) for scan in project.scans}
+    rows = [(scan.id, scan.name, scan.patient, scan.use or "–", states[scan.id]) for scan in project.scans]
+    _print_table(("id", "name", "patient", "use", "state"), rows)
+    progress.done(project.folder)
+
+
+def _state(item: object) -> str:
+    """What one annotator has done with a scan. item: a `WorkItem`."""
+    parts = [item.state, f"{item.slices_done} of {item.slices or '?'} slices"]
+    parts += [kind for kind in ("regions", "heart") if getattr(item, kind)]
+    return ", ".join(parts)
+
+
+def _annotated(project: Project, scan_id: str, missing: bool) -> str:
+    """What every annotator has done with a scan."""
+    from ..project.annotations import annotators, slice_annotations
+
+    parts = ["missing"] if missing else []
+    for name in annotators(project, scan_id):
+        count = len(slice_annotations(project, scan_id, name).labels)
+        parts.append(f"{name}: {count} slices")
+    return "; ".join(parts) or "new"
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", choices=NETWORKS, help="that is to be trained (default: any)")
+    parser.add_argument("--method", choices=METHODS, default="supervised", help="of training the decomposition")
+    parser.add_argument("--annotator", metavar="NAME", help="whose annotations are trained on (default: everybody's)")
+
+
+def _check(options: argparse.Namespace, progress: Progress) -> None:
+    from ..project.check import check_project
+
+    project = _open(options.project, progress)
+    progress.begin(["check"])
+    with progress.step("check"):
+        findings = check_project(project, options.network, options.method, options.annotator)
+    for finding in findings:
+        scans = f" ({_some(finding.scans)})" if finding.scans else ""
+        print(f"{finding.severity}: {finding.message}{scans}")
+        _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
+        raise ProjectError(f"{errors} {'things' if errors > 1 else 'thing'} must be mended before training can start.")
+    progress.done(project.folder)
+    if not findings:
+        print("Nothing is missing.")
+
+
+def _split_arguments(parser: argparse.ArgumentParser) -> None:
+    for use, share in zip(USES, (0.6, 0.2, 0.2), strict=True):
+        parser.add_argument(f"--{use}", type=float, default=share, metavar="SHARE", help=f"(default: {share})")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same split")
+
+
+def _split(options: argparse.Namespace, progress: Progress) -> None:
+    from ..project.split import patient_kinds
+
+    project = _open(options.project, progress)
+    shares = (options.training, options.validation, options.test)
+    given = project.split(shares, options.seed, patient_kinds(project))
+    progress.done(project.folder)
+    uses = {scan.patient: scan.use for scan in project.scans}
+    counts = ", ".join(f"{sum(use == own for own in uses.values())} for {use}" for use in USES)
+    print(f"{project.folder}: {len(given)} patients were given a use; now {counts}")
+
+
+def _relocate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", type=Path, metavar="OLD", help="folder that the scans lay in")
+    parser.add_argument("new", type=Path, metavar="NEW", help="folder that they lie in now")
+
+
+def _relocate(options: argparse.Namespace, progress: Progress) -> None:
+    project = _open(options.project, progress)
+    progress.begin(["comparing scans"])
+    with progress.step("comparing scans"):
+        count = project.relocate(options.old, options.new, progress.counted)
+    missing = len(project.missing())
+    _tell(options, "relocated", count=count, missing=missing)
+    progress.done(project.folder)
+    print(f"{project.folder}: {count} scans found again, {missing} are still missing")
+
+
+def _use_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("patient", metavar="PATIENT", help="as cac project list names them")
+    parser.add_argument("use", choices=(*USES, "none"), help="of all scans of the patient; none: of no use yet")
+
+
+def _use(options: argparse.Namespace, progress: Progress) -> None:
+    project = _open(options.project, progress)
+    project.set_use({options.patient: "" if options.use == "none" else options.use})
+    progress.done(project.folder)
+    print(f"{project.folder}: patient {options.patient} is stored for {options.use}")
+
+
+def _remove_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scan", metavar="ID", help="of the scan, such as 0001")
+
+
+def _remove(options: argparse.Namespace, progress: Progress) -> None:
+    project = _open(options.project, progress)
+    project.remove(options.scan)
+    progress.done(project.folder)
+    print(
+        f"{project.folder}: scan {options.scan} was taken out; its annotations are kept in {project.folder / 'removed'}"
+    )
+
+
+def _agreement_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_scan_argument(parser, "to compare")
+
+
+def _agreement(options: argparse.Namespace, progress: Progress) -> None:
+    from ..project.agreement import agreement
+
+    project = _open(options.project, progress)
+    progress.begin(["agreement"])
+    with progress.step("agreement"):
+        rows, doubts = agreement(project, options.scan or None)
+    for doubt in doubts:
+        progress.warning(ScanWarning("annotation-doubt", doubt))
+    for row in rows:
+        facts = {name: getattr(row, name) for name in ("first", "second", "scans", "slices", "unsure")}
+        estimates = {name: _as_json(getattr(row, name)) for name in ("kappa", "same", "regions", "heart")}
+        _tell(options, "agreement", **facts, **estimates)
+    progress.done(project.folder)
+    if not rows:
+        print("No scan has been annotated by two.")
+        return
+    columns = ("annotators", "scans", "slices", "unsure", "kappa", "same label", "Dice of regions", "Dice of the heart")
+    _print_table(
+        columns,
+        [
+            (
+                f"{row.first} and {row.second}",
+                *map(str, (row.scans, row.slices, row.unsure)),
+                *map(_shown, (row.kappa, row.same, row.regions, row.heart)),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_scan_argument(parser, "to prepare")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CARD",
+        help="card of a model to use for the heart or the slices, instead of the one that comes with CAC",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--overwrite", action="store_true", help="make proposals anew that are there already")
+    parser.add_argument(
+        "--image", type=Path, metavar="TARGET.nrrd", help="write the CT of the one --scan there too, in axial slices"
+    )
+
+
+def _prepare(options: argparse.Namespace, progress: Progress) -> None:
+    from ..project.proposals import propose, read_proposal
+
+    project = _open(options.project, progress)
+    scans = [project.scan(id_) for id_ in options.scan] or list(project.scans)
+    progress.begin([*(["reading"] if options.image else []), "proposals"])
+    if options.image:
+        if len(options.scan) != 1 or options.image.suffix.lower() != ".nrrd":
+            raise OutputError("With --image, name one --scan, and a file that ends with .nrrd.")
+        with progress.step("reading"):
+            _write_image(project, options.scan[0], options.image)
+    waiting = [scan for scan in scans if options.overwrite or read_proposal(project, scan.id) is None]
+    failed = 0
+    with progress.step("proposals"):
+        for n, scan in enumerate(waiting, 1):
+            try:
+                proposal = propose(project, scan.id, options.device, options.model)
+            except ProjectWriteError:
+                raise
+            except CTError as error:
+                failed += 1
+                progress.warning(
+                    ScanWarning("scan-failed", f"There is no proposal for {scan.id}, {scan.name}. {error}")
+                )
+            else:
+                for doubt in proposal.doubts:
+                    progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {doubt}"))
+            progress.counted(n, len(waiting))
+    progress.done(project.folder)
+    print(
+        f"{project.folder}: {len(waiting) - failed} scans prepared, {len(scans) - len(waiting)} were so already, "
+        f"{failed} cannot be"
+    )
+
+
+def _write_image(project: Project, scan_id: str, target: Path) -> None:
+    """The CT on its own grid, LPS, for programs that have no reader of ours. Raises CTError, OutputError."""
+    import SimpleITK as sitk
+
+    from CACScoringLib.io.reading import read_ct
+
+    scan = project.scan(scan_id)
+    image = read_ct(scan.ct, scan.series).image
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        sitk.WriteImage(image, str(temporary))
+        temporary.replace(target)
+    except (RuntimeError, OSError) as error:
+        raise OutputError(f"{target} cannot be written. Check that its folder is there and has space left.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _tell(options: argparse.Namespace, event: str, **facts: object) -> None:
+    """A line for the program that reads the progress, if one does: what the command has found out."""
+    if options.progress == "json":
+        print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
+
+
+def _as_json(estimate: Estimate) -> dict[str, float | None]:
+    values = {name: getattr(estimate, name) for name in ("value", "low", "high", "n")}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _open(folder: Path, progress: Progress) -> Project:
+    project = Project.open(folder)
+    for doubt in project.doubts:
+        progress.warning(ScanWarning("project-doubt", doubt))
+    return project
+
+
+def _add_scan_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--scan", action="append", default=[], metavar="ID", help=f"scan {what} (default: all; may be repeated)"
+    )
+
+
+def _shown(estimate: Estimate) -> str:
+    return "–" if estimate.value != estimate.value else str(estimate)
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[n]) for row in (columns, *rows)) for n in range(len(columns))]
+    for row in (columns, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+_ACTIONS = {
+    "new": ("make an empty project", _new_arguments, _new, "Interrupted."),
+    "add": (
+        "add scans to a project",
+        _add_arguments,
+        _add,
+        "Interrupted. What was added stays; run the same command again to go on.",
+    ),
+    "list": ("show the scans of a project", _list_arguments, _list, "Interrupted."),
+    "check": ("say what a project lacks before training can start", _check_arguments, _check, "Interrupted."),
+    "split": (
+        "give patients without a use one: training, validation or test",
+        _split_arguments,
+        _split,
+        "Interrupted. The project is as it was.",
+    ),
+    "relocate": (
+        "say where scans lie that were moved",
+        _relocate_arguments,
+        _relocate,
+        "Interrupted. The project is as it was.",
+    ),
+    "use": ("say what a patient is for", _use_arguments, _use, "Interrupted."),
+    "remove": ("take a scan out of a project; nothing is deleted", _remove_arguments, _remove, "Interrupted."),
+    "agreement": (
+        "compare annotators with each other and with the truth",
+        _agreement_arguments,
+        _agreement,
+        "Interrupted.",
+    ),
+    "prepare": (
+        "propose the heart and the slices of scans, to annotate from",
+        _prepare_arguments,
+        _prepare,
+        "Interrupted. What is prepared stays; run the same command again to go on.",
+    ),
+}

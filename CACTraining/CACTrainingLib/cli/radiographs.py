@@ -1,0 +1,126 @@
+"""`cac radiographs`: pictures to learn from, of digital patients or of one's own CTs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from CACScoringLib.cli import main as scoring
+from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+_AGAIN = "Interrupted. Run the same command again to go on."
+
+
+def add_radiographs(commands: argparse._SubParsersAction) -> None:
+    """Add `radiographs` to a command line."""
+    parser = commands.add_parser("radiographs", help="make radiographs of CTs, to train and to study with")
+    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_sharpen, _sharpen)):
+        own = add(sources)
+        scoring.add_progress_argument(own)
+        own.set_defaults(run=run, interrupted=_AGAIN)
+
+
+def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    from ..phantom.scanner.protocol import PROTOCOLS
+
+    parser = sources.add_parser(
+        "digital",
+        help="of digital patients with known calcium",
+        description="Scan digital patients and project them. Four in ten have no calcium; the others have from little "
+        "to much. Run again, it goes on where it stopped.",
+    )
+    parser.add_argument("--patients", type=int, required=True, metavar="N", help="number of patients")
+    _add_output(parser)
+    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="from which patients are chosen")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="how they are scanned")
+    parser.add_argument("--heart-box", action="store_true", help="keep the CT about the heart, for sharpen")
+    _add_workers(parser)
+    return parser
+
+
+def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    parser = sources.add_parser(
+        "scans",
+        help="of your own CTs",
+        description="Project the CTs of a table (columns ct, patient; where known name, series, heart, calcium_map, "
+        "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored. Run again, it goes on.",
+    )
+    parser.add_argument("input", type=Path, metavar="TABLE|RESULTS", help="a table (CSV), or the folder of cac cohort")
+    _add_output(parser)
+    _add_workers(parser)
+    return parser
+
+
+def _add_sharpen(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    parser = sources.add_parser(
+        "sharpen",
+        help="of digital patients once more, from thinner slices",
+        description="Add to each radiograph what thinner slices about the heart would make of it: interpolated, and "
+        "by a network. Needs radiographs made with --heart-box. Run again, it goes on.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of cac radiographs digital")
+    parser.add_argument("--model", metavar="NAME", help="of the network (default: the one that comes with CAC)")
+    _add_workers(parser)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the radiographs")
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
+
+
+def _digital(options: argparse.Namespace, progress: Progress) -> None:
+    from ..phantom.cohort.cohort import CohortError
+    from ..radiograph.cohort import RadiographSettings, write_radiographs
+
+    if options.workers is not None and options.workers < 1:
+        raise OutputError(f"At least one worker is needed, not {options.workers}.")
+    progress.begin(["radiographs"])
+    try:
+        settings = RadiographSettings(options.first, options.patients, options.protocol, options.heart_box)
+        with progress.step("radiographs"):
+            table = write_radiographs(options.output, settings, options.workers, progress.counted)
+    except CohortError as error:
+        raise CTError(str(error)) from error
+    progress.done(options.output)
+    print(f"{table}: radiographs of {options.patients} digital patients")
+
+
+def _scans(options: argparse.Namespace, progress: Progress) -> None:
+    from ..radiograph.scans import FAILURES, write_scan_radiographs
+
+    progress.begin(["radiographs"])
+    with progress.step("radiographs"):
+        table, failed = write_scan_radiographs(options.input, options.output, _workers(options), progress)
+    _tell(failed, progress)
+    progress.done(options.output)
+    told = f", {len(failed)} failed, see {FAILURES}" if failed else ""
+    print(f"{table}: radiographs of CTs{told}")
+
+
+def _sharpen(options: argparse.Namespace, progress: Progress) -> None:
+    from ..radiograph.sharpen import sharpen_cases
+
+    progress.begin(["sharpening"])
+    with progress.step("sharpening"):
+        done, failed = sharpen_cases(options.folder, _workers(options), options.model, progress)
+    _tell(failed, progress)
+    progress.done(options.folder)
+    print(f"{options.folder}: {done} radiographs sharpened, {len(failed)} not")
+
+
+def _tell(failed: dict[str, str], progress: Progress) -> None:
+    for name, reason in failed.items():
+        progress.warning(ScanWarning("radiograph-failed", f"{name}: {reason}"))
+
+
+def _workers(options: argparse.Namespace) -> int:
+    from CACScoringLib.cohort.workers import sensible_count
+
+    return options.workers if options.workers is not None else sensible_count(1_500_000_000)

@@ -1,0 +1,1 @@
+"""Scans with known calcium as training samples."""

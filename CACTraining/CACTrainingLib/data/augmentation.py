@@ -1,0 +1,260 @@
+"""Random variants of training samples, made in batches with PyTorch.
+
+Slices as in van Velzen et al., section 3: noise reduced (Gaussian, σ 0.5 pixels) or amplified (the image plus what that
+filter takes away), random crops and rotations; and small changes of HU. Heart patches get far stronger changes, because
+few anatomies have to stand for all. Everything random is drawn from the generator that is given.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
+
+NOISE_SIGMA_PIXELS = 0.5
+
+
+@dataclass(frozen=True)
+class SliceAugmentation:
+    """crop: side of the square cut out around the heart's centre, pixels. shift_pixels: how far its centre may lie off.
+
+    rotation_degrees: largest turn. straight_share: of slices neither turned nor shifted by parts of a pixel, because
+    interpolation would take the noise from all of them. noise_share: of slices whose noise is reduced, and as many
+    whose noise is amplified. gain: largest relative change of all HU, calcium included. offset_hu: largest shift of HU.
+    position_jitter: largest relative change, and shift, of the position in the heart's frame, because hearts found in
+    use differ from outlined ones. zoom: largest factor of size, or its inverse, for slices that are not straight.
+    """
+
+    crop: int = 224
+    shift_pixels: float = 8.0
+    rotation_degrees: float = 17.0
+    straight_share: float = 0.3
+    noise_share: float = 0.25
+    gain: float = 0.03
+    offset_hu: float = 8.0
+    position_jitter: float = 0.1
+    zoom: float = 1.0
+
+
+def augment_slices(
+    hu: np.ndarray,
+    extra: np.ndarray,
+    settings: SliceAugmentation,
+    generator: np.random.Generator,
+    maps: np.ndarray | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Varied slices as network input, and their true maps varied alike.
+
+    hu: float32 [n, C, 224, 224], the slices and their neighbours. extra: [n, E, 224, 224], channels that are only moved
+    (position; E may be 0). maps: [n, M, 224, 224], the true map and what else is to be moved with it. Returns float32
+    [n, C + E, crop, crop] scaled as by `preprocessing.slice_input`, and the maps [n, M, crop, crop] or None.
+    """
+    n = len(hu)
+    grid = _slice_grid(n, hu.shape[-1], settings, generator)
+    x = functional.grid_sample(torch.from_numpy(hu), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    x = _vary_noise(x, settings.noise_share, generator)
+    gain = torch.from_numpy(1 + generator.uniform(-settings.gain, settings.gain, (n, 1, 1, 1)).astype(np.float32))
+    offset = torch.from_numpy(generator.uniform(-1, 1, (n, 1, 1, 1)).astype(np.float32) * settings.offset_hu)
+    x = ((x * gain + offset - LOW_HU) / (HIGH_HU - LOW_HU)).clamp(0, 1)
+    if extra.shape[1]:
+        moved = functional.grid_sample(torch.from_numpy(extra), grid, padding_mode="border", align_corners=False)
+        limit = settings.position_jitter
+        scale, shift = (
+            torch.from_numpy(generator.uniform(-limit, limit, (n, extra.shape[1], 1, 1)).astype(np.float32))
+            for _ in range(2)
+        )
+        x = torch.cat([x, moved * (1 + scale) + shift * POSITION_SCALE], 1)
+    if maps is None:
+        return x, None
+    moved = functional.grid_sample(torch.from_numpy(maps), grid, padding_mode="zeros", align_corners=False)
+    moved[:, :1] *= gain
+    return x, moved.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class PatchAugmentation:
+    """Largest changes of heart patches.
+
+    turn_degrees: about the body's axis; tilt_degrees: about the others. scale: of the whole, or its inverse.
+    displacement_voxels: smooth and random. gain, offset, gamma (or its inverse), noise: of values from 0 to 1, for 1000
+    HU. blurred_share, thick_share: of patches blurred, and of patches whose slices are averaged over three.
+    faded_share: of patches in which blood with contrast, and bone, come close to soft tissue. stained_share: of patches
+    in which soft tissue, whatever it is, brightens here and there by up to `stain`. With both, the few scans with
+    contrast do not teach that the heart is what is bright. cut_share: of patches in which the field of view ends.
+    """
+
+    turn_degrees: float = 20.0
+    tilt_degrees: float = 12.0
+    scale: float = 1.25
+    displacement_voxels: float = 4.0
+    gain: float = 0.1
+    offset: float = 0.04
+    gamma: float = 1.2
+    noise: float = 0.05
+    blurred_share: float = 0.3
+    thick_share: float = 0.3
+    faded_share: float = 0.4
+    stained_share: float = 0.15
+    stain: float = 0.4
+    cut_share: float = 0.25
+
+
+UNCHANGED = PatchAugmentation(
+    turn_degrees=0,
+    tilt_degrees=0,
+    scale=1,
+    displacement_voxels=0,
+    gain=0,
+    offset=0,
+    gamma=1,
+    noise=0,
+    blurred_share=0,
+    thick_share=0,
+    faded_share=0,
+    stained_share=0,
+    cut_share=0,
+)
+"""Patches as they are, to validate on."""
+
+TISSUE = 0.55
+"""Soft tissue without contrast, 50 HU, in the heart network's window."""
+
+
+def augment_patch(
+    volume: np.ndarray,
+    heart: np.ndarray,
+    centre: tuple[float, float, float],
+    size: int,
+    settings: PatchAugmentation,
+    generator: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A varied patch [1, size, size, size] of a scan and its heart [1, size, size, size], float32.
+
+    volume: 0 to 1, [k, j, i], and heart 0/1, both may be mapped into memory. centre: (k, j, i), voxels. Beyond the scan
+    there is air (0), as scoring pads it.
+    """
+    matrix = _random_matrix(settings, generator)
+    reach = np.abs(matrix) @ np.full(3, size / 2) + settings.displacement_voxels + 2
+    low = np.floor(np.array(centre) - reach).astype(int)
+    high = np.ceil(np.array(centre) + reach).astype(int) + 1
+    part = torch.from_numpy(_cut(volume, low, high))
+    mask = torch.from_numpy(_cut(heart, low, high))
+
+    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    places = offsets @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.tensor(np.array(centre) - low).float()
+    places = places + settings.displacement_voxels * _smooth_field(3, size, generator).permute(1, 2, 3, 0)
+    sides = torch.tensor(part.shape, dtype=torch.float32)
+    grid = ((2 * places + 1) / sides - 1).flip(-1)[None]
+    both = functional.grid_sample(torch.stack([part, mask])[None], grid, padding_mode="zeros", align_corners=False)[0]
+    x = _vary_contrast(both[:1], settings, generator)
+    x, inside = _vary_intensity(x, settings, generator), (both[1:] >= 0.5).float()
+    if generator.random() < settings.cut_share:
+        _cut_field_of_view(x, inside, generator)
+    return x, inside
+
+
+def _slice_grid(n: int, side: int, settings: SliceAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    """Where to sample: [n, crop, crop, 2] in grid_sample's coordinates."""
+    straight = generator.random(n) < settings.straight_share
+    turn = np.radians(generator.uniform(-1, 1, n) * settings.rotation_degrees) * ~straight
+    shift = generator.uniform(-1, 1, (n, 2)) * settings.shift_pixels
+    shift[straight] = np.rint(shift[straight])
+    axis = np.arange(settings.crop) - (settings.crop - 1) / 2
+    j, i = np.meshgrid(axis, axis, indexing="ij")
+    cosine, sine = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    limit = math.log(settings.zoom)
+    zoom = np.where(straight, 1.0, np.exp(generator.uniform(-limit, limit, n)))
+    cosine, sine = cosine * zoom[:, None, None], sine * zoom[:, None, None]
+    x = cosine * i - sine * j + shift[:, 0, None, None]
+    y = sine * i + cosine * j + shift[:, 1, None, None]
+    return torch.from_numpy((2 * np.stack([x, y], -1) / side).astype(np.float32))
+
+
+def _vary_noise(x: torch.Tensor, share: float, generator: np.random.Generator) -> torch.Tensor:
+    chance = torch.from_numpy(generator.random((len(x), 1, 1, 1)).astype(np.float32))
+    smooth = smoothed(x, NOISE_SIGMA_PIXELS)
+    return torch.where(chance < share, smooth, torch.where(chance > 1 - share, 2 * x - smooth, x))
+
+
+def smoothed(x: torch.Tensor, sigma_pixels: float) -> torch.Tensor:
+    """Slices [n, C, j, i] after a Gaussian filter in-plane."""
+    reach = max(1, math.ceil(4 * sigma_pixels))
+    profile = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_pixels) ** 2)
+    profile = (profile / profile.sum()).tolist()
+    padded = functional.pad(x, (reach,) * 4, mode="reflect")
+    # Sums of shifted images: a convolution with one channel is ten times slower on a CPU.
+    rows, columns = x.shape[-2:]
+    across = sum(weight * padded[..., n : n + columns] for n, weight in enumerate(profile))
+    return sum(weight * across[..., n : n + rows, :] for n, weight in enumerate(profile))
+
+
+def _random_matrix(settings: PatchAugmentation, generator: np.random.Generator) -> np.ndarray:
+    """Rotation times scale for offsets (k, j, i) in voxels; voxels are twice as long along k as in-plane."""
+    spacing = np.array([2.0, 1.0, 1.0])
+    limits = np.radians([settings.turn_degrees, settings.tilt_degrees, settings.tilt_degrees])
+    rotation = np.eye(3)
+    for axis, angle in enumerate(generator.uniform(-limits, limits)):
+        a, b = [n for n in range(3) if n != axis]
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        rotation = rotation @ turn
+    limit = math.log(settings.scale)
+    overall = generator.uniform(-limit, limit)
+    scale = np.exp(overall + generator.uniform(-limit, limit, 3) / 3)
+    return (rotation * scale * spacing) / spacing[:, None]
+
+
+def _cut(array: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """A box of an array, float32, 0 where it reaches beyond."""
+    result = np.zeros(high - low, np.float32)
+    inside = tuple(slice(max(0, a), max(0, min(n, b))) for a, b, n in zip(low, high, array.shape, strict=True))
+    part = array[inside]
+    to = tuple(slice(s.start - a, s.start - a + n) for s, a, n in zip(inside, low, part.shape, strict=True))
+    if part.size:
+        result[to] = part
+    return result
+
+
+def _vary_intensity(x: torch.Tensor, settings: PatchAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    if generator.random() < settings.blurred_share:
+        x = smoothed(x, float(generator.uniform(0.4, 1.0)))
+    if generator.random() < settings.thick_share:
+        x = functional.avg_pool3d(functional.pad(x[None], (0, 0, 0, 0, 1, 1), mode="replicate"), (3, 1, 1), stride=1)[0]
+    limit = math.log(settings.gamma)
+    x = x.clamp(0, 1) ** math.exp(generator.uniform(-limit, limit))
+    x = x * (1 + generator.uniform(-settings.gain, settings.gain)) + generator.uniform(-1, 1) * settings.offset
+    level = generator.uniform(0, settings.noise)
+    noise = torch.from_numpy(generator.standard_normal(x.shape, np.float32))
+    return (x + level * noise).clamp(0, 1)
+
+
+def _smooth_field(channels: int, size: int, generator: np.random.Generator) -> torch.Tensor:
+    """Random and smooth, −1 to 1: [channels, size, size, size]."""
+    knots = torch.from_numpy(generator.uniform(-1, 1, (1, channels, 4, 4, 4)).astype(np.float32))
+    return functional.interpolate(knots, size=(size,) * 3, mode="trilinear", align_corners=True)[0]
+
+
+def _vary_contrast(x: torch.Tensor, settings: PatchAugmentation, generator: np.random.Generator) -> torch.Tensor:
+    if generator.random() < settings.faded_share:
+        x = torch.where(x > TISSUE, TISSUE + float(generator.uniform(0, 0.5)) * (x - TISSUE), x)
+    if generator.random() < settings.stained_share:
+        tissue = ((x - 0.45) / 0.05).clamp(0, 1)
+        x = x + settings.stain * _smooth_field(1, x.shape[-1], generator).clamp(min=0) * tissue
+    return x
+
+
+def _cut_field_of_view(x: torch.Tensor, heart: torch.Tensor, generator: np.random.Generator) -> None:
+    """Air beyond a plane across a random axis, in place; up to half of the patch is lost."""
+    axis = 1 + int(generator.integers(3))
+    size = x.shape[axis]
+    lost = int(generator.integers(1, size // 2 + 1))
+    start = int(generator.choice([0, size - lost]))
+    for each in (x, heart):
+        each.narrow(axis, start, lost).zero_()

@@ -1,0 +1,389 @@
+"""Folders of scans with known calcium as training samples: found, prepared once, split by patient, drawn in balance.
+
+A scan's folder holds `ct.nii.gz`, `heart.nii.gz`, `truth.json` and, where the true calcium is known,
+`calcium_map.nii.gz` (mg/cm³, coronary calcium alone), as digital patients and inserted lesions are written
+(`phantom.export`). Of `truth.json` these keys are read: `patient` (number or name; scans of one patient carry the same
+in every folder), `slices` (`k`, `visible`: true, false or, where nobody has said, null), `mass_mg`, `distractors`,
+`calcium_hu_per_mg_cm3`. A project's folder (`project`) gives the scans that it refers to, with their annotations.
+
+What the networks see comes from `preprocessing` alone. It is written once below a cache folder as arrays that are
+mapped into memory, so that a cohort larger than the memory can be trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.models import preprocessing
+from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
+
+from ..phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
+from ..project.project import Project, is_project
+from ..project.training import training_scans
+from .scan_samples import write_slices, write_volume
+from .training_scan import KINDS, DataError, TrainingScan, scan_in
+
+
+def find_scans(folders: Iterable[Path], annotator: str | None = None) -> list[TrainingScan]:
+    """All scans in folders and their subfolders, and those of projects.
+
+    annotator: whose labels a project's scans carry; None for what most annotators say
+    (`project.training.training_scans`). Raises DataError for a folder without scans, and for an unreadable truth;
+    ProjectError for a damaged project.
+    """
+    found: dict[tuple[Path, str | None], TrainingScan] = {}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise DataError(f"The data folder {folder} does not exist. Make one, for example with: cac phantom.")
+        own = is_project(folder)
+        scans = training_scans(Project.open(folder), annotator) if own else _scans_below(folder)
+        for scan in scans:
+            key = scan.ct.resolve(), scan.series
+            # Of a scan that a project refers to and that lies in a cohort too, the project knows the use.
+            if own or key not in found:
+                found[key] = scan
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or ""))]
+
+
+def _scans_below(folder: Path) -> list[TrainingScan]:
+    truths = sorted(path for path in folder.rglob("truth.json") if (path.parent / "ct.nii.gz").is_file())
+    if not truths:
+        message = (
+            f"{folder} holds no scan to train on: none of its folders has both ct.nii.gz and truth.json. "
+            "Give the folder of a cohort, as cac phantom writes it, or of a project."
+        )
+        raise DataError(message)
+    return [scan_in(path) for path in truths]
+
+
+def split_by_patient(
+    scans: Sequence[TrainingScan], validation_share: float, seed: int
+) -> tuple[list[TrainingScan], list[TrainingScan]]:
+    """Scans to train on and to validate on; no patient is in both. Every kind of patient gives its share.
+
+    Patients with a stored use keep it, and those to test on are left out; the share is of the others. The same
+    patients, share and seed give the same split whatever the order. Raises DataError when there is no patient to train
+    or to validate on, or one has two uses.
+    """
+    uses = _stored_uses(scans)
+    kinds: dict[str, int] = {}
+    for scan in scans:
+        if uses.get(scan.patient) != "test":
+            kinds[scan.patient] = max(kinds.get(scan.patient, 0), KINDS.index(scan.kind))
+    if len(kinds) < 2:
+        raise DataError(
+            f"Patients to train with: {len(kinds)}. Training needs at least two, one of them to validate on."
+        )
+    chosen = {patient for patient in kinds if uses.get(patient) == "validation"}
+    free = {patient: kind for patient, kind in kinds.items() if patient not in uses}
+
+    def drawn(patient: str) -> str:
+        return hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()
+
+    for kind in range(len(KINDS)):
+        patients = sorted((p for p, own in free.items() if own == kind), key=drawn)
+        chosen |= set(patients[: round(validation_share * len(patients))])
+    if not chosen and free:
+        chosen = {min(free, key=drawn)}
+    if not free and len(chosen) in (0, len(kinds)):
+        lacking = "training" if chosen else "validation"
+        raise DataError(f"No patient is stored for {lacking}. Give some that use, for example with: cac project split.")
+    if len(chosen) == len(kinds):
+        raise DataError(f"A validation share of {validation_share:g} leaves no patient to train on.")
+    used = [scan for scan in scans if scan.patient in kinds]
+    return [s for s in used if s.patient not in chosen], [s for s in used if s.patient in chosen]
+
+
+def _stored_uses(scans: Sequence[TrainingScan]) -> dict[str, str]:
+    uses: dict[str, str] = {}
+    for scan in scans:
+        if scan.use and uses.setdefault(scan.patient, scan.use) != scan.use:
+            raise DataError(
+                f"Patient {scan.patient} is stored for {uses[scan.patient]} and for {scan.use}. Give all scans of a "
+                "patient one use."
+            )
+    return uses
+
+
+def prepare(
+    scans: Sequence[TrainingScan],
+    kind: str,
+    cache: Path,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write what is not yet in the cache; returns each scan's folder there.
+
+    kind: "slices" (`load_slices`) or "heart" (`load_volume`). Raises CTError when a scan cannot be used.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
+    waiting = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
+    write = {"slices": write_slices, "heart": write_volume}[kind]
+    if workers < 2 or len(waiting) < 2:
+        for n, (scan, folder) in enumerate(waiting, 1):
+            write(scan, folder)
+            if progress:
+                progress(n, len(waiting))
+        return folders
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [pool.submit(write, scan, folder) for scan, folder in waiting]
+        for n, job in enumerate(jobs, 1):
+            job.result()
+            if progress:
+                progress(n, len(jobs))
+    return folders
+
+
+@dataclass(frozen=True)
+class ScanSlices:
+    """A scan's slices from the cache.
+
+    slices: as scoring sees them; hu is float16, and mapped into memory, as is the mask. maps: float16 [m, 224, 224], 1
+    for 1000 HU, with the negative lobes of moving calcium; map_row: int [n], the slice's row in maps or −1 where it
+    holds no coronary calcium. visible: bool [n], whether its calcium shows. labelled: bool [n], whether that is known.
+    contrast: [n], of its calcium to the noise; NaN where unknown. bright: bool [n], whether something else in it
+    resembles calcium. has_map: whether the true calcium is known.
+    """
+
+    patient: str
+    kind: str
+    slices: HeartSlices
+    maps: np.ndarray
+    map_row: np.ndarray
+    visible: np.ndarray
+    labelled: np.ndarray
+    contrast: np.ndarray
+    bright: np.ndarray
+    has_map: bool
+
+    def calcium(self, chosen: np.ndarray) -> np.ndarray:
+        """What coronary calcium adds to slices: float32 [len(chosen), 224, 224], 1 for 1000 HU, negative lobes too.
+
+        chosen: indices of slices, in the margin beyond the heart too, where none is known and the result is 0.
+        """
+        maps = np.zeros((len(chosen), *self.slices.heart.shape[1:]), np.float32)
+        chosen = np.asarray(chosen)
+        inside = (chosen >= 0) & (chosen < len(self.slices))
+        rows = np.where(inside, self.map_row[np.clip(chosen, 0, len(self.slices) - 1)], -1)
+        maps[rows >= 0] = self.maps[rows[rows >= 0]]
+        return maps
+
+
+def load_slices(folder: Path) -> ScanSlices:
+    """A scan as `prepare` wrote it."""
+    known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+    hu, heart, maps = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart", "maps"))
+    grid = Grid(*(tuple(known["grid"][name]) for name in ("first", "step", "size")))
+    slices = HeartSlices(grid, hu, heart, tuple(known["centre"]), tuple(known["radii"]))
+    rows, visible, labelled, bright = (np.array(known[name]) for name in ("map_row", "visible", "labelled", "bright"))
+    return ScanSlices(
+        known["patient"],
+        known["kind"],
+        slices,
+        maps,
+        rows,
+        visible,
+        labelled,
+        np.array(known["contrast"], float),
+        bright,
+        known["has_map"],
+    )
+
+
+@dataclass(frozen=True)
+class HeartVolume:
+    """A scan as the heart network sees it: float16 [k, j, i], 0 to 1; and its heart, uint8. Mapped into memory."""
+
+    patient: str
+    volume: np.ndarray
+    heart: np.ndarray
+    box: tuple[tuple[int, int], ...]
+
+
+def load_volume(folder: Path) -> HeartVolume:
+    """A scan as `prepare` wrote it."""
+    known = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+    volume, heart = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volume", "heart"))
+    return HeartVolume(known["patient"], volume, heart, tuple(map(tuple, known["box"])))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How batches are balanced.
+
+    positive_share: of slices with visible calcium. position_tolerance: how far from a positive slice's relative
+    position in the heart (0 lowest, 1 highest) its negative counterpart may lie. hard_share: of the negatives, those
+    drawn where something else resembles calcium, or calcium is too faint to show. hidden_calcium: whether slices with
+    calcium too faint to show count as negative, as in weakly labelled data; else they are left out of the negatives.
+
+    Where the true calcium is known, it can be varied. twin_share: of the negatives, those that are a positive slice of
+    the same batch with its calcium taken out, so that nothing else tells them apart. calcium_scale: largest factor by
+    which a positive slice's calcium is made denser or fainter, but never too faint to show.
+    """
+
+    positive_share: float = 0.5
+    position_tolerance: float = 0.08
+    hard_share: float = 0.5
+    hidden_calcium: bool = True
+    twin_share: float = 0.0
+    calcium_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Slices of a batch, those with visible calcium first.
+
+    chosen: int [n], indices in a `SliceDataset`. calcium: float32 [n], what their coronary calcium is multiplied by.
+    visible: bool [n], whether it then shows.
+    """
+
+    chosen: np.ndarray
+    calcium: np.ndarray
+    visible: np.ndarray
+
+
+class SliceDataset:
+    """The labelled slices of many scans, one flat list; slices of which nobody has said what they show are left out.
+
+    scan, index: int [N], the scan and the slice in it. visible, bright, calcium: bool [N]; calcium: true map not empty.
+    contrast: float [N], as in `ScanSlices`. position: float [N], relative position in the heart. kind: int [N], of the
+    scan, in KINDS.
+    Raises DataError when slices with, or without, visible calcium are missing.
+    """
+
+    def __init__(self, scans: Sequence[ScanSlices]) -> None:
+        self.scans = list(scans)
+        labelled = [np.nonzero(s.labelled)[0] for s in self.scans]
+        own = list(zip(self.scans, labelled, strict=True))
+        sizes = [len(rows) for rows in labelled]
+        self.scan = np.repeat(np.arange(len(sizes)), sizes)
+        self.index = np.concatenate([np.zeros(0, int), *labelled])
+        self.position = np.concatenate([np.zeros(0), *((rows + 0.5) / len(s.slices) for s, rows in own)])
+        self.kind = np.repeat([KINDS.index(s.kind) for s in self.scans], sizes)
+        none = np.zeros(0, bool)
+        self.visible = np.concatenate([none, *(s.visible[rows] for s, rows in own)])
+        self.bright = np.concatenate([none, *(s.bright[rows] for s, rows in own)])
+        self.contrast = np.concatenate([np.zeros(0), *(s.contrast[rows] for s, rows in own)])
+        self.calcium = np.concatenate([none, *(s.map_row[rows] >= 0 for s, rows in own)])
+        self.has_map = np.repeat([s.has_map for s in self.scans], sizes)
+        if self.visible.all() or not self.visible.any():
+            message = (
+                f"Of {len(self)} labelled slices in {len(self.scans)} scans, {int(self.visible.sum())} show coronary "
+                "calcium. Training and validation each need slices with and without: label or give more."
+            )
+            raise DataError(message)
+
+    def __len__(self) -> int:
+        return len(self.scan)
+
+    def hu(self, chosen: np.ndarray, neighbours: int = 0, calcium: np.ndarray | None = None) -> np.ndarray:
+        """Slices with their neighbours in the order of `slice_input`: float32 [len(chosen), C, 224, 224], HU.
+
+        calcium: float [len(chosen)], what the coronary calcium is multiplied by, in the neighbours too.
+        """
+        offsets = np.array([0, *range(-neighbours, 0), *range(1, neighbours + 1)])
+        result = np.stack(
+            [self.scans[self.scan[n]].slices.hu[self.index[n] + offsets + MAX_NEIGHBOURS] for n in chosen]
+        ).astype(np.float32)
+        if calcium is not None:
+            for n in np.nonzero(calcium != 1)[0]:
+                own = self.scans[self.scan[chosen[n]]].calcium(self.index[chosen[n]] + offsets)
+                result[n] += (calcium[n] - 1) * MAP_HU * own
+        return result
+
+    def true_map(self, chosen: np.ndarray) -> np.ndarray:
+        """What coronary calcium adds: float32 [len(chosen), 1, 224, 224], 1 for 1000 HU, with negative lobes."""
+        return np.stack([self.scans[self.scan[n]].calcium(self.index[n : n + 1]) for n in chosen])
+
+    def heart(self, chosen: np.ndarray) -> np.ndarray:
+        """Heart masks: bool [len(chosen), 224, 224]."""
+        return np.stack([self.scans[self.scan[n]].slices.heart[self.index[n]] for n in chosen])
+
+    def position_channels(self, chosen: np.ndarray) -> np.ndarray:
+        """As `preprocessing.position_channels`: float32 [len(chosen), 3, 224, 224]."""
+        parts = [
+            preprocessing.position_channels(self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen
+        ]
+        return np.concatenate(parts)
+
+    def network_input(
+        self, chosen: np.ndarray, neighbours: int, position: bool, size: int = preprocessing.SLICE_SIZE
+    ) -> np.ndarray:
+        """Slices exactly as scoring gives them to a network (`preprocessing.slice_input`)."""
+        places = ((self.scans[self.scan[n]].slices, self.index[n : n + 1]) for n in chosen)
+        return np.concatenate(
+            [preprocessing.slice_input(slices, own, neighbours, position, size) for slices, own in places]
+        )
+
+
+class BalancedSampler:
+    """Draws slices in balance. known_maps: draw only from scans whose true calcium is known."""
+
+    def __init__(self, data: SliceDataset, sampling: Sampling, known_maps: bool = False) -> None:
+        usable = data.has_map if known_maps else np.ones(len(data), bool)
+        negative = usable & ~data.visible & (sampling.hidden_calcium | ~data.calcium)
+        self.data, self.sampling = data, sampling
+        self.positive = np.nonzero(usable & data.visible)[0]
+        self.negative = self._by_position(negative)
+        self.hard = self._by_position(negative & (data.bright | data.calcium))
+        if not len(self.positive) or not len(self.negative):
+            raise DataError(
+                f"{len(self.positive)} slices with and {len(self.negative)} without calcium can be drawn; both are "
+                "needed. Give more patients."
+            )
+
+    def draw(self, generator: np.random.Generator, count: int) -> Drawn:
+        """Slices with visible calcium, and as many as make up the count without, at matching positions."""
+        positives = generator.choice(self.positive, max(1, round(count * self.sampling.positive_share)))
+        partners = np.resize(positives, count - len(positives))
+        tolerance = self.sampling.position_tolerance
+        places = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
+        wanted = np.clip(places, 0, 1)
+        twins = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
+        hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
+        pools = (self.negative, self.hard)
+        others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
+        return Drawn(
+            chosen=np.concatenate([positives, np.where(twins, partners, np.array(others, np.intp))]),
+            calcium=np.concatenate([self._factors(positives, generator), ~twins]).astype(np.float32),
+            visible=np.arange(count) < len(positives),
+        )
+
+    def _factors(self, positives: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """What the calcium of positive slices is multiplied by; 1 where it is not known."""
+        limit = math.log(self.sampling.calcium_scale)
+        factors = np.exp(generator.uniform(-limit, limit, len(positives)))
+        contrast = self.data.contrast[positives]
+        known = self.data.has_map[positives] & (contrast > VISIBLE_CONTRAST_TO_NOISE)
+        return np.where(known, np.maximum(factors, VISIBLE_CONTRAST_TO_NOISE / np.where(known, contrast, 1.0)), 1.0)
+
+    def _near(self, pool: np.ndarray, place: float, generator: np.random.Generator) -> int:
+        places = self.data.position[pool]
+        tolerance = self.sampling.position_tolerance
+        low, high = np.searchsorted(places, (place - tolerance / 2, place + tolerance / 2))
+        if low >= high:  # nothing there: the nearest
+            low = min(low, len(pool) - 1)
+            high = low + 1
+        return int(pool[generator.integers(low, high)])
+
+    def _by_position(self, which: np.ndarray) -> np.ndarray:
+        chosen = np.nonzero(which)[0]
+        return chosen[np.argsort(self.data.position[chosen], kind="stable")]
+
+
+def default_cache() -> Path:
+    """Where prepared scans are kept; CAC_CACHE_DIR overrides the user's cache folder."""
+    if chosen := os.environ.get("CAC_CACHE_DIR"):
+        return Path(chosen)
+    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "CAC" / "Samples"

@@ -1,0 +1,132 @@
+"""Scans as arrays in the cache: exactly what the networks will see, and what is known of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, same_grid
+from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.models import preprocessing
+from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
+
+from .training_scan import DataError, TrainingScan, read_truth
+
+BRIGHT_HU, BRIGHT_PIXELS, BRIGHT_SIGMA_PIXELS, BRIGHT_MARGIN_PIXELS = 90.0, 3, 1.0, 4
+"""A slice with this many pixels this bright, when smoothed, in or near the heart resembles one with calcium. Blood and
+muscle are below 60 HU; the valves' calcium, blurred by motion, often stays below 130 HU."""
+
+MAP_FLOOR_HU = 1.0
+
+
+def image_beside(ct: CTScan, file: Path) -> sitk.Image:
+    """An image on the grid of the CT that it lies beside, axes as in `CTScan.image`. Raises DataError."""
+    try:
+        image = sitk.DICOMOrient(read_mask(file), "LPS")
+    except (CTError, RuntimeError) as error:
+        raise DataError(f"{file} cannot be read. Write the scan's truth again. ({error})") from error
+    if not same_grid(image, ct.image):
+        raise DataError(f"{file} is not on the grid of the CT beside it. Write the scan's truth again.")
+    return image
+
+
+def write_slices(scan: TrainingScan, folder: Path) -> None:
+    """A scan for networks that see slices, into a folder that must not exist. Raises CTError when it cannot be used."""
+    truth = read_truth(scan.truth)
+    ct = read_ct(scan.ct, scan.series)
+    heart, _ = mask_on_scan_grid(read_mask(scan.heart), ct, "heart mask")
+    slices = preprocessing.heart_slices(ct.image, heart)
+    true_map = np.zeros(slices.heart.shape, np.float32)
+    if scan.calcium_map is not None:
+        calcium = image_beside(ct, scan.calcium_map)
+        true_map = preprocessing.on_grid(calcium, slices.grid, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+    rows = np.full(len(slices), -1)
+    filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
+    rows[filled] = np.arange(filled.sum())
+    visible = _labels_on_slices(truth["slices"], slices.grid)
+    known = {
+        "patient": scan.patient,
+        "kind": scan.kind,
+        "has_map": scan.calcium_map is not None,
+        "grid": {name: getattr(slices.grid, name) for name in ("first", "step", "size")},
+        "centre": slices.centre,
+        "radii": slices.radii,
+        "map_row": rows.tolist(),
+        "visible": [label is True for label in visible],
+        "labelled": [label is not None for label in visible],
+        "contrast": _contrasts_on_slices(truth["slices"], slices.grid),
+        "bright": _bright(slices, true_map).tolist(),
+    }
+    maps = (true_map[filled] / MAP_HU).astype(np.float16)
+    hu = np.clip(slices.hu, -1024, 3071).astype(np.float16)
+    _write_folder(folder, known, {"hu": hu, "heart": slices.heart, "maps": maps})
+
+
+def write_volume(scan: TrainingScan, folder: Path) -> None:
+    """A scan for the heart network, into a folder that must not exist. Raises CTError when it cannot be used."""
+    ct = read_ct(scan.ct, scan.series)
+    mask = read_mask(scan.heart)
+    if scan.heart_label is not None:
+        mask = mask == scan.heart_label
+    heart, _ = mask_on_scan_grid(mask, ct, "heart mask")
+    grid = preprocessing.heart_grid(ct.image)
+    volume = preprocessing.heart_input(ct.image).astype(np.float16)
+    inside = preprocessing.on_grid(heart != 0, grid, 0.0) >= 0.5
+    if not inside.any():
+        raise DataError(f"The heart in {scan.heart} is smaller than a voxel of the heart network.")
+    box = [(int(n.min()), int(n.max()) + 1) for n in np.nonzero(inside)]
+    _write_folder(folder, {"patient": scan.patient, "box": box}, {"volume": volume, "heart": inside.astype(np.uint8)})
+
+
+def _labels_on_slices(labels: list[dict], grid: Grid) -> list[bool | None]:
+    """Whether calcium shows in each slice of the grid: in any of the scan's that count for it; None where that is open.
+
+    A slice that the truth does not list shows none.
+    """
+    known = {int(s["k"]): s["visible"] for s in labels}
+    own = [[known.get(k, False) for k in counting] for counting in _counting_slices(grid)]
+    return [True if any(seen) else None if None in seen else False for seen in own]
+
+
+def _contrasts_on_slices(labels: list[dict], grid: Grid) -> list[float]:
+    """The highest contrast of the scan's slices that count for each of the grid's; NaN where a label lacks it, and 0
+    where there is no label."""
+    known = {int(s["k"]): float(s.get("contrast_to_noise", np.nan)) for s in labels}
+    return [float(np.max([known.get(k, 0.0) for k in counting])) for counting in _counting_slices(grid)]
+
+
+def _counting_slices(grid: Grid) -> list[list[int]]:
+    """For each slice of the grid those of the scan whose centre lies in it, else the one that it lies in."""
+    centres = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
+    half = grid.step[2] / 2
+    inside = [range(int(np.ceil(centre - half)), int(np.floor(centre + half)) + 1) for centre in centres]
+    return [list(own) or [round(centre)] for own, centre in zip(inside, centres, strict=True)]
+
+
+def _bright(slices: HeartSlices, map_hu: np.ndarray) -> np.ndarray:
+    own = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)]
+    smooth = ndimage.gaussian_filter(own - map_hu, (0, BRIGHT_SIGMA_PIXELS, BRIGHT_SIGMA_PIXELS))
+    side = 2 * BRIGHT_MARGIN_PIXELS + 1
+    near = ndimage.maximum_filter(slices.heart.view(np.uint8), (1, side, side)) > 0
+    return ((smooth >= BRIGHT_HU) & near).sum((1, 2)) >= BRIGHT_PIXELS
+
+
+def _write_folder(folder: Path, known: dict, arrays: dict[str, np.ndarray]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        (temporary / "scan.json").write_text(json.dumps(known), encoding="utf-8")
+        try:
+            temporary.rename(folder)
+        except OSError:  # another run has written the same meanwhile
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,102 @@
+"""One scan that can be trained on: its files, and what is known of its calcium."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.models import preprocessing
+
+CACHE_VERSION = 3
+KINDS = ("clean", "distractor", "coronary")
+"""A scan without calcium; one whose calcium is not coronary; one with coronary calcium."""
+
+
+class DataError(CTError):
+    """The training data are missing, unfit, or too few. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class TrainingScan:
+    """One scan that can be trained on.
+
+    ct: image file or DICOM folder; series: of the folder, as `read_ct` takes it. kind: one of KINDS; "clean" also where
+    nothing is known. heart_label: the heart's value in the mask, None for any but 0. heart_known: whether the mask is
+    the heart's outline and not only what lungs or a network proposed. use: "training", "validation" or "test" where a
+    project stores one.
+    """
+
+    ct: Path
+    heart: Path
+    patient: str
+    kind: str = "clean"
+    truth: Path | None = None
+    calcium_map: Path | None = None
+    heart_label: int | None = None
+    heart_known: bool = True
+    series: str | None = None
+    use: str = ""
+
+    def shows_calcium(self) -> bool:
+        """Whether coronary calcium is visible in any slice, as its truth says.
+
+        Raises DataError without a truth, and where slices without a label leave it open.
+        """
+        labels = [] if self.truth is None else [label["visible"] for label in read_truth(self.truth)["slices"]]
+        if not any(labels) and (self.truth is None or None in labels):
+            raise DataError(f"Nothing is known of the calcium in {self.ct}. Label its slices, or leave it out.")
+        return any(labels)
+
+    def fingerprint(self) -> str:
+        """Changes when a file of the scan does, or the way it is prepared."""
+        parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.heart_label, self.series]
+        for path in (self.ct, self.heart, self.truth, self.calcium_map):
+            if path is not None:
+                files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
+                for file in files:
+                    stat = file.stat()
+                    # A folder's own size and time change when something hidden comes and goes in it.
+                    parts += [str(file.resolve())] + ([] if file.is_dir() else [stat.st_size, stat.st_mtime_ns])
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def read_truth(path: Path) -> dict:
+    """A truth.json as it is. Raises DataError when it is none."""
+    try:
+        truth = json.loads(path.read_text(encoding="utf-8"))
+        if not all("k" in s and s["visible"] in (True, False, None) for s in truth["slices"]):
+            raise KeyError("k, visible")
+        truth["patient"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is no truth of a scan ({type(error).__name__}: {error}). Make the scan again."
+        ) from error
+    return truth
+
+
+def kind_of(truth: dict) -> str:
+    """Which of KINDS a scan is by its truth."""
+    if truth.get("mass_mg") or any(s["visible"] for s in truth["slices"]):
+        return "coronary"
+    return "distractor" if truth.get("distractors") else "clean"
+
+
+def scan_in(truth_path: Path) -> TrainingScan:
+    """The scan whose files lie beside a truth.json. Raises DataError when the heart's mask is missing."""
+    folder = truth_path.parent
+    truth = read_truth(truth_path)
+    heart, calcium = folder / "heart.nii.gz", folder / "calcium_map.nii.gz"
+    if not heart.is_file():
+        raise DataError(f"{folder} has no heart.nii.gz. Every scan to train on needs its heart mask.")
+    return TrainingScan(
+        ct=folder / "ct.nii.gz",
+        heart=heart,
+        patient=str(truth["patient"]),
+        kind=kind_of(truth),
+        truth=truth_path,
+        calcium_map=calcium if calcium.is_file() else None,
+        heart_known=truth.get("heart_source") != "lungs",
+    )

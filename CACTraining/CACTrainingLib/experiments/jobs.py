@@ -1,0 +1,134 @@
+"""Work of a study that takes long: shared out to processes, and kept as lines of JSON, so that it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """workers: processes at work. device: of the networks: "auto", "cpu" or "cuda"."""
+
+    workers: int = 1
+    device: str = "auto"
+    progress: Progress = field(default_factory=Progress)
+
+
+Prepared = Callable[[Any], dict]
+"""Does a job, and returns JSON values."""
+
+
+def kept_jobs(
+    jobs: Mapping[str, Any], file: Path, prepare: Callable[[], Prepared], work: JobSettings
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """Do the jobs that `file` does not hold yet; returns the results, and why others failed, both by the jobs' keys.
+
+    A key tells all that a result depends on. prepare: called in each process; it and the jobs have to be picklable.
+    What failed is not kept, and so tried again the next time. Raises OutputError when the file cannot be written.
+    """
+    done = {key: result for key, result in kept_results(file).items() if key in jobs}
+    waiting = [key for key in jobs if key not in done]
+    failed: dict[str, str] = {}
+    if not waiting:
+        return done, failed
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            file.open("a", encoding="utf-8") as stream,
+            Workers(min(work.workers, len(waiting)), partial(_guarded, prepare)) as pool,
+            closing(pool.run([jobs[key] for key in waiting])) as events,
+        ):
+            if stream.tell() > 0:
+                stream.write("\n")  # a torn line ends here
+            for event in events:
+                if event.state == "begun":
+                    continue
+                key = waiting[event.index]
+                if event.state == "lost":
+                    failed[key] = f"Its process was ended (exit code {event.exit_code}). Is there memory enough?"
+                elif isinstance(event.result, str):
+                    failed[key] = event.result
+                else:
+                    done[key] = event.result
+                    stream.write(json.dumps({"key": key, "result": event.result}, allow_nan=False) + "\n")
+                    stream.flush()
+                work.progress.counted(len(done) + len(failed), len(jobs))
+    except OSError as error:
+        raise OutputError(f"Cannot write {file}: {error.strerror}. Choose another --output.") from error
+    return done, failed
+
+
+def _guarded(prepare: Callable[[], Prepared]) -> Callable[[Any], dict | str]:
+    return partial(_result_or_reason, prepare())
+
+
+def _result_or_reason(do: Prepared, job: Any) -> dict | str:
+    try:
+        return do(job)
+    except CTError as error:
+        return str(error)
+    except Exception as error:  # whatever one scan brings about, the others go on
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
+
+
+def kept_results(file: Path) -> dict[str, dict]:
+    """What the file of `kept_jobs` holds, by key; its last line may be torn, when a run was ended while writing it."""
+    found = {}
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                content = json.loads(line)
+                found[content["key"]] = content["result"]
+            except (ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+TIME_IS_UP = "The time given is used up."
+"""Why a job failed that was not begun; see `InTime`."""
+
+
+@dataclass
+class InTime:
+    """Does no job after a time (of `time.time`; None: always). prepare: called with the first job that is done."""
+
+    prepare: Callable[[], Prepared]
+    limit: float | None
+    do: Prepared | None = None
+
+    def __call__(self, job: Any) -> dict:
+        if self.limit is not None and time.time() >= self.limit:
+            raise CTError(TIME_IS_UP)
+        self.do = self.do or self.prepare()
+        return self.do(job)
+
+
+PAGE_EVERY_SECONDS = 1800.0
+
+
+class PagesBetween(Progress):
+    """Tells of jobs within their step, and has the page written now and then. write_page: of what is done by then."""
+
+    def __init__(self, told: Progress, write_page: Callable[[], object]) -> None:
+        super().__init__()
+        self._told, self._write_page, self._last = told, write_page, time.monotonic()
+
+    def counted(self, done: int, count: int) -> None:
+        self._told.counted(done, count)
+        if time.monotonic() - self._last > PAGE_EVERY_SECONDS:
+            self._write_page()
+            self._last = time.monotonic()

@@ -1,0 +1,286 @@
+"""The page of annotation: opens a scan of the work list and hands it to the task that is chosen."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.worker import Worker
+
+from ..parameters import CACTrainingParameterNode, Task
+from ..project.prepare_section import PrepareSection
+from ..project.work_list_section import WorkListSection
+from . import axial_view
+from .keys import Keys
+from .masks_section import HEART, REGIONS, MaskSection
+from .opening import OpenScan, ScanOpener, openVolume, removeNodes, volumeInScene
+from .slices_section import SlicesSection
+
+if TYPE_CHECKING:
+    from ...project.project import Project
+
+_TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
+"""In the order of their pages."""
+
+
+class AnnotateSection:
+    """The widgets of the page.
+
+    worker: reads the CT of a scan, and proposes its heart, in the background. prepareWorker: proposes those of all.
+    """
+
+    def __init__(self, ui, worker: Worker, prepareWorker: Worker) -> None:
+        self._ui = ui
+        self._state: CACTrainingParameterNode | None = None
+        self._project: Project | None = None
+        self._listed: tuple = ()
+        self._blind = False
+        self._opened: OpenScan | None = None
+        self._entered = False
+        self._opener = ScanOpener(worker)
+        self.workList = WorkListSection(ui, self.open)
+        self.prepare = PrepareSection(ui, prepareWorker, self._listAgain, self.workList.say)
+        self.slices = SlicesSection(ui, self._labelled, self._listAgain)
+        self.regions = MaskSection(ui, REGIONS, self._listAgain)
+        self.heart = MaskSection(ui, HEART, self._listAgain)
+        self._keys = Keys(
+            [slicer.util.mainWindow() or ui.taskTabs.window()], {"PgDown": lambda: self.workList.openNext()}
+        )
+        ui.taskTabs.currentChanged.connect(self._taskChosen)
+        ui.pages.currentChanged.connect(lambda *_args: self._pageChanged())
+        ui.taskTabs.setEnabled(False)
+
+    @property
+    def opened(self) -> OpenScan | None:
+        """The scan that is being annotated."""
+        return self._opened
+
+    @property
+    def isOpening(self) -> bool:
+        return self._opener.isRunning
+
+    # What the panel tells
+
+    def setState(self, state: CACTrainingParameterNode | None) -> None:
+        self._state = state
+        self.workList.setState(state)
+        self.prepare.setState(state)
+        self.slices.setState(state)
+
+    def setProject(self, project: Project | None) -> None:
+        """Annotate another project, or the same one with other scans; None for none."""
+        gone = self._opened is not None and (
+            project is None
+            or project.folder != self._opened.project.folder
+            or self._opened.scan.id not in {scan.id for scan in project.scans}
+        )
+        if gone or project is None or self._project is None or project.folder != self._project.folder:
+            self.close()
+        self._project = project
+        self.workList.setProject(project)
+        self.prepare.setProject(project)
+        self._takeUp()
+
+    def updateParameters(self) -> None:
+        """Show what has changed in the state."""
+        state, ui = self._state, self._ui
+        page = _TASKS.index(state.task)
+        if ui.taskTabs.currentIndex != page:
+            ui.taskTabs.setCurrentIndex(page)
+        if self._opened is not None and state.annotator != self._opened.annotator:
+            self.close()
+        if state.blind != self._blind:
+            self._blind = state.blind
+            if state.blind:
+                state.showSuggestion = False
+            self._nameAgain()
+        shown = (state.order, state.blind, state.annotator)
+        if shown != self._listed:
+            self._listed = shown
+            self._listAgain()
+        self._takeUp()
+        self.slices.update()
+
+    def enter(self) -> None:
+        self._entered = True
+        self._takeUp()
+        self._activate()
+
+    def exit(self) -> None:
+        if self.isOpening:
+            # It would change the views of another module.
+            self._opener.cancel()
+            self._ui.openingBar.setVisible(False)
+            self.workList.say(_("Opening was stopped, because the module was left."))
+        self._save()
+        self._entered = False
+        self._activate()
+
+    def cleanup(self) -> None:
+        self.prepare.cancel()
+        self.close()
+        for section in (self.slices, self.regions, self.heart):
+            section.cleanup()
+        self._keys.remove()
+
+    def startCloseScene(self) -> None:
+        """Save before the nodes go. Nothing is taken out of the scene, which is being emptied."""
+        self._opener.cancel()
+        self._ui.openingBar.setVisible(False)
+        self._save()
+        self._opened = None
+        self.slices.setScan(None)
+        self.regions.closeScene()
+        self.heart.closeScene()
+        self._activate()
+
+    def nodeRemoved(self, node) -> None:
+        """The CT or a mask was deleted by hand: what was painted is saved already."""
+        if self._opened is None:
+            return
+        if node in (self._opened.volume, self.regions.segmentation, self.heart.segmentation):
+            self.startCloseScene()
+            removeNodes()
+            self.workList.say(_("The scan was taken out of the scene. Open it again to go on."))
+
+    # Scans
+
+    def open(self, scanId: str, name: str) -> None:
+        """Save and close the scan that is open, and begin to open another. name: what the annotator sees."""
+        from CACScoringLib.core.ct import CTError
+
+        if self._project is None or not self.close():
+            return
+        try:
+            scan = self._project.scan(scanId)
+        except CTError as error:
+            self.workList.say(str(error))
+            return
+        self._ui.openingBar.setVisible(True)
+        self._onProgress(_("Opening {name} …").format(name=name), 0.0)
+        self._opener.open(
+            *(self._project, scan, self._state.annotator, name, self._onProgress, self._onOpened),
+            self.prepare.arguments,
+        )
+
+    def close(self) -> bool:
+        """Save and close the scan that is open, if any. False, with the reason shown, when it could not be saved."""
+        self._opener.cancel()
+        self._ui.openingBar.setVisible(False)
+        if self._opened is None:
+            return True
+        if not self._save():
+            self.workList.say(_("This scan stays open, because what was painted could not be saved: see below."))
+            return False
+        self._setOpened(None)
+        removeNodes()
+        if self._state is not None:
+            self._state.scanId = ""
+        return True
+
+    def _onProgress(self, text: str, done: float) -> None:
+        self.workList.say(text)
+        self._ui.openingBar.setValue(int(1000 * done))
+
+    def _onOpened(self, opened: OpenScan | None, message: str) -> None:
+        self._ui.openingBar.setVisible(False)
+        if opened is None:
+            self.workList.say(message)
+            return
+        removeNodes(keep=opened.volume)
+        self._show(opened)
+        self._listAgain()
+        if message:
+            self.workList.say(message)
+
+    def _show(self, opened: OpenScan) -> None:
+        axial_view.show(opened)
+        self._setOpened(opened)
+        if self._state is not None:
+            self._state.scanId = opened.scan.id
+
+    def _setOpened(self, opened: OpenScan | None) -> None:
+        self._opened = opened
+        for section in (self.slices, self.regions, self.heart):
+            section.setScan(opened)
+        self._activate()
+
+    def _takeUp(self) -> None:
+        """Go on with the scan that a scene was saved with."""
+        from CACScoringLib.core.ct import CTError
+
+        state, project = self._state, self._project
+        if state is None or project is None or self._opened is not None or self.isOpening:
+            return
+        if slicer.mrmlScene.IsImporting():
+            return  # not all of its nodes are there yet
+        volume = volumeInScene(project, state.scanId) if state.scanId and state.annotator else None
+        if volume is None:
+            return
+        try:
+            scan = project.scan(state.scanId)
+            opened = openVolume(project, scan, state.annotator, volume.GetName(), volume)
+        except CTError as error:
+            self.workList.say(str(error))
+            return
+        # Masks are those on the disk, which may be newer.
+        removeNodes(keep=volume)
+        self._show(opened)
+
+    def _save(self) -> bool:
+        return all([self.regions.save(), self.heart.save()])
+
+    # Tasks
+
+    def _taskChosen(self, page: int) -> None:
+        if self._state is None:
+            return
+        self._save()
+        self._state.task = _TASKS[page]
+        self._activate()
+
+    def _pageChanged(self) -> None:
+        if self._state is not None:
+            self._save()
+            self._activate()
+            if self._isShown():
+                self.prepare.update()
+                self._listAgain()
+
+    def _isShown(self) -> bool:
+        pages = self._ui.pages
+        return self._entered and pages.currentIndex == pages.indexOf(self._ui.annotateTab)
+
+    def _activate(self) -> None:
+        """Only what is in sight of the annotator takes keys, counts time and touches the views."""
+        shown = self._isShown() and self._state is not None
+        task = self._state.task if shown else None
+        sections = {Task.SLICES: self.slices, Task.REGIONS: self.regions, Task.HEART: self.heart}
+        for own, section in sections.items():
+            if own is not task:
+                section.setActive(False)
+        if task is not None:
+            sections[task].setActive(True)
+        self._keys.setEnabled(shown)
+        self._ui.taskTabs.setEnabled(self._opened is not None)
+
+    def _labelled(self) -> None:
+        self.workList.showProgress(self._opened.scan.id, *self.slices.progress, self.slices.unsure)
+
+    def _listAgain(self) -> None:
+        if self._state is not None:
+            self.workList.update()
+
+    def _nameAgain(self) -> None:
+        """Names that a blind annotator must not see, or may see again."""
+        self._listAgain()
+        if self._opened is not None:
+            name = self.workList.nameOf(self._opened.scan.id)
+            self._opened.volume.SetName(name)
+            for section in (self.regions, self.heart):
+                section.rename(name)

@@ -1,0 +1,297 @@
+"""Masks that an annotator paints in Slicer's segment editor, lesion regions or the heart; saved as they are made."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from CACScoringLib.panel.editor import LesionEditor
+
+from .keys import Keys
+from .opening import PROJECT_ATTRIBUTE, SCAN_ATTRIBUTE
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from CACScoringLib.review.review import Labelled
+
+    from .opening import OpenScan
+
+SAVE_MILLISECONDS = 300
+"""A mask is saved this long after the last change of it."""
+
+_ARTERIES = ("LM", "LAD", "LCX", "RCA", "other")
+
+
+@dataclass(frozen=True)
+class MaskKind:
+    """name: as `annotations.MASK_KINDS`. title: of the segmentation. effects: of Slicer's segment editor."""
+
+    name: str
+    title: str
+    effects: tuple[str, ...]
+
+
+REGIONS = MaskKind("regions", "Regions", ("CAC Region", "Paint", "Erase"))
+HEART = MaskKind(
+    "heart",
+    "Heart",
+    (
+        *("Paint", "Draw", "Erase", "Level tracing", "Fill between slices"),
+        *("Margin", "Smoothing", "Scissors", "Islands"),
+    ),
+)
+
+
+class MaskSection(VTKObservationMixin):
+    """The widgets of one kind of mask, whose names begin with the kind's.
+
+    onSaved: called after the mask was written.
+    """
+
+    def __init__(self, ui, kind: MaskKind, onSaved: Callable[[], None]) -> None:
+        VTKObservationMixin.__init__(self)
+        self._kind = kind
+        self._onSaved = onSaved
+        self._label, self._status, self._accept, self._frame = (
+            getattr(ui, f"{kind.name}{part}") for part in ("Label", "StatusLabel", "AcceptButton", "EditorFrame")
+        )
+        self._editor: LesionEditor | None = None
+        self._opened: OpenScan | None = None
+        self._segmentation = None
+        self._saved: Labelled | None = None
+        self._active = False
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SAVE_MILLISECONDS)
+        self._timer.timeout.connect(self.save)
+        self._accept.clicked.connect(lambda *_args: self.accept())
+        owner = slicer.util.mainWindow() or ui.taskTabs.window()
+        self._keys = Keys([owner], {"Ctrl+Z": self.undo})
+        self.update()
+
+    @property
+    def segmentation(self):
+        """What is painted on; None until the task is chosen for the open scan."""
+        return self._segmentation
+
+    @property
+    def editor(self):
+        """Slicer's segment editor widget; None until the task is chosen."""
+        return None if self._editor is None else self._editor.widget
+
+    def setScan(self, opened: OpenScan | None) -> None:
+        """Begin with another scan; None for none. What was painted has to be saved before."""
+        self._timer.stop()
+        self.removeObservers()
+        if self._segmentation is not None:
+            self._editor.closeScene()
+            slicer.mrmlScene.RemoveNode(self._segmentation)
+        self._opened, self._segmentation, self._saved = opened, None, None
+        self._say("")
+        self.update()
+
+    def setActive(self, on: bool) -> None:
+        """on: whether this mask is what is being annotated now, in sight of the annotator."""
+        on = on and self._opened is not None
+        if on and self._segmentation is None:
+            on = self._begin()
+        self._active = on
+        self._keys.setEnabled(on)
+        if self._segmentation is not None:
+            if (display := self._segmentation.GetDisplayNode()) is not None:
+                display.SetVisibility(on)
+            if on:
+                self._editor.enter()
+                self._editor.edit(self._segmentation, self._opened.volume)
+            else:
+                self._editor.exit()
+        self.update()
+
+    def rename(self, name: str) -> None:
+        """The scan is called otherwise now."""
+        if self._segmentation is not None:
+            self._segmentation.SetName(_title(self._kind, name))
+
+    def closeScene(self) -> None:
+        """The scene is being closed, and the nodes with it."""
+        self._timer.stop()
+        self.removeObservers()
+        if self._editor is not None:
+            self._editor.closeScene()
+        self._opened = self._segmentation = self._saved = None
+        self._active = False
+        self.update()
+
+    def cleanup(self) -> None:
+        self.setScan(None)
+        self._keys.remove()
+
+    def update(self) -> None:
+        """Show the state."""
+        self._frame.setEnabled(self._segmentation is not None)
+        self._accept.setEnabled(self._segmentation is not None)
+        if self._opened is None:
+            self._label.setText(_("Open a scan from the work list."))
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        if self._editor is not None and self._active:
+            self._editor.widget.undo()
+
+    def accept(self) -> bool:
+        """Save the mask as it is shown, changed or not. Whether it was saved."""
+        return self.save(always=True)
+
+    def save(self, always: bool = False) -> bool:
+        """Save the mask when it has changed since it was read or saved. False, and says why, when that failed."""
+        from CACScoringLib.core.ct import CTError
+
+        from ...project.annotations import write_mask
+
+        self._timer.stop()
+        if self._segmentation is None:
+            return True
+        opened = self._opened
+        try:
+            painted = self._painted()
+            if not always and _same(painted, self._saved):
+                return True
+            write_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted))
+        except (CTError, OSError) as error:
+            self._say(_("Not saved: {error}").format(error=error))
+            return False
+        self._saved = painted
+        self._say(_("Saved at {time}.").format(time=time.strftime("%H:%M:%S")))
+        self._label.setText(self._source(own=True))
+        self._onSaved()
+        return True
+
+    def _begin(self) -> bool:
+        """Show the annotator's own mask, or what it begins from. Whether there is one."""
+        from CACScoringLib.core.ct import CTError
+
+        opened = self._opened
+        try:
+            own = self._own()
+            mask = own if own is not None else self._proposed()
+            segmentation = self._addSegmentation(mask)
+        except (CTError, OSError, RuntimeError) as error:
+            self._say(str(error))
+            return False
+        for attribute, value in ((SCAN_ATTRIBUTE, opened.scan.id), (PROJECT_ATTRIBUTE, str(opened.project.folder))):
+            segmentation.SetAttribute(attribute, value)
+        self._segmentation = segmentation
+        self._saved = self._painted()
+        if self._editor is None:
+            tag = f"CACTraining.{self._kind.name}"
+            self._editor = LesionEditor(self._frame.layout(), self._kind.effects, tag, undo=True)
+        events = slicer.vtkSegmentation
+        # Painting invokes the first; undo the second alone.
+        for event in (events.SourceRepresentationModified, events.SegmentModified):
+            self.addObserver(segmentation.GetSegmentation(), event, self._edited)
+        self._label.setText(self._source(own is not None))
+        return True
+
+    def _own(self) -> sitk.Image | None:
+        from ...project.annotations import read_mask
+
+        opened = self._opened
+        return read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+
+    def _proposed(self) -> sitk.Image:
+        """What an annotator begins from: nothing, or the proposed heart."""
+        import SimpleITK as sitk
+
+        from CACScoringLib.io.image_files import read_image
+
+        proposal = self._opened.proposal
+        if self._kind is not HEART or proposal is None:
+            return sitk.Image(self._opened.grid)
+        return sitk.Cast(read_image(proposal.heart_file), sitk.sitkUInt8)
+
+    def _addSegmentation(self, mask: sitk.Image):
+        import SimpleITK as sitk
+
+        from CACScoringLib.mrml.lesion_segments import add_heart, add_lesions
+
+        opened = self._opened
+        if mask.GetSize() != opened.grid.GetSize():
+            mask = sitk.Resample(mask, opened.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        # A file may have rounded the place of the voxels.
+        mask.CopyInformation(opened.grid)
+        add = add_heart if self._kind is HEART else add_lesions
+        node = add(slicer.mrmlScene, _title(self._kind, opened.volume.GetName()), opened.volume, mask)
+        if self._kind is REGIONS:
+            for other in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
+                node.GetSegmentation().RemoveSegment(other)
+        return node
+
+    def _painted(self) -> Labelled:
+        from CACScoringLib.core.ct import MaskError
+        from CACScoringLib.mrml.lesion_segments import label_of_segment
+        from CACScoringLib.mrml.segments import voxels_of_segments
+
+        def region(name: str) -> int:
+            label = label_of_segment(name)
+            if label > len(_ARTERIES):
+                raise MaskError(f"The segment {name} is no artery. Rename it ({', '.join(_ARTERIES)}) or remove it.")
+            return label
+
+        return voxels_of_segments(self._segmentation, self._opened.grid, region if self._kind is REGIONS else _heart)
+
+    def _image(self, painted: Labelled) -> sitk.Image:
+        import numpy as np
+        import SimpleITK as sitk
+
+        values = np.zeros(self._opened.grid.GetSize()[::-1], np.uint8)
+        values.reshape(-1)[painted.flat] = painted.values
+        image = sitk.GetImageFromArray(values)
+        image.CopyInformation(self._opened.grid)
+        return image
+
+    def _source(self, own: bool) -> str:
+        if self._kind is REGIONS:
+            text = _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
+            return text if own else _("{text} Nothing is saved yet.").format(text=text)
+        if own:
+            return _("This is your heart of this scan.")
+        proposal = self._opened.proposal
+        if proposal is None:
+            return _("There is no proposal for this heart: draw it.")
+        doubts = "".join(f" {doubt}" for doubt in proposal.doubts)
+        return _("Proposal ({source}). Correct it, or accept it as it is.{doubts}").format(
+            source=proposal.heart_source, doubts=doubts
+        )
+
+    def _edited(self, caller=None, event=None) -> None:
+        self._timer.start()
+
+    def _say(self, text: str) -> None:
+        self._status.setText(text)
+
+
+def _title(kind: MaskKind, scan: str) -> str:
+    return _("{what} of {scan}").format(what=_(kind.title), scan=scan)
+
+
+def _heart(name: str) -> int:
+    return 1
+
+
+def _same(first: Labelled, second: Labelled | None) -> bool:
+    import numpy as np
+
+    return (
+        second is not None and np.array_equal(first.flat, second.flat) and np.array_equal(first.values, second.values)
+    )

@@ -1,0 +1,198 @@
+"""Opens a scan of a project for annotation: the CT is read, and the heart proposed, by a worker in the background."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.worker import Worker, stepOf
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from ...project.annotations import SliceAnnotations
+    from ...project.project import Project, ProjectScan
+    from ...project.proposals import Proposal
+
+SCAN_ATTRIBUTE, PROJECT_ATTRIBUTE = "CACTraining.scan", "CACTraining.project"
+"""Attributes of nodes that belong to a scan of a project: the scan's id and the project's folder."""
+
+
+@dataclass(frozen=True)
+class OpenScan:
+    """A scan that is being annotated.
+
+    name: what the annotator sees. volume: the CT. grid: uint8 image without content on the scan's voxels, axes as in
+    `CTScan`. positions: of the middle of each slice k, RAS, mm. proposal: None where none was made.
+    """
+
+    project: Project
+    scan: ProjectScan
+    annotator: str
+    name: str
+    volume: slicer.vtkMRMLScalarVolumeNode
+    grid: sitk.Image
+    positions: tuple[tuple[float, float, float], ...]
+    proposal: Proposal | None
+    annotations: SliceAnnotations
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """k of the slices that are to be labelled: those of the heart, or all where no heart is known."""
+        heart = self.proposal.heart_slices if self.proposal is not None else ()
+        return tuple(heart) or tuple(range(len(self.positions)))
+
+    def sliceAt(self, positionRAS: tuple[float, float, float]) -> int | None:
+        """k of the slice that a position lies in; None outside the scan."""
+        r, a, s = positionRAS
+        k = round(self.grid.TransformPhysicalPointToContinuousIndex((-r, -a, s))[2])
+        return k if 0 <= k < len(self.positions) else None
+
+
+def openVolume(project: Project, scan: ProjectScan, annotator: str, name: str, volume) -> OpenScan:
+    """Begin to annotate a scan whose CT is in the scene. Raises CTError when the node cannot be annotated any more."""
+    from CACScoringLib.mrml.scene_content import slice_position_ras
+
+    from ...project.annotations import slice_annotations
+    from ...project.proposals import read_proposal
+
+    grid = _gridOf(volume)
+    positions = tuple(slice_position_ras(grid, k) for k in range(grid.GetSize()[2]))
+    annotations = slice_annotations(project, scan.id, annotator)
+    proposal = read_proposal(project, scan.id)
+    return OpenScan(project, scan, annotator, name, volume, grid, positions, proposal, annotations)
+
+
+def _gridOf(volume) -> sitk.Image:
+    """The voxels of a volume node without their values, uint8, with axes as in `CTScan`. Raises SliceGeometryError.
+
+    Unlike `mrml.scene.image_of_volume` it copies nothing, which takes a second with thin slices.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    from CACScoringLib.mrml.segments import check_no_transform
+
+    check_no_transform(volume)
+    axes = [[0.0] * 3 for _axis in range(3)]
+    volume.GetIJKToRASDirections(axes)
+    to_lps = np.array([-1.0, -1.0, 1.0])
+    grid = sitk.Image(volume.GetImageData().GetDimensions(), sitk.sitkUInt8)
+    grid.SetSpacing(volume.GetSpacing())
+    grid.SetOrigin((np.array(volume.GetOrigin()) * to_lps).tolist())
+    grid.SetDirection((np.array(axes) * to_lps[:, None]).reshape(-1).tolist())
+    return sitk.DICOMOrient(grid, "LPS")
+
+
+def volumeInScene(project: Project, scanId: str):
+    """The CT of a scan in a scene that was saved with it; None when it is not there."""
+    for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        attributes = volume.GetAttribute(PROJECT_ATTRIBUTE), volume.GetAttribute(SCAN_ATTRIBUTE)
+        if attributes == (str(project.folder), scanId) and volume.GetImageData() is not None:
+            return volume
+    return None
+
+
+def removeNodes(keep=None) -> None:
+    """Take everything of opened scans out of the scene but one node, as what an earlier session left in it."""
+    for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode") + slicer.util.getNodesByClass(
+        "vtkMRMLSegmentationNode"
+    ):
+        if node.GetAttribute(SCAN_ATTRIBUTE) is not None and node is not keep:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+class ScanOpener:
+    """Opens one scan at a time. worker: runs the command line of CACTraining."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._folder: Path | None = None
+
+    @property
+    def isRunning(self) -> bool:
+        return self._folder is not None
+
+    def open(
+        self,
+        project: Project,
+        scan: ProjectScan,
+        annotator: str,
+        name: str,
+        onProgress: Callable[[str, float], None],
+        onFinished: Callable[[OpenScan | None, str], None],
+        options: Sequence[str] = (),
+    ) -> None:
+        """Begin to open a scan. name: what the annotator sees. options: further ones of `cac project prepare`.
+
+        onProgress: called with what is being done and which part of all is behind, 0 to 1. onFinished: called once,
+        unless cancelled, with the scan, or None and why it could not be opened.
+        """
+        self.cancel()
+        self._folder = Path(tempfile.mkdtemp(prefix="cac-training-"))
+        ct = self._folder / "ct.nrrd"
+        doubts: list[str] = []
+
+        def heard(event: dict) -> None:
+            if (step := stepOf(event)) is not None:
+                onProgress(*step)
+            elif event["event"] == "warning":
+                doubts.append(_hidden(event["message"], scan, name))
+
+        def ended(reason: str) -> None:
+            try:
+                opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
+            finally:
+                self._forget()
+            onFinished(opened, _hidden(message, scan, name) or "\n".join(doubts))
+
+        arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct), *options]
+        try:
+            self._worker.start([*arguments, "--progress", "json"], heard, ended)
+        except (OSError, RuntimeError) as error:
+            self._forget()
+            onFinished(None, _("{name} could not be opened: {error}").format(name=name, error=error))
+
+    def cancel(self) -> None:
+        """End the opening that is going on, if any; nothing more is called."""
+        self._worker.cancel()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _load(self, ct: Path, project, scan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
+        from CACScoringLib.core.ct import CTError
+        from CACScoringLib.io.image_files import read_image
+        from CACScoringLib.mrml.scene import add_volume
+
+        volume = None
+        try:
+            # Not by Slicer's own reader: it would remember a file that is gone when the scene is saved.
+            volume = add_volume(slicer.mrmlScene, read_image(ct), name)
+            volume.SetAttribute(SCAN_ATTRIBUTE, scan.id)
+            volume.SetAttribute(PROJECT_ATTRIBUTE, str(project.folder))
+            return openVolume(project, scan, annotator, name, volume), ""
+        except (CTError, OSError, RuntimeError) as error:
+            if volume is not None:
+                slicer.mrmlScene.RemoveNode(volume)
+            return None, _("{name} could not be opened: {error}").format(name=name, error=error)
+
+
+def _hidden(message: str, scan: ProjectScan, name: str) -> str:
+    """A message without what a blind annotator must not see. name: what the scan is called to them."""
+    for told in (str(scan.ct), scan.name) if name != scan.name else ():
+        message = message.replace(told, name)
+    return message

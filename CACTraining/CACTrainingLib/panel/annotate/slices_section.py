@@ -1,0 +1,282 @@
+"""Slice labels: calcium visible, not visible or unsure, with a key each; the next slice comes by itself."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from CACScoringLib.panel.lesion_table import colourIcon
+from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+
+from . import axial_view
+from .keys import Keys
+from .labelling import Labelling
+
+if TYPE_CHECKING:
+    from ...project.annotations import SliceLabel
+    from ..parameters import CACTrainingParameterNode
+    from .opening import OpenScan
+
+COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
+"""Of the labels' marks, RGB, by name; readable on light and dark ground."""
+
+_PLOT_PIXELS, _PLOT_WITH_SUGGESTION_PIXELS = 48, 96
+
+
+class SlicesSection(VTKObservationMixin):
+    """The widgets of slice labels.
+
+    onChanged: called after each label. onComplete: called when the last slice has its label.
+    """
+
+    def __init__(self, ui, onChanged: Callable[[], None], onComplete: Callable[[], None]) -> None:
+        VTKObservationMixin.__init__(self)
+        self._ui = ui
+        self._onChanged = onChanged
+        self._onComplete = onComplete
+        self._state: CACTrainingParameterNode | None = None
+        self._opened: OpenScan | None = None
+        self._labelling: Labelling | None = None
+        self._k: int | None = None
+        self._active = False
+        self.plot = SlicePlot(self._go)
+        ui.slicesPlotFrame.layout().addWidget(self.plot)
+        names = (("VISIBLE", ui.visibleButton), ("NOT_VISIBLE", ui.notVisibleButton), ("UNSURE", ui.unsureButton))
+        for name, button in names:
+            button.clicked.connect(lambda *_args, name=name: self._press(name))
+            button.setFocusPolicy(qt.Qt.NoFocus)  # Space would press it again
+            button.setIcon(colourIcon(COLOURS[name]))
+        ui.undoSliceButton.clicked.connect(lambda *_args: self.undo())
+        font = ui.sliceLabel.font
+        font.setPointSizeF(1.3 * font.pointSizeF())
+        font.setBold(True)
+        ui.sliceLabel.setFont(font)
+        ui.slicesLegendLabel.setText(_legend())
+        self._keys = self._makeKeys(ui)
+
+    def _makeKeys(self, ui) -> list[Keys]:
+        window = slicer.util.mainWindow() or ui.slicesPage.window()
+        pressed = {
+            key: lambda name=name: self._press(name)
+            for keys, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE"))
+            for key in keys
+        }
+        back = dict.fromkeys(("Backspace", "Ctrl+Z"), self.undo)
+        everywhere = {**pressed, **back, ",": lambda: self.move(-1), ".": lambda: self.move(1)}
+        # Lists and boxes need the arrows for themselves.
+        manager = slicer.app.layoutManager()
+        within = [ui.slicesPage, *([] if manager is None else [manager.viewport()])]
+        return [Keys([window], everywhere), Keys(within, {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)})]
+
+    # What the panel tells
+
+    def setState(self, state: CACTrainingParameterNode | None) -> None:
+        self._state = state
+
+    def setScan(self, opened: OpenScan | None) -> None:
+        """Begin to label a scan; None for none."""
+        self.removeObservers()
+        self._opened, self._k = opened, None
+        self._labelling = None if opened is None else Labelling(opened.annotations, opened.slices)
+        self._ui.slicesStatusLabel.setText("")
+        if opened is not None:
+            self._ui.slicesStatusLabel.setText("\n".join(opened.annotations.doubts))
+            node = axial_view.sliceNode()
+            if node is not None:
+                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)
+            self._go(self._labelling.first())
+            self._count()
+        self.update()
+
+    def setActive(self, on: bool) -> None:
+        """on: whether slices are what is being annotated now, in sight of the annotator."""
+        self._active = on and self._opened is not None
+        for keys in self._keys:
+            keys.setEnabled(self._active)
+        self._count()
+
+    def cleanup(self) -> None:
+        self.setScan(None)
+        for keys in self._keys:
+            keys.remove()
+
+    @property
+    def current(self) -> int | None:
+        """k of the slice that is shown."""
+        return self._k
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many slices are labelled, of how many."""
+        return (0, 0) if self._labelling is None else (self._labelling.done, len(self._labelling.slices))
+
+    @property
+    def unsure(self) -> int:
+        """How many slices are labelled as unsure."""
+        if self._labelling is None:
+            return 0
+        labels = self._labelling.labels
+        return sum(k in labels and labels[k].name == "UNSURE" for k in self._labelling.slices)
+
+    # Showing
+
+    def update(self) -> None:
+        """Show the labels as they are."""
+        ui, labelling = self._ui, self._labelling
+        shown = labelling is not None
+        for widget in (ui.visibleButton, ui.notVisibleButton, ui.unsureButton, ui.suggestionBox):
+            widget.setEnabled(shown)
+        ui.undoSliceButton.setEnabled(shown and labelling.canUndo)
+        done, count = self.progress
+        # A progress bar draws itself at once, and with it all that waits in its window: the slice would be drawn twice.
+        ui.slicesBar.setUpdatesEnabled(False)
+        ui.slicesBar.setValue(int(1000 * done / count) if count else 0)
+        ui.slicesBar.setUpdatesEnabled(True)
+        ui.sliceCountLabel.setText(_("{done} of {count}").format(done=done, count=count) if shown else "")
+        self._showPlot()
+        self._showSlice()
+
+    def _showPlot(self) -> None:
+        labelling, suggested = self._labelling, self._suggestions()
+        self.plot.setFixedHeight(_PLOT_WITH_SUGGESTION_PIXELS if suggested else _PLOT_PIXELS)
+        self.plot.setToolTip(
+            _("Marks: your labels. Height: how probably a network finds calcium. Click to go to a slice.")
+            if suggested
+            else _("Marks: your labels. Click to go to a slice.")
+        )
+        if labelling is None:
+            self.plot.setSlices({})
+            return
+        labels = labelling.labels
+        told = [*labelling.slices, *(k for k in labels if k < len(self._opened.positions))]
+        self.plot.setSlices(
+            {
+                k: PlotSlice(k, suggested.get(k), True, (COLOURS[labels[k].name],) if k in labels else ())
+                for k in range(min(told), max(told) + 1)
+            }
+        )
+
+    def _showSlice(self) -> None:
+        ui, labelling, k = self._ui, self._labelling, self._k
+        self.plot.setCurrent(k)
+        if labelling is None:
+            ui.sliceLabel.setText(_("Open a scan from the work list."))
+            return
+        if k is None:
+            ui.sliceLabel.setText(_("Outside the scan"))
+            return
+        label = labelling.labels.get(k)
+        said = _("no label yet") if label is None else _labelNames()[label.name]
+        if k not in labelling.slices:
+            said += _(", outside the heart")
+        text = _("Slice {k}: {said}").format(k=k, said=said)
+        if (probability := self._suggestions().get(k)) is not None:
+            text += _(" (suggestion: {probability:.0%} visible)").format(probability=probability)
+        ui.sliceLabel.setText(text)
+
+    def _suggestions(self) -> dict[int, float]:
+        """Probabilities by k, when they are to be shown."""
+        wanted = self._state is not None and self._state.showSuggestion and self._opened is not None
+        return self._opened.proposal.probabilities if wanted and self._opened.proposal is not None else {}
+
+    def _viewMoved(self, caller=None, event=None) -> None:
+        k = axial_view.shownSlice(self._opened)
+        if k != self._k:
+            self._setCurrent(k)
+
+    def _setCurrent(self, k: int | None) -> None:
+        self._k = k
+        self._labelling.show(k)
+        self._showSlice()
+
+    def _count(self) -> None:
+        """Count the time of the shown slice while it is looked at."""
+        if self._labelling is not None:
+            (self._labelling.goOn if self._active else self._labelling.pause)()
+
+    # What the annotator does
+
+    def _press(self, name: str) -> None:
+        from ...project.annotations import SliceLabel
+
+        self.label(SliceLabel[name])
+
+    def label(self, label: SliceLabel) -> None:
+        """Label the slice that is shown, and go to the next one without a label."""
+        if self._labelling is None or self._k is None:
+            return
+        following = self._save(lambda: self._labelling.label(self._k, label))
+        if following is _NOT_SAVED:
+            return
+        self._ui.slicesStatusLabel.setText("")
+        if following is not None:
+            self._go(following)
+        self.update()
+        self._onChanged()
+        if following is None:
+            self._ui.slicesStatusLabel.setText(
+                _("All slices of this heart are labelled. Page Down opens the next scan.")
+            )
+            self._onComplete()
+
+    def undo(self) -> None:
+        """Take the last label back, and show its slice."""
+        if self._labelling is None:
+            return
+        k = self._save(self._labelling.undo)
+        if k is None or k is _NOT_SAVED:
+            return
+        self._ui.slicesStatusLabel.setText("")
+        self._go(k)
+        self.update()
+        self._onChanged()
+
+    def move(self, step: int) -> None:
+        """Go to a neighbouring slice without a label given: 1 towards the head, -1 towards the feet."""
+        if self._labelling is not None and self._k is not None:
+            k = self._labelling.neighbour(self._k, step)
+            if k is not None:
+                self._go(k)
+
+    def _save(self, change: Callable[[], int | None]) -> object:
+        """What a change returns; _NOT_SAVED, with the reason shown, when the disk did not take it."""
+        from CACScoringLib.core.ct import CTError
+
+        try:
+            return change()
+        except (CTError, OSError) as error:
+            self._ui.slicesStatusLabel.setText(
+                _("Not saved, so this slice has no new label: {error}").format(error=error)
+            )
+            return _NOT_SAVED
+
+    def _go(self, k: int) -> None:
+        if self._opened is None:
+            return
+        axial_view.showSlice(self._opened, k)
+        if self._k != k:  # there is no view that would tell
+            self._setCurrent(k)
+
+
+_NOT_SAVED = object()
+
+
+def _labelNames() -> dict[str, str]:
+    return {"VISIBLE": _("calcium visible"), "NOT_VISIBLE": _("not visible"), "UNSURE": _("unsure")}
+
+
+def _legend() -> str:
+    marks = [
+        f'<span style="color: rgb{COLOURS[name]}">■</span>&nbsp;{text.replace(" ", "&nbsp;")}'
+        for name, text in _labelNames().items()
+    ]
+    return " &nbsp; ".join(marks)

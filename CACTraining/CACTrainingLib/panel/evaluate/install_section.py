@@ -1,0 +1,275 @@
+"""Calibrating a model of the project, installing it into CAC Scoring, and taking it back."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.input_section import MODEL_PARAMETERS
+from CACScoringLib.panel.packages import REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.worker import Worker
+
+from ..train.curve_nodes import SHOWN_METRICS
+from ..train.training_options import PACKAGES
+
+if TYPE_CHECKING:
+    from CACScoringLib.models.cards import ModelCard
+
+    from ...project.project import Project
+
+_MOST_METRICS = 6
+
+
+class InstallSection:
+    """The widgets.
+
+    worker: does it, because a model is verified with its network. onChanged: called when it begins and when it ends.
+    """
+
+    def __init__(self, ui, worker: Worker, onChanged: Callable[[], None]) -> None:
+        self._ui = ui
+        self._worker = worker
+        self._onChanged = onChanged
+        self._project: Project | None = None
+        self._cards: dict[str, ModelCard] = {}
+        self._filling = False
+        self._calibrating = False
+        ui.installModelBox.currentIndexChanged.connect(self._show)
+        ui.calibrateButton.clicked.connect(self._calibrateOrCancel)
+        ui.installButton.clicked.connect(self._install)
+        ui.rollBackButton.clicked.connect(self._rollBack)
+        ui.installLabel.setVisible(False)
+
+    def setProject(self, project: Project | None) -> None:
+        """Offer the models of another project; None for none."""
+        self._project = project
+        self._say("")
+
+    def update(self) -> None:
+        """Show the models that are there."""
+        self._cards = {} if self._project is None else cardsIn(self._project.models_folder)
+        box = self._ui.installModelBox
+        chosen = self._chosen
+        offered = [(str(path), f"{card.name} ({card.network})") for path, card in self._cards.items()]
+        self._filling = True
+        if offered != [(box.itemData(n), box.itemText(n)) for n in range(box.count)]:
+            box.clear()
+            for path, text in offered:
+                box.addItem(text, path)
+            box.setCurrentIndex(max(0, box.findData(chosen)) if offered else -1)
+        self._filling = False
+        self._show()
+
+    @property
+    def _chosen(self) -> str:
+        box = self._ui.installModelBox
+        return (box.itemData(box.currentIndex) or "") if box.count else ""
+
+    def _show(self, *_args: object) -> None:
+        if self._filling:
+            return
+        ui, card = self._ui, self._cards.get(self._chosen)
+        installed = None if card is None else installedModel(card.name, card.network)
+        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else inShort(card, installed))
+        ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
+        ui.calibrateButton.setText(_("Cancel") if self._calibrating else _("Calibrate"))
+        ui.calibrateButton.setEnabled(self._calibrating or not self._worker.isRunning)
+        ui.installButton.setEnabled(card is not None and not self._worker.isRunning)
+        ui.rollBackButton.setEnabled(installed is not None and not self._worker.isRunning)
+
+    def _calibrateOrCancel(self, *_args: object) -> None:
+        if self._calibrating:
+            self._calibrating = False
+            self._worker.cancel()
+            self._end(_("Cancelled. What was measured is kept; calibrate again to go on."))
+            return
+        from CACScoringLib.core.ct import CTError
+
+        name = self._cards[self._chosen].name
+        command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._chosen]
+        try:
+            for network in ("heart", "slices"):
+                command += [f"--{network}", str(modelInScoring(network))]
+        except CTError as error:
+            self._say(str(error))
+            return
+
+        def heard(event: dict) -> None:
+            if event["event"] == "counted":
+                text = _("Calibrating {name}: {done} of {count} scans …")
+                self._say(text.format(name=name, done=event["done"], count=event["count"]))
+
+        def ended(reason: str) -> None:
+            self._calibrating = False
+            done = _("{name} is calibrated together with the models that CAC Scoring uses now.").format(name=name)
+            self._end(_("Not calibrated; nothing was changed. {reason}").format(reason=reason) if reason else done)
+
+        self._calibrating = True
+        self._run(command, _("Calibrating {name} …").format(name=name), ended, heard, PACKAGES)
+
+    def _install(self, *_args: object) -> None:
+        path, card = self._chosen, self._cards[self._chosen]
+        earlier = installedModel(card.name, card.network)
+
+        def ended(reason: str) -> None:
+            if reason:
+                self._end(_("Not installed; nothing was changed. {reason}").format(reason=reason))
+                return
+            text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
+            if earlier is not None and earlier != card:
+                text += " " + _("The {name} that was there is kept: Roll back puts it in place again.").format(
+                    name=card.name
+                )
+            useInScoring(card.network, card.name)
+            self._end(text)
+
+        self._run(["models", "install", path, "--overwrite"], _("Installing {name} …").format(name=card.name), ended)
+
+    def _rollBack(self, *_args: object) -> None:
+        card = self._cards[self._chosen]
+
+        def ended(reason: str) -> None:
+            if reason:
+                self._end(_("Not rolled back; nothing was changed. {reason}").format(reason=reason))
+                return
+            now = installedModel(card.name, card.network)
+            if now is None:
+                useInScoring(card.network, "", insteadOf=card.name)
+                text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
+            else:
+                text = _("The earlier {name}, SHA-256 {hash}, is in place again.")
+            self._end(text.format(name=card.name, hash="" if now is None else now.sha256[:16]))
+
+        self._run(["models", "rollback", card.name], _("Rolling back {name} …").format(name=card.name), ended)
+
+    def _run(
+        self,
+        command: list[str],
+        doing: str,
+        ended: Callable[[str], None],
+        heard: Callable[[dict], None] = lambda event: None,
+        packages: Mapping[str, str] = REQUIREMENTS,
+    ) -> None:
+        if reason := ensurePackages(packages):
+            ended(reason)
+            return
+        self._say(doing)
+        try:
+            self._worker.start([*command, "--progress", "json"], heard, ended)
+        except (OSError, RuntimeError) as error:
+            ended(str(error))
+        self._onChanged()
+
+    def _end(self, text: str) -> None:
+        self._say(text)
+        self._onChanged()
+
+    def _say(self, text: str) -> None:
+        self._ui.installLabel.setText(text)
+        self._ui.installLabel.setVisible(bool(text))
+
+
+def cardsIn(folder: Path) -> dict[str, ModelCard]:
+    """The cards in a folder of models, by path; those that cannot be read are passed over."""
+    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.models.cards import read_card
+
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[str(path)] = read_card(path)
+        except CTError:
+            continue
+    return found
+
+
+def installedModel(name: str, network: str) -> ModelCard | None:
+    """The card of the model that the user has installed under a name."""
+    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.models.cards import list_models
+
+    try:
+        models = list_models(network)
+    except CTError:
+        return None
+    return next((model.card for model in models if model.origin == "user" and model.card.name == name), None)
+
+
+def modelInScoring(network: str) -> Path:
+    """Card of the model that CAC Scoring uses now. Raises ModelError when it is gone."""
+    from CACScoringLib.models.cards import find_model
+
+    name = ""
+    if hasattr(slicer.modules, "cacscoring"):
+        name = getattr(_scoringState(), MODEL_PARAMETERS[network])
+    return find_model(network, name or None).path
+
+
+def _scoringState():
+    return slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
+
+
+def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
+    """Choose a model in CAC Scoring; empty for the bundled one. insteadOf: only where this one is chosen now."""
+    if network not in MODEL_PARAMETERS or not hasattr(slicer.modules, "cacscoring"):
+        return
+    state = _scoringState()
+    parameter = MODEL_PARAMETERS[network]
+    if insteadOf is None or getattr(state, parameter) == insteadOf:
+        setattr(state, parameter, name)
+
+
+def inShort(card: ModelCard, installed: ModelCard | None) -> str:
+    """What a user has to know of a model before installing it. installed: of its name."""
+    from CACScoringLib.models import preprocessing
+
+    lines = [
+        _("Network: {network}, {preset}.").format(network=card.network, preset=card.preset),
+        _("Data: {data}").format(data=card.training.data.partition("; table SHA-256")[0]),
+        _("Validation: {metrics}").format(metrics=", ".join(f"{n} {v:.3g}" for n, v in _metrics(card.validation))),
+        _("SHA-256 {hash} …").format(hash=card.sha256[:16]),
+        _("For research only; not a medical device."),
+    ]
+    if card.preprocessing_version != preprocessing.VERSION:
+        lines.append(
+            _(
+                "⚠ It was trained on scans prepared by version {own}; CAC Scoring prepares them by version {ours}."
+            ).format(own=card.preprocessing_version, ours=preprocessing.VERSION)
+        )
+    if card.network == "decomposition" and "evidence_weights" not in card.calibration:
+        lines.append(
+            _("⚠ Not calibrated: every spot of its map would count, be it coronary calcium or not. Calibrate it first.")
+        )
+    if installed is not None and installed == card:
+        lines.append(_("✓ It is installed."))
+    elif installed is not None and installed.sha256 == card.sha256:
+        lines.append(_("It is installed with another card, as before a calibration: install it again."))
+    elif installed is not None:
+        lines.append(
+            _("Another {name} is installed, SHA-256 {hash} …; it would be kept.").format(
+                name=card.name, hash=installed.sha256[:16]
+            )
+        )
+    return "\n".join(lines)
+
+
+def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:
+    """The best known of the numbers on a card, wherever they lie on it."""
+    found = dict(reversed(list(_numbers(validation))))
+    known = [(name.replace("_", " "), found[name]) for name in SHOWN_METRICS if name in found]
+    return known[:_MOST_METRICS] or [(name.replace("_", " "), value) for name, value in found.items()][:_MOST_METRICS]
+
+
+def _numbers(values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield name, float(value)

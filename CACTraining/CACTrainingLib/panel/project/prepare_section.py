@@ -1,0 +1,139 @@
+"""Proposals of all scans: hearts, and what a network says of their slices, made in the background."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.worker import Worker
+
+if TYPE_CHECKING:
+    from ...project.project import Project
+    from ..parameters import CACTrainingParameterNode
+
+NETWORK = "slices"
+
+
+class PrepareSection:
+    """The widgets of proposals.
+
+    onChanged: called when there are new proposals. say: shows a message.
+    """
+
+    def __init__(self, ui, worker: Worker, onChanged: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._ui = ui
+        self._worker = worker
+        self._onChanged = onChanged
+        self._say = say
+        self._state: CACTrainingParameterNode | None = None
+        self._project: Project | None = None
+        self._cards: dict[str, Path] = {}
+        self._filling = False
+        ui.proposalModelBox.currentIndexChanged.connect(self._modelChosen)
+        ui.prepareButton.clicked.connect(lambda *_args: self._startOrCancel())
+
+    def setState(self, state: CACTrainingParameterNode | None) -> None:
+        self._state = state
+
+    def setProject(self, project: Project | None) -> None:
+        if project is None or self._project is None or project.folder != self._project.folder:
+            self.cancel()
+        self._project = project
+        self.update()
+
+    def update(self) -> None:
+        """Offer the models that there are, and show which is chosen."""
+        ui, state = self._ui, self._state
+        self._cards = {} if self._project is None else _cards(self._project.models_folder)
+        box, chosen = ui.proposalModelBox, "" if state is None else state.proposalModel
+        self._filling = True
+        box.clear()
+        box.addItem(_("the network that comes with CAC"), "")
+        for name in self._cards:
+            box.addItem(name, name)
+        box.setCurrentIndex(max(0, box.findData(chosen)))
+        self._filling = False
+        running = self._worker.isRunning
+        box.setEnabled(not running)
+        ui.prepareButton.setText(_("Stop preparing") if running else _("Prepare all"))
+        ui.prepareButton.setEnabled(running or (self._project is not None and bool(self._project.scans)))
+
+    @property
+    def arguments(self) -> list[str]:
+        """Options of `cac project prepare` for the chosen model."""
+        card = self._cards.get(self._state.proposalModel) if self._state is not None else None
+        return [] if card is None else ["--model", str(card)]
+
+    def cancel(self) -> None:
+        """End what runs in the background; what is prepared stays."""
+        if self._worker.isRunning:
+            self._worker.cancel()
+            self.update()
+
+    def _modelChosen(self, index: int) -> None:
+        if not self._filling and self._state is not None and index >= 0:
+            self._state.proposalModel = self._ui.proposalModelBox.itemData(index) or ""
+
+    def _startOrCancel(self) -> None:
+        if self._worker.isRunning:
+            self.cancel()
+            self._say(_("Stopped. What is prepared stays."))
+            self._onChanged()
+            return
+        doubts: list[str] = []
+
+        def heard(event: dict) -> None:
+            if event["event"] == "counted":
+                text = _("Preparing: {done} of {count} scans …")
+                self._say(text.format(done=event["done"], count=event["count"]))
+            elif event["event"] == "warning" and event["code"] == "scan-failed":
+                doubts.append(event["message"])
+
+        def ended(reason: str) -> None:
+            self._onChanged()
+            # Names of scans are not for blind annotators.
+            told = [] if self._state is not None and self._state.blind else doubts[:3]
+            failed = _("Scans without a proposal: {count}.").format(count=len(doubts)) if doubts else ""
+            self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed, *told])))
+            self.update()
+
+        arguments = ["project", "prepare", str(self._project.folder), *self.arguments]
+        if self._isStale():
+            arguments.append("--overwrite")
+        self._say(_("Preparing …"))
+        try:
+            self._worker.start([*arguments, "--progress", "json"], heard, ended)
+        except (OSError, RuntimeError) as error:
+            self._say(str(error))
+        self.update()
+
+    def _isStale(self) -> bool:
+        """Whether a proposal is by another model than the chosen one."""
+        from ...project.proposals import read_proposal
+
+        chosen = self._state.proposalModel
+        proposals = [read_proposal(self._project, scan.id) for scan in self._project.scans]
+        models = [set(proposal.models) for proposal in proposals if proposal is not None and proposal.probabilities]
+        return any(chosen not in own if chosen else own & set(self._cards) for own in models)
+
+
+def _cards(folder: Path) -> dict[str, Path]:
+    """Cards of the project's own classifiers of slices, by name."""
+    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.models.cards import read_card
+
+    found = {}
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            card = read_card(path)
+        except CTError:
+            continue  # the page of judging tells what is wrong with it
+        if card.network == NETWORK and path.with_suffix(".safetensors").is_file():
+            found[card.name] = path
+    return found

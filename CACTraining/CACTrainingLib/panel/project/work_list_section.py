@@ -1,0 +1,163 @@
+"""The work list: which scans are to be annotated, how far each is, and which comes next."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+from ..table_rows import fillRow, prepareTable
+
+if TYPE_CHECKING:
+    from ...project.project import Project
+    from ...project.work_list import WorkItem
+    from ..parameters import CACTrainingParameterNode
+
+TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
+_STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
+_COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
+
+
+class WorkListSection:
+    """The widgets of the work list.
+
+    onOpen: called with the id of the scan that is to be opened, and with what it is called here.
+    """
+
+    def __init__(self, ui, onOpen: Callable[[str, str], None]) -> None:
+        self._ui = ui
+        self._onOpen = onOpen
+        self._state: CACTrainingParameterNode | None = None
+        self._project: Project | None = None
+        self._items: list[WorkItem] = []
+        self._names: dict[str, str] = {}
+        prepareTable(ui.workTable, TITLES, _COLUMN_LETTERS)
+        ui.workTable.horizontalHeaderItem(len(TITLES) - 1).setToolTip(
+            _("How unsure the network is of the slices without a label: mean entropy, 0 sure, 1 a toss-up.")
+        )
+        ui.workTable.itemSelectionChanged.connect(self._showButtons)
+        ui.workTable.cellDoubleClicked.connect(lambda *_args: self._openSelected())
+        ui.openScanButton.clicked.connect(lambda *_args: self._openSelected())
+        ui.nextScanButton.clicked.connect(lambda *_args: self.openNext())
+        ui.openingBar.setVisible(False)
+
+    def setState(self, state: CACTrainingParameterNode | None) -> None:
+        self._state = state
+
+    def setProject(self, project: Project | None) -> None:
+        self._project = project
+        self.update()
+
+    def update(self) -> None:
+        """List the scans of the project anew."""
+        from CACScoringLib.core.ct import CTError
+
+        from ...project.work_list import shown_name, work_list
+
+        ui, state = self._ui, self._state
+        chosen = self.selected
+        self._items, self._names = [], {}
+        if self._project is None:
+            self.say(_("Open a project on the first page."))
+        elif not state.annotator:
+            self.say(_("Say who you are on the first page: annotations are kept apart by annotator."))
+        else:
+            try:
+                self._items = work_list(self._project, state.annotator, "blind" if state.blind else state.order.value)
+            except CTError as error:
+                self.say(str(error))
+            else:
+                self._sayState()
+        blind = state is not None and state.blind
+        self._names = {item.scan.id: shown_name(item, n, blind) for n, item in enumerate(self._items, 1)}
+        ui.workTable.setRowCount(len(self._items))
+        for row, item in enumerate(self._items):
+            self._fill(row, item)
+        ui.orderBox.setEnabled(not blind)
+        self.select(chosen or (state.scanId if state is not None else ""))
+        self._showButtons()
+
+    @property
+    def selected(self) -> str:
+        """Id of the selected scan; empty without one."""
+        row = self._ui.workTable.currentRow()
+        return self._items[row].scan.id if 0 <= row < len(self._items) else ""
+
+    def select(self, scanId: str) -> None:
+        """Choose a scan's row."""
+        row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), -1)
+        self._ui.workTable.setCurrentCell(row, 0)
+
+    def nameOf(self, scanId: str) -> str:
+        """What a scan is called here; empty for one that is not listed."""
+        return self._names.get(scanId, "")
+
+    def showProgress(self, scanId: str, done: int, count: int, unsure: int) -> None:
+        """Show how far a scan is, without reading all others again."""
+        row = next((row for row, item in enumerate(self._items) if item.scan.id == scanId), None)
+        if row is not None:
+            table = self._ui.workTable
+            table.item(row, _SLICES_COLUMN).setText(f"{done} / {count}")
+            table.item(row, _UNSURE_COLUMN).setText(str(unsure or ""))
+            if 0 < done < count:
+                table.item(row, _STATE_COLUMN).setText(_stateNames()["begun"])
+
+    def openNext(self) -> None:
+        """Open the next scan, downwards and then from the top, that is neither done nor missing."""
+        if self._project is None:
+            return
+        opened = self._state.scanId
+        self.update()
+        start = next((row + 1 for row, item in enumerate(self._items) if item.scan.id == opened), 0)
+        circle = self._items[start:] + self._items[:start]
+        following = next((i for i in circle if i.state not in ("done", "missing") and i.scan.id != opened), None)
+        if following is None:
+            self.say(_("There is no further scan to annotate."))
+            return
+        self.select(following.scan.id)
+        self._openSelected()
+
+    def say(self, text: str) -> None:
+        self._ui.workStatusLabel.setText(text)
+
+    def _sayState(self) -> None:
+        done = sum(item.state == "done" for item in self._items)
+        text = _("Scans done: {done} of {count}.").format(done=done, count=len(self._items)) if self._items else ""
+        self.say(text or _("The project has no scans yet. Add some on the first page."))
+
+    def _fill(self, row: int, item: WorkItem) -> None:
+        count = "?" if item.slices is None else item.slices
+        doubt = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
+        yes = _("yes")
+        texts = (
+            self._names[item.scan.id],
+            _stateNames()[item.state],
+            f"{item.slices_done} / {count}",
+            str(item.unsure or ""),
+            yes if item.regions else "",
+            yes if item.heart else "",
+            doubt,
+        )
+        fillRow(self._ui.workTable, row, texts, rightAligned=(2, 3, 6))
+
+    def _showButtons(self) -> None:
+        state = next((item.state for item in self._items if item.scan.id == self.selected), "missing")
+        self._ui.openScanButton.setEnabled(state != "missing")
+        self._ui.nextScanButton.setEnabled(bool(self._items))
+
+    def _openSelected(self) -> None:
+        item = next((item for item in self._items if item.scan.id == self.selected), None)
+        if item is None:
+            return
+        if item.state == "missing":
+            self.say(_("The CT of this scan is not where it was. Relocate it on the first page."))
+            return
+        self._onOpen(item.scan.id, self._names[item.scan.id])
+
+
+def _stateNames() -> dict[str, str]:
+    return {"new": _("new"), "begun": _("begun"), "done": _("done"), "missing": _("missing")}

@@ -1,0 +1,317 @@
+"""The trainings of a project: how far each is, its curves and samples; stop and resume.
+
+Nothing here owns a training: it runs as a process of its own, and all that is shown is read from its folder.
+"""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.table_height import fitHeight
+
+from ..parameters import CACTrainingParameterNode, Network
+from ..table_rows import prepareTable
+from . import curve_nodes
+
+if TYPE_CHECKING:
+    from ...project.project import Project
+    from ...training.background import RunState
+
+POLL_MILLISECONDS = 1000
+TITLES = ("Name", "Network", "State", "Step", "Best")
+COLUMN_LETTERS = (15, 11, 9, 9)
+"""Widths of all columns but the last, which takes the rest."""
+
+UNDER_WAY = ("starting", "running")
+
+_CHOSEN_BY = ("dice", "overlap", "auc")
+"""What the best validation is chosen by, of heart, calcium map and slices."""
+
+_MOST_ROWS = 6
+_SAMPLE_WIDTH = 440
+"""Of a sample picture before the panel has a width, pixels."""
+
+
+class RunsSection:
+    """The list of trainings, and the chosen one.
+
+    panel: the page's widget; what is on disk is looked at only while it can be seen. onShown: called when it comes to
+    be seen.
+    """
+
+    def __init__(self, ui, panel, onShown: Callable[[], None]) -> None:
+        self._ui = ui
+        self._panel = panel
+        self._onShown = onShown
+        self._state: CACTrainingParameterNode | None = None
+        self._project: Project | None = None
+        self._runs: dict[str, RunState] = {}
+        self._samples: list[tuple[int, Path]] = []
+        self._sample: tuple | None = None
+        self._layoutBefore: int | None = None
+        self._drawn: tuple | None = None
+        self._seen = False
+        self._filling = False
+        self._message = ""
+        table = ui.runsTable
+        prepareTable(table, TITLES, COLUMN_LETTERS)
+        table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        table.itemSelectionChanged.connect(self._rowChosen)
+        ui.stopButton.clicked.connect(self._stop)
+        ui.resumeButton.clicked.connect(self._resume)
+        ui.curvesButton.clicked.connect(self._toggleCurves)
+        ui.sampleSlider.valueChanged.connect(self._showSample)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.timeout.connect(self.poll)
+        self._timer.start()
+
+    def setState(self, state: CACTrainingParameterNode | None) -> None:
+        """state: None while the panel is closed."""
+        self._state = state
+
+    def setProject(self, project: Project | None) -> None:
+        """Show the trainings of another project; None for none."""
+        self._project = project
+        self._runs = {}
+        self._message = ""
+
+    def update(self) -> None:
+        """Show all trainings."""
+        from ...training import background as training_runs
+
+        if self._state is None:
+            return
+        names = [] if self._project is None else training_runs.runs_of(self._project.models_folder)
+        self._runs = {name: self._runs.get(name) or training_runs.state_of(self._folder(name)) for name in names}
+        self._showTable()
+        self._showRun()
+
+    def poll(self) -> None:
+        """Look again at what can have changed: trainings under way, and the one that is shown."""
+        seen = self._state is not None and self._panel.visible
+        came, self._seen = seen and not self._seen, seen
+        if came:
+            self._runs = {}
+            self._onShown()
+        if not seen or self._project is None:
+            return
+        self._runs = {
+            name: run for name, run in self._runs.items() if run.state not in UNDER_WAY and name != self._state.shownRun
+        }
+        self.update()
+
+    def choose(self, name: str) -> None:
+        """Show a training that was just started."""
+        self._message = ""
+        self._runs.pop(name, None)
+        self._state.shownRun = name
+
+    def cancel(self) -> None:
+        """Stop looking; trainings go on."""
+        self._timer.stop()
+
+    def _folder(self, name: str) -> Path:
+        return self._project.models_folder / f"{name}.training"
+
+    @property
+    def _shown(self) -> RunState | None:
+        return self._runs.get(self._state.shownRun)
+
+    # The list
+
+    def _showTable(self) -> None:
+        table = self._ui.runsTable
+        self._filling = True
+        table.setRowCount(len(self._runs))
+        for row, (name, run) in enumerate(self._runs.items()):
+            cells = (
+                name,
+                _networkNames().get(run.network, run.network),
+                stateNames()[run.state],
+                _stepOf(run),
+                bestOf(run),
+            )
+            for column, text in enumerate(cells):
+                item = table.item(row, column)
+                if item is None:
+                    item = qt.QTableWidgetItem()
+                    table.setItem(row, column, item)
+                if item.text() != text:
+                    item.setText(text)
+                    item.setToolTip(text)
+        row = list(self._runs).index(self._state.shownRun) if self._state.shownRun in self._runs else -1
+        if table.currentRow() != row:
+            table.clearSelection()
+            table.setCurrentCell(row, 0)
+        fitHeight(table, min(max(len(self._runs), 2), _MOST_ROWS))
+        self._filling = False
+
+    def _rowChosen(self) -> None:
+        row = self._ui.runsTable.currentRow()
+        if not self._filling and 0 <= row < len(self._runs):
+            self._message = ""
+            self._state.shownRun = list(self._runs)[row]
+            self.update()
+
+    # The training that is shown
+
+    def _showRun(self) -> None:
+        from ...training import background as training_runs
+
+        ui, run = self._ui, self._shown
+        ui.stopButton.setEnabled(run is not None and run.state in UNDER_WAY)
+        broken_off = run is not None and run.state in ("stopped", "failed")
+        ui.resumeButton.setEnabled(broken_off)
+        ui.resumeButton.setText(_("Begin again") if broken_off and not run.can_resume else _("Resume"))
+        ui.curvesButton.setEnabled(run is not None)
+        _say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
+        _say(ui.runDoubtsLabel, "" if run is None else "\n".join(f"⚠ {doubt}" for doubt in run.doubts))
+        folder = None if run is None else self._folder(run.name)
+        # Whoever chose another layout meanwhile has left the curves.
+        if self._layoutBefore is not None and not curve_nodes.isShown():
+            self._layoutBefore = None
+        showing = self._layoutBefore is not None
+        ui.curvesButton.setChecked(showing)
+        if showing:
+            curve_nodes.show({} if run is None else self._charts(folder, run))
+        self._setSamples([] if run is None else training_runs.sample_pictures(folder))
+
+    def _charts(self, folder: Path, run: RunState) -> dict:
+        """The run's charts; its curves are read again only when it has written some."""
+        from ...training import background as training_runs
+        from ...training.curves import METRICS
+
+        metrics = folder / METRICS
+        stamp = (folder, metrics.stat().st_mtime_ns if metrics.exists() else None)
+        charts = curve_nodes.chartsOf(str(folder))
+        if stamp != self._drawn or not charts:
+            self._drawn = stamp
+            charts = curve_nodes.updateCharts(str(folder), run.name, training_runs.read_curves(folder))
+        return charts
+
+    def _toggleCurves(self, *_args: object) -> None:
+        manager = slicer.app.layoutManager()
+        if manager is None:
+            return
+        if self._layoutBefore is None:
+            self._layoutBefore, self._drawn = manager.layout, None
+            curve_nodes.show({})
+        else:
+            before, self._layoutBefore = self._layoutBefore, None
+            manager.setLayout(before)
+        self._showRun()
+
+    def _stop(self, *_args: object) -> None:
+        from ...training import background as training_runs
+
+        self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(self._folder(self._shown.name)))
+
+    def _resume(self, *_args: object) -> None:
+        from CACScoringLib.panel.process import workerCommand
+
+        from ...training import background as training_runs
+
+        self._command(
+            _("It could not be resumed: {error}"),
+            lambda: training_runs.resume(*workerCommand(), self._folder(self._shown.name)),
+        )
+
+    def _command(self, failure: str, command: Callable[[], None]) -> None:
+        from CACScoringLib.core.ct import CTError
+
+        try:
+            command()
+            self._message = ""
+        except (CTError, OSError, RuntimeError) as error:
+            self._message = failure.format(error=error)
+        self._runs.pop(self._state.shownRun, None)
+        self.update()
+
+    # Samples
+
+    def _setSamples(self, samples: list[tuple[int, Path]]) -> None:
+        ui = self._ui
+        at_end = ui.sampleSlider.value >= len(self._samples) - 1
+        other = samples[:1] != self._samples[:1]
+        self._samples = samples
+        for widget in (ui.sampleLabel, ui.sampleRow):
+            widget.setVisible(bool(samples))
+        self._filling = True
+        ui.sampleSlider.setRange(0, max(0, len(samples) - 1))
+        if at_end or other:
+            ui.sampleSlider.setValue(len(samples) - 1)
+        self._filling = False
+        self._showSample()
+
+    def _showSample(self, *_args: object) -> None:
+        if self._filling or not self._samples:
+            return
+        ui = self._ui
+        step, path = self._samples[min(ui.sampleSlider.value, len(self._samples) - 1)]
+        ui.sampleStepLabel.setText(_("step {step}").format(step=step))
+        width = ui.sampleLabel.width if ui.sampleLabel.width > 100 else _SAMPLE_WIDTH
+        if (path, width) == self._sample:
+            return
+        self._sample = (path, width)
+        picture = qt.QPixmap(str(path))
+        if not picture.isNull():
+            picture = picture.scaledToWidth(min(width, picture.width()), qt.Qt.SmoothTransformation)
+            ui.sampleLabel.setPixmap(picture)
+            ui.sampleLabel.setFixedHeight(picture.height())
+
+
+def stateNames() -> dict[str, str]:
+    """What a training's states are called."""
+    return {
+        "starting": _("starting …"),
+        "running": _("running"),
+        "stopped": _("stopped"),
+        "failed": _("failed"),
+        "done": _("done"),
+    }
+
+
+def _networkNames() -> dict[str, str]:
+    return {network.value: network.label() for network in Network}
+
+
+def bestOf(run: RunState) -> str:
+    """What the best validation so far was chosen by; empty before the first."""
+    chosen = next((name for name in _CHOSEN_BY if name in run.best), None)
+    return "" if chosen is None else f"{chosen} {run.best[chosen]:.3f}"
+
+
+def _stepOf(run: RunState) -> str:
+    return f"{run.step}" if run.steps is None else f"{run.step}/{run.steps}"
+
+
+def _progressOf(run: RunState) -> str:
+    minutes, seconds = divmod(round(run.seconds), 60)
+    lines = [
+        _("{name}: {state}, step {step}, {minutes}:{seconds:02d} min of training.").format(
+            name=run.name, state=stateNames()[run.state], step=_stepOf(run), minutes=minutes, seconds=seconds
+        )
+    ]
+    if best := bestOf(run):
+        lines.append(
+            _("Best: {best} at step {step:.0f}, which is kept.").format(best=best, step=run.best.get("step", run.step))
+        )
+    if run.message:
+        lines.append(_("Now: {doing}.").format(doing=run.message) if run.state in UNDER_WAY else run.message)
+    return "\n".join(lines)
+
+
+def _say(label, text: str) -> None:
+    if label.text != text:
+        label.setText(text)
+    label.setVisible(bool(text))

@@ -1,0 +1,281 @@
+"""The page of training: a new training with the check of what it needs, and the trainings that there are."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.packages import ensurePackages, missingPackages
+from CACScoringLib.panel.process import workerCommand
+from CACScoringLib.panel.worker import Worker
+
+from ..parameters import CACTrainingParameterNode, Network
+from .runs_section import RunsSection
+from .training_options import PACKAGES, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
+
+if TYPE_CHECKING:
+    from ...project.project import Project
+
+UI_FILE = Path(__file__).resolve().parents[3] / "Resources" / "UI" / "CACTrainingTrain.ui"
+
+CHECK_MILLISECONDS = 300
+"""After the last change, so that the project is not looked through at every letter of a name."""
+
+_MOST_FINDINGS = 6
+
+
+class TrainSection:
+    """The page. layout: of the tab that it fills. worker: looks for what a training lacks."""
+
+    def __init__(self, layout, worker: Worker) -> None:
+        self._worker = worker
+        self._panel = slicer.util.loadUI(str(UI_FILE))
+        layout.addWidget(self._panel)
+        self.ui = ui = slicer.util.childWidgetVariables(self._panel)
+        self._state: CACTrainingParameterNode | None = None
+        self._guiTag = None
+        self._project: Project | None = None
+        self._findings: list[dict] | None = None
+        self._checked: tuple | None = None
+        self._asking: tuple | None = None
+        self._stale = True
+        self._missing: list[str] = []
+        self._problem = ""
+        self._filling = False
+        self._choicesOf: tuple | None = None
+        self.runs = RunsSection(ui, self._panel, self.refresh)
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(CHECK_MILLISECONDS)
+        self._timer.timeout.connect(self.check)
+        ui.trainFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
+        ui.trainFolderEdit.currentPathChanged.connect(self._folderChosen)
+        # An emptied field tells this alone.
+        ui.trainFolderEdit.validInputChanged.connect(self._folderChosen)
+        ui.trainNetworkBox.activated.connect(self._networkChosen)
+        ui.trainStartBox.currentIndexChanged.connect(self._startChosen)
+        ui.trainAnnotatorBox.currentIndexChanged.connect(self._annotatorChosen)
+        ui.trainStartButton.clicked.connect(self._start)
+        ui.trainCheckButton.clicked.connect(self._installOrCheck)
+        ui.elsewhereCopyButton.clicked.connect(self._copy)
+
+    def setState(self, state: CACTrainingParameterNode | None) -> None:
+        """state: None while the panel is closed."""
+        if self._state is not None:
+            self._state.disconnectGui(self._guiTag)
+        self._state = state
+        if state is not None:
+            self._guiTag = state.connectGui(self.ui)
+        self.runs.setState(state)
+        self.update()
+
+    def setProject(self, project: Project | None) -> None:
+        """Show another project, or one that has changed; None for none."""
+        self._project = project
+        self.runs.setProject(project)
+        self.refresh()
+
+    def update(self) -> None:
+        """Show the state."""
+        state, ui = self._state, self.ui
+        if state is None or not self._panel.visible:
+            return
+        decomposition = state.trainNetwork == Network.DECOMPOSITION
+        for widget in (ui.trainMethodLabel, ui.trainMethodBox):
+            widget.setVisible(decomposition)
+        self._fillChoices()
+        name = self._name()
+        ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
+        ui.elsewhereEdit.setPlainText("" if self._project is None else commandsElsewhere(state, self._project, name))
+        self._problem = self._problemOf(name)
+        if self._project is not None and not self._missing and (self._stale or self._asked() != self._checked):
+            if self._asked() != self._checked:
+                self._findings = None
+            if not self._worker.isRunning or self._asked() != self._asking:
+                self._timer.start()
+        self._showCheck()
+        self.runs.update()
+
+    def refresh(self) -> None:
+        """Look again at what others may have changed: annotators, models, the project."""
+        self._choicesOf, self._stale = None, True
+        self._missing = missingPackages(PACKAGES)
+        self.update()
+
+    def check(self) -> None:
+        """Begin to look for what the training lacks."""
+        state, project = self._state, self._project
+        self._timer.stop()
+        self._worker.cancel()
+        if state is None or project is None or self._missing:
+            return
+        self._asking, findings = self._asked(), []
+        command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
+        command += ["--method", state.trainMethod.value]
+        command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
+
+        def heard(event: dict) -> None:
+            if event["event"] == "finding":
+                findings.append(event)
+
+        def ended(reason: str) -> None:
+            if reason and not any(finding["severity"] == "error" for finding in findings):
+                findings.append({"severity": "error", "message": reason, "scans": []})
+            self._checked, self._findings, self._stale = self._asking, findings, False
+            self.update()
+
+        try:
+            self._worker.start([*command, "--progress", "json"], heard, ended)
+        except (OSError, RuntimeError) as error:
+            ended(str(error))
+
+    def cancel(self) -> None:
+        """Let go of all; trainings go on."""
+        self._timer.stop()
+        self._worker.cancel()
+        self.runs.cancel()
+
+    def _asked(self) -> tuple:
+        state = self._state
+        return self._project, state.trainNetwork, state.trainMethod, state.trainAnnotator
+
+    def _name(self) -> str:
+        return nameOf(self._state, [] if self._project is None else modelNames(self._project.models_folder))
+
+    def _problemOf(self, name: str) -> str:
+        if self._project is None:
+            return _("Open a project, or make one.")
+        if self._missing:
+            return _("Training needs Python packages that are not installed: {packages}.").format(
+                packages=", ".join(self._missing)
+            )
+        if not isName(name):
+            return _("“{name}” is no name for a model: use small letters, digits, dots, dashes, underscores.").format(
+                name=name
+            )
+        if name in modelNames(self._project.models_folder):
+            return _("The project has a model or a training named “{name}” already. Choose another name.").format(
+                name=name
+            )
+        return ""
+
+    def _showCheck(self) -> None:
+        findings = self._findings or []
+        errors = [finding for finding in findings if finding["severity"] == "error"]
+        lines = [f"✗ {self._problem}"] if self._problem else []
+        if self._findings is None and not lines:
+            lines = [_("Looking at the project …")]
+        marks = {"error": "✗", "warning": "⚠", "note": "·"}
+        ordered = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
+        lines += [_line(marks[each["severity"]], each) for each in ordered[:_MOST_FINDINGS]]
+        if len(ordered) > _MOST_FINDINGS:
+            lines.append(_("… and {count} more; see the first page.").format(count=len(ordered) - _MOST_FINDINGS))
+        ready = self._findings is not None and not errors and not self._problem
+        if ready and not findings:
+            lines = [_("✓ All that this training needs is there.")]
+        self.ui.trainCheckLabel.setText("\n".join(lines))
+        self.ui.trainStartButton.setEnabled(ready)
+        self.ui.trainCheckButton.setEnabled(self._project is not None)
+        self.ui.trainCheckButton.setText(_("Install …") if self._missing else _("Check again"))
+
+    def _installOrCheck(self, *_args: object) -> None:
+        reason = ensurePackages(PACKAGES, "CAC Training", _("Training")) if self._missing else ""
+        self.refresh()
+        self.check()
+        if reason:
+            self._refuse(reason)
+
+    def _start(self, *_args: object) -> None:
+        from CACScoringLib.core.ct import CTError
+
+        from ...training import background as training_runs
+
+        state, project, name = self._state, self._project, self._name()
+        output = project.models_folder / name
+        try:
+            python, environment = workerCommand()
+            training_runs.start(
+                python,
+                environment,
+                [*argumentsOf(state, str(project.folder), str(output)), "--progress", "json"],
+                output.with_name(f"{name}.training"),
+            )
+        except (CTError, OSError, RuntimeError) as error:
+            self._refuse(_("The training could not be started: {error}").format(error=error))
+            return
+        state.trainName = ""
+        self.runs.choose(name)
+        self.refresh()
+
+    def _refuse(self, reason: str) -> None:
+        self.ui.trainCheckLabel.setText(f"✗ {reason}")
+
+    # Boxes that no connector fills
+
+    def _fillChoices(self) -> None:
+        state, ui = self._state, self.ui
+        key = self._project, state.trainNetwork
+        self._filling = True
+        if key != self._choicesOf:
+            self._choicesOf = key
+            people = self._annotators()
+            starts = [(start.name, start.path) for start in startsFor(state.trainNetwork, self._project)]
+            _fill(ui.trainStartBox, [(_("nothing: random weights"), ""), *starts])
+            _fill(ui.trainAnnotatorBox, [(_("what most annotators say"), ""), *zip(people, people, strict=True)])
+        for box, chosen in ((ui.trainStartBox, state.trainStart), (ui.trainAnnotatorBox, state.trainAnnotator)):
+            if box.findData(chosen) < 0:
+                box.addItem(_("{name} (not there)").format(name=Path(chosen).name), chosen)
+            box.setCurrentIndex(box.findData(chosen))
+        if ui.trainFolderEdit.currentPath != state.trainFolder:
+            ui.trainFolderEdit.setCurrentPath(state.trainFolder)
+        self._filling = False
+
+    def _annotators(self) -> list[str]:
+        from ...project.annotations import annotators
+
+        project = self._project
+        scans = () if project is None else project.scans
+        return sorted({name for scan in scans for name in annotators(project, scan.id)})
+
+    def _networkChosen(self, *_args: object) -> None:
+        # A model of another network, which cannot be gone on with.
+        self._state.trainStart = ""
+
+    def _startChosen(self, *_args: object) -> None:
+        if not self._filling and self._state is not None:
+            self._state.trainStart = _dataOf(self.ui.trainStartBox)
+
+    def _annotatorChosen(self, *_args: object) -> None:
+        if not self._filling and self._state is not None:
+            self._state.trainAnnotator = _dataOf(self.ui.trainAnnotatorBox)
+
+    def _folderChosen(self, *_args: object) -> None:
+        if not self._filling and self._state is not None:
+            self._state.trainFolder = self.ui.trainFolderEdit.currentPath
+
+    def _copy(self, *_args: object) -> None:
+        qt.QApplication.clipboard().setText(self.ui.elsewhereEdit.plainText)
+
+
+def _dataOf(box) -> str:
+    return box.itemData(box.currentIndex) or ""
+
+
+def _fill(box, choices: list[tuple[str, str]]) -> None:
+    box.clear()
+    for text, data in choices:
+        box.addItem(text, data)
+
+
+def _line(mark: str, finding: dict) -> str:
+    names = finding["scans"]
+    scans = f" ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else ""
+    return f"{mark} {finding['message']}{scans}"

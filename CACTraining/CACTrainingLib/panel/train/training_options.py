@@ -1,0 +1,133 @@
+"""What the page of training asks for, as arguments of `cac train`, and what it needs to run."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slicer.i18n import tr as _
+
+from CACScoringLib.panel.packages import REQUIREMENTS
+
+from ..parameters import CACTrainingParameterNode, Network, TrainMethod
+
+if TYPE_CHECKING:
+    from ...project.project import Project
+
+PACKAGES = {
+    **REQUIREMENTS,
+    "scipy": "scipy>=1.13",
+    "lightning_fabric": "lightning-fabric>=2.6",
+    "tensorboardX": "tensorboardX>=2.6",
+    "sklearn": "scikit-learn>=1.7",
+    "filelock": "filelock>=3.12",
+    "PIL": "pillow>=10",
+}
+"""That training needs: what to tell pip, by the name that is imported."""
+
+SHORT_STEPS, VALIDATIONS = 1000, 5
+"""A training of fewer steps is validated so often; otherwise none might come before its end."""
+
+STARTS = {"heart": ("heart",), "slices": ("slices", "decomposition"), "decomposition": ("decomposition",)}
+"""Networks whose weights a training can begin with."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to start from. name: with where it comes from. path: of its card."""
+
+    name: str
+    path: str
+
+
+def startsFor(network: Network, project: Project | None) -> list[Start]:
+    """The models that fit a network: those that come with CAC, the user's, and the project's.
+
+    Cards that cannot be read are left out, for nothing can begin with them.
+    """
+    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.models.cards import bundled_folder, read_card, user_folder
+
+    places = [(bundled_folder(), _("comes with CAC")), (user_folder(), _("installed"))]
+    if project is not None:
+        places.append((project.models_folder, _("of this project")))
+    found = []
+    for folder, origin in places:
+        for path in sorted(folder.glob("*.json")):
+            try:
+                card = read_card(path)
+            except CTError:
+                continue
+            if card.network in STARTS[network.value]:
+                found.append(Start(f"{card.name} ({card.network}, {origin})", str(path)))
+    return found
+
+
+def nameOf(state: CACTrainingParameterNode, taken: Sequence[str]) -> str:
+    """The name of the new model: the one given, or the first that is free."""
+    if state.trainName:
+        return state.trainName
+    return next(name for n in range(1, len(taken) + 2) if (name := f"{state.trainNetwork.value}-{n}") not in taken)
+
+
+def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list[str]:
+    """Arguments of `cac`, without those that are defaults. data: the project's folder. output: the model's path."""
+    arguments = ["train", state.trainNetwork.value, "--data", data]
+    if state.trainFolder:
+        arguments += ["--data", state.trainFolder]
+    arguments += ["--output", output, "--preset", state.trainPreset.value, "--device", state.trainDevice.value]
+    if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
+        arguments += ["--method", state.trainMethod.value]
+    for option, value in (
+        ("--start", state.trainStart),
+        ("--annotator", state.trainAnnotator),
+        ("--steps", state.trainSteps),
+        ("--minutes", state.trainMinutes),
+        ("--patience", state.trainPatience),
+    ):
+        if value:
+            arguments += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    if 0 < state.trainSteps < SHORT_STEPS:
+        arguments += ["--validate-every", str(math.ceil(state.trainSteps / VALIDATIONS))]
+    return arguments
+
+
+def commandsElsewhere(state: CACTrainingParameterNode, project: Project, name: str) -> str:
+    """The same training as commands for a machine to which the project's folder is copied: alone, and on two GPUs."""
+    folder = project.folder.name
+    arguments = argumentsOf(state, folder, f"{folder}/models/{name}")
+    if state.trainStart:
+        arguments[arguments.index("--start") + 1] = _placeElsewhere(Path(state.trainStart), project)
+    place = arguments.index("--device")
+    several = [*arguments[:place], *arguments[place + 2 :]]
+    torchrun = [".venv/bin/torchrun", "--standalone", "--nproc-per-node=2", "-m", "CACTrainingLib.cli"]
+    return f"{shlex.join(['./cac', *arguments])}\n\n{shlex.join([*torchrun, *several])}"
+
+
+def _placeElsewhere(card: Path, project: Project) -> str:
+    """Of a model beside the project's folder, or in CAC's own; others have to be copied too."""
+    from CACScoringLib.models.cards import bundled_folder
+
+    if card.parent == bundled_folder():
+        return f"CACScoring/Resources/Models/{card.name}"
+    return f"{project.folder.name}/models/{card.name}" if card.parent == project.models_folder else card.name
+
+
+def isName(name: str) -> bool:
+    """Whether a model can be called so."""
+    from CACScoringLib.models.cards import NAME
+
+    return NAME.fullmatch(name) is not None
+
+
+def modelNames(folder: Path) -> list[str]:
+    """Names that are taken in a folder of models, by models and by trainings."""
+    cards = {path.stem for path in folder.glob("*.json")}
+    return sorted(cards | {path.name.removesuffix(".training") for path in folder.glob("*.training")})

@@ -1,0 +1,1 @@
+"""One digital patient's body, heart, vessels and calcium."""

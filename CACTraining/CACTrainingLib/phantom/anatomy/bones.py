@@ -1,0 +1,174 @@
+"""Ribs with their cartilage, scapulae, sternum, clavicles and spine: a cortical shell around cancellous bone. Shape."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..scanner.motion import ScanPose
+from . import tissues
+from .body import Body
+from .canvas import Canvas, coverage
+
+RIB_SPACING_MM = 23.0
+RIB_DROP_MM = 92.0
+"""How much lower a rib's front end lies than its back end."""
+_CARTILAGE_FROM = 0.74
+"""Share of the way from spine to sternum where bone gives way to cartilage."""
+
+
+class Skeleton:
+    """Paints the bones of a body in a pose. front: direction of each pixel [rows, columns], 0 spine to 1 sternum."""
+
+    def __init__(self, body: Body, pose: ScanPose, front: np.ndarray) -> None:
+        self.body = body
+        self.pose = pose
+        self._front = front
+
+    def paint_cage(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
+        """Ribs, scapulae, sternum and clavicles. inner: mm outside the cavity's wall; scale: of the cavity here."""
+        self._paint_ribs(canvas, inner, grain)
+        self._paint_scapulae(canvas, inner)
+        self._paint_sternum(canvas, scale, grain)
+        self._paint_clavicles(canvas)
+
+    def _paint_ribs(self, canvas: Canvas, inner: np.ndarray, grain: np.ndarray) -> None:
+        body = self.body
+        near = np.flatnonzero((inner.ravel() > -0.5) & (inner.ravel() < 12))
+        front = self._front.ravel()[near]
+        # Ribs fall from spine to the costochondral junction, cartilage rises again to the sternum.
+        fall = np.where(front < _CARTILAGE_FROM, front / _CARTILAGE_FROM, 1 - 0.45 * (front - _CARTILAGE_FROM) / 0.26)
+        height = canvas.z_mm + RIB_DROP_MM * fall + 4 * self.pose.inspiration - body.rib_phase * RIB_SPACING_MM
+        off = height - RIB_SPACING_MM * np.rint(height / RIB_SPACING_MM)
+        depth = inner.ravel()[near] - 6.0
+        cartilage = front > _CARTILAGE_FROM
+        thickness = np.where(cartilage, 4.6, 4.0)
+        tall = np.where(cartilage, 6.5, 5.6)
+        distance = (np.sqrt((depth / thickness) ** 2 + (off / tall) ** 2) - 1) * 4.3
+        keep = (height > -150 + RIB_DROP_MM * 0.4) & (front < 0.955)
+        share = coverage(distance, 1.0) * keep
+        marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain.ravel()[near]
+        core = coverage(distance + 1.5, 0.9)
+        bone = tissues.CORTICAL_HU + core * (marrow - tissues.CORTICAL_HU)
+        soft = tissues.CARTILAGE_HU + 15 * grain.ravel()[near]
+        flat = canvas.hu.ravel()
+        flat[near] += share * (np.where(cartilage, soft, bone) - flat[near])
+
+    def _paint_scapulae(self, canvas: Canvas, inner: np.ndarray) -> None:
+        z = canvas.z_mm
+        if not 25 < z < 175:
+            return
+        grow = min(1.0, (z - 25) / 70)
+        near = np.flatnonzero((inner.ravel() > 14) & (inner.ravel() < 40) & (self._front.ravel() < 0.55))
+        front = self._front.ravel()[near]
+        centre = 0.16 + 0.10 * grow
+        reach = 0.04 + 0.13 * grow
+        lift = 21 + 9 * np.square((front - centre) / 0.2) + 5 * grow
+        distance = np.maximum(
+            np.abs(inner.ravel()[near] - lift) - 2.6 - 3.0 * grow * np.clip((front - centre) / reach, 0, 1),
+            (np.abs(front - centre) - reach) * 400,
+        )
+        flat = canvas.hu.ravel()
+        flat[near] += coverage(distance, 1.0) * (tissues.CORTICAL_HU * 0.85 - flat[near])
+        core = coverage(distance + 1.7, 1.0)
+        flat[near] += core * (tissues.RIB_MARROW_HU - flat[near])
+
+    def paint_spine(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
+        """Vertebra or disc, arch and processes; takes their place from the lung in place."""
+        body, z = self.body, canvas.z_mm
+        y0, size = body.spine_y_mm, body.vertebra_mm / 24.5
+        level = z / body.vertebra_mm + body.vertebra_phase
+        off = (level - math.floor(level + 0.5)) * body.vertebra_mm
+        half = body.vertebra_mm / 2
+        canvas_box = canvas.box(-75, 75, y0 - 25 * size, y0 + 75 * size)
+        if canvas_box is None:
+            return
+        # Paravertebral muscles behind the lamina, and soft tissue around the column.
+        for side in (-1, 1):
+            centre = np.array([side * 23 * size, y0 + 51 * size, z])
+            canvas.ellipsoid(centre, (22 * size, 14 * size, 1e4), body.muscle_hu, edge_mm=2.5)
+            # The rib's neck and head join the vertebra once per level.
+            path = np.array(
+                [[side * 16, y0 + 8, z - off + 6], [side * 34, y0 + 18, z - off + 2], [side * 58, y0 + 24, z - off - 8]]
+            )
+            self._bone_tube(canvas, path * [size, 1, 1], np.array([6.0, 4.8, 4.5]))
+        found = canvas.ellipsoid_distance(np.array([0, y0 + 3, z]), (20 * size, 17.5 * size, 1e4), border_mm=3.0)
+        if found is not None:
+            box, distance = found
+            share = coverage(distance, 3.0)
+            canvas.blend(box, share, body.muscle_hu - 25)
+            lung[box] *= 1 - share
+        disc = abs(off) > half - 3.0
+        waist = 1 - 0.07 * math.cos(math.pi * off / half)
+        semi = (18.0 * size * waist, 14.5 * size * waist, 1e4)
+        found = canvas.ellipsoid_distance(np.array([0.0, y0, z]), semi, border_mm=2.0)
+        if found is not None:
+            box, distance = found
+            if disc:
+                canvas.blend(box, coverage(distance), tissues.DISC_HU)
+            else:
+                plate = 1.0 if abs(off) > half - 5.0 else 0.0
+                canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
+                spongy = body.spongiosa_hu * (1 + 0.8 * plate) + 28 * grain[box]
+                canvas.blend(box, coverage(distance + 1.6), spongy)
+        self._paint_arch(canvas, y0, size, off)
+
+    def _paint_arch(self, canvas: Canvas, y0: float, size: float, off: float) -> None:
+        z, body = canvas.z_mm, self.body
+        canal = np.array([0.0, y0 + 19.5 * size, z])
+        if -7 < off < 9:
+            for side in (-1, 1):
+                pedicle = np.array(
+                    [[side * 11, y0 + 9, z], [side * 13, y0 + 21, z], [side * 8, y0 + 29, z], [0, y0 + 33, z]]
+                )
+                self._bone_tube(canvas, pedicle * [size, 1, 1], np.array([5.0, 4.6, 4.0, 4.2]))
+                process = np.array([[side * 13, y0 + 21, z - off + 2], [side * 34, y0 + 30, z - off + 4]])
+                self._bone_tube(canvas, process * [size, 1, 1], np.array([5.0, 4.6]))
+        else:
+            for side in (-1, 1):
+                facet = np.array([[side * 13, y0 + 22, z], [side * 12, y0 + 28, z]])
+                self._bone_tube(canvas, facet * [size, 1, 1], np.array([4.2, 4.0]))
+        spine_tip = y0 + 33 + 24 * size
+        path = np.array([[0.0, y0 + 32, z - off + 2], [0.0, spine_tip, z - off - 18]])
+        self._bone_tube(canvas, path, np.array([3.6, 4.2]))
+        canvas.ellipsoid(canal, (8.5 * size, 7.5 * size, 1e4), body.fat_hu * 0.3)
+        canvas.ellipsoid(canal, (7.0 * size, 6.2 * size, 1e4), tissues.CEREBROSPINAL_FLUID_HU)
+        canvas.ellipsoid(canal, (4.6 * size, 3.6 * size, 1e4), 35.0)
+
+    def _bone_tube(self, canvas: Canvas, path: np.ndarray, radii: np.ndarray) -> None:
+        found = canvas.tube_distance(path, radii)
+        if found is not None:
+            box, distance = found
+            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.75)
+            canvas.blend(box, coverage(distance + 1.7), self.body.spongiosa_hu * 1.2)
+
+    def _paint_sternum(self, canvas: Canvas, scale: float, grain: np.ndarray) -> None:
+        z = canvas.z_mm
+        if not -45 < z < 135:
+            return
+        manubrium = 1 / (1 + math.exp(-(z - 92) / 5))
+        half_width = (13 + 14 * manubrium) if z > -20 else max(3.0, 13 + (z + 20) * 0.4)
+        half_depth = 5.5 + 1.5 * manubrium
+        y0 = -self.body.cavity_half_depth_mm * scale * (1 + 0.02 * self.pose.inspiration) - half_depth - 1.0
+        box = canvas.box(-half_width - 3, half_width + 3, y0 - half_depth - 3, y0 + half_depth + 3)
+        if box is None:
+            return
+        dx = np.abs(canvas.x_mm[box[1]])[None, :] - np.float32(half_width - 4)
+        dy = np.abs(canvas.y_mm[box[0]] - np.float32(y0))[:, None] - np.float32(half_depth - 4)
+        distance = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0) - np.float32(4)
+        canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.6)
+        canvas.blend(box, coverage(distance + 1.4), self.body.spongiosa_hu * 0.75 + 22 * grain[box])
+
+    def _paint_clavicles(self, canvas: Canvas) -> None:
+        depth, width = self.body.cavity_half_depth_mm, self.body.cavity_half_width_mm
+        for side in (-1, 1):
+            path = np.array(
+                [
+                    [side * 16, -0.80 * depth, 124],
+                    [side * 60, -0.88 * depth, 140],
+                    [side * 105, -0.50 * depth, 158],
+                    [side * width, -0.2 * depth, 170],
+                ]
+            )
+            self._bone_tube(canvas, path, np.array([10.0, 6.5, 6.0, 7.0]))

@@ -1,0 +1,315 @@
+"""The heart and the great vessels: a pericardial ellipsoid in its own frame, fat in its grooves, chambers within.
+
+Heart frame: u from base to apex, v towards the right ventricle (right, anterior), w upwards; origin at the middle.
+The angle around u is 0 towards v and 90° towards w: the anterior interventricular groove lies near 85°, the
+posterior one near -88°, the atrioventricular groove on the ring at `AV_PLANE` of the long semi-axis. All shape.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
+from . import tissues
+from .body import Body
+from .canvas import Canvas, coverage, smooth_path
+
+AV_PLANE = -0.20
+"""Height of the atrioventricular groove along the long axis, in long semi-axes."""
+ANTERIOR_GROOVE_DEGREES = 85.0
+POSTERIOR_GROOVE_DEGREES = -88.0
+ROOT_IN_FRAME = (-0.30, 0.06, 0.30)
+"""Aortic root's centre in the heart frame, in semi-axes."""
+
+
+@dataclass(frozen=True)
+class HeartFrame:
+    """The heart's own axes. axes: columns u, v, w in LPS; semi_axes_mm along them; centre_mm in LPS."""
+
+    axes: np.ndarray
+    semi_axes_mm: np.ndarray
+    centre_mm: np.ndarray
+
+    def to_lps(self, heart_mm: np.ndarray) -> np.ndarray:
+        """Heart coordinates (u, v, w) [..., 3] to LPS."""
+        return heart_mm @ self.axes.T + self.centre_mm
+
+    def to_heart(self, lps_mm: np.ndarray) -> np.ndarray:
+        return (lps_mm - self.centre_mm) @ self.axes
+
+    @property
+    def av_plane_mm(self) -> float:
+        return AV_PLANE * float(self.semi_axes_mm[0])
+
+    @property
+    def root_mm(self) -> np.ndarray:
+        """Centre of the aortic root in heart coordinates."""
+        return np.array(ROOT_IN_FRAME) * self.semi_axes_mm
+
+    def surface_mm(self, u_mm: np.ndarray, angle: np.ndarray, depth_mm: np.ndarray) -> np.ndarray:
+        """Points [n, 3] at a depth under the pericardium, in heart coordinates."""
+        a, b, c = self.semi_axes_mm
+        ring = np.sqrt(np.maximum(1 - (u_mm / a) ** 2, 0.02))
+        shrink = 1 - depth_mm / (0.5 * (b + c))
+        return np.stack(
+            [u_mm * np.ones_like(angle), b * ring * np.cos(angle) * shrink, c * ring * np.sin(angle) * shrink], -1
+        )
+
+
+def reference_frame(body: Body) -> HeartFrame:
+    """The heart's frame in quiet breathing."""
+    u = np.asarray(body.heart_axis)
+    w = np.array([0.0, 0.0, 1.0]) - u[2] * u
+    w /= np.linalg.norm(w)
+    v = np.cross(u, w)
+    roll = math.radians(body.heart_roll_degrees)
+    v, w = math.cos(roll) * v + math.sin(roll) * w, math.cos(roll) * w - math.sin(roll) * v
+    return HeartFrame(
+        np.stack([u, v, w], axis=1), np.asarray(body.heart_semi_axes_mm), np.asarray(body.heart_centre_mm)
+    )
+
+
+def posed_frame(body: Body, pose: ScanPose) -> HeartFrame:
+    """The heart's frame in a scan: turned, and lowered by a breath (breathing during the scan comes on top)."""
+    frame = reference_frame(body)
+    # A deep breath lowers the heart and stands it more upright.
+    turn = rotation_xyz(pose.tilt_degrees) @ rotation_xyz((-5.0 * pose.inspiration, 7.0 * pose.inspiration, 0.0))
+    drop = np.array([-2.0 * pose.inspiration, 0.0, -pose.heart_drop_mm])
+    return HeartFrame(turn @ frame.axes, frame.semi_axes_mm, frame.centre_mm + drop)
+
+
+def fat_thickness_mm(body: Body, u_mm: np.ndarray, angle: np.ndarray, frame: HeartFrame) -> np.ndarray:
+    """Thickness of the epicardial fat under the pericardium: thin on the walls, deep in the grooves."""
+    b = float(frame.semi_axes_mm[1])
+    av = np.exp(-0.5 * ((u_mm - frame.av_plane_mm - 1) / 6.5) ** 2)
+    anterior = np.exp(-0.5 * (_turned(angle, ANTERIOR_GROOVE_DEGREES) * b / 7.0) ** 2)
+    posterior = 0.7 * np.exp(-0.5 * (_turned(angle, POSTERIOR_GROOVE_DEGREES) * b / 6.0) ** 2)
+    below = u_mm > frame.av_plane_mm
+    right_wall = 0.25 * np.exp(-0.5 * (_turned(angle, 0.0) / 0.7) ** 2)
+    return body.epicardial_fat_mm + body.groove_fat_mm * np.maximum(av, (anterior + posterior + right_wall) * below)
+
+
+class Heart:
+    """Paints heart, great vessels, airways and oesophagus of a body in a pose."""
+
+    def __init__(self, body: Body, pose: ScanPose) -> None:
+        self.body = body
+        self.frame = posed_frame(body, pose)
+        self._pose = pose
+        self._softness = 1.2 + 1.3 * pose.motion_scale
+        self._vessels = great_vessels(body, self.frame)
+        # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
+        self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in ((2, self._aorta()), (4, self._trunk()))]
+
+    def paint(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float) -> np.ndarray:
+        """Paint a slice over the trunk and update the share of lung in place.
+
+        breath_mm: the diaphragm's height above its middle; the heart follows in part. Returns the pericardial
+        content's share of each pixel [rows, columns]: the heart mask where above one half.
+        """
+        body = self.body
+        lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
+        self._paint_mediastinum(canvas, lung, grain)
+        heart = np.zeros_like(canvas.hu)
+        a, b, c = self.frame.semi_axes_mm
+        centre = self.frame.centre_mm + lift
+        found = canvas.ellipsoid_distance(centre, (a, b, c), self.frame.axes, border_mm=4.0)
+        if found is not None:
+            box, distance = found
+            share = coverage(distance, self._softness)
+            heart[box] = share
+            lung[box] *= 1 - share
+            canvas.blend(box, share, body.fat_hu + 6 * grain[box])
+            self._paint_wall(canvas, box, distance, grain, centre)
+            line = np.clip(1.0 - np.abs(distance) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1)
+            canvas.blend(box, 0.55 * line, 40.0)
+            self._paint_chambers(canvas, centre)
+        self._paint_sleeves(canvas, lung, lift)
+        self._paint_vessels(canvas, lung, lift)
+        return heart
+
+    def _paint_wall(
+        self, canvas: Canvas, box: tuple[slice, slice], distance: np.ndarray, grain: np.ndarray, centre: np.ndarray
+    ) -> None:
+        axes, (_, b, c) = self.frame.axes.astype(np.float32), self.frame.semi_axes_mm
+        dx, dy = (
+            (canvas.x_mm[box[1]] - np.float32(centre[0]))[None],
+            (canvas.y_mm[box[0]] - np.float32(centre[1]))[:, None],
+        )
+        dz = np.float32(canvas.z_mm - centre[2])
+        u, v, w = (axes[0, n] * dx + axes[1, n] * dy + axes[2, n] * dz for n in range(3))
+        angle = np.arctan2(w / np.float32(c), v / np.float32(b))
+        fat = fat_thickness_mm(self.body, u, angle, self.frame).astype(np.float32)
+        share = coverage(distance + fat + 0.8 * grain[box], self._softness + 0.5)
+        canvas.blend(box, share, self.body.myocardium_hu + 3 * grain[box])
+
+    def _paint_chambers(self, canvas: Canvas, centre: np.ndarray) -> None:
+        a, b, c = self.frame.semi_axes_mm
+        blood, soft = self.body.blood_hu, self._softness + 1.5
+        chambers = (
+            ((0.24, -0.26, 0.0), (0.52, 0.38, 0.42)),
+            ((0.16, 0.42, -0.06), (0.50, 0.26, 0.52)),
+            ((-0.46, 0.36, -0.16), (0.26, 0.32, 0.44)),
+            ((-0.52, -0.22, 0.02), (0.24, 0.40, 0.38)),
+        )
+        for place, size in chambers:
+            position = centre + self.frame.axes @ (np.array(place) * (a, b, c))
+            canvas.ellipsoid(position, tuple(np.array(size) * (a, b, c)), blood, self.frame.axes, soft)
+        # Fat between atria: lipomatous septum and the transverse groove.
+        septum = centre + self.frame.axes @ (np.array([-0.58, 0.10, -0.05]) * (a, b, c))
+        canvas.ellipsoid(septum, (0.13 * a, 0.05 * b, 0.2 * c), self.body.fat_hu * 0.7, self.frame.axes, soft)
+
+    def _paint_mediastinum(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
+        """Fat between the lungs: a band whose width follows the organs in it, from sternum to spine."""
+        body, z = self.body, canvas.z_mm
+        front, back = -body.cavity_half_depth_mm - 5, body.spine_y_mm + 4
+        t = np.clip((canvas.y_mm - front) / (back - front), 0, 1)
+        upper = 1 / (1 + math.exp(-(z - 45) / 12))
+        wide = body.mediastinal_fat_mm
+        middle = 14 + 14 * upper + 0.4 * wide
+        width = (3 + 0.7 * wide) * (1 - t) + 19 * t**2 + middle * np.exp(-(((t - 0.5) / 0.22) ** 2))
+        width *= 1 - 0.35 / (1 + math.exp(-(z - 125) / 10))
+        lean = 9 * (1 - upper) * np.exp(-(((t - 0.3) / 0.35) ** 2)) + 6 * t**2
+        box = canvas.box(-90, 90, front, back)
+        if box is None:
+            return
+        rows, columns = box
+        distance = np.abs(canvas.x_mm[None, columns] - lean[rows, None]) - width[rows, None]
+        # Only what was lung turns into mediastinum: bones and wall keep their place.
+        share = np.minimum(coverage(distance.astype(np.float32) + np.float32(1.4) * grain[box], 2.0), lung[box])
+        canvas.blend(box, share, np.float32(body.fat_hu) + np.float32(9) * grain[box])
+        lung[box] -= share
+        # Fat pads in the cardiophrenic angles.
+        for side in (-1, 1):
+            pad = np.array([body.heart_centre_mm[0] + side * 26, -body.cavity_half_depth_mm * 0.8, -46.0])
+            found = canvas.ellipsoid_distance(pad, (26.0 + wide, 17.0 + 0.5 * wide, 24.0), border_mm=5.0)
+            if found is not None:
+                box, distance = found
+                share = coverage(distance + 4 * grain[box], 2.0) * lung[box]
+                canvas.blend(box, share, body.fat_hu + 9 * grain[box])
+                lung[box] -= share
+
+    def _aorta(self) -> tuple[np.ndarray, np.ndarray]:
+        return aorta_paths(self.body, self.frame)[0]
+
+    def _trunk(self) -> tuple[np.ndarray, np.ndarray]:
+        return pulmonary_trunk(self.body, self.frame)
+
+    def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
+        for path, radii in self._sleeves:
+            found = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
+            if found is not None:
+                box, distance = found
+                share = coverage(distance, 3.0) * (1 - lung[box])
+                canvas.blend(box, 0.85 * share, self.body.fat_hu)
+
+    def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
+        for path, radii, hu, edge in self._vessels:
+            found = canvas.tube_distance(path + 0.6 * lift, radii, edge)
+            if found is not None:
+                box, distance = found
+                share = coverage(distance, edge)
+                canvas.blend(box, share, hu)
+                lung[box] *= 1 - share
+
+
+def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+    """Tubes as (path [n, 3], radii [n], HU, edge mm), in painting order."""
+    blood = body.blood_hu
+    a, b, c = frame.semi_axes_mm
+    trunk, trunk_radii = pulmonary_trunk(body, frame)
+    fork = tuple(trunk[-1])
+    left_atrium = frame.to_lps(np.array([-0.55 * a, -0.22 * b, 0.10 * c]))
+    right_atrium = frame.to_lps(np.array([-0.55 * a, 0.40 * b, -0.1 * c]))
+    spine = body.spine_y_mm
+    tubes: list[tuple[np.ndarray, np.ndarray, float, float]] = []
+
+    def add(points: list, radii: list[float], hu: float = blood, edge: float = 1.4, count: int = 14) -> None:
+        path = smooth_path(points, count)
+        tubes.append((path, np.interp(np.linspace(0, 1, count), np.linspace(0, 1, len(radii)), radii), hu, edge))
+
+    oesophagus_y = spine - 22
+    add(
+        [
+            (3, oesophagus_y - 4, 190),
+            (8, oesophagus_y, 90),
+            (6, oesophagus_y, 40),
+            (10, oesophagus_y - 4, -20),
+            (18, oesophagus_y - 14, -90),
+        ],
+        [7, 7.5, 7, 7.5, 8],
+        tissues.OESOPHAGUS_HU,
+        1.5,
+    )
+    add([(7, oesophagus_y, 150), (8, oesophagus_y, 95)], [2.2, 1.2], -300.0, 1.5, 3)
+    # Veins: superior cava with the left brachiocephalic, inferior cava, azygos, pulmonary veins.
+    add([(-34, -0.42 * spine, 125), (-29, -14, 80), (-28, -8, 45), tuple(right_atrium)], [7, 9, 10, 12], blood - 1)
+    add([(48, -38, 135), (15, -42, 112), (-28, -26, 105)], [6, 6, 7], blood - 1)
+    add([tuple(right_atrium), (-20, 12, -45), (-18, 18, -130)], [13, 12.5, 12.5], blood - 1)
+    add([(-8, spine - 17, -120), (-9, spine - 17, 50), (-16, spine - 22, 72), (-26, 0, 78)], [3.5, 4, 5, 5])
+    for side, dz in ((-1, 14), (-1, -14), (1, 12), (1, -14)):
+        gate = left_atrium + np.array([side * 24, 6, dz * 0.6])
+        add(
+            [tuple(left_atrium), tuple(gate), (side * 52 + 4, left_atrium[1] + 10, left_atrium[2] + dz * 1.6)],
+            [12, 7.5, 5.5],
+        )
+    # Pulmonary trunk and its branches.
+    tubes.append((trunk, trunk_radii, blood, 1.4))
+    right_hilum = [(-36, 4, fork[2] - 8), (-52, 8, fork[2] - 22), (-56, 16, fork[2] - 46), (-62, 30, fork[2] - 70)]
+    left_hilum = [(46, 14, fork[2] - 4), (54, 24, fork[2] - 26), (60, 36, fork[2] - 48), (66, 46, fork[2] - 70)]
+    add([fork, (-8, 2, fork[2] - 3), *right_hilum], [12, 11, 10, 8.5, 7, 4.5])
+    add([fork, (32, 2, fork[2] + 4), *left_hilum], [12, 11, 10, 8.5, 7, 4.5])
+    # Aorta.
+    for path, radii in aorta_paths(body, frame):
+        tubes.append((path, radii, blood, 1.4))
+    for x, y, top in ((-20, -28, (-28, -30, 190)), (8, -8, (20, -10, 190)), (18, 8, (34, 12, 190))):
+        add([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], count=6)
+    # Thyroid poles, then airways on top: wall, then air.
+    carina = 72.0
+    airways = (
+        ([(0, -6, 200), (-1, 2, 130), (-2, 10, carina)], [9.0, 9.0, 9.5]),
+        ([(-2, 10, carina), (-20, 12, 58), (-42, 14, 38), (-46, 20, 16), (-54, 32, -8)], [7.5, 6.5, 5.0, 4.5, 2.6]),
+        ([(-40, 13, 40), (-58, 6, 48), (-72, 2, 58)], [4.5, 3.2, 2.0]),
+        ([(-44, 17, 24), (-58, -4, 12), (-70, -20, 4)], [3.4, 2.6, 1.6]),
+        ([(-2, 10, carina), (22, 14, 56), (42, 20, 40), (52, 35, 16), (62, 45, -8)], [7.0, 5.5, 4.6, 4.2, 2.4]),
+        ([(40, 19, 42), (56, 4, 46), (70, -10, 52)], [4.2, 3.0, 1.8]),
+    )
+    for path, radii in airways:
+        add(path, [q + 1.2 for q in radii], 30.0, 1.2, 10)
+    for path, radii in airways:
+        add(path, radii, tissues.AIR_HU + 15, 1.2, 10)
+    return tubes
+
+
+def aorta_paths(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Root to arch, and descending aorta: centre lines [n, 3] in LPS with their radii [n]."""
+    r, spine = body.aorta_radius_mm, body.spine_y_mm
+    root = frame.to_lps(frame.root_mm)
+    up = frame.axes @ np.array([-0.75, 0.0, 0.65])
+    ascending = root + 42 * up / np.linalg.norm(up)
+    arch = smooth_path(
+        [root, ascending * [0.8, 1, 1] + [-4, 2, 0], (-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)],
+        26,
+    )
+    arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, 6), np.array([1.08, 1.04, 1, 0.92, 0.86, 0.82]) * r)
+    descending = smooth_path(
+        [(20, spine - 18, 80), (22, spine - 14, 40), (20, spine - 14, -20), (10, spine - 20, -140)], 14
+    )
+    return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) * r)]
+
+
+def pulmonary_trunk(body: Body, frame: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
+    a, b, c = frame.semi_axes_mm
+    start = frame.to_lps(np.array([-0.12 * a, 0.10 * b, 0.72 * c]))
+    fork = np.array([14.0, -16.0, start[2] * 0.2 + 50])
+    middle = np.array([start[0] * 0.7 + 8, start[1] * 0.7 - 6, 0.5 * (start[2] + fork[2]) + 4])
+    return smooth_path([start, middle, fork], 14), np.linspace(15, 13.5, 14)
+
+
+def _turned(angle: np.ndarray, degrees: float) -> np.ndarray:
+    """Absolute angle from a direction, radians."""
+    return np.abs(np.mod(angle - math.radians(degrees) + math.pi, 2 * math.pi) - math.pi)

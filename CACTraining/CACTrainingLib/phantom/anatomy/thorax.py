@@ -1,0 +1,281 @@
+"""The trunk around the heart: skin, fat, breasts, muscles, lungs, diaphragm, liver, stomach (bones in `bones.py`).
+
+Outlines are polar: a radius for every direction from the axis of the cavity, computed once per scan and scaled per
+slice, so that any outline costs one subtraction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..scanner.motion import ScanPose
+from . import tissues
+from .body import Body
+from .bones import Skeleton
+from .canvas import Canvas, coverage
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A slice's [rows, columns]: inner, mm outside the cavity's wall; lung, share of each pixel; grain, texture."""
+
+    inner: np.ndarray
+    lung: np.ndarray
+    grain: np.ndarray
+
+
+class Thorax:
+    """Paints the trunk of a body in a pose, slice by slice.
+
+    x_mm, y_mm: pixel positions in the patient's frame. texture_seed: soft tissue texture, the patient's own.
+    """
+
+    def __init__(self, body: Body, pose: ScanPose, x_mm: np.ndarray, y_mm: np.ndarray, texture_seed: int) -> None:
+        self.body = body
+        self.pose = pose
+        x, y = np.meshgrid(x_mm.astype(np.float32), y_mm.astype(np.float32))
+        self._x, self._y = x, y
+        self._radius = np.hypot(x, y)
+        # 0 at the spine, 1 at the sternum, alike on both sides.
+        self._front = np.arctan2(np.abs(x), y) / np.float32(math.pi)
+        self.skeleton = Skeleton(body, pose, self._front)
+        self._cavity = _polar(self._front, _cavity_radii(body, pose))
+        self._cavity_back = float(_cavity_radii(body, pose)[0])
+        self._muscle = _polar(self._front, _muscle_mm(body))
+        self._fat = _polar(self._front, _fat_mm(body))
+        self._lateral = np.square(np.sin(math.pi * self._front))
+        self._grain = _texture(x_mm, y_mm, texture_seed)
+        self._depth = np.clip((y + body.cavity_half_depth_mm) / (2 * body.cavity_half_depth_mm), 0, 1)
+
+    def trunk(self, canvas: Canvas) -> Trunk:
+        """Paint couch, chest wall and lungs: what changes little within a slice's thickness."""
+        z = canvas.z_mm
+        scale = cavity_scale(z)
+        inner = self._radius - self._cavity * np.float32(scale)
+        grain = self.grain(z)
+        self._paint_couch(canvas)
+        self._paint_wall(canvas, inner, scale, grain)
+        lung = coverage(inner, 1.2)
+        width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35
+        box = canvas.box(-width, width, -depth, depth)
+        if box is not None:
+            density = np.float32(self.body.lung_hu - 12 * self.pose.inspiration)
+            slope = np.float32(55 - 15 * self.pose.inspiration)
+            air = grain[box] * np.float32(9) + (slope * (self._depth[box] - np.float32(0.45)) + density)
+            if self.body.emphysema:
+                air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
+            canvas.blend(box, lung[box], air)
+        return Trunk(inner, lung, grain)
+
+    def paint(self, canvas: Canvas, trunk: Trunk, breath_mm: float) -> np.ndarray:
+        """Paint diaphragm, abdomen, ribs, scapulae, sternum, clavicles on the trunk; spine comes after the heart.
+
+        breath_mm: the diaphragm's height above its middle. Returns the share of lung in each pixel [rows, columns].
+        """
+        lung = self._paint_diaphragm(canvas, trunk.lung.copy(), trunk.inner, trunk.grain, breath_mm)
+        self.skeleton.paint_cage(canvas, trunk.inner, cavity_scale(canvas.z_mm), trunk.grain)
+        return lung
+
+    def grain(self, z_mm: float) -> np.ndarray:
+        """Soft tissue texture at a height, mean 0, standard deviation about 1, changing over some 10 mm."""
+        a, b = z_mm / 11.0, z_mm / 17.0
+        first, second, third = self._grain
+        return first * np.float32(math.cos(a)) + second * np.float32(math.sin(a)) + third * np.float32(math.cos(b))
+
+    def _paint_couch(self, canvas: Canvas) -> None:
+        """A curved carbon shell with foam inside, below the patient."""
+        box = canvas.box(-215, 215, 60, 400)
+        if box is None:
+            return
+        back = self._cavity_back + 13 + self.body.fat_mm + 0.6 * self.body.muscle_mm + 16
+        sag = back - np.square(canvas.x_mm[box[1]] / np.float32(215)) * np.float32(42)
+        depth = canvas.y_mm[box[0]][:, None] - sag[None]
+        inside = np.abs(canvas.x_mm[box[1]])[None] - np.float32(205)
+        canvas.blend(box, coverage(np.maximum(np.abs(depth - 12) - 12, inside)), -930.0)
+        canvas.blend(box, coverage(np.maximum(np.abs(depth) - 0.8, inside)), 60.0)
+
+    def _paint_wall(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
+        body = self.body
+        shoulder, thin, belly = _wall_scales(canvas.z_mm)
+        # Where the cavity narrows towards its apex, muscle fills the place: the trunk does not narrow with it.
+        muscle = self._muscle * np.float32(thin) + self._lateral * np.float32(24 * shoulder)
+        muscle += self._cavity * np.float32(0.8 * (1 - scale))
+        outside_ribs = inner - np.float32(13)
+        skin = outside_ribs - muscle - self._fat * np.float32(belly) - self._lateral * np.float32(12 * shoulder)
+        if body.breast_mm:
+            self._paint_breasts(canvas, skin)
+        near = np.flatnonzero((inner.ravel() > -2) & (skin.ravel() < 2))
+        edge, depth, flesh = skin.ravel()[near], outside_ribs.ravel()[near], muscle.ravel()[near]
+        spots = grain.ravel()[near]
+        hu = canvas.hu.ravel()[near]
+        hu += coverage(edge) * (tissues.SKIN_HU - hu)
+        hu += coverage(edge + 1.8) * (np.float32(body.fat_hu) + spots * np.float32(7) - hu)
+        if body.breast_mm:
+            self._paint_glands(canvas, hu, near)
+        share = coverage(depth - flesh + spots * np.float32(0.8), 1.6)
+        # Planes of fat between the muscles, and between them and the ribs.
+        between = (depth - np.float32(0.55) * flesh + 2 * spots) / np.float32(1.3)
+        over_ribs = (depth + np.float32(1.5) + spots) / np.float32(1.6)
+        share *= 1 - np.float32(0.75) * np.exp(-np.square(between))
+        share *= 1 - np.float32(0.7) * np.exp(-np.square(over_ribs))
+        hu += share * (np.float32(body.muscle_hu) + spots * np.float32(5) - hu)
+        canvas.hu.ravel()[near] = hu
+
+    def _breast_centres(self) -> tuple[np.ndarray, tuple[float, float, float]]:
+        body = self.body
+        y = -(body.cavity_half_depth_mm + 13 + body.muscle_mm * 0.7 + body.fat_mm * 0.5)
+        centres = np.array([[side * 0.66 * body.cavity_half_width_mm, y + 14, 18.0] for side in (-1, 1)])
+        return centres, (body.breast_mm * 1.05, body.breast_mm * 0.62, body.breast_mm * 1.1)
+
+    def _paint_breasts(self, canvas: Canvas, skin: np.ndarray) -> None:
+        """Lower the skin distance by the breasts' bulge, in place (smooth union)."""
+        centres, semi = self._breast_centres()
+        for centre in centres:
+            found = canvas.ellipsoid_distance(centre, semi, border_mm=25.0)
+            if found is not None:
+                box, distance = found
+                part = skin[box]
+                blend = np.clip(0.5 + (part - distance) / 40.0, 0, 1)
+                part += blend * (distance - part) - 20.0 * blend * (1 - blend)
+
+    def _paint_glands(self, canvas: Canvas, hu: np.ndarray, near: np.ndarray) -> None:
+        """Gland in the fat of the breasts; hu: the wall's pixels, whose flat indices are `near`."""
+        centres, semi = self._breast_centres()
+        gland = np.zeros_like(canvas.hu)
+        for centre in centres:
+            inner = (semi[0] * 0.72, semi[1] * 0.72, semi[2] * 0.6)
+            found = canvas.ellipsoid_distance(centre + np.array([0, -4.0, 0]), inner, border_mm=2.0)
+            if found is not None:
+                box, distance = found
+                pattern = self._grain[0][box] * math.cos(canvas.z_mm / 6) + self._grain[2][box]
+                share = np.clip(1.4 * pattern + 2.2 * self.body.glandular - 1.0, 0, 1)
+                gland[box] = np.maximum(gland[box], share * np.clip(-distance / 8.0, 0, 1))
+        hu += gland.ravel()[near] * (tissues.GLANDULAR_HU - hu)
+
+    def _paint_diaphragm(
+        self, canvas: Canvas, lung: np.ndarray, inner: np.ndarray, grain: np.ndarray, breath_mm: float
+    ) -> np.ndarray:
+        body = self.body
+        drop = self.pose.diaphragm_drop_mm - breath_mm
+        width, depth = body.cavity_half_width_mm, body.cavity_half_depth_mm
+        liver_top, left_top = body.right_dome_mm - drop, body.left_dome_mm - drop
+        domes = (
+            (np.array([-0.42 * width, 6.0, liver_top - 85]), (0.86 * width, depth * 1.12, 85.0)),
+            (np.array([0.50 * width, 14.0, left_top - 80]), (0.70 * width, depth * 1.05, 80.0)),
+        )
+        for number, (centre, semi) in enumerate(domes):
+            found = canvas.ellipsoid_distance(centre, semi, border_mm=3.0)
+            if found is None:
+                continue
+            box, distance = found
+            share = coverage(distance, 2.0) * lung[box]
+            canvas.blend(box, share, body.muscle_hu)
+            inside = coverage(distance + 3.0, 1.5) * lung[box]
+            if number == 0:
+                canvas.blend(box, inside, body.liver_hu + 2.5 * grain[box])
+            else:
+                canvas.blend(box, inside, 44 + 3 * grain[box])
+                self._paint_left_organs(canvas, centre, left_top)
+            lung[box] *= 1 - coverage(distance, 2.0)
+        lobe = np.array([8.0, -0.42 * depth, min(liver_top, left_top) - 40])
+        found = canvas.ellipsoid_distance(lobe, (0.62 * width, 0.5 * depth, 38.0), border_mm=3.0)
+        if found is not None:
+            box, distance = found
+            share = coverage(distance, 2.0) * coverage(inner[box], 1.2)
+            canvas.blend(box, share, body.liver_hu + 2.5 * grain[box])
+            lung[box] *= 1 - share
+        return lung
+
+    def _paint_left_organs(self, canvas: Canvas, dome: np.ndarray, top: float) -> None:
+        # Stomach and spleen fill the dome up to the diaphragm; fat lies in the cleft between them.
+        cleft = np.array([dome[0] + 20, dome[1] + 12, top - 52])
+        canvas.ellipsoid(cleft, (13.0, 30.0, 30.0), self.body.fat_hu, edge_mm=6.0)
+        stomach = np.array([dome[0] - 8, dome[1] - 12, top - 56])
+        canvas.ellipsoid(stomach, (36.0, 38.0, 44.0), 22.0, edge_mm=4.0)
+        gas = self.body.stomach_gas_mm
+        canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.AIR_HU)
+
+
+def cavity_scale(z_mm: float) -> float:
+    """Width of the cavity at a height relative to the heart's level: it narrows to the apex of the lung."""
+    if z_mm <= 30:
+        return 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)
+    return math.sqrt(max(0.02, 1 - ((z_mm - 30) / 165) ** 2.4))
+
+
+def _wall_scales(z_mm: float) -> tuple[float, float, float]:
+    """At a height: how much of the shoulder is there, and the wall's muscle and fat relative to the heart's level."""
+    shoulder = 1 / (1 + math.exp(-(z_mm - 135) / 12))
+    thin = 1 - 0.55 / (1 + math.exp((z_mm + 20) / 25))
+    belly = 1 + 0.25 / (1 + math.exp((z_mm + 60) / 20))
+    return shoulder, thin, belly
+
+
+def trunk_outline_mm(body: Body, z_mm: float) -> np.ndarray:
+    """The skin at a height in quiet breathing, without the breasts: closed polygon [721, 2] of x, y (LPS)."""
+    angle = np.linspace(-math.pi, math.pi, 721)
+    front = np.abs(angle) / math.pi
+    lateral = np.square(np.sin(math.pi * front))
+    shoulder, thin, belly = _wall_scales(z_mm)
+    scale = cavity_scale(z_mm)
+    cavity = cavity_radius_mm(body, ScanPose(), front)
+    muscle = _polar(front, _muscle_mm(body)) * thin + lateral * 24 * shoulder + cavity * 0.8 * (1 - scale)
+    fat = _polar(front, _fat_mm(body)) * belly + lateral * 12 * shoulder
+    radius = cavity * scale + 13 + muscle + fat
+    return np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
+
+
+def cavity_radius_mm(body: Body, pose: ScanPose, front: np.ndarray) -> np.ndarray:
+    """Radius of the cavity at the heart's level in each direction (0 spine, 1 sternum)."""
+    return _polar(np.asarray(front, np.float32), _cavity_radii(body, pose))
+
+
+def _cavity_radii(body: Body, pose: ScanPose) -> np.ndarray:
+    """Radii every 0.05 of the way from spine to sternum: an egg with gutters beside the spine."""
+    front = np.linspace(0, 1, 21)
+    angle = math.pi * front
+    a = body.cavity_half_width_mm * (1 + 0.02 * pose.inspiration)
+    b = body.cavity_half_depth_mm * (1 + 0.05 * pose.inspiration)
+    n = 2.35
+    radius = (np.abs(np.sin(angle) / a) ** n + np.abs(np.cos(angle) / b) ** n) ** (-1 / n)
+    gutter = 22 * np.exp(-(((front - 0.2) / 0.12) ** 2)) + 12 * np.exp(-((front / 0.1) ** 2))
+    return radius + gutter * body.cavity_half_depth_mm / 86
+
+
+def _muscle_mm(body: Body) -> np.ndarray:
+    front = np.linspace(0, 1, 21)
+    back = 1.5 * np.exp(-(((front - 0.12) / 0.12) ** 2))
+    side = 1.0 * np.exp(-(((front - 0.42) / 0.13) ** 2))
+    chest = 1.15 * np.exp(-(((front - 0.76) / 0.13) ** 2))
+    return body.muscle_mm * (0.25 + back + side + chest)
+
+
+def _fat_mm(body: Body) -> np.ndarray:
+    front = np.linspace(0, 1, 21)
+    return body.fat_mm * (0.75 + 0.45 * np.sin(math.pi * front) ** 2 - 0.15 * front)
+
+
+def _polar(front: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Smooth periodic interpolation of values given every 1/20 of the way from spine to sternum."""
+    place = front * np.float32(len(radii) - 1)
+    padded = np.concatenate([radii[1:2], radii, radii[-2:-1]])
+    return ndimage.map_coordinates(padded.astype(np.float32), [place + 1], order=2, mode="nearest", prefilter=True)
+
+
+def _texture(x_mm: np.ndarray, y_mm: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Three fields of irregular grain, fixed in the patient's frame, standard deviation about 0.6 each."""
+    generator = np.random.default_rng([seed, 77])
+    step = 1.5
+    fields = []
+    rows = (y_mm + 260.0) / step
+    columns = (x_mm + 260.0) / step
+    for sigma in (1.2, 1.2, 2.5):
+        field = ndimage.gaussian_filter(generator.standard_normal((348, 348), dtype=np.float32), sigma, mode="wrap")
+        field *= 0.6 / field.std()
+        grid = np.meshgrid(np.mod(rows, 347), np.mod(columns, 347), indexing="ij")
+        fields.append(ndimage.map_coordinates(field, grid, order=1).astype(np.float32))
+    return fields

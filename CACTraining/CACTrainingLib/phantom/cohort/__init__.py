@@ -1,0 +1,1 @@
+"""Cohorts of digital patients, and their files."""

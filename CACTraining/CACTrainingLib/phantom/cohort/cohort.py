@@ -1,0 +1,233 @@
+"""A cohort of digital patients, each scanned twice or once: in parallel, resumable, the same from the same settings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ..anatomy.coronaries import ARTERIES
+from ..anatomy.demographics import demographics_of_truth
+from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
+from ..anatomy.strata import STRATA, chosen_patients
+from ..scanner.protocol import PROTOCOLS, draw_pair
+from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
+from .export import SCHEMA, write_scan, write_text_atomically
+from .labels import Labels, annotate
+
+T = TypeVar("T")
+
+
+class CohortError(Exception):
+    """The cohort cannot be made as asked. The message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What a cohort is made of; recorded in `cohort.json`.
+
+    protocol: a name in PROTOCOLS. sex: "F", "M" or None for the mix of `body.FEMALE_SHARE`. prevalence: share of
+    patients with coronary calcium, None for `plaque.PREVALENCE`. z_range_mm: heights scanned, from the heart's
+    middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
+    folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
+    in the blood. enriched: of the numbers from the first only so many of each of `strata.STRATA`, so that severe
+    calcium is common.
+    """
+
+    protocol: str = "radiotherapy"
+    sex: str | None = None
+    prevalence: float | None = None
+    z_range_mm: tuple[float, float] = CHEST_MM
+    first_number: int = 0
+    dicom: bool = False
+    scans: int = 2
+    contrast: bool = False
+    enriched: bool = False
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+        if self.sex not in (None, "F", "M"):
+            raise CohortError(f"Sex is F, M or not given, not {self.sex!r}.")
+        if self.prevalence is not None and not 0 <= self.prevalence <= 1:
+            raise CohortError(f"Prevalence is a share from 0 to 1, not {self.prevalence:g}.")
+        if self.z_range_mm[1] - self.z_range_mm[0] < 30:
+            raise CohortError("The scanned range must be at least 30 mm high.")
+        if self.first_number < 0:
+            raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
+        if self.scans not in (1, 2):
+            raise CohortError(f"Each patient is scanned once or twice, not {self.scans} times.")
+        if self.enriched and (self.sex is not None or self.prevalence is not None):
+            raise CohortError("Patients chosen by their calcium take sex and prevalence as they come: leave both out.")
+
+    def numbers(self, patients: int) -> list[int]:
+        """Of so many patients. Raises CohortError."""
+        if self.enriched and patients < len(STRATA):
+            raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
+        if self.enriched:
+            return chosen_patients(self.first_number, patients)
+        return list(range(self.first_number, self.first_number + patients))
+
+
+def make_scan(
+    number: int, scan_number: int, settings: CohortSettings, threads: int = 1, patient: Patient | None = None
+) -> tuple[Patient, DigitalScan, Labels]:
+    """Patient, scan and labels of scan 1 or 2 of a patient; nothing is written. patient: when drawn already."""
+    patient = patient or _patient(number, settings)
+    scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
+    grid = scan_grid(patient, scanner, pose, settings.z_range_mm)
+    scan = scan_patient(patient, scanner, pose, scan_number, grid, threads)
+    return patient, scan, annotate(scan, stream(number, 21, scan_number))
+
+
+def _patient(number: int, settings: CohortSettings) -> Patient:
+    patient = draw_patient(number, settings.sex, settings.prevalence)
+    return with_contrast(patient) if settings.contrast else patient
+
+
+def write_patient(number: int, directory: Path, settings: CohortSettings, threads: int = 1) -> list[dict]:
+    """Write a patient's scans below a cohort's folder, unless they are there; returns the table's rows, one a scan."""
+    rows = []
+    patient = None
+    for scan_number in range(1, settings.scans + 1):
+        folder = Path(directory) / patient_folder(number) / f"scan_{scan_number}"
+        if not (folder / "truth.json").exists():
+            patient, scan, labels = make_scan(number, scan_number, settings, threads, patient)
+            write_scan(patient, scan, labels, scan_number, folder, settings.dicom)
+        truth = _complete(folder / "truth.json")
+        rows.append(table_row(truth, folder.relative_to(directory)))
+    return rows
+
+
+def write_cohort(
+    patients: int,
+    directory: Path,
+    settings: CohortSettings | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a cohort and return its table, `cohort.csv`. Called again after an interruption, it goes on.
+
+    Scans that are there are kept as they are; to those of an earlier version the patient's age and BMI are added.
+
+    workers: processes, one per core when None. progress: told (done, patients) after each.
+
+    Raises CohortError when the folder holds a cohort of other settings, or there are too few patients.
+    """
+    settings = settings or CohortSettings()
+    if patients < 1:
+        raise CohortError(f"A cohort has at least one patient; {patients} were asked for.")
+    numbers = settings.numbers(patients)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _check_settings(directory, settings)
+    rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
+    table = directory / "cohort.csv"
+    write_text_atomically(table, _as_csv([row for number in numbers for row in rows[number]]))
+    return table
+
+
+def in_processes(
+    work: Callable[[int], T],
+    numbers: Sequence[int],
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[int, T]:
+    """What `work` gives for each patient's number; begun in their order, in processes of their own.
+
+    workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised.
+    """
+    found: dict[int, T] = {}
+    workers = min(workers or os.cpu_count() or 1, len(numbers))
+    # Spawned, because a fork of a process that has threads may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(work, number): number for number in numbers}
+        waiting = set(jobs)
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for job in done:
+                    found[jobs[job]] = job.result()
+                    if progress:
+                        progress(len(found), len(numbers))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def patient_folder(number: int) -> str:
+    return f"patient_{number:05d}"
+
+
+def table_row(truth: dict, folder: Path) -> dict:
+    """One row of the cohort's table from a scan's truth."""
+    scanner, pose = truth["scanner"], truth["pose"]
+    return {
+        "patient": truth["patient"],
+        "scan": truth["scan"],
+        "folder": folder.as_posix(),
+        "sex": truth["sex"],
+        "age_years": truth["age_years"],
+        "bmi_kg_m2": truth["bmi_kg_m2"],
+        "lesions": len(truth["lesions"]),
+        "mass_mg": round(truth["mass_mg"], 4),
+        **{f"mass_mg_{a}": round(truth["mass_mg_by_artery"][a], 4) for a in ARTERIES},
+        "map_mass_mg": round(truth["map_mass_mg"], 4),
+        "visible_slices": sum(label["visible"] for label in truth["slices"]),
+        "heart_slices": len(truth["slices"]),
+        "distractors": " ".join(sorted({d["kind"].replace(" ", "-") for d in truth["distractors"]})),
+        "kvp": scanner["kvp"],
+        "kernel": scanner["kernel"]["name"],
+        "slice_thickness_mm": scanner["slice_thickness_mm"],
+        "slice_spacing_mm": scanner["slice_spacing_mm"],
+        "noise_hu": round(float(np.median(truth["noise_sd_hu"])), 1),
+        "breath_hold": pose["breathing_mm"] == 0,
+        "heart_rate_bpm": round(pose["heart_rate_bpm"], 1),
+    }
+
+
+def _complete(path: Path) -> dict:
+    """A scan's truth. Age and BMI, which an earlier version did not write, are added to the file where missing."""
+    truth = json.loads(path.read_text(encoding="utf-8"))
+    if "age_years" in truth:
+        return truth
+    found = demographics_of_truth(truth)
+    complete = {}
+    for key, value in truth.items():
+        complete[key] = value
+        if key == "sex":
+            complete.update(age_years=found.age_years, bmi_kg_m2=found.bmi_kg_m2)
+    write_text_atomically(path, json.dumps(complete, indent=1))
+    return complete
+
+
+def _check_settings(directory: Path, settings: CohortSettings) -> None:
+    path = directory / "cohort.json"
+    wanted = json.loads(json.dumps({"schema": SCHEMA, "settings": asdict(settings)}))
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        # An earlier version knew fewer settings: those that it did not write are as usual.
+        found["settings"] = json.loads(json.dumps(asdict(CohortSettings()))) | found.get("settings", {})
+        if found != wanted:
+            raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
+        return
+    write_text_atomically(path, json.dumps(wanted, indent=1))
+
+
+def _as_csv(rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,145 @@
+"""Digital scans as images with geometry, and as files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+
+from ..anatomy.coronaries import ARTERIES
+from ..anatomy.demographics import demographics
+from ..anatomy.patient import Patient
+from ..scanner.scanner import Grid, Scanner
+from ..scanner.simulation import DigitalScan
+from .dicom_series import write_dicom_series
+from .labels import Labels
+
+SCHEMA = "cac-phantom/1"
+FILES = ("ct.nii.gz", "heart.nii.gz", "calcium_map.nii.gz", "arteries.nii.gz", "regions.nii.gz", "truth.json")
+
+
+def image_on(grid: Grid, array: np.ndarray) -> sitk.Image:
+    """An array [k, j, i] as an image on a grid (LPS, identity direction)."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    return image
+
+
+def acquisition_of(scanner: Scanner, patient: Patient | None = None) -> Acquisition:
+    """What a DICOM header would tell of the scan."""
+    known = None if patient is None else demographics(patient)
+    return Acquisition(
+        file_format="digital patient",
+        kvp=scanner.kvp,
+        kernel=scanner.kernel.name,
+        gating=None if scanner.gate_phase is None else f"{100 * scanner.gate_phase:.0f} % of the R-R interval",
+        manufacturer="CAC digital scanner",
+        slice_thickness_mm=scanner.slice_thickness_mm,
+        patient_sex=None if known is None else known.sex,
+        patient_age_years=None if known is None else int(known.age_years),
+        patient_id=None if patient is None else f"digital-{patient.number:05d}",
+    )
+
+
+def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
+    """The scan as the scoring pipeline takes it."""
+    return scan_from_image(image_on(scan.grid, scan.hu), acquisition_of(scan.scanner, patient))
+
+
+def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
+    """Everything true about a scan, for `truth.json`. Masses in mg hydroxyapatite."""
+    known = demographics(patient)
+    voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
+    seen = dict.fromkeys(ARTERIES, 0.0)
+    for artery, stamps in scan.arteries.items():
+        seen[artery] = sum(float(s.values.sum(dtype=np.float64)) for s in stamps) * voxel_cm3 * 1000.0
+    plaques = []
+    for plaque in patient.plaques:
+        plaques.append({**asdict(plaque), "volume_mm3": plaque.volume_mm3, "mass_mg": plaque.mass_mg})
+    masses = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a) for a in ARTERIES}
+    return {
+        "schema": SCHEMA,
+        "patient": patient.number,
+        "scan": scan_number,
+        "sex": known.sex,
+        "age_years": known.age_years,
+        "bmi_kg_m2": known.bmi_kg_m2,
+        "dominance": patient.tree.dominance,
+        "mass_mg": patient.mass_mg,
+        "mass_mg_by_artery": masses,
+        "scanned_mass_mg_by_artery": seen,
+        "map_mass_mg": float(scan.calcium_mg_cm3.sum(dtype=np.float64)) * voxel_cm3,
+        "calcium_hu_per_mg_cm3": scan.scanner.calcium_hu_per_mg_cm3,
+        "lesions": plaques,
+        "distractors": [{"kind": d.kind, "mass_mg": d.mass_mg, "metal": d.metal} for d in patient.distractors],
+        "slices": [asdict(label) for label in labels.slices],
+        "noise_sd_hu": [round(float(n), 2) for n in scan.noise_sd_hu],
+        "scanner": asdict(scan.scanner),
+        "pose": asdict(scan.pose),
+        "body": asdict(patient.body),
+    }
+
+
+def write_scan(
+    patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int, folder: Path, dicom: bool = False
+) -> dict:
+    """Write FILES into a folder that appears only when complete, and return the truth. An existing folder is kept.
+
+    dicom: whether to add the CT as a DICOM series in a folder `dicom`.
+    Raises FileExistsError when the folder exists.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already; remove it or choose another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    truth = truth_of(patient, scan, labels, scan_number)
+    with whole_folder(folder) as half:
+        write_files(half, scan, labels, truth)
+        if dicom:
+            write_dicom_series(patient, scan, scan_number, half / "dicom")
+    return truth
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write into, which becomes `folder` when all went well and is gone otherwise."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        half = Path(temporary) / "scan"
+        half.mkdir()
+        yield half
+        half.rename(folder)
+
+
+class Scanned(Protocol):
+    """What `write_files` needs of a scan: its grid, and [k, j, i] HU, heart and calcium."""
+
+    grid: Grid
+    hu: np.ndarray
+    heart: np.ndarray
+    calcium_mg_cm3: np.ndarray
+
+
+def write_files(folder: Path, scan: Scanned, labels: Labels, truth: dict) -> None:
+    """Write FILES."""
+    arrays = (scan.hu, scan.heart.astype(np.uint8), scan.calcium_mg_cm3, labels.arteries, labels.regions)
+    for name, array in zip(FILES, arrays, strict=False):
+        sitk.WriteImage(image_on(scan.grid, array), folder / name)
+    (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    Path(name).replace(path)

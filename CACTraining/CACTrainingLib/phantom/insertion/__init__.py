@@ -1,0 +1,1 @@
+"""Lesions of known mass in real scans."""

@@ -1,0 +1,300 @@
+"""Lesions of known mass in a real scan: the plaque and scanner model on real texture.
+
+The scan's in-plane blur is measured at the skin, or given; the slice thickness comes from its header, or is given. The
+path is the user's, or one found in the epicardial fat; there a vessel is drawn with the plaque, because calcium
+without its artery would lie bare in fat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid
+
+from ..anatomy import tissues
+from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Vessel
+from ..anatomy.plaque import Plaque, draw_plaque
+from ..anatomy.points import POINT_STEP_MM, PointCloud, joined, tube
+from ..scanner.motion import HeartBeat, ScanPose, draw_heart_beat
+from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
+from ..scanner.scanner import Grid, Kernel, Scanner
+from .vessel_paths import heart_fat
+
+HIGHEST_HU = 3071
+_SKIN_LEVELS_HU = (-800.0, -400.0)
+
+
+class InsertionError(CTError):
+    """The lesion cannot be inserted. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class InsertionSettings:
+    """What is inserted and how the scanner blurs it.
+
+    artery: which artery it counts to and moves as. plaques: how many on the path. length_mm: of a path found in fat.
+    sigma_mm: in-plane blur of the scan, None to measure it. slice_thickness_mm: None for the header's, or else the
+    spacing. motion_scale: 0 for a still heart, 1 for the artery's full motion. seed: of plaque, path and motion.
+    """
+
+    artery: str = "LAD"
+    plaques: int = 1
+    length_mm: float = 30.0
+    sigma_mm: float | None = None
+    slice_thickness_mm: float | None = None
+    motion_scale: float = 1.0
+    heart_rate_bpm: float = 68.0
+    vessel_radius_mm: float = 1.7
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A scan with lesions, and their truth, on the scan's grid.
+
+    image: int16 HU. calcium_map: float32 mg/cm³. arteries: the same by artery, as stamps in mg/mm³.
+    vessels: what the plaques lie on, in LPS.
+    """
+
+    image: sitk.Image
+    calcium_map: sitk.Image
+    arteries: dict[str, list[Stamp]]
+    plaques: tuple[Plaque, ...]
+    vessels: tuple[Vessel, ...]
+    scanner: Scanner
+
+    @property
+    def mass_mg(self) -> float:
+        """True mass, mg hydroxyapatite."""
+        return sum(plaque.mass_mg for plaque in self.plaques)
+
+
+@dataclass(frozen=True)
+class HeartMotion:
+    """How the heart beats while the scan is made. scale: 0 for a still heart, 1 for full motion.
+
+    A path is where a slice shows the vessel: where it was for most of the rotation that made it. So each slice's median
+    is taken from the motion. Lesions that a beat between two slices hides or doubles are fewer for it than in a scan
+    of a digital patient, where the whole heart moves.
+    """
+
+    beat: HeartBeat
+    pose: ScanPose
+    scale: float
+
+    def of(self, artery: str) -> Displacement | None:
+        if self.scale == 0:
+            return None
+
+        def moved(time_s: np.ndarray) -> np.ndarray:
+            away = self.scale * self.beat.displacement_mm(artery, self.pose.cardiac_phase(time_s))
+            return away - np.median(away, axis=0)
+
+        return moved
+
+
+def insert_plaques(
+    scan: CTScan,
+    path_mm: np.ndarray | None = None,
+    heart: sitk.Image | None = None,
+    settings: InsertionSettings | None = None,
+) -> Insertion:
+    """Add coronary plaque to a scan.
+
+    path_mm: vessel centre line [n, 3], LPS mm, along a vessel of the scan. heart: mask in whose fat a path is found
+    when none is given. Raises InsertionError when neither is given, the path leaves the scan, or the slices are
+    oblique; PathError when the heart holds no fat where the artery could run.
+    """
+    settings = settings or InsertionSettings()
+    grid = grid_of(scan)
+    generator = np.random.default_rng([settings.seed, 31])
+    given = path_mm is not None
+    if not given:
+        if heart is None:
+            raise InsertionError("Give the vessel's path, or a heart mask in whose fat one can be found.")
+        mask = sitk.GetArrayFromImage(mask_on_scan_grid(heart, scan, "heart mask")[0]) > 0
+        path_mm = heart_fat(scan.hu, mask, grid).path(settings.artery, settings.length_mm, generator)
+    vessel = vessel_along(path_mm, settings.artery, settings.vessel_radius_mm, grid)
+    scanner = scanner_of(scan, settings.sigma_mm or measured_sigma_mm(scan), settings.slice_thickness_mm)
+    tendency = float(generator.normal(0, 0.25))
+    places = generator.uniform(0, vessel.length_mm, settings.plaques)
+    plaques = tuple(draw_plaque(n + 1, vessel, float(p), tendency, generator) for n, p in enumerate(places))
+    motion = draw_motion(settings.motion_scale, settings.heart_rate_bpm, generator)
+    return add_plaques(scan, (vessel,), plaques, scanner, motion, draw_vessels=not given)
+
+
+def add_plaques(
+    scan: CTScan,
+    vessels: tuple[Vessel, ...],
+    plaques: tuple[Plaque, ...],
+    scanner: Scanner,
+    motion: HeartMotion,
+    draw_vessels: bool,
+    deposits: PointCloud | None = None,
+) -> Insertion:
+    """Add plaques, each on the vessel of its name, to a scan as a scanner would have shown them.
+
+    draw_vessels: whether the vessels are drawn too, where the scan shows fat. deposits: other calcium, at rest, LPS and
+    mg; it is in the image and not in the map.
+    """
+    grid = grid_of(scan)
+    calcium = np.zeros(grid.shape, np.float32)
+    hu = scan.hu.astype(np.float32)
+    arteries: dict[str, list[Stamp]] = {}
+    for vessel in vessels:
+        move = motion.of(vessel.artery)
+        own = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
+        stamps = image_of_points(joined(own), grid, scanner, move)
+        arteries.setdefault(vessel.artery, []).extend(stamps)
+        add_stamps(calcium, stamps, 1000.0)
+        if draw_vessels:
+            points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
+            _add_lumen(hu, image_of_points(points, grid, scanner, move))
+    per_mg = scanner.calcium_hu_per_mg_cm3
+    hu += calcium * np.float32(per_mg)
+    if deposits is not None:
+        add_stamps(hu, image_of_points(deposits, grid, scanner), 1000.0 * per_mg)
+    image = sitk.GetImageFromArray(np.rint(np.clip(hu, -1024, HIGHEST_HU)).astype(np.int16))
+    truth = sitk.GetImageFromArray(calcium)
+    image.CopyInformation(scan.image)
+    truth.CopyInformation(scan.image)
+    return Insertion(image, truth, arteries, plaques, vessels, scanner)
+
+
+def _add_lumen(hu: np.ndarray, stamps: list[Stamp]) -> None:
+    """Blood in place of fat, in place."""
+    lumen = np.zeros(hu.shape, np.float32)
+    add_stamps(lumen, stamps)
+    room = np.clip((tissues.BLOOD_HU - hu) / (tissues.BLOOD_HU - tissues.FAT_HU), 0, 1)
+    hu += np.minimum(lumen, 1) * room * (tissues.BLOOD_HU - tissues.FAT_HU)
+
+
+def grid_of(scan: CTScan) -> Grid:
+    """The scan's grid. Raises InsertionError for oblique slices and oblong pixels, which the scanner model lacks."""
+    image = scan.image
+    if not np.allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-3):
+        raise InsertionError("Lesions can be inserted into axial scans only; these slices are oblique.")
+    width, height, _ = image.GetSpacing()
+    if abs(width - height) > 1e-3 * width:
+        raise InsertionError(f"Lesions can be inserted into square pixels only; these are {width:g} × {height:g} mm.")
+    return Grid(image.GetSize()[::-1], image.GetSpacing(), image.GetOrigin())
+
+
+def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None = None) -> Scanner:
+    """A scanner with the blur, slices and tube voltage of a scan (120 kVp where its header does not tell).
+
+    Raises InsertionError for a tube voltage at which the calcium's HU are unknown.
+    """
+    spacing = scan.slice_spacing_mm
+    thickness = slice_thickness_mm or scan.acquisition.slice_thickness_mm or spacing
+    kvp = scan.acquisition.kvp or 120.0
+    try:
+        tissues.calcium_hu_per_mg_cm3(kvp)
+    except ValueError as error:
+        raise InsertionError(f"{error} Take a scan made at such a voltage.") from error
+    return Scanner(
+        kvp=kvp,
+        kernel=Kernel("measured", sigma_mm),
+        aperture_sigma_mm=0.0,
+        slice_thickness_mm=thickness,
+        slice_spacing_mm=spacing,
+        field_of_view_mm=scan.image.GetSpacing()[0] * scan.image.GetSize()[0],
+        matrix=scan.image.GetSize()[0],
+    )
+
+
+def measured_sigma_mm(scan: CTScan) -> float:
+    """In-plane blur (Gaussian σ) from the step between air and skin on the front of the body.
+
+    The slanted edge method: pixels of a slice are sorted by their distance to the smoothed outline, so that the step
+    is sampled finer than the pixels. The way from 20 % to 60 % of the step, 1000 HU high, is 1.095 σ; skin curving
+    within a thick slice and clothes only widen it, so the lower quartile over slices is taken.
+    Raises InsertionError when too few slices show a clean step (crop the scan less, or give the blur).
+    """
+    spacing_i, spacing_j, _ = scan.image.GetSpacing()
+    count = scan.hu.shape[0]
+    samples = [_step_samples(scan.hu[k], spacing_i, spacing_j) for k in range(0, count, max(1, count // 40))]
+    groups = [samples[n : n + 4] for n in range(0, len(samples), 4)]
+    widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
+    found = [width for width in widths if width is not None]
+    if len(found) < 2:
+        raise InsertionError(
+            "Too few slices show a clean step from air to skin to measure the scan's sharpness; give it as sigma_mm "
+            "(about 0.7 mm for a soft, 0.5 mm for a sharper kernel)."
+        )
+    return float(np.percentile(found, 25)) / 1.095
+
+
+def _step_samples(hu: np.ndarray, spacing_i: float, spacing_j: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distance behind the skin in mm, and HU there, of pixels near the flat parts of the front of one slice."""
+    deep = max(3, round(12 / spacing_j))
+    body = ndimage.minimum_filter1d((hu > -500).astype(np.uint8), deep, axis=0, origin=-((deep - 1) // 2))
+    first = np.where(body.any(axis=0), body.argmax(axis=0), 0)
+    columns = np.flatnonzero(first > 9 / spacing_j)
+    if len(columns) < 20:
+        return np.zeros(0), np.zeros(0)
+    rows = first[columns]
+    above, below = hu[rows - 1, columns].astype(float), hu[rows, columns].astype(float)
+    outline = (rows - (below + 500) / np.maximum(below - above, 1.0)) * spacing_j
+    smooth = ndimage.gaussian_filter1d(ndimage.median_filter(outline, 5), 2.5 / spacing_i)
+    slope = np.gradient(smooth, columns * spacing_i)
+    flat = (np.abs(slope) < 0.6) & (np.abs(outline - smooth) < 0.3) & (above < below)
+    j = rows[flat, None] + np.arange(-round(6 / spacing_j), round(4 / spacing_j))[None]
+    values = hu[np.clip(j, 0, hu.shape[0] - 1), columns[flat, None]].astype(float)
+    clean = values[:, : round(2 / spacing_j)].max(axis=1, initial=-2000) < -900
+    distance = (j * spacing_j - smooth[flat, None]) * np.cos(np.arctan(slope[flat, None]))
+    return distance[clean].ravel(), values[clean].ravel()
+
+
+def _step_width_mm(distance_mm: np.ndarray, hu: np.ndarray) -> float | None:
+    """Way from -800 to -400 HU in samples of a step, None where there are too few."""
+    width = 0.2
+    bins = np.arange(-3.0, 2.0, width)
+    count, _ = np.histogram(distance_mm, bins)
+    if count.min() < 5:
+        return None
+    step = np.histogram(distance_mm, bins, weights=hu)[0] / count
+    crossings = [_crossing(step, level) for level in _SKIN_LEVELS_HU]
+    return None if None in crossings else (crossings[1] - crossings[0]) * width
+
+
+def _crossing(profile: np.ndarray, level: float) -> float | None:
+    above = np.flatnonzero(profile > level)
+    if not len(above) or above[0] == 0:
+        return None
+    n = above[0]
+    return float(n - (profile[n] - level) / (profile[n] - profile[n - 1]))
+
+
+def _checked_path(path_mm: np.ndarray, grid: Grid) -> np.ndarray:
+    if path_mm.ndim != 2 or path_mm.shape[1] != 3 or len(path_mm) < 2:
+        raise InsertionError(f"A path is a list of at least 2 points of 3 coordinates; its shape is {path_mm.shape}.")
+    low = np.array(grid.origin_mm)
+    high = low + np.array(grid.spacing_mm) * (np.array(grid.shape[::-1]) - 1)
+    outside = ((path_mm < low) | (path_mm > high)).any(axis=1)
+    if outside.any():
+        point = ", ".join(f"{c:.0f}" for c in path_mm[outside][0])
+        raise InsertionError(f"The path leaves the scan at ({point}) mm LPS; check that it is in LPS, not RAS.")
+    return path_mm
+
+
+def vessel_along(path_mm: np.ndarray, artery: str, radius_mm: float, grid: Grid) -> Vessel:
+    """A vessel along points [n, 3] in LPS mm. Raises InsertionError when they leave the grid or are too few."""
+    path_mm = _checked_path(np.asarray(path_mm, float), grid)
+    arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+    if arc[-1] < 1:
+        raise InsertionError(f"The path is {arc[-1]:.1f} mm long; it must be at least 1 mm. Are its points in mm?")
+    s = np.arange(0, arc[-1], 0.5)
+    even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
+    return Vessel(artery, artery, even, np.full(len(s), radius_mm))
+
+
+def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Generator) -> HeartMotion:
+    """A heart's motion at a random phase when the scan begins."""
+    beat = draw_heart_beat(generator)
+    pose = replace(ScanPose(), heart_rate_bpm=heart_rate_bpm, start_phase=float(generator.random()))
+    return HeartMotion(beat, pose, scale)

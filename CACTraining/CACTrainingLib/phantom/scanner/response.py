@@ -1,0 +1,251 @@
+"""The image of a cloud of points in filtered back-projection, still or moving.
+
+By the central slice theorem the views taken from angle θ fix the image's Fourier transform along the line at θ.
+A point that sits at x + d(t) while that view is taken therefore contributes exp(-2πi f·(x + d(t(θ)))) there: motion is
+one phase factor per direction, exact in the number of views, and gives blur, crescents and stars alike. This equals
+the sum over view angles of the ramp-filtered point spread at the place the point had in that view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import fft
+
+from ..anatomy.points import PointCloud
+from .scanner import SLAB_MM, Grid, Scanner
+
+Displacement = Callable[[np.ndarray], np.ndarray]
+"""Displacement in mm [..., 3] of a moving thing at times in seconds [...]."""
+
+NYQUIST_PER_MM = 1.1
+"""Patches are computed finely enough for this frequency, then sampled at the scan's pixels, as scanners do."""
+
+STILL_MARGIN_MM = 5.0
+MOVING_MARGIN_MM = 22.0
+STREAK_MARGIN_MM = 50.0
+"""Border around a patch, where the point spread, the stars of motion and the streaks of metal die away."""
+
+_TAPER_MM = 8.0
+"""Stars of motion reach beyond any patch; within this border they fade, so that patches leave no edges."""
+_VIEWS = 180
+_DIRECTIONS = 4096
+_SHAPE_STEP = 12
+_Z_LEVELS_MM = 0.25
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A patch of one slice: HU (or whatever the weights mean, per mm³) [rows, columns] at slice k, row j, column i."""
+
+    k: int
+    j: int
+    i: int
+    values: np.ndarray
+
+
+def image_of_points(
+    cloud: PointCloud,
+    grid: Grid,
+    scanner: Scanner,
+    displacement: Displacement | None = None,
+    view_gain: np.ndarray | None = None,
+) -> list[Stamp]:
+    """Image of a cloud on a grid, slice by slice.
+
+    cloud: weights w; the image's sum over voxels × voxel volume is Σw for a still cloud inside the grid (to the
+    ripple of the slice profile sampled at the spacing). displacement: common motion of all points, mm, by time in s.
+    view_gain: relative weight of each view direction over half a turn [n]; its mean should be 1. It gives the
+    streaks of inconsistent views.
+    """
+    z = grid.z_mm()
+    times = slice_times_s(grid, scanner)
+    angles = np.arange(_VIEWS) * 2 * math.pi / _VIEWS
+    stamps = []
+    for k in range(grid.shape[0]):
+        moved = None
+        if displacement is not None:
+            gantry = scanner.start_phase + times[k] / scanner.rotation_s
+            lag = np.mod(angles / (2 * math.pi) - gantry + 0.5, 1.0) - 0.5
+            moved = displacement(times[k] + lag * scanner.rotation_s)
+        stamp = _slice_stamp(cloud, grid, scanner, k, z[k], moved, view_gain)
+        if stamp is not None:
+            stamps.append(stamp)
+    return stamps
+
+
+def slice_times_s(grid: Grid, scanner: Scanner) -> np.ndarray:
+    """When the middle of each slice is scanned, s after the first one (gated: after the R peak before it)."""
+    along = grid.z_mm() - grid.origin_mm[2]
+    if scanner.gate_phase is not None:
+        return (np.floor(along / SLAB_MM) + scanner.gate_phase) * scanner.beat_s
+    return along / scanner.table_speed_mm_s
+
+
+def add_stamps(volume: np.ndarray, stamps: list[Stamp], factor: float = 1.0) -> None:
+    """Add patches to a volume [k, j, i] in place; what lies outside is left out."""
+    for stamp in stamps:
+        target, source = _overlap(volume.shape[1:], stamp)
+        volume[stamp.k][target] += factor * stamp.values[source]
+
+
+def _overlap(shape: tuple[int, int], stamp: Stamp) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    rows, columns = stamp.values.shape
+    j0, j1 = max(0, stamp.j), min(shape[0], stamp.j + rows)
+    i0, i1 = max(0, stamp.i), min(shape[1], stamp.i + columns)
+    j1, i1 = max(j0, j1), max(i0, i1)
+    return (slice(j0, j1), slice(i0, i1)), (slice(j0 - stamp.j, j1 - stamp.j), slice(i0 - stamp.i, i1 - stamp.i))
+
+
+def _slice_stamp(
+    cloud: PointCloud,
+    grid: Grid,
+    scanner: Scanner,
+    k: int,
+    z_mm: float,
+    moved: np.ndarray | None,
+    view_gain: np.ndarray | None,
+) -> Stamp | None:
+    reach = scanner.profile_reach_mm
+    dz = np.zeros(1) if moved is None else moved[:, 2]
+    height = cloud.positions_mm[:, 2] - z_mm
+    near = (height + dz.max() > -reach) & (height + dz.min() < reach)
+    if not near.any():
+        return None
+    positions, weights, height = cloud.positions_mm[near], cloud.weights[near], height[near]
+    margin = STILL_MARGIN_MM if moved is None else MOVING_MARGIN_MM
+    if view_gain is not None:
+        margin = STREAK_MARGIN_MM
+    if moved is not None:
+        margin += float(np.abs(moved[:, :2]).max())
+    pixel = grid.spacing_mm[0]
+    fine = max(1, math.ceil(2 * NYQUIST_PER_MM * pixel))
+    column = (positions[:, 0] - grid.origin_mm[0]) / pixel
+    row = (positions[:, 1] - grid.origin_mm[1]) / grid.spacing_mm[1]
+    border = math.ceil(margin / pixel)
+    i0, j0 = math.floor(column.min()) - border, math.floor(row.min()) - border
+    # Few different shapes, so that their frequencies are worked out once.
+    columns = _fast_length(math.ceil(column.max()) + border - i0 + 1)
+    rows = _fast_length(math.ceil(row.max()) + border - j0 + 1)
+    if i0 + columns <= 0 or j0 + rows <= 0 or i0 >= grid.shape[2] or j0 >= grid.shape[1]:
+        return None
+    shape = (rows * fine, columns * fine)
+    place = ((row - j0) * fine, (column - i0) * fine)
+    plane = _frequency_plane(shape, pixel / fine, scanner)
+    levels, share = _z_levels(dz)
+    spectra = []
+    for level in levels:
+        seen = weights * scanner.profile(height + level)
+        spectra.append(fft.rfft2(_spread(place, seen, shape)))
+    spectrum = spectra[0] if moved is None else _moving_spectrum(spectra, share, moved, plane, scanner.half_scan)
+    system = plane.system
+    if view_gain is not None:
+        gain = _by_direction(view_gain)[plane.direction % (_DIRECTIONS // 2) * 2]
+        gain[0, 0] = 1.0
+        system = system * gain
+    values = fft.irfft2(spectrum * system, s=shape)[::fine, ::fine].astype(np.float32)
+    if margin > STILL_MARGIN_MM:
+        values *= _taper(rows, pixel)[:, None] * _taper(columns, pixel)[None, :]
+    return Stamp(k, j0, i0, values)
+
+
+def _taper(count: int, pixel_mm: float) -> np.ndarray:
+    """1 inside, falling to 0 over _TAPER_MM at both ends."""
+    edge = (np.minimum(np.arange(count), np.arange(count)[::-1]) + 0.5) * pixel_mm / _TAPER_MM
+    return np.square(np.sin(0.5 * math.pi * np.minimum(edge, 1.0))).astype(np.float32)
+
+
+def _fast_length(least: int) -> int:
+    return fft.next_fast_len(math.ceil(least / _SHAPE_STEP) * _SHAPE_STEP, real=True)
+
+
+@dataclass(frozen=True)
+class _FrequencyPlane:
+    """Half plane of a patch's frequencies, 1/mm. direction: angle in _DIRECTIONS parts of a turn. system: transfer."""
+
+    fx: np.ndarray
+    fy: np.ndarray
+    direction: np.ndarray
+    system: np.ndarray
+
+
+@lru_cache(maxsize=256)
+def _frequency_plane(shape: tuple[int, int], step_mm: float, scanner: Scanner) -> _FrequencyPlane:
+    fy = np.fft.fftfreq(shape[0], step_mm).astype(np.float32)[:, None]
+    fx = np.fft.rfftfreq(shape[1], step_mm).astype(np.float32)[None, :]
+    correction = _spline_transfer(fy * step_mm) * _spline_transfer(fx * step_mm)
+    system = (scanner.transfer(np.hypot(fy, fx)) / correction / step_mm**2).astype(np.float32)
+    direction = np.rint(np.arctan2(fy, fx) * (_DIRECTIONS / (2 * math.pi))).astype(np.int32) % _DIRECTIONS
+    return _FrequencyPlane(fx, fy, direction, system)
+
+
+def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heights at which the slice is evaluated, and each view's share in each [levels, views] (linear between)."""
+    low, high = float(dz.min()), float(dz.max())
+    count = 1 if high - low < _Z_LEVELS_MM else min(5, 2 + int((high - low) / 1.5))
+    if count == 1:
+        return np.array([dz.mean()]), np.ones((1, len(dz)))
+    levels = np.linspace(low, high, count)
+    share = np.maximum(0.0, 1.0 - np.abs(dz[None] - levels[:, None]) / (levels[1] - levels[0]))
+    return levels, share
+
+
+def _moving_spectrum(
+    spectra: list[np.ndarray], share: np.ndarray, moved: np.ndarray, plane: _FrequencyPlane, half_scan: bool
+) -> np.ndarray:
+    # The second pass is the same direction seen half a turn later; a gated half scan fades between the two.
+    total = np.zeros_like(spectra[0])
+    shift_x, shift_y = (_by_direction(-2 * math.pi * moved[:, axis]) for axis in (0, 1))
+    shares = [_by_direction(s) for s in share]
+    weights = 2 * _half_scan_weight(np.arange(_DIRECTIONS) / _DIRECTIONS) if half_scan else np.ones(_DIRECTIONS)
+    weights = (0.5 * weights).astype(np.float32)
+    for half in (0, _DIRECTIONS // 2):
+        view = (plane.direction + half) % _DIRECTIONS
+        angle = plane.fx * shift_x[view] + plane.fy * shift_y[view]
+        phase = np.empty_like(total)
+        phase.real, phase.imag = np.cos(angle), np.sin(angle)
+        mixed = sum(s[view] * spectrum for s, spectrum in zip(shares, spectra, strict=True))
+        phase *= mixed
+        phase *= weights[view]
+        total += phase
+    # Zero frequency has no direction: it takes the mean of all views.
+    total[0, 0] = sum(2 * (s * weights).mean() * spectrum[0, 0] for s, spectrum in zip(shares, spectra, strict=True))
+    return total
+
+
+def _half_scan_weight(turn: np.ndarray) -> np.ndarray:
+    """Weight of a view at a fraction of a turn: 1 over half a turn, soft ends; w(t) + w(t + 1/2) = 1."""
+    distance = np.abs(np.mod(turn, 1.0) - 0.5)
+    return np.clip((0.25 - distance) / 0.1 + 0.5, 0.0, 1.0)
+
+
+def _by_direction(values: np.ndarray) -> np.ndarray:
+    """Values given at equal steps of a turn, interpolated to _DIRECTIONS of them, float32."""
+    turn = np.arange(_DIRECTIONS) * (len(values) / _DIRECTIONS)
+    return np.interp(turn, np.arange(len(values) + 1), np.append(values, values[0])).astype(np.float32)
+
+
+def _spread(place: tuple[np.ndarray, np.ndarray], weights: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Points onto a grid by cubic B-splines; `_spline_transfer` undoes their blur."""
+    bases, parts = [], []
+    for axis in (0, 1):
+        base = np.floor(place[axis]).astype(np.int64) - 1
+        t = place[axis] - base - 1
+        parts.append(np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6)
+        bases.append(base)
+    index = np.empty((4, 4, len(weights)), np.int64)
+    value = np.empty((4, 4, len(weights)))
+    for a in range(4):
+        for b in range(4):
+            index[a, b] = (bases[0] + a) * shape[1] + bases[1] + b
+            value[a, b] = parts[0][a] * parts[1][b] * weights
+    flat = np.bincount(index.ravel(), value.ravel(), minlength=shape[0] * shape[1])
+    return flat.reshape(shape).astype(np.float32)
+
+
+def _spline_transfer(cycles_per_sample: np.ndarray) -> np.ndarray:
+    return np.sinc(cycles_per_sample) ** 4

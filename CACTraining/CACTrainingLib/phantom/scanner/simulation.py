@@ -1,0 +1,272 @@
+"""A scan of a digital patient: anatomy, blurred by the scanner, with moving calcium and noise added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from ..anatomy import tissues
+from ..anatomy.canvas import Canvas
+from ..anatomy.coronaries import ARTERIES
+from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
+from ..anatomy.lungs import breathed
+from ..anatomy.patient import Patient
+from ..anatomy.points import PointCloud
+from ..anatomy.thorax import Thorax
+from .motion import ScanPose
+from .noise import NoiseSource, direction_gains
+from .response import Stamp, add_stamps, image_of_points, slice_times_s
+from .scanner import Grid, Scanner, centred_grid
+
+CHEST_MM = (-110.0, 190.0)
+"""Heights scanned by default, from the heart's middle in quiet breathing."""
+
+HIGHEST_HU = 3071
+LOWEST_HU = -1024
+SMOOTHING_MM = 1.0
+"""A reader's eye averages noise over about this Gaussian."""
+_GRAIN_HU = 900.0
+
+
+@dataclass(frozen=True)
+class DigitalScan:
+    """A simulated scan and its truth, all on `grid` in the scanner's frame, [k, j, i].
+
+    hu: int16. heart: bool, inside the pericardium. calcium_mg_cm3: float32, coronary calcium as this scan shows it
+    without noise (blurred and moving; it undershoots where the reconstruction does). arteries_mg_cm3: the same by
+    artery, as stamps in mg/mm³. noise_sd_hu: [k], standard deviation of the noise at the heart; smoothed_noise_share:
+    how much of it a Gaussian of SMOOTHING_MM leaves.
+    """
+
+    grid: Grid
+    scanner: Scanner
+    pose: ScanPose
+    hu: np.ndarray
+    heart: np.ndarray
+    calcium_mg_cm3: np.ndarray
+    arteries: dict[str, list[Stamp]]
+    noise_sd_hu: np.ndarray
+    smoothed_noise_share: float
+
+
+def scan_grid(patient: Patient, scanner: Scanner, pose: ScanPose, z_range_mm: tuple[float, float] = CHEST_MM) -> Grid:
+    """The scan's grid in the scanner's frame, centred on the patient before the table shift."""
+    return centred_grid(scanner, z_range_mm, (0.0, 6.0))
+
+
+def scan_patient(
+    patient: Patient, scanner: Scanner, pose: ScanPose, scan_number: int, grid: Grid | None = None, threads: int = 2
+) -> DigitalScan:
+    """Scan a patient. scan_number: which scan of this patient, for the noise. The result does not depend on threads."""
+    grid = grid or scan_grid(patient, scanner, pose)
+    # The table's shift is taken from the grid: the patient's own frame stays put.
+    shift = np.asarray(pose.table_shift_mm)
+    own = Grid(grid.shape, grid.spacing_mm, tuple(np.asarray(grid.origin_mm) - shift))
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        painter = _Painter(patient, scanner, pose, own, scan_number)
+        clouds = _moving_things(patient, painter.heart.frame)
+        jobs = [pool.submit(_stamps, patient, scanner, pose, own, thing) for thing in clouds]
+        stamps = [job.result() for job in jobs]
+        lumen, calcium, dense = {}, {}, []
+        for thing, images in zip(clouds, stamps, strict=True):
+            if thing.kind == "lumen":
+                lumen[thing.group] = images
+            elif thing.kind == "calcium":
+                calcium[thing.group] = images
+            else:
+                dense.append((thing.kind, images))
+        painter.lumen = _by_slice(list(lumen.values()), grid.shape[0])
+        painter.calcium = _by_slice(list(calcium.values()), grid.shape[0])
+        painter.deposits = _by_slice([images for kind, images in dense if kind == "deposit"], grid.shape[0])
+        painter.metal = _by_slice([images for kind, images in dense if kind == "metal"], grid.shape[0])
+        hu = np.empty(grid.shape, np.int16)
+        heart = np.empty(grid.shape, bool)
+        noise = np.empty(grid.shape[0])
+
+        def paint(k: int) -> None:
+            hu[k], heart[k], noise[k] = painter.slice(k)
+
+        list(pool.map(paint, range(grid.shape[0])))
+    truth = np.zeros(grid.shape, np.float32)
+    for images in calcium.values():
+        add_stamps(truth, images, 1000.0)
+    share = painter.noise.smoothed_share(SMOOTHING_MM)
+    return DigitalScan(grid, scanner, pose, hu, heart, truth, calcium, noise, share)
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """Something imaged as points: kind "lumen", "calcium", "deposit" or "metal"; what it moves with; its place."""
+
+    kind: str
+    group: str | None
+    cloud: PointCloud
+    view_gain: np.ndarray | None = None
+    with_heart: bool = True
+
+
+def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
+    things = []
+    for artery in ARTERIES:
+        lumen = patient.tree.lumen(artery)
+        things.append(_Moving("lumen", artery, PointCloud(frame.to_lps(lumen.positions_mm), lumen.weights)))
+        calcium = patient.calcium(artery)
+        if len(calcium.weights):
+            things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
+    for d in patient.distractors:
+        kind = "metal" if d.metal else "deposit"
+        things.append(_Moving(kind, d.group, d.placed(patient.body, frame), d.view_gain, d.anchor == "heart"))
+    return things
+
+
+def displacement(patient: Patient, pose: ScanPose, group: str | None, with_heart: bool) -> Callable | None:
+    """Displacement in mm by time of what moves with `group` and, when `with_heart`, with half of the breath."""
+    breathing = pose.breathing_mm > 0 and with_heart
+    if group is None and not breathing:
+        return None
+
+    def moved(time_s: np.ndarray) -> np.ndarray:
+        result = np.zeros((*np.shape(time_s), 3))
+        if group is not None:
+            result += pose.motion_scale * patient.beat.displacement_mm(group, pose.cardiac_phase(time_s))
+        if breathing:
+            result[..., 2] += HEART_SHARE_OF_BREATH * pose.breath_mm(time_s)
+        return result
+
+    return moved
+
+
+def _stamps(patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, thing: _Moving) -> list[Stamp]:
+    motion = displacement(patient, pose, thing.group, thing.with_heart)
+    return image_of_points(thing.cloud, grid, scanner, motion, thing.view_gain)
+
+
+def _by_slice(groups: list[list[Stamp]], slices: int) -> list[list[Stamp]]:
+    ordered: list[list[Stamp]] = [[] for _ in range(slices)]
+    for images in groups:
+        for stamp in images:
+            ordered[stamp.k].append(stamp)
+    return ordered
+
+
+class _Painter:
+    """Makes the slices of one scan, each on its own."""
+
+    lumen: list[list[Stamp]]
+    calcium: list[list[Stamp]]
+    deposits: list[list[Stamp]]
+    metal: list[list[Stamp]]
+
+    def __init__(self, patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, scan_number: int) -> None:
+        self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
+        self.x, self.y = grid.x_mm(), grid.y_mm()
+        self.thorax = Thorax(patient.body, pose, self.x, self.y, patient.number)
+        self.heart = Heart(patient.body, pose)
+        self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
+        self._times = slice_times_s(grid, scanner)
+        self._offsets, self._weights = _sub_slices(scanner)
+        pixel = grid.spacing_mm[0]
+        fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
+        self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
+        self._vessels = _Sorted(breathed(patient.vessels.positions_mm, patient.body, pose), patient.vessels.weights)
+        self._grain = _Sorted(breathed(patient.grain.positions_mm, patient.body, pose), patient.grain.weights)
+        # Noise is less towards the skin, where rays crossed less of the body; shape.
+        r2 = (self.x[None] / 150) ** 2 + ((self.y[:, None] - 10) / 110) ** 2
+        self._where = (0.62 + 0.42 * np.exp(-0.7 * r2)).astype(np.float32)
+
+    def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """HU int16, heart mask and noise at the heart of slice k."""
+        body = self.patient.body
+        hu, lung, heart = self._anatomy(k)
+        tree = self._vessels.image(self.grid, k, self.scanner)
+        grain = self._grain.image(self.grid, k, self.scanner)
+        np.clip(tree, 0, 1, out=tree)
+        hu += lung * (tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU)
+        spectrum = fft.rfft2(hu)
+        spectrum *= self._transfer
+        clean = fft.irfft2(spectrum, s=hu.shape, overwrite_x=True)
+        gain_x, gain_y = direction_gains(hu, self.grid.spacing_mm[0])
+        self._add_lumen(clean, k)
+        per_mg = np.float32(1000.0 * self.scanner.calcium_hu_per_mg_cm3)
+        volume = clean[None]
+        for stamps, factor in (
+            (self.calcium[k], per_mg),
+            (self.deposits[k], per_mg),
+            (self.metal[k], tissues.METAL_HU),
+        ):
+            add_stamps(volume, [Stamp(0, s.j, s.i, s.values) for s in stamps], factor)
+        noise = self.noise.slice_field(k, gain_x, gain_y)
+        noise *= self._where
+        noise *= np.float32(self.scanner.noise_hu)
+        clean += noise
+        at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_weight()
+        return np.rint(np.clip(clean, LOWEST_HU, HIGHEST_HU)).astype(np.int16), heart > 0.5, at_heart
+
+    def _heart_weight(self) -> float:
+        x, y, _ = self.heart.frame.centre_mm
+        j, i = np.searchsorted(self.y, y), np.searchsorted(self.x, x)
+        return float(self._where[min(j, len(self.y) - 1), min(i, len(self.x) - 1)])
+
+    def _anatomy(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        breath = float(self.pose.breath_mm(self._times[k]))
+        base = Canvas(self.x, self.y, float(self.grid.z_mm()[k]), tissues.AIR_HU)
+        trunk = self.thorax.trunk(base)
+        total, lung, heart = (np.zeros_like(base.hu) for _ in range(3))
+        for offset, weight in zip(self._offsets, self._weights, strict=True):
+            canvas = base.copy(float(base.z_mm + offset))
+            air = self.thorax.paint(canvas, trunk, breath)
+            inside = self.heart.paint(canvas, air, trunk.grain, breath)
+            self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)
+            for sum_, part in ((total, canvas.hu), (lung, air), (heart, inside)):
+                part *= weight
+                sum_ += part
+        return total, lung, heart
+
+    def _add_lumen(self, hu: np.ndarray, k: int) -> None:
+        """Vessels show as blood where they run in fat; in muscle they hide."""
+        body = self.patient.body
+        shown = np.zeros((1, *hu.shape), np.float32)
+        add_stamps(shown, [Stamp(0, s.j, s.i, s.values) for s in self.lumen[k]])
+        j, i = np.nonzero(np.abs(shown[0]) > 1e-3)
+        room = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
+        hu[j, i] += np.minimum(shown[0, j, i], 1.0) * room * (body.blood_hu - body.fat_hu)
+
+
+def _sub_slices(scanner: Scanner) -> tuple[np.ndarray, np.ndarray]:
+    """Heights within a slice at which the anatomy is evaluated, and their weights."""
+    count = max(1, round(scanner.slice_thickness_mm / 1.6))
+    offsets = (np.arange(count) + 0.5) / count * scanner.slice_thickness_mm - scanner.slice_thickness_mm / 2
+    return offsets, np.full(count, 1 / count, np.float32)
+
+
+class _Sorted:
+    """A still cloud, sorted by height, drawn into whole slices (blur comes later)."""
+
+    def __init__(self, positions_mm: np.ndarray, weights: np.ndarray) -> None:
+        order = np.argsort(positions_mm[:, 2], kind="stable")
+        self._positions = positions_mm[order]
+        self._weights = weights[order]
+
+    def image(self, grid: Grid, k: int, scanner: Scanner) -> np.ndarray:
+        """Share of each pixel of slice k that the cloud fills (weights in mm³), float32 [rows, columns]."""
+        z = grid.z_mm()[k]
+        reach = scanner.profile_reach_mm
+        first, last = np.searchsorted(self._positions[:, 2], (z - reach, z + reach))
+        p, w = self._positions[first:last], self._weights[first:last]
+        w = w * scanner.profile(p[:, 2] - z) / (grid.spacing_mm[0] * grid.spacing_mm[1])
+        column = (p[:, 0] - grid.origin_mm[0]) / grid.spacing_mm[0]
+        row = (p[:, 1] - grid.origin_mm[1]) / grid.spacing_mm[1]
+        rows, columns = grid.shape[1:]
+        keep = (column >= 0) & (column < columns - 1) & (row >= 0) & (row < rows - 1)
+        column, row, w = column[keep], row[keep], w[keep]
+        i, j = column.astype(np.int64), row.astype(np.int64)
+        s, t = column - i, row - j
+        flat = j * columns + i
+        index = np.concatenate([flat, flat + 1, flat + columns, flat + columns + 1])
+        value = np.concatenate([w * (1 - s) * (1 - t), w * s * (1 - t), w * (1 - s) * t, w * s * t])
+        return np.bincount(index, value, minlength=rows * columns).reshape(rows, columns).astype(np.float32)

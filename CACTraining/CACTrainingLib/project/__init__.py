@@ -1,0 +1,1 @@
+"""Annotated scans: annotations, splits, proposals, work list."""

@@ -1,0 +1,204 @@
+"""How well two annotators of the same scans agree: κ of slices, Dice of regions and of the heart.
+
+A digital patient's truth counts as an annotator, so that everyone can be compared with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTError, same_grid
+
+from .annotations import MASK_KINDS, TRUTH, SliceLabel, annotators, read_mask, slice_annotations, truth_labels
+from .files import ProjectError
+
+if TYPE_CHECKING:
+    from ..statistics.measures import Estimate
+    from .project import Project, ProjectScan
+
+SEED = 0
+"""Of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of two annotators, over all scans that both have annotated.
+
+    scans: how many that are. slices: that both have labelled and neither is unsure of. unsure: that both have labelled
+    but one or both are unsure of; they are left out of kappa and same. kappa: Cohen's, of visible and not visible.
+    same: share of slices with the same label. regions, heart: mean Dice over scans in which either has drawn something
+    and both have such a mask (regions of any artery). Intervals are by a bootstrap over patients, NaN where there are
+    too few; a value is NaN where it is not defined (no slices, or all of one label).
+    """
+
+    first: str
+    second: str
+    scans: int
+    slices: int
+    unsure: int
+    kappa: Estimate
+    same: Estimate
+    regions: Estimate
+    heart: Estimate
+
+
+def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[list[Agreement], tuple[str, ...]]:
+    """The agreement of every pair of annotators of some scans (all of the project when None), and doubts.
+
+    Names that differ only by their capitals are one annotator. Raises ProjectError for an unknown scan.
+    """
+    scans = project.scans if scan_ids is None else [project.scan(id_) for id_ in scan_ids]
+    doubts: list[str] = []
+    pairs: dict[tuple[str, str], _Pair] = defaultdict(_Pair)
+    names: dict[str, str] = {}
+    for scan in scans:
+        readers = _readers(project, scan, doubts)
+        for reader in readers:
+            names.setdefault(reader.name.lower(), reader.name)
+            doubts += reader.doubts
+        readers.sort(key=lambda reader: (reader.name == TRUTH, reader.name.lower()))
+        for first, second in combinations(readers, 2):
+            pairs[first.name.lower(), second.name.lower()].add(scan, first, second, doubts)
+    rows = [pair.agreement(names[first], names[second]) for (first, second), pair in pairs.items()]
+    return sorted(rows, key=lambda row: (row.second == TRUTH, row.first.lower(), row.second.lower())), tuple(doubts)
+
+
+class _Reader:
+    """What one annotator, or the truth, says of a scan."""
+
+    name: str
+    labels: Mapping[int, SliceLabel]
+    doubts: tuple[str, ...] = ()
+
+    def mask(self, kind: str) -> sitk.Image | None:
+        raise NotImplementedError
+
+
+class _Annotator(_Reader):
+    def __init__(self, project: Project, scan: ProjectScan, name: str) -> None:
+        self.name = name
+        slices = slice_annotations(project, scan.id, name)
+        self.labels, self.doubts = slices.labels, slices.doubts
+        self._of = (project, scan.id, name)
+
+    def mask(self, kind: str) -> sitk.Image | None:
+        return read_mask(*self._of, kind)
+
+
+class _Truth(_Reader):
+    """Of a digital patient: truth.json, with the masks beside it. Raises ProjectError when it cannot be read."""
+
+    name = TRUTH
+
+    def __init__(self, scan: ProjectScan) -> None:
+        self.labels = truth_labels(scan)
+        self._folder = scan.truth.parent
+
+    def mask(self, kind: str) -> sitk.Image | None:
+        from CACScoringLib.io import reading
+
+        file = self._folder / f"{kind}.nii.gz"
+        return sitk.DICOMOrient(reading.read_mask(file), "LPS") if file.is_file() else None
+
+
+def _readers(project: Project, scan: ProjectScan, doubts: list[str]) -> list[_Reader]:
+    readers: list[_Reader] = [_Annotator(project, scan, name) for name in annotators(project, scan.id)]
+    if scan.truth and readers:
+        try:
+            readers.append(_Truth(scan))
+        except ProjectError as error:
+            doubts.append(f"The scan {scan.id} was compared without its truth. {error}")
+    return readers
+
+
+class _Pair:
+    """What two annotators said of the same things, scan by scan."""
+
+    def __init__(self) -> None:
+        self.scans = 0
+        self.unsure = 0
+        self.labels: Counter[tuple[str, bool, bool]] = Counter()
+        """How often a patient's slices were labelled so by the first and so by the second: visible or not."""
+        self.dice: dict[str, list[tuple[str, float]]] = {kind: [] for kind in MASK_KINDS}
+
+    def add(self, scan: ProjectScan, first: _Reader, second: _Reader, doubts: list[str]) -> None:
+        both = sorted(set(first.labels) & set(second.labels))
+        sure = [k for k in both if SliceLabel.UNSURE not in (first.labels[k], second.labels[k])]
+        self.unsure += len(both) - len(sure)
+        self.labels.update(
+            (scan.patient, *(own.labels[k] == SliceLabel.VISIBLE for own in (first, second))) for k in sure
+        )
+        compared = bool(both)
+        for kind in MASK_KINDS:
+            try:
+                masks = [own.mask(kind) for own in (first, second)]
+                if any(mask is None for mask in masks):
+                    continue
+                compared = True
+                dice = _dice(*masks)
+            except CTError as error:
+                doubts.append(f"The {kind} of scan {scan.id} were not compared. {error}")
+                continue
+            if dice is not None:
+                self.dice[kind].append((scan.patient, dice))
+        self.scans += compared
+
+    def agreement(self, first: str, second: str) -> Agreement:
+        return Agreement(
+            first=first,
+            second=second,
+            scans=self.scans,
+            slices=self.labels.total(),
+            unsure=self.unsure,
+            **dict(zip(("kappa", "same"), self._of_slices(), strict=True)),
+            **{kind: _mean(own) for kind, own in self.dice.items()},
+        )
+
+    def _of_slices(self) -> tuple[Estimate, Estimate]:
+        """κ, and the share with the same label."""
+        from ..statistics.measures import Bootstrap, estimate, kappa, ratio
+
+        if not self.labels:
+            return _nothing(), _nothing()
+        patients, first, second = (np.array(column) for column in zip(*self.labels, strict=True))
+        bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
+        weights = bootstrap.weights(patients) * np.array(list(self.labels.values()))
+        n, count = self.labels.total(), len(set(patients))
+        same = first == second
+        if same.all() or not same.any():  # the interval is then of another kind, in which slices do not count
+            shared = replace(bootstrap.share(patients, same), n=n)
+        else:
+            shared = estimate(ratio(weights, same, np.ones(len(same))), n, count)
+        return estimate(kappa(weights, first, second, 2), n, count), shared
+
+
+def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
+    """Of what is labelled at all; None where nothing is in either. Raises ProjectError for masks on two grids."""
+    if not same_grid(first, second):
+        raise ProjectError("The two masks lie on different grids. Draw one of them again, on the scan itself.")
+    inside = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)]
+    total = sum(int(mask.sum()) for mask in inside)
+    return 2 * int((inside[0] & inside[1]).sum()) / total if total else None
+
+
+def _mean(values: list[tuple[str, float]]) -> Estimate:
+    from ..statistics.measures import Bootstrap, estimate, mean
+
+    if not values:
+        return _nothing()
+    patients, dice = zip(*values, strict=True)
+    weights = Bootstrap(patients, np.random.default_rng(SEED)).weights(patients)
+    return estimate(mean(weights, np.array(dice)), len(dice), len(set(patients)))
+
+
+def _nothing() -> Estimate:
+    from ..statistics.measures import Estimate
+
+    return Estimate(float("nan"), float("nan"), float("nan"), 0)

@@ -1,0 +1,352 @@
+"""What annotators say of a project's scans: labels of slices, regions with calcium, the heart.
+
+Every key press is a line that is on the disk before the next slice is shown; masks are written whole or not at all.
+Each annotator has a folder of their own, so that the annotations of two stand side by side. A slice is named by k, its
+index in the scan as `CACScoringLib.io.reading.read_ct` gives it: LPS, counted from 0 at the feet.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTError
+
+from .files import ProjectError, ProjectWriteError, forget, not_written, now, sweep, sync_folder, write_durably
+
+if TYPE_CHECKING:
+    from .project import ImportedAnnotations, Project, ProjectScan
+
+SLICES_FILE = "slices.jsonl"
+MASK_KINDS = ("regions", "heart")
+TRUTH = "truth"
+"""The name under which a digital patient's truth is compared with annotators; no annotator may have it."""
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}"
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+
+
+class AnnotationError(ProjectWriteError):
+    """An annotation could not be saved. What was saved before is still there; the last one can be made again."""
+
+
+class SliceLabel(Enum):
+    """Whether coronary calcium is seen in an axial slice."""
+
+    VISIBLE = "visible"
+    NOT_VISIBLE = "not visible"
+    UNSURE = "unsure"
+
+
+def check_annotator(name: str) -> str:
+    """The name of an annotator, fit for a folder on every system. Raises ProjectError for one that is not."""
+    name = str(name).strip()
+    plain = re.fullmatch(_NAME, name) and not name.endswith(".") and name.split(".")[0].strip().lower() not in _RESERVED
+    if not plain or name.lower() == TRUTH:
+        raise ProjectError(
+            f"{name[:60]!r} cannot be the name of an annotator. Use up to 40 letters (a–z), digits, spaces, dots, _ "
+            f"and -, beginning with a letter or digit and not ending with a dot; {TRUTH!r} and names that Windows "
+            "keeps for itself, such as con, are taken."
+        )
+    return name
+
+
+def annotators(project: Project, scan_id: str) -> list[str]:
+    """Who has annotated a scan, or begun to, by name."""
+    return sorted(_folders(project.scan_folder(scan_id)), key=str.lower)
+
+
+def slice_annotations(project: Project, scan_id: str, annotator: str) -> SliceAnnotations:
+    """An annotator's labels of a scan's slices, to be read and added to. Raises ProjectError."""
+    return SliceAnnotations(_annotator_folder(project.scan_folder(scan_id), annotator) / SLICES_FILE)
+
+
+class SliceAnnotations:
+    """Labels of a scan's slices by one annotator, in a file that every key press adds a line to.
+
+    labels: by k. seconds: how long each took, by k, where it was measured. doubts: what was lost on reading.
+    Reading changes nothing on the disk; the folder is made by the first key press.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._read()
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a key press to take back, also one of an earlier day."""
+        return bool(self._presses)
+
+    def set(self, k: int, label: SliceLabel, seconds: float | None = None) -> None:
+        """Label a slice; it is on the disk when this returns.
+
+        k: from 0 at the feet. seconds: how long it took; what is no time is left out. Raises AnnotationError when it
+        cannot be saved, and then nothing is changed; ProjectError for a k that no slice has.
+        """
+        if k < 0:
+            raise ProjectError(f"There is no slice {k}. Slices are counted from 0, at the feet.")
+        self._catch_up(k)
+        self._append({"k": int(k), "label": label.value, "seconds": _rounded(seconds), "time": now()})
+
+    def undo(self) -> int | None:
+        """Take back the last key press that was not taken back yet. Returns its k; None when there is none.
+
+        Raises AnnotationError, and then nothing is changed.
+        """
+        self._catch_up(self._presses[-1][0] if self._presses else None)
+        if not self._presses:
+            return None
+        k, label, seconds = self._presses[-1]
+        before = label.value if label else None
+        self._append({"k": k, "label": before, "seconds": seconds, "undo": True, "time": now()})
+        return k
+
+    def _read(self) -> None:
+        self.labels: dict[int, SliceLabel] = {}
+        self.seconds: dict[int, float] = {}
+        self.doubts: tuple[str, ...] = ()
+        self._presses: list[tuple[int, SliceLabel | None, float | None]] = []
+        """What each key press that can be taken back has replaced."""
+        try:
+            data = self.file.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            raise ProjectError(f"{self.file} cannot be opened: {error.strerror}. Check its permissions.") from error
+        whole = data.rfind(b"\n") + 1
+        self._whole, self._size = whole, len(data)
+        broken = [n for n, line in enumerate(data[:whole].splitlines(), 1) if line.strip() and not self._take(line)]
+        if broken:
+            lines = ", ".join(map(str, broken[:5])) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
+            self.doubts += (f"What is damaged in {self.file} was left out: line {lines}. Check the slices' labels.",)
+        if whole < len(data):
+            self.doubts += (
+                f"The last label in {self.file} was not saved whole and is left out. Label that slice again.",
+            )
+
+    def _take(self, line: bytes) -> bool:
+        """Change the labels as a line says; whether it says anything."""
+        try:
+            said = json.loads(line)
+            k, undone = said["k"], bool(said.get("undo"))
+            label = None if said["label"] is None else SliceLabel(said["label"])
+            seconds = said.get("seconds")
+            if type(k) is not int or k < 0 or not (seconds is None or _is_time(seconds)):
+                return False
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return False
+        if undone:
+            # A press that was lost can have no place on the stack.
+            if self._presses and self._presses[-1][0] == k:
+                self._presses.pop()
+        elif not said.get("imported"):
+            self._presses.append((k, self.labels.get(k), self.seconds.get(k)))
+        for values, value in ((self.labels, label), (self.seconds, seconds)):
+            values.pop(k, None)
+            if value is not None:
+                values[k] = value
+        return True
+
+    def _catch_up(self, k: int | None) -> None:
+        """Read the file anew when another program has added to it."""
+        try:
+            size = self.file.stat().st_size
+        except FileNotFoundError:
+            size = 0
+        except OSError as error:
+            raise self._not_saved(k, error) from error
+        if size != self._size:
+            self._read()
+
+    def _append(self, said: dict) -> None:
+        line = (json.dumps(said) + "\n").encode()
+        try:
+            self._write(line)
+        except OSError as error:
+            raise self._not_saved(said["k"], error) from error
+        self._whole = self._size = self._whole + len(line)
+        self._take(line)
+
+    def _write(self, line: bytes) -> None:
+        """Add a line and see it onto the disk, or leave the file as it was."""
+        new = self._size == 0
+        if new:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            if self._whole < self._size:
+                os.ftruncate(descriptor, self._whole)
+                self._size = self._whole
+            try:
+                while line:  # a nearly full disk takes a part, and then says why it takes no more
+                    line = line[os.write(descriptor, line) :]
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, self._whole)
+                raise
+        finally:
+            os.close(descriptor)
+        if new:
+            sync_folder(self.file.parent)
+
+    def _not_saved(self, k: int | None, error: OSError) -> AnnotationError:
+        which = "The label" if k is None else f"The label of slice {k}"
+        return AnnotationError(
+            f"{which} was not saved because {self.file} could not be written: {error.strerror or error}. All earlier "
+            "labels are saved. Free some space or check the permissions of the folder, and press the key again."
+        )
+
+
+def truth_labels(scan: ProjectScan) -> dict[int, SliceLabel]:
+    """Labels of a digital patient's slices by k, without those where it is not known; none without a truth.
+
+    Raises ProjectError when the truth cannot be read.
+    """
+    if scan.truth is None:
+        return {}
+    labels = {True: SliceLabel.VISIBLE, False: SliceLabel.NOT_VISIBLE}
+    try:
+        slices = json.loads(scan.truth.read_text(encoding="utf-8"))["slices"]
+        return {int(own["k"]): labels[own["visible"]] for own in slices if own["visible"] is not None}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(
+            f"{scan.truth}, the truth of scan {scan.id}, cannot be read ({type(error).__name__}: {error}). Copy it "
+            "again, or write the digital patient again."
+        ) from error
+
+
+def read_mask(project: Project, scan_id: str, annotator: str, kind: str) -> sitk.Image | None:
+    """An annotator's regions or heart: uint8 labels on the scan's grid; None when there is none.
+
+    kind: one of MASK_KINDS. Raises ProjectError when the file cannot be read.
+    """
+    file = _mask_file(_annotator_folder(project.scan_folder(scan_id), annotator), kind)
+    if not file.is_file():
+        return None
+    from CACScoringLib.io import reading
+
+    try:
+        image = reading.read_mask(file)
+    except CTError as error:
+        raise ProjectError(f"The {kind} of scan {scan_id} by {annotator} cannot be read. {error} ({file})") from error
+    return _as_labels(image, f"{file}")
+
+
+def write_mask(project: Project, scan_id: str, annotator: str, kind: str, image: sitk.Image) -> None:
+    """Save an annotator's regions or heart in place of earlier ones; an empty mask is allowed.
+
+    kind: one of MASK_KINDS. image: 3-D whole numbers from 0 to 255, on the scan's grid. Raises ProjectError for another
+    image, and AnnotationError when it cannot be saved; then the earlier one is still there.
+    """
+    _save_mask(_annotator_folder(project.scan_folder(scan_id), annotator), kind, image)
+
+
+def write_imported(folder: Path, annotations: ImportedAnnotations) -> None:
+    """Write annotations that come with a scan into the scan's folder. They cannot be taken back by undo.
+
+    Raises ProjectError.
+    """
+    own = _annotator_folder(folder, annotations.annotator)
+    time = now()
+    lines = [
+        json.dumps({"k": int(k), "label": label.value, "seconds": None, "imported": True, "time": time}) + "\n"
+        for k, label in sorted(annotations.slices.items())
+    ]
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(own, error) from error
+    write_durably(own / SLICES_FILE, "".join(lines).encode())
+    for kind in MASK_KINDS:
+        if (image := getattr(annotations, kind)) is not None:
+            _save_mask(own, kind, image)
+
+
+def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
+    file = _mask_file(folder, kind)
+    image = _as_labels(image, f"The {kind}")
+    temporary = file.with_name(f".{os.getpid()}.{file.name}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder, f".*.{file.name}")
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        _check_written(temporary, image)
+        temporary.replace(file)
+    except (OSError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "the disk may be full"
+        raise AnnotationError(
+            f"{file} was not saved ({why}). What was saved earlier is still there. Free some space or check the "
+            "permissions of the folder, and save again."
+        ) from error
+    finally:
+        forget(temporary)
+    sync_folder(folder)
+
+
+def _check_written(file: Path, image: sitk.Image) -> None:
+    """Raises RuntimeError when a file is not whole: ITK says nothing when the disk is full."""
+    with file.open("rb") as written:
+        written.seek(-4, os.SEEK_END)
+        held = int.from_bytes(written.read(), "little")  # RFC 1952: the size that was packed comes last
+    if not 0 < held - image.GetNumberOfPixels() < 2**16:
+        raise RuntimeError(f"{file} is not whole")
+
+
+def _as_labels(image: sitk.Image, name: str) -> sitk.Image:
+    integer = image.GetNumberOfComponentsPerPixel() == 1 and image.GetDimension() == 3
+    if integer:
+        values = sitk.GetArrayViewFromImage(image)
+        integer = values.dtype.kind in "iub" or bool((values == values.round()).all())
+        integer = integer and values.min() >= 0 and values.max() <= 255
+    if not integer:
+        raise ProjectError(f"{name} is no 3-D label map with whole numbers from 0 to 255.")
+    return sitk.Cast(image, sitk.sitkUInt8)
+
+
+def _mask_file(folder: Path, kind: str) -> Path:
+    if kind not in MASK_KINDS:
+        raise ProjectError(f"{kind!r} is no kind of mask. Kinds are {', '.join(MASK_KINDS)}.")
+    return folder / f"{kind}.nii.gz"
+
+
+def _folders(scan_folder: Path) -> list[str]:
+    try:
+        names = [entry.name for entry in os.scandir(scan_folder / "annotators") if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ProjectError(f"{scan_folder} cannot be opened: {error.strerror}. Check its permissions.") from error
+    return [name for name in names if _is_annotator(name)]
+
+
+def _is_annotator(name: str) -> bool:
+    try:
+        return check_annotator(name) == name
+    except ProjectError:
+        return False
+
+
+def _annotator_folder(scan_folder: Path, annotator: str) -> Path:
+    """Of an annotator, whose name may be written with other capitals in the folder that is there."""
+    name = check_annotator(annotator)
+    there = [own for own in _folders(scan_folder) if own.lower() == name.lower()]
+    return scan_folder / "annotators" / (name if name in there or not there else sorted(there)[0])
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return round(float(seconds), 2) if seconds is not None and _is_time(float(seconds)) else None
+
+
+def _is_time(seconds: object) -> bool:
+    return (
+        isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds) and seconds >= 0
+    )

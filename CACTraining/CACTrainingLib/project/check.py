@@ -1,0 +1,270 @@
+"""What a project lacks before a network is trained on it, in sentences that say what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from CACScoringLib.core.ct import CTError
+
+from ..data.datasets import default_cache, split_by_patient
+from ..data.training_scan import DataError, TrainingScan, read_truth
+from .annotations import SliceLabel, annotators, slice_annotations
+from .project import USES, Project, ProjectScan
+from .proposals import read_proposal
+from .training import painted_slices, training_scan
+
+NETWORKS = ("heart", "slices", "decomposition")
+FEW_HEARTS, FEW_SLICES = 5, 20
+"""Fewer than so many scans with a heart, or slices with and without calcium, are told of: of use for a trial only."""
+
+MUCH_UNSURE = 0.2
+"""Share of labels that say unsure from which that is told."""
+
+CACHE_BYTES = 40 * 10**6
+"""What preparing a scan takes on the disk: slices and heart volume of a chest CT, give or take a third."""
+
+VALIDATION_SHARE = 0.2
+
+_Counts = dict[bool, int]
+"""Slices by whether they are labelled as with visible calcium."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """severity: "error", training cannot start; "warning", it can, but look at it; "note". scans: ids it is about."""
+
+    severity: str
+    message: str
+    scans: tuple[str, ...] = ()
+
+
+def check_project(
+    project: Project, network: str | None = None, method: str = "supervised", annotator: str | None = None
+) -> list[Finding]:
+    """What is missing or odd, errors first.
+
+    network: that is to be trained, "heart", "slices" or "decomposition"; None for any, and then what one of them lacks
+    is a warning. method: of the decomposition, "supervised" or "cyclegan". annotator: whose annotations are trained on;
+    None for everybody's. Raises ProjectError.
+    """
+    if not project.scans:
+        return [Finding("error", "The project has no scans. Add some: cac project add.")]
+    findings = [*_missing(project), *_uses(project), *_annotations(project, annotator)]
+    usable, more = _usable(project, annotator)
+    findings += [*more, *_space(usable)]
+    counts = {scan: _count(scan) for scan in usable}
+    for name in [network] if network else NETWORKS:
+        severity = "error" if network else "warning"
+        findings += [Finding(severity, message) for message in _lacking(counts, name, method)]
+        findings += _few(counts, name)
+    order = ("error", "warning", "note")
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _missing(project: Project) -> list[Finding]:
+    missing = project.missing()
+    if not missing:
+        return []
+    message = (
+        f"{_are(len(missing), 'scan')} not where the project looks for it, first {missing[0].name} at {missing[0].ct}. "
+        "If a folder was moved, say so: cac project relocate. Until then training goes without."
+    )
+    return [Finding("warning", message, tuple(scan.id for scan in missing))]
+
+
+def _uses(project: Project) -> list[Finding]:
+    findings = []
+    by_patient, by_content = ({}, {})
+    for scan in project.scans:
+        by_patient.setdefault(scan.patient, []).append(scan)
+        by_content.setdefault(scan.sha256, []).append(scan)
+    for patient, scans in by_patient.items():
+        if len({scan.use for scan in scans}) > 1:
+            message = f"Scans of patient {patient} have different uses. Give the patient one: cac project use."
+            findings.append(Finding("error", message, _ids(scans)))
+    for scans in by_content.values():
+        if len({scan.patient for scan in scans}) > 1:
+            message = (
+                f"{' and '.join(scan.name for scan in scans)} are the same scan under different patients. Remove all "
+                "but one."
+            )
+            severity = "error" if len({scan.use for scan in scans}) > 1 else "warning"
+            findings.append(Finding(severity, message, _ids(scans)))
+    uses = {patient: scans[0].use for patient, scans in by_patient.items()}
+    without = [patient for patient, use in uses.items() if not use]
+    if len(without) == len(uses):
+        message = (
+            "No patient has a stored use, so none is kept for the test, and each training draws its own validation. "
+            "Store one for each: cac project split."
+        )
+        return [*findings, Finding("warning", message)]
+    if without:
+        message = f"{_have(len(without), 'patient')} no stored use and will be drawn for training or validation."
+        findings.append(Finding("warning", f"{message} Store one: cac project split.", _of(by_patient, without)))
+    for use in USES:
+        if use not in uses.values() and not without:
+            message = f"No patient is stored for {use}. Move some there (cac project use), or add scans and split them."
+            findings.append(Finding("warning" if use == "test" else "error", message))
+    return findings
+
+
+def _annotations(project: Project, annotator: str | None) -> list[Finding]:
+    findings, labelled, unsure = [], 0, 0
+    begun: list[str] = []
+    everybody: set[str] = set()
+    for scan in project.scans:
+        proposal = read_proposal(project, scan.id)
+        there = annotators(project, scan.id)
+        everybody.update(there)
+        for name in there if annotator is None else [n for n in there if n.lower() == annotator.strip().lower()]:
+            labels = slice_annotations(project, scan.id, name).labels
+            labelled, unsure = labelled + len(labels), unsure + list(labels.values()).count(SliceLabel.UNSURE)
+            # A digital patient is trained on as its truth says, unless somebody's labels are asked for.
+            counts = annotator is not None or scan.truth is None
+            if counts and labels and proposal is not None and not labels.keys() >= set(proposal.heart_slices):
+                begun.append(scan.id)
+            wrong = [k for k in painted_slices(project, scan, name) if labels.get(k) is SliceLabel.NOT_VISIBLE]
+            if wrong:
+                message = (
+                    f"{name} painted regions in slices of {scan.name} that they labelled as without visible calcium: "
+                    f"{', '.join(map(str, wrong[:10]))}. Correct the label or the region."
+                )
+                findings.append(Finding("warning", message, (scan.id,)))
+    if annotator is not None and annotator.strip().lower() not in {name.lower() for name in everybody}:
+        message = f"{annotator} has annotated no scan. Annotators are {', '.join(sorted(everybody)) or 'none'}."
+        findings.append(Finding("error", message))
+    if begun:
+        ids = tuple(dict.fromkeys(begun))
+        message = f"{_are(len(ids), 'scan')} begun and not finished; slices without a label are left out of training."
+        findings.append(Finding("note", message, ids))
+    if unsure > MUCH_UNSURE * labelled:
+        message = (
+            f"{unsure} of {labelled} labels say unsure. These slices are left out of training; a second reader helps."
+        )
+        findings.append(Finding("warning", message))
+    return findings
+
+
+def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan], list[Finding]]:
+    """The scans that can be trained on, and why others cannot."""
+    gone = {scan.id for scan in project.missing()}
+    usable, findings = [], []
+    unlabelled: list[ProjectScan] = []
+    heartless: list[ProjectScan] = []
+    for scan in project.scans:
+        if scan.id in gone:
+            continue
+        try:
+            found = training_scan(project, scan, annotator)
+        except CTError as error:
+            findings.append(Finding("error", f"{scan.name} cannot be used. {error}", (scan.id,)))
+            continue
+        if found is not None:
+            usable.append(found)
+        elif any(slice_annotations(project, scan.id, name).labels for name in annotators(project, scan.id)):
+            heartless.append(scan)
+        else:
+            unlabelled.append(scan)
+    if heartless:
+        message = (
+            f"{_have(len(heartless), 'scan')} labels but neither an outlined heart nor a proposal of it, and are left "
+            "out. Make proposals: cac project prepare."
+        )
+        findings.append(Finding("warning", message, _ids(heartless)))
+    if unlabelled:
+        message = f"{_have(len(unlabelled), 'scan')} no labels and no outlined heart, and are left out."
+        findings.append(Finding("note", message, _ids(unlabelled)))
+    return usable, findings
+
+
+def _space(usable: Sequence[TrainingScan]) -> list[Finding]:
+    cache = default_cache()
+    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free, needed = shutil.disk_usage(place).free, CACHE_BYTES * len(usable)
+    if free >= needed:
+        return []
+    message = (
+        f"Prepared scans take about {needed / 1e9:.1f} GB below {cache}, where {free / 1e9:.1f} GB are free. Free some "
+        "space, or choose another folder by CAC_CACHE_DIR."
+    )
+    return [Finding("warning", message)]
+
+
+def _lacking(known: Mapping[TrainingScan, _Counts], network: str, method: str) -> list[str]:
+    """Why a network cannot be trained. known: the scans, with how many of their slices are labelled."""
+    wanted = [scan for scan in known if network != "heart" or scan.heart_known]
+    if network == "heart" and not wanted:
+        return ["The heart network needs scans with an outlined heart, and there are none. Outline some."]
+    try:
+        parts = split_by_patient(wanted, VALIDATION_SHARE, 0)
+    except DataError as error:
+        counted = ", which learns from scans with an outlined heart alone" if network == "heart" else ""
+        return [f"For {_NAMES[network]}{counted}: {error}"]
+    if network == "heart":
+        return []
+    lacking = []
+    for use, scans in zip(USES, parts, strict=False):
+        counts = _total([known[scan] for scan in scans])
+        for visible, words in ((True, "with visible calcium"), (False, "without visible calcium")):
+            if not counts[visible]:
+                lacking.append(
+                    f"For {_NAMES[network]}: no slice {words} is labelled in the scans for {use}. Label some, or move "
+                    "patients who have them there."
+                )
+        mapped = any(scan.calcium_map is not None and known[scan][True] for scan in scans)
+        if network == "decomposition" and method == "supervised" and not mapped:
+            lacking.append(
+                f"The supervised decomposition needs scans whose true calcium is known, and there is none for {use}. "
+                "Add digital patients (cac phantom) or scans with inserted calcium (cac insert), or train with "
+                "--method cyclegan, which needs slice labels alone."
+            )
+    return lacking
+
+
+def _few(known: Mapping[TrainingScan, _Counts], network: str) -> list[Finding]:
+    """What is enough to start and too little for a model to be used."""
+    if network == "heart":
+        hearts = sum(scan.heart_known for scan in known)
+        if not 0 < hearts < FEW_HEARTS:
+            return []
+        return [
+            Finding("note", f"The heart is outlined in {hearts} scans: enough for a trial, not for a model to use.")
+        ]
+    counts = _total(known.values())
+    if network != "slices" or not all(counts.values()) or min(counts.values()) >= FEW_SLICES:
+        return []
+    message = (
+        f"{counts[True]} slices are labelled with and {counts[False]} without visible calcium: enough for a trial, not "
+        "for a model to use."
+    )
+    return [Finding("note", message)]
+
+
+def _count(scan: TrainingScan) -> _Counts:
+    labels = [label["visible"] for label in read_truth(scan.truth)["slices"]] if scan.truth else []
+    return {visible: sum(label is visible for label in labels) for visible in (True, False)}
+
+
+def _total(counts: Iterable[_Counts]) -> _Counts:
+    counts = list(counts)
+    return {visible: sum(own[visible] for own in counts) for visible in (True, False)}
+
+
+_NAMES = {"heart": "the heart network", "slices": "the slice classifier", "decomposition": "the decomposition"}
+
+
+def _of(by_patient: dict[str, list[ProjectScan]], patients: Sequence[str]) -> tuple[str, ...]:
+    return tuple(scan.id for patient in patients for scan in by_patient[patient])
+
+
+def _ids(scans: Sequence[ProjectScan]) -> tuple[str, ...]:
+    return tuple(scan.id for scan in scans)
+
+
+def _numbered(one: str, several: str) -> Callable[[int, str], str]:
+    return lambda count, noun: f"{count} {noun} {one}" if count == 1 else f"{count} {noun}s {several}"
+
+
+_are, _have = _numbered("is", "are"), _numbered("has", "have")

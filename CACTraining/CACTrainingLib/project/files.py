@@ -1,0 +1,348 @@
+"""The files of a project on disk: written whole or not at all, and read back exactly as they were written.
+
+A project is `project.json`, which says what the folder is, and `scans.csv`, a row per scan. Before `scans.csv` is
+replaced, what it held is kept as `scans.csv.bak`.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+
+SCHEMA = "cac-project/1"
+PROJECT_FILE, SCANS_FILE, BACKUP_FILE = "project.json", "scans.csv", "scans.csv.bak"
+COLUMNS = ("id", "name", "patient", "ct", "series", "sha256", "source", "use", "truth")
+"""Of `scans.csv`."""
+
+LOCK_SECONDS = 20
+"""How long to wait for another program that changes the project. Each change takes a fraction of a second."""
+
+_LEFT_SECONDS = 24 * 3600
+
+README = """This folder is a project of CAC, the extension for coronary artery calcium scoring in 3D Slicer.
+Open it with the module CAC Training, or list it with: cac project list FOLDER
+
+project.json      what this folder is: its schema, its name and when it was made
+scans.csv         one row per scan. The scans stay where they are; ct and truth are their paths, relative to this folder
+                  when they lie inside it. sha256 is of the scan's content, so that a copy is recognised wherever it
+                  lies. use is training, validation or test; all scans of a patient have the same.
+scans.csv.bak     scans.csv before its last change
+scans/ID/annotators/NAME/slices.jsonl    one line per key press: slice k (from 0 at the feet), its label ("visible",
+                  "not visible", "unsure", or null when it was taken back), the seconds it took, and when. The last line
+                  of a slice counts.
+scans/ID/annotators/NAME/regions.nii.gz  regions with calcium: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary
+scans/ID/annotators/NAME/heart.nii.gz    the heart: 1
+scans/ID/proposal/                       what the software suggests
+scans/ID/training/                       what training made of the annotations; may be deleted
+models/           models trained here, each with its card (NAME.json) and weights (NAME.safetensors)
+studies/          studies of how well they do
+removed/          scans that were taken out of the project, with their annotations and their rows
+
+scans.csv can be edited by hand while nobody has the project open; a spreadsheet program may spoil it, as it turns
+0001 into 1. Keep the ids: the folders are found by them.
+"""
+
+
+class ProjectError(CTError):
+    """The project cannot be used as it is, or not in this way. The message says why and what to do."""
+
+
+class ProjectWriteError(ProjectError):
+    """The disk did not take what was to be saved. What was saved before is still there."""
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, make sure it is on the disk, and rename it. Raises ProjectWriteError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        forget(temporary)
+    sync_folder(path.parent)
+
+
+def forget(path: Path) -> None:
+    """Remove a temporary file if it is there."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove files and folders that programs which were killed long ago have left half written."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime < _LEFT_SECONDS:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def not_written(path: Path, error: OSError) -> ProjectWriteError:
+    """What to say when a file could not be written."""
+    return ProjectWriteError(
+        f"{path} could not be written: {error.strerror or error}. Nothing that was saved before is lost. Free some "
+        "space or check the permissions of the folder, then do it again."
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that names in a folder are on the disk, where the system can (Windows cannot)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Only one program changes the project at a time. Raises ProjectWriteError when another does not end.
+
+    The system gives the lock back when a program ends, however it ends.
+    """
+    file = folder / ".lock"
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise not_written(file, error) from error
+    try:
+        end = time.monotonic() + LOCK_SECONDS
+        while not _got(descriptor, file):
+            if time.monotonic() > end:
+                raise ProjectWriteError(
+                    f"Another program has been changing {folder} for {LOCK_SECONDS} seconds. Wait until it has ended, "
+                    "or close it, and do it again."
+                )
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _got(descriptor: int, file: Path) -> bool:
+    """Whether the lock could be had at once. Raises ProjectWriteError where the disk knows no locks."""
+    # Not the package filelock: 3D Slicer has it only with training's packages, and annotators need none of them.
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise not_written(file, error) from error
+    return True
+
+
+def now() -> str:
+    """The time as text, with its zone."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def stamp() -> str:
+    """The time as part of a file's name."""
+    return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a folder. Raises ProjectWriteError."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        raise not_written(target, error) from error
+    sync_folder(target.parent)
+
+
+def write_new_project(folder: Path, name: str) -> None:
+    """Make a project's folder, which must not exist yet or be empty. Raises ProjectError."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ProjectError(f"{folder} is not empty. Choose another folder for the new project.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        for part in ("scans", "models", "studies"):
+            (temporary / part).mkdir()
+        (temporary / "README.txt").write_text(README, encoding="utf-8")
+        write_durably(temporary / SCANS_FILE, table_text([]).encode())
+        about = {"schema": SCHEMA, "name": name, "created": now()}
+        write_durably(temporary / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+        if folder.exists():
+            folder.rmdir()  # Windows renames to no folder that is there, even an empty one
+        temporary.rename(folder)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_about(folder: Path) -> dict:
+    """What project.json says. Raises ProjectError."""
+    file = folder / PROJECT_FILE
+    if not file.is_file():
+        raise ProjectError(
+            f"{folder} is no project: it has no {PROJECT_FILE}. Choose the folder of a project, or make a new one."
+        )
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        schema = about["schema"]
+        name = about.get("name", folder.name)
+        if not isinstance(schema, str) or not isinstance(name, str):
+            raise TypeError("schema and name are texts")
+    except OSError as error:
+        raise ProjectError(f"{file} cannot be opened: {error.strerror}. Check its permissions.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        whole = json.dumps({"schema": SCHEMA, "name": folder.name})
+        raise ProjectError(
+            f"{file} is damaged ({type(error).__name__}: {error}). The scans and the annotations are untouched. "
+            f"Replace it with a copy from a backup, or with this one line: {whole}"
+        ) from error
+    if schema != SCHEMA:
+        if re.fullmatch(r"cac-project/\d+", schema):
+            raise ProjectError(
+                f"{folder} was made by a newer version of CAC (its schema is {schema}; this version knows {SCHEMA}). "
+                "Update the extension."
+            )
+        raise ProjectError(f"{file} is of another program (its schema is {schema!r}). Choose the folder of a project.")
+    return {**about, "name": name}
+
+
+def table_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """`scans.csv` for rows with COLUMNS."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_table(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Replace a table. Raises ProjectWriteError."""
+    # Paths may hold bytes that are no UTF-8; they must come back as they were.
+    write_durably(file, table_text(rows).encode("utf-8", "surrogateescape"))
+
+
+def read_table(file: Path) -> list[dict[str, str]]:
+    """The rows of a table. Raises OSError; ValueError where it is no table at all; ProjectError for a bad row."""
+    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    if not text.strip() or "\0" in text:
+        raise ValueError("it is empty or holds bytes that are no text")
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader)
+    if sorted(header) != sorted(COLUMNS):
+        raise _bad_row(file, 1, f"the columns are {', '.join(header)[:200]}, not {', '.join(COLUMNS)}")
+    rows: list[dict[str, str]] = []
+    seen: set[str] = set()
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise _bad_row(file, reader.line_num, f"it has {len(cells)} cells, not {len(header)}")
+        row = dict(zip(header, cells, strict=True))
+        if not is_id(row["id"]):
+            raise _bad_row(file, reader.line_num, f"{row['id'][:40]!r} is no id, as 0001 is")
+        if row["id"] in seen:
+            raise _bad_row(file, reader.line_num, f"the id {row['id']} is there twice")
+        seen.add(row["id"])
+        rows.append(row)
+    return rows
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a scan's id, and so can be the name of its folder."""
+    return re.fullmatch(r"[0-9]{4,9}", text) is not None
+
+
+def _bad_row(file: Path, line: int, why: str) -> ProjectError:
+    return ProjectError(
+        f"Line {line} of {file} is wrong: {why}. The annotations are untouched. Correct the line, or replace the file "
+        f"with {BACKUP_FILE}, which is the state before the last change."
+    )
+
+
+def read_scans(folder: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """The rows of scans.csv, or of its backup when it is gone or no text; and doubts. Raises ProjectError."""
+    file, backup = folder / SCANS_FILE, folder / BACKUP_FILE
+    try:
+        return read_table(file), ()
+    except (OSError, ValueError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+    try:
+        rows = read_table(backup)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ProjectError(
+            f"{file} cannot be read ({why}), and there is no backup of it that can. The annotations in "
+            f"{folder / 'scans'} are untouched. Put back {SCANS_FILE} from a copy of the project."
+        ) from error
+    doubt = (
+        f"{SCANS_FILE} cannot be read ({why}), so {BACKUP_FILE} was taken: the last change of the list of scans may be "
+        "missing."
+    )
+    return rows, (doubt,)
+
+
+def write_scans(folder: Path, rows: Sequence[Mapping[str, str]], broken: bool = False) -> None:
+    """Replace scans.csv and keep what it held; also where that could not be read. Raises ProjectWriteError.
+
+    broken: the file cannot be read, so that it must not take the place of the backup.
+    """
+    file = folder / SCANS_FILE
+    try:
+        held = file.read_bytes() if file.exists() else None
+    except OSError as error:
+        raise not_written(file, error) from error
+    if held is not None:
+        write_durably(folder / (f"scans.broken-{stamp()}.csv" if broken else BACKUP_FILE), held)
+    write_table(file, rows)
+
+
+def note_removed(folder: Path, row: Mapping[str, str]) -> None:
+    """Keep the row of a scan that is taken out, in `removed/scans.csv`. Raises ProjectWriteError."""
+    removed = folder / "removed"
+    file = removed / SCANS_FILE
+    try:
+        removed.mkdir(exist_ok=True)
+        rows = read_table(file) if file.exists() else []
+    except OSError as error:
+        raise not_written(file, error) from error
+    except (ValueError, csv.Error, ProjectError):
+        move(file, removed / f"scans.broken-{stamp()}.csv")
+        rows = []
+    write_table(file, [*(own for own in rows if own["id"] != row["id"]), row])
+
+
+def removed_ids(folder: Path) -> set[str]:
+    """Ids of scans that were taken out, which no other scan gets."""
+    try:
+        return {row["id"] for row in read_table(folder / "removed" / SCANS_FILE)}
+    except (OSError, ValueError, csv.Error, ProjectError):
+        return set()

@@ -1,0 +1,1 @@
+"""Other people's annotations as a project's."""

@@ -1,0 +1,156 @@
+"""Segmentations that a reader made elsewhere, as annotations of a scan.
+
+A label map (NIfTI, NRRD, MetaImage) has the labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary; a segmentation saved by
+3D Slicer (.seg.nrrd) has segments called LM, LAD, LCX, RCA, other, not-coronary (left out) and heart. A label map that
+is of the heart is one by its file's name.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
+from CACScoringLib.io.dicom import printable
+from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.scoring.lesions import Artery, is_not_coronary
+
+from ..annotations import SliceLabel
+from ..project import ImportedAnnotations
+
+ANNOTATOR = "segmentation"
+HEART = "heart"
+
+COVERED_VOXELS = 1.0
+"""How far a scan may reach beyond a label map that covers it, in the map's voxels: grids of one scan end within one."""
+
+
+def segmentation_annotations(
+    ct: Path,
+    series: str | None,
+    lesions: Path | None = None,
+    heart: Path | None = None,
+    complete: bool = True,
+) -> ImportedAnnotations:
+    """Segmentations as annotations on the scan's grid (nearest neighbour where they lie on another).
+
+    lesions: label map of arteries, or .seg.nrrd, which may hold the heart too. heart: label map of the heart, any value
+    but 0, or .seg.nrrd with a segment heart. complete: whether the reader marked all coronary calcium, as in masks made
+    for scoring; then slices without a region show none. Otherwise nothing is known of them.
+
+    Raises MaskError when labels are none of an artery, lie outside the scan, or the label map does not cover it; and
+    CTError when a file cannot be read.
+    """
+    scan = read_ct(ct, series)
+    regions = heart_mask = None
+    slices: dict[int, SliceLabel] = {}
+    if lesions is not None:
+        regions, heart_mask = _arteries_and_heart(lesions, scan)
+    if heart is not None:
+        heart_mask = _heart(heart, scan)
+    if regions is not None:
+        shown = sitk.GetArrayViewFromImage(regions).any((1, 2)).tolist()
+        slices = {k: SliceLabel.VISIBLE for k, shows in enumerate(shown) if shows}
+        if complete:
+            slices |= {k: SliceLabel.NOT_VISIBLE for k, shows in enumerate(shown) if not shows}
+    return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
+
+
+def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, sitk.Image | None]:
+    image = read_mask(path)
+    segments = _segments(image)
+    if not segments:
+        regions = _on_grid(image, scan, path, cropped=False)
+        highest = int(sitk.GetArrayViewFromImage(regions).max())
+        if highest > Artery.OTHER:
+            known = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
+            raise MaskError(f"{path.name} holds the label {highest}. Labels of arteries are {known}.")
+        return regions, None
+    arteries: dict[str, int] = {}
+    for name in segments:
+        artery = Artery.called(name)
+        if artery is not None and artery <= Artery.OTHER:
+            arteries[name] = int(artery)
+        elif not is_not_coronary(name) and not _is_heart(name):
+            known = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
+            raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
+    hearts = [name for name in segments if _is_heart(name)]
+    regions = None
+    if arteries or not hearts:
+        merged = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+        merged.CopyInformation(image)
+        for name, label in arteries.items():
+            own = segments[name]
+            if (sitk.GetArrayFromImage(own) * sitk.GetArrayFromImage(merged)).any():
+                raise MaskError(f"Segments of {path.name} overlap. Remove the overlap, so that no voxel counts twice.")
+            merged += own * label
+        regions = _on_grid(merged, scan, path, cropped=True)
+    return regions, _on_grid(segments[hearts[0]], scan, path, cropped=True) if hearts else None
+
+
+def _heart(path: Path, scan: CTScan) -> sitk.Image:
+    image = read_mask(path)
+    segments = _segments(image)
+    if segments:
+        own = next((mask for name, mask in segments.items() if _is_heart(name)), None)
+        if own is None:
+            raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
+        return _on_grid(own, scan, path, cropped=True)
+    return _on_grid(image, scan, path, cropped=False) > 0
+
+
+def _segments(image: sitk.Image) -> dict[str, sitk.Image]:
+    """The segments of a .seg.nrrd by name: uint8 0/1 on its grid; none for another image."""
+    segments = {}
+    for key in image.GetMetaDataKeys():
+        if not (match := re.fullmatch(r"(Segment\d+)_ID", key)):
+            continue
+        name, value = (image.GetMetaData(f"{match[1]}_{part}") for part in ("Name", "LabelValue"))
+        layer = image
+        if image.GetNumberOfComponentsPerPixel() > 1:
+            layer = sitk.VectorIndexSelectionCast(image, int(image.GetMetaData(f"{match[1]}_Layer")))
+        segments[name] = sitk.Cast(layer == float(value), sitk.sitkUInt8)
+    return segments
+
+
+def _is_heart(name: str) -> bool:
+    return name.split(":")[0].strip().lower() == HEART
+
+
+def _on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk.Image:
+    """uint8 labels on the scan's grid; an image without labels becomes an empty one.
+
+    cropped: whether the image may end where its labels do, as 3D Slicer saves segmentations.
+    """
+    if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() != 3:
+        raise MaskError(f"{path.name} is no 3-D label map with one label per voxel. Export it as one.")
+    size = scan.image.GetSize()
+    corners = [[at * (n - 1) for at, n in zip(corner, size, strict=True)] for corner in np.ndindex(2, 2, 2)]
+    places = np.array(
+        [image.TransformPhysicalPointToContinuousIndex(scan.image.TransformIndexToPhysicalPoint(c)) for c in corners]
+    )
+    beyond = max((-places).max(), (places - np.array(image.GetSize()) + 1).max())
+    if not cropped and beyond > COVERED_VOXELS:
+        raise MaskError(
+            f"{path.name} does not cover the scan: that reaches {beyond:.0f} voxels beyond it. Check that both are of "
+            "one scan, or resample the label map to it."
+        )
+    values = sitk.GetArrayViewFromImage(image)
+    if not values.any():
+        empty = sitk.Image(size, sitk.sitkUInt8)
+        empty.CopyInformation(scan.image)
+        return empty
+    ends = [(int(at.min()), int(at.max())) for at in np.nonzero(values)][::-1]
+    corners = [[end[at] for at, end in zip(corner, ends, strict=True)] for corner in np.ndindex(2, 2, 2)]
+    places = np.array(
+        [scan.image.TransformPhysicalPointToContinuousIndex(image.TransformIndexToPhysicalPoint(c)) for c in corners]
+    )
+    outside = max((-places).max(), (places - np.array(size) + 1).max())
+    if outside > 1:
+        raise MaskError(
+            f"Labels of {path.name} lie up to {outside:.0f} voxels outside the scan. Check that both are of one scan."
+        )
+    return mask_on_scan_grid(image, scan, f"segmentation {path.name}")[0]

@@ -1,0 +1,204 @@
+"""What the software suggests for a scan before anyone has annotated it: the heart, and which slices show calcium.
+
+`scans/ID/proposal/heart.nii.gz` is the heart, uint8 0/1 on the scan's grid; `proposal.json` says where it comes from,
+which slices it is in, and how probably each shows calcium. The folder appears whole. Annotations are never read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .files import not_written, now
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from CACScoringLib.core.ct import CTScan
+    from CACScoringLib.models.cards import LoadedModel, StoredModel
+
+    from .project import Project
+
+SCHEMA = "cac-proposal/1"
+HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What is suggested for a scan.
+
+    heart_source: "lungs", or the name of the network that found the heart. heart_slices: those it is in, k from the
+    feet. probabilities: that calcium shows, by k; empty without a classifier. models: names of the networks used.
+    """
+
+    heart_file: Path
+    heart_source: str
+    heart_slices: tuple[int, ...]
+    probabilities: dict[int, float]
+    models: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+def propose(
+    project: Project,
+    scan_id: str,
+    device: str = "auto",
+    models: Sequence[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Proposal:
+    """Make a scan's proposal, in place of an earlier one.
+
+    Without PyTorch the heart is the region between the lungs, and there is no word on slices.
+    device: "auto", "cpu" or "cuda". models: cards of models to use in place of the bundled ones of their kind.
+    progress: is told how many steps are done of how many.
+
+    Raises CTError when the CT cannot be read or shows no heart, or a model cannot be used, and ProjectWriteError.
+    """
+    from CACScoringLib.io.reading import read_ct
+
+    tell = progress or (lambda done, count: None)
+    own = project.scan(scan_id)
+    chosen, doubts = _chosen(models)
+    scan = read_ct(own.ct, own.series)
+    tell(1, STEPS)
+    heart, source, more = _heart(scan, chosen.get("heart"), device)
+    doubts += more
+    tell(2, STEPS)
+    probabilities = {}
+    used = [source] if source != "lungs" else []
+    if "slices" in chosen:
+        probabilities, more = _probabilities(scan, heart, chosen["slices"], device)
+        doubts += more
+        used.append(chosen["slices"].card.name)
+    tell(3, STEPS)
+    facts = {
+        "schema": SCHEMA,
+        "made": now(),
+        "heart_source": source,
+        "heart_slices": _slices_of(heart),
+        "probabilities": {str(k): probability for k, probability in probabilities.items()},
+        "models": [{"name": m.card.name, "sha256": m.card.sha256} for m in chosen.values() if m.card.name in used],
+        "doubts": doubts,
+    }
+    _write(_folder(project, scan_id), heart, facts)
+    tell(STEPS, STEPS)
+    return _proposal(_folder(project, scan_id), facts)
+
+
+def read_proposal(project: Project, scan_id: str) -> Proposal | None:
+    """A scan's proposal; None when there is none, or it is damaged: then it is best made anew."""
+    folder = _folder(project, scan_id)
+    try:
+        facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        proposal = _proposal(folder, facts)
+        sound = all(0 <= p <= 1 for p in proposal.probabilities.values()) and facts["schema"] == SCHEMA
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return proposal if sound and proposal.heart_file.is_file() else None
+
+
+def _folder(project: Project, scan_id: str) -> Path:
+    return project.scan_folder(scan_id) / "proposal"
+
+
+def _proposal(folder: Path, facts: dict) -> Proposal:
+    return Proposal(
+        heart_file=folder / HEART_FILE,
+        heart_source=str(facts["heart_source"]),
+        heart_slices=tuple(int(k) for k in facts["heart_slices"]),
+        probabilities={int(k): float(probability) for k, probability in facts["probabilities"].items()},
+        models=tuple(str(model["name"]) for model in facts["models"]),
+        doubts=tuple(map(str, facts["doubts"])),
+    )
+
+
+def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
+    """By network the models asked for, and the bundled ones for the rest; and doubts. Raises ModelError."""
+    from CACScoringLib.models.cards import ModelError, StoredModel, list_models, read_card
+
+    bundled = [model for model in list_models() if model.origin == "bundled"]
+    models = {model.card.network: model for model in bundled if model.card.network in ("heart", "slices")}
+    for path in map(Path, cards):
+        card = read_card(path)
+        if card.network not in ("heart", "slices"):
+            raise ModelError(f"{card.name} is a model for {card.network!r}; proposals use models for heart and slices.")
+        models[card.network] = StoredModel(card, path, "user")
+    missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
+    if models and missing:
+        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
+        if cards:
+            raise ModelError(f"{message}. Install them, or give no model.")
+        return {}, [f"{message}: the heart is the region between the lungs, and no slice is suggested."]
+    return models, []
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, sha256: str, device: str) -> LoadedModel:
+    # The weights' hash is part of the key, so that a model that was trained anew is loaded anew.
+    from CACScoringLib.models.cards import load_model
+
+    return load_model(path, device)
+
+
+def _heart(scan: CTScan, model: StoredModel | None, device: str) -> tuple[sitk.Image, str, list[str]]:
+    """The heart as in scoring, where it comes from, and doubts about it. Raises CTError."""
+    from CACScoringLib.anatomy.heart_search import find_heart
+
+    region = find_heart(scan, None, None if model is None else _loaded(model.path, model.card.sha256, device))
+    return region.mask, region.source, [warning.message for warning in region.warnings]
+
+
+def _probabilities(
+    scan: CTScan, heart: sitk.Image, model: StoredModel, device: str
+) -> tuple[dict[int, float], list[str]]:
+    from CACScoringLib.calcium_map.slices import slice_probabilities
+
+    found = slice_probabilities(scan, heart, _loaded(model.path, model.card.sha256, device))
+    by_slice = {k: round(float(found.on_scan[k]), 4) for k in _slices_of(heart)}
+    known = {k: probability for k, probability in by_slice.items() if math.isfinite(probability)}
+    return known, [warning.message for warning in found.warnings]
+
+
+def _slices_of(heart: sitk.Image) -> list[int]:
+    import SimpleITK as sitk
+
+    return [int(k) for k in sitk.GetArrayViewFromImage(heart).any((1, 2)).nonzero()[0]]
+
+
+def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
+    """Put a whole proposal in the place of an earlier one. Raises ProjectWriteError."""
+    import SimpleITK as sitk
+
+    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.io.reading import read_mask
+
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    new, old = folder.with_name(f".proposal-new-{mark}"), folder.with_name(f".proposal-old-{mark}")
+    try:
+        new.mkdir(parents=True)
+        sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(new / HEART_FILE), useCompression=True)
+        # ITK says nothing when the disk is full.
+        if sitk.Hash(read_mask(new / HEART_FILE)) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
+            raise OSError(None, "the disk may be full")
+        (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except (OSError, CTError, RuntimeError) as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        reason = error if isinstance(error, OSError) else OSError(None, "the disk may be full")
+        raise not_written(folder, reason) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

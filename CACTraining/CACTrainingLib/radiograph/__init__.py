@@ -1,0 +1,1 @@
+"""Models that read calcium from chest radiographs: their data and training."""

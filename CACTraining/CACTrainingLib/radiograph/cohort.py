@@ -1,0 +1,194 @@
+"""A cohort of digital patients' radiographs: scanned as cardiac CT is, but with the whole chest, and projected.
+
+The CT is gated, for a radiograph takes milliseconds in which no artery moves. Each patient stands a little turned,
+tilted and out of the middle. Nothing of the CT is kept but, if asked for, the part about the heart.
+
+Of calcium as it is in people, too few are severe: patients are chosen by their true mass until each of STRATA has its
+share. Age, sex and BMI still belong to each patient's calcium as `phantom.demographics` says; only how common calcium
+is differs, and with it every predictive value.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.drr.projection import Geometry, calcium_path, path_length_mm, water_equivalent_mm
+from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
+from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+
+from ..phantom.anatomy.demographics import AGATSTON_PER_MG, demographics
+from ..phantom.anatomy.patient import Patient, draw_patient, stream
+from ..phantom.anatomy.strata import STRATA, chosen_patients
+from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
+from ..phantom.cohort.export import image_on, write_text_atomically
+from ..phantom.cohort.labels import Labels, annotate
+from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient
+from .cases import CASES, TABLE, VIEWS, HeartBox, View, view_geometry, write_case
+
+SCHEMA = "cac-radiographs/1"
+SETTINGS = "radiographs.json"
+MATRIX, FIELD_OF_VIEW_MM = 432, 432.0
+ANGLES = {"PA": 0.0, "lateral": 90.0}
+TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
+"""Standard deviations of how a patient stands."""
+BOX_MARGIN_MM = 12.0
+
+
+@dataclass(frozen=True)
+class RadiographSettings:
+    """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
+
+    protocol: a name in `phantom.protocol.PROTOCOLS`; "cardiac" is gated. heart_box: keep the CT about the heart.
+    """
+
+    first_number: int = 0
+    patients: int = 600
+    protocol: str = "cardiac"
+    heart_box: bool = False
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+        if self.patients < len(STRATA) or self.first_number < 0:
+            raise CohortError(f"Give at least {len(STRATA)} patients, and a first number from 0 up.")
+
+
+def write_radiographs(
+    folder: Path,
+    settings: RadiographSettings,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a cohort and return its table, TABLE. Called again after an interruption, it goes on.
+
+    The table has the columns name, patient, file, age_years, sex, bmi_kg_m2; agatston, AGATSTON_PER_MG times the true
+    mass; agatston_reader, what a reader who knows all visible calcium measures in this CT; agatston_automatic, what
+    130 HU finds in the heart without a reader; mass_mg.
+
+    workers: processes, one per core when None. progress: told (done, patients). Raises CohortError when the folder
+    holds another cohort.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = _numbers(folder, settings)
+    # In random order, so that what is there after an interruption is like the whole: severe calcium is rare, and by
+    # number its patients come last.
+    shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
+    rows = in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[numbers[0]]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[number] for number in numbers)
+    write_text_atomically(folder / TABLE, text.getvalue())
+    return folder / TABLE
+
+
+def write_patient(number: int, folder: Path, settings: RadiographSettings) -> dict:
+    """Write a patient's case and its row, unless they are there; returns the row."""
+    name = patient_folder(number)
+    row_file = folder / CASES / f"{name}.json"
+    if row_file.exists():
+        return json.loads(row_file.read_text(encoding="utf-8"))
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    patient = draw_patient(number)
+    scan = _scan(patient, settings.protocol)
+    labels = annotate(scan, stream(number, 21, 1))
+    image = image_on(scan.grid, scan.hu)
+    heart = image_on(scan.grid, scan.heart.astype(np.uint8))
+    stands = geometries(number, image)
+    box = _heart_box(scan, stands) if settings.heart_box else None
+    write_case(row_file.with_suffix(".npz"), _views(scan, image, heart, stands), box)
+    row = _row(patient, image, scan, labels, row_file.with_suffix(".npz").relative_to(folder))
+    write_text_atomically(row_file, json.dumps(row))
+    return row
+
+
+def _scan(patient: Patient, protocol: str) -> DigitalScan:
+    scanner, pose = draw_pair(PROTOCOLS[protocol], stream(patient.number, 20))[0]
+    scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
+    return scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose), 1)
+
+
+def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
+    """How a patient stands in each view: always the same for the same patient."""
+    generator = stream(number, 31)
+    middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+    found = {}
+    for view in VIEWS:
+        turn, tilt = generator.normal(0, (TURN_DEGREES, TILT_DEGREES))
+        centre = np.asarray(middle) + generator.normal(0, SHIFT_MM, 3)
+        found[view] = view_geometry(ANGLES[view] + float(turn), float(tilt), tuple(map(float, centre)))
+    return found
+
+
+def _views(scan: DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]) -> dict[str, View]:
+    per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
+    calcium = image_on(scan.grid, scan.calcium_mg_cm3 * per_mg)
+    water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
+    views = {}
+    for name, geometry in stands.items():
+        # A path counts nothing below 0, where calcium that moved makes the scan undershoot: projected for itself.
+        shown = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
+        views[name] = View(water_equivalent_mm(image, geometry), shown, path_length_mm(heart, geometry))
+    return views
+
+
+def _heart_box(scan: DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
+    places = np.nonzero(scan.heart)
+    margin = [round(BOX_MARGIN_MM / s) for s in scan.grid.spacing_mm[::-1]]
+    low = [max(0, int(p.min()) - m) for p, m in zip(places, margin, strict=True)]
+    high = [int(p.max()) + m + 1 for p, m in zip(places, margin, strict=True)]
+    box = scan.hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    origin = tuple(o + s * n for o, s, n in zip(scan.grid.origin_mm, scan.grid.spacing_mm, low[::-1], strict=True))
+    return HeartBox(np.ascontiguousarray(box), scan.grid.spacing_mm, origin, stands)
+
+
+def _row(patient: Patient, image: sitk.Image, scan: DigitalScan, labels: Labels, file: Path) -> dict:
+    known = demographics(patient)
+    rules = ScoringRules()
+    spacing = image.GetSpacing()
+    automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
+    reader = score_lesions(find_lesions(image, labels.regions, rules).lesions, spacing, rules)
+    unread = score_lesions(find_lesions(image, automatic, rules).lesions, spacing, rules)
+    return {
+        "name": file.stem,
+        "patient": patient.number,
+        "file": file.as_posix(),
+        "age_years": known.age_years,
+        "sex": known.sex,
+        "bmi_kg_m2": known.bmi_kg_m2,
+        "agatston": round(AGATSTON_PER_MG * patient.mass_mg, 2),
+        "agatston_reader": round(reader.agatston, 2),
+        "agatston_automatic": round(unread.agatston, 2),
+        "mass_mg": round(patient.mass_mg, 4),
+    }
+
+
+def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
+    """The cohort's patients: as chosen before, where the folder holds it already."""
+    path = folder / SETTINGS
+    wanted = {"schema": SCHEMA, "settings": asdict(settings)}
+    if not path.exists():
+        numbers = chosen_patients(settings.first_number, settings.patients)
+        write_text_atomically(path, json.dumps({**wanted, "numbers": numbers}, indent=1))
+        return numbers
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        numbers = found.pop("numbers", None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CohortError(f"{path} cannot be read ({error}). Choose another folder.") from error
+    if found != wanted:
+        raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
+    # Earlier versions wrote none.
+    return numbers or chosen_patients(settings.first_number, settings.patients)

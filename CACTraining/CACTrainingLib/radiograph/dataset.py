@@ -1,0 +1,232 @@
+"""Radiographs in memory, as training takes them: squares about the heart with a margin, and reduced whole views.
+
+Projection is linear: where a case's coronary calcium is known, so is the radiograph of the same patient with other
+calcium, and with none (the healthy twin). Such pictures are for training only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, standard_view, view_of_path
+
+from .cases import VIEWS, View, read_case
+from .table import SEXES, RadiographRow, TableError, read_table, table_hash
+
+MARGIN_PIXELS = 224
+"""Side of the squares kept, of 1 mm: room to turn, move and enlarge what the network sees."""
+
+SCALES = (1.0, 0.0, 0.5, 2.0, 4.0)
+"""By which calcium is multiplied; the first is the patient's own."""
+
+_WHITE = 65535
+_MAP_STEPS = 50.0
+"""Steps per mm of a calcium map, in 8 bits: up to 5 mm of water."""
+
+
+@dataclass(frozen=True)
+class RadiographSet:
+    """n patients' pictures, m of them with their calcium scaled; V views, in the order of `views`.
+
+    patients: whose each case is; of several cases of a patient, none may be split. squares: uint16 [m, V, 224, 224],
+    0 to 65535 for 0 to 1. corners: (row, column) of their first pixel in the view, [n, V, 2]. reduced: uint16 [n, V,
+    108, 108], the whole views. centres: (row, column) of the heart that squares were cut about, [n, V, 2]; known: [n],
+    whether they are the heart's own. sample, scale: of each picture m, which case it is of and its calcium's scale.
+    maps: uint8 [n, V, 224, 224], path of the coronary calcium in steps of 0.02 mm; has_map: [n], whether it is known.
+    scores: [n] by label, NaN where not known. factors: [n, 3], age in years, sex (1 male), BMI; NaN where not known.
+    """
+
+    names: tuple[str, ...]
+    patients: np.ndarray
+    views: tuple[str, ...]
+    enhancement: str
+    sharpening: str
+    squares: np.ndarray
+    corners: np.ndarray
+    reduced: np.ndarray
+    centres: np.ndarray
+    known: np.ndarray
+    sample: np.ndarray
+    scale: np.ndarray
+    maps: np.ndarray
+    has_map: np.ndarray
+    scores: dict[str, np.ndarray]
+    factors: np.ndarray
+    time_years: np.ndarray
+    event: np.ndarray
+    sha256: str
+    warnings: tuple[ScanWarning, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def own(self) -> np.ndarray:
+        """Of each case, the number of its picture with its own calcium: [n]."""
+        return np.nonzero(self.scale == 1.0)[0]
+
+    def channels(self, views: Sequence[str]) -> list[int]:
+        """Where views are among those held. Raises TableError when one is not."""
+        if missing := [view for view in views if view not in self.views]:
+            raise TableError(f"The radiographs have no {' or '.join(missing)} view; they have {', '.join(self.views)}.")
+        return [self.views.index(view) for view in views]
+
+
+def load_radiographs(
+    table: Path,
+    label: str | None = None,
+    views: Sequence[str] = VIEWS,
+    enhancement: str = "none",
+    sharpening: str = "none",
+    scales: Sequence[float] = SCALES,
+    finder: RadiographNet | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RadiographSet:
+    """Read the radiographs of a table, or of a folder that holds one; see `table.read_table`.
+
+    label: a score that every row must have. sharpening: of digital cases, as in `cases.read_case`. scales: the first
+    has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one, squares are
+    cut about the middle of the view, with a warning. progress: told (done, rows). Raises TableError, CTError.
+    """
+    if not scales or scales[0] != 1.0:
+        raise ValueError("The first scale has to be 1, the patient's own calcium.")
+    rows = read_table(table, label)
+    views = tuple(views)
+    parts, warnings = [], []
+    for number, row in enumerate(rows):
+        parts.append(_case(row, views, enhancement, sharpening, tuple(scales), finder))
+        if progress:
+            progress(number + 1, len(rows))
+    unknown = sum(not part.known for part in parts)
+    if unknown and finder is None:
+        message = (
+            f"Where the heart is, is not known on {unknown} radiographs; the middle of the picture is taken instead. "
+            "Begin with a model that finds the heart (--start)."
+        )
+        warnings.append(ScanWarning("heart-not-known", message))
+    own = [len(part.squares) for part in parts]
+    nan = np.nan
+    labels = sorted({name for row in rows for name in row.scores})
+    return RadiographSet(
+        names=tuple(row.name for row in rows),
+        patients=np.array([row.patient for row in rows]),
+        views=views,
+        enhancement=enhancement,
+        sharpening=sharpening,
+        squares=np.concatenate([part.squares for part in parts]),
+        corners=np.stack([part.corners for part in parts]),
+        reduced=np.stack([part.reduced for part in parts]),
+        centres=np.stack([part.centres for part in parts]),
+        known=np.array([part.known for part in parts]),
+        sample=np.repeat(np.arange(len(rows)), own),
+        scale=np.concatenate([np.array(scales[:count]) for count in own]),
+        maps=np.stack([part.maps for part in parts]),
+        has_map=np.array([part.has_map for part in parts]),
+        scores={name: np.array([row.scores.get(name, nan) for row in rows]) for name in labels},
+        factors=np.array([_factors(row) for row in rows]),
+        time_years=np.array([nan if row.time_years is None else row.time_years for row in rows]),
+        event=np.array([nan if row.event is None else float(row.event) for row in rows]),
+        sha256=table_hash(rows),
+        warnings=tuple(warnings),
+    )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Arrays of one case; see `RadiographSet`."""
+
+    squares: np.ndarray
+    corners: np.ndarray
+    reduced: np.ndarray
+    centres: np.ndarray
+    known: bool
+    maps: np.ndarray
+    has_map: bool
+
+
+def _case(
+    row: RadiographRow,
+    views: tuple[str, ...],
+    enhancement: str,
+    sharpening: str,
+    scales: tuple[float, ...],
+    finder: RadiographNet | None,
+) -> _Case:
+    digital = row.files["PA"].suffix == ".npz"
+    if digital:
+        found = read_case(row.files["PA"], sharpening) if sharpening != "none" else read_case(row.files["PA"])
+        if missing := [view for view in views if view not in found]:
+            raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
+        paths = [found[view] for view in views]
+        calcium = any(view.calcium.any() for view in paths)
+        # A patient's own calcium comes first; without any, all scales are the same picture.
+        pictures = [[view_of_path(scaled(view, scale)) for view in paths] for scale in (scales if calcium else (1.0,))]
+        hearts = [view.heart_centre for view in paths]
+    else:
+        if missing := [view for view in views if view not in row.files]:
+            raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
+        pictures, hearts = [[_own_picture(row.files[view]) for view in views]], [None] * len(views)
+    pictures = [[enhanced(view, enhancement) for view in one] for one in pictures]
+    known = all(heart is not None for heart in hearts)
+    centres = np.array(hearts, np.float32) if known else _found(pictures[0], finder)
+    corners = np.clip(np.rint(centres - (MARGIN_PIXELS - 1) / 2), 0, STANDARD_PIXELS - MARGIN_PIXELS).astype(np.int32)
+    maps = np.zeros((len(views), MARGIN_PIXELS, MARGIN_PIXELS), np.uint8)
+    if digital:
+        maps[:] = [np.clip(v.calcium * _MAP_STEPS, 0, 255)[_at(c)] for v, c in zip(paths, corners, strict=True)]
+    squares = np.array([[v[_at(c)] for v, c in zip(one, corners, strict=True)] for one in pictures])
+    reduced = np.stack([reduced_view(view) for view in pictures[0]])
+    return _Case(_whole(squares), corners, _whole(reduced), centres, known, maps, digital)
+
+
+def scaled(view: View, scale: float) -> np.ndarray:
+    """Path of a view's radiograph with the calcium so many times what it is, mm."""
+    return view.body - np.float32(1 - scale) * view.calcium
+
+
+def reduced_view(view: np.ndarray) -> np.ndarray:
+    """A view REDUCTION times smaller, by means, as the network's finder sees it."""
+    rows, columns = (side // REDUCTION for side in view.shape)
+    return view.reshape(rows, REDUCTION, columns, REDUCTION).mean((1, 3))
+
+
+def _own_picture(path: Path) -> np.ndarray:
+    from CACScoringLib.radiograph.reading import read_radiograph
+
+    radiograph = read_radiograph(path)
+    return standard_view(radiograph.picture, radiograph.pixel_mm)
+
+
+def _found(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray:
+    if finder is None:
+        return np.full((len(views), 2), (STANDARD_PIXELS - 1) / 2, np.float32)
+    import torch
+
+    with torch.inference_mode():
+        return finder.eval().locate(torch.from_numpy(np.stack(views))[None])[0].numpy()
+
+
+def _at(corner: np.ndarray) -> tuple[slice, slice]:
+    row, column = map(int, corner)
+    return slice(row, row + MARGIN_PIXELS), slice(column, column + MARGIN_PIXELS)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    return np.rint(values * _WHITE).astype(np.uint16)
+
+
+def _factors(row: RadiographRow) -> tuple[float, float, float]:
+    sex = np.nan if row.sex is None else float(SEXES.index(row.sex))
+    return tuple(np.nan if v is None else float(v) for v in (row.age_years, sex, row.bmi_kg_m2))
+
+
+def check_label(data: RadiographSet, label: str) -> np.ndarray:
+    """Scores of a label, [n]. Raises CTError where one is not known."""
+    scores = data.scores.get(label)
+    if scores is None or np.isnan(scores).any():
+        raise CTError(f"Not every radiograph has {label}. Choose a label that all have.")
+    return scores

@@ -1,0 +1,307 @@
+"""Own CTs projected to radiographs, with what is known of them: weakly labelled pictures to learn from.
+
+From a table, or from the folder of `cac cohort`, whose scores become the labels and whose hearts and calcium maps are
+projected too. Table and other clothes-on things are taken out of the CT first (`projection.body_only`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.cohort.folder import safe_name
+from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.core.ct import CTError, CTScan, ScanWarning, UnreadableError
+from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.drr.projection import body_only, calcium_path, path_length_mm, water_equivalent_mm
+from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
+from CACScoringLib.io.dicom import printable, some
+from CACScoringLib.io.reading import read_ct, read_mask
+
+from .cases import CASES, TABLE, View, view_geometry, write_case
+from .cohort import ANGLES, SCHEMA, SETTINGS
+
+COHORT_TABLE, FAILURES = "cohort.csv", "failures.csv"
+KNOWN = (
+    *("age_years", "sex", "bmi_kg_m2", "agatston", "agatston_reader", "agatston_automatic"),
+    *("agatston_decomposition", "time_years", "event"),
+)
+"""Columns that are copied into the table of radiographs where they are given."""
+LEAST_HEIGHT_MM = 220.0
+"""A chest radiograph shows more of the lungs than a lower CT holds."""
+MOST_CUT_OFF = 0.1
+BODY_HU = -300.0
+
+_COLUMNS = ("ct", "name", "patient", "series", "heart", "calcium_map", *KNOWN)
+
+
+@dataclass(frozen=True)
+class OwnScan:
+    """A CT to be projected. file: name of its case, unlike all others. heart, calcium_map: images, where known.
+
+    known: cells by KNOWN.
+    """
+
+    name: str
+    file: str
+    patient: str
+    ct: Path
+    series: str | None
+    heart: Path | None
+    calcium_map: Path | None
+    known: dict[str, str]
+
+
+def write_scan_radiographs(
+    source: Path, folder: Path, workers: int = 1, progress: Progress | None = None
+) -> tuple[Path, dict[str, str]]:
+    """Project the CTs of a table or of the folder of `cac cohort`; returns the new table, and why others failed.
+
+    Called again after an interruption, or with more scans, it goes on: cases no older than their scan are kept. A table
+    has the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map
+    (files), and KNOWN. The new table is `cases.TABLE`; FAILURES has a row for each scan that failed.
+    Raises CTError when there is nothing to project, OutputError when the folder holds other radiographs.
+    """
+    progress = progress or Progress()
+    scans, doubts = own_scans(source)
+    if workers < 1:
+        raise OutputError(f"At least one worker is needed, not {workers}.")
+    _check_settings(folder)
+    (folder / CASES).mkdir(exist_ok=True)
+    for doubt in doubts:
+        progress.warning(doubt)
+    failed: dict[str, str] = {}
+    codes: dict[str, str] = {}
+    jobs = [(scan, folder) for scan in scans]
+    with Workers(min(workers, len(jobs)), _prepare) as pool, closing(pool.run(jobs)) as events:
+        for event in events:
+            if event.state == "begun":
+                continue
+            name = scans[event.index].name
+            if event.state == "lost":
+                failed[name] = f"Its process was ended (exit code {event.exit_code}). Is there memory enough?"
+            elif isinstance(event.result, str):
+                failed[name] = event.result
+            else:
+                codes[name] = " ".join(event.result)
+            progress.counted(len(codes) + len(failed), len(scans))
+    rows = [_row(scan, codes[scan.name]) for scan in scans if scan.name in codes]
+    columns = ["name", "patient", "file", *KNOWN, "warnings"]
+    write_text_atomically(folder / TABLE, _as_csv(columns, rows))
+    lines = [{"name": scan.name, "ct": scan.ct, "reason": failed[scan.name]} for scan in scans if scan.name in failed]
+    write_text_atomically(folder / FAILURES, _as_csv(["name", "ct", "reason"], lines))
+    return folder / TABLE, failed
+
+
+def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
+    """The scans that a table lists, or those of a cohort's folder that were scored; and doubts. Raises CTError."""
+    rows = _rows_of_cohort(source) if source.is_dir() else _rows_of_table(source)
+    if not rows:
+        raise CTError(f"{source} lists no CT that could be projected.")
+    scans, taken = [], set()
+    for row in rows:
+        name = row["name"] or Path(row["ct"]).name
+        file = _free(safe_name(name), taken)
+        taken.add(file.casefold())
+        paths = {part: Path(row[part]) if row[part] else None for part in ("heart", "calcium_map")}
+        known = {part: row[part] for part in KNOWN}
+        name = name if name not in {scan.name for scan in scans} else file
+        scans.append(
+            OwnScan(name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, known=known)
+        )
+    doubts = []
+    untold = [row["ct"] for row in rows if not row["patient"]]
+    if untold:
+        message = (
+            f"{len(untold)} scans name no patient ({some(untold)}), and each is taken for a patient of its own. Where "
+            "that is wrong, training and test share patients: fill the column patient."
+        )
+        doubts.append(ScanWarning("patients-untold", message))
+    return scans, doubts
+
+
+def _rows_of_table(path: Path) -> list[dict[str, str]]:
+    rows = _read(path)
+    for number, row in enumerate(rows, 2):
+        if not row["ct"]:
+            raise CTError(f"Line {number} of {path.name} names no ct.")
+        for part in ("ct", "heart", "calcium_map"):
+            row[part] = str(path.resolve().parent / row[part]) if row[part] else ""
+    return rows
+
+
+def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
+    """Of the scans that `cac cohort` has scored."""
+    rows = []
+    for row in _read(folder / COHORT_TABLE, ("folder", "state")):
+        if row["state"] != "done":
+            continue
+        place = folder / row["folder"]
+        for part in ("heart", "calcium_map"):
+            row[part] = str(place / f"{part}.nii.gz") if (place / f"{part}.nii.gz").exists() else ""
+        reviewed = row["threshold_reviewed"] == "True"
+        row["agatston_reader" if reviewed else "agatston_automatic"] = row["threshold_agatston"]
+        row["agatston_decomposition"] = row["decomposition_scaled_agatston"]
+        row["age_years"], row["sex"] = row["patient_age_years"], row["patient_sex"]
+        row["sex"] = row["sex"] if row["sex"] in ("F", "M") else ""
+        rows.append(row)
+    return rows
+
+
+class _Row(dict):
+    """A line of a table; cells that it lacks are empty."""
+
+    def __missing__(self, column: str) -> str:
+        return ""
+
+
+def _read(path: Path, needed: Sequence[str] = ()) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, strict=True)
+            rows = [_Row({k: (v or "").strip() for k, v in row.items() if k is not None}) for row in table]
+            columns = table.fieldnames or []
+    except OSError as error:
+        message = f"{path} cannot be opened ({error.strerror}). Give a table (CSV), or the folder of cac cohort."
+        raise UnreadableError(message) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
+    if missing := [name for name in ("ct", *needed) if name not in columns]:
+        raise CTError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}.")
+    return rows
+
+
+def _prepare():
+    # All cores are at work already, so each worker keeps to one.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return _project
+
+
+def _project(job: tuple[OwnScan, Path]) -> list[str] | str:
+    """Write a scan's case, unless it is there; returns the codes of its warnings, or why it failed."""
+    scan, folder = job
+    try:
+        record = folder / CASES / f"{scan.file}.json"
+        made_from = _made_from(scan)
+        kept = _kept(record)
+        if kept and kept["made_from"] == made_from:
+            return kept["warnings"]
+        record.unlink(missing_ok=True)
+        ct = read_ct(scan.ct, scan.series)
+        write_case(record.with_suffix(".npz"), views_of(ct, scan.heart, scan.calcium_map))
+        codes = [warning.code for warning in (*ct.warnings, *cut_off(ct.image))]
+        write_text_atomically(record, json.dumps({"made_from": made_from, "warnings": codes}))
+        return codes
+    except CTError as error:
+        return str(error)
+    except OSError as error:
+        return f"Reading or writing failed: {error.strerror} ({error.filename})."
+    except MemoryError:
+        return "Memory ran out. Try it with fewer --workers."
+
+
+def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
+    """The radiographs of a CT about its centre. heart: a mask. calcium_map: HU of calcium. Raises CTError."""
+    body = body_only(ct.image)
+    shown = {part: _image(path) for part, path in (("heart", heart), ("calcium", calcium_map)) if path}
+    centre = ct.image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in ct.image.GetSize()])
+    water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
+    views = {}
+    for name, angle in ANGLES.items():
+        geometry = view_geometry(angle, 0.0, centre)
+        nothing = np.zeros(geometry.pixels[::-1], np.float32)
+        calcium = calcium_path(shown["calcium"], geometry) / water if "calcium" in shown else nothing
+        hearts = path_length_mm(shown["heart"], geometry) if "heart" in shown else nothing
+        views[name] = View(water_equivalent_mm(body, geometry), calcium, hearts)
+    return views
+
+
+def cut_off(image: sitk.Image) -> list[ScanWarning]:
+    """What of a chest radiograph a CT cannot show, because it is too low or its field of view too small."""
+    found = []
+    height = image.GetSize()[2] * image.GetSpacing()[2]
+    if height < LEAST_HEIGHT_MM:
+        message = f"The CT is {height:.0f} mm high, less than a chest radiograph: its top or bottom is missing."
+        found.append(ScanWarning("chest-cut-off", message))
+    hu = sitk.GetArrayViewFromImage(image)
+    sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
+    share = max(float((side > BODY_HU).mean()) for side in sides)
+    if share > MOST_CUT_OFF:
+        message = f"The body reaches beyond the CT's field of view ({100 * share:.0f} % of a side): parts are missing."
+        found.append(ScanWarning("body-cut-off", message))
+    return found
+
+
+def _image(path: Path) -> sitk.Image:
+    image = read_mask(path)
+    if image.GetDimension() != 3:
+        raise CTError(f"{path.name} is no three-dimensional image. Give one that was made of this CT.")
+    return image
+
+
+def _made_from(scan: OwnScan) -> dict:
+    """The files of a case, and when they were changed."""
+    files = [scan.ct, *(path for path in (scan.heart, scan.calcium_map) if path)]
+    parts = [sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file] for file in files]
+    changed = [max((path.stat().st_mtime for path in part if path.exists()), default=0.0) for part in parts]
+    return {"files": [str(file.absolute()) for file in files], "series": scan.series, "changed": changed}
+
+
+def _kept(record: Path) -> dict | None:
+    if not record.with_suffix(".npz").exists():
+        return None
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) and {"made_from", "warnings"} <= content.keys() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _row(scan: OwnScan, codes: str) -> dict[str, str]:
+    file = f"{CASES}/{scan.file}.npz"
+    return {"name": scan.name, "patient": scan.patient, "file": file, **scan.known, "warnings": codes}
+
+
+def _as_csv(columns: Sequence[str], rows: Sequence[dict[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: printable(str(value)) for name, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _check_settings(folder: Path) -> None:
+    path = folder / SETTINGS
+    wanted = {"schema": SCHEMA, "made_of": "scans"}
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} cannot be read ({error}). Choose another --output.") from error
+        if found != wanted:
+            raise OutputError(f"{folder} holds radiographs of digital patients ({path}). Choose another --output.")
+        return
+    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        raise OutputError(f"{folder} is not empty and holds no radiographs. Choose another --output.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, json.dumps(wanted, indent=1) + "\n")
+    except OSError as error:
+        raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error

@@ -1,0 +1,115 @@
+"""Are the chances true? Calibration of the base cell's chances, and predictive values at another mix of patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...report.parts import Figure, Section, Table
+from ...statistics.measures import estimate
+from ...statistics.patient_folds import category_of
+from ...studies.sample import heading
+from . import drawings as study_drawings
+from .plan import THRESHOLD_TITLES, THRESHOLDS
+from .results import Study, calibration_line, share
+
+if TYPE_CHECKING:
+    from ...report.parts import Cell as Entry
+    from .tables import Rival
+
+NATURAL_MIX = (0.507, 0.336, 0.143, 0.014)
+"""Shares of the categories 0, above 0, from 100, from 400 in 4,000 digital patients as they are drawn (numbers 900,000
+to 903,999), without the choice that makes a cohort of radiographs (`strata.STRATA`)."""
+
+BINS = 8
+SENSITIVITY = 0.9
+"""Share of those above a threshold that a cut has to find: as for ruling calcium out."""
+
+
+def calibration_section(study: Study, rivals: Sequence[Rival], digital: bool) -> Section:
+    """Of rivals that give chances. digital: whether NATURAL_MIX is theirs."""
+    tables = [_calibration_table(study, rivals), _predictive_table(study, rivals, digital)]
+    panels = []
+    for n, title in enumerate(THRESHOLD_TITLES):
+        groups = [_bins(study, rival, n) for rival in rivals]
+        panels.append((title, tuple(groups)))
+    draw = partial(study_drawings.reliability, panels=panels)
+    note = f"Patients in {BINS} groups of equal size by rising chance; bars are 95 % intervals. The line is equality."
+    figure = Figure("reliability_figure", "Chances foretold and what is true", draw, note, (7, 3.1))
+    text = ["Chances are calibrated in each fold on patients the network did not learn from, and judged on others."]
+    if digital:
+        shares = ", ".join(f"{100 * part:.1f} %" for part in NATURAL_MIX)
+        text.append(
+            "The cohort was chosen to hold more severe calcium than there is: the chances, and predictive values, are "
+            f"those of its mix. Digital patients without the choice have the categories 0, 1–99, 100–399 and 400 or "
+            f"more in the shares {shares}; [[predictive]] gives both."
+        )
+    return Section("calibration", "Calibration and predictive values", tuple(text), tuple(tables), (figure,))
+
+
+def _calibration_table(study: Study, rivals: Sequence[Rival]) -> Table:
+    columns = ("Threshold", "Truly above", "Mean chance", "Brier score", "Brier skill", "Slope", "Intercept")
+    rows: list[tuple[Entry, ...]] = []
+    for rival in rivals:
+        rows.append(heading(rival.title, columns))
+        own = rival.predictions.rows
+        for n, title in enumerate(THRESHOLD_TITLES):
+            truth, chances = study.data.above(THRESHOLDS[n])[own], rival.scores[:, n]
+            error = (chances - truth) ** 2
+            brier = study.of(own, lambda w, error=error: w @ error / w.sum(1))
+            level = study.of(own, lambda w, truth=truth: w @ truth.astype(float) / w.sum(1))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                skill = 1 - brier.values / (level.values * (1 - level.values))
+            line = calibration_line(truth, chances) or (None, None)
+            skilled = estimate(skill, brier.n, brier.patients)
+            rows.append((f"  {title}", level.estimate, float(chances.mean()), brier.estimate, skilled, *line))
+    note = (
+        "Brier skill: 1 for certainty that is right, 0 for telling everybody the cohort's share. Slope and intercept: "
+        "of the logistic regression on the chance's log odds, ideally 1 and 0; below 1 the chances are too extreme."
+    )
+    return Table("calibration_table", "Calibration", columns, tuple(rows), note)
+
+
+def _predictive_table(study: Study, rivals: Sequence[Rival], digital: bool) -> Table:
+    mixes = ("PPV", "NPV", *(("PPV, natural mix", "NPV, natural mix") if digital else ()))
+    columns = ("Threshold", "Cut", "Sensitivity", "Specificity", *mixes)
+    category = category_of(study.data.agatston)
+    present = np.bincount(category, minlength=len(NATURAL_MIX)) / len(category)
+    factor = np.divide(NATURAL_MIX, present, out=np.zeros(len(NATURAL_MIX)), where=present > 0)[category]
+    rows: list[tuple[Entry, ...]] = []
+    for rival in rivals:
+        rows.append(heading(rival.title, columns))
+        own = rival.predictions.rows
+        for n, title in enumerate(THRESHOLD_TITLES):
+            truth, chances = study.data.above(THRESHOLDS[n])[own], rival.scores[:, n]
+            if not truth.any():
+                continue
+            cut = float(np.quantile(chances[truth], 1 - SENSITIVITY, method="lower"))
+            found = chances >= cut
+            wanted = [(found, truth, 1.0), (~found, ~truth, 1.0), (truth, found, 1.0), (~truth, ~found, 1.0)]
+            wanted += [(truth, found, factor[own]), (~truth, ~found, factor[own])] if digital else []
+            cells = [
+                study.of(own, lambda w, h=hits, o=of, f=scale: share(w * f, h, o)).estimate
+                for hits, of, scale in wanted
+            ]
+            rows.append((f"  {title}", cut, *cells))
+    note = (
+        f"At the cut of the chance that finds {100 * SENSITIVITY:.0f} % of those above the threshold, chosen on these "
+        "same patients. PPV, NPV: share truly above among those found, and truly not above among the rest."
+    )
+    if digital:
+        note += (
+            " Natural mix: each patient weighted by how common the category is in digital patients that nobody chose."
+        )
+    return Table("predictive", "Ruling out", columns, tuple(rows), note)
+
+
+def _bins(study: Study, rival: Rival, threshold: int) -> study_drawings.Bins:
+    own, chances = rival.predictions.rows, rival.scores[:, threshold]
+    truth = study.data.above(THRESHOLDS[threshold])[own]
+    parts = [part for part in np.array_split(np.argsort(chances, kind="stable"), BINS) if len(part)]
+    shares = [study.bootstrap.share([study.data.patients[row] for row in own[part]], truth[part]) for part in parts]
+    return study_drawings.Bins(rival.title, [float(chances[part].mean()) for part in parts], shares)

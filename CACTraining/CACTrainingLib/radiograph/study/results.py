@@ -1,0 +1,266 @@
+"""What the study's trainings foretold, and how good that is, with intervals by a bootstrap over patients.
+
+Networks of different folds are not on one scale, so that an area under the curve counts only pairs of a patient with
+and one without within the same fold (each pair of each fold counts alike). With one fold it is the plain area.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...statistics.measures import Bootstrap, Difference, Estimate, area_under_curve, difference
+from ...statistics.resamples import Found
+from ..table import RadiographRow, read_table, table_hash
+from .plan import THRESHOLDS, Cell
+
+ROC_POINTS = np.linspace(0, 1, 101)
+"""False positive rates at which curves are averaged and their bands are made."""
+
+_MOST_PAIRS = 4_000_000
+"""Of a fold, that are looked at one by one."""
+
+
+@dataclass(frozen=True)
+class Radiographs:
+    """The rows of a study's table, n of them.
+
+    names: unlike each other. patients: whose each is. agatston: the reference. factors: age in years, 1 for men, BMI,
+    float [n, 3]; None where the table has not all of them. sha256: of what the table says.
+    """
+
+    names: tuple[str, ...]
+    patients: tuple[str, ...]
+    agatston: np.ndarray
+    factors: np.ndarray | None
+    sha256: str
+
+    def above(self, threshold: float) -> np.ndarray:
+        """Whether the reference is above 0, or from a threshold on: bool [n]."""
+        return self.agatston > 0 if threshold == 0 else self.agatston >= threshold
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one cell, for those of a study's radiographs that were tested; m of them.
+
+    rows: int [m], which. folds: int [m], in which they were tested. logits, image, both: of the network, calibrated,
+    and with clinical factors (None without): float [m, thresholds]. seconds: of each training. weights: of the network.
+    """
+
+    rows: np.ndarray
+    folds: np.ndarray
+    logits: np.ndarray
+    image: np.ndarray
+    both: np.ndarray | None
+    seconds: tuple[float, ...]
+    steps: tuple[int, ...]
+    weights: int | None
+
+
+def read_radiographs(table: Path, score: str = "agatston") -> Radiographs:
+    """A table of radiographs (see `table.read_table`). score: the column of the reference. Raises TableError."""
+    rows = read_table(table, score)
+    factors = np.array([_factors(row) for row in rows])
+    return Radiographs(
+        tuple(row.name for row in rows),
+        tuple(row.patient for row in rows),
+        np.array([row.scores[score] for row in rows]),
+        factors if np.isfinite(factors).all() else None,
+        table_hash(rows),
+    )
+
+
+def _factors(row: RadiographRow) -> tuple[float, float, float]:
+    sex = None if row.sex is None else float(row.sex == "M")
+    return tuple(math.nan if value is None else float(value) for value in (row.age_years, sex, row.bmi_kg_m2))
+
+
+def gathered(data: Radiographs, results: Sequence[Mapping]) -> Predictions:
+    """A cell's predictions from what its trainings kept (`study_training`)."""
+    places = {name: n for n, name in enumerate(data.names)}
+    rows = np.array([places[name] for result in results for name in result["names"]], int)
+    folds = np.array([result["fold"] for result in results for _ in result["names"]], int)
+
+    def joined(key: str) -> np.ndarray:
+        return np.concatenate([np.asarray(result[key], float) for result in results])
+
+    both = joined("both") if all(result.get("both") is not None for result in results) else None
+    return Predictions(
+        rows,
+        folds,
+        joined("logits"),
+        joined("image"),
+        both,
+        tuple(result["seconds"] for result in results),
+        tuple(result["steps"] for result in results),
+        results[0].get("weights"),
+    )
+
+
+@dataclass
+class Study:
+    """Radiographs with predictions by cell, and resamples of the patients that all statistics share.
+
+    cells: of trainings that are complete; folds: of the cross-validation, int [n].
+    """
+
+    data: Radiographs
+    cells: Mapping[Cell, Predictions]
+    folds: np.ndarray
+    seed: int = 0
+    bootstrap: Bootstrap = field(init=False)
+    weights: np.ndarray = field(init=False)
+    """How often each radiograph counts in each resample: float [1 + resamples, n]."""
+
+    def __post_init__(self) -> None:
+        self.bootstrap = Bootstrap(self.data.patients, np.random.default_rng(self.seed))
+        self.weights = self.bootstrap.weights(self.data.patients)
+
+    def of(self, rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Found:
+        """A statistic of some radiographs. statistic: of weights, float [1 + resamples, rows]."""
+        patients = {self.data.patients[row] for row in rows}
+        return Found(statistic(np.take(self.weights, rows, 1)), len(rows), len(patients))
+
+    def area(self, rows: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
+        """Area under the curve within folds; all of the length of rows. truth: bool."""
+        return self.of(rows, lambda weights: area_within(weights, folds, truth, scores))
+
+    def areas(self, predictions: Predictions, scores: np.ndarray, rows: np.ndarray | None = None) -> list[Found]:
+        """Of each threshold, and last their mean. scores: [m, thresholds]. rows: only these radiographs."""
+        own = slice(None) if rows is None else np.isin(predictions.rows, rows)
+        chosen, folds = predictions.rows[own], predictions.folds[own]
+        found = [
+            self.area(chosen, folds, self.data.above(threshold)[chosen], scores[own][:, n])
+            for n, threshold in enumerate(THRESHOLDS)
+        ]
+        mean = np.mean([one.values for one in found], axis=0)
+        return [*found, Found(mean, found[0].n, found[0].patients)]
+
+    def shared(self, cells: Sequence[Cell]) -> np.ndarray:
+        """Radiographs that every one of the cells was tested on: int, rising."""
+        rows = self.cells[cells[0]].rows
+        for cell in cells[1:]:
+            rows = np.intersect1d(rows, self.cells[cell].rows)
+        return np.sort(rows)
+
+
+def less(found: Found, other: Found) -> Difference:
+    """Of two statistics of the same resamples."""
+    return difference(found.values, other.values, min(found.n, other.n), min(found.patients, other.patients))
+
+
+def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of pairs within a fold, float [resamples]; folds, truth (bool), scores: [items]."""
+    won = np.zeros(len(weights))
+    pairs = np.zeros(len(weights))
+    for fold in np.unique(folds):
+        own, other = (np.flatnonzero((folds == fold) & (truth == sign)) for sign in (True, False))
+        if not (own.size and other.size):
+            continue
+        count = weights[:, own].sum(1) * weights[:, other].sum(1)
+        pairs += count
+        if own.size * other.size > _MOST_PAIRS:
+            both = np.concatenate([own, other])
+            won += count * np.nan_to_num(area_under_curve(weights[:, both], truth[both], scores[both]))
+            continue
+        # Who wins against whom is the same in every resample, so that it is looked at once.
+        first, second = scores[own][:, None], scores[other][None]
+        wins = (first > second) + 0.5 * (first == second)
+        won += ((weights[:, own] @ wins) * weights[:, other]).sum(1)
+    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def curve_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """ROC curve averaged over folds: sensitivity at ROC_POINTS, float [resamples, points]; as `area_within`."""
+    curves = np.zeros((len(weights), len(ROC_POINTS)))
+    pairs = np.zeros(len(weights))
+    for fold in np.unique(folds):
+        own = np.flatnonzero(folds == fold)
+        order = own[np.argsort(-scores[own], kind="stable")]
+        last = np.append(np.diff(scores[order]) != 0, True)
+        found = np.cumsum(weights[:, order] * truth[order], axis=1)[:, last]
+        wrong = np.cumsum(weights[:, order] * ~truth[order], axis=1)[:, last]
+        count = found[:, -1] * wrong[:, -1]
+        for n in np.flatnonzero(count):
+            x, y = (np.insert(part[n] / part[n, -1], 0, 0.0) for part in (wrong, found))
+            curves[n] += count[n] * np.interp(ROC_POINTS, x, y)
+        pairs += count
+    return np.divide(curves, pairs[:, None], out=np.full(curves.shape, np.nan), where=pairs[:, None] > 0)
+
+
+def factors_alone(study: Study) -> Predictions | None:
+    """Logistic regression on age, sex and BMI, cross-validated in the same folds; None where they are not known."""
+    if study.data.factors is None:
+        return None
+    everyone = np.arange(len(study.data.names))
+    chances = np.zeros((len(everyone), len(THRESHOLDS)))
+    for fold in np.unique(study.folds):
+        train = study.folds != fold
+        chances[~train] = factors_model(study.data, train)(study.data.factors[~train])
+    return Predictions(everyone, study.folds, _logit(chances), chances, chances, (), (), None)
+
+
+def factors_model(data: Radiographs, train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Learns from some radiographs; gives chances [n, thresholds] of factors [n, 3]."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    models = []
+    for threshold in THRESHOLDS:
+        truth = data.above(threshold)[train]
+        constant = truth.all() or not truth.any()
+        # With standardised factors, the library's slight penalty changes nothing that could be seen.
+        model = make_pipeline(StandardScaler(), LogisticRegression())
+        models.append(float(truth.mean()) if constant else model.fit(data.factors[train], truth))
+
+    def chances(factors: np.ndarray) -> np.ndarray:
+        columns = [
+            np.full(len(factors), model) if isinstance(model, float) else model.predict_proba(factors)[:, 1]
+            for model in models
+        ]
+        return np.stack(columns, 1)
+
+    return chances
+
+
+def calibration_line(truth: np.ndarray, chances: np.ndarray) -> tuple[Estimate, Estimate] | None:
+    """Slope and intercept of the logistic regression of truth on the chances' log odds, by statsmodels; ideal 1 and 0.
+
+    truth: bool [n]. chances: [n]. None where it does not exist.
+    """
+    import statsmodels.api as models
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError
+
+    x = _logit(chances)
+    if truth.all() or not truth.any() or np.ptp(x) < 1e-9:
+        return None
+    try:
+        fit = models.Logit(truth.astype(float), models.add_constant(x)).fit(disp=0)
+    except (PerfectSeparationError, np.linalg.LinAlgError):
+        return None
+    ends = np.asarray(fit.conf_int())
+    intercept, slope = (Estimate(float(fit.params[n]), *map(float, ends[n]), len(truth)) for n in (0, 1))
+    return slope, intercept
+
+
+def share(weights: np.ndarray, hits: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Share of hits among some items, float [resamples]."""
+    bottom = weights @ of.astype(float)
+    return np.divide(weights @ (hits & of).astype(float), bottom, out=np.full(len(weights), np.nan), where=bottom > 0)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation over folds; NaN of fewer than two."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+
+
+def _logit(chances: np.ndarray) -> np.ndarray:
+    kept = np.clip(chances, 1e-6, 1 - 1e-6)
+    return np.log(kept / (1 - kept))

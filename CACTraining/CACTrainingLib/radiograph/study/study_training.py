@@ -1,0 +1,173 @@
+"""One training of the study, in a process of its own: which radiographs it learns from, and what it foretells."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import write_text_atomically
+
+from ...experiments.jobs import Prepared
+from ..table import LABELS, RadiographRow, read_table
+from .plan import THRESHOLDS, Cell, Effort, Job, folds_of_patients
+
+if TYPE_CHECKING:
+    from ..dataset import RadiographSet
+    from ..fitting import FitSettings
+
+MERGED = "external.csv"
+"""Both cohorts as one table, in the output folder: the external patients are the test of one training."""
+
+EXTERNAL = "external "
+"""Before the names and patients of the external cohort in that table."""
+
+VALIDATION_PARTS = 5
+"""One of so many parts of the patients that are not tested is validated and calibrated by."""
+
+_COLUMNS = {"truth": LABELS[0], "reader": LABELS[1], "automatic": LABELS[2]}
+
+
+@dataclass(frozen=True)
+class Data:
+    """table: of radiographs. folds: in which each row is tested. external: table of the other cohort. folder: for what
+    trainings leave while they run. device: of the networks.
+    """
+
+    table: Path
+    folds: tuple[int, ...]
+    external: Path | None
+    folder: Path
+    device: str
+
+
+def trainer(data: Data, effort: Effort) -> Prepared:
+    """What does a job: trains, and returns what the study keeps of it. Each process works on one core."""
+    import torch
+
+    torch.set_num_threads(1)
+    return _Trainer(data, effort)
+
+
+def fit_settings(cell: Cell, effort: Effort, device: str) -> FitSettings:
+    """A cell as the settings of its training."""
+    from CACScoringLib.networks.radiograph import RadiographNetConfig
+
+    from ...training.radiograph import PRESETS
+    from ..fitting import FitSettings
+    from ..task import SEVERE_FIRST
+
+    config = RadiographNetConfig(
+        backbone=cell.backbone, views=cell.views, thresholds=THRESHOLDS, enhancement=cell.enhancement
+    )
+    preset = PRESETS[cell.backbone]
+    share = 1.0 if effort.steps is None else effort.steps / PRESETS["light"].loop.steps
+    loop = replace(preset.loop, seed=effort.seed, steps=max(1, round(share * preset.loop.steps)))
+    training = replace(
+        preset,
+        loop=loop,
+        label=_COLUMNS[cell.labels],
+        scaled_share=preset.scaled_share if cell.twins else 0.0,
+        curriculum=SEVERE_FIRST if cell.curriculum else (),
+        locate_weight=preset.locate_weight if cell.located else 0.0,
+    )
+    return FitSettings(config, training, device)
+
+
+class _Trainer:
+    """Holds the radiographs of the last job, for those of the next are mostly the same."""
+
+    def __init__(self, data: Data, effort: Effort) -> None:
+        self._data, self._effort = data, effort
+        self._held: tuple[tuple, RadiographSet] | None = None
+
+    def __call__(self, job: Job) -> dict:
+        from CACScoringLib.networks.radiograph import RadiographNet
+
+        from ..fitting import fit_fold
+
+        cell = job.cell
+        table = self._merged() if cell.external else self._data.table
+        known = self._radiographs(table, cell)
+        training, validation, test = self._split(known, job)
+        settings = fit_settings(cell, self._effort, self._data.device)
+        digest = hashlib.sha256(job.key(self._effort, known.sha256).encode()).hexdigest()[:8]
+        folder = self._data.folder / "running" / f"{cell.name}-{job.fold}-{digest}"
+        found = fit_fold(known, training, validation, test, settings, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not (np.isfinite(found.logits).all() and np.isfinite(found.image).all()):
+            raise CTError(f"The training of {cell.name} gave no numbers. Choose fewer --steps, or another --seed.")
+        names = [known.names[n].removeprefix(EXTERNAL if cell.external else "") for n in found.test]
+        return {
+            "names": names,
+            "fold": job.fold,
+            "logits": found.logits.tolist(),
+            "image": found.image.tolist(),
+            "both": found.fused.tolist() if np.isfinite(found.fused).all() else None,
+            "seconds": float(found.seconds),
+            "steps": int(found.steps),
+            "best_step": int(found.best_step),
+            "epochs": float(found.epochs),
+            "weights": sum(p.numel() for p in RadiographNet(settings.config).parameters()),
+            "learned_from": len(training),
+        }
+
+    def _radiographs(self, table: Path, cell: Cell) -> RadiographSet:
+        from ..dataset import SCALES, load_radiographs
+
+        scales = SCALES if cell.twins else SCALES[:1]
+        key = (table, cell.views, cell.enhancement, cell.sharpening, scales)
+        if self._held is None or self._held[0] != key:
+            self._held = None  # so that there is never room needed for both
+            if cell.sharpening != "none" and any(
+                f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
+            ):
+                raise CTError("Only radiographs projected from CTs with thick slices can be made from sharpened ones.")
+            self._held = key, load_radiographs(table, LABELS[0], cell.views, cell.enhancement, cell.sharpening, scales)
+        return self._held[1]
+
+    def _split(self, known: RadiographSet, job: Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        everything = np.arange(len(known))
+        if job.cell.external:
+            tested = np.array([name.startswith(EXTERNAL) for name in known.names])
+        else:
+            tested = np.array(self._data.folds) == job.fold
+        rest = everything[~tested]
+        seed = self._effort.seed + 1 + job.fold
+        part = folds_of_patients(known.patients[rest], known.scores[LABELS[0]][rest], VALIDATION_PARTS, seed)
+        return rest[part != 0], rest[part == 0], everything[tested]
+
+    def _merged(self) -> Path:
+        path = self._data.folder / MERGED
+        if self._data.external is None:
+            raise CTError("There is no external cohort.")
+        own, others = read_table(self._data.table), read_table(self._data.external)
+        rows = [*own, *(replace(row, name=EXTERNAL + row.name, patient=EXTERNAL + row.patient) for row in others)]
+        text = io.StringIO()
+        columns = ("name", "patient", "file", "lateral", "age_years", "sex", "bmi_kg_m2", *LABELS)
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_line(row, path.parent) for row in rows)
+        write_text_atomically(path, text.getvalue())
+        return path
+
+
+def _line(row: RadiographRow, folder: Path) -> dict[str, object]:
+    own = {view: os.path.relpath(file.resolve(), folder.resolve()) for view, file in row.files.items()}
+    digital = row.files["PA"].suffix == ".npz"
+    return {
+        "name": row.name,
+        "patient": row.patient,
+        "file": own["PA"],
+        "lateral": "" if digital else own.get("lateral", ""),
+        **{name: getattr(row, name) for name in ("age_years", "sex", "bmi_kg_m2")},
+        **{label: row.scores.get(label, "") for label in LABELS},
+    }

@@ -1,0 +1,340 @@
+"""The study of radiographs as sections of a page: the papers' tables, with their figures beside where they gave any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...report import figures as study_figures
+from ...report.parts import PUBLISHED, Figure, Section, Table
+from ...statistics.resamples import Found
+from ...studies.sample import heading, p_cell
+from . import drawings as study_drawings
+from .calibration import calibration_section
+from .plan import BACKBONES, BASE, ENHANCEMENTS, LABELS, SHARPENINGS, TABLES, THRESHOLD_TITLES, THRESHOLDS, Cell
+from .results import Predictions, Study, curve_within, factors_alone, less, spread
+
+if TYPE_CHECKING:
+    from ...report.parts import Cell as Entry
+
+SAEED = "Saeed et al. 2025, arXiv 2511.11093: 667 CTs of COCA, projected"
+HONG = "Hong et al. 2025, 10.1016/j.jcct.2025.03.010: 10,230 patients, radiographs, 10 folds"
+PUBLISHED_ROWS = {
+    "radiographs, image alone": (0.74, 0.75, 0.79, None),
+    "radiographs, image and clinical factors": (0.77, 0.79, 0.82, None),
+    "projected CTs, best way to train": (None, None, None, "0.754"),
+}
+PUBLISHED_EXTERNAL = {"radiographs, external patients": (0.78, 0.79, 0.81, None)}
+
+IMAGE, ALONE, BOTH = "Image alone", "Clinical factors alone", "Image and clinical factors"
+NOT_RUN = "not run"
+BAND_RESAMPLES = 400
+"""Of the patients, for a curve's band; the bands' ends are not read off to the third figure."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A way to foretell, by its title. scores: [m, thresholds], of the radiographs and folds of predictions."""
+
+    title: str
+    predictions: Predictions
+    scores: np.ndarray
+
+
+def rivals_of(study: Study, predictions: Predictions, alone: Predictions | None) -> list[Rival]:
+    """Image, clinical factors, both; the latter two where factors are known. alone: of all radiographs."""
+    found = [Rival(IMAGE, predictions, predictions.image)]
+    if alone is not None:
+        place = {row: n for n, row in enumerate(alone.rows)}
+        own = [place[row] for row in predictions.rows]
+        kept = replace(predictions, logits=alone.logits[own], image=alone.image[own], both=alone.image[own])
+        found.append(Rival(ALONE, kept, kept.image))
+    if predictions.both is not None:
+        found.append(Rival(BOTH, predictions, predictions.both))
+    return found
+
+
+def sections_of(
+    study: Study, tables: Sequence[str], trained: Mapping[Cell, tuple[int, int]], digital: bool
+) -> list[Section]:
+    """One for each table that was asked for but the external one. trained: folds done and planned, by cell."""
+    made = []
+    if BASE in study.cells:
+        rivals = rivals_of(study, study.cells[BASE], factors_alone(study))
+        made.append(thresholds_section(study, rivals, "thresholds", _THRESHOLDS_TEXT, PUBLISHED_ROWS))
+        if digital:
+            made.append(_strata_section(study, rivals))
+        made.append(calibration_section(study, rivals, digital))
+    for name, section in _SIDE.items():
+        if name in tables:
+            made.append(section(study, trained))
+    return made
+
+
+_THRESHOLDS_TEXT = (
+    "Three thresholds of the Agatston score, by one network with three outputs, on the view from the front (PA). Those "
+    "published are of other patients, real radiographs and another mix of them: they cannot be compared in size.",
+)
+
+
+def thresholds_section(
+    study: Study,
+    rivals: Sequence[Rival],
+    name: str,
+    text: Sequence[str],
+    published: Mapping[str, tuple[Entry, ...]],
+    title: str = "Thresholds, with and without clinical factors",
+) -> Section:
+    """Areas under the curve of each rival, their differences, and the curves. published: rows of four, by title."""
+    areas = {rival.title: study.areas(rival.predictions, rival.scores) for rival in rivals}
+    columns = ("Predictor", *THRESHOLD_TITLES, "Mean")
+    rows = [(title, *(area.estimate for area in found)) for title, found in areas.items()]
+    rows += [(f"{PUBLISHED}: {title}", *values) for title, values in published.items()]
+    note = f"Area under the ROC curve. Clinical factors: age, sex, body mass index. Published: {HONG}; {SAEED}."
+    made = [Table(f"{name}_auc", "Area under the curve", columns, tuple(rows), note)]
+    if len(areas) > 1:
+        made.append(_rival_differences(areas, name))
+    return Section(name, title, tuple(text), tuple(made), (_roc_figure(study, rivals, name),))
+
+
+def _rival_differences(areas: Mapping[str, Sequence[Found]], name: str) -> Table:
+    columns = ("Threshold", "Area", "The other", "Difference", "p")
+    rows: list[tuple[Entry, ...]] = []
+    for first, second in ((BOTH, ALONE), (BOTH, IMAGE), (IMAGE, ALONE)):
+        if first not in areas or second not in areas:
+            continue
+        rows.append(heading(f"{first} less {second[0].lower()}{second[1:]}", columns))
+        for head, own, other in zip((*THRESHOLD_TITLES, "Mean"), areas[first], areas[second], strict=True):
+            change = less(own, other)
+            values = (float(own.values[0]), float(other.values[0]))
+            rows.append((f"  {head}", *values, change.estimate, p_cell(change.p)))
+    note = "On the same patients and resamples: paired. p is not adjusted for the number of comparisons."
+    return Table(f"{name}_differences", "What each adds", columns, tuple(rows), note)
+
+
+def _roc_figure(study: Study, rivals: Sequence[Rival], name: str) -> Figure:
+    panels = []
+    for n, head in enumerate(THRESHOLD_TITLES):
+        curves = []
+        for rival in rivals:
+            of = rival.predictions
+            truth = study.data.above(THRESHOLDS[n])[of.rows]
+            weights = np.take(study.weights[: BAND_RESAMPLES + 1], of.rows, 1)
+            drawn = curve_within(weights, of.folds, truth, rival.scores[:, n])
+            band = np.nanpercentile(drawn[1:], (2.5, 97.5), axis=0) if np.isfinite(drawn[1:]).any() else None
+            curves.append(study_drawings.Curve(rival.title, drawn[0], band))
+        panels.append((head, tuple(curves)))
+    note = "Averaged over the folds. Bands: 95 % of resamples of the patients, at each false positive rate."
+    draw = partial(study_drawings.roc_bands, panels=panels)
+    return Figure(f"{name}_roc", "ROC curves", draw, note, (7, 3.1))
+
+
+STRATA = (("1–99", 0, 100), ("100–399", 100, 400), ("≥ 400", 400, np.inf))
+
+
+def _strata_section(study: Study, rivals: Sequence[Rival]) -> Section:
+    columns = ("Without calcium against", *(rival.title for rival in rivals), "Patients without", "Patients with")
+    rows, series = [], {rival.title: [] for rival in rivals}
+    score = study.data.agatston
+    for title, low, high in STRATA:
+        wanted = (score == 0) | ((score > 0) & (score >= low) & (score < high))
+        cells: list[Entry] = []
+        for rival in rivals:
+            own = wanted[rival.predictions.rows]
+            chosen = rival.predictions.rows[own]
+            found = study.area(chosen, rival.predictions.folds[own], score[chosen] > 0, rival.scores[own, 0])
+            cells.append(found.estimate)
+            series[rival.title].append(found.estimate)
+        with_calcium = int((score[chosen] > 0).sum())
+        rows.append((title, *cells, len(chosen) - with_calcium, with_calcium))
+    note = "Area under the curve of the output for any calcium, between those without calcium and those of one stratum."
+    table = Table("strata_auc", "By how much calcium is truly there", columns, tuple(rows), note)
+    panel = study_figures.Panel("Against no calcium", tuple(title for title, *_ in STRATA), series)
+    draw = partial(study_figures.panels_of_values, panels=[panel], y_title="Area under the curve", reference=0.5)
+    figure = Figure("strata_figure", "By how much calcium is truly there", draw, "The line is chance.", (5, 3.2))
+    text = (
+        "The reference is the calcium that is truly there, which no reader knows. With a score of 1 to 99 a radiograph "
+        "has least to show; in a cohort that nobody chose, these are most of the patients above 0.",
+    )
+    return Section("strata", "Against the calcium that is truly there", text, (table,), (figure,))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A table of cells. titles: by cell. against: with which a cell is compared, where that is not the base; `less` is
+    what to call it.
+    """
+
+    name: str
+    title: str
+    head: str
+    titles: Mapping[Cell, str]
+    note: str = ""
+    against: Mapping[Cell, Cell] = field(default_factory=dict)
+    less: str = "base"
+
+
+def _side_table(
+    study: Study,
+    trained: Mapping[Cell, tuple[int, int]],
+    shown: _Shown,
+    extra: Mapping[str, Mapping[Cell, Entry]] | None = None,
+    groups: Mapping[Cell, str] | None = None,
+) -> tuple[Table, dict[Cell, list[Found]]]:
+    """Cells below each other, on the patients that all that are trained share; and their areas. groups: headings."""
+    cells = [cell for cell in shown.titles if cell in study.cells]
+    areas: dict[Cell, list[Found]] = {}
+    if cells:
+        rows = study.shared([BASE, *cells] if BASE in study.cells else cells)
+        areas = {cell: study.areas(study.cells[cell], study.cells[cell].image, rows) for cell in cells}
+        if BASE in study.cells:
+            areas.setdefault(BASE, study.areas(study.cells[BASE], study.cells[BASE].image, rows))
+    columns = (shown.head, *THRESHOLD_TITLES, "Mean", f"Mean less {shown.less}", "p", *(extra or {}))
+    lines, group = [], None
+    for cell, title in shown.titles.items():
+        if groups and groups[cell] != group:
+            group = groups[cell]
+            lines.append(heading(group, columns))
+        title = f"  {title}" if groups else title
+        more = [column.get(cell) for column in (extra or {}).values()]
+        if cell not in study.cells:
+            done, planned = trained.get(cell, (0, 0))
+            said = f"{done} of {planned} folds" if done else NOT_RUN
+            lines.append((title, said, *[None] * 5, *more))
+            continue
+        found = areas[cell]
+        other = shown.against.get(cell, BASE)
+        change: list[Entry] = [None, None]
+        if other in areas and other != cell:
+            changed = less(found[-1], areas[other][-1])
+            change = [changed.estimate, p_cell(changed.p)]
+        lines.append((title, *(one.estimate for one in found), *change, *more))
+    return Table(shown.name, shown.title, columns, tuple(lines), f"{_PAIRED} {shown.note}".strip()), areas
+
+
+_PAIRED = (
+    "Areas under the curve of the image alone, by threshold, on the patients that all trained rows share. Base: "
+    "light network, PA, no sharpening, no enhancement, labels from the true mass. Differences are paired."
+)
+
+
+def _folds_text(study: Study, cells: Sequence[Cell], trained: Mapping[Cell, tuple[int, int]]) -> str:
+    own = [cell for cell in cells if cell in study.cells]
+    if not own:
+        return "Nothing of this was trained yet. Run the same command again to go on."
+    folds = min(trained[cell][0] for cell in own)
+    rest = len(cells) - len(own)
+    text = f"{folds} of {len(np.unique(study.folds))} folds were trained of each."
+    return text + (f" {rest} of {len(cells)} ways to train were not run, or not to the end." if rest else "")
+
+
+def _fusion_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
+    titles = {cell: " and ".join(cell.views) for cell in TABLES["fusion"]}
+    table, _ = _side_table(study, trained, _Shown("fusion_auc", "One view or two", "Views", titles))
+    text = (_folds_text(study, list(titles), trained), "Two views are fused by putting their features side by side.")
+    return Section("fusion", "Fusion of two views", text, (table,))
+
+
+def _capacity_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
+    cells = {cell: BACKBONES[cell.backbone] + (", located" if cell.located else "") for cell in TABLES["capacity"]}
+    own = {cell: study.cells[cell] for cell in cells if cell in study.cells}
+    rows = [
+        (cells[cell], found.weights, round(float(np.median(found.seconds)) / 60, 2), int(np.median(found.steps)))
+        for cell, found in own.items()
+    ]
+    columns = ("Backbone", "Weights", "Minutes a training", "Steps")
+    cost = Table("capacity_cost", "What they take", columns, tuple(rows), "Median, on one processor core.")
+    note = "Located: asked in training where the calcium is, as only the light network can be; the others are to be "
+    note += "compared with the light one that was not. Published: a light network beat large pretrained ones "
+    note += f"({SAEED}); here none is pretrained."
+    light = next(cell for cell in cells if cell != BASE)
+    against = {cell: cell if cell == BASE else light for cell in cells}
+    shown = _Shown("capacity_auc", "Backbones", "Backbone", cells, note, against, "light")
+    table, areas = _side_table(study, trained, shown)
+    figures = _cell_figure("capacity_figure", "Backbones", {title: areas.get(cell) for cell, title in cells.items()})
+    return Section("capacity", "Capacity", (_folds_text(study, list(cells), trained),), (table, cost), figures)
+
+
+def _twins_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
+    kinds = {(True, True): "both", (True, False): "twins", (False, True): "place", (False, False): "neither"}
+    titles = {cell: kinds[cell.twins, cell.located] for cell in TABLES["twins"]}
+    table, _ = _side_table(study, trained, _Shown("twins_auc", "With twins and place in training", "With", titles))
+    text = (
+        _folds_text(study, list(titles), trained),
+        "Projection is linear: taking the calcium's share away gives the radiograph that the same patient would have "
+        "without it, or with more. Training shows such twins beside the patients, so that only calcium tells them "
+        "apart; and it asks where the calcium is. The papers did neither; both take a CT whose calcium is known.",
+    )
+    return Section("twins", "Twins without calcium, and its place, in training", text, (table,))
+
+
+def _curriculum_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
+    cells = TABLES["curriculum"]
+    titles = {cell: "curriculum" if cell.curriculum else "all cases from the start" for cell in cells}
+    groups = {cell: LABELS[cell.labels] for cell in cells}
+    spreads = {cell: spread(_fold_means(study, study.cells[cell])) for cell in cells if cell in study.cells}
+    note = (
+        "SD over folds: of the mean area of each fold; it holds the chance of who is in a fold, the same for all rows. "
+        "All are judged by the true mass, whatever they learned from, and trained without twins and place."
+    )
+    against = {cell: replace(cell, curriculum=False) for cell in cells}
+    shown = _Shown("curriculum_auc", "Curriculum, by label", "Training", titles, note, against, "without")
+    table, _ = _side_table(study, trained, shown, {"SD over folds": spreads}, groups)
+    text = (
+        _folds_text(study, cells, trained),
+        f"Published: a curriculum stabilises training on weak labels ({SAEED}).",
+    )
+    return Section("curriculum", "Curriculum and weak labels", text, (table,))
+
+
+def _fold_means(study: Study, predictions: Predictions) -> list[float]:
+    means = []
+    for fold in np.unique(predictions.folds):
+        found = study.areas(predictions, predictions.image, predictions.rows[predictions.folds == fold])
+        means.append(float(found[-1].values[0]))
+    return means
+
+
+def _sharpening_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
+    cells = TABLES["sharpening"]
+    titles = {cell: ENHANCEMENTS[cell.enhancement] for cell in cells}
+    groups = {cell: SHARPENINGS[cell.sharpening] for cell in cells}
+    shown = _Shown("sharpening_auc", "Every combination", "Enhancement", titles)
+    table, areas = _side_table(study, trained, shown, None, groups)
+    rows = [
+        (
+            title,
+            *(
+                areas[cell][-1].estimate if cell in areas else NOT_RUN
+                for cell in cells
+                if cell.sharpening == sharpening
+            ),
+        )
+        for sharpening, title in SHARPENINGS.items()
+    ]
+    note = f"Mean area under the curve over the thresholds. Published: both together gain significantly ({SAEED})."
+    columns = ("Slices", *ENHANCEMENTS.values())
+    matrix = Table("sharpening_matrix", "Super-resolution and contrast", columns, tuple(rows), note)
+    return Section("sharpening", "Super-resolution × contrast", (_folds_text(study, cells, trained),), (matrix, table))
+
+
+def _cell_figure(name: str, title: str, areas: Mapping[str, Sequence[Found] | None]) -> tuple[Figure, ...]:
+    series = {label: [one.estimate for one in found] for label, found in areas.items() if found}
+    if len(series) < 2:
+        return ()
+    panel = study_figures.Panel(title, (*THRESHOLD_TITLES, "Mean"), series)
+    draw = partial(study_figures.panels_of_values, panels=[panel], y_title="Area under the curve", reference=0.5)
+    return (Figure(name, title, draw, "The line is chance.", (5, 3.2)),)
+
+
+_SIDE = {
+    "fusion": _fusion_section,
+    "capacity": _capacity_section,
+    "twins": _twins_section,
+    "curriculum": _curriculum_section,
+    "sharpening": _sharpening_section,
+}

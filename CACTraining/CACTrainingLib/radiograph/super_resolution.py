@@ -1,0 +1,103 @@
+"""Thin slices made of thick ones, before a CT is projected: by interpolation, or by what a network learned.
+
+The baseline is a cubic B-spline along the table. The network (`van_velzen.SliceSharpener`) adds to it what it learned
+from digital hearts that were scanned in thick and in thin slices (`thin_slices`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
+from CACScoringLib.models.inference import predict
+from CACScoringLib.networks.van_velzen import SliceSharpenerConfig
+
+from .thin_slices import SlicePair
+
+NETWORK = "super_resolution"
+HU_SCALE = 100.0
+"""The network's unit."""
+
+CALCIUM_HU = 50.0
+"""From here on a voxel counts as calcified when slices are compared."""
+
+VISIBLE_HU = 130.0
+
+_REACH = 2
+"""Slices on either side that a cubic B-spline's value depends on, once the coefficients are known."""
+
+
+def interpolated(hu: np.ndarray, factor: int) -> np.ndarray:
+    """Thin slices by cubic B-spline interpolation, float32 [factor k, j, i].
+
+    hu: [k, j, i], at least two slices. The thin slices share each thick one evenly; beyond the first and last slice the
+    volume is mirrored.
+    """
+    coefficients = ndimage.spline_filter1d(hu, 3, axis=0, output=np.float32, mode="mirror")
+    thin = np.empty((len(hu), factor, *hu.shape[1:]), np.float32)
+    for n in range(factor):
+        offset = (n - (factor - 1) / 2) / factor
+        weights = [_cubic(offset - m) for m in range(-_REACH, _REACH + 1)]
+        thin[:, n] = ndimage.correlate1d(coefficients, weights, axis=0, mode="mirror")
+    return thin.reshape(-1, *hu.shape[1:])
+
+
+def learned(hu: np.ndarray, model: LoadedModel, batch_size: int = 8) -> np.ndarray:
+    """Thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
+    config = SliceSharpenerConfig(**model.card.config)
+    added = predict(model.network, network_input(hu, config), batch_size)[0]
+    added = HU_SCALE * added.reshape(-1, *hu.shape[1:])
+    added += interpolated(hu, config.factor)
+    return added
+
+
+def network_input(hu: np.ndarray, config: SliceSharpenerConfig) -> np.ndarray:
+    """Every slice amid its neighbours, float32 [k, 2 neighbours + 1, j, i]; the end slices are repeated."""
+    own = np.arange(len(hu))[:, None] + np.arange(-config.neighbours, config.neighbours + 1)
+    scaled = hu.astype(np.float32) / np.float32(HU_SCALE)
+    return scaled[own.clip(0, len(hu) - 1)]
+
+
+def bundled_sharpener(factor: int, device: str = "cpu", name: str | None = None) -> LoadedModel:
+    """The model that comes with CAC, or the one of this name. Raises ModelError where it makes other slices."""
+    stored = find_model(NETWORK, name)
+    if stored.card.config["factor"] != factor:
+        made = stored.card.config["factor"]
+        raise ModelError(f"The model {stored.card.name} makes {made} slices of one; {factor} are needed.")
+    return load_model(stored.path, device)
+
+
+def quality(thin: np.ndarray, pair: SlicePair) -> dict[str, float]:
+    """How near thin slices come to those of the thin scan, HU; without those about calcium where there is none.
+
+    rms_heart: root mean square of the difference in the heart; the thin scan has no noise. rms_calcium, bias_calcium:
+    the same, and the mean, in voxels with calcium of CALCIUM_HU. peaks: the highest value of a plaque over that in the
+    thin scan, mean of the plaques that reach VISIBLE_HU there.
+    """
+    factor = len(pair.thin) // len(pair.thick)
+    difference = thin - pair.thin
+    heart = np.repeat(pair.heart, factor, axis=0)
+    found = {"rms_heart": _rms(difference[heart])}
+    plaques, count = ndimage.label(pair.calcium >= CALCIUM_HU)
+    if count:
+        calcified = difference[plaques > 0]
+        found |= {"rms_calcium": _rms(calcified), "bias_calcium": calcified.mean()}
+        numbers = np.arange(1, count + 1)
+        true = ndimage.maximum(pair.thin, plaques, numbers)
+        visible = true >= VISIBLE_HU
+        if visible.any():
+            found["peaks"] = (ndimage.maximum(thin, plaques, numbers)[visible] / true[visible]).mean()
+    return {name: float(value) for name, value in found.items()}
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
+
+
+def _cubic(t: float) -> float:
+    """The cubic B-spline."""
+    t = abs(t)
+    if t < 1:
+        return 2 / 3 - t * t + t**3 / 2
+    return max(0.0, 2 - t) ** 3 / 6

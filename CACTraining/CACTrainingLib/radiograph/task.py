@@ -1,0 +1,279 @@
+"""How the network for radiographs is trained: which pictures a batch holds, how they are varied, and the loss.
+
+Beside the radiographs' labels, what helps a small network on few patients: patients whose calcium is scaled or taken
+away (the same chest on both sides of a threshold), and a further loss that asks the features where the calcium is.
+Both need cases whose calcium is known, and a label that says the same as the calcium does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn import functional
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
+
+from ..data.datasets import DataError
+from ..statistics.roc import above, area_name, areas
+from ..training.loop import LoopSettings, Task
+from .dataset import RadiographSet, check_label
+
+CATEGORIES = (0.0, 1e-9, 100.0, 400.0)
+"""Least score of the categories 0, 1 to 99, 100 to 399, from 400, of which a batch holds its shares."""
+
+LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
+"""Where calcium adds as much it has to be located, which counts so much more than where there is none."""
+
+GUESSING_AUC, PATIENT_VALIDATIONS = 0.55, 10
+_MAP_MM = 0.02
+_WHITE = 65535.0
+
+
+@dataclass(frozen=True)
+class ViewAugmentation:
+    """Standard deviations of what is varied: place, mm; turn, degrees; size, share; gamma and contrast, of their
+    logarithms; and the highest standard deviation of noise, in those of the square."""
+
+    shift_mm: float = 5.0
+    turn_degrees: float = 4.0
+    zoom: float = 0.06
+    gamma: float = 0.15
+    noise: float = 0.03
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Until which share of the steps, a batch holds what has no calcium and what has at least a score."""
+
+    until: float
+    least: float
+
+
+SEVERE_FIRST = (Stage(0.15, 400.0), Stage(0.35, 100.0))
+"""The curriculum from severe to mild; afterwards all."""
+
+
+@dataclass(frozen=True)
+class RadiographTraining:
+    """label: the score to learn from. shares: of CATEGORIES in a batch. scaled_share: of a batch's pictures whose
+    calcium is not the patient's own, in the categories that have both. curriculum: stages; none is off.
+
+    locate_weight: of the loss that asks where the calcium is; only for "light". finder_steps: of the heart's finder.
+    pretrained: SHA-256 of the weights it began with. start: of the model it began with.
+    """
+
+    loop: LoopSettings
+    label: str = "agatston"
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
+    scaled_share: float = 0.5
+    curriculum: tuple[Stage, ...] = ()
+    augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
+    locate_weight: float = 1.0
+    finder_steps: int = 300
+    pretrained: str | None = None
+    start: str | None = None
+
+    @property
+    def knows_calcium(self) -> bool:
+        """Whether the label says the same as the calcium in the pictures; a threshold on CT takes other calcium too."""
+        return self.label != "agatston_automatic"
+
+
+class RadiographTask(Task):
+    """See `Task`. training, validation: numbers of cases. Raises DataError when there is nothing to tell apart."""
+
+    exported = "radiograph"
+    better = "auc"
+
+    def __init__(
+        self,
+        config: RadiographNetConfig,
+        settings: RadiographTraining,
+        data: RadiographSet,
+        training: np.ndarray,
+        validation: np.ndarray,
+        network: RadiographNet,
+    ) -> None:
+        self.config, self.settings, self.data = config, settings, data
+        self.modules: dict[str, nn.Module] = {"radiograph": network.to(memory_format=torch.channels_last)}
+        self.locates = settings.locate_weight > 0 and settings.knows_calcium and config.backbone == "light"
+        self.locates &= bool(data.has_map[training].all())
+        rate, decay = settings.learning_rate, settings.weight_decay
+        self.optimizers = {"radiograph": torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)}
+        self.channels = data.channels(config.views)
+        label = check_label(data, settings.label)
+        self.validation = validation
+        self.validation_scores = label[validation]
+        self.pictures = Pictures(data, label, training, settings)
+        counts = above(self.validation_scores, config.thresholds).sum(0)
+        self.known = [area_name(t) for t, n in zip(config.thresholds, counts, strict=True) if 0 < n < len(validation)]
+        if not self.known:
+            raise DataError("The validation radiographs lie all on one side of every threshold. Give more patients.")
+        self.drawn = self.done = 0
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        part, self.drawn = self.drawn / self.settings.loop.steps, self.drawn + 1
+        drawn, scores = self.pictures.draw(generator, self.settings.batch_size, part)
+        x, maps = varied(self.data, drawn, self.channels, self.config, self.settings.augmentation, generator)
+        batch = {"x": x, "above": torch.from_numpy(above(scores, self.config.thresholds))}
+        if self.locates:
+            batch["maps"] = maps
+        return batch
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        logits, evidence = self.modules["radiograph"](batch["x"], crops=True, evidence=True)
+        loss = functional.binary_cross_entropy_with_logits(logits, batch["above"])
+        values = {"loss": loss.detach()}
+        if self.locates:
+            located = self._located(evidence, batch["maps"])
+            values["located"] = located.detach()
+            loss = loss + self.settings.locate_weight * located
+        optimizer = self.optimizers["radiograph"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        self.done = number + 1
+        return values
+
+    def state(self) -> dict[str, object]:
+        return {"done": self.done}
+
+    def restore(self, state: dict[str, object]) -> None:
+        self.done = self.drawn = int(state["done"])
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        logits = predicted(network, self.data, self.validation)
+        found = areas(logits, self.validation_scores, self.config.thresholds)
+        return {"auc": float(np.mean([found[name] for name in self.known])), **{k: found[k] for k in self.known}}
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
+            return []
+        message = (
+            f"After {validations} validations the network tells radiographs with calcium from others hardly better "
+            f"than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
+            "pretrained weights or with severe calcium (--curriculum), or look whether the labels are right."
+        )
+        return [ScanWarning("radiographs-not-told-apart", message)]
+
+    def _located(self, evidence: list[torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for number, where in enumerate(evidence):
+            here = functional.adaptive_max_pool2d(maps[:, number : number + 1], where.shape[2:]) > LOCATED_MM
+            weight = where.new_tensor(LOCATED_WEIGHT, dtype=torch.float32)
+            losses.append(functional.binary_cross_entropy_with_logits(where.float(), here.float(), pos_weight=weight))
+        return torch.stack(losses).mean()
+
+
+class Pictures:
+    """The training pictures by category of their scores, of which batches are drawn."""
+
+    def __init__(
+        self, data: RadiographSet, label: np.ndarray, training: np.ndarray, settings: RadiographTraining
+    ) -> None:
+        own = data.scale == 1.0
+        usable = np.isin(data.sample, training)
+        if not (settings.knows_calcium and settings.scaled_share > 0):
+            usable &= own
+        self.numbers = np.nonzero(usable)[0]
+        # Calcium that is scaled changes a score in proportion, and none is none.
+        self.scores = label[data.sample[self.numbers]] * data.scale[self.numbers]
+        self.own = own[self.numbers]
+        self.category = np.searchsorted(CATEGORIES, self.scores, side="right") - 1
+        self.settings = settings
+        if len(np.unique(self.category)) < 2:
+            raise DataError("All training radiographs are of one category of the score. Give patients of others too.")
+
+    def draw(self, generator: np.random.Generator, count: int, part: float) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of pictures, and their scores, for a batch. part: of the training that is done, 0 to 1."""
+        least = next((stage.least for stage in self.settings.curriculum if part < stage.until), 0.0)
+        offered = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c] >= least]
+        if len(offered) < 2:  # nobody is as severe as that
+            offered = list(np.unique(self.category))
+        shares = np.array([self.settings.shares[c] for c in offered])
+        drawn = np.empty(count, np.int64)
+        for place, category in enumerate(generator.choice(offered, count, p=shares / shares.sum())):
+            choice = np.nonzero(self.category == category)[0]
+            own = self.own[choice]
+            if own.any() and not own.all():
+                choice = choice[own != (generator.random() < self.settings.scaled_share)]
+            drawn[place] = generator.choice(choice)
+        return self.numbers[drawn], self.scores[drawn]
+
+
+def varied(
+    data: RadiographSet,
+    drawn: np.ndarray,
+    channels: list[int],
+    config: RadiographNetConfig,
+    augmentation: ViewAugmentation,
+    generator: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures as squares for the network [n, V, size, size], varied, and the maps of their
+    calcium, mm, varied alike, of half the size."""
+    cases = data.sample[drawn]
+    shape = (len(drawn), len(channels))
+    values = data.squares[drawn][:, channels].astype(np.float32) / np.float32(_WHITE)
+    gamma = np.exp(generator.normal(0, augmentation.gamma, shape)).astype(np.float32)
+    views = torch.from_numpy(values)
+    scale = (data.scale[drawn] * _MAP_MM).astype(np.float32)[:, None, None, None]
+    maps = torch.from_numpy(data.maps[cases][:, channels].astype(np.float32) * scale)
+    centres = (data.centres - data.corners)[cases][:, channels] + generator.normal(
+        0, augmentation.shift_mm, (*shape, 2)
+    )
+    angle = np.radians(generator.normal(0, augmentation.turn_degrees, shape))
+    zoom = np.exp(generator.normal(0, augmentation.zoom, shape))
+    turn = zoom[..., None, None] * np.stack(
+        [np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], -2
+    )
+    places = torch.from_numpy(centres.astype(np.float32)), torch.from_numpy(turn.astype(np.float32))
+    squares = cut_out(views, places[0], config.field_mm, config.size, places[1])
+    squares = squares ** torch.from_numpy(gamma[..., None, None])
+    level = generator.uniform(0, augmentation.noise, (*shape, 1, 1)).astype(np.float32)
+    level = torch.from_numpy(level) * squares.std((2, 3), keepdim=True)
+    noise = torch.from_numpy(generator.standard_normal(squares.shape, np.float32))
+    return squares + level * noise, cut_out(maps, places[0], config.field_mm, config.size // 2, places[1])
+
+
+def predicted(network: nn.Module, data: RadiographSet, cases: np.ndarray, found: bool = False) -> np.ndarray:
+    """Logits [n, thresholds] of cases with their own calcium.
+
+    found: cut about the heart as the network finds it, as scoring does; else about the centre that is known.
+    """
+    config = network.config
+    channels = data.channels(config.views)
+    pictures = data.own()[cases]
+    results = []
+    with torch.inference_mode():
+        for start in range(0, len(cases), 32):
+            part = slice(start, start + 32)
+            here = cases[part]
+            centres = torch.from_numpy(data.centres[here][:, channels])
+            if found:
+                centres = located(network, data, here)
+            values = torch.from_numpy(data.squares[pictures[part]][:, channels].astype(np.float32) / np.float32(_WHITE))
+            corners = torch.from_numpy(data.corners[here][:, channels].astype(np.float32))
+            squares = cut_out(values, centres - corners, config.field_mm, config.size)
+            results.append(network(squares.to(_device(network)), crops=True).float().cpu().numpy())
+    return np.concatenate(results)
+
+
+def located(network: nn.Module, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
+    """The heart's centres as the network finds them, [n, V, 2]; see `RadiographNet.locate`."""
+    channels = data.channels(network.config.views)
+    reduced = torch.from_numpy(data.reduced[cases][:, channels].astype(np.float32) / np.float32(_WHITE))
+    with torch.inference_mode():
+        found = network.finder(reduced.flatten(0, 1)[:, None].to(_device(network)))
+    return found.cpu().view(len(cases), len(channels), 2)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,136 @@
+"""Digital hearts scanned twice in the same pose: in the slices a cardiac CT has, and in thin ones without noise.
+
+From such pairs a network learns what thin slices would show. The thin scan has no noise of its own: a network that is
+trained by least squares gives the mean of all thin scans that fit what it sees, with and without, only sooner.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError
+
+from ..phantom.anatomy.heart import posed_frame
+from ..phantom.anatomy.patient import draw_patient, stream
+from ..phantom.cohort.cohort import patient_folder
+from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+from ..phantom.scanner.scanner import Grid
+from ..phantom.scanner.simulation import scan_grid, scan_patient
+from .cohort import BOX_MARGIN_MM, FIELD_OF_VIEW_MM, MATRIX
+
+FACTOR = 3
+PROTOCOL = "cardiac"
+
+_RIM = 12
+"""Pixels about the box that the blur of what lies beyond does not reach."""
+
+
+@dataclass(frozen=True)
+class SlicePair:
+    """The box about a patient's heart in both scans, HU, int16.
+
+    thick: [k, j, i]. thin: [FACTOR k, j, i], slices of 1/FACTOR of the thickness, without noise. calcium: coronary
+    calcium in the thin slices. heart: bool, of the thick slices. spacing_mm: of the thick slices, x, y, z.
+    """
+
+    thick: np.ndarray
+    thin: np.ndarray
+    calcium: np.ndarray
+    heart: np.ndarray
+    spacing_mm: tuple[float, float, float]
+
+
+def make_pair(number: int) -> SlicePair:
+    """Scan a digital patient's heart; always the same for the same number."""
+    patient = draw_patient(number)
+    scanner, pose = draw_pair(PROTOCOLS[PROTOCOL], stream(number, 20))[0]
+    scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
+    frame = posed_frame(patient.body, pose)
+    reach = np.sqrt(np.square(frame.axes * frame.semi_axes_mm).sum(1))[2] + BOX_MARGIN_MM
+    middle = frame.centre_mm[2] + pose.table_shift_mm[2]
+    grid = scan_grid(patient, scanner, pose, (middle - reach, middle + reach))
+    thick = scan_patient(patient, scanner, pose, 1, grid, 1)
+    margin = round(BOX_MARGIN_MM / grid.spacing_mm[0])
+    rows, columns = (
+        slice(max(0, int(places.min()) - margin), int(places.max()) + margin + 1)
+        for places in np.nonzero(thick.heart)[1:]
+    )
+    box = slice(None), rows, columns
+    fine = _thin_grid(grid, rows, columns)
+    step = fine.spacing_mm[2]
+    thickness = scanner.slice_thickness_mm / FACTOR
+    scanner = replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=step, noise_hu=0.0)
+    thin = scan_patient(patient, scanner, pose, 1, fine, 1)
+    inner = slice(None), slice(_RIM, -_RIM), slice(_RIM, -_RIM)
+    calcium = np.rint(thin.calcium_mg_cm3[inner] * np.float32(scanner.calcium_hu_per_mg_cm3)).astype(np.int16)
+    return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], grid.spacing_mm)
+
+
+def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
+    """Of the thin slices, with a rim about rows and columns: without noise, the rest of the body need not be drawn."""
+    step = grid.spacing_mm[2] / FACTOR
+    shape = FACTOR * grid.shape[0], rows.stop - rows.start + 2 * _RIM, columns.stop - columns.start + 2 * _RIM
+    x, y, z = grid.origin_mm
+    dx, dy, _ = grid.spacing_mm
+    origin = x + dx * (columns.start - _RIM), y + dy * (rows.start - _RIM), z - step * (FACTOR - 1) / 2
+    return Grid(shape, (dx, dy, step), origin)
+
+
+def write_pair(number: int, folder: Path) -> Path:
+    """Write a patient's pair, unless it is there; returns its file."""
+    path = _file(number, folder)
+    if path.exists():
+        return path
+    pair = make_pair(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npz", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **vars(pair))
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_pairs(
+    numbers: Sequence[int], folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> list[Path]:
+    """Write the pairs of patients that are not there yet; returns all files in the patients' order."""
+    files = [_file(number, folder) for number in numbers]
+    waiting = [number for number, file in zip(numbers, files, strict=True) if not file.exists()]
+    if not waiting:
+        return files
+    # Spawned, because a fork of a process that has threads may hang.
+    with ProcessPoolExecutor(min(workers, len(waiting)), get_context("spawn")) as pool:
+        try:
+            for done, _ in enumerate(pool.map(write_pair, waiting, [folder] * len(waiting)), 1):
+                if progress:
+                    progress(len(numbers) - len(waiting) + done, len(numbers))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return files
+
+
+def _file(number: int, folder: Path) -> Path:
+    return folder / f"{patient_folder(number)}.npz"
+
+
+def read_pair(path: Path) -> SlicePair:
+    """Raises CTError when it is no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            spacing = tuple(map(float, file["spacing_mm"]))
+            return SlicePair(file["thick"], file["thin"], file["calcium"], file["heart"], spacing)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise CTError(f"The slices in {path} cannot be read ({error}). Remove the file, and start again.") from error

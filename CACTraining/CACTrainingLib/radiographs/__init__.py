@@ -1,1 +1,0 @@
-"""Models that read calcium from chest radiographs: their data, training and study."""

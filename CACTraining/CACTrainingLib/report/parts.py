@@ -1,0 +1,81 @@
+"""What a study hands to its page: tables, figures, and sections of both. `report.page` writes them down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+    from ..statistics.measures import Estimate
+
+    Cell = str | int | float | Estimate | None
+    """What a table holds: an estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""
+
+PUBLISHED = "Published"
+"""A column whose title begins with this word holds others' figures, and is marked as such on the page."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: a cell per column; the first cell names the row. note: shown under the table, plain text.
+
+    name: of its CSV file, unique in a study; small letters, digits, underscores.
+    A column whose title begins with `PUBLISHED` is marked as others' figures.
+    """
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        wrong = [row for row in self.rows if len(row) != len(self.columns)]
+        if wrong:
+            message = f"table {self.name} has {len(self.columns)} columns, but a row of {len(wrong[0])}: {wrong[0]}"
+            raise ValueError(message)
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError(f"table {self.name} has two columns of one title: {self.columns}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """draw: fills an empty matplotlib figure; `report.figures` has ready ones.
+
+    name: of its PNG and SVG files, unique in a study. size_inches: at the page's width, 7 inches are all of it.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Drawing], None]
+    note: str = ""
+    size_inches: tuple[float, float] = (7, 4)
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the results. text: paragraphs before tables and figures, plain text. name: unique in a study."""
+
+    name: str
+    title: str
+    text: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a file: use small letters, digits and underscores")

@@ -1,0 +1,1 @@
+"""Intervals, agreement, areas under curves, survival, overlap of masks."""

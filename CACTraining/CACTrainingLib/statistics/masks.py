@@ -1,0 +1,40 @@
+"""How well one mask agrees with another: Dice, Hausdorff distance, average surface distance."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from CACScoringLib.core.ct import MaskError, same_grid
+
+
+def mask_agreement(found: sitk.Image, reference: sitk.Image) -> tuple[float, float, float]:
+    """Dice; Hausdorff distance, mm; average symmetric surface distance, mm.
+
+    found, reference: masks on one grid, any value above 0 is inside. A surface is the inside voxels that touch the
+    outside by a face (the image's edge counts as outside), and distances run between voxel centres. The Hausdorff
+    distance is the largest, the average is over the voxels of both surfaces.
+
+    Raises MaskError for masks on two grids, or an empty one.
+    """
+    if not same_grid(found, reference):
+        raise MaskError("The two heart masks lie on different grids. Resample one to the other first.")
+    masks = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (found, reference)]
+    for mask, name in zip(masks, ("found", "reference"), strict=True):
+        if not mask.any():
+            raise MaskError(f"The {name} heart mask is empty: there is no surface to measure from.")
+    box = ndimage.find_objects((masks[0] | masks[1]).view(np.uint8))[0]
+    first, second = (mask[box] for mask in masks)
+    dice = 2 * int((first & second).sum()) / int(first.sum() + second.sum())
+    spacing = np.array(found.GetSpacing()[::-1])
+    surfaces = [_surface(mask) * spacing for mask in (first, second)]
+    trees = [KDTree(points) for points in surfaces]
+    distances = np.concatenate([trees[1].query(surfaces[0])[0], trees[0].query(surfaces[1])[0]])
+    return dice, float(distances.max()), float(distances.mean())
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """Indices [n, 3] of inside voxels that have a neighbour outside."""
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask))

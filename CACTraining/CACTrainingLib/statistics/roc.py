@@ -1,0 +1,47 @@
+"""How well logits tell scores above thresholds: areas under the ROC curve, with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .measures import area_under_curve
+
+
+def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """Which scores [n] are above thresholds: float32 0 or 1, [n, thresholds]. Above 0 is more than 0, else at least."""
+    scores, limits = np.asarray(scores)[:, None], np.asarray(thresholds)[None]
+    return np.where(limits == 0, scores > 0, scores >= limits).astype(np.float32)
+
+
+def area_name(threshold: float) -> str:
+    """Of a threshold's area under the ROC curve, among metrics."""
+    return "auc_above_0" if threshold == 0 else f"auc_from_{threshold:g}"
+
+
+def area(values: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve; NaN where one class is missing. values, positive: [n]."""
+    return float(area_under_curve(np.ones((1, len(values))), positive, values)[0])
+
+
+def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
+    """Area for each threshold by `area_name`. values: logits or probabilities [n, thresholds]. scores: [n]."""
+    truth = above(scores, thresholds)
+    return {area_name(t): area(values[:, k], truth[:, k]) for k, t in enumerate(thresholds)}
+
+
+def area_interval(values: np.ndarray, positive: np.ndarray, seed: int, draws: int = 1000) -> tuple[float, float]:
+    """Central 95 % of the area over resamples of the patients; NaN where one class is missing.
+
+    Positives and negatives are each drawn anew, so that none is ever missing.
+    """
+    positive = np.asarray(positive, bool)
+    parts = np.nonzero(positive)[0], np.nonzero(~positive)[0]
+    if not all(map(len, parts)):
+        return float("nan"), float("nan")
+    generator = np.random.default_rng([seed, 5])
+    drawn = [np.concatenate([generator.choice(part, len(part)) for part in parts]) for _ in range(draws)]
+    weights = np.stack([np.bincount(one, minlength=len(values)) for one in drawn]).astype(float)
+    low, high = np.percentile(area_under_curve(weights, positive, values), [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,141 @@
+"""Statistics of events over time, by statsmodels; only the index of concordance is counted here, for its resamples.
+
+Kaplan–Meier with Greenwood's error and intervals on the log(−log) scale (Kalbfleisch and Prentice), the log-rank test,
+Cox's hazard ratios with Efron's ties. statsmodels does not have Harrell's C; it is counted of all pairs at once, with
+weights, so that the bootstrap of `measures` serves it too.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from .measures import LEVEL, Estimate
+
+MOST_LOG_HAZARD = 10.0
+"""A logarithm of a hazard ratio beyond this is one that did not converge: nobody of a group had an event."""
+
+_CHUNK = 20_000_000
+"""Pairs looked at at once."""
+
+
+@dataclass(frozen=True)
+class StepFunction:
+    """Share without event: `share` from each of `times` on (0 first), with its interval; NaN where the share is
+    1 or 0. n: patients."""
+
+    times: np.ndarray
+    share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: int
+
+    def at(self, time: float) -> Estimate:
+        """The share at a time; NaN after the last that anybody was followed."""
+        if not self.n or time > self.times[-1]:
+            return Estimate(math.nan, math.nan, math.nan, self.n)
+        place = int(np.searchsorted(self.times, time, "right")) - 1
+        return Estimate(*(float(values[place]) for values in (self.share, self.low, self.high)), self.n)
+
+
+@dataclass(frozen=True)
+class LogRank:
+    """Test that groups do not differ."""
+
+    chi_square: float
+    degrees: int
+    p: float
+
+
+def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
+    """Share without event over time. time: from 0 up, [n]. event: bool [n], false where lost to view."""
+    from statsmodels.duration.survfunc import SurvfuncRight
+
+    found = SurvfuncRight(time, event.astype(int))
+    share, error = np.asarray(found.surv_prob, float), np.asarray(found.surv_prob_se, float)
+    z = stats.norm.ppf((1 + LEVEL) / 2)
+    inner = (share > 0) & (share < 1)
+    low, high = np.full_like(share, np.nan), np.full_like(share, np.nan)
+    if inner.any():
+        width = z * error[inner] / (share[inner] * np.abs(np.log(share[inner])))
+        low[inner], high[inner] = (share[inner] ** np.exp(sign * width) for sign in (1, -1))
+    last = float(time.max())
+    times = np.concatenate([[0.0], found.surv_times])
+    values = [np.concatenate([[first], part]) for first, part in ((1.0, share), (np.nan, low), (np.nan, high))]
+    if last > times[-1]:
+        times = np.append(times, last)
+        values = [np.append(part, part[-1]) for part in values]
+    return StepFunction(times, *values, len(time))
+
+
+def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> LogRank | None:
+    """Of two groups or more; None where there is one only, or too few events. group: [n]."""
+    from statsmodels.duration.survfunc import survdiff
+
+    count = len(np.unique(group))
+    if count < 2 or not event.any():
+        return None
+    try:
+        chi_square, p = survdiff(time, event.astype(int), group)
+    except np.linalg.LinAlgError:  # too few events to compare so many groups
+        return None
+    return LogRank(float(chi_square), count - 1, float(p))
+
+
+def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+    """Cox's hazard ratio per unit of each column, all in one model. columns: [n] each.
+
+    A column that makes its ratio endless or undefined (nobody with it had an event) has NaN. All have, where the model
+    cannot be fitted.
+    """
+    from statsmodels.duration.hazard_regression import PHReg
+
+    n = len(time)
+    nothing = dict.fromkeys(columns, Estimate(math.nan, math.nan, math.nan, n))
+    design = np.column_stack(list(columns.values())).astype(float)
+    if not event.any() or np.linalg.matrix_rank(design - design.mean(0)) < design.shape[1]:
+        return nothing
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what did not converge is told by its size
+            fit = PHReg(time, design, status=event.astype(int), ties="efron").fit(disp=0)
+            ends = np.asarray(fit.conf_int(alpha=1 - LEVEL))
+    except (np.linalg.LinAlgError, ValueError):
+        return nothing
+    found = {}
+    for number, name in enumerate(columns):
+        log, own = float(fit.params[number]), ends[number]
+        sound = abs(log) < MOST_LOG_HAZARD and np.isfinite(own).all() and np.abs(own).max() < 2 * MOST_LOG_HAZARD
+        values = (math.exp(v) for v in (log, *own)) if sound else (math.nan,) * 3
+        found[name] = Estimate(*map(float, values), n)
+    return found
+
+
+def linear_predictor(time: np.ndarray, event: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
+    """Logarithm of each patient's hazard by a Cox model of the columns, [n]; None where it cannot be fitted."""
+    ratios = hazard_ratios(time, event, {str(n): column for n, column in enumerate(columns.T)})
+    logs = np.array([math.log(one.value) if one.value > 0 else math.nan for one in ratios.values()])
+    return columns @ logs if np.isfinite(logs).all() else None
+
+
+def concordance(weights: np.ndarray, time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> np.ndarray:
+    """Harrell's C, float [resamples]: of pairs in which one had the event while the other was still followed without,
+    the share in which the one had the higher risk; equal risks count half.
+
+    Who is lost at the very time of an event was still without. Two events at the same time are no pair (Harrell 1996,
+    10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4). weights: [resamples, n]; the rest [n].
+    """
+    won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    happened = np.flatnonzero(event)
+    rows = max(1, _CHUNK // max(1, len(time)))
+    for part in (happened[n : n + rows] for n in range(0, len(happened), rows)):
+        later = (time[None] > time[part][:, None]) | ((time[None] == time[part][:, None]) & ~event[None])
+        higher = (risk[part][:, None] > risk[None]) + 0.5 * (risk[part][:, None] == risk[None])
+        won += ((weights[:, part] @ (later * higher)) * weights).sum(1)
+        pairs += ((weights[:, part] @ later.astype(float)) * weights).sum(1)
+    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)

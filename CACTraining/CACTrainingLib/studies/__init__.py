@@ -1,0 +1,1 @@
+"""Studies of scan pairs: reproducibility, detection, accuracy, ablation, acquisition, models."""

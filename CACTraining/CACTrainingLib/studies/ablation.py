@@ -1,0 +1,129 @@
+"""What each part of the method is good for: the same scans scored without it, and by other trained models.
+
+After van Velzen et al., section 5.4 and figure 6: with and without the heart's mask, with and without the classifier of
+slices. Beside that the rule about the healthy image, and the judging of the map's lesions, which the paper lacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import StoredModel, read_card
+from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+
+from ..experiments.jobs import JobSettings, kept_jobs
+from .records import Value, value_from_json
+from .scans import StudyError, StudyScan, hu_mm3_per_mass
+from .scoring import chest_room, forget, ready_networks, value_of
+
+VERSION = 2
+"""Of the cells; what another one made is not used."""
+
+PUBLISHED_MIN_HEALTHY_HU = -10.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to score: with which parts of the method. other_rule: the rule about the healthy image switched, off
+    where the models have it on. judged: lesions that are probably not coronary calcium are left out."""
+
+    key: str
+    heart: bool = True
+    classifier: bool = True
+    other_rule: bool = False
+    judged: bool = True
+
+    def settings(self, own: DecompositionSettings) -> DecompositionSettings:
+        """own: those stored with the models."""
+        if not self.classifier:
+            own = replace(own, slice_threshold=0.0)
+        if self.other_rule:
+            own = replace(own, min_healthy_hu=PUBLISHED_MIN_HEALTHY_HU if own.min_healthy_hu is None else None)
+        return own if self.judged else replace(own, most_not_coronary=1.0)
+
+
+WHOLE = Cell("whole")
+JUDGED = (
+    WHOLE,
+    Cell("no_classifier", classifier=False),
+    Cell("no_heart", heart=False),
+    Cell("neither", heart=False, classifier=False),
+    Cell("other_rule", other_rule=True),
+)
+ALL_LESIONS = tuple(replace(cell, key=f"all_{cell.key}", judged=False) for cell in JUDGED)
+CELLS = (*JUDGED, *ALL_LESIONS)
+
+Cells = dict[str, dict[str, Value]]
+"""By scan and way to score, what the calcium map scores there."""
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """pairs: how many are scored again. variants: name to cards of trained models that replace those of their kind;
+    names that differ only behind a # ("alpha-10#1", "alpha-10#2") are seeds of one variant."""
+
+    pairs: int = 30
+    variants: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise StudyError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
+
+
+def score_cells(
+    scans: Sequence[StudyScan],
+    models: Mapping[str, StoredModel],
+    cells: Sequence[Cell],
+    file: Path,
+    work: JobSettings,
+) -> Cells:
+    """Score scans in every way. What cannot be scored is left out. models: by network. file: keeps what is done."""
+    made_with = [VERSION, [asdict(cell) for cell in cells]]
+    made_with += [[network, m.card.sha256, m.card.calibration] for network, m in sorted(models.items())]
+    keys = {}
+    for scan in scans:
+        text = json.dumps([made_with, str(scan.ct), scan.ct.stat().st_mtime_ns], sort_keys=True)
+        keys[f"{scan.name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"] = scan
+    done, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(cells), work.device), work)
+    return {keys[key].name: {name: value_from_json(v) for name, v in found.items()} for key, found in done.items()}
+
+
+def with_cards(models: Mapping[str, StoredModel], cards: Sequence[Path]) -> dict[str, StoredModel]:
+    """The models, some replaced by those of these cards. Raises ModelError, and StudyError for two of one kind."""
+    own = [StoredModel(read_card(path), path, "user") for path in cards]
+    if len({model.card.network for model in own}) < len(own):
+        raise StudyError(f"Two cards of one variant are for the same network: {', '.join(map(str, cards))}.")
+    return {**models, **{model.card.network: model for model in own}}
+
+
+def _scorer(models: dict[str, StoredModel], cells: tuple[Cell, ...], device: str) -> Callable[[StudyScan], dict]:
+    return partial(_scored, ready_networks(models, device), cells)
+
+
+def _scored(networks: Networks, cells: tuple[Cell, ...], scan: StudyScan) -> dict:
+    ct = read_ct(scan.ct, scan.series)
+    per_mass = hu_mm3_per_mass(scan)
+    forget(networks)
+    whole = score_scan(ct, networks=networks)
+    own = whole.decomposition.settings
+    room = None if all(cell.heart for cell in cells) else chest_room(ct)
+    found = {}
+    for cell in cells:
+        result = whole
+        if cell != WHOLE:
+            # In the room of the whole chest bones would be taken for enhanced blood.
+            changed = ScoreSettings(decomposition=cell.settings(own), allow_contrast=not cell.heart)
+            try:
+                result = score_scan(ct, changed, None if cell.heart else room, networks=networks)
+            except CTError:  # so many lesions that it is noise; the scan's other cells stand
+                continue
+        found[cell.key] = asdict(value_of(result.methods["decomposition"], per_mass))
+    return found

@@ -1,0 +1,258 @@
+"""The ablation as sections of a study: every way to score (`ablation`) with its intervals, on the same scan pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.models.cards import StoredModel
+
+from ..experiments.jobs import JobSettings
+from ..report import figures as study_figures
+from ..report.parts import Figure, Section, Table
+from ..statistics.measures import (
+    Bootstrap,
+    Estimate,
+    agreement,
+    difference,
+    estimate,
+    mean,
+    rank_correlation,
+    ratio,
+    relative_differences,
+)
+from .ablation import ALL_LESIONS, CELLS, JUDGED, WHOLE, AblationSettings, Cell, Cells, score_cells, with_cards
+from .records import StudyRecord, Value, pairs_of
+from .sample import PAPER, heading, p_cell
+from .scans import StudyScan
+
+SHIPPED = "as shipped"
+
+STATISTICS = {
+    "f1": "F1 of scans",
+    "sensitivity": "Sensitivity of scans",
+    "false_positives": "False-positive scans",
+    "both": "Relative difference, positive in both",
+    "either": "Relative difference, positive in either",
+    "icc": "ICC of mass",
+    "rank": "Rank correlation with true mass",
+}
+_SHORT = {"whole": "both", "no_classifier": "heart", "no_heart": "classifier", "neither": "neither"}
+"""What is used of heart and slice classifier, for the figure's axis."""
+
+_SHOWN_AGAINST_WHOLE = ("f1", "false_positives", "icc", "rank")
+_PUBLISHED = {
+    "all_whole": ("F1 0.80, false positives 0.14, difference 0.47 in both"),
+    "all_no_classifier": "false positives 1.00",
+    "all_neither": "false positives 0.57",
+}
+"""Section 5.4 and table 2, with the 119 patients of the first test set."""
+
+
+def sections(
+    scans: Sequence[StudyScan],
+    records: Sequence[StudyRecord],
+    folder: Path,
+    settings: AblationSettings,
+    models: Mapping[str, StoredModel],
+    work: JobSettings,
+    generator: np.random.Generator,
+) -> tuple[Section, ...]:
+    """Score the first pairs in every way, kept in `folder`, and compare.
+
+    records: of the scans. models: by network. Raises StudyError for variants that cannot be used, ModelError.
+    """
+    variants = {name: with_cards(models, cards) for name, cards in settings.variants.items()}
+    pairs = pairs_of(records)[: settings.pairs]
+    known = {record.scan: record for pair in pairs for record in pair}
+    chosen = [scan for scan in scans if scan.name in known]
+    if not chosen:
+        return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
+    cells = score_cells(chosen, models, CELLS, folder / "cells.jsonl", work)
+    sample = _Sample(known, generator)
+    found = [_cells_section(sample, cells, models)]
+    if variants:
+        by_name = {SHIPPED: cells}
+        for name, own in variants.items():
+            by_name[name] = score_cells(chosen, own, (WHOLE,), folder / "variants.jsonl", work)
+        found.append(_variants_section(sample, by_name))
+    return tuple(found)
+
+
+_TITLE = "Ablation"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A statistic of each resample, float [1 + resamples]; of n scans or pairs, of so many patients."""
+
+    values: np.ndarray
+    n: int
+    patients: int
+
+    @property
+    def estimate(self) -> Estimate:
+        return estimate(self.values, self.n, self.patients)
+
+
+class _Sample:
+    """The scans of the ablation, with resamples of their patients that all ways to score share."""
+
+    def __init__(self, records: Mapping[str, StudyRecord], generator: np.random.Generator) -> None:
+        self.records = records
+        self._bootstrap = Bootstrap([record.patient for record in records.values()], generator)
+
+    def statistics(self, values: Mapping[str, Value]) -> dict[str, _Found]:
+        """By STATISTICS. values: of the scans that could be scored so, by name."""
+        own = [record for name, record in self.records.items() if name in values]
+        mass = {record.scan: values[record.scan].mass for record in own}
+        known = [record for record in own if record.visible is not None]
+        positive = np.array([mass[record.scan] > 0 for record in known], bool)
+        true = np.array([record.visible for record in known], bool)
+        pairs = [pair for pair in pairs_of(self.records.values()) if all(r.scan in mass for r in pair)]
+        both = np.array([[mass[record.scan] for record in pair] for pair in pairs]).reshape(-1, 2)
+        truth = [record for record in own if record.truth is not None]
+        masses = (np.array([mass[r.scan] for r in truth]), np.array([r.truth.mass_mg for r in truth]))
+        hits = 2.0 * (positive & true)
+        found = {
+            "f1": self._of(known, lambda w: ratio(w, hits, positive.astype(float) + true)),
+            "sensitivity": self._of(known, lambda w: ratio(w, positive & true, true), int(true.sum())),
+            "false_positives": self._of(known, lambda w: ratio(w, positive & ~true, ~true), int((~true).sum())),
+            "icc": self._of([pair[0] for pair in pairs], lambda w: agreement(w, both)),
+            "rank": self._of(truth, lambda w: rank_correlation(w, *masses)),
+        }
+        for name, chosen in (("both", (both > 0).all(1)), ("either", (both > 0).any(1))):
+            firsts = [pair[0] for pair, wanted in zip(pairs, chosen, strict=True) if wanted]
+            changes = relative_differences(both[chosen])
+            found[name] = self._of(firsts, partial(mean, values=changes))
+        return found
+
+    def _of(self, records: Sequence[StudyRecord], statistic, n: int | None = None) -> _Found:
+        patients = [record.patient for record in records]
+        if not records:
+            return _Found(np.full(2, np.nan), 0, 0)
+        return _Found(
+            statistic(self._bootstrap.weights(patients)), len(records) if n is None else n, len(set(patients))
+        )
+
+
+def _cells_section(sample: _Sample, cells: Cells, models: Mapping[str, StoredModel]) -> Section:
+    found = {cell.key: sample.statistics(_of_cell(cells, cell.key)) for cell in CELLS}
+    titles = {cell.key: _title_of(cell, models) for cell in CELLS}
+    groups = (("Lesions judged, as shipped", JUDGED), ("All lesions of the map, as published", ALL_LESIONS))
+    columns = ("Method", *STATISTICS.values(), "Published")
+    rows = []
+    for title, own in groups:
+        rows.append(heading(title, columns))
+        for cell in own:
+            estimates = (found[cell.key][name].estimate for name in STATISTICS)
+            rows.append((f"  {titles[cell.key]}", *estimates, _PUBLISHED.get(cell.key)))
+    lost = len(sample.records) - min(len(_of_cell(cells, cell.key)) for cell in CELLS)
+    note = (
+        "Without the heart the whole room inside the chest wall takes its place. Relative differences are each on the "
+        "pairs that are positive in that setting, so the rows are of different pairs. "
+        f"Published: {PAPER}, section 5.4, 119 patients; there no lesion of the map is judged."
+    )
+    if lost:
+        note += f" {lost} scans could not be scored in one of the settings, most by an excess of lesions."
+    tables = [Table("ablation", "The method without parts of it", columns, tuple(rows), note)]
+    tables.append(_differences(found, titles))
+    text = (
+        f"{len(sample.records)} scans of {len(sample.records) // 2} patients were scored again, each without a part of "
+        "the method. All settings share the same networks and resamples, so that differences are paired.",
+    )
+    return Section("ablation", _TITLE, text, tuple(tables), (_figure(found, titles),))
+
+
+def _of_cell(cells: Cells, key: str) -> dict[str, Value]:
+    return {scan: values[key] for scan, values in cells.items() if key in values}
+
+
+def _title_of(cell: Cell, models: Mapping[str, StoredModel]) -> str:
+    if cell.other_rule:
+        shipped_with = models["decomposition"].card.calibration.get("min_healthy_hu", -10.0) is not None
+        return "without the −10 HU rule" if shipped_with else "with the −10 HU rule"
+    if cell.heart and cell.classifier:
+        return "heart and slice classifier"
+    return {
+        (True, False): "without the slice classifier",
+        (False, True): "without the heart",
+        (False, False): "without both",
+    }[cell.heart, cell.classifier]
+
+
+def _differences(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]) -> Table:
+    columns = ["Setting"]
+    for name in _SHOWN_AGAINST_WHOLE:
+        columns += [STATISTICS[name], f"p, {STATISTICS[name]}"]
+    rows = []
+    for cell in CELLS:
+        if cell == WHOLE:
+            continue
+        row: list = [titles[cell.key] + ("" if cell.judged else ", all lesions")]
+        for name in _SHOWN_AGAINST_WHOLE:
+            own, whole = found[cell.key][name], found[WHOLE.key][name]
+            if own.n != whole.n or not own.n:
+                row += [None, None]
+                continue
+            change = difference(own.values, whole.values, own.n, own.patients)
+            row += [change.estimate, p_cell(change.p)]
+        rows.append(tuple(row))
+    note = "Each setting less the whole method, on the same scans, with paired bootstrap intervals."
+    return Table("ablation_differences", "Difference from the whole method", tuple(columns), tuple(rows), note)
+
+
+def _figure(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]) -> Figure:
+    groups = tuple(_SHORT.get(cell.key, titles[cell.key]) for cell in JUDGED)
+    series = {"Lesions judged": JUDGED, "All lesions of the map": ALL_LESIONS}
+    panels = [
+        study_figures.Panel(
+            STATISTICS[name],
+            groups,
+            {title: [found[cell.key][name].estimate for cell in cells] for title, cells in series.items()},
+        )
+        for name in ("f1", "false_positives", "both", "rank")
+    ]
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
+    note = (
+        "With heart and slice classifier, with one of them, with neither (as figure 6 of the paper); and with the rule."
+    )
+    return Figure("ablation_figure", "Parts of the method left out", draw, note, (7, 7))
+
+
+def _variants_section(sample: _Sample, by_name: Mapping[str, Cells]) -> Section:
+    """A row per variant: the mean over its seeds, and the seeds below it."""
+    pooled: dict[str, list[tuple[str, dict[str, _Found]]]] = {}
+    for name, cells in by_name.items():
+        variant, _, seed = name.partition("#")
+        pooled.setdefault(variant, []).append((seed, sample.statistics(_of_cell(cells, WHOLE.key))))
+    columns = ("Model", *STATISTICS.values())
+    rows = []
+    groups: dict[str, list[Estimate]] = {}
+    for variant, seeds in pooled.items():
+        means = [_mean([found[name] for _, found in seeds]).estimate for name in STATISTICS]
+        groups[variant] = means
+        rows.append((variant + (f", mean over {len(seeds)} seeds" if len(seeds) > 1 else ""), *means))
+        if len(seeds) > 1:
+            rows += [(f"  seed {seed}", *(found[name].estimate for name in STATISTICS)) for seed, found in seeds]
+    shown = ("f1", "false_positives", "both", "rank")
+    places = {name: n for n, name in enumerate(STATISTICS)}
+    panels = [
+        study_figures.Panel(
+            STATISTICS[name], tuple(groups), {"Calcium map": [groups[variant][places[name]] for variant in groups]}
+        )
+        for name in shown
+    ]
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
+    note = "Each with the calibration on its cards. A mean over seeds is taken in every resample of the patients."
+    tables = (Table("variants", "Other trained models", columns, tuple(rows), note),)
+    figures = (Figure("variants_figure", "Other trained models", draw, "Bars are 95 % intervals.", (7, 7)),)
+    return Section("variants", "Other ways to train", (), tables, figures)
+
+
+def _mean(found: Sequence[_Found]) -> _Found:
+    return _Found(np.mean([one.values for one in found], axis=0), found[0].n, found[0].patients)

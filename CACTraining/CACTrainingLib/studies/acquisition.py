@@ -1,0 +1,264 @@
+"""How a score changes with the way one patient is scanned: a digital patient, of whom all else stays the same.
+
+One thing at a time is changed from `BASE`: kernel, slices, dose, phase of the heart's cycle, position, tube voltage,
+size of the body. Each setting is scanned several times with other noise, so that chance can be told from change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+
+from ..experiments.jobs import JobSettings, kept_jobs
+from ..phantom.anatomy.patient import draw_patient, stream
+from ..phantom.cohort.export import as_ct_scan
+from ..phantom.cohort.labels import annotate
+from ..phantom.scanner.motion import ScanPose
+from ..phantom.scanner.scanner import KERNELS, Scanner
+from ..phantom.scanner.simulation import scan_grid, scan_patient
+from ..report import figures as study_figures
+from ..report.parts import Figure, Section, Table
+from ..statistics.measures import Estimate
+from .records import METHODS
+from .scoring import forget, ready_networks, value_of
+
+VERSION = 1
+"""Of the settings; what another one made is not used."""
+
+HEART_MM = (-84.0, 66.0)
+"""Heights scanned, from the heart's middle: the heart, and enough lung to find it by."""
+
+BASE_SCANNER = Scanner(field_of_view_mm=460.0, noise_hu=16.0, rotation_s=0.44, table_speed_mm_s=34.0, half_scan=True)
+BASE_POSE = ScanPose(inspiration=0.8, heart_rate_bpm=68.0, start_phase=0.3)
+
+WEIGHED = ("map", "reader", "automatic", "noise_free")
+"""Methods whose mass is shown; of METHODS."""
+
+
+@dataclass(frozen=True)
+class AcquisitionSettings:
+    """patient: number of the digital one; the default is the first from 950000 on with calcium in all four arteries.
+    repeats: scans of each setting, each with noise of its own."""
+
+    patient: int = 950341
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to scan. changed: what of it, as a panel is called. body: changes to the patient's body."""
+
+    changed: str
+    value: str
+    scanner: Scanner = BASE_SCANNER
+    pose: ScanPose = BASE_POSE
+    fat_mm: float | None = None
+
+
+def scan_settings() -> list[Setting]:
+    """Every setting of the study, by what it changes."""
+    base = BASE_SCANNER
+    found = []
+    # Noise as in `phantom.protocol`: sharp kernels and thin slices are noisier, in part made up for by dose.
+    for name, factor in (("soft", 1.0), ("medium", 1.15), ("sharp", 1.9)):
+        scanner = replace(base, kernel=KERNELS[name], noise_hu=base.noise_hu * factor)
+        found.append(Setting("Kernel", name, scanner))
+    for thickness, spacing in ((1.0, 1.0), (1.5, 1.0), (2.0, 2.0), (3.0, 1.5), (3.0, 3.0), (5.0, 2.5), (5.0, 5.0)):
+        scanner = replace(
+            base,
+            slice_thickness_mm=thickness,
+            slice_spacing_mm=spacing,
+            noise_hu=base.noise_hu * (3.0 / thickness) ** 0.35,
+        )
+        found.append(Setting("Thickness / spacing, mm", f"{thickness:g} / {spacing:g}", scanner))
+    for noise_hu in (8.0, 12.0, 16.0, 24.0, 34.0):
+        found.append(Setting("Dose: noise, HU", f"{noise_hu:g}", replace(base, noise_hu=noise_hu)))
+    for phase in (0.1, 0.3, 0.5, 0.7, 0.9):
+        pose = replace(BASE_POSE, start_phase=phase)
+        found.append(Setting("Heart phase, first slice", f"{phase:g}", pose=pose))
+    for title, shift, tilt in (
+        ("as it is", (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        ("½ pixel", (base.pixel_mm / 2, base.pixel_mm / 2, 0.0), (0.0, 0.0, 0.0)),
+        ("½ slice", (0.0, 0.0, base.slice_spacing_mm / 2), (0.0, 0.0, 0.0)),
+        ("20 mm aside", (20.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+        ("tilted 5°", (0.0, 0.0, 0.0), (5.0, 0.0, 0.0)),
+    ):
+        pose = replace(BASE_POSE, table_shift_mm=shift, tilt_degrees=tilt)
+        found.append(Setting("Position", title, pose=pose))
+    for kvp in (80.0, 100.0, 120.0, 135.0):
+        found.append(Setting("Tube voltage, kVp", f"{kvp:g}", replace(base, kvp=kvp)))
+    for fat_mm in (8.0, 16.0, 26.0, 38.0):
+        found.append(Setting("Body: fat under the skin, mm", f"{fat_mm:g}", fat_mm=fat_mm))
+    return found
+
+
+def sections(
+    folder: Path, settings: AcquisitionSettings, models: Mapping[str, StoredModel], work: JobSettings
+) -> tuple[Section, ...]:
+    """Scan and score a patient in every setting, kept in `folder`. models: by network, not empty."""
+    scans = {}
+    made_with = [VERSION, settings.patient, [[n, m.card.sha256, m.card.calibration] for n, m in sorted(models.items())]]
+    for setting in scan_settings():
+        for repeat in range(1, settings.repeats + 1):
+            # What two panels share is scanned once: all of its settings, not their names, make the key.
+            parts = [made_with, asdict(setting.scanner), asdict(setting.pose), setting.fat_mm, repeat]
+            key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+            scans[setting, repeat] = key
+    jobs = {key: (setting, repeat, settings.patient) for (setting, repeat), key in scans.items()}
+    done, failed = kept_jobs(jobs, folder / "scans.jsonl", partial(_scanner, dict(models), work.device), work)
+    found = {scan: done[key] for scan, key in scans.items() if key in done}
+    return (_section(settings, found, failed),)
+
+
+def _scanner(models: dict[str, StoredModel], device: str) -> Callable[[tuple[Setting, int, int]], dict]:
+    return partial(_scanned, ready_networks(models, device))
+
+
+def _scanned(networks: Networks, job: tuple[Setting, int, int]) -> dict:
+    """Masses in mg and Agatston scores by method, of one scan; and the patient's true mass."""
+    setting, repeat, number = job
+    patient = draw_patient(number)
+    if setting.fat_mm is not None:
+        patient = replace(patient, body=replace(patient.body, fat_mm=setting.fat_mm))
+    grid = scan_grid(patient, setting.scanner, setting.pose, HEART_MM)
+    scan = scan_patient(patient, setting.scanner, setting.pose, repeat, grid, threads=1)
+    regions = annotate(scan, stream(number, 21, repeat)).regions
+    ct = as_ct_scan(scan, patient)
+    per_mg = 1000 * scan.scanner.calcium_hu_per_mg_cm3
+    forget(networks)
+    result = score_scan(ct, ScoreSettings(), networks=networks)
+    by_map, automatic = (value_of(result.methods[name], per_mg) for name in ("decomposition", "threshold"))
+    rules = result.methods["threshold"].rules
+    reader = score_lesions(find_lesions(ct.image, regions, rules).lesions, ct.image.GetSpacing(), rules)
+    positive = float(scan.calcium_mg_cm3.sum(dtype=np.float64, where=scan.calcium_mg_cm3 > 0))
+    return {
+        "true_mg": patient.mass_mg,
+        "mass_mg": {
+            "map": by_map.mass,
+            "reader": reader.pseudo_mass_hu_mm3 / per_mg,
+            "automatic": automatic.mass,
+            "noise_free": positive * math.prod(ct.image.GetSpacing()) / 1000,
+        },
+        "agatston": {"map": by_map.agatston, "reader": reader.agatston, "automatic": automatic.agatston},
+    }
+
+
+Scans = Mapping[tuple[Setting, int], dict]
+
+
+def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, str]) -> Section:
+    text = [
+        f"Digital patient {settings.patient} was scanned {settings.repeats} times in each setting, with other noise. "
+        f"All but what a panel names is the same: {_base()}."
+    ]
+    if failed:
+        reasons = "; ".join(sorted(set(failed.values()))[:3])
+        text.append(f"{len(failed)} scans could not be made or scored: {reasons}")
+    if not found:
+        return Section("acquisition", _TITLE, tuple(text))
+    true_mg = next(iter(found.values()))["true_mg"]
+    text.append(f"The patient truly has {true_mg:.1f} mg of coronary calcium, in every setting.")
+    tables = (_values_table(found), _spread_table(found, "mass_mg"), _spread_table(found, "agatston"))
+    figures = (
+        _figure(found, "mass_mg", "Mass, mg", true_mg),
+        _figure(found, "agatston", "Agatston score", None),
+    )
+    return Section("acquisition", _TITLE, tuple(text), tables, figures)
+
+
+_TITLE = "What changes a score"
+
+
+def _base() -> str:
+    s = BASE_SCANNER
+    return (
+        f"{s.kernel.name} kernel, {s.slice_thickness_mm:g} mm slices every {s.slice_spacing_mm:g} mm, "
+        f"{s.noise_hu:g} HU noise in an average body, {s.kvp:g} kVp, no gating, breath held, heart rate "
+        f"{BASE_POSE.heart_rate_bpm:g} per minute"
+    )
+
+
+def _by_setting(found: Scans, quantity: str, method: str) -> dict[str, dict[str, list[float]]]:
+    """By what is changed and its value, of each repeat. A method that lacks the quantity is left out."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for (setting, _), content in found.items():
+        if method in content[quantity]:
+            values.setdefault(setting.changed, {}).setdefault(setting.value, []).append(content[quantity][method])
+    return values
+
+
+def _values_table(found: Scans) -> Table:
+    """Every scan, so that the CSV holds all numbers."""
+    masses = [method for method in METHODS if method in next(iter(found.values()))["mass_mg"]]
+    scores = [method for method in METHODS if method in next(iter(found.values()))["agatston"]]
+    columns = ("Changed", "Value", "Scan")
+    columns += tuple(f"{METHODS[m]}, mg" for m in masses) + tuple(f"{METHODS[m]}, Agatston" for m in scores)
+    rows = []
+    for (setting, repeat), content in found.items():
+        numbers = [round(content["mass_mg"][m], 2) for m in masses] + [round(content["agatston"][m], 1) for m in scores]
+        rows.append((setting.changed, setting.value, repeat, *numbers))
+    note = "Mass is calibrated by what 1 mg truly adds at the tube voltage. Scans differ in their noise alone."
+    return Table("acquisition_scans", "All scans", columns, tuple(rows), note)
+
+
+def _spread_table(found: Scans, quantity: str) -> Table:
+    methods = [method for method in METHODS if method in next(iter(found.values()))[quantity]]
+    rows = []
+    changed = dict.fromkeys(setting.changed for setting, _ in found)
+    for name in changed:
+        rows.append((name, *(_spread(_by_setting(found, quantity, method).get(name, {})) for method in methods)))
+    rows.append(("Noise alone", *(_noise_alone(_by_setting(found, quantity, method)) for method in methods)))
+    title = {"mass_mg": "mass", "agatston": "Agatston score"}[quantity]
+    note = (
+        "Highest less lowest of the settings' means, over the mean of them all; 0.5 is a change by half of the score. "
+        "Noise alone: the same of the scans within a setting, averaged over the settings."
+    )
+    columns = ("Changed", *(METHODS[method] for method in methods))
+    return Table(f"acquisition_{quantity}", f"How far the {title} moves", columns, tuple(rows), note)
+
+
+def _spread(values: Mapping[str, Sequence[float]]) -> float:
+    means = [float(np.mean(own)) for own in values.values()]
+    middle = float(np.mean(means)) if means else 0.0
+    return (max(means) - min(means)) / middle if middle > 0 else math.nan
+
+
+def _noise_alone(values: Mapping[str, Mapping[str, Sequence[float]]]) -> float:
+    spreads = [
+        (max(own) - min(own)) / float(np.mean(own))
+        for settings in values.values()
+        for own in settings.values()
+        if len(own) > 1 and np.mean(own) > 0
+    ]
+    return float(np.mean(spreads)) if spreads else math.nan
+
+
+def _figure(found: Scans, quantity: str, y_title: str, reference: float | None) -> Figure:
+    methods = [method for method in ("map", "reader", "automatic") if method in next(iter(found.values()))[quantity]]
+    changed = dict.fromkeys(setting.changed for setting, _ in found)
+    by_method = {method: _by_setting(found, quantity, method) for method in methods}
+    panels = []
+    for name in changed:
+        groups = tuple(by_method[methods[0]][name])
+        series = {m: [_with_range(by_method[m][name][group]) for group in groups] for m in methods}
+        panels.append(study_figures.Panel(name, groups, series))
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title=y_title, connected=True, reference=reference)
+    line = " The line is the true mass." if reference is not None else ""
+    note = f"Marks are means of the scans of a setting, bars their lowest and highest (no intervals).{line}"
+    return Figure(f"acquisition_{quantity}_figure", f"{y_title} by the way of scanning", draw, note, (7, 8))
+
+
+def _with_range(values: Sequence[float]) -> Estimate:
+    return Estimate(float(np.mean(values)), float(min(values)), float(max(values)), len(values))

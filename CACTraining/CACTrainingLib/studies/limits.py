@@ -1,0 +1,85 @@
+"""What a study found to repeat, stored on the card of the calcium map's model for `cac compare`."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+from CACScoringLib.models.cards import list_models, store_repeatability
+from CACScoringLib.scoring.repeatability import Repeatability
+
+from .records import MG, StudyRecord, models_of, pairs_of
+from .reproducibility import limits
+from .scans import StudyError
+
+_METHODS = {"decomposition": "map", "threshold": "reader"}
+_ACQUISITION = ("kvp", "slice_thickness_mm", "slice_spacing_mm")
+_SAME = 1e-6
+
+
+def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Path:
+    """Store the limits of a study's pairs; returns the card.
+
+    card: of the model for the calcium map; None for the installed one that scored the records. Raises StudyError when
+    the records give no limits or were scored otherwise than by one set of models, and ModelError.
+    """
+    content = repeatability_of(records)
+    Repeatability.of(content)  # checks it as readers will
+    return store_repeatability(card or _card(content["models"]["decomposition"]), content)
+
+
+def repeatability_of(records: Sequence[StudyRecord]) -> dict:
+    """The limits, with all that they hold for, as `Repeatability.of` reads them. Raises StudyError."""
+    scored = [record for record in records if record.refused is None]
+    made = {str((models_of(r), r.acquisition["decomposition_settings"])): r for r in scored}
+    if len(made) != 1:
+        raise StudyError(
+            f"The scans were scored with {len(made)} sets of models and settings; limits belong to one. Evaluate with "
+            "--overwrite."
+        )
+    first = scored[0]
+    found: dict[str, dict[str, dict[str, dict]]] = {}
+    for name, method in _METHODS.items():
+        for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
+            factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
+            for part in ("total", "artery"):
+                own = None if factor is None else limits(records, method, quantity, part)
+                if own is not None:
+                    scaled = {**own, "intercept": own["intercept"] * factor, "highest": own["highest"] * factor}
+                    found.setdefault(name, {}).setdefault(title, {})[part] = scaled
+    if not found:
+        raise StudyError(f"{len(pairs_of(records))} pairs are too few for limits of what repeats.")
+    patients = list(dict.fromkeys(record.patient for record in scored))
+    digital = first.truth is not None
+    named = f" ({patients[0]} to {patients[-1]})" if digital else ""
+    return {
+        "digital": digital,
+        "data": f"{len(patients)} {'digital ' if digital else ''}patients{named}, two scans each",
+        "date": datetime.date.today().isoformat(),
+        "models": {model["network"]: model["sha256"] for model in models_of(first)},
+        "settings": first.acquisition["decomposition_settings"],
+        "acquisition": {name: _range(scored, name) for name in _ACQUISITION if _range(scored, name)},
+        "limits": found,
+    }
+
+
+def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:
+    """None where it differs between the scans: then limits in mg are none of the pseudo-mass."""
+    values = [float(record.acquisition["hu_mm3_per_mass"]) for record in records]
+    if records[0].unit == MG and max(values) - min(values) > _SAME * max(values):
+        return None
+    return values[0]
+
+
+def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
+    values = [record.acquisition.get(name) for record in records]
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return [min(known), max(known)] if known else None
+
+
+def _card(sha256: str) -> Path:
+    fitting = [model for model in list_models("decomposition") if model.card.sha256 == sha256]
+    if not fitting:
+        raise StudyError("The model that scored the scans is not installed. Name its card: --store-limits CARD.")
+    return fitting[-1].path

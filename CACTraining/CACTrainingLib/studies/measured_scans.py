@@ -1,0 +1,187 @@
+"""Scans with known calcium, scored in many ways with nothing left out of the calcium map: what `cac calibrate` reads.
+
+What takes long is kept in a folder, so that a calibration that was ended goes on, and another generator needs no second
+search for the hearts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.arteries import suggest_arteries
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.anatomy.heart_search import find_heart
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps
+from CACScoringLib.calcium_map.slices import slice_probabilities
+from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.pipeline import candidate_region, evidence_of, map_lesions
+from CACScoringLib.scoring.acquisition import measure_blood
+from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+
+from ..data.datasets import TrainingScan
+
+VERSION = 2
+"""Of what is kept; another one is measured anew."""
+
+SLICE_THRESHOLDS = (0.05, 0.2)
+"""Tried beside the threshold that the classifier's training chose."""
+MAP_RULES = ((-10.0, 10.0), (None, 20.0), (None, 40.0))
+"""Least HU of the healthy image (published: −10; None: no such rule) and floor of the map, tried together."""
+
+CORONARY_MG_CM3 = 10.0
+"""A lesion of the map that reaches a voxel with this much coronary calcium is taken for coronary."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What the calcium map depends on, as in `DecompositionSettings`."""
+
+    slice_threshold: float
+    min_healthy_hu: float | None
+    floor_hu: float
+
+
+@dataclass(frozen=True)
+class MapLesions:
+    """Lesions of one scan's map. features: float [n, 7], `evidence.FEATURES`. coronary: bool [n], whether there is
+    coronary calcium in it. agatston: float [n], adjusted score."""
+
+    features: np.ndarray
+    coronary: np.ndarray
+    agatston: np.ndarray
+
+
+@dataclass(frozen=True)
+class MeasuredScan:
+    """A scan scored with nothing left out of the map.
+
+    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. clinical_agatston: by the
+    threshold, with the truth as the reader.
+    """
+
+    patient: str
+    kind: str
+    visible: bool
+    lesions: dict[MapSettings, MapLesions]
+    clinical_agatston: float
+
+
+def measure_all(
+    scans: Sequence[TrainingScan],
+    models: tuple[Path | None, Path, Path],
+    cache: Path,
+    workers: int,
+    progress: Progress,
+) -> list[MeasuredScan]:
+    """All scans that can be scored; why another cannot becomes a warning.
+
+    models: cards for the heart (None: by the lungs), slices and decomposition. cache: folder of what is kept.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    measured = []
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(measure, scan, models, cache): scan for scan in scans}
+        for number, job in enumerate(as_completed(jobs), 1):
+            try:
+                measured.append(job.result())
+            except CTError as error:
+                progress.warning(ScanWarning("scan-left-out", f"{jobs[job].ct}: {error}"))
+            progress.counted(number, len(jobs))
+    return sorted(measured, key=lambda scan: scan.patient)
+
+
+def measure(scan: TrainingScan, models: tuple[Path | None, Path, Path], cache: Path) -> MeasuredScan:
+    """One scan, from the cache where it was measured before. Raises CTError."""
+    hashes = [path and read_card(path).sha256 for path in models]
+    kept = cache / f"{_name(scan, hashes)}.json"
+    if not kept.is_file():
+        found = _measured(scan, models, cache / f"{_name(scan, hashes[:1])}-heart.nii.gz")
+        lesions = [
+            (asdict(settings), {name: values.tolist() for name, values in vars(own).items()})
+            for settings, own in found.lesions.items()
+        ]
+        content = {**vars(found), "lesions": lesions}
+        temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(kept)
+    content = json.loads(kept.read_text(encoding="utf-8"))
+    lesions = {
+        MapSettings(**settings): MapLesions(
+            np.array(found["features"], float).reshape(-1, len(FEATURES)),
+            np.array(found["coronary"], bool),
+            np.array(found["agatston"], float),
+        )
+        for settings, found in content.pop("lesions")
+    }
+    return MeasuredScan(**content, lesions=lesions)
+
+
+def _name(scan: TrainingScan, hashes: Sequence[str | None]) -> str:
+    return hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes]).encode()).hexdigest()[:24]
+
+
+def _measured(scan: TrainingScan, models: tuple[Path | None, Path, Path], heart_file: Path) -> MeasuredScan:
+    import torch
+
+    torch.set_num_threads(1)  # scans are scored side by side
+    heart, classifier, generator = models
+    ct = read_ct(scan.ct)
+    region = _heart(ct, heart, heart_file)
+    slice_model, map_model = load_model(classifier), load_model(generator)
+    stored = DecompositionSettings.of(slice_model, map_model)
+    found_slices = slice_probabilities(ct, region.mask, slice_model)
+    slices, probabilities = found_slices.slices, found_slices.on_grid
+    thresholds = sorted({*SLICE_THRESHOLDS, stored.slice_threshold})
+    maps, _ = raw_maps(slices, probabilities >= thresholds[0], map_model, stored.batch_size)
+    blood = measure_blood(ct, region.mask)
+    noise_hu = None if blood is None else blood.noise_hu
+    arteries = candidate_region(region)
+    truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
+    spacing = ct.image.GetSpacing()
+    lesions = {}
+    for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
+        decomposed = probabilities >= settings.slice_threshold
+        parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
+        found, rules = map_lesions(ct, parts, arteries, ScoringRules())
+        suggestions = suggest_arteries(found, ct.image, region.mask)
+        coronary = set(np.unique(found.id_map[truth]).tolist())
+        lesions[settings] = MapLesions(
+            evidence_of(ct, found_slices, parts, found, suggestions, noise_hu),
+            np.array([lesion.id in coronary for lesion in found.lesions], bool),
+            np.array([score_lesions([lesion], spacing, rules).agatston for lesion in found.lesions], float),
+        )
+    regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
+    seen = find_lesions(ct.image, regions, ScoringRules()).lesions
+    clinical = score_lesions(seen, spacing, ScoringRules())
+    return MeasuredScan(scan.patient, scan.kind, scan.shows_calcium(), lesions, clinical.agatston)
+
+
+def _heart(ct: CTScan, card: Path | None, kept: Path) -> HeartRegion:
+    """The heart by its network, or by the lungs; from `kept` (bits: 1 heart, 2 excluded) where that exists."""
+    if not kept.is_file():
+        region = find_heart(ct, None, None if card is None else load_model(card))
+        bits = sitk.Cast(region.mask != 0, sitk.sitkUInt8)
+        if region.excluded is not None:
+            bits += 2 * sitk.Cast(region.excluded != 0, sitk.sitkUInt8)
+        temporary = kept.with_name(f".{os.getpid()}.{kept.name}")
+        sitk.WriteImage(bits, str(temporary))
+        temporary.replace(kept)
+    bits = read_mask(kept)
+    bits.CopyInformation(ct.image)
+    one, two = (sitk.Cast((bits & bit) != 0, sitk.sitkUInt8) for bit in (1, 2))
+    return HeartRegion(one, two, "kept")

@@ -1,0 +1,192 @@
+"""What a study knows of each scan: the scores by every method, the truth where it is known; kept as lines of JSON.
+
+Nothing here reads images: `studies.truth` makes the records, the studies (`reproducibility`, `detection`, …) read them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+
+SCHEMA = "cac-study-record/1"
+
+METHODS = {
+    "map": "Calcium map",
+    "reader": "130 HU, arteries known",
+    "automatic": "130 HU, automatic",
+    "slices": "Slices counted (control)",
+    "noise_free": "Noise-free map (ceiling)",
+}
+"""Title in tables by method. map: the calcium map of `cac score`. reader: the clinical rule in a reader's regions; of
+digital patients in every region with visible calcium, known perfectly. automatic: the clinical rule on everything dense
+in the heart. slices: how many slices the classifier calls positive, at the threshold that its training chose.
+noise_free: the positive part of what calcium truly adds to the scan, without noise."""
+
+ARTERIES = ("LM", "LAD", "LCX", "RCA")
+
+MG, HU_MM3 = "mg", "HU·mm³"
+"""Units of mass: of digital patients, pseudo-mass over the HU that 1 mg in 1 mm³ adds; else the pseudo-mass itself."""
+
+
+class RecordError(CTError):
+    """A record cannot be read. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One method's score of one scan.
+
+    mass: in the record's unit. agatston: on the clinical scale, where the model knows it. arteries: mass and Agatston
+    score by artery (ARTERIES). Of the method "slices", mass and agatston are both the count, and arteries is empty.
+    """
+
+    mass: float
+    agatston: float
+    arteries: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class TrueLesion:
+    """One plaque of a digital patient, as this scan shows it.
+
+    mass_mg, density_mg_cm3, length_mm: of the plaque. speed_mm_s: its mean speed while it was scanned. found: by method
+    the mass that the method counts where the plaque shows, mg; where several show, by their shares.
+    """
+
+    artery: str
+    mass_mg: float
+    density_mg_cm3: float
+    length_mm: float
+    speed_mm_s: float | None
+    found: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is truly in the patient. distractors: kinds of calcium and metal that are not coronary."""
+
+    mass_mg: float
+    arteries_mg: dict[str, float]
+    distractors: tuple[str, ...]
+    lesions: tuple[TrueLesion, ...]
+
+
+@dataclass(frozen=True)
+class HeartAgreement:
+    """Of the heart found with the heart known: Dice, Hausdorff distance, average symmetric surface distance."""
+
+    dice: float
+    hausdorff_mm: float
+    surface_mm: float
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One scan of a pair.
+
+    scan: its name in the cohort. patient: who. number: 1 or 2. unit: of mass, MG or HU_MM3.
+    visible: whether coronary calcium is visible in some slice; by the reader's regions where no truth is known; None
+    where neither is. visible_arteries: in which arteries it is.
+    values: by METHODS, without those that could not be had. slices: of each slice with heart, whether calcium is
+    visible in it and the classifier's probability. map_lesions: artery and mass of each lesion of the map, and whether
+    it holds coronary calcium, None where unknown. acquisition: facts of the scan, as in `scores.json`, and with what it
+    was scored (`models_of`, decomposition_settings, hu_mm3_per_mass: HU·mm³ for one unit of mass).
+    refused: why it could not be scored; then values is empty. doubts: what could not be read, and so is left out.
+    """
+
+    scan: str
+    patient: str
+    number: int
+    unit: str
+    visible: bool | None
+    visible_arteries: tuple[str, ...] | None
+    truth: Truth | None
+    values: dict[str, Value]
+    slices: tuple[tuple[bool, float], ...]
+    slice_threshold: float
+    map_lesions: tuple[tuple[str, float, bool | None], ...]
+    heart: HeartAgreement | None
+    acquisition: dict[str, object]
+    refused: str | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str | None:
+        """What sort of scan it is.
+
+        "visible": coronary calcium shows; "hidden": it is there, but no slice shows it; "distractor": all calcium and
+        metal is elsewhere; "clean": there is none. None where that is unknown: then only "visible" can be told.
+        """
+        if self.visible:
+            return "visible"
+        if self.truth is None or self.visible is None:
+            return None
+        if self.truth.mass_mg > 0:
+            return "hidden"
+        return "distractor" if self.truth.distractors else "clean"
+
+
+def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRecord]]:
+    """Scans 1 and 2 of each patient with both scored, in the order of the records."""
+    found: dict[str, dict[int, StudyRecord]] = {}
+    for record in records:
+        if record.refused is None:
+            found.setdefault(record.patient, {})[record.number] = record
+    return [(scans[1], scans[2]) for scans in found.values() if {1, 2} <= set(scans)]
+
+
+def models_of(record: StudyRecord) -> list[dict]:
+    """Name, network and SHA-256 of the models that scored it; empty where it was not scored."""
+    return record.acquisition.get("models", [])
+
+
+def as_json(record: StudyRecord) -> dict:
+    """A record as JSON values."""
+    return {"schema": SCHEMA, **asdict(record)}
+
+
+def from_json(content: dict) -> StudyRecord:
+    """The record of `as_json`. Raises RecordError."""
+    try:
+        known = dict(content)
+        if known.pop("schema") != SCHEMA:
+            raise RecordError(f"A record is of schema {content['schema']}, not {SCHEMA}. Evaluate into another folder.")
+        truth, heart = known["truth"], known["heart"]
+        if truth is not None:
+            lesions = tuple(TrueLesion(**lesion) for lesion in truth["lesions"])
+            truth = Truth(**{**truth, "distractors": tuple(truth["distractors"]), "lesions": lesions})
+        values = {method: value_from_json(value) for method, value in known["values"].items()}
+        arteries = known["visible_arteries"]
+        return replace(
+            StudyRecord(**known),
+            truth=truth,
+            heart=None if heart is None else HeartAgreement(**heart),
+            values=values,
+            visible_arteries=None if arteries is None else tuple(arteries),
+            **{name: tuple(map(tuple, known[name])) for name in ("slices", "map_lesions")},
+            doubts=tuple(known["doubts"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"A record cannot be read ({error}). Remove the file of records.") from error
+
+
+def value_from_json(content: dict) -> Value:
+    """The value of `dataclasses.asdict`."""
+    return Value(content["mass"], content["agatston"], {a: tuple(both) for a, both in content["arteries"].items()})
+
+
+def read_records(path: Path) -> list[StudyRecord]:
+    """The records that a study kept (`experiments.jobs`), the last of each scan; those that were refused are not kept.
+
+    Raises RecordError.
+    """
+    try:
+        lines = filter(None, path.read_text(encoding="utf-8").splitlines())
+        records = [from_json(json.loads(line)["result"]) for line in lines]
+        return list({record.scan: record for record in records}.values())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} cannot be read ({error}). Remove it, and evaluate again.") from error

@@ -1,0 +1,208 @@
+"""Which scans a study has: a cohort of digital patients, anyone's pairs that a table lists, or those of a project."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import write_text_atomically
+
+from ..project.project import is_project
+
+TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
+"""Of a table of pairs; the first three are needed."""
+
+_SEPARATORS = ",;\t"
+
+
+class StudyError(CTError):
+    """There is nothing to study, or not as asked. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class StudyScan:
+    """One scan, as a rule of a patient's two.
+
+    name: in tables. number: 1 or 2; more for further scans of a patient, which are in no pair. ct: image file or DICOM
+    folder, with its series. truth: folder of a digital scan's files, None for others.
+
+    Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
+    label map of arteries (`lesions.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
+    a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
+    counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
+    labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
+    """
+
+    name: str
+    patient: str
+    number: int
+    ct: Path
+    series: str | None = None
+    truth: Path | None = None
+    heart: Path | None = None
+    lesions: Path | None = None
+    labels: tuple[tuple[int, bool], ...] | None = None
+    labelled_whole: bool = False
+
+
+def find_study_scans(
+    source: Path, pairs: int | None = None, use: str | None = None, annotator: str | None = None
+) -> tuple[list[StudyScan], list[str]]:
+    """The scans of a cohort by patient, and what is wrong with others, a sentence each.
+
+    source: folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project. pairs:
+    only the first patients that have both scans. use, annotator: of a project only, see
+    `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, ProjectError.
+    """
+    if is_project(source):
+        from ..project.scans import DEFAULT_USE, find_project_scans
+
+        scans, doubts = find_project_scans(source, use or DEFAULT_USE, annotator)
+        if not scans:
+            raise StudyError(f"No scan of {source} can be studied: {doubts[0]}")
+    elif use is not None or annotator is not None:
+        raise StudyError(f"{source} is no project: only a project's scans have a use and annotators.")
+    elif source.is_dir():
+        scans, doubts = _digital(source)
+    elif source.is_file():
+        scans, doubts = _listed(source)
+    else:
+        raise StudyError(f"{source} does not exist. Give the folder of a cohort, or a table of scan pairs (CSV).")
+    if not scans:
+        raise StudyError(
+            f"{source} holds no scan that can be studied{': ' + doubts[0] if doubts else ''}. Give a cohort as cac "
+            f"phantom writes it, or a table (CSV) with the columns {', '.join(TABLE_COLUMNS)}."
+        )
+    return (scans if pairs is None else _first_pairs(scans, pairs, source)), doubts
+
+
+def hu_mm3_per_mass(scan: StudyScan) -> float:
+    """HU·mm³ for one unit of mass: for 1 mg of a digital scan, as its truth says; else 1.
+
+    Raises OSError, ValueError, KeyError for a truth that cannot be read.
+    """
+    if scan.truth is None:
+        return 1.0
+    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    return 1000 * float(truth["calcium_hu_per_mg_cm3"])
+
+
+def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
+    """The scans as a table that `cac cohort` takes. Readers' masks are left out: scoring must not know them."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("ct", "name", "series", "patient", "group"))
+    for scan in scans:
+        table.writerow((scan.ct.resolve(), scan.name, scan.series or "", scan.patient, f"scan {scan.number}"))
+    write_text_atomically(path, text.getvalue())
+
+
+def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
+    """Patients without both scans."""
+    found = _by_patient(scans)
+    return [patient for patient, own in found.items() if not {1, 2} <= set(own)]
+
+
+def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[StudyScan]:
+    if pairs < 1:
+        raise StudyError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
+    whole = [own for own in _by_patient(scans).values() if {1, 2} <= set(own)]
+    if not whole:
+        raise StudyError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
+    return [own[number] for own in whole[:pairs] for number in (1, 2)]
+
+
+def _by_patient(scans: Iterable[StudyScan]) -> dict[str, dict[int, StudyScan]]:
+    found: dict[str, dict[int, StudyScan]] = {}
+    for scan in scans:
+        found.setdefault(scan.patient, {})[scan.number] = scan
+    return found
+
+
+def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
+    scans: dict[tuple[str, int], StudyScan] = {}
+    doubts = []
+    for here in _folders_with_truth(folder):
+        name, path = here.relative_to(folder).as_posix(), here / "truth.json"
+        if not (here / "ct.nii.gz").is_file():
+            doubts.append(f"{name} has a truth.json but no ct.nii.gz.")
+            continue
+        try:
+            truth = json.loads(path.read_text(encoding="utf-8"))
+            key = str(truth["patient"]), int(truth["scan"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            doubts.append(f"{name} is left out: its truth.json cannot be read ({type(error).__name__}: {error}).")
+            continue
+        if key[1] not in (1, 2) or key in scans:
+            doubts.append(
+                f"{name} is left out: scan {key[1]} of patient {key[0]} is no scan of a pair, or twice there."
+            )
+            continue
+        scans[key] = StudyScan(name, *key, here / "ct.nii.gz", truth=here)
+    return list(scans.values()), doubts
+
+
+def _folders_with_truth(root: Path) -> list[Path]:
+    """Links to folders are followed once."""
+    found, seen = [], set()
+    for place, inner, names in os.walk(root, followlinks=True):
+        folder = Path(place)
+        if folder.resolve() in seen:
+            inner.clear()
+            continue
+        seen.add(folder.resolve())
+        found += [folder] if "truth.json" in names else []
+    return sorted(found, key=lambda folder: _natural(folder.relative_to(root).as_posix()))
+
+
+def _listed(path: Path) -> tuple[list[StudyScan], list[str]]:
+    scans: dict[tuple[str, int], StudyScan] = {}
+    doubts = []
+    for line, row in _rows(path):
+        patient, number = row["patient"], row["scan"]
+        if not patient or number not in ("1", "2") or not row["ct"]:
+            doubts.append(f"Line {line} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
+            continue
+        if (patient, int(number)) in scans:
+            doubts.append(f"Line {line} is left out: scan {number} of {patient} is listed above.")
+            continue
+        files = {key: path.resolve().parent / row[key] if row[key] else None for key in ("ct", "heart", "lesions")}
+        name = f"{patient}/{number}"
+        scans[patient, int(number)] = StudyScan(
+            name, patient, int(number), files["ct"], row["series"] or None, None, files["heart"], files["lesions"]
+        )
+    return list(scans.values()), doubts
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.split("\n", 1)[0]
+        separator = next((s for s in _SEPARATORS if s in header), ",")
+        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+        missing = [name for name in TABLE_COLUMNS[:3] if name not in table.fieldnames]
+        if missing:
+            raise StudyError(
+                f"{path.name} has no column {missing[0]}. A table of pairs has {', '.join(TABLE_COLUMNS)}; "
+                "the last three may be left out."
+            )
+        return [(table.line_num, {name: (row.get(name) or "").strip() for name in TABLE_COLUMNS}) for row in table]
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be opened ({error.strerror}). Check the path, and that you may read it."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StudyError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if at % 2 else (-1, part) for at, part in enumerate(parts)]

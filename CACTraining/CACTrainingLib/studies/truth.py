@@ -1,0 +1,342 @@
+"""Records of a study from what scoring wrote and what is true, a scan at a time.
+
+Of a digital patient all is known: which slices show coronary calcium, the regions a reader would paint, and what its
+calcium adds to each voxel. Of anyone else's scan what a reader painted is taken for the reference.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
+from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
+from CACScoringLib.scoring.lesions import Artery, LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
+
+from ..phantom.cohort.labels import LABEL_HU
+from ..phantom.scanner.scanner import Grid
+from ..statistics.masks import mask_agreement
+from .plaques import seen_plaques, shared_masses, window_of
+from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, TrueLesion, Truth, Value, as_json
+from .scans import StudyScan, hu_mm3_per_mass
+
+_ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
+
+
+def recorder() -> Callable[[tuple[StudyScan, Path]], dict]:
+    """What a worker makes records with, as JSON; all cores are at work already, so each keeps to one."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return _record
+
+
+def _record(job: tuple[StudyScan, Path]) -> dict:
+    return as_json(make_record(*job))
+
+
+def refused(scan: StudyScan, reason: str) -> StudyRecord:
+    """The record of a scan that could not be scored, or whose truth could not be read."""
+    unit = HU_MM3 if scan.truth is None else MG
+    return StudyRecord(scan.name, scan.patient, scan.number, unit, None, None, None, {}, (), 0.0, (), None, {}, reason)
+
+
+def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
+    """The record of a scan. folder: its results, as `cac cohort` wrote them.
+
+    Raises CTError and OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
+    """
+    content = json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))
+    methods = content["methods"]
+    if "decomposition" not in methods:
+        raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
+    if any(method["reviewed"] for method in methods.values()):
+        raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
+    files = _Files(scan, folder, read_ct(scan.ct, scan.series))
+    doubts: list[str] = []
+    values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
+    rules = replace(ScoringRules(**_tuples(content["rules"]["threshold"])), calibration_mg_per_mm3_hu=None)
+    reader = None
+    if files.regions is not None:
+        reader = find_lesions(files.ct.image, files.regions, rules)
+        values["reader"] = _found_value(reader, files, rules)
+    own, doubt = _positive_from(content)
+    doubts += doubt
+    probabilities = content["slice_probabilities"]
+    count = float(sum(p is not None and p >= own for p in probabilities))
+    values["slices"] = Value(count, count, {})
+    if files.truth:
+        values["noise_free"] = _noise_free(files)
+    visible = files.visible_slices
+    with_both = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
+    heart, doubt = _heart(files)
+    doubts += doubt
+    truth, doubt = _truth(files, reader)
+    return StudyRecord(
+        scan=scan.name,
+        patient=scan.patient,
+        number=scan.number,
+        unit=MG if files.truth else HU_MM3,
+        visible=files.visible,
+        visible_arteries=None if files.regions is None else _arteries_in(files.regions),
+        truth=truth,
+        values=values,
+        slices=tuple((shown, p) for shown, p in with_both if p is not None),
+        slice_threshold=own,
+        map_lesions=_map_lesions(files),
+        heart=heart,
+        acquisition=_facts(content, files),
+        doubts=(*doubts, *doubt),
+    )
+
+
+_SCORED = {"map": "decomposition", "automatic": "threshold"}
+"""A study's name of a method, and that in `scores.json`."""
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is known of a scan, read when it is asked for. All images are on the CT's grid; arrays are [k, j, i]."""
+
+    scan: StudyScan
+    folder: Path
+    ct: CTScan
+
+    @cached_property
+    def truth(self) -> dict | None:
+        if self.scan.truth is None:
+            return None
+        return json.loads((self.scan.truth / "truth.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def per_mass(self) -> float:
+        """HU·mm³ for one unit of mass."""
+        return hu_mm3_per_mass(self.scan)
+
+    @property
+    def voxel_mm3(self) -> float:
+        return math.prod(self.ct.image.GetSpacing())
+
+    @property
+    def hu(self) -> np.ndarray:
+        return sitk.GetArrayViewFromImage(self.ct.image)
+
+    @cached_property
+    def regions(self) -> np.ndarray | None:
+        """A reader's `Artery` labels, uint8; None where nobody painted any, all 0 where the reader saw none."""
+        path = self.scan.lesions if self.scan.truth is None else self.scan.truth / "regions.nii.gz"
+        painted = None if path is None else read_lesion_labels(path)
+        if painted is None or not sitk.GetArrayViewFromImage(painted).any():
+            labels = self.scan.labels or ()
+            none_seen = (painted is not None or self.scan.labelled_whole) and not any(shows for _, shows in labels)
+            return np.zeros(self.hu.shape, np.uint8) if none_seen else None
+        labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
+        if labels.max() > max(Artery):
+            raise MaskError(f"{path} holds the label {labels.max()}, which is no artery's.")
+        labels[labels == Artery.UNASSIGNED] = 0
+        return labels
+
+    @cached_property
+    def visible_slices(self) -> dict[int, bool] | None:
+        """Of each slice that is known, whether it shows coronary calcium."""
+        if self.truth:
+            return {int(label["k"]): bool(label["visible"]) for label in self.truth["slices"]}
+        if self.scan.labels is not None:
+            return dict(self.scan.labels)
+        return None if self.regions is None else dict(enumerate(map(bool, self.regions.any((1, 2)))))
+
+    @property
+    def visible(self) -> bool | None:
+        """Whether coronary calcium is visible in the scan; None where that is unknown."""
+        slices = self.visible_slices
+        if slices is None:
+            return None
+        if self.truth or any(slices.values()):
+            return any(slices.values())
+        return None if self.regions is None else bool(self.regions.any())
+
+    @cached_property
+    def true_hu(self) -> np.ndarray | None:
+        """What coronary calcium adds, negative lobes too; float32."""
+        if not self.truth:
+            return None
+        calcium = self.image(self.scan.truth / "calcium_map.nii.gz")
+        calcium *= np.float32(self.truth["calcium_hu_per_mg_cm3"])
+        return calcium
+
+    @cached_property
+    def map_hu(self) -> np.ndarray:
+        return self.image(self.folder / "calcium_map.nii.gz")
+
+    @cached_property
+    def map_labels(self) -> np.ndarray:
+        return self.image(self.folder / "map_lesions.nii.gz")
+
+    def image(self, path: Path) -> np.ndarray:
+        """Raises CTError when it cannot be read or is not on the CT's grid."""
+        image = read_mask(path)
+        if image.GetDirection() != self.ct.image.GetDirection():
+            image = sitk.DICOMOrient(image, "LPS")
+        if not same_grid(image, self.ct.image):
+            raise MaskError(f"{path} is not on the grid of its CT.")
+        return sitk.GetArrayFromImage(image)
+
+
+def _value(method: dict, per_mass: float) -> Value:
+    """From `scores.json`. Lesions that nobody assigned belong to the arteries that their places suggest."""
+    scale = method["agatston_scale"] or 1.0
+    arteries = dict.fromkeys(ARTERIES, (0.0, 0.0))
+    for lesion in method["lesions"]:
+        artery = lesion.get("suggested_artery", lesion["artery"])
+        if artery in arteries:
+            mass, agatston = arteries[artery]
+            arteries[artery] = (
+                mass + lesion["pseudo_mass_hu_mm3"] / per_mass,
+                agatston + scale * lesion["agatston"],
+            )
+    total = method["total"]
+    return Value(total["pseudo_mass_hu_mm3"] / per_mass, scale * total["agatston"], arteries)
+
+
+def _found_value(found: LesionSet, files: _Files, rules: ScoringRules) -> Value:
+    def both(score: Score) -> tuple[float, float]:
+        return score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston
+
+    spacing = files.ct.image.GetSpacing()
+    arteries = score_arteries(found.lesions, spacing, rules)
+    by_name = {artery.key: both(score) for artery, score in arteries.items() if artery.key in ARTERIES}
+    return Value(*both(score_lesions(found.lesions, spacing, rules)), by_name)
+
+
+def _noise_free(files: _Files) -> Value:
+    """The true map's positive part; by artery, and as Agatston score by the map's rule, where it adds LABEL_HU."""
+    arteries = files.image(files.scan.truth / "arteries.nii.gz")
+    box = _box_of(arteries)
+    image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (files.true_hu, files.hu))
+    for part in (image, ct):
+        part.SetSpacing(files.ct.image.GetSpacing())
+    rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
+    value = _found_value(find_lesions(image, np.ascontiguousarray(arteries[box]), rules, ct), files, rules)
+    positive = float(files.true_hu.sum(dtype=np.float64, where=files.true_hu > 0))
+    return replace(value, mass=positive * files.voxel_mm3 / files.per_mass)
+
+
+def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[str]]:
+    if not files.truth:
+        return None, []
+    truth = files.truth
+    grid = Grid(files.hu.shape, files.ct.image.GetSpacing(), files.ct.image.GetOrigin())
+    try:
+        plaques = seen_plaques(truth, grid)
+    except (KeyError, TypeError, ValueError):  # calcium inserted into a real scan, say
+        plaques = None
+    lesions: tuple[TrueLesion, ...] = ()
+    doubts = []
+    if plaques is None:
+        doubts.append("The digital patient cannot be drawn again as it was: nothing is said of its single lesions.")
+    elif plaques:
+        window = window_of(plaques)
+        hu = np.maximum(files.hu[window].astype(np.float32), 0)
+        counted = {
+            "map": files.map_hu[window] * (files.map_labels[window] > 0),
+            "automatic": hu * (files.image(files.folder / "lesions.nii.gz")[window] > 0),
+            "noise_free": np.maximum(files.true_hu[window], 0),
+        }
+        if reader is not None:
+            counted["reader"] = hu * (reader.id_map[window] > 0)
+        in_mass = files.voxel_mm3 / files.per_mass
+        shared = {method: shared_masses(plaques, window, image) for method, image in counted.items()}
+        lesions = tuple(
+            TrueLesion(
+                seen.plaque.artery,
+                seen.plaque.mass_mg,
+                seen.plaque.density_mg_cm3,
+                seen.plaque.length_mm,
+                seen.speed_mm_s,
+                {method: masses[n] * in_mass for method, masses in shared.items()},
+            )
+            for n, seen in enumerate(plaques)
+        )
+    arteries = {artery: float(truth["mass_mg_by_artery"][artery]) for artery in ARTERIES}
+    distractors = tuple(sorted({d["kind"] for d in truth["distractors"]}))
+    return Truth(float(truth["mass_mg"]), arteries, distractors, lesions), doubts
+
+
+def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
+    """Artery, mass, and whether there is coronary calcium in it, of each lesion of the map."""
+    part = _box_of(files.map_labels)
+    arteries, hu = files.map_labels[part], files.map_hu[part]
+    labels, count = ndimage.label(arteries > 0, _ANY_NEIGHBOUR)
+    found = []
+    for number in range(1, count + 1):
+        inside = labels == number
+        mass = float(hu[inside].sum(dtype=np.float64)) * files.voxel_mm3 / files.per_mass
+        coronary = bool((files.true_hu[part][inside] >= LABEL_HU).any()) if files.truth else None
+        found.append((Artery(int(arteries[inside].max())).key, mass, coronary))
+    return tuple(found)
+
+
+def _box_of(labels: np.ndarray) -> tuple[slice, slice, slice]:
+    """The part that holds all labels; one voxel where there are none."""
+    planes = np.flatnonzero(labels.any((1, 2)))
+    if not planes.size:
+        return (slice(0, 1),) * 3
+    outline = labels[planes[0] : planes[-1] + 1].any(0)
+    rows, columns = np.flatnonzero(outline.any(1)), np.flatnonzero(outline.any(0))
+    return tuple(slice(int(axis[0]), int(axis[-1]) + 1) for axis in (planes, rows, columns))
+
+
+def _positive_from(content: dict) -> tuple[float, list[str]]:
+    own = content.get("slices_positive_from")
+    if own is not None:
+        return float(own), []
+    doubt = "The classifier's own threshold is unknown: slices are counted from the method's."
+    return float(content["decomposition_settings"]["slice_threshold"]), [doubt]
+
+
+def _heart(files: _Files) -> tuple[HeartAgreement | None, list[str]]:
+    path = files.scan.heart if files.scan.truth is None else files.scan.truth / "heart.nii.gz"
+    if path is None:
+        return None, []
+    try:
+        reference, _ = mask_on_scan_grid(read_mask(path), files.ct, "heart mask")
+        found = read_mask(files.folder / "heart.nii.gz")
+        found.CopyInformation(files.ct.image)
+        return HeartAgreement(*mask_agreement(found, reference)), []
+    except CTError as error:
+        return None, [f"Its heart cannot be compared: {error}"]
+
+
+def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
+    found = np.unique(regions[_box_of(regions)])
+    return tuple(artery.key for artery in Artery if artery in found and artery.key in ARTERIES)
+
+
+def _facts(content: dict, files: _Files) -> dict[str, object]:
+    image, measured = content["input"], content["measured"] or {}
+    scanner = files.truth["scanner"] if files.truth else {}
+    return {
+        **content["acquisition"],
+        **{name: scanner[name] for name in ("kvp", "slice_thickness_mm") if name in scanner},  # images do not tell
+        "pixel_mm": image["spacing_mm"][0],
+        "slice_spacing_mm": image["spacing_mm"][2],
+        "slices": image["size"][2],
+        "noise_hu": measured.get("noise_hu"),
+        "warnings": [warning["code"] for warning in content["warnings"]],
+        "models": content["models"],
+        "decomposition_settings": content["decomposition_settings"],
+        "hu_mm3_per_mass": files.per_mass,
+        "seconds": round(sum(content["seconds"].values()), 2),
+    }
+
+
+def _tuples(values: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

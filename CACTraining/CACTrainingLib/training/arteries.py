@@ -1,0 +1,189 @@
+"""The atlas from which arteries are suggested, drawn from digital patients.
+
+Nothing is scanned: the patients' plaques and their other calcium are drawn as points at a moment of a scan (pose and
+heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask. The pericardium is an
+ellipsoid, so centre and radii of its mask are known without one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from CACScoringLib.anatomy.arteries import CELLS, LIMIT, SUGGESTED, ArteryAtlas, write_atlas
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+from ..phantom.anatomy.body import draw_body
+from ..phantom.anatomy.coronaries import draw_coronaries
+from ..phantom.anatomy.distractors import draw_distractors
+from ..phantom.anatomy.heart import HeartFrame, posed_frame
+from ..phantom.anatomy.plaque import draw_plaques
+from ..phantom.anatomy.points import PointCloud
+from ..phantom.scanner.motion import HeartBeat, ScanPose, draw_heart_beat
+from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
+
+NOT_CORONARY = len(SUGGESTED)
+_CLASS_OF = {artery.key: number for number, artery in enumerate(SUGGESTED)}
+_STEP_MM = 0.7
+"""Distance of a plaque's points, of which only a few are taken."""
+
+
+@dataclass(frozen=True)
+class AtlasSettings:
+    """How the atlas is made; recorded in it.
+
+    seed: other patients with another one; they are in no cohort, whose patients have their own seed. patients: bodies
+    with their vessels. draws: how often each is given other plaques, other calcium and another pose.
+    least_mass_mg: smaller deposits are not counted, because a threshold of 130 HU rarely finds them.
+    points: taken from each deposit, by mass.
+    bandwidth: standard deviation of the Gaussian around each point, heart radii (0.1 is about 6 mm). On exact masks of
+    digital hearts 0.05 is better; 0.1 is best where the mask is shifted by about as much, as real ones may be.
+    outlier_share: share of each class that may lie anywhere in the atlas.
+    """
+
+    seed: int = 20261120
+    patients: int = 3000
+    draws: int = 4
+    protocol: str = "varied"
+    least_mass_mg: float = 3.0
+    points: int = 12
+    bandwidth: float = 0.1
+    outlier_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.patients < 1 or self.draws < 1 or self.points < 1:
+            raise CTError("An atlas needs at least one patient, one draw of each and one point of each deposit.")
+        if not 0 < self.outlier_share < 1 or self.bandwidth <= 0:
+            raise CTError("The outliers' share lies between 0 and 1, and the bandwidth above 0.")
+        if self.protocol not in PROTOCOLS:
+            raise CTError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+
+
+@dataclass(frozen=True)
+class Deposit:
+    """Calcium of one plaque or of something else. kind: the artery's name, or what it is.
+
+    places: [n, 3] in the heart's frame, superior, posterior, left.
+    """
+
+    kind: str
+    mass_mg: float
+    places: np.ndarray
+
+
+def make_atlas(settings: AtlasSettings, progress: Progress | None = None) -> ArteryAtlas:
+    """Draw the patients and count where their calcium lies. The same settings give the same atlas."""
+    progress = progress or Progress()
+    counts = np.zeros((NOT_CORONARY + 1, CELLS, CELLS, CELLS))
+    kinds: Counter[str] = Counter()
+    for number in range(settings.patients):
+        for deposit in patient_deposits(number, settings):
+            if deposit.mass_mg >= settings.least_mass_mg:
+                kinds[deposit.kind] += 1
+                _count(counts[_CLASS_OF.get(deposit.kind, NOT_CORONARY)], deposit.places)
+        progress.counted(number + 1, settings.patients)
+    per_thousand = 1000 / (settings.patients * settings.draws)
+    provenance = {
+        "made_from": "digital patients (CACTrainingLib.phantom); no real patient, no network",
+        "made_by": "cac train arteries",
+        "settings": asdict(settings),
+        "patients": settings.patients,
+        "deposits": dict(sorted(kinds.items())),
+    }
+    return ArteryAtlas(_log_rates(counts * per_thousand, settings), provenance)
+
+
+def patient_deposits(number: int, settings: AtlasSettings) -> Iterator[Deposit]:
+    """All calcium of a patient, draw after draw, each in another pose and at another moment of the heart beat."""
+    g = np.random.default_rng([settings.seed, number])
+    body = draw_body(g)
+    tree = draw_coronaries(body, g)
+    beat = draw_heart_beat(g)
+    vessels = {vessel.name: vessel for vessel in tree.vessels}
+    for draw in range(settings.draws):
+        _, pose = draw_pair(PROTOCOLS[settings.protocol], g)[draw % 2]
+        frame = posed_frame(body, pose)
+        plaques = draw_plaques(tree, body.sex, g)
+        for plaque in plaques:
+            cloud = plaque.cloud(vessels[plaque.vessel], _STEP_MM)
+            placed = PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)
+            yield _deposit(plaque.artery, plaque.artery, placed, frame, beat, pose, settings, g)
+        for other in draw_distractors(body, tree, bool(plaques), g):
+            if not other.metal:
+                yield _deposit(other.kind, other.group, other.placed(body, frame), frame, beat, pose, settings, g)
+
+
+def frame_of(heart: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Centre of mass and radii, mm along LPS, that the mask of a whole pericardium has."""
+    axes = heart.axes * heart.semi_axes_mm
+    return heart.centre_mm, np.sqrt((axes**2).sum(1))
+
+
+def _deposit(
+    kind: str,
+    group: str | None,
+    cloud: PointCloud,
+    frame: HeartFrame,
+    beat: HeartBeat,
+    pose: ScanPose,
+    settings: AtlasSettings,
+    generator: np.random.Generator,
+) -> Deposit:
+    """Some points of a cloud in LPS, moved with its group to a random phase of the heart beat."""
+    share = cloud.weights / cloud.total
+    points = cloud.positions_mm[generator.choice(len(share), settings.points, p=share)]
+    if group is not None:
+        points = points + pose.motion_scale * beat.displacement_mm(group, np.asarray(generator.random()))
+    centre, radii = frame_of(frame)
+    return Deposit(kind, cloud.total, ((points - centre) / radii)[:, ::-1])
+
+
+def _count(counts: np.ndarray, places: np.ndarray) -> None:
+    """Add one deposit, shared among the cells of its points; points beyond the atlas are left out. In place."""
+    cells = np.rint((places + LIMIT) * (CELLS - 1) / (2 * LIMIT)).astype(int)
+    within = ((cells >= 0) & (cells < CELLS)).all(1)
+    np.add.at(counts, tuple(cells[within].T), 1 / len(places))
+
+
+def _log_rates(rates: np.ndarray, settings: AtlasSettings) -> np.ndarray:
+    """Smoothed, with each class's outliers spread evenly; its sum stays. float32."""
+    width = settings.bandwidth * (CELLS - 1) / (2 * LIMIT)
+    result = np.empty_like(rates, np.float32)
+    for target, rate in zip(result, rates, strict=True):
+        total = rate.sum()
+        if total == 0:
+            raise CTError("A class of the atlas has no lesion. Draw more patients.")
+        smooth = ndimage.gaussian_filter(rate, width, mode="constant")
+        smooth *= (1 - settings.outlier_share) * total / smooth.sum()
+        target[:] = np.log(smooth + settings.outlier_share * total / rate.size)
+    return result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train arteries`."""
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the atlas, a file ending in .npz")
+    parser.add_argument("--patients", type=int, default=AtlasSettings.patients, metavar="N", help="patients drawn")
+    parser.add_argument("--seed", type=int, default=AtlasSettings.seed, help="of the patients")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Make the atlas as the command line asks; returns its path. Raises CTError, OutputError."""
+    path: Path = arguments.output
+    if path.suffix != ".npz" or not path.parent.is_dir():
+        raise OutputError(f"The atlas cannot be written to {path}: name a file ending in .npz in a folder that exists.")
+    if path.exists() and not arguments.overwrite:
+        raise OutputError(f"{path} exists already. Choose another --output, or replace it with --overwrite.")
+    progress.begin(["atlas"])
+    with progress.step("atlas"):
+        write_atlas(make_atlas(AtlasSettings(seed=arguments.seed, patients=arguments.patients), progress), path)
+    progress.done(path)
+    return path

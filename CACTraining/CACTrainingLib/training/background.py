@@ -1,0 +1,346 @@
+"""Trainings in the background, as a panel starts, follows, ends and resumes them. See `run_folder` for their files.
+
+A training outlives whoever started it. What is going on is read from its folder alone, so that any process may ask, at
+any time: whether it runs is whether its lock is held; how it ended is what its last lines say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.processes import is_alive, kill_tree
+
+from .curves import METRICS, sample_pictures
+from .run_folder import CHECKPOINT, PROGRESS, is_locked, read_run, write_run
+
+__all__ = [
+    "RunState",
+    "TrainingRunError",
+    "read_curves",
+    "resume",
+    "runs_of",
+    "sample_pictures",
+    "start",
+    "state_of",
+    "stop",
+]
+
+ENDING = ".training"
+START_SECONDS = 60.0
+"""PyTorch may take as long to load before a training holds its lock."""
+
+STOP_SECONDS = 10.0
+
+INTERRUPTED = 4
+"""Exit code of the command line."""
+
+_MODULE = "CACTrainingLib.cli"
+_NO_VALUES = {"event", "step", "seconds", "best", "code", "message"}
+_NUMBERS = {int, float}
+_DISASTERS = ("Traceback (most recent call last)", "Fatal Python error", ": error: ", "No module named")
+
+_started: dict[Path, subprocess.Popen] = {}
+"""By folder, so that a process that has ended is told from one that lives on."""
+
+
+class TrainingRunError(CTError):
+    """A training cannot be started, ended or resumed. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a training is.
+
+    state: "starting", "running", "done" (the model is written), "failed" (message says why) or "stopped" (it was ended
+    from outside). steps: at most, None before it is known. seconds: of training. message: what it does, or how it
+    ended. doubts: what is wrong with it now. best: of the best validation, `step` and metrics. can_resume: whether
+    `resume` goes on from a checkpoint.
+    """
+
+    name: str
+    network: str
+    state: str
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    message: str = ""
+    doubts: tuple[str, ...] = ()
+    best: dict[str, float] = field(default_factory=dict)
+    can_resume: bool = False
+
+
+def runs_of(models: Path) -> list[str]:
+    """Names of the models that are or were trained in a folder; the one begun last comes first."""
+    found = [path for path in models.glob(f"*{ENDING}") if path.is_dir()] if models.is_dir() else []
+    begun = {path: str(read_run(path).get("started", "")) for path in found}
+    return [path.name.removesuffix(ENDING) for path in sorted(found, key=lambda p: (begun[p], p.name), reverse=True)]
+
+
+def state_of(folder: Path) -> RunState:
+    """How the training in a folder (MODEL.training) is. Raises TrainingRunError when there is no such folder."""
+    if not folder.is_dir():
+        raise TrainingRunError(f"There is no training in {folder}.")
+    run = read_run(folder)
+    course = _read_metrics(folder)
+    said = _read_progress(folder)
+    state, message = _ending(folder, run, said)
+    if state == "running":
+        message = said.doing
+    elif state == "done" and course.early_stop:
+        message = course.early_stop
+    doubts = {**{code: text for code, text in said.warnings.items() if code not in course.resolved}, **course.doubts}
+    arguments = run.get("arguments") or []
+    return RunState(
+        name=folder.name.removesuffix(ENDING),
+        network=run.get("network") or (arguments[1] if len(arguments) > 1 else ""),
+        state=state,
+        step=course.step,
+        steps=run.get("steps"),
+        seconds=course.seconds,
+        message=message,
+        doubts=tuple(doubts.values()),
+        best=course.best,
+        can_resume=state in ("stopped", "failed") and bool(arguments) and (folder / CHECKPOINT).exists(),
+    )
+
+
+def read_curves(folder: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of everything that was measured, by name: "training/loss", "validation/auc" and so on."""
+    curves: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
+    for line in _steps(folder):
+        event = line.get("event")
+        if event not in ("training", "validation"):
+            continue
+        for name, value in line.items():
+            if type(value) not in _NUMBERS or name in _NO_VALUES or not math.isfinite(value):
+                continue
+            key = (event, name)
+            if key not in curves:
+                curves[key] = ([], [])
+            curves[key][0].append(line["step"])
+            curves[key][1].append(value)
+    return {f"{event}/{name}": curve for (event, name), curve in curves.items()}
+
+
+def start(python: str, environment: Mapping[str, str], arguments: list[str], folder: Path) -> None:
+    """Start a training that lives on when this process ends.
+
+    python, environment: to run it with; CACTrainingLib must be found there. arguments: of `cac` ("train", network,
+    "--data", …, "--progress", "json"). folder: MODEL.training beside the model in `--output`.
+    Raises TrainingRunError when it runs already, or an earlier one would be lost.
+    """
+    _check_idle(folder)
+    if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
+        raise TrainingRunError(f"{folder} holds an earlier training. Resume it, or choose another name.")
+    card = folder.with_name(f"{folder.name.removesuffix(ENDING)}.json")
+    if card.exists() and "--overwrite" not in arguments:
+        raise TrainingRunError(f"There is a model {card} already. Choose another name.")
+    _launch(python, environment, {"arguments": arguments, "folder": str(Path.cwd())}, folder)
+
+
+def resume(python: str, environment: Mapping[str, str], folder: Path) -> None:
+    """Go on with a training from its checkpoint, or begin again where it came to none. Raises TrainingRunError."""
+    _check_idle(folder)
+    run = read_run(folder)
+    arguments = run.get("arguments")
+    if not arguments:
+        message = f"How the training in {folder} was started is not known. Resume it with: cac train … --resume."
+        raise TrainingRunError(message)
+    if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
+        arguments = [*arguments, "--resume"]
+    known = {name: value for name, value in run.items() if name not in ("pid", "launcher")}
+    _launch(python, environment, {**known, "arguments": arguments}, folder)
+
+
+def stop(folder: Path) -> None:
+    """End a training and all its processes; it can be resumed. Nothing happens where none runs.
+
+    Raises TrainingRunError when it runs on another machine, or does not end.
+    """
+    state = state_of(folder).state
+    run = read_run(folder)
+    if state not in ("starting", "running"):
+        return
+    if run.get("host") not in (None, platform.node()):
+        raise TrainingRunError(f"The training in {folder} runs on {run['host']}. End it there.")
+    process_id = run.get("pid", run.get("launcher"))
+    if isinstance(process_id, int):
+        kill_tree(process_id)
+    ending = time.monotonic() + STOP_SECONDS
+    while state_of(folder).state in ("starting", "running"):
+        if time.monotonic() > ending:
+            raise TrainingRunError(f"The training in {folder} could not be ended. End process {process_id} yourself.")
+        time.sleep(0.05)
+
+
+def _check_idle(folder: Path) -> None:
+    if folder.is_dir() and state_of(folder).state in ("starting", "running"):
+        raise TrainingRunError(f"The training in {folder} is running already. Stop it first, or choose another name.")
+
+
+def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path) -> None:
+    """run: what is known of it, with the arguments and the folder they were given in."""
+    now = datetime.now(timezone.utc)
+    run = {**run, "started": now.isoformat(timespec="seconds"), "host": platform.node()}
+    where = run.get("folder")
+    own: dict[str, object] = {"start_new_session": True}
+    if os.name == "nt":  # a hidden console, which what it starts shares
+        own = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_run(folder, run)
+        with (folder / PROGRESS).open("ab") as stream:
+            # After half a line of one that was killed.
+            stream.write(b"\n" + json.dumps({"event": "started", "time": now.timestamp()}).encode() + b"\n")
+            stream.flush()
+            process = subprocess.Popen(
+                [python, "-m", _MODULE, *run["arguments"]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+                env=dict(environment),
+                cwd=where if where and Path(where).is_dir() else None,
+                **own,
+            )
+        _started[folder.resolve()] = process
+        write_run(folder, {**read_run(folder), "launcher": process.pid})
+    except OSError as error:
+        raise TrainingRunError(f"The training in {folder} could not be started: {error}.") from error
+
+
+@dataclass
+class _Course:
+    """What the lines of `metrics.jsonl` come to. doubts: by code, that hold; resolved: codes of those that do not."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: dict[str, float] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+    resolved: set[str] = field(default_factory=set)
+    early_stop: str = ""
+
+
+def _read_metrics(folder: Path) -> _Course:
+    course = _Course()
+    for line in _steps(folder):
+        event = line.get("event")
+        course.step, course.seconds = line["step"], line.get("seconds", course.seconds)
+        if event == "validation" and line.get("best"):
+            course.best = {k: v for k, v in line.items() if k not in _NO_VALUES or k == "step"}
+        elif event == "warning":
+            course.doubts[str(line.get("code"))] = str(line.get("message"))
+            course.resolved.discard(str(line.get("code")))
+        elif event == "resolved":
+            course.doubts.pop(str(line.get("code")), None)
+            course.resolved.add(str(line.get("code")))
+        elif event == "early-stop":
+            course.early_stop = str(line.get("message"))
+    return course
+
+
+@dataclass
+class _Said:
+    """What the process said since it was started last. end: its last word, if any. other: lines that are no JSON."""
+
+    launched: float = 0.0
+    doing: str = ""
+    warnings: dict[str, str] = field(default_factory=dict)
+    end: dict = field(default_factory=dict)
+    other: list[str] = field(default_factory=list)
+
+
+_DOING = {"scans": "Preparing scans", "training": "Training", "model": "Judging and writing the model"}
+
+
+def _read_progress(folder: Path) -> _Said:
+    said = _Said()
+    step, counted = "", ""
+    for text in _texts(folder / PROGRESS):
+        # Most lines only count, and only the last of them is of interest.
+        if text.startswith('{"event": "counted"'):
+            counted = text
+            continue
+        line = _parsed(text)
+        event = line.get("event") if line else None
+        if event == "started":
+            said, step, counted = _Said(launched=float(line.get("time", 0.0))), "", ""
+        elif event == "step":
+            step, counted = str(line.get("step")), ""
+        elif event == "warning":
+            said.warnings[str(line.get("code"))] = str(line.get("message"))
+        elif event in ("done", "failed"):
+            said.end = line
+        elif line is None:
+            said.other.append(text)
+    said.doing = _DOING.get(step, "")
+    count = _parsed(counted) or {}
+    if step == "scans" and "count" in count:
+        said.doing += f": {count.get('done')} of {count['count']}"
+    return said
+
+
+def _ending(folder: Path, run: dict, said: _Said) -> tuple[str, str]:
+    """State, and what to say of it."""
+    if is_locked(folder):
+        return "running", ""
+    if said.end.get("event") == "done":
+        return "done", "The model is written."
+    if said.end:
+        state = "stopped" if said.end.get("exit_code") == INTERRUPTED else "failed"
+        return state, str(said.end.get("message"))
+    if _is_alive(folder, run, said):
+        # Without the lock it is loading PyTorch, or about to say why it gave up.
+        return "running" if "pid" in run else "starting", ""
+    if any(sign in text for text in said.other for sign in _DISASTERS):
+        return "failed", said.other[-1]
+    if not said.launched and folder.with_name(f"{folder.name.removesuffix(ENDING)}.json").exists():
+        return "done", "The model is written."
+    return "stopped", "Ended from outside before it was done."
+
+
+def _is_alive(folder: Path, run: dict, said: _Said) -> bool:
+    """Whether the process that was started lives: known of one's own; of another's, believed for START_SECONDS."""
+    launcher = run.get("launcher")
+    own = _started.get(folder.resolve())
+    if own is not None and own.pid == launcher:
+        return own.poll() is None
+    if "pid" in run or launcher is None or run.get("host") != platform.node():
+        return False
+    return time.time() - said.launched < START_SECONDS and is_alive(launcher)
+
+
+def _steps(folder: Path) -> list[dict]:
+    """The lines of `metrics.jsonl`, each of which has its step; what a crash has damaged is left out."""
+    texts = _texts(folder / METRICS)
+    try:
+        # Much faster than line by line.
+        lines = json.loads(f"[{','.join(texts)}]")
+    except ValueError:
+        lines = [_parsed(text) for text in texts]
+    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
+
+
+def _texts(path: Path) -> list[str]:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return []
+    return [line for line in content.decode("utf-8", errors="replace").split("\n") if line.strip()]
+
+
+def _parsed(text: str) -> dict | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None

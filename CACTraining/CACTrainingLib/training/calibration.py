@@ -1,0 +1,228 @@
+"""What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
+
+A generator's map always holds a little where there is no coronary calcium. How probably a lesion of the map is coronary
+calcium is learned from the lesions' evidence by logistic regression; which slices are taken apart, and how probable a
+lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
+zero. Every lesion is judged by weights learned from other patients, so that the choice is not too hopeful; the weights
+that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no threshold cuts
+lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al., table 7.
+
+The patients must be others than those that the networks learned from, and others than those that are reported on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import Calibration, bundled_folder, read_card, update_card
+from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
+
+from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
+from ..studies.measured_scans import MapSettings, MeasuredScan, measure_all
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class FalsePositiveGoals:
+    """Largest shares of scans that may score above zero: of those whose only calcium is not coronary, and of those
+    without any."""
+
+    distractor: float = 0.08
+    clean: float = 0.04
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A way to take scans apart, and of each scan's lesions the probability of being coronary, judged by weights of
+    other patients, [n]. limit: the least probability that counts."""
+
+    settings: MapSettings
+    probabilities: list[np.ndarray]
+    limit: float
+
+    def above_zero(self, chosen: Sequence[bool]) -> float:
+        """Share of the chosen scans in which a lesion counts."""
+        own = [p for p, wanted in zip(self.probabilities, chosen, strict=True) if wanted]
+        return float(np.mean([(p >= self.limit).any() for p in own]))
+
+    def agatston(self, scans: Sequence[MeasuredScan]) -> list[float]:
+        """Adjusted scores of the lesions that count."""
+        pairs = zip(scans, self.probabilities, strict=True)
+        return [float(scan.lesions[self.settings].agatston[p >= self.limit].sum()) for scan, p in pairs]
+
+    def coronary_kept(self, scans: Sequence[MeasuredScan]) -> float:
+        """Number of coronary lesions that count."""
+        pairs = zip(scans, self.probabilities, strict=True)
+        return float(sum((scan.lesions[self.settings].coronary & (p >= self.limit)).sum() for scan, p in pairs))
+
+
+def choose(
+    scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
+) -> tuple[dict[str, float | dict[str, float] | None], dict[str, object]]:
+    """Calibration and what it achieves on these scans.
+
+    Of the ways to take scans apart, each with the lowest limit that keeps to the goals, the one that finds calcium in
+    most of the scans where it shows; of equal ones, that which keeps most coronary lesions, then the published rule.
+    Raises DataError when a kind of scan is missing, or there is nothing to learn from.
+    """
+    kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
+    shown = [scan.visible for scan in scans]
+    if not any(shown) or not all(map(any, kinds.values())):
+        counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": shown, **kinds}.items())
+        raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
+    ranked = []
+    for settings in scans[0].lesions:
+        probabilities = _judged_by_others(scans, settings)
+        if probabilities is None:
+            continue
+        limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
+        choice = _Choice(settings, probabilities, limit)
+        published = settings.min_healthy_hu is not None
+        ranked.append(((choice.above_zero(shown), choice.coronary_kept(scans), published), choice))
+    if not ranked:
+        message = (
+            "The calcium maps hold too few lesions with or without coronary calcium to learn from. Give more patients, "
+            "or train the networks longer."
+        )
+        raise DataError(message)
+    best = max(ranked, key=lambda found: found[0])[1]
+    adjusted = best.agatston(scans)
+    calibration: dict[str, float | dict[str, float] | None] = asdict(best.settings)
+    calibration["evidence_weights"] = _weights([scan.lesions[best.settings] for scan in scans])
+    calibration["most_not_coronary"] = 1 - best.limit
+    if sum(adjusted) > 0:
+        calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
+    achieved: dict[str, object] = {
+        "sensitivity_scans": best.above_zero(shown),
+        "scans_with_visible_calcium": sum(shown),
+    }
+    for kind, chosen in kinds.items():
+        achieved[f"above_zero_{kind}_scans"] = best.above_zero(chosen)
+        achieved[f"scans_{kind}"] = sum(chosen)
+    achieved["patients"] = len({s.patient for s in scans})
+    achieved["data"] = (
+        "digital patients apart from training, each lesion judged by weights from other patients; the limits were "
+        "chosen on the same scans"
+    )
+    return calibration, achieved
+
+
+def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:
+    """The lowest probability that the likeliest lesion reaches in at most this share of the chosen scans."""
+    highest = sorted((p.max(initial=0.0) for p, own in zip(probabilities, chosen, strict=True) if own), reverse=True)
+    allowed = int(most * len(highest))
+    if allowed >= len(highest):
+        return 0.0
+    return float(min(1.0, np.nextafter(highest[allowed], 2.0)))
+
+
+def _judged_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> list[np.ndarray] | None:
+    """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
+    few lesions of either class to learn them."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parts = [scan.lesions[settings] for scan in scans]
+    coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
+    owner = np.repeat(np.arange(len(scans)), [len(part.coronary) for part in parts])
+    patients = np.array([scan.patient for scan in scans])[owner]
+    with_both = min((len(set(patients[coronary == value])) for value in (False, True)), default=0)
+    if with_both < 2:
+        return None
+    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    probabilities = np.zeros(len(coronary))
+    folds = StratifiedGroupKFold(min(FOLDS, with_both))
+    for training, held_out in folds.split(features, coronary, patients):
+        if len(set(coronary[training])) == 2:
+            probabilities[held_out] = _regression(features[training], coronary[training]).predict_proba(
+                features[held_out]
+            )[:, 1]
+    return [probabilities[owner == number] for number in range(len(scans))]
+
+
+def _regression(features: np.ndarray, coronary: np.ndarray):
+    """A fitted scikit-learn pipeline."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, coronary)
+
+
+def _weights(parts: Sequence) -> dict[str, float]:
+    """Weights of FEATURES as they are measured, and INTERCEPT."""
+    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    scaler, regression = _regression(features, np.concatenate([part.coronary for part in parts]).astype(bool))
+    weights = regression.coef_[0] / scaler.scale_
+    intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
+    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: intercept}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac calibrate`."""
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
+    parser.add_argument("--heart", type=Path, metavar="CARD", help="card of the heart model (default: by the lungs)")
+    parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
+    parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where what was measured is kept, to go on from there"
+    )
+
+
+def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """The scans whose calcium is known, without those stored for training or test: what a model has learned by heart
+    looks surer than it is, and what is tested on must be new. Raises DataError when none is left."""
+    usable = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
+    if not usable:
+        raise DataError(
+            f"None of {len(scans)} scans can be calibrated on: their calcium must be known, as of digital patients and "
+            "inserted plaque, and in a project they must be stored for validation."
+        )
+    return usable
+
+
+def at_threshold(scans: Sequence[MeasuredScan], stored: Calibration) -> list[MeasuredScan]:
+    """What was measured with the threshold that a classifier's card holds, or that holds without one."""
+    threshold = stored.get("slice_threshold", DecompositionSettings().slice_threshold)
+    return [
+        replace(scan, lesions={way: own for way, own in scan.lesions.items() if way.slice_threshold == threshold})
+        for scan in scans
+    ]
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Calibrate as the command line asks, changing the cards of the classifier and of the generator.
+
+    A classifier that comes with CAC is left as it is: its threshold stays, and the rest is chosen for it. Returns the
+    generator's card. Raises CTError, OutputError.
+    """
+    models = (arguments.heart, arguments.slices, arguments.decomposition)
+    for path, network in zip(models, ("heart", "slices", "decomposition"), strict=True):
+        if path is not None and read_card(path).network != network:
+            raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
+    progress.begin(["scans", "model"])
+    with progress.step("scans"):
+        cache = arguments.cache or default_cache() / "calibration"
+        scans = for_calibration(find_scans(arguments.data))
+        measured = measure_all(scans, models, cache, arguments.workers, progress)
+        bundled = arguments.slices.resolve().parent == bundled_folder().resolve()
+        if bundled:
+            measured = at_threshold(measured, read_card(arguments.slices).calibration)
+    with progress.step("model"):
+        calibration, achieved = choose(measured, FalsePositiveGoals())
+        achieved["models"] = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
+        # The threshold belongs to the classifier: another one's map must not be cut by it.
+        threshold = calibration.pop("slice_threshold")
+        if not bundled:
+            update_card(arguments.slices, {"slice_threshold": threshold}, {})
+        path = update_card(arguments.decomposition, calibration, {"whole_method": achieved})
+    progress.done(path)
+    return path

@@ -1,0 +1,98 @@
+"""The course of a training, written while it runs: `metrics.jsonl`, TensorBoard's events, and sample pictures.
+
+Lines of `metrics.jsonl` are JSON objects with `event`, `step` and `seconds`:
+- "training": losses, as means since the line before;
+- "validation": metrics, and `best`, whether they are the best so far;
+- "warning": a doubt that has come up (`code`, `message`); "resolved": it no longer holds (`code`);
+- "early-stop": why it ended before its last step (`message`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.output import write_text_atomically
+
+METRICS, SAMPLES = "metrics.jsonl", "samples"
+
+
+class Curves:
+    """Writes the course of a training that goes on from a step; what came after it will come again."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._path = folder / METRICS
+        self._samples = folder / SAMPLES
+        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True) if self._path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and 0 < _step_of(line) <= step]
+        write_text_atomically(self._path, "".join(kept))
+        for number, path in sample_pictures(folder):
+            if number > step:
+                path.unlink()
+        self._writer = SummaryWriter(str(folder), purge_step=step or None)
+
+    def __enter__(self) -> Curves:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
+
+    def write(self, event: str, step: int, seconds: float, values: dict[str, float], **more: object) -> None:
+        """A line of numbers. more: what TensorBoard does not show."""
+        self._line(event=event, step=step, seconds=round(seconds, 1), **more, **values)
+        for name, value in values.items():
+            self._writer.add_scalar(f"{event}/{name}", value, step)
+        self._writer.flush()
+
+    def doubt(self, step: int, seconds: float, doubt: ScanWarning) -> None:
+        """A doubt has come up."""
+        self._line(event="warning", step=step, seconds=round(seconds, 1), code=doubt.code, message=doubt.message)
+        self._writer.add_text(doubt.code, doubt.message, step)
+
+    def resolved(self, step: int, seconds: float, code: str) -> None:
+        """A doubt no longer holds."""
+        self._line(event="resolved", step=step, seconds=round(seconds, 1), code=code)
+
+    def early_stop(self, step: int, seconds: float, message: str) -> None:
+        """The training ends before its last step."""
+        self._line(event="early-stop", step=step, seconds=round(seconds, 1), message=message)
+
+    def picture(self, step: int, picture: np.ndarray) -> None:
+        """Sample of what the network does at a step: uint8 [row, column, 3]."""
+        from PIL import Image
+
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "PNG", optimize=True)
+        self._samples.mkdir(exist_ok=True)
+        path = self._samples / f"step-{step:06d}.png"
+        temporary = path.with_suffix(".partial")
+        temporary.write_bytes(stream.getvalue())
+        temporary.replace(path)
+
+    def _line(self, **content: object) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+
+
+def sample_pictures(folder: Path) -> list[tuple[int, Path]]:
+    """Pictures of what a network did during its training, each with its step; in the order of steps."""
+    found = []
+    for path in (folder / SAMPLES).glob("step-*.png"):
+        number = path.stem.removeprefix("step-")
+        if number.isdecimal():
+            found.append((int(number), path))
+    return sorted(found)
+
+
+def _step_of(line: str) -> int:
+    """Of a line; 0 for one that a crash has damaged."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 0

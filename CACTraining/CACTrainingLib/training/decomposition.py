@@ -1,0 +1,301 @@
+"""Training of the generator that gives the calcium map: on true maps, or without them as a CycleGAN.
+
+`supervised` needs the truth of digital patients: cross-entropy on the logit with the true map as a soft target. (An L1
+loss ends in an empty map: the median of a sparse map is 0.) Non-coronary calcium is in no true map, so it is an
+explicit negative. `cyclegan` is van Velzen et al., section 3, equations 1 to 5 (`cyclegan.CycleTask`); it may go on
+from a supervised generator.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn import functional
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import LoadedModel, ModelError, read_network
+from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
+from CACScoringLib.networks.van_velzen import PRESETS, GeneratorConfig, SliceClassifierConfig, build
+
+from ..data.augmentation import SliceAugmentation
+from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
+from . import runs
+from .cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, new_generator
+from .decomposition_metrics import SUPERVISED_REMEDIES, collapse, map_metrics, watched_slices
+from .loop import LoopSettings, Task
+from .sample_pictures import decomposition_picture, pictured_slices
+from .slices import varied
+
+METHODS = ("supervised", "cyclegan")
+JUDGED_SLICES = 1000
+INTENDED_USE = (
+    "Gives the coronary calcium map of axial slices of non-contrast chest CT, as a step of calcium scoring with CAC. "
+    "For research; not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class SupervisedTraining:
+    """calcium_weight: of pixels with calcium in the true map, beside 1 for the others. bright_weight: of pixels above
+    130 HU without it (other calcium, bone). outside_weight: of pixels farther than HEART_MARGIN_PIXELS from the heart,
+    where scoring drops the map; multiplied with the others. first_bias: of the last layer, so that the map begins
+    near 0. start: SHA-256 of the model whose weights it began with.
+    """
+
+    loop: LoopSettings
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    calcium_weight: float = 11.0
+    bright_weight: float = 4.0
+    outside_weight: float = 1.0
+    first_bias: float = -5.0
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: SliceAugmentation = field(
+        default_factory=lambda: SliceAugmentation(crop=128, shift_pixels=28.0, gain=0.05, zoom=1.1)
+    )
+    validation_slices: int = 100
+    start: str | None = None
+    method: str = "supervised"
+
+
+SUPERVISED = {
+    "paper": SupervisedTraining(
+        LoopSettings(100_000, validate_every=2000), batch_size=16, augmentation=SliceAugmentation()
+    ),
+    "compact": SupervisedTraining(
+        LoopSettings(12000, validate_every=500),
+        outside_weight=0.1,
+        sampling=Sampling(twin_share=0.3, calcium_scale=2.5),
+    ),
+}
+
+CYCLEGAN = {
+    "paper": CycleTraining(LoopSettings(375_000, validate_every=2000, decay_from=1.0, average=0.0)),
+    "compact": CycleTraining(
+        LoopSettings(1500, validate_every=100, average=0.98),
+        batch_size=8,
+        learning_rate=2e-4,
+        identity_weight=200.0,
+        identity_by_area=True,
+        negative_weight=10.0,
+        dither_hu=3.0,
+        pool=40,
+        discriminator_eval=True,
+        first_bias=-5.0,
+        least_slope=0.02,
+        augmentation=SliceAugmentation(crop=144),
+    ),
+}
+
+HEART_MARGIN_PIXELS = 10
+"""Hearts found in use differ from outlined ones by this much."""
+
+_BRIGHT = (130.0 - LOW_HU) / (HIGH_HU - LOW_HU)
+_CALCIUM = 0.01
+
+
+class SupervisedTask(Task):
+    """See `Task`. start: weights to begin with. Raises DataError when true maps are missing."""
+
+    exported = "remove"
+    better = "overlap"
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        settings: SupervisedTraining,
+        training: SliceDataset,
+        validation: SliceDataset,
+        start: nn.Module | None = None,
+    ) -> None:
+        for data, name in ((training, "train on"), (validation, "validate on")):
+            if not (data.has_map & data.visible).any():
+                message = (
+                    f"No scan to {name} has both visible calcium and its calcium_map.nii.gz, which the supervised "
+                    "method needs. Add digital patients (cac phantom), or choose --method cyclegan."
+                )
+                raise DataError(message)
+        torch.manual_seed(settings.loop.seed)
+        network = (new_generator(config, settings.first_bias) if start is None else start).to(
+            memory_format=torch.channels_last
+        )
+        self.config, self.settings = config, settings
+        self.training, self.validation = training, validation
+        self.modules = {"remove": network}
+        self.optimizers = {"remove": torch.optim.Adam(network.parameters(), settings.learning_rate)}
+        self.sampler = BalancedSampler(training, settings.sampling, known_maps=True)
+        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+        self.pictured = pictured_slices(validation, self.watched)
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        drawn = self.sampler.draw(generator, self.settings.batch_size)
+        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        near = functional.max_pool2d(maps[:, 1:], 2 * HEART_MARGIN_PIXELS + 1, 1, HEART_MARGIN_PIXELS) > 0.5
+        return {"x": x, "map": maps[:, :1], "near_heart": near}
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        x, true = batch["x"], batch["map"]
+        logits = self.modules["remove"](x, logits=True).float()
+        loss = (
+            functional.binary_cross_entropy_with_logits(logits, true, reduction="none")
+            * self.weights(x, true, batch["near_heart"])
+        ).mean()
+        optimizer = self.optimizers["remove"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def weights(self, x: torch.Tensor, true: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
+        """What each pixel counts."""
+        calcium = true > _CALCIUM
+        bright = (x[:, :1] >= _BRIGHT) & ~calcium
+        weights = 1 + (self.settings.calcium_weight - 1) * calcium + (self.settings.bright_weight - 1) * bright
+        return weights * torch.where(near_heart, 1.0, self.settings.outside_weight)
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        return map_metrics(network, self.config, self.validation, self.watched)
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        return collapse(metrics, SUPERVISED_REMEDIES)
+
+    def picture(self, network: nn.Module) -> np.ndarray:
+        return decomposition_picture(network, self.config, self.validation, self.pictured)
+
+
+def judge(
+    model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
+) -> tuple[dict[str, object], dict[str, float]]:
+    """Metrics of the finished model, with the −10 HU rule and without; no calibration."""
+    watched = watched_slices(data, JUDGED_SLICES, settings.loop.seed)
+    config = GeneratorConfig(**model.card.config)
+    metrics: dict[str, object] = {
+        "without_rule": map_metrics(model.network, config, data, watched),
+        "with_rule": map_metrics(model.network, config, data, watched, rule=True),
+        "visible_slices": len(watched.visible),
+        "distractor_slices": len(watched.distractor),
+        "clean_slices": len(watched.clean),
+        "data": "validation patients of the training's own split, which also chose the best weights",
+    }
+    return metrics, {}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train decomposition`."""
+    runs.add_arguments(parser)
+    add = parser.add_argument
+    add("--method", choices=METHODS, default="supervised", help="on true maps, or on slice labels alone")
+    add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to begin with")
+    add("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
+    add(
+        "--position",
+        action=argparse.BooleanOptionalAction,
+        help="let the network see the place in the heart's frame (paper: no)",
+    )
+    add("--crop", type=int, help="side of the training crops, pixels (paper: 224)")
+    runs.add_sampling_arguments(parser)
+    gan = parser.add_argument_group("cyclegan")
+    gan.add_argument(
+        "--classifier", type=Path, metavar="MODEL", help="card of the classifier discriminators begin with"
+    )
+    gan.add_argument("--cycle-weight", type=float, help="λ (paper: 10)")
+    gan.add_argument("--identity-weight", type=float, help="α (paper: 10)")
+    gan.add_argument("--sparsity-weight", type=float, help="β (paper: 0.001)")
+    gan.add_argument("--negative-weight", type=float, help="of negative healthy values (paper: none)")
+    gan.add_argument("--dither-hu", type=float, help="noise on what discriminators see, HU (paper: none)")
+    gan.add_argument("--first-bias", type=float, help="bias of the generators' last layer at the start (paper: none)")
+    gan.add_argument("--least-slope", type=float, help="least slope of the sigmoid going backwards (paper: none)")
+    gan.add_argument("--choose-by", choices=("auc", "overlap"), help="metric that chooses the weights: labels or maps")
+    gan.add_argument("--warmup-steps", type=int, help="steps that first train the discriminators on slice labels")
+
+
+_ASKED = ("batch_size", "learning_rate", "cycle_weight", "identity_weight", "sparsity_weight", "negative_weight")
+_ASKED += ("choose_by", "dither_hu", "first_bias", "least_slope", "warmup_steps")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    config = PRESETS[arguments.preset]["decomposition"]
+    if arguments.neighbours is not None:
+        config = replace(config, neighbours=arguments.neighbours)
+    if arguments.position is not None:
+        config = replace(config, position=arguments.position)
+    settings = {"supervised": SUPERVISED, "cyclegan": CYCLEGAN}[arguments.method][arguments.preset]
+    known = {f.name for f in fields(settings)}
+    asked = {name: getattr(arguments, name) for name in _ASKED if getattr(arguments, name) is not None}
+    if not set(asked) <= known:
+        foreign = ", ".join("--" + name.replace("_", "-") for name in sorted(set(asked) - known))
+        raise DataError(f"{foreign} is for --method cyclegan only.")
+    sampling = runs.sampling_from(arguments, settings.sampling)
+    settings = replace(settings, **asked, sampling=sampling, loop=runs.loop_from(arguments, settings.loop))
+    if arguments.crop is not None:
+        settings = replace(settings, augmentation=replace(settings.augmentation, crop=arguments.crop))
+    options = runs.options_from(arguments)
+    return train_decomposition(options, config, settings, progress, arguments.start, arguments.classifier)
+
+
+def train_decomposition(
+    options: runs.RunOptions,
+    config: GeneratorConfig,
+    settings: SupervisedTraining | CycleTraining,
+    progress: Progress,
+    start: Path | None = None,
+    classifier: Path | None = None,
+) -> Path:
+    """Train a generator on folders of scans and write it; returns its card's path.
+
+    start: card of a decomposition model to begin with; its configuration replaces `config`. classifier: card of the
+    slice classifier that both discriminators begin as (CycleGAN only). Raises CTError, OutputError.
+    """
+    begun = None
+    if start is not None:
+        card, begun = read_network(start)
+        if card.network != "decomposition":
+            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'decomposition'.")
+        config, settings = GeneratorConfig(**card.config), replace(settings, start=card.sha256)
+    with runs.begun(options, "decomposition", settings.loop, progress) as training_run:
+        with training_run.progress.step("scans"):
+            data, training, validation = training_run.gather_slices(settings.loop.seed)
+        with training_run.progress.step("training"):
+            if isinstance(settings, SupervisedTraining):
+                task: Task = SupervisedTask(config, settings, training, validation, begun)
+            else:
+                judges, settings = _discriminators(options.preset, settings, classifier)
+                task = CycleTask(config, settings, training, validation, judges, begun)
+            outcome = training_run.train(task, settings.loop)
+        return training_run.write_model(
+            config,
+            settings,
+            settings.loop.seed,
+            data,
+            outcome,
+            lambda model: judge(model, settings, validation),
+            INTENDED_USE,
+        )
+
+
+def _discriminators(
+    preset: str, settings: CycleTraining, classifier: Path | None
+) -> tuple[tuple[nn.Module, nn.Module], CycleTraining]:
+    """What judges images with, and without calcium; and the settings that say so."""
+    torch.manual_seed(settings.loop.seed + 1)
+    if classifier is None:
+        config = PRESETS[preset]["discriminator"]
+        opposite = replace(config, pooling={"average+max": "average+min"}.get(config.pooling, config.pooling))
+        return (build(config), build(opposite)), replace(settings, discriminator="patch")
+    card, _ = read_network(classifier)
+    if card.network != "slices" or SliceClassifierConfig(**card.config).neighbours or card.config["position"]:
+        message = (
+            f"{classifier} cannot judge single slices: the discriminators need a model for 'slices' trained with "
+            "--neighbours 0 and without --position, or a slice's neighbours would give the synthetic ones away."
+        )
+        raise ModelError(message)
+    pair = tuple(ClassifierDiscriminator(read_network(classifier)[1], calcium) for calcium in (True, False))
+    return pair, replace(settings, discriminator=card.sha256)

@@ -1,0 +1,151 @@
+"""How good a calcium map is, against the true one, on slices as scoring sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, stats
+from torch import nn
+
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.models.inference import predict
+from CACScoringLib.models.preprocessing import LOW_HU, MAP_HU, SLICE_SPACING_MM
+from CACScoringLib.networks.van_velzen import GeneratorConfig
+
+from ..data.datasets import KINDS, SliceDataset
+
+SCORING = DecompositionSettings()
+FLOOR_HU = SCORING.floor_hu
+MIN_HEALTHY_HU = SCORING.min_healthy_hu
+"""As scoring has them."""
+
+REGION_PIXELS = 2
+PIXEL_VOLUME_MM3 = float(np.prod(SLICE_SPACING_MM))
+
+EMPTY_SHARE, FULL_SHARE = 0.02, 0.05
+
+
+@dataclass(frozen=True)
+class WatchedSlices:
+    """Slices with visible calcium; slices of scans with none but non-coronary calcium, where it is bright; clean ones.
+
+    Each is int [n], indices in a `SliceDataset`.
+    """
+
+    visible: np.ndarray
+    distractor: np.ndarray
+    clean: np.ndarray
+
+
+def watched_slices(data: SliceDataset, most: int, seed: int) -> WatchedSlices:
+    """A fixed sample of at most this many slices of each sort; of the visible ones, those whose true map is known.
+
+    Where no true map is known, all visible slices count.
+    """
+    generator = np.random.default_rng([seed, 8])
+    known = data.has_map if data.has_map.any() else np.ones(len(data), bool)
+    sorts = (
+        data.visible & known,
+        ~data.visible & ~data.calcium & data.bright & (data.kind != KINDS.index("clean")),
+        ~data.visible & ~data.calcium & ~data.bright,
+    )
+    parts = [np.nonzero(own)[0] for own in sorts]
+    return WatchedSlices(*(np.sort(generator.choice(p, min(most, len(p)), replace=False)) for p in parts))
+
+
+def predicted_maps(
+    network: nn.Module, config: GeneratorConfig, data: SliceDataset, chosen: np.ndarray, rule: bool = False
+) -> np.ndarray:
+    """Calcium maps in HU within the heart, above the floor: float32 [len(chosen), 224, 224]. rule: apply −10 HU's."""
+    results = [np.empty((0, *data.scans[0].slices.heart.shape[1:]), np.float32)]
+    for start in range(0, len(chosen), 32):
+        part = chosen[start : start + 32]
+        x = data.network_input(part, config.neighbours, config.position)
+        maps = predict(network, x, 8)[0][:, 0] * np.float32(MAP_HU)
+        maps[(maps < FLOOR_HU) | ~data.heart(part)] = 0
+        if rule:
+            maps[x[:, 0] * MAP_HU + LOW_HU - maps < MIN_HEALTHY_HU] = 0
+        results.append(maps)
+    return np.concatenate(results)
+
+
+def map_metrics(
+    network: nn.Module, config: GeneratorConfig, data: SliceDataset, watched: WatchedSlices, rule: bool = False
+) -> dict[str, float]:
+    """Maps against truth, without the −10 HU rule unless asked for.
+
+    With known maps: captured, the map near true calcium over the true map; precision, the map near true calcium over
+    all of the map on all watched slices; overlap, twice the pixelwise lesser of both over their sum, on all watched
+    slices (1 is perfect); correlation and slope of pseudo-mass per visible slice against the true one. Always: auc, how
+    well a slice's pseudo-mass tells visible calcium; pseudo-mass per slice, HU·mm³, on visible, distractor and clean
+    slices; and the share of the heart covered by the map on clean slices.
+    """
+    visible = predicted_maps(network, config, data, watched.visible, rule)
+    distractor = predicted_maps(network, config, data, watched.distractor, rule)
+    clean = predicted_maps(network, config, data, watched.clean, rule)
+    masses = [maps.sum((1, 2), dtype=np.float64) * PIXEL_VOLUME_MM3 for maps in (visible, distractor, clean)]
+    metrics = {}
+    for name, mass in zip(("visible", "distractor", "clean"), masses, strict=True):
+        if len(mass):
+            metrics[f"mass_{name}"] = float(mass.mean())
+            metrics[f"slices_above_zero_{name}"] = float((mass > 0).mean())
+    negative = np.concatenate(masses[1:])
+    if len(negative):
+        wins = stats.mannwhitneyu(masses[0], negative).statistic
+        metrics["auc"] = float(wins / (len(masses[0]) * len(negative)))
+    if len(clean):
+        metrics["covered_clean"] = float((clean > 0).sum() / max(1, data.heart(watched.clean).sum()))
+    if data.has_map[watched.visible].all():
+        true = np.maximum(data.true_map(watched.visible)[:, 0] * MAP_HU, 0) * data.heart(watched.visible)
+        metrics |= _against_truth(visible, true, negative.sum() / PIXEL_VOLUME_MM3)
+    return metrics
+
+
+def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict[str, float]:
+    region = ndimage.binary_dilation(true > FLOOR_HU, ndimage.generate_binary_structure(2, 1)[None], REGION_PIXELS)
+    near = float(maps[region].sum(dtype=np.float64))
+    total, mass = float(maps.sum(dtype=np.float64)) + elsewhere, float(true.sum(dtype=np.float64))
+    both = float(np.minimum(maps, true).sum(dtype=np.float64))
+    own, wanted = maps.sum((1, 2)), true.sum((1, 2))
+    spread = own.std() > 0 and wanted.std() > 0
+    return {
+        "captured": near / mass,
+        "precision": near / total if total else 0.0,
+        "overlap": 2 * both / (total + mass),
+        "correlation": float(np.corrcoef(own, wanted)[0, 1]) if spread else 0.0,
+        "slope": float(np.polyfit(wanted, own, 1)[0]) if spread else 0.0,
+        "mass_true": mass * PIXEL_VOLUME_MM3 / len(true),
+    }
+
+
+EMPTY, EVERYWHERE = "empty", "everywhere"
+SUPERVISED_REMEDIES = {
+    EMPTY: "This is usual at first. If it lasts, start from a model, or give more scans with calcium.",
+    EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower --learning-rate.",
+}
+CYCLEGAN_REMEDIES = {
+    EMPTY: "If this lasts, start from a supervised model, give --least-slope, or lower --identity-weight.",
+    EVERYWHERE: "If this lasts, raise --identity-weight, or start from a supervised model.",
+}
+
+
+def collapse(metrics: dict[str, float], remedies: dict[str, str]) -> list[ScanWarning]:
+    """Whether the map has become empty, or is everywhere. remedies: what to do then, for EMPTY and EVERYWHERE."""
+    warnings = []
+    least = EMPTY_SHARE * metrics.get("mass_true", 0.0)
+    if metrics["mass_visible"] <= least:
+        message = (
+            f"The calcium map is empty: {metrics['mass_visible']:.3g} HU·mm³ per slice with visible calcium"
+            + (f", where {metrics['mass_true']:.3g} are true. " if "mass_true" in metrics else ". ")
+            + remedies[EMPTY]
+        )
+        warnings.append(ScanWarning("map-empty", message))
+    if metrics.get("covered_clean", 0.0) > FULL_SHARE:
+        message = (
+            f"The calcium map covers {metrics['covered_clean']:.0%} of the heart on slices without calcium. "
+            + remedies[EVERYWHERE]
+        )
+        warnings.append(ScanWarning("map-everywhere", message))
+    return warnings

@@ -1,0 +1,330 @@
+"""Training of the heart network on 3-D patches of 1.5×1.5×3.0 mm voxels.
+
+As van Velzen et al., sections 3 and 5: Dice loss, Adam with rate 0.001, batches of 10 patches of 64³ voxels balanced
+for presence of the heart. Beyond the paper: strong spatial and intensity augmentation, because digital hearts are
+alike; and scans with heart masks given as a table, which are drawn more often than their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
+from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.core.ct import NoHeartError, ScanWarning
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import LoadedModel, ModelError, read_network
+from CACScoringLib.models.inference import predict
+from CACScoringLib.models.preprocessing import HEART_PATCH, heart_grid, on_grid
+from CACScoringLib.networks.van_velzen import PRESETS, HeartNetConfig, build
+
+from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
+from ..data.datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
+from . import runs
+from .loop import LoopSettings, Task
+
+NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
+"""A Dice below this, or so much of patches without heart, is no learning after so many validations."""
+
+USES = ("training", "validation", "")
+INTENDED_USE = (
+    "Finds the heart on non-contrast chest CT, as a step of calcium scoring with CAC. "
+    "For research; not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class HeartTraining:
+    """present_share: of patches around a point of the heart; the others hold none of it where the scan has room.
+
+    listed_share: of patches from scans of the table, where one is given. validation_patches: during training.
+    judged_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began with.
+    """
+
+    loop: LoopSettings
+    batch_size: int = 10
+    learning_rate: float = 1e-3
+    present_share: float = 0.5
+    listed_share: float = 0.5
+    augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
+    validation_patches: int = 32
+    judged_scans: int = 30
+    start: str | None = None
+
+
+SETTINGS = {
+    "paper": HeartTraining(LoopSettings(250_000, validate_every=2000, decay_from=1.0, average=0.0)),
+    "compact": HeartTraining(
+        LoopSettings(2000, validate_every=150), batch_size=2, learning_rate=2e-3, present_share=0.8
+    ),
+}
+
+
+def dice_loss(logits: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
+    """1 − Dice of background and heart, both of the whole batch: a patch without heart has no Dice of its own.
+
+    logits: [B, 2, k, j, i]. heart: [B, 1, k, j, i], 0 or 1.
+    """
+    probability = torch.sigmoid(logits.float())
+    true = torch.cat([1 - heart, heart], 1)
+    axes = (0, 2, 3, 4)
+    both = (probability * true).sum(axes)
+    total = probability.sum(axes) + true.sum(axes)
+    return 1 - ((2 * both + 1) / (total + 1)).mean()
+
+
+class HeartTask(Task):
+    """See `Task`. listed: which of the training scans are of the table, bool [n]. start: weights to begin with."""
+
+    exported = "heart"
+    better = "dice"
+
+    def __init__(
+        self,
+        config: HeartNetConfig,
+        settings: HeartTraining,
+        training: Sequence[HeartVolume],
+        validation: Sequence[HeartVolume],
+        listed: Sequence[bool] = (),
+        start: nn.Module | None = None,
+    ) -> None:
+        torch.manual_seed(settings.loop.seed)
+        network = (build(config) if start is None else start).to(memory_format=torch.channels_last_3d)
+        self.settings = settings
+        self.training = list(training)
+        self.modules = {"heart": network}
+        self.optimizers = {"heart": torch.optim.Adam(network.parameters(), settings.learning_rate)}
+        chosen = np.array(listed or [False] * len(self.training), bool)
+        self.pools = [pool for pool in (np.nonzero(~chosen)[0], np.nonzero(chosen)[0]) if len(pool)]
+        self.watched = self._fixed_patches(list(validation))
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        parts = []
+        # Where the share is no whole number of patches, their number varies.
+        with_heart = int(self.settings.batch_size * self.settings.present_share + generator.random())
+        for number in range(self.settings.batch_size):
+            listed = generator.random() < self.settings.listed_share
+            scan = self.training[generator.choice(self.pools[-1] if listed else self.pools[0])]
+            centre = patch_centre(scan, number < with_heart, generator)
+            parts.append(
+                augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, self.settings.augmentation, generator)
+            )
+        x, heart = (torch.stack(part) for part in zip(*parts, strict=True))
+        return {"x": x.contiguous(memory_format=torch.channels_last_3d), "heart": heart}
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        loss = dice_loss(self.modules["heart"](batch["x"], logits=True), batch["heart"])
+        optimizer = self.optimizers["heart"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        x, heart = self.watched
+        found = predict(network, x, self.settings.batch_size)[0][:, 1:] >= 0.5
+        present = heart.any((1, 2, 3, 4))
+        metrics = {"dice": _dice(found, heart)}
+        if not present.all():
+            metrics["found_where_none"] = float(found[~present].mean())
+        return metrics
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        if validations < PATIENT_VALIDATIONS:
+            return []
+        advice = "Lower --learning-rate, or look whether the heart masks are right."
+        if metrics["dice"] < NO_HEART_DICE:
+            message = (
+                f"The network finds no heart (Dice {metrics['dice']:.2f} after {validations} validations). {advice}"
+            )
+            return [ScanWarning("heart-not-found", message)]
+        if metrics.get("found_where_none", 0.0) > HEART_EVERYWHERE:
+            message = (
+                f"The network takes {metrics['found_where_none']:.0%} of patches without heart for heart. {advice}"
+            )
+            return [ScanWarning("heart-everywhere", message)]
+        return []
+
+    def _fixed_patches(self, scans: list[HeartVolume]) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng([self.settings.loop.seed, 6])
+        parts = []
+        for number in range(self.settings.validation_patches):
+            scan = scans[number // 2 % len(scans)]
+            centre = tuple(round(c) for c in patch_centre(scan, number % 2 == 0, generator))
+            parts.append(augment_patch(scan.volume, scan.heart, centre, HEART_PATCH, UNCHANGED, generator))
+        x, heart = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
+        return x, heart > 0
+
+
+def patch_centre(scan: HeartVolume, present: bool, generator: np.random.Generator) -> tuple[float, float, float]:
+    """Centre (k, j, i) of a patch: in the heart's box, or where the patch holds none of it, if there is room."""
+    if present:
+        return tuple(float(generator.uniform(low, high)) for low, high in scan.box)
+    reach = HEART_PATCH / 2
+    centre = (0.0, 0.0, 0.0)
+    for _ in range(20):
+        centre = tuple(float(generator.uniform(0, n)) for n in scan.volume.shape)
+        if any(c + reach < low or c - reach > high for c, (low, high) in zip(centre, scan.box, strict=True)):
+            break
+    return centre
+
+
+def read_pairs(table: Path) -> list[tuple[TrainingScan, str]]:
+    """Scans with heart masks from a CSV table, each with its use.
+
+    Columns: patient, ct (DICOM folder or file), heart (mask on any grid), and optionally label (the heart's value in
+    the mask) and use (training, validation or empty, to let the split decide). Paths are relative to the table.
+    Raises DataError.
+    """
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"The table {table} cannot be read ({error}).") from error
+    pairs = []
+    for number, row in enumerate(rows, 2):
+        missing = [name for name in ("patient", "ct", "heart") if not row.get(name)]
+        if missing:
+            message = f"Line {number} of {table} lacks {', '.join(missing)}. Columns: patient, ct, heart, label, use."
+            raise DataError(message)
+        ct, heart = table.parent / row["ct"], table.parent / row["heart"]
+        for path in (ct, heart):
+            if not path.exists():
+                raise DataError(f"Line {number} of {table}: {path} does not exist.")
+        label, use = row.get("label") or None, row.get("use") or ""
+        if use not in USES or (label is not None and not label.isdecimal()):
+            raise DataError(f"Line {number} of {table}: use is training, validation or empty; label a whole number.")
+        scan = TrainingScan(ct, heart, row["patient"], heart_label=None if label is None else int(label))
+        pairs.append((scan, use))
+    return pairs
+
+
+def split(
+    scans: Sequence[TrainingScan], pairs: Sequence[tuple[TrainingScan, str]], share: float, seed: int
+) -> tuple[list[TrainingScan], list[TrainingScan]]:
+    """Scans to train and to validate on: as the table says, or by patient. Raises DataError for a patient in both."""
+    free = [*scans, *(scan for scan, use in pairs if not use)]
+    training, validation = split_by_patient(free, share, seed) if free else ([], [])
+    training += [scan for scan, use in pairs if use == "training"]
+    validation += [scan for scan, use in pairs if use == "validation"]
+    twice = {s.patient for s in training} & {s.patient for s in validation}
+    if twice:
+        raise DataError(
+            f"Patients are both in training and in validation: {', '.join(sorted(twice))}. Check the table."
+        )
+    if not training or not validation:
+        raise DataError(f"There are {len(training)} scans to train on and {len(validation)} to validate on; give more.")
+    return training, validation
+
+
+def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
+    """The scans whose mask is a heart's outline; a region found from the lungs would teach its own mistakes.
+
+    Raises DataError when scans were given and none is left.
+    """
+    known = [scan for scan in scans if scan.heart_known]
+    if scans and not known:
+        raise DataError(
+            f"None of the {len(scans)} scans has an outlined heart: theirs were found from the lungs. Insert lesions "
+            "with --heart MASK, or give other scans."
+        )
+    return known
+
+
+def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]) -> dict:
+    """Dice of whole validation scans on the heart network's grid, found as in scoring but without the margin."""
+    values = []
+    step = max(1, len(scans) // settings.judged_scans)
+    for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.judged_scans]:
+        ct = read_ct(scan.ct, scan.series)
+        try:
+            mask, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), heart_region(ct).mask)
+        except NoHeartError:
+            values.append(0.0)
+            continue
+        values.append(_dice(on_grid(mask, heart_grid(ct.image), 0.0) >= 0.5, load_volume(folder).heart > 0))
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return {
+        "dice_median": float(middle),
+        "dice_quartiles": [float(low), float(high)],
+        "dice_lowest": float(min(values)),
+        "scans": len(values),
+        "data": "validation patients of the training's own split, which also chose the best weights",
+    }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train heart`."""
+    runs.add_arguments(parser)
+    parser.add_argument("--pairs", type=Path, metavar="CSV", help="real scans with heart masks: patient, ct, heart, …")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to begin with")
+    parser.add_argument("--listed-share", type=float, help="share of patches from the table's scans")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    settings = SETTINGS[arguments.preset]
+    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "listed_share")}
+    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
+    settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
+    config = PRESETS[arguments.preset]["heart"]
+    return train_heart(runs.options_from(arguments), config, settings, progress, arguments.pairs, arguments.start)
+
+
+def train_heart(
+    options: runs.RunOptions,
+    config: HeartNetConfig,
+    settings: HeartTraining,
+    progress: Progress,
+    pairs: Path | None = None,
+    start: Path | None = None,
+) -> Path:
+    """Train a heart network on folders of scans, a table of scans (`read_pairs`), or both; returns its card's path.
+
+    start: card of a heart model to begin with; its configuration replaces `config`. Raises CTError, OutputError.
+    """
+    seed = settings.loop.seed
+    begun = None
+    if start is not None:
+        card, begun = read_network(start)
+        if card.network != "heart":
+            raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for 'heart'.")
+        config, settings = HeartNetConfig(**card.config), replace(settings, start=card.sha256)
+
+    def gathered() -> runs.TrainingData:
+        listed = read_pairs(pairs) if pairs else []
+        scans = with_known_heart(find_scans(options.data, options.annotator))
+        parts = split(scans, listed, options.validation_share, seed)
+        return runs.prepared(options, *parts, "heart", training_run.progress)
+
+    with runs.begun(options, "heart", settings.loop, progress) as training_run:
+        with training_run.progress.step("scans"):
+            data = training_run.prepare(gathered)
+            from_table = [scan.truth is None for scan in data.training]
+            volumes = [[load_volume(f) for f in part] for part in (data.training_folders, data.validation_folders)]
+        with training_run.progress.step("training"):
+            task = HeartTask(config, settings, volumes[0], volumes[1], from_table, begun)
+            outcome = training_run.train(task, settings.loop)
+        return training_run.write_model(
+            config,
+            settings,
+            seed,
+            data,
+            outcome,
+            lambda model: (judge(model, settings, data.validation, data.validation_folders), {}),
+            INTENDED_USE,
+        )
+
+
+def _dice(found: np.ndarray, true: np.ndarray) -> float:
+    return float(2 * (found & true).sum() / max(1, found.sum() + true.sum()))

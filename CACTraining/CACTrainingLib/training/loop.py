@@ -1,0 +1,393 @@
+"""The loop that trains every network: steps, validation, checkpoints, curves, early stopping, and the finished model.
+
+Devices, mixed precision and several GPUs come from Lightning Fabric. Every random choice is a function of the seed and
+the number of the step, so that a run that was killed and goes on from its checkpoint ends as if nothing had happened
+(on the same machine with the same number of threads, and with no limit of minutes).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import queue
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+from .curves import Curves
+from .distributed import from_first, in_turn, make_fabric
+from .run_folder import CHECKPOINT, TrainingError
+
+PREFETCHED_BATCHES = 3
+LOG_EVERY_STEPS = 20
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how a network is trained; recorded in its model card.
+
+    steps: batches seen at most. minutes: end after this time, whatever the steps; the rate then follows the time.
+    validate_every: steps between validations, each of which writes a checkpoint. patience: validations without progress
+    until it stops early; None never stops. decay_from: share of the run after which the learning rate falls linearly to
+    5 %; 1 keeps it, as published. average: decay of the running average of weights that is validated and kept; 0 keeps
+    the weights themselves. half_precision: bfloat16 where the device has it.
+    """
+
+    steps: int
+    minutes: float | None = None
+    validate_every: int = 250
+    patience: int | None = None
+    decay_from: float = 0.5
+    average: float = 0.99
+    half_precision: bool = True
+    seed: int = 0
+
+
+class Task:
+    """What is trained: networks, their batches, one step, and how good they are. One subclass per network.
+
+    settings: a frozen dataclass with all that the training was told; a checkpoint belongs to it. modules, optimizers:
+    by name; `exported` names the module that becomes the model. better: the validation metric that is maximised.
+    """
+
+    settings: object
+    exported: str
+    better: str
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        """One batch, made in a thread of its own."""
+        raise NotImplementedError
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        """One step of all optimizers; returns what to plot, detached."""
+        raise NotImplementedError
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Metrics of a network during training, on a fixed part of the validation data."""
+        raise NotImplementedError
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        """What is wrong with the training, judged by the last of so many validations."""
+        return []
+
+    def picture(self, network: nn.Module) -> np.ndarray | None:
+        """A sample of what a network does, made after each validation: uint8 [row, column, 3], or none."""
+        return None
+
+    def state(self) -> dict[str, object]:
+        """What else a checkpoint needs."""
+        return {}
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Take back what `state` gave."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """weights: the best validation's, on the first process. metrics: of that validation, after best_step steps.
+
+    steps, seconds: of the whole training. processes: that trained together, each with a batch of its own a step.
+    """
+
+    weights: dict[str, torch.Tensor]
+    metrics: dict[str, float]
+    steps: int
+    seconds: float
+    best_step: int = 0
+    processes: int = 1
+
+
+def train(
+    task: Task,
+    settings: LoopSettings,
+    folder: Path,
+    progress: Progress,
+    device: str = "auto",
+    resume: bool = False,
+    fabric: Fabric | None = None,
+) -> Outcome:
+    """Train and return the best weights.
+
+    folder: takes `checkpoint.pt` and the course of the training (`training.curves`); with several processes, all must
+    see it. fabric: of processes that were launched; without, this one trains alone, on `device`.
+    Raises TrainingError when the loss is no number, or a checkpoint is of another training; OutputError when
+    there is a checkpoint and resume is False, or the disk is full.
+    """
+    fabric = fabric or make_fabric(settings.half_precision, device)
+    run = _Run(task, settings, folder, fabric)
+    if from_first(fabric, lambda: run.goes_on(resume)):
+        in_turn(fabric, run.load)
+    writer = Curves(folder, run.step) if fabric.is_global_zero else nullcontext()
+    with writer as curves, _prefetched(task, settings, run.step, fabric.global_rank) as batches:
+        _loop(run, curves, batches, progress)
+    return Outcome(run.best_weights, run.best_metrics, run.step, run.seconds, run.best_step, fabric.world_size)
+
+
+class _Run:
+    """The state of a training, and its checkpoint."""
+
+    def __init__(self, task: Task, settings: LoopSettings, folder: Path, fabric: Fabric) -> None:
+        self.task, self.settings, self.fabric = task, settings, fabric
+        self.checkpoint = folder / CHECKPOINT
+        folder.mkdir(parents=True, exist_ok=True)
+        self.averaged = copy.deepcopy(task.modules[task.exported]).to(fabric.device)
+        for name, module in task.modules.items():
+            task.modules[name] = fabric.setup_module(module)
+        for name, optimizer in task.optimizers.items():
+            task.optimizers[name] = fabric.setup_optimizers(optimizer)
+        self.rates = {name: [g["lr"] for g in o.param_groups] for name, o in task.optimizers.items()}
+        self.step, self.seconds, self.waited, self.validations = 0, 0.0, 0, 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.best_metrics: dict[str, float] = {}
+        self.best_step = 0
+        self.doubts: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        """Count the time since the last tick. All processes go by the clock of the first where time ends the run."""
+        now = time.monotonic()
+        self.seconds, self._last = self.seconds + now - self._last, now
+        if self.settings.minutes is not None and self.fabric.world_size > 1:
+            self.seconds = self.fabric.broadcast(self.seconds)
+
+    def average(self) -> None:
+        """Move the averaged weights towards the present ones."""
+        present = self.task.modules[self.task.exported].state_dict()
+        decay = min(self.settings.average, (self.step + 1) / (self.step + 10)) if self.settings.average else 0.0
+        with torch.no_grad():
+            for name, tensor in self.averaged.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.lerp_(present[name], 1 - decay)
+                else:
+                    tensor.copy_(present[name])
+
+    def set_rate(self) -> None:
+        part = self.part_done()
+        start = self.settings.decay_from
+        factor = 1.0 if part <= start else 1 - 0.95 * min(1.0, (part - start) / (1 - start))
+        for name, optimizer in self.task.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self.rates[name], strict=True):
+                group["lr"] = rate * factor
+
+    def part_done(self) -> float:
+        minutes = self.settings.minutes
+        return max(self.step / self.settings.steps, 0.0 if minutes is None else self.seconds / 60 / minutes)
+
+    def out_of_patience(self) -> bool:
+        return self.settings.patience is not None and self.waited >= self.settings.patience
+
+    def validate(self) -> tuple[dict[str, float], bool]:
+        """Metrics, and whether they are the best so far: judged by the first process, known to all."""
+        self.averaged.eval()
+        metrics = from_first(self.fabric, self._metrics)
+        better = self.task.better
+        best = not self.best_metrics or bool(metrics[better] > self.best_metrics[better])
+        if best:
+            self.best_metrics, self.best_step = metrics, self.step
+            if self.fabric.is_global_zero:
+                self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
+        self.waited = 0 if best else self.waited + 1
+        self.validations += 1
+        return metrics, best
+
+    def _metrics(self) -> dict[str, float]:
+        # Plain numbers, because nothing else is read back from a checkpoint.
+        metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
+        if not math.isfinite(metrics[self.task.better]):
+            message = (
+                f"What the network gives is no number at step {self.step} ({self.task.better} of the validation: "
+                f"{metrics[self.task.better]}). Start anew with a lower --learning-rate."
+            )
+            raise TrainingError(message)
+        return metrics
+
+    def save(self) -> None:
+        """Write the checkpoint under a temporary name, then rename it. Raises OutputError when that fails."""
+        if self.fabric.is_global_zero:
+            state = {
+                "settings": _as_text(self.task.settings),
+                "step": self.step,
+                "seconds": self.seconds,
+                "waited": self.waited,
+                "validations": self.validations,
+                "random": torch.get_rng_state(),
+                "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
+                "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
+                "averaged": self.averaged.state_dict(),
+                "best_weights": self.best_weights,
+                "best_metrics": self.best_metrics,
+                "best_step": self.best_step,
+                "doubts": self.doubts,
+                "task": self.task.state(),
+            }
+            temporary = self.checkpoint.with_suffix(".partial")
+            try:
+                torch.save(state, temporary)
+                temporary.replace(self.checkpoint)
+            except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
+                temporary.unlink(missing_ok=True)
+                message = (
+                    f"The checkpoint {self.checkpoint} could not be written ({error}). The one before is whole: make "
+                    "room on the disk, then go on with --resume."
+                )
+                raise OutputError(message) from error
+        self.fabric.barrier()
+
+    def goes_on(self, resume: bool) -> bool:
+        """Whether there is a checkpoint to go on from. Raises OutputError when there is one that is not asked for."""
+        found = self.checkpoint.exists()
+        if found and not resume:
+            folder = self.checkpoint.parent
+            raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
+        return found
+
+    def load(self) -> None:
+        if not zipfile.is_zipfile(self.checkpoint):
+            message = (
+                f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew; where several machines "
+                "train, --output must lie on a disk that all of them see."
+            )
+            raise TrainingError(message)
+        state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+        if state["settings"] != _as_text(self.task.settings):
+            message = (
+                f"{self.checkpoint} belongs to a training with other settings ({state['settings']}), not "
+                f"{_as_text(self.task.settings)}. Give the same settings, or another --output."
+            )
+            raise TrainingError(message)
+        for name, module in self.task.modules.items():
+            module.load_state_dict(state["modules"][name])
+        for name, optimizer in self.task.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.averaged.load_state_dict(state["averaged"])
+        self.task.restore(state["task"])
+        torch.set_rng_state(state["random"].cpu())
+        self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
+        self.best_weights, self.best_metrics = state["best_weights"], state["best_metrics"]
+        # Checkpoints of earlier versions lack these.
+        self.best_step, self.validations = state.get("best_step", 0), state.get("validations", 0)
+        self.doubts = state.get("doubts", {})
+        self._last = time.monotonic()
+
+
+def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
+    """curves: of the first process; the others write nothing."""
+    task, settings = run.task, run.settings
+    told = -math.inf
+    sums: dict[str, float] = {}
+    summed = 0
+    while run.part_done() < 1 and not run.out_of_patience():
+        run.set_rate()
+        batch = {name: tensor.to(run.fabric.device) for name, tensor in next(batches).items()}
+        for module in task.modules.values():
+            module.train()
+        values = {name: float(value) for name, value in task.step(batch, run.fabric, run.step).items()}
+        if not all(map(math.isfinite, values.values())):
+            message = (
+                f"The loss is no longer a number at step {run.step} ({values}). Go on from the last checkpoint with "
+                "--resume, or start anew with a lower --learning-rate."
+            )
+            raise TrainingError(message)
+        run.average()
+        run.step += 1
+        sums, summed = {name: sums.get(name, 0.0) + value for name, value in values.items()}, summed + 1
+        run.tick()
+        now = time.monotonic()
+        if now - told > 1:
+            progress.counted(round(1000 * min(1.0, run.part_done())), 1000)
+            told = now
+        ended = run.part_done() >= 1
+        if curves and (run.step % LOG_EVERY_STEPS == 0 or ended):
+            curves.write("training", run.step, run.seconds, {name: value / summed for name, value in sums.items()})
+            sums, summed = {}, 0
+        if run.step % settings.validate_every == 0 or ended:
+            metrics, best = run.validate()
+            if curves:
+                _tell(run, metrics, best, curves, progress)
+            run.tick()
+            run.save()
+
+
+def _tell(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, progress: Progress) -> None:
+    """Write down a validation. A doubt is told once; that it no longer holds, and holds again, is only written down."""
+    step, seconds = run.step, run.seconds
+    curves.write("validation", step, seconds, metrics, best=best)
+    doubts = {doubt.code: doubt for doubt in run.task.doubts(metrics, run.validations)}
+    for code, doubt in doubts.items():
+        if code not in run.doubts:
+            progress.warning(doubt)
+        if not run.doubts.get(code):
+            curves.doubt(step, seconds, doubt)
+        run.doubts[code] = True
+    for code in run.doubts.keys() - doubts.keys():
+        if run.doubts[code]:
+            curves.resolved(step, seconds, code)
+        run.doubts[code] = False
+    picture = run.task.picture(run.averaged)
+    if picture is not None:
+        curves.picture(step, picture)
+    if run.out_of_patience():
+        message = f"Stopped early: {run.waited} validations were not better than that of step {run.best_step}."
+        curves.early_stop(step, seconds, message)
+
+
+class _prefetched:  # noqa: N801 - used like a function
+    """Batches from a step on, made ahead in a thread; the thread ends with the `with`."""
+
+    def __init__(self, task: Task, settings: LoopSettings, first: int, rank: int) -> None:
+        self._ready: queue.Queue = queue.Queue(PREFETCHED_BATCHES)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._make, args=(task, settings, first, rank), daemon=True)
+
+    def __enter__(self) -> _prefetched:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def __iter__(self) -> _prefetched:
+        return self
+
+    def __next__(self) -> dict[str, torch.Tensor]:
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _make(self, task: Task, settings: LoopSettings, first: int, rank: int) -> None:
+        try:
+            for number in range(first, settings.steps):
+                self._put(task.batch(np.random.default_rng([settings.seed, rank, number])))
+                if self._ended.is_set():
+                    return
+        except Exception as error:  # raised again where the batch is wanted
+            self._put(error)
+
+    def _put(self, item: object) -> None:
+        while not self._ended.is_set():
+            try:
+                return self._ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+
+def _as_text(settings: object) -> str:
+    return json.dumps(asdict(settings), sort_keys=True)

@@ -1,0 +1,336 @@
+"""Training of a network that tells coronary calcium from chest radiographs.
+
+Learned from is a table of radiographs: digital patients' (`radiographs.cohort`), or the user's own with Agatston scores
+of a CT. With --folds, the patients are split and each is foretold once by a network that has not seen them; the model
+that is written is trained on all of them but those who validate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
+from CACScoringLib.models.inference import DEVICES
+from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
+from CACScoringLib.radiograph.view import ENHANCEMENTS
+
+from ..radiograph.cases import SHARPENINGS
+from ..radiograph.dataset import SCALES, RadiographSet, check_label, load_radiographs
+from ..radiograph.fitting import (
+    TRUTH,
+    FitSettings,
+    FoldResult,
+    cross_validate,
+    finds,
+    fit,
+    folds,
+    foretold,
+    validation_split,
+)
+from ..radiograph.table import LABELS, TableError, read_table
+from ..radiograph.task import SEVERE_FIRST, RadiographTraining
+from ..statistics.roc import above, area, area_interval, area_name
+from .loop import LoopSettings
+from .run_folder import record_training, training_lock
+from .runs import LICENCE, RunOptions, commit
+
+INTENDED_USE = (
+    "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on radiographs "
+    "computed from digital patients; no real radiograph with known calcium. For research; not a medical device."
+)
+INTENDED_USE_OWN = (
+    "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on the radiographs "
+    "of a user's own table. For research; not a medical device."
+)
+
+CROSS_VALIDATED, EXTERNAL = "cross_validated.csv", "external.csv"
+"""What was foretold of each patient, in the folder beside the model."""
+
+PRESETS: dict[str, RadiographTraining] = {
+    "light": RadiographTraining(LoopSettings(3000, validate_every=150, patience=8, average=0.98, half_precision=False)),
+    "resnet18": RadiographTraining(
+        LoopSettings(1500, validate_every=100, patience=6, average=0.98, half_precision=False), learning_rate=3e-4
+    ),
+    "densenet121": RadiographTraining(
+        LoopSettings(1500, validate_every=100, patience=6, average=0.98, half_precision=False), learning_rate=3e-4
+    ),
+}
+"""By backbone. bfloat16 is off: on processors it is slower for networks as small as these."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """data, external: tables, or folders of them. sharpening: of digital cases. folds: of a cross-validation, or 0."""
+
+    data: Path
+    external: Path | None = None
+    sharpening: str = "none"
+    folds: int = 0
+    validation_share: float = 0.2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train radiograph`."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="TABLE", help="CSV of radiographs, or a folder of them")
+    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
+    add("--preset", choices=BACKBONES, default="light", help="the network, and settings of its training")
+    add("--views", choices=(*VIEWS, "both"), default="PA", help="which pictures it sees")
+    add("--label", choices=LABELS, default=TRUTH, help="the score to learn from")
+    add("--curriculum", action="store_true", help="begin with severe calcium, then moderate, then all")
+    add("--enhancement", choices=ENHANCEMENTS, default="none", help="of the pictures' contrast")
+    add("--sharpening", choices=SHARPENINGS, default="none", help="of digital patients' slices before projection")
+    add("--no-scaled", action="store_true", help="no pictures whose calcium is scaled or taken away")
+    add("--no-locate", action="store_true", help="do not ask in training where the calcium is")
+    add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
+    add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to begin with")
+    add("--folds", type=int, default=0, metavar="K", help="cross-validate first, in so many parts")
+    add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
+    add("--size", type=int, default=RadiographNetConfig.size, help="side of the square in the network, pixels")
+    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
+    add("--overwrite", action="store_true", help="replace a model of this name")
+    add("--seed", type=int, default=0, help="of the weights, the batches and the splits")
+    add("--steps", type=int, help="batches at most (default: the preset's)")
+    add("--minutes", type=float, help="end each training after this time, whatever the steps")
+    add("--batch-size", type=int, help="patients a step (default: the preset's)")
+    add("--learning-rate", type=float, help="of the AdamW optimiser (default: the preset's)")
+    add("--validate-every", type=int, metavar="STEPS", help="steps between validations")
+    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
+    add("--finder-steps", type=int, help="of the part that finds the heart (default: the preset's; 0: as it began)")
+    add("--validation-share", type=float, default=0.2, help="share of patients to validate and calibrate on")
+    add("--device", choices=DEVICES, default="auto")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    training = PRESETS[arguments.preset]
+    asked = {name: getattr(arguments, name) for name in ("steps", "minutes", "validate_every", "patience", "seed")}
+    loop = replace(training.loop, **{name: value for name, value in asked.items() if value is not None})
+    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "finder_steps")}
+    training = replace(training, loop=loop, label=arguments.label)
+    training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+    if arguments.curriculum:
+        training = replace(training, curriculum=SEVERE_FIRST)
+    if arguments.no_scaled:
+        training = replace(training, scaled_share=0.0)
+    if arguments.no_locate:
+        training = replace(training, locate_weight=0.0)
+    config = RadiographNetConfig(
+        backbone=arguments.preset,
+        views=VIEWS if arguments.views == "both" else (arguments.views,),
+        size=arguments.size,
+        enhancement=arguments.enhancement,
+    )
+    options = RunOptions(
+        data=(arguments.data,),
+        output=arguments.output,
+        preset=arguments.preset,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        device=arguments.device,
+        validation_share=arguments.validation_share,
+        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
+    )
+    sources = Sources(
+        arguments.data, arguments.external, arguments.sharpening, arguments.folds, arguments.validation_share
+    )
+    settings = FitSettings(config, training, arguments.device, arguments.pretrained, arguments.start)
+    return train_radiograph(options, sources, settings, progress)
+
+
+def train_radiograph(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
+    """Train a radiograph model and write it; returns its card's path. Raises CTError, OutputError."""
+    options.check()
+    steps = ["radiographs", *([f"fold {n + 1}" for n in range(sources.folds)]), "training", "model"]
+    progress.begin([*steps, *(["external"] if sources.external else [])])
+    with training_lock(options.folder):
+        if (options.folder / "checkpoint.pt").exists() and not options.resume:
+            message = f"{options.folder} holds an earlier training. Go on with --resume, or choose another --output."
+            raise OutputError(message)
+        loop = settings.training.loop
+        facts = {"network": "radiograph", "steps": loop.steps, "minutes": loop.minutes}
+        record_training(options.folder, options.command, **facts)
+        with progress.step("radiographs"):
+            data = _training_data(sources, settings, progress)
+            if sources.external:
+                _check_other(data, sources.external)
+        parts = folds(data, sources.folds, loop.seed, settings.training.label) if sources.folds else []
+        crossed = []
+        for number in range(len(parts)):
+            with progress.step(f"fold {number + 1}"):
+                crossed += cross_validate(data, parts, settings, options.folder, progress, [number])
+        with progress.step("training"):
+            fold = validation_split(data, sources.validation_share, loop.seed, settings.training.label)
+            network, calibration, outcome, metrics = fit(
+                data, fold.training, fold.validation, settings, options.folder, progress
+            )
+        if crossed:
+            metrics |= _crossed_metrics(data, crossed, settings, options.folder / CROSS_VALIDATED)
+        told = {
+            **json.loads(json.dumps(asdict(settings.training))),
+            **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
+            **{"validation_share": sources.validation_share, "sharpening": sources.sharpening},
+        }
+        trained = Training(_described(data, fold.training, fold.validation), loop.seed, told, commit())
+        digital = bool(data.has_map.all())
+        use = INTENDED_USE if digital else INTENDED_USE_OWN
+        card = describe(options.name, settings.config, options.preset, trained, {}, calibration, LICENCE, use)
+        with progress.step("model"):
+            card = replace(card, validation=metrics | _as_loaded(network, card, data, fold.validation, settings))
+        if sources.external:
+            with progress.step("external"):
+                external = _loaded(sources.external, None, SCALES[:1], network, sources, settings, progress)
+                found = _external_metrics(network, card, external, settings, options.folder / EXTERNAL)
+                card = replace(card, validation=card.validation | found)
+        path = save_model(network, card, options.output.parent, options.overwrite)
+        progress.done(path)
+        return path
+
+
+def _training_data(sources: Sources, settings: FitSettings, progress: Progress) -> RadiographSet:
+    training = settings.training
+    scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
+    finder = read_network(settings.start)[1] if settings.start is not None else None
+    return _loaded(sources.data, training.label, scales, finder, sources, settings, progress)
+
+
+def _loaded(
+    table: Path,
+    label: str | None,
+    scales: tuple[float, ...],
+    finder: RadiographNet | None,
+    sources: Sources,
+    settings: FitSettings,
+    progress: Progress,
+) -> RadiographSet:
+    config = settings.config
+    data = load_radiographs(
+        table, label, config.views, config.enhancement, sources.sharpening, scales, finder, progress.counted
+    )
+    for warning in data.warnings:
+        progress.warning(warning)
+    return data
+
+
+def _check_other(data: RadiographSet, table: Path) -> None:
+    """Before hours are spent: whether a table can be the external test."""
+    both = sorted({row.patient for row in read_table(table)} & set(data.patients.tolist()))
+    if both:
+        raise TableError(f"Patient {both[0]} is in the external table and in the data. Test on other patients.")
+
+
+def _described(data: RadiographSet, training: np.ndarray, validation: np.ndarray) -> str:
+    """For the card: who was learned from."""
+    kind = "radiographs computed from digital patients' CT" if data.has_map.all() else "radiographs of a user's table"
+    parts = [
+        f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
+        for use, cases in (("training", training), ("validation", validation))
+    ]
+    return f"{kind}; {'; '.join(parts)}; table SHA-256 {data.sha256}"
+
+
+def _as_loaded(
+    network: RadiographNet, card: ModelCard, data: RadiographSet, cases: np.ndarray, settings: FitSettings
+) -> dict[str, object]:
+    """Metrics of the validation patients by the model as scoring will load it, half precision and all."""
+    loaded = _loaded_network(network, card)
+    label = settings.training.label
+    metrics = described_areas(
+        *foretold(loaded, data, cases, card.calibration, finds(settings)),
+        data.scores[label][cases],
+        settings,
+    )
+    what = "validation patients of the training's own split, by whom it was stopped and calibrated"
+    return {**metrics, "n": len(cases), "data": what, "label": label}
+
+
+def described_areas(
+    logits: np.ndarray, image: np.ndarray, fused: np.ndarray, scores: np.ndarray, settings: FitSettings
+) -> dict[str, object]:
+    """Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, each with its
+    95 % interval over resamples of the patients; None where a class is missing."""
+    truth = above(scores, settings.config.thresholds)
+    metrics: dict[str, object] = {}
+    for prefix, values in (("", image), ("with_factors_", fused)):
+        for number, threshold in enumerate(settings.config.thresholds):
+            known = ~np.isnan(values[:, number])
+            one, positive = values[known, number], truth[known, number]
+            if positive.all() or not positive.any():
+                metrics[f"{prefix}{area_name(threshold)}"] = None
+                continue
+            name = f"{prefix}{area_name(threshold)}"
+            metrics[name] = round(area(one, positive), 4)
+            interval = area_interval(one, positive, settings.training.loop.seed)
+            metrics[f"{name}_95"] = [round(limit, 4) for limit in interval]
+            metrics[f"n_{name}"] = [int(positive.sum()), int(len(one) - positive.sum())]
+    return metrics
+
+
+def _crossed_metrics(
+    data: RadiographSet, crossed: list[FoldResult], settings: FitSettings, path: Path
+) -> dict[str, object]:
+    """Each patient was foretold once, by a network that had not seen them; judged by the truth where it is known."""
+    label = _judging_label(data, settings)
+    cases = np.concatenate([one.test for one in crossed])
+    together = tuple(np.concatenate([getattr(one, name) for one in crossed]) for name in ("logits", "image", "fused"))
+    _write_predictions(path, data, cases, together, label, settings)
+    metrics = described_areas(*together, data.scores[label][cases], settings)
+    facts = {"folds": len(crossed), "n": len(cases), "label": label}
+    return {f"cross_validated_{name}": value for name, value in {**metrics, **facts}.items()}
+
+
+def _external_metrics(
+    network: RadiographNet, card: ModelCard, data: RadiographSet, settings: FitSettings, path: Path
+) -> dict[str, object]:
+    """Metrics of patients that were in no training, by the model as scoring will load it; each is written down."""
+    cases = np.arange(len(data))
+    loaded = _loaded_network(network, card)
+    result = foretold(loaded, data, cases, card.calibration, finds(settings))
+    label = _judging_label(data, settings)
+    check_label(data, label)
+    _write_predictions(path, data, cases, result, label, settings)
+    facts = {"n": len(data), "label": label, "table_sha256": data.sha256}
+    metrics = described_areas(*result, data.scores[label], settings)
+    return {f"external_{name}": value for name, value in {**metrics, **facts}.items()}
+
+
+def _judging_label(data: RadiographSet, settings: FitSettings) -> str:
+    """The truth where all have it, whatever was learned from."""
+    truth = data.scores.get(TRUTH)
+    return settings.training.label if truth is None or np.isnan(truth).any() else TRUTH
+
+
+def _loaded_network(network: RadiographNet, card: ModelCard) -> RadiographNet:
+    """As scoring will load it: weights of half precision, layers put together."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return load_model(save_model(network, card, Path(temporary)), "cpu").network
+
+
+def _write_predictions(
+    path: Path,
+    data: RadiographSet,
+    cases: np.ndarray,
+    result: tuple[np.ndarray, np.ndarray, np.ndarray],
+    label: str,
+    settings: FitSettings,
+) -> None:
+    """What was foretold of each patient, as CSV: the score, and probabilities for each threshold."""
+    limits = [f"{threshold:g}" for threshold in settings.config.thresholds]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "patient", label, *(f"image_{t}" for t in limits), *(f"with_factors_{t}" for t in limits)])
+    for n, case in enumerate(cases):
+        shown = [round(float(p), 5) if np.isfinite(p) else "" for p in (*result[1][n], *result[2][n])]
+        writer.writerow([data.names[case], data.patients[case], data.scores[label][case], *shown])
+    write_text_atomically(path, text.getvalue())

@@ -1,0 +1,112 @@
+"""The folder MODEL.training beside a model: who trains in it, and how it was started.
+
+`run.json` holds `arguments` (of the command line), `folder` (where they were given), `started`, `host`, `launcher`
+(process that was started in the background), and, once it trains, `pid`, `network`, `steps` and `minutes`. `lock` is
+held for the life of the training process; the file itself stays. A process number alone says nothing: the system
+gives it to another process later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError, write_text_atomically
+
+RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
+
+_KINDS = {
+    **{"arguments": list, "folder": str, "started": str, "host": str, "launcher": int},
+    **{"pid": int, "network": str, "steps": int},
+}
+
+LOCK_SECONDS = 3.0
+"""Whoever looks whether the lock is held holds it for a moment himself."""
+
+
+class TrainingError(CTError):
+    """Training cannot go on. The message says why and what to do."""
+
+
+@contextmanager
+def training_lock(folder: Path) -> Iterator[None]:
+    """Hold a training's folder, which is made. Without a success, a folder in which nothing was written goes again.
+
+    Raises TrainingError when another process holds it, and OutputError when it cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    new = not folder.exists()
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        message = f"{folder} is being trained already by another process. Wait for its end, or choose another --output."
+        raise TrainingError(message) from error
+    except OSError as error:
+        raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error
+    try:
+        yield
+    except BaseException:
+        lock.release()
+        if new and {path.name for path in folder.iterdir()} <= {LOCK, RUN}:
+            for name in (LOCK, RUN):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
+    lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in a folder now; False also where filelock, which comes with PyTorch, is missing."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def read_run(folder: Path) -> dict:
+    """What `run.json` says; nothing where there is none, and nothing of a kind that it cannot be."""
+    try:
+        content = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    known = content if isinstance(content, dict) else {}
+    known = {name: value for name, value in known.items() if isinstance(value, _KINDS.get(name, object))}
+    if not all(isinstance(argument, str) for argument in known.get("arguments", [])):
+        del known["arguments"]
+    return known
+
+
+def write_run(folder: Path, content: dict[str, object]) -> None:
+    """Write `run.json` anew."""
+    write_text_atomically(folder / RUN, json.dumps(content, indent=1) + "\n")
+
+
+def record_training(folder: Path, arguments: tuple[str, ...], **facts: object) -> None:
+    """Say in `run.json` that this process trains here. Call it with the lock held.
+
+    arguments: of the command line that started it, or none; then those already written stay. facts: as in `run.json`.
+    """
+    known = read_run(folder)
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    if arguments:
+        known |= {"arguments": list(arguments), "folder": str(Path.cwd())}
+    known = {"started": now, **known, "pid": os.getpid(), "host": platform.node(), **facts}
+    write_run(folder, known)

@@ -1,0 +1,336 @@
+"""Training of the slice classifier: which slices of the heart show coronary calcium.
+
+As van Velzen et al., sections 3 and 5: cross-entropy, Adam with rate 0.001, batches of 20 slices balanced for visible
+calcium. Beyond the paper, and named in the settings: negatives matched in position and partly drawn where something
+else resembles calcium; small changes of HU; averaged weights; the threshold is chosen on the validation slices.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, read_network
+from CACScoringLib.models.inference import predict
+from CACScoringLib.models.preprocessing import MAP_HU
+from CACScoringLib.networks.van_velzen import PRESETS, STRIDE, GeneratorConfig, SliceClassifierConfig, build
+
+from ..data.augmentation import SliceAugmentation, augment_slices
+from ..data.datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
+from . import runs
+from .loop import LoopSettings, Task
+
+PUBLISHED_FALSE_POSITIVE_RATE = 0.06
+GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
+"""An area under the ROC curve below this, after so many validations, is no learning."""
+
+LOCATED_HU, LOCATED_WEIGHT = 20.0, 20.0
+"""Where a slice's calcium adds as much it has to be located, which counts so much more than where there is none."""
+
+INTENDED_USE = (
+    "Finds axial slices of non-contrast chest CT that show coronary calcium, as a step of calcium scoring with CAC. "
+    "For research; not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class SliceTraining:
+    """locate_weight: of a further loss that asks the features where the calcium is, on slices whose true map is known;
+    0 leaves it out, as published. Slice labels alone take far longer to teach lesions of one or two pixels.
+    validation_slices: at most this many of each class during training; at the end all are judged.
+
+    false_positive_rate: the threshold is the lowest that keeps to this on the validation slices. start: SHA-256 of the
+    model whose weights it began with.
+    """
+
+    loop: LoopSettings
+    batch_size: int = 20
+    learning_rate: float = 1e-3
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
+    locate_weight: float = 0.0
+    validation_slices: int = 150
+    start: str | None = None
+    false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
+
+
+SETTINGS = {
+    "paper": SliceTraining(
+        LoopSettings(1_500_000, validate_every=5000, decay_from=1.0, average=0.0),
+        sampling=Sampling(hard_share=0.0),
+        augmentation=SliceAugmentation(gain=0.0, offset_hu=0.0),
+    ),
+    "compact": SliceTraining(
+        LoopSettings(12000, validate_every=300),
+        batch_size=12,
+        locate_weight=3.0,
+        sampling=Sampling(twin_share=0.5, calcium_scale=2.5),
+        augmentation=SliceAugmentation(zoom=1.1),
+    ),
+}
+
+
+class SliceTask(Task):
+    """See `Task`. start: weights to begin with. Raises DataError when slices of a class are missing."""
+
+    exported = "classifier"
+    better = "auc"
+
+    def __init__(
+        self,
+        config: SliceClassifierConfig,
+        settings: SliceTraining,
+        training: SliceDataset,
+        validation: SliceDataset,
+        start: nn.Module | None = None,
+    ) -> None:
+        torch.manual_seed(settings.loop.seed)
+        network = (build(config) if start is None else start).to(memory_format=torch.channels_last)
+        self.config = config
+        self.settings = settings = replace(settings, augmentation=replace(settings.augmentation, crop=config.size))
+        self.training, self.validation = training, validation
+        self.modules: dict[str, nn.Module] = {"classifier": network}
+        if settings.locate_weight:
+            where = nn.Conv2d(4 * config.width, 1, 1)
+            nn.init.constant_(where.bias, -5.0)  # calcium is nowhere at first
+            self.modules["where"] = where.to(memory_format=torch.channels_last)
+        parameters = [p for module in self.modules.values() for p in module.parameters()]
+        self.optimizers = {"classifier": torch.optim.Adam(parameters, settings.learning_rate)}
+        self.sampler = BalancedSampler(training, settings.sampling)
+        self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        drawn = self.sampler.draw(generator, self.settings.batch_size)
+        locate = bool(self.settings.locate_weight)
+        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=locate)
+        batch = {"x": x, "visible": torch.from_numpy(drawn.visible.astype(np.int64))}
+        if maps is not None:
+            batch["where"] = (functional.max_pool2d(maps[:, :1], STRIDE) > LOCATED_HU / MAP_HU).float()
+            batch["known"] = torch.from_numpy(self.training.has_map[drawn.chosen])
+        return batch
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        logits, features = self.modules["classifier"](batch["x"], logits=True, features=True)
+        loss = functional.cross_entropy(logits.float(), batch["visible"])
+        values = {"loss": loss.detach()}
+        if "where" in batch:
+            where = self.modules["where"](features).float()
+            located = functional.binary_cross_entropy_with_logits(
+                where, batch["where"], reduction="none", pos_weight=where.new_tensor(LOCATED_WEIGHT)
+            ).mean((1, 2, 3))
+            located = (located * batch["known"]).mean()
+            values["located"] = located.detach()
+            loss = loss + self.settings.locate_weight * located
+        optimizer = self.optimizers["classifier"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        return values
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        probabilities = classified(network, self.config, self.validation, self.watched)
+        metrics = slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
+        return {**metrics, "called_positive": float((probabilities >= 0.5).mean())}
+
+    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+        if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
+            return []
+        told = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
+            metrics["called_positive"], "tells slices with calcium from others hardly better than chance"
+        )
+        message = (
+            f"After {validations} validations the network {told} (area under the ROC curve {metrics['auc']:.2f}). "
+            "Lower --learning-rate, begin with a model (--start), or look whether the labels are right."
+        )
+        return [ScanWarning("slices-not-told-apart", message)]
+
+
+def as_classifier(
+    card: ModelCard, network: nn.Module, config: SliceClassifierConfig
+) -> tuple[SliceClassifierConfig, nn.Module]:
+    """A classifier that begins as a trained network: another classifier, or a generator's way down.
+
+    Both have the same layers from the image to the features; a generator has learned from every pixel where calcium
+    is, which slice labels alone teach slowly. The configuration is the model's, and `config`'s in what a generator
+    does not have. Raises ModelError for other networks.
+    """
+    if card.network == "slices":
+        return SliceClassifierConfig(**card.config), network
+    if card.network != "decomposition":
+        raise ModelError(f"{card.name} is a model for {card.network!r}; --start needs one for slices or decomposition.")
+    shared = {name: card.config[name] for name in ("width", "residual_blocks", "neighbours", "position")}
+    config = replace(config, **shared)
+    classifier = build(config)
+    way_down = [*network.first, *network.second, *network.third]
+    classifier.features.load_state_dict(nn.Sequential(*way_down).state_dict())
+    return config, classifier
+
+
+def varied(
+    data: SliceDataset,
+    drawn: Drawn,
+    config: SliceClassifierConfig | GeneratorConfig,
+    augmentation: SliceAugmentation,
+    generator: np.random.Generator,
+    with_maps: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Slices as network input [n, C, crop, crop], augmented; if asked for, true map and heart [n, 2, crop, crop]."""
+    hu = data.hu(drawn.chosen, config.neighbours, drawn.calcium)
+    none = np.empty((len(hu), 0, *hu.shape[2:]), np.float32)
+    extra = data.position_channels(drawn.chosen) if config.position else none
+    maps = None
+    if with_maps:
+        calcium = data.true_map(drawn.chosen) * drawn.calcium[:, None, None, None]
+        maps = np.concatenate([calcium, data.heart(drawn.chosen)[:, None]], 1, dtype=np.float32)
+    x, maps = augment_slices(hu, extra, augmentation, generator, maps)
+    return x.contiguous(memory_format=torch.channels_last), maps
+
+
+def watched_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:
+    """A fixed sample of at most this many slices with, and as many without visible calcium."""
+    generator = np.random.default_rng([seed, 7])
+    parts = []
+    for part in (np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]):
+        parts.append(np.sort(generator.choice(part, min(most, len(part)), replace=False)))
+    return np.concatenate(parts)
+
+
+def classified(
+    network: nn.Module, config: SliceClassifierConfig, data: SliceDataset, chosen: np.ndarray, batch_size: int = 16
+) -> np.ndarray:
+    """Probability of visible calcium, float32 [len(chosen)], from slices exactly as scoring sees them."""
+    results = []
+    for start in range(0, len(chosen), 8 * batch_size):
+        x = data.network_input(chosen[start : start + 8 * batch_size], config.neighbours, config.position, config.size)
+        results.append(predict(network, x, batch_size)[0][:, 1])
+    return np.concatenate(results)
+
+
+def slice_metrics(
+    probabilities: np.ndarray, data: SliceDataset, chosen: np.ndarray, most_false: float
+) -> dict[str, float]:
+    """Area under the ROC curve, and accuracy, sensitivity and false-positive rate at the chosen threshold.
+
+    The threshold is the lowest that calls at most this share of the negatives positive. Accuracy is for the share of
+    positives among all of the data's slices, not among the chosen. False-positive rates are also given by kind of scan.
+    """
+    visible = data.visible[chosen]
+    positive, negative = probabilities[visible], probabilities[~visible]
+    auc = stats.mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+    threshold = threshold_at(negative, most_false)
+    sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
+    share = float(data.visible.mean())
+    metrics = {
+        "auc": float(auc),
+        "threshold": threshold,
+        "sensitivity": sensitivity,
+        "false_positive_rate": false,
+        "accuracy": share * sensitivity + (1 - share) * (1 - false),
+    }
+    for number, kind in enumerate(KINDS):
+        own = probabilities[~visible & (data.kind[chosen] == number)]
+        if len(own):
+            metrics[f"false_positive_rate_{kind}_scans"] = float((own >= threshold).mean())
+    return metrics
+
+
+def threshold_at(negative: np.ndarray, most_false: float) -> float:
+    """The lowest probability that at most this share of the negatives reach; between 0 and 1."""
+    ordered = np.sort(negative)[::-1]
+    allowed = int(most_false * len(ordered))
+    if allowed >= len(ordered):
+        return 0.0
+    return float(min(1.0, np.nextafter(np.float32(ordered[allowed]), np.float32(2.0))))
+
+
+def judge(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
+    """Metrics on all validation slices and scans, and the threshold for scoring."""
+    config = SliceClassifierConfig(**model.card.config)
+    everything = np.arange(len(data))
+    probabilities = classified(model.network, config, data, everything)
+    metrics: dict[str, object] = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
+    called = probabilities >= metrics["threshold"]
+    for number, kind in enumerate(KINDS):
+        scans = np.unique(data.scan[data.kind == number])
+        if len(scans):
+            share = float(np.mean([called[data.scan == scan].any() for scan in scans]))
+            metrics[f"scans_called_positive_{kind}"] = share
+            metrics[f"scans_{kind}"] = len(scans)
+    metrics |= {"slices": len(data), "slices_with_visible_calcium": int(data.visible.sum())}
+    metrics["data"] = "validation patients of the training's own split; the threshold was chosen on the same slices"
+    return metrics, {"slice_threshold": float(metrics["threshold"])}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train slices`."""
+    runs.add_arguments(parser)
+    parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
+    parser.add_argument(
+        "--position",
+        action=argparse.BooleanOptionalAction,
+        help="let the network see the place in the heart's frame (paper: no)",
+    )
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices or decomposition")
+    parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
+    parser.add_argument("--locate-weight", type=float, help="of the loss that asks where the calcium is (paper: 0)")
+    runs.add_sampling_arguments(parser)
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    config = PRESETS[arguments.preset]["slices"]
+    if arguments.neighbours is not None:
+        config = replace(config, neighbours=arguments.neighbours)
+    if arguments.size is not None:
+        config = replace(config, size=arguments.size)
+    if arguments.position is not None:
+        config = replace(config, position=arguments.position)
+    settings = SETTINGS[arguments.preset]
+    changes = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "locate_weight")}
+    settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
+    sampling = runs.sampling_from(arguments, settings.sampling)
+    settings = replace(settings, sampling=sampling, loop=runs.loop_from(arguments, settings.loop))
+    return train_slices(runs.options_from(arguments), config, settings, progress, arguments.start)
+
+
+def train_slices(
+    options: runs.RunOptions,
+    config: SliceClassifierConfig,
+    settings: SliceTraining,
+    progress: Progress,
+    start: Path | None = None,
+) -> Path:
+    """Train a slice classifier on folders of scans and write it; returns its card's path.
+
+    start: card of a model to begin with, see `as_classifier`. Raises CTError, OutputError.
+    """
+    begun = None
+    if start is not None:
+        card, begun = read_network(start)
+        config, begun = as_classifier(card, begun, config)
+        settings = replace(settings, start=card.sha256)
+    with runs.begun(options, "slices", settings.loop, progress) as training_run:
+        with training_run.progress.step("scans"):
+            data, training, validation = training_run.gather_slices(settings.loop.seed)
+        with training_run.progress.step("training"):
+            task = SliceTask(config, settings, training, validation, begun)
+            outcome = training_run.train(task, settings.loop)
+        return training_run.write_model(
+            config,
+            task.settings,
+            settings.loop.seed,
+            data,
+            outcome,
+            lambda model: judge(model, settings, validation),
+            INTENDED_USE,
+        )

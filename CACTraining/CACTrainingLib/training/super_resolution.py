@@ -1,0 +1,243 @@
+"""Training of the network that makes thin slices of thick ones, on digital hearts scanned in both.
+
+Nothing but the patients' numbers is needed: their scans are made first, into the training's folder, and stay there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.nn import functional
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
+from CACScoringLib.models.inference import DEVICES, predict
+from CACScoringLib.networks.van_velzen import SliceSharpenerConfig, build
+
+from ..phantom.anatomy.strata import STRATA, chosen_patients
+from ..radiograph.super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
+from ..radiograph.thin_slices import FACTOR, SlicePair, read_pair, write_pairs
+from . import runs
+from .loop import LoopSettings, Outcome, Task
+
+LOOP = LoopSettings(16_000, validate_every=2000, half_precision=False)
+PAIRS = "pairs"
+APART = 10_000
+"""Patients to validate and to test on are numbered so much higher, and twice so much."""
+
+INTENDED_USE = (
+    "Makes thin slices of the 3 mm slices of a digital heart's CT before it is projected to a radiograph. For research "
+    "on radiographs; not for reading or scoring a CT; not a medical device."
+)
+
+
+@dataclass(frozen=True)
+class SharpenerTraining:
+    """first_number: of the patients; training takes `patients` of them in the shares of `strata.STRATA`.
+
+    patch: side of the squares it learns from, pixels. calcium_share: of the squares about a calcified voxel.
+    """
+
+    loop: LoopSettings = LOOP
+    first_number: int = 1_400_000
+    patients: int = 10
+    validation_patients: int = 4
+    test_patients: int = 6
+    batch_size: int = 8
+    patch: int = 32
+    learning_rate: float = 2e-3
+    calcium_share: float = 0.5
+
+    def numbers(self) -> tuple[list[int], list[int], list[int]]:
+        """Patients to train, to validate and to test on."""
+        counts = self.patients, self.validation_patients, self.test_patients
+        return tuple(chosen_patients(self.first_number + APART * n, count) for n, count in enumerate(counts))
+
+
+class SharpenerTask(Task):
+    """See `Task`."""
+
+    exported = "sharpener"
+    better = "reduction"
+
+    def __init__(
+        self,
+        config: SliceSharpenerConfig,
+        settings: SharpenerTraining,
+        training: Sequence[SlicePair],
+        validation: Sequence[SlicePair],
+    ) -> None:
+        torch.manual_seed(settings.loop.seed)
+        network = build(config).to(memory_format=torch.channels_last)
+        self.config, self.settings, self.validation = config, settings, validation
+        self.modules: dict[str, nn.Module] = {"sharpener": network}
+        self.optimizers = {"sharpener": torch.optim.Adam(network.parameters(), settings.learning_rate)}
+        self._inputs = [network_input(pair.thick, config) for pair in training]
+        self._lacking = [lacking(pair, config.factor) for pair in training]
+        self._calcified = [
+            np.argwhere(_by_thick(pair.calcium, config.factor).max(1) >= CALCIUM_HU) for pair in training
+        ]
+        self._with_calcium = [n for n, places in enumerate(self._calcified) if len(places)]
+        self._plain = [interpolated(pair.thick, config.factor) for pair in validation]
+        self._plain_rms = _mean_quality(self._plain, validation)
+
+    def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
+        drawn = [self._patch(generator) for _ in range(self.settings.batch_size)]
+        return {name: torch.from_numpy(np.stack([patch[name] for patch in drawn])) for name in ("x", "y")}
+
+    def _patch(self, g: np.random.Generator) -> dict[str, np.ndarray]:
+        """Input and output of a square somewhere, or about calcium, mirrored in any direction."""
+        about_calcium = self._with_calcium and g.random() < self.settings.calcium_share
+        n = int(g.choice(self._with_calcium)) if about_calcium else int(g.integers(len(self._inputs)))
+        slices, _, *sides = self._inputs[n].shape
+        if about_calcium:
+            k, *centre = self._calcified[n][g.integers(len(self._calcified[n]))]
+        else:
+            k, *centre = g.integers(slices), *g.integers(sides)
+        side = min(self.settings.patch, *sides)
+        low = [c + g.integers(-side // 4, side // 4 + 1) - side // 2 for c in centre]
+        low = [int(np.clip(begin, 0, length - side)) for begin, length in zip(low, sides, strict=True)]
+        own = (k, slice(None), *(slice(begin, begin + side) for begin in low))
+        x, y = self._inputs[n][own], self._lacking[n][own]
+        # Turned over along the table, too: the first axis of both rises with the height.
+        turns = tuple(axis for axis in range(3) if g.random() < 0.5)
+        return {"x": np.flip(x, turns).copy(), "y": np.flip(y, turns).astype(np.float32)}
+
+    def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
+        loss = functional.mse_loss(self.modules["sharpener"](batch["x"]), batch["y"])
+        optimizer = self.optimizers["sharpener"]
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """reduction: of the interpolation's error in the heart, as a share of it."""
+        made = []
+        for pair, plain in zip(self.validation, self._plain, strict=True):
+            added = predict(network, network_input(pair.thick, self.config), 8)[0]
+            made.append(plain + HU_SCALE * added.reshape(plain.shape))
+        found = _mean_quality(made, self.validation)
+        shares = {f"reduction_{k[4:]}": 1 - v / self._plain_rms[k] for k, v in found.items() if k.startswith("rms")}
+        return {"reduction": shares.pop("reduction_heart"), **shares, **found}
+
+
+def lacking(pair: SlicePair, factor: int) -> np.ndarray:
+    """What the network should give, float16 [k, factor, j, i]."""
+    return _by_thick((pair.thin - interpolated(pair.thick, factor)) / np.float32(HU_SCALE), factor).astype(np.float16)
+
+
+def _by_thick(thin: np.ndarray, factor: int) -> np.ndarray:
+    """Thin slices [factor k, j, i] as [k, factor, j, i]."""
+    return thin.reshape(-1, factor, *thin.shape[1:])
+
+
+def _mean_quality(made: Sequence[np.ndarray], pairs: Sequence[SlicePair]) -> dict[str, float]:
+    """The mean of what all patients have, by name."""
+    found = [quality(thin, pair) for thin, pair in zip(made, pairs, strict=True)]
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: fmean(one[name] for one in found if name in one) for name in names}
+
+
+def judge(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
+    """Both ways on patients that nothing was learned from, with each patient's values. pairs: by number."""
+    factor = model.card.config["factor"]
+    metrics: dict[str, object] = {"patients": len(pairs), "data": "digital patients apart from training and validation"}
+    ways = {"interpolated": lambda hu: interpolated(hu, factor), "learned": lambda hu: learned(hu, model)}
+    for name, way in ways.items():
+        made = [way(pair.thick) for pair in pairs.values()]
+        metrics[name] = _mean_quality(made, list(pairs.values()))
+        metrics[name]["by_patient"] = {
+            str(number): quality(thin, pair) for thin, (number, pair) in zip(made, pairs.items(), strict=True)
+        }
+    return metrics
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train super-resolution`."""
+    add, usual = parser.add_argument, SharpenerTraining()
+    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
+    add("--patients", type=int, default=usual.patients, metavar="N", help="digital patients to learn from")
+    add("--first", type=int, default=usual.first_number, metavar="NUMBER", help="number from which they are chosen")
+    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
+    add("--overwrite", action="store_true", help="replace a model of this name")
+    add("--seed", type=int, default=0, help="of the weights and the batches")
+    add("--steps", type=int, default=LOOP.steps, help="batches at most")
+    add("--minutes", type=float, help="end after this time, whatever the steps")
+    add("--device", choices=DEVICES, default="auto")
+    add("--workers", type=int, default=1, metavar="N", help="processes that make the scans")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    loop = replace(LOOP, steps=arguments.steps, minutes=arguments.minutes, seed=arguments.seed)
+    if arguments.patients < len(STRATA) or arguments.first < 0 or arguments.workers < 1:
+        raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
+    settings = SharpenerTraining(loop, arguments.first, arguments.patients)
+    options = runs.RunOptions(
+        (), arguments.output, resume=arguments.resume, overwrite=arguments.overwrite, device=arguments.device
+    )
+    return train_sharpener(options, SliceSharpenerConfig(FACTOR), settings, progress, arguments.workers)
+
+
+def train_sharpener(
+    options: runs.RunOptions,
+    config: SliceSharpenerConfig,
+    settings: SharpenerTraining,
+    progress: Progress,
+    workers: int = 1,
+) -> Path:
+    """Make the scans, train, and write the model; returns its card's path. Raises CTError, OutputError."""
+    with runs.begun(options, "super-resolution", settings.loop, progress) as training_run:
+
+        def scanned(numbers: Sequence[int]) -> dict[int, SlicePair]:
+            files = write_pairs(numbers, options.folder / PAIRS, workers, progress.counted)
+            return dict(zip(numbers, map(read_pair, files), strict=True))
+
+        with training_run.progress.step("scans"):
+            uses = settings.numbers()
+            pairs = scanned([*uses[0], *uses[1]])
+            training, validation = ([pairs[number] for number in use] for use in uses[:2])
+        with training_run.progress.step("training"):
+            outcome = training_run.train(SharpenerTask(config, settings, training, validation), settings.loop)
+        with training_run.progress.step("model"):
+            path = _write(options, config, settings, outcome, uses, scanned(uses[2]))
+            training_run.progress.done(path)
+            return path
+
+
+def _write(
+    options: runs.RunOptions,
+    config: SliceSharpenerConfig,
+    settings: SharpenerTraining,
+    outcome: Outcome,
+    uses: Sequence[Sequence[int]],
+    test: dict[int, SlicePair],
+) -> Path:
+    network = build(config)
+    network.load_state_dict(outcome.weights)
+    names = ("training", "validation", "test")
+    told = "; ".join(f"{name}: {', '.join(map(str, use))}" for name, use in zip(names, uses, strict=True))
+    values = {
+        **json.loads(json.dumps(asdict(settings))),
+        "steps_done": outcome.steps,
+        "best_step": outcome.best_step,
+        "seconds": round(outcome.seconds, 1),
+    }
+    data = f"Digital patients, scanned in 3 mm with noise and in 1 mm without, gated. {told}"
+    training = Training(data, settings.loop.seed, values, runs.commit())
+    card = describe(options.name, config, "custom", training, {}, {}, runs.LICENCE, INTENDED_USE)
+    with tempfile.TemporaryDirectory() as temporary:  # measured as it will be loaded, half precision and all
+        measured = judge(load_model(save_model(network, card, Path(temporary)), options.device), test)
+    return save_model(network, replace(card, validation=measured), options.output.parent, options.overwrite)

@@ -1,0 +1,246 @@
+"""Training of a network that tells the arteries' scores from a CT at once, a second opinion beside the scores.
+
+Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
+of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
+scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, save_model
+from CACScoringLib.models.inference import DEVICES
+from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
+from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACScoringLib.whole_scan.vessels import SCALE
+
+from ..whole_scan.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
+from ..whole_scan.split import folds, learned_and_tested
+from ..whole_scan.vessels.fitting import (
+    WAYS,
+    FitSettings,
+    VesselFit,
+    as_facts,
+    fit_settings,
+    fit_vessels,
+    foretold,
+    heart_ml,
+    prepare_vessels,
+    targets_of,
+)
+from ..whole_scan.vessels.plan import SHOWN
+from ..whole_scan.vessels.results import (
+    PER_MILLE,
+    TOTAL,
+    Foretold,
+    Scans,
+    Statistic,
+    Study,
+    category_agreement,
+    factors_alone,
+    rank,
+)
+from .run_folder import CHECKPOINT, record_training, training_lock
+from .runs import LICENCE, RunOptions, commit, loop_from
+
+INTENDED_USE = (
+    "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "
+    "beside a score made of lesions. For research; not a medical device."
+)
+
+VALIDATION_PARTS = 5
+
+PREPARED = "scans"
+"""Folder beside the model."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """data: table to learn from. test: to test on; None: a fifth of data. others: of patients whose calcium lies
+    elsewhere. cache: folder.
+    """
+
+    data: Path
+    cache: Path
+    test: Path | None = None
+    others: Path | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `cac train vessels`."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
+    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
+    add("--preset", choices=PRESETS, default="compact", help="size of the input; paper needs a GPU")
+    add(
+        "--kind",
+        choices=WAYS,
+        default="summed",
+        help=f"the network (default: summed, none of the paper's; {SHOWN}: shown where the calcium of digital patients "
+        "lies)",
+    )
+    add("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
+    add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
+    add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
+    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
+    add("--overwrite", action="store_true", help="replace a model of this name")
+    add("--seed", type=int, default=0, help="of the weights, the batches and the patients who validate")
+    add("--steps", type=int, help="batches at most (default: the preset's)")
+    add("--minutes", type=float, help="end after this time, whatever the steps")
+    add("--batch-size", type=int, help="scans a step (default: the preset's)")
+    add("--learning-rate", type=float, help="of the AdamW optimiser (default: the preset's)")
+    add("--weight-decay", type=float, help="of the AdamW optimiser (default: the preset's)")
+    add("--validate-every", type=int, metavar="EPOCHS", help="rounds through all scans between validations")
+    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
+    add("--no-augmentation", action="store_true", help="scans as they are: no shifts, blur and noise")
+    add("--device", choices=DEVICES, default="auto")
+    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
+    add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: beside the model)")
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
+    settings = fit_settings(arguments.preset, arguments.kind, arguments.scale, arguments.device)
+    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "weight_decay")}
+    training = replace(settings.training, loop=loop_from(arguments, settings.training.loop))
+    training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+    if arguments.no_augmentation:
+        training = replace(training, augmentation=None)
+    options = RunOptions(
+        data=(arguments.data,),
+        output=arguments.output,
+        preset=arguments.preset,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        device=arguments.device,
+        workers=arguments.workers,
+        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
+    )
+    sources = Sources(arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.others)
+    return train_vessels(options, sources, replace(settings, training=training), progress)
+
+
+def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
+    """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
+    options.check()
+    data, test, others = (
+        read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.others)
+    )
+    scans, learned, tested = learned_and_tested(data, test)
+    check_others(scans, others)
+    progress.begin(["scans", "training", "model"])
+    with training_lock(options.folder):
+        if (options.folder / CHECKPOINT).exists() and not options.resume:
+            message = f"{options.folder} holds an earlier training. Go on with --resume, or choose another --output."
+            raise OutputError(message)
+        loop = settings.training.loop
+        record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
+        with progress.step("scans"):
+            files, other_files = (
+                _prepared(part, sources.cache, settings, options.workers, progress) for part in (scans, others)
+            )
+        rest = [scan for scan in scans if scan.name in set(learned) and scan.name in files]
+        parts = (*folds(rest, VALIDATION_PARTS, loop.seed)[0], [name for name in tested if name in files])
+        with progress.step("training"):
+            fit = fit_vessels(files, targets_of(scans), *parts[:2], settings, options.folder, progress)
+        with progress.step("model"):
+            card = _card(options, scans, parts, settings, fit)
+            test = _judged(_as_loaded(fit.network, card), scans, files, parts, other_files)
+            card = replace(card, validation={**card.validation, "test": test})
+            path = save_model(fit.network, card, options.output.parent, options.overwrite)
+        progress.done(path)
+        return path
+
+
+Parts = tuple[Sequence[str], Sequence[str], Sequence[str]]
+"""Names to learn from, to validate and to test on."""
+
+
+def _prepared(
+    scans: Sequence[TableScan], cache: Path, settings: FitSettings, workers: int, progress: Progress
+) -> dict[str, Path]:
+    """Files by name; of those that failed, it is told why."""
+    if not scans:
+        return {}
+    found = prepare_vessels(scans, cache, settings.config, workers, progress)
+    for name, reason in found.failed.items():
+        progress.warning(ScanWarning("scan-left-out", f"{name} was left out: {reason}"))
+    return dict(found.files)
+
+
+def _card(
+    options: RunOptions, scans: Sequence[TableScan], parts: Parts, settings: FitSettings, fit: VesselFit
+) -> ModelCard:
+    uses = ", ".join(
+        f"{use} {len(names)}" for use, names in zip(("training", "validation", "test"), parts, strict=True)
+    )
+    data = f"{kind_of_data(scans)}; {uses} scans; table SHA-256 {table_hash(tuple(scans))}"
+    facts = as_facts(settings)["training"]
+    told = {**facts, "steps_done": fit.steps, "best_step": fit.best_step, "seconds": fit.seconds}
+    trained = Training(data, settings.training.loop.seed, told, commit())
+    errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
+    calibration = {SCALE: fit.largest}
+    return describe(options.name, settings.config, options.preset, trained, errors, calibration, LICENCE, INTENDED_USE)
+
+
+def _as_loaded(network: VesselNet, card: ModelCard) -> VesselNet:
+    """As scoring will load it: weights of half precision, layers put together."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return load_model(save_model(network, card, Path(temporary)), "cpu").network
+
+
+def _judged(
+    network: VesselNet,
+    scans: Sequence[TableScan],
+    files: Mapping[str, Path],
+    parts: Parts,
+    others: Mapping[str, Path],
+) -> dict[str, object]:
+    """The test on the patients kept apart, as `whole_scan.trust` reads it; intervals by a bootstrap of patients."""
+    names = [name for part in parts for name in part]
+    known = {scan.name: scan for scan in scans}
+    chosen, targets = [known[name] for name in names], targets_of(scans)
+    table = Scans(
+        tuple(names),
+        tuple(scan.patient for scan in chosen),
+        np.stack([targets[name] for name in names]),
+        np.array([_factors(scan, files[scan.name]) for scan in chosen]),
+        (None,) * len(chosen),
+    )
+    study = Study(table, None, [parts[:2]], table.rows(parts[2]))
+    found = Foretold(study.held_out, foretold(network, files, parts[2]))
+    simple = factors_alone(study, 1, logarithm=True)
+
+    def measure(statistic: Statistic, of: Foretold = found) -> dict[str, float | None]:
+        return study.of([of], statistic).estimate.as_json()
+
+    test: dict[str, object] = {
+        "patients": len({known[name].patient for name in parts[2]}),
+        "data": kind_of_data(scans),
+        "rank_correlation": measure(rank(TOTAL)),
+        "rank_correlation_age_and_heart_size": measure(rank(TOTAL), simple.test[0]) if simple else None,
+        "mse_normalised": round(study.error_of(found) / PER_MILLE, 6),
+        "kappa_categories": measure(category_agreement),
+    }
+    if others:
+        totals = foretold(network, others, list(others)).sum(1)
+        test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
+    return test
+
+
+def _factors(scan: TableScan, file: Path) -> list[float]:
+    """Age, 1 for men, the heart's volume; NaN where it is not known."""
+    age = np.nan if scan.age_years is None else scan.age_years
+    return [age, np.nan if scan.sex is None else float(scan.sex == "M"), heart_ml(file)]

@@ -1,0 +1,1 @@
+"""Estimates from a whole scan: their data, training and studies."""

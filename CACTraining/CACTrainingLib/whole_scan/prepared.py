@@ -1,0 +1,156 @@
+"""What a training needs of many CTs, made once: each is read, its heart found as scoring finds it, and worked on."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.cohort.workers import Workers, sensible_count
+from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_mask
+
+from .scan_table import TableScan
+
+Work = Callable[[CTScan, HeartRegion], dict[str, np.ndarray]]
+"""What is kept of a scan, arrays by name; importable or picklable, for it runs in other processes."""
+
+HEARTS = "hearts"
+MEMORY_EACH_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """files: of the scans by name, see `load`. failed: why the others were left out, by name."""
+
+    files: dict[str, Path]
+    failed: dict[str, str]
+
+
+def prepare(
+    scans: Sequence[TableScan],
+    folder: Path,
+    kind: str,
+    work: Work,
+    settings_key: str,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Do `work` on every scan and keep what it gives below `folder`/`kind`; done before, it is not done again.
+
+    settings_key: stands for all that the work depends on beside the scan. workers: processes; one per core, as far as
+    the memory allows, when None. A scan that cannot be read or has no heart stops no other: it is told in `failed`.
+    Raises CTError where none can be prepared.
+    """
+    progress = progress or Progress()
+    folder = Path(folder)
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+    (folder / HEARTS).mkdir(exist_ok=True)
+    files = {scan.name: folder / kind / f"{_key(scan, settings_key)}.npz" for scan in scans}
+    wanted = [scan for scan in scans if not files[scan.name].exists()]
+    failed: dict[str, str] = {}
+    if wanted:
+        jobs = [(scan, folder / HEARTS / f"{_key(scan)}.nii.gz", files[scan.name]) for scan in wanted]
+        count = min(workers or sensible_count(MEMORY_EACH_BYTES), len(wanted))
+        done = len(scans) - len(wanted)
+        with Workers(count, partial(_begin, work)) as processes:
+            for event in processes.run(jobs):
+                if event.state == "begun":
+                    continue
+                done += 1
+                reason = event.result if event.state == "done" else f"its process ended ({event.exit_code})"
+                if reason:
+                    failed[wanted[event.index].name] = reason
+                progress.counted(done, len(scans))
+    if len(failed) == len(scans):
+        name, reason = next(iter(failed.items()))
+        raise CTError(f"None of {len(scans)} scans could be prepared; {name}: {reason}")
+    return Prepared({name: file for name, file in files.items() if name not in failed}, failed)
+
+
+def load(file: Path) -> dict[str, np.ndarray]:
+    """The arrays that were kept of a scan."""
+    with np.load(file, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}
+
+
+def _begin(work: Work) -> Callable[[tuple[TableScan, Path, Path]], str]:
+    """In a process of its own: one core each, and one heart network for all its scans."""
+    from CACScoringLib.models.cards import find_model, load_model
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    _one_thread()
+    network = load_model(find_model("heart").path, "cpu")
+    return partial(_prepare_one, work, network)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path, Path]) -> str:
+    """Returns why it failed, or nothing."""
+    from CACScoringLib.anatomy.heart_search import find_heart
+    from CACScoringLib.io.reading import read_ct
+
+    table_scan, heart_file, file = job
+    try:
+        scan = read_ct(table_scan.ct, table_scan.series)
+        if table_scan.heart is not None:
+            region = find_heart(scan, read_mask(table_scan.heart), None)
+        elif heart_file.exists():
+            region = _read_region(heart_file, scan)
+        else:
+            region = find_heart(scan, None, network)
+            _write_region(heart_file, region)
+        arrays = work(scan, region)
+    except CTError as error:
+        return str(error)
+    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
+        half = Path(temporary) / file.name
+        np.savez_compressed(half, **arrays)
+        half.replace(file)
+    return ""
+
+
+_EXCLUDED = 10
+"""In a heart's file: times the label of what is excluded there, plus 1 in the heart."""
+
+
+def _write_region(file: Path, region: HeartRegion) -> None:
+    labels = region.mask if region.excluded is None else region.mask + _EXCLUDED * region.excluded
+    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
+        half = Path(temporary) / file.name
+        sitk.WriteImage(sitk.Cast(labels, sitk.sitkUInt8), half, useCompression=True)
+        half.replace(file)
+
+
+def _read_region(file: Path, scan: CTScan) -> HeartRegion:
+    labels, _ = mask_on_scan_grid(read_mask(file), scan, "heart found before")
+    values = sitk.GetArrayFromImage(labels)
+    parts = []
+    for part in (values % _EXCLUDED, values // _EXCLUDED):
+        image = sitk.GetImageFromArray(part.astype(np.uint8))
+        image.CopyInformation(scan.image)
+        parts.append(image)
+    return HeartRegion(parts[0], parts[1], "found before")
+
+
+def _key(scan: TableScan, settings: str = "") -> str:
+    """Of a scan's files as they are now, and of settings."""
+    said = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
+    for place in (scan.ct, *([scan.heart] if scan.heart else [])):
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            found = file.stat()
+            said.append(f"{file.name} {found.st_size} {found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:24]

@@ -1,0 +1,1 @@
+"""Zero or non-zero calcium by radiomic features."""

@@ -1,0 +1,211 @@
+"""What stands behind the study's models of radiomics: whom they find, by which features, and what misleads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...report import figures as study_figures
+from ...report.parts import Figure, Section, Table
+from ...statistics.measures import Estimate
+from ...statistics.patient_folds import CATEGORIES, category_of
+from ...statistics.resamples import Found
+from ...studies.sample import heading, p_cell
+from .fits import LISTED, REPEATS
+from .plan import CLASSIFIERS, HELD_OUT, Cell
+from .results import ACCURACY, AREA, CROSSED, HELD, SENSITIVITY, SPECIFICITY, Judged, Study, less_share
+from .tables import PARTS, RULE, network_cells, radiomics_cells, title_of
+
+if TYPE_CHECKING:
+    from ...report.parts import Cell as Entry
+
+INSTALLABLE = Cell("both", "logistic")
+"""The model that `cac train radiomics` makes."""
+
+IBSI = (
+    "Names are those of mirp after heart or candidate: stat, of intensities; ih and ivh, of their histogram and volume "
+    "histogram; cm, co-occurrence; rlm, run length; szm, size zone; ngt and ngl, neighbourhood (IBSI)."
+)
+_CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
+
+
+def shown_models(study: Study, part: str) -> list[tuple[str, Judged]]:
+    """Of a part: the chosen model, the installable one, the best of networks' features, and the rule."""
+    cells = dict.fromkeys([study.best(radiomics_cells()), INSTALLABLE, study.best(network_cells())])
+    found = [(title_of(cell), study.parts[part][cell]) for cell in cells if cell in study.parts[part]]
+    return [*found, (RULE, study.rule(part))]
+
+
+def found_section(study: Study) -> Section:
+    """Whom models call, by how much calcium there is, and whether any can be seen."""
+    columns = ("Called, of those with a score of", *_CATEGORIES)
+    rows: list[tuple[Entry, ...]] = []
+    for part in (HELD, CROSSED):
+        models = shown_models(study, part) if study.parts[part] else []
+        if models:
+            rows.append(heading(PARTS[part], columns))
+        for title, judged in models:
+            category = category_of(study.scans.agatston[judged.rows])
+            found = [study.resamples.share(judged.rows, judged.called, category == n) for n in range(len(_CATEGORIES))]
+            rows.append((f"  {title}", *(one.estimate for one in found)))
+    note = f"True scores; categories begin above 0, at {CATEGORIES[1]:.0f} and at {CATEGORIES[2]:.0f}."
+    tables = [Table("called_by_category", "By how much calcium there is", columns, tuple(rows), note)]
+    text = ["The first column is the share called wrongly, the others are sensitivities."]
+    if np.isfinite(study.scans.visible).all():
+        hidden = study.scans.truth & (study.scans.visible == 0)
+        text.append(
+            f"{int(hidden.sum())} of {int(study.scans.truth.sum())} scans with coronary calcium show none that could "
+            "be told from noise in any slice. No reader would call them; [[visible]] gives the same with what can be "
+            "seen as the reference."
+        )
+        tables.append(_visible_table(study))
+    return Section("found", "By how much calcium there is, and whether it can be seen", tuple(text), tuple(tables))
+
+
+def _visible_table(study: Study) -> Table:
+    columns = (
+        "Model",
+        f"{ACCURACY}, visible",
+        f"{SENSITIVITY}, visible",
+        f"{SPECIFICITY}, visible",
+        f"{AREA}, visible",
+        "Called, of those hidden",
+    )
+    rows: list[tuple[Entry, ...]] = []
+    visible = study.scans.visible == 1
+    for part in (HELD, CROSSED):
+        models = shown_models(study, part) if study.parts[part] else []
+        if models:
+            rows.append(heading(PARTS[part], columns))
+        for title, judged in models:
+            found = study.measures(judged, visible)
+            hidden = (study.scans.truth & ~visible)[judged.rows]
+            missed = study.resamples.share(judged.rows, judged.called, hidden).estimate if hidden.any() else None
+            rows.append((f"  {title}", *(one.estimate for one in found.values()), missed))
+    note = "Reference: whether coronary calcium stands out from the noise in any slice. Hidden: there, but in none."
+    return Table("visible", "With visible calcium as the reference", columns, tuple(rows), note)
+
+
+def importance_section(study: Study) -> Section | None:
+    """Which features matter; None where no model on all radiomics was made."""
+    best = study.best([Cell("both", classifier) for classifier in CLASSIFIERS])
+    kept = study.kept.get((best, HELD_OUT)) if best else None
+    tables, figures = [], []
+    text = [
+        "A feature matters when shuffling it among the held-out patients costs area under the curve. Features that say "
+        "the same stand in for each other and then look unimportant one by one; families are shuffled as one.",
+    ]
+    if kept and kept["importance"]:
+        for name, title in (("features", "Single features"), ("families", "Families of features")):
+            rows = kept["importance"][name][:LISTED]
+            tables.append(_importance_table(name, f"{title}: {title_of(best)}", rows, len(study.rows_of(HELD))))
+            marks = [(row[0], _estimate(row, len(study.rows_of(HELD)))) for row in rows]
+            size = (6.5, 0.8 + 0.23 * len(rows))
+            draw = partial(study_figures.forest, rows=marks, x_title="Area under the curve lost", reference=0.0)
+            note = f"{title_of(best)}. Bars: 95 % of resamples of the patients."
+            figures.append(Figure(f"importance_{name}_figure", f"Importance of {title.lower()}", draw, note, size))
+    weights = _weights_table(study)
+    if weights is not None:
+        tables.append(weights)
+        text.append(
+            "Weights are of the logistic regression on standardised features: what the log odds gain when a feature "
+            "grows by one standard deviation and the others stay. Where two features say the same they share the "
+            "weight in ways that differ from fold to fold, as the spread tells."
+        )
+    if not tables:
+        return None
+    return Section("importance", "Which features matter", tuple(text), tuple(tables), tuple(figures))
+
+
+def _estimate(row: Sequence, n: int) -> Estimate:
+    ends = [float("nan") if end is None else end for end in row[3:5]]
+    return Estimate(row[1], *ends, n)
+
+
+def _importance_table(name: str, title: str, rows: Sequence[Sequence], n: int) -> Table:
+    columns = ("Features", "Area lost", "SD over shuffles")
+    note = f"Mean of {REPEATS} shuffles, with the interval over patients; the {LISTED} greatest. {IBSI}"
+    cells = tuple((row[0], _estimate(row, n), float(row[2])) for row in rows)
+    return Table(f"importance_{name}", title, columns, cells, note)
+
+
+def _weights_table(study: Study) -> Table | None:
+    whole = study.kept.get((INSTALLABLE, HELD_OUT))
+    folds = [study.kept[key] for key in study.kept if key[0] == INSTALLABLE and key[1] != HELD_OUT]
+    if not whole or whole["weights"] is None:
+        return None
+    weights, spread = np.array(whole["weights"]), np.array([kept["weights"] for kept in folds])
+    titles = study.scans.titles["both"]
+    rows = []
+    for n in np.argsort(-np.abs(weights))[:LISTED]:
+        if weights[n] == 0:
+            break
+        several = len(folds) > 1
+        same = float((np.sign(spread[:, n]) == np.sign(weights[n])).mean()) if several else None
+        over = (float(spread[:, n].mean()), float(spread[:, n].std(ddof=1))) if several else (None, None)
+        rows.append((titles[n], float(weights[n]), *over, same))
+    columns = ("Feature", "Weight", "Mean over folds", "SD over folds", "Folds of the same sign")
+    used = f"{int((weights != 0).sum())} of {len(weights)} features have a weight; the {LISTED} greatest."
+    return Table("weights", f"Weights: {title_of(INSTALLABLE)}", columns, tuple(rows), used)
+
+
+def others_section(study: Study) -> Section | None:
+    """Calcium that is not coronary; None where nobody knows of any."""
+    known = np.isfinite(study.scans.other).all()
+    models = shown_models(study, HELD) if study.parts[HELD] else []
+    given = [(title, judged) for title, judged in models if judged.others is not None]
+    if not known and not given:
+        return None
+    text = [
+        "A model that tells coronary calcium calls no more of those whose only calcium lies in the aorta or the valves "
+        "than of those who have none.",
+    ]
+    columns = ("Called coronary", "No calcium at all", "No coronary, but other calcium", "Difference", "p")
+    tables = []
+    if known:
+        rows: list[tuple[Entry, ...]] = []
+        for part in (HELD, CROSSED):
+            shown = shown_models(study, part) if study.parts[part] else []
+            if shown:
+                rows.append(heading(PARTS[part], columns))
+            for title, judged in shown:
+                none, other = (_called(study, judged, kind) for kind in (0, 1))
+                rows.append((f"  {title}", *_side_by_side(none, other)))
+        note = "Patients of the cohort itself who have no coronary calcium."
+        tables.append(Table("others_within", "Other calcium, within the cohort", columns, tuple(rows), note))
+    if given:
+        asked = [*((title, judged, judged) for title, judged in given), (RULE, study.rule(HELD), None)]
+        rows = [(title, *_side_by_side(without_any(study, own), called_others(study, by))) for title, own, by in asked]
+        none = "calcium at all" if known else "coronary calcium"
+        note = f"{len(study.others.names)} scans with other calcium only, and the held-out patients without {none}."
+        columns = ("Called coronary", f"Held out, no {none}", "Calcium in aorta or valves only", "Difference", "p")
+        tables.append(Table("others", "A cohort with other calcium only", columns, tuple(rows), note))
+        text.append("Those of [[others]] were part of no training and of no choice.")
+    return Section("others", "Calcium that is not coronary", tuple(text), tuple(tables))
+
+
+def _side_by_side(none: Found, other: Found) -> list[Entry]:
+    change = less_share(other, none)
+    return [none.estimate, other.estimate, change.estimate, p_cell(change.p)]
+
+
+def _called(study: Study, judged: Judged, kind: int) -> Found:
+    """Share called of those without coronary calcium. kind: 1 with other calcium, 0 without."""
+    wanted = ~study.scans.truth & (study.scans.other == kind)
+    return study.resamples.share(judged.rows, judged.called, wanted[judged.rows])
+
+
+def without_any(study: Study, judged: Judged) -> Found:
+    """Share called of those without any calcium; without coronary calcium where nobody knows of other."""
+    if np.isfinite(study.scans.other).all():
+        return _called(study, judged, 0)
+    return study.resamples.share(judged.rows, judged.called, ~study.scans.truth[judged.rows])
+
+
+def called_others(study: Study, judged: Judged | None) -> Found:
+    """Share called of the cohort with other calcium only; by the rule when None."""
+    called = study.others.pseudo if judged is None else judged.others[1]
+    return study.other_resamples.share(np.arange(len(called)), called, np.ones(len(called), bool))

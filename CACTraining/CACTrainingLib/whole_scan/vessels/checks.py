@@ -1,0 +1,271 @@
+"""What else the study of vessel regression asks: other calcium, where networks look, and what choices are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+
+from ...report.parts import Figure, Section, Table
+from ...statistics.measures import LEVEL, Bootstrap, Estimate, mean, quantile
+from ...statistics.resamples import Found
+from ...studies.sample import count, heading, p_cell
+from . import drawings
+from .plan import KINDS, Cell
+from .results import TOTAL, Foretold, Result, Study, less, rank
+from .study_training import BONE_HU, NEAR_MM, PICTURED, PICTURES, REGIONS
+from .tables import NOT_RUN, Shown
+
+if TYPE_CHECKING:
+    from ...report.parts import Cell as Entry
+
+CALLED = (NONE_BELOW, 10.0, 100.0)
+"""From which total on a patient is called coronary: a regression hardly ever says 0. First as second opinions do."""
+
+VARIANTS = {
+    "augmentation": (
+        "With and without augmentation",
+        ("with", "without"),
+        "The paper names augmentation with noise, blur and shifts as missing. Here it is on unless said otherwise.",
+    ),
+    "published": (
+        "As here, and as published",
+        ("as here", "as published"),
+        "As published: features are averaged only, nothing is augmented, and scores are learned as they are. Here their"
+        " highest values are used beside their averages, where the preset has it so, and scans are augmented.",
+    ),
+}
+"""Title of the table, of base and variant, and what is to be said, by table."""
+
+
+def control_section(shown: Shown) -> Section | None:
+    """Whether calcium elsewhere is called coronary. None where nobody has calcium elsewhere only."""
+    study = shown.study
+    none = study.scans.agatston.sum(1) == 0
+    known = [places is not None for places in study.scans.elsewhere]
+    held = np.array([bool(places) for places in study.scans.elsewhere])
+    clean, own = none & known & ~held, none & held
+    judged = {cell.title: [r for r in shown.results[cell] if r.test is not None] for cell in shown.networks}
+    judged = {title: results for title, results in judged.items() if results}
+    if study.others is None and not own.any():
+        return None
+    columns = ("Network", "Calcium elsewhere only", "No calcium at all", "Difference", "p", "Coronary calcium")
+    rows: list[tuple[Entry, ...]] = []
+    for limit in CALLED:
+        rows.append(heading(f"Called coronary: a total of {limit:g} or more", columns))
+        rows += _control_rows(study, judged, (own, clean, ~none), lambda weights, x, n=limit: mean(weights, x >= n))
+    rows.append(heading("Median of the totals foretold, Agatston units", columns))
+    rows += _control_rows(study, judged, (own, clean, ~none), lambda weights, x: quantile(weights, x, 0.5))
+    note = (
+        "Each network foretells patients that it did not learn from: those of --others, those held out, and those of "
+        "its own validation; mean over the networks of all folds."
+    )
+    table = Table("control", "Calcium that is not coronary", columns, tuple(rows), note)
+    where = (
+        f"{count(study.others.names, 'scan')} of other patients (--others)"
+        if study.others is not None
+        else f"{count(int(own.sum()), 'scan')} of the same table"
+    )
+    text = (
+        f"Calcium elsewhere only: {where}, with calcium or metal in or near the heart, none of it coronary. No calcium "
+        f"at all: {count(int(clean.sum()), 'scan')} of the same table. A network that adds up whatever is dense would "
+        "call the first coronary.",
+    )
+    return Section("control", "Calcium that is not coronary", text, (table,))
+
+
+Of = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Of weights [resamples, scans] and foretold totals [scans]: float [resamples]."""
+
+
+def _control_rows(
+    study: Study, judged: Mapping[str, Sequence[Result]], groups: Sequence[np.ndarray], statistic: Of
+) -> list[tuple[Entry, ...]]:
+    own, clean, coronary = groups
+    rows = []
+    for title, results in judged.items():
+        parts = [_joined(result.validation, result.test) for result in results]
+        if study.others is not None and study.other_weights is not None:
+            found = [result.others for result in results if result.others is not None]
+            elsewhere = _averaged(study.other_weights, found, np.ones(len(study.others.names), bool), statistic)
+        else:
+            elsewhere = _averaged(study.weights, parts, own, statistic)
+        none = _averaged(study.weights, parts, clean, statistic)
+        change = less(elsewhere, none)
+        last = _averaged(study.weights, parts, coronary, statistic).estimate
+        rows.append((f"  {title}", elsewhere.estimate, none.estimate, change.estimate, p_cell(change.p), last))
+    return rows
+
+
+def _joined(first: Foretold, second: Foretold) -> Foretold:
+    return Foretold(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("rows", "agatston")))
+
+
+def _averaged(weights: np.ndarray, parts: Sequence[Foretold], wanted: np.ndarray, statistic: Of) -> Found:
+    """A statistic of the totals of some scans, averaged over networks. wanted: bool [scans]."""
+    values, rows = [], set()
+    for part in parts:
+        own = wanted[part.rows]
+        rows |= set(part.rows[own].tolist())
+        if own.any():
+            values.append(statistic(np.take(weights, part.rows[own], 1), part.agatston[own].sum(1)))
+    n = len(rows)
+    if not values:
+        return Found(np.full(len(weights), np.nan), 0, 0)
+    drawn = np.mean(values, axis=0)
+    exact = None
+    if drawn[0] in (0.0, 1.0) and np.ptp(drawn[np.isfinite(drawn)]) == 0:  # all or none: resamples all say the same
+        low, high = stats.binomtest(int(drawn[0]) * n, n).proportion_ci(LEVEL, "exact")
+        exact = Estimate(float(drawn[0]), float(low), float(high), n)
+    return Found(drawn, n, n, exact)
+
+
+def saliency_section(shown: Shown, folder: Path) -> Section | None:
+    """Figure 3 of the paper, with numbers: where the answers come from. None where nothing was looked at."""
+    looked = {cell: shown.results[cell][0] for cell in shown.networks if shown.results[cell][0].saliency}
+    weighted = {cell: shown.results[cell][0] for cell in shown.networks if shown.results[cell][0].slice_weights}
+    if not looked and not weighted:
+        return None
+    tables, figures, text = [], [], []
+    if looked:
+        tables.append(_saliency_table(looked, shown.study.seed))
+        figures += _saliency_figure(looked, folder)
+        patients = max(len(result.saliency["names"]) for result in looked.values())
+        text.append(
+            "Saliency says where a change of the picture would change the answer, not where calcium is; of “Summed” "
+            "alone it is the score that the network sees in each place. It was looked at in "
+            f"{count(patients, 'patient')} held out, with a score of 100 or more, by the network of the first fold. "
+            "Where the input is cut out about the heart, there is hardly any bone to look at."
+        )
+    if weighted:
+        curves = [_weights_of(cell, result) for cell, result in weighted.items()]
+        draw = partial(drawings.slice_weights, curves=curves)
+        note = "Mean of the held-out patients; bands: one standard deviation. Network of the first fold."
+        title = "Weights of the slices by squeeze-and-excite"
+        figures.append(Figure("slice_weights", title, draw, note, (3.5 * min(2, len(curves)), 2.6)))
+        text.append(f"How much the weights tell slices apart, [[slice_weights]] shows: {_said(curves[0])}.")
+    return Section("saliency", "Where the networks look", tuple(text), tuple(tables), tuple(figures))
+
+
+def _saliency_table(looked: Mapping[Cell, Result], seed: int) -> Table:
+    titles = tuple(name[:1].upper() + name[1:] for name in REGIONS)
+    columns = ("Network", *titles, "Near calcium, times its volume")
+    rows: list[tuple[Entry, ...]] = []
+    volumes = None
+    for cell, result in looked.items():
+        names, own = result.saliency["names"], np.array(result.saliency["volumes"])
+        weights = Bootstrap(names, np.random.default_rng(seed)).weights(names)
+        if volumes is None or volumes.shape != own.shape or not np.allclose(volumes, own):
+            volumes = own
+            rows.append(("Share of the volume", *(float(share) for share in own.mean(0)), None))
+        shares = np.array(result.saliency["shares"])
+        found = [Found(mean(weights, shares[:, n]), len(names), len(names)).estimate for n in range(len(REGIONS))]
+        times = Found(mean(weights, shares[:, 0]) / mean(weights, own[:, 0]), len(names), len(names))
+        rows.append((cell.title, *found, times.estimate))
+    note = (
+        f"Share of all saliency, mean over the patients. Near calcium: within {NEAR_MM:g} mm of true coronary calcium. "
+        f"Heart: the rest of it. Bone: above {BONE_HU:g} HU outside the heart. A share as large as that of the volume "
+        "is what looking anywhere would give."
+    )
+    return Table("saliency_shares", "Where the saliency lies", columns, tuple(rows), note)
+
+
+def _saliency_figure(looked: Mapping[Cell, Result], folder: Path) -> list[Figure]:
+    rows = []
+    # One way to train of each kind: all would fill pages.
+    for cell, result in {cell.kind: (cell, result) for cell, result in reversed(looked.items())}.values():
+        file = folder / PICTURES / f"{cell.name}.npz"
+        if not file.is_file():
+            continue
+        with np.load(file, allow_pickle=False) as content:
+            found = [
+                drawings.Looked(
+                    result.saliency["names"][n],
+                    *(content[f"{part}_{n}"].astype(float) for part in ("grey", "saliency")),
+                    content[f"near_{n}"],
+                )
+                for n in range(PICTURED)
+                if f"grey_{n}" in content
+            ]
+        rows.insert(0, (cell.title, found))
+    if not rows:
+        return []
+    note = (
+        "Slices with most true calcium; what is near it is outlined in blue. Saliency is relative to its highest value "
+        "anywhere in the patient."
+    )
+    draw = partial(drawings.saliency_maps, rows=rows)
+    height = 2.45 * len(rows)
+    return [Figure("saliency_maps", "Saliency of the first patients", draw, note, (7, height))]
+
+
+def _weights_of(cell: Cell, result: Result) -> drawings.SliceWeights:
+    kept = result.slice_weights
+    middle, sd = np.array(kept["mean"]), np.array(kept["sd"])
+    height = (np.arange(len(middle)) - (len(middle) - 1) / 2) * kept["slice_mm"]
+    return drawings.SliceWeights(cell.title, height, middle, sd)
+
+
+def _said(curve: drawings.SliceWeights) -> str:
+    return (
+        f"of {curve.title} they lie between {curve.middle.min():.2f} and {curve.middle.max():.2f}, and one slice’s "
+        f"differs between patients by a standard deviation of {curve.sd.mean():.2f}"
+    )
+
+
+def variants_section(shown: Shown, table: str, cells: Sequence[Cell], folds: int) -> Section:
+    """A table of VARIANTS. cells: base and variant of each kind, in turn. folds: of each, as planned."""
+    study, (name, titles, said) = shown.study, VARIANTS[table]
+    columns = ("Training", "Validation error", "Less base", "p", "Rank correlation", "Less base’s", "p of the rank")
+    rows: list[tuple[Entry, ...]] = []
+    for n in range(0, len(cells), 2):
+        base, variant = cells[n : n + 2]
+        rows.append(heading(base.title, columns))
+        by_fold = [{r.fold: r.validation for r in shown.results.get(cell, ())} for cell in (base, variant)]
+        shared = sorted(set(by_fold[0]) & set(by_fold[1]))[:folds]
+        if not shared:
+            rows += [(f"  {title}", NOT_RUN, *[None] * 5) for title in titles]
+            continue
+        parts = [[own[fold] for fold in shared] for own in by_fold]
+        errors = [study.of(part, study.squared_error) for part in parts]
+        ranks = [study.of(part, rank(TOTAL)) for part in parts]
+        rows.append((f"  {titles[0]}", errors[0].estimate, None, None, ranks[0].estimate, None, None))
+        change, other = less(errors[1], errors[0]), less(ranks[1], ranks[0])
+        changes = (change.estimate, p_cell(change.p), ranks[1].estimate, other.estimate, p_cell(other.p))
+        rows.append((f"  {titles[1]}", errors[1].estimate, *changes))
+    note = (
+        "Of patients who validated, in the folds that both were trained in. Error: mean squared, thousandths. Rank "
+        "correlation of the total, within folds. Differences are paired; p is not adjusted."
+    )
+    made = Table(table, name, columns, tuple(rows), note)
+    return Section(table, name, (said, f"{count(folds, 'fold')} of each were to be trained."), (made,))
+
+
+def grid_section(study: Study, grid: Mapping[Cell, Result], cells: Sequence[Cell], chosen: Mapping) -> Section:
+    """What learning rate and weight decay were tried, and chosen by the validation of the first fold."""
+    columns = ("Learning rate", "Weight decay", "Validation error", "Best step", "Chosen")
+    rows: list[tuple[Entry, ...]] = []
+    kind = None
+    for cell in cells:
+        if cell.kind != kind:
+            kind = cell.kind
+            rows.append(heading(KINDS[kind], columns))
+        rate, decay = (f"{value:g}" for value in cell.rates)
+        if cell not in grid:
+            rows.append((f"  {rate}", decay, NOT_RUN, None, None))
+            continue
+        result, own = grid[cell], chosen.get(cell.kind) == cell.rates
+        rows.append((f"  {rate}", decay, study.error_of(result.validation), result.best_step, "yes" if own else "no"))
+    note = "Mean squared error of one fold’s validation, thousandths. Batches are as the preset has them."
+    table = Table("grid", "Grid search", columns, tuple(rows), note)
+    text = (
+        "All other trainings of a kind took what was chosen here; who was held out had no part in it. In the fold that "
+        "it was chosen by, the validation error is a little too good.",
+    )
+    return Section("grid", "Grid search", text, (table,))

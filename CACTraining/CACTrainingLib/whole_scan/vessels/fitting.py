@@ -1,0 +1,207 @@
+"""One fit of a network for vessel scores: from prepared scans and scores to a trained network and its curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
+from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
+
+from ...data.datasets import DataError
+from ...training.background import read_curves
+from ...training.loop import LoopSettings, train
+from ..prepared import Prepared, load, prepare
+from ..scan_table import ARTERIES, TableScan
+from .plan import SHOWN
+from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
+from .truth import true_calcium
+
+KIND = "vessels"
+"""Folder of the prepared scans."""
+
+_WORK = 2
+"""Counts what `vessel_work` keeps; raised when that changes, so that nothing kept before is taken for it."""
+
+_INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu")
+_CURVES = ("loss", "mse", "training_loss", "training_mse")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What is trained, and how."""
+
+    config: VesselNetConfig
+    training: VesselTraining
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class VesselFit:
+    """A trained network, in eval mode on the CPU.
+
+    largest: Agatston score that it was normalised by. training, validation: mean squared error of the network that was
+    kept, in shares of the largest score (linear whatever the output), over patients and arteries; volumes as they are.
+    curves: by epoch, [epochs] each: "step"; "loss" and "mse" of the validation, as the output is normalised and
+    linear; "training_loss" and "training_mse" of the epoch's batches as they were varied.
+    """
+
+    network: VesselNet
+    largest: float
+    training: float
+    validation: float
+    curves: dict[str, np.ndarray]
+    steps: int
+    best_step: int
+    seconds: float
+
+
+WAYS = (*KINDS, SHOWN)
+"""SHOWN is "summed", shown in training where calcium lies: it looks at faint calcium too, by more features."""
+
+_COMPACT = VesselTraining(LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False))
+_PAPER = replace(_COMPACT, batch_size=32)
+_SHOWN = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)
+TRAININGS: dict[str, dict[str, VesselTraining]] = {
+    "compact": {
+        "cnn": _COMPACT,
+        "se-cnn": _COMPACT,
+        "vit": replace(_COMPACT, learning_rate=3e-4),
+        "summed": replace(_COMPACT, learning_rate=3e-3),
+        SHOWN: VesselTraining(_SHOWN, learning_rate=5e-3, shown=True),
+    },
+    "paper": {
+        "cnn": _PAPER,
+        "se-cnn": _PAPER,
+        "vit": replace(_PAPER, learning_rate=3e-4),
+        "summed": replace(_PAPER, learning_rate=3e-3),
+        SHOWN: VesselTraining(_SHOWN, learning_rate=5e-3, shown=True),
+    },
+}
+"""By preset and way. bfloat16 is off: on processors it is slower for networks as small as these."""
+
+
+def fit_settings(preset_name: str, way: str, output: str | None = None, device: str = "auto") -> FitSettings:
+    """One of WAYS to train in the size of a preset, with its settings. output: None as the preset has."""
+    config = preset(preset_name, "summed" if way == SHOWN else way)
+    if way == SHOWN:
+        config = replace(config, bright_hu=60.0, width=2 * config.width)
+    if output is not None:
+        config = replace(config, output=output)
+    return FitSettings(config, TRAININGS[preset_name][way], device)
+
+
+def prepare_vessels(
+    scans: Sequence[TableScan],
+    folder: Path,
+    config: VesselNetConfig,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """The scans as networks of this configuration see them; networks that see alike share them. See `prepare`."""
+    seen = json.dumps({name: getattr(config, name) for name in _INPUT_FIELDS})
+    return prepare(scans, folder, KIND, partial(vessel_work, config=config), f"{_WORK} {seen}", workers, progress)
+
+
+def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
+    """What is kept of a scan: `input` in half precision, `heart_ml`, and where calcium lies (`vessels.truth`)."""
+    voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(region.mask)))
+    return {
+        "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
+        "heart_ml": np.array(voxels * scan.voxel_volume_mm3 / 1000),
+        **true_calcium(scan, region, config),
+    }
+
+
+def heart_ml(file: Path) -> float:
+    """Volume of the heart of a prepared scan."""
+    return float(load(file)["heart_ml"])
+
+
+def targets_of(scans: Sequence[TableScan]) -> dict[str, np.ndarray]:
+    """Agatston scores [4] in the order of ARTERIES by the scans' names. Raises DataError when they are not known."""
+    if unknown := [scan.name for scan in scans if scan.agatston is None]:
+        raise DataError(f"The scores of {len(unknown)} scans are not known, among them {unknown[0]}.")
+    return {scan.name: np.array([scan.agatston[artery] for artery in ARTERIES]) for scan in scans}
+
+
+def fit_vessels(
+    files: Mapping[str, Path],
+    targets: Mapping[str, np.ndarray],
+    training: Sequence[str],
+    validation: Sequence[str],
+    settings: FitSettings,
+    folder: Path,
+    progress: Progress | None = None,
+) -> VesselFit:
+    """Train a network; stop where it validates best.
+
+    files: of `prepare_vessels`, by name. targets: Agatston scores [4] by name. training, validation: names, of
+    different patients. folder: takes checkpoint and curves; a training that was ended there goes on. Raises DataError,
+    TrainingError.
+    """
+    if both := set(training) & set(validation):
+        raise DataError(f"{min(both)} is in training and in validation. Split by patient.")
+    if len(training) < 2 or not validation:
+        raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
+    largest = float(max(np.max(targets[name]) for name in training))
+    if largest <= 0:
+        raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
+    config, chosen = settings.config, settings.training
+    torch.manual_seed(chosen.loop.seed)
+    network = VesselNet(config)
+    network.set_largest(largest)
+    seen = Volumes(files, training, config), Volumes(files, validation, config)
+    task = VesselTask(chosen, network, *seen, targets)
+    outcome = train(task, task.loop, folder, progress or Progress(), settings.device, resume=True)
+    network = VesselNet(config)
+    network.load_state_dict(outcome.weights)
+    network.eval()
+    if chosen.shown:
+        _scale(network, seen[1], targets)
+    errors = []
+    for volumes in seen:
+        predicted = to_agatston(outputs(network, volumes, volumes.names), largest, config.output)
+        errors.append(mean_squared(predicted, np.stack([targets[name] for name in volumes.names]), largest))
+    return VesselFit(
+        network, largest, *errors, _epochs(folder), outcome.steps, outcome.best_step, round(outcome.seconds, 1)
+    )
+
+
+def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
+    """Let a network that learned amounts of calcium give scores, by one factor: least squares on patients that it has
+    not learned from. Where calcium is rare, amounts that are unsure are told too small."""
+    config = network.config
+    found = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
+    true = np.stack([targets[name] for name in volumes.names])
+    if (found * true).sum() > 0:
+        network.multiply(float((found * true).sum() / (found**2).sum()))
+
+
+def foretold(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
+    """Agatston scores [n, 4] of prepared scans by a trained network, in the order of ARTERIES."""
+    volumes = Volumes(files, [], network.config)
+    config = network.config
+    found = [outputs(network, volumes, [name]) for name in names]
+    return to_agatston(np.concatenate(found), float(network.largest), config.output) if found else np.empty((0, 4))
+
+
+def _epochs(folder: Path) -> dict[str, np.ndarray]:
+    curves = read_curves(folder)
+    steps = np.array(curves["validation/loss"][0])
+    return {"step": steps, **{name: np.array(curves[f"validation/{name}"][1]) for name in _CURVES}}
+
+
+def as_facts(settings: FitSettings) -> dict[str, object]:
+    """For a card or a record: plain JSON."""
+    return json.loads(json.dumps({"config": asdict(settings.config), "training": asdict(settings.training)}))

@@ -1,0 +1,166 @@
+"""The scans of the study of vessel regression: prepared, with what else is known of them, and who is looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.progress import Progress
+
+from ...report.parts import Section, Table
+from ...statistics.patient_folds import category_of
+from ...studies.sample import count
+from ..prepared import prepare
+from ..scan_table import ARTERIES, TableScan
+from .plan import Cell, Effort
+from .results import Scans
+from .study_training import Data, LookedAt, config_of, field_of, input_regions
+from .truth import REGIONS as CALCIUM
+from .truth import TRUTH
+
+OTHER = "other "
+"""Before the names of --others, so that no two scans have one name."""
+
+LOOKED_AT, LOOKED_AT_FROM = 12, 100.0
+"""At most of how many held-out patients saliency is looked at; least score of such."""
+
+REGIONS = "vessel_regions"
+
+CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
+
+
+@dataclass(frozen=True)
+class Known:
+    """scans, others: those that could be prepared. inputs: their files by field and name. failed: why others could not
+    be, by name. digital: whether all are digital patients.
+    """
+
+    scans: Scans
+    others: Scans | None
+    inputs: Mapping[str, Mapping[str, Path]]
+    looked_at: tuple[LookedAt, ...]
+    failed: Mapping[str, str]
+    digital: bool
+
+
+def read_scans(
+    table: Sequence[TableScan],
+    others: Sequence[TableScan],
+    test: Sequence[str],
+    effort: Effort,
+    cache: Path,
+    workers: int | None,
+    progress: Progress,
+) -> Known:
+    """Prepare all scans for all kinds of networks; done before, it is not done again. test: names of those held out.
+
+    Raises CTError where none can be prepared.
+    """
+    from .fitting import heart_ml, prepare_vessels
+
+    others = [replace(scan, name=OTHER + scan.name) for scan in others]
+    fields = {field_of(config): config for config in (config_of(Cell(kind), effort.preset) for kind in effort.kinds)}
+    inputs: dict[str, dict[str, Path]] = {}
+    failed: dict[str, str] = {}
+    for name, config in fields.items():
+        inputs[name] = {}
+        for part in filter(None, (table, others)):
+            found = prepare_vessels(part, cache, config, workers, progress)
+            inputs[name] |= found.files
+            failed |= found.failed
+    there = set.intersection(*(set(files) for files in inputs.values()))
+    first = next(iter(inputs.values()))
+    volumes = {name: heart_ml(first[name]) for name in there}
+    known = [scan for scan in table if scan.name in there]
+    shown = [
+        scan
+        for scan in known
+        if scan.name in set(test) and scan.total >= LOOKED_AT_FROM and (scan.ct.parent / CALCIUM).is_file()
+    ][:LOOKED_AT]
+    regions: dict[str, dict[str, Path]] = {}
+    for name, config in fields.items() if shown else ():
+        work = partial(input_regions, config=config)
+        regions[name] = prepare(shown, cache, REGIONS, work, name, workers, progress).files
+    looked_at = tuple(
+        LookedAt(scan.name, {name: files[scan.name] for name, files in regions.items()}, scan.ct.parent / CALCIUM)
+        for scan in shown
+        if all(scan.name in files for files in regions.values())
+    )
+    scans = scans_of(known, volumes)
+    other = scans_of([scan for scan in others if scan.name in there], volumes)
+    digital = all((scan.ct.parent / TRUTH).is_file() for scan in (*table, *others))
+    return Known(scans, other if other.names else None, inputs, looked_at, failed, digital)
+
+
+def scans_of(table: Sequence[TableScan], volumes_ml: Mapping[str, float]) -> Scans:
+    """What the study knows of scans. volumes_ml: of their hearts, by name."""
+    factors = [
+        (
+            np.nan if scan.age_years is None else scan.age_years,
+            np.nan if scan.sex is None else float(scan.sex == "M"),
+            volumes_ml[scan.name],
+        )
+        for scan in table
+    ]
+    scores = [[0.0 if scan.agatston is None else scan.agatston[a] for a in ARTERIES] for scan in table]
+    return Scans(
+        tuple(scan.name for scan in table),
+        tuple(scan.patient for scan in table),
+        np.array(scores, float).reshape(-1, len(ARTERIES)),
+        np.array(factors, float).reshape(-1, 3),
+        tuple(_elsewhere(scan.ct.parent / TRUTH) for scan in table),
+    )
+
+
+def _elsewhere(truth: Path) -> tuple[str, ...] | None:
+    """What calcium and metal that is not coronary a digital patient has; None of others."""
+    try:
+        found = json.loads(truth.read_text(encoding="utf-8"))["distractors"]
+        return tuple(sorted({str(one["kind"]) for one in found}))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def data_section(known: Known, data: Data, with_contrast: int, failed: Mapping[str, str]) -> Section:
+    """Who learned, who was held out, who was left out. failed: trainings that failed, and why."""
+    scans = known.scans
+    learned = np.array([name for outside, inside in data.folds[:1] for name in (*outside, *inside)])
+    parts = [("To learn from, cross-validated", scans.rows(learned)), ("Held out", scans.rows(data.test))]
+    rows = [
+        (
+            title,
+            len({scans.patients[n] for n in own}),
+            len(own),
+            *map(int, np.bincount(category_of(scans.agatston[own].sum(1)), minlength=len(CATEGORIES))),
+            float(np.median(scans.agatston[own].sum(1))),
+        )
+        for title, own in parts
+    ]
+    if known.others is not None:
+        names, patients = known.others.names, set(known.others.patients)
+        rows.append(("Calcium elsewhere only (--others)", len(patients), len(names), len(names), 0, 0, 0, 0.0))
+    columns = ("Scans", "Patients", "All", *CATEGORIES, "Median score")
+    note = "By the true total. Nobody who was held out is learned from."
+    tables = [Table("scans", "Scans by their score", columns, tuple(rows), note)]
+    text = [f"{len(data.folds)} folds of those who were not held out. The held-out were used for no choice."]
+    if known.digital:
+        text.append(
+            "No real CT whose scores are known was available: nothing here was measured on one. The patients are "
+            "computed, and chosen so that much calcium is common; the score of an artery is its true mass on the "
+            "Agatston scale."
+        )
+    if with_contrast:
+        text.append(f"{count(with_contrast, 'scan')} with a contrast agent were left out.")
+    for name, title, why in (
+        ("left_out", "Scans that could not be read", known.failed),
+        ("failed", "Trainings that failed", failed),
+    ):
+        if why:
+            columns = ("Training" if name == "failed" else "Scan", "Why")
+            tables.append(Table(name, title, columns, tuple(sorted(why.items()))))
+    return Section("data", "The scans", tuple(text), tuple(tables))

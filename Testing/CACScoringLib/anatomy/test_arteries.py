@@ -1,0 +1,272 @@
+"""Suggested arteries: Bayes' rule on atlases whose answer is known, the heart's frame, and the bundled atlas."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy import arteries
+from CACScoringLib.anatomy.arteries import (
+    CELLS,
+    LIMIT,
+    SUGGESTED,
+    ArteryAtlas,
+    AtlasError,
+    bundled_atlas,
+    log_rates_at,
+    read_atlas,
+    suggest_arteries,
+    write_atlas,
+)
+from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.resources import resource_folder
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.scoring.lesions import Artery, Lesion, LesionSet
+
+SIZE_MM = 160.0
+RADII_MM = (60.0, 50.0, 55.0)
+CENTRE_MM = (85.0, 70.0, 75.0)
+ORIGIN_MM = (-120.0, 35.0, -410.0)
+"""Of the heart, an ellipsoid; left, posterior, superior."""
+
+
+def image_of(array, spacing_mm):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing_mm)
+    image.SetOrigin([o + s / 2 for o, s in zip(ORIGIN_MM, spacing_mm, strict=True)])
+    return image
+
+
+def heart_and_lesion(place, spacing_mm=(2.0, 2.0, 2.0), radius_mm=4.0):
+    """Scan, heart mask, and a ball at a place (left, posterior, superior) in heart radii."""
+    x, y, z = np.meshgrid(*(np.arange(s / 2, SIZE_MM, s) for s in spacing_mm), indexing="ij")
+    inside = sum(((a - c) / r) ** 2 for a, c, r in zip((x, y, z), CENTRE_MM, RADII_MM, strict=True)) <= 1
+    at = [c + p * r for c, p, r in zip(CENTRE_MM, place, RADII_MM, strict=True)]
+    ball = sum((a - b) ** 2 for a, b in zip((x, y, z), at, strict=True)) <= radius_mm**2
+    heart = image_of(np.ascontiguousarray(inside.T.astype(np.uint8)), spacing_mm)
+    return image_of(np.where(ball.T, 400, 40).astype(np.int16), spacing_mm), heart, lesion_set(ball.T)
+
+
+def lesion_set(*voxels):
+    """Lesions 1, 2, … at voxels given as bool [k, j, i]."""
+    ids = np.zeros(voxels[0].shape, np.uint16)
+    for number, own in enumerate(voxels, start=1):
+        ids[own] = number
+    lesions = tuple(Lesion(n, Artery.UNASSIGNED, (), (0.0, 0.0, 0.0)) for n in range(1, len(voxels) + 1))
+    return LesionSet(lesions, ids)
+
+
+def atlas_of(*rates):
+    """An atlas from rates [k, j, i] or numbers: LM, LAD, LCX, RCA, not coronary."""
+    grids = [np.broadcast_to(np.asarray(rate, float), (CELLS,) * 3) for rate in rates]
+    return ArteryAtlas(np.log(np.stack(grids)).astype(np.float32), {})
+
+
+class TestBayesRule:
+    def test_probabilities_follow_the_rates(self):
+        image, heart, lesions = heart_and_lesion((0.2, 0.1, 0.3))
+        (found,) = suggest_arteries(lesions, image, heart, atlas_of(1, 6, 2, 1, 5))
+        assert found.lesion_id == 1
+        assert found.artery is Artery.LAD
+        assert found.confidence == pytest.approx(0.6)
+        assert found.not_coronary_probability == pytest.approx(5 / 15)
+
+    def test_what_is_likelier_not_coronary_still_names_an_artery(self):
+        image, heart, lesions = heart_and_lesion((0.2, 0.1, 0.3))
+        (found,) = suggest_arteries(lesions, image, heart, atlas_of(1, 1, 1, 97, 9900))
+        assert found.artery is Artery.RCA
+        assert found.confidence == pytest.approx(0.97)
+        assert found.not_coronary_probability == pytest.approx(0.99)
+
+    def test_rates_of_a_lesion_are_the_geometric_mean_of_its_voxels(self):
+        image, heart, _ = heart_and_lesion((0, 0, 0))
+        ids = np.zeros(image.GetSize()[::-1], bool)
+        ids[37, 34, 20] = ids[37, 34, 60] = True  # one voxel on either side of the heart's middle
+        right_half = (np.arange(CELLS) < CELLS // 2)[None, None]
+        atlas = atlas_of(np.where(right_half, 8, 2), np.where(right_half, 1, 9), 1e-9, 1e-9, 1e-9)
+        (found,) = suggest_arteries(lesion_set(ids), image, heart, atlas)
+        assert found.artery is Artery.LM
+        assert found.confidence == pytest.approx(4 / (4 + 3), rel=1e-4)
+
+    def test_large_rates_do_not_overflow(self):
+        image, heart, lesions = heart_and_lesion((0, 0, 0))
+        atlas = ArteryAtlas(np.full((5, CELLS, CELLS, CELLS), 2000, np.float32), {})
+        (found,) = suggest_arteries(lesions, image, heart, atlas)
+        assert found.confidence == pytest.approx(0.25)
+
+
+class TestFrame:
+    @pytest.mark.parametrize(
+        ("axis", "place"), [(0, (0.1, -0.2, 0.6)), (1, (0.1, 0.6, -0.2)), (2, (0.6, 0.1, -0.2))], ids="kji"
+    )
+    def test_axes_run_superior_posterior_left(self, axis, place):
+        """The atlas knows the left main from 0.4 on towards one side only."""
+        shape = [1, 1, 1]
+        shape[axis] = CELLS
+        beyond = (np.linspace(-LIMIT, LIMIT, CELLS) > 0.4).reshape(shape)
+        atlas = atlas_of(np.where(beyond, 99, 1), np.where(beyond, 1, 99), 1e-9, 1e-9, 1e-9)
+        image, heart, lesions = heart_and_lesion(place)
+        assert suggest_arteries(lesions, image, heart, atlas)[0].artery is Artery.LM
+        image, heart, lesions = heart_and_lesion([-p for p in place])
+        assert suggest_arteries(lesions, image, heart, atlas)[0].artery is Artery.LAD
+
+    def test_one_radius_is_the_edge_of_an_ellipsoid(self):
+        beyond = (np.linspace(-LIMIT, LIMIT, CELLS) > 0.95)[None, None]
+        atlas = atlas_of(np.where(beyond, 99, 1), 10, 1e-9, 1e-9, 1e-9)
+        for left, artery in ((1.05, Artery.LM), (0.85, Artery.LAD)):
+            image, heart, lesions = heart_and_lesion((left, 0, 0), radius_mm=2.5)
+            assert suggest_arteries(lesions, image, heart, atlas)[0].artery is artery
+
+    @pytest.mark.parametrize("spacing_mm", [(2.0, 2.0, 2.0), (1.6, 1.6, 5.0), (4.0, 2.0, 2.5)])
+    def test_place_does_not_depend_on_the_grid(self, spacing_mm):
+        i = np.linspace(-LIMIT, LIMIT, CELLS)
+        atlas = atlas_of(np.exp(2 * i)[None, None], np.exp(2 * i)[None, :, None], np.exp(2 * i)[:, None, None], 1, 1)
+        image, heart, lesions = heart_and_lesion((0.5, -0.3, 0.1), spacing_mm, radius_mm=9)
+        (found,) = suggest_arteries(lesions, image, heart, atlas)
+        rates = [math.exp(2 * p) for p in (0.5, -0.3, 0.1)] + [1]
+        assert found.confidence == pytest.approx(rates[0] / sum(rates), rel=0.04)
+        assert found.not_coronary_probability == pytest.approx(1 / (sum(rates) + 1), rel=0.04)
+
+    def test_beyond_the_atlas_its_edge_goes_on(self):
+        atlas = atlas_of(*np.random.default_rng(0).uniform(1, 2, (5, CELLS, CELLS, CELLS)))
+        far = log_rates_at(atlas, np.array([[0.3, 9.0, -0.5]]))
+        edge = log_rates_at(atlas, np.array([[0.3, LIMIT, -0.5]]))
+        assert far == pytest.approx(edge)
+
+    def test_between_points_it_is_linear(self):
+        atlas = ArteryAtlas(np.random.default_rng(0).normal(size=(5, CELLS, CELLS, CELLS)).astype(np.float32), {})
+        step = 2 * LIMIT / (CELLS - 1)
+        at = np.array([4, 20, 11]) * step - LIMIT
+        values = log_rates_at(atlas, at + np.array([0, 1, 0.25])[:, None] * [step, 0, 0])
+        assert values[:, 0] == pytest.approx(atlas.log_rates[:, 4, 20, 11], abs=1e-5)
+        assert values[:, 2] == pytest.approx(0.75 * values[:, 0] + 0.25 * values[:, 1], abs=1e-5)
+
+
+class TestLesions:
+    def test_each_in_its_order_also_where_ids_have_gaps(self):
+        image, heart, first = heart_and_lesion((0.7, 0, 0))
+        second = heart_and_lesion((-0.7, 0, 0))[2]
+        both = lesion_set(first.id_map > 0, second.id_map > 0, np.zeros_like(first.id_map, bool))
+        kept = LesionSet((both.lesions[1], both.lesions[0]), both.id_map)
+        left = (np.linspace(-LIMIT, LIMIT, CELLS) > 0)[None, None]
+        found = suggest_arteries(
+            kept, image, heart, atlas_of(1e-9, np.where(left, 9, 1), 1e-9, np.where(left, 1, 9), 1)
+        )
+        assert [(s.lesion_id, s.artery) for s in found] == [(2, Artery.RCA), (1, Artery.LAD)]
+        taken_out = LesionSet((both.lesions[1],), np.where(both.id_map == 1, np.uint16(0), both.id_map))
+        assert suggest_arteries(taken_out, image, heart)[0].lesion_id == 2
+
+    def test_none(self):
+        image, heart, _ = heart_and_lesion((0, 0, 0))
+        assert suggest_arteries(LesionSet((), np.zeros(image.GetSize()[::-1], np.uint16)), image, heart) == []
+
+    def test_empty_mask(self):
+        image, heart, lesions = heart_and_lesion((0, 0, 0))
+        with pytest.raises(MaskError, match="empty"):
+            suggest_arteries(lesions, image, heart * 0)
+
+    def test_mask_on_another_grid(self):
+        image, heart, lesions = heart_and_lesion((0, 0, 0))
+        heart.SetOrigin((0, 0, 0))
+        with pytest.raises(MaskError, match="grid"):
+            suggest_arteries(lesions, image, heart)
+
+    def test_lesions_of_another_scan(self):
+        image, heart, lesions = heart_and_lesion((0, 0, 0))
+        with pytest.raises(MaskError, match="another scan"):
+            suggest_arteries(LesionSet(lesions.lesions, lesions.id_map[1:]), image, heart)
+
+
+class TestBundledAtlas:
+    """Places that any heart on its usual side has; how often it is right, Testing/Benchmarks measures."""
+
+    @pytest.mark.parametrize(
+        ("place", "artery"),
+        [
+            ((0.15, -0.1, 0.6), Artery.LM),
+            ((0.6, -0.4, 0.55), Artery.LAD),
+            ((0.65, 0.45, 0.25), Artery.LCX),
+            ((-0.65, -0.35, -0.1), Artery.RCA),
+        ],
+        ids=lambda value: value.name if isinstance(value, Artery) else "",
+    )
+    def test_places_of_the_arteries(self, place, artery):
+        image, heart, lesions = heart_and_lesion(place)
+        (found,) = suggest_arteries(lesions, image, heart)
+        assert found.artery is artery
+        assert 0.25 <= found.confidence <= 1
+        assert found.not_coronary_probability < 0.5
+
+    @pytest.mark.parametrize(
+        "place", [(0.05, 0.25, 0.1), (-0.45, 0.1, 1.2), (0, 1.5, 0.5)], ids=["mitral", "arch", "spine"]
+    )
+    def test_places_without_arteries(self, place):
+        image, heart, lesions = heart_and_lesion(place)
+        assert suggest_arteries(lesions, image, heart)[0].not_coronary_probability > 0.8
+
+    def test_a_real_circumflex_and_left_main(self, real_ct):
+        """An enhanced scan with calcium at the left main's end and in the circumflex, in the region from the lungs."""
+        scan = read_ct(real_ct("nsclc_radiogenomics/R01-001_contrast_1mm_heart.nii.gz"))
+        heart = heart_region(scan).mask
+        voxels = [np.zeros(scan.hu.shape, bool) for _ in range(2)]
+        voxels[0][49, 129:132, 189:194] = voxels[1][45, 172:175, 199:202] = True
+        main, circumflex = suggest_arteries(lesion_set(*voxels), scan.image, heart)
+        assert main.artery in (Artery.LM, Artery.LAD)
+        assert circumflex.artery is Artery.LCX
+
+    def test_it_is_small_and_says_how_it_was_made(self):
+        path = resource_folder("Atlas") / "arteries.npz"
+        assert path.stat().st_size < 200_000
+        provenance = bundled_atlas().provenance
+        assert provenance["schema"] == arteries.SCHEMA
+        assert provenance["patients"] >= 1000
+        assert isinstance(provenance["settings"]["seed"], int)
+        assert {artery.key for artery in SUGGESTED} <= set(provenance["deposits"])
+
+
+class TestFile:
+    def test_written_and_read_again(self, tmp_path):
+        rates = np.random.default_rng(2).normal(0, 3, (5, CELLS, CELLS, CELLS)).astype(np.float32)
+        write_atlas(ArteryAtlas(rates, {"made_from": "noise"}), tmp_path / "a.npz")
+        again = read_atlas(tmp_path / "a.npz")
+        assert again.log_rates == pytest.approx(rates, rel=1e-3, abs=1e-3)
+        assert again.provenance == {"schema": arteries.SCHEMA, "made_from": "noise"}
+        assert [file.name for file in tmp_path.iterdir()] == ["a.npz"]
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(AtlasError, match="cannot be read"):
+            read_atlas(tmp_path / "none.npz")
+
+    @pytest.mark.parametrize("keep", [0, 10, 500])
+    def test_cut_off(self, tmp_path, keep):
+        whole = (resource_folder("Atlas") / "arteries.npz").read_bytes()
+        (tmp_path / "cut.npz").write_bytes(whole[:keep])
+        with pytest.raises(AtlasError, match="cannot be read"):
+            read_atlas(tmp_path / "cut.npz")
+
+    def test_code_in_it_is_not_run(self, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return Path.touch, (tmp_path / "sprung",)
+
+        np.savez(tmp_path / "trap.npz", log_rates=np.array([Trap()], object), provenance="{}")
+        (tmp_path / "sprung").unlink(missing_ok=True)
+        with pytest.raises(AtlasError):
+            read_atlas(tmp_path / "trap.npz")
+        assert not (tmp_path / "sprung").exists()
+
+    @pytest.mark.parametrize(
+        ("log_rates", "schema", "message"),
+        [
+            (np.zeros((4, CELLS, CELLS, CELLS)), arteries.SCHEMA, "shape"),
+            (np.full((5, CELLS, CELLS, CELLS), np.nan), arteries.SCHEMA, "finite"),
+            (np.zeros((5, CELLS, CELLS, CELLS)), "cac-artery-atlas/9", "schema"),
+        ],
+    )
+    def test_unfit(self, tmp_path, log_rates, schema, message):
+        np.savez(tmp_path / "a.npz", log_rates=log_rates, provenance=f'{{"schema": "{schema}"}}')
+        with pytest.raises(AtlasError, match=message):
+            read_atlas(tmp_path / "a.npz")

@@ -1,0 +1,202 @@
+"""The heart by overlapping patches, with networks whose answer is known."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from networks_made_by_hand import loaded, scan_of
+from scipy import ndimage
+from torch import nn
+
+from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, _starts, heart_mask, heart_probability, widened
+from CACScoringLib.core.ct import NoHeartError
+from CACScoringLib.models.preprocessing import heart_input
+from CACScoringLib.networks.van_velzen import HeartNetConfig, build
+
+TISSUE_HU, LUNG_HU = 40, -800
+PLAIN = HeartNetworkSettings(margin_mm=0.0)
+
+
+class Tissue(nn.Module):
+    """Heart is where tissue is."""
+
+    def forward(self, x):
+        return torch.cat([1 - x, x / 0.54], 1)
+
+
+class PlaceInPatch(nn.Module):
+    """1 in a patch's first half along i, 0 in its second: shows how patches are averaged."""
+
+    def forward(self, x):
+        y = torch.zeros_like(x)
+        y[..., :32] = 1
+        return torch.cat([1 - y, y], 1)
+
+
+def ball_scan(spacing_mm=(0.9, 0.9, 2.5), radius_mm=45.0, second=False):
+    size = [round(240 / s) for s in spacing_mm]
+    k, j, i = np.indices(size[::-1])
+    x, y, z = (n * s - 120 for n, s in zip((i, j, k), spacing_mm, strict=True))
+    inside = (x - 15) ** 2 + (y + 10) ** 2 + z**2 < radius_mm**2
+    hu = np.where(inside, TISSUE_HU, LUNG_HU)
+    if second:
+        hu[(x + 80) ** 2 + (y - 80) ** 2 + z**2 < 20**2] = TISSUE_HU
+    return scan_of(hu.astype(np.int16), spacing_mm, inside)
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (1.4, 1.4, 5.0), (2.0, 2.0, 1.5)])
+def test_mask_is_where_the_network_says_on_the_scans_grid(spacing_mm):
+    scan, truth = ball_scan(spacing_mm)
+    mask, warnings = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(mask, truth)
+    assert overlap.GetDiceCoefficient() > 0.97
+    assert warnings == ()
+
+
+def test_only_the_largest_part_is_kept():
+    scan, truth = ball_scan(second=True)
+    mask, _ = heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+    i, j, k = scan.image.TransformPhysicalPointToIndex((-30 + 120 - 80, 12.5 + 120 + 80, 700 + 120))
+    assert scan.hu[k, j, i] == TISSUE_HU
+    assert mask[i, j, k] == 0
+    assert sitk.GetArrayViewFromImage(mask).sum() == pytest.approx(sitk.GetArrayViewFromImage(truth).sum(), rel=0.05)
+
+
+def test_too_little_heart():
+    scan, _ = ball_scan(radius_mm=15.0)  # 14 ml
+    with pytest.raises(NoHeartError, match=r"1\d ml"):
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+    scan, _ = ball_scan(radius_mm=0.0)
+    with pytest.raises(NoHeartError, match="0 ml"):
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), PLAIN)
+
+
+def test_overlapping_patches_are_averaged():
+    """Two patches along i, at 0 and 32 of 96, each 1 in its first half and 0 in its second."""
+    scan, _ = scan_of(np.full((10, 96, 144), TISSUE_HU, np.int16), (1.0, 1.0, 3.0), np.ones((10, 96, 144)))
+    settings = HeartNetworkSettings(overlap=0.5)
+    probability, _ = heart_probability(scan.image, loaded(PlaceInPatch(), HeartNetConfig()), settings)
+    assert probability.shape == heart_input(scan.image).shape == (10, 64, 96)
+    expected = np.repeat([1.0, 0.5, 0.0], 32)  # patch 1 alone; end of 1 and start of 2; end of 2 alone
+    np.testing.assert_allclose(probability, np.broadcast_to(expected, probability.shape))
+
+
+@pytest.mark.parametrize(
+    ("length", "overlap", "starts"),
+    [(64, 0.25, [0]), (65, 0.25, [0, 1]), (112, 0.25, [0, 48]), (113, 0.25, [0, 24, 49]), (128, 0.0, [0, 64])],
+)
+def test_patches_cover_an_axis(length, overlap, starts):
+    assert [abs(a - b) <= 1 for a, b in zip(_starts(length, overlap), starts, strict=True)] == [True] * len(starts)
+    assert _starts(length, overlap)[-1] == length - 64
+
+
+def test_scan_smaller_than_a_patch():
+    scan, _ = scan_of(np.full((20, 60, 60), TISSUE_HU, np.int16), (1.5, 1.5, 3.0), np.ones((20, 60, 60)))
+    probability, _ = heart_probability(scan.image, loaded(Tissue(), HeartNetConfig()))
+    assert probability.shape == (20, 60, 60)
+    np.testing.assert_allclose(probability, 1, atol=1e-5)
+
+
+def test_with_a_real_network():
+    torch.manual_seed(0)
+    network = build(HeartNetConfig(width=2, residual_blocks=1)).eval()
+    scan, _ = ball_scan((1.5, 1.5, 3.0))
+    probability, _ = heart_probability(scan.image, loaded(network, HeartNetConfig()))
+    assert probability.min() >= 0
+    assert probability.max() <= 1
+    assert probability.std() > 0
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.9, 0.9, 2.5), (2.0, 2.0, 1.0)])
+def test_margin_reaches_as_far_as_asked(spacing_mm):
+    k, j, i = np.indices((40, 60, 60))
+    x, y, z = (n * s for n, s in zip((i, j, k), spacing_mm, strict=True))
+    centre = (0.0, 20 * spacing_mm[1], 20 * spacing_mm[2])  # at the scan's edge
+    distance = np.sqrt(sum((a - b) ** 2 for a, b in zip((x, y, z), centre, strict=True)))
+    mask = sitk.GetImageFromArray((distance == 0).astype(np.uint8))
+    mask.SetSpacing(spacing_mm)
+    wide = widened(mask, 7.0)
+    assert wide.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayViewFromImage(wide) != 0, distance <= 7.0)
+    assert widened(mask, 0.0) is mask
+
+
+def test_margin_of_the_settings_is_used():
+    scan, _ = ball_scan()
+    plain, wide = (
+        heart_mask(scan, loaded(Tissue(), HeartNetConfig()), HeartNetworkSettings(margin_mm=m))[0] for m in (0.0, 5.0)
+    )
+    volumes = [sitk.GetArrayViewFromImage(m).sum() for m in (plain, wide)]
+    assert volumes[1] / volumes[0] == pytest.approx((50 / 45) ** 3, rel=0.03)
+
+
+class Counted(Tissue):
+    """Counts the patches it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = 0
+
+    def forward(self, x):
+        self.patches += len(x)
+        return super().forward(x)
+
+
+def search(scan, region=None):
+    """The mask as an array, and how many patches were looked at."""
+    network = Counted()
+    mask, _ = heart_mask(scan, loaded(network, HeartNetConfig()), PLAIN, region)
+    return sitk.GetArrayFromImage(mask), network.patches
+
+
+def test_only_the_surroundings_of_the_region_are_searched():
+    scan, truth = ball_scan(radius_mm=30.0)
+    whole, all_patches = search(scan)
+    near, patches = search(scan, truth)
+    np.testing.assert_array_equal(near, whole)
+    assert patches <= all_patches / 4
+
+
+@pytest.mark.parametrize(("kept_mm", "codes"), [(90.0, []), (25.0, ["hearts-disagree"])])
+def test_heart_is_held_to_the_region_and_disagreement_told(kept_mm, codes):
+    """The region holds all of the heart, 90 mm wide, or its rightmost 25 mm only."""
+    scan, truth = ball_scan()
+    heart = sitk.GetArrayFromImage(truth) > 0
+    part = heart.copy()
+    part[:, :, round((120 + 15 - 45 + kept_mm) / 0.9) :] = False
+    region = sitk.GetImageFromArray(part.astype(np.uint8))
+    region.CopyInformation(truth)
+    mask, warnings = heart_mask(
+        scan, loaded(Tissue(), HeartNetConfig()), HeartNetworkSettings(reach_mm=8.0, margin_mm=0.0), region
+    )
+    found = sitk.GetArrayViewFromImage(mask) != 0
+    distance_mm = ndimage.distance_transform_edt(~part, scan.image.GetSpacing()[::-1])
+    assert [w.code for w in warnings] == codes
+    assert distance_mm[found].max() <= 8 + 1.5  # half a voxel of the network's grid, in all directions
+    assert found[heart & (distance_mm < 8 - 1.5)].mean() > 0.95
+
+
+def test_a_heart_far_from_the_region_is_not_taken():
+    """The region is at the second ball, of 34 ml, clear of the heart."""
+    scan, truth = ball_scan(second=True)
+    elsewhere = np.zeros_like(sitk.GetArrayViewFromImage(truth))
+    elsewhere[48, round(200 / 0.9), round(40 / 0.9)] = 1
+    region = sitk.GetImageFromArray(elsewhere)
+    region.CopyInformation(truth)
+    with pytest.raises(NoHeartError, match="between the lungs"):
+        search(scan, region)
+
+
+def test_a_box_is_looked_at_as_a_scan_of_its_own():
+    torch.manual_seed(0)
+    network = build(HeartNetConfig(width=2, residual_blocks=1)).eval()
+    scan, _ = ball_scan((1.5, 1.5, 3.0))
+    box = (slice(9, 73), slice(40, 104), slice(8, 72))
+    probability, _ = heart_probability(scan.image, loaded(network, HeartNetConfig()), box=box)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(heart_input(scan.image)[box])[None, None])[0, 1]
+    np.testing.assert_allclose(probability[box], expected, atol=1e-5)
+    probability[box] = 0
+    assert not probability.any()

@@ -1,0 +1,220 @@
+"""The heart region: on a chest of ellipsoids, on real CTs, and on scans without a heart."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from ellipsoid_chest import Chest
+
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
+from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+
+ACQUISITION = Acquisition("test")
+
+CONTRAST_CHEST = "lidc_idri/LIDC-IDRI-0001_contrast_1p4x1p4x2p5mm.nii.gz"
+PLAIN_CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
+MASKS = {
+    CONTRAST_CHEST: ("lidc_idri/LIDC-IDRI-0001_totalseg_labels.nii.gz", 51),
+    "totalsegmentator/pulmonary_report_ct_cropped.nii.gz": ("totalsegmentator/pulmonary_report_heart.nii.gz", 1),
+    "totalsegmentator/aorta_report_ct_cropped.nii.gz": ("totalsegmentator/aorta_report_heart.nii.gz", 1),
+}
+
+
+@pytest.fixture(scope="module")
+def chest():
+    return Chest()
+
+
+@pytest.fixture(scope="module")
+def region(chest):
+    return chest.region()
+
+
+def array(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(image)
+
+
+def covered(truth: np.ndarray, mask: sitk.Image) -> float:
+    return float((array(mask) != 0)[truth].mean())
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * float((first & second).sum()) / float(first.sum() + second.sum())
+
+
+def read(path) -> sitk.Image:
+    return sitk.ReadImage(str(path))
+
+
+def codes(region) -> set[str]:
+    return {warning.code for warning in region.warnings}
+
+
+def test_region_covers_the_heart(chest, region):
+    assert covered(chest.heart, region.mask) >= 0.97
+    assert region.mask.GetPixelID() == sitk.sitkUInt8
+    assert set(np.unique(array(region.mask))) == {0, 1}
+    assert region.mask.GetOrigin() == chest.image.GetOrigin()
+    assert region.warnings == ()
+
+
+def test_region_leaves_out_spine_sternum_arch_and_liver(chest, region):
+    for part in (chest.spine, chest.sternum, chest.aorta):
+        assert covered(part, region.mask) == 0
+    assert covered(chest.arch, region.mask) <= 0.1
+    deep = chest.liver & (chest.z < -90)
+    assert deep.any()
+    assert covered(deep, region.mask) == 0
+    assert covered(chest.liver, region.mask) <= 0.1
+
+
+def test_excluded_labels_are_bone_and_descending_aorta(chest, region):
+    excluded = array(region.excluded)
+    slices = array(region.mask).any((1, 2))[:, None, None]
+    vertebral_front = chest.spine & slices & (chest.y < 60)
+    assert (excluded[vertebral_front & chest.bone] == BONE_LABEL).mean() >= 0.95
+    assert (excluded[chest.sternum & slices] == BONE_LABEL).all()
+    assert (excluded[chest.aorta & slices] == AORTA_LABEL).mean() >= 0.85
+    assert (excluded[chest.heart] != 0).mean() <= 0.02
+
+
+def test_thin_parts_of_bone_are_excluded_and_coronary_plaque_is_not(chest, region):
+    assert (array(region.excluded)[chest.spur] == BONE_LABEL).all()
+    assert covered(chest.plaque, region.mask) == 1
+    assert not array(region.excluded)[chest.plaque].any()
+
+
+def test_enhanced_blood_is_not_taken_for_bone():
+    enhanced = Chest(blood_hu=350.0)
+    region = enhanced.region()
+    assert covered(enhanced.heart, region.mask) >= 0.97
+    assert covered(enhanced.spine, region.mask) == 0
+
+
+def test_fluid_on_one_side_does_not_lift_the_floor_and_is_reported():
+    chest = Chest(fluid_mm=70.0)
+    region = chest.region()
+    assert covered(chest.heart, region.mask) >= 0.95
+    assert "heart-floor-uncertain" in codes(region)
+
+
+def test_gas_in_the_stomach_is_no_lung(region):
+    assert dice(array(Chest(gas=True).region().mask) != 0, array(region.mask) != 0) >= 0.99
+
+
+def test_crop_through_lungs_and_heart_is_covered_and_reported(chest):
+    k, j, i = 32, 8, 36
+    crop = chest.image[i:120, j:80, k:70]
+    region = heart_region(scan_from_image(crop, ACQUISITION))
+    assert covered(chest.heart[k:70, j:80, i:120], region.mask) >= 0.97
+    assert codes(region) == {"heart-cut"}
+
+
+@pytest.mark.parametrize("direction", ["RAS", "RPI", "SAL"])
+def test_axis_order_and_flips_do_not_matter(chest, region, direction):
+    turned = scan_from_image(sitk.DICOMOrient(chest.image, direction), ACQUISITION)
+    assert (array(heart_region(turned).mask) == array(region.mask)).all()
+
+
+def _noise(size, mean, sd):
+    return np.random.default_rng(1).normal(mean, sd, size)
+
+
+def _soft_tissue() -> np.ndarray:
+    hu = np.full((60, 90, 120), -1000.0)
+    hu[:, 10:80, 10:110] = _noise((60, 70, 100), 40, 20)
+    return hu
+
+
+def _head() -> np.ndarray:
+    k, j, i = np.mgrid[-30:30, -45:45, -45:45]
+    radius = np.sqrt((k / 40) ** 2 + (j / 36) ** 2 + (i / 30) ** 2)
+    hu = np.where(radius < 1, 35.0, -1000.0)
+    hu[(radius > 0.88) & (radius < 0.96)] = 900
+    hu += _noise(hu.shape, 0, 10)
+    for side in (-9, 9):
+        hu[(k + 18) ** 2 + (j + 22) ** 2 + (i - side) ** 2 < 36] = -980
+    return hu
+
+
+def _empty_bed() -> np.ndarray:
+    hu = _noise((60, 90, 120), -1000, 10)
+    hu[:, 70:72] += 1200
+    hu[:, 72:80] = -900
+    return hu
+
+
+@pytest.mark.parametrize("make", [_soft_tissue, _head, _empty_bed])
+def test_scans_without_chest_are_refused(make):
+    image = sitk.GetImageFromArray(np.clip(make(), -1024, 3000).astype(np.int16))
+    image.SetSpacing((3.0, 3.0, 3.0))
+    with pytest.raises(NoHeartError, match="heart mask"):
+        heart_region(scan_from_image(image, ACQUISITION))
+
+
+def test_abdomen_with_the_lungs_lowest_part_is_refused(chest):
+    below_the_domes = chest.image[:, :, :31]
+    with pytest.raises(NoHeartError):
+        heart_region(scan_from_image(below_the_domes, ACQUISITION))
+
+
+def test_real_abdomen_is_refused(real_ct):
+    image = read(real_ct("totalsegmentator/abdomen_example_ct_sm.nii.gz"))
+    with pytest.raises(NoHeartError, match="chest"):
+        heart_region(scan_from_image(image, ACQUISITION))
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_real_hearts_are_covered(real_ct, name):
+    mask_name, label = MASKS[name]
+    truth = array(sitk.DICOMOrient(read(real_ct(mask_name)), "LPS")) == label
+    region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
+    assert covered(truth, region.mask) >= 0.95
+    assert dice(truth, array(region.mask) != 0) >= 0.6
+
+
+@pytest.fixture(scope="module")
+def plain_chest(real_ct):
+    scan = scan_from_image(read(real_ct(PLAIN_CHEST)), ACQUISITION)
+    return scan.image, array(heart_region(scan).mask) != 0
+
+
+def test_noise_hardly_moves_a_real_region(plain_chest):
+    image, mask = plain_chest
+    noisy = sitk.AdditiveGaussianNoise(image, standardDeviation=40.0, seed=1)
+    again = array(heart_region(scan_from_image(noisy, ACQUISITION)).mask) != 0
+    assert dice(mask, again) >= 0.95
+
+
+def test_cropping_hardly_moves_a_real_region(plain_chest):
+    image, mask = plain_chest
+    part = (slice(22, 233), slice(13, 187), slice(7, 105))
+    again = array(heart_region(scan_from_image(image[part], ACQUISITION)).mask) != 0
+    assert dice(mask[part[::-1]], again) >= 0.93
+
+
+def test_coarser_slices_hardly_move_a_real_region(plain_chest):
+    image, mask = plain_chest
+    again = array(heart_region(scan_from_image(sitk.BinShrink(image, [1, 1, 2]), ACQUISITION)).mask) != 0
+    assert dice(mask[::2] & mask[1::2], again) >= 0.93
+
+
+def test_heart_in_front_of_both_lungs_is_not_cut_off(real_ct):
+    scan = scan_from_image(read(real_ct("cip_copdgene/ct-64.nrrd")), ACQUISITION)
+    mask = array(heart_region(scan).mask)
+    assert mask[24:27, 12, 33:41].all()
+
+
+def test_barium_in_the_stomach_stays_out(real_ct):
+    scan = scan_from_image(read(real_ct("acrin_flt_breast/013_petct_B10f_5mm.nii.gz")), ACQUISITION)
+    mask = array(heart_region(scan).mask) != 0
+    barium = scan.hu[5:12] >= 130
+    assert barium.sum() > 1000
+    assert not (mask[5:12] & barium).any()
+
+
+def test_costal_cartilage_is_no_candidate(real_ct):
+    """In this scan cartilage of up to 160 HU lies right in front of the heart, some of it behind the lungs' tips."""
+    scan = scan_from_image(read(real_ct("tcga_thca/TCGA-DE-A4MA_petct_B30f_5mm_sp2p5.nii.gz")), ACQUISITION)
+    dense = (array(heart_region(scan).mask) == 1) & (scan.hu >= 130)
+    assert dense[:20].sum() < 10
+    assert (scan.hu[:20] >= 130).sum() > 1000

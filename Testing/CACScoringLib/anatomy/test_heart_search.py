@@ -1,0 +1,190 @@
+"""Which heart is scored: the network's, the region between the lungs, or none."""
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from ellipsoid_chest import Chest
+from networks_made_by_hand import loaded
+
+from CACScoringLib.anatomy import heart_search
+from CACScoringLib.anatomy.heart_search import find_heart
+from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.models.cards import find_model, load_model
+from CACScoringLib.networks.van_velzen import HeartNetConfig
+
+NETWORK = loaded(None, HeartNetConfig())
+UPPER_CHEST = "acrin_flt_breast/001_upper_heart_cut.nii.gz"
+CHEST = "lung_pet_ct_dx/A0001_philips_B_5mm.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def chest():
+    return Chest()
+
+
+@pytest.fixture(scope="module")
+def region(chest):
+    return chest.region()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_model(find_model("heart").path, "cpu")
+
+
+def array(image):
+    return sitk.GetArrayFromImage(image) != 0
+
+
+def network_says(monkeypatch, heart, image):
+    """Let the network find a heart, bool [k, j, i]; None: it finds none."""
+
+    def heart_mask(scan, model, region=None):
+        if heart is None:
+            raise NoHeartError("The network hand found 3 ml of heart.")
+        mask = sitk.GetImageFromArray(heart.astype(np.uint8))
+        mask.CopyInformation(image)
+        return mask, ()
+
+    monkeypatch.setattr(heart_search, "heart_mask", heart_mask)
+
+
+def codes(found):
+    return [warning.code for warning in found.warnings]
+
+
+def severe(found):
+    return [warning.code for warning in found.warnings if warning.severe]
+
+
+def test_network_that_agrees_with_the_lungs_is_taken(chest, region, monkeypatch):
+    network_says(monkeypatch, chest.heart, chest.image)
+    found = find_heart(chest.scan(), None, NETWORK)
+    np.testing.assert_array_equal(array(found.mask), chest.heart)
+    assert sitk.Hash(found.excluded) == sitk.Hash(region.excluded)
+    assert found.source == "hand"
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("heart", ["liver", "arch", None])
+def test_where_the_network_is_misled_the_lungs_region_is_taken(chest, region, monkeypatch, heart):
+    network_says(monkeypatch, heart and getattr(chest, heart), chest.image)
+    found = find_heart(chest.scan(), None, NETWORK)
+    assert sitk.Hash(found.mask) == sitk.Hash(region.mask)
+    assert found.source == "lungs"
+    assert severe(found) == ["heart-from-lungs"]
+
+
+def airless(chest):
+    """The middle of the chest, its lungs as dense as air outside: no lungs are found."""
+    hu = sitk.GetArrayFromImage(chest.image)
+    hu[hu < -600] = -1000
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(chest.image)
+    part = (slice(8, 75), slice(8, 80), slice(36, 120))
+    return image[part[::-1]], chest.heart[part].copy()
+
+
+def test_without_lungs_a_plausible_heart_is_taken_and_told(chest, monkeypatch):
+    image, heart = airless(chest)
+    scan = scan_from_image(image, Acquisition("test"))
+    with pytest.raises(NoHeartError, match="No lungs"):
+        find_heart(scan, None, None)
+    network_says(monkeypatch, heart, image)
+    found = find_heart(scan, None, NETWORK)
+    np.testing.assert_array_equal(array(found.mask), heart)
+    assert found.source == "hand"
+    assert found.excluded is None
+    assert severe(found) == ["heart-without-lungs"]
+
+
+def test_a_heart_that_the_field_of_view_cuts_is_told(chest, monkeypatch):
+    image, heart = airless(chest)
+    image, heart = image[:, :, 25:], heart[25:]
+    assert heart[0].any()
+    network_says(monkeypatch, heart, image)
+    found = find_heart(scan_from_image(image, Acquisition("test")), None, NETWORK)
+    assert severe(found) == ["heart-without-lungs", "heart-cut"]
+    assert "bottom" in found.warnings[-1].message
+
+
+def ball(shape, spacing_mm, radius_mm, centre_mm=(0, 0, 0)):
+    axes = [(np.arange(n) - (n - 1) / 2) * s - c for n, s, c in zip(shape, spacing_mm, centre_mm, strict=True)]
+    k, j, i = np.meshgrid(*axes, indexing="ij")
+    return k**2 + j**2 + i**2 <= radius_mm**2
+
+
+@pytest.mark.parametrize(
+    ("reason", "change"),
+    [
+        (r"6\d ml", lambda heart, hu: np.copyto(heart, ball(heart.shape, (3, 2.5, 2.5), 25))),
+        ("radius", lambda heart, hu: np.copyto(heart, np.abs(np.indices(heart.shape)[0] - 33) < 4)),
+        ("on the right", lambda heart, hu: hu[:, :, : hu.shape[2] // 2].fill(40)),
+        ("on the left", lambda heart, hu: hu[:, :, hu.shape[2] // 2 :].fill(40)),
+    ],
+)
+def test_without_lungs_what_is_no_heart_is_refused(chest, monkeypatch, reason, change):
+    image, heart = airless(chest)
+    hu = sitk.GetArrayFromImage(image)
+    change(heart, hu)
+    changed = sitk.GetImageFromArray(hu)
+    changed.CopyInformation(image)
+    network_says(monkeypatch, heart, changed)
+    with pytest.raises(NoHeartError, match=reason) as error:
+        find_heart(scan_from_image(changed, Acquisition("test")), None, NETWORK)
+    assert "No lungs" in str(error.value)
+
+
+def test_where_neither_finds_a_heart_both_reasons_are_told(chest, monkeypatch):
+    image, _ = airless(chest)
+    network_says(monkeypatch, None, image)
+    with pytest.raises(NoHeartError, match=r"No lungs .* 3 ml"):
+        find_heart(scan_from_image(image, Acquisition("test")), None, NETWORK)
+
+
+def real(path):
+    return sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+
+
+def test_an_arm_is_not_taken_for_the_heart(real_ct, network):
+    """From head to mid-heart, with arms; the heart was found in the left upper arm, to the patient's left of 200 mm."""
+    image = real(real_ct(UPPER_CHEST))
+    found = find_heart(scan_from_image(image, Acquisition("test")), None, network)
+    assert found.source == "lungs"
+    assert severe(found) == ["heart-cut", "heart-from-lungs"]
+    assert 150 < array(found.mask).sum() * math.prod(image.GetSpacing()) / 1000 < 400
+
+
+@pytest.mark.parametrize("width_mm", [150, 180])
+def test_small_field_of_view_without_lungs_is_scored(real_ct, network, width_mm):
+    """As made for calcium scoring after a deep breath, the chest wall in front cut off."""
+    image = real(real_ct(CHEST))
+    whole = find_heart(scan_from_image(image, Acquisition("test")), None, network)
+    heart = array(whole.mask)
+    hu = sitk.GetArrayFromImage(image)
+    hu = np.where(hu < -600, np.maximum(hu - 90, -1000), hu)
+    slices = np.nonzero(heart.any((1, 2)))[0]
+    middle = np.argwhere(heart).mean(0)
+    half = [width_mm / 2 / spacing for spacing in image.GetSpacing()[1::-1]]
+    rows = slice(int(middle[1] + 25 / image.GetSpacing()[1] - half[0]), int(middle[1] + half[0]))
+    columns = slice(int(middle[2] - half[1]), int(middle[2] + half[1]))
+    part = (slice(slices[0], slices[-1] + 2), rows, columns)
+    crop = sitk.GetImageFromArray(hu[part].astype(np.int16))
+    crop.SetSpacing(image.GetSpacing())
+    scan = scan_from_image(crop, Acquisition("test"))
+    with pytest.raises(NoHeartError, match="No lungs"):
+        find_heart(scan, None, None)
+    found = find_heart(scan, None, network)
+    own = array(found.mask)
+    assert "heart-without-lungs" in severe(found)
+    assert 2 * (own & heart[part]).sum() / (own.sum() + heart[part].sum()) > 0.9
+
+
+@pytest.mark.parametrize(
+    "name", ["totalsegmentator/abdomen_example_ct_sm.nii.gz", "qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz"]
+)
+def test_abdomen_and_phantom_are_refused(real_ct, network, name):
+    with pytest.raises(NoHeartError):
+        find_heart(scan_from_image(real(real_ct(name)), Acquisition("test")), None, network)

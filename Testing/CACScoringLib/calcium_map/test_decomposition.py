@@ -1,0 +1,208 @@
+"""Scan into map and healthy image, with generators whose map is known."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from networks_made_by_hand import loaded, scan_of
+from torch import nn
+
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, calcium_map, calibration_doubts
+from CACScoringLib.models.cards import find_model
+from CACScoringLib.models.preprocessing import heart_slices
+from CACScoringLib.networks.van_velzen import GeneratorConfig
+
+BLOOD_HU = 40
+REST_HU = 2.0
+
+
+class AboveBlood(nn.Module):
+    """The map is what exceeds blood, on top of a sigmoid's rest of REST_HU everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return (x[:, :1] - (BLOOD_HU + 50) / 1000).clamp(min=REST_HU / 1000)
+
+
+class Constant(nn.Module):
+    def __init__(self, hu):
+        super().__init__()
+        self.value = hu / 1000
+
+    def forward(self, x):
+        return torch.full_like(x[:, :1], self.value)
+
+
+def lesion_scan(spacing_mm=(0.8, 0.8, 2.5), peak_hu=300.0, dtype=np.float32):
+    """A smooth lesion of σ 2.5 mm in blood, in a ball-shaped heart; its excess over blood; its mass in HU·mm³."""
+    size = [round(90 / s) for s in spacing_mm]
+    k, j, i = np.indices(size[::-1])
+    x, y, z = (n * s - 45 for n, s in zip((i, j, k), spacing_mm, strict=True))
+    excess = peak_hu * np.exp(-((x - 8) ** 2 + (y + 6) ** 2 + (z - 3) ** 2) / (2 * 2.5**2))
+    hu = (BLOOD_HU + excess).astype(dtype)
+    heart = x**2 + y**2 + z**2 < 35**2
+    scan, mask = scan_of(hu, spacing_mm, heart)
+    return scan, mask, excess, (2 * math.pi) ** 1.5 * 2.5**3 * peak_hu
+
+
+def decompose(scan, mask, network, probabilities=None, **settings):
+    slices = heart_slices(scan.image, mask)
+    if probabilities is not None:
+        probabilities = np.full(len(slices), probabilities) if np.isscalar(probabilities) else probabilities(slices)
+    model = loaded(network, GeneratorConfig())
+    return calcium_map(scan, mask, slices, probabilities, model, DecompositionSettings(**settings))
+
+
+def mass(result) -> float:
+    return float(sitk.GetArrayViewFromImage(result.calcium_map).sum()) * math.prod(result.calcium_map.GetSpacing())
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (0.8, 0.8, 2.5), (1.37, 1.37, 3.0), (0.7, 0.9, 5.0)])
+def test_map_has_the_lesions_mass_and_place(spacing_mm):
+    scan, mask, excess, true_mass = lesion_scan(spacing_mm)
+    result = decompose(scan, mask, AboveBlood(), floor_hu=REST_HU + 0.5)
+    assert result.calcium_map.GetSize() == scan.image.GetSize()
+    assert result.calcium_map.GetOrigin() == scan.image.GetOrigin()
+    assert result.calcium_map.GetSpacing() == scan.image.GetSpacing()
+    assert mass(result) == pytest.approx(true_mass, rel=0.06)  # the floor cuts the tails: 4 % are below 2.5 of 300 HU
+    found = sitk.GetArrayViewFromImage(result.calcium_map)
+    assert np.unravel_index(found.argmax(), found.shape) == np.unravel_index(excess.argmax(), excess.shape)
+    assert np.corrcoef(found.ravel(), excess.ravel())[0, 1] > 0.99
+
+
+def test_without_floor_the_mass_is_exact_and_the_rest_is_everywhere():
+    scan, mask, _, true_mass = lesion_scan()
+    result = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
+    rest = REST_HU * sitk.GetArrayViewFromImage(mask).sum() * scan.voxel_volume_mm3
+    assert mass(result) == pytest.approx(true_mass + rest, rel=0.02)
+    default = sitk.GetArrayFromImage(decompose(scan, mask, AboveBlood()).calcium_map)
+    assert default[default > 0].min() >= 10
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_healthy_image_is_scan_less_map(dtype):
+    scan, mask, _, _ = lesion_scan(dtype=dtype)
+    result = decompose(scan, mask, AboveBlood())
+    assert result.healthy.GetPixelID() == scan.image.GetPixelID()
+    healthy = sitk.GetArrayFromImage(result.healthy).astype(float)
+    total = healthy + sitk.GetArrayFromImage(result.calcium_map)
+    np.testing.assert_allclose(total, scan.hu, atol=0.51 if dtype == np.int16 else 1e-3)
+    assert healthy.max() < BLOOD_HU + 0.2 * 300  # what resampling there and back blurs away
+
+
+def test_scale_has_no_offset():
+    """A map of 0.1 is 100 HU, not 50."""
+    scan, mask, _, _ = lesion_scan()
+    result = decompose(scan, mask, Constant(100.0), min_healthy_hu=None)
+    inside = sitk.GetArrayFromImage(result.calcium_map)[sitk.GetArrayFromImage(mask) > 0]
+    assert np.median(inside) == pytest.approx(100, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tissue_hu", "map_hu", "rule", "kept"),
+    [
+        (60, 69, -10.0, True),
+        (60, 71, -10.0, False),
+        (0, 9, -10.0, True),
+        (0, 11, -10.0, False),
+        (0, 40, None, True),
+        (0, 40, -45.0, True),
+        (-80, 30, -10.0, False),  # fat
+        (-80, 30, None, True),
+    ],
+)
+def test_rule_for_implausible_healthy_tissue(tissue_hu, map_hu, rule, kept):
+    hu = np.full((30, 60, 60), tissue_hu, np.int16)
+    heart = np.zeros(hu.shape)
+    heart[5:25, 10:50, 10:50] = 1
+    scan, mask = scan_of(hu, (1.0, 1.0, 3.0), heart)
+    result = decompose(scan, mask, Constant(map_hu), min_healthy_hu=rule, floor_hu=1.0)
+    middle = sitk.GetArrayFromImage(result.calcium_map)[15, 30, 30]
+    assert middle == (pytest.approx(map_hu, abs=0.01) if kept else 0)
+
+
+def test_map_stays_within_the_heart():
+    scan, mask, _, _ = lesion_scan()
+    outside = sitk.GetArrayFromImage(mask) == 0
+    for within_heart in (True, False):
+        result = decompose(scan, mask, Constant(50.0), within_heart=within_heart)
+        assert sitk.GetArrayFromImage(result.calcium_map)[outside].any() != within_heart
+
+
+def test_only_chosen_slices_are_decomposed():
+    scan, mask, _, true_mass = lesion_scan()
+    network = AboveBlood()
+    none = decompose(scan, mask, network, probabilities=0.49)
+    assert network.seen == 0
+    assert mass(none) == 0
+    assert not none.decomposed.any()
+    assert (sitk.GetArrayFromImage(none.healthy) == scan.hu).all()
+    assert decompose(scan, mask, AboveBlood(), probabilities=0.5).decomposed.all()
+
+    def lower_half(slices):
+        centres = slices.grid.first[2] + slices.grid.step[2] * np.arange(len(slices))
+        return np.where(centres * 2.5 < 45 + 3, 0.9, 0.1)
+
+    half = decompose(scan, mask, AboveBlood(), probabilities=lower_half)
+    assert mass(half) == pytest.approx(true_mass / 2, rel=0.12)
+    strict = decompose(scan, mask, AboveBlood(), probabilities=lower_half, slice_threshold=0.95)
+    assert not strict.decomposed.any()
+
+
+def test_calcium_beyond_the_window_is_told():
+    scan, mask, _, _ = lesion_scan(peak_hu=2000.0)
+    codes = [w.code for w in decompose(scan, mask, AboveBlood()).warnings]
+    assert codes == ["map-saturated"]
+    scan, mask, _, _ = lesion_scan(peak_hu=800.0)
+    assert not decompose(scan, mask, AboveBlood()).warnings
+
+
+def test_batches_do_not_change_the_map():
+    scan, mask, _, _ = lesion_scan()
+    maps = [sitk.GetArrayFromImage(decompose(scan, mask, AboveBlood(), batch_size=n).calcium_map) for n in (1, 7, 64)]
+    assert (maps[0] == maps[1]).all()
+    assert (maps[0] == maps[2]).all()
+
+
+class TestCalibrationDoubts:
+    """What counts of a map is chosen for the networks that are used together."""
+
+    @staticmethod
+    def _model(name, sha256, calibration=None, models=None):
+        card = SimpleNamespace(
+            name=name,
+            sha256=sha256,
+            calibration=calibration or {},
+            validation={} if models is None else {"whole_method": {"models": models}},
+        )
+        return SimpleNamespace(card=card)
+
+    def test_never_calibrated(self):
+        doubts = calibration_doubts(self._model("map", "m"), {"slices": self._model("slices", "s")})
+        assert [doubt.code for doubt in doubts] == ["map-not-calibrated"]
+        assert "map is not calibrated" in doubts[0].message
+
+    @pytest.mark.parametrize(
+        ("slices", "heart", "told"),
+        [("s", "h", []), ("s", None, []), ("other", "h", ["slices"]), ("other", "new", ["slices", "heart"])],
+    )
+    def test_calibrated_with_others(self, slices, heart, told):
+        generator = self._model("map", "m", {"evidence_weights": {}}, {"slices": "s", "heart": "h"})
+        others = {
+            "slices": self._model("slices", slices),
+            "heart": None if heart is None else self._model("heart", heart),
+        }
+        doubts = calibration_doubts(generator, others)
+        assert [doubt.code for doubt in doubts] == (["map-calibrated-for-others"] if told else [])
+        assert all(" and ".join(told) in doubt.message for doubt in doubts)
+
+    def test_bundled_models_fit_each_other(self):
+        models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in ("heart", "slices", "decomposition")}
+        assert calibration_doubts(models.pop("decomposition"), models) == []

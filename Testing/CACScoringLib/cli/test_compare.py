@@ -1,0 +1,209 @@
+"""`cac compare` and `cac score --earlier` from end to end, on two small synthetic scans."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from networks_made_by_hand import untrained
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.models import cards as models
+from CACScoringLib.models.cards import ModelError, find_model, read_card, store_repeatability, update_card
+from CACScoringLib.scoring.repeatability import stored_repeatability
+
+LIMITS = {"intercept": 1.0, "slope": 0.1, "factor": 2.0, "pairs": 100, "highest": 1e5}
+
+
+def repeatability(**models_):
+    parts = {"total": LIMITS, "artery": LIMITS}
+    return {
+        "digital": True,
+        "data": "100 digital patients",
+        "date": "2026-01-01",
+        "models": models_,
+        "settings": None,
+        "acquisition": {},
+        "limits": {name: {"agatston": parts, "pseudo_mass_hu_mm3": parts} for name in ("threshold", "decomposition")},
+    }
+
+
+@pytest.fixture(autouse=True)
+def bundled(tmp_path, monkeypatch):
+    """The folder of the models that come with CAC, empty at first."""
+    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    return tmp_path / "bundled"
+
+
+@pytest.fixture
+def limits(bundled):
+    """A calcium map's model with limits; the card's path. It needs a slice model beside it to be used."""
+    path = untrained("decomposition", "our-map", bundled)
+    return store_repeatability(path, repeatability(decomposition=read_card(path).sha256))
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Two CTs with one lesion of 16 mm² and 24 mm² at 250 HU (Agatston 32 and 48), with heart and lesion labels."""
+    heart, labels = np.zeros((2, 10, 50, 50), np.uint8)
+    heart[1:9, 8:42, 8:42] = 1
+    labels[5, 18:28, 18:28] = 2
+    for name, values in (("heart", heart), ("labels", labels)):
+        write(values, tmp_path / f"{name}.nii.gz")
+    for number, rows in ((1, 4), (2, 6)):
+        hu = np.random.default_rng(number).normal(40, 8, heart.shape).round().astype(np.int16)
+        hu[:, 0], hu[0, 0, 0] = -1000, 1400
+        hu[5, 20 : 20 + rows, 20:24] = 250
+        write(hu, tmp_path / f"scan{number}.nii.gz")
+    return tmp_path
+
+
+def write(values, path):
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((1.0, 1.0, 3.0))
+    sitk.WriteImage(image, path)
+
+
+def compare(folder, *options, first="scan1.nii.gz", second="scan2.nii.gz", output="out"):
+    return cli.main(["compare", str(folder / first), str(folder / second), "--output", str(folder / output), *options])
+
+
+def masks(folder, *numbers):
+    heart, labels = folder / "heart.nii.gz", folder / "labels.nii.gz"
+    return [o for n in numbers for o in (f"--heart{n}", str(heart), f"--lesions{n}", str(labels))]
+
+
+def score(folder, number, output, *options):
+    files = ["--heart", str(folder / "heart.nii.gz"), "--lesions", str(folder / "labels.nii.gz"), "--no-scene"]
+    ct = folder / f"scan{number}.nii.gz"
+    return cli.main(["score", str(ct), *files, "--output", str(folder / output), *options])
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def total(document, method="threshold"):
+    return document["methods"][method]["agatston"]["total"]
+
+
+def test_two_cts_are_scored_and_compared(scans, limits, capsys):
+    assert compare(scans, "--threshold-only", *masks(scans, 1, 2)) == 0
+    found = total(read(scans / "out" / "comparison.json"))
+    assert (found["earlier"], found["later"]) == (pytest.approx(32), pytest.approx(48))
+    assert found["limit"] == pytest.approx(2 * (1 + 0.1 * 40))
+    assert found["verdict"] == "changed"
+    assert "changed beyond what repeats" in (scans / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "32.0 → 48.0" in capsys.readouterr().out
+    for side in ("earlier", "later"):
+        assert (scans / "out" / side / "report.html").exists()
+
+
+def test_with_networks_both_methods_are_compared(scans, limits, bundled):
+    untrained("slices", "our-slices", bundled)
+    assert compare(scans, *masks(scans, 1, 2)) == 0
+    document = read(scans / "out" / "comparison.json")
+    assert set(document["methods"]) == {"threshold", "decomposition"}
+    assert document["methods"]["decomposition"]["cannot_be_said"] == []
+    assert total(document, "decomposition")["verdict"] in ("changed", "within")
+
+
+def test_results_are_compared_without_scoring(scans, limits):
+    for number in (1, 2):
+        score(scans, number, f"result{number}", "--threshold-only")
+    assert compare(scans, first="result1", second="result2/scores.json") == 0
+    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(16)
+    assert sorted(p.name for p in (scans / "out").iterdir()) == ["comparison.html", "comparison.json"]
+
+
+def test_a_ct_is_scored_as_the_result_beside_it_was(scans, limits, bundled):
+    """Its rules and its models, though others came with CAC since."""
+    slices = untrained("slices", "our-slices", bundled)
+    score(scans, 1, "result1", "--rule", "threshold_hu=120")
+    for file in (slices, slices.with_suffix(".safetensors")):
+        (scans / "installed").mkdir(exist_ok=True)
+        shutil.move(file, scans / "installed" / file.name)
+    untrained("slices", "new-slices", bundled)
+    assert compare(scans, *masks(scans, 2), first="result1") == 0
+    later = read(scans / "out" / "later" / "scores.json")
+    assert later["rules"]["threshold"]["threshold_hu"] == 120
+    assert [m["name"] for m in later["models"]] == ["our-slices", "our-map"]
+    document = read(scans / "out" / "comparison.json")
+    assert [document["methods"][m]["cannot_be_said"] for m in document["methods"]] == [[], []]
+
+
+def test_models_that_are_gone_are_named(scans, limits, bundled, capsys):
+    slices = untrained("slices", "our-slices", bundled)
+    score(scans, 1, "result1")
+    slices.unlink()
+    assert compare(scans, *masks(scans, 2), first="result1") == cli.BAD_INPUT
+    assert "not installed (our-slices)" in capsys.readouterr().err
+    assert not (scans / "out").exists()
+
+
+def test_a_result_of_the_clinical_rule_is_not_mixed_with_networks(scans, limits, bundled):
+    untrained("slices", "our-slices", bundled)
+    score(scans, 1, "result1", "--threshold-only")
+    assert compare(scans, *masks(scans, 2), first="result1") == 0
+    assert set(read(scans / "out" / "later" / "scores.json")["methods"]) == {"threshold"}
+
+
+def test_bad_usage_is_told_before_anything_is_scored(scans, capsys):
+    score(scans, 1, "result1", "--threshold-only")
+    for options, second, word in (
+        (["--heart1", str(scans / "heart.nii.gz")], "scan2.nii.gz", "belong to a CT"),
+        (["--model", "other"], "scan2.nii.gz", "for two CTs"),
+        ([], "result1", "given twice"),
+    ):
+        assert compare(scans, *options, first="result1", second=second) == cli.BAD_USAGE
+        assert word in capsys.readouterr().err
+    assert not (scans / "out").exists()
+
+
+def test_an_earlier_comparison_is_kept_unless_told_otherwise(scans, limits):
+    for number in (1, 2):
+        score(scans, number, f"result{number}", "--threshold-only")
+    assert compare(scans, first="result1", second="result2") == 0
+    assert compare(scans, first="result2", second="result1") == cli.BAD_USAGE
+    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(16)
+    assert compare(scans, "--overwrite", first="result2", second="result1") == 0
+    assert total(read(scans / "out" / "comparison.json"))["difference"] == pytest.approx(-16)
+
+
+def test_score_beside_an_earlier_result(scans, limits, capsys):
+    score(scans, 1, "result1", "--threshold-only")
+    assert score(scans, 2, "result2", "--threshold-only", "--earlier", str(scans / "result1")) == 0
+    assert total(read(scans / "result2" / "scores.json")["comparison"])["verdict"] == "changed"
+    report = (scans / "result2" / "report.html").read_text(encoding="utf-8")
+    assert "Compared with an earlier scan" in report
+    assert "not established in patients" in report
+    assert "changed beyond what repeats" in capsys.readouterr().out
+    assert "comparison" not in read(scans / "result1" / "scores.json")
+
+
+def test_score_refuses_an_earlier_result_that_is_none(scans, capsys):
+    assert score(scans, 2, "result2", "--earlier", str(scans)) == cli.BAD_INPUT
+    assert "cac score" in capsys.readouterr().err
+    assert not (scans / "result2").exists()
+
+
+class TestStoredLimits:
+    def test_found_by_the_model_that_made_the_map(self, limits, scans):
+        other = untrained("decomposition", "other-map", scans / "installed")
+        content = {"models": [{"network": "decomposition", "sha256": read_card(limits).sha256}]}
+        assert stored_repeatability(content).data == "100 digital patients"
+        content["models"][0]["sha256"] = read_card(other).sha256
+        assert stored_repeatability(content) is None
+        assert stored_repeatability({"models": []}).limits["threshold"]["agatston"]["total"].slope == 0.1
+
+    def test_only_on_the_card_of_a_map(self, bundled):
+        with pytest.raises(ModelError, match="calcium map"):
+            store_repeatability(untrained("slices", "our-slices", bundled), repeatability())
+
+    def test_gone_when_the_calibration_changes(self, limits):
+        update_card(limits, {}, {"whole_method": {"n": 3}})
+        assert find_model("decomposition").card.repeatability is not None
+        update_card(limits, {"agatston_scale": 0.3}, {})
+        assert find_model("decomposition").card.repeatability is None

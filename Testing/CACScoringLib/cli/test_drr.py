@@ -1,0 +1,170 @@
+"""`cac drr` from end to end, on a small chest-like block."""
+
+import dicom_files
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from CACScoringLib.cli import main as cli
+
+SIZE = (48, 40, 30)
+
+
+@pytest.fixture
+def ct(tmp_path):
+    """A body with two lungs and a dense ball in the right one, 8 × 8 × 10 mm voxels, as a file."""
+    _, j, i = np.ogrid[: SIZE[2], : SIZE[1], : SIZE[0]]
+    body = ((i - 23.5) / 18) ** 2 + ((j - 19.5) / 14) ** 2 < 1
+    lungs = ((abs(i - 23.5) - 8) / 5) ** 2 + ((j - 19.5) / 9) ** 2 < 1
+    hu = np.broadcast_to(np.where(lungs, -850, np.where(body, 40, -1000)), SIZE[::-1]).astype(np.int16)
+    hu[8:11, 18:21, 14:17] = 1200
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((8.0, 8.0, 10.0))
+    sitk.WriteImage(image, tmp_path / "ct.nii.gz")
+    return tmp_path / "ct.nii.gz"
+
+
+def drr(ct, output, *options):
+    return cli.main(["drr", str(ct), "--output", str(output), "--pixels", "64", "--progress", "none", *options])
+
+
+def picture(path):
+    return np.asarray(Image.open(path)).astype(float)
+
+
+def test_png_is_a_16_bit_picture_with_dark_lungs(ct, tmp_path):
+    assert drr(ct, tmp_path / "pa.png") == cli.DONE
+    grey = picture(tmp_path / "pa.png")
+    assert grey.shape == (64, 64)
+    assert grey.max() == 65535
+    assert grey[0, 0] == 0  # air
+    assert grey[30, 32] > grey[30, 42] + 10000  # mediastinum and left lung
+    assert grey[40:50, 15:30].max() > grey[40:50, 36:49].max() + 5000  # the ball: the patient's right, below the middle
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha"])
+def test_line_integrals_are_kept_as_they_are(ct, tmp_path, ending):
+    assert drr(ct, tmp_path / f"pa.{ending}", "--energy", "60", "--parallel") == cli.DONE
+    image = sitk.ReadImage(tmp_path / f"pa.{ending}")
+    assert image.GetSpacing()[:2] == pytest.approx((430 / 64,) * 2)
+    assert image.GetPixelID() == sitk.sitkFloat32
+    values = sitk.GetArrayFromImage(image)[0]
+    assert values[32, 31] == pytest.approx(28 * 8 * 1.04 * 0.02059, rel=0.02)  # through the mediastinum
+
+
+@pytest.mark.parametrize("identify", [False, True])
+def test_dicom_is_a_derived_digital_radiograph(tmp_path, identify):
+    hu = np.full((8, 40, 40), -1000, np.int16)
+    hu[:, 8:32, 6:34], hu[0, 0, 0], hu[3, 20, 20] = 40, -1024, 1400
+    dicom_files.write_series(tmp_path / "ct", hu, spacing_mm=(6.0, 6.0, 9.0))
+    output = tmp_path / "pa.dcm"
+    assert drr(tmp_path / "ct", output, *(["--identify"] if identify else [])) == cli.DONE
+    ds = pydicom.dcmread(output)
+    assert ds.SOPClassUID == pydicom.uid.DigitalXRayImageStorageForPresentation
+    assert (ds.Modality, ds.PresentationIntentType, ds.ViewPosition) == ("DX", "FOR PRESENTATION", "PA")
+    assert list(ds.ImageType) == ["DERIVED", "PRIMARY"]
+    assert ds.PhotometricInterpretation == "MONOCHROME2"
+    assert list(ds.PatientOrientation) == ["L", "F"]
+    assert list(ds.ImagerPixelSpacing) == pytest.approx([430 / 64] * 2)
+    assert list(ds.PixelSpacing) == pytest.approx([430 / 64 * 1600 / 1800] * 2)
+    assert ds.pixel_array.shape == (64, 64)
+    assert ds.pixel_array.max() == 65535
+    assert (str(ds.PatientName), ds.PatientID, ds.StudyDate) == (
+        ("Doe^Jane", "P1", "20240131") if identify else ("",) * 3
+    )
+    assert ds.PatientIdentityRemoved == ("NO" if identify else "YES")
+    drr(tmp_path / "ct", tmp_path / "pa.png")
+    assert (ds.pixel_array == picture(tmp_path / "pa.png")).all()
+
+
+@pytest.mark.parametrize(("options", "relationship"), [([], "LOG"), (["--linear"], "LIN")])
+def test_dicom_says_what_grey_stands_for(ct, tmp_path, options, relationship):
+    drr(ct, tmp_path / "x.dcm", *options)
+    assert pydicom.dcmread(tmp_path / "x.dcm").PixelIntensityRelationship == relationship
+
+
+@pytest.mark.parametrize(("view", "position"), [("AP", "AP"), ("lateral", "LL"), ("30", None)])
+def test_dicom_names_the_view(ct, tmp_path, view, position):
+    drr(ct, tmp_path / "x.dcm", "--view", view)
+    ds = pydicom.dcmread(tmp_path / "x.dcm")
+    assert ds.get("ViewPosition") == position
+    assert ds.PositionerPrimaryAngle == {"AP": -180, "lateral": 90, "30": 30}[view]
+    assert list(ds.PatientOrientation) == {"AP": ["L", "F"], "lateral": ["P", "F"], "30": ["L", "F"]}[view]
+
+
+def test_options_change_the_picture(ct, tmp_path):
+    pictures = {}
+    for name, options in {
+        "plain": [],
+        "noise": ["--noise", "2000"],
+        "again": ["--noise", "2000"],
+        "seed": ["--noise", "2000", "--seed", "5"],
+        "scatter": ["--scatter", "0.4"],
+        "linear": ["--linear"],
+        "tube": ["--kvp", "110"],
+        "tilt": ["--tilt", "20"],
+        "lateral": ["--view", "lateral"],
+    }.items():
+        assert drr(ct, tmp_path / f"{name}.png", *options) == cli.DONE
+        pictures[name] = picture(tmp_path / f"{name}.png")
+    assert (pictures.pop("again") == pictures["noise"]).all()
+    names = list(pictures)
+    for number, name in enumerate(names):
+        assert all((pictures[name] != pictures[other]).any() for other in names[number + 1 :])
+
+
+def test_calcium_map_shows_calcium_alone(ct, tmp_path):
+    scan = sitk.ReadImage(ct)
+    calcium = np.zeros(SIZE[::-1], np.int16)
+    calcium[8:11, 18:21, 14:17] = 800
+    image = sitk.GetImageFromArray(calcium)
+    image.CopyInformation(scan)
+    sitk.WriteImage(image, tmp_path / "calcium_map.nii.gz")
+    assert (
+        drr(ct, tmp_path / "c.nii.gz", "--calcium-map", str(tmp_path / "calcium_map.nii.gz"), "--parallel") == cli.DONE
+    )
+    values = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "c.nii.gz"))[0]
+    where = np.argwhere(values > 0)
+    assert values.max() == pytest.approx(3 * 8 * 0.8 * 0.0192, rel=0.03)
+    assert where[:, 1].max() < 32 < where[:, 0].min()
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--view", "upwards"], cli.BAD_INPUT),
+        (["--energy", "500"], cli.BAD_INPUT),
+        (["--kvp", "5"], cli.BAD_INPUT),
+        (["--scatter", "1"], cli.BAD_INPUT),
+        (["--noise", "-1"], cli.BAD_INPUT),
+        (["--seed", "-1"], cli.BAD_USAGE),
+        (["--pixels", "0"], cli.BAD_INPUT),
+        (["--source-isocentre", "20"], cli.BAD_INPUT),
+        (["--calcium-map", "nowhere.nii.gz"], cli.BAD_INPUT),
+    ],
+)
+def test_bad_options_write_nothing(ct, tmp_path, options, code, capsys):
+    assert drr(ct, tmp_path / "x.png", *options) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.glob("*x.png*"))
+
+
+def test_map_of_another_scan_is_refused(ct, tmp_path):
+    other = sitk.Image([5, 5, 5], sitk.sitkInt16)
+    sitk.WriteImage(other, tmp_path / "map.nii.gz")
+    assert drr(ct, tmp_path / "x.png", "--calcium-map", str(tmp_path / "map.nii.gz")) == cli.BAD_INPUT
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x", "nowhere/x.png"])
+def test_unknown_endings_and_folders_are_refused(ct, tmp_path, name):
+    assert drr(ct, tmp_path / name) == cli.BAD_USAGE
+
+
+def test_nothing_is_replaced_unasked(ct, tmp_path):
+    (tmp_path / "x.png").write_text("mine", encoding="utf-8")
+    assert drr(ct, tmp_path / "x.png") == cli.BAD_USAGE
+    assert (tmp_path / "x.png").read_text(encoding="utf-8") == "mine"
+    assert drr(ct, tmp_path / "x.png", "--overwrite") == cli.DONE
+    assert picture(tmp_path / "x.png").max() == 65535

@@ -1,0 +1,321 @@
+"""`cac score --radiograph` from end to end, with a model that learned nothing."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import radiograph_models
+import SimpleITK as sitk
+from PIL import Image
+from radiograph_files import chest, stored, write_dicom
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.cli.radiograph import GivenFactors, score_files
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models import cards as models
+from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACScoringLib.radiograph.card import area_of, doubt_about_image, share_of
+from CACScoringLib.radiograph.score import RadiographError
+from CACScoringLib.report.radiograph import percent, result_as_html, view_picture
+
+MODEL = "radiograph-untrained"
+
+
+@pytest.fixture(autouse=True)
+def _own_models(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    radiograph_models.save_untrained(tmp_path / "models", MODEL)
+
+
+@pytest.fixture
+def dicom(tmp_path):
+    return write_dicom(tmp_path / "pa.dcm", stored(chest()))
+
+
+def score(*arguments):
+    return cli.main(["score", *map(str, arguments), "--progress", "none"])
+
+
+def errors(capsys) -> str:
+    return capsys.readouterr().err
+
+
+class TestCommand:
+    def test_a_folder_of_results(self, dicom, tmp_path, capsys):
+        out = tmp_path / "out"
+        assert score("--radiograph", dicom, "--bmi", 27.5, "--model", MODEL, "--output", out) == cli.DONE
+        document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+        assert document["schema"] == "cac-radiograph/1"
+        assert document["input"] == {
+            "PA": {
+                "file": "pa.dcm",
+                "file_format": "DICOM",
+                "view": "PA",
+                "pixel_mm": [1.0, 1.0],
+                "rows": 430,
+                "columns": 430,
+            }
+        }
+        card = models.find_model("radiograph", MODEL).card
+        assert document["models"] == [{"name": MODEL, "sha256": card.sha256}]
+        assert document["factors"] == {"age_years": 61, "sex": "F", "bmi_kg_m2": 27.5}
+        assert [t["agatston"] for t in document["thresholds"]] == [0, 100, 400]
+        assert [t["auc"] for t in document["thresholds"]] == [0.75, 0.8, None]
+        for key in ("probability_image", "probability_with_factors"):
+            values = [t[key] for t in document["thresholds"]]
+            assert values == sorted(values, reverse=True)
+            assert all(0 <= value <= 1 for value in values)
+        assert document["warnings"][0]["code"] == "digital-patients"
+        assert set(document["seconds"]) == {"reading", "scoring", "saliency", "report"}
+        view = document["views"]["PA"]
+        assert view["field_mm"] == 160
+        for name, slices in ((view["view_file"], 1), (view["saliency_file"], 3)):
+            image = sitk.ReadImage(out / name)
+            assert image.GetSize() == (432, 432, slices)
+            assert image.GetSpacing() == (1, 1, 1)
+            assert 0 <= sitk.GetArrayFromImage(image).min() < sitk.GetArrayFromImage(image).max() <= 1
+        assert "above 0" in capsys.readouterr().out
+
+    def test_both_views(self, dicom, tmp_path):
+        config = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
+        radiograph_models.save_untrained(tmp_path / "models", "both", config)
+        lateral = write_dicom(tmp_path / "side.dcm", stored(chest()), ViewPosition="LL")
+        out = tmp_path / "out"
+        given = ("--radiograph", dicom, "--lateral", lateral, "--model", "both", "--output", out)
+        assert score(*given) == cli.DONE
+        document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+        assert list(document["views"]) == ["PA", "lateral"]
+        assert document["factors"] is None
+        assert (out / "saliency_lateral.nii.gz").exists()
+
+    def test_json_progress_names_the_steps(self, dicom, tmp_path, capsys):
+        given = ["score", "--radiograph", str(dicom), "--model", MODEL, "--output", str(tmp_path / "out")]
+        assert cli.main([*given, "--progress", "json"]) == cli.DONE
+        events = [json.loads(line) for line in errors(capsys).splitlines()]
+        assert [e["step"] for e in events if e["event"] == "step"] == ["reading", "scoring", "saliency", "report"]
+        assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}
+        assert "digital-patients" in [e["code"] for e in events if e["event"] == "warning"]
+
+    def test_a_png_of_cac_drr_needs_everything_told(self, tmp_path):
+        Image.fromarray(stored(chest(), 65535)).save(tmp_path / "pa.png")
+        given = ("--radiograph", tmp_path / "pa.png", "--model", MODEL, "--age", "61.5", "--sex", "M", "--bmi", 30)
+        assert score(*given, "--output", tmp_path / "out") == cli.DONE
+        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+        assert document["factors"] == {"age_years": 61.5, "sex": "M", "bmi_kg_m2": 30}
+
+    @pytest.mark.parametrize(
+        ("more", "words"),
+        [
+            (["ct.nii.gz"], "not both"),
+            (["--threshold-only"], "--threshold-only"),
+            (["--heart", "mask.nrrd", "--no-scene"], "--heart, --no-scene"),
+            (["--slice", "3=on"], "--slice"),
+            (["--calibration", "0.001"], "--calibration"),
+            (["--earlier", "folder"], "--earlier"),
+            (["--model", MODEL, "--model", "other"], "one"),
+        ],
+    )
+    def test_what_is_for_a_ct_is_bad_usage(self, dicom, tmp_path, capsys, more, words):
+        assert score("--radiograph", dicom, "--output", tmp_path / "out", *more) == cli.BAD_USAGE
+        assert words in errors(capsys)
+        assert not (tmp_path / "out").exists()
+
+    def test_bmi_without_a_radiograph_is_bad_usage(self, tmp_path, capsys):
+        assert score("ct.nii.gz", "--bmi", 25) == cli.BAD_USAGE
+        assert "--bmi" in errors(capsys)
+
+    def test_nothing_given_is_bad_usage(self, capsys):
+        assert score() == cli.BAD_USAGE
+        assert "--radiograph" in errors(capsys)
+
+    @pytest.mark.parametrize("age", ["old", "-1", "131", "nan"])
+    def test_ages_of_nobody(self, dicom, age):
+        with pytest.raises(SystemExit) as stopped:
+            score("--radiograph", dicom, "--age", age)
+        assert stopped.value.code == cli.BAD_USAGE
+
+    @pytest.mark.parametrize(
+        ("more", "words"),
+        [
+            (["--bmi", "300"], "body mass index is 300"),
+            (["--age", "3"], "age is 3"),
+            (["--model", "none"], "no model 'none'"),
+            (["--lateral", "missing.dcm"], "missing.dcm does not exist"),
+        ],
+    )
+    def test_bad_input(self, dicom, tmp_path, capsys, more, words):
+        given = ["--radiograph", dicom, "--output", tmp_path / "out", *more]
+        assert score(*given, *([] if "--model" in more else ["--model", MODEL])) == cli.BAD_INPUT
+        assert words in errors(capsys)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_ct_in_place_of_a_radiograph(self, tmp_path, capsys):
+        volume = sitk.GetImageFromArray(np.full((5, 9, 9), -1000, np.int16))
+        sitk.WriteImage(volume, tmp_path / "ct.nii.gz")
+        given = ("--radiograph", tmp_path / "ct.nii.gz", "--model", MODEL, "--output", tmp_path / "out")
+        assert score(*given) == cli.BAD_INPUT
+        assert "volume" in errors(capsys)
+
+    def test_results_are_not_overwritten_without_asking(self, dicom, tmp_path, capsys):
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "report.html").write_text("mine", encoding="utf-8")
+        given = ("--radiograph", dicom, "--model", MODEL, "--output", out)
+        assert score(*given) == cli.BAD_USAGE
+        assert "--overwrite" in errors(capsys)
+        assert (out / "report.html").read_text(encoding="utf-8") == "mine"
+        assert score(*given, "--overwrite") == cli.DONE
+        assert not list(tmp_path.glob(".*"))
+
+
+class TestPerson:
+    def scored(self, dicom, tmp_path, **given):
+        return score_files({"PA": dicom}, tmp_path / "out", GivenFactors(**given), MODEL)
+
+    def test_what_is_given_counts_before_the_file(self, dicom, tmp_path):
+        result = self.scored(dicom, tmp_path, age_years=44, sex="M", bmi_kg_m2=22.0)
+        assert (result.factors.age_years, result.factors.sex) == (44, "M")
+        doubts = [w.message for w in result.warnings if w.code == "factors-differ"]
+        assert [m.split(" given")[0] for m in doubts] == ["The age", "The sex"]
+
+    def test_without_a_body_mass_index_none_is_used(self, dicom, tmp_path):
+        result = self.scored(dicom, tmp_path, age_years=61)
+        assert result.factors is None
+        [doubt] = [w for w in result.warnings if w.code == "factors-incomplete"]
+        assert "body mass index is not known" in doubt.message
+
+    def test_what_nobody_gave_is_not_missed(self, dicom, tmp_path):
+        assert "factors-incomplete" not in [w.code for w in self.scored(dicom, tmp_path).warnings]
+
+    def test_no_adult(self, dicom, tmp_path):
+        with pytest.raises(RadiographError, match="age is 7"):
+            self.scored(dicom, tmp_path, age_years=7)
+
+    def test_an_occupied_folder_ends_it_before_anything_is_read(self, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "file").touch()
+        with pytest.raises(OutputError):
+            score_files({"PA": tmp_path / "none.dcm"}, tmp_path / "out", progress=Progress())
+
+
+class _Page(HTMLParser):
+    """Tags and text of a page; attributes that lead elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.text, self.links = [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href") and not v.startswith("data:image/jpeg;base64,")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+class TestReport:
+    @pytest.fixture
+    def result(self, tmp_path):
+        hostile = write_dicom(
+            tmp_path / "<b>pa&.dcm",
+            stored(chest()),
+            Manufacturer="<script>alert(1)</script>",
+            BodyPartExamined="<img src=x>",
+        )
+        return score_files({"PA": hostile}, tmp_path / "out", GivenFactors(bmi_kg_m2=25.0), MODEL)
+
+    def test_it_says_what_matters_and_needs_no_other_file(self, result):
+        found = _Page(result_as_html(result))
+        assert not found.links
+        assert found.tags.count("img") == 4
+        for words in (
+            "For research only",
+            "digital patients",
+            "no real radiograph",
+            "above 0",
+            "100 or more",
+            "400 or more",
+            "0.75",
+            "a woman of 61 years",
+            MODEL,
+            result.card.sha256,
+        ):
+            assert words in found.text
+        assert found.text.index("no real radiograph") < found.text.index("Probability of coronary calcium")
+
+    def test_text_from_the_file_is_escaped(self, result):
+        text = result_as_html(result)
+        assert "<script>alert" not in text
+        assert "<img src=x>" not in text.lower()
+        assert "<b>pa" not in text
+        assert "<script>alert(1)</script>" in _Page(text).text
+
+    def test_the_patient_is_named_only_when_asked(self, result):
+        assert "Doe" not in result_as_html(result)
+        assert "Doe^Jane" in _Page(result_as_html(result, identify=True)).text
+
+    def test_pictures_show_the_square_and_what_mattered(self, result):
+        view = result.views["PA"]
+        plain, overlaid = (np.asarray(view_picture(view, 160.0, n), int) for n in (None, 0))
+        zoom = plain.shape[0] / 432
+        row, column = (round((place + 0.5) * zoom) for place in view.heart_centre)
+        half = round(80 * zoom)
+        blue = (plain[..., 2] - plain[..., 0]) > 100
+        rows, columns = np.nonzero(blue)
+        box = (rows.min(), rows.max(), columns.min(), columns.max())
+        assert box == pytest.approx((row - half, row + half, column - half, column + half), abs=3)
+        orange = (overlaid[..., 0] - overlaid[..., 2]) > 60
+        assert orange.any()
+        assert not orange[: row - half - 20].any()
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(0.0, "below 1%"), (0.004, "below 1%"), (0.25, "25%"), (0.996, "above 99%"), (1, "above 99%")],
+    )
+    def test_no_model_is_certain(self, value, text):
+        assert percent(value) == text
+
+
+class TestAreas:
+    """What a card tells of how well its model does."""
+
+    def test_as_its_validation_tells(self):
+        card = radiograph_models.card_for(radiograph_models.SMALL)
+        found = area_of(card, 0)
+        assert (found.value, found.low, found.high) == (0.75, 0.6, 0.9)
+        assert found.who.startswith("20 patients that the training")
+        assert area_of(card, 100).low is None
+        assert area_of(card, 400) is None
+        assert area_of(card, 0, with_factors=True) is None
+
+    def test_patients_further_from_training_count_first(self):
+        told = {
+            "external_auc_above_0": 0.6,
+            "cross_validated_auc_above_0": 0.7,
+            "cross_validated_auc_from_100": 0.71,
+            "cross_validated_with_factors_auc_above_0": 0.72,
+            "external_auc_from_100": None,
+        }
+        card = radiograph_models.card_for(radiograph_models.SMALL, validation=told)
+        assert area_of(card, 0).value == 0.6
+        assert area_of(card, 100).value == 0.71
+        assert area_of(card, 0, with_factors=True).value == 0.72
+
+    def test_how_common_calcium_was(self):
+        card = radiograph_models.card_for(radiograph_models.SMALL, validation={"n_auc_from_100": [30, 90]})
+        assert share_of(card, 100) == 0.25
+        assert share_of(card, 400) is None
+
+    def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted(self):
+        told = {"auc_above_0": 0.8, "auc_above_0_95": [0.7, 0.9], "auc_from_100": 0.6, "auc_from_100_95": [0.45, 0.75]}
+        card = radiograph_models.card_for(radiograph_models.SMALL, validation=told)
+        (warning,) = doubt_about_image(card)
+        assert warning.code == "image-not-proven"
+        assert "100 or more: AUC 0.60 [0.45, 0.75]" in warning.message
+        assert "above 0" not in warning.message
+        proven = {name: value for name, value in told.items() if "above_0" in name}
+        assert doubt_about_image(radiograph_models.card_for(radiograph_models.SMALL, validation=proven)) == ()

@@ -1,0 +1,133 @@
+"""`cac score --second-opinion` and the same of `cac cohort`, from the arguments to the files."""
+
+import csv
+import json
+
+import numpy as np
+import opinions_by_hand as by_hand
+import pytest
+import SimpleITK as sitk
+from in_this_process import InThisProcess
+from networks_made_by_hand import untrained
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.cohort import cohort
+from CACScoringLib.models import cards as models
+from CACScoringLib.whole_scan import run as second_opinion_run
+
+
+@pytest.fixture
+def chest(tmp_path, monkeypatch):
+    """A CT with one lesion, its heart beside it, and models for scoring and for vessels."""
+    hu = np.random.default_rng(0).normal(40, 8, (10, 48, 48)).round().astype(np.int16)
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    hu[5, 20:24, 20:24] = 250
+    heart = np.zeros(hu.shape, np.uint8)
+    heart[1:9, 8:40, 8:40] = 1
+    for array, name in ((hu, "scan.nii.gz"), (heart, "heart.nrrd")):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((1.0, 1.0, 3.0))
+        sitk.WriteImage(image, tmp_path / name)
+    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    for network in ("slices", "decomposition"):
+        untrained(network, f"our-{network}", tmp_path / "bundled")
+    by_hand.save_vessels(tmp_path / "bundled", "our-vessels", by_hand.VESSELS_TEST)
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The vessel model answers 333, and says which model it was and whether a saliency was wanted."""
+    calls = []
+
+    def vessels(result, model, saliency):
+        calls.append((model.card.name, saliency))
+        return by_hand.vessels(333, trust="Little."), ()
+
+    monkeypatch.setitem(second_opinion_run._ADVISERS, "vessels", vessels)
+    return calls
+
+
+def score(chest, *options):
+    words = ["score", str(chest / "scan.nii.gz"), "--heart", str(chest / "heart.nrrd"), "--output", str(chest / "out")]
+    return cli.main([*words, "--no-scene", "--device", "cpu", *options])
+
+
+def content(folder):
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+def test_nothing_is_asked_unless_asked_for(chest, asked):
+    assert score(chest) == 0
+    assert not asked
+    assert content(chest / "out")["second_opinions"] == {}
+
+
+@pytest.mark.parametrize("option", [["--second-opinion", "vessels"], ["--second-opinion"]])
+def test_an_opinion_is_asked_for_and_written(chest, asked, capsys, option):
+    assert score(chest, "--progress", "json", *option) == 0
+    assert asked == [("our-vessels", True)]
+    assert content(chest / "out")["second_opinions"]["vessels"]["total"] == 333
+    assert "Second opinions" in (chest / "out" / "report.html").read_text(encoding="utf-8")
+    output = capsys.readouterr()
+    steps = [event for event in map(json.loads, output.err.splitlines()) if event["event"] == "step"]
+    names = [event["step"] for event in steps]
+    assert names[-2:] == ["second opinions", "report"]
+    assert steps[-1]["count"] == len(names)
+    assert "Agatston about 333" in output.out
+
+
+def test_a_model_is_named(chest, asked):
+    by_hand.save_vessels(chest / "installed", "mine")
+    assert score(chest, "--second-opinion", "vessels", "--model", "mine", "--model", "our-slices") == 0
+    assert asked == [("mine", True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--second-opinion", "radiomics"], cli.BAD_INPUT, "no model for 'radiomics'"),
+        (["--second-opinion", "vessel"], cli.BAD_INPUT, "no second opinion 'vessel'"),
+        (["--model", "our-vessels"], cli.BAD_INPUT, "--second-opinion vessels"),
+        (["--second-opinion", "--threshold-only"], cli.BAD_USAGE, "Leave one of them out"),
+    ],
+)
+def test_what_cannot_be_asked(chest, asked, capsys, options, code, words):
+    assert score(chest, *options) == code
+    assert words in capsys.readouterr().err
+    assert not (chest / "out").exists()
+    assert not asked
+
+
+def test_a_damaged_model_is_told_before_anything_is_scored(chest, capsys):
+    (chest / "bundled" / "our-vessels.safetensors").write_bytes(b"x")
+    assert score(chest, "--second-opinion") == cli.BAD_INPUT
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_the_score_is_kept_where_an_opinion_fails(chest, monkeypatch):
+    def fails(*_args):
+        raise ModuleNotFoundError(name="monai")
+
+    monkeypatch.setitem(second_opinion_run._ADVISERS, "vessels", fails)
+    assert score(chest, "--second-opinion") == 0
+    found = content(chest / "out")
+    assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
+    assert "second-opinion-failed" in [warning["code"] for warning in found["warnings"]]
+    assert found["second_opinions"] == {}
+
+
+def test_a_cohort_has_a_column_of_its_own(chest, asked, monkeypatch):
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    (chest / "table.csv").write_text("ct,heart,name\nscan.nii.gz,heart.nrrd,one\n", encoding="utf-8")
+    words = ["cohort", str(chest / "table.csv"), "--output", str(chest / "all"), "--workers", "1", "--device", "cpu"]
+    assert cli.main([*words, "--second-opinion", "vessels"]) == 0
+    assert asked == [("our-vessels", False)], "pictures of many scans would take long"
+    with (chest / "all" / "cohort.csv").open(newline="", encoding="utf-8") as stream:
+        [row] = csv.DictReader(stream)
+    assert float(row["vessels_agatston"]) == 333
+    assert "radiomics_probability" not in row
+    recorded = json.loads((chest / "all" / "cohort.json").read_text(encoding="utf-8"))["made_with"]["models"]
+    assert recorded["vessels"].startswith("our-vessels ")
+    assert cli.main(words) == cli.BAD_USAGE, "without the opinion these are other results"

@@ -1,0 +1,513 @@
+"""Many scans by one command: `cac cohort` from end to end, on small synthetic scans."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import worker_jobs
+from dicom_files import chest_hu, write_series
+from in_this_process import InThisProcess
+from networks_made_by_hand import untrained
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.cohort import cohort
+from CACScoringLib.cohort import folder as cohort_folder
+from CACScoringLib.cohort.cohort import CohortSettings, score_cohort
+from CACScoringLib.cohort.folder import CohortFolder
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.core.output import RESULT_FILES, OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.run import ModelChoice
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
+ONE_LESION = 32.0
+"""Agatston score of 16 mm² of 250 HU in a slice of 3 mm."""
+
+
+def write_ct(path, lesions=1, seed=0):
+    """A CT of lesions of 16 mm² at 250 HU, and its heart beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hu = np.random.default_rng(seed).normal(40, 8, (10, 50, 50)).round().astype(np.int16)
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    for i in range(lesions):
+        hu[2 + 2 * i, 20:24, 20:24] = 250
+    heart = np.zeros(hu.shape, np.uint8)
+    heart[1:9, 8:42, 8:42] = 1
+    for array, file in ((hu, path), (heart, path.with_name("heart.nrrd"))):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((1.0, 1.0, 3.0))
+        sitk.WriteImage(image, file)
+
+
+def write_table(path, *rows):
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Three scans with 1 to 3 lesions, and one that is broken."""
+    rows = []
+    for number in (1, 2, 3):
+        write_ct(tmp_path / f"p{number}" / "scan.nii.gz", number, number)
+        rows.append({"ct": f"p{number}/scan.nii.gz", "heart": f"p{number}/heart.nrrd", "name": f"p{number}"})
+    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
+    rows.insert(1, {"ct": "broken.nii.gz", "heart": "", "name": "broken"})
+    return write_table(tmp_path / "cohort.csv", *rows)
+
+
+def run(table, output, *options, workers="1"):
+    """`cac cohort`, by the clinical rule unless models are named."""
+    rule = [] if "--model" in options else ["--threshold-only"]
+    return cli.main(["cohort", str(table), "--output", str(output), "--workers", workers, *rule, *options])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+
+
+def events(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def rows_of(output, name="cohort.csv"):
+    with (output / name).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def states(output):
+    return {row["name"]: row["state"] for row in rows_of(output)}
+
+
+def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(table, out, "--progress", "json", workers="2") == 0
+    rows = rows_of(out)
+    assert [row["name"] for row in rows] == ["p1", "broken", "p2", "p3"]
+    assert [row["state"] for row in rows] == ["done", "failed", "done", "done"]
+    scores = [row["threshold_agatston"] for row in rows]
+    assert [float(score) for score in scores if score] == pytest.approx([ONE_LESION, 2 * ONE_LESION, 3 * ONE_LESION])
+    [failure] = rows_of(out, "failures.csv")
+    assert failure["name"] == "broken"
+    assert "broken.nii.gz is damaged" in failure["reason"]
+    assert failure["reason"] == rows[1]["reason"]
+    assert {p.name for p in out.iterdir() if p.is_dir()} == {"p1", "p2", "p3"}
+
+    output = capsys.readouterr()
+    assert "3 scored, 0 scored before, 1 failed" in output.out
+    assert "broken: " in output.out
+    told = [json.loads(line) for line in output.err.splitlines()]
+    scans = [event for event in told if event["event"] == "scan"]
+    assert [(e["index"], e["state"]) for e in scans[:4]] == [(i, "waiting") for i in range(4)]
+    for index, ends_as in enumerate(["done", "failed", "done", "done"]):
+        assert [e["state"] for e in scans if e["index"] == index] == ["waiting", "running", ends_as]
+    done = next(e for e in scans if e["index"] == 2 and e["state"] == "done")
+    assert done["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
+    assert done["scaled_agatston"] == {"threshold": None}
+    assert Path(done["folder"]) == out / "p2"
+    assert (Path(done["ct"]), done["series"]) == (tmp_path / "p2" / "scan.nii.gz", None)
+    assert Path(rows[2]["ct"]) == tmp_path / "p2" / "scan.nii.gz"
+    assert "unreviewed" in done["warnings"]
+    assert [e["done"] for e in told if e["event"] == "counted"] == [1, 2, 3, 4]
+    assert told[-1] == {"event": "done", "output": str(out)}
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_empty_label_map_of_a_table_is_a_reviewed_score_of_0(tmp_path):
+    write_ct(tmp_path / "p1" / "scan.nii.gz")
+    labels = sitk.ReadImage(tmp_path / "p1" / "heart.nrrd") * 0
+    sitk.WriteImage(labels, tmp_path / "p1" / "labels.nii.gz")
+    row = {"ct": "p1/scan.nii.gz", "heart": "p1/heart.nrrd", "lesions": "p1/labels.nii.gz"}
+    assert run(write_table(tmp_path / "cohort.csv", row), tmp_path / "out") == 0
+    [found] = rows_of(tmp_path / "out")
+    assert (found["state"], found["threshold_reviewed"], found["threshold_agatston"]) == ("done", "True", "0.0")
+    assert "reviewed-empty" in found["warnings"].split()
+
+
+@pytest.mark.usefixtures("quick")
+def test_each_scan_has_what_score_writes_with_the_same_numbers(table, tmp_path):
+    out = tmp_path / "out"
+    run(table, out)
+    row = rows_of(out)[2]
+    scan = table.parent / "p2"
+    heart = ["--heart", str(scan / "heart.nrrd"), "--threshold-only", "--no-scene"]
+    cli.main(["score", str(scan / "scan.nii.gz"), *heart, "--output", str(tmp_path / "single")])
+    single, of_cohort = (
+        json.loads((p / "scores.json").read_text(encoding="utf-8")) for p in (tmp_path / "single", out / "p2")
+    )
+    assert {p.name for p in (out / "p2").iterdir()} == {p.name for p in (tmp_path / "single").iterdir()}
+    assert single["methods"] == of_cohort["methods"]
+    assert single["warnings"] == of_cohort["warnings"]
+    assert of_cohort["input"]["name"] == "p2"
+    total = single["methods"]["threshold"]["total"]
+    assert float(row["threshold_agatston"]) == total["agatston"]
+    assert float(row["threshold_pseudo_mass_hu_mm3"]) == total["pseudo_mass_hu_mm3"]
+    assert float(row["threshold_agatston_unassigned"]) == total["agatston"]
+    assert float(row["threshold_agatston_LAD"]) == 0
+    assert row["threshold_mass_mg"] == ""
+    assert row["warnings"].split() == [w["code"] for w in single["warnings"]]
+    assert (row["slices"], row["slice_spacing_mm"], row["file_format"]) == ("10", "3.0", "NIfTI")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_second_run_skips_what_is_done_and_tries_failures_again(table, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(table, out)
+    first = (out / "cohort.csv").read_text()
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("scores.json")}
+    write_ct(tmp_path / "broken.nii.gz")  # mended, but its heart is not found
+    capsys.readouterr()
+    assert run(table, out, "--progress", "json") == 0
+    told = [e for e in events(capsys) if e["event"] == "scan" and e["state"] != "waiting"]
+    assert [(e["name"], e["state"]) for e in told[:3]] == [("p1", "skipped"), ("p2", "skipped"), ("p3", "skipped")]
+    assert told[1]["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
+    assert [(e["name"], e["state"]) for e in told[3:]] == [("broken", "running"), ("broken", "failed")]
+    assert {p: p.stat().st_mtime_ns for p in made} == made
+    assert (out / "cohort.csv").read_text().splitlines()[3:] == first.splitlines()[3:]
+    assert "lung" in rows_of(out, "failures.csv")[0]["reason"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_scan_that_changed_is_scored_again(table, tmp_path):
+    out = tmp_path / "out"
+    run(table, out)
+    write_ct(tmp_path / "p1" / "scan.nii.gz", 3)
+    later = time.time() + 5
+    os.utime(tmp_path / "p1" / "scan.nii.gz", (later, later))
+    run(table, out)
+    assert float(rows_of(out)[0]["threshold_agatston"]) == pytest.approx(3 * ONE_LESION)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_changed_scan_that_cannot_be_scored_any_more_leaves_no_stale_result(table, tmp_path):
+    out = tmp_path / "out"
+    run(table, out)
+    later = time.time() + 5
+    (tmp_path / "p1" / "scan.nii.gz").write_bytes(b"x")
+    os.utime(tmp_path / "p1" / "scan.nii.gz", (later, later))
+    run(table, out)
+    assert states(out)["p1"] == "failed"
+    assert not (out / "p1").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_settings_need_another_folder_or_a_word(table, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(table, out)
+    before = (out / "cohort.csv").read_text()
+    assert run(table, out, "--rule", "minimum_pixels=20") == cli.BAD_USAGE
+    error = capsys.readouterr().err
+    assert "minimum_pixels was 1 and is 20" in error
+    assert "--overwrite" in error
+    assert (out / "cohort.csv").read_text() == before
+    assert run(table, out, "--rule", "minimum_pixels=20", "--overwrite", "--scene") == 0
+    assert float(rows_of(out)[0]["threshold_agatston"]) == 0
+    assert {p.name for p in (out / "p1").iterdir()} <= set(RESULT_FILES)
+    assert (out / "p1" / "scene.mrb").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_in_which_no_scan_could_be_scored_fails_and_is_not_done(tmp_path, capsys):
+    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
+    out = tmp_path / "out"
+    arguments = (write_table(tmp_path / "t.csv", {"ct": "broken.nii.gz"}), out, "--progress", "json")
+    assert run(*arguments) == cli.BAD_INPUT
+    told = events(capsys)
+    assert told[-1]["event"] == "failed"
+    assert str(out / "failures.csv") in told[-1]["message"]
+    assert "done" not in {event["event"] for event in told}
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_masks_need_another_folder_or_a_word(table, tmp_path, capsys):
+    """Overwriting with them scores anew, and the masks are then those that a later run has to have."""
+    out = tmp_path / "out"
+    run(table, out)
+    shutil.copy(tmp_path / "p1" / "heart.nrrd", tmp_path / "p1" / "other.nrrd")
+    text = table.read_text(encoding="utf-8")
+    table.write_text(text.replace("p1/heart", "p1/other"), encoding="utf-8")
+    assert run(table, out) == cli.BAD_USAGE
+    assert "another heart" in capsys.readouterr().err
+    assert run(table, out, "--overwrite") == 0
+    assert states(out) == {"p1": "done", "broken": "failed", "p2": "done", "p3": "done"}
+    assert run(table, out) == 0
+    table.write_text(text, encoding="utf-8")
+    assert run(table, out) == cli.BAD_USAGE
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_cohort_that_was_moved_goes_on(table, tmp_path, capsys):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    for name in ("p1", "p2", "p3", "broken.nii.gz", "cohort.csv"):
+        (tmp_path / name).rename(before / name)
+    run(before / "cohort.csv", before / "out")
+    before.rename(after)
+    capsys.readouterr()
+    assert run(after / "cohort.csv", after / "out") == 0
+    assert "0 scored, 3 scored before, 1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_scan_with_a_known_fault_fails_whatever_its_folder_holds(tmp_path, monkeypatch):
+    faulty = CohortScan("x", tmp_path / "x.nii", "x", fault="Two scans with one UID.")
+    monkeypatch.setattr(cohort, "_find", lambda *arguments: ([faulty], ()))
+    monkeypatch.setattr(CohortFolder, "result", lambda *arguments: pytest.fail("its old result was asked for"))
+    [state] = score_cohort(tmp_path, tmp_path / "out", CohortSettings(models=ModelChoice(threshold_only=True)))
+    assert (state.state, state.reason) == ("failed", "Two scans with one UID.")
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_interrupted_overwrite_goes_on_without_taking_old_results_for_new(table, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(table, out)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cohort._Board, "_finish", interrupted)
+    assert run(table, out, "--rule", "minimum_pixels=20", "--overwrite") == cli.INTERRUPTED
+    monkeypatch.undo()
+    assert run(table, out, "--rule", "minimum_pixels=20") == 0
+    assert [float(r["threshold_agatston"]) for r in rows_of(out) if r["state"] == "done"] == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_duplicate_and_hostile_names_get_folders_of_their_own_inside(tmp_path):
+    write_ct(tmp_path / "a" / "scan.nii.gz")
+    names = ["../../evil", "=cmd|' /C calc'!A0", "x", "X", "con", "cohort.csv", ""]
+    rows = []
+    for number, name in enumerate(names):
+        shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"s{number}.nii.gz")
+        rows.append({"ct": f"s{number}.nii.gz", "heart": "a/heart.nrrd", "name": name})
+    out = tmp_path / "deep" / "out"
+    run(write_table(tmp_path / "t.csv", *rows), out)
+    found = rows_of(out)
+    assert [row["folder"] for row in found] == [
+        "evil",
+        "cmd___-C_calc__A0",
+        "x",
+        "X-2",
+        "scan-con",
+        "cohort.csv-2",
+        "s6",
+    ]
+    assert [row["name"] for row in found][1:3] == ["'=cmd|' /C calc'!A0", "x"]
+    assert all((out / row["folder"] / "scores.json").exists() for row in found)
+    assert {p.name for p in (tmp_path / "deep").iterdir()} == {"out"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_tables_groups_go_into_the_result(tmp_path):
+    write_ct(tmp_path / "scan.nii.gz")
+    row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "patient": "7", "group": "-women", "stray": "x"}
+    run(write_table(tmp_path / "t.csv", row), tmp_path / "out")
+    [found] = rows_of(tmp_path / "out")
+    assert (found["patient"], found["group"]) == ("7", "'-women")
+
+
+@pytest.mark.usefixtures("quick")
+def test_reviewed_lesions_of_the_table_are_used(tmp_path):
+    write_ct(tmp_path / "scan.nii.gz", 2)
+    ct = sitk.ReadImage(tmp_path / "scan.nii.gz")
+    labels = np.zeros(ct.GetSize()[::-1], np.uint8)
+    labels[2] = 3
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(ct)
+    sitk.WriteImage(image, tmp_path / "labels.nrrd")
+    row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "lesions": "labels.nrrd"}
+    run(write_table(tmp_path / "t.csv", row), tmp_path / "out")
+    [found] = rows_of(tmp_path / "out")
+    assert found["threshold_reviewed"] == "True"
+    assert float(found["threshold_agatston_LCX"]) == pytest.approx(ONE_LESION)
+    assert float(found["threshold_agatston"]) == pytest.approx(ONE_LESION)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_is_searched_and_a_series_choice_in_a_table_is_a_failure_without_uids(tmp_path, capsys):
+    for number in (3, 4):
+        write_series(tmp_path / "data" / "p", chest_hu(), tags={"SeriesNumber": number}, name=f"{number}-{{}}".format)
+    (tmp_path / "data" / "x.nii.gz").write_bytes(b"")
+    assert run(tmp_path / "data", tmp_path / "out") == cli.BAD_INPUT
+    assert "No scan could be scored" in capsys.readouterr().err
+    failures = {row["name"]: row["reason"] for row in rows_of(tmp_path / "out", "failures.csv")}
+    assert set(failures) == {"p-3", "p-4", "x"}
+    assert "lung" in failures["p-3"]
+    assert "is empty" in failures["x"]
+    run(write_table(tmp_path / "t.csv", {"ct": "data/p"}), tmp_path / "out2")
+    [reason] = [row["reason"] for row in rows_of(tmp_path / "out2", "failures.csv")]
+    assert "2 CT series" in reason
+    assert "; 3: " in reason
+    assert "1.2.826" not in reason
+    row = {"ct": "data/p", "series": "1.2.826.99"}
+    run(write_table(tmp_path / "t.csv", row, {"ct": "data/p", "series": "7.1"}), tmp_path / "out3")
+    reasons = [row["reason"] for row in rows_of(tmp_path / "out3", "failures.csv")]
+    assert reasons[0].startswith("The folder holds no CT series. Its CT series:")
+    assert reasons[1].startswith("The folder holds no CT series '7.1'. Its CT series:")
+    written = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "out3").glob("*.*"))
+    assert "1.2.826" not in written + str(list((tmp_path / "out3").iterdir()))
+
+
+@pytest.mark.parametrize("source", ["nothing", "scan.nii.gz", "empty"])
+@pytest.mark.usefixtures("quick")
+def test_nothing_to_score(tmp_path, capsys, source):
+    (tmp_path / "empty").mkdir()
+    write_ct(tmp_path / "scan.nii.gz")
+    assert run(tmp_path / source, tmp_path / "out") == cli.BAD_INPUT
+    assert source in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_below_the_searched_folder_are_not_scored_again(tmp_path):
+    write_ct(tmp_path / "a.nii.gz")
+    (tmp_path / "heart.nrrd").unlink()
+    for _ in range(2):
+        run(tmp_path, tmp_path / "results")
+        assert len(rows_of(tmp_path / "results")) == 1
+
+
+def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    for network in ("slices", "decomposition"):
+        untrained(network, f"my-{network}", tmp_path / "installed")
+    out, options = tmp_path / "out", ["--model", "my-slices", "--model", "my-decomposition", "--device", "cpu"]
+    assert run(table, out, *options) == 0
+    row = rows_of(out)[0]
+    content = json.loads((out / "p1" / "scores.json").read_text(encoding="utf-8"))
+    assert [m["name"] for m in content["models"]] == ["my-slices", "my-decomposition"]  # the heart was given
+    expected = content["methods"]["decomposition"]["total"]["agatston"]
+    assert float(row["decomposition_agatston"]) == expected
+    assert row["decomposition_scaled_agatston"] == ""
+    recorded = json.loads((out / "cohort.json").read_text())["made_with"]["models"]
+    assert recorded["slices"].startswith("my-slices ")
+
+
+def test_a_damaged_model_ends_the_run_at_once(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    untrained("slices", "my-slices", tmp_path / "installed")
+    (tmp_path / "installed" / "my-slices.safetensors").write_bytes(b"x")
+    assert run(table, tmp_path / "out", "--model", "my-slices") == cli.BAD_INPUT
+    assert "SHA-256" in capsys.readouterr().err
+    assert set(states(tmp_path / "out").values()) == {"waiting"}
+
+
+@posix
+def test_a_worker_that_the_system_kills_costs_no_other_scan(tmp_path, monkeypatch, capsys):
+    write_ct(tmp_path / "a" / "scan.nii.gz")
+    rows = []
+    for name in ("one", "killer", "unlucky", "two"):
+        shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"{name}.nii.gz")
+        rows.append({"ct": f"{name}.nii.gz", "heart": "a/heart.nrrd", "name": name})
+    table = write_table(tmp_path / "t.csv", *rows)
+    monkeypatch.setattr(cohort, "_prepare", worker_jobs.scoring_but_killed)
+    assert run(table, tmp_path / "out", "--progress", "json", workers="2") == 0
+    assert states(tmp_path / "out") == {"one": "done", "killer": "failed", "unlucky": "done", "two": "done"}
+    assert "SIGKILL" in rows_of(tmp_path / "out", "failures.csv")[0]["reason"]
+    told = [e for e in events(capsys) if e["event"] == "scan"]
+    assert [e["state"] for e in told if e["name"] == "unlucky"] == ["waiting", "running", "waiting", "running", "done"]
+    assert [e["state"] for e in told if e["name"] == "killer"] == ["waiting", "running", "waiting", "running", "failed"]
+    assert "tried again" in next(e["reason"] for e in told if e["name"] == "unlucky" and e["reason"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (ValueError("odd"), "Unexpected ValueError at test_cohort.py"),
+        (MemoryError(), "fewer --workers"),
+        (OSError(28, "No space left on device", "x"), "No space left"),
+        (OutputError("full"), "full"),
+    ],
+)
+def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, words):
+    def fail(*arguments):
+        raise fault
+
+    monkeypatch.setattr(cohort, "_score_into", fail)
+    assert words in cohort._score(CohortSettings(), None, {}, (), (None, tmp_path))
+
+
+@pytest.mark.usefixtures("quick")
+def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort, "TABLE_SECONDS", 0.0)
+    seen = []
+
+    class Watching(Progress):
+        def scan(self, state):
+            if state.state == "running":
+                seen.append(states(tmp_path / "out"))
+
+    settings = CohortSettings(models=ModelChoice(threshold_only=True))
+    score_cohort(table, tmp_path / "out", settings, 1, progress=Watching())
+    assert seen[2] == {"p1": "done", "broken": "failed", "p2": "waiting", "p3": "waiting"}
+    monkeypatch.setattr(cohort_folder.CohortFolder, "write", lambda *_: False)
+    with pytest.raises(OutputError, match="Close them"):
+        score_cohort(table, tmp_path / "out", settings, 1)
+
+
+class TestInterrupted:
+    """The command as a process of its own, that is stopped in the middle."""
+
+    @pytest.fixture
+    def many(self, tmp_path):
+        write_ct(tmp_path / "a" / "scan.nii.gz")
+        rows = []
+        for number in range(12):
+            shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"s{number}.nii.gz")
+            rows.append({"ct": f"s{number}.nii.gz", "heart": "a/heart.nrrd", "name": f"s{number}"})
+        return write_table(tmp_path / "t.csv", *rows)
+
+    def stopped(self, table, output, sent):
+        """Start, send a signal when the second scan is done; returns the exit code and standard error."""
+        command = [sys.executable, "-m", "CACScoringLib.cli", "cohort", str(table), "--output", str(output)]
+        command += ["--threshold-only", "--workers", "2", "--progress", "json"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+        text, done = "", 0
+        # Where the tests themselves run in a shell's background, it would not listen to SIGINT.
+        listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(
+            command, text=True, env=environment, stderr=subprocess.PIPE, preexec_fn=listen
+        ) as process:
+            for line in process.stderr:
+                text += line
+                done += '"state": "done"' in line
+                if done == 2:
+                    process.send_signal(sent)
+                    break
+            text += process.stderr.read()  # until the workers, which hold it too, have ended
+        return process.returncode, text
+
+    @posix
+    @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+    def test_what_is_done_stays_and_the_rest_follows(self, many, tmp_path, sent, capsys):
+        out = tmp_path / "out"
+        code, text = self.stopped(many, out, sent)
+        if sent == signal.SIGKILL:
+            assert code == -sent
+        else:
+            assert code == cli.INTERRUPTED
+            assert json.loads(text.splitlines()[-1])["event"] == "failed"
+            assert list(states(out).values()).count("done") >= 2
+            assert not list(out.glob(".*.partial-*"))
+        assert "Traceback" not in text
+        finished = {p.parent.name for p in out.rglob("scores.json")}
+        assert 2 <= len(finished) < 12
+        assert run(many, out, "--progress", "json") == 0
+        told = [e for e in events(capsys) if e["event"] == "scan"]
+        assert {e["name"] for e in told if e["state"] == "skipped"} == finished
+        assert {e["name"] for e in told if e["state"] == "done"} == {f"s{i}" for i in range(12)} - finished
+        assert [row["state"] for row in rows_of(out)] == ["done"] * 12
+        assert not list(out.glob(".*.partial-*"))

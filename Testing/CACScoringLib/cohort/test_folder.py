@@ -1,0 +1,234 @@
+"""A cohort's folder: safe names, one run at a time, nothing made with other settings is mixed or lost."""
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from CACScoringLib.cohort.folder import RECORD, TABLE, forget, opened, safe_name
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.core.output import RESULT_FILES, OutputError
+
+MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}
+
+
+def scan(name, ct="a.nii", **more):
+    return CohortScan(name, ct, str(ct), **more)
+
+
+def folders(path, *scans, made_with=MADE_WITH, overwrite=False):
+    with opened(path, made_with, overwrite) as folder:
+        return [found.name for found in folder.folders_of(scans)]
+
+
+def result(folder, text='{"a": 1}'):
+    folder.mkdir(exist_ok=True)
+    (folder / "scores.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("patient_00001/scan_1", "patient_00001-scan_1"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("..", "scan"),
+        ("/", "scan"),
+        ("C:\\Windows", "C__Windows"),
+        (".hidden", "hidden"),
+        ("-rf", "rf"),
+        ("a b?*|<>\"'", "a_b"),
+        ("con", "scan-con"),
+        ("COM1.txt", "scan-COM1.txt"),
+        ("console", "console"),
+        ("Müller 李", "Müller_李"),
+        ("x" * 300, "x" * 50),
+        ("a.", "a"),
+    ],
+)
+def test_safe_names(name, expected):
+    assert safe_name(name) == expected
+
+
+@given(st.text(max_size=300))
+def test_a_safe_name_is_one_folder_that_can_be_made(name):
+    safe = safe_name(name)
+    assert os.path.basename(safe) == safe  # noqa: PTH119
+    assert safe not in ("", ".", "..")
+    assert not safe.startswith((".", "-"))
+    assert not set(safe) & set('/\\:*?"<>|\0\n')
+    assert len(os.fsencode(f".{safe}-9999.partial-12345678")) <= 255
+
+
+def test_names_that_differ_in_case_only_or_are_taken_get_numbers(tmp_path):
+    scans = [scan("A", "1"), scan("a", "2"), scan("A", "3"), scan("cohort.csv", "4"), scan("A-2", "5")]
+    assert folders(tmp_path / "out", *scans) == ["A", "a-2", "A-3", "cohort.csv-2", "A-2-2"]
+
+
+def test_a_scan_keeps_its_folder_whatever_comes_beside_it(tmp_path):
+    assert folders(tmp_path / "out", scan("x", "2")) == ["x"]
+    assert folders(tmp_path / "out", scan("x", "1"), scan("x", "2")) == ["x-2", "x"]
+
+
+def test_files_of_others_are_not_taken_over(tmp_path):
+    (tmp_path / "out" / "x").mkdir(parents=True)
+    assert folders(tmp_path / "out", scan("x"), overwrite=True) == ["x-2"]
+
+
+def test_uids_are_not_written(tmp_path):
+    with opened(tmp_path / "out", MADE_WITH, False) as folder:
+        folder.folders_of([CohortScan("x", tmp_path, "x#1.2.840.99", "1.2.840.99")])
+    assert "1.2.840" not in (tmp_path / "out" / RECORD).read_text()
+
+
+def test_other_masks_are_refused(tmp_path):
+    folders(tmp_path / "out", scan("x"))
+    with pytest.raises(OutputError, match="another heart"):
+        folders(tmp_path / "out", scan("x", masks=("h.nii", "")))
+
+
+def test_overwriting_takes_other_masks_and_remembers_them(tmp_path):
+    out, other = tmp_path / "out", scan("x", masks=("h.nii", ""))
+    folders(out, scan("x"), scan("y", "2"))
+    assert folders(out, other, overwrite=True) == ["x"]
+    assert folders(out, other, scan("y", "2", masks=("", "l.nii"))) == ["x", "y"]  # y has no result since
+    for changed in (scan("x"), scan("y", "2")):
+        with pytest.raises(OutputError, match="another heart"):
+            folders(out, changed)
+
+
+def test_masks_are_known_by_what_the_table_writes_not_by_where_the_cohort_lies(tmp_path):
+    for place in ("here", "there"):
+        moved = scan("x", masks=("h.nii", ""), heart=tmp_path / place / "h.nii")
+        assert folders(tmp_path / "out", moved) == ["x"]
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    folders(tmp_path / "out", scan("x"))
+    result(tmp_path / "out" / "x")
+    other = {"score": {"rules": {"threshold_hu": 100.0}}, "models": {}}
+    with pytest.raises(OutputError, match=r"threshold_hu was 130.0 and is 100.0.*--overwrite"):
+        folders(tmp_path / "out", scan("x"), made_with=other)
+    assert (tmp_path / "out" / "x" / "scores.json").exists()
+
+
+def test_overwriting_forgets_all_results_first_so_that_none_is_taken_for_new(tmp_path):
+    out = tmp_path / "out"
+    folders(out, scan("x"), scan("y", "2"))
+    for name in RESULT_FILES:
+        result(out / "x")
+        (out / "x" / name).touch()
+    result(out / "y")
+    (out / "y" / "notes.txt").write_text("mine")
+    with opened(out, {"models": {"heart": "new"}}, True) as folder:
+        assert folder.result(scan("x"), out / "x") is None
+    assert not (out / "x").exists()
+    assert [p.name for p in (out / "y").iterdir()] == ["notes.txt"]
+    assert json.loads((out / RECORD).read_text())["made_with"] == {"models": {"heart": "new"}}
+
+
+def test_a_result_is_whole_valid_and_no_older_than_its_scan(tmp_path):
+    ct, out = tmp_path / "ct.nii", tmp_path / "out"
+    ct.touch()
+    with opened(out, MADE_WITH, False) as folder:
+        [place] = folder.folders_of([scan("x", ct)])
+        assert folder.result(scan("x", ct), place) is None
+        result(place, "{broken")
+        assert folder.result(scan("x", ct), place) is None
+        result(place)
+        assert folder.result(scan("x", ct), place) == {"a": 1}
+        later = (place / "scores.json").stat().st_mtime + 5
+        os.utime(ct, (later, later))
+        assert folder.result(scan("x", ct), place) is None
+        ct.unlink()
+        assert folder.result(scan("x", ct), place) == {"a": 1}
+
+
+def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
+    """As on a network drive that is gone while it is asked."""
+    ct, out = tmp_path / "ct.nii", tmp_path / "out"
+    ct.touch()
+    with opened(out, MADE_WITH, False) as folder:
+        [place] = folder.folders_of([scan("x", ct)])
+        result(place)
+        stat = type(ct).stat
+
+        def unreachable(path, **options):
+            if path == ct:
+                raise PermissionError(13, "Permission denied")
+            return stat(path, **options)
+
+        monkeypatch.setattr(type(ct), "stat", unreachable)
+        assert folder.result(scan("x", ct), place) == {"a": 1}
+
+
+def test_newer_slices_and_masks_count_too(tmp_path):
+    (tmp_path / "dicom").mkdir()
+    files = [tmp_path / "dicom" / "a.dcm", tmp_path / "heart.nii"]
+    one = scan("x", tmp_path / "dicom", heart=files[1])
+    for file in files:
+        file.touch()
+    with opened(tmp_path / "out", MADE_WITH, False) as folder:
+        [place] = folder.folders_of([one])
+        result(place)
+        for file in files:
+            assert folder.result(one, place)
+            later = (place / "scores.json").stat().st_mtime + 5
+            os.utime(file, (later, later))
+            assert folder.result(one, place) is None
+            os.utime(file, (0, 0))
+
+
+def test_half_written_results_of_a_killed_run_are_removed(tmp_path):
+    folders(tmp_path / "out", scan("x"))
+    (tmp_path / "out" / ".x.partial-abc").mkdir()
+    (tmp_path / "out" / ".x.partial-abc" / "heart.nii.gz").touch()
+    folders(tmp_path / "out", scan("x"))
+    assert not (tmp_path / "out" / ".x.partial-abc").exists()
+
+
+def test_one_run_at_a_time(tmp_path):
+    with opened(tmp_path / "out", MADE_WITH, False), pytest.raises(OutputError, match="Another run"):
+        folders(tmp_path / "out", scan("x"))
+    folders(tmp_path / "out", scan("x"))
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="not empty"):
+        folders(tmp_path, scan("x"))
+    with pytest.raises(OutputError, match="is a file"):
+        folders(tmp_path / "thesis.txt", scan("x"))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        "[]",
+        '{"schema": "cac-phantom/1", "settings": {}}',
+        '{"schema": "cac-cohort/1", "made_with": {}, "scans": {"../other": {}}}',
+        '{"schema": "cac-cohort/1", "made_with": {}, "scans": {"..": {}}}',
+    ],
+)
+def test_another_cohorts_record_is_refused(tmp_path, record):
+    """A cohort of digital patients has a cohort.json too; and names in one must not lead out of the folder."""
+    (tmp_path / RECORD).write_text(record)
+    (tmp_path.parent / "other").mkdir(exist_ok=True)
+    with pytest.raises(OutputError, match=RECORD):
+        folders(tmp_path, scan("x"), overwrite=True)
+    assert (tmp_path / RECORD).read_text() == record
+
+
+def test_tables_that_cannot_be_replaced_are_told(tmp_path):
+    with opened(tmp_path / "out", MADE_WITH, False) as folder:
+        assert folder.write("a\n", "b\n")
+        (tmp_path / "out" / TABLE).unlink()
+        (tmp_path / "out" / TABLE).mkdir()
+        assert not folder.write("a\n", "b\n")
+
+
+def test_forgetting_what_is_not_there(tmp_path):
+    forget(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()

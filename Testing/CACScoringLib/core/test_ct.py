@@ -1,0 +1,295 @@
+"""The type that flows: what is accepted as HU, and that orientation never changes what is where."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import chest_hu
+
+from CACScoringLib.core.ct import (
+    AIR_HU,
+    Acquisition,
+    MaskError,
+    NotHounsfieldError,
+    NotVolumeError,
+    ScanWarning,
+    mask_on_scan_grid,
+    obliquity_degrees,
+    same_grid,
+    scan_from_image,
+    with_warnings,
+)
+
+MADE = Acquisition("made")
+SPACING_MM = (0.7, 0.8, 3.0)
+ORIGIN_MM = (-100.0, -120.0, 30.0)
+LPS = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def image_of(hu, dtype=np.int16, spacing=SPACING_MM, origin=ORIGIN_MM, direction=LPS):
+    image = sitk.GetImageFromArray(np.asarray(hu, dtype))
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(np.asarray(direction, float).ravel().tolist())
+    return image
+
+
+def rotated(axis, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return {"x": [[1, 0, 0], [0, c, -s], [0, s, c]], "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]]}[axis]
+
+
+class TestOrientation:
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    @pytest.mark.parametrize("flips", list(product([False, True], repeat=3)))
+    def test_every_axis_order_and_flip_is_the_same_scan(self, order, flips):
+        image = image_of(chest_hu())
+        # Half of these have a left-handed direction matrix.
+        turned = sitk.Flip(sitk.PermuteAxes(image, order), flips, flipAboutOrigin=False)
+        scan = scan_from_image(turned, MADE)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert same_grid(scan.image, image)
+        assert scan.warnings == ()
+
+    def test_left_handed_direction_is_kept_in_place(self):
+        # Feet first, no flip of the other axes: k runs down, so the first slice is the highest.
+        image = image_of(chest_hu(), direction=(1, 0, 0, 0, 1, 0, 0, 0, -1))
+        scan = scan_from_image(image, MADE)
+        np.testing.assert_array_equal(scan.hu, chest_hu()[::-1])
+        assert scan.image.GetOrigin() == pytest.approx((-100, -120, 30 - 5 * 3.0))
+
+    def test_each_voxel_keeps_its_physical_place(self):
+        image = image_of(chest_hu(), direction=rotated("z", 20))
+        turned = sitk.PermuteAxes(image, (2, 0, 1))
+        scan = scan_from_image(turned, MADE)
+        i, j, k = 5, 4, 0
+        assert chest_hu()[k, j, i] != chest_hu()[k, j, i + 1]
+        where = turned.TransformPhysicalPointToIndex(image.TransformIndexToPhysicalPoint((i, j, k)))
+        assert turned[where] == chest_hu()[k, j, i]
+        found = scan.image.TransformPhysicalPointToIndex(image.TransformIndexToPhysicalPoint((i, j, k)))
+        assert scan.image[found] == chest_hu()[k, j, i]
+
+    def test_derived_sizes(self):
+        scan = scan_from_image(image_of(chest_hu()), MADE)
+        assert scan.pixel_area_mm2 == pytest.approx(0.7 * 0.8)
+        assert scan.slice_spacing_mm == pytest.approx(3.0)
+        assert scan.voxel_volume_mm3 == pytest.approx(0.7 * 0.8 * 3.0)
+
+    @pytest.mark.parametrize(("degrees", "warned"), [(2.9, False), (3.1, True), (20, True)])
+    def test_oblique_slices_warn(self, degrees, warned):
+        scan = scan_from_image(image_of(chest_hu(), direction=rotated("x", degrees)), MADE)
+        assert [w.code for w in scan.warnings] == (["oblique"] if warned else [])
+        assert obliquity_degrees(scan.image) == pytest.approx(degrees)
+
+    def test_turning_within_the_slice_is_not_oblique(self):
+        assert scan_from_image(image_of(chest_hu(), direction=rotated("z", 20)), MADE).warnings == ()
+
+
+class TestVolume:
+    def test_two_dimensional(self):
+        with pytest.raises(NotVolumeError, match="2-D"):
+            scan_from_image(sitk.GetImageFromArray(chest_hu()[0].astype(np.int16)), MADE)
+
+    def test_one_slice(self):
+        with pytest.raises(NotVolumeError, match="14×12×1"):
+            scan_from_image(image_of(chest_hu()[:1]), MADE)
+
+    def test_time_steps(self):
+        image = image_of(chest_hu())
+        with pytest.raises(NotVolumeError, match="2 time steps"):
+            scan_from_image(sitk.JoinSeries([image, image]), MADE)
+
+    def test_a_single_time_step_is_a_volume(self):
+        scan = scan_from_image(sitk.JoinSeries([image_of(chest_hu())]), MADE)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+
+    def test_colour(self):
+        image = image_of(chest_hu())
+        with pytest.raises(NotVolumeError, match="3 values per voxel"):
+            scan_from_image(sitk.Compose(image, image, image), MADE)
+
+    def test_complex(self):
+        image = image_of(chest_hu(), np.float32)
+        with pytest.raises(NotVolumeError, match="complex"):
+            scan_from_image(sitk.RealAndImaginaryToComplex(image, image), MADE)
+
+
+class TestHounsfield:
+    def with_values(self, low, high, step=1):
+        values = np.resize(np.arange(low, high + step, step), (6, 20, 20))
+        values[0, 0, 0], values[-1, -1, -1] = low, high
+        return values
+
+    def refused(self, hu, match, dtype=np.int16):
+        with pytest.raises(NotHounsfieldError, match=match):
+            scan_from_image(image_of(hu, dtype), MADE)
+
+    def test_label_map(self):
+        labels = np.zeros((6, 20, 20))
+        labels[2:4, 5:9, 5:9] = 4
+        self.refused(labels, "label map")
+        self.refused(labels, "label map", np.uint8)
+        self.refused(labels, "label map", np.float32)
+
+    def test_picture(self):
+        self.refused(self.with_values(0, 255), "8-bit picture")
+        self.refused(self.with_values(-128, 127), "rescaled picture")
+        self.refused(self.with_values(-1, 1, 0.01), "rescaled picture", np.float32)
+
+    def test_stored_values(self):
+        self.refused(self.with_values(0, 2500), "stored or rescaled values")
+
+    def test_not_numbers(self):
+        for bad in (np.nan, np.inf, -np.inf):
+            hu = chest_hu().astype(float)
+            hu[3, 3, 3] = bad
+            self.refused(hu, "1 voxels are not numbers", np.float32)
+
+    def test_empty(self):
+        self.refused(np.full((6, 20, 20), -1000), "same value")
+
+    def test_display_window(self):
+        self.refused(np.clip(chest_hu(), -160, 240), "clipped to a display window")
+
+    def test_a_single_highest_voxel_is_no_window(self):
+        hu = chest_hu(slices=10)
+        hu[0, 4, 4] = 900
+        assert hu.max() < 1000
+        assert scan_from_image(image_of(hu), MADE).hu.max() == 900
+
+
+class TestStorage:
+    @pytest.mark.parametrize("padding", [-2000, -3024, -32768])
+    def test_padding_becomes_air(self, padding):
+        hu = chest_hu()
+        hu[:, 0, :] = padding
+        scan = scan_from_image(image_of(hu), MADE)
+        assert (scan.hu[:, 0] == AIR_HU).all()
+        np.testing.assert_array_equal(scan.hu[:, 1:], hu[:, 1:])
+
+    @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
+    def test_whole_hu_are_int16(self, dtype):
+        scan = scan_from_image(image_of(chest_hu(), dtype), MADE)
+        assert scan.hu.dtype == np.int16
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_fractions_of_hu_survive(self, dtype):
+        hu = chest_hu().astype(float)
+        hu[2, 5, 5] = 199.5
+        scan = scan_from_image(image_of(hu, dtype), MADE)
+        assert scan.hu.dtype == np.float32
+        assert scan.hu[2, 5, 5] == 199.5
+
+    def test_values_above_int16_are_not_wrapped(self):
+        hu = chest_hu()
+        hu[0, 4, 4] = 62512
+        assert scan_from_image(image_of(hu, np.int32), MADE).hu[0, 4, 4] == 32767
+
+    def test_hu_outlives_its_scan(self):
+        hu = scan_from_image(image_of(chest_hu(64, 64, 64)), MADE).hu
+        overwriting = [sitk.Image(64, 64, 64, sitk.sitkInt16) for _ in range(8)]
+        np.testing.assert_array_equal(hu, chest_hu(64, 64, 64))
+        assert len(overwriting) == 8
+
+    def test_hu_is_read_only(self):
+        with pytest.raises(ValueError, match="read-only"):
+            scan_from_image(image_of(chest_hu()), MADE).hu[0, 0, 0] = 0
+
+
+class TestSameGrid:
+    def test_corners_decide(self):
+        image = image_of(chest_hu())
+        assert same_grid(image, image_of(chest_hu(), np.float32))
+        # 0.001 mm more per pixel is 0.013 mm at the far corner of 14 pixels.
+        assert not same_grid(image, image_of(chest_hu(), spacing=(0.701, 0.8, 3.0)))
+        assert same_grid(image, image_of(chest_hu(), spacing=(0.7005, 0.8, 3.0)))
+        assert not same_grid(image, image_of(chest_hu(), origin=(-100.0, -120.0, 30.02)))
+        assert not same_grid(image, image_of(chest_hu()[:5]))
+        assert not same_grid(image, image_of(chest_hu(), direction=rotated("x", 0.1)))
+
+
+class TestMaskOnScanGrid:
+    def scan(self):
+        return scan_from_image(image_of(chest_hu()), MADE)
+
+    def labels(self):
+        labels = np.zeros(chest_hu().shape)
+        labels[2:4, 5:8, 4:9] = 3
+        return labels
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64])
+    def test_on_the_same_grid(self, dtype):
+        mask, warnings = mask_on_scan_grid(image_of(self.labels(), dtype), self.scan(), "heart mask")
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), self.labels())
+        assert mask.GetPixelID() == sitk.sitkUInt8
+        assert warnings == ()
+
+    def test_in_any_axis_order(self):
+        turned = sitk.Flip(sitk.PermuteAxes(image_of(self.labels(), np.uint8), (2, 0, 1)), (True, False, True))
+        mask, warnings = mask_on_scan_grid(turned, self.scan(), "heart mask")
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), self.labels())
+        assert warnings == ()
+
+    def test_cropped_mask_is_put_back_with_a_warning(self):
+        crop = image_of(self.labels(), np.uint8)[3:10, 4:9, 1:5]
+        mask, warnings = mask_on_scan_grid(crop, self.scan(), "heart mask")
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), self.labels())
+        assert [w.code for w in warnings] == ["mask-resampled"]
+        assert same_grid(mask, self.scan().image)
+
+    def test_finer_mask_keeps_its_labels(self):
+        fine = sitk.Expand(image_of(self.labels(), np.uint8), (2, 2, 1), sitk.sitkNearestNeighbor)
+        mask, _ = mask_on_scan_grid(fine, self.scan(), "heart mask")
+        assert set(np.unique(sitk.GetArrayFromImage(mask))) == {0, 3}
+
+    def test_labels_lost_in_resampling_are_named(self):
+        """A voxel between the scan's voxels falls through nearest neighbours; nobody may lose a lesion unawares."""
+        image = sitk.GetImageFromArray(np.random.default_rng(1).integers(-1000, 1400, (6, 8, 8)).astype(np.int16))
+        image.SetSpacing((2.0, 2.0, 2.0))
+        labels = np.zeros((12, 16, 16), np.uint8)
+        labels[2:8, 2:8, 2:8] = 1
+        labels[11, 15, 15] = 3
+        mask = sitk.GetImageFromArray(labels)
+        # A twentieth of a millimetre off, so that no voxel lies halfway between two.
+        mask.SetOrigin((-0.05, -0.05, -0.05))
+        _, warnings = mask_on_scan_grid(mask, scan_from_image(image, Acquisition("test")), "labels")
+        assert "Labels 3 were lost" in warnings[0].message
+
+    def test_refused(self):
+        elsewhere = image_of(self.labels(), np.uint8, origin=(500.0, 0.0, 0.0))
+        for mask, match in [
+            (image_of(chest_hu()), "Was the CT given in its place"),
+            (image_of(self.labels() * 0.5, np.float32), "whole numbers"),
+            (image_of(self.labels() * 100, np.int16), "whole numbers"),
+            (image_of(self.labels() * 0, np.uint8), "no labelled voxel inside the scan"),
+            (elsewhere, "no labelled voxel inside the scan"),
+            (sitk.GetImageFromArray(self.labels()[2].astype(np.uint8)), "2-D"),
+            (sitk.Compose([image_of(self.labels(), np.uint8)] * 2), "2 values per voxel"),
+        ]:
+            with pytest.raises(MaskError, match=match) as caught:
+                mask_on_scan_grid(mask, self.scan(), "heart mask")
+            assert "heart mask" in str(caught.value)
+
+    def test_empty_where_it_may_be(self):
+        one_voxel = image_of(self.labels()[:1, :1, :1] * 0, np.uint8)
+        smaller = image_of(self.labels()[:4, :4, :4] * 0, np.uint8)
+        for empty in (image_of(self.labels() * 0, np.uint8), one_voxel, smaller):
+            mask, _ = mask_on_scan_grid(empty, self.scan(), "labels", may_be_empty=True)
+            assert same_grid(mask, self.scan().image)
+            assert mask.GetPixelID() == sitk.sitkUInt8
+            assert not sitk.GetArrayViewFromImage(mask).any()
+
+    def test_empty_because_it_lies_elsewhere_is_refused(self):
+        for labels in (self.labels(), self.labels() * 0):
+            elsewhere = image_of(labels, np.uint8, origin=(500.0, 0.0, 0.0))
+            with pytest.raises(MaskError, match="no labelled voxel inside the scan"):
+                mask_on_scan_grid(elsewhere, self.scan(), "labels", may_be_empty=True)
+
+
+def test_warnings_are_added_to_those_there():
+    first, second = ScanWarning("a", "A."), ScanWarning("b", "B.")
+    scan = with_warnings(scan_from_image(image_of(chest_hu()), MADE), first)
+    assert with_warnings(scan, second).warnings == (first, second)
+    assert scan.warnings == (first,)

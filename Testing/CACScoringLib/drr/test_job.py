@@ -1,0 +1,129 @@
+"""Radiographs as a panel asks for them: settings, files of a job, and pictures that lie on the detector."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.drr import job as drr_job
+from CACScoringLib.drr.job import DrrSettings
+from CACScoringLib.drr.projection import Film, calcium_path, radiograph
+
+SMALL = {"pixels": 40}
+
+
+def cube(spot=(10, 12, 14), hu=900.0):
+    """Water of 96 mm with a bright voxel (k, j, i), in air; 4 mm voxels, anywhere in space."""
+    values = np.full((32, 32, 32), -1000, np.float32)
+    values[4:28, 4:28, 4:28] = 0
+    values[spot] = hu
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((4.0, 4.0, 4.0))
+    image.SetOrigin((100.0, -50.0, 30.0))
+    return image
+
+
+class TestSettings:
+    def test_defaults_are_those_of_the_command(self):
+        geometry = DrrSettings().geometry((0.0, 0.0, 0.0))
+        assert (geometry.source_detector_mm, geometry.source_isocentre_mm) == (1800, 1600)
+        assert (geometry.detector_mm, geometry.pixels) == ((430, 430), (1024, 1024))
+        assert DrrSettings().film() == Film()
+
+    def test_names_of_views(self):
+        assert DrrSettings().title() == "PA radiograph"
+        assert DrrSettings(90.0).view() == "lateral"
+        assert DrrSettings(180.0, mirrored=True).view() == "AP"
+        assert DrrSettings(180.0).view() is None
+        assert DrrSettings(30.0, 10.0).title() == "radiograph at 30°, tilted by 10°"
+
+    def test_larger_pixels_get_more_photons(self):
+        assert DrrSettings(photons=100.0, pixels=1000).film(100).photons == 10000
+
+
+class TestPlace:
+    @pytest.mark.parametrize("settings", [DrrSettings(**SMALL), DrrSettings(30.0, 15.0, True, **SMALL)])
+    def test_a_voxel_lies_on_the_line_from_the_source_to_its_shadow(self, settings):
+        spot = (10, 12, 14)
+        image = cube(spot, 30000.0)
+        geometry = settings.geometry(drr_job.centre_mm(image))
+        placed = drr_job.placed(radiograph(image, geometry).line_integrals, geometry)
+        _, row, column = np.unravel_index(np.argmax(sitk.GetArrayViewFromImage(placed)), (1, 40, 40))
+        shadow = np.array(placed.TransformContinuousIndexToPhysicalPoint((float(column), float(row), 0.0)))
+        voxel = np.array(image.TransformIndexToPhysicalPoint(spot[::-1]))
+        forwards = geometry.axes()[0]
+        source = np.array(geometry.isocentre_mm) - settings.source_isocentre_mm * forwards
+        expected = source + (voxel - source) * settings.source_detector_mm / ((voxel - source) @ forwards)
+        assert np.abs(shadow - expected).max() <= placed.GetSpacing()[0]
+
+    def test_picture_faces_as_a_pa_film(self):
+        image = cube()
+        geometry = DrrSettings(**SMALL).geometry(drr_job.centre_mm(image))
+        placed = drr_job.placed(np.zeros((40, 40), np.float32), geometry)
+        direction = np.reshape(placed.GetDirection(), (3, 3))
+        assert direction[:, 0].tolist() == [1, 0, 0]  # the patient's left is on the right
+        assert direction[:, 1].tolist() == [0, 0, -1]  # rows run to the feet
+        assert np.linalg.det(direction) == 1
+        centre = placed.TransformContinuousIndexToPhysicalPoint((19.5, 19.5, 0.0))
+        assert np.allclose(np.array(centre) - geometry.isocentre_mm, (0, -200, 0))
+
+
+class TestWindow:
+    @pytest.mark.parametrize(
+        "film", [Film(), Film(linear=True), Film(scatter_fraction=0.3), Film(photons=500.0), Film(True, photons=500.0)]
+    )
+    def test_darkness_in_its_window_is_grey(self, film):
+        image = cube()
+        made = radiograph(image, DrrSettings(**SMALL).geometry(drr_job.centre_mm(image)), film=film)
+        low, high = drr_job.window_of(made)
+        grey = np.clip((drr_job.darkness(made) - low) / (high - low), 0, 1)
+        assert np.abs(grey - made.grey).max() < 1e-3
+
+    def test_an_empty_picture_has_a_window(self):
+        image = sitk.Image([8, 8, 8], sitk.sitkInt16) - 1000
+        low, high = drr_job.window_of(radiograph(image, DrrSettings(pixels=8).geometry((4.0, 4.0, 4.0))))
+        assert low < high
+
+
+class TestJob:
+    def test_writes_what_projection_gives(self, tmp_path):
+        image, settings = cube(), DrrSettings(30.0, kvp=90.0, table=True, **SMALL)
+        calcium = sitk.Cast(image > 500, sitk.sitkFloat32) * 400
+        heart = image[4:20, 4:20, 4:20] > -500  # on a smaller grid
+        drr_job.write_job(tmp_path, settings, image, calcium, heart)
+        progress = Progress()
+        drr_job.make_radiograph(tmp_path, progress)
+        made = drr_job.read_radiograph_of(tmp_path)
+        geometry = settings.geometry(drr_job.centre_mm(image))
+        expected = radiograph(image, geometry, settings.spectrum())
+        np.testing.assert_allclose(sitk.GetArrayFromImage(made.picture)[0], expected.line_integrals, atol=1e-5)
+        assert made.window == pytest.approx(drr_job.window_of(expected))
+        np.testing.assert_allclose(sitk.GetArrayFromImage(made.calcium)[0], calcium_path(calcium, geometry), atol=1e-6)
+        assert set(np.unique(sitk.GetArrayFromImage(made.heart))) == {0, 1}
+        assert list(progress.seconds) == progress.steps
+
+    def test_only_what_was_asked_for(self, tmp_path):
+        drr_job.write_job(tmp_path, DrrSettings(**SMALL), cube())
+        drr_job.make_radiograph(tmp_path, Progress())
+        made = drr_job.read_radiograph_of(tmp_path)
+        assert made.calcium is None
+        assert made.heart is None
+
+    def test_the_table_goes_unless_it_is_to_stay(self, tmp_path):
+        image = cube()
+        image[4:28, 30, 4:28] = 500  # a board behind the body
+        sums = []
+        for table in (False, True):
+            drr_job.write_job(tmp_path, DrrSettings(table=table, **SMALL), image)
+            drr_job.make_radiograph(tmp_path, Progress())
+            sums.append(sitk.GetArrayFromImage(drr_job.read_radiograph_of(tmp_path).picture).sum())
+        assert sums[0] < 0.98 * sums[1]
+        drr_job.find_body(tmp_path, Progress())
+        assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / drr_job.BODY)))[:, 30].max() < -900
+
+    def test_no_job(self, tmp_path):
+        with pytest.raises(UnreadableError, match="no settings"):
+            drr_job.make_radiograph(tmp_path, Progress())
+        with pytest.raises(UnreadableError, match=r"picture\.nrrd"):
+            drr_job.read_radiograph_of(tmp_path)

@@ -1,0 +1,152 @@
+"""Small radiographs that follow a slider, and the stand in space."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.drr import preview as drr_preview
+from CACScoringLib.drr.job import DrrSettings, centre_mm
+from CACScoringLib.drr.preview import LEVELS, Pace, preview, reduced, stand_of
+from CACScoringLib.drr.projection import ProjectionError, available_backends, calcium_path, water_equivalent_mm
+
+
+@pytest.fixture(scope="module")
+def chest():
+    """A body of water with a rod of calcium in a heart: CT, calcium map, heart; 1 × 1 × 2 mm."""
+    k, j, i = np.ogrid[0:60, 0:120, 0:150]
+    hu = np.full((60, 120, 150), -1000, np.int16)
+    hu[np.broadcast_to(((i - 75) / 65) ** 2 + ((j - 60) / 50) ** 2 <= 1, hu.shape)] = 0
+    heart = ((k - 30) / 20) ** 2 + ((j - 50) / 20) ** 2 + ((i - 85) / 20) ** 2 <= 1
+    calcium = np.zeros(hu.shape, np.float32)
+    calcium[20:40, 48:52, 84:90] = 400
+    hu[heart] = 40
+    images = [sitk.GetImageFromArray(a) for a in (hu + calcium.astype(np.int16), calcium, heart.astype(np.uint8))]
+    for image in images:
+        image.SetSpacing((1.0, 1.0, 2.0))
+        image.SetOrigin((-70.0, -50.0, 900.0))
+    return images
+
+
+@pytest.fixture(scope="module")
+def scan(chest):
+    return reduced(*chest)
+
+
+def geometry_of(settings, pixels, image):
+    return settings.geometry(centre_mm(image), pixels)
+
+
+class TestReduced:
+    @pytest.mark.parametrize("angle", [0.0, 35.0])
+    def test_sums_along_rays_stay(self, chest, angle):
+        scan = reduced(*chest)
+        assert scan.image.GetSize() == (50, 40, 30)
+        geometry = geometry_of(DrrSettings(angle, detector_mm=260.0), 200, chest[0])
+        assert geometry.isocentre_mm == scan.isocentre_mm
+        full, small = (water_equivalent_mm(image, geometry) for image in (chest[0], scan.image))
+        assert abs(small.sum() / full.sum() - 1) < 0.01
+        full, small = (calcium_path(image, geometry) for image in (chest[1], scan.calcium))
+        assert abs(small.sum() / full.sum() - 1) < 0.02
+
+    def test_map_and_heart_are_cut_to_what_they_hold(self, chest):
+        scan = reduced(*chest)
+        assert scan.calcium.GetSize() < (8, 8, 16)
+        assert sitk.GetArrayViewFromImage(scan.calcium).any()
+        assert sum(scan.heart.GetSize()) < 0.6 * sum(scan.image.GetSize())
+
+    def test_an_empty_map_does_no_harm(self, chest):
+        scan = reduced(chest[0], chest[1] * 0)
+        plain, covered = (preview(scan, DrrSettings(), 32, opacity) for opacity in (0.0, 1.0))
+        np.testing.assert_array_equal(plain, covered)
+
+    def test_coarser_keeps_the_isocentre(self, chest):
+        scan = reduced(*chest)
+        assert scan.coarser(1) is scan
+        coarse = scan.coarser(2)
+        assert coarse.isocentre_mm == scan.isocentre_mm
+        assert coarse.image.GetSize() == (25, 20, 15)
+
+    def test_other_axis_orders_show_the_same(self, chest):
+        turned = [sitk.DICOMOrient(image, "RSA") for image in chest]
+        settings = DrrSettings(20.0, detector_mm=260.0)
+        one, other = (preview(reduced(*images), settings, 48, 0.5, True) for images in (chest, turned))
+        assert np.abs(one.astype(int) - other).mean() < 1
+
+
+class TestPreview:
+    @pytest.mark.parametrize("backend", available_backends())
+    def test_backends_agree(self, scan, backend):
+        settings = DrrSettings(25.0, 10.0, detector_mm=260.0)
+        expected = preview(scan, settings, 24, 0.5, True, "numpy").astype(int)
+        assert np.abs(preview(scan, settings, 24, 0.5, True, backend) - expected).max() <= 2
+
+    def test_calcium_is_coloured_where_its_shadow_falls(self, scan, chest):
+        settings = DrrSettings(detector_mm=260.0)
+        picture = preview(scan, settings, 64, 1.0).astype(int)
+        coloured = picture[..., 0] - picture[..., 2] > 20
+        shadow = calcium_path(chest[1], geometry_of(settings, 64, chest[0]))
+        assert coloured[shadow > 0.05].all()
+        assert not coloured[shadow == 0].mean() > 0.02
+        grey = preview(scan, settings, 64, 0.0)
+        assert (grey == grey[..., :1]).all()
+
+    def test_heart_is_outlined(self, scan):
+        plain, outlined = (preview(scan, DrrSettings(detector_mm=260.0), 64, 0.0, heart) for heart in (False, True))
+        changed = (plain != outlined).any(-1)
+        rows, columns = np.nonzero(changed)
+        assert 20 < changed.sum() < 120
+        assert not changed[int(rows.mean()), int(columns.mean())]  # a rim, not a disc
+
+    def test_a_source_in_the_patient_is_refused(self, scan):
+        with pytest.raises(ProjectionError, match="inside the CT"):
+            preview(scan, DrrSettings(source_isocentre_mm=30.0), 32)
+
+    def test_fast_backend_is_there(self):
+        assert drr_preview.fast_backend() in available_backends()
+
+
+class TestPace:
+    @staticmethod
+    def drawn(pace, level, seconds):
+        times = iter([0.0, seconds])
+        pace.clock = lambda: next(times)
+        return pace.timed(level, lambda: "picture")
+
+    def test_fast_machines_get_the_finest(self):
+        pace = Pace()
+        assert self.drawn(pace, 1, 0.001) == "picture"
+        assert (pace.moving, pace.resting) == (len(LEVELS) - 1,) * 2
+
+    def test_slow_ones_keep_up_with_less(self):
+        pace = Pace()
+        self.drawn(pace, 1, 0.09)
+        assert pace.moving == 1
+        assert pace.resting > pace.moving
+        self.drawn(pace, 1, 5.0)
+        assert (pace.moving, pace.resting) == (0, 0)
+
+    def test_levels_rise(self):
+        work = [pixels**2 / factor for factor, pixels in LEVELS]
+        assert work == sorted(work)
+
+
+class TestStand:
+    def test_pa(self):
+        stand = stand_of(DrrSettings().geometry((10.0, 20.0, 30.0)))
+        assert np.allclose(stand.source, (10, 1620, 30))  # behind the patient
+        assert np.allclose(stand.corners[0], (10 - 215, 20 - 200, 30 + 215))  # the patient's right, at the head
+        assert np.allclose(stand.corners[2], (10 + 215, 20 - 200, 30 - 215))
+        assert len(stand.beams()) == 5
+        assert np.allclose(stand.beams()[-1][1], (10, -180, 30))
+
+    @pytest.mark.parametrize(
+        "settings", [DrrSettings(90.0), DrrSettings(-70.0, 20.0), DrrSettings(180.0, mirrored=True)]
+    )
+    def test_the_beam_passes_the_isocentre_and_meets_the_detector_at_right_angles(self, settings):
+        stand = stand_of(settings.geometry((10.0, 20.0, 30.0)))
+        centre = stand.corners.mean(0)
+        along = (centre - stand.source) / 1800
+        assert np.linalg.norm(along) == pytest.approx(1)
+        assert np.allclose(stand.source + 1600 * along, (10, 20, 30))
+        assert np.allclose((stand.corners - centre) @ along, 0)
+        assert np.linalg.norm(stand.corners[1] - stand.corners[0]) == pytest.approx(430)

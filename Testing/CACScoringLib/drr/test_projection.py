@@ -1,0 +1,362 @@
+"""Radiographs against line integrals known on paper, and against rays sampled densely."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.drr import projection, xray
+from CACScoringLib.drr.geometry import pose_of, rays_through
+from CACScoringLib.drr.planes import sums_along
+from CACScoringLib.drr.projection import Film, ProjectionError, Spectrum, available_backends, view_named
+
+BACKENDS = available_backends()
+VIEWS = ["PA", "AP", "lateral", "37", "120"]
+SPACING_MM = (2.5, 2.5, 3.0)
+SIZE = (72, 64, 56)
+BLOBS = [  # centre (LPS mm), width mm, height: smooth, and 0 at the rim of the CT
+    ((-25.0, 10.0, 24.0), 13.0, 1.0),
+    ((20.0, -18.0, -20.0), 14.0, 0.6),
+    ((5.0, 20.0, 0.0), 12.0, 0.8),
+]
+
+
+def grid(size=SIZE, spacing=SPACING_MM):
+    image = sitk.Image(size, sitk.sitkFloat32)
+    image.SetSpacing(spacing)
+    image.SetOrigin([-(n - 1) / 2 * s for n, s in zip(size, spacing, strict=True)])
+    return image
+
+
+def points(image):
+    """LPS positions of all voxels, [k, j, i, 3], of an image in LPS order."""
+    axes = [
+        o + s * np.arange(n) for o, s, n in zip(image.GetOrigin(), image.GetSpacing(), image.GetSize(), strict=True)
+    ]
+    k, j, i = np.meshgrid(*axes[::-1], indexing="ij")
+    return np.stack([i, j, k], -1)
+
+
+def filled(values, like):
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(like)
+    return image
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """HU of Gaussian blobs of water in air; float32, so that nothing is rounded."""
+    where = grid()
+    return filled((1000 * water(where) - 1000).astype(np.float32), where)
+
+
+def water(image):
+    """The blobs at an image's voxels, float32 [k, j, i]."""
+    axes = [
+        o + s * np.arange(n) for o, s, n in zip(image.GetOrigin(), image.GetSpacing(), image.GetSize(), strict=True)
+    ]
+    total = 0
+    for centre, width, height in BLOBS:
+        x, y, z = (np.exp(-((a - c) ** 2) / (2 * width**2)) for a, c in zip(axes, centre, strict=True))
+        total = total + np.float32(height) * np.einsum("k,j,i->kji", *(a.astype(np.float32) for a in (z, y, x)))
+    return total
+
+
+def ends(geometry, image):
+    """Start and unit direction of each ray, [row, column, 3]."""
+    pose = pose_of(geometry, image)
+    columns, rows = geometry.pixels
+    pixels = (
+        pose.corner + np.arange(columns)[:, None] * pose.column_step + np.arange(rows)[:, None, None] * pose.row_step
+    )
+    run = np.broadcast_to(pose.source, pixels.shape) if pose.parallel else pixels - pose.source
+    return pixels, run / np.linalg.norm(run, axis=-1, keepdims=True)
+
+
+def exact_blobs(geometry, image):
+    """A Gaussian's integral along a line is that through its centre, less by the line's distance."""
+    start, direction = ends(geometry, image)
+    total = 0
+    for centre, width, height in BLOBS:
+        to_centre = np.asarray(centre) - start
+        squared = (to_centre**2).sum(-1) - (to_centre * direction).sum(-1) ** 2
+        total = total + height * width * math.sqrt(2 * math.pi) * np.exp(-squared / (2 * width**2))
+    return total
+
+
+def error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def geometry(view, parallel=False, **others):
+    return view_named(view, **({"pixels": (50, 44), "detector_mm": (210.0, 190.0), "parallel": parallel} | others))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("parallel", [False, True], ids=["cone", "parallel"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_smooth_objects_have_their_exact_integrals(blobs, view, parallel, backend):
+    where = geometry(view, parallel)
+    found = projection.water_equivalent_mm(blobs, where, backend)
+    # Between voxels, linear values lie below a Gaussian's top by h²/8w² for each of the two axes across the rays.
+    assert error(found, exact_blobs(where, blobs)) < (2.5**2 + 3.0**2) / (8 * 12.0**2)
+
+
+@pytest.mark.parametrize("view", ["PA", "lateral", "37", "tilted", "parallel"])
+def test_error_is_below_a_thousandth_at_the_voxels_of_a_ct(fine_blobs, view):
+    where = geometry(*{"tilted": ("37", False), "parallel": ("lateral", True)}.get(view, (view, False)))
+    where = replace(where, tilt_degrees=20.0) if view == "tilted" else where
+    assert error(projection.water_equivalent_mm(fine_blobs, where), exact_blobs(where, fine_blobs)) < 1e-3
+
+
+@pytest.fixture(scope="module")
+def fine_blobs():
+    where = grid((200, 200, 170), (0.8, 0.8, 1.0))
+    return filled(np.rint(1000 * water(where) - 1000).astype(np.int16), where)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 15.0])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rays_sampled_densely_give_the_same(blobs, backend, tilt):
+    where = geometry(
+        "20", tilt_degrees=tilt, pixels=(12, 10), detector_mm=(180.0, 160.0), isocentre_mm=(4.0, 3.0, -9.0)
+    )
+    start, direction = ends(where, blobs)
+    steps = np.arange(-480.0, 160.0, 0.5)
+    values = filled((sitk.GetArrayFromImage(blobs) + 1000) / 1000, blobs)
+    expected = np.zeros((10, 12))
+    for row, column in np.ndindex(10, 12):
+        for point in start[row, column] + steps[:, None] * direction[row, column]:
+            index = values.TransformPhysicalPointToContinuousIndex(point)
+            if all(0 <= a <= n - 1 for a, n in zip(index, SIZE, strict=True)):
+                expected[row, column] += 0.5 * values.EvaluateAtContinuousIndex(index)
+    assert error(projection.water_equivalent_mm(blobs, where, backend), expected) < 5e-3
+
+
+def test_chords_of_an_ellipsoid():
+    where, radii = grid((120, 110, 100), (1.5, 1.5, 1.5)), np.array([60.0, 45.0, 50.0])
+    mask = filled((((points(where) / radii) ** 2).sum(-1) <= 1).astype(np.uint8), where)
+    view = geometry("25", parallel=True)
+    start, direction = ends(view, mask)
+    p, d = start / radii, direction / radii
+    a, b, c = (d * d).sum(-1), (p * d).sum(-1), (p * p).sum(-1) - 1
+    chords = 2 * np.sqrt(np.maximum(b * b - a * c, 0)) / a
+    found = projection.path_length_mm(mask, view)
+    assert np.sqrt(((found - chords) ** 2).mean()) < 1.0
+    volume = found.sum() * math.prod(view.pixel_mm)
+    assert volume == pytest.approx(4 / 3 * math.pi * radii.prod(), rel=5e-3)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_all_backends_give_the_same(blobs, view):
+    rays, values = rays_through(blobs, geometry(view)), sitk.GetArrayFromImage(blobs).astype(np.int16)
+    images = [sums_along(values, rays, -1000, 1e9, backend) for backend in BACKENDS]
+    assert len(images) >= 2
+    for other in images[1:]:
+        assert error(other, images[0]) < 1e-4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scaled_planes_equal_the_general_way(blobs, backend):
+    for view in ("PA", "lateral"):
+        aligned, turned = geometry(view), geometry(str({"PA": 0, "lateral": 90}[view] + 1e-3))
+        assert rays_through(blobs, aligned).separable
+        assert not rays_through(blobs, turned).separable
+        fast, general = (projection.water_equivalent_mm(blobs, g, backend) for g in (aligned, turned))
+        assert error(fast, general) < 1e-3
+
+
+@pytest.mark.parametrize("order", ["RAS", "SLP", "PIR", "AIL"])
+def test_axis_order_does_not_matter(blobs, order):
+    view = geometry("lateral")
+    found = projection.water_equivalent_mm(sitk.DICOMOrient(blobs, order), view)
+    assert error(found, projection.water_equivalent_mm(blobs, view)) < 1e-5
+
+
+def test_an_oblique_grid_shows_the_same_object(blobs):
+    angle = math.radians(20)
+    turned = grid((80, 80, 70))
+    turned.SetDirection((math.cos(angle), -math.sin(angle), 0, math.sin(angle), math.cos(angle), 0, 0, 0, 1))
+    centre = turned.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in turned.GetSize()])
+    turned.SetOrigin(np.array(turned.GetOrigin()) - centre)
+    view = geometry("PA", isocentre_mm=(0.0, 0.0, 0.0))
+    resampled = sitk.Resample(blobs, turned, sitk.Transform(), sitk.sitkBSpline, -1000.0)
+    assert error(projection.water_equivalent_mm(resampled, view), exact_blobs(view, blobs)) < 1e-2
+
+
+def centre_of(view, position):
+    """Row and column of a small dense ball, as fractions of the picture from its top left."""
+    where = grid()
+    near = ((points(where) - position) ** 2).sum(-1) < 36
+    found = projection.water_equivalent_mm(filled(np.where(near, 1000, -1000).astype(np.int16), where), geometry(view))
+    rows, columns = np.indices(found.shape)
+    return (rows * found).sum() / found.sum() / 43, (columns * found).sum() / found.sum() / 49
+
+
+@pytest.mark.parametrize(
+    ("view", "position", "row", "column"),
+    [
+        ("PA", (-40, 0, 0), None, "left"),  # the patient's right is on the left of a PA film
+        ("AP", (-40, 0, 0), None, "left"),
+        ("lateral", (0, -40, 0), None, "left"),  # the breastbone
+        ("PA", (0, 0, 40), "top", None),
+        ("lateral", (0, 0, 40), "top", None),
+        ("45", (0, 0, -40), "bottom", None),
+    ],
+)
+def test_pictures_are_hung_as_a_radiologist_does(view, position, row, column):
+    down, across = centre_of(view, position)
+    assert {None: 0.45 < down < 0.55, "top": down < 0.4, "bottom": down > 0.6}[row]
+    assert {None: 0.45 < across < 0.55, "left": across < 0.4}[column]
+
+
+def test_what_is_near_the_detector_is_magnified_less():
+    front, back = centre_of("PA", (-40, -60, 0))[1], centre_of("PA", (-40, 60, 0))[1]
+    assert back < front < 0.5
+    assert (0.5 - front) / (0.5 - back) == pytest.approx((1600 - 60) / (1600 + 60), rel=0.02)
+
+
+def test_attenuation_at_one_energy_and_of_calcium(blobs):
+    view = geometry("PA")
+    path = projection.water_equivalent_mm(blobs, view)
+    np.testing.assert_allclose(projection.line_integrals(blobs, view, 60.0), path * 0.02059, rtol=1e-5)
+    calcium = filled(sitk.GetArrayFromImage(blobs) + 1000, blobs)
+    np.testing.assert_allclose(
+        projection.calcium_path(calcium, view, 70.0), projection.line_integrals(blobs, view), rtol=1e-4, atol=1e-5
+    )
+    assert xray.calcium_per_mm(40) / xray.calcium_per_mm(100) > xray.attenuation_per_mm(
+        "water", 40
+    ) / xray.attenuation_per_mm("water", 100)
+
+
+def test_spectra_harden_with_the_tube_voltage():
+    means = [
+        np.dot(s.kev, s.weights) for s in (xray.tube_spectrum(80), xray.tube_spectrum(120), xray.tube_spectrum(120, 10))
+    ]
+    assert 35 < means[0] < means[1] < means[2] < 80
+    assert sum(xray.tube_spectrum(120).weights) == pytest.approx(1)
+
+
+def test_two_materials_equal_one_at_the_effective_energy(blobs):
+    soft, excess = np.full((2, 2), 100, np.float32), np.full((2, 2), 7, np.float32)
+    single = xray.intensity(soft + excess, None, Spectrum())
+    np.testing.assert_allclose(xray.intensity(soft, excess, Spectrum()), single, rtol=1e-5)
+    assert (
+        xray.intensity(soft, excess, Spectrum((40.0,))) < xray.intensity(soft + excess, None, Spectrum((40.0,)))
+    ).all()
+
+
+def test_picture_is_white_where_the_body_is_dense(blobs):
+    view = geometry("PA")
+    picture = projection.radiograph(blobs, view)
+    np.testing.assert_allclose(picture.line_integrals, projection.line_integrals(blobs, view), rtol=1e-3, atol=1e-5)
+    assert picture.grey.flat[picture.line_integrals.argmax()] == 1
+    assert picture.grey.flat[picture.line_integrals.argmin()] == 0
+
+
+def test_noise_is_poisson_and_seeded():
+    flat = np.full((200, 200), 0.25, np.float32)
+    first, again, other = (xray.detected(flat, Film(photons=1000, seed=s), (1, 1)) for s in (3, 3, 4))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert first.mean() == pytest.approx(0.25, rel=5e-3)
+    assert first.var() == pytest.approx(0.25 / 1000, rel=0.05)
+
+
+def test_scatter_lightens_what_is_behind_dense_matter():
+    signal = np.ones((64, 64), np.float32)
+    signal[24:40, 24:40] = 0.01
+    scattered = xray.detected(signal, Film(scatter_fraction=0.3, scatter_mm=20), (1, 1))
+    assert scattered[32, 32] > 0.1
+    assert scattered[0, 0] == pytest.approx(1, abs=0.05)
+
+
+def test_table_is_taken_away_and_the_body_stays():
+    where = grid((100, 100, 20), (3.0, 3.0, 5.0))
+    x, y, _ = np.moveaxis(points(where), -1, 0)
+    body = (x / 110) ** 2 + (y / 80) ** 2 < 1
+    hu = np.where(body, 40, -1000)
+    hu[(x / 50) ** 2 + (y / 40) ** 2 < 1] = -850
+    hu[(abs(y - 110) < 6) & (abs(x) < 130)] = 200
+    found = sitk.GetArrayFromImage(projection.body_only(filled(hu.astype(np.int16), where)))
+    assert (found[body] == hu[body]).all()
+    assert (found[y > 95] < -900).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source_isocentre_mm": 50.0},
+        {"source_isocentre_mm": 1900.0},
+        {"pixels": (0, 5)},
+        {"detector_mm": (-3.0, 4.0)},
+        {"tilt_degrees": math.nan},
+    ],
+)
+def test_impossible_geometry_is_refused(blobs, change):
+    with pytest.raises(ProjectionError):
+        projection.water_equivalent_mm(blobs, geometry("PA", **change))
+
+
+@pytest.mark.parametrize("name", ["", "PAA", "nan", "inf"])
+def test_unknown_view_is_refused(name):
+    with pytest.raises(ProjectionError):
+        view_named(name)
+
+
+def test_other_refusals(blobs):
+    with pytest.raises(ProjectionError, match="backend"):
+        projection.water_equivalent_mm(blobs, geometry("PA"), "abacus")
+    with pytest.raises(ProjectionError, match="keV"):
+        projection.line_integrals(blobs, geometry("PA"), 500)
+    with pytest.raises(ProjectionError, match="kVp"):
+        xray.tube_spectrum(500)
+
+
+class TestTensors:
+    @pytest.fixture
+    def small(self):
+        return grid((5, 6, 4), (8.0, 7.0, 9.0)), geometry("30", pixels=(4, 3), detector_mm=(40.0, 36.0))
+
+    @pytest.mark.parametrize("parallel", [False, True])
+    def test_same_as_arrays(self, blobs, parallel):
+        torch = pytest.importorskip("torch")
+        from CACScoringLib.drr.differentiable import Projector
+
+        view = geometry("37", parallel, tilt_degrees=10.0)
+        values = torch.from_numpy(water(blobs))
+        found = Projector(blobs, view)(torch.stack([values, 2 * values]))
+        expected = projection.water_equivalent_mm(blobs, view)
+        assert error(found[0].numpy(), expected) < 1e-4
+        assert error(found[1].numpy(), 2 * expected) < 1e-4
+
+    def test_turning_the_pose_is_turning_the_view(self, blobs):
+        torch = pytest.importorskip("torch")
+        from CACScoringLib.drr.differentiable import Projector
+
+        values = torch.from_numpy(water(blobs))[None]
+        rotations = torch.tensor([[0.0, 0.0, math.radians(12)], [0.0, 0.0, 0.0]])
+        shifts = torch.tensor([[0.0, 0.0, 0.0], [3.0, -2.0, 5.0]])
+        found = Projector(blobs, geometry("20"))(values, rotations, shifts).numpy()
+        assert error(found[0], projection.water_equivalent_mm(blobs, geometry("32"))) < 1e-4
+        moved = geometry("20", isocentre_mm=(3.0, -2.0, 5.0))
+        assert error(found[1], projection.water_equivalent_mm(blobs, moved)) < 1e-4
+
+    def test_gradients(self, small):
+        torch = pytest.importorskip("torch")
+        from CACScoringLib.drr.differentiable import Projector
+
+        torch.manual_seed(0)
+        volume = torch.rand(1, *small[0].GetSize()[::-1], dtype=torch.float64, requires_grad=True)
+        rotation = torch.tensor([[0.01, 0.02, -0.03]], dtype=torch.float64, requires_grad=True)
+        shift = torch.tensor([[0.3, -0.2, 0.1]], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(Projector(*small), (volume, rotation, shift), eps=1e-6, atol=1e-4)
+
+    def test_wrong_size_is_refused(self, small):
+        torch = pytest.importorskip("torch")
+        from CACScoringLib.drr.differentiable import Projector
+
+        with pytest.raises(ProjectionError, match="volumes"):
+            Projector(*small)(torch.zeros(1, 2, 2, 2))

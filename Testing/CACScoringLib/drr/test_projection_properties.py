@@ -1,0 +1,178 @@
+"""What must hold of radiographs whatever is projected: axes, linearity, parts and batches, and what is read back."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition
+from CACScoringLib.drr import geometry as projection_geometry
+from CACScoringLib.drr import planes as projection_planes
+from CACScoringLib.drr import projection, xray
+from CACScoringLib.drr.files import write_dicom
+from CACScoringLib.drr.geometry import rays_through
+from CACScoringLib.drr.planes import sums_along
+from CACScoringLib.drr.projection import Film, available_backends, view_named
+
+VIEWS = ["PA", "lateral", "37", "tilted"]
+
+
+def geometry(view, **others):
+    others = {"pixels": (46, 40), "detector_mm": (200.0, 180.0), "isocentre_mm": (3.0, -5.0, 8.0)} | others
+    return replace(view_named("20", **others), tilt_degrees=15.0) if view == "tilted" else view_named(view, **others)
+
+
+def made(values, oblique_degrees=0.0):
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((4.0, 3.5, 5.0))
+    sine, cosine = math.sin(math.radians(oblique_degrees)), math.cos(math.radians(oblique_degrees))
+    image.SetDirection((cosine, -sine, 0, sine, cosine, 0, 0, 0, 1))
+    centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
+    image.SetOrigin([-c for c in centre])
+    return image
+
+
+def bumps(seed=0):
+    """Smooth, without symmetry, float32 [k, j, i], 0 to about 1, and 0 at the rim."""
+    rng = np.random.default_rng(seed)
+    k, j, i = np.indices((26, 32, 30), dtype=np.float32)
+    total = np.zeros(k.shape, np.float32)
+    for _ in range(4):
+        z, y, x = rng.uniform(9, 17, 3)
+        total += np.exp(-((k - z) ** 2 + (j - y) ** 2 + (i - x) ** 2) / 12).astype(np.float32)
+    return total
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return made((1000 * bumps() - 1000).astype(np.float32))
+
+
+def error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("order", ["RAS", "PIR", "SAL", "ILA"])
+def test_order_and_flips_of_axes_do_not_matter(patient, order, view):
+    found = projection.water_equivalent_mm(sitk.DICOMOrient(patient, order), geometry(view))
+    assert error(found, projection.water_equivalent_mm(patient, geometry(view))) < 1e-5
+
+
+@pytest.mark.parametrize("degrees", [-25.0, 10.0, 40.0])
+def test_patient_and_stand_turned_together_give_the_same(degrees):
+    """A turned grid holds a turned patient, whom the stand, turned likewise about the same axis, sees as before."""
+    values = (1000 * bumps() - 1000).astype(np.float32)
+    straight = projection.water_equivalent_mm(made(values), geometry("37", isocentre_mm=(0.0, 0.0, 0.0)))
+    turned = geometry(str(37 + degrees), isocentre_mm=(0.0, 0.0, 0.0))
+    assert error(projection.water_equivalent_mm(made(values, degrees), turned), straight) < 1e-4
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_calcium_is_what_its_patient_differs_by(patient, view):
+    calcium = made(300 * np.clip(bumps(1) - 0.3, 0, None))
+    both = sitk.Cast(patient + calcium, sitk.sitkFloat32)
+    rise = projection.line_integrals(both, geometry(view)) - projection.line_integrals(patient, geometry(view))
+    alone = projection.calcium_path(calcium, geometry(view))
+    assert alone.max() > 0.05
+    assert error(rise, alone) < 1e-4
+
+
+@pytest.mark.parametrize("label", [1, 7])
+def test_heart_throws_its_shadow_where_its_rays_pass(label):
+    mask = np.zeros((26, 32, 30), np.uint8)
+    mask[8:16, 10:20, 9:21] = label
+    where = geometry("PA", parallel=True, isocentre_mm=(0.0, 0.0, 0.0), pixels=(50, 50), detector_mm=(150.0, 150.0))
+    depth = projection.path_length_mm(made(mask), where)
+    rows, columns = np.nonzero(depth > 17.5)
+    assert depth.max() == pytest.approx(10 * 3.5, rel=1e-5)
+    # 8 slices of 5 mm from the feet's end, and 12 columns of 4 mm, on pixels of 3 mm.
+    assert rows.size == pytest.approx(40 / 3 * 48 / 3, rel=0.1)
+    assert (rows.mean() - 24.5) * 3 == pytest.approx((12.5 - 11.5) * 5, abs=1.5)
+    assert (columns.mean() - 24.5) * 3 == pytest.approx((14.5 - 14.5) * 4, abs=1.5)
+
+
+@pytest.mark.parametrize("spectrum", [None, xray.tube_spectrum(120)], ids=["70 keV", "120 kVp"])
+def test_field_without_a_patient_is_flat(spectrum):
+    air = made(np.full((6, 7, 8), -1000, np.int16))
+    picture = projection.radiograph(air, geometry("PA"), spectrum, Film(scatter_fraction=0.3))
+    np.testing.assert_allclose(picture.signal, 1, atol=1e-5)
+    np.testing.assert_allclose(picture.line_integrals, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_larger_detector_shows_the_same_and_more(patient, view):
+    small = geometry(view, pixels=(20, 16), detector_mm=(100.0, 80.0))
+    large = geometry(view, pixels=(40, 36), detector_mm=(200.0, 180.0))
+    assert small.pixel_mm == large.pixel_mm == (5.0, 5.0)
+    inner = projection.water_equivalent_mm(patient, large)[10:26, 10:30]
+    assert error(inner, projection.water_equivalent_mm(patient, small)) < 1e-4
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("backend", available_backends())
+def test_parts_of_the_detector_join_without_a_seam(patient, view, backend, monkeypatch):
+    values, where = sitk.GetArrayFromImage(patient), geometry(view)
+    whole = sums_along(values, rays_through(patient, where), -1000, 1e9, backend)
+    monkeypatch.setattr(projection_planes, "RAYS_AT_ONCE", 7 * 46)
+    monkeypatch.setattr(projection_geometry, "RAYS_AT_ONCE", 3 * 46 + 1)
+    monkeypatch.setattr(projection_planes, "_RAYS", 5 * 46)
+    monkeypatch.setattr(projection_planes, "_COLUMNS", (1, 9))
+    parts = sums_along(values, rays_through(patient, where), -1000, 1e9, backend)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-2)
+
+
+class TestTensors:
+    @pytest.fixture(autouse=True)
+    def torch(self):
+        self.torch = pytest.importorskip("torch")
+
+    def run(self, patient, volumes, rotations, shifts):
+        from CACScoringLib.drr.differentiable import Projector
+
+        return Projector(patient, geometry("tilted"))(volumes, rotations, shifts)
+
+    def batch(self):
+        volumes = self.torch.from_numpy(np.stack([bumps(s) for s in range(3)]))
+        rotations = self.torch.tensor([[0.0, 0.0, 0.1], [0.05, -0.1, 0.0], [0.0, 0.0, 0.0]])
+        return volumes, rotations, self.torch.tensor([[0.0, 3.0, 0.0], [1.0, 2.0, -4.0], [0.0, 0.0, 0.0]])
+
+    def test_a_batch_equals_its_members(self, patient):
+        together = self.run(patient, *self.batch())
+        for number, (volume, rotation, shift) in enumerate(zip(*self.batch(), strict=True)):
+            alone = self.run(patient, volume[None], rotation[None], shift[None])
+            self.torch.testing.assert_close(together[number], alone[0], rtol=1e-5, atol=1e-4)
+
+    def test_one_volume_serves_all_poses_and_one_pose_all_volumes(self, patient):
+        volumes, rotations, shifts = self.batch()
+        poses = self.run(patient, volumes[:1], rotations, shifts)
+        self.torch.testing.assert_close(poses[1:2], self.run(patient, volumes[:1], rotations[1:2], shifts[1:2]))
+        patients = self.run(patient, volumes, rotations[:1], None)
+        self.torch.testing.assert_close(patients[2:], self.run(patient, volumes[2:], rotations[:1], None))
+
+    def test_image_and_gradients_do_not_depend_on_the_parts(self, patient, monkeypatch):
+        from CACScoringLib.drr import differentiable as projection_torch
+
+        found = []
+        for rays, planes in ((2**18, 1000), (3 * 5 * 46, 3)):
+            monkeypatch.setattr(projection_torch, "RAYS_AT_ONCE", rays)
+            monkeypatch.setattr(projection_torch, "PLANES_AT_ONCE", planes)
+            inputs = [t.double().requires_grad_() for t in self.batch()]
+            image = self.run(patient, *inputs)
+            found.append((image.detach(), *self.torch.autograd.grad((image**2).sum(), inputs)))
+        for parts, whole in zip(*reversed(found), strict=True):
+            assert whole.abs().max() > 0
+            self.torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-9 * float(whole.abs().max()))
+
+
+def test_radiograph_in_dicom_is_read_back_as_it_was_shown(patient, tmp_path):
+    from CACScoringLib.radiograph.reading import read_radiograph
+
+    picture = projection.radiograph(patient, view_named("PA", pixels=(256, 240)))
+    write_dicom(tmp_path / "x.dcm", picture, Acquisition("NIfTI"))
+    found = read_radiograph(tmp_path / "x.dcm")
+    assert found.view == "PA"
+    assert found.pixel_mm == pytest.approx(picture.geometry.pixel_mm)
+    np.testing.assert_allclose(found.picture / 65535, picture.grey, atol=1e-4)

@@ -1,0 +1,172 @@
+"""Image files: read whole, or refused; a damaged one is never read as other voxels."""
+
+import gzip
+import random
+import re
+import zlib
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from damaged_files import damage
+
+from CACScoringLib.core.ct import CTError, UnreadableError
+from CACScoringLib.io.image_files import read_header, read_image
+
+COMPRESSED = {
+    "scan.nii.gz": "scan.nii.gz",
+    "scan.img.gz": "scan.img.gz",
+    "scan.nrrd": "scan.nrrd",
+    "scan.seg.nrrd": "scan.seg.nrrd",
+    "scan.nhdr": "scan.raw.gz",
+    "scan.mha": "scan.mha",
+    "scan.mhd": "scan.zraw",
+}
+"""Files with compressed voxels, and the file beside that holds these."""
+
+NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 6 5 4\nendian: little\nencoding: gzip\n"
+META = "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\n{}DimSize = 6 5 4\n{}"
+META += "ElementType = MET_SHORT\nElementDataFile = {}\n"
+
+
+def values():
+    """int16 [4, 5, 6] that do not all compress."""
+    hu = np.random.default_rng(0).integers(-1000, 1500, (4, 5, 6), np.int16)
+    hu[2:] = 40
+    return hu
+
+
+def written(path):
+    image = sitk.GetImageFromArray(values())
+    image.SetSpacing((0.7, 0.8, 3.0))
+    sitk.WriteImage(image, str(path), useCompression=True)
+    return path
+
+
+def read(path):
+    return sitk.GetArrayFromImage(read_image(path))
+
+
+def changes(data, seed=0):
+    """What may happen to a file: a bit flips, bytes are lost, the end is missing, a stretch is zeros."""
+    random_ = random.Random(seed)
+    for at in range(len(data)):
+        yield "flipped", at, data[:at] + bytes([data[at] ^ 1 << random_.randrange(8)]) + data[at + 1 :]
+        yield "lost", at, data[:at] + data[at + 1 :]
+        yield "cut", at, data[:at]
+        yield "zeros", at, data[:at] + bytes(min(20, len(data) - at)) + data[at + 20 :]
+
+
+@pytest.mark.parametrize(("name", "data"), COMPRESSED.items())
+class TestDamage:
+    def test_no_change_is_read_as_other_voxels(self, tmp_path, name, data):
+        path = written(tmp_path / name)
+        whole = (tmp_path / data).read_bytes()
+        refused = 0
+        for kind, at, changed in changes(whole):
+            (tmp_path / data).write_bytes(changed)
+            try:
+                found = read(path)
+            except CTError:
+                refused += 1
+                continue
+            assert np.array_equal(found, values()), f"{kind} at {at} of {len(whole)}"
+        assert refused > len(whole)
+
+    def test_what_a_whole_file_holds(self, tmp_path, name, data):
+        path = written(tmp_path / name)
+        np.testing.assert_array_equal(read(path), values())
+        assert read_header(path).GetSize() == (6, 5, 4)
+
+    def test_message(self, tmp_path, name, data):
+        path = written(tmp_path / name)
+        damage(tmp_path / data)
+        with pytest.raises(UnreadableError, match=rf"{re.escape(data)} is damaged.*Copy or export it again"):
+            read_image(path)
+
+
+class TestLegal:
+    def test_members_and_padding(self, tmp_path):
+        raw = values().tobytes()
+        nifti = gzip.decompress(written(tmp_path / "a.nii.gz").read_bytes())
+        for name, head, body in (("scan.nii.gz", b"", nifti), ("scan.nrrd", f"{NRRD}\n".encode(), raw)):
+            members = gzip.compress(body[:99]) + gzip.compress(b"") + gzip.compress(body[99:])
+            for tail in (b"", bytes(1), bytes(70_000)):
+                (tmp_path / name).write_bytes(head + members + tail)
+                np.testing.assert_array_equal(read(tmp_path / name), values())
+
+    def test_a_damaged_later_member_is_refused(self, tmp_path):
+        raw = values().tobytes()
+        later = bytearray(gzip.compress(raw[99:]))
+        for at in (0, 1, 20, len(later) - 8, len(later) - 4):
+            changed = later.copy()
+            changed[at] ^= 16
+            (tmp_path / "scan.nrrd").write_bytes(f"{NRRD}\n".encode() + gzip.compress(raw[:99]) + changed)
+            with pytest.raises(UnreadableError, match="damaged"):
+                read(tmp_path / "scan.nrrd")
+
+    def test_skips_of_nrrd(self, tmp_path):
+        raw = values().tobytes()
+        skips = f"{NRRD}byte skip: 5\nline skip: 2\n\n".encode()
+        (tmp_path / "scan.nrrd").write_bytes(skips + b"one\ntwo\n" + gzip.compress(b"12345" + raw))
+        np.testing.assert_array_equal(read(tmp_path / "scan.nrrd"), values())
+
+    def test_several_components(self, tmp_path):
+        one = sitk.GetImageFromArray(values().astype(np.uint8))
+        for name in ("scan.seg.nrrd", "scan.mha"):
+            sitk.WriteImage(sitk.Compose(one, one, one), str(tmp_path / name), useCompression=True)
+            assert read(tmp_path / name).shape == (4, 5, 6, 3)
+
+
+class TestMetaImage:
+    """What ITK reads as zeros, or as if it were all."""
+
+    @pytest.mark.parametrize("size", ["", "CompressedDataSize = 5\n"])
+    def test_size_missing_or_too_small(self, tmp_path, size):
+        (tmp_path / "scan.mha").write_bytes(META.format(size, "", "LOCAL").encode() + zlib.compress(values().tobytes()))
+        with pytest.raises(UnreadableError, match="end early"):
+            read_image(tmp_path / "scan.mha")
+
+    def test_skipped_header(self, tmp_path):
+        (tmp_path / "scan.mhd").write_text(META.format("", "HeaderSize = 4\n", "scan.zraw"))
+        (tmp_path / "scan.zraw").write_bytes(b"head" + zlib.compress(values().tobytes()))
+        with pytest.raises(UnreadableError, match="damaged"):
+            read_image(tmp_path / "scan.mhd")
+
+    def test_header_that_claims_less(self, tmp_path):
+        whole = META.format("", "", "scan.zraw")
+        (tmp_path / "scan.zraw").write_bytes(zlib.compress(values().tobytes()))
+        (tmp_path / "scan.mhd").write_text(whole)
+        np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
+        (tmp_path / "scan.mhd").write_text(whole.replace("6 5 4", "6 5 3"))
+        with pytest.raises(UnreadableError, match="hold 240 bytes, its header tells of 180"):
+            read_image(tmp_path / "scan.mhd")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "compress"),
+    [
+        ("scan.nhdr", f"{NRRD}data file: LIST\n", gzip.compress),
+        ("scan.mhd", META.format("", "", "LIST"), zlib.compress),
+    ],
+)
+def test_voxels_in_several_files(tmp_path, name, header, compress):
+    (tmp_path / name).write_text(f"{header}0.gz\n1.gz\n2.gz\n3.gz\n")
+    for k, slice_ in enumerate(values()):
+        (tmp_path / f"{k}.gz").write_bytes(compress(slice_.tobytes()))
+    with pytest.raises(UnreadableError, match="Save it as one file"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"text", bytes(400)])
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.hdr"])
+def test_no_image_at_all(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableError, match="scan"):
+        read_image(tmp_path / name)
+
+
+def test_text_called_gzip_is_no_image(tmp_path):
+    (tmp_path / "scan.nii.gz").write_text("not an image")
+    with pytest.raises(UnreadableError, match="in no known image format"):
+        read_image(tmp_path / "scan.nii.gz")

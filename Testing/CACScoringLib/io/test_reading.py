@@ -1,0 +1,892 @@
+"""Reading a CT: the right HU at the right place, or an error that says what is wrong."""
+
+import gzip
+import json
+import math
+import shutil
+import struct
+import tracemalloc
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import chest_hu, save, write_series
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, generate_uid
+
+from CACScoringLib.core.ct import (
+    AIR_HU,
+    Acquisition,
+    CTError,
+    CTScan,
+    NotCTError,
+    NotHounsfieldError,
+    NotVolumeError,
+    SeriesChoiceError,
+    SliceGeometryError,
+    UnreadableError,
+    same_grid,
+)
+from CACScoringLib.io import dicom
+from CACScoringLib.io.reading import read_acquisition, read_ct
+
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+FUZZED = settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def codes(scan):
+    return [warning.code for warning in scan.warnings]
+
+
+def shifted(shifts_mm, axis=2):
+    """An edit that moves slice k by shifts_mm[k] along an axis."""
+
+    def edit(ds, k):
+        position = [float(value) for value in ds.ImagePositionPatient]
+        position[axis] = round(position[axis] + shifts_mm[k], 4)
+        ds.ImagePositionPatient = position
+
+    return edit
+
+
+def only(k, **tags):
+    """An edit of slice k alone; None deletes."""
+
+    def edit(ds, n):
+        for keyword, value in tags.items() if n == k else ():
+            if value is None:
+                delattr(ds, keyword)
+            else:
+                setattr(ds, keyword, value)
+
+    return edit
+
+
+class TestHounsfield:
+    def test_values_and_places(self, tmp_path):
+        write_series(tmp_path, chest_hu())
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.hu.dtype == np.int16
+        assert scan.image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
+        assert scan.image.GetOrigin() == pytest.approx((-100.0, -120.0, 30.0))
+        assert scan.warnings == ()
+        assert scan.source == tmp_path
+
+    def test_every_slice_has_its_own_rescale(self, tmp_path):
+        hu = chest_hu(4) // 2 * 2
+        write_series(tmp_path, hu, slope=[1, 2, 1, 2], intercept=[-1024, -1024, -2000, 0], signed=True)
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, hu)
+        assert scan.hu.dtype == np.int16
+
+    @pytest.mark.parametrize("media", [None, SecondaryCaptureImageStorage])
+    def test_fractional_rescale(self, tmp_path, media):
+        hu = chest_hu(3) + 0.5
+        write_series(
+            tmp_path,
+            hu,
+            slope=[0.5, 1, 0.25],
+            intercept=[-1024, -1024.5, -1000],
+            tags={"SOPClassUID": media} if media else None,
+        )
+        scan = read_ct(tmp_path)
+        assert scan.hu.dtype == np.float32
+        np.testing.assert_array_equal(scan.hu, hu)
+
+    def test_fractional_slope_hits_the_threshold(self, tmp_path):
+        hu = chest_hu(3)
+        hu[1, 6, 6] = 130
+        write_series(tmp_path, hu, slope=0.1, intercept=-1000)
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, hu)
+
+    @pytest.mark.parametrize("signed", [False, True])
+    @pytest.mark.parametrize("intercept", [-1024, -8192])
+    def test_signed_and_unsigned(self, tmp_path, signed, intercept):
+        write_series(tmp_path, chest_hu(), signed=signed, intercept=intercept)
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    def test_twelve_bits(self, tmp_path):
+        write_series(tmp_path, chest_hu(), tags={"BitsStored": 12, "HighBit": 11})
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    def test_compressed_rle(self, tmp_path):
+        for path in write_series(tmp_path, chest_hu()):
+            ds = pydicom.dcmread(path)
+            ds.compress(RLELossless, generate_instance_uid=False)
+            ds.save_as(path)
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+    def test_compressed_jpeg_lossless(self, tmp_path, compressor):
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.UseCompressionOn()
+        writer.SetCompressor(compressor)
+        writer.KeepOriginalImageUIDOn()
+        for path in write_series(tmp_path, chest_hu(), signed=True, intercept=0, name="{:02d}".format):
+            writer.SetFileName(str(path.with_suffix(".dcm")))
+            writer.Execute(sitk.ReadImage(str(path)))
+            compressed = pydicom.dcmread(path.with_suffix(".dcm"))
+            original = pydicom.dcmread(path, stop_before_pixels=True)
+            assert compressed.file_meta.TransferSyntaxUID.is_compressed
+            compressed.update(original)
+            compressed.save_as(path)
+            path.with_suffix(".dcm").unlink()
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    @pytest.mark.parametrize(
+        ("stored", "tag", "signed"),
+        [
+            (-2000, -2000, True),
+            (-3024, -3024, True),
+            (-2000, 63536, True),
+            (62512, 62512, False),
+            (63536, -2000, False),
+        ],
+    )
+    def test_padding_is_air(self, tmp_path, stored, tag, signed):
+        # In two of these the tag has the bits of the stored value under the other sign, as some writers give it.
+        intercept = 0 if signed else -1024
+        hu = chest_hu()
+        hu[:, 0] = stored + intercept
+        write_series(tmp_path, hu, signed=signed, intercept=intercept, edit=padding_tag(tag))
+        scan = read_ct(tmp_path)
+        assert (scan.hu[:, 0] == AIR_HU).all()
+        np.testing.assert_array_equal(scan.hu[:, 1:], chest_hu()[:, 1:])
+        assert scan.warnings == ()
+
+    @pytest.mark.parametrize("tag", [0, -300, 65236])
+    def test_padding_with_a_tissue_value_is_left_with_a_warning(self, tmp_path, tag):
+        write_series(tmp_path, chest_hu(), signed=True, intercept=0, edit=padding_tag(tag))
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert codes(scan) == ["padding-among-tissue"]
+
+    @pytest.mark.parametrize(
+        ("tags", "match"),
+        [
+            ({"RescaleSlope": None}, "6 of 6 slices have no rescale slope"),
+            ({"RescaleIntercept": None}, "no rescale intercept"),
+            ({"RescaleSlope": 0}, "slope is 0"),
+            ({"RescaleType": "MGML"}, "MGML, not HU"),
+            ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted"),
+        ],
+    )
+    def test_not_hounsfield(self, tmp_path, tags, match):
+        write_series(tmp_path, chest_hu(), tags=tags)
+        with pytest.raises(NotHounsfieldError, match=match):
+            read_ct(tmp_path)
+
+    def test_one_slice_without_rescale(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=only(2, RescaleIntercept=None))
+        with pytest.raises(NotHounsfieldError, match=r"1 of 6 .* slice002"):
+            read_ct(tmp_path)
+
+    def test_mixed_rescale_types(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=only(2, RescaleType="US"))
+        with pytest.raises(NotHounsfieldError, match="mixes rescale types \\(HU, US\\)"):
+            read_ct(tmp_path)
+
+    def test_rescale_type_left_out_or_unspecified(self, tmp_path):
+        write_series(tmp_path / "without", chest_hu(), tags={"RescaleType": None})
+        write_series(tmp_path / "unspecified", chest_hu(), tags={"RescaleType": "US"})
+        assert codes(read_ct(tmp_path / "without")) == []
+        assert codes(read_ct(tmp_path / "unspecified")) == ["unit-unspecified"]
+
+
+def padding_tag(value):
+    def edit(ds, _):
+        ds.add_new(0x00280120, "US" if value >= 0 else "SS", value)
+
+    return edit
+
+
+class TestGeometry:
+    def test_order_comes_from_positions_alone(self, tmp_path):
+        shuffled = [3, 0, 5, 1, 4, 2]
+
+        def edit(ds, k):
+            ds.InstanceNumber = shuffled[k]
+            ds.SliceLocation = -k
+
+        write_series(tmp_path, chest_hu(), edit=edit, name=lambda k: f"{shuffled[(k + 2) % 6]}.dcm")
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.image.GetOrigin() == pytest.approx((-100, -120, 30))
+
+    def test_slices_that_run_downwards(self, tmp_path):
+        # Rows to the left of the picture, columns to the front: the normal still points up, x and y are flipped.
+        write_series(tmp_path / "prone", chest_hu(), orientation=(-1, 0, 0, 0, -1, 0))
+        np.testing.assert_array_equal(read_ct(tmp_path / "prone").hu, chest_hu()[:, ::-1, ::-1])
+        # The normal points down, so the first slice is the highest.
+        write_series(tmp_path / "feet", chest_hu(), orientation=(-1, 0, 0, 0, 1, 0))
+        scan = read_ct(tmp_path / "feet")
+        np.testing.assert_array_equal(scan.hu, chest_hu()[::-1, :, ::-1])
+        assert scan.image.GetOrigin() == pytest.approx((-100 - 13 * 0.7, -120, 30 - 5 * 3.0))
+
+    def test_sagittal_and_oblique(self, tmp_path):
+        write_series(tmp_path / "sagittal", chest_hu(), orientation=(0, 1, 0, 0, 0, -1))
+        scan = read_ct(tmp_path / "sagittal")
+        # i runs posterior, j down, k (their cross product) to the right.
+        np.testing.assert_array_equal(scan.hu, np.transpose(chest_hu(), (1, 2, 0))[::-1, :, ::-1])
+        assert scan.image.GetSpacing() == pytest.approx((3.0, 0.7, 0.8))
+        c, s = math.cos(math.radians(10)), math.sin(math.radians(10))
+        write_series(tmp_path / "oblique", chest_hu(), orientation=(1, 0, 0, 0, c, s))
+        scan = read_ct(tmp_path / "oblique")
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert codes(scan) == ["oblique"]
+
+    @pytest.mark.parametrize("spacing", [0.625, 1.25, 2.5])
+    def test_positions_rounded_to_a_tenth_pass(self, tmp_path, spacing):
+        def edit(ds, _):
+            ds.ImagePositionPatient = [round(float(value), 1) for value in ds.ImagePositionPatient]
+
+        write_series(tmp_path, chest_hu(40), spacing_mm=(0.7, 0.7, spacing), edit=edit)
+        assert read_ct(tmp_path).slice_spacing_mm == pytest.approx(spacing, abs=0.1 / 39)
+
+    def test_thickness_is_not_spacing(self, tmp_path):
+        write_series(tmp_path, chest_hu(), spacing_mm=(0.7, 0.7, 2.5), tags={"SliceThickness": 5})
+        scan = read_ct(tmp_path)
+        assert scan.slice_spacing_mm == pytest.approx(2.5)
+        assert scan.acquisition.slice_thickness_mm == 5
+
+    @pytest.mark.parametrize("rounded", [False, True])
+    def test_missing_slices(self, tmp_path, rounded):
+        def edit(ds, _):
+            if rounded:
+                ds.ImagePositionPatient = [round(float(value), 1) for value in ds.ImagePositionPatient]
+
+        paths = write_series(tmp_path, chest_hu(24), spacing_mm=(0.7, 0.7, 0.625), origin_mm=(0, 0, 30.0), edit=edit)
+        for k in (3, 7, 8, 14, 15, 16, 17, 18):
+            paths[k].unlink()
+        with pytest.raises(
+            SliceGeometryError,
+            match=r"8 slices are missing.*1 between 31\.\d and 32\.\d mm, 2 between 33\.\d and 35\.\d mm, 5 between",
+        ):
+            read_ct(tmp_path)
+
+    def test_missing_slices_are_named_by_z_also_when_the_normal_points_down(self, tmp_path):
+        paths = write_series(tmp_path, chest_hu(), orientation=(-1, 0, 0, 0, 1, 0))
+        paths[2].unlink()
+        with pytest.raises(SliceGeometryError, match=r"1 between 27\.0 and 21\.0 mm"):
+            read_ct(tmp_path)
+
+    def test_one_of_three_slices_missing(self, tmp_path):
+        write_series(tmp_path, chest_hu(4))[1].unlink()
+        with pytest.raises(SliceGeometryError, match="1 slices are missing"):
+            read_ct(tmp_path)
+
+    def test_duplicate_positions(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=shifted([0, 0, 0, -3, 0, 0]))
+        with pytest.raises(SliceGeometryError, match=r"1 slices have the position of another one, at 36\.0 mm"):
+            read_ct(tmp_path)
+
+    def test_unevenly_spaced(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=shifted([0, 0, 0, 1.2, 0, 0]))
+        with pytest.raises(SliceGeometryError, match=r"unevenly spaced.*at 40\.2 mm lies 1\.20 mm off"):
+            read_ct(tmp_path)
+
+    def test_spacing_that_changes_half_way(self, tmp_path):
+        write_series(tmp_path, chest_hu(10), edit=shifted([0] * 5 + [0.4 * n for n in range(5)]))
+        with pytest.raises(SliceGeometryError, match="unevenly spaced"):
+            read_ct(tmp_path)
+
+    @pytest.mark.parametrize("degrees", [1.5, 20])
+    def test_gantry_tilt(self, tmp_path, degrees):
+        shift = 3.0 * math.tan(math.radians(degrees))
+        write_series(tmp_path, chest_hu(10), edit=shifted([k * shift for k in range(10)], axis=1))
+        with pytest.raises(SliceGeometryError, match=rf"sheared by {degrees:.1f}°"):
+            read_ct(tmp_path)
+
+    def test_tilt_tag_without_shear_is_fine(self, tmp_path):
+        write_series(tmp_path, chest_hu(), tags={"GantryDetectorTilt": 20})
+        assert read_ct(tmp_path).warnings == ()
+
+    def test_reconstruction_centre_that_changes(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=shifted([0, 0, 0, 5, 5, 5], axis=0))
+        with pytest.raises(SliceGeometryError, match=r"shifted against each other by up to 5\.0 mm"):
+            read_ct(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("tags", "match"),
+        [
+            ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "1 of 6 slices lie in another direction"),
+            ({"PixelSpacing": [0.8, 0.71]}, "differ in pixel spacing"),
+            ({"ImagePositionPatient": None}, r"no valid image position: slice002"),
+            ({"ImageOrientationPatient": None}, "no valid image orientation"),
+            ({"PixelSpacing": None}, "no valid pixel spacing"),
+            ({"ImagePositionPatient": [0, 0]}, "no valid image position"),
+            ({"Rows": 6, "Columns": 28}, r"differ in size: 5 of 14×12, 1 of 28×6"),
+        ],
+    )
+    def test_one_odd_slice(self, tmp_path, tags, match):
+        write_series(tmp_path, chest_hu(), edit=only(2, **tags))
+        with pytest.raises(SliceGeometryError, match=match):
+            read_ct(tmp_path)
+
+    def test_without_any_position(self, tmp_path):
+        write_series(tmp_path, chest_hu(), tags={"ImagePositionPatient": None})
+        with pytest.raises(SliceGeometryError, match="6 of 6 slices have no valid image position"):
+            read_ct(tmp_path)
+
+    @pytest.mark.parametrize("cosines", [(0, 0, 0, 0, 0, 0), (1, 0, 0, 1, 0, 0), (2, 0, 0, 0, 2, 0)])
+    def test_orientation_that_is_none(self, tmp_path, cosines):
+        write_series(tmp_path, chest_hu(), tags={"ImageOrientationPatient": list(cosines)})
+        with pytest.raises(SliceGeometryError, match="no pair of directions at right angles"):
+            read_ct(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("spacing_mm", "axis"), [((0.05, 0.7, 3), "i"), ((0.7, 0.01, 3), "j"), ((0.7, 0.7, 12), "k")]
+    )
+    def test_implausible_spacing(self, tmp_path, spacing_mm, axis):
+        write_series(tmp_path, chest_hu(), spacing_mm=spacing_mm)
+        with pytest.raises(SliceGeometryError, match=f"along axis {axis}"):
+            read_ct(tmp_path)
+
+    def test_one_slice(self, tmp_path):
+        write_series(tmp_path, chest_hu(1))
+        with pytest.raises(NotVolumeError, match="1 slice"):
+            read_ct(tmp_path)
+
+    def test_colour(self, tmp_path):
+        write_series(tmp_path, chest_hu(), tags={"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"})
+        with pytest.raises(NotVolumeError, match="colour"):
+            read_ct(tmp_path)
+
+    def test_acquisitions_mixed_in_one_series_warn(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=only(2, KVP=100, ConvolutionKernel="B70f"))
+        scan = read_ct(tmp_path)
+        assert codes(scan) == ["mixed-acquisition"]
+        assert "B35f, B70f" in scan.warnings[0].message
+        assert "100" in scan.warnings[0].message
+
+
+class TestSeriesChoice:
+    def two_series(self, folder, second_number=4):
+        write_series(folder / "a", chest_hu())
+        tags = {"SeriesNumber": second_number, "SeriesDescription": "Lung", "ConvolutionKernel": "B70f"}
+        paths = write_series(folder / "b", chest_hu(5, seed=1), tags=tags)
+        return pydicom.dcmread(paths[0]).SeriesInstanceUID
+
+    def test_several_are_listed_and_none_preferred(self, tmp_path):
+        uid = self.two_series(tmp_path)
+        with pytest.raises(SeriesChoiceError) as caught:
+            read_ct(tmp_path)
+        message = str(caught.value)
+        assert "--series" in message
+        assert "3: CaSc 3.0, kernel B35f, 3 mm thick, 6 slices, UID" in message
+        assert f"4: Lung, kernel B70f, 3 mm thick, 5 slices, UID {uid}" in message
+
+    def test_by_number_and_by_uid(self, tmp_path):
+        uid = self.two_series(tmp_path)
+        assert read_ct(tmp_path, "3").acquisition.series_number == 3
+        assert read_ct(tmp_path, " 4 ").acquisition.series_uid == uid
+        np.testing.assert_array_equal(read_ct(tmp_path, uid).hu, chest_hu(5, seed=1))
+
+    def test_absent(self, tmp_path):
+        self.two_series(tmp_path)
+        with pytest.raises(SeriesChoiceError, match="no CT series '7'") as caught:
+            read_ct(tmp_path, "7")
+        assert "4: Lung" in str(caught.value)
+
+    def test_absent_also_when_there_is_only_one(self, tmp_path):
+        write_series(tmp_path, chest_hu())
+        with pytest.raises(SeriesChoiceError, match="no CT series '7'"):
+            read_ct(tmp_path, "7")
+
+    def test_ambiguous_number(self, tmp_path):
+        """The place in the list, which is in the order of UIDs, tells the series apart; so does the UID."""
+        uid = self.two_series(tmp_path, second_number=3)
+        write_series(tmp_path / "c", chest_hu(4, seed=2), tags={"SeriesNumber": 4})
+        for wanted, said in (("3", "2 CT series have the number 3"), (None, "3 CT series"), ("3.3", "no CT series")):
+            with pytest.raises(SeriesChoiceError, match=said) as caught:
+                read_ct(tmp_path, wanted)
+            lines = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+            assert lines == (["3.1", "3.2"] if wanted == "3" else ["3.1", "3.2", "4"])
+            lung = next(line for line in str(caught.value).splitlines() if "Lung" in line)
+            assert "kernel B70f, 3 mm thick, 5 slices, UID " + uid in lung
+        label = lung.split(":")[0].strip()
+        uids = sorted(read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2"))
+        assert uid in uids
+        assert uids == [read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2")]
+        for name in (uid, label):
+            assert read_ct(tmp_path, name).acquisition.series_uid == uid
+
+    def test_localizers_are_no_candidates(self, tmp_path):
+        write_series(tmp_path / "ct", chest_hu())
+        scout = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesNumber": 1}
+        write_series(tmp_path / "scout", chest_hu(2), tags=scout)
+        assert read_ct(tmp_path).acquisition.series_number == 3
+        shutil.rmtree(tmp_path / "ct")
+        with pytest.raises(NotVolumeError, match="localizer"):
+            read_ct(tmp_path)
+
+    def test_dose_report_is_no_candidate(self, tmp_path):
+        write_series(tmp_path / "ct", chest_hu())
+        report = {"SOPClassUID": SecondaryCaptureImageStorage, "SeriesNumber": 999, "ImagePositionPatient": None}
+        write_series(tmp_path / "report", chest_hu(1), tags=report)
+        assert read_ct(tmp_path).acquisition.series_number == 3
+        with pytest.raises(NotVolumeError, match="1 slice"):
+            read_ct(tmp_path, "999")
+
+    def test_other_modalities(self, tmp_path):
+        write_series(tmp_path / "mr", chest_hu(2), tags={"Modality": "MR"})
+        write_series(tmp_path / "seg", chest_hu(3), tags={"Modality": "SEG"})
+        with pytest.raises(NotCTError, match="2 of modality MR, 3 of modality SEG"):
+            read_ct(tmp_path)
+        write_series(tmp_path / "ct", chest_hu())
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    def test_description_cannot_write_to_the_terminal(self, tmp_path):
+        for name in "ab":
+            write_series(tmp_path / name, chest_hu(2), tags={"SeriesDescription": "\x1b[2J../../etc\npasswd"})
+        with pytest.raises(SeriesChoiceError) as caught:
+            read_ct(tmp_path)
+        assert "\x1b" not in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 3
+
+
+class TestDicomFiles:
+    def test_other_files_and_subfolders_are_no_matter(self, tmp_path):
+        write_series(tmp_path / "deep" / "er", chest_hu(), name="{:d}".format)
+        (tmp_path / "notes.txt").write_text("none")
+        (tmp_path / "deep" / ".DS_Store").write_bytes(b"")
+        (tmp_path / "deep" / "raw.bin").write_bytes(bytes(300))
+        scan = read_ct(tmp_path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert scan.warnings == ()
+
+    @pytest.mark.parametrize("keep", [0.4, 0.9, 0.999])
+    def test_truncated_slice(self, tmp_path, keep):
+        path = write_series(tmp_path, chest_hu(rows=60, columns=60))[3]
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+        with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
+            read_ct(tmp_path)
+
+    def test_slice_without_pixels(self, tmp_path):
+        write_series(tmp_path, chest_hu(), edit=only(3, PixelData=None))
+        with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
+            read_ct(tmp_path)
+
+    @pytest.mark.parametrize("missing", [8, 50, 300])
+    def test_truncated_compressed_slice(self, tmp_path, missing):
+        path = write_series(tmp_path, chest_hu())[3]
+        ds = pydicom.dcmread(path)
+        ds.compress(RLELossless, generate_instance_uid=False)
+        ds.save_as(path)
+        path.write_bytes(path.read_bytes()[:-missing])
+        with pytest.raises(UnreadableError, match=r"slice003\.dcm"):
+            read_ct(tmp_path)
+
+    @pytest.mark.parametrize("claimed", [2**30, 2**31 - 256, 2**32 - 16])
+    @pytest.mark.parametrize("form", ["explicit", "implicit"])
+    def test_lengths_are_checked_before_they_are_believed(self, tmp_path, monkeypatch, form, claimed):
+        """GDCM would set aside what an element behind the pixels claims to hold, gigabytes, and fill it."""
+        header = struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, claimed)
+        if form == "implicit":
+            header = struct.pack("<HHI", 0x7FE1, 0x10, claimed)
+        for path in write_series(tmp_path, chest_hu()):
+            path.write_bytes(path.read_bytes() + header + b"appended")
+        monkeypatch.setattr(dicom.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
+        with pytest.raises(UnreadableError, match=r"slice000\.dcm is truncated, or other bytes were written into it"):
+            read_ct(tmp_path)
+
+    def test_no_more_is_set_aside_for_a_header_than_it_holds(self, tmp_path):
+        """An element that is looked at claims 2 GB."""
+        path = write_series(tmp_path, chest_hu())[3]
+        content = path.read_bytes()
+        at = content.index(b"CaSc 3.0") - 4
+        path.write_bytes(content[:at] + b"UT\0\0" + struct.pack("<I", 2**31 - 256) + content[at + 4 :])
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnreadableError, match="truncated, or other bytes"):
+                dicom.read_slice(path)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+    def test_zeros_behind_the_pixels_are_no_harm(self, tmp_path):
+        """Archives and tapes fill blocks with them."""
+        for path in write_series(tmp_path, chest_hu()):
+            path.write_bytes(path.read_bytes() + bytes(512))
+        np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+    def test_broken_headers_are_named_in_a_warning(self, tmp_path):
+        write_series(tmp_path, chest_hu())
+        (tmp_path / "torn.dcm").write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
+        scan = read_ct(tmp_path)
+        assert codes(scan) == ["unread-files"]
+        assert "torn.dcm" in scan.warnings[0].message
+
+    def test_broken_file_meta_information(self, tmp_path):
+        path = write_series(tmp_path, chest_hu())[0]
+        data = path.read_bytes()
+        assert data.count(b"\x02\0\x02\0UI") == 1
+        path.write_bytes(data.replace(b"\x02\0\x02\0UI", b"\x02\0\x02\0UK"))
+        assert scan_or_error(tmp_path) is None
+
+    def test_single_files(self, tmp_path):
+        path = write_series(tmp_path / "ct", chest_hu())[0]
+        with pytest.raises(NotVolumeError, match="Give the folder"):
+            read_ct(path)
+        with pytest.raises(NotCTError, match="modality MR"):
+            read_ct(write_series(tmp_path / "mr", chest_hu(1), tags={"Modality": "MR"})[0])
+
+    @pytest.mark.parametrize("tags", [{"SOPClassUID": ENHANCED_CT}, {"NumberOfFrames": 40}])
+    def test_multi_frame(self, tmp_path, tags):
+        path = write_series(tmp_path, chest_hu(1), tags={**tags, "ImagePositionPatient": None})[0]
+        for given_path in (path, tmp_path):
+            with pytest.raises(UnreadableError, match="dcm2niix"):
+                read_ct(given_path)
+
+    def test_nothing_to_read(self, tmp_path):
+        with pytest.raises(UnreadableError, match="does not exist"):
+            read_ct(tmp_path / "absent")
+        with pytest.raises(UnreadableError, match="no readable DICOM file"):
+            read_ct(tmp_path)
+        (tmp_path / "ct.nii.gz").write_bytes(b"x")
+        with pytest.raises(UnreadableError, match="1 other files"):
+            read_ct(tmp_path)
+
+
+class TestAcquisition:
+    def read(self, folder, **tags):
+        write_series(folder, chest_hu(2), tags=tags)
+        return read_ct(folder).acquisition
+
+    def test_facts(self, tmp_path):
+        facts = self.read(tmp_path, ConvolutionKernel=["I31f", "2"], ContrastBolusAgent="Iopamidol", SliceThickness=5)
+        assert facts.file_format == "DICOM"
+        assert (facts.kvp, facts.kernel, facts.slice_thickness_mm, facts.exposure_mas) == (120, "I31f 2", 5, 80)
+        assert (facts.manufacturer, facts.scanner_model, facts.contrast_agent) == ("Maker", "Model X", "Iopamidol")
+        assert (facts.series_number, facts.series_description, facts.study_date) == (3, "CaSc 3.0", "2024-01-31")
+        assert (facts.patient_sex, facts.patient_age_years, facts.patient_id) == ("F", 58, "P1")
+        assert facts.patient_name == "Doe^Jane"
+        assert facts.gating is None
+
+    def test_missing_facts_are_none(self, tmp_path):
+        names = """KVP ConvolutionKernel Manufacturer ManufacturerModelName SliceThickness Exposure SeriesNumber
+            SeriesDescription StudyDate PatientSex PatientAge PatientID PatientName SeriesInstanceUID"""
+        facts = self.read(tmp_path / "without", **dict.fromkeys(names.split()))
+        assert {name for name, value in vars(facts).items() if value is not None} == {"file_format"}
+        empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
+        assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
+
+    @pytest.mark.parametrize(
+        ("age", "years"),
+        [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
+    )
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
+    def test_ages(self, tmp_path, age, years):
+        assert self.read(tmp_path, PatientAge=age).patient_age_years == years
+
+    @pytest.mark.parametrize(
+        ("tags", "gating"),
+        [
+            ({"CardiacSynchronizationTechnique": "PROSPECTIVE"}, "PROSPECTIVE"),
+            ({"CardiacSynchronizationTechnique": "NONE"}, None),
+            ({"ScanOptions": ["HELICAL", "CG"]}, "ECG"),
+            ({"ScanOptions": "ECG_GATED"}, "ECG"),
+            ({"ScanOptions": "NON ECG GATED"}, None),
+            ({"ScanOptions": "HELICAL MODE"}, None),
+            ({"AcquisitionType": "SEQUENCED"}, None),
+        ],
+    )
+    def test_gating(self, tmp_path, tags, gating):
+        assert self.read(tmp_path, **tags).gating == gating
+
+    def test_exposure_is_the_median_and_knows_micro(self, tmp_path):
+        write_series(tmp_path / "modulated", chest_hu(3), edit=lambda ds, k: setattr(ds, "Exposure", [90, 20, 40][k]))
+        assert read_ct(tmp_path / "modulated").acquisition.exposure_mas == 40
+        assert self.read(tmp_path / "micro", Exposure=None, ExposureInuAs=12500).exposure_mas == 12.5
+
+    def test_broken_values_are_unknown(self, tmp_path):
+        for path in write_series(tmp_path, chest_hu(2)):
+            data = path.read_bytes()
+            for good, bad in [
+                (b"120.0 ", b"12o.0 "),
+                (b"20240131", b"2024Jan1"),
+                (b"058Y", b"?58Y"),
+                (b"B35f", b"\xff\xfe\0 "),
+            ]:
+                assert data.count(good) == 1
+                data = data.replace(good, bad)
+            path.write_bytes(data)
+        facts = read_ct(tmp_path).acquisition
+        assert (facts.kvp, facts.study_date, facts.patient_age_years) == (None, None, None)
+
+
+class TestImageFiles:
+    def image(self, hu=None, spacing=(0.7, 0.8, 3.0), dtype=np.int16):
+        image = sitk.GetImageFromArray((chest_hu() if hu is None else hu).astype(dtype))
+        image.SetSpacing(spacing)
+        image.SetOrigin((-100, -120, 30))
+        return image
+
+    def write(self, path, image=None):
+        sitk.WriteImage(image or self.image(), str(path))
+        return path
+
+    @pytest.mark.parametrize(
+        ("name", "file_format"),
+        [
+            ("ct.nii", "NIfTI"),
+            ("ct.nii.gz", "NIfTI"),
+            ("ct.hdr", "NIfTI"),
+            ("ct.nrrd", "NRRD"),
+            ("ct.nhdr", "NRRD"),
+            ("ct.mha", "MetaImage"),
+            ("ct.mhd", "MetaImage"),
+        ],
+    )
+    def test_formats(self, tmp_path, name, file_format):
+        path = self.write(tmp_path / name)
+        scan = read_ct(path)
+        np.testing.assert_array_equal(scan.hu, chest_hu())
+        assert same_grid(scan.image, self.image())
+        assert scan.acquisition.file_format == file_format
+        assert scan.warnings == ()
+        assert scan.source == path
+
+    @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "ct.hdr", "ct.nrrd", "ct.nhdr", "ct.mha", "ct.mhd"])
+    @pytest.mark.parametrize("missing", [10, 700])
+    def test_truncated(self, tmp_path, name, missing):
+        path = self.write(tmp_path / name)
+        beside = {".hdr": ".img", ".nhdr": ".raw.gz", ".mhd": ".zraw"}
+        data = path.with_suffix(beside.get(path.suffix, path.suffix))
+        if not data.exists():
+            data = path.with_suffix(".raw")
+        data.write_bytes(data.read_bytes()[:-missing])
+        with pytest.raises(UnreadableError, match="ct"):
+            read_ct(path)
+
+    @pytest.mark.parametrize("name", ["ct.vtk", "ct.tif"])
+    def test_formats_that_hide_what_is_missing(self, tmp_path, name):
+        with pytest.raises(UnreadableError, match=r"is a \w+ file"):
+            read_ct(self.write(tmp_path / name))
+
+    @pytest.mark.parametrize("name", ["ct.nrrd", "ct.mha"])
+    def test_truncated_compressed(self, tmp_path, name):
+        sitk.WriteImage(self.image(), str(tmp_path / name), useCompression=True)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[:-300])
+        with pytest.raises(UnreadableError, match="ct"):
+            read_ct(tmp_path / name)
+
+    def test_gzip_of_several_members(self, tmp_path):
+        data = self.write(tmp_path / "ct.nii").read_bytes()
+        (tmp_path / "ct.nii.gz").write_bytes(gzip.compress(data[:1000]) + gzip.compress(data[1000:]))
+        np.testing.assert_array_equal(read_ct(tmp_path / "ct.nii.gz").hu, chest_hu())
+
+    def test_fractions_survive(self, tmp_path):
+        hu = chest_hu() + 0.0
+        hu[2, 5, 5] = 199.5
+        assert read_ct(self.write(tmp_path / "ct.nii.gz", self.image(hu, dtype=np.float64))).hu[2, 5, 5] == 199.5
+
+    def test_lost_geometry_warns(self, tmp_path):
+        bare = sitk.GetImageFromArray(chest_hu().astype(np.int16))
+        for name in ("ct.nii", "ct.nrrd", "ct.mha"):
+            assert codes(read_ct(self.write(tmp_path / name, bare))) == ["geometry-unknown"]
+
+    def test_nifti_without_orientation_warns(self, tmp_path):
+        path = self.write(tmp_path / "ct.nii")
+        data = bytearray(path.read_bytes())
+        data[252:256] = bytes(4)  # qform_code, sform_code
+        path.write_bytes(data)
+        scan = read_ct(path)
+        assert codes(scan) == ["geometry-unknown"]
+        assert "qform" in scan.warnings[0].message
+
+    def test_sheared_axes(self, tmp_path):
+        path = self.write(tmp_path / "ct.mha")
+        header = path.read_bytes()
+        assert header.count(b"TransformMatrix = 1 0 0 0 1 0 0 0 1") == 1
+        path.write_bytes(header.replace(b"= 1 0 0 0 1 0 0 0 1", b"= 1 0 0 0 1 0 0.3 0 1"))
+        with pytest.raises(SliceGeometryError, match="not at right angles"):
+            read_ct(path)
+
+    def test_nifti_that_itk_calls_not_orthonormal(self, tmp_path):
+        path = self.write(tmp_path / "ct.nii")
+        data = bytearray(path.read_bytes())
+        data[252:254] = bytes(2)  # qform_code, so that the sheared sform counts
+        data[280:328] = np.array([[0.7, 0.3, 0, 0], [0, 0.8, 0.5, 0], [0, 0, 3, 0]], "<f4").tobytes()
+        path.write_bytes(data)
+        with pytest.raises(SliceGeometryError, match="not at right angles"):
+            read_ct(path)
+
+    def test_implausible_spacing(self, tmp_path):
+        with pytest.raises(SliceGeometryError, match="along axis k is 30 mm"):
+            read_ct(self.write(tmp_path / "ct.nrrd", self.image(spacing=(0.7, 0.7, 30))))
+
+    def test_header_that_claims_too_much(self, tmp_path):
+        path = self.write(tmp_path / "ct.nii")
+        data = bytearray(path.read_bytes())
+        data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+        path.write_bytes(data)
+        with pytest.raises(UnreadableError, match="30000×30000×30000"):
+            read_ct(path)
+
+    def test_segmentations(self, tmp_path):
+        labels = (chest_hu() > 100).astype(np.uint8)
+        one = sitk.GetImageFromArray(labels)
+        with pytest.raises(NotHounsfieldError, match="label map"):
+            read_ct(self.write(tmp_path / "plain.nii.gz", one))
+        one.SetMetaData("Segment0_ID", "Segment_1")
+        with pytest.raises(NotHounsfieldError, match="label map"):
+            read_ct(self.write(tmp_path / "one.seg.nrrd", one))
+        layers = sitk.Compose(one, one)
+        layers.SetMetaData("Segment0_ID", "Segment_1")
+        with pytest.raises(NotHounsfieldError, match="label map"):
+            read_ct(self.write(tmp_path / "layers.seg.nrrd", layers))
+
+    def test_unreadable(self, tmp_path):
+        (tmp_path / "empty.nii").touch()
+        with pytest.raises(UnreadableError, match="is empty"):
+            read_ct(tmp_path / "empty.nii")
+        (tmp_path / "text.txt").write_text("no image")
+        with pytest.raises(UnreadableError, match="no known image format"):
+            read_ct(tmp_path / "text.txt")
+        (tmp_path / "false.nrrd").write_bytes(b"NRRD0004\nnothing\n")
+        with pytest.raises(UnreadableError, match=r"false\.nrrd cannot be read"):
+            read_ct(tmp_path / "false.nrrd")
+
+    def test_picture_and_time_steps(self, tmp_path):
+        with pytest.raises(UnreadableError, match="PNG"):
+            read_ct(self.write(tmp_path / "a.png", sitk.GetImageFromArray(np.eye(9, dtype=np.uint8))))
+        with pytest.raises(NotVolumeError, match="2-D"):
+            read_ct(self.write(tmp_path / "a.mha", self.image()[:, :, 0]))
+        with pytest.raises(NotVolumeError, match="4-D"):
+            read_ct(self.write(tmp_path / "a.nii", sitk.JoinSeries([self.image()] * 2)))
+
+    def test_series_of_a_file(self, tmp_path):
+        with pytest.raises(SeriesChoiceError, match="has no series"):
+            read_ct(self.write(tmp_path / "ct.nii"), "3")
+
+
+def scan_or_error(path):
+    try:
+        scan = read_ct(path)
+    except CTError:
+        return None
+    assert isinstance(scan, CTScan)
+    assert scan.hu.min() >= AIR_HU
+    return scan
+
+
+class TestBadInputs:
+    @FUZZED
+    @given(data=st.binary(max_size=600), name=st.sampled_from(["a.dcm", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a"]))
+    def test_random_bytes(self, tmp_path, data, name):
+        head = {"a.dcm": bytes(128) + b"DICM", "a.nrrd": b"NRRD0005\n", "a.mha": b"ObjectType = Image\nNDims = 3\n"}
+        path = tmp_path / name
+        for content in (data, head.get(name, b"") + data):
+            path.write_bytes(content)
+            assert scan_or_error(path) is None
+            assert scan_or_error(tmp_path) is None
+
+    @FUZZED
+    @given(choice=st.data())
+    def test_tags_deleted_or_changed(self, tmp_path, choice):
+        shutil.rmtree(tmp_path / "ct", ignore_errors=True)
+        paths = write_series(tmp_path / "ct", chest_hu(3))
+        path = choice.draw(st.sampled_from(paths))
+        ds = pydicom.dcmread(path)
+        keywords = sorted(element.keyword for element in ds)
+        for keyword in choice.draw(st.lists(st.sampled_from(keywords), min_size=1, max_size=3, unique=True)):
+            delattr(ds, keyword)
+        save(ds, path)
+        scan = scan_or_error(tmp_path / "ct")
+        # Whatever was left out, a scan with other values or fewer slices without a word is never the outcome.
+        if scan is not None and not scan.warnings:
+            np.testing.assert_array_equal(scan.hu, chest_hu(3))
+
+    @FUZZED
+    @given(where=st.floats(0, 1, exclude_max=True), new=st.binary(min_size=1, max_size=4))
+    def test_dicom_bytes_changed(self, tmp_path, where, new):
+        shutil.rmtree(tmp_path / "ct", ignore_errors=True)
+        path = write_series(tmp_path / "ct", chest_hu(3))[1]
+        data = bytearray(path.read_bytes())
+        start = 132 + int(where * (len(data) - 132))
+        data[start : start + len(new)] = new
+        path.write_bytes(data)
+        scan_or_error(tmp_path / "ct")
+
+    @FUZZED
+    @given(
+        name=st.sampled_from(["a.nii", "a.nrrd", "a.mha"]),
+        where=st.integers(0, 350),
+        new=st.binary(min_size=1, max_size=4),
+    )
+    def test_header_bytes_changed(self, tmp_path, name, where, new):
+        image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
+        image.SetSpacing((0.7, 0.7, 3.0))
+        sitk.WriteImage(image, str(tmp_path / name))
+        data = bytearray((tmp_path / name).read_bytes())
+        data[where : where + len(new)] = new
+        (tmp_path / name).write_bytes(data)
+        scan_or_error(tmp_path / name)
+
+
+class TestRealSeries:
+    def test_dicom_and_nrrd_of_the_same_scan_are_equal(self, real_ct):
+        dicom, nrrd = read_ct(real_ct("cip_copdgene/ct-64Dicom")), read_ct(real_ct("cip_copdgene/ct-64.nrrd"))
+        np.testing.assert_array_equal(dicom.hu, nrrd.hu)
+        assert same_grid(dicom.image, nrrd.image)
+        assert dicom.warnings == nrrd.warnings == ()
+        assert dicom.acquisition.slice_thickness_mm == pytest.approx(3.98734)
+
+    def test_label_map_given_as_ct(self, real_ct):
+        with pytest.raises(NotHounsfieldError, match="label map"):
+            read_ct(real_ct("lidc_idri/LIDC-IDRI-0001_totalseg_labels.nii.gz"))
+
+
+def test_copies_of_a_slice_are_named(tmp_path):
+    path = write_series(tmp_path, chest_hu())[2]
+    ds = pydicom.dcmread(path)
+    ds.SOPInstanceUID = generate_uid()
+    save(ds, tmp_path / "again.dcm")
+    with pytest.raises(SliceGeometryError, match="copies"):
+        read_ct(tmp_path)
+
+
+class TestAcquisitionFile:
+    """What a program knows of a scan that it hands over without its DICOM header."""
+
+    def read(self, tmp_path, text):
+        (tmp_path / "a.json").write_text(text, encoding="utf-8")
+        return read_acquisition(tmp_path / "a.json")
+
+    def test_fields(self, tmp_path):
+        found = self.read(tmp_path, '{"kvp": 100, "kernel": "Qr36", "patient_age_years": 61, "gating": null}')
+        assert found == Acquisition("DICOM", kvp=100.0, kernel="Qr36", patient_age_years=61)
+        assert isinstance(found.kvp, float)
+
+    def test_facts_of_a_scan_come_back(self, tmp_path):
+        made = Acquisition("NRRD", kvp=120.0, slice_thickness_mm=2.5, patient_sex="F")
+        assert self.read(tmp_path, json.dumps(made.facts())) == made
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", "JSON"),
+            ("[]", "other facts"),
+            ('{"kVp": 120}', "other facts.*kvp"),
+            ('{"kvp": "120"}', "kvp is '120'"),
+            ('{"kvp": true}', "kvp is True"),
+            ('{"kvp": NaN}', "kvp is nan"),
+            ('{"patient_age_years": 60.5}', "60.5"),
+            ('{"file_format": null}', "file_format is None"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, tmp_path, text, message):
+        with pytest.raises(UnreadableError, match=message):
+            self.read(tmp_path, text)
+
+    def test_a_missing_file_is_told(self, tmp_path):
+        with pytest.raises(UnreadableError, match="missing"):
+            read_acquisition(tmp_path / "missing.json")

@@ -1,0 +1,128 @@
+"""Networks made ready to run answer as before; equal inputs are run once; memory that runs out at the start."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from CACScoringLib.models.inference import predict, prepared, several_at_once
+from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
+
+
+class Counting(nn.Module):
+    """The mean of each input; counts how many it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("convolution", "shape"),
+    [
+        (nn.Conv2d(5, 1, 7, padding=3, padding_mode="reflect"), (2, 5, 20, 28)),
+        (nn.Conv2d(3, 2, 7, padding=3), (1, 3, 8, 12)),
+        (nn.Conv3d(4, 2, 7, padding=3), (2, 4, 8, 12, 16)),
+    ],
+)
+def test_several_at_once_is_the_same_convolution(convolution, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = convolution(x)
+        torch.testing.assert_close(several_at_once(convolution)(x), expected, rtol=1e-5, atol=1e-6)
+    assert expected.std() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_putting_outputs_in_their_places_adds_no_rounding(dtype):
+    spread = several_at_once(nn.Conv3d(4, 2, 7, padding=3))[1].to(dtype)
+    values = torch.randn((1, 16, 3, 4, 5), generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        placed = spread(values)
+    assert placed.shape == (1, 2, 6, 8, 10)
+    assert (placed[0, 1, 1::2, ::2, 1::2] == values[0, 8 + 0b101]).all()
+    assert torch.equal(placed.sort().values.flatten().sort().values, values.flatten().sort().values)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "shape"),
+    [
+        ("decomposition", GeneratorConfig(width=1, residual_blocks=1, upsampling="resize", skips=True), (2, 1, 20, 28)),
+        ("decomposition", GeneratorConfig(width=6, residual_blocks=1), (2, 1, 20, 28)),
+        ("heart", HeartNetConfig(width=2, residual_blocks=1), (2, 1, 12, 16, 20)),
+    ],
+)
+def test_prepared_network_answers_as_the_trained_one(name, config, shape, monkeypatch):
+    monkeypatch.setattr("CACScoringLib.models.inference.HALF_PRECISION", frozenset())
+    torch.manual_seed(0)
+    network = build(config)
+    x = torch.rand(shape)
+    network(x * 3)  # running statistics unlike those of a fresh layer
+    with torch.no_grad():
+        expected = network.eval()(x, logits=True)
+        ready = prepared(copy.deepcopy(network), name, "cpu")
+        torch.testing.assert_close(ready(x, logits=True), expected, rtol=0, atol=2e-3 * float(expected.std()))
+    sides = {(m.kernel_size[0], m.stride[0]) for m in ready.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)}
+    assert sides & {(10, 4), (8, 2)}
+
+
+def test_equal_neighbours_are_run_once():
+    values = [3, 3, 5, 5, 5, 3, 7]
+    inputs = np.array(values, np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
+    network = Counting()
+    outputs, _ = predict(network, inputs, 3)
+    assert outputs[:, 0].tolist() == values
+    assert network.seen == 4
+    inputs[1, 0, 2, 2] += 0.001  # one pixel differs
+    assert predict(network, inputs, 3)[0][1, 0] != outputs[1, 0]
+    assert network.seen == 4 + 5
+
+
+def test_gpu_without_room_for_the_network_is_told():
+    """Another program may hold all of the GPU's memory already when the network is loaded."""
+
+    class FullGpu(nn.Conv2d):
+        def to(self, *where):
+            if where == ("cuda",):
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().to(*where)
+
+    network = prepared(FullGpu(1, 3, 3), "decomposition", "cuda")
+    outputs, warnings = predict(network, np.ones((2, 1, 4, 4), np.float32), 2)
+    assert outputs.shape == (2, 3, 2, 2)
+    assert [w.code for w in warnings] == ["moved-to-cpu"]
+
+    class Broken(nn.Conv2d):
+        def to(self, *where):
+            raise RuntimeError("no kernel image is available")
+
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        prepared(Broken(1, 3, 3), "decomposition", "cuda")
+
+
+def test_cudnn_without_memory_counts_as_out_of_memory():
+    class Greedy(Counting):
+        def forward(self, x):
+            if len(x) > 1:
+                raise RuntimeError("FIND was unable to find an engine to execute this computation")
+            return super().forward(x)
+
+    _, warnings = predict(Greedy(), np.random.default_rng(0).random((4, 1, 4, 4), np.float32), 2)
+    assert [w.code for w in warnings] == ["smaller-batches"]
+
+
+def test_float32_stays_float32_on_gpus():
+    class Setting(nn.Module):
+        def forward(self, x):
+            assert torch.backends.cudnn.enabled
+            return torch.full((len(x), 1), float(torch.backends.cudnn.allow_tf32))
+
+    before = torch.backends.cudnn.allow_tf32
+    assert predict(Setting(), np.zeros((1, 1, 4, 4), np.float32), 1)[0].item() == 0
+    assert torch.backends.cudnn.allow_tf32 == before

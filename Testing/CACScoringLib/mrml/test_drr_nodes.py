@@ -1,0 +1,138 @@
+"""Radiographs and their stand as nodes, on Slicer's own MRML."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, centre_mm, placed
+from CACScoringLib.drr.preview import stand_of
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.drr_nodes import (
+    CALCIUM_ROLE,
+    CT_ROLE,
+    HEART_ROLE,
+    StandNodes,
+    add_radiograph,
+    is_radiograph,
+    slice_axes,
+)
+
+
+def ct():
+    values = np.full((10, 12, 14), -1000, np.int16)
+    values[2:8, 2:10, 2:12] = 0
+    values[4:6, 4:8, 4:10] = -900  # a hollow within
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((10.0, 10.0, 20.0))
+    image.SetOrigin((-50.0, 30.0, 400.0))
+    return image
+
+
+@pytest.fixture
+def scene():
+    return slicer.vtkMRMLScene()
+
+
+@pytest.fixture
+def volume(scene):
+    return mrml.add_volume(scene, ct(), "chest")
+
+
+def models_of(scene):
+    return [
+        scene.GetNthNodeByClass(n, "vtkMRMLModelNode") for n in range(scene.GetNumberOfNodesByClass("vtkMRMLModelNode"))
+    ]
+
+
+def made(settings):
+    geometry = settings.geometry(centre_mm(ct()))
+    values = np.arange(settings.pixels**2, dtype=np.float32).reshape(settings.pixels, settings.pixels)
+    heart = (values > 40).astype(np.uint8)
+    calcium = placed(values / 1000, geometry)
+    return PlacedRadiograph(placed(values, geometry), (2.0, 6.0), calcium, placed(heart, geometry))
+
+
+class TestRadiograph:
+    SETTINGS = DrrSettings(30.0, 10.0, pixels=8)
+
+    def test_nodes_know_of_each_other(self, scene, volume):
+        node = add_radiograph(scene, made(self.SETTINGS), volume, "PA radiograph", "PA")
+        assert node.GetName() == "chest PA radiograph"
+        assert is_radiograph(node)
+        assert not is_radiograph(volume)
+        assert not is_radiograph(None)
+        assert node.GetNodeReference(CT_ROLE) is volume
+        for role in (CALCIUM_ROLE, HEART_ROLE):
+            assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
+
+    def test_names_stay_apart(self, scene, volume):
+        names = {add_radiograph(scene, made(self.SETTINGS), volume, "PA radiograph", "PA").GetName() for _ in range(2)}
+        assert len(names) == 2
+
+    def test_all_lie_where_the_picture_lies(self, scene, volume):
+        picture = made(self.SETTINGS)
+        node = add_radiograph(scene, picture, volume, "radiograph", "other")
+        expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
+        for each in (node, node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)):
+            matrix = vtk.vtkMatrix4x4()
+            each.GetIJKToRASMatrix(matrix)
+            assert np.allclose(matrix.MultiplyPoint((7, 0, 0, 1))[:3], expected)
+        assert vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).tolist() == list(range(64))
+
+    def test_window_is_that_of_the_film(self, scene, volume):
+        display = add_radiograph(scene, made(self.SETTINGS), volume, "radiograph", "other").GetDisplayNode()
+        assert (display.GetWindow(), display.GetLevel()) == (4, 4)
+
+    @pytest.mark.parametrize("settings", [SETTINGS, DrrSettings(180.0, mirrored=True, pixels=8)])
+    def test_slice_axes_show_it_upright(self, scene, volume, settings):
+        node = add_radiograph(scene, made(settings), volume, "radiograph", "other")
+        normal, right, centre = slice_axes(node)
+        geometry = settings.geometry(centre_mm(ct()))
+        forwards, its_right, its_down = (axis * [-1, -1, 1] for axis in geometry.axes())
+        assert np.allclose(right, its_right)
+        assert np.allclose(np.cross(normal, right), -its_down)
+        assert np.allclose(centre, np.array(centre_mm(ct())) * [-1, -1, 1] + 200 * forwards)
+
+
+class TestStand:
+    PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+
+    def test_models_move_and_go(self, scene):
+        nodes, counted = StandNodes(scene), scene.GetNumberOfNodes()
+        assert not nodes.shown
+        for angle in (0.0, 90.0):
+            stand = stand_of(DrrSettings(angle).geometry((10.0, 20.0, 30.0)))
+            nodes.show(stand, self.PICTURE, ct())
+            models = {node.GetName(): node for node in models_of(scene)}
+            assert sorted(models) == ["Radiograph beam", "Radiograph body", "Radiograph detector"]
+            corners = vtk_to_numpy(models["Radiograph detector"].GetPolyData().GetPoints().GetData())
+            assert np.allclose(corners.mean(0), stand.corners.mean(0) * [-1, -1, 1])
+            assert not any(node.GetSaveWithScene() for node in models.values())
+        nodes.remove()
+        assert scene.GetNumberOfNodes() == counted
+        assert not nodes.shown
+
+    def test_body_is_a_skin_at_its_place(self, scene):
+        nodes = StandNodes(scene)
+        nodes.show(stand_of(DrrSettings().geometry((0.0, 0.0, 0.0))), None, ct())
+        skin = scene.GetFirstNodeByName("Radiograph body")
+        bounds = skin.GetPolyData().GetBounds()
+        # Voxels 2 to 11, 2 to 9 and 2 to 7, and 0.3 of a voxel about them, from 0 to -300 on the way to -1000 HU; RAS.
+        assert np.allclose(bounds, (-60 - 3, 30 + 3, -120 - 3, -50 + 3, 440 - 6, 540 + 6), atol=0.1)
+        depths = vtk_to_numpy(skin.GetPolyData().GetPoints().GetData())
+        assert not (
+            (abs(depths[:, 0] + 15) < 20) & (abs(depths[:, 1] + 85) < 20) & (abs(depths[:, 2] - 490) < 30)
+        ).any()
+
+    def test_models_that_a_user_deleted_come_again(self, scene):
+        nodes = StandNodes(scene)
+        stand = stand_of(DrrSettings().geometry((0.0, 0.0, 0.0)))
+        nodes.show(stand, self.PICTURE, ct())
+        scene.RemoveNode(scene.GetFirstNodeByName("Radiograph detector"))
+        nodes.show(stand, self.PICTURE, ct())
+        assert scene.GetFirstNodeByName("Radiograph detector") is not None
+        scene.Clear(0)
+        nodes.remove()

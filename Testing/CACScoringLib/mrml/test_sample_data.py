@@ -1,0 +1,91 @@
+"""The bundled digital patient: registered as Slicer asks for it, whole, and worth scoring."""
+
+import hashlib
+import json
+import sys
+import types
+import urllib.request
+from importlib.machinery import ModuleSpec
+
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.mrml import sample_data
+
+
+class Registry:
+    """As SampleData.SampleDataLogic.registerCustomSampleDataSource (Slicer/Slicer,
+    Modules/Scripted/SampleData/SampleData.py), whose arguments it takes and no others."""
+
+    sources: dict
+
+    @classmethod
+    def registerCustomSampleDataSource(  # noqa: N802 Slicer's name
+        cls,
+        category="Custom",
+        sampleName=None,  # noqa: N803
+        uris=None,
+        fileNames=None,  # noqa: N803
+        nodeNames=None,  # noqa: N803
+        customDownloader=None,  # noqa: N803
+        thumbnailFileName=None,  # noqa: N803
+        loadFileType="VolumeFile",  # noqa: N803
+        loadFiles=None,  # noqa: N803
+        loadFileProperties={},  # noqa: B006, N803
+        checksums=None,
+    ):
+        cls.sources[category, sampleName] = (uris, fileNames, nodeNames, thumbnailFileName, loadFileType, checksums)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    module = types.ModuleType("SampleData")
+    module.__spec__ = ModuleSpec("SampleData", None)
+    module.SampleDataLogic = type("Logic", (Registry,), {"sources": {}})
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    return module.SampleDataLogic.sources
+
+
+def test_it_is_registered_with_what_slicer_downloads_and_checks(registry, tmp_path):
+    sample_data.register()
+    sample_data.register()
+    [((category, name), found)] = registry.items()
+    uri, file_name, node_name, thumbnail, file_type, checksum = found
+    assert (category, name, node_name, file_type) == ("CAC", "CACDigitalPatient", "CACDigitalPatient", "VolumeFile")
+    # What the module's downloader does with it (SampleDataLogic.downloadFile).
+    sizes = []
+    urllib.request.urlretrieve(uri, tmp_path / file_name, lambda blocks, block, total: sizes.append(total))
+    digest = hashlib.sha256((tmp_path / file_name).read_bytes()).hexdigest()
+    assert checksum == f"SHA256:{digest}"
+    assert set(sizes) == {(tmp_path / file_name).stat().st_size}
+    assert read_ct(tmp_path / file_name).acquisition.file_format == "NRRD"
+    with Image.open(thumbnail) as picture:
+        assert picture.size == (280, 260)
+        assert picture.getextrema() == (0, 255)
+
+
+def test_applications_without_the_sample_data_module_are_left_alone():
+    assert "SampleData" not in sys.modules
+    sample_data.register()
+
+
+def test_it_is_small_and_tells_what_it_is():
+    file = sample_data.sample_file()
+    assert file.stat().st_size < 3.3e6
+    image = sitk.ReadImage(file)
+    assert image.GetSpacing() == pytest.approx((1.2, 1.2, 3.0))
+    assert "computed, not scanned" in image.GetMetaData("description")
+    assert file.with_name("README.md").read_text(encoding="utf-8").count("Apache-2.0") == 1
+
+
+def test_it_has_calcium_in_several_arteries_and_nothing_is_cut_off(tmp_path):
+    assert cli.main(["score", str(sample_data.sample_file()), "--output", str(tmp_path / "out"), "--no-scene"]) == 0
+    data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    threshold = data["methods"]["threshold"]
+    assert 200 < threshold["total"]["agatston"] < 500
+    assert {lesion["suggested_artery"] for lesion in threshold["lesions"]} >= {"LM", "LAD", "RCA"}
+    assert {w["code"] for w in data["warnings"]} <= {"kvp-unknown", "thickness-unknown", "unreviewed", "map-left-out"}
+    assert data["methods"]["decomposition"]["total"]["agatston"] > 0

@@ -1,0 +1,679 @@
+"""Scenes written, read back node by node, and nodes turned back into images, on Slicer's own MRML."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import opinions_by_hand
+import pytest
+import SimpleITK as sitk
+import slicer
+import vtk
+from damaged_files import cut
+from saved_scenes import read_mrb
+
+from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings
+from CACScoringLib.calcium_map.slices import SliceProbabilities
+from CACScoringLib.core.ct import (
+    Acquisition,
+    MaskError,
+    NotVolumeError,
+    SliceGeometryError,
+    UnreadableError,
+    mask_on_scan_grid,
+    scan_from_image,
+)
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.io.reading import read_lesion_labels
+from CACScoringLib.models.preprocessing import heart_slices
+from CACScoringLib.mrml import lesion_segments
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.scene_content import content_of_folder, content_of_result
+from CACScoringLib.mrml.segments import segment_mask, voxels_of_segments
+from CACScoringLib.report import files as report
+from CACScoringLib.report.files import result_as_json
+from CACScoringLib.report.pictures import ARTERY_COLOURS
+from CACScoringLib.review.review import NOT_CORONARY
+from CACScoringLib.scoring.lesions import NOT_CORONARY_ID, Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import score_arteries, score_lesions
+
+OBLIQUE = tuple(
+    float(x) for x in sitk.Euler3DTransform((0, 0, 0), math.radians(7), math.radians(-4), math.radians(11)).GetMatrix()
+)
+DIRECTIONS = {
+    "axial": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    "sagittal, upside down": (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+    "oblique": OBLIQUE,
+}
+CANDIDATES = "Candidates of chest 7.nrrd (130 HU)"
+VOXELS = {Artery.LM: 6, Artery.LAD: 8, Artery.UNASSIGNED: 4}
+
+
+def ct_image(direction=DIRECTIONS["axial"], pixel_type=sitk.sitkInt16) -> sitk.Image:
+    values = np.random.default_rng(5).integers(-1000, 90, (7, 12, 10)).astype(np.int16)
+    values[0, 0, 0] = 1400
+    values[2:4, 4, 3:6] = 250  # left main, 6 voxels
+    values[3:5, 7:9, 2:4] = 480  # left anterior descending, 8 voxels
+    values[5, 2:4, 7:9] = 135  # unassigned, 4 voxels
+    image = sitk.Cast(sitk.GetImageFromArray(values), pixel_type)
+    image.SetSpacing((0.75, 1.1, 2.5))
+    image.SetOrigin((-31.25, 12.5, -204.125))
+    image.SetDirection(direction)
+    return image
+
+
+def labels_of(image: sitk.Image) -> np.ndarray:
+    labels = np.zeros(image.GetSize()[::-1], np.uint8)
+    labels[2:4, 4, 3:6] = Artery.LM
+    labels[3:5, 7:9, 2:4] = Artery.LAD
+    labels[5, 2:4, 7:9] = Artery.UNASSIGNED
+    return labels
+
+
+def arteries_of(segmentation, grid: sitk.Image) -> np.ndarray:
+    """Labels of the segments by their names, as a review reads them."""
+    labelled = voxels_of_segments(segmentation, grid, lesion_segments.label_of_segment)
+    labels = np.zeros(grid.GetSize()[::-1], np.uint8)
+    labels.reshape(-1)[labelled.flat] = labelled.values
+    return labels
+
+
+def on_grid_of(image: sitk.Image, values: np.ndarray) -> sitk.Image:
+    labels = sitk.GetImageFromArray(values.astype(np.uint8))
+    labels.CopyInformation(image)
+    return labels
+
+
+@pytest.fixture
+def result():
+    """A result whose numbers are known on paper, with a patient's name in its headers."""
+    from CACScoringLib.pipeline import MethodResult, ScoreResult
+
+    acquisition = Acquisition("NRRD", patient_name="Doe^Jane")
+    scan = scan_from_image(ct_image(), acquisition, Path("/scans/chest 7.nrrd"))
+    rules = ScoringRules(calibration_mg_per_mm3_hu=0.0008)
+    lesions = find_lesions(scan.image, labels_of(scan.image), rules)
+    spacing = scan.image.GetSpacing()
+    total = score_lesions(lesions.lesions, spacing, rules)
+    method = MethodResult(True, rules, lesions, total, score_arteries(lesions.lesions, spacing, rules))
+    inside = np.zeros(labels_of(scan.image).shape, np.uint8)
+    inside[1:6, 1:10, 1:9] = 1
+    mask = on_grid_of(scan.image, inside)
+    region = SimpleNamespace(mask=mask, source="given")
+    return ScoreResult(scan, region, None, {"threshold": method}, None, ())
+
+
+@pytest.fixture
+def content(result):
+    return content_of_result(result, result_as_json(result, {}))
+
+
+@pytest.fixture
+def scene():
+    # The module logic makes the conversion rules of segmentations known, as the application does on start.
+    slicer.vtkSlicerSegmentationsModuleLogic()
+    return slicer.vtkMRMLScene()
+
+
+@pytest.fixture
+def read_back(result, tmp_path):
+    path = tmp_path / "scene.mrb"
+    mrml.write_scene(path, result)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    return read_mrb(path, cache)
+
+
+def node(scene, kind: str, name: str):
+    found = scene.GetFirstNode(name, kind)
+    assert found is not None, f"no {kind} {name}"
+    return found
+
+
+class TestSceneReadBack:
+    def test_volume_has_the_scans_voxels_geometry_and_window(self, read_back, result):
+        volume = node(read_back, "vtkMRMLScalarVolumeNode", "chest 7.nrrd")
+        image = mrml.image_of_volume(volume)
+        original = result.scan.image
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), result.scan.hu)
+        assert image.GetPixelID() == sitk.sitkInt16
+        for corner in [(0, 0, 0), (9, 0, 0), (0, 11, 0), (0, 0, 6)]:
+            expected = original.TransformIndexToPhysicalPoint(corner)
+            assert image.TransformIndexToPhysicalPoint(corner) == pytest.approx(expected, abs=1e-9)
+        display = volume.GetDisplayNode()
+        assert (display.GetWindow(), display.GetLevel(), bool(display.GetAutoWindowLevel())) == (600, 150, False)
+        assert display.GetColorNodeID() == "vtkMRMLColorTableNodeGrey"
+
+    def test_each_artery_has_a_segment_with_lesions_or_without(self, read_back, result):
+        calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
+        segments = calcium.GetSegmentation()
+        assert list(segments.GetSegmentIDs()) == [*(artery.key for artery in Artery), NOT_CORONARY_ID]
+        assert not segment_mask(calcium, NOT_CORONARY_ID, result.scan.image).any()
+        labels = labels_of(result.scan.image)
+        for artery in Artery:
+            segment = segments.GetSegment(artery.key)
+            assert segment.GetName() == f"{artery.key}: {artery.full_name}"
+            assert segment.GetColor() == pytest.approx([c / 255 for c in ARTERY_COLOURS[artery]], abs=1e-3)
+            mask = segment_mask(calcium, artery.key, result.scan.image)
+            assert mask.sum() == VOXELS.get(artery, 0)
+            np.testing.assert_array_equal(mask, labels == artery)
+
+    @pytest.mark.parametrize(
+        ("artery", "type_code", "region_code"),
+        [
+            (Artery.LM, "29483008", "3227004"),
+            (Artery.LAD, "29483008", "59438005"),
+            (Artery.UNASSIGNED, "5540006", ""),
+        ],
+    )
+    def test_segments_carry_snomed_codes(self, read_back, artery, type_code, region_code):
+        calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
+        tag = vtk.reference("")
+        assert calcium.GetSegmentation().GetSegment(artery.key).GetTag("TerminologyEntry", tag)
+        parts = str(tag).split("~")
+        assert len(parts) == 7
+        assert [parts[i].split("^")[1] for i in (2, 5)] == [type_code, region_code]
+
+    def test_heart(self, read_back, result):
+        heart = node(read_back, "vtkMRMLSegmentationNode", "Heart of chest 7.nrrd")
+        mask = segment_mask(heart, lesion_segments.HEART_ID, result.scan.image)
+        np.testing.assert_array_equal(mask, sitk.GetArrayFromImage(result.heart.mask) != 0)
+        assert not heart.GetDisplayNode().GetVisibility2DFill()
+        assert heart.GetDisplayNode().GetVisibility2DOutline()
+
+    def test_segmentations_refer_to_the_volume(self, read_back):
+        volume = node(read_back, "vtkMRMLScalarVolumeNode", "chest 7.nrrd")
+        for name in ("Heart of chest 7.nrrd", CANDIDATES):
+            segmentation = node(read_back, "vtkMRMLSegmentationNode", name)
+            role = segmentation.GetReferenceImageGeometryReferenceRole()
+            assert segmentation.GetNodeReference(role) is volume
+
+    def test_score_table(self, read_back, result):
+        table = node(read_back, "vtkMRMLTableNode", "Scores of chest 7.nrrd")
+        types = {"Method": vtk.vtkStringArray, "Agatston": vtk.vtkDoubleArray, "Lesions": vtk.vtkIntArray}
+        for name, kind in types.items():
+            assert isinstance(table.GetTable().GetColumnByName(name), kind)
+        assert table.GetColumnUnitLabel("Volume") == "mm3"
+        rows = {row["Artery"]: row for row in rows_of(table)}
+        assert list(rows) == [*(a.key for a in Artery), "total"]
+        # LM: two slices of 3 voxels at 250 HU; LAD: two slices of 4 voxels at 480 HU; 2.5 mm slices.
+        assert rows["LM"]["Agatston"] == pytest.approx(2 * 3 * 0.825 * 2 * 2.5 / 3)
+        assert rows["LAD"]["Agatston"] == pytest.approx(2 * 4 * 0.825 * 4 * 2.5 / 3)
+        assert rows["LAD"]["Mass"] == pytest.approx(0.0008 * 480 * 8 * 0.825 * 2.5)
+        assert rows["LAD"]["Peak"] == 480
+        assert rows["RCA"]["Agatston"] == 0
+        assert math.isnan(rows["RCA"]["Peak"])
+        assert rows["total"]["Lesions"] == 3
+
+    def test_lesion_table(self, read_back):
+        rows = rows_of(node(read_back, "vtkMRMLTableNode", "Lesions of chest 7.nrrd"))
+        assert [row["Artery"] for row in rows] == ["LM", "LAD", "unassigned"]
+        assert [row["Lesion"] for row in rows] == [1, 2, 3]
+        assert [row["Slices"] for row in rows] == ["2, 3", "3, 4", "5"]
+        assert rows[1]["Area × weight"] == pytest.approx(2 * 4 * 0.825 * 4)
+
+    def test_hierarchy_holds_all_in_one_folder(self, read_back):
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(read_back)
+        folder = hierarchy.GetItemChildWithName(hierarchy.GetSceneItemID(), "Calcium score of chest 7.nrrd")
+        children = vtk.vtkIdList()
+        hierarchy.GetItemChildren(folder, children)
+        names = {hierarchy.GetItemDataNode(children.GetId(n)).GetName() for n in range(children.GetNumberOfIds())}
+        assert names == {
+            "chest 7.nrrd",
+            CANDIDATES,
+            *(f"{kind} of chest 7.nrrd" for kind in ("Heart", "Scores", "Lesions", "Calcium score")),
+        }
+
+    def test_views_show_the_volume(self, read_back):
+        volume = node(read_back, "vtkMRMLScalarVolumeNode", "chest 7.nrrd")
+        for name in ("Red", "Green", "Yellow"):
+            assert (
+                read_back.GetSingletonNode(name, "vtkMRMLSliceCompositeNode").GetBackgroundVolumeID() == volume.GetID()
+            )
+
+
+def rows_of(table: slicer.vtkMRMLTableNode) -> list[dict]:
+    columns = [table.GetTable().GetColumn(n) for n in range(table.GetNumberOfColumns())]
+    return [{c.GetName(): c.GetValue(row) for c in columns} for row in range(table.GetNumberOfRows())]
+
+
+class TestWriteScene:
+    def test_patient_name_only_on_request(self, result, tmp_path):
+        mrml.write_scene(tmp_path / "anonymous.mrb", result)
+        mrml.write_scene(tmp_path / "named.mrb", result, identify=True)
+        names = {}
+        for kind in ("anonymous", "named"):
+            (tmp_path / kind).mkdir()
+            scene = read_mrb(tmp_path / f"{kind}.mrb", tmp_path / kind)
+            names[kind] = " ".join(scene.GetNthNode(n).GetName() or "" for n in range(scene.GetNumberOfNodes()))
+        assert "Doe" not in names["anonymous"]
+        assert "Doe^Jane" in names["named"]
+
+    def test_says_nothing_and_leaves_only_the_scene(self, result, tmp_path, capfd):
+        for _ in range(3):
+            mrml.write_scene(tmp_path / "scène.mrb", result)
+        assert [file.name for file in tmp_path.iterdir()] == ["scène.mrb"]
+        assert capfd.readouterr() == ("", "")
+
+    def test_failure_keeps_the_earlier_file(self, result, tmp_path, monkeypatch):
+        path = tmp_path / "scene.mrb"
+        path.write_bytes(b"earlier")
+
+        class FullDisk(slicer.vtkMRMLScene):
+            def WriteToMRB(self, name, *_):  # noqa: N802
+                Path(name).write_bytes(b"half")
+                return False
+
+        monkeypatch.setattr(slicer, "vtkMRMLScene", FullDisk)
+        with pytest.raises(OutputError, match=r"scene\.mrb"):
+            mrml.write_scene(path, result)
+        assert path.read_bytes() == b"earlier"
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_missing_folder(self, result, tmp_path):
+        with pytest.raises(OutputError, match="nowhere"):
+            mrml.write_scene(tmp_path / "nowhere" / "scene.mrb", result)
+
+
+class TestContent:
+    def test_folder_gives_the_same_content_as_the_result(self, result, content, tmp_path):
+        (tmp_path / "scores.json").write_text(content.record, encoding="utf-8")
+        report.write_images(tmp_path, result)
+        read = content_of_folder(tmp_path, content.ct, content.name)
+        assert read.scores == content.scores
+        assert read.lesion_rows == content.lesion_rows
+        assert json.loads(read.record) == json.loads(content.record)
+        for image in ("heart", "lesions"):
+            expected = sitk.GetArrayFromImage(getattr(content, image))
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(getattr(read, image)), expected)
+
+    def test_folder_without_result(self, content, tmp_path):
+        with pytest.raises(UnreadableError, match=r"scores\.json"):
+            content_of_folder(tmp_path, content.ct, content.name)
+
+    @pytest.mark.parametrize("name", ["heart", "lesions"])
+    def test_damaged_images(self, result, content, tmp_path, name):
+        (tmp_path / "scores.json").write_text(content.record, encoding="utf-8")
+        report.write_images(tmp_path, result)
+        cut(tmp_path / f"{name}.nii.gz")
+        with pytest.raises(UnreadableError, match=rf"{name}\.nii\.gz is truncated.*Score the scan again"):
+            content_of_folder(tmp_path, content.ct, content.name)
+
+    def test_other_schema(self, content, tmp_path):
+        (tmp_path / "scores.json").write_text('{"schema": "cac-score/9"}', encoding="utf-8")
+        sitk.WriteImage(content.heart, str(tmp_path / "heart.nii.gz"))
+        sitk.WriteImage(content.lesions, str(tmp_path / "lesions.nii.gz"))
+        with pytest.raises(UnreadableError, match="cac-score/9"):
+            content_of_folder(tmp_path, content.ct, content.name)
+
+    def test_no_mass_column_without_calibration(self, scene, content):
+        rows = tuple(replace(row, score=replace(row.score, mass_mg=None)) for row in content.scores)
+        nodes = mrml.add_to_scene(scene, replace(content, scores=rows))
+        assert nodes.scores.GetColumnIndex("Mass") == -1
+        assert nodes.lesions.GetColumnIndex("Mass") >= 0
+
+
+class TestVolumes:
+    @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
+    @pytest.mark.parametrize("pixel_type", [sitk.sitkInt16, sitk.sitkFloat32, sitk.sitkUInt16])
+    def test_round_trip_is_exact(self, scene, direction, pixel_type):
+        image = ct_image(direction, pixel_type)
+        back = mrml.image_of_volume(mrml.add_volume(scene, image, "CT"))
+        assert back.GetPixelID() == image.GetPixelID()
+        assert back.GetSpacing() == image.GetSpacing()
+        assert back.GetOrigin() == image.GetOrigin()
+        assert back.GetDirection() == image.GetDirection()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
+
+    @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
+    def test_voxels_lie_where_slicer_puts_them(self, scene, direction):
+        image = ct_image(direction)
+        volume = mrml.add_volume(scene, image, "CT")
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        for index in [(0, 0, 0), (9, 2, 5), (1, 11, 6)]:
+            x, y, z = image.TransformIndexToPhysicalPoint(index)
+            assert matrix.MultiplyPoint((*index, 1))[:3] == pytest.approx((-x, -y, z), abs=1e-9)
+            value = volume.GetImageData().GetScalarComponentAsDouble(*index, 0)
+            assert value == image.GetPixel(index)
+
+    def test_node_without_image(self, scene):
+        empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
+        with pytest.raises(NotVolumeError, match="nothing"):
+            mrml.image_of_volume(empty)
+
+    def test_sheared_axes(self, scene):
+        volume = mrml.add_volume(scene, ct_image(), "tilted")
+        volume.SetIJKToRASDirections(1, 0, 0, 0, 1, 0.2, 0, 0, 1)
+        with pytest.raises(SliceGeometryError, match="tilted"):
+            mrml.image_of_volume(volume)
+
+    def test_volume_under_a_transform(self, scene):
+        volume = mrml.add_volume(scene, ct_image(), "moved")
+        transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        with pytest.raises(SliceGeometryError, match="moved"):
+            mrml.image_of_volume(volume)
+
+
+class TestSegmentations:
+    @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
+    def test_result_laid_on_a_volume_of_any_axis_order(self, scene, content, direction):
+        # The user's node holds the same voxels in another order; the result comes on axial slices.
+        image = ct_image(direction)
+        labels = on_grid_of(image, labels_of(image))
+        axial = [sitk.DICOMOrient(x, "LPS") for x in (image, labels, labels != 0)]
+        volume = mrml.add_volume(scene, image, "CT")
+        window = volume.GetDisplayNode().GetWindow()
+        shown = replace(content, ct=axial[0], lesions=axial[1], heart=axial[2])
+        nodes = mrml.add_to_scene(scene, shown, volume)
+        assert nodes.volume is volume
+        # On the node's own grid, so that Segment Editor need not resample when it edits.
+        data, grid, expected = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        nodes.calcium.GetBinaryLabelmapRepresentation("LAD", data)
+        data.GetImageToWorldMatrix(grid)
+        volume.GetIJKToRASMatrix(expected)
+        for row in range(3):
+            assert [grid.GetElement(row, n) for n in range(4)] == pytest.approx(
+                [expected.GetElement(row, n) for n in range(4)], abs=1e-9
+            )
+        assert volume.GetDisplayNode().GetWindow() == window
+        np.testing.assert_array_equal(arteries_of(nodes.calcium, image), labels_of(image))
+        np.testing.assert_array_equal(arteries_of(nodes.calcium, axial[0]), sitk.GetArrayFromImage(axial[1]))
+
+    def test_result_that_cannot_be_laid_on_the_volume_adds_nothing(self, scene, content):
+        volume = mrml.add_volume(scene, ct_image(), "moved")
+        transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        before = scene.GetNumberOfNodes()
+        with pytest.raises(SliceGeometryError, match="moved"):
+            mrml.add_to_scene(scene, content, volume)
+        assert scene.GetNumberOfNodes() == before
+
+    def test_arteries_in_one_layer_are_told_apart(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        segments = nodes.calcium.GetSegmentation()
+        assert segments.GetNumberOfLayers() == 1
+        counts = {key: int(segment_mask(nodes.calcium, key, content.ct).sum()) for key in segments.GetSegmentIDs()}
+        assert {key: count for key, count in counts.items() if count} == {"LM": 6, "LAD": 8, "unassigned": 4}
+
+    def test_overlapping_arteries_count_once_each(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        data = slicer.vtkOrientedImageData()
+        nodes.calcium.GetBinaryLabelmapRepresentation("LM", data)
+        nodes.calcium.GetSegmentation().RemoveSegment("LCX")
+        nodes.calcium.AddSegmentFromBinaryLabelmapRepresentation(data, "LCX", [1, 1, 1], "LCX")
+        assert segment_mask(nodes.calcium, "LM", content.ct).sum() == 6
+        assert segment_mask(nodes.calcium, "LCX", content.ct).sum() == 6
+        with pytest.raises(MaskError, match=r"6 voxels of Candidates .* to LM: left main and to LCX"):
+            arteries_of(nodes.calcium, content.ct)
+
+    def test_segment_that_is_no_artery(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        nodes.calcium.GetSegmentation().GetSegment("LM").SetName("tumour")
+        with pytest.raises(MaskError, match="tumour is no artery"):
+            arteries_of(nodes.calcium, content.ct)
+
+    def test_segment_named_by_hand(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        data = slicer.vtkOrientedImageData()
+        nodes.calcium.GetBinaryLabelmapRepresentation("LM", data)
+        nodes.calcium.GetSegmentation().RemoveSegment("LM")
+        nodes.calcium.AddSegmentFromBinaryLabelmapRepresentation(data, "rca", [1, 1, 1], "Segment_9")
+        labels = arteries_of(nodes.calcium, content.ct)
+        assert (labels == Artery.RCA).sum() == 6
+
+    def test_segmentation_under_a_transform(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+        nodes.calcium.SetAndObserveTransformNodeID(transform.GetID())
+        with pytest.raises(SliceGeometryError, match="Candidates"):
+            segment_mask(nodes.calcium, "LM", content.ct)
+
+    def test_unknown_segment(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        with pytest.raises(MaskError, match="Segment_9"):
+            segment_mask(nodes.calcium, "Segment_9", content.ct)
+
+    def test_what_a_reader_rejected_is_no_lesion(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        nodes.calcium.GetSegmentation().GetSegment("LM").SetName("not-coronary: rejected")
+        labels = arteries_of(nodes.calcium, content.ct)
+        assert set(np.unique(labels)) == {0, NOT_CORONARY, Artery.LAD, Artery.UNASSIGNED}
+
+
+class TestTerminology:
+    def test_every_code_is_in_the_terminology_that_is_installed(self):
+        file = Path(mrml.__file__).parents[2] / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
+        terminology = json.loads(file.read_text(encoding="utf-8"))
+        triple = "{CodingSchemeDesignator}^{CodeValue}^{CodeMeaning}".format_map
+        known = {
+            (triple(category), triple(kind))
+            for category in terminology["SegmentationCodes"]["Category"]
+            for kind in category["Type"]
+        }
+        for artery in Artery:
+            context, category, kind, *_ = lesion_segments.artery_terminology(artery).split("~")
+            assert context == terminology["SegmentationCategoryTypeContextName"]
+            assert (category, kind) in known
+
+    def test_slicer_reads_the_terminology(self):
+        file = Path(mrml.__file__).parents[2] / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
+        logic = slicer.vtkSlicerTerminologiesModuleLogic()
+        assert logic.LoadTerminologyFromFile(str(file)) == lesion_segments.TERMINOLOGY
+        entry = slicer.vtkSlicerTerminologyEntry()
+        assert logic.DeserializeTerminologyEntry(lesion_segments.artery_terminology(Artery.LAD), entry)
+        assert entry.GetTypeObject().GetCodeValue() == "29483008"
+        assert entry.GetRegionObject().GetCodeValue() == "59438005"
+
+
+def save_segmentation(segmentation, path):
+    storage = segmentation.GetScene().AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
+    storage.SetFileName(str(path))
+    assert storage.WriteData(segmentation)
+    return path
+
+
+@pytest.fixture
+def taken_apart(result):
+    """The result with a calcium map: one voxel of 240 HU in the LAD's lesion."""
+    scan = result.scan.image
+    calcium = sitk.Image(scan.GetSize(), sitk.sitkFloat32)
+    calcium.CopyInformation(scan)
+    calcium[2, 7, 3] = 240.0
+    healthy = sitk.Cast(sitk.Cast(scan, sitk.sitkFloat32) - calcium, sitk.sitkInt16)
+    slices = heart_slices(scan, result.heart.mask)
+    probabilities = np.linspace(0, 1, len(slices), dtype=np.float32)
+    on_scan = np.array([np.nan, 0, 0.2, 0.6, 0.8, 1, np.nan], np.float32)
+    found = SliceProbabilities(slices, probabilities, on_scan)
+    parts = Decomposition(calcium, healthy, probabilities >= 0.5, DecompositionSettings())
+    rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
+    lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
+    total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
+    arteries = score_arteries(lesions.lesions, scan.GetSpacing(), rules)
+    method = replace(result.methods["threshold"], rules=rules, lesions=lesions, total=total, arteries=arteries)
+    methods = {**result.methods, "decomposition": method}
+    return replace(result, decomposition=parts, slices=found, methods=methods)
+
+
+def test_calcium_map_and_healthy_image_lie_over_the_ct(taken_apart, tmp_path):
+    """They come from the result as from its folder, and the map is clear where there is none."""
+    report.write_json(tmp_path / "scores.json", taken_apart, {})
+    report.write_images(tmp_path, taken_apart)
+    scan, parts = taken_apart.scan.image, taken_apart.decomposition
+    record = result_as_json(taken_apart, {})
+    for content in (content_of_result(taken_apart, record), content_of_folder(tmp_path, scan, "chest 7.nrrd")):
+        scene = slicer.vtkMRMLScene()
+        nodes = mrml.add_to_scene(scene, content)
+        for node, image in ((nodes.calcium_map, parts.calcium_map), (nodes.healthy, parts.healthy)):
+            shown = sitk.GetArrayFromImage(mrml.image_of_volume(node))
+            np.testing.assert_array_equal(shown, sitk.GetArrayFromImage(image))
+            assert node.GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
+        display = nodes.calcium_map.GetDisplayNode()
+        assert display.GetApplyThreshold()
+        assert 0 < display.GetLowerThreshold() < 10
+        found = arteries_of(nodes.map_lesions, scan)
+        assert np.argwhere(found).tolist() == [[3, 7, 2]]
+        assert found[3, 7, 2] == Artery.LAD
+    mrml.write_scene(tmp_path / "scene.mrb", taken_apart)
+    assert (tmp_path / "scene.mrb").stat().st_size > 1000
+
+
+def test_slices_of_the_map_say_what_was_taken_apart(taken_apart):
+    scene = slicer.vtkMRMLScene()
+    nodes = mrml.add_to_scene(scene, content_of_result(taken_apart, result_as_json(taken_apart, {})))
+    rows = rows_of(nodes.slices)
+    assert [row["Slice"] for row in rows] == list(range(7))
+    assert [row["Probability"] for row in rows[1:6]] == pytest.approx([0, 0.2, 0.6, 0.8, 1], abs=1e-3)
+    assert math.isnan(rows[0]["Probability"])
+    assert rows[3]["Position"] == pytest.approx(-204.125 + 3 * 2.5)
+    used = [row["Used"] for row in rows]
+    assert used == [row["Decomposed"] for row in rows]
+    assert used[3:6] == [1, 1, 1]
+    assert used[0] == used[6] == 0
+
+
+def test_a_slice_into_which_a_neighbours_map_reaches_counts_as_taken_apart(taken_apart):
+    """The map is resampled to the scan; its lesions count in the score, so they can be switched off too."""
+    nothing = replace(taken_apart.decomposition, decomposed=np.zeros(len(taken_apart.slices.on_grid), bool))
+    beside = replace(taken_apart, decomposition=nothing)
+    content = content_of_result(beside, result_as_json(beside, {}))
+    assert [row.k for row in content.slices if row.decomposed] == [3]
+    assert [row.k for row in content.slices if row.used] == [3]
+
+
+def test_a_slice_that_a_reader_switched_off_is_not_used(taken_apart):
+    empty = replace(
+        taken_apart.methods["decomposition"],
+        lesions=find_lesions(taken_apart.scan.image, np.zeros_like(labels_of(taken_apart.scan.image)), ScoringRules()),
+    )
+    switched = replace(
+        taken_apart, slices_by_reader={4: False}, methods={**taken_apart.methods, "decomposition": empty}
+    )
+    content = content_of_result(switched, result_as_json(switched, {}))
+    assert [row.used for row in content.slices][3:6] == [True, False, True]
+
+
+class TestRecord:
+    """The text node that holds `scores.json` leads to all other nodes."""
+
+    def test_survives_saving(self, taken_apart, tmp_path):
+        saliency = sitk.Cast(taken_apart.scan.image > 100, sitk.sitkFloat32)
+        asked = replace(taken_apart, opinions=(opinions_by_hand.vessels(7, saliency=saliency),))
+        mrml.write_scene(tmp_path / "scene.mrb", asked)
+        (tmp_path / "cache").mkdir()
+        scene = read_mrb(tmp_path / "scene.mrb", tmp_path / "cache")
+        (record,) = mrml.records_in(scene)
+        nodes = mrml.nodes_of_record(scene, record)
+        names = {name: getattr(nodes, name).GetName() for name in mrml._NODE_NAMES}
+        assert names == {
+            "volume": "chest 7.nrrd",
+            "heart": "Heart of chest 7.nrrd",
+            "calcium": CANDIDATES,
+            "scores": "Scores of chest 7.nrrd",
+            "lesions": "Lesions of chest 7.nrrd",
+            "record": "Calcium score of chest 7.nrrd",
+            "calcium_map": "Calcium map of chest 7.nrrd",
+            "healthy": "Healthy image of chest 7.nrrd",
+            "map_lesions": "Calcium map lesions of chest 7.nrrd",
+            "slices": "Slices of chest 7.nrrd",
+            "saliency": "Saliency of chest 7.nrrd",
+        }
+        document = json.loads(record.GetText())
+        assert document["methods"]["threshold"]["total"]["lesions"] == 3
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        assert hierarchy.GetItemName(nodes.folder) == "Calcium score of chest 7.nrrd"
+        for segmentation in (nodes.calcium, nodes.map_lesions):
+            assert segmentation.GetNodeReference(mrml.HEART_ROLE) is nodes.heart
+            assert segmentation.GetNodeReference(mrml.CALCIUM_MAP_ROLE) is nodes.calcium_map
+            assert segmentation.GetNodeReference(mrml.HEALTHY_ROLE) is nodes.healthy
+            assert segmentation.GetAttribute(mrml.REVIEWED_ATTRIBUTE) == "1"
+
+    def test_names_the_nodes_that_are_gone(self, scene, content):
+        nodes = mrml.add_to_scene(scene, content)
+        assert mrml.nodes_of_record(scene, nodes.record).calcium_map is None
+        scene.RemoveNode(nodes.heart)
+        with pytest.raises(UnreadableError, match="no longer holds its heart"):
+            mrml.nodes_of_record(scene, nodes.record)
+
+    def test_text_of_something_else(self, scene):
+        text = scene.AddNewNodeByClass("vtkMRMLTextNode", "notes")
+        text.SetText('{"schema": "other"}')
+        assert mrml.records_in(scene) == []
+        with pytest.raises(UnreadableError, match="notes is no record"):
+            mrml.nodes_of_record(scene, text)
+
+
+def test_segmentations_moved_by_slicer_return_to_their_folder(scene, content):
+    nodes = mrml.add_to_scene(scene, content)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(nodes.calcium)
+    hierarchy.SetItemParent(item, hierarchy.GetSceneItemID())
+    mrml.keep_in_folder(scene, nodes)
+    assert hierarchy.GetItemParent(item) == nodes.folder
+
+
+def test_a_segmentation_saved_by_slicer_is_read_by_its_segments_names(scene, content, tmp_path):
+    """Label values of a .seg.nrrd count its segments; taken for arteries, they would move calcium between vessels."""
+    calcium = mrml.add_to_scene(scene, content).calcium
+    for name in ("LM", NOT_CORONARY_ID):
+        calcium.GetSegmentation().RemoveSegment(name)
+    calcium.GetSegmentation().SeparateSegmentLabelmap("LAD")
+    calcium.GetSegmentation().CollapseBinaryLabelmaps(True)
+    saved = save_segmentation(calcium, tmp_path / "edited.seg.nrrd")
+    values = set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(saved)))) - {0}
+    assert values != {int(Artery.LAD), int(Artery.UNASSIGNED)}
+    labels, _ = mask_on_scan_grid(read_lesion_labels(saved), scan_from_image(content.ct, Acquisition("t")), "labels")
+    expected = labels_of(content.ct)
+    expected[expected == Artery.LM] = 0
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), expected)
+
+
+def test_a_saved_segment_goes_by_the_name_the_user_sees(scene, content, tmp_path):
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().RemoveSegment("LCX")
+    calcium.GetSegmentation().GetSegment("LAD").SetName("LCX")
+    labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "renamed.seg.nrrd"))
+    assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LM, Artery.LCX, Artery.UNASSIGNED}
+    calcium.GetSegmentation().GetSegment("LAD").SetName("valve")
+    with pytest.raises(MaskError, match="segment valve"):
+        read_lesion_labels(save_segmentation(calcium, tmp_path / "valve.seg.nrrd"))
+
+
+def test_what_a_reader_rejected_is_no_lesion_of_a_saved_segmentation(scene, content, tmp_path):
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().GetSegment("LM").SetName("not-coronary")
+    labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "rejected.seg.nrrd"))
+    assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LAD, Artery.UNASSIGNED}
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_an_empty_segmentation_saved_by_slicer_says_that_there_is_no_calcium(scene, content, tmp_path, separate):
+    """Where no segment has an extent, Slicer saves a single voxel."""
+    calcium = mrml.add_to_scene(scene, content).calcium
+    collection = calcium.GetSegmentation()
+    for segment_id in collection.GetSegmentIDs():
+        if separate:
+            collection.SeparateSegmentLabelmap(segment_id)
+        slicer.vtkSlicerSegmentationsModuleLogic.ClearSegment(calcium, segment_id)
+    saved = save_segmentation(calcium, tmp_path / "empty.seg.nrrd")
+    assert sitk.ReadImage(saved).GetSize() == ((1, 1, 1) if separate else content.ct.GetSize())
+    scan = scan_from_image(content.ct, Acquisition("t"))
+    labels, _ = mask_on_scan_grid(read_lesion_labels(saved), scan, "lesion label map", may_be_empty=True)
+    assert labels.GetSize() == scan.image.GetSize()
+    assert not sitk.GetArrayViewFromImage(labels).any()
+
+
+def test_a_segment_that_was_removed_comes_back_as_it_was(scene, content):
+    calcium = mrml.add_to_scene(scene, content).calcium
+    calcium.GetSegmentation().RemoveSegment("RCA")
+    assert lesion_segments.add_lesion_segment(calcium, Artery.RCA) == "RCA"
+    segment, tag = calcium.GetSegmentation().GetSegment("RCA"), vtk.reference("")
+    assert segment.GetName() == "RCA: right coronary artery"
+    assert segment.GetTag("TerminologyEntry", tag)
+    assert "13647002" in str(tag)
+    calcium.GetSegmentation().RemoveSegment(NOT_CORONARY_ID)
+    assert lesion_segments.add_lesion_segment(calcium, NOT_CORONARY) == NOT_CORONARY_ID

@@ -1,0 +1,137 @@
+"""The network for radiographs: where it looks, what it gives, and that it is stored and loaded like every model."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.models import cards as models
+from CACScoringLib.networks.radiograph import DETAIL_GAIN, RadiographNet, RadiographNetConfig, cut_out, with_detail
+from CACScoringLib.networks.van_velzen import NETWORKS, build
+
+SMALL = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
+
+
+def a_network(config=SMALL):
+    torch.manual_seed(0)
+    return RadiographNet(config).eval()
+
+
+def test_it_gives_a_logit_for_each_threshold():
+    views = torch.rand(2, 2, 432, 432)
+    assert a_network()(views).shape == (2, 3)
+
+
+def test_it_judges_the_squares_about_the_hearts_it_finds():
+    network, views = a_network(), torch.rand(1, 2, 432, 432)
+    with torch.no_grad():
+        network.finder.last.weight.normal_()  # so that it looks elsewhere than in the middle
+        centres = network.locate(views)
+        assert not torch.allclose(centres, torch.full_like(centres, 215.5), atol=0.5)
+        torch.testing.assert_close(network(views), network(network.crop(views, centres), crops=True))
+
+
+def test_an_untrained_finder_looks_at_the_middle():
+    found = a_network().locate(torch.rand(1, 2, 432, 432))
+    torch.testing.assert_close(found, torch.full((1, 2, 2), 215.5), atol=0.01, rtol=0)
+
+
+def test_squares_of_a_ramp_are_where_they_should_be():
+    row, column = torch.meshgrid(torch.arange(100.0), torch.arange(120.0), indexing="ij")
+    views = torch.stack([row, column])[None]
+    square = cut_out(views, torch.tensor([[[40.0, 50.0], [40.0, 50.0]]]), 32, 8)
+    expected = torch.arange(8) * 4.0 - 14
+    torch.testing.assert_close(square[0, 0], (40 + expected)[:, None].expand(8, 8))
+    torch.testing.assert_close(square[0, 1], (50 + expected)[None].expand(8, 8))
+
+
+def test_squares_are_turned_about_their_centre():
+    row, column = torch.meshgrid(torch.arange(100.0), torch.arange(100.0), indexing="ij")
+    views, centres = torch.stack([row, column])[None], torch.full((1, 2, 2), 50.0)
+    quarter = torch.tensor([[0.0, -1.0], [1.0, 0.0]]).expand(1, 2, 2, 2)
+    turned, straight = cut_out(views, centres, 32, 8, quarter), cut_out(views, centres, 32, 8)
+    torch.testing.assert_close(turned[0, 0], straight[0, 1], atol=1e-3, rtol=0)  # along a row the view's rows rise
+
+
+def test_a_square_is_means_and_does_not_alias():
+    stripes = (torch.arange(200) % 2).float().expand(1, 1, 200, 200)
+    square = cut_out(stripes, torch.full((1, 1, 2), 100.0), 54, 32)
+    assert (square - 0.5).abs().max() < 0.35  # every second pixel alone would give 0.5
+
+
+def test_detail_is_what_differs_from_the_surroundings():
+    flat = torch.linspace(0, 1, 32).expand(1, 1, 32, 32).clone()
+    inner = with_detail(flat, SMALL)[0, 1, 8:-8, 8:-8]
+    torch.testing.assert_close(inner, torch.zeros_like(inner), atol=1e-4, rtol=0)
+    flat[0, 0, 16, 16] += 0.5
+    z = with_detail(flat, SMALL)
+    assert z[0, 1, 16, 16] > 0.8 * DETAIL_GAIN * (0.5 / flat.std())
+    torch.testing.assert_close(z[0, 0].std(), torch.tensor(1.0), atol=1e-3, rtol=0)
+
+
+def test_brightness_and_contrast_do_not_matter():
+    network, squares = a_network(), torch.rand(2, 2, 32, 32)
+    torch.testing.assert_close(network(3 * squares + 1, crops=True), network(squares, crops=True), atol=1e-3, rtol=1e-3)
+
+
+def test_a_light_network_tells_where_calcium_is():
+    logits, where = a_network()(torch.rand(2, 2, 32, 32), crops=True, evidence=True)
+    assert [tuple(one.shape) for one in where] == [(2, 1, 8, 8)] * 2
+    assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize(("backbone", "weights"), [("resnet18", 11_176_512), ("densenet121", 6_953_856)])
+def test_published_networks_are_the_usual_ones(backbone, weights):
+    """torchvision's numbers of weights, without the last layer, and with two inputs in place of three colours."""
+    network = a_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), size=64))
+    own = network.backbones[0]
+    assert sum(p.numel() for p in own.parameters()) == weights - 64 * 49
+    x = torch.rand(1, 2, 64, 64)
+    for layer in own.layers if backbone == "resnet18" else own.layers[0]:
+        x = layer(x)
+    assert x.shape[2:] == (2, 2)
+    assert network(torch.rand(1, 1, 64, 64), crops=True).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": "vgg"}, "backbone is 'vgg'"),
+        ({"views": ()}, "views are"),
+        ({"views": ("PA", "PA")}, "views are"),
+        ({"views": ("AP",)}, "views are"),
+        ({"thresholds": (100, 0)}, "have to rise"),
+        ({"size": 30}, "size is 30"),
+    ],
+)
+def test_configurations_that_cannot_be(change, message):
+    with pytest.raises(ValueError, match=message):
+        RadiographNetConfig(**change)
+
+
+def test_views_that_are_missing_are_told():
+    with pytest.raises(ValueError, match="PA, lateral"):
+        a_network()(torch.rand(1, 1, 432, 432))
+
+
+def test_a_configuration_survives_its_card():
+    assert NETWORKS["radiograph"] == (RadiographNetConfig, RadiographNet)
+    read = RadiographNetConfig(**json.loads(json.dumps(dataclasses.asdict(SMALL))))
+    assert read == SMALL
+    assert isinstance(build(read), RadiographNet)
+
+
+def test_a_model_on_disk_gives_the_same(tmp_path):
+    network = a_network()
+    with torch.no_grad():
+        network.finder.last.weight.normal_()
+    network.half().float()
+    trained = models.Training("hand-made", 0, {}, "none")
+    card = models.describe("radiograph-tiny", SMALL, "light", trained, {}, {}, "Apache-2.0", "For tests.")
+    loaded = models.load_model(models.save_model(network, card, tmp_path), "cpu")
+    views = np.random.default_rng(0).random((1, 2, 432, 432), np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(views))
+        torch.testing.assert_close(loaded.network(torch.from_numpy(views)), expected, atol=1e-3, rtol=1e-3)

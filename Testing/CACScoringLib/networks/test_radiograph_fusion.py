@@ -1,0 +1,46 @@
+"""Probabilities from logits and clinical factors, against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from CACScoringLib.networks.radiograph_fusion import probabilities
+
+CALIBRATION = {
+    "image_100": {"offset": -1.0, "logit": 2.0},
+    "factors_100": {"offset": -6.0, "logit": 1.0, "age_years": 0.1, "male": 0.5, "bmi_kg_m2": 0.0},
+    "image_0": {"offset": 0.0, "logit": 1.0},
+    "factors_0": None,
+    "slice_threshold": 0.3,
+}
+
+
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def test_from_the_image_alone():
+    found = probabilities(np.array([[0.5, 1.5], [0.0, 0.5]]), None, CALIBRATION)
+    np.testing.assert_allclose(found, [[sigmoid(0.5), sigmoid(2)], [0.5, 0.5]])
+
+
+def test_with_factors():
+    found = probabilities(np.array([[0.0, 0.5]]), np.array([[60.0, 1.0, 27.0]]), CALIBRATION)
+    assert math.isnan(found[0, 0])  # the card tells nothing of factors
+    assert found[0, 1] == pytest.approx(sigmoid(1.0))
+
+
+def test_a_factor_that_is_not_known():
+    found = probabilities(np.zeros((2, 2)), np.array([[60.0, 1.0, np.nan], [60.0, 0.0, 27.0]]), CALIBRATION)
+    assert math.isnan(found[0, 1])
+    assert found[1, 1] == pytest.approx(0.5)
+
+
+def test_logits_of_any_size():
+    assert probabilities(np.array([[-1e6, 1e6]]), None, CALIBRATION).tolist() == [[pytest.approx(0), pytest.approx(1)]]
+
+
+def test_other_thresholds_than_were_calibrated():
+    with pytest.raises(ValueError, match="2 thresholds are calibrated"):
+        probabilities(np.zeros((1, 3)), None, CALIBRATION)

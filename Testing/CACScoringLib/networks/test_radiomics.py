@@ -1,0 +1,48 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.models.cards import Training, describe, load_model, save_model
+from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
+
+
+def network(features: int = 3) -> RadiomicsNet:
+    made = RadiomicsNet(RadiomicsConfig(tuple("abcdefgh"[:features])))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        made.mean.copy_(torch.randn(features, generator=generator) * 1e6)
+        made.sd.copy_(torch.rand(features, generator=generator) * 1e5 + 1)
+        made.weight.copy_(torch.randn(features, generator=generator))
+        made.bias.fill_(0.3)
+    return made
+
+
+def test_log_odds_are_those_of_a_logistic_regression():
+    made = network()
+    x = (made.mean + torch.tensor([[0.5, -2, 1], [100, 0, 0]]) * made.sd).float()
+    z = np.array([[0.5, -2, 1], [FAR_SD, 0, 0]])
+    expected = z @ made.weight.detach().numpy() + 0.3
+    np.testing.assert_allclose(made(x)[:, 0].detach().numpy(), expected, atol=1e-4)
+
+
+def test_stored_model_gives_the_same_to_the_last_bit(tmp_path):
+    made = network()
+    card = describe("one", RadiomicsConfig(("a", "b", "c")), "custom", Training("x", 0, {}, ""), {}, {}, "", "")
+    loaded = load_model(save_model(made, card, tmp_path), "cpu")
+    x = torch.randn(5, 3) * 1e6
+    assert torch.equal(loaded.network(x), made(x))
+    assert RadiomicsConfig(**loaded.card.config) == RadiomicsConfig(("a", "b", "c"))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3,)])
+def test_other_number_of_features_is_refused(shape):
+    with pytest.raises(ValueError, match="does not hold 3 features"):
+        network()(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("wrong", [{"features": ("a", "a")}, {"heart_mm": 0.0}, {"low_hu": 2000.0}])
+def test_impossible_configuration_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"twice|have to"):
+        dataclasses.replace(RadiomicsConfig(), **wrong)

@@ -1,0 +1,233 @@
+"""The architectures against table 2 of van Velzen et al., worked out by hand."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from CACScoringLib.networks.van_velzen import (
+    NETWORKS,
+    PRESETS,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    HeartNetConfig,
+    PatchDiscriminator,
+    SliceClassifierConfig,
+    SliceSharpenerConfig,
+    build,
+    fold_batch_norm,
+    input_channels,
+)
+
+# Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.
+HEART = (
+    (7**3 * 1 * 16 + 32)
+    + (3**3 * 16 * 32 + 64)
+    + (3**3 * 32 * 64 + 128)
+    + 9 * 2 * (3**3 * 64 * 64 + 128)
+    + (3**3 * 64 * 32 + 64)
+    + (3**3 * 32 * 16 + 32)
+    + (7**3 * 16 * 2 + 2)
+)
+DOWN = (7**2 * 1 * 64 + 128) + (3**2 * 64 * 128 + 256) + (3**2 * 128 * 256 + 512) + 6 * 2 * (3**2 * 256 * 256 + 512)
+CLASSIFIER = DOWN + (256 * 2 + 2)
+GENERATOR = DOWN + (3**2 * 256 * 128 + 256) + (3**2 * 128 * 64 + 128) + (7**2 * 64 * 1 + 1)
+# Isola et al. 2017: C64-C128-C256-C512, the first without normalisation, then one channel.
+DISCRIMINATOR = (
+    (4**2 * 1 * 64 + 64)
+    + (4**2 * 64 * 128 + 256)
+    + (4**2 * 128 * 256 + 512)
+    + (4**2 * 256 * 512 + 1024)
+    + (4**2 * 512 * 1 + 1)
+)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def tiny(name: str) -> nn.Module:
+    config = dataclasses.replace(PRESETS["compact"][name], width=4)
+    if name in ("slices", "decomposition"):
+        config = dataclasses.replace(config, neighbours=0, position=False)
+    if name != "discriminator":
+        config = dataclasses.replace(config, residual_blocks=1)
+    torch.manual_seed(0)
+    return build(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("heart", 2_147_986), ("slices", 7_457_218), ("decomposition", 7_828_865), ("discriminator", 2_763_585)],
+)
+def test_paper_preset_has_the_parameters_of_table_2(name, count):
+    by_hand = {"heart": HEART, "slices": CLASSIFIER, "decomposition": GENERATOR, "discriminator": DISCRIMINATOR}
+    assert parameters(build(PRESETS["paper"][name])) == by_hand[name] == count
+
+
+def test_layers_of_the_paper_generator():
+    """Kernels, channels and strides in table 2's order."""
+    network = build(PRESETS["paper"]["decomposition"])
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    found = [(type(m).__name__, m.kernel_size[0], m.out_channels, m.stride[0]) for m in layers]
+    assert found == [
+        ("Conv2d", 7, 64, 1),
+        ("Conv2d", 3, 128, 2),
+        ("Conv2d", 3, 256, 2),
+        *[("Conv2d", 3, 256, 1)] * 12,
+        ("ConvTranspose2d", 3, 128, 2),
+        ("ConvTranspose2d", 3, 64, 2),
+        ("Conv2d", 7, 1, 1),
+    ]
+    assert all(m.padding_mode == "reflect" for m in layers if isinstance(m, nn.Conv2d))
+
+
+def test_padding_of_the_heart_network_is_zero():
+    layers = [m for m in build(PRESETS["paper"]["heart"]).modules() if isinstance(m, nn.Conv3d)]
+    assert len(layers) == 3 + 18 + 1
+    assert {m.padding_mode for m in layers} == {"zeros"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_shapes(preset):
+    """Published input sizes; a narrow network of the preset's kind keeps the test fast."""
+    for name, config in PRESETS[preset].items():
+        config = dataclasses.replace(config, width=2)
+        network = build(config).eval()
+        channels = input_channels(config) if name in ("slices", "decomposition") else 1
+        x = torch.rand(2, 1, 64, 64, 64) if name == "heart" else torch.rand(2, channels, 224, 224)
+        expected = {
+            "heart": (2, 2, 64, 64, 64),
+            "slices": (2, 2),
+            "decomposition": (2, 1, 224, 224),
+            "discriminator": (2,),
+        }[name]
+        with torch.no_grad():
+            assert tuple(network(x).shape) == expected
+
+
+def test_last_activations():
+    torch.manual_seed(1)
+    for name in ("heart", "slices", "decomposition"):
+        network = tiny(name).eval()
+        x = torch.rand(2, 1, *[16] * (3 if name == "heart" else 2))
+        activate = (lambda z: z.softmax(1)) if name == "slices" else torch.sigmoid
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), activate(network(x, logits=True)))
+
+
+def test_patch_of_the_discriminator_is_70_pixels():
+    network = PatchDiscriminator(DiscriminatorConfig(width=2)).eval()
+    x = torch.rand(1, 1, 224, 224, requires_grad=True)
+    responses = network.patches(x)
+    responses[0, 0, responses.shape[2] // 2, responses.shape[3] // 2].backward()
+    touched = x.grad[0, 0].abs() > 0
+    assert int(touched.any(0).sum()) == int(touched.any(1).sum()) == 70
+
+
+@pytest.mark.parametrize(("pooling", "sees"), [("average", 1.0), ("average+max", 6.0), ("average+min", 1.0)])
+def test_pooling_of_the_discriminator(pooling, sees):
+    """Responses 0, 0, 0, 0, 5: average 1, highest 5, lowest 0."""
+    network = PatchDiscriminator(DiscriminatorConfig(width=2, pooling=pooling))
+    network.patches = nn.Identity()
+    assert network(torch.tensor([[[[0.0, 0, 0, 0, 5]]]])).item() == pytest.approx(sees)
+
+
+def test_full_resolution_stem_sees_each_pixel():
+    """With stride 2 first, a pixel's weight in the first layer depends on where it lies; with stride 1 it does not."""
+    stem = PatchDiscriminator(DiscriminatorConfig(width=2, stem_stride=1)).patches[0]
+    assert (stem.stride, stem.kernel_size) == ((1, 1), (5, 5))
+
+
+def test_max_pooling_sees_one_pixel_in_a_wide_slice():
+    """A feature that is high in one place only must reach the answer undiluted."""
+    network = build(SliceClassifierConfig(width=4, residual_blocks=0, pooling="average+max"))
+    network.features = nn.Identity()
+    network.dense = nn.Linear(2, 2, bias=False)
+    nn.init.ones_(network.dense.weight)
+    x = torch.zeros(1, 1, 64, 64)
+    x[0, 0, 5, 9] = 1
+    assert network(x, logits=True)[0, 0].item() == pytest.approx(1 + 1 / 64**2)
+
+
+@pytest.mark.parametrize(("neighbours", "position", "channels"), [(0, False, 1), (1, False, 3), (2, True, 8)])
+def test_further_input_channels(neighbours, position, channels):
+    for kind in (SliceClassifierConfig, GeneratorConfig):
+        config = kind(width=2, residual_blocks=1, neighbours=neighbours, position=position)
+        assert input_channels(config) == channels
+        with torch.no_grad():
+            assert build(config).eval()(torch.rand(1, channels, 16, 16)).shape[0] == 1
+
+
+def test_skips_carry_full_resolution_past_the_blocks():
+    torch.manual_seed(2)
+    without, with_skips = (build(GeneratorConfig(width=4, residual_blocks=1, skips=s)).eval() for s in (False, True))
+    with_skips.load_state_dict(without.state_dict())
+    for network in (without, with_skips):
+        nn.init.zeros_(network.up_first[0].weight)
+    checkerboard = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * torch.ones(1, 1, 1, 1)
+    with torch.no_grad():
+        assert without(checkerboard).std() < 1e-6
+        assert with_skips(checkerboard).std() > 1e-3
+
+
+def test_resize_convolution_has_no_checkerboard():
+    """On a uniform input a transposed convolution answers with a pattern of period 2; a resize-convolution does not."""
+    spread = {}
+    for upsampling in ("transposed", "resize"):
+        torch.manual_seed(3)
+        network = build(GeneratorConfig(width=4, residual_blocks=1, upsampling=upsampling)).eval()
+        with torch.no_grad():
+            spread[upsampling] = network(torch.full((1, 1, 64, 64), 0.5), logits=True)[..., 24:40, 24:40].std().item()
+    assert spread["resize"] < 1e-6 < 1e-4 < spread["transposed"]
+
+
+@pytest.mark.parametrize("name", PRESETS["paper"])
+def test_folding_changes_nothing_but_the_layers(name):
+    network = tiny(name)
+    shape = (2, 1, 16, 16, 16) if name == "heart" else (2, 1, 64, 64)
+    torch.manual_seed(4)
+    for _ in range(3):  # running statistics unlike those of a fresh layer
+        network(torch.rand(shape) * 3)
+    with pytest.raises(ValueError, match="eval"):
+        fold_batch_norm(network)
+    network.eval()
+    x = torch.rand(shape)
+    with torch.no_grad():
+        before = network(x)
+        after = fold_batch_norm(network)(x)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+    assert not [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def test_sides_and_choices_are_checked():
+    with pytest.raises(ValueError, match=r"18×16.*multiples of 4"):
+        tiny("decomposition")(torch.rand(1, 1, 18, 16))
+    with pytest.raises(ValueError, match="'median'"):
+        build(SliceClassifierConfig(pooling="median"))
+    with pytest.raises(ValueError, match="'bilinear'"):
+        build(GeneratorConfig(upsampling="bilinear"))
+    with pytest.raises(ValueError, match="stem_stride is 3"):
+        build(DiscriminatorConfig(stem_stride=3))
+    with pytest.raises(TypeError, match="dict"):
+        build({"width": 16})
+
+
+def test_presets_hold_every_network_of_table_2():
+    assert PRESETS["paper"]["heart"] == HeartNetConfig()
+    for networks in PRESETS.values():
+        assert list(networks) == ["heart", "slices", "decomposition", "discriminator"]
+        assert all(type(config) is NETWORKS[name][0] for name, config in networks.items())
+
+
+def test_slice_sharpener_adds_nothing_before_it_has_learned():
+    torch.manual_seed(2)
+    network = build(SliceSharpenerConfig(factor=3, neighbours=1, width=4, layers=1))
+    assert parameters(network) == (9 * 3 * 4 + 4) + (9 * 4 * 4 + 4) + (9 * 4 * 3 + 3)
+    x = torch.rand(2, 3, 9, 13)
+    with torch.no_grad():
+        assert network(x).shape == (2, 3, 9, 13)
+        assert not network(x).any()
+        network.layers[-1].weight.normal_()
+        assert network(x).any()

@@ -1,0 +1,237 @@
+"""The networks for vessel scores: the published ones worked out by hand, the summed one against sums."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from CACScoringLib.networks import vessels as vessel_network
+from CACScoringLib.networks.van_velzen import NETWORKS, build
+from CACScoringLib.networks.vessels import (
+    AGATSTON_PER_HU_MM3,
+    CELL,
+    KINDS,
+    PRESETS,
+    TISSUE_HU,
+    VESSELS,
+    VesselNet,
+    VesselNetConfig,
+    preset,
+)
+
+SMALL = VesselNetConfig(slices=4, size=32, field="heart", field_mm=40.0, width=4, reduction=2, patch=16, feed_forward=8)
+
+CNN = (3**2 * 73 * 32 + 64) + (3**2 * 32 * 64 + 128) + (3**2 * 64 * 128 + 256) + (128 * 128 + 128) + (128 * 4 + 4)
+LAYER = (3 * 128 * 128 + 3 * 128) + (128 * 128 + 128) + (128 * 512 + 512) + (512 * 128 + 128) + 4 * 128
+VIT = (32 * 32 * 73 * 128 + 128) + 128 + 257 * 128 + 3 * LAYER + (2 * 128 + 128 * 4 + 4)
+
+
+def small(kind: str, **changes: object) -> VesselNet:
+    torch.manual_seed(0)
+    return VesselNet(replace(SMALL, kind=kind, **changes)).eval()
+
+
+def scan_with(*spots: tuple[int, int, int], value: float = 0.7) -> torch.Tensor:
+    """Tissue of 40 HU with single bright voxels."""
+    x = torch.full((1, 4, 32, 32), 0.14)
+    for spot in spots:
+        x[(0, *spot)] = value
+    return x
+
+
+def stirred(network: VesselNet) -> VesselNet:
+    """Whose shares hang on what is seen."""
+    torch.manual_seed(1)
+    torch.nn.init.normal_(network.body.last.weight[: len(VESSELS) + 1], std=2.0)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("cnn", CNN), ("se-cnn", CNN + (73 * 4 + 4) + (4 * 73 + 73)), ("vit", VIT)]
+)
+def test_the_paper_by_hand(kind, count):
+    with torch.device("meta"):
+        network = VesselNet(preset("paper", kind))
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_four_scores_of_every_scan(kind):
+    network = build(replace(SMALL, kind=kind))
+    assert isinstance(network, NETWORKS["vessels"][1])
+    assert network.eval()(torch.rand(3, 4, 32, 32)).shape == (3, 4)
+    with pytest.raises(ValueError, match=r"\[B, 4, 32, 32\] is needed"):
+        network(torch.rand(3, 5, 32, 32))
+
+
+def test_squeeze_and_excite_is_equation_2():
+    network = small("se-cnn")
+    x = torch.rand(2, 4, 32, 32)
+    first, second = (network.squeeze.layers[n] for n in (0, 2))
+    g = x.mean((2, 3))
+    s = torch.sigmoid(torch.relu(g @ first.weight.T + first.bias) @ second.weight.T + second.bias)
+    assert first.weight.shape == (2, 4)
+    torch.testing.assert_close(network.slice_weights(x), s)
+    torch.testing.assert_close(network(x), network.body(x * s[:, :, None, None]))
+    assert small("cnn").slice_weights(x) is None
+
+
+def test_pooling():
+    """The highest of each feature beside its mean: of one voxel among thousands a mean shows little."""
+    network = small("cnn", pooling="average+max")
+    x = torch.rand(2, 4, 32, 32)
+    f = network.body.layers(x)
+    both = torch.cat([f.flatten(2).mean(2), f.flatten(2).max(2).values], 1)
+    torch.testing.assert_close(network(x), network.body.dense(both))
+    assert small("cnn").body.dense[1].in_features == 16
+
+
+def test_summed_begins_with_what_is_denser_than_tissue():
+    network = small("summed")
+    share = 1 / (4 + math.e**4)
+    hu_mm3 = 2 * (0.7 * 1000 - 100 - TISSUE_HU) * (40 / 32) ** 2 * 3
+    wanted = share * hu_mm3 * AGATSTON_PER_HU_MM3
+    network.set_largest(100)
+    with torch.no_grad():
+        found = network(scan_with((1, 5, 9), (3, 20, 31)))
+    # What is a little less dense hardly counts: here a hundred pixels.
+    torch.testing.assert_close(found, torch.full((1, 4), wanted / 100), rtol=0.03, atol=0)
+
+
+def test_summed_adds_up():
+    network = stirred(small("summed"))
+    places = [(0, 3, 3), (3, 25, 20)]
+    with torch.no_grad():
+        each = [network(scan_with(place)) for place in places]
+        torch.testing.assert_close(network(scan_with(*places)), each[0] + each[1])
+        together = network(torch.cat([scan_with(place) for place in places]))
+    torch.testing.assert_close(together, torch.cat(each))
+    assert not torch.allclose(each[0], each[1], rtol=0.05), "where it lies makes no difference"
+
+
+def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
+    network = stirred(small("summed"))
+    network.set_largest(1)
+    places = [(0, 3, 3), (2, 17, 30), (3, 31, 0)]
+    x = scan_with(*places)
+    with torch.no_grad():
+        maps = network.maps(x)
+        torch.testing.assert_close(maps.sum((2, 3, 4)), network(x))
+    assert maps.shape == (1, 4, 4, 32, 32)
+    total = maps[0].sum(0)
+    assert sorted(map(tuple, torch.nonzero(total > 0.1 * total.max()).tolist())) == sorted(places)
+    assert small("cnn").maps(x) is None
+
+
+def test_summed_sees_the_next_slices_and_the_near_surroundings():
+    network = stirred(small("summed"))
+    network.body.bright = 0.6  # so that only the spot is looked at
+    x = scan_with((1, CELL, CELL))
+    with torch.no_grad():
+        alone = network(x)
+        for place, seen in (((0, 17, 17), True), ((2, 17, 17), True), ((3, 17, 17), False), ((1, 14, 14), True)):
+            other = x.clone()
+            other[(0, *place)] = 0.3
+            assert torch.equal(network.maps(other)[0, :, 1, CELL, CELL], network.maps(x)[0, :, 1, CELL, CELL]) != seen
+    assert (alone > 0).all()
+
+
+def shown_at(*places, amount=0.5, artery=1):
+    """What is shown of calcium at places: [1, 4, 32, 32]."""
+    amounts, arteries = torch.zeros(1, 4, 32, 32), torch.zeros(1, 4, 32, 32, dtype=torch.long)
+    for place in places:
+        amounts[(0, *place)], arteries[(0, *place)] = amount, artery
+    return amounts, arteries
+
+
+def test_shown_where_calcium_lies_it_is_learned():
+    torch.manual_seed(0)
+    network = small("summed", width=4).train()
+    network.set_largest(100)
+    places, others = [(1, 5, 9), (2, 12, 20)], [(3, 25, 28), (0, 20, 5)]
+    x, calcium = scan_with(*places, *others), shown_at(*places)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01)
+    first = float(network(x, calcium)[1].detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        _, wrong = network(x, calcium)
+        wrong.backward()
+        optimizer.step()
+    assert float(wrong.detach()) < 0.1 * first
+    maps = network.maps(x)[0].detach()
+    told = torch.stack([maps[:, k, j, i] for k, j, i in places + others])
+    assert told[:2].argmax(1).tolist() == [1, 1], "the artery that was shown"
+    assert told[:2, 1].min() > 5 * told[2:].max(), "what is as bright elsewhere is not called calcium"
+
+
+def test_a_sample_stands_for_all():
+    network = stirred(small("summed"))
+    generator = torch.Generator().manual_seed(1)
+    x = 0.3 + 0.4 * torch.rand(1, 4, 32, 32, generator=generator)
+    calcium = shown_at(*((1, j, i) for j in range(0, 32, 8) for i in range(0, 32, 8)))
+    with torch.no_grad():
+        whole = network(x)
+        torch.testing.assert_close(network(x, calcium)[0], whole)  # 64 cells: all are taken
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vessel_network, "_SAMPLED", 4)
+            found = torch.cat([network(x, calcium)[0] for _ in range(300)])
+    assert found.std(0).min() > 0
+    torch.testing.assert_close(found.mean(0, keepdim=True), whole, rtol=0.05, atol=0)
+
+
+def test_scores_are_multiplied():
+    network = stirred(small("summed"))
+    x = scan_with((1, 5, 9))
+    with torch.no_grad():
+        before = network(x)
+        network.multiply(3.0)
+        torch.testing.assert_close(network(x), 3 * before)
+
+
+def test_only_summed_is_shown_where_calcium_lies():
+    with pytest.raises(ValueError, match='"cnn" has no use for where calcium lies'):
+        small("cnn")(scan_with(), shown_at())
+
+
+def test_summed_of_nothing_bright_is_nothing():
+    network = small("summed").train()
+    y = network(scan_with())
+    assert not y.any()
+    y.sum().backward()  # does not fail, though there is nothing to learn from
+    assert not network.maps(scan_with()).any()
+
+
+def test_logarithm_is_of_the_same_scores():
+    linear, log = (stirred(small("summed", output=output)) for output in ("linear", "log"))
+    for network in (linear, log):
+        network.set_largest(50)
+    x = scan_with((1, 5, 9))
+    with torch.no_grad():
+        torch.testing.assert_close(log(x), torch.log1p(50 * linear(x)) / math.log(51))
+    with pytest.raises(ValueError, match="normalised by 0"):
+        log.set_largest(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "unet"}, "kind is 'unet'"),
+        ({"pooling": "max"}, "pooling is 'max'"),
+        ({"size": 100}, "multiple of 8"),
+        ({"kind": "vit", "size": 500, "field": "heart"}, "multiple of 32"),
+        ({"kind": "summed"}, 'needs the field "heart"'),
+        ({"low_hu": 900.0}, "low_hu below high_hu"),
+    ],
+)
+def test_what_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        VesselNetConfig(**changes)
+
+
+def test_presets():
+    assert preset("paper", "cnn") == VesselNetConfig() == PRESETS["paper"]
+    for name in PRESETS:
+        assert [preset(name, kind).kind for kind in KINDS] == list(KINDS)
+    box = {(c.field, c.slices, c.size) for c in (preset("compact", kind) for kind in KINDS)}
+    assert len(box) == 1, "kinds of the compact preset share what is prepared"

@@ -1,0 +1,281 @@
+"""The section that scores a chest radiograph; what the worker would write is written here."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+from panel_driver import ScriptedProcess, line
+
+from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, placed
+from CACScoringLib.mrml import radiograph_nodes
+from CACScoringLib.mrml.drr_nodes import add_radiograph, slice_axes
+
+RADIOGRAPH_PAGE = 2
+SHAPE = (432, 432)
+
+
+class RadiographProcess(ScriptedProcess):
+    """Writes the result that the command would."""
+
+    def start(self, arguments, on_line, on_end) -> None:
+        self.arguments, self.say, self.end = arguments, on_line, on_end
+
+    def write(self, views=("PA",), with_factors=True, warnings=()) -> None:
+        output = radiograph_folder(self.option("--output")[0])
+        write_result(output, views, with_factors, warnings)
+
+
+def radiograph_folder(path):
+    folder = Path(path)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
+    """scores.json, report and pictures as the command writes them; saliency n is brightest in row 100 n + 50."""
+    thresholds = [
+        {"agatston": a, "probability_image": p, "probability_with_factors": p / 2 if with_factors else None, "auc": auc}
+        for a, p, auc in ((0, 0.8, 0.75), (100, 0.4, None), (400, 0.2, 0.7))
+    ]
+    files = {v: {"view_file": f"view_{v}.nii.gz", "saliency_file": f"saliency_{v}.nii.gz"} for v in views}
+    document = {"schema": "cac-radiograph/1", "thresholds": thresholds, "views": files}
+    document["warnings"] = [{"code": "w", "message": message} for message in warnings]
+    (folder / "scores.json").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
+    saliency = np.zeros((3, *SHAPE), np.float32)
+    for n in range(3):
+        saliency[n, 100 * n + 50, 200] = 1
+    for view in views:
+        sitk.WriteImage(
+            sitk.GetImageFromArray(np.full((1, *SHAPE), 0.5, np.float32)), str(folder / f"view_{view}.nii.gz")
+        )
+        sitk.WriteImage(sitk.GetImageFromArray(saliency), str(folder / f"saliency_{view}.nii.gz"))
+
+
+class Model:
+    """What `list_models` tells of a stored model."""
+
+    origin = "bundled"
+    card = type("Card", (), {"name": "radiograph-test", "network": "radiograph"})()
+
+
+@pytest.fixture
+def page(open_panel, volume, monkeypatch, tmp_path):
+    """The driver with a network for radiographs installed, a file chosen, and the page in sight."""
+    from CACScoringLib.models import cards as models
+
+    known = models.list_models
+    monkeypatch.setattr(
+        models, "list_models", lambda network=None: [Model] if network == "radiograph" else known(network)
+    )
+    driver = open_panel()
+    driver.section = driver.widget.radiographs.scoring
+    driver.worker = driver.section._worker._process = RadiographProcess()
+    driver.ui.drrButton.collapsed = True
+    driver.ui.pages.setCurrentIndex(RADIOGRAPH_PAGE)
+    driver.ui.radiographFileEdit.setCurrentPath(str(tmp_path / "chest.png"))
+    return driver
+
+
+def cells(page) -> list[list[str]]:
+    table = page.ui.radiographTable
+    return [[table.item(row, n).text() for n in range(table.columnCount)] for row in range(table.rowCount)]
+
+
+def radiograph_volume(volume):
+    settings = DrrSettings(90.0, pixels=32)
+    picture = placed(np.arange(1024, dtype=np.float32).reshape(32, 32), settings.geometry((0.0, 0.0, 0.0)))
+    return add_radiograph(slicer.mrmlScene, PlacedRadiograph(picture, (0.0, 1.0)), volume, settings.title(), "lateral")
+
+
+class TestInput:
+    def test_needs_a_network(self, driver, monkeypatch):
+        from CACScoringLib.models import cards as models
+
+        monkeypatch.setattr(models, "list_models", lambda network=None: [])
+        driver.widget.exit()
+        driver.widget.enter()
+        driver.ui.pages.setCurrentIndex(RADIOGRAPH_PAGE)
+        driver.ui.radiographFileEdit.setCurrentPath("/data/chest.png")
+        assert not driver.ui.radiographScoreButton.enabled
+        assert "No network for radiographs is installed" in driver.ui.radiographStatusLabel.text
+
+    def test_needs_a_radiograph(self, page):
+        assert page.ui.radiographScoreButton.enabled
+        page.ui.radiographFileEdit.setCurrentPath("")
+        assert not page.ui.radiographScoreButton.enabled
+        page.widget.radiographs.update()
+        assert page.ui.radiographFileEdit.currentPath == ""
+        page.ui.radiographLateralEdit.setCurrentPath("/lateral.dcm")
+        assert page.ui.radiographScoreButton.enabled
+        page.ui.radiographLateralEdit.setCurrentPath("")
+        assert not page.ui.radiographScoreButton.enabled
+
+    def test_source_shows_its_widgets(self, page, volume):
+        ui = page.ui
+        assert not ui.radiographFileEdit.isHidden()
+        assert ui.radiographSelector.isHidden()
+        ui.radiographSourceBox.setCurrentIndex(1)
+        assert ui.radiographFileEdit.isHidden()
+        assert not ui.radiographSelector.isHidden()
+        assert not ui.radiographScoreButton.enabled
+        node = radiograph_volume(volume)
+        assert ui.radiographSelector.nodeCount() == 1  # and not the CT
+        ui.radiographSelector.setCurrentNode(node)
+        assert ui.radiographScoreButton.enabled
+
+    def test_age_and_sex_come_from_the_file(self, page, tmp_path):
+        from pydicom.dataset import Dataset, FileMetaDataset
+        from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = ComputedRadiographyImageStorage
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+        ds.Modality, ds.PatientAge, ds.PatientSex = "CR", "067Y", "F"
+        ds.save_as(tmp_path / "cr.dcm", enforce_file_format=True)
+        page.ui.radiographBmiBox.setValue(25)
+        page.ui.radiographFileEdit.setCurrentPath(str(tmp_path / "cr.dcm"))
+        assert page.ui.radiographAgeBox.value == 67
+        assert page.ui.radiographSexBox.currentText == "female"
+        assert page.ui.radiographBmiBox.value == 0  # of another patient
+        page.ui.radiographAgeBox.setValue(66)
+        page.widget.exit()
+        page.widget.enter()
+        assert page.ui.radiographAgeBox.value == 66
+
+    def test_broken_files_are_left_to_the_worker(self, page, tmp_path):
+        (tmp_path / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 50)
+        page.ui.radiographFileEdit.setCurrentPath(str(tmp_path / "broken.dcm"))
+        assert page.ui.radiographAgeBox.value == 0
+        assert page.ui.radiographScoreButton.enabled
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the panel asks for PyTorch first")
+class TestScore:
+    def test_arguments(self, page, tmp_path):
+        page.ui.radiographLateralEdit.setCurrentPath(str(tmp_path / "side.png"))
+        page.ui.radiographAgeBox.setValue(61)
+        page.ui.radiographSexBox.setCurrentIndex(2)
+        page.ui.radiographBmiBox.setValue(27.5)
+        page.ui.radiographScoreButton.click()
+        *given, _output, _progress, _json = page.worker.arguments
+        assert given == [
+            *("-m", "CACScoringLib.cli", "score", "--radiograph", str(tmp_path / "chest.png")),
+            *("--lateral", str(tmp_path / "side.png"), "--age", "61", "--sex", "M", "--bmi", "27.5"),
+            *("--device", "auto", "--output"),
+        ]
+
+    def test_result(self, page):
+        page.ui.radiographScoreButton.click()
+        assert page.ui.radiographScoreButton.text == "Cancel"
+        page.worker.say(line(event="step", step="scoring", index=1, count=4))
+        assert "scoring" in page.ui.radiographStatusLabel.text
+        page.worker.write(warnings=["The picture is <b>small</b>."])
+        page.worker.end(0)
+        assert cells(page) == [
+            ["above 0", "80%", "40%", "0.75"],
+            ["100 or more", "40%", "20%", ""],
+            ["400 or more", "20%", "10%", "0.70"],
+        ]
+        warnings = page.ui.radiographWarningsLabel.text
+        assert "research only" in warnings
+        assert "<b>small</b>" in warnings
+        assert page.ui.radiographReportButton.enabled
+        assert page.ui.radiographScoreButton.text == "Score radiograph"
+
+    def test_without_factors(self, page):
+        page.ui.radiographScoreButton.click()
+        page.worker.write(with_factors=False)
+        page.worker.end(0)
+        assert cells(page)[0] == ["above 0", "80%", "0.75"]
+
+    def test_a_volume_is_given_as_drr_writes_it(self, page, volume):
+        node = radiograph_volume(volume)
+        page.ui.radiographSourceBox.setCurrentIndex(1)
+        page.ui.radiographSelector.setCurrentNode(node)
+        page.ui.radiographScoreButton.click()
+        (file,) = page.worker.option("--lateral")
+        image = sitk.ReadImage(file)
+        assert image.GetSpacing()[:2] == pytest.approx((430 / 32, 430 / 32))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], np.arange(1024).reshape(32, 32))
+        page.worker.write(views=("lateral",))
+        page.worker.end(0)
+        picture, _none = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral", None)
+        for mine, its in zip(slice_axes(picture), slice_axes(node), strict=True):
+            assert np.allclose(mine, its)
+
+    def test_a_failure_is_said(self, page):
+        page.ui.radiographScoreButton.click()
+        page.worker.say(line(event="failed", message="It is a photograph.", exit_code=3))
+        page.worker.end(3)
+        assert page.ui.radiographStatusLabel.text == "It is a photograph."
+        assert page.ui.radiographTable.isHidden()
+
+    def test_a_result_that_cannot_be_read(self, page):
+        page.ui.radiographScoreButton.click()
+        page.worker.end(0)
+        assert "missing" in page.ui.radiographStatusLabel.text
+
+    def test_cancel(self, page, tmp_path):
+        page.ui.radiographScoreButton.click()
+        page.ui.radiographScoreButton.click()
+        assert page.worker.killed
+        assert "Cancelled" in page.ui.radiographStatusLabel.text
+        assert not list(tmp_path.glob("cac-radiograph-*"))
+
+    def test_saved_and_opened_again(self, page, tmp_path):
+        page.ui.radiographScoreButton.click()
+        page.worker.write()
+        page.worker.end(0)
+        shown = cells(page)
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        slicer.mrmlScene.Clear()
+        assert page.ui.radiographTable.isHidden()
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+        page.settle()
+        assert cells(page) == shown
+        assert not page.ui.radiographReportButton.enabled  # it lay in a temporary folder
+        assert page.ui.radiographFileEdit.currentPath == str(tmp_path / "chest.png")
+
+
+class TestViews:
+    @pytest.fixture
+    def main_window(self):
+        return True
+
+    def test_saliency_lies_over_the_radiograph(self, page, tmp_path):
+        page.section._scored, page.section._folder = ("chest", None), tmp_path
+        write_result(radiograph_folder(tmp_path / "result"), views=("PA", "lateral"))
+        page.section._ended("")
+        composite = slicer.app.layoutManager().sliceWidget("CACRadiograph").mrmlSliceCompositeNode()
+        box = page.ui.radiographSaliencyBox
+        assert [box.itemText(n) for n in range(box.count)][:3] == [
+            *("PA: radiograph alone", "PA: for above 0", "PA: for 100 or more")
+        ]
+        for index, row in ((1, 50), (2, 150)):
+            box.setCurrentIndex(index)
+            node = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID())
+            values = slicer.util.arrayFromVolume(node)
+            assert np.unravel_index(values.argmax(), values.shape) == (0, row, 200)
+            background = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
+            assert background.GetOrigin() == node.GetOrigin()
+        box.setCurrentIndex(0)
+        assert composite.GetForegroundVolumeID() is None
+        box.setCurrentIndex(4)
+        normal, right, _centre = slice_axes(slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()))
+        assert np.allclose(right, (0, -1, 0))  # the back is on the right
+        assert np.allclose(np.cross(normal, right), (0, 0, 1))
+        page.section.cancel()
+
+
+def test_a_record_of_something_else(panel):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", "note")
+    node.SetText("{}")
+    with pytest.raises(radiograph_nodes.UnreadableError, match="note holds no score of a radiograph"):
+        radiograph_nodes.document_of(node)

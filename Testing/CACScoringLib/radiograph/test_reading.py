@@ -1,0 +1,405 @@
+"""Reading radiographs: what the header says of grey, size, view and person is followed, and doubted where due."""
+
+import contextlib
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.uid import JPEGLosslessSV1, RLELossless
+from radiograph_files import chest, lookup_table, stored, write_dicom
+
+from CACScoringLib.core.ct import CTError, NotCTError, NotVolumeError, UnreadableError
+from CACScoringLib.radiograph.reading import read_radiograph
+from CACScoringLib.radiograph.view import STANDARD_PIXELS
+
+CHEST = chest()
+VALUES = stored(CHEST)
+
+
+def codes(radiograph) -> set[str]:
+    return {warning.code for warning in radiograph.warnings}
+
+
+def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two pictures differ only in brightness and contrast, and neither is the other's negative."""
+    return first.shape == second.shape and np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.999
+
+
+class TestDicom:
+    def test_a_plain_radiograph(self, tmp_path):
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES))
+        assert np.array_equal(found.picture, VALUES)
+        assert found.picture.dtype == np.float32
+        assert (found.view, found.pixel_mm, found.age_years, found.sex) == ("PA", (1.0, 1.0), 61, "F")
+        assert found.source == tmp_path / "pa.dcm"
+        assert not found.warnings
+        assert found.standard().shape == (STANDARD_PIXELS,) * 2
+
+    def test_monochrome1_is_inverted_once(self, tmp_path):
+        inverse = {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", 4000 - VALUES, **inverse))
+        assert same_picture(found.picture, CHEST)
+        assert not found.warnings
+
+    @pytest.mark.parametrize(
+        ("kind", "shape", "values"),
+        [("MONOCHROME2", "INVERSE", VALUES), ("MONOCHROME1", "IDENTITY", 4000 - VALUES)],
+    )
+    def test_contradictions_are_told(self, tmp_path, kind, shape, values):
+        tags = {"PhotometricInterpretation": kind, "PresentationLUTShape": shape}
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, **tags))
+        assert codes(found) == {"grey-scale"}
+        assert same_picture(found.picture, CHEST)
+
+    def test_a_wrong_photometric_interpretation_is_seen_in_the_picture(self, tmp_path):
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", 4000 - VALUES))
+        assert "looks-inverted" in codes(found)
+
+    def test_rescale_comes_before_the_window(self, tmp_path):
+        tags = {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 3900.5, "WindowWidth": 4001}
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        expected = np.clip(VALUES * 2.0 - 100, 1900, 5900)
+        assert same_picture(found.picture, expected)
+        assert (found.picture == found.picture.min()).sum() == (VALUES <= 1000).sum()
+
+    def test_the_first_of_several_windows_counts(self, tmp_path):
+        one = write_dicom(tmp_path / "one.dcm", VALUES, WindowCenter=1000, WindowWidth=2001)
+        two = write_dicom(tmp_path / "two.dcm", VALUES, WindowCenter=[1000, 3000], WindowWidth=[2001, 100])
+        assert np.array_equal(read_radiograph(two).picture, read_radiograph(one).picture)
+
+    def test_a_lookup_table_counts_before_a_window(self, tmp_path):
+        table = lookup_table(0, [round(4000 * (n / 4000) ** 2) for n in range(4001)])
+        tags = {"VOILUTSequence": table, "WindowCenter": 100, "WindowWidth": 10}
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert np.abs(found.picture - VALUES.astype(float) ** 2 / 4000).max() <= 0.5
+
+    @pytest.mark.parametrize(("first", "bits"), [(500, 16), (0, 8), (500, 12)])
+    def test_beyond_a_lookup_table_its_ends_go_on(self, tmp_path, first, bits):
+        entries = [n * 255 // 999 for n in range(1000)]
+        found = read_radiograph(
+            write_dicom(tmp_path / "pa.dcm", VALUES, VOILUTSequence=lookup_table(first, entries, bits))
+        )
+        expected = np.asarray(entries)[np.clip(VALUES.astype(int) - first, 0, 999)]
+        assert np.array_equal(found.picture, expected)
+
+    def test_a_modality_lookup_table_comes_first(self, tmp_path):
+        table = lookup_table(0, [2 * n for n in range(4001)])
+        tags = {"ModalityLUTSequence": table, "WindowCenter": 4000, "WindowWidth": 8001}
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert same_picture(found.picture, CHEST)
+        assert codes(found) == set()
+
+    def test_padding_becomes_as_dark_as_the_darkest(self, tmp_path):
+        values = VALUES + 100
+        values[:40] = 65000
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, PixelPaddingValue=65000))
+        assert (found.picture[:40] == 100).all()
+        assert np.array_equal(found.picture[40:], values[40:])
+
+    @pytest.mark.parametrize(
+        ("relation", "sign", "raw"),
+        [
+            ("LIN", 1, np.exp(-CHEST / 50) * 60000),
+            ("LOG", 1, 4000 - CHEST * 10),
+            ("LOG", -1, CHEST * 10),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+    def test_the_detectors_values_become_attenuation(self, tmp_path, relation, sign, raw, kind):
+        tags = {"PixelIntensityRelationship": relation, "PixelIntensityRelationshipSign": sign}
+        tags |= {"PresentationIntentType": "FOR PROCESSING", "PhotometricInterpretation": kind}
+        path = write_dicom(tmp_path / "pa.dcm", np.rint(raw).astype(np.uint16), **tags)
+        found = read_radiograph(path)
+        assert same_picture(found.picture, CHEST)
+        assert codes(found) == {"raw-pixels"}
+
+    def test_linear_grey_is_doubted(self, tmp_path):
+        tags = {"PixelIntensityRelationship": "LIN", "PixelIntensityRelationshipSign": -1}
+        assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {"linear-intensity"}
+
+    def test_signed_values(self, tmp_path):
+        values = VALUES.astype(np.int16) - 2000
+        assert np.array_equal(read_radiograph(write_dicom(tmp_path / "pa.dcm", values)).picture, values)
+
+    @pytest.mark.parametrize(
+        ("tags", "pixel_mm", "doubts"),
+        [
+            ({"ImagerPixelSpacing": [0.9, 0.8], "PixelSpacing": [0.5, 0.5]}, (0.8, 0.9), set()),
+            ({"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8]}, (0.8, 0.9), {"pixel-size-uncertain"}),
+            (
+                {"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8], "PixelSpacingCalibrationType": "FIDUCIAL"},
+                (0.8, 0.9),
+                {"pixel-size-uncertain"},
+            ),
+            (
+                {
+                    "ImagerPixelSpacing": None,
+                    "PixelSpacing": [0.8, 0.8],
+                    "PixelSpacingCalibrationType": "GEOMETRY",
+                    "EstimatedRadiographicMagnificationFactor": 1.25,
+                },
+                (1.0, 1.0),
+                set(),
+            ),
+            ({"ImagerPixelSpacing": None, "NominalScannedPixelSpacing": [0.9, 0.9]}, (0.9, 0.9), set()),
+            ({"ImagerPixelSpacing": None}, None, {"pixel-size-unknown"}),
+            ({"ImagerPixelSpacing": [0.01, 0.01]}, None, {"pixel-size-implausible", "pixel-size-unknown"}),
+            ({"ImagerPixelSpacing": [0.5, 0.5]}, (0.5, 0.5), {"small-field"}),
+        ],
+    )
+    def test_pixel_size(self, tmp_path, tags, pixel_mm, doubts):
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert found.pixel_mm == (None if pixel_mm is None else pytest.approx(pixel_mm))
+        assert codes(found) == doubts
+
+    @pytest.mark.parametrize(
+        ("tags", "view"),
+        [
+            ({"ViewPosition": "AP"}, "AP"),
+            ({"ViewPosition": "LL"}, "lateral"),
+            ({"ViewPosition": "RL"}, "lateral"),
+            ({"ViewPosition": None}, None),
+            ({"ViewPosition": "", "PatientOrientation": ["P", "F"]}, "lateral"),
+            ({"ViewPosition": None, "PositionerPrimaryAngle": 0.0}, "PA"),
+            ({"ViewPosition": None, "PositionerPrimaryAngle": -180.0}, "AP"),
+            ({"ViewPosition": None, "PositionerPrimaryAngle": 90.0}, "lateral"),
+            ({"ViewPosition": None, "PositionerPrimaryAngle": 45.0}, None),
+        ],
+    )
+    def test_view(self, tmp_path, tags, view):
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert found.view == view
+        assert ("view-unknown" in codes(found)) == (view is None)
+        assert ("view-ap" in codes(found)) == (view == "AP")
+
+    @pytest.mark.parametrize(
+        ("meaning", "view"), [("postero-anterior", "PA"), ("antero-posterior", "AP"), ("left lateral", "lateral")]
+    )
+    def test_view_by_its_code(self, tmp_path, meaning, view):
+        code = pydicom.Dataset()
+        code.CodeMeaning = meaning
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, ViewPosition=None, ViewCodeSequence=[code]))
+        assert found.view == view
+
+    @pytest.mark.parametrize(
+        ("orientation", "turn"),
+        [
+            (["R", "F"], lambda a: a[:, ::-1]),
+            (["L", "H"], lambda a: a[::-1]),
+            (["R", "H"], lambda a: a[::-1, ::-1]),
+            (["F", "L"], lambda a: a.T),
+            (["H", "R"], lambda a: a[::-1, ::-1].T),
+        ],
+    )
+    def test_the_picture_is_turned_upright(self, tmp_path, orientation, turn):
+        values = np.ascontiguousarray(turn(VALUES[:, :400]))
+        tags = {"PatientOrientation": orientation, "ImagerPixelSpacing": [1.0, 0.8]}
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", values, **tags))
+        assert np.array_equal(found.picture, VALUES[:, :400])
+        assert codes(found) == {"turned"}
+        assert found.pixel_mm == ((1.0, 0.8) if orientation[0] in "HF" else (0.8, 1.0))
+
+    @pytest.mark.parametrize(
+        ("tags", "age", "sex"),
+        [
+            ({"PatientAge": None, "PatientBirthDate": "19600201", "StudyDate": "20240131"}, 63, "F"),
+            ({"PatientAge": None, "PatientBirthDate": "19600131", "StudyDate": "20240131"}, 64, "F"),
+            ({"PatientAge": None, "PatientBirthDate": "", "PatientSex": "M"}, None, "M"),
+            ({"PatientAge": "old", "PatientSex": "O"}, None, None),
+        ],
+    )
+    def test_person(self, tmp_path, tags, age, sex):
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+        assert (found.age_years, found.sex) == (age, sex)
+
+    @pytest.mark.parametrize(
+        ("tags", "code"),
+        [
+            ({"BurnedInAnnotation": "YES"}, "burned-in"),
+            ({"LossyImageCompression": "01"}, "lossy-compression"),
+            ({"BodyPartExamined": "HAND"}, "body-part"),
+            ({"Modality": "OT"}, "modality"),
+            ({"Modality": None}, "modality"),
+        ],
+    )
+    def test_what_the_header_casts_doubt_on(self, tmp_path, tags, code):
+        assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {code}
+
+    def test_contrast_cut_off_is_told(self, tmp_path):
+        found = read_radiograph(write_dicom(tmp_path / "pa.dcm", np.minimum(VALUES, 3000)))
+        assert codes(found) == {"clipped-bright"}
+
+    def test_run_length_encoding(self, tmp_path):
+        path = write_dicom(tmp_path / "pa.dcm", VALUES)
+        ds = pydicom.dcmread(path)
+        ds.compress(RLELossless)
+        ds.save_as(path)
+        assert np.array_equal(read_radiograph(path).picture, VALUES)
+
+    def test_lossless_jpeg_is_left_to_itk(self, tmp_path):
+        """The compression that most CR archives use; pydicom alone has no decoder for it."""
+        write_jpeg(tmp_path / "pa.dcm", VALUES)
+        ds = pydicom.dcmread(tmp_path / "pa.dcm")
+        assert ds.file_meta.TransferSyntaxUID == JPEGLosslessSV1
+        ds.PhotometricInterpretation, ds.RescaleSlope, ds.RescaleIntercept = "MONOCHROME1", "2", "-100"
+        ds.save_as(tmp_path / "pa.dcm")
+        np.testing.assert_array_equal(read_radiograph(tmp_path / "pa.dcm").picture, -(VALUES * 2.0 - 100))
+
+    @pytest.mark.parametrize(
+        ("tags", "error", "words"),
+        [
+            ({"Modality": "CT"}, NotCTError, "slice of a CT"),
+            ({"Modality": "MG"}, NotCTError, "MG"),
+            ({"NumberOfFrames": 3}, NotVolumeError, "3 frames"),
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, NotVolumeError, "colour"),
+            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, NotVolumeError, "colour"),
+            ({"PixelData": None}, UnreadableError, "no picture"),
+            ({"PixelData": b"\0" * 100}, UnreadableError, "cut off"),
+            ({"BitsAllocated": 12}, UnreadableError, "cut off or broken"),
+            ({"WindowCenter": 5, "WindowWidth": 0}, UnreadableError, "grey values"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path, tags, error, words):
+        with pytest.raises(error, match=words):
+            read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
+
+    def test_a_broken_compressed_picture(self, tmp_path):
+        path = write_jpeg(tmp_path / "pa.dcm", VALUES)
+        path.write_bytes(path.read_bytes()[:-20000])
+        with pytest.raises(UnreadableError):
+            read_radiograph(path)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_broken_bytes_end_in_a_clear_error_or_a_picture(self, tmp_path, data):
+        path, whole = tmp_path / "pa.dcm", tmp_path / "whole.dcm"
+        if not whole.exists():  # each file has UIDs of its own, but all examples must begin with the same bytes
+            write_dicom(whole, VALUES[::3, ::3], VOILUTSequence=lookup_table(0, [0, 4000]))
+        content = bytearray(whole.read_bytes())
+        for _ in range(data.draw(st.integers(1, 8))):
+            content[data.draw(st.integers(132, 1200))] = data.draw(st.integers(0, 255))
+        path.write_bytes(bytes(content[: data.draw(st.integers(140, len(content)))]))
+        with contextlib.suppress(CTError):
+            assert np.isfinite(read_radiograph(path).picture).all()
+
+
+def write_jpeg(path, values):
+    """A lossless JPEG in DICOM, by ITK."""
+    image = sitk.GetImageFromArray(values[None])
+    for tag, value in (("0008|0060", "DX"), ("0018|1164", "1\\1"), ("0018|5101", "PA"), ("0018|0015", "CHEST")):
+        image.SetMetaData(tag, value)
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    writer.SetFileName(str(path))
+    writer.Execute(image)
+    return path
+
+
+class TestPictures:
+    @pytest.mark.parametrize("ending", ["png", "tif", "bmp", "jpg"])
+    def test_8_bit(self, tmp_path, ending):
+        path = tmp_path / f"pa.{ending}"
+        Image.fromarray((VALUES // 16).astype(np.uint8)).save(path)
+        found = read_radiograph(path)
+        assert same_picture(found.picture, CHEST)
+        assert (found.pixel_mm, found.view, found.age_years, found.sex) == (None, None, None, None)
+        expected = {"pixel-size-unknown", "view-unknown"} | ({"lossy-compression"} if ending == "jpg" else set())
+        assert codes(found) == expected
+
+    @pytest.mark.parametrize("ending", ["png", "tif"])
+    def test_16_bit(self, tmp_path, ending):
+        Image.fromarray(VALUES).save(tmp_path / f"pa.{ending}")
+        assert np.array_equal(read_radiograph(tmp_path / f"pa.{ending}").picture, VALUES)
+
+    @pytest.mark.parametrize("values", [VALUES, (VALUES // 16).astype(np.uint8)], ids=["16 bit", "8 bit"])
+    def test_a_tiff_with_white_as_0(self, tmp_path, values):
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(tmp_path / "pa.tif", values.max() - values, photometric="miniswhite")
+        assert same_picture(read_radiograph(tmp_path / "pa.tif").picture, CHEST)
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+    def test_grey_in_a_colour_format(self, tmp_path, mode):
+        grey = (VALUES // 16).astype(np.uint8)
+        Image.fromarray(grey).convert(mode).save(tmp_path / "pa.png")
+        assert np.array_equal(read_radiograph(tmp_path / "pa.png").picture, grey)
+
+    def test_colour_is_refused(self, tmp_path):
+        colours = np.stack([VALUES // 16] * 3, -1).astype(np.uint8)
+        colours[10, 10] = (200, 0, 0)
+        Image.fromarray(colours).save(tmp_path / "pa.png")
+        with pytest.raises(NotVolumeError, match="colour"):
+            read_radiograph(tmp_path / "pa.png")
+
+    def test_several_pages_are_refused(self, tmp_path):
+        page = Image.fromarray(VALUES)
+        page.save(tmp_path / "pa.tif", save_all=True, append_images=[page])
+        with pytest.raises(NotVolumeError, match="2 pictures"):
+            read_radiograph(tmp_path / "pa.tif")
+
+    @pytest.mark.parametrize("name", ["pa.png", "pa.jpg", "pa.nii.gz", "pa.dcm", "pa"])
+    @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(40), bytes(200) + b"DICM"])
+    def test_other_files_are_refused(self, tmp_path, name, content):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UnreadableError):
+            read_radiograph(tmp_path / name)
+
+    def test_a_truncated_picture(self, tmp_path):
+        Image.fromarray(VALUES).save(tmp_path / "pa.png")
+        content = (tmp_path / "pa.png").read_bytes()
+        (tmp_path / "pa.png").write_bytes(content[: len(content) // 2])
+        with pytest.raises(UnreadableError, match="cannot be read"):
+            read_radiograph(tmp_path / "pa.png")
+
+    def test_an_even_or_a_tiny_picture(self, tmp_path):
+        Image.fromarray(np.full((300, 300), 9, np.uint8)).save(tmp_path / "even.png")
+        with pytest.raises(UnreadableError, match="empty picture"):
+            read_radiograph(tmp_path / "even.png")
+        Image.fromarray(VALUES[:90, :90]).save(tmp_path / "tiny.png")
+        with pytest.raises(UnreadableError, match="90 × 90"):
+            read_radiograph(tmp_path / "tiny.png")
+
+    def test_a_folder_and_a_missing_file(self, tmp_path):
+        with pytest.raises(UnreadableError, match="is a folder"):
+            read_radiograph(tmp_path)
+        with pytest.raises(UnreadableError, match="does not exist"):
+            read_radiograph(tmp_path / "none.png")
+
+
+class TestImages:
+    def write(self, path, values, spacing=(0.9, 1.1, 1.0)):
+        image = sitk.GetImageFromArray(values)
+        image.SetSpacing(spacing[: image.GetDimension()])
+        sitk.WriteImage(image, path)
+        return path
+
+    @pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha"])
+    @pytest.mark.parametrize("values", [CHEST[None], CHEST], ids=["one slice", "flat"])
+    def test_line_integrals(self, tmp_path, ending, values):
+        found = read_radiograph(self.write(tmp_path / f"pa.{ending}", values * np.float32(0.02)))
+        np.testing.assert_allclose(found.picture, CHEST * 0.02, rtol=1e-6)
+        assert found.pixel_mm == pytest.approx((0.9, 1.1))
+        assert codes(found) == {"view-unknown"}
+
+    @pytest.mark.parametrize(
+        ("values", "error", "words"),
+        [
+            (np.stack([CHEST] * 4), NotVolumeError, "volume"),
+            (CHEST[None] - 1000, NotCTError, "slice of a CT"),
+            (np.where(CHEST > 200, np.nan, CHEST)[None], UnreadableError, "no numbers"),
+            (CHEST[None, :1], NotVolumeError, "no picture"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path, values, error, words):
+        with pytest.raises(error, match=words):
+            read_radiograph(self.write(tmp_path / "pa.nrrd", values))
+
+    def test_pixel_sizes_of_no_radiograph(self, tmp_path):
+        found = read_radiograph(self.write(tmp_path / "pa.mha", CHEST[None], (20.0, 20.0, 1.0)))
+        assert found.pixel_mm is None
+        assert "pixel-size-implausible" in codes(found)

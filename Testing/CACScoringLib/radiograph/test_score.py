@@ -1,0 +1,215 @@
+"""Scoring radiographs with networks whose answer is known: probabilities, where the answer comes from, doubts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import radiograph_models
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from radiograph_files import chest
+from radiograph_models import spot_model
+
+from CACScoringLib.core.ct import Acquisition
+from CACScoringLib.models import cards as models
+from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.radiograph.saliency import saliency
+from CACScoringLib.radiograph.score import Factors, RadiographError, model_for, nested, score_radiograph
+from CACScoringLib.radiograph.view import ChestRadiograph
+
+
+def radiograph(picture=None, pixel_mm=(1.0, 1.0), view="PA", **facts) -> ChestRadiograph:
+    picture = chest(432, 432) if picture is None else picture
+    return ChestRadiograph(picture, pixel_mm, view, Acquisition("memory", **facts), source=Path("one.dcm"))
+
+
+def codes(result) -> list[str]:
+    return [warning.code for warning in result.warnings]
+
+
+def logistic(z):
+    return 1 / (1 + np.exp(-z))
+
+
+class TestProbabilities:
+    def test_they_are_the_networks_logits_calibrated(self):
+        known = radiograph_models.calibration(offsets=(1.0, 0.0, -1.0))
+        model = spot_model(known=known)
+        result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), model)
+        with torch.no_grad():
+            logits = model.network(torch.from_numpy(radiograph().standard())[None, None])[0].numpy()
+        expected = logistic(logits + np.array([1, 0, -1]))
+        assert [t.agatston for t in result.thresholds] == [0, 100, 400]
+        np.testing.assert_allclose([t.image for t in result.thresholds], expected, atol=1e-6)
+        found = [t.with_factors for t in result.thresholds]
+        np.testing.assert_allclose(found, logistic(logits + np.array([1, 0, -1]) + 1.0), atol=1e-6)
+        assert result.factors == Factors(50, "M", 25)
+
+    def test_without_factors_there_are_none(self):
+        result = score_radiograph({"PA": radiograph()}, None, spot_model())
+        assert {t.with_factors for t in result.thresholds} == {None}
+        assert result.factors is None
+
+    def test_a_model_that_knows_no_factors_says_so(self):
+        known = radiograph_models.calibration(factors=False)
+        result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), spot_model(known=known))
+        assert "factors-unused" in codes(result)
+        assert (result.factors, result.thresholds[0].with_factors) == (None, None)
+
+    def test_the_same_chest_in_finer_pixels_scores_the_same(self):
+        coarse = score_radiograph({"PA": radiograph()}, None, spot_model())
+        fine = radiograph(chest(1080, 1080, (0.4, 0.4)), (0.4, 0.4))
+        fine = score_radiograph({"PA": fine}, None, spot_model())
+        for one, other in zip(coarse.thresholds, fine.thresholds, strict=True):
+            assert one.image == pytest.approx(other.image, abs=0.01)
+
+    def test_they_never_rise_with_the_threshold(self):
+        known = radiograph_models.calibration(offsets=(-2.0, 2.0, 0.0))
+        result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), spot_model(known=known))
+        for found in ([t.image for t in result.thresholds], [t.with_factors for t in result.thresholds]):
+            assert found == sorted(found, reverse=True)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+    def test_nested_is_the_nearest_that_does_not_rise(self, row):
+        found = nested(np.array([row]))[0]
+        assert (np.diff(found) <= 1e-12).all()
+        assert found.mean() == pytest.approx(np.mean(row))
+        if row == sorted(row, reverse=True):
+            assert found == pytest.approx(row)
+        else:  # no better one nearby
+            distance = ((found - row) ** 2).sum()
+            for step in np.eye(len(row)) * 1e-3:
+                for other in (found + step, found - step):
+                    assert (np.diff(other) > 0).any() or ((other - row) ** 2).sum() >= distance - 1e-12
+
+
+class TestFactors:
+    @pytest.mark.parametrize("values", [(17, "F", 25), (111, "F", 25), (50, "O", 25), (50, "", 25), (50, "F", 5)])
+    def test_others_than_adults(self, values):
+        with pytest.raises(RadiographError):
+            Factors(*values)
+
+    def test_no_numbers(self):
+        with pytest.raises(RadiographError):
+            Factors(50, "M", float("nan"))
+
+
+class TestViews:
+    def test_a_lateral_view_that_is_not_used(self):
+        both = {"PA": radiograph(), "lateral": radiograph(view="lateral")}
+        result = score_radiograph(both, None, spot_model())
+        assert "view-unused" in codes(result)
+        assert list(result.views) == ["PA"]
+
+    def test_a_lateral_view_that_lacks(self):
+        model = spot_model(centres=((266, 235), (268, 183)), views=("PA", "lateral"))
+        with pytest.raises(RadiographError, match="needs a lateral radiograph too"):
+            score_radiograph({"PA": radiograph()}, None, model)
+
+    def test_two_views_keep_the_models_order(self):
+        model = spot_model(centres=((266, 235), (268, 183)), views=("PA", "lateral"))
+        lateral = radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")
+        result = score_radiograph({"lateral": lateral, "PA": radiograph()}, None, model)
+        assert list(result.views) == ["PA", "lateral"]
+        assert result.views["lateral"].heart_centre == (268, 183)
+        assert np.array_equal(result.views["lateral"].standard, lateral.standard())
+
+    @pytest.mark.parametrize(("given_as", "is_one"), [("PA", "lateral"), ("lateral", "PA"), ("lateral", "AP")])
+    def test_one_given_as_another(self, given_as, is_one):
+        model = spot_model(views=(given_as,))
+        with pytest.raises(RadiographError, match=f"is a {is_one} radiograph"):
+            score_radiograph({given_as: radiograph(view=is_one)}, None, model)
+
+    def test_ap_is_taken_for_pa(self):
+        assert score_radiograph({"PA": radiograph(view="AP")}, None, spot_model()).views
+
+
+class TestDoubts:
+    def test_digital_patients_are_told_first(self):
+        assert codes(score_radiograph({"PA": radiograph()}, None, spot_model())) == ["digital-patients"]
+
+    @pytest.mark.parametrize(
+        ("centre", "code"),
+        [((266, 235), None), ((60, 235), "heart-place"), ((266, 400), "heart-place"), ((266, 180), None)],
+    )
+    def test_a_heart_at_an_odd_place(self, centre, code):
+        found = codes(score_radiograph({"PA": radiograph()}, None, spot_model(centres=(centre,))))
+        assert (found[1:] or [None]) == [code]
+
+    def test_a_square_beyond_the_picture(self):
+        narrow = chest(432, 432)[:210]
+        found = codes(score_radiograph({"PA": radiograph(narrow)}, None, spot_model()))
+        assert found[1:] == ["heart-cut-off"]
+
+    def test_a_negative_of_unknown_view(self):
+        found = score_radiograph({"PA": radiograph(-chest(432, 432), view=None)}, None, spot_model())
+        assert "looks-inverted" in codes(found)
+
+
+class TestSaliency:
+    def test_it_lies_where_the_answer_comes_from(self):
+        centre, spots = (266, 235), ((0, 0), (-40, 0), (0, 50))
+        result = score_radiograph({"PA": radiograph()}, None, spot_model((centre,), spots))
+        maps = result.views["PA"].saliency
+        assert maps.shape == (3, 432, 432)
+        y, x = np.mgrid[:432, :432]
+        for found, spot in zip(maps, spots, strict=True):
+            assert found.min() >= 0
+            assert found.max() == pytest.approx(1)
+            mass = found / found.sum()
+            assert (mass * y).sum() == pytest.approx(centre[0] + spot[0], abs=1.5)
+            assert (mass * x).sum() == pytest.approx(centre[1] + spot[1], abs=1.5)
+            assert mass[np.hypot(y - centre[0] - spot[0], x - centre[1] - spot[1]) > 20].sum() < 0.01
+
+    def test_nothing_matters_to_a_network_that_does_not_look(self):
+        result = score_radiograph({"PA": radiograph()}, None, spot_model(gains=(0.0, 0.0, 0.0)))
+        assert not result.views["PA"].saliency.any()
+
+    @pytest.mark.parametrize("views", [("PA",), ("PA", "lateral")])
+    def test_of_a_real_network(self, views):
+        torch.manual_seed(0)
+        network = build(RadiographNetConfig(views=views, size=32, width=4)).eval()
+        inputs = np.stack([radiograph().standard()] * len(views))
+        maps = saliency(network, inputs)
+        assert maps.shape == (len(views), 3, 432, 432)
+        assert np.isfinite(maps).all()
+        assert maps.max((2, 3)) == pytest.approx(np.ones((len(views), 3)))
+        assert not maps[..., :100, :].any()  # far outside the square
+        assert np.array_equal(maps, saliency(network, inputs))
+
+
+class TestModels:
+    @pytest.fixture(autouse=True)
+    def folders(self, tmp_path, monkeypatch):
+        for folder in ("own", "bundled"):
+            (tmp_path / folder).mkdir()
+        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "own"))
+        monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
+        self.own, self.bundled = tmp_path / "own", tmp_path / "bundled"
+
+    def add(self, folder, name, *views):
+        radiograph_models.save_untrained(folder, name, RadiographNetConfig(views=views, size=32, width=4))
+
+    def test_the_bundled_one_for_the_views_given(self):
+        for name, views in (("pa", ("PA",)), ("both", ("PA", "lateral")), ("side", ("lateral",))):
+            self.add(self.bundled, name, *views)
+        assert model_for({"PA"}).card.name == "pa"
+        assert model_for({"PA", "lateral"}).card.name == "both"
+        assert model_for({"lateral"}).card.name == "side"
+
+    def test_else_one_for_some_of_them(self):
+        self.add(self.bundled, "pa", "PA")
+        assert model_for({"PA", "lateral"}).card.name == "pa"
+        with pytest.raises(models.ModelError, match="No model for lateral"):
+            model_for({"lateral"})
+
+    def test_own_ones_are_named(self):
+        self.add(self.own, "mine", "PA")
+        with pytest.raises(models.ModelError, match="mine"):
+            model_for({"PA"})
+        assert model_for({"PA"}, "mine").origin == "user"
+        with pytest.raises(models.ModelError, match="no model 'other'"):
+            model_for({"PA"}, "other")

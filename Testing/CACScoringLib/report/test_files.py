@@ -1,0 +1,289 @@
+"""Results as JSON, CSV, HTML and pictures."""
+
+import base64
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from CACScoringLib.anatomy.arteries import ArterySuggestion
+from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.report import files as report
+from CACScoringLib.report import page, pictures
+from CACScoringLib.scoring.lesions import Artery, ScoringRules
+
+NASTY = "<script>alert(1)</script>&\"'"
+IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
+
+
+def make_result(reviewed=True, no_calcium=False, **facts):
+    """A 250 HU lesion of 16 mm² in two slices of the LAD. no_calcium: whether a reader says that it is none."""
+    hu = np.random.default_rng(0).normal(40, 8, (10, 50, 50)).round()
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    hu[5:7, 20:24, 20:24] = 250
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    image.SetOrigin((0.0, 0.0, -500.0))
+    heart, labels = np.zeros((2, *hu.shape), np.uint8)
+    heart[1:9, 8:42, 8:42] = 1
+    labels[4:8, 18:26, 18:26] = 0 if no_calcium else Artery.LAD
+    masks = [sitk.GetImageFromArray(m) for m in (heart, labels)]
+    for mask in masks:
+        mask.CopyInformation(image)
+    scan = scan_from_image(image, Acquisition("NIfTI", kvp=120.0, **facts))
+    settings = ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
+    return score_scan(scan, settings, masks[0], masks[1] if reviewed else None)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return make_result()
+
+
+def test_severe_warnings_stand_above_the_numbers(result):
+    doubts = (ScanWarning("mild", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
+    doubted = replace(result, warnings=doubts)
+    html = page.result_as_html(doubted)
+    numbers = html.index("<table>")
+    assert html.index("<code>dire</code>") < numbers < html.index("<code>mild</code>")
+    assert "<script>alert" not in html
+    assert 'class="severe"' not in page.result_as_html(replace(result, warnings=doubts[:1]))
+    first, second = report.result_as_text(doubted).splitlines()[:2]
+    assert first == f"CAUTION: No heart: {NASTY}"
+    assert not second.startswith("CAUTION")
+    written = report.result_as_json(doubted, {})["warnings"]
+    assert [warning["severe"] for warning in written] == [False, True]
+
+
+def test_json_has_the_promised_keys(result, tmp_path):
+    report.write_json(tmp_path / "scores.json", result, {"heart": 1.23456})
+    data = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert data["schema"] == "cac-score/1"
+    assert {"input", "acquisition", "warnings", "rules", "models", "methods", "categories", "seconds"} <= set(data)
+    method = data["methods"]["threshold"]
+    assert method["reviewed"] is True
+    assert set(method["arteries"]) == {"LM", "LAD", "LCX", "RCA", "other", "unassigned"}
+    score_keys = {"agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", "peak_hu"}
+    assert score_keys == set(method["total"]) == set(method["arteries"]["RCA"])
+    assert score_keys | {"id", "artery"} <= set(method["lesions"][0])
+    assert method["arteries"]["LAD"]["agatston"] == pytest.approx(64)
+    assert method["arteries"]["RCA"]["peak_hu"] is None
+    assert data["seconds"] == {"heart": 1.235}
+
+
+def test_json_components_add_up_to_the_total(result):
+    data = report.result_as_json(result, {})
+    lesions = data["methods"]["threshold"]["lesions"]
+    parts = [c["agatston"] for lesion in lesions for c in lesion["components"]]
+    assert sum(parts) == pytest.approx(data["methods"]["threshold"]["total"]["agatston"]) == pytest.approx(64)
+
+
+def test_unreviewed_results_have_no_categories():
+    unreviewed = make_result(reviewed=False)
+    assert report.result_as_json(unreviewed, {})["categories"] is None
+    text = page.result_as_html(unreviewed)
+    assert "not a calcium score" in text
+    assert "Risk class" not in text
+    assert "left anterior descending" not in text  # unseen arteries must not read as free of calcium
+    assert "UNREVIEWED" in report.result_as_text(unreviewed)
+
+
+def test_a_reviewed_score_of_0_is_told_as_such():
+    none = make_result(no_calcium=True)
+    data = report.result_as_json(none, {})
+    assert (data["categories"]["risk_class"], data["categories"]["cac_drs"]) == ("0", "A0")
+    method = data["methods"]["threshold"]
+    assert (method["reviewed"], method["no_calcium"], method["lesions"]) == (True, True, [])
+    assert (method["total"]["agatston"], method["total"]["lesions"]) == (0, 0)
+    assert all(score["agatston"] == 0 for score in method["arteries"].values())
+    text = page.result_as_html(none)
+    assert "Reviewed: no coronary calcium." in text
+    assert "Agatston score <b>0.0</b>" in text
+    assert "Risk class <b>0</b> · CAC-DRS <b>A0</b>" in text
+    lines = report.result_as_text(none).splitlines()
+    assert lines[0] == "Clinical rule (threshold): reviewed, no coronary calcium"
+    assert lines[-1] == "Risk class 0, CAC-DRS A0"
+    assert report.lesions_as_csv(none).count("\n") == 1
+
+
+def test_no_calcium_is_said_by_a_reader_alone(result):
+    for other in (result, make_result(reviewed=False)):
+        assert not report.result_as_json(other, {})["methods"]["threshold"]["no_calcium"]
+        assert "no coronary calcium" not in page.result_as_html(other) + report.result_as_text(other)
+
+
+def test_a_maps_score_is_called_adjusted_and_the_scaled_one_comes_first():
+    unreviewed = make_result(reviewed=False)
+    mapped = replace(unreviewed.methods["threshold"], agatston_scale=0.1)
+    both = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
+    text = report.result_as_text(both)
+    own = text[text.index("Calcium map") :].splitlines()
+    assert own[1] == "  on the scale of clinical Agatston scores about 6"
+    assert all("Adjusted Agatston      64.0" in line for line in own[2:])
+    shown = page.result_as_html(both)
+    assert "on the scale of clinical scores about <b>6</b> (adjusted Agatston 64.0)" in shown
+    assert shown.count("<th>Adjusted Agatston</th>") == shown.count("<th>Agatston</th>") == 2
+    assert "Adjusted Agatston = area" in shown
+
+
+def test_csv_has_a_row_per_lesion(result):
+    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
+    assert len(rows) == 1
+    assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
+    assert float(rows[0]["mass_mg"]) == pytest.approx(0.001 * 32 * 3 * 250)
+    assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
+
+
+def test_nobody_is_named_unless_asked():
+    person = make_result(**IDENTITY)
+    hidden = page.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
+    shown = page.result_as_html(person, identify=True)
+    for value in IDENTITY.values():
+        assert value not in hidden
+        assert value in shown
+        assert value in json.dumps(report.result_as_json(person, {}, identify=True))
+
+
+def test_text_from_dicom_is_escaped():
+    text = page.result_as_html(make_result(kernel=NASTY, patient_name=NASTY), identify=True)
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_the_page_needs_no_other_file(result):
+    text = page.result_as_html(result)
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    pictures_found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(pictures_found) == 2 + 2  # two overviews and every scored slice
+    for data in pictures_found:
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+
+
+def test_an_unknown_fact_is_called_unknown(result):
+    assert re.search(r"<td>kernel</td><td>unknown</td>", page.result_as_html(result))
+
+
+def test_images_are_written_on_the_scans_grid(result, tmp_path):
+    report.write_images(tmp_path, result)
+    labels = sitk.ReadImage(tmp_path / "lesions.nii.gz")
+    heart = sitk.ReadImage(tmp_path / "heart.nii.gz")
+    for image in (labels, heart):
+        assert image.GetSize() == result.scan.image.GetSize()
+        assert image.GetOrigin() == pytest.approx(result.scan.image.GetOrigin())
+        assert image.GetSpacing() == pytest.approx(result.scan.image.GetSpacing())
+    values = sitk.GetArrayFromImage(labels)
+    assert np.unique(values).tolist() == [0, Artery.LAD]
+    assert (values == Artery.LAD).sum() == 32
+
+
+def pixels(jpeg):
+    return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+
+
+def test_a_lesion_is_outlined_but_not_covered(result):
+    method = result.methods["threshold"]
+    with_lesion = pixels(pictures.slice_picture(result.scan, result.heart.mask, method.lesions, 5))
+    red, green, blue = np.moveaxis(with_lesion, 2, 0)
+    outline = (red > 180) & (green < 140) & (blue < 140)
+    assert outline.sum() > 100
+    rows, columns = np.nonzero(outline)
+    centre = with_lesion[int(rows.mean()), int(np.median(columns))]
+    assert np.ptp(centre) < 12  # grey, as the CT is
+    assert centre.mean() > 140
+
+
+def many_candidates(count):
+    """An unreviewed result with specks of two pixels, each 1 HU denser than the one before, in up to four slices."""
+    hu = np.random.default_rng(0).normal(40, 8, (10, 80, 80)).round()
+    hu[:, 0], hu[0, 0, 0] = -1000, 1400
+    places = [(k, j, i) for k in (2, 4, 6, 8) for j in range(12, 68, 4) for i in range(12, 68, 4)][:count]
+    for n, (k, j, i) in enumerate(places):
+        hu[k, j, i : i + 2] = 131 + n
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    heart = np.zeros(hu.shape, np.uint8)
+    heart[1:9, 8:72, 8:72] = 1
+    mask = sitk.GetImageFromArray(heart)
+    mask.CopyInformation(image)
+    return score_scan(scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart=mask)
+
+
+@pytest.fixture(scope="module")
+def many():
+    return many_candidates(TestManyCandidates.COUNT)
+
+
+class TestManyCandidates:
+    COUNT = 400
+
+    def test_those_that_matter_are_told_and_the_rest_summed(self, many):
+        method = many.methods["threshold"]
+        told = page.told_lesions(method, 3.0)
+        assert len(told) == page.MOST_TOLD < self.COUNT == method.total.lesions
+        assert min(lesion.peak_hu for lesion in told) >= 300, "of 131 to 530 HU"
+        html = page.result_as_html(many)
+        rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", html)
+        assert [int(number) for number in rows] == [lesion.id for lesion in told]
+        ((count, voxels, points),) = re.findall(
+            r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
+        )
+        assert (int(count), int(voxels)) == (self.COUNT - page.MOST_TOLD, 2 * (self.COUNT - page.MOST_TOLD))
+        shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("Every component")[1].split("</table>")[0])
+        assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
+        assert points in shown
+        assert f"Of {self.COUNT} candidates the {page.MOST_TOLD} are drawn" in html
+
+    def test_only_slices_with_those_are_drawn(self, many):
+        slices = {lesion.components[0].slice_index for lesion in page.told_lesions(many.methods["threshold"], 3.0)}
+        drawn = re.findall(r"<figcaption>slice (\d+)", page.result_as_html(many))
+        assert {int(k) for k in drawn} == slices
+        assert slices < {2, 4, 6, 8}
+
+    def test_all_are_listed_in_the_tables_for_programs(self, many):
+        assert len(report.lesions_as_csv(many).splitlines()) == self.COUNT + 1
+        assert len(report.result_as_json(many, {})["methods"]["threshold"]["lesions"]) == self.COUNT
+
+    def test_what_a_reader_assigned_is_told_whole(self, many):
+        reviewed = replace(many.methods["threshold"], reviewed=True)
+        assert page.told_lesions(reviewed, 3.0) == reviewed.lesions.lesions
+
+    def test_few_are_told_whole(self):
+        few = many_candidates(page.MOST_TOLD)
+        assert page.told_lesions(few.methods["threshold"], 3.0) == few.methods["threshold"].lesions.lesions
+        assert "others</td>" not in page.result_as_html(few)
+
+
+def test_numbers_are_written_of_chosen_lesions_only(result):
+    lesions = result.methods["threshold"].lesions
+    drawn = [pixels(pictures.slice_picture(result.scan, result.heart.mask, lesions, 5, own)) for own in (None, {1}, {})]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+
+
+def test_the_front_view_has_the_head_at_the_top():
+    """The lesion lies above the middle of the heart region, so it must be drawn in the upper half."""
+    high = make_result()
+    overview = pixels(pictures.overview_picture(high.scan, high.heart.mask, high.methods["threshold"].lesions, 1))
+    red, green, _ = np.moveaxis(overview, 2, 0)
+    rows = np.nonzero((red > 180) & (green < 140))[0]
+    assert rows.mean() < overview.shape[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("not_coronary", "shown", "elsewhere"),
+    [(0.2, "LCX? 90%", 0), (0.8, "not coronary? 80%", 1), (0.999, "not coronary? 99%", 1)],
+)
+def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, shown, elsewhere):
+    unreviewed = make_result(reviewed=False)
+    method = unreviewed.methods["threshold"]
+    suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
+    text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
+    assert shown in text
+    assert f"{elsewhere} of them lie where digital patients rarely have coronary calcium" in text

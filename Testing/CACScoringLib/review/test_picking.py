@@ -1,0 +1,300 @@
+"""Picking lesions and painting, on arrays."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.review.picking import (
+    PickLimits,
+    Voxels,
+    brush_stroke,
+    pick_label,
+    pick_lesion,
+    shown_voxels,
+    values_at,
+)
+from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+
+SPACING_MM = (2.5, 0.7, 0.8)
+
+
+def speckled(shape: tuple[int, int, int], share: float, seed: int) -> np.ndarray:
+    """HU with a share of voxels at or above 130 HU."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(shape) < share, rng.integers(130, 900, shape), 40).astype(np.int16)
+
+
+def whole(voxels: Voxels, shape: tuple[int, int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[voxels.part] = voxels.mask
+    return mask
+
+
+class TestPickLesion:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_is_a_lesion_of_the_scoring(self, seed):
+        """Every voxel of a lesion that `find_lesions` finds picks the same lesion, at the image's border too."""
+        hu = speckled((7, 15, 17), 0.06, seed)
+        image = sitk.GetImageFromArray(hu)
+        image.SetSpacing(SPACING_MM[::-1])
+        everywhere = np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
+        found = find_lesions(image, everywhere, ScoringRules(minimum_area_mm2=0))
+        assert len(found.lesions) > 5
+        for lesion in found.lesions:
+            expected = found.id_map == lesion.id
+            for seed_kji in np.argwhere(expected):
+                pick = pick_lesion(hu, seed_kji, SPACING_MM)
+                assert not pick.leaked
+                np.testing.assert_array_equal(whole(pick, hu.shape), expected)
+                assert pick.mask.any((1, 2)).all(), "the part is tight"
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_allowed_region_ends_it(self, seed):
+        hu = speckled((6, 14, 14), 0.4, seed)
+        allowed = np.random.default_rng(seed).random(hu.shape) < 0.7
+        labels, count = ndimage.label((hu >= 130) & allowed, np.ones((3, 3, 3)))
+        for label in range(1, count + 1):
+            pick = pick_lesion(hu, np.argwhere(labels == label)[0], SPACING_MM, allowed=allowed)
+            np.testing.assert_array_equal(whole(pick, hu.shape), labels == label)
+
+    def test_threshold_is_included(self):
+        hu = np.full((1, 1, 4), 129, np.int16)
+        hu[..., 1:3] = 130
+        assert pick_lesion(hu, (0, 0, 1), SPACING_MM).count == 2
+        assert pick_lesion(hu, (0, 0, 0), SPACING_MM) is None
+        assert pick_lesion(hu, (0, 0, 0), SPACING_MM, threshold_hu=129).count == 4
+
+    @pytest.mark.parametrize("seed_kji", [(-1, 0, 0), (0, 0, 4), (0, 3, 0)])
+    def test_outside_the_image(self, seed_kji):
+        assert pick_lesion(np.full((1, 3, 4), 500, np.int16), seed_kji, SPACING_MM) is None
+
+    def test_not_allowed(self):
+        hu = np.full((2, 3, 4), 500, np.int16)
+        allowed = np.ones(hu.shape, bool)
+        allowed[1, 1, 1] = False
+        assert pick_lesion(hu, (1, 1, 1), SPACING_MM, allowed=allowed) is None
+
+    def test_ball_around_the_click(self):
+        hu = np.full((9, 31, 31), 500, np.int16)
+        radius = 4.0
+        pick = pick_lesion(hu, (4, 15, 15), SPACING_MM, limits=PickLimits(radius_mm=radius))
+        distance = np.sqrt((((np.argwhere(hu) - [4, 15, 15]) * SPACING_MM) ** 2).sum(1)).reshape(hu.shape)
+        np.testing.assert_array_equal(whole(pick, hu.shape), distance <= radius)
+        assert not pick.leaked
+
+    def test_ball_around_another_point(self):
+        hu = np.full((1, 1, 40), 500, np.int16)
+        pick = pick_lesion(hu, (0, 0, 20), (1, 1, 1), centre_kji=(0, 0, 24), limits=PickLimits(radius_mm=5))
+        assert (pick.part[2].start, pick.part[2].stop) == (19, 30)
+        assert pick_lesion(hu, (0, 0, 5), (1, 1, 1), centre_kji=(0, 0, 24), limits=PickLimits(radius_mm=5)) is None
+
+    def test_ball_keeps_only_what_is_connected_in_it(self):
+        hu = np.full((1, 3, 11), 40, np.int16)
+        hu[0, 0, :], hu[0, :, 10], hu[0, 2, :] = 500, 500, 500  # a U: its arms meet far away
+        pick = pick_lesion(hu, (0, 0, 0), (1, 1, 1), limits=PickLimits(radius_mm=5))
+        assert set(pick.kji[:, 1]) == {0}
+
+    def test_too_large_is_a_leak(self):
+        hu = np.full((20, 60, 60), 500, np.int16)
+        limits = PickLimits(most_volume_mm3=300)
+        pick = pick_lesion(hu, (10, 30, 30), (1, 1, 1), limits=limits)
+        assert pick.leaked
+        assert "larger than 300 mm³" in pick.reason
+        assert 300 < pick.count < 1000, "growth was stopped"
+        assert pick.holds((10, 30, 30))
+
+    def test_too_far_is_a_leak(self):
+        hu = np.full((1, 1, 200), 500, np.int16)
+        pick = pick_lesion(hu, (0, 0, 100), (1, 1, 1), limits=PickLimits(most_depth_mm=30))
+        assert pick.leaked
+        assert "beyond 30 mm" in pick.reason
+        assert pick_lesion(hu, (0, 0, 100), (1, 1, 1), limits=PickLimits(most_depth_mm=100)).count == 200
+
+    def test_just_within_the_limits(self):
+        hu = np.full((1, 1, 30), 500, np.int16)
+        limits = PickLimits(most_volume_mm3=30, most_depth_mm=29)
+        pick = pick_lesion(hu, (0, 0, 0), (1, 1, 1), limits=limits)
+        assert (pick.leaked, pick.count) == (False, 30)
+        assert pick_lesion(hu, (0, 0, 0), (1, 1, 1), limits=PickLimits(most_volume_mm3=29)).leaked
+
+    @pytest.mark.parametrize("name", ["radius_mm", "most_volume_mm3", "most_depth_mm"])
+    @pytest.mark.parametrize("value", [0.0, -3.0, float("nan")])
+    def test_limits_that_cannot_be(self, name, value):
+        with pytest.raises(CTError, match=name):
+            PickLimits(**{name: value})
+
+    def test_image_is_left_as_it_was(self):
+        hu = speckled((4, 8, 8), 0.5, 1)
+        hu.flags.writeable = False
+        pick_lesion(hu, np.argwhere(hu >= 130)[0], SPACING_MM)
+
+
+def test_pick_label():
+    labels = np.zeros((3, 6, 6), np.uint8)
+    labels[1, 1, 1:3], labels[2, 2, 3], labels[0, 5, 5] = 2, 2, 2
+    labels[1, 2, 1] = 3
+    island = pick_label(labels, (1, 1, 1))
+    assert sorted(map(tuple, island.kji)) == [(1, 1, 1), (1, 1, 2), (2, 2, 3)]
+    assert pick_label(labels, (0, 0, 0)) is None
+    assert pick_label(labels, (3, 0, 0)) is None
+
+
+class TestVoxels:
+    def test_united(self):
+        first, second = Voxels.at(np.array([[1, 2, 3], [1, 2, 5]])), Voxels.at(np.array([[4, 0, 3], [1, 2, 5]]))
+        assert sorted(map(tuple, first.united(second).kji)) == [(1, 2, 3), (1, 2, 5), (4, 0, 3)]
+        assert first.united(second).count == 3
+
+    def test_holds(self):
+        voxels = Voxels.at(np.array([[1, 2, 3], [1, 2, 5]]))
+        assert voxels.holds((1, 2, 5))
+        assert not voxels.holds((1, 2, 4))
+        assert not voxels.holds((1, 2, 2))
+
+    def test_none(self):
+        assert Voxels.at(np.zeros((0, 3), int)) is None
+
+
+def oblique(seed: int) -> np.ndarray:
+    """Voxel to millimetres: anisotropic, turned, shifted."""
+    rng = np.random.default_rng(seed)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn * [0.6, 0.9, 1.7]
+    matrix[:3, 3] = rng.normal(0, 30, 3)
+    return matrix
+
+
+class TestBrush:
+    SHAPE = (20, 40, 44)
+
+    def positions(self, matrix: np.ndarray) -> np.ndarray:
+        kji = np.argwhere(np.ones(self.SHAPE, bool))
+        return (kji[:, ::-1] @ matrix[:3, :3].T + matrix[:3, 3]).reshape(*self.SHAPE, 3)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_ball_by_its_definition(self, seed):
+        matrix = oblique(seed)
+        centre = matrix[:3] @ [20.3, 18.8, 9.6, 1]
+        found = brush_stroke(self.SHAPE, matrix, centre, centre, 5.0)
+        expected = np.linalg.norm(self.positions(matrix) - centre, axis=-1) <= 5
+        np.testing.assert_array_equal(whole(found, self.SHAPE), expected)
+        assert expected.sum() > 100
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_stroke_is_all_balls_on_its_way(self, seed):
+        matrix = oblique(seed)
+        ends = np.array([matrix[:3] @ [10.2, 12.1, 6.4, 1], matrix[:3] @ [30.9, 25.0, 12.2, 1]])
+        found = whole(brush_stroke(self.SHAPE, matrix, *ends, 3.0), self.SHAPE)
+        places = self.positions(matrix)
+        way = ends[0] + np.linspace(0, 1, 60)[:, None] * (ends[1] - ends[0])
+        nearest = np.min([np.linalg.norm(places - point, axis=-1) for point in way], axis=0)
+        assert found[nearest <= 3.0].all()
+        assert not found[nearest > 3.1].any()
+
+    @pytest.mark.parametrize("axis", range(3))
+    @pytest.mark.parametrize("offset", [0.0, 0.3, -0.49, 0.5])
+    def test_disc_is_one_layer(self, axis, offset):
+        """In the plane of voxels, whichever way the plane lies between two of their layers."""
+        matrix = oblique(7)
+        index = np.array([20.0, 18.0, 9.0, 1.0])
+        index[axis] += offset
+        centre = matrix[:3] @ index
+        found = brush_stroke(self.SHAPE, matrix, centre, centre, 4.0, normal=matrix[:3, axis])
+        layers = set(found.kji[:, 2 - axis])
+        assert len(layers) == 1
+        assert abs(layers.pop() - index[axis]) <= 0.5
+        in_plane = np.delete([0.6, 0.9, 1.7], axis)
+        assert found.count * in_plane.prod() == pytest.approx(np.pi * 16, rel=0.2)
+
+    def test_oblique_disc_has_no_holes(self):
+        matrix = np.diag([0.7, 0.7, 1.5, 1.0])
+        normal = np.array([1.0, 0.4, 1.0])
+        centre = matrix[:3] @ [20, 20, 10, 1]
+        found = brush_stroke(self.SHAPE, matrix, centre, centre, 6.0, normal=normal)
+        places = found.kji[:, ::-1] * [0.7, 0.7, 1.5]
+        height = (places - centre) @ normal / np.linalg.norm(normal)
+        assert np.abs(height).max() < 1.5
+        _, pieces = ndimage.label(found.mask, np.ones((3, 3, 3)))
+        assert pieces == 1
+        assert found.count * 0.7 * 0.7 * 1.5 == pytest.approx(np.pi * 36 * 1.5 / np.linalg.norm(normal), rel=0.15)
+
+    def test_cut_off_at_the_image(self):
+        found = brush_stroke((5, 6, 7), np.eye(4), (0, 0, 0), (0, 0, 0), 2.0)
+        assert found.part == (slice(0, 3), slice(0, 3), slice(0, 3))
+        assert brush_stroke((5, 6, 7), np.eye(4), (-5, 0, 0), (-5, 0, 0), 2.0) is None
+        assert brush_stroke((5, 6, 7), np.eye(4), (3.5, 3.5, 2.5), (3.5, 3.5, 2.5), 0.3) is None
+
+
+class TestShownVoxels:
+    @pytest.mark.parametrize("pixel", [0.3, 1.0, 2.7], ids=["magnified", "one to one", "reduced"])
+    def test_axial_slice(self, pixel):
+        to_index = np.diag([pixel, pixel, 1.0, 1.0])
+        to_index[:3, 3] = (4.0, -3.0, 2.0)
+        width, height = int(9 / pixel), int(12 / pixel)
+        kji = shown_voxels((5, 30, 30), to_index, width, height)
+        assert set(kji[:, 0]) == {2}
+        low, high = (-3 - pixel / 2, 4 - pixel / 2), (-3 + (height - 0.5) * pixel, 4 + (width - 0.5) * pixel)
+        grid = np.argwhere(np.ones((30, 30), bool))
+        shown = grid[((grid > low) & (grid < high)).all(1)]
+        found = set(map(tuple, kji[:, 1:]))
+        assert set(map(tuple, shown)) <= found
+        assert all((np.array(at) > np.subtract(low, 0.51)).all() for at in found)
+        assert all((np.array(at) < np.add(high, 0.51)).all() for at in found)
+
+    def test_oblique_slice_has_each_voxel_once_and_no_holes(self):
+        turn = np.array([[0.8, 0.1, 0], [-0.2, 0.9, 0], [0.5, 0.3, 1]])
+        to_index = np.eye(4)
+        to_index[:3, :3] = turn
+        to_index[:3, 3] = (2, 3, 1)
+        kji = shown_voxels((30, 30, 30), to_index, 25, 25)
+        assert len(np.unique(kji, axis=0)) == len(kji)
+        x, y = np.meshgrid(np.arange(25), np.arange(25))
+        pixels = np.stack([x, y, 0 * x], -1).reshape(-1, 3) @ turn.T + (2, 3, 1)
+        of_pixels = np.floor(pixels[:, ::-1] + 0.5).astype(int)
+        inside = of_pixels[((of_pixels >= 0) & (of_pixels < 30)).all(1)]
+        assert len(inside) > 300
+        assert set(map(tuple, inside)) <= set(map(tuple, kji))
+        _, pieces = ndimage.label(Voxels.at(kji).mask, np.ones((3, 3, 3)))
+        assert pieces == 1
+
+    def test_beside_the_image(self):
+        to_index = np.eye(4)
+        to_index[2, 3] = 9
+        assert len(shown_voxels((5, 30, 30), to_index, 10, 10)) == 0
+
+
+def test_values_at():
+    image = np.arange(24.0).reshape(2, 3, 4)
+    turned = image.transpose(2, 1, 0)[::-1]  # another axis order, one axis flipped
+    to_image = np.array([[0, 0, -1, 3], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    kji = np.argwhere(np.ones(turned.shape, bool))
+    np.testing.assert_array_equal(values_at(image, kji, to_image), turned.reshape(-1))
+    for moved in (-0.4, 0.4):
+        to_image[:3, 3] = np.array([3, 0, 0]) + moved
+        np.testing.assert_array_equal(values_at(image, kji, to_image), turned.reshape(-1))
+    to_image[:3, 3] = (4, 0, 0)
+    assert np.isnan(values_at(image, kji, to_image)).sum() == 6
+
+
+class TestRealScans:
+    @pytest.mark.parametrize(
+        ("centre_ji", "volume_mm3"), [((151, 291), 216.47), ((281, 299), 167.18), ((260, 285), 34.29)]
+    )
+    def test_inserts_of_the_qrm_phantom(self, real_ct, centre_ji, volume_mm3):
+        """Volumes at 130 HU as published for this scan of it."""
+        image = sitk.ReadImage(str(real_ct("qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz")))
+        pick = pick_lesion(sitk.GetArrayViewFromImage(image), (5, *centre_ji), image.GetSpacing()[::-1])
+        assert not pick.leaked
+        assert pick.count * np.prod(image.GetSpacing()) == pytest.approx(volume_mm3, abs=0.02)
+
+    def test_bone_of_a_chest_is_stopped(self, real_ct):
+        image = sitk.ReadImage(str(real_ct("lung_pet_ct_dx/A0001_philips_B_5mm.nii.gz")))
+        hu = sitk.GetArrayViewFromImage(image)
+        bone = np.argwhere(hu > 400)
+        clicks = bone[np.random.default_rng(0).integers(0, len(bone), 60)]
+        picks = [pick_lesion(hu, click, image.GetSpacing()[::-1]) for click in clicks]
+        assert sum(pick.leaked for pick in picks) >= 58
+        assert max(pick.count for pick in picks) * np.prod(image.GetSpacing()) < 4000

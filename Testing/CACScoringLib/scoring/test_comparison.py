@@ -1,0 +1,373 @@
+"""Whether calcium has changed: verdicts by hand-made limits, and every reason for which there is none."""
+
+import copy
+import json
+
+import pytest
+
+from CACScoringLib.core.ct import CTError, UnreadableError
+from CACScoringLib.models.cards import ModelError
+from CACScoringLib.report.comparison_page import (
+    NOT_IN_PATIENTS,
+    comparison_as_html,
+    comparison_as_page,
+    comparison_as_text,
+)
+from CACScoringLib.scoring.comparison import (
+    CHANGED,
+    SCHEMA,
+    UNKNOWN,
+    WITHIN,
+    compare,
+    comparison_as_json,
+    is_result,
+    read_result,
+)
+from CACScoringLib.scoring.repeatability import Limits, Repeatability
+
+MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
+SCALE = 0.1
+SETTINGS = {"slice_threshold": 0.2, "agatston_scale": SCALE, "batch_size": 8}
+RULES = {"name": "Agatston, 130 HU", "threshold_hu": 130.0, "calibration_mg_per_mm3_hu": None}
+TOTAL_LIMITS = {"intercept": 10.0, "slope": 0.1, "factor": 2.0, "pairs": 200, "highest": 1000.0}
+ARTERY_LIMITS = {"intercept": 5.0, "slope": 0.1, "factor": 2.0, "pairs": 400, "highest": 500.0}
+
+
+def score(agatston):
+    return {"agatston": agatston, "pseudo_mass_hu_mm3": 10 * agatston, "lesions": int(agatston > 0)}
+
+
+def method(lad, rca=0.0, reviewed=False, scale=None):
+    arteries = {"LM": score(0.0), "LAD": score(lad), "LCX": score(0.0), "RCA": score(rca)}
+    return {"reviewed": reviewed, "agatston_scale": scale, "total": score(lad + rca), "arteries": arteries}
+
+
+def content(lad=100.0, rca=0.0):
+    """`scores.json` of a reviewed clinical score, and an unreviewed map that holds ten times as much."""
+    return {
+        "schema": "cac-score/1",
+        "input": {"name": "scan", "size": [512, 512, 60], "spacing_mm": [0.7, 0.7, 3.0]},
+        "acquisition": {
+            "kvp": 120.0,
+            "kernel": "B31f",
+            "slice_thickness_mm": 3.0,
+            "contrast_agent": None,
+            "gating": None,
+            "scanner_model": "One",
+            "exposure_mas": 50.0,
+            "patient_sex": "F",
+        },
+        "measured": {"noise_hu": 20.0},
+        "heart": {"source": "heart-net"},
+        "warnings": [],
+        "rules": {"threshold": RULES, "decomposition": RULES},
+        "models": [{"name": f"{network}-net", "network": network, "sha256": sha} for network, sha in MODELS.items()],
+        "methods": {
+            "threshold": method(lad, rca, reviewed=True),
+            "decomposition": method(10 * lad, 10 * rca, scale=SCALE),
+        },
+        "slices_by_reader": {},
+        "decomposition_settings": SETTINGS,
+    }
+
+
+def stored(**changes):
+    parts = {"total": TOTAL_LIMITS, "artery": ARTERY_LIMITS}
+    mass = {part: {**limits, "highest": 1e6} for part, limits in parts.items()}
+    return {
+        "digital": True,
+        "data": "200 digital patients",
+        "date": "2026-01-01",
+        "models": MODELS,
+        "settings": SETTINGS,
+        "acquisition": {"kvp": [120, 120], "slice_thickness_mm": [3, 3], "slice_spacing_mm": [3, 3]},
+        "limits": {name: {"agatston": parts, "pseudo_mass_hu_mm3": mass} for name in ("threshold", "decomposition")},
+        **changes,
+    }
+
+
+LIMITS = Repeatability.of(stored())
+
+
+def changes(comparison, name="threshold", quantity="agatston"):
+    found = next(m for m in comparison.methods if m.method == name)
+    return {change.part: change for change in found.changes if change.quantity == quantity}
+
+
+def bars(comparison, name):
+    return next(m for m in comparison.methods if m.method == name).bars
+
+
+def codes(comparison):
+    return {warning.code for warning in comparison.warnings}
+
+
+class TestVerdict:
+    def test_limits_grow_with_the_mean(self):
+        limits = Limits(10, 0.1, 2, 200, 1000)
+        assert limits.at(0) == 20
+        assert limits.at(100) == 40
+        assert Limits(-5, 0.1, 2, 200, 1000).at(10) == 0
+
+    @pytest.mark.parametrize(("later", "verdict"), [(144.0, WITHIN), (145.0, CHANGED), (66.0, WITHIN), (60.0, CHANGED)])
+    def test_total_by_hand(self, later, verdict):
+        """From 100: limit 2 · (10 + 0.1 · mean), so 44.4 at 144 and 44.5 at 145; 36.6 at 66 and 36.0 at 60."""
+        total = changes(compare(content(), content(later), LIMITS))["total"]
+        assert total.verdict == verdict
+        assert total.difference == later - 100
+        assert total.limit == pytest.approx(20 + 0.1 * (100 + later))
+
+    def test_arteries_have_limits_of_their_own(self):
+        found = changes(compare(content(100, 0), content(100, 40), LIMITS))
+        assert found["RCA"].limit == pytest.approx(14)
+        assert found["RCA"].verdict == CHANGED
+        assert found["LAD"].verdict == WITHIN
+        assert found["total"].verdict == WITHIN
+
+    def test_adjusted_scores_are_compared_on_the_clinical_scale(self):
+        found = changes(compare(content(), content(150), LIMITS), "decomposition")["total"]
+        assert (found.earlier, found.later) == (100, pytest.approx(150))
+        mass = changes(compare(content(), content(150), LIMITS), "decomposition", "pseudo_mass_hu_mm3")["total"]
+        assert (mass.earlier, mass.later) == (10000, 15000)
+
+    def test_reviewed_maps_have_no_clinical_scale_and_no_limits_on_it(self):
+        """Also where an earlier version has stored a scale with one."""
+        both = [content(100), content(500)]
+        for one, scale in zip(both, (SCALE, None), strict=True):
+            one["methods"]["decomposition"] |= {"reviewed": True, "agatston_scale": scale}
+        found = compare(*both, LIMITS)
+        total = changes(found, "decomposition")["total"]
+        assert (total.earlier, total.later, total.verdict) == (1000, 5000, UNKNOWN)
+        assert "the stored limits are of scores on the clinical scale" in total.reason
+        assert changes(found, "decomposition", "pseudo_mass_hu_mm3")["total"].verdict == CHANGED
+        assert not next(m for m in found.methods if m.method == "decomposition").scaled
+
+    def test_a_reviewed_zero_is_a_score(self):
+        total = changes(compare(content(0), content(100), LIMITS))["total"]
+        assert (total.earlier, total.later, total.verdict) == (0, 100, CHANGED)
+
+    def test_nothing_in_both_is_no_change(self):
+        found = changes(compare(content(0), content(0), LIMITS))
+        assert {change.verdict for change in found.values()} == {WITHIN}
+
+    def test_no_word_where_every_difference_would_repeat(self):
+        """Of 4 and 12 the mean is 8: the limit is 21.6, and no difference of such scores exceeds 16."""
+        total = changes(compare(content(4), content(12), LIMITS))["total"]
+        assert (total.verdict, total.limit) == (UNKNOWN, pytest.approx(21.6))
+        assert "no difference would be beyond" in total.text
+
+    def test_no_word_beyond_the_study(self):
+        total = changes(compare(content(900), content(1200), LIMITS))["total"]
+        assert (total.verdict, total.limit) == (UNKNOWN, None)
+        assert "up to 1,000" in total.text
+
+    def test_no_word_on_arteries_without_limits_of_arteries(self):
+        only_total = {"threshold": {"agatston": {"total": TOTAL_LIMITS}}}
+        found = changes(compare(content(), content(), Repeatability.of(stored(limits=only_total))))
+        assert found["total"].verdict == WITHIN
+        assert found["LAD"].text == "cannot be said: no limits are stored for single arteries"
+
+
+def with_acquisition(**facts):
+    other = content()
+    other["acquisition"] |= facts
+    return other
+
+
+def with_method(name, **values):
+    other = content()
+    other["methods"][name] |= values
+    return other
+
+
+def with_other_model():
+    other = content()
+    other["models"][1] = {"name": "other", "network": "slices", "sha256": "xx"}
+    return other
+
+
+def with_spacing(spacing_mm):
+    other = content()
+    other["input"]["spacing_mm"] = [0.7, 0.7, spacing_mm]
+    return other
+
+
+class TestReasons:
+    """Why nothing can be said; the later scan differs from the earlier one in one thing."""
+
+    @pytest.mark.parametrize(
+        ("later", "word"),
+        [
+            (with_acquisition(kernel="B70f"), "kernels"),
+            (with_acquisition(kvp=100.0), "tube voltages"),
+            (with_acquisition(slice_thickness_mm=1.0), "thicknesses"),
+            (with_spacing(1.5), "spacings"),
+            (with_acquisition(contrast_agent="Ultravist"), "contrast agent"),
+            ({**content(), "measured": {"noise_hu": 40.0}}, "noise differs too much (20 and 40 HU)"),
+            (
+                {**content(), "warnings": [{"code": "contrast-enhanced", "message": ""}]},
+                "later scan was made with contrast",
+            ),
+            (with_acquisition(patient_sex="M"), "man and a woman"),
+        ],
+    )
+    def test_scans_too_different_bar_both_methods(self, later, word):
+        found = compare(content(), later, LIMITS)
+        for name in ("threshold", "decomposition"):
+            assert word in " ".join(bars(found, name))
+            assert {change.verdict for change in changes(found, name).values()} == {UNKNOWN}
+
+    def test_different_patients_are_not_named(self):
+        a, b = with_acquisition(patient_id="Anna"), with_acquisition(patient_id="Berta")
+        found = compare(a, b, LIMITS)
+        assert "different patients" in bars(found, "threshold")[0]
+        assert "Anna" not in json.dumps(comparison_as_json(found)) + comparison_as_page(found)
+
+    @pytest.mark.parametrize(
+        "same", [{"kernel": "b31F "}, {"kvp": 120.3}, {"slice_thickness_mm": 3.5}, {"kernel": None}]
+    )
+    def test_small_or_unknown_differences_do_not(self, same):
+        assert not bars(compare(content(), with_acquisition(**same), LIMITS), "threshold")
+
+    def test_other_models_bar_the_map_alone(self):
+        found = compare(content(), with_other_model(), LIMITS)
+        assert "models differ (slices)" in bars(found, "decomposition")[0]
+        assert not bars(found, "threshold")
+
+    def test_a_given_heart_is_no_other_model(self):
+        other = content()
+        other["models"] = other["models"][1:]
+        other["heart"] = {"source": "given"}
+        found = compare(content(), other, LIMITS)
+        assert not bars(found, "decomposition")
+        assert "comparison-hearts" in codes(found)
+
+    def test_limits_of_other_models_or_settings(self):
+        foreign = Repeatability.of(stored(models={**MODELS, "decomposition": "zz"}))
+        assert (
+            "limits were found with other models (decomposition)"
+            in bars(compare(content(), content(), foreign), "decomposition")[0]
+        )
+        foreign = Repeatability.of(stored(settings={**SETTINGS, "agatston_scale": 0.2, "batch_size": 1}))
+        assert bars(compare(content(), content(), foreign), "decomposition") == (
+            "the stored limits were found with other settings (agatston_scale)",
+        )
+
+    def test_maps_of_other_settings(self):
+        other = content()
+        other["decomposition_settings"] = {**SETTINGS, "slice_threshold": 0.5}
+        assert "settings (slice_threshold)" in bars(compare(content(), other, LIMITS), "decomposition")[0]
+
+    def test_other_rules_but_not_another_calibration(self):
+        other = content()
+        other["rules"] = {**other["rules"], "threshold": {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}
+        assert not bars(compare(content(), other, LIMITS), "threshold")
+        other["rules"]["threshold"]["threshold_hu"] = 120.0
+        assert "rules differ (threshold_hu)" in bars(compare(content(), other, LIMITS), "threshold")[0]
+
+    def test_no_limits(self):
+        found = compare(content(), content(150), None)
+        assert all("no limits" in bars(found, name)[0] for name in ("threshold", "decomposition"))
+        assert "No limits of repeatability are stored" in comparison_as_html(found)
+
+    def test_one_scan_without_the_map(self):
+        other = content()
+        del other["methods"]["decomposition"]
+        found = compare(content(), other, LIMITS)
+        assert bars(found, "decomposition") == ("the later scan was not scored by this method",)
+        assert not changes(found, "decomposition")
+        assert "not scored by this method" in comparison_as_text(found)
+
+    def test_reviewed_beside_unreviewed(self):
+        for name in ("threshold", "decomposition"):
+            reviewed = content()["methods"][name]["reviewed"]
+            found = compare(content(), with_method(name, reviewed=not reviewed), LIMITS)
+            assert "were reviewed" in bars(found, name)[0]
+
+    def test_candidates_that_nobody_reviewed(self):
+        unreviewed = with_method("threshold", reviewed=False)
+        assert "nobody has reviewed" in bars(compare(unreviewed, unreviewed, LIMITS), "threshold")[0]
+
+
+class TestDoubts:
+    def test_none_about_equal_scans_but_the_suggested_arteries(self):
+        assert codes(compare(content(), content(), LIMITS)) == {"comparison-arteries-suggested"}
+
+    @pytest.mark.parametrize(
+        ("earlier", "later", "code"),
+        [
+            (content(), with_acquisition(kernel=None), "comparison-unchecked"),
+            (content(), with_acquisition(scanner_model="Two"), "comparison-scanners"),
+            (content(), {**content(), "measured": {"noise_hu": 31.0}}, "comparison-noise"),
+            ({**content(), "measured": {"noise_hu": 39.0}}, content(), "comparison-noise"),
+            (with_acquisition(study_date="20250101"), with_acquisition(study_date="20240101"), "comparison-order"),
+            (with_spacing(1.0), with_spacing(1.0), "comparison-beyond-study"),
+            (content(), {**content(), "slices_by_reader": {"3": "off"}}, "comparison-map-reviewed"),
+        ],
+    )
+    def test_doubt(self, earlier, later, code):
+        assert code in codes(compare(earlier, later, LIMITS))
+
+    def test_unmeasured_noise_is_no_fault(self):
+        assert "comparison-noise" not in codes(compare(content(), {**content(), "measured": None}, LIMITS))
+
+
+class TestShown:
+    def test_json_has_the_schema_and_every_number(self):
+        document = json.loads(json.dumps(comparison_as_json(compare(content(), content(150), LIMITS))))
+        assert document["schema"] == SCHEMA
+        lad = document["methods"]["threshold"]["agatston"]["LAD"]
+        assert (lad["earlier"], lad["later"], lad["difference"], lad["verdict"]) == (100, 150, 50, CHANGED)
+        assert lad["text"] == "changed beyond what repeats"
+        assert document["limits"]["digital"] is True
+
+    def test_page_says_where_the_limits_come_from(self):
+        page = comparison_as_page(compare(content(), content(150), LIMITS))
+        assert NOT_IN_PATIENTS in page
+        assert "200 digital patients" in page
+        assert "changed beyond what repeats" in page
+        assert "+50.0" in page
+
+    def test_limits_of_patients_are_not_called_digital(self):
+        patients = Repeatability.of(stored(digital=False, data="150 patients"))
+        found = compare(content(), content(150), patients)
+        assert NOT_IN_PATIENTS not in comparison_as_page(found) + comparison_as_text(found)
+
+    def test_text_tells_totals_and_source(self):
+        text = comparison_as_text(compare(content(), content(60), LIMITS))
+        assert "100.0 → 60.0 (−40.0, repeats within ±36.0): changed beyond what repeats" in text
+        assert NOT_IN_PATIENTS in text
+
+    def test_names_are_escaped(self):
+        bad = content()
+        bad["input"]["name"] = "<script>alert(1)</script>"
+        bad["acquisition"]["kernel"] = "<b>"
+        found = compare(bad, with_acquisition(kernel="<i>"), Repeatability.of(stored(data="<script>")))
+        page = comparison_as_page(found, {"<u>": "later/report.html"})
+        assert not [tag for tag in ("<script", "<i>", "<u>") if tag in page]
+
+
+class TestStored:
+    def test_bad_limits_are_refused(self):
+        for change in ({"limits": {"threshold": {"agatston": {"total": {"slope": 1}}}}}, {"models": None}):
+            with pytest.raises(ModelError, match="Store them again"):
+                Repeatability.of(stored(**change))
+        infinite = copy.deepcopy(stored())
+        infinite["limits"]["threshold"]["agatston"]["total"]["slope"] = float("nan")
+        with pytest.raises(ModelError, match="finite"):
+            Repeatability.of(infinite)
+
+
+class TestReading:
+    def test_folder_or_file(self, tmp_path):
+        (tmp_path / "scores.json").write_text(json.dumps(content()), encoding="utf-8")
+        assert read_result(tmp_path) == read_result(tmp_path / "scores.json") == json.loads(json.dumps(content()))
+        assert is_result(tmp_path)
+        assert not is_result(tmp_path / "ct.nii.gz")
+
+    def test_what_is_none(self, tmp_path):
+        with pytest.raises(UnreadableError, match="cac score"):
+            read_result(tmp_path)
+        (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
+        with pytest.raises(CTError, match="Score the scan again"):
+            read_result(tmp_path)

@@ -1,0 +1,387 @@
+"""Lesions on objects whose answer is known on paper. Names of guarded faults: "Faults in existing tools"."""
+
+import math
+
+import numpy as np
+import phantoms
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.scoring.lesions import (
+    TUBE_VOLTAGE_BOUNDS_HU,
+    Artery,
+    LesionSet,
+    ScoringRules,
+    find_lesions,
+    is_not_coronary,
+    rules_for_tube_voltage,
+)
+
+NO_MINIMUM = ScoringRules(minimum_area_mm2=0.0)
+
+
+def lesions_of(voxels, hu=250.0, artery=Artery.LAD, rules=NO_MINIMUM, size=(8, 8, 5), spacing_mm=(1.0, 1.0, 3.0)):
+    """Lesions of one object made of single voxels (k, j, i)."""
+    phantom = phantoms.tissue(size, spacing_mm, pixel_type=sitk.sitkFloat64)
+    phantoms.paint_voxels(phantom, voxels, hu, artery)
+    return find_lesions(phantom.image, phantom.labels, rules).lesions
+
+
+# --- threshold and weights
+
+
+@pytest.mark.parametrize(
+    ("peak_hu", "weight"),
+    [
+        (130, 1),
+        (199, 1),
+        (199.5, 1),
+        (200, 2),
+        (299, 2),
+        (299.5, 2),
+        (300, 3),
+        (399, 3),
+        (399.5, 3),
+        (400, 4),
+        (3071, 4),
+    ],
+)
+def test_weight_of_a_component_by_its_peak(peak_hu, weight):
+    """Guards: > 130 instead of >=; cut-offs 199/299/399; 199.5 HU falling between integer bins."""
+    (lesion,) = lesions_of([(2, 3, 3)], peak_hu)
+    (component,) = lesion.components
+    assert component.weight == weight
+    assert component.peak_hu == peak_hu
+
+
+@pytest.mark.parametrize("peak_hu", [128, 128.5, 129, 129.5, math.nextafter(130, 0)])
+def test_below_130_hu_nothing_is_found(peak_hu):
+    """Guards: 128 HU taken as the threshold at 120 kVp; rounding up to 130."""
+    assert lesions_of([(2, 3, 3)], peak_hu) == ()
+
+
+@pytest.mark.parametrize(("bound_hu", "below"), [(200, 1), (300, 2), (400, 3)])
+def test_just_below_a_bound_weighs_less(bound_hu, below):
+    assert ScoringRules().weight(math.nextafter(bound_hu, 0)) == below
+    assert ScoringRules().weight(bound_hu) == below + 1
+
+
+def test_threshold_and_peak_on_whole_numbers():
+    """Guards: > 130 instead of >=, on the int16 images most scans are."""
+    phantom = phantoms.tissue((8, 8, 3), (1.0, 1.0, 3.0), pixel_type=sitk.sitkInt16)
+    for i, hu in [(1, 129), (3, 130), (5, 200)]:
+        phantoms.paint_voxels(phantom, [(1, 3, i)], hu, Artery.RCA)
+    found = find_lesions(phantom.image, phantom.labels, ScoringRules()).lesions
+    assert sorted((x.peak_hu, x.components[0].weight) for x in found) == [(130, 1), (200, 2)]
+
+
+def test_each_slice_of_a_lesion_has_its_own_weight():
+    """Guards: 3-D components with one weight for all slices."""
+    phantom = phantoms.tissue((8, 8, 5), (1.0, 1.0, 3.0))
+    for k, hu in [(1, 150), (2, 450), (3, 250)]:
+        phantoms.paint_voxels(phantom, [(k, 3, 3), (k, 3, 4)], hu, Artery.LM)
+    (lesion,) = find_lesions(phantom.image, phantom.labels, ScoringRules()).lesions
+    assert [(c.slice_index, c.weight) for c in lesion.components] == [(1, 1), (2, 4), (3, 2)]
+    assert lesion.slice_indices == (1, 2, 3)
+
+
+def test_facts_of_a_component_and_a_lesion():
+    phantom = phantoms.tissue((8, 8, 5), (0.5, 2.0, 3.0))
+    phantoms.paint_voxels(phantom, [(1, 3, 3), (1, 3, 4)], 150, Artery.LM)
+    phantoms.paint_voxels(phantom, [(1, 3, 5), (2, 3, 5)], 330, Artery.LM)
+    (lesion,) = find_lesions(phantom.image, phantom.labels, ScoringRules()).lesions
+    low, high = lesion.components
+    assert (low.voxels, low.area_mm2, low.peak_hu, low.sum_hu, low.weight) == (3, 3.0, 330, 630, 3)
+    assert (high.voxels, high.area_mm2, high.peak_hu, high.sum_hu, high.weight) == (1, 1.0, 330, 330, 3)
+    assert (lesion.voxels, lesion.peak_hu, lesion.mean_hu) == (4, 330, 240)
+
+
+# --- size
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "pixels", "kept"),
+    [
+        ((1.0, 1.0, 3.0), 1, True),
+        ((0.999, 1.0, 3.0), 1, False),
+        ((0.9999999, 1.0, 3.0), 1, True),  # 1 mm as a file in single precision may give it
+        ((0.5, 0.5, 3.0), 4, True),
+        ((0.5, 0.5, 3.0), 3, False),
+        ((0.5, 2.0, 3.0), 1, True),  # square pixels assumed: 0.25 mm²
+        ((2.0, 0.49, 3.0), 1, False),  # square pixels assumed: 4 mm²
+        ((0.99, 1.0, 9.0), 1, False),  # not a volume
+    ],
+)
+def test_components_below_one_square_millimetre_are_dropped(spacing_mm, pixels, kept):
+    """Guards: square pixels assumed; the minimum taken as more than 1 mm² instead of at least."""
+    found = lesions_of([(2, 3, 2 + n) for n in range(pixels)], rules=ScoringRules(), spacing_mm=spacing_mm)
+    assert len(found) == kept
+
+
+def test_minimum_of_three_pixels_as_in_mesa():
+    mesa = ScoringRules(minimum_area_mm2=0.0, minimum_pixels=3)
+    row = [(2, 3, 2), (2, 3, 3), (2, 3, 4)]
+    assert lesions_of(row[:2], rules=mesa) == ()
+    assert len(lesions_of(row, rules=mesa)) == 1
+    assert lesions_of([(1, 3, 3), (2, 3, 3), (3, 3, 3)], rules=mesa) == ()  # counted in each slice
+
+
+def test_diagonal_neighbours_are_one_component_by_8_and_two_by_4_connectivity():
+    diagonal, other_diagonal = [(2, 3, 3), (2, 4, 4)], [(2, 3, 4), (2, 4, 3)]
+    four = ScoringRules(connectivity=4, minimum_area_mm2=0.0)
+    for voxels in (diagonal, other_diagonal):
+        (lesion,) = lesions_of(voxels)
+        assert [c.voxels for c in lesion.components] == [2]
+        (lesion,) = lesions_of(voxels, rules=four)  # still one lesion: in three dimensions they touch
+        assert [c.voxels for c in lesion.components] == [1, 1]
+    spacing_mm = (0.8, 0.8, 3.0)  # two pixels 1.28 mm², one 0.64 mm²
+    assert len(lesions_of(diagonal, rules=ScoringRules(), spacing_mm=spacing_mm)) == 1
+    assert lesions_of(diagonal, rules=ScoringRules(connectivity=4), spacing_mm=spacing_mm) == ()
+
+
+# --- lesions in three dimensions, arteries
+
+
+@pytest.mark.parametrize("step", [(1, dj, di) for dj in (-1, 0, 1) for di in (-1, 0, 1)])
+def test_components_touching_in_the_next_slice_are_one_lesion(step):
+    dk, dj, di = step
+    (lesion,) = lesions_of([(1, 3, 3), (1 + dk, 3 + dj, 3 + di)])
+    assert len(lesion.components) == 2
+
+
+@pytest.mark.parametrize("step", [(2, 0, 0), (1, 2, 0), (1, 0, 2), (0, 0, 2), (0, 2, 1), (1, -2, -2)])
+def test_components_apart_are_two_lesions(step):
+    dk, dj, di = step
+    assert len(lesions_of([(1, 3, 3), (1 + dk, 3 + dj, 3 + di)])) == 2
+
+
+def test_a_dropped_component_does_not_link_its_neighbours():
+    rules = ScoringRules(minimum_area_mm2=2.0)
+    pairs = [(1, 3, 3), (1, 3, 4), (3, 3, 3), (3, 3, 4)]
+    found = lesions_of([*pairs, (2, 3, 3)], rules=rules)
+    assert [x.voxels for x in found] == [2, 2]
+    assert len(lesions_of([*pairs, (2, 3, 3), (2, 3, 4)], rules=rules)) == 1
+
+
+@pytest.mark.parametrize("neighbour", [(2, 3, 4), (2, 4, 4), (3, 3, 3), (3, 4, 4)])
+def test_touching_arteries_stay_apart(neighbour):
+    """Guards: a whole-layer read of a segmentation counting one artery's lesions for another."""
+    phantom = phantoms.tissue((8, 8, 5), (1.0, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, 3, 3)], 150, Artery.LAD)
+    phantoms.paint_voxels(phantom, [neighbour], 450, Artery.LCX)
+    lad, lcx = find_lesions(phantom.image, phantom.labels, ScoringRules()).lesions
+    assert (lad.artery, lad.voxels, lad.components[0].weight) == (Artery.LAD, 1, 1)
+    assert (lcx.artery, lcx.voxels, lcx.components[0].weight) == (Artery.LCX, 1, 4)
+
+
+def test_dense_voxels_without_a_label_are_no_lesion():
+    phantom = phantoms.tissue((8, 8, 5), (1.0, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, 3, 3), (2, 3, 4)], 300, 0)
+    found = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    assert found.lesions == ()
+    assert found.id_map.shape == (5, 8, 8)
+    assert not found.id_map.any()
+    assert not found.artery_map().any()
+
+
+def test_label_without_dense_voxels_is_no_lesion():
+    assert lesions_of([(2, 3, 3), (2, 3, 4)], hu=40) == ()
+
+
+@pytest.mark.parametrize("corner", [(k, j, i) for k in (0, 4) for j in (0, 7) for i in (0, 7)])
+def test_a_lesion_in_a_corner_of_the_volume(corner):
+    (lesion,) = lesions_of([corner])
+    assert (lesion.voxels, lesion.slice_indices) == (1, (corner[0],))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((2, 3, 7), (2, 4, 0)),  # the end of a row and the start of the next
+        ((2, 3, 7), (2, 5, 0)),
+        ((2, 3, 0), (2, 3, 7)),
+        ((2, 7, 3), (3, 0, 3)),  # the last row of a slice and the first of the next
+        ((2, 7, 7), (3, 0, 0)),
+        ((2, 4, 0), (3, 4, 7)),
+    ],
+)
+def test_neighbours_in_memory_at_opposite_edges_do_not_touch(one, other):
+    assert [x.voxels for x in lesions_of([one, other])] == [1, 1]
+
+
+# --- the lesion map
+
+
+def test_ids_run_by_artery_then_from_head_to_feet():
+    phantom = phantoms.tissue((8, 8, 7), (1.0, 1.0, 3.0))
+    made = [(Artery.RCA, 6), (Artery.LAD, 1), (Artery.LAD, 5), (Artery.LM, 0), (Artery.LAD, 3)]
+    for artery, k in made:
+        phantoms.paint_voxels(phantom, [(k, 3, 3 if artery == Artery.LAD else 6)], 300, artery)
+    found = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    expected = [(1, Artery.LM, 0), (2, Artery.LAD, 5), (3, Artery.LAD, 3), (4, Artery.LAD, 1), (5, Artery.RCA, 6)]
+    assert [(x.id, x.artery, x.slice_indices[0]) for x in found.lesions] == expected
+    assert found.id_map.dtype == np.uint16
+    for number, artery, k in expected:
+        (at,) = np.argwhere(found.id_map == number)
+        assert tuple(at) == (k, 3, 3 if artery == Artery.LAD else 6)
+    assert np.array_equal(found.artery_map(), phantom.labels)
+    assert found.artery_map().dtype == np.uint8
+
+
+def test_artery_map_after_lesions_were_taken_out():
+    phantom = phantoms.tissue((8, 8, 7), (1.0, 1.0, 3.0))
+    for artery, k in [(Artery.LM, 1), (Artery.LAD, 3), (Artery.RCA, 5)]:
+        phantoms.paint_voxels(phantom, [(k, 3, 3)], 300, artery)
+    found = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    found = LesionSet(found.lesions[1:], np.where(found.id_map == 1, 0, found.id_map))
+    assert np.array_equal(found.artery_map(), np.where(phantom.labels == Artery.LM, 0, phantom.labels))
+
+
+def test_centroid_in_ras_with_turned_axes_and_origin():
+    """i runs posterior by 1 mm, j right by 2 mm, k superior by 3 mm, from LPS (10, 20, 30)."""
+    turned = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    phantom = phantoms.tissue((8, 8, 5), (1.0, 2.0, 3.0), turned, (10.0, 20.0, 30.0))
+    phantoms.paint_voxels(phantom, [(2, 1, 3), (2, 1, 4), (3, 1, 3), (3, 1, 4)], 300, Artery.LAD)
+    (lesion,) = find_lesions(phantom.image, phantom.labels, ScoringRules()).lesions
+    # LPS of index (3.5, 1, 2.5): (10 - 2, 20 + 3.5, 30 + 7.5)
+    assert lesion.centroid_ras_mm == pytest.approx((-8.0, -23.5, 37.5))
+
+
+def specks(count):
+    """That many single dense voxels, none touching another."""
+    hu = np.full((2, 512, 514), 40, np.int16)
+    places = hu[0, ::2, ::2].copy()
+    places.reshape(-1)[:count] = 150
+    hu[0, ::2, ::2] = places
+    return sitk.GetImageFromArray(hu), np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
+
+
+def test_as_many_lesions_as_the_map_can_number():
+    found = find_lesions(*specks(65535), NO_MINIMUM)
+    assert len(found.lesions) == 65535
+    assert found.id_map.max() == 65535
+    assert np.unique(found.id_map).size == 65536
+
+
+def test_more_lesions_than_the_map_can_number_is_an_error():
+    with pytest.raises(CTError, match="65536 separate lesions"):
+        find_lesions(*specks(65536), NO_MINIMUM)
+
+
+@pytest.mark.parametrize("count", [1, 4095, 4096, 4097, 12300])
+def test_labels_are_found_whatever_the_number_of_voxels(count):
+    """Labels are looked for in runs of 4096 voxels; the first, the last and what follows them count as well."""
+    image = sitk.GetImageFromArray(np.full((1, 1, count), 300, np.int16))
+    for at in {0, count // 2, count - 1, *(n for n in (4094, 4095, 4096, 8191, 8192) if n < count)}:
+        labels = np.zeros((1, 1, count), np.uint8)
+        labels[0, 0, at] = Artery.LM
+        (lesion,) = find_lesions(image, labels, ScoringRules()).lesions
+        assert lesion.centroid_ras_mm == (-at, 0, 0)
+
+
+def test_labels_in_another_memory_order():
+    phantom = phantoms.tissue((8, 6, 5), (1.0, 1.0, 3.0))
+    phantoms.paint_ball(phantom, (3.0, 3.0, 6.0), 4.0, 300, Artery.LAD)
+    expected = find_lesions(phantom.image, phantom.labels, ScoringRules())
+    found = find_lesions(phantom.image, np.asfortranarray(phantom.labels), ScoringRules())
+    assert found.lesions == expected.lesions != ()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.ones((5, 8, 8), np.int16),
+        np.ones((5, 8, 8), bool),
+        np.ones((8, 8, 5), np.uint8),
+        np.ones((5, 64), np.uint8),
+        np.full((5, 8, 8), 7, np.uint8),
+    ],
+    ids=["int16", "bool", "other axis order", "flat slices", "label 7"],
+)
+def test_labels_that_are_no_artery_map_are_refused(labels):
+    with pytest.raises(MaskError, match="artery label"):
+        find_lesions(phantoms.tissue((8, 8, 5), (1.0, 1.0, 3.0)).image, labels, ScoringRules())
+
+
+# --- rules
+
+
+def test_default_rules_are_the_clinical_ones():
+    rules = ScoringRules()
+    assert (rules.threshold_hu, rules.weight_bounds_hu) == (130, (200, 300, 400))
+    assert (rules.connectivity, rules.minimum_area_mm2, rules.minimum_pixels) == (8, 1.0, 1)
+    assert (rules.reference_spacing_mm, rules.calibration_mg_per_mm3_hu) == (3.0, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"threshold_hu": 200.0}, "must rise: 200, 200, 300, 400"),
+        ({"threshold_hu": 250.0}, "must rise"),
+        ({"threshold_hu": math.nan}, "threshold and three weight bounds"),
+        ({"weight_bounds_hu": (200.0, 300.0, math.inf)}, "threshold and three weight bounds"),
+        ({"weight_bounds_hu": (200.0, 400.0, 300.0)}, "must rise"),
+        ({"weight_bounds_hu": (200.0, 300.0)}, "three weight bounds"),
+        ({"weight_bounds_hu": (200.0, 300.0, 400.0, 500.0)}, "three weight bounds"),
+        ({"connectivity": 6}, "4 or 8, not 6"),
+        ({"minimum_area_mm2": -1.0}, "minimum_area_mm2 .* -1"),
+        ({"minimum_area_mm2": math.nan}, "minimum_area_mm2"),
+        ({"minimum_pixels": -1}, "minimum_pixels"),
+        ({"reference_spacing_mm": 0.0}, "reference spacing"),
+        ({"reference_spacing_mm": math.inf}, "reference_spacing_mm"),
+        ({"calibration_mg_per_mm3_hu": 0.0}, "calibration"),
+        ({"calibration_mg_per_mm3_hu": -0.0007}, "calibration"),
+    ],
+)
+def test_impossible_rules_are_refused(wrong, message):
+    with pytest.raises(CTError, match=message):
+        ScoringRules(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("kvp", "bounds_hu"),
+    [
+        (70, (207, 318, 477, 636)),
+        (80, (177, 271, 408, 544)),
+        (100.0, (145, 222, 334, 446)),
+        (120, (130, 200, 300, 400)),
+        (135, (119, 183, 274, 364)),
+    ],
+)
+def test_rules_by_tube_voltage(kvp, bounds_hu):
+    mesa = ScoringRules(minimum_area_mm2=0.0, minimum_pixels=3, calibration_mg_per_mm3_hu=0.0008)
+    rules = rules_for_tube_voltage(kvp, mesa)
+    assert (rules.threshold_hu, *rules.weight_bounds_hu) == bounds_hu
+    assert [rules.weight(hu) for hu in bounds_hu] == [1, 2, 3, 4]
+    assert (rules.minimum_area_mm2, rules.minimum_pixels) == (0, 3)
+    assert rules.calibration_mg_per_mm3_hu == 0.0008
+    assert f"{kvp:g} kVp" in rules.name
+    assert set(TUBE_VOLTAGE_BOUNDS_HU) == {70, 80, 100, 120, 135}
+
+
+@pytest.mark.parametrize(("kvp", "shown"), [(None, "unknown"), (110, "110 kVp"), (140.0, "140 kVp")])
+def test_no_rules_for_an_unknown_tube_voltage(kvp, shown):
+    with pytest.raises(CTError, match=f"tube voltage is {shown}"):
+        rules_for_tube_voltage(kvp, ScoringRules())
+
+
+def test_artery_keys_and_labels():
+    assert [(int(a), a.key) for a in Artery] == [
+        (1, "LM"),
+        (2, "LAD"),
+        (3, "LCX"),
+        (4, "RCA"),
+        (5, "other"),
+        (6, "unassigned"),
+    ]
+    assert all(a.full_name for a in Artery)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("not-coronary", True), (" Not-Coronary : rejected", True), ("not coronary", False), ("LAD: not-coronary", False)],
+)
+def test_the_segment_of_what_was_rejected_is_told_by_its_name(name, expected):
+    assert is_not_coronary(name) == expected
+    assert Artery.called(name) == (Artery.LAD if name.startswith("LAD") else None)

@@ -1,0 +1,231 @@
+"""Categories at every boundary, and percentiles from good and broken tables."""
+
+import math
+
+import pytest
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.scoring.risk import (
+    ROUNDING,
+    Percentile,
+    arterial_age_years,
+    cac_drs,
+    percentile_from_table,
+    risk_class,
+    whole_score,
+)
+
+IMPOSSIBLE = [-0.001, -5, math.nan, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("agatston", "whole"),
+    [(0, 0), (1e-9, 1), (0.49, 1), (0.5, 1), (1.49, 1), (1.5, 2), (2.5, 3), (10.4999, 10), (10.5, 11), (400.5, 401)],
+)
+def test_scores_are_rounded_half_up_but_never_to_zero(agatston, whole):
+    assert whole_score(agatston) == whole
+    assert "nearest integer" in ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("agatston", "expected"),
+    [
+        (0, "0"),
+        (0.01, "1–10"),
+        (1, "1–10"),
+        (10, "1–10"),
+        (10.49, "1–10"),
+        (10.5, "11–100"),
+        (11, "11–100"),
+        (100, "11–100"),
+        (100.49, "11–100"),
+        (100.5, "101–400"),
+        (101, "101–400"),
+        (400, "101–400"),
+        (400.49, "101–400"),
+        (400.5, "> 400"),
+        (401, "> 400"),
+        (5000, "> 400"),
+    ],
+)
+def test_risk_class(agatston, expected):
+    assert risk_class(agatston) == expected
+
+
+@pytest.mark.parametrize(
+    ("agatston", "vessels", "expected"),
+    [
+        (0, 0, "A0"),
+        (0.2, 1, "A1/N1"),
+        (1, 1, "A1/N1"),
+        (99, 2, "A1/N2"),
+        (99.49, 2, "A1/N2"),
+        (99.5, 2, "A2/N2"),
+        (100, 3, "A2/N3"),
+        (299.49, 3, "A2/N3"),
+        (299.5, 3, "A3/N3"),
+        (300, 4, "A3/N4"),
+        (4000, 4, "A3/N4"),
+        (50, 0, "A1/N0"),  # calcium in another coronary artery only
+    ],
+)
+def test_cac_drs(agatston, vessels, expected):
+    assert cac_drs(agatston, vessels) == expected
+
+
+@pytest.mark.parametrize(("agatston", "vessels"), [(100, -1), (100, 5), (0, 1), (-1, 0), (math.nan, 1)])
+def test_impossible_cac_drs_is_refused(agatston, vessels):
+    with pytest.raises(ValueError, match="score"):
+        cac_drs(agatston, vessels)
+
+
+@pytest.mark.parametrize(
+    ("agatston", "years"),
+    [
+        (0, 39.1),
+        (math.e - 1, 46.35),  # ln e = 1
+        (math.e**2 - 1, 53.6),
+        (1, 44.1253),  # ln 2 = 0.693147
+        (99, 72.4875),  # ln 100 = 4.605170
+        (400, 82.5562),  # ln 401 = 5.993961
+    ],
+)
+def test_arterial_age(agatston, years):
+    assert arterial_age_years(agatston) == pytest.approx(years, abs=1e-4)
+
+
+@pytest.mark.parametrize("agatston", IMPOSSIBLE)
+def test_what_is_no_score_has_no_category(agatston):
+    for function in (whole_score, risk_class, arterial_age_years):
+        with pytest.raises(ValueError, match="Agatston score"):
+            function(agatston)
+
+
+# --- percentiles
+
+GOOD = "sex,age_from,age_to,p25,p50,p75,p90\nF,45,54,0,0,5,60\nF,55,64,0,2,40.5,200\nM,45,54,1,8,70,300\n"
+
+
+def write(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "table.csv"
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_percentiles_of_a_good_table(tmp_path, encoding, newline):
+    """With and without byte order mark, as spreadsheets save it; also when sex is the first column."""
+    path = write(tmp_path, GOOD.replace("\n", newline), encoding)
+    assert percentile_from_table(7, "M", 50, path) == Percentile(25, 50, "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("agatston", "at_least", "below"),
+    [(0, None, 25), (0.99, None, 25), (1, 25, 50), (7.99, 25, 50), (8, 50, 75), (70, 75, 90), (300, 90, None)],
+)
+def test_a_percentile_begins_at_its_score(tmp_path, agatston, at_least, below):
+    found = percentile_from_table(agatston, "M", 50, write(tmp_path, GOOD))
+    assert (found.at_least, found.below) == (at_least, below)
+
+
+def test_a_score_of_zero_among_many_zeros(tmp_path):
+    """Half of these women have no calcium: 0 lies at the 50th percentile, not at the 25th."""
+    assert percentile_from_table(0, "F", 50, write(tmp_path, GOOD)) == Percentile(50, 75, "table.csv")
+
+
+@pytest.mark.parametrize(("age", "below"), [(45, 75), (54, 75), (55, 50), (64, 50)])
+def test_both_ages_of_a_row_are_included(tmp_path, age, below):
+    assert percentile_from_table(1, "f", age, write(tmp_path, GOOD)).below == below
+
+
+def test_columns_in_any_order_with_fractions_and_others_between(tmp_path):
+    text = "p90,note,age_to,p2.5,sex,age_from,place\n80,x,60, 3 ,m,40,y\n"
+    found = percentile_from_table(10, "M", 50, write(tmp_path, text))
+    assert found == Percentile(2.5, 90, "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("percentile", "text"),
+    [
+        (Percentile(None, 25, "t"), "below percentile 25"),
+        (Percentile(93, None, "t"), "at or above percentile 93"),
+        (Percentile(2.5, 50, "t"), "from percentile 2.5 to below percentile 50"),
+    ],
+)
+def test_percentile_in_words(percentile, text):
+    assert str(percentile) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be used"),
+        ("sex,age_from,age_to,p50\n", "cannot be used"),
+        (GOOD.replace("sex", "gender"), "cannot be used .*sex"),
+        (GOOD.replace("age_to", "to"), "cannot be used .*age_to"),
+        ("sex,age_from,age_to\nM,45,54\n", "cannot be used .*p50"),
+        ("sex,age_from,age_to,p0,p100,page,p-5,pinf\nM,45,54,1,2,3,4,5\n", "cannot be used .*p50"),
+        (GOOD.replace(",", ";"), "cannot be used"),
+        (GOOD.replace("1,8,70", "1,,70"), "cannot be used"),
+        (GOOD.replace("1,8,70", "1,many,70"), "cannot be used .*many"),
+        (GOOD.replace("1,8,70", "1,nan,70"), "cannot be used .*nan"),
+        (GOOD.replace("8,70,300", "8,70"), "cannot be used"),
+        (GOOD.replace("M,45,54", "M,45,old"), "cannot be used .*old"),
+        (GOOD.replace("M,45,54", "M,nan,54"), "cannot be used .*nan"),
+        ("age_from,age_to,p50,sex\n45,54,3\n", "cannot be used"),
+        (GOOD + "M,50,60,0,1,2,3\n", "2 rows for sex M, age 50"),
+        (GOOD.replace("M,", "X,"), "0 rows for sex M, age 50"),
+        (GOOD.replace("M,45,54", "M,55,64"), "0 rows for sex M, age 50"),
+        (GOOD.replace("1,8,70", "1,80,70"), "do not rise"),
+    ],
+    ids=[
+        "empty file",
+        "no rows",
+        "no sex",
+        "no age_to",
+        "no percentile",
+        "no such percentiles",
+        "semicolons",
+        "empty cell",
+        "word in a cell",
+        "nan in a cell",
+        "missing cell",
+        "word for an age",
+        "nan for an age",
+        "missing sex",
+        "two rows",
+        "no row of this sex",
+        "no row of this age",
+        "not rising",
+    ],
+)
+def test_a_broken_table_is_an_error_that_names_it(tmp_path, text, message):
+    with pytest.raises(CTError, match=f"table.csv.*{message}|{message}.*table.csv"):
+        percentile_from_table(7, "M", 50, write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", bytes(range(256)), b"\x00" * 64, GOOD.encode("utf-16"), b"a" * 200_000],
+    ids=["picture", "all bytes", "zeros", "utf-16", "one endless cell"],
+)
+def test_binary_junk_is_an_error(tmp_path, content):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(CTError, match=r"table\.csv cannot be used"):
+        percentile_from_table(7, "M", 50, path)
+
+
+def test_a_table_that_cannot_be_opened_is_an_error(tmp_path):
+    with pytest.raises(CTError, match=r"absent\.csv cannot be used"):
+        percentile_from_table(7, "M", 50, tmp_path / "absent.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(CTError, match=r"folder\.csv cannot be used"):
+        percentile_from_table(7, "M", 50, tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize("agatston", IMPOSSIBLE)
+def test_what_is_no_score_has_no_percentile(tmp_path, agatston):
+    with pytest.raises(ValueError, match="Agatston score"):
+        percentile_from_table(agatston, "M", 50, write(tmp_path, GOOD))

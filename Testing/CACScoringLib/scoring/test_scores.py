@@ -1,0 +1,438 @@
+"""Scores of objects known on paper, of real phantom scans, and against a slow reference."""
+
+import csv
+import dataclasses
+import itertools
+
+import numpy as np
+import phantoms
+import pytest
+import reference
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, CTError, MaskError, mask_on_scan_grid, scan_from_image
+from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import (
+    Score,
+    calibration_from_insert,
+    component_agatston,
+    score_arteries,
+    score_lesions,
+)
+
+RULES = ScoringRules()
+ACQUISITION = Acquisition("test", slice_thickness_mm=5.0)
+
+
+def score(phantom, rules=RULES):
+    """The whole way: image -> CT in axial order -> lesions -> score."""
+    scan = scan_from_image(phantom.image, ACQUISITION)
+    labels, _ = mask_on_scan_grid(phantom.arteries, scan, "lesions")
+    found = find_lesions(scan.image, sitk.GetArrayFromImage(labels), rules)
+    return score_lesions(found.lesions, scan.image.GetSpacing(), rules)
+
+
+# --- on paper
+
+
+@pytest.mark.parametrize(("hu", "weight"), [(130, 1), (200, 2), (300, 3), (400, 4)])
+def test_agatston_of_one_component(hu, weight):
+    """6 pixels of 0.5 mm² × weight × 3 mm / 3 mm."""
+    phantom = phantoms.tissue((10, 10, 4), (0.5, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, j, i) for j in (4, 5) for i in (3, 4, 5)], hu, Artery.LAD)
+    assert score(phantom).agatston == pytest.approx(3.0 * weight)
+
+
+def test_volume_mass_and_pseudo_mass():
+    """4 voxels of 0.5 × 0.5 × 2 mm = 2 mm³ with 200 HU on average: 400 HU·mm³, 0.0008 × 400 = 0.32 mg."""
+    phantom = phantoms.tissue((10, 10, 4), (0.5, 0.5, 2.0))
+    phantoms.paint_voxels(phantom, [(1, 4, 4), (1, 4, 5)], 150, Artery.LAD)
+    phantoms.paint_voxels(phantom, [(1, 5, 4), (1, 5, 5)], 250, Artery.LAD)
+    result = score(phantom, ScoringRules(calibration_mg_per_mm3_hu=0.0008))
+    assert result.volume_mm3 == pytest.approx(2.0)
+    assert result.pseudo_mass_hu_mm3 == pytest.approx(400.0)
+    assert result.mass_mg == pytest.approx(0.32)
+    assert result.agatston == pytest.approx(1.0 * 2 * 2 / 3)
+    assert (result.lesions, result.peak_hu) == (1, 250)
+
+
+def test_without_calibration_there_is_no_mass():
+    assert score_lesions([], (1, 1, 3), RULES) == Score(0.0, 0.0, None, 0.0, 0, None)
+    calibrated = score_lesions([], (1, 1, 3), ScoringRules(calibration_mg_per_mm3_hu=0.0008))
+    assert calibrated.mass_mg == 0.0
+
+
+def test_each_slice_is_weighed_by_its_own_peak():
+    """Guards: 3-D components with one weight for all slices. 2 mm² × (1 + 4 + 2), not 2 mm² × 3 × 4."""
+    phantom = phantoms.tissue((10, 10, 6), (1.0, 1.0, 3.0))
+    for k, hu in [(1, 150), (2, 450), (3, 250)]:
+        phantoms.paint_voxels(phantom, [(k, 4, 4), (k, 4, 5)], hu, Artery.LAD)
+    assert score(phantom).agatston == pytest.approx(14.0)
+
+
+def test_pixels_need_not_be_square():
+    """Guards: square pixels assumed. 3 pixels of 0.4 × 2 mm, weight 4: 9.6."""
+    phantom = phantoms.tissue((10, 10, 4), (0.4, 2.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, 4, 3), (2, 4, 4), (2, 5, 4)], 500, Artery.RCA)
+    assert score(phantom).agatston == pytest.approx(9.6)
+
+
+def test_half_a_unit_between_whole_numbers():
+    """Guards: 199.5 HU falling between integer bins, through a scan with fractions of HU."""
+    phantom = phantoms.tissue((10, 10, 4), (1.0, 1.0, 3.0), pixel_type=sitk.sitkFloat32)
+    for i, hu in [(1, 129.5), (3, 199.5), (5, 299.5), (7, 399.5)]:
+        phantoms.paint_voxels(phantom, [(2, 4, i)], hu, Artery.LAD)
+    result = score(phantom)
+    assert result.agatston == pytest.approx(0 + 1 + 2 + 3)
+    assert result.pseudo_mass_hu_mm3 == pytest.approx((199.5 + 299.5 + 399.5) * 3)
+
+
+def test_arteries_are_scored_apart_and_add_up():
+    """Guards: a whole-layer read of a segmentation counting one artery's lesions for another."""
+    phantom = phantoms.tissue((12, 12, 5), (1.0, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, 4, 3), (2, 4, 4)], 250, Artery.LAD)
+    phantoms.paint_voxels(phantom, [(2, 4, 5)], 450, Artery.LCX)
+    phantoms.paint_voxels(phantom, [(2, 8, 8), (4, 8, 8)], 130, Artery.OTHER)
+    found = find_lesions(phantom.image, phantom.labels, RULES)
+    arteries = score_arteries(found.lesions, (1.0, 1.0, 3.0), RULES)
+    assert set(arteries) == set(Artery)
+    assert {a: s.agatston for a, s in arteries.items() if s.agatston} == {
+        Artery.LAD: 4.0,
+        Artery.LCX: 4.0,
+        Artery.OTHER: 2.0,
+    }
+    assert arteries[Artery.OTHER].lesions == 2
+    assert arteries[Artery.RCA] == Score()
+    total = score_lesions(found.lesions, (1.0, 1.0, 3.0), RULES)
+    for name in ("agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions"):
+        assert getattr(total, name) == sum(getattr(s, name) for s in arteries.values())
+
+
+def test_the_parts_of_a_score_add_up():
+    phantom = phantoms.tissue((16, 16, 6), (0.8, 0.8, 2.5))
+    phantoms.paint_ball(phantom, (6.0, 6.0, 6.0), 4.0, 350, Artery.LAD)
+    found = find_lesions(phantom.image, phantom.labels, RULES)
+    parts = [c for lesion in found.lesions for c in lesion.components]
+    assert len(parts) == 3
+    total = score_lesions(found.lesions, phantom.image.GetSpacing(), RULES).agatston
+    assert sum(component_agatston(c, 2.5, RULES) for c in parts) == pytest.approx(total)
+    assert total == pytest.approx(sum(c.voxels for c in parts) * 0.64 * 3 * 2.5 / 3)
+
+
+# --- slice spacing
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 1.25, 2.5, 3.0, 5.0])
+def test_score_does_not_depend_on_slice_spacing(spacing_mm):
+    """Guards: slice thickness used for spacing (the header says 5 mm throughout)."""
+    phantom = phantoms.tissue((14, 14, round(60 / spacing_mm)), (1.0, 1.0, spacing_mm))
+    phantoms.paint_cylinder(phantom, (6.0, 6.0, 15.0), 2.1, 30.0, 450, Artery.LAD)
+    disc_mm2 = 13.0  # pixel centres within 2.1 mm
+    result = score(phantom)
+    assert result.agatston == pytest.approx(disc_mm2 * 4 * 30 / 3)
+    assert result.volume_mm3 == pytest.approx(disc_mm2 * 30)
+
+
+def averaged_over_thickness(slice_starts_mm, thickness_mm, spacing_mm):
+    """Slices of a column of 250 HU from 20 to 50 mm above tissue of 40 HU, as thick slices show it."""
+    phantom = phantoms.tissue((10, 10, len(slice_starts_mm)), (1.0, 1.0, spacing_mm), pixel_type=sitk.sitkFloat32)
+    for k, start in enumerate(slice_starts_mm):
+        share = max(0.0, min(start + thickness_mm, 50) - max(start, 20)) / thickness_mm
+        hu = share * 250 + (1 - share) * phantoms.TISSUE_HU
+        phantoms.paint_voxels(phantom, [(k, 4, 4), (k, 4, 5)], hu, Artery.LAD)
+    return phantom
+
+
+def test_overlapping_slices_do_not_count_twice():
+    """5 mm slices every 2.5 mm: 11 full slices of weight 2 and 2 half-filled ones (145 HU) of weight 1 come to the
+    same 2 mm² × 60 / 3 as 6 full slices every 5 mm."""
+    apart = score(averaged_over_thickness(np.arange(0, 70, 5.0), 5.0, 5.0))
+    overlapping = score(averaged_over_thickness(np.arange(0, 70, 2.5), 5.0, 2.5))
+    assert apart.agatston == pytest.approx(40.0)
+    assert overlapping.agatston == pytest.approx(40.0)
+
+
+def test_reference_spacing():
+    phantom = phantoms.tissue((10, 10, 4), (1.0, 1.0, 2.5))
+    phantoms.paint_voxels(phantom, [(2, 4, 4)], 450, Artery.LAD)
+    assert score(phantom, ScoringRules(reference_spacing_mm=2.5)).agatston == pytest.approx(4.0)
+
+
+# --- the same object however it is stored
+
+
+def irregular_phantom(direction=phantoms.IDENTITY, pixel_type=sitk.sitkInt16):
+    phantom = phantoms.tissue((24, 20, 11), (0.7, 0.9, 2.5), direction, (-20.0, 31.0, -160.0), pixel_type)
+    voxels = [(2, 5, 6), (2, 6, 6), (2, 7, 7), (3, 7, 8), (3, 8, 8), (3, 8, 9), (4, 9, 9), (4, 9, 10), (6, 5, 5)]
+    for n, at in enumerate(voxels):
+        phantoms.paint_voxels(phantom, [at], 130 + 55 * n, Artery.LAD)
+    phantoms.paint_voxels(phantom, [(8, 12, 15), (8, 12, 16), (9, 13, 15), (9, 13, 16), (9, 14, 16)], 231, Artery.RCA)
+    return phantom
+
+
+def described(phantom):
+    """All that must not depend on how a scan is stored: scores, and each lesion with its place in the body."""
+    scan = scan_from_image(phantom.image, ACQUISITION)
+    labels, warnings = mask_on_scan_grid(phantom.arteries, scan, "lesions")
+    assert not warnings
+    found = find_lesions(scan.image, sitk.GetArrayFromImage(labels), RULES)
+    spacing_mm = scan.image.GetSpacing()
+    rows = [
+        (x.id, x.artery, x.voxels, x.peak_hu, *dataclasses.astuple(score_lesions([x], spacing_mm, RULES))[:2])
+        for x in found.lesions
+    ]
+    places = [x.centroid_ras_mm for x in found.lesions]
+    total = score_lesions(found.lesions, spacing_mm, RULES)
+    return rows, places, (total.agatston, total.volume_mm3, total.pseudo_mass_hu_mm3)
+
+
+def assert_same(phantom, expected):
+    rows, places, total = described(phantom)
+    expected_rows, expected_places, expected_total = expected
+    assert [row[:4] for row in rows] == [row[:4] for row in expected_rows]
+    assert np.array(rows, float) == pytest.approx(np.array(expected_rows, float), rel=1e-6)
+    assert np.array(places) == pytest.approx(np.array(expected_places), abs=1e-3)
+    assert total == pytest.approx(expected_total, rel=1e-6)
+
+
+def test_score_of_the_irregular_phantom():
+    """So that the comparisons below do not compare zeros. Single pixels (0.63 mm²) are dropped."""
+    phantom = irregular_phantom()
+    (_, _, total) = described(phantom)
+    # slice 2: 3 px peak 240; 3: 3 px peak 405; 4: 2 px peak 515; 8: 2 px; 9: 3 px, both 231
+    assert total[0] == pytest.approx(0.63 * (3 * 2 + 3 * 4 + 2 * 4 + 2 * 2 + 3 * 2) * 2.5 / 3)
+    assert total[1] == pytest.approx(13 * 0.63 * 2.5)
+
+
+@pytest.mark.parametrize("flipped", list(itertools.product([False, True], repeat=3)), ids=str)
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))), ids=str)
+def test_score_does_not_depend_on_axis_order(axes, flipped):
+    """Guards: a score that changes with the image's axis order; slices in the wrong order."""
+    expected = described(irregular_phantom())
+    phantom = irregular_phantom()
+    phantom.image = phantoms.reordered(phantom.image, axes, flipped)
+    phantom.arteries = phantoms.reordered(phantom.arteries, axes, flipped)
+    assert_same(phantom, expected)
+
+
+def test_image_and_labels_in_different_axis_orders():
+    """Guards: a score that changes with the image's axis order."""
+    phantom = irregular_phantom()
+    phantom.arteries = phantoms.reordered(phantom.arteries, (2, 0, 1), (True, False, True))
+    assert_same(phantom, described(irregular_phantom()))
+
+
+def test_slices_in_mirrored_order_score_the_same():
+    """Upside down in the body: another place, the same score. Lesions 1 and 2 have different arteries."""
+    phantom = irregular_phantom()
+    for name in ("image", "arteries"):
+        image = getattr(phantom, name)
+        mirrored = sitk.GetImageFromArray(np.ascontiguousarray(sitk.GetArrayFromImage(image)[::-1]))
+        mirrored.CopyInformation(image)
+        setattr(phantom, name, mirrored)
+    assert described(phantom)[2] == pytest.approx(described(irregular_phantom())[2])
+
+
+@pytest.mark.parametrize("tilt", [(1.5, 0.0), (0.0, 7.0), (-2.0, 3.0), (12.0, -5.0)])
+def test_score_does_not_depend_on_a_slightly_oblique_direction(tilt):
+    direction = phantoms.tilted_direction(*tilt)
+    rows, places, total = described(irregular_phantom(direction))
+    expected_rows, expected_places, expected_total = described(irregular_phantom())
+    assert (rows, total) == (expected_rows, pytest.approx(expected_total))
+    origin_ras = np.array([20.0, -31.0, -160.0])
+    to_ras = np.diag([-1.0, -1.0, 1.0])
+    turn = to_ras @ np.reshape(direction, (3, 3)) @ to_ras
+    assert np.array(places) - origin_ras == pytest.approx((np.array(expected_places) - origin_ras) @ turn.T)
+
+
+@pytest.mark.parametrize("pixel_type", [sitk.sitkInt16, sitk.sitkInt32, sitk.sitkFloat32, sitk.sitkFloat64])
+def test_score_does_not_depend_on_the_stored_type(pixel_type):
+    assert described(irregular_phantom(pixel_type=pixel_type)) == described(irregular_phantom())
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0)], ids=str)
+def test_score_survives_a_file(tmp_path, suffix, axes):
+    direction = phantoms.tilted_direction(2.0, -4.0)
+    expected = described(irregular_phantom(direction))
+    phantom = irregular_phantom(direction)
+    for name in ("image", "arteries"):
+        path = tmp_path / f"{name}{suffix}"
+        sitk.WriteImage(phantoms.reordered(getattr(phantom, name), axes, (True, False, False)), path)
+        setattr(phantom, name, sitk.ReadImage(path))
+    assert_same(phantom, expected)
+
+
+# --- equal to the slow reference
+
+
+def random_rules(rng):
+    return ScoringRules(
+        threshold_hu=float(rng.choice([1.0, 119.0, 130.0, 177.5])),
+        weight_bounds_hu=((200.0, 300.0, 400.0), (183.0, 274.0, 364.0))[rng.integers(2)],
+        connectivity=int(rng.choice([4, 8])),
+        minimum_area_mm2=float(rng.choice([0.0, 0.5, 1.0, 3.0])),
+        minimum_pixels=int(rng.choice([1, 2, 3])),
+        reference_spacing_mm=float(rng.choice([2.5, 3.0])),
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_equal_to_the_slow_reference_on_noise(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(2, 14, 3))
+    hu = rng.normal(rng.choice([40, 110, 160]), 80, shape)
+    image = sitk.GetImageFromArray(hu.astype(np.float32) if seed % 2 else np.rint(hu).astype(np.int16))
+    image.SetSpacing([float(rng.choice([0.4, 0.7, 1.0, 1.6])) for _ in range(2)] + [float(rng.choice([0.6, 2.5, 5.0]))])
+    # Blocks of one artery, some of them empty, so that arteries touch.
+    coarse = rng.choice(7, [n // 3 + 1 for n in shape], p=[0.3, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1])
+    arteries = np.kron(coarse, np.ones((3, 3, 3)))[tuple(slice(n) for n in shape)].astype(np.uint8)
+    rules = random_rules(rng)
+
+    found = find_lesions(image, arteries, rules)
+    expected = reference.score_by_flood_fill(image, arteries, rules)
+    by_voxels = {x.voxels: x for x in expected}
+    assert len(found.lesions) == len(expected)
+    for lesion in found.lesions:
+        voxels = frozenset(tuple(map(int, at)) for at in np.argwhere(found.id_map == lesion.id))
+        same = by_voxels[voxels]
+        result = score_lesions([lesion], image.GetSpacing(), rules)
+        assert lesion.artery == same.artery
+        assert result.agatston == pytest.approx(same.agatston)
+        assert result.volume_mm3 == pytest.approx(same.volume_mm3)
+        assert result.pseudo_mass_hu_mm3 == pytest.approx(same.pseudo_mass_hu_mm3, rel=1e-5)
+    per_artery = score_arteries(found.lesions, image.GetSpacing(), rules)
+    by_loop = reference.agatston_by_slice_loop(image, arteries, rules)
+    assert {a: per_artery[a].agatston for a in by_loop} == pytest.approx(by_loop)
+
+
+# --- the QRM phantom: a real scan with a published reference
+
+QRM = "qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz"
+QRM_INSERTS = {  # centre i, j and radius in pixels; the small inserts' places follow from the other two of their row
+    "Large_HD": (180, 220, 14),
+    "Medium_HD": (206, 221, 9),
+    "Small_HD": (231, 220, 6),
+    "Large_MD": (291, 151, 14),
+    "Medium_MD": (280, 173, 9),
+    "Small_MD": (269, 195, 6),
+    "Large_LD": (299, 281, 14),
+    "Medium_LD": (285, 260, 9),
+    "Small_LD": (271, 239, 6),
+}
+
+
+@pytest.fixture(scope="module")
+def qrm(real_ct):
+    return scan_from_image(sitk.ReadImage(real_ct(QRM)), Acquisition("NIfTI"))
+
+
+def qrm_score(scan, insert, rules):
+    centre_i, centre_j, radius = QRM_INSERTS[insert]
+    _, j, i = np.indices(scan.hu.shape, sparse=True)
+    arteries = np.zeros(scan.hu.shape, np.uint8)
+    arteries[3:8] = ((i - centre_i) ** 2 + (j - centre_j) ** 2 <= radius**2) * np.uint8(Artery.OTHER)
+    found = find_lesions(scan.image, arteries, rules)
+    return score_lesions(found.lesions, scan.image.GetSpacing(), rules)
+
+
+@pytest.mark.parametrize("insert", QRM_INSERTS)
+def test_all_inserts_of_the_qrm_phantom_equal_the_published_reference(real_ct, qrm, insert):
+    with real_ct("qrm_phantom/fqm_reference_scores.csv").open(newline="") as stream:
+        rows = {row["Calcification"]: row for row in csv.DictReader(stream)}
+    row = rows[insert]
+    calibration = float(row["Mass calibration factor"]) / 1000
+    result = qrm_score(qrm, insert, ScoringRules(calibration_mg_per_mm3_hu=calibration))
+    assert f"{result.agatston:.2f}" == f"{float(row['Agatston score']):.2f}"
+    assert f"{result.volume_mm3:.2f}" == f"{float(row['Volume score']):.2f}"
+    assert f"{result.mass_mg:.2f}" == f"{float(row['Mass score']):.2f}"
+
+
+@pytest.mark.parametrize(
+    ("rules", "large", "small"),
+    [
+        (ScoringRules(), 402.94, 6.19),
+        (ScoringRules(minimum_area_mm2=0.0), 404.84, 8.81),
+        (ScoringRules(connectivity=4), 401.99, 5.72),
+        (ScoringRules(minimum_area_mm2=0.0, minimum_pixels=3), None, 7.62),
+    ],
+    ids=["the rule", "no minimum area", "4-connected", "at least 3 pixels"],
+)
+def test_variants_of_the_rule_on_the_qrm_phantom(qrm, rules, large, small):
+    assert qrm_score(qrm, "Small_HD", rules).agatston == pytest.approx(small, abs=0.005)
+    if large is not None:
+        assert qrm_score(qrm, "Large_HD", rules).agatston == pytest.approx(large, abs=0.005)
+
+
+# --- the paper's adjusted Agatston score (van Velzen: generative models for reproducible calcium scoring)
+
+ADJUSTED = ScoringRules(name="adjusted Agatston", threshold_hu=1.0, minimum_area_mm2=0.0)
+
+
+@pytest.mark.parametrize(
+    ("peak_hu", "weight"), [(1, 1), (60, 1), (129, 1), (130, 1), (199, 1), (200, 2), (300, 3), (400, 4)]
+)
+def test_adjusted_weight_is_1_for_every_peak_below_200_hu(peak_hu, weight):
+    phantom = phantoms.tissue((10, 10, 4), (1.0, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(2, 4, 4), (2, 4, 5)], peak_hu, Artery.LAD)
+    assert score(phantom, ADJUSTED).agatston == 2.0 * weight
+
+
+def test_adjusted_equals_conventional_when_lesions_are_segmented_at_130_hu():
+    """A calcium map that holds the CT's values where a lesion was segmented at 130 HU and 0 elsewhere."""
+    rng = np.random.default_rng(3)
+    hu = np.rint(rng.normal(110, 110, (8, 30, 30))).astype(np.int16)
+    ct = sitk.GetImageFromArray(hu)
+    ct.SetSpacing((0.7, 0.7, 2.5))
+    arteries = np.full(hu.shape, Artery.UNASSIGNED, np.uint8)
+    conventional = find_lesions(ct, arteries, RULES)
+    calcium_map = sitk.GetImageFromArray(np.where(conventional.id_map > 0, hu, 0).astype(np.float32))
+    calcium_map.CopyInformation(ct)
+    adjusted = find_lesions(calcium_map, arteries, ADJUSTED)
+    expected = score_lesions(conventional.lesions, ct.GetSpacing(), RULES)
+    assert expected.agatston > 100
+    result = score_lesions(adjusted.lesions, ct.GetSpacing(), ADJUSTED)
+    assert dataclasses.astuple(result) == pytest.approx(dataclasses.astuple(expected))
+
+
+# --- mass calibration
+
+
+def insert_phantom(hu=250.0):
+    phantom = phantoms.tissue((12, 12, 5), (1.0, 1.0, 3.0))
+    phantoms.paint_cylinder(phantom, (5.0, 5.0, 0.0), 2.0, 15.0, hu, 1)
+    return phantom
+
+
+def test_calibration_from_an_insert():
+    """200 mg/cm³ at 250 HU, water at 10 HU: 0.2 mg/mm³ / 240 HU; the insert then weighs what it holds."""
+    phantom = insert_phantom()
+    c = calibration_from_insert(phantom.image, phantom.arteries, 200.0, water_hu=10.0)
+    assert c == pytest.approx(0.2 / 240)
+    without_offset = calibration_from_insert(phantom.image, phantom.arteries, 200.0)
+    result = score(phantom, ScoringRules(calibration_mg_per_mm3_hu=without_offset))
+    assert result.mass_mg == pytest.approx(0.2 * result.volume_mm3)
+
+
+@pytest.mark.parametrize(
+    ("hu", "density", "water_hu", "error", "message"),
+    [
+        (250.0, 0.0, 0.0, CTError, "density .* 0 mg/cm³"),
+        (250.0, -200.0, 0.0, CTError, "density"),
+        (250.0, float("nan"), 0.0, CTError, "density"),
+        (-30.0, 200.0, 0.0, CTError, "-30 HU, not above water"),
+        (50.0, 200.0, 50.0, CTError, "not above water .50 HU"),
+    ],
+)
+def test_no_calibration_from_an_impossible_insert(hu, density, water_hu, error, message):
+    phantom = insert_phantom(hu)
+    with pytest.raises(error, match=message):
+        calibration_from_insert(phantom.image, phantom.arteries, density, water_hu)
+
+
+def test_no_calibration_from_a_mask_that_does_not_fit():
+    phantom = insert_phantom()
+    with pytest.raises(MaskError, match="empty"):
+        calibration_from_insert(phantom.image, phantom.arteries * 0, 200.0)
+    with pytest.raises(MaskError, match="size"):
+        calibration_from_insert(phantom.image, phantom.arteries[:, :, 1:], 200.0)

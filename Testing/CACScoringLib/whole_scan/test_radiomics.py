@@ -1,0 +1,204 @@
+"""Radiomic features and opinions on hand-made hearts: an ellipsoid of blood in fat, with blocks of calcium."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.models.cards import LoadedModel, ModelError, Training, describe
+from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
+from CACScoringLib.whole_scan.radiomics import (
+    MOST_TOLD,
+    PSEUDO_FEATURE,
+    find_candidates,
+    grid_around,
+    pseudo_label,
+    radiomic_features,
+    radiomic_opinion,
+)
+
+pytest.importorskip("mirp")
+
+SHAPE = (24, 64, 64)
+SPACING = (1.5, 1.5, 3.0)
+COARSE = RadiomicsConfig(heart_mm=6.0)
+"""So that tests are fast."""
+
+
+def made(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegion]:
+    """blocks: (k, j, i slices, HU)."""
+    k, j, i = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]
+    heart = k**2 + j**2 + i**2 < 0.7
+    generator = np.random.default_rng(0)
+    hu = np.where(heart, blood_hu, -90) + generator.normal(0, noise_hu, SHAPE).clip(-3 * noise_hu, 3 * noise_hu)
+    hu[:, :3] = -1000  # a CT shows air
+    for *places, value in blocks:
+        hu[tuple(places)] = value
+    images = []
+    for array in (hu.round().astype(np.int16), heart.astype(np.uint8)):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(SPACING)
+        images.append(image)
+    return scan_from_image(images[0], Acquisition("made")), HeartRegion(images[1], None, "given")
+
+
+PLAQUE = (slice(10, 12), slice(18, 22), slice(30, 35), 350)
+AGATSTON = 2 * 4 * 5 * 1.5 * 1.5 * 3
+"""Of PLAQUE: two slices, weight 3."""
+
+
+def candidates(features: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in features.items() if name.startswith("candidate_")}
+
+
+def test_heart_without_calcium_has_no_candidates():
+    features = radiomic_features(*made(), COARSE)
+    assert not any(candidates(features).values())
+    assert not pseudo_label(features)
+    assert np.isfinite(list(features.values())).all()
+    volume = (
+        4 / 3 * math.pi * 0.7**1.5 * np.prod([(n - 1) * mm / 2 for n, mm in zip(SHAPE[::-1], SPACING, strict=True)])
+    )
+    assert features["heart_volume_ml"] == pytest.approx(volume / 1000, rel=0.05)
+    assert features["heart_stat_median"] == pytest.approx(40, abs=3)
+
+
+def test_plaque_is_scored_and_placed():
+    features = radiomic_features(*made([PLAQUE]), COARSE)
+    assert features["candidate_count"] == features["candidate_solid_count"] == 1
+    for name in ("log_agatston", "largest_log_agatston", "solid_log_agatston"):
+        assert features[f"candidate_{name}"] == pytest.approx(math.log1p(AGATSTON))
+    assert features["candidate_log_volume_mm3"] == pytest.approx(math.log1p(AGATSTON / 3 * 3))
+    assert features["candidate_highest_hu"] == features["candidate_stat_mean"] == 350
+    # Places by hand, in radii of the ellipsoid: centres 10.5, 19.5, 32 against 11.5, 31.5, 31.5.
+    radii = [math.sqrt(0.7) * (n - 1) / 2 for n in SHAPE]
+    for axis, centre, middle, radius in zip(
+        ("superior", "posterior", "left"), (10.5, 19.5, 32), (11.5, 31.5, 31.5), radii, strict=True
+    ):
+        assert features[f"candidate_place_{axis}"] == pytest.approx((centre - middle) / radius, abs=0.02)
+    assert pseudo_label(features)
+
+
+def test_same_names_whatever_is_found():
+    assert list(radiomic_features(*made(), COARSE)) == list(radiomic_features(*made([PLAQUE]), COARSE))
+
+
+def test_features_do_not_depend_on_the_order_of_axes():
+    scan, region = made([PLAQUE])
+    turned = [sitk.Flip(image, (True, True, False)) for image in (scan.image, region.mask)]
+    again = scan_from_image(turned[0], Acquisition("made"))
+    mask = sitk.DICOMOrient(turned[1], "LPS")
+    first, second = (
+        candidates(radiomic_features(*one, COARSE))
+        for one in ((scan, region), (again, HeartRegion(mask, None, "given")))
+    )
+    assert first == pytest.approx(second, abs=1e-4)
+
+
+def test_speck_is_a_candidate_but_no_pseudo_label():
+    features = radiomic_features(*made([(slice(10, 11), slice(18, 19), slice(30, 31), 200)]), COARSE)
+    assert features["candidate_count"] == 1
+    assert features[PSEUDO_FEATURE] == 0
+    assert not pseudo_label(features)
+
+
+def test_metal_is_left_out():
+    metal = (slice(5, 6), slice(30, 34), slice(30, 34), 2500)
+    assert candidates(radiomic_features(*made([PLAQUE, metal]), COARSE)) == pytest.approx(
+        candidates(radiomic_features(*made([PLAQUE]), COARSE))
+    )
+
+
+def test_enhanced_blood_is_no_candidate():
+    scan, region = made([(*PLAQUE[:3], 900)], blood_hu=350)
+    from CACScoringLib.scoring.acquisition import measure_blood
+
+    blood = measure_blood(scan, region.mask)
+    assert blood.enhanced
+    found, suggestions, rules = find_candidates(scan, region, blood)
+    assert [lesion.voxels for lesion in found.lesions] == [40]
+    assert len(suggestions) == 1
+    assert rules.threshold_hu > 370
+    assert list(rules.weight_bounds_hu) == sorted(rules.weight_bounds_hu)
+    assert str(round(rules.threshold_hu)) in rules.name
+
+
+def test_grid_covers_the_mask_in_whole_multiples():
+    scan, region = made()
+    grid = grid_around(scan.image, region.mask, (4.0, 5.0, 6.0), 16)
+    assert all(n % 16 == 0 for n in grid.size)
+    places = np.argwhere(sitk.GetArrayViewFromImage(region.mask))[:, ::-1]
+    ends = np.array([grid.first, np.array(grid.first) + (np.array(grid.size) - 1) * grid.step])
+    assert (places.min(0) >= ends[0]).all()
+    assert (places.max(0) <= ends[1]).all()
+
+
+NAMES = (
+    PSEUDO_FEATURE,
+    "candidate_highest_hu",
+    "heart_volume_ml",
+    *(f"candidate_stat_{n}" for n in ("mean", "max", "p10", "p90", "min", "rms")),
+)
+
+
+def model(limit: float | None = 0.4, names: tuple[str, ...] = NAMES, bias: float = -1.0) -> LoadedModel:
+    config = dataclasses.replace(COARSE, features=names)
+    network = RadiomicsNet(config).eval()
+    with torch.no_grad():
+        network.weight.copy_(torch.linspace(2, 0.1, len(names)))
+        network.mean.fill_(1.0)
+        network.sd.fill_(2.0)
+        network.lowest.fill_(-1000.0)
+        network.highest.fill_(1000.0)
+        network.bias.fill_(bias)
+    calibration = {} if limit is None else {"probability_limit": limit}
+    card = describe("r", config, "custom", Training("made", 0, {}, ""), {}, calibration, "", "")
+    return LoadedModel(card, network)
+
+
+def test_opinion_adds_up():
+    scan, region = made([PLAQUE])
+    opinion = radiomic_opinion(scan, region, model())
+    first = 2 * (math.log1p(AGATSTON) - 1) / 2
+    assert opinion.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
+    sizes = [abs(share) for share in opinion.contributions.values()]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == MOST_TOLD < len(NAMES)
+    assert opinion.probability > 0.99
+    assert opinion.calcium
+    assert opinion.warnings == ()
+    assert opinion.features["candidate_highest_hu"] == 350
+
+
+def test_limit_decides():
+    one = model(0.3, (PSEUDO_FEATURE,), bias=0.0)
+    scan, region = made()
+    opinion = radiomic_opinion(scan, region, one)
+    # No candidate: 2 · (0 − 1) / 2 = −1.
+    assert opinion.probability == pytest.approx(1 / (1 + math.e))
+    assert not opinion.calcium
+    assert dataclasses.replace(opinion, limit=0.2).calcium
+
+
+def test_scan_unlike_training_is_told():
+    one = model()
+    with torch.no_grad():
+        one.network.lowest.zero_()
+        one.network.highest.fill_(100.0)
+    (warning,) = radiomic_opinion(*made([PLAQUE]), one).warnings
+    assert warning.code == "unlike-training"
+    assert "candidate_highest_hu 350 (seen: 0 to 100)" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("limit", "names", "message"),
+    [(None, NAMES, "probability_limit"), (0.5, ("heart_colour",), "heart_colour")],
+)
+def test_unusable_card_is_refused(limit, names, message):
+    with pytest.raises(ModelError, match=message):
+        radiomic_opinion(*made(), model(limit, names))

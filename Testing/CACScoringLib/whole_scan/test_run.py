@@ -1,0 +1,286 @@
+"""Asking models for second opinions: which, what becomes of one that fails, and where all is written."""
+
+import importlib.util
+import io
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import opinions_by_hand as by_hand
+import panel_results
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from CACScoringLib.cohort import table as cohort_table
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import RESULT_FILES
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models import cards as models
+from CACScoringLib.models.cards import ModelError
+from CACScoringLib.report import files as report
+from CACScoringLib.report import page, pictures
+from CACScoringLib.run import ModelChoice, chosen_models, chosen_opinions
+from CACScoringLib.scoring.lesions import Artery
+from CACScoringLib.whole_scan import run as second_opinion_run
+from CACScoringLib.whole_scan import vessels
+from CACScoringLib.whole_scan.run import FAILED, load_opinions, opinions_asked_for, with_second_opinions
+from CACScoringLib.whole_scan.second_opinion import DIFFERS, SALIENCY_FILE, opinions_of_json
+
+ADVISERS = {"vessels": by_hand.adviser("vessels"), "radiomics": by_hand.adviser("radiomics", by_hand.RADIOMICS_TEST)}
+
+
+@pytest.fixture(scope="module")
+def result():
+    """Of a small chest: the map's score is 1323 on the scale of clinical ones, and nobody has reviewed anything."""
+    return panel_results.scored(panel_results.chest_image())
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Lets models answer. Takes by kind an opinion, or an error."""
+
+    def answers(**by_kind):
+        def adviser(answer):
+            def ask(result, model, saliency):
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer, ()
+
+            return ask
+
+        monkeypatch.setattr(
+            second_opinion_run, "_ADVISERS", {kind: adviser(answer) for kind, answer in by_kind.items()}
+        )
+        return {kind: ADVISERS[kind] for kind in by_kind}
+
+    return answers
+
+
+def stored(monkeypatch, *cards):
+    """Models by (name, network, origin)."""
+    found = [
+        models.StoredModel(SimpleNamespace(name=name, network=network), None, origin) for name, network, origin in cards
+    ]
+
+    def listed(network=None):
+        return [model for model in found if network in (None, model.card.network)]
+
+    for module in ("scan_run", "second_opinion_run"):
+        monkeypatch.setattr(f"CACScoringLib.{module}.list_models", listed)
+
+
+class TestWhichModels:
+    def test_kinds_are_named_once_in_any_order(self):
+        assert opinions_asked_for("radiomics, vessels,radiomics") == ("radiomics", "vessels")
+        assert opinions_asked_for("all") == ("all",)
+
+    @pytest.mark.parametrize("text", ["vessel", "", "vessels,", "all,vessels", "scan.nii.gz"])
+    def test_an_unknown_kind(self, text):
+        with pytest.raises(ModelError, match="vessels, radiomics, all"):
+            opinions_asked_for(text)
+
+    def test_none_are_chosen_where_none_were_asked_for(self, monkeypatch):
+        stored(monkeypatch, ("v", "vessels", "bundled"))
+        assert chosen_opinions(ModelChoice()) == {}
+
+    def test_the_bundled_one_comes_before_the_users_and_a_named_one_before_both(self, monkeypatch):
+        stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
+        chosen = chosen_opinions(ModelChoice(opinions=("radiomics", "vessels")))
+        assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "v", "radiomics": "r"}
+        chosen = chosen_opinions(ModelChoice(("mine",), opinions=("all",)))
+        assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "mine", "radiomics": "r"}
+
+    @pytest.mark.parametrize(
+        ("choice", "words"),
+        [
+            (ModelChoice(opinions=("radiomics",)), "no model for 'radiomics'.*cac train radiomics"),
+            (ModelChoice(opinions=("vessels",)), "several models for 'vessels': v, w. Name one"),
+            (ModelChoice(("v", "w"), opinions=("vessels",)), "Two models for 'vessels'"),
+        ],
+    )
+    def test_what_cannot_be_chosen(self, monkeypatch, choice, words):
+        stored(monkeypatch, ("v", "vessels", "user"), ("w", "vessels", "user"))
+        with pytest.raises(ModelError, match=words):
+            chosen_opinions(choice)
+
+    def test_all_of_nothing(self, monkeypatch):
+        stored(monkeypatch)
+        with pytest.raises(ModelError, match="no model for a second opinion"):
+            chosen_opinions(ModelChoice(opinions=("all",)))
+
+    def test_a_named_model_whose_opinion_is_not_asked_for(self, monkeypatch):
+        stored(monkeypatch, ("v", "vessels", "user"))
+        with pytest.raises(ModelError, match="--second-opinion vessels"):
+            chosen_models(ModelChoice(("v",)))
+        with pytest.raises(ModelError, match="--second-opinion vessels"):
+            chosen_models(ModelChoice(("v",), opinions=("radiomics",)))
+
+
+class TestAsking:
+    def test_opinions_come_with_the_result_in_their_own_step(self, result, says):
+        progress = Progress()
+        given = {"vessels": by_hand.vessels(1500), "radiomics": by_hand.radiomics(0.9)}
+        asked = with_second_opinions(result, says(**given), progress=progress)
+        assert asked.opinions == tuple(given.values())
+        assert list(progress.seconds) == ["second opinions"]
+        assert asked.methods is result.methods
+        assert asked.warnings == result.warnings
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (CTError("The heart is too small."), "The heart is too small. The score"),
+            (ModuleNotFoundError(name="mirp"), "Python package mirp is not installed"),
+            (ValueError("odd"), "unexpected ValueError at test_second_opinion_run.py"),
+        ],
+    )
+    def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, says, error, words):
+        asked = with_second_opinions(result, says(vessels=error, radiomics=by_hand.radiomics(0.9)))
+        assert [opinion.network for opinion in asked.opinions] == ["radiomics"]
+        [failure] = [warning for warning in asked.warnings if warning.code == FAILED]
+        assert words in failure.message
+        assert asked.methods is result.methods
+
+    def test_what_is_no_number_is_no_opinion(self, result, says):
+        asked = with_second_opinions(result, says(vessels=by_hand.vessels(float("nan"))))
+        assert not asked.opinions
+        assert "no finite number" in asked.warnings[-1].message
+
+    def test_a_wide_difference_travels_with_the_result(self, result, says):
+        asked = with_second_opinions(result, says(vessels=by_hand.vessels(0.1)))
+        [told] = [warning for warning in asked.warnings if warning.code == DIFFERS]
+        assert "calcium map: 1323" in told.message
+        document = report.result_as_json(asked, {})
+        assert DIFFERS in [warning["code"] for warning in document["warnings"]]
+        assert "They differ widely" in page.result_as_html(asked)
+
+
+class TestStoredModels:
+    """The real ways of asking, with models that learned nothing."""
+
+    @pytest.fixture
+    def loaded(self, tmp_path, monkeypatch):
+        pytest.importorskip("mirp")
+        by_hand.save_vessels(tmp_path, test=by_hand.VESSELS_TEST)
+        by_hand.save_radiomics(tmp_path)
+        monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
+        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
+        found, doubts = load_opinions(chosen_opinions(ModelChoice(opinions=("all",))), "cpu")
+        assert not doubts
+        return found
+
+    def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
+        asked = with_second_opinions(result, loaded)
+        assert FAILED not in [warning.code for warning in asked.warnings], asked.warnings
+        estimated, told = asked.opinions
+        assert estimated.total == pytest.approx(sum(estimated.agatston.values()))
+        assert estimated.saliency.GetSize() == result.scan.image.GetSize()
+        assert len(estimated.slice_weights) == by_hand.SMALL_VESSELS.slices
+        assert estimated.sha256 == loaded["vessels"].card.sha256
+        assert "rank correlation" in estimated.trust
+        assert 0 < told.probability < 1
+        assert told.limit == 0.5
+        assert set(told.contributions) <= set(loaded["radiomics"].card.config["features"])
+        assert opinions_of_json(json.loads(json.dumps(report.result_as_json(asked, {})))) == tuple(
+            replace(opinion, saliency=None) for opinion in asked.opinions
+        )
+
+    def test_without_what_pictures_need_there_is_an_answer_all_the_same(self, result, loaded, monkeypatch):
+        ask = vessels.vessel_opinion
+
+        def without_monai(scan, region, model, saliency):
+            if saliency:
+                raise ModuleNotFoundError(name="monai")
+            return ask(scan, region, model, saliency)
+
+        monkeypatch.setattr(vessels, "vessel_opinion", without_monai)
+        asked = with_second_opinions(result, {"vessels": loaded["vessels"]})
+        assert asked.opinions[0].saliency is None
+        assert "monai is not installed" in next(w.message for w in asked.warnings if w.code == "no-saliency")
+
+    def test_without_pytorch_each_is_a_warning(self, tmp_path, monkeypatch):
+        card = by_hand.save_vessels(tmp_path)
+        stored = {"vessels": models.StoredModel(models.read_card(card), card, "user")}
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+        found, doubts = load_opinions(stored, "cpu")
+        assert not found
+        assert "torch is not installed" in doubts[0].message
+
+
+def with_saliency(result, k=12, highest=2.0):
+    """An image on the scan's grid that is highest in slice k, at row 27 and column 41."""
+    values = np.zeros(result.scan.hu.shape, np.float32)
+    values[k, 26:29, 40:43], values[3, 30:34, 30:34] = highest, highest / 4
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(result.scan.image)
+    return image
+
+
+class TestReport:
+    def test_without_opinions_nothing_changes(self, result):
+        assert report.result_as_json(result, {})["second_opinions"] == {}
+        assert "Second opinion" not in page.result_as_html(result) + report.result_as_text(result)
+
+    def test_numbers_agreement_and_worth(self, result, says):
+        answers = says(
+            vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
+            radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
+        )
+        asked = with_second_opinions(result, answers)
+        text = page.result_as_html(asked)
+        assert "<td>900</td>" in text
+        assert "about 960" in text
+        assert "12%; yes from 30%" in text
+        assert "same class" in text
+        assert "not reviewed" in text
+        assert "Trust &lt;it&gt; little." in text
+        assert "heart &lt;volume&gt;" in text
+        assert re.search(r"candidate count</td><td>−1.25</td><td>against", text)
+        document = json.loads(json.dumps(report.result_as_json(asked, {})))
+        assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
+        assert opinions_of_json(document) == asked.opinions
+        assert "vessel regression: Agatston about 960" in report.result_as_text(asked)
+
+    def test_radiomics_alone_need_no_arteries(self, result, says):
+        text = page.result_as_html(with_second_opinions(result, says(radiomics=by_hand.radiomics(0.9))))
+        assert "<th>LCX</th>" not in text
+        assert "yes <span" in text
+
+    def test_saliency_is_shown_and_written(self, result, says, tmp_path):
+        asked = with_second_opinions(result, says(vessels=by_hand.vessels(1500, saliency=with_saliency(result))))
+        assert "Slice 12, the one with the highest value" in page.result_as_html(asked)
+        report.write_images(tmp_path, asked)
+        written = sitk.ReadImage(tmp_path / SALIENCY_FILE)
+        assert SALIENCY_FILE in RESULT_FILES
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(with_saliency(result)))
+
+    def test_a_saliency_of_nothing(self, result, says):
+        nothing = with_saliency(result, highest=0.0)
+        asked = with_second_opinions(result, says(vessels=by_hand.vessels(1500, saliency=nothing)))
+        assert "No change of any voxel" in page.result_as_html(asked)
+
+    def test_the_picture_is_orange_where_the_saliency_is_highest(self, result):
+        lesions = result.methods["threshold"].lesions
+        jpeg, k = pictures.saliency_picture(result.scan, result.heart.mask, lesions, with_saliency(result))
+        colours = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")).astype(int)
+        assert k == 12
+        orange = (colours[..., 0] - colours[..., 2]) > 100
+        rows, columns = np.nonzero(orange)
+        # The heart reaches from column 14 to 50 and row 16 to 48 with 15 mm, five voxels, around.
+        zoom = colours.shape[1] / 47
+        assert columns.mean() / zoom == pytest.approx(41.5 - 9, abs=1.5)
+        assert rows.mean() / zoom == pytest.approx(27.5 - 11, abs=1.5)
+
+
+def test_columns_of_a_cohort(result, says):
+    asked = with_second_opinions(result, says(vessels=by_hand.vessels(1500), radiomics=by_hand.radiomics(0.75)))
+    row = cohort_table.result_row(report.result_as_json(asked, {}))
+    assert (row["vessels_agatston"], row["radiomics_probability"]) == (1500, 0.75)
+    names = cohort_table.columns(["threshold"], False, ["vessels", "radiomics"])
+    assert names[-3:] == ["vessels_agatston", "radiomics_probability", "seconds"]
+    assert "vessels_agatston" not in cohort_table.columns(["threshold"], False)
+    assert Artery.LAD in asked.opinions[0].agatston

@@ -1,0 +1,134 @@
+"""The second opinion on vessel scores, by small random models that were saved and loaded as any other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.models.cards import LoadedModel, ModelError, Training, describe, load_model, save_model
+from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
+from CACScoringLib.scoring.lesions import Artery
+from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
+from CACScoringLib.whole_scan.vessels import SCALE, saliency, vessel_opinion
+
+CONFIG = VesselNetConfig(
+    slices=16, size=32, field="heart", field_mm=48.0, width=4, reduction=4, patch=16, feed_forward=16, output="log"
+)
+
+
+def made(folder: Path, kind: str, scale: float | None = 200.0, **changes: object) -> tuple[VesselNet, LoadedModel]:
+    """A random network, and its model as loaded."""
+    torch.manual_seed(0)
+    network = VesselNet(replace(CONFIG, kind=kind, **changes)).eval()
+    network.set_largest(scale or 1.0)
+    calibration = {} if scale is None else {SCALE: scale}
+    training = Training("nothing", 0, {}, "none")
+    card = describe(f"tiny-{kind}", network.config, "custom", training, {}, calibration, "none", "a test")
+    return network, load_model(save_model(network, card, folder), "cpu")
+
+
+@pytest.fixture
+def scanned() -> tuple[CTScan, HeartRegion]:
+    """Two deposits of 3×3×3 mm in a ball of tissue in lung."""
+    hu = np.full((60, 64, 64), -800, np.int16)
+    k, j, i = np.ogrid[:60, :64, :64]
+    heart = (k - 30) ** 2 + (j - 32) ** 2 + (i - 30) ** 2 < 18**2
+    hu[heart] = 40
+    hu[30:33, 24:27, 24:27] = 700
+    hu[24:27, 40:43, 36:39] = 500
+    image, mask = sitk.GetImageFromArray(hu), sitk.GetImageFromArray(heart.astype(np.uint8))
+    for one in (image, mask):
+        one.SetOrigin((-30, 20, 400))
+    return scan_from_image(image, Acquisition("made up")), HeartRegion(mask, None, "given")
+
+
+@pytest.mark.parametrize("kind", ["cnn", "se-cnn", "vit", "summed"])
+def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
+    scan, region = scanned
+    network, model = made(tmp_path, kind)
+    told = vessel_opinion(scan, region, model)
+    x = vessel_input(scan.image, region.mask, network.config)
+    with torch.no_grad():
+        wanted = to_agatston(network(torch.from_numpy(x)[None])[0].numpy(), 200.0, "log")
+    assert list(told.agatston) == [Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA]
+    np.testing.assert_allclose(list(told.agatston.values()), wanted, rtol=0.02, atol=0.05)  # 16-bit weights
+    assert told.total == pytest.approx(sum(told.agatston.values()))
+    assert told.saliency is None
+    assert (told.slice_weights is None) == (kind != "se-cnn")
+    assert told.warnings == ()
+
+
+def test_summed_shows_where_it_sees_calcium(scanned, tmp_path):
+    scan, region = scanned
+    _, model = made(tmp_path, "summed")
+    told = vessel_opinion(scan, region, model, saliency=True)
+    seen = sitk.GetArrayFromImage(told.saliency)
+    assert told.saliency.GetOrigin() == scan.image.GetOrigin()
+    assert seen.shape == scan.hu.shape
+    assert seen.max() == 1
+    assert scan.hu[np.unravel_index(seen.argmax(), seen.shape)] == 700
+    assert seen[25, 41, 37] > 0.2, "the fainter deposit"
+    far = np.ones_like(seen, bool)
+    far[27:36, 21:30, 21:30] = far[21:30, 37:46, 33:42] = False
+    assert seen[far].max() < 0.01
+
+
+@pytest.mark.parametrize("kind", ["se-cnn", "vit"])
+def test_saliency_is_the_gradient(kind, scanned, tmp_path):
+    """Nothing but what the network is given can sway it, and the same scan gives the same map."""
+    scan, region = scanned
+    network, model = made(tmp_path, kind)
+    told = vessel_opinion(scan, region, model, saliency=True)
+    seen = sitk.GetArrayFromImage(told.saliency)
+    assert seen.min() >= 0
+    assert seen.max() == pytest.approx(1)
+    assert not seen[:3].any(), "slices below the network's field"
+    x = vessel_input(scan.image, region.mask, network.config)
+    np.testing.assert_array_equal(saliency(model.network, x), saliency(model.network, x))
+    if kind == "se-cnn":
+        assert told.slice_weights.shape == (16,)
+        assert ((told.slice_weights > 0) & (told.slice_weights < 1)).all()
+
+
+def test_saliency_follows_what_a_network_looks_at():
+    """Of a network whose answer hangs on one slice alone."""
+    torch.manual_seed(0)
+    network = VesselNet(replace(CONFIG, kind="cnn")).eval()
+    with torch.no_grad():
+        first = network.body.layers[0].weight
+        first[:, :5] = 0
+        first[:, 6:] = 0
+    x = np.random.default_rng(0).random((16, 32, 32)).astype(np.float32)
+    found = saliency(network, x)
+    assert sorted(set(np.nonzero(found)[0])) == [5]
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_doubts(scanned, tmp_path):
+    scan, region = scanned
+    _, model = made(tmp_path, "summed", field_mm=24.0, size=16)
+    told = vessel_opinion(scan, region, model)
+    assert [doubt.code for doubt in told.warnings] == ["vessels-heart-cut"]
+    inside = np.zeros(scan.hu.shape, bool)
+    inside[6:54, 20:44, 18:42] = True
+    heart = sitk.GetArrayFromImage(region.mask) == 1
+    share = 1 - (heart & inside).sum() / heart.sum()
+    told_percent = int(told.warnings[0].message.partition("%")[0])
+    assert told_percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
+    _, model = made(tmp_path / "other", "summed", scale=0.001)
+    assert [doubt.code for doubt in vessel_opinion(scan, region, model).warnings] == ["vessels-beyond-training"]
+
+
+def test_models_that_are_none(scanned, tmp_path):
+    scan, region = scanned
+    _, model = made(tmp_path, "summed", scale=None)
+    with pytest.raises(ModelError, match="lacks its scale"):
+        vessel_opinion(scan, region, model)
+    other = replace(model, card=replace(model.card, network="heart", calibration={SCALE: 1.0}))
+    with pytest.raises(ModelError, match="no model for vessel scores"):
+        vessel_opinion(scan, region, other)

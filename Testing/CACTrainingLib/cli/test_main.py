@@ -1,0 +1,120 @@
+"""The commands that `./cac` adds to scoring's: sample, phantom, and score --sample."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
+from CACTrainingLib.cli import main as cli
+
+
+def test_a_sample_is_scored_beside_its_truth_with_no_file_given(tmp_path, capsys):
+    assert cli.main(["score", "--sample", "--output", str(tmp_path / "out"), "--no-scene"]) == 0
+    data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    truth = data["truth"]["mass_mg"]
+    measured = data["methods"]["threshold"]["arteries"]
+    assert truth["total"] == pytest.approx(sum(truth[a] for a in ("LM", "LAD", "LCX", "RCA")))
+    # A threshold loses what motion spreads below it, so the measured mass is part of the true one.
+    assert 0.1 * truth["LM"] < measured["LM"]["mass_mg"] < 1.5 * truth["LM"]
+    assert data["methods"]["threshold"]["reviewed"]
+    assert "digital-patient" in [w["code"] for w in data["warnings"]]
+    assert "True mass mg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "True mass" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["score"], ["score", "scan.nii.gz", "--sample"]])
+def test_score_takes_either_a_ct_or_the_sample(arguments, capsys):
+    assert cli.main(arguments) == BAD_USAGE
+    assert "one CT" in capsys.readouterr().err
+
+
+def test_a_written_sample_can_be_scored_from_its_files(tmp_path, capsys):
+    folder = tmp_path / "patient"
+    assert cli.main(["sample", "vessels", str(folder)]) == 0
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    assert f"{truth['mass_mg']:.1f} mg" in capsys.readouterr().out
+    options = ["--lesions", str(folder / "regions.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--no-scene"]
+    assert cli.main(["score", str(folder / "ct.nii.gz"), *options, "--output", str(tmp_path / "out")]) == 0
+    assert sitk.ReadImage(folder / "ct.nii.gz").GetSize() == sitk.ReadImage(folder / "calcium_map.nii.gz").GetSize()
+
+
+def test_a_sample_does_not_overwrite(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    assert cli.main(["sample", str(tmp_path / "mine")]) == BAD_USAGE
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
+    command = [
+        "phantom",
+        "--output",
+        str(tmp_path),
+        "--protocol",
+        "radiotherapy",
+        "--workers",
+        "1",
+        "--progress",
+        "json",
+    ]
+    assert cli.main([*command, "--pairs", "1"]) == 0
+    first = sorted(tmp_path.rglob("ct.nii.gz"))
+    assert len(first) == 2
+    written = [path.stat().st_mtime_ns for path in first]
+    counted = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {"event": "counted", "done": 1, "count": 1} in counted
+    assert cli.main([*command, "--pairs", "1"]) == 0
+    assert [path.stat().st_mtime_ns for path in first] == written
+    with (tmp_path / "cohort.csv").open(newline="") as stream:
+        assert [(row["patient"], row["scan"]) for row in csv.DictReader(stream)] == [("0", "1"), ("0", "2")]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(["--pairs", "0"], "at least one"), (["--prevalence", "2"], "share"), (["--range", "0", "20"], "30 mm")],
+)
+def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, message):
+    pairs = [] if "--pairs" in option else ["--pairs", "1"]
+    assert cli.main(["phantom", *pairs, *option, "--output", str(tmp_path / "cohort")]) == BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
+    """Into a digital patient without calcium, whose skin shows how sharp the scan is."""
+    assert cli.main(["sample", "clean", str(tmp_path / "clean")]) == 0
+    folder = tmp_path / "clean"
+    command = ["insert", str(folder / "ct.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--name", "somebody"]
+    command += ["--output", str(tmp_path / "out"), "--motion", "0", "--plaques", "2", "--sigma", "0.7"]
+    assert cli.main(command) == 0
+    scan = tmp_path / "out" / "somebody" / "insertion_00000"
+    truth = json.loads((scan / "truth.json").read_text(encoding="utf-8"))
+    calcium = sitk.ReadImage(scan / "calcium_map.nii.gz")
+    voxel_cm3 = float(np.prod(calcium.GetSpacing())) / 1000
+    assert sitk.GetArrayViewFromImage(calcium).sum(dtype=float) * voxel_cm3 == pytest.approx(truth["mass_mg"], rel=0.02)
+    assert "plaque of known mass" in capsys.readouterr().out
+
+
+def test_a_path_needs_its_artery(tmp_path, capsys):
+    assert cli.main(["insert", "ct.nii.gz", "--path", "p.csv", "--output", str(tmp_path)]) == BAD_INPUT
+    assert "--artery" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("network", ["slices", "decomposition"])
+def test_what_batches_hold_can_be_chosen(tmp_path, monkeypatch, network):
+    """For an ablation each choice beyond the paper can be taken back by itself."""
+    from CACTrainingLib.training import decomposition as train_decomposition
+    from CACTrainingLib.training import slices as train_slices
+
+    module = {"slices": train_slices, "decomposition": train_decomposition}[network]
+    seen = []
+    monkeypatch.setattr(module, f"train_{network}", lambda options, config, settings, *_: seen.append(settings))
+    command = ["train", network, "--data", str(tmp_path), "--output", str(tmp_path / "m"), "--progress", "none"]
+    assert cli.main(command) == 0
+    assert cli.main([*command, "--hard-share", "0.25", "--twin-share", "0", "--calcium-scale", "1"]) == 0
+    preset, changed = (settings.sampling for settings in seen)
+    assert (changed.hard_share, changed.twin_share, changed.calcium_scale) == (0.25, 0.0, 1.0)
+    assert preset.twin_share > 0
+    assert preset.calcium_scale > 1
+    assert changed.position_tolerance == preset.position_tolerance

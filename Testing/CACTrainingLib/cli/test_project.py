@@ -1,0 +1,318 @@
+"""The command `cac project`, on small scans in folders."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from training_scans import HEART_SLICES, write_cohort
+
+from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
+from CACScoringLib.core.ct import NoHeartError
+from CACScoringLib.io.reading import read_ct
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.project import proposals
+from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
+from CACTrainingLib.project.project import Project
+from CACTrainingLib.project.proposals import Proposal
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Four patients; the two scans of the first are copies of each other."""
+    return write_cohort(tmp_path_factory.mktemp("cohort"), 4)
+
+
+@pytest.fixture(scope="module")
+def filled(cohort, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("filled") / "project"
+    Project.create(folder)
+    assert cac("add", folder, cohort) == 0
+    return folder
+
+
+@pytest.fixture
+def project(filled, tmp_path):
+    """A project with the cohort's scans, to be changed."""
+    return Project.open(shutil.copytree(filled, tmp_path / "project"))
+
+
+def cac(action, *arguments):
+    return cli.main(["project", action, *map(str, arguments)])
+
+
+def events(capsys):
+    """What was said with --progress json, by its kind."""
+    found = {}
+    for line in capsys.readouterr().err.splitlines():
+        event = json.loads(line)
+        found.setdefault(event.pop("event"), []).append(event)
+    return found
+
+
+def test_a_project_is_made_filled_and_listed(cohort, tmp_path, capsys):
+    folder = tmp_path / "project"
+    assert cac("new", folder, "--name", "Trial") == 0
+    assert cac("add", folder, cohort) == 0
+    said = capsys.readouterr()
+    assert "a new project, Trial" in said.out
+    assert "4 scans added, 1 there already, 0 that cannot be used; 4 in all" in said.out
+    assert "was not added: it is the same scan as 0001" in said.err
+    assert cac("list", folder) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["id", "name", "patient", "use", "state"]
+    assert [row.split()[0] for row in rows] == ["0001", "0002", "0003", "0004"]
+    assert all(row.split()[-2:] == ["–", "new"] for row in rows)
+
+
+def test_adding_tells_the_panel_what_it_did(cohort, tmp_path, capsys):
+    Project.create(tmp_path / "project")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    shutil.copy(min(cohort.rglob("ct.nii.gz")), broken / "good.nii.gz")
+    arguments = [tmp_path / "project", cohort, broken, tmp_path / "nothing", "--progress", "json"]
+    assert cac("add", *arguments) == 0
+    found = events(capsys)
+    assert [step["step"] for step in found["step"]] == ["finding scans", "adding scans"]
+    assert found["counted"][-1] == {"done": 6, "count": 6}
+    assert found["added"][0]["added"] == 4
+    assert found["added"][0]["failed"] == []
+    assert [same for _, same in found["added"][0]["duplicates"]] == ["0001", "0001"]
+    codes = [warning["code"] for warning in found["warning"]]
+    assert codes.count("scan-duplicate") == 2
+    assert any("nothing does not exist" in warning["message"] for warning in found["warning"])
+    assert "done" in found
+
+
+def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatch, capsys):
+    from CACTrainingLib.project.importers import sources
+    from CACTrainingLib.project.project import NewScan
+
+    good = next(cohort.rglob("ct.nii.gz"))
+    scans = [NewScan("gone", "p", tmp_path / "gone.nii.gz"), NewScan("good", "q", good)]
+    monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans, ["odd folder"]))
+    Project.create(tmp_path / "project")
+    assert cac("add", tmp_path / "project", tmp_path) == 0
+    said = capsys.readouterr()
+    assert "1 scans added, 0 there already, 1 that cannot be used" in said.out
+    assert "Warning: gone was not added." in said.err
+    assert "Warning: odd folder" in said.err
+    monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans[:1], []))
+    assert cac("add", tmp_path / "project", tmp_path) == BAD_INPUT
+    assert "None of the 1 scans could be added" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("check",),
+        ("split",),
+        ("agreement",),
+        ("prepare",),
+        ("remove", "0001"),
+        ("use", "P", "test"),
+        ("relocate", "a", "b"),
+        ("add", "."),
+    ],
+)
+def test_every_action_wants_a_project(tmp_path, arguments, capsys):
+    action, *rest = arguments
+    assert cac(action, tmp_path, *rest) == BAD_INPUT
+    assert "is no project" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_odd_on_opening_is_said(project, capsys):
+    (project.folder / "scans.csv").unlink()
+    assert cac("list", project.folder) == 0
+    assert "Warning: scans.csv cannot be read" in capsys.readouterr().err
+
+
+def test_a_folder_with_something_in_it_becomes_no_project(cohort, capsys):
+    assert cac("new", cohort) == BAD_INPUT
+    assert "is not empty" in capsys.readouterr().err
+
+
+class TestList:
+    def test_everybodys_work(self, project, capsys):
+        slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)
+        slice_annotations(project, "0002", "Ben").set(3, SliceLabel.VISIBLE)
+        slice_annotations(project, "0002", "Ben").set(4, SliceLabel.VISIBLE)
+        project.set_use({project.scan("0002").patient: "test"})
+        cac("list", project.folder)
+        row = capsys.readouterr().out.splitlines()[2]
+        assert row.endswith("test  Anna: 1 slices; Ben: 2 slices")
+
+    def test_one_annotators_work(self, project, capsys):
+        slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)
+        cac("list", project.folder, "--annotator", "Anna")
+        rows = capsys.readouterr().out.splitlines()
+        assert rows[2].endswith("begun, 1 of ? slices")
+        assert rows[3].endswith("new, 0 of ? slices")
+
+    def test_scans_that_are_gone(self, project, tmp_path, capsys):
+        file = project.folder / "scans.csv"
+        file.write_text(file.read_text(encoding="utf-8").replace("patient_1", "patient_x"), encoding="utf-8")
+        cac("list", project.folder)
+        assert "missing" in capsys.readouterr().out.splitlines()[2]
+
+
+class TestCheck:
+    def test_what_must_be_mended_ends_it_with_an_error(self, tmp_path, capsys):
+        Project.create(tmp_path / "project")
+        assert cac("check", tmp_path / "project") == BAD_INPUT
+        said = capsys.readouterr()
+        assert said.out.startswith("error: The project has no scans.")
+        assert "1 thing must be mended before training can start" in said.err
+
+    def test_the_panel_is_told_each_finding(self, project, capsys):
+        assert cac("check", project.folder, "--network", "heart", "--progress", "json") in (0, BAD_INPUT)
+        found = events(capsys)
+        assert {"severity", "message", "scans"} == set(found["finding"][0])
+        assert any("use" in finding["message"] for finding in found["finding"])
+
+
+class TestSplit:
+    def test_patients_get_a_use_by_what_is_known_of_their_calcium(self, project, capsys):
+        assert cac("split", project.folder, "--training", 50, "--validation", 50, "--test", 0) == 0
+        assert (
+            "4 patients were given a use; now 2 for training, 2 for validation, 0 for test" in capsys.readouterr().out
+        )
+        scans = Project.open(project.folder).scans
+        coronary = [json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0 for scan in scans]
+        assert sorted(scan.use for scan, own in zip(scans, coronary, strict=True) if own) == ["training", "validation"]
+
+    def test_bad_shares_are_told(self, project, capsys):
+        assert cac("split", project.folder, "--training", -1) == BAD_INPUT
+        assert "shares" in capsys.readouterr().err
+
+
+class TestMovingAndRemoving:
+    def test_moved_scans_are_found_again(self, cohort, tmp_path, capsys):
+        shutil.copytree(cohort, tmp_path / "old")
+        project = Project.create(tmp_path / "project")
+        cac("add", project.folder, tmp_path / "old")
+        (tmp_path / "old").rename(tmp_path / "new")
+        capsys.readouterr()
+        command = (project.folder, tmp_path / "old", tmp_path / "new", "--progress", "json")
+        assert cac("relocate", *command) == 0
+        found = events(capsys)
+        assert found["counted"][-1] == {"done": 4, "count": 4}
+        assert found["relocated"] == [{"count": 4, "missing": 0}]
+        assert cac("relocate", *command) == BAD_INPUT
+        assert "No scan of the project lies below" in events(capsys)["failed"][0]["message"]
+
+    def test_a_removed_scan_is_kept_aside(self, project, capsys):
+        assert cac("remove", project.folder, "0003") == 0
+        assert "annotations are kept" in capsys.readouterr().out
+        assert [scan.id for scan in Project.open(project.folder).scans] == ["0001", "0002", "0004"]
+        assert cac("remove", project.folder, "0003") == BAD_INPUT
+
+
+class TestUse:
+    def test_all_scans_of_a_patient_get_it(self, project, capsys):
+        patient = project.scans[0].patient
+        others = {scan.patient: scan.use for scan in project.scans if scan.patient != patient}
+        for use, stored in (("test", "test"), ("training", "training"), ("none", "")):
+            assert cac("use", project.folder, patient, use) == 0
+            uses = {scan.patient: scan.use for scan in Project.open(project.folder).scans}
+            assert uses == {**others, patient: stored}
+        assert f"patient {patient} is stored for test" in capsys.readouterr().out
+
+    def test_unknown_patient_is_told(self, project, capsys):
+        assert cac("use", project.folder, "nobody", "test") == BAD_INPUT
+        assert "has no patient 'nobody'" in capsys.readouterr().err
+
+
+class TestAgreement:
+    def test_nobody_has_annotated(self, project, capsys):
+        assert cac("agreement", project.folder) == 0
+        assert "No scan has been annotated by two" in capsys.readouterr().out
+
+    def test_a_table_and_rows_for_the_panel(self, project, capsys):
+        truths = {s.id: json.loads(s.truth.read_text(encoding="utf-8")) for s in project.scans}
+        coronary = next(scan_id for scan_id, truth in truths.items() if truth["mass_mg"] > 0)
+        slices = slice_annotations(project, coronary, "Anna")
+        for k in range(*HEART_SLICES.indices(10)):
+            slices.set(k, SliceLabel.VISIBLE if k == 3 else SliceLabel.NOT_VISIBLE)
+        assert cac("agreement", project.folder, "--scan", coronary) == 0
+        head, row = capsys.readouterr().out.splitlines()
+        assert head.startswith("annotators")
+        assert row.startswith("Anna and truth")
+        assert row.endswith("0.6 (n = 8)  0.875 (n = 8)  –                –")
+        assert cac("agreement", project.folder, "--progress", "json") == 0
+        (told,) = events(capsys)["agreement"]
+        assert (told["first"], told["second"], told["slices"], told["unsure"]) == ("Anna", "truth", 8, 0)
+        assert told["kappa"] == {"value": pytest.approx(0.6), "low": None, "high": None, "n": 8}
+        assert told["heart"]["value"] is None
+
+
+class TestPrepare:
+    @pytest.fixture
+    def proposed(self, monkeypatch):
+        """The scans that were proposed for; the second one fails."""
+        asked = []
+
+        def propose(project, scan_id, device, models):
+            asked.append(scan_id)
+            if scan_id == "0002":
+                raise NoHeartError("There is no heart.")
+            folder = project.scan_folder(scan_id) / "proposal"
+            folder.mkdir(parents=True)
+            return Proposal(folder, f"{device} {models}", (1, 2), {}, (), ("cut off",))
+
+        monkeypatch.setattr(proposals, "propose", propose)
+        monkeypatch.setattr(
+            proposals, "read_proposal", lambda project, id_: (project.scan_folder(id_) / "proposal").exists() or None
+        )
+        return asked
+
+    def test_scans_without_a_proposal_get_one_and_one_that_fails_stops_no_other(self, project, proposed, capsys):
+        (project.scan_folder("0003") / "proposal").mkdir(parents=True)
+        assert cac("prepare", project.folder, "--device", "cpu", "--progress", "json") == 0
+        assert proposed == ["0001", "0002", "0004"]
+        said = capsys.readouterr()
+        assert "2 scans prepared, 1 were so already, 1 cannot be" in said.out
+        found = [json.loads(line) for line in said.err.splitlines()]
+        counted = [(e["done"], e["count"]) for e in found if e["event"] == "counted"]
+        assert counted == [(1, 3), (2, 3), (3, 3)]
+        warnings = {event["code"]: event["message"] for event in found if event["event"] == "warning"}
+        assert "There is no heart." in warnings["scan-failed"]
+        assert "0002" in warnings["scan-failed"]
+        assert "cut off" in warnings["proposal-doubt"]
+
+    def test_only_some(self, project, proposed):
+        assert cac("prepare", project.folder, "--scan", "0004", "--scan", "0001") == 0
+        assert proposed == ["0004", "0001"]
+        assert cac("prepare", project.folder, "--scan", "0099") == BAD_INPUT
+
+    def test_the_ct_for_the_panel(self, project, proposed, tmp_path):
+        target = tmp_path / "ct.nrrd"
+        assert cac("prepare", project.folder, "--scan", "0001", "--image", target) == 0
+        written, read = sitk.ReadImage(target), read_ct(project.scan("0001").ct).image
+        assert (sitk.GetArrayFromImage(written) == sitk.GetArrayFromImage(read)).all()
+        assert np.allclose(written.GetOrigin() + written.GetDirection(), read.GetOrigin() + read.GetDirection())
+        assert [path.name for path in tmp_path.iterdir() if "nrrd" in path.name] == ["ct.nrrd"]
+        assert proposed == ["0001"]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--image", "ct.nrrd"],
+            ["--image", "ct.nii", "--scan", "0001"],
+            ["--image", "gone/ct.nrrd", "--scan", "0001"],
+        ],
+    )
+    def test_an_image_needs_one_scan_and_a_place(self, project, proposed, arguments, capsys):
+        assert cac("prepare", project.folder, *arguments) == BAD_USAGE
+        assert "nrrd" in capsys.readouterr().err
+        assert proposed == []
+
+    def test_a_scan_that_is_gone_is_told(self, project, tmp_path, capsys):
+        file = project.folder / "scans.csv"
+        file.write_text(file.read_text(encoding="utf-8").replace("patient_1", "patient_x"), encoding="utf-8")
+        assert cac("prepare", project.folder, "--scan", "0002") == 0
+        assert "There is no proposal for 0002" in capsys.readouterr().err
+        assert cac("prepare", project.folder, "--scan", "0002", "--image", tmp_path / "ct.nrrd") == BAD_INPUT

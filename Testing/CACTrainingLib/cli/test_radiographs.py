@@ -1,0 +1,93 @@
+"""`cac radiographs`: what the commands hand on, and how they say what is wrong."""
+
+import json
+
+import pytest
+
+from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.phantom.cohort.cohort import CohortError
+from CACTrainingLib.radiograph import cohort, scans, sharpen
+
+
+def test_digital_patients(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def write(folder, settings, workers, progress):
+        asked.append((folder, settings, workers))
+        progress(2, 9)
+        return folder / "radiographs.csv"
+
+    monkeypatch.setattr(cohort, "write_radiographs", write)
+    command = ["radiographs", "digital", "--patients", "9", "--output", str(tmp_path), "--first", "70", "--heart-box"]
+    assert cli.main([*command, "--workers", "2", "--progress", "json"]) == 0
+    assert asked == [(tmp_path, cohort.RadiographSettings(70, 9, "cardiac", True), 2)]
+    out, err = capsys.readouterr()
+    assert "radiographs of 9 digital patients" in out
+    assert {"event": "counted", "done": 2, "count": 9} in [json.loads(line) for line in err.splitlines()]
+
+
+def test_digital_patients_that_cannot_be_made(tmp_path, monkeypatch, capsys):
+    command = ["radiographs", "digital", "--output", str(tmp_path)]
+    assert cli.main([*command, "--patients", "3"]) == BAD_INPUT
+    assert "at least 4 patients" in capsys.readouterr().err
+    assert cli.main([*command, "--patients", "4", "--workers", "0"]) == BAD_USAGE
+    assert "At least one worker" in capsys.readouterr().err
+
+    def refuse(*what):
+        raise CohortError("holds radiographs of other settings")
+
+    monkeypatch.setattr(cohort, "write_radiographs", refuse)
+    assert cli.main([*command, "--patients", "4"]) == BAD_INPUT
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_interruption_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def interrupt(*what):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cohort, "write_radiographs", interrupt)
+    assert cli.main(["radiographs", "digital", "--output", str(tmp_path), "--patients", "4"]) == 4
+    assert "Run the same command again" in capsys.readouterr().err
+
+
+def test_own_scans(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def write(source, folder, workers, progress):
+        asked.append((source, folder, workers))
+        return folder / "radiographs.csv", {"bad": "It is torn."}
+
+    monkeypatch.setattr(scans, "write_scan_radiographs", write)
+    command = ["radiographs", "scans", "my.csv", "--output", str(tmp_path), "--workers", "3"]
+    assert cli.main(command) == 0
+    assert [str(part) for part in asked[0]] == ["my.csv", str(tmp_path), "3"]
+    out, err = capsys.readouterr()
+    assert "1 failed, see failures.csv" in out
+    assert "bad: It is torn." in err
+
+
+def test_own_scans_that_are_none(tmp_path, capsys):
+    assert cli.main(["radiographs", "scans", str(tmp_path / "no.csv"), "--output", str(tmp_path / "out")]) == BAD_INPUT
+    assert "no.csv cannot be opened" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_sharpening(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sharpen, "sharpen_cases", lambda folder, workers, model, progress: (5, {"x": f"{model}?"}))
+    command = ["radiographs", "sharpen", str(tmp_path), "--model", "mine", "--workers", "1"]
+    assert cli.main(command) == 0
+    out, err = capsys.readouterr()
+    assert "5 radiographs sharpened, 1 not" in out
+    assert "x: mine?" in err
+    monkeypatch.undo()
+    assert cli.main(["radiographs", "sharpen", str(tmp_path)]) == BAD_INPUT
+    assert "holds no radiographs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["digital"], ["scans", "x"], ["other"]])
+def test_what_is_missing_is_asked_for(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["radiographs", *arguments])
+    assert ended.value.code == BAD_USAGE
+    assert "usage: cac radiographs" in capsys.readouterr().err

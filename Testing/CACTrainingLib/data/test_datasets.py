@@ -1,0 +1,423 @@
+"""Scans become samples: as scoring sees them, split by patient, in balance, coronary calcium alone the target."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from damaged_files import cut
+from dicom_files import write_series
+from training_scans import CALCIUM_HU, CONTRAST, write_cohort, write_scan
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.models import preprocessing
+from CACTrainingLib.data.augmentation import (
+    TISSUE,
+    UNCHANGED,
+    PatchAugmentation,
+    SliceAugmentation,
+    augment_patch,
+    augment_slices,
+    smoothed,
+)
+from CACTrainingLib.data.datasets import (
+    BalancedSampler,
+    DataError,
+    Sampling,
+    SliceDataset,
+    find_scans,
+    load_slices,
+    load_volume,
+    prepare,
+    split_by_patient,
+)
+from CACTrainingLib.phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def data(cohort, tmp_path_factory):
+    scans = find_scans([cohort])
+    return SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path_factory.mktemp("cache"))])
+
+
+def test_kinds_of_scans(cohort):
+    kinds = {s.patient: s.kind for s in find_scans([cohort, cohort])}
+    assert kinds == dict(zip("01234567", ["coronary", "coronary", "distractor", "clean"] * 2, strict=True))
+    assert len(find_scans([cohort, cohort])) == 9
+
+
+@pytest.mark.parametrize("broken", ["missing", "empty", "no-heart", "bad-truth"])
+def test_wrong_folder_is_told(tmp_path, broken):
+    folder = tmp_path / "data"
+    if broken != "missing":
+        folder.mkdir()
+    if broken in ("no-heart", "bad-truth"):
+        write_scan(folder / "a", 1, True, False)
+    if broken == "no-heart":
+        (folder / "a" / "heart.nii.gz").unlink()
+    if broken == "bad-truth":
+        (folder / "a" / "truth.json").write_text('{"patient": 1}')
+    message = {
+        "missing": "does not exist",
+        "empty": "holds no scan",
+        "no-heart": r"no heart\.nii\.gz",
+        "bad-truth": "no truth of a scan",
+    }[broken]
+    with pytest.raises(DataError, match=message):
+        find_scans([folder])
+
+
+def test_no_patient_is_in_both_parts(cohort):
+    scans = find_scans([cohort])
+    for seed in range(5):
+        training, validation = split_by_patient(scans, 0.5, seed)
+        assert not {s.patient for s in training} & {s.patient for s in validation}
+        assert len(training) + len(validation) == len(scans)
+        assert {s.kind for s in validation} == {"coronary", "distractor", "clean"}
+        again = split_by_patient(scans[::-1], 0.5, seed)
+        assert {s.patient for s in again[1]} == {s.patient for s in validation}
+    different = {frozenset(s.patient for s in split_by_patient(scans, 0.5, seed)[1]) for seed in range(8)}
+    assert len(different) > 1
+
+
+def test_one_patient_cannot_be_split(cohort):
+    with pytest.raises(DataError, match="at least two"):
+        split_by_patient(find_scans([cohort])[:2], 0.2, 0)
+
+
+def test_samples_are_what_scoring_sees(cohort, data):
+    scan = find_scans([cohort])[0]
+    slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))
+    chosen = np.arange(len(slices))
+    expected = preprocessing.slice_input(slices, chosen, 2, True)
+    np.testing.assert_allclose(data.network_input(chosen, 2, True), expected, atol=5e-4)
+    # The training's own way, with all variation off.
+    still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0, 0)
+    x, _ = augment_slices(data.hu(chosen, 2), data.position_channels(chosen), still, np.random.default_rng(0))
+    np.testing.assert_allclose(x.numpy(), expected, atol=5e-4)
+
+
+def test_true_map_holds_the_coronary_calcium_alone(data):
+    for number, scan in enumerate(data.scans):
+        of_scan = np.nonzero(data.scan == number)[0]
+        volume = data.true_map(of_scan).sum() * preprocessing.MAP_HU * np.prod(preprocessing.SLICE_SPACING_MM)
+        expected = sum(CALCIUM_HU.values()) * 8 * 8 * 3 if scan.kind == "coronary" else 0.0
+        assert volume == pytest.approx(expected, rel=0.01)
+    distractor = data.kind == 1
+    assert data.bright[distractor].any()
+    assert not data.calcium[distractor].any()
+    assert not data.bright[data.kind == 0].any()
+
+
+def test_labels_follow_the_slices(data):
+    first = data.scan == 0
+    assert data.visible[first].sum() == 4  # 6 mm in slices of 1.5 mm
+    assert (data.visible[first] == data.calcium[first]).all()
+    assert not data.visible[data.kind != 2].any()
+
+
+def test_batches_are_balanced(data):
+    sampler = BalancedSampler(data, Sampling(hard_share=0.5, position_tolerance=0.2))
+    generator = np.random.default_rng(3)
+    hard = []
+    for _ in range(60):
+        drawn = sampler.draw(generator, 8)
+        positive, negative = drawn.chosen[:4], drawn.chosen[4:]
+        assert drawn.visible.tolist() == [True] * 4 + [False] * 4
+        assert (drawn.calcium == 1).all()
+        assert data.visible[positive].all()
+        assert not data.visible[negative].any()
+        assert np.abs(data.position[negative] - data.position[positive]).max() <= 0.31
+        hard += data.bright[negative].tolist()
+    assert 0.35 < np.mean(hard) < 0.75
+    easy = BalancedSampler(data, Sampling(hard_share=0.0))
+    share = np.mean([data.bright[easy.draw(generator, 8).chosen[4:]].mean() for _ in range(60)])
+    assert share < np.mean(hard)
+
+
+def test_scans_without_known_map_are_left_out_on_request(tmp_path):
+    write_scan(tmp_path / "data" / "a", "a", True, False)
+    write_scan(tmp_path / "data" / "b", "b", True, False, with_map=False)
+    scans = find_scans([tmp_path / "data"])
+    data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
+    drawn = {int(n) for s in range(20) for n in _draw(data, s, True).chosen}
+    assert {data.scans[data.scan[n]].patient for n in drawn} == {"a"}
+    drawn = {int(n) for s in range(20) for n in _draw(data, s, False).chosen}
+    assert {data.scans[data.scan[n]].patient for n in drawn} == {"a", "b"}
+
+
+def _draw(data, seed, known):
+    return BalancedSampler(data, Sampling(), known).draw(np.random.default_rng(seed), 8)
+
+
+def test_calcium_is_taken_out_and_varied(data):
+    """A twin is its positive slice less the true calcium; denser or fainter calcium changes image and map alike."""
+    sampler = BalancedSampler(data, Sampling(twin_share=1.0, calcium_scale=3.0))
+    factors = []
+    for seed in range(30):
+        drawn = sampler.draw(np.random.default_rng(seed), 8)
+        assert (drawn.chosen[4:] == drawn.chosen[:4]).all()
+        assert (drawn.calcium[4:] == 0).all()
+        factors += drawn.calcium[:4].tolist()
+        # With a contrast of 6, a factor below 2/3 would hide it.
+        assert min(factors) >= VISIBLE_CONTRAST_TO_NOISE / CONTRAST - 1e-6
+    assert min(factors) < 0.7
+    assert 2 < max(factors) <= 3
+    changed = data.hu(drawn.chosen, 1, drawn.calcium)
+    added = preprocessing.MAP_HU * data.true_map(drawn.chosen)[:, 0]
+    np.testing.assert_allclose(changed[:4, 0] - changed[4:, 0], drawn.calcium[:4, None, None] * added[:4], atol=0.6)
+    assert added[:4].max() > 100
+    # The slice above has calcium too, and loses it too.
+    both = np.nonzero(data.calcium[:-1] & data.calcium[1:])[0][:1]
+    above = data.hu(both, 1, np.zeros(1))[0, 2]
+    np.testing.assert_allclose(above, data.hu(both + 1, 0, np.zeros(1))[0, 0], atol=0.6)
+    assert above.max() < data.hu(both, 1)[0, 2].max() - 100
+
+
+def test_only_calcium_that_is_known_is_varied(tmp_path):
+    write_scan(tmp_path / "data" / "b", "b", True, False, with_map=False)
+    scans = find_scans([tmp_path / "data"])
+    data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
+    drawn = BalancedSampler(data, Sampling(twin_share=1.0, calcium_scale=3.0)).draw(np.random.default_rng(0), 8)
+    assert (drawn.calcium == 1).all()
+    assert not data.visible[drawn.chosen[4:]].any()
+
+
+def test_only_one_class_is_an_error(cohort, tmp_path):
+    clean = [s for s in find_scans([cohort]) if s.kind == "clean"]
+    with pytest.raises(DataError, match="0 show coronary calcium"):
+        SliceDataset([load_slices(f) for f in prepare(clean, "slices", tmp_path)])
+
+
+def test_cache_is_used_and_renewed(cohort, tmp_path):
+    shutil.copytree(cohort / "patient_3", tmp_path / "data")
+    (scan,) = find_scans([tmp_path / "data"])
+    told = []
+    (folder,) = prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: told.append(state))
+    assert told == [(1, 1)]
+    assert prepare([scan], "slices", tmp_path / "cache", progress=lambda *state: told.append(state)) == [folder]
+    assert told == [(1, 1)]
+    os.utime(scan.ct, ns=(1, 1))
+    assert prepare([scan], "slices", tmp_path / "cache") != [folder]
+
+
+def test_map_on_another_grid_is_told(cohort, tmp_path):
+    folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data")
+    shutil.copy(folder / "heart.nii.gz", folder / "calcium_map.nii.gz")
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(folder / "calcium_map.nii.gz")
+    image.SetOrigin((5, 0, 0))
+    sitk.WriteImage(image, folder / "calcium_map.nii.gz")
+    with pytest.raises(DataError, match="not on the grid"):
+        prepare(find_scans([tmp_path]), "slices", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["ct", "heart", "calcium_map"])
+def test_damaged_images_are_told(cohort, tmp_path, name):
+    folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data")
+    cut(folder / f"{name}.nii.gz")
+    with pytest.raises(CTError, match=rf"{name}\.nii\.gz is truncated"):
+        prepare(find_scans([tmp_path]), "slices", tmp_path / "cache")
+
+
+def test_heart_volume(cohort, tmp_path):
+    scan = find_scans([cohort])[0]
+    (folder,) = prepare([scan], "heart", tmp_path)
+    loaded = load_volume(folder)
+    np.testing.assert_allclose(loaded.volume, preprocessing.heart_input(read_ct(scan.ct).image), atol=5e-4)
+    litres = loaded.heart.sum() * np.prod(preprocessing.HEART_SPACING_MM)
+    assert litres == pytest.approx(np.pi * 56**2 * 24, rel=0.05)
+    assert loaded.heart[tuple(slice(*b) for b in loaded.box)].sum() == loaded.heart.sum()
+
+
+class TestAugmentation:
+    def test_map_moves_and_scales_with_the_slice(self, data):
+        chosen = np.nonzero(data.visible)[0][:6]
+        maps = data.true_map(chosen)
+        # A slice that is its own calcium: both have to stay equal.
+        hu = maps[:, :1] * np.float32(1000) - 50
+        none = np.empty((len(chosen), 0, 224, 224), np.float32)
+        settings = SliceAugmentation(crop=160, shift_pixels=5, noise_share=0, gain=0.0, offset_hu=0)
+        x, moved = augment_slices(hu, none, settings, np.random.default_rng(1), maps)
+        assert moved.sum() > 0
+        torch.testing.assert_close(x, moved, atol=2e-4, rtol=0)
+        x, moved = augment_slices(hu, none, replace(settings, gain=0.2), np.random.default_rng(1), maps)
+        # A gain also moves the −50 HU at which the window begins, by up to 10 HU.
+        torch.testing.assert_close(x[moved > 0.1], moved[moved > 0.1], atol=0.0101, rtol=0)
+
+    def test_noise_is_reduced_and_amplified(self):
+        noise = np.random.default_rng(0).normal(100, 20, (200, 1, 32, 32)).astype(np.float32)
+        none = np.empty((200, 0, 32, 32), np.float32)
+        settings = SliceAugmentation(32, 0, 0, 1, 0.25, 0, 0)
+        spread = augment_slices(noise, none, settings, np.random.default_rng(0))[0].std((1, 2, 3)).numpy() * 1000
+        lower = 20 * smoothed(torch.from_numpy(noise) / 20, 0.5).std((1, 2, 3)).mean().item()
+        assert 0.15 < (spread < (20 + lower) / 2).mean() < 0.35
+        assert 0.15 < (spread > 22).mean() < 0.35
+        assert lower < 18
+
+    def test_patch_without_changes_is_the_scan(self):
+        volume = np.random.default_rng(0).random((20, 30, 40)).astype(np.float16)
+        heart = (volume > 0.5).astype(np.uint8)
+        x, mask = augment_patch(volume, heart, (7.5, 11.5, 15.5), 8, UNCHANGED, np.random.default_rng(0))
+        box = (slice(4, 12), slice(8, 16), slice(12, 20))
+        np.testing.assert_allclose(x[0].numpy(), volume[box].astype(np.float32), atol=1e-5)
+        np.testing.assert_array_equal(mask[0].numpy(), heart[box])
+        beyond, _ = augment_patch(volume, heart, (-20.0, 0.0, 0.0), 8, UNCHANGED, np.random.default_rng(0))
+        assert not beyond.any()
+
+    def test_patch_changes_keep_image_and_mask_together(self):
+        volume = np.zeros((40, 60, 60), np.float32)
+        volume[15:25, 25:40, 20:45] = 1
+        moved = PatchAugmentation()
+        settings = replace(
+            UNCHANGED,
+            turn_degrees=moved.turn_degrees,
+            tilt_degrees=moved.tilt_degrees,
+            scale=moved.scale,
+            displacement_voxels=moved.displacement_voxels,
+            cut_share=0.5,
+        )
+        for seed in range(4):
+            x, mask = augment_patch(volume, volume, (20, 30, 30), 40, settings, np.random.default_rng(seed))
+            assert mask.sum() > 500
+            assert ((x >= 0.5).float() - mask).abs().sum() == 0
+
+    def test_contrast_of_patches_fades_and_tissue_brightens(self):
+        """Lung, soft tissue and enhanced blood: fading only touches the last, staining only leaves the first alone."""
+        volume = np.zeros((32, 32, 32), np.float32)
+        volume[:, 10:20], volume[:, 20:] = TISSUE - 0.01, 0.95
+        none = np.zeros(volume.shape, np.uint8)
+        for change in ("faded_share", "stained_share"):
+            settings = replace(UNCHANGED, **{change: 1.0})
+            x = augment_patch(volume, none, (15.5,) * 3, 32, settings, np.random.default_rng(0))[0][0].numpy()
+            lung, tissue, blood = x[:, :10], x[:, 10:20], x[:, 20:]
+            assert not lung.any()
+            if change == "faded_share":
+                np.testing.assert_allclose(tissue, TISSUE - 0.01, atol=1e-5)
+                assert TISSUE - 1e-5 <= blood.min() <= blood.max() < 0.76
+            else:
+                assert tissue.min() == pytest.approx(TISSUE - 0.01, abs=1e-5)
+                assert tissue.max() > TISSUE + 0.05
+
+    def test_field_of_view_of_patches_ends(self):
+        volume = np.ones((32, 32, 32), np.float32)
+        settings = replace(UNCHANGED, cut_share=1.0)
+        lost = []
+        for seed in range(20):
+            x, heart = augment_patch(volume, volume, (15.5,) * 3, 32, settings, np.random.default_rng(seed))
+            np.testing.assert_array_equal(x, heart)
+            lost.append(1 - float(x.mean()))
+        assert 0 < min(lost) < max(lost) <= 0.5
+
+    def test_seed_decides(self, data):
+        none = np.empty((2, 0, 224, 224), np.float32)
+        hu = data.hu(np.array([0, 1]))
+        first, again, other = (
+            augment_slices(hu, none, SliceAugmentation(), np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_truth_of_a_real_scan_may_name_its_patient(tmp_path):
+    folder = write_scan(tmp_path / "a", "LIDC-0002", True, False)
+    assert json.loads((folder / "truth.json").read_text())["patient"] == "LIDC-0002"
+    assert find_scans([tmp_path])[0].patient == "LIDC-0002"
+
+
+def test_slices_without_a_label_are_left_out(cohort, tmp_path):
+    folder = shutil.copytree(cohort / "patient_0" / "scan_1", tmp_path / "data" / "a")
+    truth = json.loads((folder / "truth.json").read_text())
+    for own in truth["slices"]:
+        own["visible"] = {3: True, 6: False}.get(own["k"])
+    (folder / "truth.json").write_text(json.dumps(truth))
+    (scan,) = find_scans([tmp_path / "data"])
+    assert scan.kind == "coronary"
+    assert scan.shows_calcium()
+    (prepared,) = prepare([scan], "slices", tmp_path / "cache")
+    slices = load_slices(prepared)
+    data = SliceDataset([slices])
+    # The scan's slices of 3 mm from k = 1 on are two of 1.5 mm each.
+    assert data.index.tolist() == [4, 5, 10, 11]
+    assert data.visible.tolist() == [True, True, False, False]
+    assert data.position == pytest.approx((data.index + 0.5) / len(slices.slices))
+    assert (data.hu(np.array([0])) == slices.slices.hu[4 + preprocessing.MAX_NEIGHBOURS]).all()
+    drawn = {int(n) for seed in range(20) for n in _draw(data, seed, False).chosen}
+    assert {0, 1} <= drawn
+    assert drawn & {2, 3}
+
+
+def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():
+    from CACTrainingLib.data.scan_samples import _labels_on_slices
+
+    # Each slice of the grid is two of the scan's.
+    grid = preprocessing.Grid((0.0, 0.0, 0.5), (1.0, 1.0, 2.0), (1, 1, 5))
+    said = [True, None, None, False, False, False, None, None]
+    labels = [{"k": k, "visible": visible} for k, visible in enumerate(said)]
+    assert _labels_on_slices(labels, grid) == [True, None, False, None, False]
+
+
+def test_whether_calcium_shows_can_be_unknown(cohort, tmp_path):
+    folder = shutil.copytree(cohort / "patient_3" / "scan_1", tmp_path / "a")
+    assert not find_scans([tmp_path])[0].shows_calcium()
+    truth = json.loads((folder / "truth.json").read_text())
+    truth["slices"][0]["visible"] = None
+    (folder / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match="Label its slices"):
+        find_scans([tmp_path])[0].shows_calcium()
+    truth["slices"][0]["visible"] = "yes"
+    (folder / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match="no truth of a scan"):
+        find_scans([tmp_path])
+
+
+def test_dicom_scan_is_prepared_and_renewed(cohort, tmp_path):
+    folder = cohort / "patient_3" / "scan_1"
+    ct = read_ct(folder / "ct.nii.gz")
+    settings = {"spacing_mm": ct.image.GetSpacing(), "origin_mm": ct.image.GetOrigin()}
+    write_series(tmp_path / "dicom", ct.hu, tags={"SeriesNumber": 3}, **settings)
+    write_series(tmp_path / "dicom", ct.hu // 2, tags={"SeriesNumber": 4}, name="b{}.dcm".format, **settings)
+    (scan,) = find_scans([folder])
+    stored = replace(scan, ct=tmp_path / "dicom", series="3")
+    (prepared,) = prepare([stored], "slices", tmp_path / "cache")
+    (expected,) = prepare([scan], "slices", tmp_path / "cache")
+    np.testing.assert_array_equal(load_slices(prepared).slices.hu, load_slices(expected).slices.hu)
+    assert load_volume(prepare([stored], "heart", tmp_path / "cache")[0]).heart.any()
+    assert stored.fingerprint() == replace(stored).fingerprint()
+    assert replace(stored, series="4").fingerprint() != stored.fingerprint()
+    before = stored.fingerprint()
+    os.utime(next((tmp_path / "dicom").glob("slice*")), ns=(1, 1))
+    assert stored.fingerprint() != before
+
+
+def test_stored_uses_are_kept(cohort):
+    scans = find_scans([cohort])
+    uses = {"0": "training", "1": "validation", "2": "test", "3": "training"}
+    used = [replace(scan, use=uses.get(scan.patient, "")) for scan in scans]
+    for seed in range(4):
+        training, validation = ({s.patient for s in part} for part in split_by_patient(used, 0.25, seed))
+        assert {"0", "3"} <= training
+        assert "1" in validation
+        assert "2" not in training | validation
+        assert training | validation == set("01345678") & {s.patient for s in scans}
+    stored = [scan for scan in used if scan.use]
+    assert {s.patient for s in split_by_patient(stored, 0.25, 0)[1]} == {"1"}
+    for lacking in ("training", "validation"):
+        with pytest.raises(DataError, match=f"stored for {lacking}"):
+            split_by_patient([replace(s, use="test" if s.use == lacking else s.use) for s in _two_each(stored)], 0.2, 0)
+    with pytest.raises(DataError, match="stored for training and for validation"):
+        split_by_patient([*stored, replace(stored[0], use="validation")], 0.2, 0)
+
+
+def _two_each(scans):
+    return [*scans, *(replace(scan, patient=f"{scan.patient}b") for scan in scans)]

@@ -1,0 +1,75 @@
+"""Work that is shared out and kept: what is done stays done, what fails stops nothing."""
+
+import json
+from functools import partial
+
+import pytest
+from in_this_process import InThisProcess
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.jobs import JobSettings, kept_jobs
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
+
+
+def ready(asked):
+    return partial(work, asked)
+
+
+def work(asked, job):
+    asked.append(job)
+    if job == "bad":
+        raise CTError("no good")
+    if job == "worse":
+        raise ZeroDivisionError
+    return {"of": job}
+
+
+class Counted(Progress):
+    def __init__(self):
+        super().__init__()
+        self.last = None
+
+    def counted(self, done, count):
+        self.last = done, count
+
+
+def run(file, *jobs):
+    asked, progress = [], Counted()
+    done, failed = kept_jobs({j: j for j in jobs}, file, partial(ready, asked), JobSettings(2, progress=progress))
+    return done, failed, asked, progress.last
+
+
+def test_what_is_done_is_kept_and_what_failed_is_tried_again(tmp_path):
+    file = tmp_path / "deep" / "kept.jsonl"
+    done, failed, asked, counted = run(file, "a", "bad", "worse", "killed", "b")
+    assert done == {"a": {"of": "a"}, "b": {"of": "b"}}
+    assert failed["bad"] == "no good"
+    assert failed["worse"].startswith("ZeroDivisionError at test_study_jobs.py")
+    assert "-9" in failed["killed"]
+    assert counted == (5, 5)
+    done, failed, asked, counted = run(file, "bad", "b", "c")
+    assert asked == ["bad", "c"]
+    assert set(done) == {"b", "c"}
+    assert counted == (3, 3)
+
+
+def test_a_torn_line_is_done_again(tmp_path):
+    file = tmp_path / "kept.jsonl"
+    file.write_text(json.dumps({"key": "a", "result": {"of": "a"}}) + '\n{"key": "b", "resu', encoding="utf-8")
+    done, _, asked, _ = run(file, "a", "b")
+    assert asked == ["b"]
+    assert set(done) == {"a", "b"}
+    assert run(file, "a", "b")[2] == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError):
+        run(tmp_path / "file" / "kept.jsonl", "a")

@@ -1,0 +1,191 @@
+"""Lesion regions and hearts in Slicer's segment editor: where they begin, when they are saved, and on which grid."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+from training_scans import CORONARY
+
+from CACScoringLib.core.ct import same_grid
+from CACScoringLib.scoring.lesions import Artery
+from CACTrainingLib.project import annotations
+from CACTrainingLib.project.annotations import AnnotationError, read_mask, write_mask
+from desktop_host import events
+
+LESION = (3, 16, 32)
+"""A voxel k, j, i of the calcium in the first scan."""
+
+
+@pytest.fixture
+def effect():
+    return True
+
+
+def saved(driver, kind: str):
+    """The mask on the disk as [k, j, i]; None without one."""
+    image = read_mask(driver.project, driver.opened.scan.id, "AB", kind)
+    return None if image is None else sitk.GetArrayFromImage(image)
+
+
+def erase(driver, kind: str) -> None:
+    """Empty the first segment, as Slicer's effects do."""
+    segmentation = getattr(driver.widget.annotate, kind).segmentation.GetSegmentation()
+    segmentation.ClearSegment(segmentation.GetNthSegmentID(0))
+    segmentation.Modified()
+    segmentation.InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
+
+
+class TestRegions:
+    def test_segments_are_the_arteries(self, annotating):
+        annotating.task("regions")
+        segmentation = annotating.widget.annotate.regions.segmentation.GetSegmentation()
+        assert list(segmentation.GetSegmentIDs()) == ["LM", "LAD", "LCX", "RCA", "other"]
+
+    def test_opening_saves_nothing(self, annotating):
+        annotating.task("regions")
+        annotating.settle()
+        annotating.next_scan()
+        assert annotations.read_mask(annotating.project, "0001", "AB", "regions") is None
+
+    @pytest.mark.parametrize("artery", ["LM", "LAD", "LCX", "RCA", "other"])
+    def test_a_stroke_is_saved_on_the_scans_grid(self, annotating, artery):
+        assert annotating.paint(artery, LESION) > 0
+        values = saved(annotating, "regions")
+        assert set(np.unique(values)) == {0, int(Artery.called(artery))}
+        assert values[LESION] == int(Artery.called(artery))
+        assert values[3][CORONARY].any()
+        image = read_mask(annotating.project, "0001", "AB", "regions")
+        assert same_grid(image, sitk.ReadImage(str(annotating.opened.scan.ct)))
+        assert "Saved at" in annotating.ui.regionsStatusLabel.text
+
+    def test_it_is_there_when_the_scan_is_opened_again(self, annotating):
+        annotating.paint("LAD", LESION)
+        annotating.paint("RCA", (6, 24, 20))
+        before = saved(annotating, "regions")
+        annotating.open_scan(1)
+        assert annotating.opened.scan.id == "0002"
+        annotating.open_scan(0)
+        section = annotating.widget.annotate.regions
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(section._image(section._painted())), before)
+
+    def test_undo_is_saved_too(self, annotating):
+        annotating.paint("LAD", LESION)
+        before = saved(annotating, "regions")
+        annotating.paint("LAD", (6, 24, 20))
+        annotating.key("Ctrl+Z")
+        annotating.settle()
+        np.testing.assert_array_equal(saved(annotating, "regions"), before)
+
+    def test_what_was_just_painted_is_saved_on_leaving(self, annotating):
+        annotating.task("regions")
+        section = annotating.widget.annotate.regions
+        section.editor.setActiveEffectByName("CAC Region")
+        brush = section.editor.activeEffect().self()
+        brush.chooseArtery(Artery.LAD)
+        brush.paint(brush.brushAt(annotating.ras(LESION), annotating.ras(LESION)))
+        assert saved(annotating, "regions") is None
+        annotating.tab("train")
+        assert saved(annotating, "regions")[LESION] == int(Artery.LAD)
+
+    def test_a_scan_without_lesions_can_be_said_to_be_so(self, annotating):
+        annotating.task("regions")
+        annotating.ui.regionsAcceptButton.click()
+        assert not saved(annotating, "regions").any()
+        assert annotating.rows(annotating.ui.workTable)[0]["Regions"] == "yes"
+
+    def test_a_full_disk_keeps_the_scan_open(self, annotating, monkeypatch):
+        annotating.task("regions")
+
+        def full(*_args):
+            raise AnnotationError("There is no space left.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(annotations, "write_mask", full)
+            annotating.paint("LAD", LESION)
+            assert "no space left" in annotating.ui.regionsStatusLabel.text
+            annotating.open_scan(1)
+            assert annotating.opened.scan.id == "0001"
+            assert "stays open" in annotating.ui.workStatusLabel.text
+        annotating.open_scan(1)
+        assert annotating.opened.scan.id == "0002"
+        assert read_mask(annotating.project, "0001", "AB", "regions") is not None
+
+    def test_a_segment_that_is_no_artery_is_told(self, annotating):
+        annotating.paint("LAD", LESION)
+        before = saved(annotating, "regions")
+        segmentation = annotating.widget.annotate.regions.segmentation.GetSegmentation()
+        segmentation.GetSegment("LAD").SetName("unassigned")
+        annotating.paint("RCA", (6, 24, 20))
+        assert "unassigned is no artery" in annotating.ui.regionsStatusLabel.text
+        np.testing.assert_array_equal(saved(annotating, "regions"), before)
+        segmentation.GetSegment("LAD").SetName("LAD")
+        annotating.ui.regionsAcceptButton.click()
+        assert set(np.unique(saved(annotating, "regions"))) == {0, int(Artery.LAD), int(Artery.RCA)}
+
+    def test_keys_of_slices_mean_nothing_here(self, annotating):
+        annotating.task("regions")
+        annotating.key("2")
+        assert not annotating.opened.annotations.labels
+
+
+class TestHeart:
+    def test_begins_from_the_proposal_and_saves_nothing(self, annotating):
+        annotating.task("heart")
+        annotating.settle()
+        assert saved(annotating, "heart") is None
+        assert "Proposal (heart-compact)" in annotating.ui.heartLabel.text
+
+    def test_accepting_saves_it_as_it_is(self, annotating):
+        annotating.task("heart")
+        annotating.ui.heartAcceptButton.click()
+        proposed = sitk.GetArrayFromImage(sitk.ReadImage(str(annotating.opened.proposal.heart_file)))
+        np.testing.assert_array_equal(saved(annotating, "heart"), proposed)
+        assert "your heart" in annotating.ui.heartLabel.text
+        assert annotating.rows(annotating.ui.workTable)[0]["Heart"] == "yes"
+
+    def test_ones_own_comes_before_the_proposal(self, annotating):
+        mask = sitk.Image(annotating.opened.grid)
+        mask[24, 24, 5] = 1
+        write_mask(annotating.project, "0001", "AB", "heart", mask)
+        annotating.task("heart")
+        section = annotating.widget.annotate.heart
+        assert len(section._painted().flat) == 1
+
+    def test_a_change_is_saved(self, annotating):
+        annotating.task("heart")
+        erase(annotating, "heart")
+        annotating.settle()
+        assert not saved(annotating, "heart").any()
+
+    def test_only_what_is_annotated_is_seen(self, annotating):
+        annotating.task("heart")
+        annotating.task("regions")
+        annotate = annotating.widget.annotate
+        assert not annotate.heart.segmentation.GetDisplayNode().GetVisibility()
+        assert annotate.regions.segmentation.GetDisplayNode().GetVisibility()
+        annotating.task("slices")
+        assert not annotate.regions.segmentation.GetDisplayNode().GetVisibility()
+
+
+class TestScene:
+    def test_closing_the_scene_saves_first(self, annotating):
+        annotating.task("regions")
+        section = annotating.widget.annotate.regions
+        section.editor.setActiveEffectByName("CAC Region")
+        brush = section.editor.activeEffect().self()
+        brush.chooseArtery(Artery.LAD)
+        brush.paint(brush.brushAt(annotating.ras(LESION), annotating.ras(LESION)))
+        project = annotating.project
+        slicer.mrmlScene.Clear()
+        events.process_events()
+        assert annotating.opened is None
+        assert sitk.GetArrayFromImage(read_mask(project, "0001", "AB", "regions"))[LESION] == int(Artery.LAD)
+
+    def test_deleting_the_ct_closes_the_scan(self, annotating):
+        annotating.task("regions")
+        slicer.mrmlScene.RemoveNode(annotating.opened.volume)
+        events.process_events()
+        assert annotating.opened is None
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+        annotating.open_scan(0)
+        assert annotating.opened is not None

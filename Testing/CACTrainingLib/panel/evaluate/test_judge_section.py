@@ -1,0 +1,340 @@
+"""The page of judging: studies in the background, what they found shown inside Slicer, and installing models."""
+
+import dataclasses
+import json
+import math
+from functools import partial
+
+import pytest
+import slicer
+from networks_made_by_hand import untrained
+from panel_driver import ScriptedProcess, line
+from training_driver import CommandProcess, TrainingDriver, load_training
+
+import desktop_host
+from CACScoringLib.cli.main import make_parser
+from CACScoringLib.models.cards import find_model, list_models, read_card
+from CACTrainingLib.cli import evaluate as cli_evaluate
+from CACTrainingLib.project.project import Project
+from CACTrainingLib.report import figures as study_figures
+from CACTrainingLib.report.page import write_study
+from CACTrainingLib.report.parts import Figure, Section, Table
+from CACTrainingLib.statistics.measures import Estimate
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project.create(tmp_path / "project")
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """Where the user's models are installed."""
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    return tmp_path / "installed"
+
+
+@pytest.fixture
+def driver(monkeypatch, project, models):
+    load_training(monkeypatch, main_window=False)
+    driver = TrainingDriver()
+    driver.process = ScriptedProcess()
+    driver.widget.judge._worker._process = driver.process
+    driver.open_project(project.folder)
+    driver.tab("judge")
+    yield driver
+    desktop_host.close_panel("CACTraining")
+
+
+@pytest.fixture
+def section(driver):
+    return driver.widget.judge
+
+
+def choose(box, text: str) -> None:
+    """Choose the entry of a box that begins so."""
+    box.setCurrentIndex(next(n for n in range(box.count) if box.itemText(n).startswith(text)))
+    slicer.app.processEvents()
+
+
+def look_again(driver) -> None:
+    """Leave the page and come back, as after something was made elsewhere."""
+    driver.tab("project")
+    driver.tab("judge")
+
+
+class TestStudies:
+    def test_command(self, driver, section, project):
+        section.ui.judgeUseBox.setCurrentIndex(1)
+        section.ui.judgeButton.click()
+        output = project.studies_folder / "detection-validation"
+        assert driver.process.arguments[2:8] == [
+            *("evaluate", "detection", "--data", str(project.folder), "--use", "validation"),
+        ]
+        assert driver.process.option("--output") == [str(output)]
+        assert driver.process.arguments[:2] == ["-m", "CACTrainingLib.cli"]
+        assert "--model" not in driver.process.arguments
+
+    def test_every_study_takes_the_options_that_it_is_given(self, driver, section, project):
+        from CACTrainingLib.panel.evaluate.judge_section import _studies  # the panel has to be loaded first
+
+        for study in _studies():
+            cards = [untrained("heart", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
+            look_again(driver)
+            section._state.judgeStudy, section._state.trainAnnotator = study, "me"
+            section._state.judgeModel, section._state.judgeOther = map(str, cards)
+            _, command = section._command()
+            parser, commands = make_parser()
+            cli_evaluate.add_evaluate(commands)
+            found = parser.parse_args(command)
+            assert found.study == study
+            assert getattr(found, "data", None) == (None if study == "acquisition" else project.folder)
+
+    def test_installed_model_is_used_by_name(self, driver, section, project, models):
+        card = read_card(untrained("heart", "mine", models))
+        look_again(driver)
+        choose(section.ui.judgeModelBox, "mine")
+        section.ui.judgeButton.click()
+        assert driver.process.option("--model") == ["mine"]
+        assert driver.process.option("--output")[0].endswith(f"detection-test-mine-{card.sha256[:4]}")
+
+    def test_progress_and_cancel(self, driver, section):
+        ui = section.ui
+        ui.judgeButton.click()
+        driver.process.say(line(event="step", step="scans", index=0, count=2))
+        driver.process.say(line(event="counted", done=1, count=2))
+        assert ui.judgeStatusLabel.text == "Step 1 of 2: scans …"
+        assert ui.judgeBar.value == 250
+        assert (ui.judgeButton.text, ui.judgeStudyBox.enabled) == ("Cancel", False)
+        ui.judgeButton.click()
+        assert driver.process.killed
+        assert "Cancelled" in ui.judgeStatusLabel.text
+        assert (ui.judgeButton.text, ui.judgeStudyBox.enabled) == ("Make the study", True)
+
+    def test_failure_and_warnings_are_said(self, driver, section):
+        section.ui.judgeButton.click()
+        driver.process.say(line(event="warning", code="x", message="Two of the patients were trained on."))
+        driver.process.say(line(event="failed", message="There is nothing to study.", exit_code=3))
+        driver.process.end(3)
+        said = section.ui.judgeStatusLabel.text
+        assert said == "There is nothing to study.\n⚠ Two of the patients were trained on."
+        assert section.ui.judgeButton.enabled
+
+    def test_comparison_takes_two_models_of_one_network(self, driver, section, project):
+        ui = section.ui
+        cards = [untrained("heart", name, project.models_folder) for name in ("first", "second")]
+        untrained("slices", "other", project.models_folder)
+        choose(ui.judgeStudyBox, "Comparison")
+        choose(ui.judgeModelBox, "first")
+        for other in ("none", "first", "other"):
+            choose(ui.judgeOtherBox, other)
+            assert not ui.judgeButton.enabled
+            assert "two models of one network" in ui.judgeStudyText.text
+        choose(ui.judgeOtherBox, "second")
+        assert ui.judgeButton.enabled
+        ui.judgeButton.click()
+        arguments = driver.process.arguments
+        assert arguments[2:4] == ["evaluate", "models"]
+        at = arguments.index("--compare")
+        assert arguments[at + 1 : at + 3] == [str(card) for card in cards]
+
+
+@pytest.fixture
+def study(project):
+    """A finished study with two sections, a table with an estimate, and a figure."""
+    nan = math.nan
+    rows = (
+        *(("all", Estimate(0.912345, 0.85, 0.95, 12), 3), ("-none", Estimate(0.5, 0.4, 0.6, 12), None)),
+        *(("one", Estimate(0.25, nan, nan, 1), 1), ("unknown", Estimate(nan, nan, nan, 0), 0)),
+    )
+    table = Table("dice", "Dice of each", ("What", "Dice", "Scans"), rows)
+    draw = partial(study_figures.forest, rows=[("a", Estimate(0.5, 0.4, 0.6, 12))], x_title="x", reference=0.0)
+    heart = Section("heart", "The heart", ("See [[dice]].",), (table,), (Figure("f", "Forest", draw, "", (7, 2)),))
+    data = Section("data", "The scans", ("Three <scans>.",))
+    folder = project.studies_folder / "heart-test"
+    folder.mkdir(parents=True)
+    write_study(folder, "Heart", [data, heart], {"Date": "today"})
+    return folder
+
+
+class TestStudyView:
+    def test_finished_study_is_chosen_and_shown(self, driver, section, study):
+        ui = section.ui
+        assert ui.studyBox.count == 0
+        ui.judgeButton.click()
+        driver.process.say(line(event="done", output=str(study)))
+        driver.process.end(0)
+        assert (ui.studyBox.currentText, ui.studySectionBox.currentText) == ("heart-test", "The heart")
+        choose(ui.studySectionBox, "The scans")
+        assert ui.studyText.text == "Three <scans>."
+        assert not ui.studyItemBox.visible
+
+    def test_table(self, driver, section, study):
+        ui = section.ui
+        look_again(driver)
+        choose(ui.studySectionBox, "The heart")
+        assert ui.studyText.text == "See Table 1."
+        assert ui.studyItemBox.currentText == "Table 1. Dice of each"
+        assert driver.rows(ui.studyTable) == [
+            {"What": "all", "Dice": "0.9123 [0.85, 0.95]", "Scans": "3"},
+            {"What": "-none", "Dice": "0.5 [0.4, 0.6]", "Scans": ""},
+            {"What": "one", "Dice": "0.25", "Scans": "1"},
+            {"What": "unknown", "Dice": "–", "Scans": "0"},
+        ]
+
+    def test_figure_fits_the_panel(self, driver, section, study):
+        ui = section.ui
+        look_again(driver)
+        choose(ui.studySectionBox, "The heart")
+        choose(ui.studyItemBox, "Figure 1")
+        assert ui.studyFigure.visible
+        assert not ui.studyTable.visible
+        assert 100 < ui.studyFigure.pixmap.width() <= max(ui.studyFigure.width, 440)
+
+    def test_page_is_opened_in_the_browser(self, driver, section, study, monkeypatch):
+        import qt
+
+        opened = []
+        monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+        look_again(driver)
+        section.ui.studyPageButton.click()
+        assert opened == [str(study / "study.html")]
+
+    def test_missing_file_is_said(self, driver, section, study):
+        (study / "tables" / "dice.csv").unlink()
+        look_again(driver)
+        choose(section.ui.studySectionBox, "The heart")
+        assert "cannot be shown" in section.ui.studyCaption.text
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "cac-study/9", "sections": []}'])
+    def test_what_is_no_study_is_passed_over(self, driver, section, study, content):
+        broken = study.with_name("broken") / "study.json"
+        broken.parent.mkdir()
+        broken.write_text(content, encoding="utf-8")
+        look_again(driver)
+        assert section.ui.studyBox.count == 1
+
+
+class TestInstall:
+    @pytest.fixture
+    def section(self, driver, project):
+        untrained("slices", "mine", project.models_folder)
+        driver.widget.judge._worker._process = CommandProcess()
+        look_again(driver)
+        return driver.widget.judge
+
+    @pytest.fixture
+    def scoring(self, driver):
+        return slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
+
+    def press(self, section, name: str) -> str:
+        """Press a button, and wait for what is said in the end."""
+        getattr(section.ui, f"{name}Button").click()
+        while section._worker.isRunning:
+            slicer.app.processEvents()
+        return section.ui.installLabel.text
+
+    def test_card_in_short(self, section):
+        text = section.ui.cardLabel.text
+        assert "Network: slices, compact." in text
+        assert "Data: none" in text
+        assert "research only" in text
+        assert not section.ui.rollBackButton.enabled
+
+    def test_map_that_is_not_calibrated_is_told(self, driver, project):
+        from CACTrainingLib.panel.evaluate.install_section import inShort
+
+        card = read_card(untrained("decomposition", "map", project.models_folder))
+        assert "⚠ Not calibrated" in inShort(card, None)
+        calibrated = dataclasses.replace(card, calibration={"evidence_weights": {}})
+        assert "calibrated" not in inShort(calibrated, None)
+
+    def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
+        card = untrained("decomposition", "map", project.models_folder)
+        untrained("slices", "own", models)
+        driver.process = section._worker._process = ScriptedProcess()
+        section.update()
+        assert not section.ui.calibrateButton.visible  # of slices
+        choose(section.ui.installModelBox, "map")
+        scoring.slicesModel = "own"
+        section.ui.calibrateButton.click()
+        assert driver.process.option("--decomposition") == [str(card)]
+        assert driver.process.option("--slices") == [str(models / "own.json")]
+        assert driver.process.option("--heart") == [str(find_model("heart").path)]
+        assert driver.process.option("--data") == [str(project.folder)]
+        driver.process.say(line(event="counted", done=1, count=4))
+        assert "1 of 4 scans" in section.ui.installLabel.text
+        assert section.ui.calibrateButton.text == "Cancel"
+        assert not section.ui.installButton.enabled
+        section.ui.calibrateButton.click()
+        assert driver.process.killed
+        assert "Cancelled" in section.ui.installLabel.text
+        section.ui.calibrateButton.click()
+        driver.process.say(line(event="failed", message="No scans.", exit_code=3))
+        driver.process.end(3)
+        assert section.ui.installLabel.text == "Not calibrated; nothing was changed. No scans."
+        section.ui.calibrateButton.click()
+        driver.process.end(0)
+        assert "map is calibrated" in section.ui.installLabel.text
+        assert section.ui.calibrateButton.text == "Calibrate"
+
+    def test_model_that_is_gone_is_told(self, section, scoring, project):
+        untrained("decomposition", "map", project.models_folder)
+        section.update()
+        choose(section.ui.installModelBox, "map")
+        scoring.slicesModel = "gone"
+        section.ui.calibrateButton.click()
+        assert "no model 'gone'" in section.ui.installLabel.text
+        assert section.ui.calibrateButton.text == "Calibrate"
+
+    def test_card_that_has_changed_since_is_told(self, section):
+        from CACTrainingLib.panel.evaluate.install_section import inShort
+
+        card = section.install._cards[section.install._chosen]
+        assert "✓ It is installed" in inShort(card, card)
+        assert "install it again" in inShort(card, dataclasses.replace(card, calibration={"slice_threshold": 0.3}))
+
+    def test_installed_and_rolled_back(self, section, scoring):
+        assert "chosen in CAC Scoring" in self.press(section, "install")
+        assert find_model("slices", "mine").origin == "user"
+        assert scoring.slicesModel == "mine"
+        assert "✓ It is installed." in section.ui.cardLabel.text
+        assert "no longer installed" in self.press(section, "rollBack")
+        assert scoring.slicesModel == ""
+        assert [model for model in list_models("slices") if model.origin == "user"] == []
+
+    def test_earlier_one_of_the_name_is_kept(self, section, scoring, project):
+        self.press(section, "install")
+        first = find_model("slices", "mine").card
+        (project.models_folder / "mine.json").unlink()
+        second = read_card(untrained("slices", "mine", project.models_folder))
+        assert second.sha256 != first.sha256
+        section.update()
+        assert "would be kept" in section.ui.cardLabel.text
+        assert "is kept: Roll back" in self.press(section, "install")
+        assert find_model("slices", "mine").card == second
+        assert first.sha256[:16] in self.press(section, "rollBack")
+        assert find_model("slices", "mine").card == first
+        assert scoring.slicesModel == "mine"
+
+    def test_model_of_other_preprocessing_changes_nothing(self, section, scoring, project, models):
+        path = project.models_folder / "mine.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**content, "preprocessing_version": 99}), encoding="utf-8")
+        section.update()
+        assert "prepared by version 99" in section.ui.cardLabel.text
+        said = self.press(section, "install")
+        assert "nothing was changed" in said
+        assert "version 99" in said
+        assert scoring.slicesModel == ""
+        assert not list(models.glob("*.json"))
+
+
+def test_without_a_project(monkeypatch, models):
+    load_training(monkeypatch, main_window=False)
+    driver = TrainingDriver()
+    driver.tab("judge")
+    ui = driver.widget.judge.ui
+    assert "Open a project" in ui.judgeStudyText.text
+    assert not any(button.enabled for button in (ui.judgeButton, ui.installButton, ui.rollBackButton))
+    desktop_host.close_panel("CACTraining")

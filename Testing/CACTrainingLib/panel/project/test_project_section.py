@@ -1,0 +1,263 @@
+"""The page of the project: making, opening, filling and splitting one, and what is said when something is wrong."""
+
+import json
+import shutil
+
+import pytest
+import slicer
+from training_driver import CommandProcess
+from training_scans import write_scan
+
+from CACTrainingLib.project.annotations import SliceLabel, slice_annotations
+from CACTrainingLib.project.project import Project, is_project
+
+
+@pytest.fixture
+def main_window():
+    return False
+
+
+@pytest.fixture
+def opened(driver, project):
+    """The panel with the project open, for the annotator AB."""
+    driver.open_project(project.folder)
+    driver.annotator("AB")
+    return driver
+
+
+def status(driver) -> str:
+    return driver.ui.projectStatusLabel.text
+
+
+class TestFolder:
+    def test_nothing_to_do_without_a_project(self, driver):
+        ui = driver.ui
+        for button in (ui.addFolderButton, ui.splitButton, ui.checkButton, ui.removeButton, ui.agreementButton):
+            assert not button.enabled
+        assert "Choose a folder" in ui.projectLabel.text
+
+    def test_new(self, driver, tmp_path):
+        driver.new_project(tmp_path / "new")
+        assert is_project(tmp_path / "new")
+        assert driver.state.projectFolder == str(tmp_path / "new")
+        assert "new. No scans yet" in driver.ui.projectLabel.text
+        assert driver.ui.addFolderButton.enabled
+
+    def test_a_folder_is_asked_for_when_none_is_named(self, driver, tmp_path):
+        driver.widget.project._askForFolder = lambda title: str(tmp_path / "asked")
+        driver.ui.newProjectButton.click()
+        assert is_project(tmp_path / "asked")
+
+    def test_open(self, opened, project):
+        rows = opened.rows(opened.ui.scanTable)
+        assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
+        assert rows[0] == {
+            "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "no use yet", "Annotated by": "",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
+    def test_what_is_no_project_is_refused_and_the_open_one_stays(self, opened, tmp_path, content):
+        other = tmp_path / "other"
+        other.mkdir()
+        if content is not None:
+            (other / "project.json").write_text(content, encoding="utf-8")
+        before = opened.project
+        opened.open_project(other)
+        assert str(other) in status(opened)
+        assert opened.project is before
+        assert opened.state.projectFolder == str(before.folder)
+
+    def test_new_never_takes_a_folder_with_files(self, driver, tmp_path):
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "thesis.txt").touch()
+        driver.new_project(tmp_path / "full")
+        assert driver.project is None
+        assert str(tmp_path / "full") in status(driver)
+        assert not is_project(tmp_path / "full")
+
+
+class TestAnnotator:
+    def test_is_kept_in_the_scene(self, opened):
+        assert opened.state.annotator == "AB"
+
+    @pytest.mark.parametrize("name", ["../AB", "truth", "a/b", "."])
+    def test_a_name_that_is_no_folder_is_refused(self, opened, name):
+        opened.annotator(name)
+        assert "annotator" in status(opened)
+        assert opened.state.annotator == "AB"
+        assert opened.ui.annotatorEdit.text == "AB"
+
+    def test_another_one_closes_the_scan(self, opened):
+        opened.open_scan(0)
+        opened.key("V")
+        opened.annotator("CD")
+        assert opened.opened is None
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+        opened.open_scan(0)
+        assert opened.ui.sliceCountLabel.text == "0 of 8"
+        opened.annotator("AB")
+        opened.open_scan(0)
+        assert opened.ui.sliceCountLabel.text == "1 of 8"
+
+
+class TestScans:
+    def test_added_in_the_background(self, driver, scans, tmp_path):
+        driver.new_project(tmp_path / "new")
+        driver.add(scans)
+        assert len(driver.project.scans) == 3
+        assert status(driver).startswith("Scans added: 3.")
+        assert len(driver.rows(driver.ui.workTable)) == 3
+
+    def test_a_file(self, driver, scans, tmp_path):
+        driver.new_project(tmp_path / "new")
+        shutil.copy(scans / "patient_0" / "scan_1" / "ct.nii.gz", tmp_path / "chest.nii.gz")
+        driver.add(tmp_path / "chest.nii.gz")
+        assert [scan.name for scan in driver.project.scans] == ["chest"]
+
+    def test_what_is_there_already_is_told(self, opened, scans):
+        opened.add(scans)
+        assert "Scans added: 0." in status(opened)
+        assert "0001" in status(opened)
+        assert len(opened.project.scans) == 3
+
+    def test_nothing_there_is_told(self, opened, tmp_path):
+        (tmp_path / "empty").mkdir()
+        opened.add(tmp_path / "empty")
+        assert "no scan" in status(opened)
+        assert opened.ui.addFolderButton.enabled
+
+    def test_while_it_runs_nothing_else_begins(self, opened, scans):
+        process = CommandProcess(waits=True)
+        opened.widget.project._worker._process = process
+        opened.widget.project._askForFolder = lambda title: str(scans)
+        opened.ui.addFolderButton.click()
+        assert not opened.ui.projectBar.isHidden()
+        for button in (opened.ui.addFolderButton, opened.ui.checkButton, opened.ui.openProjectButton):
+            assert not button.enabled
+        process.run()
+        assert opened.ui.projectBar.isHidden()
+        assert opened.ui.checkButton.enabled
+
+    def test_nobody_chose_a_folder(self, opened):
+        opened.widget.project._askForFolder = lambda title: ""
+        opened.ui.addFolderButton.click()
+        assert not opened.widget.project._worker.isRunning
+
+    def test_removed_is_kept_and_said_where(self, opened):
+        opened.open_scan(1)
+        opened.key("V")
+        opened.tab("project")
+        opened.ui.scanTable.setCurrentCell(1, 0)
+        opened.ui.removeButton.click()
+        assert [scan.name for scan in opened.project.scans] == ["scan 0", "scan 2"]
+        assert str(opened.project.folder / "removed") in status(opened)
+        assert list((opened.project.folder / "removed").glob("0002-*/annotators/AB/slices.jsonl"))
+        assert opened.opened is None
+
+    def test_split(self, opened):
+        opened.split(34, 33, 33)
+        uses = sorted(row["Use"] for row in opened.rows(opened.ui.scanTable))
+        assert uses == ["test", "training", "validation"]
+        assert "given a use: 3" in status(opened)
+        before = opened.rows(opened.ui.scanTable)
+        opened.split(100, 0, 0)
+        assert opened.rows(opened.ui.scanTable) == before
+
+    def test_shares_that_are_none(self, opened):
+        opened.split(0, 0, 0)
+        assert "share" in status(opened).lower()
+
+    def test_moved_scans_are_found_again(self, opened, scans, tmp_path):
+        shutil.move(scans, tmp_path / "moved")
+        opened.open_project(opened.project.folder)
+        assert "not where they were: 3" in opened.ui.projectLabel.text
+        assert {row["State"] for row in opened.rows(opened.ui.workTable)} == {"missing"}
+        opened.open_scan(0)
+        assert opened.opened is None
+        opened.tab("project")
+        opened.widget.project._askForFolder = lambda title: str(tmp_path / "moved")
+        opened.ui.relocateButton.click()
+        opened.wait()
+        assert "found again: 3. Still missing: 0" in status(opened)
+        assert not opened.project.missing()
+
+    def test_other_scans_are_not_taken_for_them(self, opened, scans, tmp_path):
+        shutil.move(scans, tmp_path / "gone")
+        for number in range(3):
+            write_scan(tmp_path / "others" / f"patient_{number}" / "scan_1", number + 7, True, True)
+        opened.open_project(opened.project.folder)
+        opened.widget.project._askForFolder = lambda title: str(tmp_path / "others")
+        opened.ui.relocateButton.click()
+        opened.wait()
+        assert "not those of the project" in status(opened)
+        assert len(opened.project.missing()) == 3
+
+    def test_blind_annotators_are_not_shown_who_has_annotated_what(self, opened):
+        opened.open_scan(0)
+        opened.key("V")
+        opened.widget.project.update()
+        assert opened.rows(opened.ui.scanTable)[0]["Annotated by"] == "AB"
+        opened.state.blind = True
+        opened.widget.project.update()
+        assert opened.rows(opened.ui.scanTable)[0]["Annotated by"] == ""
+
+
+class TestReports:
+    def test_findings_are_listed(self, opened):
+        messages = opened.check()
+        assert messages
+        assert not opened.ui.findingTable.isHidden()
+        severities = {row["Severity"] for row in opened.rows(opened.ui.findingTable)}
+        assert severities <= {"error", "warning", "note"}
+
+    def test_agreement_with_the_truth(self, opened):
+        annotations = slice_annotations(opened.project, "0001", "AB")
+        for k in range(1, 9):
+            annotations.set(k, SliceLabel.VISIBLE if k in (3, 4) else SliceLabel.NOT_VISIBLE)
+        opened.ui.checkSectionButton.collapsed = False
+        opened.ui.agreementButton.click()
+        opened.wait()
+        assert not opened.ui.agreementTable.isHidden()
+        (row,) = opened.rows(opened.ui.agreementTable)
+        assert row["Annotators"] == "AB – truth"
+        assert row["Slices"] == "8"
+        assert row["Same"] == "1.00"
+        assert row["κ"].startswith("1.00")
+
+    def test_nobody_to_compare(self, opened):
+        opened.ui.agreementButton.click()
+        opened.wait()
+        assert "by two" in status(opened)
+        assert opened.ui.agreementTable.isHidden()
+
+    def test_a_command_that_cannot_start_is_told(self, opened):
+        class NoPython:
+            def start(self, *_args):
+                raise RuntimeError("Slicer's Python was not found.")
+
+        opened.widget.project._worker._process = NoPython()
+        opened.ui.checkButton.click()
+        assert status(opened) == "Slicer's Python was not found."
+        assert opened.ui.checkButton.enabled
+
+
+class TestState:
+    def test_the_scene_names_the_project(self, driver, project):
+        driver.state.projectFolder = str(project.folder)
+        assert driver.project.folder == project.folder
+        assert driver.ui.projectFolderEdit.currentPath == str(project.folder)
+
+    def test_a_project_that_is_gone_is_told_once(self, driver, tmp_path):
+        driver.state.projectFolder = str(tmp_path / "gone")
+        assert driver.project is None
+        assert str(tmp_path / "gone") in status(driver)
+
+    def test_what_another_program_added_is_seen(self, opened, tmp_path):
+        from CACTrainingLib.project.project import NewScan
+
+        ct = write_scan(tmp_path / "late", 9, True, True) / "ct.nii.gz"
+        Project.open(opened.project.folder).add([NewScan("late", "late", ct)])
+        opened.open_project(opened.project.folder)
+        assert len(opened.rows(opened.ui.scanTable)) == 4
+        about = json.loads((opened.project.folder / "project.json").read_text(encoding="utf-8"))
+        assert about["schema"] == "cac-project/1"

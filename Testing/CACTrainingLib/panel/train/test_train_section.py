@@ -1,0 +1,408 @@
+"""The page of training: what it asks the command line for, what hinders it, and following what runs."""
+
+import json
+import os
+import shlex
+import sys
+import zipfile
+
+import pytest
+import slicer
+import vtk
+from networks_made_by_hand import untrained
+from panel_driver import ScriptedProcess, eventually, line, put_slicers_python_on_the_path
+from training_driver import TrainingDriver, load_training
+
+import desktop_host
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.project.project import Project
+from CACTrainingLib.training import background as training_runs
+from CACTrainingLib.training.run_folder import training_lock
+
+
+@pytest.fixture
+def main_window():
+    return False
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project.create(tmp_path / "project")
+
+
+@pytest.fixture
+def driver(monkeypatch, tmp_path, project, main_window):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    load_training(monkeypatch, main_window=main_window)
+    driver = TrainingDriver()
+    driver.process = ScriptedProcess()
+    driver.widget.train._worker._process = driver.process
+    driver.open_project(project.folder)
+    driver.tab("train")
+    yield driver
+    desktop_host.close_panel("CACTraining")
+
+
+@pytest.fixture
+def section(driver):
+    return driver.widget.train
+
+
+def checked(driver, *findings: tuple[str, str]) -> None:
+    """The check ends, having found this: severity and message."""
+    driver.widget.train.check()
+    for severity, message in findings:
+        driver.process.say(line(event="finding", severity=severity, message=message, scans=["0001"]))
+    failed = any(severity == "error" for severity, _message in findings)
+    if failed:
+        driver.process.say(line(event="failed", message="1 thing must be mended.", exit_code=3))
+    driver.process.end(3 if failed else 0)
+
+
+class TestCheck:
+    def test_asks_for_what_is_to_be_trained(self, driver, section):
+        driver.state.trainNetwork = type(driver.state.trainNetwork).DECOMPOSITION
+        driver.state.trainAnnotator = "AB"
+        section.check()
+        assert driver.process.arguments[2:5] == ["project", "check", str(driver.project.folder)]
+        assert driver.process.option("--network") == ["decomposition"]
+        assert driver.process.option("--annotator") == ["AB"]
+
+    def test_error_hinders_and_is_said_first(self, driver, section):
+        checked(driver, ("warning", "Only two patients."), ("error", "No labels."))
+        assert section.ui.trainCheckLabel.text == "✗ No labels. (0001)\n⚠ Only two patients. (0001)"
+        assert not section.ui.trainStartButton.enabled
+
+    def test_warning_does_not_hinder(self, driver, section):
+        checked(driver, ("warning", "Only two patients."))
+        assert section.ui.trainStartButton.enabled
+
+    def test_nothing_found(self, driver, section):
+        checked(driver)
+        assert "✓" in section.ui.trainCheckLabel.text
+        assert section.ui.trainStartButton.enabled
+
+    def test_other_network_is_checked_anew(self, driver, section):
+        checked(driver)
+        section.ui.trainNetworkBox.setCurrentIndex(0)
+        assert not section.ui.trainStartButton.enabled
+        driver.process.arguments = None
+        assert eventually(lambda: slicer.app.processEvents() or driver.process.arguments, 5)
+        assert driver.process.option("--network") == ["heart"]
+
+    def test_check_that_cannot_be_made_hinders(self, driver, section):
+        section.check()
+        driver.process.say(line(event="failed", message="The project is damaged.", exit_code=3))
+        driver.process.end(3)
+        assert "The project is damaged." in section.ui.trainCheckLabel.text
+        assert not section.ui.trainStartButton.enabled
+
+    def test_missing_packages_are_installed_first(self, driver, section, monkeypatch):
+        """Even the check needs them."""
+        from CACScoringLib.panel import packages
+
+        missing, installed = {"torch"}, []
+
+        def install(requirement: str) -> None:
+            installed.append(requirement)
+            missing.clear()
+
+        monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None if name in missing else name)
+        monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text: "CAC Training" in text)
+        monkeypatch.setattr(slicer.util, "pip_install", install)
+        section.refresh()
+        assert "not installed: torch" in section.ui.trainCheckLabel.text
+        assert (section.ui.trainStartButton.enabled, section.ui.trainCheckButton.text) == (False, "Install …")
+        section.ui.trainCheckButton.click()
+        assert installed == ["torch>=2.13"]
+        driver.process.end(0)
+        assert (section.ui.trainStartButton.enabled, section.ui.trainCheckButton.text) == (True, "Check again")
+
+    @pytest.mark.parametrize("name", ["Größe", "../x", "taken", "begun"])
+    def test_name_that_cannot_be_given(self, driver, section, project, name):
+        untrained("heart", "taken", project.models_folder)
+        (project.models_folder / "begun.training").mkdir()
+        checked(driver)
+        section.ui.trainNameEdit.setText(name)
+        assert not section.ui.trainStartButton.enabled
+        assert name in section.ui.trainCheckLabel.text
+
+
+class TestArguments:
+    def arguments(self, driver, monkeypatch) -> list[str]:
+        """What is started by the button."""
+        started = []
+        monkeypatch.setattr(training_runs, "start", lambda *call: started.append(call))
+        put_slicers_python_on_the_path(driver.project.folder.parent, monkeypatch)
+        checked(driver)
+        driver.widget.train.ui.trainStartButton.click()
+        (_python, environment, arguments, folder) = started[0]
+        assert "CACTraining" in environment["PYTHONPATH"]
+        assert folder.name.endswith(".training")
+        return arguments
+
+    def test_free_name_is_proposed_and_taken(self, driver, section, project, monkeypatch):
+        (project.models_folder / "slices-1.training").mkdir(parents=True)
+        section.refresh()
+        assert section.ui.trainNameEdit.placeholderText == "slices-2"
+        arguments = self.arguments(driver, monkeypatch)
+        assert arguments[:2] == ["train", "slices"]
+        assert arguments[arguments.index("--output") + 1] == str(project.models_folder / "slices-2")
+        assert arguments[-2:] == ["--progress", "json"]
+        assert driver.state.shownRun == "slices-2"
+
+    def test_everything_that_can_be_asked_for(self, driver, section, project, monkeypatch, tmp_path):
+        card = untrained("decomposition", "first", project.models_folder)
+        section.refresh()
+        state, ui = driver.state, section.ui
+        ui.trainNetworkBox.setCurrentIndex(2)
+        ui.trainMethodBox.setCurrentIndex(1)
+        ui.trainPresetBox.setCurrentIndex(1)
+        ui.trainDeviceBox.setCurrentIndex(1)
+        box = ui.trainStartBox
+        box.setCurrentIndex(next(n for n in range(box.count) if box.itemText(n).startswith("first")))
+        ui.trainMinutesBox.setValue(2.5)
+        ui.trainStepsBox.setValue(40)
+        ui.trainPatienceBox.setValue(0)
+        ui.trainFolderEdit.setCurrentPath(str(tmp_path))
+        ui.trainNameEdit.setText("my-map")
+        assert state.trainStart == str(card)
+        arguments = self.arguments(driver, monkeypatch)
+        assert arguments[:6] == ["train", "decomposition", "--data", str(project.folder), "--data", str(tmp_path)]
+        for option, value in {
+            "--preset": "paper", "--device": "cpu", "--method": "cyclegan", "--start": str(card), "--steps": "40",
+            "--minutes": "2.5", "--validate-every": "8",
+        }.items():  # fmt: skip
+            assert arguments[arguments.index(option) + 1] == value
+        assert "--patience" not in arguments
+
+    def test_an_emptied_folder_is_used_no_more(self, driver, section, tmp_path):
+        section.ui.trainFolderEdit.setCurrentPath(str(tmp_path))
+        assert driver.state.trainFolder == str(tmp_path)
+        section.ui.trainFolderEdit.setCurrentPath("")
+        section.update()
+        assert (driver.state.trainFolder, section.ui.trainFolderEdit.currentPath) == ("", "")
+
+    @pytest.mark.parametrize("network", ["heart", "slices", "decomposition"])
+    def test_command_line_knows_them(self, driver, section, project, monkeypatch, network):
+        """Parsed, and told that the start is no model; by then all options were understood."""
+        driver.state.trainNetwork = next(each for each in type(driver.state.trainNetwork) if each.value == network)
+        driver.state.trainSteps, driver.state.trainMinutes = 10, 1.5
+        driver.state.trainAnnotator = "AB"
+        driver.state.trainStart = str(project.folder / "none.json")
+        section.refresh()
+        arguments = self.arguments(driver, monkeypatch)
+        assert cli.main(arguments) == 3
+
+    def test_other_network_starts_from_nothing(self, driver, section, project):
+        driver.state.trainStart = str(untrained("slices", "first", project.models_folder))
+        section.refresh()
+        assert section.ui.trainStartBox.currentText == "first (slices, of this project)"
+        section.ui.trainNetworkBox.setCurrentIndex(2)
+        section.ui.trainNetworkBox.activated.emit(2)
+        assert driver.state.trainStart == ""
+        assert "nothing" in section.ui.trainStartBox.currentText
+
+    def test_method_is_of_the_calcium_map_alone(self, driver, section):
+        assert not section.ui.trainMethodBox.visible
+        section.ui.trainNetworkBox.setCurrentIndex(2)
+        assert section.ui.trainMethodBox.visible
+
+    def test_commands_for_another_machine(self, driver, section, project):
+        driver.state.trainName = "far"
+        alone, several = section.ui.elsewhereEdit.plainText.split("\n\n")
+        words = shlex.split(alone)
+        assert words[:5] == ["./cac", "train", "slices", "--data", project.folder.name]
+        assert words[words.index("--output") + 1] == f"{project.folder.name}/models/far"
+        assert shlex.split(several)[0].endswith("torchrun")
+        assert "--device" not in several
+        section.ui.elsewhereCopyButton.click()
+        import qt
+
+        assert qt.QApplication.clipboard().text() == section.ui.elsewhereEdit.plainText
+
+
+@pytest.fixture
+def run(project):
+    """A training that was ended from outside after its second validation, with two sample pictures and a doubt."""
+    import qt
+
+    folder = project.models_folder / "map-1.training"
+    (folder / "samples").mkdir(parents=True)
+    about = {"arguments": ["train", "decomposition"], "network": "decomposition", "steps": 100, "started": "2026"}
+    (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "checkpoint.pt").write_bytes(b"")
+    lines = [
+        {"event": "training", "step": 20, "seconds": 31.0, "loss": 1.0},
+        {"event": "validation", "step": 20, "seconds": 35.0, "best": True, "overlap": 0.25, "auc": 0.5},
+        {"event": "training", "step": 40, "seconds": 71.0, "loss": 0.5},
+        {"event": "validation", "step": 40, "seconds": 75.0, "best": False, "overlap": 0.125, "auc": 0.75},
+        {"event": "warning", "step": 40, "seconds": 75.0, "code": "map-empty", "message": "The calcium map is empty."},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    picture = qt.QPixmap(912, 516)
+    picture.fill(qt.QColor("gray"))
+    for step in (20, 40):
+        picture.save(str(folder / "samples" / f"step-{step:06d}.png"))
+    return folder
+
+
+class TestRuns:
+    @pytest.fixture
+    def section(self, driver, run):
+        driver.state.shownRun = "map-1"
+        driver.widget.train.runs.update()
+        return driver.widget.train
+
+    def test_is_found_and_shown(self, driver, section):
+        ui = section.ui
+        assert driver.rows(ui.runsTable) == [
+            {"Name": "map-1", "Network": "Calcium map", "State": "stopped", "Step": "40/100",
+             "Best": "overlap 0.250"}
+        ]  # fmt: skip
+        assert "step 40/100, 1:15 min" in ui.runLabel.text
+        assert "Best: overlap 0.250 at step 20" in ui.runLabel.text
+        assert ui.runDoubtsLabel.text == "⚠ The calcium map is empty."
+        assert (ui.stopButton.enabled, ui.resumeButton.enabled, ui.resumeButton.text) == (False, True, "Resume")
+
+    def test_training_that_came_to_no_checkpoint_begins_again(self, section, run):
+        (run / "checkpoint.pt").unlink()
+        section.runs.poll()
+        assert section.ui.resumeButton.text == "Begin again"
+
+    def test_what_goes_on_is_followed(self, section, run):
+        about = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        (run / "run.json").write_text(json.dumps({**about, "pid": os.getpid()}), encoding="utf-8")
+        with training_lock(run):
+            section.runs.poll()
+            assert section.ui.runsTable.item(0, 2).text() == "running"
+            assert (section.ui.stopButton.enabled, section.ui.resumeButton.enabled) == (True, False)
+            with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
+            section.runs.poll()
+            assert section.ui.runsTable.item(0, 3).text() == "60/100"
+
+    def test_nothing_is_read_while_the_page_is_hidden(self, driver, section, monkeypatch):
+        driver.tab("project")
+        asked = []
+        monkeypatch.setattr(training_runs, "state_of", asked.append)
+        section.runs.poll()
+        assert asked == []
+
+    def test_samples(self, section):
+        ui = section.ui
+        assert ui.sampleStepLabel.text == "step 40", "the latest, until another is chosen"
+        assert 100 < ui.sampleLabel.pixmap.width() <= max(ui.sampleLabel.width, 440)
+        ui.sampleSlider.setValue(0)
+        section.runs.poll()
+        assert ui.sampleStepLabel.text == "step 20"
+
+    def test_resume_that_fails_is_said(self, section, run, monkeypatch, tmp_path):
+        put_slicers_python_on_the_path(tmp_path, monkeypatch)
+        (run / "run.json").write_text("{}", encoding="utf-8")
+        section.runs.poll()
+        section.ui.resumeButton.click()
+        assert "is not known" in section.ui.runLabel.text
+
+    def test_resume(self, section, run, monkeypatch, tmp_path):
+        put_slicers_python_on_the_path(tmp_path, monkeypatch)
+        resumed = []
+        monkeypatch.setattr(training_runs, "resume", lambda *call: resumed.append(call[2]))
+        section.ui.resumeButton.click()
+        assert resumed == [run]
+
+
+class TestCurves:
+    @pytest.fixture
+    def main_window(self):
+        return True
+
+    @pytest.fixture
+    def section(self, driver, run):
+        driver.state.shownRun = "map-1"
+        driver.widget.train.runs.update()
+        return driver.widget.train
+
+    def charts(self, run):
+        from CACTrainingLib.panel.train import curve_nodes
+
+        return curve_nodes.chartsOf(str(run))
+
+    def shown(self) -> dict[str, object]:
+        """The plot views by the chart that each shows; they come in no order that one could rely on."""
+        layouts = slicer.app.layoutManager()
+        widgets = [layouts.plotWidget(n) for n in range(layouts.plotViewCount)]
+        return {widget.mrmlPlotViewNode().GetPlotChartNodeID(): widget for widget in widgets}
+
+    def test_shown_and_put_away(self, section, run):
+        layouts = slicer.app.layoutManager()
+        before = layouts.layout
+        section.ui.curvesButton.click()
+        charts = self.charts(run)
+        slicer.app.processEvents()
+        shown = self.shown()
+        assert shown.keys() == {charts["training"].GetID(), charts["validation"].GetID()}
+        assert all(widget.visible for widget in shown.values())
+        series = [charts["validation"].GetNthPlotSeriesNode(n).GetName() for n in range(2)]
+        assert series == ["auc", "overlap"]
+        section.ui.curvesButton.click()
+        assert layouts.layout == before
+
+    def test_grow_in_place(self, section, run):
+        section.ui.curvesButton.click()
+        nodes = slicer.mrmlScene.GetNumberOfNodes()
+        with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": "training", "step": 60, "seconds": 90.0, "loss": 0.25}) + "\n")
+        section.runs.poll()
+        loss = self.charts(run)["training"].GetNthPlotSeriesNode(0).GetTableNode().GetTable()
+        assert [loss.GetValueByName(n, "loss").ToDouble() for n in range(loss.GetNumberOfRows())] == [1.0, 0.5, 0.25]
+        assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+        slicer.app.processEvents()
+        view = self.shown()[self.charts(run)["training"].GetID()].plotView()
+        view.repaint()
+        assert view.chart().GetAxis(vtk.vtkAxis.BOTTOM).GetMaximum() >= 60
+
+    def test_first_point_is_drawn(self, section, run):
+        (run / "metrics.jsonl").write_text(
+            json.dumps({"event": "training", "step": 20, "seconds": 9.0, "loss": 0.5}) + "\n", encoding="utf-8"
+        )
+        section.ui.curvesButton.click()
+        slicer.app.processEvents()
+        assert self.charts(run).keys() == {"training"}
+        picture = self.shown()[self.charts(run)["training"].GetID()].grab().toImage()
+        colours = (picture.pixelColor(x, y) for x in range(picture.width() * 7 // 8) for y in range(picture.height()))
+        assert sum(c.blue() > 150 and c.red() < 40 for c in colours) > 10
+
+    def test_removed_nodes_come_again(self, section, run):
+        section.ui.curvesButton.click()
+        series = self.charts(run)["validation"].GetNthPlotSeriesNode(0)
+        for node in (series.GetTableNode(), series):
+            slicer.mrmlScene.RemoveNode(node)
+        section.ui.curvesButton.click()
+        section.ui.curvesButton.click()
+        chart = self.charts(run)["validation"]
+        series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+        assert {each.GetName() for each in series if each} == {"auc", "overlap"}
+        assert all(each.GetTableNode().GetNumberOfRows() == 2 for each in series if each)
+
+    def test_other_layout_puts_them_away(self, section):
+        section.ui.curvesButton.click()
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        section.runs.poll()
+        assert not section.ui.curvesButton.checked
+
+    def test_closing_the_scene(self, driver, section, run):
+        section.ui.curvesButton.click()
+        slicer.mrmlScene.Clear()
+        driver.state.shownRun = "map-1"
+        section.runs.poll()
+        assert self.charts(run).keys() <= {"training", "validation"}
+
+    def test_are_not_saved_with_the_scene(self, section, run, tmp_path):
+        section.ui.curvesButton.click()
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
+            scene = next(bundle.read(name).decode() for name in bundle.namelist() if name.endswith(".mrml"))
+        assert "<PlotView" in scene
+        assert not {word for word in ("<PlotChart", "<PlotSeries", "<Table ") if word in scene}

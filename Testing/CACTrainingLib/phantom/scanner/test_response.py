@@ -1,0 +1,116 @@
+"""The image of points against answers known on paper and against plain back-projection."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.phantom.anatomy.points import PointCloud, cylinder
+from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
+from CACTrainingLib.phantom.scanner.scanner import KERNELS, Grid, Kernel, Scanner
+
+GRID = Grid((7, 96, 96), (0.7, 0.7, 3.0), (-33.3, -33.1, -9.0))
+SCANNER = Scanner(field_of_view_mm=0.7 * 512)
+
+
+def imaged(cloud, grid=GRID, scanner=SCANNER, displacement=None, view_gain=None):
+    volume = np.zeros(grid.shape, np.float64)
+    add_stamps(volume, image_of_points(cloud, grid, scanner, displacement, view_gain))
+    return volume
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+@pytest.mark.parametrize(("thickness", "spacing"), [(3.0, 3.0), (5.0, 2.5), (1.0, 1.0)])
+def test_a_still_object_keeps_its_mass_wherever_it_lies(kernel, thickness, spacing):
+    scanner = Scanner(slice_thickness_mm=thickness, slice_spacing_mm=spacing, kernel=KERNELS[kernel])
+    grid = Grid((int(20 / spacing), 96, 96), (0.7, 0.7, spacing), (-33.3, -33.1, -10.0))
+    for place in ((0.0, 0.0, 0.0), (3.21, -5.4, 0.77)):
+        cloud = cylinder(place, (1, 0, 1), 2.0, 4.0, 0.4)
+        assert imaged(cloud, grid, scanner).sum() * math.prod(grid.spacing_mm) == pytest.approx(cloud.total, rel=2e-3)
+
+
+def test_a_point_has_the_width_of_the_kernel_and_the_focal_spot():
+    kernel = Kernel("plain", 0.6)
+    scanner = replace(SCANNER, kernel=kernel, aperture_sigma_mm=0.8)
+    image = imaged(PointCloud(np.array([[0.0, 0.0, 0.0]]), np.ones(1)), scanner=scanner)[3]
+    x = GRID.x_mm()
+    along = image.sum(axis=0) / image.sum()
+    assert (along * x).sum() == pytest.approx(0, abs=1e-3)
+    assert (along * x**2).sum() == pytest.approx(0.6**2 + 0.8**2, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1.0, 2.0, 5.0])
+def test_halving_the_point_step_changes_no_measured_mass(size):
+    """Mass at or above 130 HU, mean over places in the voxel: one voxel at the threshold is no error of the step."""
+    places = np.random.default_rng(3).uniform(-0.5, 0.5, (24, 3)) * GRID.spacing_mm
+    masses = []
+    for step in (0.35, 0.175):
+        clouds = [cylinder(tuple(p), (0.3, 0.5, 1), size, size, 0.8, step_mm=min(step, size / 6)) for p in places]
+        images = [1385 * imaged(cloud) + 40 for cloud in clouds]
+        masses.append(np.mean([image[image >= 130].sum() for image in images]))
+    assert masses[0] == pytest.approx(masses[1], rel=0.01)
+
+
+def test_a_constant_displacement_is_a_shift():
+    cloud = cylinder((0, 0, 0), (0, 0, 1), 2.0, 3.0, 1.0)
+    moved = imaged(cloud, displacement=lambda t: np.broadcast_to([1.4, -2.1, 0.6], (*np.shape(t), 3)))
+    shifted = imaged(PointCloud(cloud.positions_mm + np.array([1.4, -2.1, 0.6]), cloud.weights))
+    assert np.abs(moved - shifted).max() < 1e-3 * shifted.max()
+
+
+@pytest.mark.parametrize("half_scan", [False, True])
+def test_motion_equals_back_projection_view_by_view(half_scan):
+    """The sum over views of the ramp-filtered point spread at the place the point has in each view."""
+    scanner = replace(SCANNER, rotation_s=0.5, table_speed_mm_s=1e9, half_scan=half_scan)
+
+    def displacement(time_s):
+        time_s = np.asarray(time_s)
+        return np.stack([6 * np.sin(4 * time_s), 4 * np.cos(5 * time_s), 0 * time_s], axis=-1)
+
+    image = imaged(PointCloud(np.zeros((1, 3)), np.ones(1)), scanner=scanner, displacement=displacement)[3]
+    frequency = np.fft.rfftfreq(8192, 0.02)
+    ramp = np.fft.fftshift(np.fft.irfft(frequency * scanner.transfer(frequency), 8192) / 0.02)
+    s = (np.arange(8192) - 4096) * 0.02
+    x, y = np.meshgrid(GRID.x_mm(), GRID.y_mm())
+    expected, views = np.zeros_like(x), 360
+    for angle in np.arange(views) * 2 * math.pi / views:
+        lag = (angle / (2 * math.pi) + 0.5) % 1.0 - 0.5
+        weight = np.clip((0.25 - abs(angle / (2 * math.pi) - 0.5)) / 0.1 + 0.5, 0, 1) if half_scan else 0.5
+        dx, dy, _ = displacement(lag * scanner.rotation_s)
+        across = (x - dx) * math.cos(angle) + (y - dy) * math.sin(angle)
+        expected += weight * np.interp(across, s, ramp) * 2 * math.pi / views
+    expected *= scanner.profile(np.zeros(1))[0]
+    near = np.hypot(x, y) < 12
+    assert np.abs(image - expected)[near].max() < 0.04 * expected.max()
+    assert expected.min() < -0.02 * expected.max()
+
+
+def test_motion_along_the_table_spreads_over_slices():
+    cloud = PointCloud(np.zeros((1, 3)), np.ones(1))
+    scanner = replace(SCANNER, rotation_s=1.0, table_speed_mm_s=1e9)
+    still = imaged(cloud, scanner=scanner).sum(axis=(1, 2))
+    moving = imaged(
+        cloud, scanner=scanner, displacement=lambda t: np.stack([0 * t, 0 * t, 4.5 * np.sin(2 * np.pi * t)], -1)
+    ).sum(axis=(1, 2))
+    assert still[3] > 0.99 * still.sum()
+    assert moving[3] < 0.6 * moving.sum()
+    assert moving.sum() == pytest.approx(still.sum(), rel=0.02)
+
+
+def test_views_that_disagree_leave_streaks_but_no_mass():
+    gain = 1 + np.random.default_rng(1).normal(0, 0.3, 40)
+    gain += 1 - gain.mean()
+    cloud = PointCloud(np.zeros((1, 3)), np.ones(1))
+    wide = Grid((7, 240, 240), (0.7, 0.7, 3.0), (-84.0, -84.0, -9.0))
+    plain, streaks = imaged(cloud, wide), imaged(cloud, wide, view_gain=gain)
+    assert streaks.sum() == pytest.approx(plain.sum(), rel=0.06)
+    far = np.hypot(*np.meshgrid(wide.x_mm(), wide.y_mm())) > 10
+    assert np.abs(streaks[3][far]).max() > 20 * np.abs(plain[3][far]).max()
+
+
+def test_what_lies_outside_the_grid_is_left_out():
+    assert not image_of_points(PointCloud(np.array([[500.0, 0, 0]]), np.ones(1)), GRID, SCANNER)
+    assert not image_of_points(PointCloud(np.array([[0.0, 0, 90]]), np.ones(1)), GRID, SCANNER)
+    edge = imaged(PointCloud(np.array([[GRID.x_mm()[0], 0, 0]]), np.ones(1)))
+    assert 0.3 < edge.sum() * math.prod(GRID.spacing_mm) < 0.8

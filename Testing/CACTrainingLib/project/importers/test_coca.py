@@ -1,0 +1,226 @@
+"""COCA as it is published becomes scans with regions and slice labels in the right places."""
+
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from coca_files import (
+    LAD,
+    LM,
+    ORIGIN_MM,
+    SPACING_MM,
+    labelled,
+    region,
+    write_gated,
+    write_nongated,
+    write_regions,
+    write_scores,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.scoring.lesions import Artery
+from CACTrainingLib.project.annotations import SliceLabel, read_mask, slice_annotations
+from CACTrainingLib.project.importers.coca import ANNOTATOR, CocaError, gated_annotations, read_regions, read_scores
+from CACTrainingLib.project.importers.sources import find_new_scans
+from CACTrainingLib.project.project import Project
+
+SQUARE = [(4.5, 3.5), (7.5, 3.5), (7.5, 5.5), (4.5, 5.5)]
+"""Columns 4 to 7 and rows 3 to 5."""
+
+
+def _annotations(root, number=0):
+    (scan,) = (s for s in find_new_scans(root)[0] if s.name == f"coca-gated-{number}")
+    return scan.annotations()
+
+
+def test_regions_and_slices_of_a_gated_scan(tmp_path):
+    """Slices are counted from the feet; the third from there is at 36 mm and the fourth image of the list."""
+    regions = [region(3, 36.0, SQUARE), region(0, 45.0, [(8.5, 6.5)], LM), region(1, 42.0, [])]
+    write_gated(tmp_path, 12, regions)
+    found = _annotations(tmp_path, 12)
+    assert found.annotator == ANNOTATOR
+    square = [(2, j, i, int(Artery.LAD)) for j in (3, 4, 5) for i in (4, 5, 6, 7)]
+    assert labelled(found.regions) == [*square, (5, 6, 8, int(Artery.LM))]
+    shown = [k for k, label in found.slices.items() if label is SliceLabel.VISIBLE]
+    assert shown == [2, 5]
+    assert [found.slices[k] for k in (0, 1, 3, 4)] == [SliceLabel.NOT_VISIBLE] * 4
+
+
+def test_index_counts_from_the_last_file_where_points_in_mm_are_missing(tmp_path):
+    # File names count from the head down: the list begins at the feet.
+    write_gated(tmp_path, 0, [region(1, None, SQUARE)])
+    assert {k for k, *_ in labelled(_annotations(tmp_path).regions)} == {1}
+    write_gated(tmp_path, 1, [region(1, None, SQUARE)], name="a{:03d}.dcm".format)
+    assert {k for k, *_ in labelled(_annotations(tmp_path, 1).regions)} == {4}
+    write_gated(tmp_path, 2, [region(6, None, SQUARE)])
+    with pytest.raises(CocaError, match="image 6 is beyond the 6 slices"):
+        _annotations(tmp_path, 2)
+
+
+@pytest.mark.parametrize("turned", ["rows run to the right", "slices run downwards", "oblique"])
+def test_regions_lie_on_the_same_tissue_however_the_slices_are_stored(tmp_path, turned):
+    """The outlined pixels are those of 400 HU and more, in every slice."""
+    angle = np.deg2rad(20)
+    orientation, origin = {
+        "rows run to the right": ((-1.0, 0, 0, 0, -1.0, 0), ORIGIN_MM),
+        "slices run downwards": ((1.0, 0, 0, 0, -1.0, 0), ORIGIN_MM),
+        "oblique": ((1.0, 0, 0, 0, np.cos(angle), np.sin(angle)), ORIGIN_MM),
+    }[turned]
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    calcium = (5.5, 5.5)
+    place = np.array(origin) + calcium[0] * SPACING_MM[0] * row + calcium[1] * SPACING_MM[1] * column
+    place = place + 4 * SPACING_MM[2] * np.cross(row, column)
+    index, roi = region(0, 0.0, [calcium])
+    roi["Point_mm"] = ["({:f}, {:f}, {:f})".format(*place)]
+    folder = write_gated(tmp_path, 0, [(index, roi)], orientation=orientation, origin_mm=origin)
+    ((k, j, i, _),) = labelled(_annotations(tmp_path).regions)
+    assert read_ct(folder).hu[k, j, i] == 440
+
+
+def test_scan_without_regions_and_regions_without_scan_are_told(tmp_path):
+    write_gated(tmp_path, 0, [region(0, 30.0, SQUARE)])
+    write_gated(tmp_path, 1, None, seed=1)
+    write_regions(tmp_path / "Gated_release_final" / "calcium_xml" / "77.xml", [region(0, 30.0, SQUARE)])
+    scans, doubts = find_new_scans(tmp_path)
+    assert [(s.name, s.patient, s.source, s.annotations is None) for s in scans] == [
+        ("coca-gated-0", "coca-gated-0", "coca", False),
+        ("coca-gated-1", "coca-gated-1", "coca", True),
+    ]
+    assert any("1 gated scans of COCA have no file in calcium_xml" in d and "without labels: 1." in d for d in doubts)
+    assert any("of patients without a scan here: 77" in d for d in doubts)
+
+
+def test_of_two_series_the_outlined_one_gets_the_regions(tmp_path):
+    write_gated(tmp_path, 0, [region(0, 33.0, SQUARE)], series="a", origin_mm=(-60.0, -120.0, 30.0))
+    write_gated(tmp_path, 0, series="b", seed=1)
+    (first, second), _ = find_new_scans(tmp_path)
+    assert (first.ct.name, second.ct.name) == ("a", "b")
+    assert first.annotations is None
+    assert {k for k, *_ in labelled(second.annotations().regions)} == {1}
+    write_gated(tmp_path, 0, series="c", seed=2)
+    scans, doubts = find_new_scans(tmp_path)
+    assert [s.annotations for s in scans] == [None] * 3
+    assert any("0.xml fits 2 of the 3 series" in doubt for doubt in doubts)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no list of regions"),
+        (b"<plist><dict><key>Images</key>", "no list of regions"),
+        (b"bplist00" + bytes(40), "no list of regions"),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><plist><dict><key>Images</key><string>&b;</string></dict></plist>', "entity"),
+        (b"<plist><dict><key>Images</key><array><string>x</string></array></dict></plist>", "no list of regions"),
+        (b"<plist><array/></plist>", "no list of regions"),
+        (b"<plist><key>a</key></plist>", "no list of regions"),
+    ],
+)
+def test_broken_property_list_is_told_and_its_scan_comes_without(tmp_path, content, message):
+    write_gated(tmp_path, 0, [])
+    (tmp_path / "Gated_release_final" / "calcium_xml" / "0.xml").write_bytes(content)
+    (scan,), doubts = find_new_scans(tmp_path)
+    assert scan.annotations is None
+    assert any("0.xml" in doubt and message in doubt.lower() for doubt in doubts)
+
+
+@given(st.binary(max_size=60), st.integers(0, 900), st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_whatever_a_file_holds_there_are_regions_or_an_error(tmp_path_factory, noise, at, cut):
+    path = write_regions(tmp_path_factory.mktemp("xml") / "0.xml", [region(0, 30.0, [(1.0, 1.0)])])
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + noise + content[at + cut :])
+    try:
+        said = read_regions(path)
+    except CocaError as error:
+        said = str(error)
+    assert isinstance(said, list) or "0.xml" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Name": "Aorta"}, "the artery 'Aorta' is unknown"),
+        ({"Point_px": ["__import__('os')"]}, "is no point"),
+        ({"Point_px": ["(nan, 1.0)"]}, "is no point"),
+        ({"Point_mm": ["(1.0, 2.0, 3.0)", "(1.0, 2.0, 3.0)"]}, "1 points in pixels and 2 in mm"),
+        ({"Point_px": ["(1e9, 1.0)"]}, "kilometres"),
+    ],
+)
+def test_wrong_region_is_told(tmp_path, change, message):
+    index, roi = region(0, 30.0, [(1.0, 1.0)])
+    path = write_regions(tmp_path / "0.xml", [(index, {**roi, **change})])
+    with pytest.raises(CocaError, match=message):
+        read_regions(path)
+
+
+@pytest.mark.parametrize(
+    ("roi", "message"),
+    [
+        (region(0, 90.0, SQUARE), "at 90.0 mm, where the series has no slice"),
+        (region(0, 30.0, SQUARE, origin_mm=(-20.0, -120.0, 30.0)), "80 mm from where its pixels are"),
+        (region(0, 30.0, [(13.5, 3.5), (14.5, 3.5)]), "reaches out of the 14×12 pixels"),
+    ],
+)
+def test_region_of_another_scan_is_told(tmp_path, roi, message):
+    folder = write_gated(tmp_path, 0)
+    path = write_regions(tmp_path / "0.xml", [roi])
+    with pytest.raises(CTError, match=message):
+        gated_annotations(folder, None, read_regions(path))
+
+
+def test_scans_that_are_not_gated(tmp_path):
+    folder = write_nongated(tmp_path, {1: (0, 0, 0, 0, 0), 2: (0, 12.5, 0, 0, 12.5)})
+    (clean, scored), doubts = find_new_scans(tmp_path)
+    assert (clean.name, clean.patient, scored.annotations) == ("coca-nongated-1", "coca-nongated-1", None)
+    assert set(clean.annotations().slices.items()) == {(k, SliceLabel.NOT_VISIBLE) for k in range(6)}
+    assert any("a calcium score but no regions" in d and "without labels: 2." in d for d in doubts)
+    (folder / "scores.csv").write_text("filename,total\n1A,7\n2A,0\n", encoding="utf-8")
+    (scored, clean), _ = find_new_scans(tmp_path)
+    assert (scored.annotations, clean.name) == (None, "coca-nongated-2"), "a CSV takes the workbook's place"
+    assert clean.annotations().slices
+
+
+@pytest.mark.parametrize("content", [b"not a workbook", b""])
+def test_a_broken_workbook_of_scores_is_a_doubt(tmp_path, content):
+    folder = write_nongated(tmp_path, {1: (0, 0, 0, 0, 0)})
+    (folder / "scores.xlsx").write_bytes(content)
+    scans, doubts = find_new_scans(tmp_path)
+    assert [s.annotations for s in scans] == [None]
+    assert any("scores.xlsx is no table of scores" in doubt for doubt in doubts)
+
+
+def test_without_openpyxl_the_way_out_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(CocaError, match=r"openpyxl, which is not installed.*scores\.csv"):
+        read_scores(write_scores(tmp_path / "scores.xlsx", [["1A", 0, 0, 0, 0, 0]]))
+
+
+def test_scores_are_the_highest_of_a_scan(tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("filename,LCA,LAD,total\n1A,0,0,0\n2A,0,3.5,\n3A,,,\n,,,\n10,0,2,2\n", encoding="utf-8")
+    assert read_scores(table) == {"1": 0, "2": 3.5, "10": 2}
+    rows = [["1A", 0, 0, 0, 0, 0], ["2A", 0, 3.5, 0, 0, None], ["3A"], [], [10.0, 0, 2.0, 0, 0, 2]]
+    assert read_scores(write_scores(tmp_path / "scores.xlsx", rows)) == {"1": 0, "2": 3.5, "10": 2}
+
+
+def test_broken_table_of_scores_is_told(tmp_path):
+    table = tmp_path / "scores.csv"
+    table.write_text("filename,total\n1A,none\n", encoding="utf-8")
+    with pytest.raises(CocaError, match="no table of scores"):
+        read_scores(table)
+    table.write_text("filename,total\n1A,-3\n", encoding="utf-8")
+    with pytest.raises(CocaError, match="scores of 1A are -3"):
+        read_scores(table)
+
+
+def test_coca_in_a_project(tmp_path):
+    write_gated(tmp_path / "data", 3, [region(0, 30.0, SQUARE, LAD)])
+    project = Project.create(tmp_path / "project")
+    added = project.add(find_new_scans(tmp_path / "data")[0])
+    (scan,) = added.added
+    assert slice_annotations(project, scan.id, ANNOTATOR).labels[0] is SliceLabel.VISIBLE
+    assert sitk.GetArrayFromImage(read_mask(project, scan.id, ANNOTATOR, "regions"))[0].sum() == 12 * Artery.LAD

@@ -1,0 +1,136 @@
+"""Segmentations made elsewhere become regions, slice labels and hearts on the scan's grid, or are refused."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import MaskError
+from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.importers.segmentation_labels import segmentation_annotations
+
+SHAPE = (6, 10, 12)
+SPACING_MM = (1.0, 1.0, 3.0)
+
+
+@pytest.fixture
+def ct(tmp_path):
+    hu = np.full(SHAPE, -900, np.int16)
+    hu[:, 2:8, 2:10] = 40
+    hu[0, 0, 0] = 1200
+    return _write(hu, tmp_path / "scan.nii.gz")
+
+
+def _write(array, path, origin=(5.0, -7.0, 100.0), spacing=SPACING_MM, facts=None):
+    vector = array.ndim == 4
+    image = sitk.GetImageFromArray(array, isVector=vector)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    for key, value in (facts or {}).items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, path)
+    return path
+
+
+def _segments(*segments):
+    """Facts of a .seg.nrrd: name, label, layer."""
+    facts = {}
+    for n, (name, label, layer) in enumerate(segments):
+        own = {"ID": f"S{n}", "Name": name, "LabelValue": str(label), "Layer": str(layer)}
+        facts |= {f"Segment{n}_{key}": value for key, value in own.items()}
+    return facts
+
+
+def _lesions(dtype=np.uint8):
+    lesions = np.zeros(SHAPE, dtype)
+    lesions[2, 4, 5:7] = 2
+    lesions[3, 4, 5] = 4
+    return lesions
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_label_map_of_arteries(ct, tmp_path, dtype):
+    found = segmentation_annotations(ct, None, _write(_lesions(dtype), tmp_path / "l.nrrd"))
+    assert found.annotator == "segmentation"
+    assert (sitk.GetArrayFromImage(found.regions) == _lesions()).all()
+    assert [found.slices[k].value for k in range(6)] == ["not visible"] * 2 + ["visible"] * 2 + ["not visible"] * 2
+    assert found.heart is None
+
+
+def test_an_incomplete_segmentation_says_nothing_of_slices_without_a_region(ct, tmp_path):
+    found = segmentation_annotations(ct, None, _write(_lesions(), tmp_path / "l.nrrd"), complete=False)
+    assert found.slices == {2: SliceLabel.VISIBLE, 3: SliceLabel.VISIBLE}
+
+
+def test_an_empty_label_map_says_that_there_is_no_calcium(ct, tmp_path):
+    found = segmentation_annotations(ct, None, _write(np.zeros(SHAPE, np.uint8), tmp_path / "l.nrrd"))
+    assert set(found.slices.values()) == {SliceLabel.NOT_VISIBLE}
+    assert not sitk.GetArrayFromImage(found.regions).any()
+    assert found.regions.GetOrigin() == pytest.approx((5.0, -7.0, 100.0))
+
+
+def test_label_map_on_a_finer_grid_is_resampled(ct, tmp_path):
+    fine = np.repeat(np.repeat(_lesions(), 2, 1), 2, 2)
+    path = _write(fine, tmp_path / "l.nrrd", (4.75, -7.25, 100.0), (0.5, 0.5, 3.0))
+    assert (sitk.GetArrayFromImage(segmentation_annotations(ct, None, path).regions) > 0).tolist() == (
+        _lesions() > 0
+    ).tolist()
+
+
+def test_segments_of_slicer_are_told_by_their_names(ct, tmp_path):
+    """Values mean nothing, layers overlap, and the image ends where its segments do."""
+    values = np.zeros((3, 5, 8, 2), np.uint8)
+    values[0, 0, 0, 0], values[1, 0, 1, 0], values[2, 0, 2, 0], values[..., 1] = 7, 3, 5, 1
+    facts = _segments(("RCA", 7, 0), ("LM: left main", 3, 0), ("not-coronary", 5, 0), ("Heart", 1, 1))
+    path = _write(values, tmp_path / "l.seg.nrrd", (7.0, -5.0, 103.0), facts=facts)
+    found = segmentation_annotations(ct, None, path)
+    regions = sitk.GetArrayFromImage(found.regions)
+    assert np.argwhere(regions).tolist() == [[1, 2, 2], [2, 2, 3]]
+    assert (regions[1, 2, 2], regions[2, 2, 3]) == (4, 1)
+    assert sitk.GetArrayFromImage(found.heart)[1:4, 2:7, 2:10].all()
+    assert sitk.GetArrayFromImage(found.heart).sum() == 3 * 5 * 8
+    assert found.slices[3] is SliceLabel.NOT_VISIBLE
+
+
+def test_heart_alone_says_nothing_of_calcium(ct, tmp_path):
+    heart = np.zeros(SHAPE, np.int16)
+    heart[1:5, 2:8, 2:10] = 300
+    found = segmentation_annotations(ct, None, heart=_write((heart > 0).astype(np.uint8) * 9, tmp_path / "h.nrrd"))
+    assert (sitk.GetArrayFromImage(found.heart) == (heart > 0)).all()
+    assert (found.slices, found.regions) == ({}, None)
+    facts = _segments(("heart", 2, 0))
+    found = segmentation_annotations(ct, None, _write(_lesions(), tmp_path / "h.seg.nrrd", facts=facts))
+    assert (found.slices, found.regions) == ({}, None)
+    assert (sitk.GetArrayFromImage(found.heart) == (_lesions() == 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"array": _lesions() * 3}, "holds the label 12"),
+        ({"array": _lesions()[:3]}, "does not cover the scan"),
+        ({"origin": (5.0, -7.0, 400.0)}, "does not cover the scan"),
+        ({"name": "l.seg.nrrd", "facts": _segments(("Aorta", 2, 0))}, "segment Aorta of l.seg.nrrd is no artery"),
+        ({"name": "l.seg.nrrd", "facts": _segments(("LAD", 2, 0)), "origin": (5.0, -7.0, 400.0)}, "outside the scan"),
+        (
+            {
+                "name": "l.seg.nrrd",
+                "array": np.ones((*SHAPE, 2), np.uint8),
+                "facts": _segments(("LAD", 1, 0), ("RCA", 1, 1)),
+            },
+            "overlap",
+        ),
+        ({"array": np.ones((*SHAPE, 2), np.uint8)}, "one label per voxel"),
+        ({"array": _lesions(np.float32) / 3}, "whole numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused(ct, tmp_path, change, message):
+    settings = {"array": _lesions(), "name": "l.nrrd", **change}
+    path = _write(settings.pop("array"), tmp_path / settings.pop("name"), **settings)
+    with pytest.raises(MaskError, match=message):
+        segmentation_annotations(ct, None, path)
+
+
+def test_segmentation_without_a_heart_is_no_heart(ct, tmp_path):
+    path = _write(_lesions(), tmp_path / "scan-heart.seg.nrrd", facts=_segments(("LAD", 2, 0)))
+    with pytest.raises(MaskError, match="no segment called heart"):
+        segmentation_annotations(ct, None, heart=path)

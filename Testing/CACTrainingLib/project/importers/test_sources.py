@@ -1,0 +1,173 @@
+"""Scans are found whatever they are, by names and headers alone, and what is passed over is told."""
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from coca_files import ORIGIN_MM, region, write_gated
+from dicom_files import chest_hu, write_series
+from training_scans import write_scan
+
+from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.importers.sources import SourceError, find_new_scans
+from CACTrainingLib.project.project import Project
+
+
+def _image(path, array=None, origin_mm=(0.0, 0.0, 0.0)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(chest_hu().astype(np.int16) if array is None else array)
+    image.SetSpacing((0.7, 0.8, 3.0))
+    image.SetOrigin(origin_mm)
+    sitk.WriteImage(image, path)
+    return path
+
+
+def _lesions(path, origin_mm=(0.0, 0.0, 0.0)):
+    lesions = np.zeros(chest_hu().shape, np.uint8)
+    lesions[2, 5, 5] = 2
+    return _image(path, lesions, origin_mm)
+
+
+def test_all_kinds_of_scans_below_one_folder(tmp_path):
+    write_series(tmp_path / "dicom" / "one", chest_hu())
+    write_series(tmp_path / "dicom" / "two", chest_hu(seed=1), tags={"PatientID": "Anonymous", "SeriesNumber": 4})
+    write_series(tmp_path / "dicom" / "two", chest_hu(seed=2), tags={"PatientID": "P2"}, name="b{}.dcm".format)
+    _image(tmp_path / "images" / "scan.nrrd")
+    _image(tmp_path / "ct.mha")
+    write_scan(tmp_path / "cohort" / "patient_5" / "scan_1", 5, True, False)
+    write_gated(tmp_path / "coca", 9, [region(0, 30.0, [(3.5, 3.5)])])
+    (tmp_path / "images" / "notes.txt").write_text("no scan")
+    told = []
+    found, doubts = find_new_scans(tmp_path / "dicom", lambda *state: told.append(state))
+    assert told == [(1, 2), (2, 2)]
+    assert [(s.name, s.patient) for s in found] == [("one", "P1"), ("two-3", "P2"), ("two-4", "two-4")]
+    assert all(s.source == "scan" and s.series and s.annotations is None for s in found)
+    shutil.copytree(tmp_path / "images", tmp_path / "all" / "images")
+    shutil.copytree(tmp_path / "cohort", tmp_path / "all" / "cohort")
+    shutil.copytree(tmp_path / "coca", tmp_path / "all" / "coca")
+    found, doubts = find_new_scans(tmp_path / "all")
+    kinds = {s.name: (s.source, s.patient, s.truth) for s in found}
+    digital = tmp_path / "all" / "cohort" / "patient_5" / "scan_1"
+    assert kinds == {
+        "coca-gated-9": ("coca", "coca-gated-9", None),
+        "cohort/patient_5/scan_1": ("digital", "5", digital / "truth.json"),
+        "images/scan": ("scan", "images/scan", None),
+    }
+    assert not doubts
+    project = Project.create(tmp_path / "project")
+    assert len(project.add(found).added) == 3
+
+
+def test_one_file(tmp_path):
+    (scan,), doubts = find_new_scans(_image(tmp_path / "a.nii.gz"))
+    assert (scan.name, scan.patient, scan.ct.name, doubts) == ("a", "a", "a.nii.gz", [])
+    write_scan(tmp_path / "patient_1", 1, True, False)
+    (scan,), _ = find_new_scans(tmp_path / "patient_1" / "ct.nii.gz")
+    assert (scan.name, scan.patient, scan.source) == ("patient_1", "1", "digital")
+
+
+def test_table_says_who_is_who(tmp_path):
+    for name in ("one", "two", "three"):
+        _image(tmp_path / "scans" / f"{name}.nrrd")
+    lesions = np.zeros(chest_hu().shape, np.uint8)
+    lesions[2, 5, 5] = 2
+    _image(tmp_path / "masks" / "two.nrrd", lesions)
+    rows = [
+        "ct,patient,lesions,colour",
+        "scans/one.nrrd,P7,,",
+        "scans/two.nrrd,P7,masks/two.nrrd,",
+        "scans/three.nrrd,,,red",
+    ]
+    table = tmp_path / "scans.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    found, doubts = find_new_scans(table)
+    assert [(scan.name, scan.patient) for scan in found] == [("one", "P7"), ("two", "P7"), ("three", "three")]
+    assert [scan.annotations is not None for scan in found] == [False, True, False]
+    assert found[1].annotations().slices[2] is SliceLabel.VISIBLE
+    assert "colour" in doubts[0]
+    table.write_text("name\none", encoding="utf-8")
+    with pytest.raises(SourceError, match="no column ct"):
+        find_new_scans(table)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p / "none", "does not exist"),
+        (lambda p: p, "holds no scan that can be added"),
+        (lambda p: Project.create(p / "p").folder, "is a project itself"),
+        (lambda p: _lesions(p / "mask.nrrd"), "is a label map"),
+        (lambda p: _image(p / "flat.nrrd", np.zeros((1, 8, 8), np.int16)), "is no volume"),
+        (lambda p: shutil.copy(__file__, p / "text.nii"), "is in no known image format"),
+        (lambda p: shutil.copy(__file__, p / "text.py"), "is no image file"),
+    ],
+)
+def test_what_holds_no_scan_is_told(tmp_path, make, message):
+    with pytest.raises(SourceError, match=message):
+        find_new_scans(make(tmp_path))
+
+
+def test_what_is_passed_over_is_told(tmp_path):
+    _image(tmp_path / "a.nii.gz")
+    _lesions(tmp_path / "somewhat.nii.gz")
+    Project.create(tmp_path / "project")
+    _lesions(tmp_path / "project" / "scans" / "0001" / "heart.nii.gz")
+    write_series(tmp_path / "d1", chest_hu(), tags={"SeriesInstanceUID": "1.2.3"})
+    write_series(tmp_path / "d2", chest_hu(), tags={"SeriesInstanceUID": "1.2.3"})
+    write_scan(tmp_path / "patient_1", 1, True, False)
+    (tmp_path / "patient_1" / "truth.json").write_text("{}")
+    found, doubts = find_new_scans(tmp_path)
+    assert [s.name for s in found] == ["a"]
+    told = "\n".join(doubts)
+    for part in (
+        "somewhat.nii.gz is a label map",
+        "in the project",
+        "d1 was passed over. Files of this series lie in 2 folders",
+        "patient_1 was passed over.",
+    ):
+        assert part in told
+
+
+def test_scans_that_all_have_one_id_are_doubted(tmp_path):
+    for n in range(3):
+        write_series(tmp_path / str(n), chest_hu(seed=n))
+    _, doubts = find_new_scans(tmp_path)
+    assert any("All 3 scans are of one patient by their headers (P1)" in doubt for doubt in doubts)
+
+
+class TestSegmentations:
+    def test_beside_the_scans(self, tmp_path):
+        _image(tmp_path / "a.nii.gz")
+        _lesions(tmp_path / "a-lesions.nii.gz")
+        _lesions(tmp_path / "a-heart.nrrd")
+        _image(tmp_path / "b.nii.gz")
+        write_series(tmp_path / "c", chest_hu())
+        _lesions(tmp_path / "c-lesions.nrrd", ORIGIN_MM)
+        found, doubts = find_new_scans(tmp_path)
+        assert not doubts
+        own = {scan.name: scan.annotations for scan in found}
+        assert (set(own), own["b"]) == ({"a", "b", "c"}, None)
+        given = own["a"]()
+        assert given.slices[2] is SliceLabel.VISIBLE
+        assert sitk.GetArrayFromImage(given.heart).sum() == 1
+        assert sitk.GetArrayFromImage(own["c"]().regions)[2, 5, 5] == 2
+
+    def test_in_a_folder_of_their_own(self, tmp_path):
+        _image(tmp_path / "scans" / "x" / "a.nii.gz")
+        _image(tmp_path / "scans" / "y" / "b.nii.gz")
+        _image(tmp_path / "scans" / "z" / "b.nii.gz")
+        _image(tmp_path / "scans" / "p7" / "ct.nii.gz")
+        for name in ("a", "b", "p7", "q"):
+            _lesions(tmp_path / "scans" / "labels" / f"{name}.nrrd")
+        found, doubts = find_new_scans(tmp_path / "scans", labels=tmp_path / "scans" / "labels")
+        own = {scan.name: scan.annotations is not None for scan in found}
+        assert own == {"x/a": True, "y/b": False, "z/b": False, "p7": True}
+        told = "\n".join(doubts)
+        assert "several scans are called b" in told
+        assert "1 files of" in told
+        assert "q.nrrd" in told
+
+    def test_missing_folder_is_told(self, tmp_path):
+        with pytest.raises(SourceError, match="folder of labels"):
+            find_new_scans(_image(tmp_path / "a.nii.gz"), labels=tmp_path / "none")

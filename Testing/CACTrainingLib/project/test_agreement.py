@@ -1,0 +1,193 @@
+"""How well annotators agree, on answers known on paper and by other libraries."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from sklearn.metrics import cohen_kappa_score
+
+from CACTrainingLib.project.agreement import agreement
+from CACTrainingLib.project.annotations import SliceLabel, slice_annotations, write_mask
+from CACTrainingLib.project.project import NewScan, Project, ProjectError
+
+LETTERS = {"V": SliceLabel.VISIBLE, "N": SliceLabel.NOT_VISIBLE, "U": SliceLabel.UNSURE}
+
+
+def make_project(folder, patients):
+    """A scan per entry, of these patients."""
+    project = Project.create(folder / "project")
+    new = []
+    for n, patient in enumerate(patients):
+        ct = folder / f"scan{n}.nii"
+        ct.write_bytes(b"scan %d" % n)
+        new.append(NewScan(f"scan{n}", patient, ct))
+    assert len(project.add(new).added) == len(patients)
+    return project
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path, ["p", "q"])
+
+
+def label(project, scan_id, annotator, letters, first=0):
+    """Labels of slices one by one; a dot for none."""
+    slices = slice_annotations(project, scan_id, annotator)
+    for k, letter in enumerate(letters, first):
+        if letter != ".":
+            slices.set(k, LETTERS[letter])
+
+
+def box(*bounds, label_value=1, spacing=1.0):
+    """A label map of 8×8×8 voxels with a box [k, j, i] in it; empty without bounds."""
+    array = np.zeros((8, 8, 8), np.uint8)
+    if bounds:
+        array[tuple(slice(*own) for own in bounds)] = label_value
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((spacing,) * 3)
+    return image
+
+
+def test_kappa_of_slices_that_both_are_sure_of(project):
+    label(project, "0001", "Anna", "VVVVNNNNU.VN")
+    label(project, "0001", "Ben", "VVVNNNNVVVU.")
+    (row,), doubts = agreement(project)
+    assert (row.first, row.second, row.scans, row.slices, row.unsure) == ("Anna", "Ben", 1, 8, 2)
+    assert row.kappa.value == pytest.approx(0.5)  # 6 of 8 agree, 4 by chance
+    assert row.same.value == 0.75
+    assert math.isnan(row.kappa.low)
+    assert math.isnan(row.regions.value)
+    assert math.isnan(row.heart.value)
+    assert doubts == ()
+
+
+def test_all_scans_together_as_scikit_learn_has_it_with_an_interval_over_patients(tmp_path):
+    project = make_project(tmp_path, [f"p{n // 2}" for n in range(16)])
+    generator = np.random.default_rng(3)
+    both = []
+    for scan in project.scans:
+        first = generator.random(10) < 0.4
+        second = first ^ (generator.random(10) < 0.2)
+        both.append((first, second))
+        for annotator, own in (("Anna", first), ("Ben", second)):
+            label(project, scan.id, annotator, np.where(own, "V", "N"))
+    (row,), _ = agreement(project)
+    first, second = (np.concatenate(own) for own in zip(*both, strict=True))
+    assert row.slices == 160
+    assert row.kappa.value == pytest.approx(cohen_kappa_score(first, second))
+    assert row.same.value == pytest.approx((first == second).mean())
+    for estimate in (row.kappa, row.same):
+        assert estimate.low < estimate.value < estimate.high
+        assert estimate.n == 160
+    # Slices of many patients drawn by whole patients: about the interval of independent slices here.
+    error = math.sqrt(row.same.value * (1 - row.same.value) / 160)
+    assert (row.same.high - row.same.low) / 2 == pytest.approx(1.96 * error, rel=0.5)
+    (one,), _ = agreement(project, ["0001"])
+    assert one.slices == 10
+
+
+def test_full_agreement_has_no_kappa_but_an_exact_interval(tmp_path):
+    project = make_project(tmp_path, [f"p{n}" for n in range(6)])
+    for scan in project.scans:
+        for annotator in ("Anna", "Ben"):
+            label(project, scan.id, annotator, "NNN")
+    (row,), _ = agreement(project)
+    assert math.isnan(row.kappa.value)
+    assert row.same.value == 1
+    assert row.same.low == pytest.approx(0.025 ** (1 / 6))
+    assert row.same.n == 18
+
+
+def test_dice_of_what_is_labelled_at_all(project):
+    write_mask(project, "0001", "Anna", "regions", box((0, 4), (0, 4), (0, 4), label_value=2))
+    write_mask(project, "0001", "Ben", "regions", box((2, 6), (0, 4), (0, 4), label_value=3))
+    write_mask(project, "0001", "Anna", "heart", box((0, 8), (0, 8), (0, 4)))
+    write_mask(project, "0001", "Ben", "heart", box((0, 8), (0, 8), (0, 8)))
+    write_mask(project, "0002", "Anna", "regions", box((0, 4), (0, 4), (0, 4)))
+    write_mask(project, "0002", "Ben", "regions", box())
+    (row,), doubts = agreement(project)
+    assert row.regions.value == pytest.approx((0.5 + 0) / 2)
+    assert row.regions.n == 2
+    assert row.heart.value == pytest.approx(2 / 3)
+    assert (row.scans, row.slices) == (2, 0)
+    assert doubts == ()
+
+
+def test_where_neither_drew_anything_there_is_nothing_to_compare(project):
+    for annotator in ("Anna", "Ben"):
+        write_mask(project, "0001", annotator, "regions", box())
+    write_mask(project, "0002", "Anna", "regions", box((0, 1), (0, 1), (0, 1)))
+    (row,), _ = agreement(project)
+    assert math.isnan(row.regions.value)
+    assert row.scans == 1
+
+
+def test_every_pair_is_compared_and_the_truth_comes_last(tmp_path):
+    ct = tmp_path / "d" / "ct.nii"
+    ct.parent.mkdir()
+    ct.write_bytes(b"digital")
+    slices = [{"k": k, "visible": visible} for k, visible in enumerate([True, True, False, False, None])]
+    (ct.parent / "truth.json").write_text(json.dumps({"slices": slices}), encoding="utf-8")
+    flipped = box((4, 8), (0, 8), (0, 8))
+    sitk.WriteImage(sitk.DICOMOrient(flipped, "RAS"), ct.parent / "heart.nii.gz")
+    project = Project.create(tmp_path / "project")
+    project.add([NewScan("d", "d", ct, source="digital", truth=ct.parent / "truth.json")])
+    assert agreement(project) == ([], ())
+    label(project, "0001", "Zoe", "VVNNV")
+    label(project, "0001", "Anna", "VNNN.")
+    write_mask(project, "0001", "Anna", "heart", flipped)
+    rows, doubts = agreement(project)
+    assert [(row.first, row.second) for row in rows] == [("Anna", "Zoe"), ("Anna", "truth"), ("Zoe", "truth")]
+    assert [row.slices for row in rows] == [4, 4, 4]
+    assert [row.kappa.value for row in rows] == pytest.approx([0.5, 0.5, 1.0])
+    assert rows[1].heart.value == pytest.approx(1.0)
+    assert doubts == ()
+
+
+def test_what_cannot_be_compared_is_doubted_and_the_rest_is_compared(tmp_path):
+    project = make_project(tmp_path, ["p", "q", "r"])
+    for scan_id in ("0001", "0002"):
+        label(project, scan_id, "Anna", "VN")
+        label(project, scan_id, "Ben", "VN")
+    for annotator, spacing in (("Anna", 1.0), ("Ben", 2.0)):
+        write_mask(project, "0001", annotator, "heart", box((0, 2), (0, 2), (0, 2), spacing=spacing))
+        write_mask(project, "0002", annotator, "regions", box((0, 2), (0, 2), (0, 2)))
+    folder = project.scan_folder("0002") / "annotators" / "Ben"
+    (folder / "regions.nii.gz").write_bytes(b"torn")
+    with (folder / "slices.jsonl").open("ab") as file:
+        file.write(b'{"k": 3')
+    rows, doubts = agreement(project)
+    assert rows[0].slices == 4
+    assert rows[0].kappa.value == 1.0
+    assert len(doubts) == 3
+    assert any("heart of scan 0001 were not compared" in doubt and "grids" in doubt for doubt in doubts)
+    assert any("regions of scan 0002" in doubt for doubt in doubts)
+    assert any("not saved whole" in doubt for doubt in doubts)
+
+
+def test_a_truth_that_is_gone_leaves_the_annotators(tmp_path):
+    project = make_project(tmp_path, ["p"])
+    ct = tmp_path / "d.nii"
+    ct.write_bytes(b"digital")
+    project.add([NewScan("d", "d", ct, source="digital", truth=tmp_path / "gone" / "truth.json")])
+    for annotator in ("Anna", "Ben"):
+        label(project, "0002", annotator, "VN")
+    rows, doubts = agreement(project)
+    assert [(row.first, row.second) for row in rows] == [("Anna", "Ben")]
+    assert "0002 was compared without its truth" in doubts[0]
+
+
+def test_names_with_other_capitals_are_one(project):
+    label(project, "0001", "Anna", "VN")
+    label(project, "0001", "Ben", "VN")
+    label(project, "0002", "ANNA", "VN")
+    label(project, "0002", "ben", "NN")
+    (row,), _ = agreement(project)
+    assert (row.first, row.second, row.scans, row.slices) == ("Anna", "Ben", 2, 4)
+
+
+def test_an_unknown_scan_is_told(project):
+    with pytest.raises(ProjectError, match="no scan '0009'"):
+        agreement(project, ["0009"])

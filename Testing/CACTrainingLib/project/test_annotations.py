@@ -1,0 +1,400 @@
+"""Annotations: kept with every key press, read back whole, and never lost by what goes wrong."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACTrainingLib.project import annotations
+from CACTrainingLib.project.annotations import (
+    AnnotationError,
+    SliceAnnotations,
+    SliceLabel,
+    annotators,
+    check_annotator,
+    read_mask,
+    slice_annotations,
+    truth_labels,
+    write_mask,
+)
+from CACTrainingLib.project.project import NewScan, Project, ProjectError
+
+VISIBLE, NOT_VISIBLE, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
+
+
+@pytest.fixture
+def slices(tmp_path):
+    return SliceAnnotations(tmp_path / "Anna" / "slices.jsonl")
+
+
+@pytest.fixture
+def project(tmp_path):
+    ct = tmp_path / "ct.nii.gz"
+    ct.write_bytes(b"any scan")
+    project = Project.create(tmp_path / "project")
+    project.add([NewScan("ct", "p", ct)])
+    return project
+
+
+def again(slices: SliceAnnotations) -> SliceAnnotations:
+    return SliceAnnotations(slices.file)
+
+
+def label_map(*voxels: int, shape: tuple[int, int, int] = (4, 5, 6)) -> sitk.Image:
+    """Voxels of label 2, by their place in the array."""
+    array = np.zeros(shape, np.uint8)
+    array.ravel()[list(voxels)] = 2
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.5, 0.5, 3.0))
+    image.SetOrigin((-10.0, 5.0, 100.25))
+    return image
+
+
+class TestSlices:
+    def test_what_is_said_is_there_at_once_for_others(self, slices):
+        slices.set(12, VISIBLE, 1.234)
+        slices.set(13, NOT_VISIBLE)
+        slices.set(12, UNSURE, 0.5)
+        found = again(slices)
+        assert found.labels == slices.labels == {12: UNSURE, 13: NOT_VISIBLE}
+        assert found.seconds == slices.seconds == {12: 0.5}
+        assert found.doubts == ()
+
+    def test_nothing_is_written_before_the_first_key(self, slices):
+        assert slices.labels == {}
+        assert not slices.can_undo
+        assert slices.undo() is None
+        assert not slices.file.parent.exists()
+
+    def test_every_press_is_a_line_for_a_person(self, slices):
+        slices.set(12, NOT_VISIBLE, 1.239)
+        slices.undo()
+        first, second = map(json.loads, slices.file.read_text(encoding="utf-8").splitlines())
+        assert first.pop("time") <= second.pop("time")
+        assert first == {"k": 12, "label": "not visible", "seconds": 1.24}
+        assert second == {"k": 12, "label": None, "seconds": None, "undo": True}
+
+    @pytest.mark.parametrize("reopen", [False, True])
+    def test_several_undos_go_back_step_by_step(self, slices, reopen):
+        states = []
+        for k, label, seconds in [(1, VISIBLE, 1.0), (2, UNSURE, 2.0), (1, NOT_VISIBLE, 3.0), (1, UNSURE, 4.0)]:
+            states.append((dict(slices.labels), dict(slices.seconds)))
+            slices.set(k, label, seconds)
+        for k in (1, 1, 2, 1):
+            slices = again(slices) if reopen else slices
+            assert slices.undo() == k
+            assert (slices.labels, slices.seconds) == states.pop()
+            assert again(slices).labels == slices.labels
+        assert not slices.can_undo
+        assert slices.undo() is None
+
+    def test_after_an_undo_it_goes_on(self, slices):
+        slices.set(1, VISIBLE)
+        slices.set(2, VISIBLE)
+        slices.undo()
+        slices.set(3, UNSURE)
+        assert slices.undo() == 3
+        assert slices.undo() == 1
+        assert again(slices).labels == {}
+
+    def test_what_could_not_be_read_again_is_not_written(self, slices):
+        with pytest.raises(ProjectError, match="no slice -1"):
+            slices.set(-1, VISIBLE)
+        slices.set(np.int64(2), VISIBLE, np.float32(0.5))
+        assert again(slices).labels == {2: VISIBLE}
+        assert again(slices).seconds == {2: 0.5}
+
+    def test_no_time_is_none(self, slices):
+        for k, seconds in enumerate([None, -1.0, float("nan"), float("inf"), 0.0]):
+            slices.set(k, VISIBLE, seconds)
+        assert again(slices).seconds == {4: 0.0}
+
+    @pytest.mark.parametrize("rest", [b'{"k": 3, "label": "vis', b'{"k": 3, "label": "visible"}', b"\0" * 40])
+    def test_a_torn_last_line_is_left_out_and_then_cut_off(self, slices, rest):
+        slices.set(1, VISIBLE)
+        slices.set(2, VISIBLE)
+        with slices.file.open("ab") as file:
+            file.write(rest)
+        torn = again(slices)
+        assert torn.labels == {1: VISIBLE, 2: VISIBLE}
+        assert "not saved whole" in torn.doubts[0]
+        assert slices.file.read_bytes().endswith(rest)
+        torn.set(4, UNSURE)
+        assert again(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
+        assert again(slices).doubts == ()
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"\xff\xfe",
+            b"{}",
+            b"[]",
+            b"3",
+            b'{"k": 2}',
+            b'{"k": "2", "label": "visible"}',
+            b'{"k": true, "label": "visible"}',
+            b'{"k": -2, "label": "visible"}',
+            b'{"k": 2, "label": "maybe"}',
+            b'{"k": 2, "label": []}',
+            b'{"k": 2, "label": "visible", "seconds": "1"}',
+            b'{"k": 2, "label": "visible", "seconds": NaN}',
+            b"[" * 100_000,
+        ],
+    )
+    def test_a_damaged_line_costs_only_itself(self, slices, line):
+        for k in (1, 2, 3):
+            slices.set(k, VISIBLE)
+        lines = slices.file.read_bytes().splitlines()
+        lines[1] = line
+        slices.file.write_bytes(b"\n".join([*lines, b""]))
+        damaged = again(slices)
+        assert damaged.labels == {1: VISIBLE, 3: VISIBLE}
+        assert "line 2" in damaged.doubts[0]
+        assert str(slices.file) in damaged.doubts[0]
+        assert [damaged.undo(), damaged.undo(), damaged.undo()] == [3, 1, None]
+
+    def test_undo_of_a_lost_press_takes_no_other_back(self, slices):
+        slices.set(1, VISIBLE)
+        slices.set(2, VISIBLE)
+        slices.undo()
+        lines = slices.file.read_bytes().splitlines(keepends=True)
+        slices.file.write_bytes(lines[0] + b"?\n" + lines[2])
+        found = again(slices)
+        assert found.labels == {1: VISIBLE}
+        assert found.undo() == 1
+
+    def test_two_windows_of_one_annotator_do_not_overwrite_each_other(self, slices):
+        other = again(slices)
+        slices.set(1, VISIBLE)
+        other.set(2, UNSURE)
+        assert other.labels == {1: VISIBLE, 2: UNSURE}
+        assert slices.undo() == 2
+        assert again(slices).labels == slices.labels == {1: VISIBLE}
+
+    def test_an_unreadable_file_is_no_empty_one(self, slices):
+        slices.file.mkdir(parents=True)
+        with pytest.raises(ProjectError, match="cannot be opened"):
+            again(slices)
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+    @pytest.mark.parametrize("kept", [0, 10])
+    def test_nothing_but_the_last_press_is_lost(self, slices, monkeypatch, number, kept):
+        slices.set(1, VISIBLE, 1.0)
+        before = slices.file.read_bytes()
+        real = os.write
+
+        def write(descriptor, data):
+            if kept and len(data) > kept + 1:
+                return real(descriptor, data[:kept])
+            raise OSError(number, os.strerror(number))
+
+        for press in (lambda: slices.set(7, UNSURE), slices.undo):
+            with monkeypatch.context() as patch:
+                patch.setattr(annotations.os, "write", write)
+                with pytest.raises(AnnotationError, match=rf"{os.strerror(number)}.*Free some space.*press the key"):
+                    press()
+            assert slices.file.read_bytes() == before
+            assert slices.labels == again(slices).labels == {1: VISIBLE}
+            assert slices.can_undo
+        slices.set(7, UNSURE)
+        assert again(slices).labels == {1: VISIBLE, 7: UNSURE}
+
+    def test_the_message_names_the_slice(self, slices, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(annotations.os, "fsync", full)
+        with pytest.raises(AnnotationError, match=r"The label of slice 31 was not saved because .*slices\.jsonl"):
+            slices.set(31, VISIBLE)
+        assert again(slices).labels == {}
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs a limit of file sizes")
+    def test_a_file_that_really_cannot_grow(self, tmp_path):
+        """The system itself refuses: a file may not become larger than it is plus half a line."""
+        code = """
+import resource, sys
+from pathlib import Path
+from CACTrainingLib.annotations import AnnotationError, SliceAnnotations, SliceLabel
+slices = SliceAnnotations(Path(sys.argv[1]))
+for k in range(5):
+    slices.set(k, SliceLabel.VISIBLE)
+size = slices.file.stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, resource.RLIM_INFINITY))
+try:
+    slices.set(5, SliceLabel.UNSURE)
+except AnnotationError as error:
+    print(error)
+assert slices.file.stat().st_size == size and len(slices.labels) == 5
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+slices.set(5, SliceLabel.UNSURE)
+"""
+        file = tmp_path / "slices.jsonl"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", code, str(file)]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "The label of slice 5 was not saved" in found.stdout
+        assert len(SliceAnnotations(file).labels) == 6
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs a limit of file sizes")
+    def test_a_mask_that_does_not_fit_leaves_the_earlier_one(self, project):
+        write_mask(project, "0001", "Anna", "heart", label_map(1))
+        code = """
+import resource, sys
+import numpy as np, SimpleITK as sitk
+from CACTrainingLib.annotations import AnnotationError, write_mask
+from CACTrainingLib.project import Project
+image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 6, (40, 60, 60)).astype(np.uint8))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+try:
+    write_mask(Project.open(sys.argv[1]), "0001", "Anna", "heart", image)
+except AnnotationError as error:
+    print(error)
+"""
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", code, str(project.folder)]
+        found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert "heart.nii.gz was not saved" in found.stdout
+        assert sitk.GetArrayFromImage(read_mask(project, "0001", "Anna", "heart")).sum() == 2
+        folder = project.scan_folder("0001") / "annotators" / "Anna"
+        assert [path.name for path in folder.iterdir()] == ["heart.nii.gz"]
+
+
+class TestMasks:
+    @pytest.mark.parametrize("kind", ["regions", "heart"])
+    def test_they_come_back_with_their_geometry(self, project, kind):
+        assert read_mask(project, "0001", "Anna", kind) is None
+        image = label_map(3, 50)
+        write_mask(project, "0001", "Anna", kind, image)
+        found = read_mask(project, "0001", "Anna", kind)
+        assert found.GetPixelID() == sitk.sitkUInt8
+        assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(image)).all()
+        for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(found, geometry)() == pytest.approx(getattr(image, geometry)())
+
+    def test_an_empty_one_is_an_answer(self, project):
+        write_mask(project, "0001", "Anna", "regions", label_map(1))
+        write_mask(project, "0001", "Anna", "regions", label_map())
+        assert not sitk.GetArrayFromImage(read_mask(project, "0001", "Anna", "regions")).any()
+
+    @pytest.mark.parametrize(
+        "image",
+        [
+            sitk.Image(4, 4, sitk.sitkUInt8),
+            sitk.Cast(label_map(1), sitk.sitkInt16) * 200,
+            sitk.Cast(label_map(1), sitk.sitkFloat32) * 0.3,
+            sitk.Cast(label_map(1), sitk.sitkInt16) * -1,
+            sitk.Compose(label_map(1), label_map(1)),
+        ],
+        ids=["2-D", "too large", "fractions", "negative", "colour"],
+    )
+    def test_other_images_are_refused(self, project, image):
+        with pytest.raises(ProjectError, match="whole numbers from 0 to 255"):
+            write_mask(project, "0001", "Anna", "regions", image)
+        assert annotators(project, "0001") == []
+
+    def test_a_broken_one_is_told_with_its_file(self, project):
+        write_mask(project, "0001", "Anna", "regions", label_map(1))
+        file = project.scan_folder("0001") / "annotators" / "Anna" / "regions.nii.gz"
+        file.write_bytes(file.read_bytes()[:60])
+        with pytest.raises(ProjectError, match=r"regions of scan 0001 by Anna cannot be read.*regions\.nii\.gz"):
+            read_mask(project, "0001", "Anna", "regions")
+
+    def test_there_are_two_kinds(self, project):
+        with pytest.raises(ProjectError, match="regions, heart"):
+            write_mask(project, "0001", "Anna", "../x", label_map(1))
+
+
+class TestAnnotators:
+    @pytest.mark.parametrize("name", ["Anna", "A. B-C_2", "7", " Anna\n", "x" * 40, "truthful", "console"])
+    def test_names_that_can_be_folders(self, name):
+        assert check_annotator(name) == name.strip()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a\\b",
+            "Änna",
+            "x" * 41,
+            "truth",
+            "Truth",
+            "con",
+            "NUL.txt",
+            "com1",
+            "Anna.",
+            "-a",
+            ".hidden",
+            "a:b",
+            "LPT9 .x",
+        ],
+    )
+    def test_others_are_refused_with_what_is_allowed(self, project, name):
+        with pytest.raises(ProjectError, match=r"letters .*digits"):
+            check_annotator(name)
+        with pytest.raises(ProjectError):
+            slice_annotations(project, "0001", name)
+
+    def test_two_stand_side_by_side(self, project):
+        slice_annotations(project, "0001", "Ben").set(3, VISIBLE)
+        slice_annotations(project, "0001", "Anna").set(3, NOT_VISIBLE)
+        assert annotators(project, "0001") == ["Anna", "Ben"]
+        assert slice_annotations(project, "0001", "Ben").labels == {3: VISIBLE}
+
+    def test_capitals_make_no_other_annotator(self, project):
+        slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
+        slice_annotations(project, "0001", "ANNA").set(4, VISIBLE)
+        write_mask(project, "0001", "anna", "heart", label_map(1))
+        assert annotators(project, "0001") == ["Anna"]
+        assert set(slice_annotations(project, "0001", "anna").labels) == {3, 4}
+
+    def test_folders_that_are_no_annotators_are_passed_over(self, project):
+        folder = project.scan_folder("0001") / "annotators"
+        for name in ("Anna", ".hidden", "truth", "Anna+Bea"):
+            (folder / name).mkdir(parents=True)
+        (folder / "file").write_text("x", encoding="utf-8")
+        assert annotators(project, "0001") == ["Anna"]
+
+    def test_a_scan_that_is_not_there_has_none(self, project):
+        with pytest.raises(ProjectError, match="no scan"):
+            annotators(project, "0002")
+
+
+class TestTruth:
+    def scan(self, project: Project, text: str):
+        truth = project.folder / "truth.json"
+        truth.write_text(text, encoding="utf-8")
+        ct = project.folder / "digital.nii.gz"
+        ct.write_bytes(b"another scan")
+        return project.add([NewScan("d", "d", ct, source="digital", truth=truth)]).added[0]
+
+    def test_what_is_not_known_has_no_label(self, project):
+        slices = [{"k": 4, "visible": True}, {"k": 5, "visible": False}, {"k": 6, "visible": None}]
+        assert truth_labels(self.scan(project, json.dumps({"slices": slices}))) == {4: VISIBLE, 5: NOT_VISIBLE}
+        assert truth_labels(project.scan("0001")) == {}
+
+    @pytest.mark.parametrize("text", ["", "{}", '{"slices": [{"k": 1}]}', '{"slices": [{"k": 1, "visible": "yes"}]}'])
+    def test_a_damaged_one_is_told(self, project, text):
+        with pytest.raises(ProjectError, match=r"truth\.json, the truth of scan 0002, cannot be read"):
+            truth_labels(self.scan(project, text))
+
+
+def test_reading_writes_nothing(project):
+    slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
+    before = sorted(Path(project.folder).rglob("*"))
+    opened = Project.open(project.folder)
+    slice_annotations(opened, "0001", "Anna")
+    slice_annotations(opened, "0001", "Ben")
+    read_mask(opened, "0001", "Ben", "heart")
+    assert sorted(Path(project.folder).rglob("*")) == before

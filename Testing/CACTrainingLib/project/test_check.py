@@ -1,0 +1,163 @@
+"""What a project lacks is told before training, with what to do."""
+
+import json
+
+import pytest
+from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
+from training_scans import write_scan
+
+from CACTrainingLib.project import check as project_check
+from CACTrainingLib.project.annotations import slice_annotations, write_mask
+from CACTrainingLib.project.check import check_project
+from CACTrainingLib.project.files import SCANS_FILE
+from CACTrainingLib.project.project import NewScan, Project
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes a project of digital patients (clean where the name has a capital) and scans of anyone."""
+
+    def make(digital="", scans="", uses=None, with_map=True):
+        project = Project.create(tmp_path / "project")
+        new = []
+        for name in digital + scans:
+            folder = write_scan(tmp_path / "data" / name, name, name.islower(), False, with_map)
+            truth = folder / "truth.json" if name in digital else None
+            new.append(NewScan(name, name, folder / "ct.nii.gz", source="digital" if truth else "scan", truth=truth))
+        project.add(new)
+        project.set_use(uses or {})
+        return project
+
+    return make
+
+
+def errors(findings):
+    return [f.message for f in findings if f.severity == "error"]
+
+
+def told(findings, part):
+    found = [f for f in findings if part in f.message]
+    assert len(found) == 1, f"{part!r} in {findings}"
+    return found[0]
+
+
+GOOD = {"a": "training", "B": "training", "c": "validation", "D": "validation", "e": "test"}
+
+
+def test_whole_cohort_lacks_nothing(make):
+    project = make("aBcDe", uses=GOOD)
+    for network in ("slices", "decomposition"):
+        assert not [f for f in check_project(project, network) if f.severity != "note"]
+    assert not errors(check_project(project))
+
+
+def test_empty_project(make):
+    (finding,) = check_project(make())
+    assert (finding.severity, "cac project add" in finding.message) == ("error", True)
+
+
+def test_missing_scans(make, tmp_path):
+    project = make("aBcDe", uses=GOOD)
+    (tmp_path / "data" / "a").rename(tmp_path / "elsewhere")
+    finding = told(check_project(project), "1 scan is not where")
+    assert (finding.severity, finding.scans) == ("warning", ("0001",))
+    assert "cac project relocate" in finding.message
+
+
+def test_uses(make):
+    project = make("aBcDe")
+    assert told(check_project(project), "No patient has a stored use").severity == "warning"
+    project.set_use({"a": "training", "B": "training", "c": "training", "D": "test"})
+    assert told(check_project(project), "1 patient has no stored use").scans == ("0005",)
+    project.set_use({"e": "training"})
+    assert "No patient is stored for validation" in errors(check_project(project, "slices"))[0]
+    project.set_use({"D": "validation"})
+    assert told(check_project(project), "No patient is stored for test").severity == "warning"
+
+
+def test_one_patient_or_one_scan_in_two_uses(make):
+    project = make("aBcDe", uses=GOOD)
+    file = project.folder / SCANS_FILE
+    lines = file.read_text().splitlines()
+    names = lines[0].split(",")
+    rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+    rows[2]["patient"] = "a"
+    rows[3]["sha256"] = rows[1]["sha256"]
+    file.write_text("\n".join([lines[0], *(",".join(row[name] for name in names) for row in rows)]) + "\n")
+    findings = check_project(Project.open(project.folder))
+    assert told(findings, "patient a have different uses").scans == ("0001", "0003")
+    assert told(findings, "B and D are the same scan").severity == "error"
+
+
+def test_slices_need_both_classes_in_both_parts(make):
+    project = make("ac", uses={"a": "training", "c": "validation"}, scans="x")
+    messages = errors(check_project(project, "slices"))
+    assert messages == []
+    project = Project.open(project.folder)
+    for letter, use in (("a", "training"), ("c", "validation")):
+        path = project.scan("0001" if letter == "a" else "0002").truth
+        truth = json.loads(path.read_text())
+        truth["slices"] = [s for s in truth["slices"] if s["visible"] == (use == "training")]
+        path.write_text(json.dumps(truth))
+    messages = errors(check_project(project, "slices"))
+    assert any("no slice without visible calcium is labelled in the scans for training" in m for m in messages)
+    assert any("no slice with visible calcium is labelled in the scans for validation" in m for m in messages)
+    assert not errors(check_project(project))
+    assert told(check_project(project), "slice classifier: no slice with visible").severity == "warning"
+
+
+def test_supervised_decomposition_needs_true_maps(make):
+    project = make("aBcDe", uses=GOOD, with_map=False)
+    messages = errors(check_project(project, "decomposition"))
+    assert len(messages) == 2
+    assert all("cac insert" in m and "--method cyclegan" in m for m in messages)
+    assert not errors(check_project(project, "decomposition", "cyclegan"))
+
+
+def test_heart_needs_outlines_in_both_parts(make):
+    project = make(scans="ab", uses={"a": "training", "b": "validation"})
+    assert "no" in errors(check_project(project, "heart"))[0]
+    outline(project, "0001", "Ann")
+    assert "needs at least two" in errors(check_project(project, "heart"))[0]
+    outline(project, "0002", "Ann")
+    findings = check_project(project, "heart")
+    assert not errors(findings)
+    assert told(findings, "outlined in 2 scans").severity == "note"
+
+
+def test_annotations(make):
+    project = make("aBcDe", scans="xy", uses=GOOD)
+    label(project, "0006", "Ann", {3: NO, 4: UNSURE, 5: YES})
+    write_mask(project, "0006", "Ann", "regions", mask((slice(3, 6), 16, 32), 2))
+    findings = check_project(project)
+    wrong = told(findings, "Ann painted regions in slices of x")
+    assert (wrong.severity, wrong.scans) == ("warning", ("0006",))
+    assert wrong.message.split(": ")[1].startswith("3.")
+    assert told(findings, "1 of 3 labels say unsure").severity == "warning"
+    assert told(findings, "labels but neither an outlined heart").scans == ("0006",)
+    assert told(findings, "no labels and no outlined heart").scans == ("0007",)
+    assert not slice_annotations(project, "0006", "Bob").labels
+    assert "Bob has annotated no scan. Annotators are Ann" in errors(check_project(project, annotator="Bob"))[0]
+
+
+def test_scans_that_are_begun_are_told(make):
+    project = make("aBcDe", scans="xy", uses=GOOD)
+    for scan in ("0006", "0007"):
+        write_proposal(project, scan, (3, 4))
+    label(project, "0006", "Ann", {3: NO})
+    label(project, "0007", "Ann", {3: NO, 4: YES})
+    finding = told(check_project(project), "begun and not finished")
+    assert (finding.severity, finding.scans) == ("note", ("0006",))
+    assert not [f for f in check_project(project) if "no labels" in f.message]
+
+
+def test_damaged_truth_is_told(make):
+    project = make("aBcDe", uses=GOOD)
+    project.scan("0001").truth.write_text("{}")
+    finding = told(check_project(project), "a cannot be used")
+    assert (finding.severity, finding.scans) == ("error", ("0001",))
+
+
+def test_full_disk_is_told(make, monkeypatch):
+    monkeypatch.setattr(project_check, "CACHE_BYTES", 10**18)
+    assert told(check_project(make("aBcDe", uses=GOOD)), "are free").severity == "warning"

@@ -1,0 +1,586 @@
+"""A project's folder: made, filled, changed, moved, damaged and opened again."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import chest_hu, write_series
+
+from CACScoringLib.core.ct import CTError
+from CACTrainingLib.project import files as project_files
+from CACTrainingLib.project import project as project_module
+from CACTrainingLib.project.annotations import SliceLabel, annotators, read_mask, slice_annotations
+from CACTrainingLib.project.project import (
+    ImportedAnnotations,
+    NewScan,
+    Project,
+    ProjectError,
+    ProjectScan,
+    ProjectWriteError,
+    content_hash,
+    is_project,
+)
+from CACTrainingLib.project.split import patient_kinds, split_patients
+
+
+def write_ct(file: Path, seed: int = 0) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(chest_hu(seed=seed).astype(np.int16))
+    image.SetSpacing((0.7, 0.7, 3.0))
+    sitk.WriteImage(image, file)
+    return file
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with three scans of two patients."""
+    for n in range(3):
+        write_ct(tmp_path / "data" / f"scan{n}.nii.gz", n)
+    return tmp_path / "data"
+
+
+def three(data: Path) -> list[NewScan]:
+    return [NewScan(f"scan{n}", f"patient {n // 2}", data / f"scan{n}.nii.gz") for n in range(3)]
+
+
+@pytest.fixture
+def project(tmp_path, data):
+    project = Project.create(tmp_path / "project", "Trial")
+    assert not project.add(three(data)).failed
+    return project
+
+
+class TestMakingAndOpening:
+    def test_a_new_project_is_opened_again(self, tmp_path):
+        made = Project.create(tmp_path / "here" / "Cologne 1", "")
+        again = Project.open(tmp_path / "here" / "Cologne 1")
+        assert made.name == again.name == "Cologne 1"
+        assert again.scans == () == again.doubts
+        assert is_project(again.folder)
+        assert again.models_folder.is_dir()
+        assert again.studies_folder.is_dir()
+
+    def test_the_readme_names_every_file_that_is_there(self, project):
+        slice_annotations(project, "0001", "Anna").set(1, SliceLabel.VISIBLE)
+        project.remove("0001")
+        text = (project.folder / "README.txt").read_text(encoding="utf-8")
+        names = {path.name for path in project.folder.iterdir() if not path.name.startswith(".")} - {"README.txt"}
+        assert {"project.json", "scans.csv", "scans.csv.bak", "models", "studies", "scans", "removed"} == names
+        assert all(name in text for name in [*names, "slices.jsonl"])
+
+    def test_an_empty_folder_becomes_a_project_and_another_does_not(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        assert Project.create(tmp_path / "empty").scans == ()
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("years", encoding="utf-8")
+        with pytest.raises(ProjectError, match="not empty"):
+            Project.create(tmp_path / "mine")
+        with pytest.raises(ProjectError, match="not empty"):
+            Project.create(tmp_path / "empty")
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
+
+    def test_a_folder_without_project_is_none(self, data):
+        with pytest.raises(ProjectError, match=r"is no project: it has no project\.json"):
+            Project.open(data)
+        assert not is_project(data)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('{"schema": "cac-project/2", "name": "x"}', r"newer version .*cac-project/2.*Update"),
+            ('{"schema": "other/1", "name": "x"}', "another program"),
+            ('{"schema": "cac-pro', "damaged.*annotations are untouched"),
+            ("", "damaged.*annotations are untouched"),
+            ("[]", "damaged"),
+            ('{"name": "x"}', "damaged"),
+            ('{"schema": 1}', "damaged"),
+        ],
+    )
+    def test_another_or_damaged_project_file_is_told_and_left(self, project, text, message):
+        file = project.folder / "project.json"
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ProjectError, match=message) as error:
+            Project.open(project.folder)
+        assert "project" in str(error.value)
+        assert file.read_text(encoding="utf-8") == text
+
+    def test_the_line_that_the_message_gives_mends_a_damaged_project(self, project):
+        file = project.folder / "project.json"
+        file.write_bytes(b"\0\0\0\0")
+        with pytest.raises(ProjectError) as error:
+            Project.open(project.folder)
+        file.write_text(str(error.value).partition("this one line: ")[2], encoding="utf-8")
+        assert len(Project.open(project.folder).scans) == 3
+
+    @pytest.mark.parametrize("held", [None, b"", b"id,name\0\0\0"])
+    def test_a_lost_list_of_scans_is_taken_from_its_backup(self, project, held):
+        file = project.folder / "scans.csv"
+        file.unlink()
+        if held is not None:
+            file.write_bytes(held)
+        opened = Project.open(project.folder)
+        assert [scan.id for scan in opened.scans] == ["0001", "0002"]
+        assert "last change" in opened.doubts[0]
+        opened.set_use({"patient 0": "test"})
+        assert Project.open(project.folder).doubts == ()
+        broken = [path.read_bytes() for path in project.folder.glob("scans.broken-*.csv")]
+        assert broken == ([] if held is None else [held])
+
+    def test_without_list_and_backup_the_message_says_what_is_untouched(self, project):
+        (project.folder / "scans.csv").unlink()
+        (project.folder / "scans.csv.bak").unlink()
+        with pytest.raises(ProjectError, match=r"no backup.*annotations.*untouched.*Put back scans\.csv"):
+            Project.open(project.folder)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("0002,", "2,", r"Line 3 .*'2' is no id"),
+            ("0002,", "../../x,", "is no id"),
+            ("0002,", "0001,", "0001 is there twice"),
+            ("0002,", "0002,more,", "it has 10 cells, not 9"),
+            ("id,name", "id,nom", "the columns are id, nom"),
+            (",scan,", ",magic,", "source of 0001 is 'magic'"),
+            ("scan,,", "scan,somewhere,", "use of 0001 is 'somewhere'"),
+        ],
+    )
+    def test_a_wrong_row_is_refused_by_line_and_value(self, project, old, new, message):
+        file = project.folder / "scans.csv"
+        text = file.read_text(encoding="utf-8").replace(old, new, 1)
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ProjectError, match=message):
+            Project.open(project.folder)
+        assert file.read_text(encoding="utf-8") == text
+
+    def test_a_list_saved_by_another_program_is_read(self, project):
+        file = project.folder / "scans.csv"
+        lines = file.read_text(encoding="utf-8").splitlines()
+        turned = [",".join(reversed(line.split(","))) for line in lines]
+        file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*turned, ""]).encode())
+        assert Project.open(project.folder).scans == project.scans
+
+    def test_mixed_uses_of_a_patient_are_doubted(self, project):
+        project.set_use({"patient 0": "training"})
+        file = project.folder / "scans.csv"
+        file.write_text(file.read_text(encoding="utf-8").replace("training", "test", 1), encoding="utf-8")
+        (doubt,) = Project.open(project.folder).doubts
+        assert "patient 0" in doubt
+        assert "different uses" in doubt
+
+
+class TestAdding:
+    def test_scans_are_numbered_and_kept(self, project, data):
+        assert [(s.id, s.name, s.patient, s.use) for s in project.scans] == [
+            ("0001", "scan0", "patient 0", ""),
+            ("0002", "scan1", "patient 0", ""),
+            ("0003", "scan2", "patient 1", ""),
+        ]
+        assert Project.open(project.folder).scans == project.scans
+        assert project.scan("0002").ct == data / "scan1.nii.gz"
+        assert project.scan_folder("0002") == project.folder / "scans" / "0002"
+
+    @pytest.mark.parametrize("id_", ["0009", "..", "", "1"])
+    def test_an_unknown_scan_has_no_folder(self, project, id_):
+        with pytest.raises(ProjectError, match="no scan"):
+            project.scan_folder(id_)
+
+    def test_a_scan_is_added_once_whatever_its_name(self, project, data, tmp_path):
+        copy = shutil.copy(data / "scan1.nii.gz", tmp_path / "copy.nii.gz")
+        result = project.add([NewScan("copy", "another", Path(copy)), three(data)[0]])
+        assert result.duplicates == (("copy", "0002"), ("scan0", "0001"))
+        assert result.added == ()
+        assert len(Project.open(project.folder).scans) == 3
+
+    def test_one_that_fails_stops_no_other(self, project, data, tmp_path):
+        def broken():
+            raise CTError("the labels are of another scan")
+
+        steps = []
+        result = project.add(
+            [
+                NewScan("gone", "p", data / "gone.nii.gz"),
+                NewScan("torn", "p", write_ct(tmp_path / "a.nii.gz", 8), annotations=broken),
+                NewScan("odd", "p", write_ct(tmp_path / "b.nii.gz", 9), source="web"),
+                NewScan("good", "p", write_ct(tmp_path / "c.nii.gz", 10)),
+            ],
+            lambda *step: steps.append(step),
+        )
+        assert [name for name, _ in result.failed] == ["gone", "torn", "odd"]
+        assert "does not exist" in result.failed[0][1]
+        assert "labels are of another scan" in result.failed[1][1]
+        assert [scan.name for scan in result.added] == ["good"]
+        assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert list((project.folder / "scans").iterdir()) == []
+
+    def test_names_are_kept_exactly_even_those_that_spreadsheets_run(self, project, tmp_path):
+        names = ["=1+1", "+49", "-3", "@home", 'say "ja"', "a,b", "Ünal; B", "  ".join("ab"), "007"]
+        new = [NewScan(name, name, write_ct(tmp_path / f"{n}.nii.gz", 50 + n)) for n, name in enumerate(names)]
+        project.add(new)
+        again = Project.open(project.folder).scans[3:]
+        assert [scan.name for scan in again] == names == [scan.patient for scan in again]
+
+    def test_a_name_is_one_line_and_never_empty(self, project, tmp_path):
+        project.add([NewScan(" two\nlines\0 ", " ", write_ct(tmp_path / "x.nii.gz", 9))])
+        scan = Project.open(project.folder).scans[-1]
+        assert scan.name == scan.patient == "two lines"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="file names are no bytes there")
+    def test_a_path_that_is_no_text_comes_back(self, project, tmp_path):
+        ct = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.nii.gz"))
+        shutil.copy(write_ct(tmp_path / "x.nii.gz", 9), ct)
+        project.add([NewScan("x", "x", ct)])
+        assert Project.open(project.folder).scans[-1].ct == ct
+
+    def test_paths_inside_the_project_are_relative(self, project):
+        ct = write_ct(project.folder / "cts" / "own.nii.gz", 7)
+        project.add([NewScan("own", "p", ct, truth=ct.parent / "truth.json")])
+        row = project_files.read_table(project.folder / "scans.csv")[-1]
+        assert (row["ct"], row["truth"]) == ("cts/own.nii.gz", "cts/truth.json")
+        moved = project.folder.rename(project.folder.with_name("moved"))
+        assert Project.open(moved).scans[-1].ct == moved / "cts" / "own.nii.gz"
+        assert Project.open(moved).missing() == []
+
+    def test_a_new_scan_of_a_patient_gets_the_patients_use(self, project, tmp_path):
+        project.set_use({"patient 1": "test"})
+        project.add([NewScan("later", "patient 1", write_ct(tmp_path / "later.nii.gz", 5))])
+        assert project.scans[-1].use == "test"
+
+    def test_annotations_that_come_along_are_there_with_the_scan(self, project, tmp_path):
+        ct = write_ct(tmp_path / "known.nii.gz", 5)
+        regions = sitk.ReadImage(ct) > 300
+        labels = {2: SliceLabel.VISIBLE, 3: SliceLabel.UNSURE}
+        read = ImportedAnnotations("COCA readers", labels, regions, None)
+        project.add([NewScan("known", "p", ct, annotations=lambda: read)])
+        assert annotators(project, "0004") == ["COCA readers"]
+        slices = slice_annotations(project, "0004", "COCA readers")
+        assert slices.labels == labels
+        assert not slices.can_undo
+        found = read_mask(project, "0004", "COCA readers", "regions")
+        assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(regions)).all()
+        assert read_mask(project, "0004", "COCA readers", "heart") is None
+        assert [path.name for path in (project.folder / "scans").iterdir()] == ["0004"]
+
+    def test_an_annotator_that_cannot_be_is_the_scans_failure(self, project, tmp_path):
+        read = ImportedAnnotations("../truth", {}, None, None)
+        result = project.add([NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5), annotations=lambda: read)])
+        assert "name of an annotator" in result.failed[0][1]
+        assert list((project.folder / "scans").iterdir()) == []
+
+    def test_ids_of_folders_that_are_there_are_not_given_again(self, project, tmp_path):
+        (project.folder / "scans" / "0012").mkdir()
+        assert "0012" in Project.open(project.folder).doubts[0]
+        project.add([NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))])
+        assert project.scans[-1].id == "0013"
+
+    def test_two_programs_add_at_once_and_nothing_is_lost(self, project, tmp_path):
+        cts = [write_ct(tmp_path / f"{n}.nii.gz", 20 + n) for n in range(16)]
+        others = [Project.open(project.folder) for _ in range(4)]
+        threads = [
+            threading.Thread(target=other.add, args=([NewScan(f"{n}", f"{n}", cts[n]) for n in range(m, 16, 4)],))
+            for m, other in enumerate(others)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = Project.open(project.folder).scans
+        assert [scan.id for scan in found] == [f"{n:04d}" for n in range(1, 20)]
+        assert {scan.name for scan in found[3:]} == {f"{n}" for n in range(16)}
+        project.reload()
+        assert project.scans == found
+
+    def test_one_scan_added_by_two_programs_is_there_once(self, project, data, tmp_path):
+        other = Project.open(project.folder)
+        ct = write_ct(tmp_path / "x.nii.gz", 5)
+        assert project.add([NewScan("mine", "p", ct)]).added
+        assert other.add([NewScan("yours", "p", ct)]).duplicates == (("yours", "0004"),)
+
+
+class TestFullDisk:
+    @pytest.fixture
+    def full(self, monkeypatch):
+        """From now on nothing more can be written."""
+
+        def fill():
+            def fsync(descriptor):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(project_files.os, "fsync", fsync)
+
+        return fill
+
+    def test_what_was_there_stays_and_the_message_says_what_to_do(self, project, tmp_path, full):
+        before = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+        new = [NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))]
+        full()
+        for change in (
+            lambda: project.add(new),
+            lambda: project.set_use({"patient 0": "test"}),
+            lambda: project.split(),
+            lambda: project.remove("0001"),
+        ):
+            with pytest.raises(ProjectWriteError, match=r"scans\.csv.* could not be written: No space left.*Free some"):
+                change()
+            opened = Project.open(project.folder)
+            assert [scan.id for scan in opened.scans] == ["0001", "0002", "0003"]
+            assert opened.scans == project.scans
+        after = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
+        assert after == before
+
+    def test_a_new_project_is_whole_or_not_there(self, tmp_path, full):
+        full()
+        with pytest.raises(ProjectWriteError):
+            Project.create(tmp_path / "new")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_another_program_that_does_not_end_is_named(self, project, monkeypatch):
+        monkeypatch.setattr(project_files, "LOCK_SECONDS", 0.05)
+        with project_files.locked(project.folder), pytest.raises(ProjectWriteError, match="Another program"):
+            Project.open(project.folder).set_use({"patient 0": "test"})
+        Project.open(project.folder).set_use({"patient 0": "test"})
+
+    def test_a_program_that_was_killed_holds_nothing_up(self, project, monkeypatch):
+        monkeypatch.setattr(project_files, "LOCK_SECONDS", 0.05)
+        code = (
+            "import sys, time; from pathlib import Path; from CACTrainingLib.project.files import locked\n"
+            "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", code, str(project.folder)]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout.readline() == "locked\n"
+            with pytest.raises(ProjectWriteError, match="Another program"):
+                project.set_use({"patient 0": "test"})
+            other.kill()
+        project.set_use({"patient 0": "test"})
+
+
+class TestRemoving:
+    def test_a_scan_is_moved_with_all_that_was_said_of_it(self, project, data):
+        slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)
+        project.remove("0002")
+        assert [scan.id for scan in Project.open(project.folder).scans] == ["0001", "0003"]
+        (kept,) = (project.folder / "removed").glob("0002-*/annotators/Anna/slices.jsonl")
+        assert '"visible"' in kept.read_text(encoding="utf-8")
+        (row,) = project_files.read_table(project.folder / "removed" / "scans.csv")
+        assert row["name"] == "scan1"
+        assert not Project.open(project.folder).doubts
+
+    def test_its_id_is_given_to_no_other(self, project, data):
+        project.remove("0003")
+        assert project.add(three(data)[2:]).added[0].id == "0004"
+        project.remove("0004")
+        assert project.add(three(data)[2:]).added[0].id == "0005"
+        rows = project_files.read_table(project.folder / "removed" / "scans.csv")
+        assert [row["id"] for row in rows] == ["0003", "0004"]
+
+    def test_an_unknown_one_or_one_that_another_removed_is_told(self, project):
+        other = Project.open(project.folder)
+        project.remove("0001")
+        with pytest.raises(ProjectError, match="removed already"):
+            other.remove("0001")
+        with pytest.raises(ProjectError, match="no scan '0099'"):
+            project.remove("0099")
+
+
+class TestUses:
+    def test_all_scans_of_a_patient_get_it(self, project):
+        project.set_use({"patient 0": "validation"})
+        assert [scan.use for scan in Project.open(project.folder).scans] == ["validation", "validation", ""]
+        project.set_use({"patient 0": ""})
+        assert not any(scan.use for scan in project.scans)
+
+    def test_bad_ones_change_nothing(self, project):
+        with pytest.raises(ProjectError, match="'tests' is no use"):
+            project.set_use({"patient 0": "tests"})
+        with pytest.raises(ProjectError, match="no patient 'nobody'"):
+            project.set_use({"patient 0": "test", "nobody": "test"})
+        assert not any(scan.use for scan in Project.open(project.folder).scans)
+
+    def test_a_split_is_stored_and_kept(self, project, tmp_path):
+        project.add([NewScan(f"{n}", f"new {n}", write_ct(tmp_path / f"{n}.nii.gz", 30 + n)) for n in range(3)])
+        project.set_use({"patient 1": "test"})
+        given = project.split()
+        assert set(given) == {"patient 0", "new 0", "new 1", "new 2"}
+        uses = {scan.patient: scan.use for scan in Project.open(project.folder).scans}
+        assert uses == {**given, "patient 1": "test"}
+        assert Counter(uses.values()) == {"training": 3, "validation": 1, "test": 1}
+        assert project.split(seed=5) == {}
+
+    def test_a_scan_whose_patient_has_a_use_elsewhere_gets_that(self, project):
+        file = project.folder / "scans.csv"
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("scan,,", "scan,test,", 1), encoding="utf-8")
+        assert "patient 0" not in project.split()
+        assert [scan.use for scan in project.scans[:2]] == ["test", "test"]
+
+    @pytest.mark.parametrize(
+        ("count", "expected"),
+        [(1, (1, 0, 0)), (2, (1, 1, 0)), (3, (1, 1, 1)), (4, (2, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2))],
+    )
+    def test_few_patients_serve_every_use_training_first(self, count, expected):
+        for seed in range(20):
+            uses = Counter(split_patients({f"p{n}": "" for n in range(count)}, (0.6, 0.2, 0.2), seed, {}).values())
+            assert tuple(uses[use] for use in ("training", "validation", "test")) == expected
+
+    def test_order_does_not_matter_and_the_seed_does(self):
+        patients = [f"p{n}" for n in range(30)]
+        kinds = {patient: n % 3 for n, patient in enumerate(patients)}
+        forward = split_patients(dict.fromkeys(patients, ""), (0.6, 0.2, 0.2), 1, kinds)
+        assert forward == split_patients(dict.fromkeys(reversed(patients), ""), (0.6, 0.2, 0.2), 1, kinds)
+        assert forward != split_patients(dict.fromkeys(patients, ""), (0.6, 0.2, 0.2), 2, kinds)
+        assert forward == split_patients(dict.fromkeys(patients, ""), (60, 20, 20), 1, kinds)
+
+    def test_every_kind_gives_its_share(self):
+        kinds = {f"p{n}": int(n < 10) for n in range(40)}
+        given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 0, kinds)
+        found = Counter((kinds[patient], use) for patient, use in given.items())
+        assert found == {
+            **{(1, "training"): 6, (1, "validation"): 2, (1, "test"): 2},
+            **{(0, "training"): 18, (0, "validation"): 6, (0, "test"): 6},
+        }
+
+    def test_small_kinds_even_out_over_the_whole(self):
+        kinds = {f"p{n}": n // 2 for n in range(20)}
+        given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), 0, kinds)
+        assert Counter(given.values()) == {"training": 12, "validation": 4, "test": 4}
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_rare_calcium_goes_to_training_then_to_validation(self, seed):
+        kinds = {"a": 2, "b": 2, "c": 1, "d": 1}
+        given = split_patients(dict.fromkeys(kinds, ""), (0.6, 0.2, 0.2), seed, kinds)
+        assert {given["a"], given["b"]} == {"training", "validation"}
+        assert {given["c"], given["d"]} == {"training", "test"}
+
+    def test_those_with_a_use_count(self):
+        known = {**{f"t{n}": "training" for n in range(6)}, **{f"p{n}": "" for n in range(4)}}
+        given = split_patients(known, (0.6, 0.2, 0.2), 0, {})
+        assert Counter(given.values()) == {"validation": 2, "test": 2}
+
+    def test_a_use_without_share_gets_nobody(self):
+        given = split_patients({f"p{n}": "" for n in range(7)}, (0.5, 0.5, 0), 3, {})
+        assert "test" not in given.values()
+        assert set(given.values()) == {"training", "validation"}
+
+    @pytest.mark.parametrize("shares", [(0, 0, 0), (1, -0.1, 0.1), (1, float("nan"), 0), (0.5, 0.5)])
+    def test_bad_shares_are_refused(self, shares):
+        with pytest.raises(ProjectError, match="shares"):
+            split_patients({"p": ""}, shares, 0, {})
+
+    def test_kinds_are_what_is_known_of_the_calcium(self, project, tmp_path):
+        truth = tmp_path / "truth.json"
+        slices = [{"k": 0, "visible": None}, {"k": 1, "visible": False}]
+        truth.write_text(json.dumps({"slices": slices}), encoding="utf-8")
+        project.add([NewScan("digital", "d", write_ct(tmp_path / "d.nii.gz", 5), source="digital", truth=truth)])
+        slice_annotations(project, "0001", "Anna").set(3, SliceLabel.NOT_VISIBLE)
+        slice_annotations(project, "0002", "Ben").set(3, SliceLabel.VISIBLE)
+        slice_annotations(project, "0003", "Ben").set(3, SliceLabel.UNSURE)
+        assert patient_kinds(project) == {"patient 0": 2, "patient 1": 0, "d": 1}
+
+
+class TestMovedScans:
+    def test_they_are_missing_until_they_are_found_again(self, project, data):
+        moved = data.rename(data.with_name("elsewhere"))
+        opened = Project.open(project.folder)
+        assert [scan.id for scan in opened.missing()] == ["0001", "0002", "0003"]
+        steps = []
+        assert opened.relocate(data, moved, lambda *step: steps.append(step)) == 3
+        assert steps == [(1, 3), (2, 3), (3, 3)]
+        assert opened.missing() == Project.open(project.folder).missing() == []
+        assert opened.scan("0001").ct == moved / "scan0.nii.gz"
+
+    def test_another_scan_in_its_place_changes_nothing(self, project, data):
+        moved = data.rename(data.with_name("elsewhere"))
+        write_ct(moved / "scan1.nii.gz", 77)
+        with pytest.raises(ProjectError, match=r"1 of 3 .*nothing was changed: 0002 at .*scan1\.nii\.gz"):
+            project.relocate(data, moved)
+        assert len(Project.open(project.folder).missing()) == 3
+
+    def test_those_not_found_keep_their_place(self, project, data):
+        moved = data.rename(data.with_name("elsewhere"))
+        (moved / "scan2.nii.gz").unlink()
+        assert project.relocate(data, moved) == 2
+        assert [scan.ct for scan in project.missing()] == [data / "scan2.nii.gz"]
+
+    def test_wrong_folders_are_told(self, project, data, tmp_path):
+        with pytest.raises(ProjectError, match=r"No scan of the project lies below .*They lie in: .*data"):
+            project.relocate(tmp_path / "never", data)
+        with pytest.raises(ProjectError, match=r"None of the 3 scans below .* is below"):
+            project.relocate(data, tmp_path / "never")
+
+    @pytest.mark.skipif(os.name == "nt", reason="of a project that comes from Windows")
+    def test_a_project_from_another_system_finds_its_scans(self, project, data):
+        file = project.folder / "scans.csv"
+        text = file.read_text(encoding="utf-8").replace(data.as_posix(), "D:/scans")
+        file.write_text(text, encoding="utf-8")
+        opened = Project.open(project.folder)
+        assert len(opened.missing()) == 3
+        assert opened.relocate(Path("D:\\scans"), data) == 3
+        assert Project.open(project.folder).scans == project.scans
+
+    def test_the_truth_moves_along(self, tmp_path):
+        ct = write_ct(tmp_path / "one" / "ct.nii.gz")
+        (tmp_path / "one" / "truth.json").write_text("{}", encoding="utf-8")
+        project = Project.create(tmp_path / "project")
+        project.add([NewScan("d", "d", ct, source="digital", truth=tmp_path / "one" / "truth.json")])
+        (tmp_path / "one").rename(tmp_path / "two")
+        project.relocate(tmp_path / "one", tmp_path / "two")
+        assert project.scans[0].truth == tmp_path / "two" / "truth.json"
+
+
+class TestContent:
+    def test_a_dicom_series_is_itself_whatever_its_files_are_called(self, tmp_path):
+        files = write_series(tmp_path / "a", chest_hu())
+        (tmp_path / "b" / "deep").mkdir(parents=True)
+        for n, file in enumerate(reversed(files)):
+            shutil.copy(file, tmp_path / "b" / ("deep" if n % 2 else ".") / f"IM{n}")
+        (tmp_path / "b" / "notes.txt").write_text("no slice", encoding="utf-8")
+        assert content_hash(tmp_path / "a", None) == content_hash(tmp_path / "b", None)
+        (tmp_path / "b" / "IM0").unlink()
+        assert content_hash(tmp_path / "a", None) != content_hash(tmp_path / "b", None)
+
+    def test_each_series_of_a_folder_has_its_own(self, tmp_path):
+        write_series(tmp_path / "both", chest_hu(seed=1), tags={"SeriesNumber": 1})
+        write_series(tmp_path / "both", chest_hu(seed=2), tags={"SeriesNumber": 2}, name="second{:03d}.dcm".format)
+        first, second = (content_hash(tmp_path / "both", number) for number in "12")
+        assert first != second
+        with pytest.raises(CTError, match="2 CT series"):
+            content_hash(tmp_path / "both", None)
+        with pytest.raises(CTError, match="no CT series '3'"):
+            content_hash(tmp_path / "both", "3")
+
+    def test_voxels_in_a_file_of_their_own_count(self, tmp_path):
+        hashes = []
+        for seed in (1, 2, 1):
+            folder = tmp_path / f"{len(hashes)}"
+            write_ct(folder / "ct.mhd", seed)
+            hashes.append(content_hash(folder / "ct.mhd", None))
+        assert hashes[0] == hashes[2] != hashes[1]
+
+    def test_nothing_has_none(self, tmp_path):
+        with pytest.raises(CTError, match="does not exist"):
+            content_hash(tmp_path / "gone", None)
+        with pytest.raises(CTError, match="no readable DICOM file"):
+            content_hash(tmp_path, None)
+
+
+def test_only_light_packages_are_loaded_with_it():
+    code = "import sys; from CACTrainingLib.project import project, annotations, agreement; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    loaded = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert not {"scipy", "torch", "sklearn", "pandas", "pydicom", "filelock"} & set(loaded.stdout.split())
+
+
+def test_the_fields_are_those_of_the_table():
+    assert tuple(ProjectScan.__dataclass_fields__) == project_files.COLUMNS
+    assert project_module.USES == ("training", "validation", "test")

@@ -1,0 +1,151 @@
+"""A proposal is made from the CT alone, is whole or not there, and says where it comes from."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from annotated_project import YES, label
+from digital_pairs import CALCIFIED, HEIGHTS_MM, POSES, SCANNER
+from networks_made_by_hand import untrained
+from training_scans import write_scan
+
+from CACScoringLib.core.ct import CTError, NoHeartError
+from CACScoringLib.models.cards import ModelError, find_model, read_card
+from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
+from CACTrainingLib.phantom.cohort.export import write_scan as write_digital
+from CACTrainingLib.phantom.cohort.labels import annotate
+from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
+from CACTrainingLib.project import proposals
+from CACTrainingLib.project.importers.sources import find_new_scans
+from CACTrainingLib.project.project import NewScan, Project, ProjectWriteError
+from CACTrainingLib.project.proposals import propose, read_proposal
+
+
+@pytest.fixture(scope="module")
+def proposed(tmp_path_factory):
+    """A project with one digital scan, its proposal by the bundled networks, and what progress was told."""
+    folder, patient = tmp_path_factory.mktemp("proposals"), draw_patient(CALCIFIED)
+    grid = scan_grid(patient, SCANNER, POSES[0], HEIGHTS_MM)
+    scan = scan_patient(patient, SCANNER, POSES[0], 1, grid, threads=1)
+    write_digital(patient, scan, annotate(scan, stream(CALCIFIED, 21, 1)), 1, folder / "scan")
+    project = Project.create(folder / "project")
+    project.add(find_new_scans(folder / "scan")[0])
+    told = []
+    return project, propose(project, "0001", "cpu", progress=lambda *state: told.append(state)), told
+
+
+@pytest.fixture
+def project(proposed, tmp_path):
+    """A copy, to be changed."""
+    shutil.copytree(proposed[0].folder, tmp_path / "project")
+    return Project.open(tmp_path / "project")
+
+
+def _without_torch(monkeypatch):
+    monkeypatch.setattr(proposals.importlib.util, "find_spec", lambda name: None)
+
+
+def test_bundled_networks_propose_heart_and_slices(proposed):
+    project, found, told = proposed
+    assert told == [(n, 4) for n in (1, 2, 3, 4)]
+    assert (found.heart_source, found.models) == ("heart-compact", ("heart-compact", "slices-compact"))
+    heart = sitk.ReadImage(found.heart_file)
+    ct = sitk.ReadImage(project.scan("0001").ct)
+    assert (heart.GetPixelID(), heart.GetSize(), heart.GetOrigin()) == (sitk.sitkUInt8, ct.GetSize(), ct.GetOrigin())
+    true = sitk.GetArrayFromImage(sitk.ReadImage(project.scan("0001").truth.parent / "heart.nii.gz")) > 0
+    inside = sitk.GetArrayFromImage(heart) > 0
+    assert 2 * (true & inside).sum() / (true.sum() + inside.sum()) > 0.8
+    assert found.heart_slices == tuple(np.nonzero(inside.any((1, 2)))[0])
+    assert set(found.probabilities) == set(found.heart_slices)
+    assert all(0 <= p <= 1 for p in found.probabilities.values())
+    assert read_proposal(project, "0001") == found
+    assert sorted(p.name for p in found.heart_file.parent.iterdir()) == ["heart.nii.gz", "proposal.json"]
+
+
+def test_annotations_do_not_matter(project, proposed):
+    before = read_proposal(project, "0001")
+    label(project, "0001", "Ann", dict.fromkeys(before.heart_slices, YES))
+    again = propose(project, "0001", "cpu")
+    assert again == before
+    assert again.probabilities == proposed[1].probabilities
+
+
+def test_without_pytorch_the_lungs_show_the_heart(project, monkeypatch):
+    _without_torch(monkeypatch)
+    found = propose(project, "0001")
+    assert (found.heart_source, found.models, found.probabilities) == ("lungs", (), {})
+    assert any("torch and safetensors, which are not installed" in doubt for doubt in found.doubts)
+    assert found.heart_slices
+    with pytest.raises(ModelError, match="give no model"):
+        propose(project, "0001", models=[find_model("slices").path])
+
+
+def test_a_model_of_one_s_own(project, tmp_path):
+    card = untrained("slices", "mine", tmp_path / "models")
+    found = propose(project, "0001", "cpu", [card])
+    assert found.models == ("heart-compact", "mine")
+    facts = json.loads((found.heart_file.parent / "proposal.json").read_text(encoding="utf-8"))
+    assert facts["models"][1] == {"name": "mine", "sha256": read_card(card).sha256}
+    with pytest.raises(ModelError, match="heart and slices"):
+        propose(project, "0001", "cpu", [untrained("decomposition", "map", tmp_path / "models")])
+
+
+def test_model_from_another_preprocessing_is_told_and_nothing_is_lost(project, tmp_path):
+    before = read_proposal(project, "0001")
+    card = untrained("slices", "old", tmp_path / "models")
+    card.write_text(card.read_text().replace('"preprocessing_version": 1', '"preprocessing_version": 0'))
+    with pytest.raises(ModelError, match="version 0 of the preprocessing"):
+        propose(project, "0001", "cpu", [card])
+    assert read_proposal(project, "0001") == before
+
+
+def test_scan_without_a_heart_is_told(tmp_path, monkeypatch):
+    project = Project.create(tmp_path / "project")
+    project.add([NewScan("a", "a", write_scan(tmp_path / "a", 1, True, False) / "ct.nii.gz")])
+    for _ in range(2):
+        with pytest.raises(NoHeartError):
+            propose(project, "0001", "cpu")
+        _without_torch(monkeypatch)
+    assert read_proposal(project, "0001") is None
+    (tmp_path / "a" / "ct.nii.gz").unlink()
+    with pytest.raises(CTError, match="does not exist"):
+        propose(project, "0001", "cpu")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "heart.nii.gz").unlink(),
+        lambda folder: (folder / "proposal.json").unlink(),
+        lambda folder: (folder / "proposal.json").write_text("{"),
+        lambda folder: (folder / "proposal.json").write_text("[]"),
+        lambda folder: _change(folder, schema="cac-proposal/9"),
+        lambda folder: _change(folder, probabilities={"3": 2.0}),
+        lambda folder: _change(folder, heart_slices=["x"]),
+    ],
+)
+def test_damaged_proposal_counts_as_none(project, damage):
+    damage(read_proposal(project, "0001").heart_file.parent)
+    assert read_proposal(project, "0001") is None
+
+
+def _change(folder, **facts):
+    file = folder / "proposal.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
+
+
+def test_full_disk_leaves_the_earlier_proposal(project, monkeypatch):
+    _without_torch(monkeypatch)
+    before = read_proposal(project, "0001")
+
+    def full(image, path, **options):
+        Path(path).touch()
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    with pytest.raises(ProjectWriteError, match="could not be written"):
+        propose(project, "0001")
+    assert read_proposal(project, "0001") == before
+    assert [p.name for p in project.scan_folder("0001").iterdir()] == ["proposal"]

@@ -1,0 +1,244 @@
+"""Which scans of a project a study has, and what counts of what annotators said of them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from digital_pairs import CALCIFIED, CLEAN
+from training_scans import HEART_SLICES, write_scan
+
+from CACTrainingLib.project import annotations
+from CACTrainingLib.project import scans as project_scans
+from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.project import NewScan, Project
+from CACTrainingLib.project.proposals import Proposal
+from CACTrainingLib.studies.scans import StudyError, find_study_scans, lone_patients
+from CACTrainingLib.studies.truth import make_record
+
+HEART = range(*HEART_SLICES.indices(10))
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """Scans 0001 and 0002 of patient anna, 0003 of ben: for test; 0004 of cleo: for training."""
+    project = Project.create(tmp_path / "project", "hearts")
+    new = []
+    for number, patient in enumerate(("anna", "anna", "ben", "cleo")):
+        folder = write_scan(tmp_path / "data" / str(number), number, patient != "ben", valve=False)
+        new.append(NewScan("chest" if patient == "anna" else patient, patient, folder / "ct.nii.gz"))
+    assert len(project.add(new).added) == 4
+    project.set_use({"anna": "test", "ben": "test", "cleo": "training"})
+    return project
+
+
+def label(project, scan_id, labels, annotator="eve"):
+    said = annotations.slice_annotations(project, scan_id, annotator)
+    for k, one in labels.items():
+        said.set(k, one)
+
+
+def paint(project, scan_id, slices, annotator="eve", kind="regions"):
+    scan = sitk.ReadImage(str(project.scan(scan_id).ct))
+    array = np.zeros(scan.GetSize()[::-1], np.uint8)
+    for k in slices:
+        array[k, 14:20, 30:36] = 2 if kind == "regions" else 1
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(scan)
+    annotations.write_mask(project, scan_id, annotator, kind, image)
+
+
+def propose(monkeypatch, slices=HEART):
+    proposal = Proposal(None, "lungs", tuple(slices), {}, (), ())
+    monkeypatch.setattr(project_scans, "read_proposal", lambda *_: proposal)
+
+
+def found(project, **options):
+    return {scan.name: scan for scan in find_study_scans(project.folder, **options)[0]}
+
+
+NONE = dict.fromkeys(HEART, SliceLabel.NOT_VISIBLE)
+
+
+class TestWhich:
+    def test_those_of_one_use_numbered_by_patient(self, project):
+        scans = found(project)
+        assert {name: (scan.patient, scan.number) for name, scan in scans.items()} == {
+            "chest (0001)": ("anna", 1),
+            "chest (0002)": ("anna", 2),
+            "ben": ("ben", 1),
+        }
+        assert lone_patients(scans.values()) == ["ben"]
+        assert list(found(project, use="training")) == ["cleo"]
+        assert len(found(project, pairs=1)) == 2
+
+    def test_a_use_that_nobody_has(self, project):
+        with pytest.raises(StudyError, match=r"no scans for validation \(patients by use: training: 1, .*test: 2\)"):
+            found(project, use="validation")
+
+    def test_only_a_project_has_uses(self, digital_pairs, tmp_path):
+        for source in (digital_pairs, tmp_path / "pairs.csv"):
+            with pytest.raises(StudyError, match="is no project"):
+                find_study_scans(source, use="test")
+            with pytest.raises(StudyError, match="is no project"):
+                find_study_scans(source, annotator="eve")
+
+    def test_a_moved_scan_is_left_out_and_said(self, project):
+        project.scan("0003").ct.unlink()
+        scans, doubts = find_study_scans(project.folder)
+        assert [scan.name for scan in scans] == ["chest (0001)", "chest (0002)"]
+        assert len(doubts) == 1
+        assert "ben is left out" in doubts[0]
+        assert "cac project relocate" in doubts[0]
+
+    def test_a_third_scan_of_a_patient_is_in_no_pair(self, project, tmp_path):
+        folder = write_scan(tmp_path / "data" / "more", 77, True, valve=True)
+        project.add([NewScan("third", "anna", folder / "ct.nii.gz")])
+        scans = found(project)
+        assert scans["third"].number == 3
+        assert lone_patients(scans.values()) == ["ben"]
+        assert "third" not in found(project, pairs=1)
+
+    def test_the_notes_tell_project_use_and_patients(self, project):
+        notes = project_scans.project_notes(project.folder, "test", list(found(project).values()))
+        assert "test of the project “hearts”, 3 scans of 2 patients" in notes[0]
+        assert "at least 130 HU" in notes[1]
+
+
+class TestAnnotated:
+    def test_the_only_annotators_masks_and_labels(self, project, monkeypatch):
+        propose(monkeypatch)
+        paint(project, "0001", (3, 4))
+        paint(project, "0001", HEART, kind="heart")
+        label(project, "0001", {**NONE, 3: SliceLabel.VISIBLE, 5: SliceLabel.UNSURE})
+        scan = found(project)["chest (0001)"]
+        assert scan.lesions == project.scan_folder("0001") / "annotators" / "eve" / "regions.nii.gz"
+        assert scan.heart == scan.lesions.with_name("heart.nii.gz")
+        assert dict(scan.labels) == {k: k == 3 for k in HEART if k != 5}, "a label counts before what is painted"
+        assert not scan.labelled_whole, "one of them is unsure"
+        others = found(project)["ben"]
+        assert (others.heart, others.lesions, others.labels, others.labelled_whole) == (None, None, None, False)
+
+    def test_labels_of_all_slices_with_heart(self, project, monkeypatch):
+        label(project, "0003", NONE)
+        assert not found(project)["ben"].labelled_whole, "nobody knows where the heart is"
+        paint(project, "0003", HEART, kind="heart")
+        assert found(project)["ben"].labelled_whole
+        propose(monkeypatch, range(10))
+        assert not found(project)["ben"].labelled_whole
+
+    def test_a_region_in_a_slice_without_label_shows_calcium(self, project):
+        paint(project, "0001", (4,))
+        label(project, "0001", {2: SliceLabel.NOT_VISIBLE})
+        assert dict(found(project)["chest (0001)"].labels) == {2: False, 4: True}
+
+    def test_two_annotators_have_to_be_told_apart(self, project):
+        label(project, "0001", {3: SliceLabel.VISIBLE})
+        label(project, "0001", {3: SliceLabel.NOT_VISIBLE}, annotator="Zoe")
+        with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Say with --annotator"):
+            found(project)
+        assert dict(found(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
+        assert found(project, annotator="nobody")["chest (0001)"].labels is None
+
+
+class TestDigital:
+    @pytest.fixture
+    def digital(self, digital_pairs, tmp_path):
+        """Both digital patients of `digital_pairs`, their second scans first."""
+        project = Project.create(tmp_path / "digital")
+        truths = sorted(digital_pairs.rglob("truth.json"), reverse=True)
+        new = [
+            NewScan(path.parent.name, path.parents[1].name, path.parent / "ct.nii.gz", source="digital", truth=path)
+            for path in truths
+        ]
+        assert len(project.add(new).added) == 4
+        project.set_use(dict.fromkeys({scan.patient for scan in new}, "test"))
+        return project
+
+    def test_their_truth_counts_and_gives_their_numbers(self, digital):
+        scans = find_study_scans(digital.folder)[0]
+        assert [scan.number for scan in scans] == [2, 1, 2, 1]
+        assert all(scan.truth == scan.ct.parent for scan in scans)
+        notes = project_scans.project_notes(digital.folder, "test", scans)
+        assert len(notes) == 1
+
+    def test_among_others_they_are_as_if_a_reader_had_painted_them(self, digital, digital_results, tmp_path):
+        folder = write_scan(tmp_path / "data" / "0", 0, True, valve=False)
+        digital.add([NewScan("mine", "mine", folder / "ct.nii.gz")])
+        digital.set_use({"mine": "test"})
+        scans = find_study_scans(digital.folder)[0]
+        assert all(scan.truth is None for scan in scans)
+        assert "Digital patients are among them (scans: 4)" in " ".join(
+            project_scans.project_notes(digital.folder, "test", scans)
+        )
+        results = dict(zip((scan.ct for scan in digital_results[0]), digital_results[1], strict=True))
+        for patient, visible in ((CALCIFIED, True), (CLEAN, False)):
+            scan = next(s for s in scans if s.patient == f"patient_{patient}")
+            own = make_record(scan, results[scan.ct])
+            known = make_record(replace(scan, truth=scan.ct.parent, labels=None), results[scan.ct])
+            assert (own.unit, own.truth, own.visible) == ("HU·mm³", None, visible)
+            assert own.slices == known.slices
+            assert own.visible_arteries == known.visible_arteries
+            assert own.heart == known.heart
+
+
+@pytest.fixture(scope="module")
+def made(digital_results):
+    scan, folder = next(both for both in zip(*digital_results, strict=True) if both[0].patient == str(CALCIFIED))
+    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    slices = {int(s["k"]): bool(s["visible"]) for s in truth["slices"]}
+    regions = scan.truth / "regions.nii.gz"
+    return replace(scan, truth=None), folder, slices, regions
+
+
+class TestRecords:
+    """What labels and regions of others' scans come to."""
+
+    def record(self, made, labels, **more):
+        return make_record(replace(made[0], labels=None if labels is None else tuple(labels.items()), **more), made[1])
+
+    def test_no_slice_with_heart_shows_any(self, made):
+        none = dict.fromkeys(made[2], False)
+        record = self.record(made, none, labelled_whole=True)
+        assert (record.visible, record.visible_arteries) == (False, ())
+        assert record.values["reader"].mass == 0
+        assert not any(shown for shown, _ in record.slices)
+        assert len(record.slices) > 5
+
+    def test_some_slices_show_none_and_nothing_is_known_of_others(self, made):
+        record = self.record(made, {next(iter(made[2])): False})
+        assert (record.visible, record.visible_arteries) == (None, None)
+        assert "reader" not in record.values
+
+    def test_a_slice_shows_calcium_that_nobody_painted(self, made, tmp_path):
+        record = self.record(made, made[2], labelled_whole=True)
+        assert record.visible
+        assert record.visible_arteries is None, "nobody said in which artery"
+        empty = sitk.ReadImage(str(made[3])) * 0
+        sitk.WriteImage(empty, str(tmp_path / "empty.nii.gz"))
+        assert self.record(made, made[2], lesions=tmp_path / "empty.nii.gz") == record
+        seen_none = self.record(made, None, lesions=tmp_path / "empty.nii.gz")
+        assert (seen_none.visible, seen_none.values["reader"].mass) == (False, 0)
+
+    def test_labels_count_before_generous_regions(self, made):
+        record = self.record(made, made[2], lesions=made[3])
+        assert [shown for shown, _ in record.slices].count(True) <= sum(made[2].values())
+        generous = self.record(made, None, lesions=made[3])
+        assert generous.visible
+        assert record.values == generous.values
+
+    def test_voxels_below_the_clinical_threshold_do_not_count(self, made, tmp_path):
+        """However generously one paints: here the whole of every slice with a region."""
+        regions = sitk.ReadImage(str(made[3]))
+        array = sitk.GetArrayFromImage(regions)
+        ct = sitk.GetArrayFromImage(sitk.ReadImage(str(made[0].ct)))
+        faint = np.where(ct < 130, np.uint8(2), np.uint8(0))
+        assert array.any()
+        assert faint.any()
+        image = sitk.GetImageFromArray(faint)
+        image.CopyInformation(regions)
+        sitk.WriteImage(image, str(tmp_path / "faint.nii.gz"))
+        record = self.record(made, None, lesions=tmp_path / "faint.nii.gz")
+        assert record.values["reader"].mass == 0
+        assert record.visible, "the reader says that something is there"

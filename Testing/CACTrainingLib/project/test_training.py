@@ -1,0 +1,131 @@
+"""A project's scans become training scans with the labels of those who annotated them."""
+
+import json
+
+import pytest
+from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
+from training_scans import write_scan
+
+from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
+from CACTrainingLib.data.training_scan import DataError
+from CACTrainingLib.project.annotations import write_mask
+from CACTrainingLib.project.project import NewScan, Project
+from CACTrainingLib.project.training import consensus, painted_slices, training_scans
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Scan 0001 is a digital patient's, 0002 and 0003 are anyone's; the CTs of all hold calcium in slices 3 and 4."""
+    project = Project.create(tmp_path / "project")
+    new = []
+    for name, source in (("d", "digital"), ("a", "scan"), ("b", "scan")):
+        folder = write_scan(tmp_path / name, name, True, False)
+        truth = folder / "truth.json" if source == "digital" else None
+        new.append(NewScan(name, f"patient-{name}", folder / "ct.nii.gz", source=source, truth=truth))
+    assert len(project.add(new).added) == 3
+    return project
+
+
+def truth_of(scan):
+    return {s["k"]: s["visible"] for s in json.loads(scan.truth.read_text())["slices"]}
+
+
+def by_patient(scans):
+    return {scan.patient[-1]: scan for scan in scans}
+
+
+def test_digital_patients_keep_their_truth(project, tmp_path):
+    (scan,) = training_scans(project)
+    assert (scan.patient, scan.kind, scan.use) == ("patient-d", "coronary", "")
+    assert scan.truth == tmp_path / "d" / "truth.json"
+    assert scan.calcium_map == tmp_path / "d" / "calcium_map.nii.gz"
+
+
+def test_labels_and_heart_of_an_annotator(project):
+    label(project, "0002", "Ann", {3: YES, 4: UNSURE, 5: NO})
+    outline(project, "0002", "Ann")
+    found = by_patient(training_scans(project, "ann"))
+    assert set(found) == {"d", "a"}
+    scan = found["a"]
+    assert truth_of(scan) == {**dict.fromkeys(range(10)), 3: True, 5: False}
+    assert (scan.kind, scan.heart_known, scan.calcium_map) == ("coronary", True, None)
+    assert scan.heart.parent.name == "Ann"
+
+
+def test_an_annotator_s_word_on_a_digital_patient_takes_the_place_of_its_truth(project, tmp_path):
+    label(project, "0001", "Ann", {3: NO})
+    scan = by_patient(training_scans(project, "Ann"))["d"]
+    assert truth_of(scan)[3] is False
+    assert scan.calcium_map is None
+    assert (scan.heart, scan.heart_known) == (tmp_path / "d" / "heart.nii.gz", True)
+    assert truth_of(by_patient(training_scans(project))["d"])[3] is True
+
+
+def test_painted_regions_show_calcium_where_there_is_no_label(project):
+    label(project, "0002", "Ann", {3: NO})
+    write_mask(project, "0002", "Ann", "regions", mask((slice(3, 5), 16, 32), 2))
+    outline(project, "0002", "Ann")
+    truth = truth_of(by_patient(training_scans(project))["a"])
+    assert (truth[3], truth[4], truth[5]) == (False, True, None)
+    painted = project.scan_folder("0002") / "training" / "Ann" / "painted.json"
+    before = painted.stat().st_mtime_ns
+    assert painted_slices(project, project.scan("0002"), "Ann") == [3, 4]
+    assert painted.stat().st_mtime_ns == before
+    write_mask(project, "0002", "Ann", "regions", mask((7, 16, 30), 2))
+    assert painted_slices(project, project.scan("0002"), "Ann") == [7]
+
+
+def test_most_annotators_are_right():
+    said = [{1: YES, 2: YES, 3: NO, 4: YES, 5: UNSURE}, {1: YES, 2: NO, 3: NO, 4: UNSURE}, {1: NO, 3: UNSURE}]
+    assert consensus(said) == {1: True, 3: False}
+
+
+def test_scans_that_nothing_is_known_of_are_left_out(project, tmp_path):
+    label(project, "0002", "Ann", {3: YES})  # without a heart
+    outline(project, "0003", "Ann")  # without labels: fit for the heart network
+    found = by_patient(training_scans(project))
+    assert set(found) == {"d", "b"}
+    assert set(truth_of(found["b"]).values()) == {None}
+    (tmp_path / "d" / "ct.nii.gz").rename(tmp_path / "moved.nii.gz")
+    assert set(by_patient(training_scans(project))) == {"b"}
+    (tmp_path / "b" / "ct.nii.gz").unlink()
+    with pytest.raises(DataError, match="None of the 3 scans"):
+        training_scans(project)
+
+
+def test_proposed_heart_is_not_a_known_one(project):
+    label(project, "0002", "Ann", {3: YES})
+    write_proposal(project, "0002", (1, 2))
+    scan = by_patient(training_scans(project))["a"]
+    assert (scan.heart, scan.heart_known) == (project.scan_folder("0002") / "proposal" / "heart.nii.gz", False)
+
+
+def test_cache_is_renewed_by_another_label_alone(project):
+    label(project, "0002", "Ann", {3: YES})
+    outline(project, "0002", "Ann")
+    first = by_patient(training_scans(project))["a"]
+    written = first.truth.stat().st_mtime_ns
+    again = by_patient(training_scans(project))["a"]
+    assert (again.truth.stat().st_mtime_ns, again.fingerprint()) == (written, first.fingerprint())
+    before = first.fingerprint()
+    label(project, "0002", "Ann", {6: NO})
+    assert by_patient(training_scans(project))["a"].fingerprint() != before
+
+
+def test_project_is_trained_on_with_its_uses(project, tmp_path):
+    label(project, "0002", "Ann", {3: YES, 6: NO})
+    outline(project, "0002", "Ann")
+    outline(project, "0003", "Ann")
+    project.set_use({"patient-d": "training", "patient-a": "validation", "patient-b": "test"})
+    scans = find_scans([project.folder])
+    training, validation = split_by_patient(scans, 0.2, 0)
+    assert [s.patient for s in training] == ["patient-d"]
+    assert [s.patient for s in validation] == ["patient-a"]
+    data = SliceDataset([load_slices(f) for f in prepare(validation, "slices", tmp_path / "cache")])
+    # Slices of 3 mm are two of the network's 1.5 mm, and only two of them have a label.
+    assert len(data) == 4
+    assert data.visible.sum() == 2
+    assert set(data.index) == {4, 5, 10, 11}
+    # Also where the same scans lie in a cohort that is given too.
+    both = find_scans([project.folder, tmp_path / "d"])
+    assert {s.patient: s.use for s in both} == {s.patient: s.use for s in scans}

@@ -1,0 +1,201 @@
+"""A cohort of digital radiographs: four patients on a coarse grid, in this process."""
+
+import csv
+import functools
+import json
+from concurrent.futures import Future
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.phantom.anatomy import strata
+from CACTrainingLib.phantom.anatomy.demographics import AGATSTON_PER_MG, demographics
+from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.cohort import cohort as phantom_cohort
+from CACTrainingLib.phantom.cohort.cohort import CohortError
+from CACTrainingLib.phantom.cohort.export import image_on
+from CACTrainingLib.phantom.scanner.simulation import scan_grid
+from CACTrainingLib.radiograph import cohort
+from CACTrainingLib.radiograph.cases import read_box, read_case
+from CACTrainingLib.radiograph.cohort import RadiographSettings, geometries, write_radiographs
+
+drawn = functools.cache(draw_patient)
+
+SETTINGS = RadiographSettings(first_number=40, patients=4, heart_box=True)
+
+
+class HerePool:
+    """In place of a pool of processes."""
+
+    def __init__(self, *of_processes):
+        self.jobs = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def submit(self, do, *what):
+        job = Future()
+        try:
+            job.set_result(do(*what))
+        except Exception as error:
+            job.set_exception(error)
+        return job
+
+    def shutdown(self, **how):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def coarse():
+    with pytest.MonkeyPatch.context() as patch:
+        yield make_coarse(patch)
+
+
+def make_coarse(patch):
+    """Voxels of 6 mm and the heart's height only; each patient drawn once."""
+    patch.setattr(cohort, "MATRIX", 72)
+    patch.setattr(cohort, "scan_grid", lambda patient, scanner, pose: scan_grid(patient, scanner, pose, (-84.0, 66.0)))
+    patch.setattr(cohort, "draw_patient", drawn)
+    patch.setattr(phantom_cohort, "ProcessPoolExecutor", HerePool)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The cohort, written."""
+    folder = tmp_path_factory.mktemp("radiographs")
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        make_coarse(patch)
+        assert write_radiographs(folder, SETTINGS, 1, lambda *counts: told.append(counts)) == folder / "radiographs.csv"
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    with (folder / "radiographs.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table(folder, rows):
+    found = sorted(strata._stratum(float(row["agatston"])) for row in rows)
+    assert found == [0, 1, 2, 3]
+    for row in rows:
+        patient = drawn(int(row["patient"]))
+        known = demographics(patient)
+        assert (folder / row["file"]).exists()
+        assert float(row["mass_mg"]) == pytest.approx(patient.mass_mg, abs=1e-4)
+        assert float(row["agatston"]) == pytest.approx(AGATSTON_PER_MG * patient.mass_mg, abs=0.01)
+        assert (float(row["age_years"]), row["sex"]) == (known.age_years, known.sex)
+        assert float(row["bmi_kg_m2"]) == known.bmi_kg_m2
+        if patient.mass_mg == 0:
+            assert float(row["agatston_reader"]) == 0
+
+
+def test_pictures_show_a_body_and_calcium_in_its_heart(folder, rows):
+    for row in rows:
+        for view in read_case(folder / row["file"]).values():
+            assert 100 < np.percentile(view.body, 99) < 700
+            row_, column = view.heart_centre
+            assert abs(row_ - 215.5) < 60
+            assert abs(column - 215.5) < 80
+            assert view.calcium.any() == (float(row["mass_mg"]) > 0)
+            if float(row["agatston"]) > 100:
+                inside = view.calcium[view.heart > 0].sum() / view.calcium.sum()
+                assert inside > 0.8
+
+
+def test_body_without_calcium_is_the_healthy_twins_picture(folder, rows):
+    """Projecting is linear: taking the calcium's picture away equals scanning the patient without plaque."""
+    number = int(max(rows, key=lambda row: float(row["mass_mg"]))["patient"])
+    patient = drawn(number)
+    twin = cohort._scan(replace(patient, plaques=()), "cardiac")
+    image = image_on(twin.grid, twin.hu)
+    heart = image_on(twin.grid, twin.heart.astype(np.uint8))
+    healthy = cohort._views(twin, image, heart, geometries(number, image))
+    for name, view in read_case(folder / f"cases/patient_{number:05d}.npz").items():
+        assert view.calcium.max() > 1
+        difference = view.body - view.calcium - healthy[name].body
+        # HU are rounded.
+        assert np.abs(difference).max() < 0.08 * view.calcium.max()
+        shown = view.calcium > 0.2 * view.calcium.max()
+        assert abs(difference[shown].mean()) < 0.02 * view.calcium[shown].mean()
+
+
+def test_box_holds_the_heart(folder, rows):
+    for row in rows:
+        box = read_box(folder / row["file"])
+        assert box.hu.dtype == np.int16
+        assert box.spacing_mm == (6.0, 6.0, 3.0)
+        # The heart's shadow, of the box's size at most (magnified by 1800 / 1600, and a little more for its depth).
+        heart = read_case(folder / row["file"])["PA"].heart
+        rows_, columns = np.nonzero(heart)
+        assert np.ptp(rows_) < 1.2 * box.hu.shape[0] * 3
+        assert np.ptp(columns) < 1.2 * box.hu.shape[2] * 6
+
+
+def test_patient_stands_the_same_whenever_asked():
+    image = SimpleNamespace(
+        GetSize=lambda: (9, 9, 9), TransformContinuousIndexToPhysicalPoint=lambda index: (1.0, 2.0, 3.0)
+    )
+    first, again, other = geometries(7, image), geometries(7, image), geometries(8, image)
+    assert first == again != other
+    assert first["lateral"].angle_degrees == pytest.approx(90, abs=10)
+    assert first["PA"].angle_degrees == pytest.approx(0, abs=10)
+
+
+def test_goes_on_with_what_is_there(folder, monkeypatch):
+    monkeypatch.setattr(cohort, "_scan", lambda *what: pytest.fail("scanned again"))
+    monkeypatch.setattr(cohort, "chosen_patients", lambda *what: pytest.fail("chosen again"))
+    before = (folder / "radiographs.csv").read_text(encoding="utf-8")
+    (folder / "radiographs.csv").unlink()
+    write_radiographs(folder, SETTINGS, 1)
+    assert (folder / "radiographs.csv").read_text(encoding="utf-8") == before
+
+
+def test_folder_of_an_earlier_version_goes_on(folder, tmp_path, monkeypatch):
+    """It did not write down whom it had chosen."""
+    content = json.loads((folder / cohort.SETTINGS).read_text(encoding="utf-8"))
+    numbers = content.pop("numbers")
+    (tmp_path / cohort.SETTINGS).write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr(cohort, "write_patient", lambda number, **others: {"patient": number})
+    write_radiographs(tmp_path, SETTINGS, 1)
+    lines = (tmp_path / "radiographs.csv").read_text(encoding="utf-8").split()
+    assert lines == ["patient", *map(str, numbers)]
+    assert json.loads((tmp_path / cohort.SETTINGS).read_text(encoding="utf-8")) == content
+
+
+@pytest.mark.parametrize(
+    "change", [{"protocol": "varied"}, {"patients": 5}, {"first_number": 41}, {"heart_box": False}]
+)
+def test_other_settings_are_refused(folder, change):
+    with pytest.raises(CohortError, match="other settings"):
+        write_radiographs(folder, replace(SETTINGS, **change), 1)
+
+
+def test_settings_that_cannot_be(tmp_path):
+    for change, message in (
+        ({"protocol": "mri"}, "'mri'; choose of radiotherapy"),
+        ({"patients": 3}, "at least 4 patients"),
+        ({"first_number": -1}, "from 0 up"),
+    ):
+        with pytest.raises(CohortError, match=message):
+            RadiographSettings(**change)
+    (tmp_path / cohort.SETTINGS).write_text("{", encoding="utf-8")
+    with pytest.raises(CohortError, match="cannot be read"):
+        write_radiographs(tmp_path, SETTINGS, 1)
+
+
+def test_patient_that_fails_ends_the_run(tmp_path, monkeypatch):
+    def fail(*what, **others):
+        raise CohortError("no more disk")
+
+    monkeypatch.setattr(cohort, "write_patient", fail)
+    with pytest.raises(CohortError, match="no more disk"):
+        write_radiographs(tmp_path, SETTINGS, 1)
+    assert not (tmp_path / "radiographs.csv").exists()

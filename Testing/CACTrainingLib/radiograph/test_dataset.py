@@ -1,0 +1,64 @@
+"""Radiographs in memory: squares, twins and labels."""
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.radiograph.view import view_of_path
+from CACTrainingLib.radiograph.cases import read_case
+from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, SCALES, check_label, load_radiographs
+from CACTrainingLib.radiograph.table import TableError
+
+
+def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
+    view = read_case(drawn_folder / "cases" / "case_3.npz")["PA"]
+    row, column = drawn.corners[3, 0]
+    expected = view_of_path(view.body)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
+    np.testing.assert_allclose(drawn.squares[drawn.own()[3], 0] / 65535, expected, atol=1e-5)
+    np.testing.assert_allclose(drawn.centres[3, 0], view.heart_centre)
+    assert abs(drawn.corners[3, 0] + (MARGIN_PIXELS - 1) / 2 - drawn.centres[3, 0]).max() <= 0.5
+
+
+def test_a_healthy_twin_is_the_same_chest_without_calcium(drawn, drawn_folder):
+    view = read_case(drawn_folder / "cases" / "case_3.npz")["PA"]
+    (twin,) = np.nonzero((drawn.sample == 3) & (drawn.scale == 0))[0]
+    row, column = drawn.corners[3, 0]
+    expected = view_of_path(view.body - view.calcium)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
+    np.testing.assert_allclose(drawn.squares[twin, 0] / 65535, expected, atol=1e-5)
+    assert abs(drawn.squares[twin].astype(int) - drawn.squares[drawn.own()[3]]).max() > 5000
+
+
+def test_only_patients_with_calcium_are_scaled(drawn):
+    counts = np.bincount(drawn.sample)
+    with_calcium = drawn.scores["agatston"] > 0
+    assert set(counts[with_calcium]) == {len(SCALES)}
+    assert set(counts[~with_calcium]) == {1}
+    assert len(drawn.own()) == len(drawn)
+
+
+def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
+    from PIL import Image
+
+    picture = np.random.default_rng(0).integers(0, 255, (500, 430), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "own.csv").write_text("file,patient,agatston\na.png,1,5\n", encoding="utf-8")
+    data = load_radiographs(tmp_path / "own.csv", views=("PA",))
+    assert [warning.code for warning in data.warnings] == ["heart-not-known"]
+    assert data.centres.tolist() == [[[215.5, 215.5]]]
+    assert not data.known.any()
+    assert not data.has_map.any()
+    assert np.isnan(data.factors).all()
+    with pytest.raises(TableError, match="no lateral picture"):
+        load_radiographs(tmp_path / "own.csv")
+
+
+def test_a_label_that_is_not_known(drawn):
+    with pytest.raises(CTError, match="Not every radiograph has mass"):
+        check_label(drawn, "mass")
+
+
+def test_a_view_that_is_not_there(drawn, drawn_folder):
+    with pytest.raises(TableError, match="no lateral view"):
+        drawn.channels(("PA", "lateral"))
+    with pytest.raises(TableError, match="no lateral view"):
+        load_radiographs(drawn_folder)

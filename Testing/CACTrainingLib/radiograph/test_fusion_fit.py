@@ -1,0 +1,64 @@
+"""Calibration and fusion: coefficients that are known are found again."""
+
+import numpy as np
+
+from CACScoringLib.networks.radiograph_fusion import probabilities
+from CACTrainingLib.radiograph.fusion_fit import fitted_calibration, held_logistic
+from CACTrainingLib.statistics.roc import area
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def patients(count, seed):
+    """Factors, a logit and a score; the truth's log odds are 0.8 logit + 0.08 (age - 60) + 0.6 (male) - 0.3."""
+    generator = np.random.default_rng(seed)
+    factors = np.column_stack(
+        [generator.normal(60, 10, count), generator.integers(0, 2, count), generator.normal(27, 5, count)]
+    )
+    logit = generator.normal(0, 1.5, count)
+    odds = 0.8 * logit + 0.08 * (factors[:, 0] - 60) + 0.6 * factors[:, 1] - 0.3
+    return factors, logit, (generator.random(count) < sigmoid(odds)) * 50.0
+
+
+def test_known_coefficients_are_recovered():
+    train_factors, _, train_scores = patients(20000, 0)
+    factors, logit, scores = patients(20000, 1)
+    found = fitted_calibration((0,), train_scores, train_factors, logit[:, None], scores, factors)["factors_0"]
+    np.testing.assert_allclose(
+        [found[name] for name in ("logit", "age_years", "male", "bmi_kg_m2")], [0.8, 0.08, 0.6, 0], atol=0.06
+    )
+    assert abs(found["offset"] - (-0.3 - 0.08 * 60)) < 0.4
+
+
+def test_the_image_alone_is_calibrated():
+    factors, logit, scores = patients(20000, 2)
+    calibration = fitted_calibration((0,), scores, factors, 3 * logit[:, None] + 2, scores, factors)
+    p = probabilities(3 * logit[:, None] + 2, None, calibration)[:, 0]
+    for low, high in ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8)):
+        within = (p >= low) & (p < high)
+        assert abs(p[within].mean() - (scores[within] > 0).mean()) < 0.03
+
+
+def test_factors_help_with_few_patients():
+    train_factors, _, train_scores = patients(300, 3)
+    factors, logit, scores = patients(60, 4)
+    calibration = fitted_calibration((0,), train_scores, train_factors, logit[:, None], scores, factors)
+    others, other_logit, other_scores = patients(5000, 5)
+    image = area(probabilities(other_logit[:, None], None, calibration)[:, 0], other_scores > 0)
+    fused = area(probabilities(other_logit[:, None], others, calibration)[:, 0], other_scores > 0)
+    assert fused > image + 0.02
+
+
+def test_without_factors_there_are_none():
+    factors, logit, scores = patients(50, 6)
+    calibration = fitted_calibration((0,), scores, factors * np.nan, logit[:, None], scores, factors * np.nan)
+    assert calibration["factors_0"] is None
+    assert np.isfinite(list(calibration["image_0"].values())).all()
+
+
+def test_one_class_alone_gives_finite_numbers():
+    found = held_logistic(np.random.default_rng(0).normal(size=(30, 1)), np.zeros(30), [1.0], 1.0)
+    assert np.isfinite(found).all()
+    assert sigmoid(found[0]) < 0.1

@@ -1,0 +1,76 @@
+"""Weights of the literature's networks from a user's file, under torchvision's names, which are written down here."""
+
+import pytest
+import torch
+
+from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
+from CACTrainingLib.radiograph.pretrained import PretrainedError, load_pretrained
+
+RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)
+PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
+
+def as_torchvision(network):
+    """A ResNet18's state dict under torchvision's names, with three colours and the last layer."""
+    state = {}
+    for name, tensor in network.backbones[0].state_dict().items():
+        _, part, rest = name.split(".", 2)
+        state[f"{PARTS[part]}.{rest}"] = torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+    state["conv1.weight"] = torch.randn(64, 3, 7, 7)
+    state["fc.weight"] = torch.randn(1000, 512)
+    return state
+
+
+@pytest.fixture(scope="module")
+def network():
+    return RadiographNet(RESNET)
+
+
+@pytest.fixture(scope="module")
+def state(network):
+    return as_torchvision(network)
+
+
+def test_the_names_are_torchvisions(state):
+    assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight"} <= set(state)
+    assert state["layer4.1.conv2.weight"].shape == (512, 512, 3, 3)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_all_views_begin_with_them(network, state, tmp_path, ending):
+    file = tmp_path / f"weights.{ending}"
+    if ending == "pth":
+        torch.save(state, file)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(state, file)
+    assert len(load_pretrained(network, file)) == 64
+    for own in network.backbones:
+        loaded = own.state_dict()
+        torch.testing.assert_close(loaded["layers.7.1.conv2.weight"], state["layer4.1.conv2.weight"])
+        torch.testing.assert_close(loaded["layers.1.running_var"], state["bn1.running_var"])
+        # A grey picture on both inputs gives what it gives on all three colours.
+        torch.testing.assert_close(loaded["layers.0.weight"].sum(1), state["conv1.weight"].sum(1))
+
+
+def test_a_file_for_another_network(network, state, tmp_path):
+    torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
+    with pytest.raises(PretrainedError, match=r"are not those of resnet18.*layers\.7"):
+        load_pretrained(network, tmp_path / "w.pth")
+
+
+def test_files_that_are_none(network, tmp_path):
+    with pytest.raises(PretrainedError, match="cannot be read"):
+        load_pretrained(network, tmp_path / "none.pth")
+    torch.save({"network": network}, tmp_path / "code.pth")
+    with pytest.raises(PretrainedError, match="state dict alone"):
+        load_pretrained(network, tmp_path / "code.pth")
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    with pytest.raises(PretrainedError, match="no safetensors"):
+        load_pretrained(network, tmp_path / "x.safetensors")
+
+
+def test_a_light_network_has_none(tmp_path):
+    with pytest.raises(PretrainedError, match="light network"):
+        load_pretrained(RadiographNet(RadiographNetConfig(size=32, width=4)), tmp_path / "w.pth")

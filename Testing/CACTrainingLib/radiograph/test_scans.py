@@ -1,0 +1,214 @@
+"""Own CTs projected: an elliptic cylinder of water on a table, with a heart and a block of calcium in it."""
+
+import csv
+import os
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from in_this_process import InThisProcess
+
+from CACScoringLib.cohort.table import columns
+from CACScoringLib.core.ct import CTError, UnreadableError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.radiograph import scans
+from CACTrainingLib.radiograph.cases import read_case
+from CACTrainingLib.radiograph.cohort import SCHEMA, SETTINGS
+from CACTrainingLib.radiograph.scans import cut_off, own_scans, write_scan_radiographs
+
+SPACING = (8.0, 8.0, 6.0)
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(scans, "Workers", InThisProcess)
+
+
+def image_of(values, dtype):
+    image = sitk.GetImageFromArray(values.astype(dtype))
+    image.SetSpacing(SPACING)
+    image.SetOrigin((-188.0, -156.0, 0.0))
+    return image
+
+
+def write_ct(folder):
+    """A body of 300 × 200 mm and 240 mm high; a table 16 mm thick behind it, without touching it."""
+    folder.mkdir(parents=True)
+    k, j, i = np.meshgrid(6.0 * np.arange(40), 8.0 * np.arange(40) - 156, 8.0 * np.arange(48) - 188, indexing="ij")
+    hu = np.where((i / 150) ** 2 + (j / 100) ** 2 < 1, 0, -1000)
+    hu[:, 36:38] = 200
+    hu[0, 20, 24] = 1400
+    heart = (i**2 + j**2 + (k - 117) ** 2) < 45**2
+    calcium = np.where((abs(i) < 9) & (abs(j) < 9) & (abs(k - 117) < 10), 500, 0)
+    sitk.WriteImage(image_of(hu, np.int16), folder / "scan.nii.gz")
+    sitk.WriteImage(image_of(heart, np.uint8), folder / "heart.nii.gz")
+    sitk.WriteImage(image_of(calcium, np.float32), folder / "calcium_map.nii.gz")
+
+
+def write_table(path, rows):
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def read_table(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def table(tmp_path):
+    write_ct(tmp_path / "in")
+    rows = [
+        {
+            **{"ct": "in/scan.nii.gz", "patient": "A", "name": "first", "agatston_reader": "120", "age_years": "61"},
+            **{"heart": "in/heart.nii.gz", "calcium_map": "in/calcium_map.nii.gz", "sex": "F"},
+        },
+        {"ct": "in/missing.nii.gz", "patient": "B"},
+    ]
+    return write_table(tmp_path / "mine.csv", rows)
+
+
+def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    written, failed = write_scan_radiographs(table, out)
+    assert list(failed) == ["missing.nii.gz"]
+    assert "does not exist" in failed["missing.nii.gz"]
+    assert [row["name"] for row in read_table(out / "failures.csv")] == ["missing.nii.gz"]
+    (row,) = read_table(written)
+    assert {n: row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")} == {
+        **{"name": "first", "patient": "A", "file": "cases/first.npz", "agatston_reader": "120", "agatston": ""},
+        **{"age_years": "61", "sex": "F"},
+    }
+    views = read_case(out / row["file"])
+    middle = slice(200, 232)
+    # 24 voxels deep and 38 wide; the table of 200 HU would add 19 mm.
+    assert views["PA"].body[middle, middle].mean() == pytest.approx(24 * 8, abs=3)
+    assert views["lateral"].body[middle, middle].mean() == pytest.approx(38 * 8, abs=3)
+    assert views["PA"].body[215, 5] == 0
+    for view in views.values():
+        assert view.heart_centre == pytest.approx((215.5, 215.5), abs=2)
+        assert view.heart.max() == pytest.approx(12 * 8, abs=1)
+        # 500 HU in two voxels.
+        assert view.calcium.max() == pytest.approx(0.5 * 2 * 8, abs=0.1)
+    case = out / row["file"]
+    before = case.stat().st_mtime_ns
+    monkeypatch.setattr(scans, "views_of", lambda *what: pytest.fail("projected again"))
+    changed = [{"ct": "in/scan.nii.gz", "patient": "A", "name": "first", "agatston_reader": "130"}]
+    for column in ("heart", "calcium_map"):
+        changed[0][column] = f"in/{column}.nii.gz"
+    write_table(table, changed)
+    written, failed = write_scan_radiographs(table, out)
+    assert not failed
+    assert [row["agatston_reader"] for row in read_table(written)] == ["130"]
+    assert case.stat().st_mtime_ns == before
+    # Another heart is projected anew.
+    monkeypatch.undo()
+    monkeypatch.setattr(scans, "Workers", InThisProcess)
+    os.utime(tmp_path / "in" / "heart.nii.gz", (1, 1))
+    write_scan_radiographs(table, out)
+    assert case.stat().st_mtime_ns != before
+
+
+def test_results_of_a_cohort_become_labels(tmp_path):
+    write_ct(tmp_path / "in")
+    results = tmp_path / "results"
+    header = columns(["threshold", "decomposition"], identify=False)
+    done = dict.fromkeys(header, "") | {
+        **{"name": "one", "folder": "one", "ct": str(tmp_path / "in" / "scan.nii.gz"), "patient": "P", "state": "done"},
+        **{"patient_sex": "M", "patient_age_years": "70", "threshold_agatston": "55.5", "threshold_reviewed": "False"},
+        "decomposition_scaled_agatston": "44",
+    }
+    reviewed = {**done, "name": "two", "folder": "two", "threshold_reviewed": "True", "patient": "", "patient_sex": "O"}
+    failed = {**done, "name": "three", "folder": "", "state": "failed"}
+    (results / "one").mkdir(parents=True)
+    for name in ("heart.nii.gz", "calcium_map.nii.gz"):
+        (tmp_path / "in" / name).rename(results / "one" / name)
+    write_table(results / "cohort.csv", [done, reviewed, failed])
+    found, doubts = own_scans(results)
+    assert [scan.name for scan in found] == ["one", "two"]
+    first, second = found
+    assert first.heart == results / "one" / "heart.nii.gz"
+    assert first.calcium_map == results / "one" / "calcium_map.nii.gz"
+    wanted = {"agatston_automatic": "55.5", "agatston_decomposition": "44", "age_years": "70", "sex": "M"}
+    assert {name: cell for name, cell in first.known.items() if cell} == wanted
+    assert (second.heart, second.known["agatston_reader"], second.known["agatston_automatic"]) == (None, "55.5", "")
+    assert (second.patient, second.known["sex"]) == ("two", "")
+    assert [doubt.code for doubt in doubts] == ["patients-untold"]
+    table, failed = write_scan_radiographs(results, tmp_path / "out")
+    assert not failed
+    cases = [read_case(tmp_path / "out" / row["file"]) for row in read_table(table)]
+    assert [case["PA"].heart_centre is not None for case in cases] == [True, False]
+    assert [case["lateral"].calcium.any() for case in cases] == [True, False]
+
+
+def test_names_become_files_of_their_own(tmp_path):
+    rows = [{"ct": "a.nii", "name": "x/é"}, {"ct": "b.nii", "name": "X-É"}, {"ct": "c.nii", "name": "x/é"}]
+    found, _ = own_scans(write_table(tmp_path / "t.csv", rows))
+    assert len({scan.file.casefold() for scan in found}) == 3
+    assert len({scan.name for scan in found}) == 3
+    assert found[0].ct == tmp_path / "a.nii"
+
+
+def test_what_cannot_be_projected(tmp_path):
+    with pytest.raises(UnreadableError, match=r"none\.csv cannot be opened"):
+        own_scans(tmp_path / "none.csv")
+    with pytest.raises(UnreadableError, match=r"cohort\.csv cannot be opened"):
+        own_scans(tmp_path)
+    for rows, message in (
+        ([{"scan": "a", "patient": "b"}], "no column ct; it has scan, patient"),
+        ([{"ct": "a"}, {"ct": ""}], "Line 3 of t.csv names no ct"),
+    ):
+        with pytest.raises(CTError, match=message):
+            own_scans(write_table(tmp_path / "t.csv", rows))
+    (tmp_path / "t.csv").write_text("ct\n", encoding="utf-8")
+    with pytest.raises(CTError, match="lists no CT"):
+        own_scans(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes(b"ct\n\xff\xfe\xfa\n")
+    with pytest.raises(UnreadableError, match="UTF-8"):
+        own_scans(tmp_path / "t.csv")
+
+
+def test_folder_of_something_else_is_kept(tmp_path):
+    table = write_table(tmp_path / "t.csv", [{"ct": "a.nii"}])
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="not empty"):
+        write_scan_radiographs(table, other)
+    (other / SETTINGS).write_text(f'{{"schema": "{SCHEMA}", "settings": {{}}}}', encoding="utf-8")
+    with pytest.raises(OutputError, match="digital patients"):
+        write_scan_radiographs(table, other)
+    with pytest.raises(OutputError, match="At least one worker"):
+        write_scan_radiographs(table, tmp_path / "new", 0)
+
+
+def test_every_doubt_is_told(table, tmp_path):
+    class Told(Progress):
+        def __init__(self):
+            super().__init__()
+            self.codes, self.counts = [], []
+
+        def warning(self, warning):
+            self.codes.append(warning.code)
+
+        def counted(self, done, count):
+            self.counts.append((done, count))
+
+    low = sitk.ReadImage(tmp_path / "in" / "scan.nii.gz")[:, :, :20]
+    sitk.WriteImage(low[10:-10, :, :], tmp_path / "in" / "low.nii.gz")
+    write_table(table, [{"ct": "in/low.nii.gz"}])
+    progress = Told()
+    written, _ = write_scan_radiographs(table, tmp_path / "out", progress=progress)
+    assert progress.codes == ["patients-untold"]
+    assert progress.counts == [(1, 1)]
+    told = read_table(written)[0]["warnings"].split()
+    assert {"chest-cut-off", "body-cut-off"} <= set(told)
+
+
+def test_whole_chest_leaves_no_doubt(table, tmp_path):
+    assert cut_off(sitk.ReadImage(tmp_path / "in" / "scan.nii.gz")) == []

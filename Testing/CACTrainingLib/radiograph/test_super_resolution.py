@@ -1,0 +1,90 @@
+"""Thin slices from thick ones: the interpolation against SciPy's own, the network against what it should add."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, Training, find_model
+from CACScoringLib.networks.van_velzen import SliceSharpenerConfig, build
+from CACTrainingLib.radiograph import super_resolution
+from CACTrainingLib.radiograph.super_resolution import HU_SCALE, bundled_sharpener, interpolated, learned, quality
+from CACTrainingLib.radiograph.thin_slices import FACTOR, SlicePair
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).normal(40, 200, (7, 5, 6)).astype(np.int16)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_interpolation_is_scipys_cubic_spline(volume, factor):
+    thin = interpolated(volume, factor)
+    heights = (np.arange(factor * 7) - (factor - 1) / 2) / factor
+    places = np.meshgrid(heights, np.arange(5.0), np.arange(6.0), indexing="ij")
+    # Along the rows and columns the places are whole numbers, where a spline keeps the values.
+    slow = ndimage.map_coordinates(volume.astype(float), places, order=3, mode="mirror")
+    np.testing.assert_allclose(thin, slow, atol=0.02)
+    if factor % 2:
+        np.testing.assert_allclose(thin[factor // 2 :: factor], volume, atol=0.01)
+
+
+def card(config):
+    training = Training("", 0, {}, "")
+    return ModelCard("x", "super_resolution", "custom", vars(config), 1, training, {}, {}, "", "")
+
+
+def test_network_sees_the_neighbours_in_order_and_its_answer_is_added_in_order(volume):
+    """A network made by hand: the lowest thin slice gets half of what the slice below differs, the highest the same
+    from the one above."""
+    config = SliceSharpenerConfig(factor=3, neighbours=1, width=4, layers=0)
+    network = build(config)
+    with torch.no_grad():
+        for layer in network.layers:
+            if hasattr(layer, "weight"):
+                layer.weight.zero_()
+                layer.bias.zero_()
+        for part, sign, neighbour in ((0, 1, 1), (1, -1, 1), (2, 1, 2), (3, -1, 2)):
+            network.layers[0].weight[part, neighbour, 1, 1] = sign  # channels: the middle, below, above
+        for part, sign, thin in ((0, 1, 0), (1, -1, 0), (2, 1, 2), (3, -1, 2)):
+            network.layers[-1].weight[thin, part, 1, 1] = sign / 2
+    made = learned(volume, LoadedModel(card(config), network)) - interpolated(volume, 3)
+    below = volume[np.maximum(np.arange(7) - 1, 0)].astype(float)
+    above = volume[np.minimum(np.arange(7) + 1, 6)].astype(float)
+    np.testing.assert_allclose(made[0::3], (below - volume) / 2, atol=0.01)
+    np.testing.assert_allclose(made[1::3], 0, atol=0.01)
+    np.testing.assert_allclose(made[2::3], (above - volume) / 2, atol=0.01)
+    assert HU_SCALE > 0
+
+
+def test_quality_of_a_known_error():
+    thick = np.zeros((2, 4, 4), np.int16)
+    thin = np.zeros((6, 4, 4), np.int16)
+    thin[2:4, 1, 1] = 200
+    heart = np.zeros(thick.shape, bool)
+    heart[:, 1:3, 1:3] = True
+    pair = SlicePair(thick, thin, thin, heart, (1.0, 1.0, 3.0))
+    found = quality(np.where(thin, 150.0, 0.0), pair)
+    assert found == pytest.approx(
+        {"rms_heart": 50 * np.sqrt(2 / 24), "rms_calcium": 50, "bias_calcium": -50, "peaks": 0.75}
+    )
+    assert set(quality(thin, SlicePair(thick, thin, 0 * thin, heart, (1.0, 1.0, 3.0)))) == {"rms_heart"}
+
+
+def test_model_that_comes_with_cac_makes_a_thin_plaque_denser_than_interpolation_does():
+    """A plaque of 1 mm in slices of 3 mm."""
+    model = bundled_sharpener(FACTOR)
+    truth = np.full((21, 24, 24), 40.0, np.float32)
+    truth[10, 10:13, 10:13] = 640
+    truth = ndimage.gaussian_filter(truth, (0.4, 0.8, 0.8))
+    thick = truth.reshape(7, 3, 24, 24).mean(1)
+    plain, sharp = interpolated(thick, FACTOR), learned(thick, model)
+    assert plain.max() < sharp.max() < 1.1 * truth.max()
+    assert np.abs(sharp[:, :5] - 40).max() < 15  # and leaves alone what it knows nothing of
+
+
+def test_model_of_another_factor_is_refused(monkeypatch):
+    stored = find_model("super_resolution")
+    monkeypatch.setattr(super_resolution, "find_model", lambda network, name: stored)
+    with pytest.raises(ModelError, match="makes 3 slices of one; 5 are needed"):
+        bundled_sharpener(5)

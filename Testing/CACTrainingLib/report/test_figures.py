@@ -1,0 +1,130 @@
+"""A study's figures: what is drawn where, read from the drawing itself."""
+
+import re
+from functools import partial
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure as Drawing
+
+from CACTrainingLib.report.figures import (
+    MARKERS,
+    METHOD_COLOURS,
+    AgainstTruth,
+    Panel,
+    ScanPairs,
+    against_truth,
+    bland_altman,
+    forest,
+    panels_of_values,
+    rendered,
+)
+from CACTrainingLib.report.parts import Figure
+from CACTrainingLib.statistics.measures import Estimate
+from CACTrainingLib.studies.records import METHODS
+
+LIMITS = {"intercept": 2.0, "slope": 0.5, "factor": 2.0}
+
+
+def drawn(draw, *arguments, **options):
+    drawing = Drawing(figsize=(7, 4), layout="constrained")
+    draw(drawing, *arguments, **options)
+    return drawing
+
+
+def dots(axis):
+    return np.concatenate([collection.get_offsets() for collection in axis.collections])
+
+
+def curve(line):
+    """Its data as plain arrays."""
+    return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+
+
+class TestBlandAltman:
+    def test_dots_and_limits(self):
+        drawing = drawn(bland_altman, [ScanPairs("map", [10, 0], [20, 0], LIMITS)], "mg")
+        axis = drawing.axes[0]
+        assert dots(axis).tolist() == [[15, 10], [0, 0]]
+        dashed = [curve(line) for line in axis.lines if line.get_linestyle() == "--"]
+        for sign, (x, y) in zip((-1, 1), dashed, strict=True):
+            np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * x))
+        assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
+
+    def test_panels_share_axes(self):
+        pairs = [ScanPairs("map", [1, 2], [2, 3]), ScanPairs("reader", [100, 0], [300, 0])]
+        first, second = drawn(bland_altman, pairs, "mg").axes
+        assert first.get_xlim() == second.get_xlim()
+        assert first.get_ylim()[1] >= 200
+        assert first.get_xlim()[1] >= 200
+
+    @pytest.mark.parametrize("linear_to", [None, 10])
+    def test_no_pairs_and_no_limits(self, linear_to):
+        assert len(drawn(bland_altman, [ScanPairs("map", [], [])], "mg", linear_to=linear_to).axes) == 1
+
+
+class TestAgainstTruth:
+    def test_scans_with_other_calcium_are_open(self):
+        panel = AgainstTruth("map", [1, 2, 3], [1, 1, 9], [False, True, False], slope=0.5)
+        axis = drawn(against_truth, [panel], "mg").axes[0]
+        filled, hollow = axis.collections
+        assert filled.get_offsets().tolist() == [[1, 1], [3, 9]]
+        assert hollow.get_offsets().tolist() == [[2, 1]]
+        assert hollow.get_facecolor().size == 0
+        equal, sloped = (curve(line) for line in axis.lines)
+        np.testing.assert_allclose(equal[0], equal[1])
+        np.testing.assert_allclose(sloped[1], 0.5 * sloped[0])
+
+    @pytest.mark.parametrize("linear_to", [None, 3])
+    def test_no_scans_and_no_slope(self, linear_to):
+        panel = AgainstTruth("map", [], [], [], slope=float("nan"))
+        assert len(drawn(against_truth, [panel], "mg", linear_to=linear_to).axes[0].lines) == 1
+
+
+class TestPanels:
+    def test_values_stand_in_their_groups_with_intervals(self):
+        panel = Panel("By size", ("small", "large"), {"map": [Estimate(0.2, 0.1, 0.4, 9), None], "reader": [0.3, 0.9]})
+        axis = drawn(panels_of_values, [panel], "Share", limits=(0, 1)).axes[0]
+        marks = [curve(line) for line in axis.lines if line.get_linestyle() == "None"]
+        assert [y.tolist() for _, y in marks] == [[0.2], [0.3], [0.9]]
+        assert [round(float(x[0])) for x, _ in marks] == [0, 0, 1]
+        whiskers = [curve(line)[1].tolist() for line in axis.lines if line.get_linestyle() != "None"]
+        assert whiskers == [[0.1, 0.4]]
+        assert [text.get_text() for text in axis.get_xticklabels()] == ["small", "large"]
+        low, high = axis.get_ylim()
+        assert low < 0 < 1 < high
+
+    def test_one_legend_for_all_panels(self):
+        panels = [Panel(str(n), ("a",), {"map": [1.0], "heart off": [2.0]}) for n in range(4)]
+        drawing = drawn(panels_of_values, panels, "Score", connected=True, reference=1.0)
+        assert len(drawing.axes) == 4
+        assert [text.get_text() for text in drawing.legends[0].get_texts()] == [METHODS["map"], "heart off"]
+        assert drawing.axes[0].get_ylim()[1] >= 2
+
+    def test_one_method_needs_no_legend(self):
+        assert not drawn(panels_of_values, [Panel("", ("a",), {"map": [1.0]})], "Score").legends
+
+    def test_undefined_values_are_left_out(self):
+        panel = Panel("", ("a", "b"), {"map": [Estimate(float("nan"), 0, 1, 0), Estimate(0.5, float("nan"), 1, 2)]})
+        lines = drawn(panels_of_values, [panel], "Share").axes[0].lines
+        assert [curve(line)[1].tolist() for line in lines] == [[0.5]]
+
+
+def test_forest_lists_from_the_top():
+    rows = [("first", Estimate(0.5, 0.4, 0.6, 9)), ("second", Estimate(0.2, 0.1, 0.3, 9))]
+    axis = drawn(forest, rows, "F1", reference=0).axes[0]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["first", "second"]
+    assert axis.yaxis_inverted()
+
+
+def test_every_method_has_a_look_of_its_own():
+    assert set(METHOD_COLOURS) == set(MARKERS) == set(METHODS)
+    assert len(set(METHOD_COLOURS.values())) == len(set(MARKERS.values())) == len(METHODS)
+
+
+def test_names_with_dollars_are_no_formulas():
+    panel = Panel("a$b$c", ("$x$",), {"map": [1.0]})
+    files = rendered(Figure("drawn", "t", partial(panels_of_values, panels=[panel], y_title="$"), size_inches=(3, 2)))
+    assert set(files) == {"png", "svg"}
+    assert b"<script" not in files["svg"]
+    assert not re.search(rb'href="http', files["svg"])

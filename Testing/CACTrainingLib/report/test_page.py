@@ -1,0 +1,270 @@
+"""A study's page and files: what they show, that it is escaped, and that the page needs no other file."""
+
+import csv
+import io
+import json
+import math
+import re
+from functools import partial
+from html.parser import HTMLParser
+
+import pytest
+
+from CACTrainingLib.report import page as study_page
+from CACTrainingLib.report.figures import forest
+from CACTrainingLib.report.page import DIGITAL, shown, table_as_csv, write_study
+from CACTrainingLib.report.parts import Figure, Section, Table
+from CACTrainingLib.statistics.measures import Estimate
+
+NAN = math.nan
+AUC = Estimate(0.742, 0.571, 0.849, 50)
+
+
+def table(name="one", columns=("Method", "AUC"), rows=(("map", AUC),), note="", title="A table"):
+    return Table(name, title, columns, rows, note)
+
+
+def figure(name="drawn", note=""):
+    return Figure(name, "A figure", partial(forest, rows=[("map", AUC)], x_title="AUC"), note, (4, 2))
+
+
+def page_of(tmp_path, *tables, figures=(), text=(), digital=True, facts=None, title="A study"):
+    section = Section("results", "Results", tuple(text), tables, tuple(figures))
+    path = write_study(tmp_path, title, [section], facts or {}, digital)
+    return path.read_text(encoding="utf-8")
+
+
+class _Checked(HTMLParser):
+    """Tags that are opened are closed, in order; collects what others refer to, and what may be loaded."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.sources += [attributes["src"]] if "src" in attributes else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def checked(html):
+    parser = _Checked()
+    parser.feed(html)
+    assert parser.open == []
+    return parser
+
+
+class TestShown:
+    @pytest.mark.parametrize(
+        ("cell", "text"),
+        [
+            (AUC, "0.74 [0.57, 0.85], n = 50"),
+            (Estimate(-0.21, -0.51, -0.004, 9), "−0.210 [−0.510, −0.004], n = 9"),
+            (Estimate(0.059, 0.0, 0.15, 1034), "0.06 [0.00, 0.15], n = 1,034"),
+            (Estimate(153.26, 80.0, 1200.0, 3), "153 [80, 1,200], n = 3"),
+            (Estimate(12.34, 10.0, 15.0, 3), "12.3 [10.0, 15.0], n = 3"),
+            (Estimate(0.5, NAN, NAN, 2), "0.50, n = 2"),
+            (Estimate(NAN, NAN, NAN, 0), "not defined, n = 0"),
+            (None, "–"),
+            (NAN, "not defined"),
+            (0.0005, "0.0005"),
+            (0.0432, "0.043"),
+            (-0.0, "0.00"),
+            (1543, "1,543"),
+            (-3, "−3"),
+            ("  indented", "indented"),
+        ],
+    )
+    def test_cell(self, cell, text):
+        assert shown(cell) == text
+
+    def test_an_end_that_is_not_zero_is_not_shown_as_zero(self):
+        """It is what an interval that excludes no difference is read by."""
+        assert shown(Estimate(0.3, 0.004, 0.6, 9), with_n=False) == "0.300 [0.004, 0.600]"
+
+
+class TestCSV:
+    def rows(self, made):
+        return list(csv.reader(io.StringIO(table_as_csv(made))))
+
+    def test_estimates_become_four_columns_in_full_precision(self):
+        rows = self.rows(table(columns=("Method", "AUC", "Note"), rows=(("map", AUC, "x"), ("  reader", 0.5, None))))
+        assert rows[0] == ["Method", "AUC", "AUC low", "AUC high", "AUC n", "Note"]
+        assert rows[1] == ["map", "0.742", "0.571", "0.849", "50", "x"]
+        assert rows[2] == ["reader", "0.5", "", "", "", ""]
+
+    def test_no_cell_runs_as_a_formula(self):
+        assert self.rows(table(rows=(("=cmd()", -1.5),)))[1] == ["'=cmd()", "-1.5"]
+
+
+class TestPage:
+    def test_digital_patients_are_named_first(self, tmp_path):
+        html = page_of(tmp_path, table())
+        assert DIGITAL in html
+        assert html.index(DIGITAL) < html.index("<table")
+        assert "no figure here says how the method does in patients" in html
+        assert DIGITAL not in page_of(tmp_path, table(), digital=False)
+
+    def test_nothing_is_loaded_and_every_link_leads_somewhere(self, tmp_path):
+        html = page_of(tmp_path, table(), figures=[figure()], text=["See [[one]] and [[drawn]]."], facts={"Data": "x"})
+        parsed = checked(html)
+        assert parsed.sources
+        assert all(source.startswith("data:image/svg+xml;base64,") for source in parsed.sources)
+        assert all(link.startswith("#") and link[1:] in parsed.ids for link in parsed.links)
+        assert not re.search(r"@import|url\(|<script|<link", html)
+
+    def test_tables_and_figures_are_numbered_over_sections(self, tmp_path):
+        sections = [
+            Section("a", "A", ("Both: [[second]], [[drawn]].",), (table(),), (figure(),)),
+            Section("b", "B", (), (table("second"),), (figure("other"),)),
+        ]
+        html = write_study(tmp_path, "S", sections, {}).read_text(encoding="utf-8")
+        for text in ("<b>Table 1.</b>", "<b>Table 2.</b>", "<b>Figure 1.</b>", "<b>Figure 2.</b>"):
+            assert html.count(text) == 1
+        assert '<a href="#second">Table&nbsp;2</a>, <a href="#drawn">Figure&nbsp;1</a>' in html
+        assert '<a href="#section-b">2&nbsp;B</a>' in html
+
+    def test_what_others_published_is_marked(self, tmp_path):
+        made = table(
+            columns=("Method", "AUC", "Published AUC"),
+            rows=(("map", AUC, "0.75"), ("Published reader", 0.8, None)),
+        )
+        html = page_of(tmp_path, made)
+        marked = re.findall(r'class="[^"]*published[^"]*">([^<]*)<', html)
+        assert marked[1:] == ["Published AUC", "0.75", "Published reader", "0.80"]
+        assert "published by others" in html
+        assert "published by others" not in page_of(tmp_path, table())
+
+    def test_a_common_n_is_told_once(self, tmp_path):
+        same = page_of(tmp_path, table(rows=(("map", AUC), ("reader", AUC))))
+        assert same.count("n = 50") == 1
+        other = page_of(tmp_path, table(rows=(("map", AUC), ("reader", Estimate(0.5, 0.4, 0.6, 7)))))
+        assert (other.count("n = 50"), other.count("n = 7")) == (1, 1)
+
+    @pytest.mark.parametrize(
+        ("rows", "shown_n"),
+        [
+            ([(9, 9), (9, 9)], ["n = 9 throughout."]),
+            ([(9, 7), (9, 7)], ['AUC</span> <span class="n">n = 9', 'F1</span> <span class="n">n = 7']),
+            ([(9, 9), (7, 7)], ['row 0</span> <span class="n">n = 9', 'row 1</span> <span class="n">n = 7']),
+            ([(9, 8), (7, 7)], ["n = 9", "n = 8", "n = 7", "n = 7"]),
+        ],
+    )
+    def test_n_is_told_as_rarely_as_it_can_be(self, tmp_path, rows, shown_n):
+        lines = [(f"row {r}", *(Estimate(0.5, 0.4, 0.6, n) for n in counts)) for r, counts in enumerate(rows)]
+        html = page_of(tmp_path, table(columns=("Method", "AUC", "F1"), rows=tuple(lines)))
+        assert all(text in html for text in shown_n)
+        assert html.count("n = ") == len(shown_n)
+
+    def test_n_of_a_group_stands_in_its_heading(self, tmp_path):
+        rows = (("all", ""), ("a", AUC), ("b", AUC), ("some", ""), ("c", Estimate(0.5, 0.4, 0.6, 7)))
+        html = page_of(tmp_path, table(rows=rows))
+        assert 'all <span class="n">n = 50' in html
+        assert 'some <span class="n">n = 7' in html
+        assert html.count("n = ") == 2
+
+    def test_n_that_a_column_holds_is_not_repeated(self, tmp_path):
+        rows = (("a", 50, AUC), ("b", 7, Estimate(0.5, 0.4, 0.6, 7)))
+        assert "n = " not in page_of(tmp_path, table(columns=("Method", "Pairs", "AUC"), rows=rows))
+
+    def test_wide_tables_have_intervals_below(self, tmp_path):
+        columns = tuple("abcdefg")
+        assert 'class="wide"' in page_of(tmp_path, table(columns=columns, rows=(("x", *[AUC] * 6),)))
+        assert 'class="wide"' not in page_of(tmp_path, table(columns=columns[:6], rows=(("x", *[AUC] * 5),)))
+
+    def test_a_row_of_empty_texts_is_a_heading(self, tmp_path):
+        html = page_of(tmp_path, table(rows=(("Scans", ""), ("  map", AUC), ("gone", None))))
+        assert '<th class="group" colspan="2">Scans</th>' in html
+        assert "–" in html
+
+    def test_everything_is_escaped(self, tmp_path):
+        bad = "<script>x</script>&\"'"
+        html = page_of(
+            tmp_path,
+            table(columns=(bad, "b"), rows=((bad, bad),), note=bad, title=bad),
+            figures=[Figure("drawn", bad, figure().draw, bad)],
+            text=[bad],
+            facts={bad: bad},
+            title=bad,
+        )
+        checked(html)
+        assert "<script" not in html
+
+    def test_files_lie_beside_the_page(self, tmp_path):
+        page_of(tmp_path, table(), figures=[figure()])
+        found = sorted(str(p.relative_to(tmp_path).as_posix()) for p in tmp_path.rglob("*.*"))
+        assert found == ["figures/drawn.png", "figures/drawn.svg", "study.html", "study.json", "tables/one.csv"]
+        assert (tmp_path / "figures" / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_what_an_earlier_study_showed_goes_and_what_is_not_its_own_stays(self, tmp_path):
+        page_of(tmp_path, table("one"), table("two"), figures=[figure()])
+        (tmp_path / "tables" / "mine.csv").write_text("of the user", encoding="utf-8")
+        page_of(tmp_path, table("two"))
+        found = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*"))
+        assert found == ["study.html", "study.json", "tables/mine.csv", "tables/two.csv"]
+
+    def test_the_same_study_gives_the_same_files(self, tmp_path):
+        for name in ("a", "b"):
+            page_of(tmp_path / name, table(), figures=[figure()])
+        for name in ("study.html", "figures/drawn.svg", "figures/drawn.png"):
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+    def test_facts_close_the_page(self, tmp_path):
+        html = page_of(tmp_path, table(), facts={"Models": "map 12ab\nslices 34cd"})
+        assert html.index("map 12ab<br>slices 34cd") > html.index("<table")
+
+
+class TestMistakes:
+    def test_two_of_one_name(self, tmp_path):
+        with pytest.raises(ValueError, match="two of one"):
+            page_of(tmp_path, table(), table())
+        with pytest.raises(ValueError, match="two of one"):
+            page_of(tmp_path, table(), figures=[figure("one")])
+
+    def test_a_reference_to_nothing(self, tmp_path):
+        with pytest.raises(ValueError, match=re.escape("[[absent]]")):
+            page_of(tmp_path, table(note="See [[absent]]."))
+        assert not (tmp_path / "study.html").exists()
+
+    def test_rows_and_names(self):
+        with pytest.raises(ValueError, match="2 columns, but a row of 1"):
+            table(rows=(("map",),))
+        with pytest.raises(ValueError, match="no name for a file"):
+            table(name="../evil")
+        with pytest.raises(ValueError, match="two columns of one title"):
+            table(columns=("a", "a"))
+
+
+class TestIndex:
+    def test_it_lists_what_the_page_shows_in_its_order(self, tmp_path):
+        texts = ["See [[two]] and [[drawn]] < here."]
+        tables = (table(), table("two", note="As [[one]].", title="Is it so?"))
+        page_of(tmp_path, *tables, figures=[figure()], text=texts, facts={"Data": "x"}, title="A “study”")
+        index = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+        assert index["schema"] == "cac-study/1"
+        assert (index["title"], index["digital"], index["facts"]) == ("A “study”", True, {"Data": "x"})
+        (section,) = index["sections"]
+        assert section == {
+            "name": "results",
+            "title": "Results",
+            "text": ["See Table 2 and Figure 1 < here."],
+            "tables": ["tables/one.csv", "tables/two.csv"],
+            "figures": ["figures/drawn.png"],
+        }
+        assert all((tmp_path / file).is_file() for file in (*section["tables"], *section["figures"]))
+        assert index["captions"]["tables/two.csv"] == "Table 2. Is it so? As Table 1."
+
+    def test_it_is_only_there_when_all_it_lists_is(self, tmp_path, monkeypatch):
+        page_of(tmp_path, table())
+        monkeypatch.setattr(study_page, "page", lambda *_: pytest.fail("the disk is full"))
+        with pytest.raises(pytest.fail.Exception):
+            page_of(tmp_path, table("other"))
+        assert not (tmp_path / "study.json").exists()

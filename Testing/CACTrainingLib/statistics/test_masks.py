@@ -1,0 +1,76 @@
+"""Masks whose overlap and distances are known on paper."""
+
+import math
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import MaskError
+from CACTrainingLib.statistics.masks import mask_agreement
+
+SPACING_MM = (1.0, 1.0, 3.0)
+
+
+def box(k, j, i, shape=(20, 40, 40)):
+    """A mask of 1 in ranges of k, j, i."""
+    array = np.zeros(shape, np.uint8)
+    array[slice(*k), slice(*j), slice(*i)] = 1
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(SPACING_MM)
+    return image
+
+
+def test_the_same_mask():
+    mask = box((5, 12), (10, 30), (8, 25))
+    assert mask_agreement(mask, mask) == (1, 0, 0)
+
+
+def test_a_box_moved_sideways():
+    first, second = box((5, 15), (10, 30), (10, 30)), box((5, 15), (10, 30), (13, 33))
+    dice, hausdorff, surface = mask_agreement(first, second)
+    assert dice == pytest.approx(17 / 20)
+    assert hausdorff == 3
+    assert 0 < surface < 3
+
+
+def test_distance_is_in_mm_along_each_axis():
+    first = box((4, 5), (10, 11), (10, 11))
+    along = [
+        mask_agreement(first, other)[1:] for other in (box((6, 7), (10, 11), (10, 11)), box((4, 5), (14, 15), (13, 14)))
+    ]
+    assert along == [(6, 6), (5, 5)]
+
+
+def test_concentric_balls():
+    k, j, i = np.ogrid[-20:21, -20:21, -20:21]
+    distance = np.sqrt(k**2 + j**2 + i**2)
+    small, large = (sitk.GetImageFromArray((distance <= r).astype(np.uint8)) for r in (10, 14))
+    dice, hausdorff, surface = mask_agreement(small, large)
+    assert dice == pytest.approx(2 * 10**3 / (10**3 + 14**3), rel=0.02)
+    assert hausdorff == pytest.approx(4, abs=1)
+    assert surface == pytest.approx(4, abs=0.4)
+
+
+def test_both_directions_count():
+    whole, part = box((2, 18), (5, 35), (5, 35)), box((2, 18), (5, 35), (5, 20))
+    assert mask_agreement(whole, part) == mask_agreement(part, whole)
+    assert mask_agreement(part, whole)[1] == 15
+
+
+def test_masks_apart():
+    dice, hausdorff, _ = mask_agreement(box((2, 3), (0, 1), (0, 1)), box((2, 3), (30, 31), (39, 40)))
+    assert dice == 0
+    assert hausdorff == pytest.approx(math.hypot(30, 39))
+
+
+def test_an_empty_mask_is_refused():
+    with pytest.raises(MaskError, match="found heart mask is empty"):
+        mask_agreement(box((0, 0), (0, 0), (0, 0)), box((2, 4), (2, 4), (2, 4)))
+
+
+def test_two_grids_are_refused():
+    other = box((2, 4), (2, 4), (2, 4))
+    other.SetOrigin((5, 0, 0))
+    with pytest.raises(MaskError, match="different grids"):
+        mask_agreement(box((2, 4), (2, 4), (2, 4)), other)

@@ -1,0 +1,118 @@
+"""Statistics of events over time, against published worked examples and slow counting."""
+
+import math
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
+
+PLACEBO = (1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23)
+TREATED = (6, 6, 6, -6, 7, -9, 10, -10, -11, 13, 16, -17, -19, -20, 22, 23, -25, -32, -32, -34, -35)
+"""Weeks of remission in acute leukaemia with and without 6-mercaptopurine (Freireich 1963, Blood 21:699, as in Cox
+1972); negative: still in remission."""
+
+
+@pytest.fixture
+def leukaemia():
+    weeks = np.array(PLACEBO + TREATED, float)
+    return np.abs(weeks), weeks > 0, np.repeat([1, 0], 21)
+
+
+def test_log_rank_of_leukaemia(leukaemia):
+    found = log_rank(*leukaemia)
+    # Kleinbaum and Klein, Survival Analysis, chapter 2: 16.793, one degree of freedom.
+    assert found.chi_square == pytest.approx(16.793, abs=5e-4)
+    assert found.degrees == 1
+    assert found.p == pytest.approx(4.17e-5, rel=1e-2)
+
+
+def test_hazard_ratio_of_leukaemia(leukaemia):
+    time, event, placebo = leukaemia
+    found = hazard_ratios(time, event, {"placebo": placebo})["placebo"]
+    # R, survival::coxph with Efron's ties: coefficient 1.5721, standard error 0.4124.
+    assert math.log(found.value) == pytest.approx(1.5721, abs=1e-3)
+    assert math.log(found.high / found.low) == pytest.approx(2 * 1.96 * 0.4124, abs=2e-3)
+    assert found.n == 42
+
+
+def test_concordance_of_leukaemia(leukaemia):
+    time, event, placebo = leukaemia
+    # R, survival::coxph: concordance 0.69.
+    assert concordance(np.ones((1, 42)), time, event, placebo)[0] == pytest.approx(0.690, abs=5e-4)
+
+
+def test_kaplan_meier_of_leukaemia(leukaemia):
+    time, event, _ = leukaemia
+    found = kaplan_meier(time[21:], event[21:])
+    # Kleinbaum and Klein, table of the treated group; intervals as R's with conf.type "log-log".
+    for week, share in ((6, 0.8571), (7, 0.8067), (10, 0.7529), (13, 0.6902), (16, 0.6275), (22, 0.5378), (23, 0.4482)):
+        assert found.at(week).value == pytest.approx(share, abs=5e-5)
+    assert (found.at(6).low, found.at(6).high) == pytest.approx((0.620, 0.952), abs=5e-4)
+    assert found.at(22.9).value == found.at(22).value
+    assert found.at(0).value == found.at(5.9).value == 1.0
+    assert found.at(35).value == found.at(23).value
+    assert math.isnan(found.at(35.1).value)
+
+
+def test_concordance_against_counting_pairs():
+    generator = np.random.default_rng(2)
+    n = 40
+    time = generator.integers(1, 15, n).astype(float)  # with ties of all kinds
+    event, risk = generator.random(n) < 0.6, generator.integers(0, 4, n)
+    weights = generator.integers(0, 3, (3, n)).astype(float)
+    found = concordance(weights, time, event, risk)
+    for r in range(3):
+        won = pairs = 0.0
+        for i in range(n):
+            for j in range(n):
+                if event[i] and (time[j] > time[i] or (time[j] == time[i] and not event[j])):
+                    weight = weights[r, i] * weights[r, j]
+                    pairs += weight
+                    won += weight * (1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0)
+        assert found[r] == pytest.approx(won / pairs, abs=1e-12)
+
+
+def test_concordance_is_one_half_without_knowledge_and_turns_with_the_risk():
+    time, event = np.array([1.0, 2.0, 3.0, 4.0]), np.array([True, True, False, True])
+    ones = np.ones((1, 4))
+    assert concordance(ones, time, event, np.zeros(4))[0] == 0.5
+    assert concordance(ones, time, event, -time)[0] == 1.0
+    assert concordance(ones, time, event, time)[0] == 0.0
+    assert math.isnan(concordance(ones, time, np.zeros(4, bool), time)[0])
+
+
+def test_hazards_that_were_put_in_come_out():
+    """A check of the arithmetic: exponential times with hazards 1, 3.6 and 7.7 times the first."""
+    generator = np.random.default_rng(4)
+    n = 2500
+    group = generator.choice(3, n, p=(0.5, 0.3, 0.2))
+    ratio, men = np.array([1.0, 3.6, 7.7])[group], generator.random(n) < 0.5
+    happens = generator.exponential(1 / (0.01 * ratio * np.where(men, 2.0, 1.0)))
+    lost = generator.uniform(2, 10, n)
+    time, event = np.minimum(happens, lost), happens <= lost
+    found = hazard_ratios(time, event, {"second": group == 1, "third": group == 2, "men": men})
+    for name, true in (("second", 3.6), ("third", 7.7), ("men", 2.0)):
+        assert found[name].low < true < found[name].high
+        assert found[name].value == pytest.approx(true, rel=0.3)
+    design = np.column_stack([group == 1, group == 2, men]).astype(float)
+    logs = linear_predictor(time, event, design)
+    assert np.ptp(logs) == pytest.approx(math.log(found["third"].value * found["men"].value), rel=1e-6)
+
+
+def test_what_cannot_be_fitted_has_no_ratio(leukaemia):
+    time, event, placebo = leukaemia
+    assert math.isnan(hazard_ratios(time, np.zeros(42, bool), {"placebo": placebo})["placebo"].value)
+    assert math.isnan(hazard_ratios(time, event, {"same": np.ones(42)})["same"].value)
+    never = np.zeros(42)
+    never[~event] = 1.0  # none of them had an event
+    assert math.isnan(hazard_ratios(time, event, {"never": never})["never"].value)
+    assert linear_predictor(time, event, np.ones((42, 1))) is None
+    assert log_rank(time, event, np.zeros(42)) is None
+    assert log_rank(time, np.zeros(42, bool), placebo) is None
+
+
+def test_nobody_has_an_event():
+    found = kaplan_meier(np.array([1.0, 2.0, 5.0]), np.zeros(3, bool))
+    assert found.at(4).value == 1.0
+    assert math.isnan(found.at(4).low)

@@ -1,0 +1,253 @@
+"""The study from one command: scored, kept, written; and what stops it, which is little."""
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from digital_pairs import CALCIFIED, CLEAN, known_networks
+from in_this_process import InThisProcess
+
+from CACScoringLib.cli.main import make_parser
+from CACScoringLib.cohort import cohort
+from CACScoringLib.pipeline import score_scan
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.project import annotations
+from CACTrainingLib.project.project import NewScan, Project
+from CACTrainingLib.studies import evaluation
+from CACTrainingLib.studies.evaluation import EvaluationSettings, evaluate
+from CACTrainingLib.studies.records import read_records
+from CACTrainingLib.studies.scans import StudyError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """In this process; returns the scans that were scored."""
+    scored = []
+    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "load_networks", lambda *_: known_networks())
+    monkeypatch.setattr(cohort, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
+    return scored
+
+
+@pytest.fixture
+def pairs(digital_pairs, tmp_path):
+    """A cohort to spoil."""
+    shutil.copytree(digital_pairs, tmp_path / "cohort")
+    return tmp_path / "cohort"
+
+
+def page_of(done):
+    return done.page.read_text(encoding="utf-8")
+
+
+def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick, monkeypatch):
+    scans = pairs / f"patient_{CALCIFIED}"
+    shutil.copytree(scans / "scan_1", scans / "broken")
+    truth = json.loads((scans / "broken" / "truth.json").read_text(encoding="utf-8"))
+    (scans / "broken" / "truth.json").write_text(json.dumps({**truth, "patient": 77}), encoding="utf-8")
+    (scans / "broken" / "ct.nii.gz").write_bytes(b"no image")
+    shutil.copytree(scans / "scan_1", scans / "unreadable")
+    (scans / "unreadable" / "truth.json").write_text("{", encoding="utf-8")
+
+    settings = EvaluationSettings(("reproducibility", "detection", "heart"), tmp_path / "out", pairs, workers=1)
+    done = evaluate(settings)
+    text = page_of(done)
+    assert {record.scan: record.refused is None for record in done.records} == {
+        f"patient_{CLEAN}/scan_1": True,
+        f"patient_{CLEAN}/scan_2": True,
+        f"patient_{CALCIFIED}/broken": False,
+        f"patient_{CALCIFIED}/scan_1": True,
+        f"patient_{CALCIFIED}/scan_2": True,
+    }
+    assert "broken" in text
+    assert "unreadable" in text
+    assert "77" in text, "the patient with one scan alone"
+    assert "Digital patients" in text
+    assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
+    assert len(read_records(tmp_path / "out" / "records.jsonl")) == 4
+
+    monkeypatch.setattr(evaluation, "recorder", lambda: pytest.fail("records are kept"))
+    assert evaluate(replace(settings, studies=("heart",))).records == done.records
+    assert len(quick) == 4
+
+
+@pytest.fixture
+def results(digital_results, tmp_path):
+    """Results in a folder as `cac cohort` leaves them, without those of the last scan."""
+    scans, folders = digital_results
+    place = tmp_path / "results"
+    place.mkdir()
+    with (place / "cohort.csv").open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, ["folder", "ct", "state", "reason"])
+        table.writeheader()
+        for scan, folder in list(zip(scans, folders, strict=True))[:-1]:
+            shutil.copytree(folder, place / folder.name)
+            table.writerow({"folder": folder.name, "ct": scan.ct, "state": "done", "reason": ""})
+    return place
+
+
+def heart(digital_pairs, tmp_path, results, **more):
+    return EvaluationSettings(("heart",), tmp_path / "out", digital_pairs, results, workers=1, **more)
+
+
+def test_results_that_are_there_are_used(digital_pairs, results, tmp_path, quick):
+    done = evaluate(heart(digital_pairs, tmp_path, results))
+    assert [record.refused is None for record in done.records] == [True, True, True, False]
+    assert "0 results" in done.records[-1].refused
+    assert not quick, "nothing is scored"
+    assert not (tmp_path / "out" / "scans").exists()
+
+
+def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, results, tmp_path):
+    table = (results / "cohort.csv").read_text(encoding="utf-8")
+    original = digital_results[0][0].ct.parents[2]
+    (results / "cohort.csv").write_text(table.replace(str(original), str(pairs)), encoding="utf-8")
+    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 0
+    truth = pairs / f"patient_{CLEAN}" / "scan_1" / "truth.json"
+    content = {**json.loads(truth.read_text(encoding="utf-8")), "mass_mg": 2.5}
+    truth.write_text(json.dumps(content), encoding="utf-8")
+    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 2.5
+
+
+def test_a_folder_of_results_that_is_none(digital_pairs, tmp_path):
+    with pytest.raises(StudyError, match="no folder of cac cohort's results"):
+        evaluate(heart(digital_pairs, tmp_path, tmp_path))
+
+
+def test_a_table_of_ones_own_pairs(digital_results, results, tmp_path):
+    scans, _ = digital_results
+    rows = ["patient,scan,ct,lesions"]
+    rows += [f"anna,{scan.number},{scan.ct},{scan.truth / 'regions.nii.gz'}" for scan in scans[2:]]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8")
+    done = evaluate(heart(tmp_path / "pairs.csv", tmp_path, results))
+    assert [(r.scan, r.unit) for r in done.records] == [("anna/1", "HU·mm³"), ("anna/2", "HU·mm³")]
+    assert "no figure here says how the method does in patients" not in page_of(done)
+
+
+@pytest.fixture
+def project(digital_pairs, tmp_path):
+    """The first scan of each digital patient to test on; the second ones are not in it."""
+    project = Project.create(tmp_path / "project", "my <hearts>")
+    truths = sorted(digital_pairs.rglob("scan_1/truth.json"))
+    project.add([NewScan(t.parts[-3], t.parts[-3], t.parent / "ct.nii.gz", None, "digital", t) for t in truths])
+    project.set_use({scan.patient: "test" for scan in project.scans})
+    return project
+
+
+def test_a_project_of_single_scans(project, results, tmp_path):
+    """Detection needs no pairs; the study of pairs says that there are none."""
+    settings = EvaluationSettings(
+        ("reproducibility", "detection", "heart"), tmp_path / "out", project.folder, results, use="test", workers=1
+    )
+    done = evaluate(settings)
+    assert {record.patient: record.refused for record in done.records} == {
+        f"patient_{CALCIFIED}": None,
+        f"patient_{CLEAN}": None,
+    }
+    index = json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))
+    texts = [text for section in index["sections"] for text in section["text"]]
+    said = next(text for text in texts if "my <hearts>" in text)
+    assert "for test of the project “my <hearts>”, 2 scans of 2 patients" in said
+    assert "my &lt;hearts&gt;" in page_of(done)
+    assert any("0 complete pairs" in text for text in texts)
+    assert "tables/detection_scans.csv" in index["captions"]
+    with (tmp_path / "out" / "tables" / "detection_scans.csv").open(encoding="utf-8", newline="") as stream:
+        found = {row["Method"]: row["Sensitivity"] for row in csv.DictReader(stream)}
+    assert found["Calcium map"] == "1.0"
+
+
+def test_a_label_that_changes_makes_the_record_anew(project, digital_results, results, tmp_path):
+    """Of an annotated scan: the digital patient's without its truth."""
+    scan = digital_results[0][2]
+    mine = Project.create(tmp_path / "annotated")
+    mine.add([NewScan("mine", "mine", scan.ct)])
+    mine.set_use({"mine": "test"})
+    settings = EvaluationSettings(("detection",), tmp_path / "out", mine.folder, results, workers=1)
+    assert evaluate(settings).records[0].visible is None
+    said = annotations.slice_annotations(mine, "0001", "eve")
+    said.set(10, annotations.SliceLabel.VISIBLE)
+    assert evaluate(settings).records[0].visible is True
+    said.set(10, annotations.SliceLabel.NOT_VISIBLE)
+    assert evaluate(settings).records[0].visible is None
+
+
+def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_path):
+    settings = EvaluationSettings(
+        ("reproducibility", "detection"), tmp_path / "out", digital_pairs, results, 2, workers=1
+    )
+    text = page_of(evaluate(settings))
+    assert 0 < text.index("Goals set before the study") < text.index("What the scans hold")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["heart"], 3, "--data"),
+        (["heart", "--data", "nowhere"], 3, "nowhere does not exist"),
+        (["heart", "--data", "nowhere", "--use", "test"], 3, "nowhere is no project"),
+        (["heart", "--data", "nowhere", "--use", "everything"], None, "invalid choice"),
+        (["ablation", "--data", "x", "--variant", "alpha"], None, "alpha-10#1"),
+        (
+            ["heart", "--data", "x", "--compare", "a"],
+            None,
+            "this study does not take --compare a (see cac evaluate heart",
+        ),
+        (["heart", "--data", "x", "--variant", "a=b"], None, "this study does not take --variant"),
+        (["detection", "--data", "x", "--store-limits"], None, "this study does not take --store-limits"),
+        (["acquisition", "--data", "x"], None, "this study does not take --data"),
+        (["prognosis", "--data", "x", "--workers", "2"], None, "this study does not take --workers"),
+        (["models", "--data", "x", "--folds", "2"], None, "this study does not take --folds"),
+        (["radiomics", "--data", "x", "--kinds", "cnn"], None, "this study does not take --kinds"),
+        (["vessels", "--data", "x", "--ct-fm", "f"], None, "this study does not take --ct-fm"),
+        (["radiograph", "--data", "x", "--others", "o"], None, "this study does not take --others"),
+        (["ablation", "--data", "x", "--variant", "a=x.json", "--variant", "a=y.json"], 3, "one name"),
+        (["ablation", "--data", "x", "--ablation-pairs", "0"], 3, "at least one pair"),
+    ],
+)
+def test_what_the_command_refuses(options, code, said, tmp_path, capsys):
+    command = ["evaluate", *options, "--output", str(tmp_path / "out")]
+    if code is None:
+        with pytest.raises(SystemExit):
+            cli.main(command)
+    else:
+        assert cli.main(command) == code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("study", "own"),
+    [
+        ("heart", {"--data", "--use", "--annotator", "--results", "--pairs", "--overwrite", "--model", "--seed"}),
+        ("acquisition", {"--model", "--patient"}),
+        ("prognosis", {"--data", "--seed"}),
+    ],
+)
+def test_a_studys_help_lists_its_own_options(study, own, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["evaluate", study, "--help"])
+    assert ended.value.code == 0
+    listed = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.M))
+    work = {"--workers", "--device"} if study != "prognosis" else set()
+    assert listed == own | work | {"--output", "--progress"}
+
+
+def test_all_takes_what_its_studies_take():
+    parser, commands = make_parser()
+    cli.cli_evaluate.add_evaluate(commands)
+    options = ["--data", "d", "--variant", "a=x.json", "--patient", "7", "--store-limits", "--ablation-pairs", "3"]
+    found = parser.parse_args(["evaluate", "all", *options, "--output", "o"])
+    assert (found.patient, found.ablation_pairs, found.store_limits) == (7, 3, Path())
+
+
+def test_the_command_names_the_page(digital_pairs, results, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["evaluate", "heart", "--data", str(digital_pairs), "--output", str(out), "--results", str(results)]
+    assert cli.main([*command, "--pairs", "1", "--workers", "1", "--progress", "none"]) == 0
+    assert str(out / "study.html") in capsys.readouterr().out
+    assert len(read_records(out / "records.jsonl")) == 2

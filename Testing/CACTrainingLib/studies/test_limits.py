@@ -1,0 +1,67 @@
+"""What repeats, from a study's records to a model's card."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks_made_by_hand import untrained
+from study_samples import cohort
+
+from CACScoringLib.models.cards import read_card
+from CACScoringLib.scoring.repeatability import Repeatability
+from CACTrainingLib.studies.limits import repeatability_of, store_limits
+from CACTrainingLib.studies.reproducibility import limits
+from CACTrainingLib.studies.scans import StudyError
+
+FACTS = {
+    "models": [{"name": "m", "network": "decomposition", "sha256": "abc"}],
+    "decomposition_settings": {"floor_hu": 20.0},
+    "hu_mm3_per_mass": 1400.0,
+    "kvp": 120.0,
+    "slice_thickness_mm": None,
+    "slice_spacing_mm": 3.0,
+}
+
+
+def records(**changes):
+    return [replace(record, acquisition={**FACTS, **changes}) for record in cohort(80)]
+
+
+def test_limits_are_in_the_units_of_scores():
+    own = records()
+    found = repeatability_of(own)
+    expected = limits(own, "map", "mass", "total")
+    mass = found["limits"]["decomposition"]["pseudo_mass_hu_mm3"]["total"]
+    assert mass["intercept"] == pytest.approx(1400 * expected["intercept"])
+    assert mass["highest"] == pytest.approx(1400 * expected["highest"])
+    assert (mass["slope"], mass["factor"]) == (expected["slope"], expected["factor"])
+    reader = found["limits"]["threshold"]["agatston"]["total"]
+    assert reader == limits(own, "reader", "agatston", "total")
+    assert found["acquisition"] == {"kvp": [120.0, 120.0], "slice_spacing_mm": [3.0, 3.0]}
+    assert found["models"] == {"decomposition": "abc"}
+    assert found["digital"]
+
+
+def test_masses_of_scans_that_differ_in_calibration_give_no_limits():
+    own = records()
+    own[0] = replace(own[0], acquisition={**FACTS, "hu_mm3_per_mass": 1500.0})
+    assert set(repeatability_of(own)["limits"]["decomposition"]) == {"agatston"}
+
+
+def test_they_are_stored_with_the_model(tmp_path):
+    card = untrained("decomposition", "map", tmp_path)
+    assert store_limits(records(), card) == card
+    stored = Repeatability.of(read_card(card).repeatability)
+    assert stored.data == f"80 digital patients ({cohort(80)[0].patient} to {cohort(80)[-1].patient}), two scans each"
+    assert np.isfinite(stored.limits["decomposition"]["agatston"]["artery"].at(100.0))
+
+
+def test_one_set_of_models(tmp_path):
+    own = records()
+    own[3] = replace(own[3], acquisition={**FACTS, "decomposition_settings": {"floor_hu": 10.0}})
+    with pytest.raises(StudyError, match="2 sets"):
+        repeatability_of(own)
+    with pytest.raises(StudyError, match="too few"):
+        repeatability_of(records()[:8])
+    with pytest.raises(StudyError, match="not installed"):
+        store_limits(records())

@@ -1,0 +1,458 @@
+"""Models compared on the same cases: by networks whose answers are known, and with all that may be asked wrongly."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from calcified_heart import AboveBlood, AllSlices
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
+from torch import nn
+from training_scans import HEART_SLICES, write_scan
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models import cards as models
+from CACScoringLib.models.cards import Training, describe, install_model, load_model, save_model, update_card
+from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
+from CACTrainingLib.project import annotations
+from CACTrainingLib.project.annotations import SliceLabel
+from CACTrainingLib.project.project import NewScan, Project
+from CACTrainingLib.report import figures as study_figures
+from CACTrainingLib.statistics.measures import Bootstrap, area_under_curve, estimate
+from CACTrainingLib.statistics.resamples import Resamples
+from CACTrainingLib.studies import model_comparison, model_measures
+from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models
+from CACTrainingLib.studies.model_measures import MapJudge, calcium_maps
+from CACTrainingLib.studies.scans import StudyError
+
+SMALL = {
+    "heart": HeartNetConfig(width=2, residual_blocks=1),
+    "slices": SliceClassifierConfig(width=2, residual_blocks=1),
+    "decomposition": GeneratorConfig(width=2, residual_blocks=1),
+}
+HEART = range(*HEART_SLICES.indices(10))
+PATIENTS, SCANS = 8, 9
+"""Of `cohort`: patient 0 has two scans, and those of numbers 0, 1, 4 and 5 have coronary calcium."""
+
+
+class Knows(nn.Module):
+    """Looks at the place of the coronary calcium in `training_scans`, 26 mm before and 38 mm left of the middle."""
+
+    def forward(self, x):
+        j, i = x.shape[-2] // 2 - 26, x.shape[-1] // 2 + 38
+        peak = x[:, 0, j - 4 : j + 4, i - 4 : i + 4].amax((1, 2)) - 0.15
+        return torch.stack([1 - peak, peak], 1).clamp(0, 1)
+
+
+class Nothing(nn.Module):
+    """An empty map."""
+
+    def forward(self, x):
+        return 0 * x[:, :1]
+
+
+class Bright(nn.Module):
+    """The heart is what is brighter than fat; None: nowhere."""
+
+    def __init__(self, above):
+        super().__init__()
+        self.above = above
+
+    def forward(self, x):
+        inside = (x > self.above).float()
+        return torch.cat([1 - inside, inside], 1)
+
+
+HAND_MADE = {
+    "knows": Knows(),
+    "blind": AllSlices(),
+    "third": AllSlices(),
+    "bright": AboveBlood(),
+    "nothing": Nothing(),
+    "whole": Bright(0.48),
+    "none": Bright(2.0),
+}
+
+
+@pytest.fixture(autouse=True)
+def hand_made(monkeypatch, tmp_path):
+    """Models of these names answer as their networks above; none are installed or bundled."""
+
+    def loaded(path, device):
+        model = load_model(path, device)
+        return replace(model, network=HAND_MADE.get(model.card.name, model.network))
+
+    monkeypatch.setattr(model_comparison, "load_model", loaded)
+    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+
+
+def card(network, name, folder, threshold=None) -> Path:
+    about = Training("none", 0, {}, ""), {}, {} if threshold is None else {"slice_threshold": threshold}
+    return save_model(
+        build(SMALL[network]), describe(name, SMALL[network], "custom", *about, "Apache-2.0", "Tests only."), folder
+    )
+
+
+@pytest.fixture
+def slices(tmp_path):
+    return [card("slices", name, tmp_path / "made", 0.1) for name in ("blind", "knows")]
+
+
+@pytest.fixture
+def compare(tmp_path, cohort, cache):
+    """Compare these cards; returns the content of the output folder, ready to be looked at."""
+
+    def run(cards, progress=None, **options):
+        chosen = {"data": cohort, "output": tmp_path / "out", "cache": cache, "workers": 1, "device": "cpu", **options}
+        page = compare_models(ComparisonSettings(models=tuple(map(str, cards)), **chosen), progress)
+        return SimpleNamespace(
+            folder=page.parent,
+            text=page.read_text(encoding="utf-8"),
+            index=json.loads((page.parent / "study.json").read_text(encoding="utf-8")),
+            measures=rows(page.parent / "tables" / "model_measures.csv"),
+            differences=rows(page.parent / "tables" / "model_differences.csv"),
+            cases=table(page.parent / "cases.csv"),
+        )
+
+    return run
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def rows(path):
+    found = table(path)
+    return {row["Measure"]: row for row in found}
+
+
+class TestSlices:
+    def test_what_each_reaches_and_how_they_differ(self, compare, slices):
+        done = compare(slices)
+        auc = done.measures["Area under the ROC curve"]
+        assert (float(auc["blind"]), float(auc["knows"])) == (0.5, 1.0)
+        assert auc["knows n"] == str(slices_in(done))
+        change = done.differences["Area under the ROC curve"]
+        assert float(change["Difference"]) == 0.5
+        assert (float(change["Difference low"]), float(change["Difference high"])) == (0.5, 0.5)
+        assert float(change["p"]) < 0.002
+        assert float(done.measures["Sensitivity"]["blind"]) == 1
+        assert float(done.measures["Specificity"]["blind"]) == 0
+        low, high = (float(done.measures["Sensitivity"]["blind " + end]) for end in ("low", "high"))
+        assert (round(low, 2), high) == (0.4, 1.0), "exact, of the four patients who have such slices"
+
+    def test_cases_and_files(self, compare, slices):
+        done = compare(slices)
+        assert len(done.cases) == 2 * SCANS
+        first = done.cases[1]
+        assert (first["Scan"], first["Patient"], first["Model"]) == ("0/1", "0", "knows")
+        assert first["Called positive rightly"] == first["With visible calcium"] != "0"
+        assert first["Called positive wrongly"] == "0"
+        files = [f for section in done.index["sections"] for f in (*section["tables"], *section["figures"])]
+        assert "figures/roc_figure.png" in files
+        assert "figures/model_differences_figure.png" in files
+        assert all((done.folder / file).is_file() for file in files)
+        assert f"{SCANS} scans of {PATIENTS} patients" in done.text
+        assert "Digital patients" in done.text
+
+    def test_without_a_threshold_only_the_curve(self, compare, slices, tmp_path):
+        done = compare([slices[0], card("slices", "knows", tmp_path / "other")])
+        assert "no threshold on the card of knows" in done.text
+        assert done.measures["Sensitivity"]["knows"] == ""
+        assert list(done.differences) == ["knows", "Area under the ROC curve"]
+
+    def test_three_models(self, compare, slices, tmp_path):
+        done = compare([*slices, card("slices", "third", tmp_path / "made", 0.5)])
+        assert [name for name in done.index["captions"] if "figure" in name]
+        assert len(done.cases) == 3 * SCANS
+        text = (done.folder / "tables" / "model_differences.csv").read_text(encoding="utf-8")
+        assert text.index("knows") < text.index("third")
+
+
+def slices_in(done):
+    return sum(int(case["Slices"]) for case in done.cases if case["Model"] == "knows")
+
+
+class TestMaps:
+    def test_what_each_reaches_and_how_they_differ(self, compare, tmp_path):
+        done = compare([card("decomposition", name, tmp_path / "made") for name in ("nothing", "bright")])
+        value = {name: (float(row["nothing"]), float(row["bright"])) for name, row in done.measures.items()}
+        assert value["Overlap of map and true map"][0] == 0
+        assert 0.2 < value["Overlap of map and true map"][1] < 1
+        assert value["Mass found / true, scans with coronary calcium"][0] == 0
+        wrong = done.measures["Mass found per scan without coronary calcium, HU·mm³"]
+        assert float(wrong["nothing"]) == 0 < float(wrong["bright"]), "valves are bright too"
+        assert wrong["bright n"] == "4"
+        ranks = done.differences["Rank correlation with true mass, scans"]
+        assert ranks["Difference"] == "nan", "all masses of the empty map are the same"
+        assert "figures/mass_figure.png" in done.index["captions"]
+        assert "not defined" in done.text
+
+    def test_maps_are_those_of_the_slices_as_scoring_sees_them(self, cohort, cache, tmp_path):
+        scan = next(s for s in find_scans([cohort]) if s.kind == "coronary")
+        (folder,) = prepare([scan], "slices", cache)
+        prepared = load_slices(folder)
+        model = load_model(card("decomposition", "bright", tmp_path), "cpu")
+        model = replace(model, network=HAND_MADE["bright"])
+        case = MapJudge().run(prepared, [model])
+        with_calcium = case.true_mass > 0
+        assert case.near[0][with_calcium] == pytest.approx(case.true_mass[with_calcium], rel=0.4)
+        assert (case.both <= np.minimum(case.mass, case.true_mass) + 1e-6).all()
+        whole = calcium_maps(model, prepared, np.arange(len(prepared.slices)))
+        free = update_card(card("decomposition", "free", tmp_path), {"floor_hu": 300.0, "min_healthy_hu": None}, {})
+        ruled = replace(model, card=models.read_card(free))
+        above = calcium_maps(ruled, prepared, np.arange(len(prepared.slices)))
+        assert above.max() == pytest.approx(whole.max())
+        assert above[above > 0].min() >= 300 > whole[whole > 0].min()
+
+
+class TestHearts:
+    @pytest.fixture(autouse=True)
+    def region(self, monkeypatch):
+        """The whole scan, for there are no lungs in these scans."""
+        everywhere = lambda ct: SimpleNamespace(mask=sitk.Cast(ct.image > -2000, sitk.sitkUInt8))  # noqa: E731
+        monkeypatch.setattr(model_measures, "heart_region", everywhere)
+
+    def test_what_each_reaches_and_how_they_differ(self, compare, tmp_path):
+        done = compare([card("heart", name, tmp_path / "made") for name in ("none", "whole")])
+        assert float(done.measures["Dice, mean"]["none"]) == 0
+        assert float(done.measures["Dice, mean"]["whole"]) > 0.6
+        assert float(done.differences["Dice, median"]["Difference"]) > 0.6
+        assert done.measures["Dice, mean"]["whole n"] == str(SCANS)
+        assert done.measures["Average surface distance, mm, mean"]["whole n"] == "0", "the other found none"
+        assert "figures/dice_figure.png" in done.index["captions"]
+
+    def test_proposed_hearts_are_no_truth(self, compare, tmp_path):
+        truth = tmp_path / "proposed" / "scan" / "truth.json"
+        write_scan(truth.parent, 1, True, valve=False)
+        content = json.loads(truth.read_text(encoding="utf-8"))
+        truth.write_text(json.dumps({**content, "heart_source": "lungs"}), encoding="utf-8")
+        cards = [card("heart", name, tmp_path / "made") for name in ("none", "whole")]
+        with pytest.raises(StudyError, match=r"None of the 1 scans can be used .*only proposed"):
+            compare(cards, data=tmp_path / "proposed")
+
+
+class TestProject:
+    @pytest.fixture
+    def project(self, tmp_path):
+        """Patients a, b and c to test on, d to train on; without truth, labelled by eve."""
+        project = Project.create(tmp_path / "project", "mine")
+        new = []
+        for number, patient in enumerate("abcd"):
+            folder = write_scan(tmp_path / "data" / patient, number, patient in "ab", valve=False)
+            new.append(NewScan(patient, patient, folder / "ct.nii.gz"))
+        project.add(new)
+        project.set_use({"a": "test", "b": "test", "c": "test", "d": "training"})
+        for number, scan in enumerate(project.scans):
+            heart = sitk.ReadImage(str(tmp_path / "data" / scan.patient / "heart.nii.gz"))
+            annotations.write_mask(project, scan.id, "eve", "heart", heart)
+            own = annotations.slice_annotations(project, scan.id, "eve")
+            for k in HEART:
+                shown = k in (3, 4) and number < 2
+                own.set(k, SliceLabel.VISIBLE if shown else SliceLabel.NOT_VISIBLE)
+        return project
+
+    def test_the_scans_of_one_use_by_their_labels(self, project, compare, slices):
+        done = compare(slices, data=project.folder)
+        assert {case["Patient"] for case in done.cases} == {"a", "b", "c"}
+        assert float(done.measures["Area under the ROC curve"]["knows"]) == 1
+        assert "for test of the project “mine”. 3 scans of 3 patients" in done.text
+        assert "fewer than 5 patients" in done.text
+        assert done.measures["Area under the ROC curve"]["knows low"] == "nan"
+        assert "Digital patients" not in done.text
+
+    def test_slices_without_label_count_for_nothing(self, project, compare, slices):
+        everything = slices_in(compare(slices, data=project.folder))
+        scan = project.scans[2]
+        annotations.slice_annotations(project, scan.id, "eve").set(HEART[2], SliceLabel.UNSURE)
+        assert slices_in(compare(slices, data=project.folder)) < everything
+
+    def test_scans_that_cannot_be_used_are_named(self, project, compare, slices, tmp_path):
+        folder = write_scan(tmp_path / "data" / "bare", 9, True, valve=False)
+        project.add([NewScan("bare", "bare", folder / "ct.nii.gz")])
+        project.set_use({"bare": "test"})
+        project.scans[1].ct.unlink()
+        done = compare(slices, data=project.folder)
+        found = {row["Scan"]: row["Why"] for row in table(done.folder / "tables" / "scans_left_out.csv")}
+        assert found == {"bare": "it has no labels and no heart", "b": "its CT is not where it was"}
+        assert {case["Patient"] for case in done.cases} == {"a", "c"}
+
+    def test_a_use_without_scans(self, project, compare, slices):
+        with pytest.raises(StudyError, match="no annotated scans for validation"):
+            compare(slices, data=project.folder, use="validation")
+
+    def test_a_model_that_knows_the_patients_says_so(self, project, compare, slices):
+        folder = slices[1].with_name("knows.training")
+        folder.mkdir()
+        lines = ["use,patient,kind,sha256", "training,a,coronary,1", "training,d,clean,2", "validation,b,coronary,3"]
+        (folder / "data.csv").write_text("\n".join(lines), encoding="utf-8")
+        told = []
+        progress = Progress()
+        progress.warning = told.append
+        done = compare(slices, progress, data=project.folder)
+        (warning,) = told
+        assert warning.message.startswith("knows was trained on 1 and chosen on 1 of these 3 patients: what it reaches")
+        assert warning.message in done.index["sections"][0]["text"]
+        assert "blind saw in training is not known" in done.text
+        assert compare(slices, data=project.folder, use="training").text.count("knows was trained on 1 of these 1") == 1
+
+    def test_the_list_of_an_installed_model_is_found_in_the_project(self, project, compare, slices):
+        place = project.models_folder
+        place.mkdir(exist_ok=True)
+        for ending in (".json", ".safetensors"):
+            (place / f"knows{ending}").write_bytes(slices[1].with_suffix(ending).read_bytes())
+        (place / "knows.training").mkdir()
+        (place / "knows.training" / "data.csv").write_text("use,patient\ntraining,c\n", encoding="utf-8")
+        install_model(slices[1])
+        assert "knows was trained on 1 of these 3 patients" in compare([slices[0], "knows"], data=project.folder).text
+
+
+class TestRefused:
+    def test_one_model(self, compare, slices):
+        with pytest.raises(StudyError, match="two models or more"):
+            compare(slices[:1])
+
+    def test_two_networks(self, compare, slices, tmp_path):
+        with pytest.raises(StudyError, match="blind is for slices, map is for decomposition"):
+            compare([slices[0], card("decomposition", "map", tmp_path)])
+
+    def test_the_same_twice(self, compare, slices):
+        with pytest.raises(StudyError, match="are the same model"):
+            compare([slices[0], slices[0]])
+
+    def test_an_unknown_name(self, compare, slices):
+        install_model(slices[0])
+        with pytest.raises(models.ModelError, match=r"no model 'other'.*one that is installed: blind"):
+            compare(["blind", "other"])
+
+    def test_a_model_from_other_preprocessing(self, compare, slices):
+        content = json.loads(slices[1].read_text(encoding="utf-8"))
+        slices[1].write_text(json.dumps({**content, "preprocessing_version": 99}), encoding="utf-8")
+        with pytest.raises(models.ModelError, match="prepared by version 99"):
+            compare(slices)
+
+    def test_a_cohort_has_no_uses(self, compare, slices):
+        with pytest.raises(StudyError, match="is no project"):
+            compare(slices, use="test")
+
+    def test_a_scan_that_is_unfit_is_told_and_stops_nothing(self, compare, slices, tmp_path):
+        for number in range(2):
+            write_scan(tmp_path / "some" / f"p{number}", number, True, valve=False)
+        (tmp_path / "some" / "p1" / "ct.nii.gz").write_bytes(b"no image")
+        done = compare(slices, data=tmp_path / "some")
+        (left_out,) = table(done.folder / "tables" / "scans_left_out.csv")
+        assert left_out["Scan"] == "1/1"
+        assert len(done.cases) == 2
+
+    def test_models_of_one_name_are_told_apart(self, compare, slices, tmp_path):
+        other = card("slices", "blind", tmp_path / "other", 0.1)
+        done = compare([slices[0], other])
+        hashes = [models.read_card(path).sha256[:8] for path in (slices[0], other)]
+        assert [name for name in done.measures["Accuracy"] if name in {f"blind {h}" for h in hashes}]
+
+
+class TestResamples:
+    @pytest.fixture
+    def sample(self):
+        """30 patients with 1 to 3 scans of 5 to 20 slices, scores with ties."""
+        generator = np.random.default_rng(5)
+        patients = [p for p in range(30) for _ in range(generator.integers(1, 4))]
+        scans = np.repeat(np.arange(len(patients)), generator.integers(5, 21, len(patients)))
+        truth = generator.random(len(scans)) < 0.3
+        scores = np.round(generator.normal(truth * 1.0), 1)
+        bootstrap = Bootstrap(patients, np.random.default_rng(8))
+        weights = bootstrap.weights([patients[scan] for scan in scans])
+        return SimpleNamespace(
+            resamples=Resamples(patients, np.random.default_rng(8)),
+            owners=[patients[scan] for scan in scans],
+            **{"bootstrap": bootstrap, "weights": weights, "scans": scans, "truth": truth, "scores": scores},
+        )
+
+    def test_the_area_is_that_of_all_items_in_every_resample(self, sample):
+        found = sample.resamples.area_under_curve(sample.scans, sample.truth, sample.scores)
+        assert found.values == pytest.approx(area_under_curve(sample.weights, sample.truth, sample.scores), abs=1e-12)
+        assert found.values[0] == pytest.approx(roc_auc_score(sample.truth, sample.scores))
+        assert (found.n, found.patients) == (len(sample.truth), 30)
+
+    def test_the_area_of_one_class_is_not_defined(self, sample):
+        none = np.zeros(len(sample.truth), bool)
+        assert np.isnan(sample.resamples.area_under_curve(sample.scans, none, sample.scores).values).all()
+
+    def test_shares_are_those_of_the_bootstrap(self, sample):
+        hits = sample.scores > 0.5
+        for of in (sample.truth, ~sample.truth):
+            found = sample.resamples.share(sample.scans, hits, of).estimate
+            assert found == pytest.approx(sample.bootstrap.share(sample.owners, hits, of), abs=1e-12)
+        always = np.ones(len(hits), bool)
+        for hit in (always, ~always):
+            found = sample.resamples.share(sample.scans, hit, sample.truth).estimate
+            assert found == sample.bootstrap.share(sample.owners, hit, sample.truth)
+
+    def test_statistics_of_items_come_in_parts(self, sample, monkeypatch):
+        monkeypatch.setattr("CACTrainingLib.statistics.resamples._CHUNK", 5000)
+        found = sample.resamples.over_items(sample.scans, lambda w: w @ sample.scores)
+        assert found.values == pytest.approx(sample.weights @ sample.scores)
+
+    def test_means_leave_out_what_is_not_known(self, sample):
+        values = np.where(sample.truth, sample.scores, np.nan)
+        found = sample.resamples.mean(sample.scans, values)
+        assert found.estimate.value == pytest.approx(sample.scores[sample.truth].mean())
+        assert found.n == sample.truth.sum()
+        assert found.estimate == estimate(found.values, found.n, found.patients)
+
+
+class TestCommand:
+    def test_it_writes_the_page_and_names_it(self, cohort, cache, slices, tmp_path, capsys):
+        command = ["evaluate", "models", "--data", str(cohort), "--compare", *map(str, slices)]
+        command += ["--output", str(tmp_path / "out"), "--cache", str(cache), "--device", "cpu", "--progress", "json"]
+        assert cli.main([*command, "--workers", "1"]) == 0
+        said = capsys.readouterr()
+        assert str(tmp_path / "out" / "study.html") in said.out
+        events = [json.loads(line) for line in said.err.splitlines()]
+        assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "models", "page"]
+        assert {"event": "counted", "done": SCANS, "count": SCANS} in events
+        assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["models"], "--data"),
+            (["models", "--data", "x"], "two models or more"),
+            (["models", "--data", "nowhere", "--compare", "a.json", "b.json"], "a.json cannot be read"),
+        ],
+    )
+    def test_what_it_refuses(self, options, said, tmp_path, capsys):
+        assert cli.main(["evaluate", *options, "--output", str(tmp_path / "out")]) == 3
+        assert said in capsys.readouterr().err
+
+    def test_it_is_no_part_of_all(self):
+        assert "models" not in cli.cli_evaluate.STUDIES
+
+
+def test_roc_curves_are_those_of_the_scores():
+    generator = np.random.default_rng(3)
+    truth = generator.random(80) < 0.4
+    scores = np.round(generator.random((2, 80)) + 0.5 * truth, 1)
+    drawing = Figure()
+    study_figures.roc_curves(drawing, ["one", "two"], truth, scores)
+    curves = {line.get_label(): line.get_xydata() for line in drawing.axes[0].get_lines()}
+    for name, own in zip(("one", "two"), scores, strict=True):
+        expected = np.stack(roc_curve(truth, own, drop_intermediate=False)[:2], axis=1)
+        assert curves[name] == pytest.approx(expected)
+
+
+def test_a_judge_that_cannot_read_a_scan_says_why(cohort, tmp_path):
+    scan = find_scans([cohort])[0]
+    with pytest.raises(CTError):
+        model_measures.HeartJudge().run(replace(scan, ct=tmp_path / "gone.nii.gz"), [])

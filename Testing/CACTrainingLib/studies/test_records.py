@@ -1,0 +1,83 @@
+"""Records of a study: what sort a scan is, pairs, and their way through JSON."""
+
+import json
+
+import pytest
+from study_samples import record
+
+from CACTrainingLib.studies.records import (
+    HeartAgreement,
+    RecordError,
+    TrueLesion,
+    Truth,
+    as_json,
+    from_json,
+    pairs_of,
+    read_records,
+)
+
+
+def truth(mass_mg=0.0, distractors=()):
+    return Truth(mass_mg, {}, distractors, ())
+
+
+@pytest.mark.parametrize(
+    ("visible", "known", "kind"),
+    [
+        (True, truth(3.0), "visible"),
+        (True, None, "visible"),
+        (False, truth(0.2, ("aortic wall",)), "hidden"),
+        (False, truth(0.0, ("aortic wall",)), "distractor"),
+        (False, truth(), "clean"),
+        (False, None, None),
+        (None, None, None),
+    ],
+)
+def test_kind(visible, known, kind):
+    assert record(visible=visible, truth=known).kind == kind
+
+
+def test_pairs_need_both_scans_scored():
+    records = [
+        record("a", 2),
+        record("b", 1),
+        record("a", 1),
+        record("c", 1),
+        record("c", 2, refused="no heart"),
+    ]
+    assert [(one.scan, two.scan) for one, two in pairs_of(records)] == [("a-1", "a-2")]
+
+
+def whole():
+    lesion = TrueLesion("LAD", 3.0, 480.0, 3.2, None, {"map": 2.5})
+    return record(
+        visible=True,
+        values={"map": 2.0, "slices": 4.0},
+        truth=Truth(3.0, {"LAD": 3.0}, ("aortic wall",), (lesion,)),
+        visible_arteries=("LAD",),
+        slices=((True, 0.9), (False, 0.1)),
+        map_lesions=(("LAD", 2.0, True), ("RCA", 0.1, None)),
+        heart=HeartAgreement(0.9, 10.0, 1.5),
+        acquisition={"kvp": 120.0, "kernel": None},
+        doubts=("a doubt",),
+    )
+
+
+@pytest.mark.parametrize("one", [whole(), record(visible=None, refused="no heart")])
+def test_json_brings_back_the_same(one):
+    assert from_json(json.loads(json.dumps(as_json(one), allow_nan=False))) == one
+
+
+def test_kept_records_are_read(tmp_path):
+    older = record("b", values={"map": 1.0})
+    lines = [json.dumps({"key": "x", "result": as_json(one)}) for one in (whole(), older, record("b"))]
+    (tmp_path / "records.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert read_records(tmp_path / "records.jsonl") == [whole(), record("b")]
+
+
+@pytest.mark.parametrize(
+    "change", [{"schema": "cac-study-record/0"}, {"values": None}, {"unknown": 1}, {"truth": {"mass_mg": 1.0}}]
+)
+def test_others_are_refused(change):
+    with pytest.raises(RecordError):
+        from_json({**as_json(whole()), **change})

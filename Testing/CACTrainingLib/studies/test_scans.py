@@ -1,0 +1,112 @@
+"""Which scans a study has: digital cohorts and tables of pairs, with all that may be wrong with them."""
+
+import csv
+import json
+
+import pytest
+
+from CACTrainingLib.studies.scans import StudyError, find_study_scans, hu_mm3_per_mass, lone_patients, write_scan_table
+
+
+def digital_scan(folder, patient, number, **more):
+    folder.mkdir(parents=True)
+    (folder / "ct.nii.gz").write_bytes(b"")
+    truth = {"patient": patient, "scan": number, "calcium_hu_per_mg_cm3": 1.4, **more}
+    (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Patients 9 and 10 with both scans, 11 with one."""
+    for patient, number in ((10, 1), (10, 2), (9, 2), (9, 1), (11, 1)):
+        digital_scan(tmp_path / f"patient_{patient}" / f"scan_{number}", patient, number)
+    return tmp_path
+
+
+def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
+    scans, doubts = find_study_scans(cohort)
+    assert [(s.patient, s.number) for s in scans] == [("9", 1), ("9", 2), ("10", 1), ("10", 2), ("11", 1)]
+    assert scans[0].truth == cohort / "patient_9" / "scan_1"
+    assert hu_mm3_per_mass(scans[0]) == 1400
+    assert not doubts
+    assert lone_patients(scans) == ["11"]
+
+
+def test_a_cohort_behind_a_link(cohort, tmp_path_factory):
+    root = tmp_path_factory.mktemp("linked")
+    (root / "pairs").symlink_to(cohort)
+    (cohort / "circle").symlink_to(cohort)
+    assert len(find_study_scans(root)[0]) == 5
+
+
+def test_the_first_pairs_are_whole(cohort):
+    (cohort / "patient_9" / "scan_2" / "truth.json").unlink()
+    scans, _ = find_study_scans(cohort, pairs=1)
+    assert [(s.patient, s.number) for s in scans] == [("10", 1), ("10", 2)]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"patient": 3}', '{"patient": 10, "scan": 2}', '{"patient": 3, "scan": 7}']
+)
+def test_a_bad_truth_stops_nothing(cohort, text):
+    digital_scan(cohort / "zz", 99, 1)
+    (cohort / "zz" / "truth.json").write_text(text, encoding="utf-8")
+    scans, doubts = find_study_scans(cohort)
+    assert len(scans) == 5
+    assert len(doubts) == 1
+    assert "zz" in doubts[0]
+
+
+def table(path, *rows):
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def test_a_table_of_pairs(tmp_path):
+    file = table(
+        tmp_path / "pairs.csv",
+        "patient;scan;ct;lesions;heart",
+        "anna;1;a1.nrrd;a1-lesions.seg.nrrd;",
+        "anna;2;a2.nrrd;;h.nrrd",
+        "anna;2;a3.nrrd;;",
+        ";1;b.nrrd;;",
+        "ben;3;b.nrrd;;",
+    )
+    scans, doubts = find_study_scans(file)
+    assert [(s.name, s.patient, s.number, s.ct.name) for s in scans] == [
+        ("anna/1", "anna", 1, "a1.nrrd"),
+        ("anna/2", "anna", 2, "a2.nrrd"),
+    ]
+    assert scans[0].lesions == tmp_path.resolve() / "a1-lesions.seg.nrrd"
+    assert scans[0].heart is None
+    assert scans[1].heart.name == "h.nrrd"
+    assert hu_mm3_per_mass(scans[0]) == 1
+    assert ["4" in doubts[0], "5" in doubts[1], "6" in doubts[2]] == [True] * 3
+
+
+def test_scoring_does_not_learn_of_the_readers_masks(tmp_path):
+    file = table(tmp_path / "pairs.csv", "patient,scan,ct,series,lesions", "a,1,x,4,l.nrrd", "a,2,y,,")
+    write_scan_table(find_study_scans(file)[0], tmp_path / "scans.csv")
+    rows = list(csv.DictReader((tmp_path / "scans.csv").read_text(encoding="utf-8").splitlines()))
+    assert set(rows[0]) == {"ct", "name", "series", "patient", "group"}
+    assert (rows[0]["series"], rows[0]["ct"]) == ("4", str(tmp_path.resolve() / "x"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (("patient,ct", "a,x"), "scan"),
+        (("patient,scan,ct",), "no scan"),
+        (("patient,scan,ct", "a,7,x"), "Line 2"),
+    ],
+)
+def test_tables_that_are_none(tmp_path, rows, said):
+    with pytest.raises(StudyError, match=said):
+        find_study_scans(table(tmp_path / "pairs.csv", *rows))
+
+
+def test_nothing_to_study(tmp_path, cohort):
+    with pytest.raises(StudyError, match="does not exist"):
+        find_study_scans(tmp_path / "nowhere")
+    with pytest.raises(StudyError, match="at least one pair"):
+        find_study_scans(cohort, pairs=0)

@@ -1,0 +1,220 @@
+"""Records from results and truth, against the same numbers worked out from the files."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
+
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.scoring.lesions import Artery
+from CACTrainingLib.studies.records import ARTERIES, HU_MM3, MG
+from CACTrainingLib.studies.truth import make_record, refused
+
+
+@pytest.fixture(scope="module")
+def calcified(digital_results):
+    return _made(digital_results, CALCIFIED)
+
+
+@pytest.fixture(scope="module")
+def clean(digital_results):
+    return _made(digital_results, CLEAN)[2]
+
+
+def _made(results, patient):
+    """Of the patient's first scan: scan, folder of its results, record."""
+    scan, folder = next(both for both in zip(*results, strict=True) if both[0].patient == str(patient))
+    return scan, folder, make_record(scan, folder)
+
+
+def array(folder, name):
+    return sitk.GetArrayFromImage(sitk.ReadImage(folder / f"{name}.nii.gz"))
+
+
+def content_of(folder):
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+VOXEL_MM3 = (400 / 128) ** 2 * 5
+
+
+def test_who_and_what(calcified, clean):
+    scan, _, record = calcified
+    assert (record.scan, record.patient, record.number, record.unit) == (scan.name, str(CALCIFIED), 1, MG)
+    assert record.kind == "visible"
+    assert clean.kind == "clean"
+    assert record.refused is None
+    assert record.doubts == ()
+    assert record.acquisition["kvp"] == 120
+    assert record.acquisition["slice_spacing_mm"] == 5
+
+
+def test_truth(calcified):
+    scan, _, record = calcified
+    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    assert record.truth.mass_mg == pytest.approx(sum(record.truth.arteries_mg.values()))
+    assert record.truth.distractors == tuple(sorted({d["kind"] for d in truth["distractors"]}))
+    assert [lesion.mass_mg for lesion in record.truth.lesions] == [p["mass_mg"] for p in truth["lesions"]]
+    labels = np.unique(array(scan.truth, "regions"))
+    assert record.visible_arteries == tuple(Artery(int(label)).key for label in labels if label)
+
+
+def test_masses_are_mg(calcified):
+    scan, folder, record = calcified
+    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    per_mg = 1000 * truth["calcium_hu_per_mg_cm3"]
+    hu, regions = array(scan.truth, "ct").astype(float), array(scan.truth, "regions")
+    # Every voxel is larger than the least area, so that none is dropped.
+    dense = (hu >= 130) & (regions > 0)
+    assert dense.any()
+    assert record.values["reader"].mass == pytest.approx(hu[dense].sum() * VOXEL_MM3 / per_mg)
+    by_artery = {a: record.values["reader"].arteries[a][0] for a in ARTERIES}
+    assert by_artery["LAD"] == pytest.approx(hu[dense & (regions == Artery.LAD)].sum() * VOXEL_MM3 / per_mg)
+    calcium = array(scan.truth, "calcium_map")
+    assert record.values["noise_free"].mass == pytest.approx(calcium[calcium > 0].sum() * VOXEL_MM3 / 1000, rel=1e-4)
+    counted = array(folder, "calcium_map")[array(folder, "map_lesions") > 0]
+    assert record.values["map"].mass == pytest.approx(counted.sum() * VOXEL_MM3 / per_mg, rel=1e-4)
+    total = content_of(folder)["methods"]["threshold"]["total"]
+    assert record.values["automatic"].mass == pytest.approx(total["pseudo_mass_hu_mm3"] / per_mg)
+    assert record.values["automatic"].agatston == pytest.approx(total["agatston"])
+
+
+def test_automatic_lesions_lie_in_the_arteries_that_are_suggested(calcified):
+    _, folder, record = calcified
+    lesions = content_of(folder)["methods"]["threshold"]["lesions"]
+    assert {lesion["artery"] for lesion in lesions} == {"unassigned"}
+    for artery in ARTERIES:
+        own = [lesion["agatston"] for lesion in lesions if lesion["suggested_artery"] == artery]
+        assert record.values["automatic"].arteries[artery][1] == pytest.approx(sum(own))
+
+
+def test_agatston_scores_are_brought_to_the_clinical_scale(calcified, tmp_path):
+    scan, folder, record = calcified
+    shutil.copytree(folder, tmp_path / "scaled")
+    content = content_of(folder)
+    content["methods"]["decomposition"]["agatston_scale"] = 0.25
+    (tmp_path / "scaled" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    scaled = make_record(scan, tmp_path / "scaled").values["map"]
+    assert scaled.agatston == pytest.approx(0.25 * record.values["map"].agatston)
+    assert scaled.mass == record.values["map"].mass
+    assert sum(s for _, s in scaled.arteries.values()) == pytest.approx(scaled.agatston)
+
+
+def test_lesions_of_the_map(calcified):
+    _, _, record = calcified
+    assert sum(mass for _, mass, _ in record.map_lesions) == pytest.approx(record.values["map"].mass, rel=1e-4)
+    coronary = [holds for _, _, holds in record.map_lesions]
+    assert True in coronary
+
+
+def test_what_methods_find_of_each_plaque(calcified):
+    _, _, record = calcified
+    for method in ("map", "reader", "automatic", "noise_free"):
+        found = sum(lesion.found[method] for lesion in record.truth.lesions)
+        assert 0 < found <= record.values[method].mass * 1.001
+    both = [(lesion.mass_mg, lesion.found["noise_free"]) for lesion in record.truth.lesions]
+    assert np.corrcoef(np.transpose(both))[0, 1] > 0.5
+
+
+def test_slices(calcified, clean):
+    scan, folder, record = calcified
+    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
+    probabilities = content_of(folder)["slice_probabilities"]
+    both = [label["visible"] for label in truth["slices"] if probabilities[label["k"]] is not None]
+    assert [shown for shown, _ in record.slices] == both
+    assert record.slice_threshold == POSITIVE_FROM
+    assert record.values["slices"].mass == sum(p is not None for p in probabilities)
+    assert not any(shown for shown, _ in clean.slices)
+
+
+def test_heart(calcified):
+    scan, folder, record = calcified
+    found, true = array(folder, "heart") > 0, array(scan.truth, "heart") > 0
+    assert record.heart.dice == pytest.approx(2 * (found & true).sum() / (found.sum() + true.sum()))
+    assert record.heart.surface_mm < record.heart.hausdorff_mm
+
+
+@pytest.fixture
+def users_scan(calcified):
+    """The same scan as anyone's: a CT with a reader's masks, and no truth."""
+    scan, folder, record = calcified
+    own = replace(scan, truth=None, lesions=scan.truth / "regions.nii.gz", heart=scan.truth / "heart.nii.gz")
+    return own, folder, record
+
+
+def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
+    scan, folder, digital = users_scan
+    record = make_record(scan, folder)
+    assert (record.unit, record.truth, record.kind) == (HU_MM3, None, "visible")
+    assert "noise_free" not in record.values
+    hu_per_mg = digital.acquisition["hu_mm3_per_mass"]
+    assert record.values["reader"].mass == pytest.approx(hu_per_mg * digital.values["reader"].mass)
+    assert record.values["reader"].agatston == digital.values["reader"].agatston
+    assert record.heart == digital.heart
+    regions = array(scan.ct.parent, "regions")
+    probabilities = content_of(folder)["slice_probabilities"]
+    known = [bool(regions[k].any()) for k, p in enumerate(probabilities) if p is not None]
+    assert [shown for shown, _ in record.slices] == known
+    assert {holds for _, _, holds in record.map_lesions} == {None}
+
+
+def test_without_masks_only_what_was_scored_is_known(users_scan):
+    scan, folder, _ = users_scan
+    record = make_record(replace(scan, lesions=None, heart=None), folder)
+    assert (record.visible, record.visible_arteries, record.heart, record.slices) == (None, None, None, ())
+    assert set(record.values) == {"map", "automatic", "slices"}
+
+
+def test_an_empty_lesion_mask_says_that_there_is_no_calcium(users_scan, tmp_path):
+    scan, folder, _ = users_scan
+    empty = sitk.ReadImage(scan.lesions) * 0
+    sitk.WriteImage(empty, tmp_path / "empty.nrrd")
+    record = make_record(replace(scan, lesions=tmp_path / "empty.nrrd"), folder)
+    assert record.visible is False
+    assert record.visible_arteries == ()
+    assert record.values["reader"].mass == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c["methods"].pop("decomposition"), "clinical rule alone"),
+        (lambda c: c["methods"]["threshold"].update(reviewed=True), "reader's lesions"),
+    ],
+)
+def test_results_of_another_kind_are_refused(calcified, tmp_path, change, said):
+    scan, folder, _ = calcified
+    content = content_of(folder)
+    change(content)
+    (tmp_path / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(CTError, match=said):
+        make_record(scan, tmp_path)
+
+
+def test_results_of_another_scan_are_refused(digital_results, tmp_path):
+    scans, folders = digital_results
+    shutil.copytree(folders[0], tmp_path / "other")
+    image = sitk.ReadImage(folders[0] / "calcium_map.nii.gz")
+    sitk.WriteImage(image[:, :, 1:], tmp_path / "other" / "calcium_map.nii.gz")
+    with pytest.raises(MaskError, match="grid"):
+        make_record(scans[0], tmp_path / "other")
+
+
+def test_an_unknown_threshold_is_said(calcified, tmp_path):
+    scan, folder, _ = calcified
+    shutil.copytree(folder, tmp_path / "older")
+    content = content_of(folder)
+    content["slices_positive_from"] = None
+    (tmp_path / "older" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    record = make_record(scan, tmp_path / "older")
+    assert record.slice_threshold == content["decomposition_settings"]["slice_threshold"]
+    assert len(record.doubts) == 1
+
+
+def test_a_scan_that_was_not_scored(calcified):
+    record = refused(calcified[0], "no heart")
+    assert (record.refused, record.values, record.unit) == ("no heart", {}, MG)

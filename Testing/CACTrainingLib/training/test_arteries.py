@@ -1,0 +1,173 @@
+"""The atlas of the arteries: drawn as its settings say, and right about patients it was not drawn from."""
+
+import argparse
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.arteries import (
+    CELLS,
+    LIMIT,
+    SUGGESTED,
+    bundled_atlas,
+    log_rates_at,
+    read_atlas,
+    suggest_arteries,
+)
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.scoring.lesions import Artery, Lesion, LesionSet
+from CACTrainingLib.phantom.anatomy.body import draw_body
+from CACTrainingLib.phantom.anatomy.heart import reference_frame
+from CACTrainingLib.training import arteries as train_arteries
+from CACTrainingLib.training.arteries import NOT_CORONARY, AtlasSettings, frame_of, make_atlas, patient_deposits
+
+FEW = AtlasSettings(seed=7, patients=25)
+NAMES = [artery.key for artery in SUGGESTED]
+
+
+@pytest.fixture(scope="module")
+def few():
+    return make_atlas(FEW)
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """Deposits of patients of another seed than the bundled atlas's."""
+    settings = AtlasSettings(seed=99, patients=60)
+    deposits = [d for number in range(settings.patients) for d in patient_deposits(number, settings)]
+    return [d for d in deposits if d.mass_mg >= settings.least_mass_mg]
+
+
+def test_the_settings_are_the_atlas(few):
+    assert np.array_equal(make_atlas(FEW).log_rates, few.log_rates)
+    assert not np.array_equal(make_atlas(replace(FEW, seed=8)).log_rates, few.log_rates)
+    assert few.provenance["settings"] == asdict(FEW)
+
+
+def test_rates_are_lesions_per_thousand_patients(few):
+    rates = np.exp(few.log_rates.astype(float))
+    counted = few.provenance["deposits"]
+    for number, name in enumerate(NAMES):  # arteries lie inside the atlas altogether
+        assert rates[number].sum() == pytest.approx(counted[name] * 1000 / (FEW.patients * FEW.draws), rel=1e-3)
+    others = sum(count for kind, count in counted.items() if kind not in NAMES)
+    assert 0.2 < rates[NOT_CORONARY].sum() / (others * 1000 / (FEW.patients * FEW.draws)) < 1
+
+
+def test_outliers_may_lie_anywhere(few):
+    rates = np.exp(few.log_rates.astype(float))
+    for rate in rates:
+        assert rate.min() == pytest.approx(FEW.outlier_share * rate.sum() / CELLS**3, rel=1e-3)
+
+
+def test_small_deposits_are_not_counted():
+    deposits = [d for number in range(5) for d in patient_deposits(number, FEW)]
+    assert min(d.mass_mg for d in deposits) < 3
+    with pytest.raises(CTError, match="more patients"):
+        make_atlas(replace(FEW, patients=5, least_mass_mg=1e6))
+
+
+def test_a_wider_band_is_smoother(few):
+    wide = make_atlas(replace(FEW, bandwidth=0.3))
+    assert (wide.log_rates.max((1, 2, 3)) < few.log_rates.max((1, 2, 3))).all()
+
+
+def test_metal_is_not_counted(few):
+    assert not {"stent", "pacemaker lead", "sternal wires"} & set(few.provenance["deposits"])
+
+
+def test_frame_is_what_a_mask_of_the_heart_gives():
+    """A lesion in a drawn heart's mask is looked up where the atlas counted it."""
+    frame = reference_frame(draw_body(np.random.default_rng(3)))
+    centre, radii = frame_of(frame)
+    spacing, origin = np.array([2.0, 2.5, 3.0]), np.array([-70.0, -120.0, -90.0])
+    size = (100, 80, 60)
+    grid = np.stack(
+        np.meshgrid(*(o + s * np.arange(n) for o, s, n in zip(origin, spacing, size, strict=True)), indexing="ij"), -1
+    )
+    inside = ((frame.to_heart(grid) / frame.semi_axes_mm) ** 2).sum(-1) <= 1
+    assert not inside[[0, -1]].any()
+    assert not inside[:, [0, -1]].any()
+    assert not inside[:, :, [0, -1]].any()
+    mask = sitk.GetImageFromArray(np.ascontiguousarray(inside.T.astype(np.uint8)))
+    mask.SetSpacing(spacing.tolist())
+    mask.SetOrigin(origin.tolist())
+    for place in ([0.5, -0.4, 0.5], [-0.6, -0.3, 0.1], [0.6, 0.4, 0.3]):  # left, posterior, superior
+        i, j, k = np.rint((centre + place * radii - origin) / spacing).astype(int)
+        ids = np.zeros(size[::-1], np.uint16)
+        ids[k, j, i] = 1
+        lesions = LesionSet((Lesion(1, Artery.UNASSIGNED, (), (0.0, 0.0, 0.0)),), ids)
+        (found,) = suggest_arteries(lesions, mask, mask)
+        exact = ((origin + spacing * [i, j, k] - centre) / radii)[::-1]
+        rates = np.exp(log_rates_at(bundled_atlas(), exact[None])[:, 0])
+        assert found.confidence == pytest.approx(rates[:4].max() / rates[:4].sum(), abs=0.02)
+        assert found.not_coronary_probability == pytest.approx(rates[4] / rates.sum(), abs=0.02)
+
+
+def test_bundled_atlas_is_made_with_the_default_settings():
+    settings = bundled_atlas().provenance["settings"]
+    assert settings == asdict(AtlasSettings()), "make it again: cac train arteries"
+
+
+def test_bundled_atlas_knows_patients_it_has_not_seen(unseen):
+    """Also fails when the digital patients change so much that the atlas has to be made again."""
+    coronary = [d for d in unseen if d.kind in NAMES]
+    assert len(coronary) > 100
+    rates = [log_rates_at(bundled_atlas(), d.places).mean(1) for d in coronary]
+    right = [NAMES[int(rate[:4].argmax())] == d.kind for rate, d in zip(rates, coronary, strict=True)]
+    assert np.mean(right) > 0.8
+    right_artery = [r for r, d in zip(right, coronary, strict=True) if d.kind == "RCA"]
+    assert np.mean(right_artery) > 0.9
+    coronary_called_not = np.mean([rate[4] > rate[:4].max() for rate in rates])
+    others = [log_rates_at(bundled_atlas(), d.places).mean(1) for d in unseen if d.kind == "mitral annulus"]
+    assert np.mean([rate[4] > rate[:4].max() for rate in others]) > 0.8 > 5 * coronary_called_not
+
+
+def test_deposits_lie_in_the_frame(unseen):
+    """Arteries near the heart's surface; plaques beyond it only as far as the heart beat moves them."""
+    distance = np.concatenate([np.linalg.norm(d.places, axis=1) for d in unseen if d.kind in NAMES])
+    assert 0.6 < np.median(distance) < 1.05
+    assert np.percentile(distance, 99) < LIMIT
+    left = [d.places[:, 2].mean() for d in unseen if d.kind == "LAD"]
+    right = [d.places[:, 2].mean() for d in unseen if d.kind == "RCA"]
+    assert np.mean(left) > 0.2
+    assert np.mean(right) < -0.2
+
+
+def test_places_are_counted_in_heart_radii(monkeypatch):
+    places = next(patient_deposits(3, FEW)).places
+    assert np.abs(places).max() < 5
+    monkeypatch.setattr(train_arteries, "frame_of", lambda heart: (frame_of(heart)[0], 2 * frame_of(heart)[1]))
+    assert next(patient_deposits(3, FEW)).places == pytest.approx(places / 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"patients": 0}, {"draws": 0}, {"points": 0}, {"outlier_share": 0.0}, {"bandwidth": 0.0}, {"protocol": "none"}],
+)
+def test_settings_that_make_no_atlas(wrong):
+    with pytest.raises(CTError):
+        AtlasSettings(**wrong)
+
+
+class TestCommand:
+    def arguments(self, *words):
+        parser = argparse.ArgumentParser()
+        train_arteries.add_arguments(parser)
+        return parser.parse_args(list(map(str, words)))
+
+    def test_writes_the_atlas(self, tmp_path, few):
+        path = tmp_path / "atlas.npz"
+        options = self.arguments("--output", path, "--patients", FEW.patients, "--seed", FEW.seed)
+        assert train_arteries.run(options, Progress()) == path
+        assert read_atlas(path).log_rates == pytest.approx(few.log_rates, rel=1e-3, abs=1e-3)
+        with pytest.raises(OutputError, match="exists already"):
+            train_arteries.run(options, Progress())
+
+    @pytest.mark.parametrize("name", ["atlas.json", "nowhere/atlas.npz"])
+    def test_only_where_it_can(self, tmp_path, name):
+        with pytest.raises(OutputError, match="cannot be written"):
+            train_arteries.run(self.arguments("--output", tmp_path / name), Progress())

@@ -1,0 +1,281 @@
+"""Trainings in the background: started, followed, ended, resumed; and read from whatever files there are."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from filelock import FileLock
+
+from CACScoringLib.core.processes import is_alive, kill_tree
+from CACTrainingLib.training import background as training_runs
+from CACTrainingLib.training.background import TrainingRunError, read_curves, runs_of, sample_pictures, state_of
+from CACTrainingLib.training.run_folder import TrainingError, read_run, training_lock, write_run
+
+CARD = '{"name": "n"}'
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+
+def wait_for(condition, seconds=60):
+    ending = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < ending, "waited too long"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "n.training"
+    path.mkdir()
+    return path
+
+
+def lines(path, *content):
+    path.write_text("".join(c if isinstance(c, str) else json.dumps(c) + "\n" for c in content), encoding="utf-8")
+
+
+def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, tmp_path):
+    folder = tmp_path / "models" / "n.training"
+    arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--size", "64"]
+    arguments += ["--cache", str(cache), "--workers", "1", "--validation-share", "0.5", "--batch-size", "2"]
+    arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--validate-every", "5"]
+    arguments += ["--progress", "json"]
+    starter = (
+        "import os, sys; from pathlib import Path; from CACTrainingLib import training_runs as r; "
+        "r.start(sys.executable, os.environ, sys.argv[2:], Path(sys.argv[1])); "
+        "assert r.state_of(Path(sys.argv[1])).state == 'starting'"
+    )
+    command = [sys.executable, "-c", starter, str(folder), *arguments]
+    subprocess.run(command, env=environment(), check=True)
+
+    assert runs_of(folder.parent) == ["n"]
+    with pytest.raises(TrainingRunError, match="running already"):
+        training_runs.start(sys.executable, environment(), arguments, folder)
+    wait_for(lambda: (folder / "checkpoint.pt").exists())
+    state = state_of(folder)
+    assert (state.state, state.network, state.steps, state.message) == ("running", "slices", 1000000, "Training")
+    assert state.step >= 5
+    assert state.best["step"] >= 5
+    assert not state.can_resume
+    process = read_run(folder)["pid"]
+    training_runs.stop(folder)
+    assert not is_running(process)
+    stopped = state_of(folder)
+    assert (stopped.state, stopped.can_resume) == ("stopped", True)
+    training_runs.stop(folder)
+
+    training_runs.resume(sys.executable, environment(), folder)
+    assert state_of(folder).state == "starting"
+    wait_for(lambda: state_of(folder).state not in ("starting", "running"))
+    done = state_of(folder)
+    assert done.state == "done", done.message
+    assert done.step > stopped.step
+    assert done.seconds > stopped.seconds
+    assert not done.can_resume
+    assert folder.with_suffix(".json").exists()
+    steps, losses = read_curves(folder)["training/loss"]
+    assert steps == sorted(set(steps))
+    assert len(losses) == len(steps)
+    with pytest.raises(TrainingRunError, match=r"earlier training"):
+        training_runs.start(sys.executable, environment(), arguments, folder)
+
+
+def is_running(process):
+    """A process that has ended but that nobody has asked for is none."""
+    if not is_alive(process):
+        return False
+    command = ["ps", "-o", "stat=", "-p", str(process)]
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    return not listed.stdout.startswith("Z")
+
+
+def test_what_cannot_start_says_why(tmp_path):
+    folder = tmp_path / "n.training"
+    training_runs.start(sys.executable, environment(), ["train", "lungs"], folder)
+    wait_for(lambda: state_of(folder).state != "starting")
+    state = state_of(folder)
+    assert state.state == "failed"
+    assert "invalid choice: 'lungs'" in state.message
+    with pytest.raises(TrainingRunError, match="could not be started"):
+        training_runs.start(str(tmp_path / "none"), environment(), ["train", "slices"], tmp_path / "m.training")
+
+
+def test_a_model_is_not_trained_over(folder):
+    folder.with_suffix(".json").write_text(CARD)
+    with pytest.raises(TrainingRunError, match="a model"):
+        training_runs.start(sys.executable, environment(), ["train", "slices"], folder)
+
+
+def test_only_one_trains_in_a_folder(folder):
+    with training_lock(folder):
+        assert state_of(folder).state == "running"
+        locked = (
+            "import sys; from pathlib import Path; from CACTrainingLib import run_folder as r; r.LOCK_SECONDS = 0.1\n"
+            "try:\n with r.training_lock(Path(sys.argv[1])): pass\nexcept r.TrainingError as error: print(error)"
+        )
+        command = [sys.executable, "-c", locked, str(folder)]
+        said = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8", check=True).stdout
+        assert "being trained already by another process" in said
+    assert state_of(folder).state == "stopped"
+    with training_lock(folder):
+        pass
+
+
+def test_a_lock_outlives_being_looked_at(folder):
+    """Who looks holds the lock for a moment, and a training that begins just then waits."""
+    other = FileLock(folder / "lock", thread_local=False)
+    other.acquire()
+    threading.Timer(0.3, other.release).start()
+    with training_lock(folder):
+        assert (folder / "lock").exists()
+
+
+def test_what_fails_at_once_leaves_no_folder(tmp_path):
+    with pytest.raises(TrainingError, match="x"), training_lock(tmp_path / "new.training"):
+        raise TrainingError("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stop_leaves_other_machines_and_later_processes_alone(folder):
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        write_run(folder, {"pid": sleeper.pid, "host": platform.node()})
+        training_runs.stop(folder)  # nobody holds the lock: the number is another's by now
+        assert sleeper.poll() is None
+        write_run(folder, {"pid": sleeper.pid, "host": "elsewhere"})
+        with training_lock(folder), pytest.raises(TrainingRunError, match="on elsewhere"):
+            training_runs.stop(folder)
+        assert sleeper.poll() is None
+    finally:
+        kill_tree(sleeper.pid)
+        assert sleeper.wait(10) == -signal.SIGKILL
+
+
+class TestState:
+    STARTED = {"event": "started", "time": 0.0}  # noqa: RUF012 - a constant
+
+    def test_done(self, folder):
+        lines(folder / "progress.jsonl", self.STARTED, {"event": "done", "output": "n.json"})
+        assert (state_of(folder).state, state_of(folder).message) == ("done", "The model is written.")
+
+    def test_failed(self, folder):
+        failed = {"event": "failed", "message": "The data folder x does not exist.", "exit_code": 3}
+        lines(folder / "progress.jsonl", self.STARTED, failed)
+        assert (state_of(folder).state, state_of(folder).message) == ("failed", failed["message"])
+
+    def test_interrupted_is_stopped(self, folder):
+        lines(folder / "progress.jsonl", {"event": "failed", "message": "Interrupted.", "exit_code": 4})
+        assert state_of(folder).state == "stopped"
+
+    def test_a_crash_is_told_by_its_last_line(self, folder):
+        crash = 'Traceback (most recent call last):\n  File "x", line 1\nValueError: broken\n'
+        lines(folder / "progress.jsonl", self.STARTED, {"event": "step", "step": "training"}, crash)
+        assert (state_of(folder).state, state_of(folder).message) == ("failed", "ValueError: broken")
+
+    def test_a_library_that_warns_does_not_make_it_fail(self, folder):
+        lines(folder / "progress.jsonl", self.STARTED, "x.py:3: UserWarning: slow\n", '{"event": "coun')
+        assert state_of(folder).state == "stopped"
+
+    def test_what_an_earlier_start_said_is_past(self, folder):
+        warning = {"event": "warning", "code": "a", "message": "A."}
+        lines(folder / "progress.jsonl", self.STARTED, warning, {"event": "failed", "message": "x"}, self.STARTED)
+        assert (state_of(folder).state, state_of(folder).doubts) == ("stopped", ())
+
+    def test_preparing_is_counted(self, folder):
+        step = {"event": "step", "step": "scans", "index": 0, "count": 3}
+        counted = [{"event": "counted", "done": n, "count": 9} for n in (1, 2)]
+        lines(folder / "progress.jsonl", self.STARTED, step, *counted)
+        with training_lock(folder):
+            assert state_of(folder).message == "Preparing scans: 2 of 9"
+
+    def test_doubts_hold_until_they_are_resolved(self, folder):
+        doubts = [{"event": "warning", "step": 5, "code": c, "message": c.upper()} for c in "ab"]
+        lines(folder / "progress.jsonl", *doubts, {"event": "warning", "code": "c", "message": "C"})
+        lines(folder / "metrics.jsonl", *doubts, {"event": "resolved", "step": 10, "seconds": 2.5, "code": "a"})
+        state = state_of(folder)
+        assert set(state.doubts) == {"B", "C"}
+        assert (state.step, state.seconds) == (10, 2.5)
+
+    def test_the_best_validation_and_early_stop(self, folder):
+        part = {"event": "validation", "seconds": 1.0}
+        stop = {"event": "early-stop", "step": 9, "seconds": 3.0, "message": "Stopped early."}
+        best = {**part, "step": 3, "best": True, "auc": 0.9}
+        lines(folder / "metrics.jsonl", best, {**part, "step": 9, "best": False, "auc": 0.8}, stop)
+        lines(folder / "progress.jsonl", {"event": "done"})
+        assert state_of(folder).best == {"step": 3, "auc": 0.9}
+        assert state_of(folder).message == "Stopped early."
+
+    def test_trained_from_a_command_line(self, folder):
+        write_run(folder, {"network": "heart", "steps": 7, "arguments": ["train", "heart"]})
+        assert (state_of(folder).state, state_of(folder).network, state_of(folder).steps) == ("stopped", "heart", 7)
+        folder.with_suffix(".json").write_text(CARD)
+        assert state_of(folder).state == "done"
+
+    def test_it_may_have_let_go_of_the_lock_before_it_says_why(self, folder, monkeypatch):
+        own = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        monkeypatch.setitem(training_runs._started, folder.resolve(), own)
+        write_run(folder, {"launcher": own.pid, "pid": own.pid, "host": platform.node()})
+        assert state_of(folder).state == "running"
+        own.communicate(b"\n")
+        assert state_of(folder).state == "stopped"
+
+    def test_starting_of_another_panel(self, folder):
+        run = {"launcher": os.getpid(), "host": platform.node(), "arguments": ["train", "heart"]}
+        write_run(folder, run)
+        lines(folder / "progress.jsonl", {"event": "started", "time": time.time()})
+        assert (state_of(folder).state, state_of(folder).network) == ("starting", "heart")
+        lines(folder / "progress.jsonl", {"event": "started", "time": time.time() - 100})
+        assert state_of(folder).state == "stopped"
+
+    @pytest.mark.parametrize("content", ["", "[]", "half {", '{"arguments": 5}'])
+    def test_a_damaged_run_file(self, folder, content):
+        (folder / "run.json").write_text(content)
+        assert state_of(folder).state == "stopped"
+        with pytest.raises(TrainingRunError, match="not known"):
+            training_runs.resume(sys.executable, environment(), folder)
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(TrainingRunError, match="no training"):
+            state_of(tmp_path / "none")
+        assert runs_of(tmp_path / "none") == []
+
+
+class TestCurves:
+    def test_read(self, folder):
+        first = {"event": "training", "step": 20, "seconds": 1.0, "loss": 2.0}
+        second = {"event": "validation", "step": 25, "seconds": 1.5, "best": True, "auc": 0.5, "threshold": None}
+        third = {"event": "training", "step": 40, "seconds": 2.0, "loss": float("nan")}
+        lines(folder / "metrics.jsonl", first, second, third, '{"event": "training", "st')
+        assert read_curves(folder) == {"training/loss": ([20], [2.0]), "validation/auc": ([25], [0.5])}
+
+    def test_none(self, folder):
+        assert read_curves(folder) == {}
+
+    def test_pictures_in_the_order_of_steps(self, folder):
+        (folder / "samples").mkdir()
+        for name in ("step-000250", "step-1000000", "step-000500", "step-x", "other"):
+            (folder / "samples" / f"{name}.png").write_bytes(b"")
+        assert [step for step, _ in sample_pictures(folder)] == [250, 500, 1000000]
+
+
+def test_kill_tree_ends_children_too():
+    script = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        "print(child.pid, flush=True); child.wait()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8")
+    child = int(parent.stdout.readline())
+    assert is_alive(child)
+    kill_tree(parent.pid)
+    parent.wait(10)
+    parent.stdout.close()
+    wait_for(lambda: not is_running(child))

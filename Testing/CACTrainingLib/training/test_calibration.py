@@ -1,0 +1,172 @@
+"""Limits are chosen so that few scans without coronary calcium score, and the most with it do."""
+
+import numpy as np
+import pytest
+import torch
+from networks_made_by_hand import untrained
+
+from CACScoringLib.models import cards as models
+from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.data.datasets import DataError, TrainingScan
+from CACTrainingLib.phantom.cohort.samples import write_sample
+from CACTrainingLib.studies.measured_scans import MapLesions, MapSettings, MeasuredScan
+from CACTrainingLib.training import calibration
+from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
+
+STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
+MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")
+
+
+def lesions(rows):
+    """rows: (logarithm of the mass, place, coronary, Agatston)."""
+    features = np.zeros((len(rows), len(FEATURES)))
+    for row, (mass, place, *_) in zip(features, rows, strict=True):
+        row[MASS], row[PLACE] = mass, place
+    return MapLesions(features, np.array([r[2] for r in rows], bool), np.array([r[3] for r in rows], float))
+
+
+def cohort(patients=60, faint_in_lenient=False, seed=0):
+    """Lesions that mass and place together tell apart, but neither alone; a third of the patients of each kind."""
+    generator = np.random.default_rng(seed)
+    scans = []
+    for number in range(patients):
+        kind = ("clean", "distractor", "coronary")[number % 3]
+        haze = [(generator.normal(3, 0.3), generator.normal(3, 0.5), False, 2.0) for _ in range(3)]
+        found = {
+            "clean": [],
+            "distractor": [(generator.normal(9, 0.5), generator.normal(-3, 0.5), False, 50.0)],
+            "coronary": [(generator.normal(9, 0.5), generator.normal(3, 0.5), True, 40.0)],
+        }[kind]
+        strict = lesions(haze if faint_in_lenient else haze + found)
+        maps = {STRICT: strict, LENIENT: lesions(haze + found)}
+        scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", maps, 10.0 * (kind == "coronary")))
+    return scans
+
+
+def test_evidence_together_tells_what_no_single_limit_does():
+    scans = cohort()
+    calibration, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    assert achieved["sensitivity_scans"] > 0.9
+    assert achieved["above_zero_distractor_scans"] == achieved["above_zero_clean_scans"] == 0.0
+    assert (achieved["scans_distractor"], achieved["scans_clean"], achieved["scans_with_visible_calcium"]) == (20,) * 3
+    assert achieved["patients"] == 60
+    # What is stored says the same as what was chosen.
+    kept = [
+        coronary_probabilities(s.lesions[STRICT].features, calibration["evidence_weights"])
+        >= 1 - calibration["most_not_coronary"]
+        for s in scans
+    ]
+    wrong = sum((k != s.lesions[STRICT].coronary).sum() for k, s in zip(kept, scans, strict=True))
+    assert wrong <= 2
+    # A third of the patients have 40 by the map and 10 by the clinical rule.
+    assert calibration["agatston_scale"] == pytest.approx(0.25, rel=0.1)
+    # Of equals, the published rule.
+    assert calibration["min_healthy_hu"] == -10.0
+
+
+def test_lenient_goals_keep_everything():
+    calibration, achieved = choose(cohort(), FalsePositiveGoals(1.0, 1.0))
+    assert calibration["most_not_coronary"] == 1.0
+    assert achieved["above_zero_clean_scans"] == 1.0
+
+
+def test_more_slices_are_taken_apart_where_that_finds_more():
+    calibration, achieved = choose(cohort(faint_in_lenient=True), FalsePositiveGoals(0.0, 0.0))
+    assert (calibration["slice_threshold"], calibration["min_healthy_hu"], calibration["floor_hu"]) == (0.2, None, 20)
+    assert achieved["sensitivity_scans"] > 0.9
+
+
+def test_a_lesion_is_not_judged_by_its_own_patient():
+    """Coronary or not at random: what is learned holds for nobody else, so the choice must not look good."""
+    generator = np.random.default_rng(1)
+    scans = []
+    for number in range(30):
+        kind = ("clean", "distractor", "coronary")[number % 3]
+        found = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
+        scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", {STRICT: found}, 1.0))
+    _, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
+    assert achieved["sensitivity_scans"] < 0.4
+
+
+def test_all_kinds_are_needed():
+    with pytest.raises(DataError, match="0 clean"):
+        choose([scan for scan in cohort() if scan.kind != "clean"], FalsePositiveGoals())
+
+
+def test_an_empty_map_teaches_nothing():
+    scans = [MeasuredScan(s.patient, s.kind, s.visible, {STRICT: lesions([])}, 0.0) for s in cohort(9)]
+    with pytest.raises(DataError, match="train the networks longer"):
+        choose(scans, FalsePositiveGoals())
+
+
+@pytest.mark.long
+def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
+    """From the command line, on digital patients of all three kinds; the weights stay as they were."""
+    for name in ("vessels", "motion", "trap", "clean"):
+        write_sample(tmp_path / "data" / name, name)
+    cards = {}
+    for network, config in {
+        "slices": SliceClassifierConfig(width=4, residual_blocks=0, size=64),
+        "decomposition": GeneratorConfig(width=4, residual_blocks=0),
+    }.items():
+        training = models.Training("none", 0, {}, "")
+        card = models.describe(network, config, "custom", training, {"auc": 0.5}, {}, "Apache-2.0", "Tests.")
+        made = build(config)
+        if network == "decomposition":
+            torch.nn.init.constant_(made.last.bias, -3.0)  # 47 HU everywhere
+            torch.nn.init.zeros_(made.last.weight)
+        cards[network] = models.save_model(made, card, tmp_path / "models")
+    before = cards["decomposition"].with_suffix(".safetensors").read_bytes()
+    options = [f"--{network}={path}" for network, path in cards.items()] + [f"--cache={tmp_path / 'cache'}"]
+    code = cli.main(["calibrate", "--data", str(tmp_path / "data"), *options, "--progress", "json"])
+    assert code == 0, capsys.readouterr().err
+    assert "counted" in capsys.readouterr().err
+    card = models.verify_model(cards["decomposition"])
+    assert {"evidence_weights", "most_not_coronary", "floor_hu"} <= card.calibration.keys()
+    assert "slice_threshold" not in card.calibration
+    assert models.verify_model(cards["slices"]).calibration.keys() == {"slice_threshold"}
+    whole = card.validation["whole_method"]
+    assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (2, 1, 1)
+    assert whole["models"] == {network: models.read_card(path).sha256 for network, path in cards.items()}
+    assert card.validation["auc"] == 0.5
+    assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == before
+    swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
+    assert cli.main(["calibrate", "--data", str(tmp_path / "data"), *swapped, "--progress", "json"]) == 3
+    assert "not for 'slices'" in capsys.readouterr().err
+
+
+def test_neither_what_was_trained_on_nor_what_is_tested_on(tmp_path):
+    def scan(use, known=True):
+        path = tmp_path / "ct.nii.gz"
+        return TrainingScan(path, path, "1", calcium_map=path if known else None, use=use)
+
+    scans = [scan(use) for use in ("training", "validation", "test", "")]
+    assert [own.use for own in for_calibration([*scans, scan("", known=False)])] == ["validation", ""]
+    with pytest.raises(DataError, match="stored for validation"):
+        for_calibration([scans[0], scan("validation", known=False)])
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, bundled):
+    """Its threshold stays, and only what was measured with it is chosen from."""
+    monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
+    cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
+    models.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
+    scan = MeasuredScan("1", "clean", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
+    chosen_from = []
+
+    def chosen(scans, goals):
+        chosen_from.extend(way for own in scans for way in own.lesions)
+        return {"slice_threshold": 0.9, "floor_hu": 7.0}, {}
+
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+    monkeypatch.setattr(calibration, "for_calibration", lambda scans: scans)
+    monkeypatch.setattr(calibration, "measure_all", lambda *arguments: [scan])
+    monkeypatch.setattr(calibration, "choose", chosen)
+    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
+    assert cli.main([*command, "--progress", "none"]) == 0
+    assert chosen_from == ([STRICT] if bundled else [STRICT, LENIENT])
+    assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
+    assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}

@@ -1,0 +1,338 @@
+"""The generator learns true maps, and without them the CycleGAN's steps do what the equations say."""
+
+import argparse
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from training_scans import write_scan
+
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models import cards as models
+from CACScoringLib.models.preprocessing import MAP_HU
+from CACScoringLib.networks.van_velzen import DiscriminatorConfig, GeneratorConfig, SliceClassifierConfig, build
+from CACTrainingLib.data.augmentation import SliceAugmentation
+from CACTrainingLib.data.datasets import DataError, Drawn, SliceDataset, find_scans, load_slices, prepare
+from CACTrainingLib.training import decomposition as train_decomposition
+from CACTrainingLib.training import slices as train_slices
+from CACTrainingLib.training.curves import sample_pictures
+from CACTrainingLib.training.cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, LeakySigmoid
+from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
+from CACTrainingLib.training.decomposition_metrics import (
+    CYCLEGAN_REMEDIES,
+    SUPERVISED_REMEDIES,
+    collapse,
+    map_metrics,
+    watched_slices,
+)
+from CACTrainingLib.training.loop import LoopSettings, train
+from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.training.sample_pictures import decomposition_picture, pictured_slices
+
+CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
+LOOP = LoopSettings(steps=240, validate_every=60, average=0.8, half_precision=False, seed=2)
+AUGMENTATION = SliceAugmentation(crop=64, shift_pixels=20)
+SUPERVISED = SupervisedTraining(
+    LOOP, batch_size=6, learning_rate=1e-2, first_bias=-4.0, augmentation=AUGMENTATION, validation_slices=8
+)
+CYCLE = CycleTraining(
+    replace(LOOP, steps=6, validate_every=3),
+    batch_size=4,
+    identity_by_area=True,
+    negative_weight=1.0,
+    dither_hu=3.0,
+    pool=3,
+    discriminator_eval=True,
+    least_slope=0.02,
+    choose_by="overlap",
+    augmentation=AUGMENTATION,
+    validation_slices=4,
+)
+
+
+@pytest.fixture(scope="module")
+def supervised(cohort, cache, tmp_path_factory):
+    output = tmp_path_factory.mktemp("model") / "map"
+    options = RunOptions((cohort,), output, device="cpu", cache=cache, validation_share=0.5)
+    return train_decomposition.train_decomposition(options, CONFIG, SUPERVISED, Progress())
+
+
+def judges():
+    torch.manual_seed(0)
+    return tuple(build(DiscriminatorConfig(4, 1, pooling)) for pooling in ("average+max", "average+min"))
+
+
+class Perfect(nn.Module):
+    """Gives a map that is known for every slice."""
+
+    def __init__(self, maps, data, chosen):
+        super().__init__()
+        slices = data.network_input(chosen, 0, False)
+        self.maps = {x.tobytes(): torch.from_numpy(m) for x, m in zip(slices, maps, strict=True)}
+
+    def forward(self, x):
+        return torch.stack([self.maps[one.numpy().tobytes()] for one in x.contiguous()])
+
+
+class Constant(nn.Module):
+    """The same map everywhere."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return torch.full_like(x[:, :1], self.value)
+
+
+class TestSupervised:
+    def test_it_learns(self, supervised):
+        lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text().splitlines()
+        losses = [x["loss"] for x in map(json.loads, lines) if x["event"] == "training"]
+        assert losses[-1] < 0.8 * losses[0]
+        metrics = models.read_card(supervised).validation["without_rule"]
+        assert metrics["captured"] > 0.3
+        assert metrics["auc"] > 0.9
+
+    def test_card(self, supervised):
+        card = models.verify_model(supervised)
+        assert card.network == "decomposition"
+        assert card.training.settings["method"] == "supervised"
+        assert card.training.settings["calcium_weight"] == 11.0
+        assert card.training.seed == 2
+        for name in ("captured", "precision", "overlap", "correlation", "mass_distractor", "mass_clean"):
+            assert name in card.validation["without_rule"], name
+            assert name in card.validation["with_rule"], name
+        assert card.validation["visible_slices"] > 0
+
+    def test_valve_calcium_is_a_negative(self, parts):
+        task = SupervisedTask(CONFIG, SUPERVISED, *parts)
+        data = parts[0]
+        valve = np.nonzero(data.bright & (data.kind == 1))[0][:3]
+        still = SliceAugmentation(224, 0, 0, 1, 0, 0, 0)
+        ones, seen = np.ones(3, np.float32), np.ones(3, bool)
+        drawn = Drawn(valve, ones, seen)
+        x, maps = train_slices.varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        true, heart = maps[:, :1], maps[:, 1:] > 0.5
+        assert not true.any()
+        weights = task.weights(x, true, heart)
+        assert weights.max() == SUPERVISED.bright_weight
+        near = np.hypot(*(np.mgrid[:224, :224] - 111.5)) < 12
+        assert (weights[:, 0][:, near] == SUPERVISED.bright_weight).sum() > 20
+
+        coronary = np.nonzero(data.visible)[0][:3]
+        drawn = Drawn(coronary, ones, seen)
+        x, maps = train_slices.varied(data, drawn, CONFIG, still, np.random.default_rng(0), with_maps=True)
+        true, heart = maps[:, :1], maps[:, 1:] > 0.5
+        assert (task.weights(x, true, heart)[true > 0.05] == SUPERVISED.calcium_weight).all()
+        outside = replace(SUPERVISED, outside_weight=0.25)
+        faded = SupervisedTask(CONFIG, outside, *parts).weights(x, true, heart)
+        assert heart.any()
+        assert not heart.all()
+        assert torch.equal(faded, task.weights(x, true, heart) * torch.where(heart, 1.0, 0.25))
+
+    def test_it_needs_true_maps(self, tmp_path):
+        for name in "ab":
+            write_scan(tmp_path / "data" / name, name, True, False, with_map=False)
+        scans = find_scans([tmp_path / "data"])
+        data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
+        with pytest.raises(DataError, match="--method cyclegan"):
+            SupervisedTask(CONFIG, SUPERVISED, data, data)
+
+
+class TestPicture:
+    def test_each_validation_leaves_one(self, supervised):
+        pictures = sample_pictures(supervised.parent / f"{supervised.stem}.training")
+        assert [step for step, _ in pictures] == [60, 120, 180, 240]
+        last = pictures[-1][1]
+        assert last.stat().st_size < 300_000
+        with Image.open(last) as picture:
+            assert (picture.mode, picture.format) == ("RGB", "PNG")
+
+    def test_slices_with_calcium_and_one_without(self, parts):
+        data = parts[1]
+        chosen = pictured_slices(data, watched_slices(data, 8, 0))
+        assert data.visible[chosen].tolist() == [True] * 4 + [False]
+        assert len(set(chosen.tolist())) == 5
+
+    def test_the_map_is_what_is_missing_in_the_healthy_image(self, parts):
+        """Black where the map is empty; with a perfect map, the slice with calcium becomes even."""
+        data = parts[1]
+        chosen = pictured_slices(data, watched_slices(data, 8, 0))
+        perfect = decomposition_picture(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, chosen)
+        empty = decomposition_picture(Constant(0.0), CONFIG, data, chosen)
+        assert perfect.shape == empty.shape
+        assert perfect.dtype == np.uint8
+        rows = [slice(24 + n * 164, 24 + n * 164 + 160) for n in range(3)]
+        first = slice(92, 252)
+        assert (perfect[rows[0], first] == empty[rows[0], first]).all()
+        assert not empty[rows[1], first].any()
+        assert perfect[rows[1], first].max() == 255
+        assert (empty[rows[0], first] == empty[rows[2], first]).all()
+        assert perfect[rows[2], first].max() < 150 < empty[rows[2], first].max()
+
+
+class TestMetrics:
+    def test_a_perfect_map(self, parts):
+        data = parts[1]
+        watched = watched_slices(data, 6, 0)
+        chosen = np.concatenate([watched.visible, watched.distractor, watched.clean])
+        metrics = map_metrics(Perfect(data.true_map(chosen), data, chosen), CONFIG, data, watched)
+        assert metrics["captured"] == pytest.approx(1, abs=0.02)
+        assert metrics["precision"] == pytest.approx(1)
+        assert metrics["overlap"] > 0.97
+        assert metrics["slope"] == pytest.approx(1, abs=0.05)
+        assert metrics["correlation"] > 0.99
+        assert metrics["auc"] == 1
+        assert metrics["mass_distractor"] == metrics["mass_clean"] == metrics["covered_clean"] == 0
+        assert 200 * 64 * 1.5 < metrics["mass_visible"] < 400 * 64 * 1.5
+        assert metrics["mass_visible"] == pytest.approx(metrics["mass_true"], rel=0.02)
+        assert collapse(metrics, SUPERVISED_REMEDIES) == []
+
+    def test_valve_painted_as_coronary_costs_precision(self, parts):
+        data = parts[1]
+        watched = watched_slices(data, 6, 0)
+        assert len(watched.distractor)
+        chosen = np.concatenate([watched.visible, watched.distractor, watched.clean])
+        bright = np.maximum(data.network_input(chosen, 0, False) - 0.15, 0)
+        metrics = map_metrics(Perfect(bright, data, chosen), CONFIG, data, watched)
+        assert metrics["mass_distractor"] > 0
+        assert metrics["slices_above_zero_distractor"] == 1
+        assert metrics["mass_clean"] == 0
+        assert metrics["precision"] < 0.9
+
+    @pytest.mark.parametrize(("value", "code"), [(0.0, "map-empty"), (0.3, "map-everywhere")])
+    def test_collapse_is_told(self, parts, value, code):
+        data = parts[1]
+        watched = watched_slices(data, 3, 0)
+        metrics = map_metrics(Constant(value), CONFIG, data, watched)
+        for remedies, by_cyclegan in ((SUPERVISED_REMEDIES, False), (CYCLEGAN_REMEDIES, True)):
+            (warning,) = collapse(metrics, remedies)
+            assert warning.code == code
+            assert ("--identity-weight" in warning.message) == by_cyclegan
+
+    def test_rule_removes_what_is_below(self, parts):
+        data = parts[1]
+        watched = watched_slices(data, 3, 0)
+        constant = Constant(0.2)  # 45 − 200 < −10 HU in muscle
+        with_rule = map_metrics(constant, CONFIG, data, watched, rule=True)
+        assert with_rule["mass_clean"] == 0
+        assert map_metrics(constant, CONFIG, data, watched)["mass_clean"] > 0
+
+
+class TestCycleGan:
+    def test_step_teaches_all_four_networks(self, parts, tmp_path):
+        task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
+        statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
+        loop = replace(CYCLE.loop, steps=1, validate_every=1)
+        train(task, loop, tmp_path, Progress(), "cpu")
+        for name, module in task.modules.items():
+            changed = [not torch.equal(a, b) for a, b in zip(before[name], module.parameters(), strict=True)]
+            assert any(changed), name
+        assert torch.equal(task.modules["with_calcium"].patches[1].running_mean, statistics)
+        line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+        assert {"adversarial", "cycle", "identity", "discriminators"} <= line.keys()
+
+    def test_discriminators_in_training_mode_follow_their_batches(self, parts, tmp_path):
+        settings = replace(CYCLE, discriminator_eval=False)
+        task = CycleTask(CONFIG, settings, *parts, judges())
+        statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
+        train(task, replace(CYCLE.loop, steps=1, validate_every=1), tmp_path, Progress(), "cpu")
+        assert not torch.equal(task.modules["with_calcium"].patches[1].running_mean, statistics)
+
+    def test_warmup_tells_slices_apart_and_leaves_generators(self, parts, tmp_path):
+        settings = replace(CYCLE, warmup_steps=160, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=160))
+        task = CycleTask(CONFIG, settings, *parts, judges())
+        before = [p.clone() for p in task.modules["remove"].parameters()]
+        train(task, replace(settings.loop, validate_every=160), tmp_path, Progress(), "cpu")
+        assert all(torch.equal(a, b) for a, b in zip(before, task.modules["remove"].parameters(), strict=True))
+        lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        losses = [x["warmup"] for x in lines if x["event"] == "training"]
+        assert losses[-1] < 0.8 * losses[0]
+
+    def test_killed_and_resumed_is_the_same(self, parts, tmp_path):
+        class Killed(CycleTask):
+            def step(self, batch, fabric, number):
+                if number == 5:
+                    raise KeyboardInterrupt
+                return super().step(batch, fabric, number)
+
+        first_task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        whole = train(first_task, CYCLE.loop, tmp_path / "whole", Progress(), "cpu")
+        killed = Killed(CONFIG, CYCLE, *parts, judges())
+        with pytest.raises(KeyboardInterrupt):
+            train(killed, CYCLE.loop, tmp_path / "killed", Progress(), "cpu")
+        task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        resumed = train(task, CYCLE.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
+        assert resumed.metrics == whole.metrics
+        for name, module in first_task.modules.items():
+            for key, tensor in module.state_dict().items():
+                assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
+        assert len(task.pools["with_calcium"]) == 3
+
+    def test_identity_weight_shrinks_with_the_crop(self, parts):
+        task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        assert task.identity_weight == pytest.approx(10 * (64 / 224) ** 2)
+        published = CycleTask(CONFIG, replace(CYCLE, identity_by_area=False), *parts, judges())
+        assert published.identity_weight == 10
+
+    def test_leaky_sigmoid_can_come_back(self):
+        z = torch.tensor([-20.0, -20.0, 0.0], requires_grad=True)
+        y = LeakySigmoid.apply(z, 0.02)
+        torch.testing.assert_close(y, torch.sigmoid(z))
+        y.backward(torch.tensor([-1.0, 1.0, 1.0]))  # up, down, down
+        assert z.grad.tolist() == pytest.approx([-0.02, 0.0, 0.25])
+
+    def test_classifier_as_discriminator(self):
+        classifier = build(SliceClassifierConfig(4, 1)).eval()
+        x = torch.rand(2, 1, 64, 64)
+        logits = classifier(x, logits=True)
+        torch.testing.assert_close(ClassifierDiscriminator(classifier, True)(x), logits[:, 1] - logits[:, 0])
+        torch.testing.assert_close(ClassifierDiscriminator(classifier, False)(x), logits[:, 0] - logits[:, 1])
+
+    def test_from_supervised_and_classifier(self, supervised, cohort, cache, tmp_path):
+        slices = train_slices.SliceTraining(
+            replace(LOOP, steps=2, validate_every=2), 4, augmentation=AUGMENTATION, validation_slices=4
+        )
+        options = RunOptions((cohort,), tmp_path / "c", device="cpu", cache=cache, validation_share=0.5)
+        classifier = train_slices.train_slices(options, SliceClassifierConfig(4, 1), slices, Progress())
+        options = replace(options, output=tmp_path / "gan")
+        settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2))
+        path = train_decomposition.train_decomposition(options, CONFIG, settings, Progress(), supervised, classifier)
+        card = models.verify_model(path)
+        assert card.training.settings["method"] == "cyclegan"
+        assert card.training.settings["start"] == models.read_card(supervised).sha256
+        assert card.training.settings["discriminator"] == models.read_card(classifier).sha256
+
+        position = replace(options, output=tmp_path / "p")
+        beside = train_slices.train_slices(position, SliceClassifierConfig(4, 1, neighbours=1), slices, Progress())
+        with pytest.raises(models.ModelError, match="neighbours"):
+            train_decomposition.train_decomposition(
+                replace(options, output=tmp_path / "g2"), CONFIG, settings, Progress(), None, beside
+            )
+        with pytest.raises(models.ModelError, match="'slices'"):
+            train_decomposition.train_decomposition(
+                replace(options, output=tmp_path / "g3"), CONFIG, settings, Progress(), classifier
+            )
+
+
+def test_options_of_the_other_method_are_refused(tmp_path):
+    parser = argparse.ArgumentParser()
+    train_decomposition.add_arguments(parser)
+    arguments = parser.parse_args(["--output", str(tmp_path / "m"), "--dither-hu", "3"])
+    with pytest.raises(DataError, match="--dither-hu is for --method cyclegan"):
+        train_decomposition.run(arguments, Progress())
+
+
+def test_published_settings():
+    paper = train_decomposition.CYCLEGAN["paper"]
+    assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (4, 1e-4, 375_000)
+    assert (paper.cycle_weight, paper.identity_weight, paper.sparsity_weight) == (10, 10, 0.001)
+    assert (paper.negative_weight, paper.dither_hu, paper.least_slope, paper.identity_by_area) == (0, 0, 0, False)
+    assert paper.augmentation.crop == 224
+    assert MAP_HU == 1000

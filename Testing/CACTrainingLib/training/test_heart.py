@@ -1,0 +1,223 @@
+"""The heart network's training: loss, patches, tables of real scans, and the card."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_scans import write_cohort, write_scan
+
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models import cards as models
+from CACScoringLib.models.preprocessing import HEART_PATCH
+from CACScoringLib.networks.van_velzen import HeartNetConfig, SliceClassifierConfig, build
+from CACTrainingLib.data.augmentation import UNCHANGED
+from CACTrainingLib.data.datasets import DataError, HeartVolume, find_scans, load_volume, prepare
+from CACTrainingLib.training import heart as train_heart
+from CACTrainingLib.training.heart import (
+    HeartTask,
+    HeartTraining,
+    dice_loss,
+    patch_centre,
+    read_pairs,
+    split,
+    with_known_heart,
+)
+from CACTrainingLib.training.loop import LoopSettings
+from CACTrainingLib.training.runs import RunOptions
+
+CONFIG = HeartNetConfig(width=2, residual_blocks=1)
+SETTINGS = HeartTraining(
+    LoopSettings(steps=6, validate_every=6, average=0.5, half_precision=False, seed=3),
+    batch_size=2,
+    learning_rate=1e-2,
+    validation_patches=2,
+    judged_scans=1,
+)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"), 4)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("real")
+    for name in "ab":
+        write_scan(folder / name, name, False, False)
+    rows = [
+        f"{name},{name}/ct.nii.gz,{name}/heart.nii.gz,1,{use}" for name, use in (("a", "training"), ("b", "validation"))
+    ]
+    path = folder / "pairs.csv"
+    path.write_text("\n".join(["patient,ct,heart,label,use", *rows]))
+    return path
+
+
+def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeypatch):
+    options = RunOptions((cohort,), tmp_path / "tiny", device="cpu", cache=cache, validation_share=0.3)
+    monkeypatch.setattr("CACTrainingLib.training.loop.LOG_EVERY_STEPS", 2)
+    path = train_heart.train_heart(options, CONFIG, SETTINGS, Progress(), table)
+    lines = [json.loads(x) for x in (tmp_path / "tiny.training" / "metrics.jsonl").read_text().splitlines()]
+    losses = [x["loss"] for x in lines if x["event"] == "training"]
+    assert losses[-1] < losses[0]
+    card = models.verify_model(path)
+    assert (card.network, card.preset, card.training.seed) == ("heart", "custom", 3)
+    assert card.validation["scans"] == 1
+    assert 0 <= card.validation["dice_lowest"] <= card.validation["dice_median"] <= 1
+    assert card.training.settings["listed_share"] == 0.5
+    assert "table SHA-256" in card.training.data
+
+    # And it can be begun with: with a rate of next to nothing, its weights stay.
+    still = replace(SETTINGS, learning_rate=1e-12, loop=replace(SETTINGS.loop, steps=1, validate_every=1, average=0.0))
+    other = replace(options, output=tmp_path / "next")
+    following = train_heart.train_heart(other, HeartNetConfig(), still, Progress(), table, start=path)
+    assert models.read_card(following).config == card.config
+    assert models.read_card(following).training.settings["start"] == card.sha256
+    weights = [dict(models.read_network(p)[1].named_parameters()) for p in (path, following)]
+    assert all(torch.allclose(tensor, weights[1][name], atol=1e-3) for name, tensor in weights[0].items())
+
+
+def test_it_begins_with_hearts_only(cohort, cache, tmp_path):
+    card = models.describe(
+        "s", SliceClassifierConfig(4, 1), "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests."
+    )
+    start = models.save_model(build(SliceClassifierConfig(4, 1)), card, tmp_path)
+    options = RunOptions((cohort,), tmp_path / "m", device="cpu", cache=cache)
+    with pytest.raises(models.ModelError, match="'slices'"):
+        train_heart.train_heart(options, CONFIG, SETTINGS, Progress(), start=start)
+
+
+def test_dice_loss_by_hand():
+    heart = torch.zeros(1, 1, 4, 4, 4)
+    heart[..., :2] = 1
+    sure = torch.where(heart > 0, 20.0, -20.0)
+    assert dice_loss(torch.cat([-sure, sure], 1), heart) == pytest.approx(0, abs=1e-4)
+    assert dice_loss(torch.cat([sure, -sure], 1), heart) == pytest.approx(1, abs=0.02)
+    undecided = torch.zeros(1, 2, 4, 4, 4)  # each: (2·16 + 1) / (32 + 32 + 1)
+    assert dice_loss(undecided, heart) == pytest.approx(1 - 33 / 65)
+    # A patch without heart adds to the batch's Dice instead of spoiling it.
+    empty = torch.cat([heart, torch.zeros_like(heart)])
+    found = torch.where(empty > 0, 20.0, -20.0)
+    assert dice_loss(torch.cat([-found, found], 1), empty) == pytest.approx(0, abs=1e-4)
+
+
+def test_batches_are_balanced_for_the_heart(cohort, cache):
+    volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:2], "heart", cache)]
+    task = HeartTask(CONFIG, replace(SETTINGS, batch_size=4), volumes, volumes)
+    batch = task.batch(np.random.default_rng(0))
+    assert batch["x"].shape == batch["heart"].shape == (4, 1, HEART_PATCH, HEART_PATCH, HEART_PATCH)
+    assert batch["heart"][:2].flatten(1).any(1).all()
+    assert batch["x"].min() >= 0
+    assert batch["x"].max() <= 1
+
+
+def test_share_of_patches_with_heart_that_is_no_whole_number():
+    """0.75 of two patches: as often two as one. The others hold nothing, because their centres lie far off."""
+    heart = np.zeros((300, 70, 70), np.uint8)
+    heart[20:30, 20:50, 20:50] = 1
+    scan = HeartVolume("a", heart.astype(np.float16), heart, ((20, 30), (20, 50), (20, 50)))
+    task = HeartTask(CONFIG, replace(SETTINGS, present_share=0.75, augmentation=UNCHANGED), [scan], [scan])
+    counts = [int(task.batch(np.random.default_rng(s))["heart"].flatten(1).any(1).sum()) for s in range(40)]
+    assert set(counts) == {1, 2}
+    assert 1.3 < np.mean(counts) < 1.7
+
+
+def test_patches_without_heart_where_there_is_room():
+    volume = np.zeros((100, 260, 260), np.float16)
+    heart = np.zeros(volume.shape, np.uint8)
+    heart[30:60, 100:150, 100:150] = 1
+    scan = HeartVolume("a", volume, heart, ((30, 60), (100, 150), (100, 150)))
+    generator = np.random.default_rng(0)
+    for present in (True, False):
+        for _ in range(20):
+            centre = patch_centre(scan, present, generator)
+            box = tuple(slice(max(0, round(c) - 31), round(c) + 31) for c in centre)
+            assert heart[box].any() == present
+
+
+def test_listed_scans_get_their_share():
+    def volume(value):
+        return HeartVolume(
+            str(value), np.full((70, 70, 70), value, np.float16), np.ones((70, 70, 70), np.uint8), ((20, 50),) * 3
+        )
+
+    settings = replace(SETTINGS, listed_share=0.5, batch_size=8)
+    scans = [volume(0.25) for _ in range(9)] + [volume(0.75)]
+    task = HeartTask(CONFIG, replace(settings, augmentation=UNCHANGED), scans, scans, [False] * 9 + [True])
+    highest = [x.max() > 0.5 for seed in range(8) for x in task.batch(np.random.default_rng(seed))["x"]]
+    assert 0.35 < np.mean(highest) < 0.65
+
+
+class TestTable:
+    def test_read(self, table):
+        pairs = read_pairs(table)
+        assert [(scan.patient, scan.heart_label, use) for scan, use in pairs] == [
+            ("a", 1, "training"),
+            ("b", 1, "validation"),
+        ]
+
+    def test_use_is_kept(self, table, cohort):
+        training, validation = split(find_scans([cohort]), read_pairs(table), 0.3, 0)
+        assert "a" in {s.patient for s in training}
+        assert "b" in {s.patient for s in validation}
+        assert not {s.patient for s in training} & {s.patient for s in validation}
+
+    def test_patient_in_both_is_told(self, table, cohort):
+        scans = find_scans([cohort])
+        pairs = [(replace(scan, patient="0"), "training") for scan, _ in read_pairs(table)]
+        pairs += [(replace(scan, patient="0"), "validation") for scan, _ in pairs]
+        with pytest.raises(DataError, match="both in training and in validation: 0"):
+            split(scans, pairs, 0.3, 0)
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ("a,,x.nii.gz,,", "lacks ct"),
+            ("a,none.nii.gz,none.nii.gz,,", "does not exist"),
+            ("a,a/ct.nii.gz,a/heart.nii.gz,heart,", "whole number"),
+            ("a,a/ct.nii.gz,a/heart.nii.gz,1,test", "training, validation or empty"),
+        ],
+    )
+    def test_mistakes_are_told(self, table, row, message):
+        path = table.parent / "wrong.csv"
+        path.write_text(f"patient,ct,heart,label,use\n{row}\n")
+        with pytest.raises(DataError, match=message):
+            read_pairs(path)
+
+    def test_missing_table_is_told(self, tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_pairs(tmp_path / "none.csv")
+
+    def test_too_few_scans_is_told(self, table):
+        with pytest.raises(DataError, match="0 to validate on"):
+            split([], read_pairs(table)[:1], 0.3, 0)
+
+
+def test_a_network_that_learns_nothing_is_told(cohort, cache):
+    volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
+    task = HeartTask(CONFIG, SETTINGS, volumes, volumes)
+    assert task.doubts({"dice": 0.01}, 2) == []
+    assert [d.code for d in task.doubts({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
+    assert [d.code for d in task.doubts({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
+    assert task.doubts({"dice": 0.4}, 3) == task.doubts({"dice": 0.4, "found_where_none": 0.1}, 3) == []
+
+
+def test_published_settings():
+    paper = train_heart.SETTINGS["paper"]
+    assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (10, 1e-3, 250_000)
+
+
+def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):
+    """Lesions inserted into a real scan without a heart mask come with the region found, which is no outline."""
+    for number, source in enumerate(("given", "lungs", None)):
+        truth = write_scan(tmp_path / str(number), number, coronary=True, valve=False) / "truth.json"
+        content = json.loads(truth.read_text(encoding="utf-8"))
+        truth.write_text(json.dumps({**content, **({"heart_source": source} if source else {})}), encoding="utf-8")
+    scans = find_scans([tmp_path])
+    assert len(scans) == 3
+    assert sorted(scan.patient for scan in with_known_heart(scans)) == ["0", "2"]
+    with pytest.raises(DataError, match="--heart MASK"):
+        with_known_heart([scan for scan in scans if scan.patient == "1"])
+    assert with_known_heart([]) == []

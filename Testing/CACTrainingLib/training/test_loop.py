@@ -1,0 +1,252 @@
+"""The loop: it learns, goes on after a kill as if nothing had happened, and stops when it should."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.training.curves import sample_pictures
+from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train
+
+
+@dataclass(frozen=True)
+class LineSettings:
+    loop: LoopSettings
+    rate: float = 0.05
+
+
+class Line(Task):
+    """Learns y = 3x, with a layer that keeps running averages, as real networks have."""
+
+    exported = "line"
+    better = "closeness"
+
+    def __init__(self, loop, kill_at=None, closeness=None, spoil_at=None):
+        torch.manual_seed(loop.seed)
+        self.settings = LineSettings(loop)
+        network = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+        self.modules = {"line": network}
+        self.optimizers = {"line": torch.optim.Adam(network.parameters(), 0.05)}
+        self.kill_at, self.closeness, self.spoil_at = kill_at, closeness, spoil_at
+        self.seen = []
+        self.validations = 0
+
+    def batch(self, generator):
+        x = torch.from_numpy(generator.normal(0, 1, (16, 1)).astype(np.float32))
+        return {"x": x, "y": 3 * x}
+
+    def step(self, batch, fabric, number):
+        if number == self.kill_at:
+            raise KeyboardInterrupt
+        loss = ((self.modules["line"](batch["x"]) - batch["y"]) ** 2).mean()
+        optimizer = self.optimizers["line"]
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        optimizer.step()
+        self.seen.append(number)
+        return {"loss": loss.detach() * (math.nan if number == self.spoil_at else 1)}
+
+    def validate(self, network):
+        self.validations += 1
+        x = torch.linspace(-1, 1, 9)[:, None]
+        with torch.no_grad():
+            error = float(((network(x) - 3 * x) ** 2).mean())
+        return {"closeness": -error if self.closeness is None else self.closeness.pop(0)}
+
+    def doubts(self, metrics, validations):
+        return [ScanWarning("far", "It is far off.")] if metrics["closeness"] < -0.5 else []
+
+    def state(self):
+        return {"seen": list(self.seen)}
+
+    def restore(self, state):
+        self.seen = state["seen"]
+
+
+LOOP = LoopSettings(steps=60, validate_every=10, half_precision=False, average=0.5, seed=4)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_and_writes_its_course(tmp_path):
+    told = []
+    progress = Progress()
+    progress.warning = told.append
+    progress.counted = lambda done, count: told.append((done, count))
+    outcome = train(Line(LOOP), LOOP, tmp_path, progress, "cpu")
+    losses = [line["loss"] for line in lines(tmp_path) if line["event"] == "training"]
+    assert losses[-1] < 0.3 * losses[0]
+    validations = [line for line in lines(tmp_path) if line["event"] == "validation"]
+    assert [line["step"] for line in validations] == [10, 20, 30, 40, 50, 60]
+    assert outcome.metrics["closeness"] == max(line["closeness"] for line in validations)
+    assert outcome.steps == 60
+    assert any(isinstance(t, ScanWarning) and t.code == "far" for t in told)
+    assert any(line["event"] == "warning" and line["code"] == "far" for line in lines(tmp_path))
+    assert any(isinstance(t, tuple) and t[1] == 1000 for t in told)
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("kill_at", [10, 17, 39])
+def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
+    whole_task = Line(LOOP)
+    whole = train(whole_task, LOOP, tmp_path / "whole", Progress(), "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(LOOP, kill_at), LOOP, tmp_path / "killed", Progress(), "cpu")
+    resumed_task = Line(LOOP)
+    resumed = train(resumed_task, LOOP, tmp_path / "killed", Progress(), "cpu", resume=True)
+    assert resumed.metrics == whole.metrics
+    assert resumed.steps == whole.steps
+    assert resumed_task.seen == whole_task.seen == list(range(60))
+    for name, tensor in whole.weights.items():
+        assert torch.equal(tensor, resumed.weights[name]), name
+    last = [torch.load(tmp_path / p / "checkpoint.pt") for p in ("whole", "killed")]
+    for name, tensor in last[0]["modules"]["line"].items():
+        assert torch.equal(tensor, last[1]["modules"]["line"][name]), name
+    timeless = [[{**line, "seconds": 0} for line in lines(tmp_path / p)] for p in ("whole", "killed")]
+    first, second = ([line for line in part if line["event"] != "training"] for part in timeless)
+    assert first == second
+
+
+def test_a_doubt_is_told_once_and_when_it_has_passed(tmp_path):
+    told = []
+    progress = Progress()
+    progress.warning = told.append
+    loop = replace(LOOP, steps=50)
+    train(Line(loop, closeness=[-1, -1, 0, -1, 0]), loop, tmp_path, progress, "cpu")
+    assert [doubt.code for doubt in told] == ["far"]
+    changes = [(x["event"], x["step"]) for x in lines(tmp_path) if x["event"] in ("warning", "resolved")]
+    assert changes == [("warning", 10), ("resolved", 30), ("warning", 40), ("resolved", 50)]
+
+
+def test_pictures_are_kept_by_step(tmp_path):
+    class Drawn(Line):
+        def picture(self, network):
+            return np.full((4, 6, 3), self.validations, np.uint8)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Drawn(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
+    assert [step for step, _ in sample_pictures(tmp_path)] == [10, 20, 30]
+    later = tmp_path / "samples" / "step-000040.png"
+    later.write_bytes(b"of a step after the checkpoint")
+    with pytest.raises(KeyboardInterrupt):
+        train(Drawn(LOOP, 35), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert not later.exists()
+    step, path = sample_pictures(tmp_path)[1]
+    assert (step, path.name) == (20, "step-000020.png")
+    assert (np.asarray(Image.open(path)) == 2).all()
+
+
+def test_curves_that_a_crash_has_damaged_do_not_keep_it_from_going_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(LOOP, 35), LOOP, tmp_path, Progress(), "cpu")
+    path = tmp_path / "metrics.jsonl"
+    whole = [line for line in lines(tmp_path) if line["step"] <= 30]
+    path.write_text("\0\0\0\n" + path.read_text() + '{"event": "train')
+    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert lines(tmp_path)[: len(whole)] == whole
+    assert lines(tmp_path)[-1]["step"] == 60
+
+
+def test_resuming_a_finished_training_changes_nothing(tmp_path):
+    first = train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
+    task = Line(LOOP)
+    again = train(task, LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert task.validations == 0
+    assert again.metrics == first.metrics
+
+
+def test_an_earlier_training_is_not_overwritten(tmp_path):
+    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
+    with pytest.raises(OutputError, match="--resume"):
+        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path):
+    train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu")
+    other = LoopSettings(steps=61, validate_every=10, half_precision=False, average=0.5, seed=4)
+    with pytest.raises(TrainingError, match="other settings"):
+        train(Line(other), other, tmp_path, Progress(), "cpu", resume=True)
+
+
+def test_damaged_checkpoint_is_told(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+
+
+def test_a_checkpoint_is_whole_or_the_one_before(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(LOOP, 15), LOOP, tmp_path, Progress(), "cpu")
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def dies(state, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("CACTrainingLib.training.loop.torch.save", dies)
+    with pytest.raises(OutputError, match="disk full"):
+        train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_it_stops_early_and_keeps_the_best(tmp_path):
+    loop = LoopSettings(steps=1000, validate_every=5, patience=3, half_precision=False)
+    task = Line(loop, closeness=[0.1, 0.5, 0.4, 0.3, 0.2, 0.9])
+    outcome = train(task, loop, tmp_path, Progress(), "cpu")
+    assert task.validations == 5
+    assert outcome.metrics == {"closeness": 0.5}
+    assert (outcome.steps, outcome.best_step) == (25, 10)
+    last = lines(tmp_path)[-1]
+    assert (last["event"], last["step"]) == ("early-stop", 25)
+    assert "that of step 10" in last["message"]
+
+
+def test_it_ends_in_time(tmp_path):
+    loop = LoopSettings(steps=10**9, minutes=0.02, validate_every=10**6, half_precision=False)
+    outcome = train(Line(loop), loop, tmp_path, Progress(), "cpu")
+    assert 1.2 <= outcome.seconds < 4
+    assert outcome.metrics  # validated at the end
+
+
+def test_loss_that_is_no_number_is_told(tmp_path):
+    with pytest.raises(TrainingError, match="step 12"):
+        train(Line(LOOP, spoil_at=12), LOOP, tmp_path, Progress(), "cpu")
+    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
+
+
+def test_a_validation_that_is_no_number_is_told(tmp_path):
+    with pytest.raises(TrainingError, match="no number at step 20"):
+        train(Line(LOOP, closeness=[0.1, math.nan]), LOOP, tmp_path, Progress(), "cpu")
+    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
+
+
+def test_error_in_the_batches_reaches_the_caller(tmp_path):
+    class Broken(Line):
+        def batch(self, generator):
+            raise ValueError("no such slice")
+
+    with pytest.raises(ValueError, match="no such slice"):
+        train(Broken(LOOP), LOOP, tmp_path, Progress(), "cpu")
+
+
+def test_rate_falls_after_half(tmp_path):
+    rates = []
+
+    class Watched(Line):
+        def step(self, batch, fabric, number):
+            rates.append(self.optimizers["line"].param_groups[0]["lr"])
+            return super().step(batch, fabric, number)
+
+    train(Watched(LOOP), LOOP, tmp_path, Progress(), "cpu")
+    assert rates[:31] == [0.05] * 31
+    assert rates[-1] == pytest.approx(0.05 * (1 - 0.95 * 29 / 30))

@@ -1,0 +1,53 @@
+"""`cac train radiograph` on radiographs drawn by hand."""
+
+import json
+
+import hand_made_radiographs as hand_made
+import pytest
+
+from CACScoringLib.models.cards import verify_model
+from CACTrainingLib.cli.main import main
+
+QUICK = [f"--{name}={value}" for name, value in (("steps", 6), ("validate-every", 3), ("size", 32), ("batch-size", 4))]
+QUICK += ["--finder-steps=2", "--device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("radiographs")
+    hand_made.write_cases(folder, 16, ("PA",))
+    hand_made.write_cases(folder / "others", 8, ("PA",), first=100)
+    return folder
+
+
+def train(folder, output, *more):
+    return main(["train", "radiograph", "--data", str(folder), "--output", str(output), *QUICK, *map(str, more)])
+
+
+def test_a_model_is_written(folder, tmp_path):
+    assert train(folder, tmp_path / "tiny", "--folds", 2, "--external", folder / "others", "--curriculum") == 0
+    card = verify_model(tmp_path / "tiny.json")
+    assert card.network == "radiograph"
+    assert card.config["views"] == ["PA"]
+    assert card.training.settings["curriculum"]
+    assert "SHA-256" in card.training.data
+    assert "no real radiograph" in card.intended_use
+    assert set(card.calibration) == {f"{kind}_{t}" for kind in ("image", "factors") for t in (0, 100, 400)}
+    assert card.validation["external_n"] == 8
+    assert card.validation["cross_validated_n"] == 16
+    assert len(card.validation["external_auc_above_0_95"]) == 2
+    json.dumps(card.validation, allow_nan=False)
+    lines = (tmp_path / "tiny.training" / "cross_validated.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 17
+
+
+def test_an_earlier_training_is_not_taken_over_unasked(folder, tmp_path, capsys):
+    (tmp_path / "tiny.training").mkdir()
+    (tmp_path / "tiny.training" / "checkpoint.pt").touch()
+    assert train(folder, tmp_path / "tiny") == 2  # an output that is taken
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_patients_of_the_data_are_no_external_test(folder, tmp_path, capsys):
+    assert train(folder, tmp_path / "tiny", "--external", folder) == 3
+    assert "is in the external table and in the data" in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""Training of a radiomics model on features drawn by lot, of which one tells the truth."""
+
+import json
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.data.table_cells import TableError
+from CACTrainingLib.training import radiomics as train_radiomics
+from CACTrainingLib.whole_scan.encoders import FeatureTable
+from CACTrainingLib.whole_scan.scan_table import read_scan_table
+from CACTrainingLib.whole_scan.split import held_out
+
+NAMES = ("heart_a", "heart_b", PSEUDO_FEATURE, "candidate_d")
+PATIENTS = 80
+
+
+def table(folder, name, patients, scores, contrast=0):
+    """A table of CTs that are never read."""
+    lines = ["patient,name,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA,contrast"]
+    for patient, score in zip(patients, scores, strict=True):
+        (folder / f"{name}-{patient}.nii").touch()
+        lines.append(f"{patient},{name}{patient},{name}-{patient}.nii,0,{score},0,0,{contrast}")
+    path = folder / f"{name}.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """Every second patient has calcium, which heart_a tells. Features of `told` instead where a scan is named there."""
+    asked = []
+
+    def features_of(scans, folder, kinds, workers, progress):
+        asked.append([scan.name for scan in scans])
+        generator = np.random.default_rng(3)
+        values = generator.normal(size=(len(scans), len(NAMES)))
+        values[:, 0] = [3.0 * (scan.total > 0) + 0.3 * generator.normal() for scan in scans]
+        values[:, 2] = [float(int(scan.patient) % 4 == 1) for scan in scans]
+        names = tuple(scan.name for scan in scans)
+        kept = [n for n, name in enumerate(names) if name != "data2"]
+        failed = {"data2": "no heart"} if "data2" in names else {}
+        return {"both": FeatureTable(tuple(names[n] for n in kept), NAMES, values[kept])}, failed
+
+    monkeypatch.setattr(train_radiomics, "features_of", features_of)
+    patients = range(PATIENTS)
+    return {
+        "data": table(tmp_path, "data", patients, [50 * (p % 2) for p in patients]),
+        "contrast": table(tmp_path, "contrast", patients, [50 * (p % 2) for p in patients], 1),
+        "others": table(tmp_path, "others", range(900, 910), [0] * 10),
+        "asked": asked,
+    }
+
+
+def train(tmp_path, *options):
+    return cli.main(["train", "radiomics", "--output", str(tmp_path / "model"), "--workers", "1", *map(str, options)])
+
+
+def test_model_is_trained_judged_once_and_written(tables, tmp_path):
+    assert train(tmp_path, "--data", tables["data"], "--others", tables["others"]) == 0
+    card = read_card(tmp_path / "model.json")
+    test = card.validation["test"]
+    apart = held_out(read_scan_table(tables["data"]))[1]
+    assert test["patients"] == len(apart) - ("data2" in apart)
+    assert test["accuracy"]["estimate"] == test["auc"]["estimate"] == 1
+    assert test["sensitivity"]["low"] < test["sensitivity"]["estimate"] == 1
+    assert test["specificity"]["estimate"] == 1
+    assert test["non_coronary_only"] == {"patients": 10, "called_coronary": 0}
+    assert "user's table" in test["data"]
+    assert f"training {PATIENTS - 1 - test['patients']}, contrast-enhanced training 0" in card.training.data
+    assert card.config["features"][0] == "heart_a"
+    assert 0 < card.calibration["probability_limit"] < 1
+    assert load_model(tmp_path / "model.json", "cpu").card == card
+    json.dumps(card.validation, allow_nan=False)
+
+
+def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, tmp_path, monkeypatch):
+    learned = []
+    fit = train_radiomics.fit_classifier
+
+    def watched(kind, features, labels, patients, seed):
+        learned.extend(patients)
+        return fit(kind, features, labels, patients, seed)
+
+    monkeypatch.setattr(train_radiomics, "fit_classifier", watched)
+    assert train(tmp_path, "--data", tables["data"], "--contrast-data", tables["contrast"]) == 0
+    scans = read_scan_table(tables["data"])
+    apart = {scan.patient for scan in scans if scan.name in held_out(scans)[1]}
+    assert not apart & set(learned)
+    assert len(learned) > 1.5 * len(set(learned))
+
+
+def test_pseudo_labels_take_the_place_of_the_truth(tables, tmp_path):
+    """They call every second of those with calcium, so that what was learned misses the rest."""
+    assert train(tmp_path, "--data", tables["data"], "--labels", "pseudo") == 0
+    card = read_card(tmp_path / "model.json")
+    assert card.training.settings["labels"] == "pseudo"
+    assert "pseudo_label_above_agatston" in card.training.settings
+    assert card.validation["labels_like_truth"] == pytest.approx(0.75, abs=0.05)
+    assert PSEUDO_FEATURE in card.config["features"]
+
+
+def test_chosen_features_alone_are_learned_from(tables, tmp_path):
+    assert train(tmp_path, "--data", tables["data"], "--features", "heart") == 0
+    assert all(name.startswith("heart_") for name in read_card(tmp_path / "model.json").config["features"])
+
+
+def test_model_is_not_replaced_unasked(tables, tmp_path):
+    arguments = ["--data", tables["data"]]
+    assert train(tmp_path, *arguments) == 0
+    before = (tmp_path / "model.json").read_bytes()
+    assert train(tmp_path, *arguments) != 0
+    assert (tmp_path / "model.json").read_bytes() == before
+    assert train(tmp_path, *arguments, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [(([1], [0]), "is in --others and is learned from"), (([901], [7]), "has coronary calcium")],
+)
+def test_tables_that_cannot_be_a_test_are_refused(others, message, tables, tmp_path):
+    settings = train_radiomics.Settings(tables["data"], tmp_path, others=table(tmp_path, "bad", *others))
+    options = train_radiomics.RunOptions((tables["data"],), tmp_path / "model")
+    with pytest.raises(TableError, match=message):
+        train_radiomics.train_radiomics(options, settings, Progress())
+    with pytest.raises(TableError, match="contrast-enhanced"):
+        train_radiomics.train_radiomics(options, train_radiomics.Settings(tables["contrast"], tmp_path), Progress())
+    with pytest.raises((OutputError, TableError)):
+        train_radiomics.train_radiomics(
+            options, train_radiomics.Settings(tmp_path / "nowhere.csv", tmp_path), Progress()
+        )
+    assert not tables["asked"]

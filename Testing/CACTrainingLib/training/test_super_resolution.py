@@ -1,0 +1,81 @@
+"""Training of the slices' sharpener, on small blocks in which it can learn what interpolation lacks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from CACScoringLib.cli.main import BAD_INPUT
+from CACScoringLib.models.cards import read_card
+from CACScoringLib.networks.van_velzen import SliceSharpenerConfig
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.radiograph.super_resolution import interpolated
+from CACTrainingLib.radiograph.thin_slices import SlicePair, write_pairs
+from CACTrainingLib.training import super_resolution as training
+from CACTrainingLib.training.super_resolution import SharpenerTask, SharpenerTraining, lacking
+
+
+def pair_of(seed):
+    """Plaques one thin slice high in even tissue; the thick slices are means of three."""
+    g = np.random.default_rng(seed)
+    thin = np.full((18, 24, 20), 40.0)
+    calcium = np.zeros(thin.shape)
+    for k, j, i in zip(g.integers(3, 15, 6), g.integers(2, 20, 6), g.integers(2, 16, 6), strict=True):
+        calcium[k, j : j + 2, i : i + 2] = 300
+    thin += calcium
+    thick = thin.reshape(6, 3, 24, 20).mean(1)
+    heart = np.ones(thick.shape, bool)
+    return SlicePair(*(a.astype(np.int16) for a in (thick, thin, calcium)), heart, (1.0, 1.0, 3.0))
+
+
+@pytest.fixture
+def pairs(tmp_path, monkeypatch):
+    """Digital patients without the digital part; returns the model's path."""
+    monkeypatch.setattr(training, "chosen_patients", lambda first, count: list(range(first, first + count)))
+    folder = tmp_path / "mine.training" / training.PAIRS
+    folder.mkdir(parents=True)
+    for use, count in enumerate((4, 4, 6)):
+        for number in range(70 + 10_000 * use, 70 + 10_000 * use + count):
+            np.savez(folder / f"patient_{number:05d}.npz", **vars(pair_of(number)))
+    return tmp_path / "mine"
+
+
+def test_model_is_trained_and_judged_beside_interpolation(pairs, capsys):
+    command = ["train", "super-resolution", "--output", str(pairs), "--patients", "4", "--first", "70"]
+    assert cli.main([*command, "--steps", "60", "--device", "cpu"]) == 0
+    card = read_card(pairs.with_suffix(".json"))
+    assert card.network == "super_resolution"
+    assert "training: 70, 71, 72, 73; validation: 10070" in card.training.data
+    assert card.training.settings["steps_done"] == 60
+    plain, learned = card.validation["interpolated"], card.validation["learned"]
+    assert list(learned["by_patient"]) == [str(number) for number in range(20070, 20076)]
+    assert learned["rms_heart"] != plain["rms_heart"]  # an untrained one adds nothing
+    assert plain["peaks"] < 0.7
+    assert cli.main([*command, "--steps", "60", "--device", "cpu", "--resume"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    lines = (pairs.parent / "mine.training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "reduction" in json.loads(lines[-1])
+
+
+@pytest.mark.parametrize("option", [["--patients", "3"], ["--first", "-1"], ["--workers", "0"]])
+def test_what_cannot_be_trained(tmp_path, option, capsys):
+    assert cli.main(["train", "super-resolution", "--output", str(tmp_path / "x"), *option]) == BAD_INPUT
+    assert "at least 4 patients" in capsys.readouterr().err
+
+
+def test_batches_hold_what_the_interpolation_lacks():
+    pair = pair_of(1)
+    task = SharpenerTask(SliceSharpenerConfig(), SharpenerTraining(patch=12, calcium_share=1.0), [pair], [pair])
+    batch = task.batch(np.random.default_rng(0))
+    assert batch["x"].shape == (8, 5, 12, 12)
+    assert batch["y"].shape == (8, 3, 12, 12)
+    # About calcium: in each square something is lacking, and what is lacking is the thin scan's.
+    assert (batch["y"].abs().amax((1, 2, 3)) > 0.3).all()
+    whole = lacking(pair, 3).astype(np.float32).reshape(18, 24, 20) * 100 + interpolated(pair.thick, 3)
+    np.testing.assert_allclose(whole, pair.thin, atol=0.2)
+
+
+def test_pairs_that_are_there_are_not_made_again(pairs):
+    folder = pairs.parent / "mine.training" / training.PAIRS
+    files = write_pairs([70, 71], folder)
+    assert files == [folder / "patient_00070.npz", folder / "patient_00071.npz"]

@@ -1,0 +1,128 @@
+"""Several processes train one network: `torchrun` with two on the CPU, killed, resumed, and without hanging."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from training_scans import write_cohort
+
+from CACScoringLib.core.processes import kill_tree
+from CACScoringLib.models import cards as models
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch is built without gloo")
+
+SECONDS = 120
+"""After which it counts as hanging."""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"), 4)
+
+
+def torchrun(network, output, cohort, cache, *more):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "CACTrainingLib.cli", "train", network, "--data", cohort, "--output", output, "--cache", cache]
+    command += ["--workers", "1", "--validation-share", "0.5", "--device", "cpu", "--batch-size", "2", *more]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        list(map(str, [*command, "--progress", "json"])), env=environment, stderr=subprocess.PIPE, encoding="utf-8"
+    )
+
+
+def ended(process):
+    """What it said, as events. Fails when it hangs."""
+    try:
+        said = process.communicate(timeout=SECONDS)[1]
+    except subprocess.TimeoutExpired:
+        kill_tree(process.pid)
+        raise AssertionError(f"hangs: {process.communicate()[1]}") from None
+    return said, [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+def course(output):
+    path = output.with_name(f"{output.name}.training") / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [line for line in lines if line["event"] == "validation"]
+
+
+def test_two_processes_train_one_network_and_go_on_after_a_kill(cohort, cache, tmp_path):
+    """Time ends it, which both must take from one clock."""
+    output = tmp_path / "two"
+    options = ["--size", "64", "--minutes", "0.1", "--steps", "1000000", "--validate-every", "4"]
+    process = torchrun("slices", output, cohort, cache, *options)
+    deadline = time.monotonic() + SECONDS
+    while not course(output) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kill_tree(process.pid)
+    ended(process)
+    killed = course(output)
+    assert killed
+    assert not output.with_suffix(".json").exists()
+
+    said, events = ended(torchrun("slices", output, cohort, cache, *options, "--resume"))
+    assert [e["event"] for e in events if e["event"] in ("done", "failed")] == ["done"], said
+    assert [e["step"] for e in events if e["event"] == "step"] == ["scans", "training", "model"], "one process speaks"
+    validations = course(output)
+    assert validations[0] == killed[0]
+    steps = [line["step"] for line in validations]
+    assert steps == sorted(set(steps))
+    assert steps[-1] > killed[-1]["step"]
+    settings = models.verify_model(output.with_suffix(".json")).training.settings
+    assert (settings["processes"], settings["steps_done"]) == (2, steps[-1])
+    assert settings["best_step"] in steps
+    assert 6 <= settings["seconds"] < 30
+
+
+def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
+    """Each learns from batches of its own, and from the other's gradients; patience ends it for both."""
+    output = tmp_path / "gan"
+    script = (
+        "import sys; from dataclasses import replace; from pathlib import Path; import torch\n"
+        "from CACTrainingLib import cli, runs, train_decomposition as own\n"
+        "own.JUDGED_SLICES = 2\n"
+        "own.CYCLEGAN['compact'] = replace(own.CYCLEGAN['compact'], validation_slices=2)\n"
+        "whole = runs.train\n"
+        "def train(task, *rest, fabric, **more):\n"
+        "    seen = []\n"
+        "    batch = task.batch\n"
+        "    task.batch = lambda generator: seen.append(batch(generator)) or seen[-1]\n"
+        "    outcome = whole(task, *rest, fabric=fabric, **more)\n"
+        "    state = {n: m.state_dict() for n, m in task.modules.items()}\n"
+        "    first = next(iter(seen[0].values()))\n"
+        "    torch.save({'modules': state, 'batch': first}, Path(sys.argv[0]).with_name(f'{fabric.global_rank}.pt'))\n"
+        "    return outcome\n"
+        "runs.train = train\n"
+        "sys.exit(cli.main())\n"
+    )
+    path = tmp_path / "watched.py"
+    path.write_text(script, encoding="utf-8")
+    options = ["--method", "cyclegan", "--crop", "64", "--steps", "50", "--validate-every", "1", "--patience", "1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", path, "train"]
+    command += ["decomposition", "--data", cohort, "--output", output, "--cache", cache, "--validation-share", "0.5"]
+    command += ["--workers", "1", "--batch-size", "2", "--device", "cpu", *options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, encoding="utf-8")
+    said, _ = ended(process)
+    assert process.returncode == 0, said
+    assert len(course(output)) < 50, "it lost patience"
+    both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    assert not torch.equal(both[0]["batch"], both[1]["batch"])
+    for name, state in both[0]["modules"].items():
+        for key, tensor in state.items():
+            if "running" not in key:  # of its own batches
+                assert torch.equal(tensor, both[1]["modules"][name][key]), (name, key)
+
+
+def test_an_error_of_one_ends_both_and_is_said_once(cache, tmp_path):
+    (tmp_path / "empty").mkdir()
+    process = torchrun("heart", tmp_path / "m", tmp_path / "empty", cache)
+    said, events = ended(process)
+    assert process.returncode != 0
+    assert len([e for e in events if e["event"] == "failed"]) == 1, said
+    assert "holds no scan" in said
+    assert not (tmp_path / "m.training").exists()

@@ -1,0 +1,177 @@
+"""`cac train vessels`: from a table to a model that was judged on patients kept apart."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.networks.vessels import VesselNetConfig
+from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
+from CACTrainingLib.data.table_cells import TableError
+from CACTrainingLib.training import vessels as train_vessels
+from CACTrainingLib.training.loop import LoopSettings
+from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.training.vessels import Sources
+from CACTrainingLib.whole_scan.prepared import Prepared
+from CACTrainingLib.whole_scan.scan_table import read_scan_table
+from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
+from CACTrainingLib.whole_scan.vessels.task import VesselTraining
+
+CONFIG = VesselNetConfig(kind="summed", slices=2, size=16, field="heart", field_mm=20.0, width=2)
+SETTINGS = FitSettings(CONFIG, VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8), "cpu")
+COUNT = 30
+
+
+def write_table(folder: Path, first: int, calcium: bool = True) -> Path:
+    """Patients whose score is that of their bright voxels; every third has none."""
+    folder.mkdir()
+    lines = ["name,patient,ct,age_years,sex,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA"]
+    for n in range(first, first + COUNT):
+        (folder / f"{n}.nii.gz").touch()
+        score = 10 * (n % 3) * (n % 10) if calcium else 0
+        lines.append(f"s{n},p{n},{n}.nii.gz,{50 + n % 20},{'FM'[n % 2]},0,{score},0,0")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "table.csv"
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """Scans are not read; one of them cannot be."""
+    wanted = []
+
+    def prepare(scans, folder, config, workers, progress):
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted.extend(scan.name for scan in scans)
+        files = {}
+        for scan in scans:
+            x = np.full(512, 0.14, np.float16)
+            x[: int(scan.total // 10)] = 0.8
+            files[scan.name] = folder / f"{scan.name}.npz"
+            np.savez(files[scan.name], input=x.reshape(2, 16, 16), heart_ml=np.array(600.0))
+        failed = {"s7": "it is no CT"} if "s7" in files else {}
+        return Prepared({name: file for name, file in files.items() if name not in failed}, failed)
+
+    monkeypatch.setattr(train_vessels, "prepare_vessels", prepare)
+    return wanted
+
+
+class Told(Progress):
+    def __init__(self):
+        super().__init__()
+        self.warnings = []
+
+    def warning(self, warning):
+        self.warnings.append(warning.message)
+
+
+def train(tmp_path, **changes) -> Path:
+    options = RunOptions(data=(), output=tmp_path / "model", **{"device": "cpu", **changes.pop("options", {})})
+    tables = {name: changes.pop(name, None) for name in ("test", "others")}
+    sources = Sources(tmp_path / "scans" / "table.csv", tmp_path / "cache", **tables)
+    return train_vessels.train_vessels(options, sources, SETTINGS, changes.pop("progress", Progress()))
+
+
+def test_model_and_its_card(tmp_path, prepared):
+    table = write_table(tmp_path / "scans", 0)
+    others = write_table(tmp_path / "others", 100, calcium=False)
+    told = Told()
+    path = train(tmp_path, others=others, progress=told)
+    assert told.warnings == ["s7 was left out: it is no CT"]
+    assert len(prepared) == 2 * COUNT
+    model = load_model(path, "cpu")
+    card = model.card
+    scans = read_scan_table(table)
+    learned, kept_apart = (set(names) - {"s7"} for names in held_out(scans))
+    largest = max(scan.total for scan in scans if scan.name in learned)
+    assert 0 < card.calibration["agatston_scale"] == float(model.network.largest) <= largest
+    assert f"test {len(kept_apart)} scans" in card.training.data
+    assert "user's table" in card.training.data
+    test = card.validation["test"]
+    assert test["patients"] == len(kept_apart)
+    assert test["non_coronary_only"] == {"patients": COUNT, "called_coronary": 0}
+    assert test["mse_normalised"] >= 0
+    for name in ("rank_correlation", "rank_correlation_age_and_heart_size", "kappa_categories"):
+        assert set(test[name]) == {"estimate", "low", "high"}
+    assert test["rank_correlation"]["estimate"] > 0.9, "brightness is all there is to learn"
+    assert trust_in("vessels", card.validation) != NO_TEST
+    json.dumps(test, allow_nan=False)
+
+
+def test_the_test_is_not_learned_from(tmp_path, prepared, monkeypatch):
+    write_table(tmp_path / "scans", 0)
+    seen = {}
+    fit = train_vessels.fit_vessels
+
+    def spied(files, targets, training, validation, *rest):
+        seen.update(training=set(training), validation=set(validation))
+        return fit(files, targets, training, validation, *rest)
+
+    monkeypatch.setattr(train_vessels, "fit_vessels", spied)
+    train(tmp_path)
+    scans = read_scan_table(tmp_path / "scans" / "table.csv")
+    assert not set(held_out(scans)[1]) & (seen["training"] | seen["validation"])
+    assert not seen["training"] & seen["validation"]
+    assert len(seen["training"] | seen["validation"]) >= 0.75 * COUNT
+
+
+def test_tested_on_other_patients(tmp_path, prepared):
+    write_table(tmp_path / "scans", 0)
+    path = train(tmp_path, test=write_table(tmp_path / "test", 100))
+    card = read_card(path)
+    assert f"test {COUNT} scans" in card.training.data
+    assert card.validation["test"]["patients"] == COUNT
+    assert {f"test s{n}" for n in range(100, 100 + COUNT)} < set(prepared)
+    with pytest.raises(TableError, match="in --test and is learned from"):
+        train(tmp_path, test=tmp_path / "scans" / "table.csv", options={"overwrite": True, "resume": True})
+
+
+def test_earlier_trainings_are_kept(tmp_path, prepared):
+    write_table(tmp_path / "scans", 0)
+    train(tmp_path)
+    with pytest.raises(OutputError, match="exists already"):
+        train(tmp_path)
+    with pytest.raises(OutputError, match="--resume"):
+        train(tmp_path, options={"overwrite": True})
+    path = train(tmp_path, options={"overwrite": True, "resume": True})
+    assert read_card(path).training.settings["steps_done"] == 4
+
+
+def test_others_that_are_none(tmp_path, prepared):
+    write_table(tmp_path / "scans", 0)
+    with pytest.raises(TableError, match="is in --others and is learned from"):
+        train(tmp_path, others=tmp_path / "scans" / "table.csv")
+    with pytest.raises(TableError, match="has coronary calcium"):
+        train(tmp_path, others=write_table(tmp_path / "others", 100))
+    assert not prepared, "before hours are spent"
+
+
+def test_options(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(train_vessels, "train_vessels", lambda *given: asked.update(given=given))
+    parser = argparse.ArgumentParser()
+    train_vessels.add_arguments(parser)
+    said = (
+        "--data T --output m/vessels --kind vit --scale linear --steps 7 --learning-rate 0.5 --no-augmentation --seed 3"
+    )
+    train_vessels.run(parser.parse_args(said.split()), Progress())
+    options, sources, settings, _ = asked["given"]
+    assert (settings.config.kind, settings.config.output, settings.config.size) == ("vit", "linear", 128)
+    assert (settings.training.loop.steps, settings.training.loop.seed) == (7, 3)
+    assert settings.training.learning_rate == 0.5
+    assert settings.training.augmentation is None
+    assert sources.cache == options.folder / "scans"
+    train_vessels.run(parser.parse_args(["--data", "T", "--output", "m"]), Progress())
+    assert asked["given"][2].config.kind == "summed"
+    assert not asked["given"][2].training.shown
+    train_vessels.run(
+        parser.parse_args(["--data", "T", "--output", "m", "--kind", "summed-shown", "--test", "U"]), Progress()
+    )
+    _, sources, settings, _ = asked["given"]
+    assert (settings.config.kind, settings.config.bright_hu, settings.training.shown) == ("summed", 60.0, True)
+    assert sources.test == Path("U")

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.networks.radiomics import RadiomicsConfig
+from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACTrainingLib.whole_scan.encoders import FeatureTable
+from CACTrainingLib.whole_scan.radiomics.fitting import (
+    CLASSIFIERS,
+    SETTINGS,
+    FittingError,
+    Standardisation,
+    as_network,
+    fit_classifier,
+    limit_for_sensitivity,
+    nested_scores,
+    pseudo_labels,
+)
+
+N = 60
+
+
+@pytest.fixture
+def few_settings(monkeypatch):
+    for kind in CLASSIFIERS:
+        place = -1 if kind in ("logistic", "svm") else 0  # the fewest trees
+        monkeypatch.setitem(SETTINGS, kind, (SETTINGS[kind][place],))
+
+
+def data(noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Features of which the first tells the label, the second never changes, and the third is huge."""
+    generator = np.random.default_rng(1)
+    features = generator.normal(size=(N, 6))
+    labels = features[:, 0] + noise * generator.normal(size=N) > 0
+    features[:, 1] = 7
+    features[:, 2] *= 1e7
+    return features, labels, [f"p{n}" for n in range(N)]
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_each_classifier_learns_what_can_be_learned(kind, few_settings):
+    features, labels, patients = data()
+    fitted = fit_classifier(kind, features, labels, patients, 0)
+    new = np.random.default_rng(2).normal(size=(200, 6))
+    new[:, 1] = 7
+    found = fitted.probabilities(new)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert np.mean((found > np.median(found)) == (new[:, 0] > np.median(new[:, 0]))) > 0.8
+    assert (fitted.out_of_fold[labels] >= fitted.limit).mean() >= 0.95
+    assert fitted.settings == SETTINGS[kind][0]
+    again = fit_classifier(kind, features, labels, patients, 0)
+    np.testing.assert_array_equal(again.probabilities(new), found)
+
+
+@pytest.mark.parametrize("kind", ["svm", "logistic"])
+def test_patient_is_never_on_both_sides(kind, few_settings):
+    """Labels are drawn by lot and every scan is there twice: whoever sees one of the two knows the other."""
+    generator = np.random.default_rng(0)
+    features = np.repeat(generator.normal(size=(40, 80)), 2, 0)
+    labels = np.repeat(generator.permutation(40) < 20, 2)
+    patients = np.repeat([f"p{n}" for n in range(40)], 2)
+    fitted = fit_classifier(kind, features, labels, patients, 0)
+    assert ((fitted.out_of_fold > np.median(fitted.out_of_fold)) == labels).mean() < 0.75
+
+
+def test_scans_in_no_fold_are_not_judged(few_settings):
+    features, labels, patients = data()
+    folds = [(list(range(20, 60)), list(range(10))), (list(range(10)) + list(range(20, 60)), list(range(10, 20)))]
+    found = nested_scores("logistic", features, labels, patients, folds, 0)
+    assert np.isnan(found.probabilities[20:]).all()
+    alone = fit_classifier("logistic", features[20:], labels[20:], patients[20:], 0)
+    np.testing.assert_array_equal(found.probabilities[:10], alone.probabilities(features[:10]))
+    assert (found.limits[:10] == alone.limit).all()
+
+
+def test_logistic_regression_is_stored_as_it_is():
+    features, labels, patients = data()
+    fitted = fit_classifier("logistic", features, labels, patients, 0)
+    names = [f"f{n}" for n in range(6)]
+    network, config = as_network(fitted, names, RadiomicsConfig(heart_mm=3.0))
+    assert config.heart_mm == 3.0
+    assert "f0" in config.features
+    assert "f1" not in config.features
+    np.testing.assert_array_equal([names[n] for n in np.flatnonzero(fitted.weights)], config.features)
+    columns = [names.index(name) for name in config.features]
+    wild = features * 20  # beyond the limit of standardised features
+    for x in (features, wild):
+        with torch.inference_mode():
+            told = torch.sigmoid(network(torch.tensor(x[:, columns], dtype=torch.float32)))[:, 0].numpy()
+        np.testing.assert_allclose(told, fitted.probabilities(x), atol=1e-5)
+    np.testing.assert_allclose(network.highest.numpy(), features[:, columns].max(0), rtol=1e-6)
+
+
+def test_other_classifiers_cannot_be_stored(few_settings):
+    fitted = fit_classifier("svm", *data(), 0)
+    assert fitted.weights is None
+    with pytest.raises(ValueError, match="only the logistic"):
+        as_network(fitted, ["f"] * 6, RadiomicsConfig())
+
+
+def test_features_that_hardly_vary_are_left_out():
+    features = np.zeros((100, 3))
+    features[:6, 0] = 1
+    features[:5, 1] = 1
+    assert Standardisation.of(features).kept.tolist() == [0]
+    with pytest.raises(FittingError, match="None of 1 features"):
+        Standardisation.of(features[:, 1:2])
+
+
+@pytest.mark.parametrize(
+    ("positive", "limit"),
+    [
+        ([0.9, 0.8, 0.7, 0.6], 0.55),  # all four are needed for 95 %; the next below is 0.5
+        ([0.9] * 19 + [0.01], 0.7),  # 19 of 20 are 95 %
+        ([0.9] * 18 + [0.02, 0.01], 0.015),  # 18 of 20 are not; below 0.02 lies 0.01
+    ],
+)
+def test_limit_finds_enough_and_no_more(positive, limit):
+    probabilities = np.array([*positive, 0.5, 0.3])
+    labels = np.arange(len(probabilities)) < len(positive)
+    assert limit_for_sensitivity(probabilities, labels) == pytest.approx(limit)
+    assert (probabilities[labels] >= limit).mean() >= 0.95
+
+
+def test_pseudo_label_is_the_score_of_solid_candidates():
+    table = FeatureTable(("a", "b"), ("candidate_count", PSEUDO_FEATURE), np.array([[5.0, 0.0], [1.0, 0.7]]))
+    assert pseudo_labels(table).tolist() == [False, True]
+
+
+def test_what_cannot_be_learned_from_is_told():
+    features, labels, patients = data()
+    with pytest.raises(FittingError, match="60 scans with calcium and 0 without"):
+        fit_classifier("logistic", features, np.ones(N, bool), patients, 0)
+    with pytest.raises(FittingError, match="at least two patients"):
+        fit_classifier("logistic", features, labels, np.where(labels, "one", patients), 0)
+    with pytest.raises(FittingError, match="no numbers"):
+        fit_classifier("logistic", np.full((N, 2), np.nan), labels, patients, 0)
+    with pytest.raises(ValueError, match="no classifier"):
+        fit_classifier("oracle", features, labels, patients, 0)
+    with pytest.raises(FittingError, match="no scan with calcium"):
+        limit_for_sensitivity(np.zeros(3), np.zeros(3, bool))

@@ -1,0 +1,154 @@
+"""Statistics of the study of radiomics, against scikit-learn, SciPy and counting by hand."""
+
+import numpy as np
+import pytest
+from made_radiomics import made_scans
+from scipy.stats import binomtest, fisher_exact
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+
+from CACTrainingLib.statistics.measures import Bootstrap
+from CACTrainingLib.statistics.resamples import Resamples
+from CACTrainingLib.whole_scan.radiomics.plan import HELD_OUT, Cell
+from CACTrainingLib.whole_scan.radiomics.results import (
+    ACCURACY,
+    AREA,
+    CROSSED,
+    HELD,
+    SENSITIVITY,
+    SPECIFICITY,
+    Study,
+    gathered,
+    less,
+    less_share,
+    mcnemar_p,
+)
+
+N = 80
+FOLDS = np.arange(N) // 8 % 4 - 1
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(Bootstrap.__init__, "__defaults__", (200,))
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return made_scans(N)
+
+
+def result(scans, fold, column=0, limit=0.5, others=None):
+    rows = np.flatnonzero(fold == FOLDS)
+    chances = 1 / (1 + np.exp(-scans.features["heart"][rows, column]))
+    return {"rows": rows.tolist(), "fold": fold, "probabilities": chances.tolist(), "limit": limit, "others": others}
+
+
+def kept_of(scans, cells, folds=(0, 1, 2, HELD_OUT)):
+    return {(cell, fold): result(scans, fold, column) for cell, column in cells.items() for fold in folds}
+
+
+def test_each_fold_has_its_own_limit(scans):
+    parts = [result(scans, 0, limit=0.9), result(scans, 1, limit=0.1, others=[0.2, 0.8])]
+    found = gathered(parts)
+    first = found.folds == 0
+    assert found.called[first].tolist() == (found.chances[first] >= 0.9).tolist()
+    assert found.called[~first].tolist() == (found.chances[~first] >= 0.1).tolist()
+    assert found.others is None
+    chances, called = gathered(parts[1:]).others
+    assert (chances.tolist(), called.tolist()) == ([0.2, 0.8], [True, True])
+
+
+def test_measures_are_the_librarys(scans):
+    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0}))
+    judged = study.parts[HELD][Cell()]
+    truth = scans.truth[judged.rows]
+    found = {name: one.estimate for name, one in study.measures(judged).items()}
+    assert found[ACCURACY].value == pytest.approx(accuracy_score(truth, judged.called))
+    assert found[SENSITIVITY].value == pytest.approx(recall_score(truth, judged.called))
+    assert found[SPECIFICITY].value == pytest.approx(recall_score(~truth, ~judged.called))
+    assert found[AREA].value == pytest.approx(roc_auc_score(truth, judged.chances))
+    assert [found[name].n for name in (ACCURACY, SENSITIVITY, SPECIFICITY)] == [len(truth), truth.sum(), (~truth).sum()]
+    assert found[ACCURACY].low < found[ACCURACY].value < found[ACCURACY].high
+
+
+def test_another_reference_can_be_asked_for(scans):
+    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0}))
+    judged = study.parts[CROSSED][Cell()]
+    found = study.measures(judged, scans.visible == 1)
+    visible = scans.visible[judged.rows] == 1
+    assert found[SENSITIVITY].estimate.value == pytest.approx(judged.called[visible].mean())
+    assert found[SENSITIVITY].n == visible.sum() < scans.truth[judged.rows].sum()
+
+
+def test_areas_across_folds_count_pairs_of_a_fold(scans):
+    kept = kept_of(scans, {Cell(): 0})
+    plain = Study(scans, FOLDS, kept).parts[CROSSED][Cell()]
+    for fold in range(3):
+        kept[Cell(), fold]["probabilities"] = [0.3 * fold + 0.3 * p for p in kept[Cell(), fold]["probabilities"]]
+    study = Study(scans, FOLDS, kept)
+    shifted = study.parts[CROSSED][Cell()]
+    truth = scans.truth[plain.rows]
+    assert study.area(shifted, truth).values[0] == pytest.approx(study.area(plain, truth).values[0])
+
+
+def test_what_is_not_complete_is_not_judged(scans):
+    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0}, (0, 2, HELD_OUT)))
+    assert Cell() not in study.parts[CROSSED]
+    assert Cell() in study.parts[HELD]
+    assert study.best([Cell()]) is None
+
+
+def test_the_best_is_chosen_without_those_held_out(scans):
+    kept = kept_of(scans, {Cell(): 0, Cell("heart"): 1})
+    # Held out, the other is perfect.
+    rows = np.flatnonzero(FOLDS == HELD_OUT)
+    kept[Cell("heart"), HELD_OUT]["probabilities"] = scans.truth[rows].astype(float).tolist()
+    study = Study(scans, FOLDS, kept)
+    assert study.best([Cell("heart"), Cell()]) == Cell()
+    assert study.best([Cell("heart")]) == Cell("heart")
+    assert study.best([Cell("own")]) is None
+
+
+def test_the_rule_calls_what_the_pseudo_labels_call(scans):
+    study = Study(scans, FOLDS, {})
+    rule = study.rule(CROSSED)
+    assert set(rule.rows.tolist()) == set(np.flatnonzero(FOLDS != HELD_OUT).tolist())
+    assert rule.called.tolist() == scans.pseudo[rule.rows].tolist()
+    assert rule.chances.tolist() == scans.features["agatston"][rule.rows, 0].tolist()
+
+
+def test_differences_are_paired_on_the_same_patients(scans):
+    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0, Cell("heart"): 0}))
+    first, second = (study.measures(study.parts[HELD][cell])[AREA] for cell in (Cell(), Cell("heart")))
+    change = less(first, second)
+    assert (change.estimate.value, change.estimate.low, change.estimate.high, change.p) == (0, 0, 0, 1)
+
+
+def test_shares_of_two_groups_that_say_the_same_still_have_an_interval():
+    resamples = [
+        Resamples([f"{group}{n}" for n in range(size)], np.random.default_rng(0))
+        for group, size in (("a", 10), ("b", 20))
+    ]
+
+    def share(which, hits):
+        size = (10, 20)[which]
+        return resamples[which].share(np.arange(size), np.arange(size) < hits, np.ones(size, bool))
+
+    none = less_share(share(0, 0), share(1, 0))
+    assert (none.estimate.value, none.p) == (0, 1)
+    # Newcombe: from 0 less Wilson's upper end of 0 in 20 to Wilson's upper end of 0 in 10.
+    wilson = [1.96**2 / (n + 1.96**2) for n in (20, 10)]
+    assert (none.estimate.low, none.estimate.high) == pytest.approx((-wilson[0], wilson[1]), abs=1e-3)
+    some = less_share(share(0, 5), share(1, 0))
+    assert some.estimate.value == pytest.approx(0.5)
+    assert some.p == pytest.approx(fisher_exact([[5, 5], [0, 20]]).pvalue)
+    both = less_share(share(0, 5), share(1, 5))
+    assert both == less(share(0, 5), share(1, 5))
+
+
+def test_mcnemar_is_the_binomial_test_of_those_who_differ():
+    first = np.array([True] * 9 + [False] * 2 + [True] * 20 + [False] * 5)
+    second = np.array([False] * 9 + [True] * 2 + [True] * 20 + [False] * 5)
+    assert mcnemar_p(first, second) == pytest.approx(binomtest(2, 11).pvalue)
+    assert mcnemar_p(first, first) == 1.0
+    assert mcnemar_p(second, first) == pytest.approx(mcnemar_p(first, second))

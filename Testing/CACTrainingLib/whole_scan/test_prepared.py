@@ -1,0 +1,149 @@
+"""Scans prepared once: in this process, with a heart that is given or found."""
+
+import shutil
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from damaged_files import cut
+from training_scans import HEART_SLICES, write_scan
+
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.ct import CTError
+from CACTrainingLib.whole_scan import prepared
+from CACTrainingLib.whole_scan.prepared import _key, load, prepare
+from CACTrainingLib.whole_scan.scan_table import TableScan
+
+
+@dataclass
+class Event:
+    index: int
+    state: str
+    result: str | None = None
+    exit_code: int | None = None
+
+
+class HereWorkers:
+    """In place of processes. lost: jobs whose process is said to have been killed."""
+
+    lost = ()
+
+    def __init__(self, count, begin):
+        self.work = begin()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def run(self, jobs):
+        for n, job in enumerate(jobs):
+            yield Event(n, "begun")
+            yield Event(n, "lost", exit_code=-9) if n in self.lost else Event(n, "done", self.work(job))
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    monkeypatch.setattr(prepared, "Workers", HereWorkers)
+    monkeypatch.setattr(prepared, "_one_thread", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    places = [write_scan(folder / str(n), n, coronary=True, valve=False) for n in range(2)]
+    return [TableScan(place.name, place.name, place / "ct.nii.gz", heart=place / "heart.nii.gz") for place in places]
+
+
+CALLS = []
+
+
+def heart_hu(scan, region):
+    CALLS.append(scan.source)
+    inside = sitk.GetArrayFromImage(region.mask) > 0
+    return {"slices": np.flatnonzero(inside.any((1, 2))), "mean": sitk.GetArrayFromImage(scan.image)[inside].mean()}
+
+
+def test_each_scan_is_worked_on_once(scans, tmp_path):
+    CALLS.clear()
+    found = prepare(scans, tmp_path, "means", heart_hu, "a")
+    assert (sorted(found.files), found.failed, len(CALLS)) == (["0", "1"], {}, 2)
+    kept = load(found.files["0"])
+    assert kept["slices"].tolist() == list(range(*HEART_SLICES.indices(10)))
+    assert 40 < kept["mean"] < 60
+    assert prepare(scans, tmp_path, "means", heart_hu, "a") == found
+    assert len(CALLS) == 2
+    other = prepare(scans[:1], tmp_path, "means", heart_hu, "other settings")
+    assert other.files["0"] != found.files["0"]
+    assert len(CALLS) == 3
+
+
+def test_a_scan_that_fails_stops_no_other(scans, tmp_path, monkeypatch):
+    broken = TableScan("broken", "9", tmp_path / "broken.nii.gz")
+    broken.ct.write_bytes(b"no image")
+    found = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
+    assert list(found.failed) == ["broken"]
+    assert "broken.nii.gz" in found.failed["broken"]
+    assert sorted(found.files) == ["0", "1"]
+    with pytest.raises(CTError, match=r"None of 1 scans .* broken"):
+        prepare([broken], tmp_path, "means", heart_hu, "a")
+    monkeypatch.setattr(HereWorkers, "lost", (0,))
+    found = prepare(scans, tmp_path, "other", heart_hu, "a")
+    assert "-9" in found.failed["0"]
+    assert not list((tmp_path / "other").glob("tmp*"))
+
+
+def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
+    """With what is excluded in and about it."""
+    from CACScoringLib.anatomy import heart_search
+
+    mask = sitk.ReadImage(scans[0].heart)
+    excluded = sitk.Image(mask) * 0
+    excluded[3, 4, 5] = 2
+    inside = sitk.GetArrayViewFromImage(mask)[5, 24, 24]
+    excluded[24, 24, 5] = 1
+    assert inside == 1
+    calls = []
+
+    def find(scan, given, network):
+        calls.append(network)
+        return HeartRegion(mask, excluded, "network")
+
+    monkeypatch.setattr(heart_search, "find_heart", find)
+    regions = []
+
+    def keep(scan, region):
+        regions.append(region)
+        return {"x": np.zeros(1)}
+
+    unknown = TableScan("0", "0", scans[0].ct)
+    prepare([unknown], tmp_path, "first", keep, "a")
+    prepare([unknown], tmp_path, "second", keep, "a")
+    assert len(calls) == 1
+    for region in regions:
+        assert sitk.Hash(sitk.Cast(region.mask, sitk.sitkUInt8)) == sitk.Hash(sitk.Cast(mask, sitk.sitkUInt8))
+        assert region.excluded[3, 4, 5] == 2
+        assert region.excluded[24, 24, 5] == 1
+
+
+def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):
+    unknown = [replace(scan, heart=None) for scan in scans[:2]]
+    (tmp_path / "hearts").mkdir()
+    for scan in unknown:
+        shutil.copy(scans[0].heart, tmp_path / "hearts" / f"{_key(scan)}.nii.gz")
+    cut(tmp_path / "hearts" / f"{_key(unknown[0])}.nii.gz")
+    found = prepare(unknown, tmp_path, "means", heart_hu, "a")
+    assert list(found.files) == [unknown[1].name]
+    assert "is truncated" in found.failed[unknown[0].name]
+
+
+def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
+    copy = tmp_path / "ct.nii.gz"
+    copy.write_bytes(scans[0].ct.read_bytes())
+    scan = TableScan("0", "0", copy, heart=scans[0].heart)
+    before = prepare([scan], tmp_path, "means", heart_hu, "a").files["0"]
+    sitk.WriteImage(sitk.ReadImage(copy) + 10, copy)
+    after = prepare([scan], tmp_path, "means", heart_hu, "a").files["0"]
+    assert load(after)["mean"] == pytest.approx(load(before)["mean"] + 10, abs=0.01)

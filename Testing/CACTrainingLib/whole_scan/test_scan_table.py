@@ -1,0 +1,91 @@
+"""Tables of scans with scores by artery: what they must hold, and that every error names its line."""
+
+import json
+
+import pytest
+
+from CACTrainingLib.data.table_cells import TableError
+from CACTrainingLib.whole_scan.scan_table import ARTERIES, read_scan_table, table_hash
+
+HEAD = "name,patient,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "b.nii.gz").touch()
+
+    def write(text):
+        path = tmp_path / "own.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_own_scans(table):
+    text = HEAD.strip() + ",heart,sex,age_years,series,contrast\nx,7,a.nii.gz,1,2,3,4,b.nii.gz,F,61,12,1\n"
+    path = table(text)
+    (scan,) = read_scan_table(path)
+    assert (scan.name, scan.patient, scan.series, scan.sex, scan.age_years) == ("x", "7", "12", "F", 61.0)
+    assert (scan.ct, scan.heart) == (path.parent / "a.nii.gz", path.parent / "b.nii.gz")
+    assert scan.agatston == dict(zip(ARTERIES, (1.0, 2.0, 3.0, 4.0), strict=True))
+    assert (scan.total, scan.bmi_kg_m2, scan.contrast) == (10.0, None, True)
+
+
+@pytest.mark.parametrize(("contrast", "enhanced"), [(None, False), (False, False), (True, True)])
+def test_digital_cohort(tmp_path, contrast, enhanced):
+    """Five times the true mass; contrast from the cohort's settings."""
+    place = tmp_path / "patient_00003" / "scan_1"
+    place.mkdir(parents=True)
+    (place / "ct.nii.gz").touch()
+    head = "patient,folder,sex,age_years,bmi_kg_m2,mass_mg_LM,mass_mg_LAD,mass_mg_LCX,mass_mg_RCA\n"
+    (tmp_path / "cohort.csv").write_text(head + "3,patient_00003/scan_1,M,60,25,0,2,0,0.5\n", encoding="utf-8")
+    settings = {} if contrast is None else {"contrast": contrast}
+    (tmp_path / "cohort.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
+    (scan,) = read_scan_table(tmp_path)
+    assert scan.agatston == {"LM": 0.0, "LAD": 10.0, "LCX": 0.0, "RCA": 2.5}
+    assert (scan.ct, scan.contrast) == (place / "ct.nii.gz", enhanced)
+    (place / "ct.nii.gz").unlink()
+    with pytest.raises(TableError, match=r"line 2 .* holds no ct\.nii\.gz"):
+        read_scan_table(tmp_path)
+
+
+def test_scores_may_be_unknown_where_none_are_needed(table):
+    (scan,) = read_scan_table(table("patient,ct\n7,a.nii.gz\n"), scored=False)
+    assert (scan.name, scan.agatston, scan.total) == ("line 2", None, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x,1,c.nii.gz,0,0,0,0", "line 2 .*c.nii.gz"),
+        ("x,1,,0,0,0,0", "no ct in line 2"),
+        ("x,,a.nii.gz,0,0,0,0", "no patient in line 2"),
+        ("x,1,a.nii.gz,0,much,0,0", "agatston_LAD in line 2 .*'much'"),
+        ("x,1,a.nii.gz,0,0,-1,0", "agatston_LCX in line 2 .*from 0 up"),
+        ("x,1,a.nii.gz,0,0,0,", "lack scores, among them x"),
+        ("x,1,a.nii.gz,0,0,0", "cells of line 2"),
+        ("x,1,a.nii.gz,0,0,0,0\nx,2,b.nii.gz,0,0,0,0", "Lines 2 and 3 .*'x'"),
+        ("", "no rows"),
+    ],
+)
+def test_what_is_wrong_is_told(table, line, message):
+    with pytest.raises(TableError, match=message):
+        read_scan_table(table(f"{HEAD}{line}\n" if line else HEAD))
+
+
+def test_missing_columns_and_wrong_flags(table, tmp_path):
+    with pytest.raises(TableError, match="no column agatston_LM, agatston_LAD"):
+        read_scan_table(table("patient,ct\n7,a.nii.gz\n"))
+    with pytest.raises(TableError, match=r"contrast in line 2 .*'yes'"):
+        read_scan_table(table("patient,ct,contrast\n7,a.nii.gz,yes\n"), scored=False)
+    with pytest.raises(TableError, match="There is no table"):
+        read_scan_table(tmp_path / "none.csv")
+
+
+def test_hash_follows_content_not_order(table):
+    lines = ["x,1,a.nii.gz,0,0,0,0\n", "y,2,b.nii.gz,0,5,0,0\n"]
+    one = table_hash(read_scan_table(table(HEAD + "".join(lines))))
+    assert one == table_hash(read_scan_table(table(HEAD + "".join(lines[::-1]))))
+    assert one != table_hash(read_scan_table(table(HEAD + lines[0] + lines[1].replace(",5,", ",6,"))))

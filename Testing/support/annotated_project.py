@@ -1,0 +1,46 @@
+"""What annotators may have said of the scans of `training_scans` in a project."""
+
+import json
+
+import numpy as np
+import SimpleITK as sitk
+from training_scans import HEART_SLICES, SHAPE, SPACING_MM
+
+from CACTrainingLib.project.annotations import SliceLabel, slice_annotations, write_mask
+
+YES, NO, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
+
+
+def mask(filled, value=1):
+    """A label map on the scans' grid. filled: index of an array [k, j, i]."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[filled] = value
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(SPACING_MM)
+    return image
+
+
+def heart():
+    return mask((HEART_SLICES, slice(10, 38), slice(10, 38)))
+
+
+def label(project, scan, annotator, labels):
+    """Label slices, by k, as if by keys."""
+    own = slice_annotations(project, scan, annotator)
+    for k, said in labels.items():
+        own.set(k, said)
+
+
+def outline(project, scan, annotator):
+    """Save the heart of a scan as an annotator's."""
+    write_mask(project, scan, annotator, "heart", heart())
+
+
+def write_proposal(project, scan, slices, probabilities=None):
+    """A proposal of `heart`, said to be in these slices, with a classifier's word by k."""
+    folder = project.scan_folder(scan) / "proposal"
+    folder.mkdir(parents=True)
+    sitk.WriteImage(heart(), folder / "heart.nii.gz")
+    facts = {"schema": "cac-proposal/1", "heart_source": "lungs", "heart_slices": list(slices), "models": []}
+    facts |= {"probabilities": {str(k): p for k, p in (probabilities or {}).items()}, "doubts": []}
+    (folder / "proposal.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -1,0 +1,217 @@
+"""A program that works in a project as fast as it can, so that it can be killed at any moment; and what must be there.
+
+Run with the folder of a project: for each line on its input, an `Expected` state, it starts a worker that goes on from
+there until it is killed. A worker says each step before it does it, and when it is done with the seconds that it took.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACTrainingLib.project import files as project_files
+from CACTrainingLib.project.annotations import SliceAnnotations, SliceLabel, read_mask, slice_annotations, write_mask
+from CACTrainingLib.project.project import USES, ImportedAnnotations, NewScan, Project
+from CACTrainingLib.project.split import split_patients
+
+ANNOTATOR, READER = "Anna", "reader"
+POOL = 30
+"""Scans that can be added."""
+MOST_SCANS = 6
+SHARES = (0.6, 0.2, 0.2)
+
+
+@dataclass
+class Expected:
+    """What is in the project, by the names of its scans, of which each patient has two.
+
+    uses; labels by k; presses: what each key press replaced, as [k, label]; masks: the value all over the heart.
+    """
+
+    uses: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    presses: dict[str, list] = field(default_factory=dict)
+    masks: dict[str, int] = field(default_factory=dict)
+
+    def visible(self) -> dict:
+        """All that can be read from the disk."""
+        return {"uses": self.uses, "labels": {n: own for n, own in self.labels.items() if own}, "masks": self.masks}
+
+    def after(self, step: list) -> Expected:
+        new = copy.deepcopy(self)
+        getattr(new, f"_{step[0]}")(*step[1:])
+        return new
+
+    def _label(self, name: str, k: str, label: str) -> None:
+        own = self.labels.setdefault(name, {})
+        self.presses.setdefault(name, []).append([k, own.get(k)])
+        own[k] = label
+
+    def _undo(self, name: str) -> None:
+        k, label = self.presses[name].pop()
+        del self.labels[name][k]
+        if label:
+            self.labels[name][k] = label
+
+    def _mask(self, name: str, value: int) -> None:
+        self.masks[name] = value
+
+    def _add(self, name: str) -> None:
+        uses = [use for other, use in self.uses.items() if patient(other) == patient(name) and use]
+        self.uses[name] = uses[0] if uses else ""
+
+    def _remove(self, name: str) -> None:
+        for part in (self.uses, self.labels, self.presses, self.masks):
+            part.pop(name, None)
+
+    def _use(self, name: str, use: str) -> None:
+        for other in self.uses:
+            if patient(other) == patient(name):
+                self.uses[other] = use
+
+    def _split(self, seed: int) -> None:
+        given = split_patients({patient(name): use for name, use in self.uses.items()}, SHARES, seed, {})
+        for name, use in self.uses.items():
+            self.uses[name] = use or given[patient(name)]
+
+    def next_step(self, draw: random.Random) -> list:
+        """Something to do that changes what can be read."""
+        names = sorted(self.uses)
+        outside = sorted({f"scan{n}" for n in range(POOL)} - set(names))
+        kinds = ["label"] * 6 + ["undo"] * 2 + ["mask", "use", "split"]
+        kind = draw.choice(kinds) if len(names) > 2 and draw.random() > 0.1 else "add"
+        if kind == "add":
+            return ["remove", draw.choice(names)] if len(names) > MOST_SCANS else ["add", draw.choice(outside)]
+        name = draw.choice(names)
+        if kind == "undo" and self.presses.get(name):
+            return ["undo", name]
+        if kind == "mask":
+            return ["mask", name, self.masks.get(name, 0) % 200 + 1]
+        if kind == "use":
+            return ["use", name, draw.choice([use for use in ("", *USES) if use != self.uses[name]])]
+        if kind == "split" and "" in self.uses.values():
+            return ["split", draw.randrange(100)]
+        k = str(draw.randrange(40))
+        now = self.labels.get(name, {}).get(k)
+        return ["label", name, k, draw.choice([label.value for label in SliceLabel if label.value != now])]
+
+
+def patient(name: str) -> str:
+    return f"patient {int(name[4:]) // 2}"
+
+
+def found(project: Project) -> dict:
+    """What is on the disk, as `Expected.visible`. Fails when a scan has not all that came with it."""
+    uses, labels, masks = {}, {}, {}
+    for scan in project.scans:
+        uses[scan.name] = scan.use
+        assert set(slice_annotations(project, scan.id, READER).labels) == {1, 2, 3}
+        own = slice_annotations(project, scan.id, ANNOTATOR).labels
+        if own:
+            labels[scan.name] = {str(k): label.value for k, label in own.items()}
+        if (mask := read_mask(project, scan.id, ANNOTATOR, "heart")) is not None:
+            (masks[scan.name],) = map(int, np.unique(sitk.GetArrayFromImage(mask)))
+    return {"uses": uses, "labels": labels, "masks": masks}
+
+
+def work(folder: Path, expected: Expected, draw: random.Random) -> None:
+    """Do one thing after the other, for ever."""
+    project = Project.open(folder)
+    opened: dict[str, SliceAnnotations] = {}
+    while True:
+        step = expected.next_step(draw)
+        say("begin", step)
+        start = time.perf_counter()
+        _do(project, opened, *step)
+        say("done", [step, time.perf_counter() - start])
+        expected = expected.after(step)
+
+
+def _do(project: Project, opened: dict[str, SliceAnnotations], kind: str, *rest) -> None:
+    ids = {scan.name: scan.id for scan in project.scans}
+    if kind in ("label", "undo"):
+        name = rest[0]
+        slices = opened.setdefault(name, slice_annotations(project, ids[name], ANNOTATOR))
+        if kind == "label":
+            slices.set(int(rest[1]), SliceLabel(rest[2]), 1.0)
+        else:
+            slices.undo()
+    elif kind == "mask":
+        image = sitk.GetImageFromArray(np.full((20, 30, 30), rest[1], np.uint8))
+        write_mask(project, ids[rest[0]], ANNOTATOR, "heart", image)
+    elif kind == "add":
+        labels = dict.fromkeys((1, 2, 3), SliceLabel.UNSURE)
+        come = ImportedAnnotations(READER, labels, None, None)
+        ct = project.folder.parent / f"{rest[0]}.nii"
+        assert project.add([NewScan(rest[0], patient(rest[0]), ct, annotations=lambda: come)]).added
+    elif kind == "remove":
+        project.remove(ids[rest[0]])
+        opened.pop(rest[0], None)
+    elif kind == "use":
+        project.set_use({patient(rest[0]): rest[1]})
+    else:
+        project.split(SHARES, rest[0])
+
+
+def say(what: str, about: object) -> None:
+    os.write(1, (json.dumps([what, about]) + "\n").encode())
+
+
+def forget_every_third_press() -> None:
+    """What a program does that saves now and then only."""
+    real = SliceAnnotations._write
+    count = iter(range(10**9))
+    SliceAnnotations._write = lambda self, line: real(self, line) if next(count) % 3 else None
+
+
+def write_in_place() -> None:
+    """What a program does that writes over its list of scans."""
+    real = project_files.write_durably
+
+    def write(path: Path, data: bytes) -> None:
+        if path.name != project_files.SCANS_FILE:
+            real(path, data)
+            return
+        with path.open("wb") as file:
+            for part in (data[:100], data[100:]):
+                file.write(part)
+                file.flush()
+                time.sleep(0.05)
+
+    project_files.write_durably = write
+
+
+def main() -> None:
+    folder, sins = Path(sys.argv[1]), sys.argv[2:]
+    for sin in sins:
+        {"forget": forget_every_third_press, "in-place": write_in_place}[sin]()
+    for line in sys.stdin:
+        seed, state = json.loads(line)
+        worker = os.fork()
+        if not worker:
+            try:
+                work(folder, Expected(**state), random.Random(seed))
+            except BaseException as error:
+                say("error", repr(error))
+            os._exit(1)
+        say("worker", worker)
+        os.waitpid(worker, 0)
+        say("ended", worker)
+
+
+def as_line(seed: int, expected: Expected) -> str:
+    """What `main` is told to start a worker."""
+    return json.dumps([seed, asdict(expected)]) + "\n"
+
+
+if __name__ == "__main__":
+    main()

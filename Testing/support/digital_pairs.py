@@ -1,0 +1,55 @@
+"""Two digital patients scanned twice, coarsely and so in seconds, and results of scoring them with known networks."""
+
+from dataclasses import replace
+
+from calcified_heart import AboveBlood, AllSlices
+from networks_made_by_hand import loaded
+
+from CACScoringLib import run as scan_run
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.pipeline import Networks, score_scan
+from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
+from CACTrainingLib.phantom.cohort.export import write_scan
+from CACTrainingLib.phantom.cohort.labels import annotate
+from CACTrainingLib.phantom.scanner.motion import ScanPose
+from CACTrainingLib.phantom.scanner.scanner import Scanner
+from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
+
+CALCIFIED, CLEAN = 950341, 5
+HEIGHTS_MM = (-90.0, 70.0)
+SCANNER = Scanner(field_of_view_mm=400.0, matrix=128, slice_thickness_mm=5.0, slice_spacing_mm=5.0, noise_hu=8.0)
+POSES = (ScanPose(inspiration=0.8, start_phase=0.3), ScanPose(inspiration=0.8, breathing_mm=3.0, start_phase=0.8))
+POSITIVE_FROM = 0.6
+
+
+def known_networks():
+    """The map is what exceeds blood and its noise, in every slice; the heart is found from the lungs."""
+    slices = loaded(AllSlices(), SliceClassifierConfig())
+    slices = replace(slices, card=replace(slices.card, validation={"threshold": POSITIVE_FROM}))
+    return Networks(None, slices, loaded(AboveBlood(), GeneratorConfig()))
+
+
+def write_pairs(folder):
+    """A cohort's folder of CALCIFIED and CLEAN, scans 1 and 2 of each."""
+    for number in (CALCIFIED, CLEAN):
+        patient = draw_patient(number)
+        for scan_number, pose in enumerate(POSES, 1):
+            grid = scan_grid(patient, SCANNER, pose, HEIGHTS_MM)
+            scan = scan_patient(patient, SCANNER, pose, scan_number, grid, threads=1)
+            labels = annotate(scan, stream(number, 21, scan_number))
+            write_scan(patient, scan, labels, scan_number, folder / f"patient_{number}" / f"scan_{scan_number}")
+    return folder
+
+
+def write_results(scans, folder):
+    """What scoring writes of each `StudyScan`; returns the folders."""
+    networks, folders = known_networks(), []
+    for scan in scans:
+        place = folder / scan.name.replace("/", "-")
+        place.mkdir(parents=True)
+        result = score_scan(read_ct(scan.ct), networks=networks)
+        scan_run.write_result(place, result, Progress(), identify=False, scene=False, healthy=False)
+        folders.append(place)
+    return folders

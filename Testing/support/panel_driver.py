@@ -1,0 +1,137 @@
+"""What the panel's tests share: the panel on the stand-in of the desktop, and a worker whose story a test tells."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import panel_results
+import SimpleITK as sitk
+import slicer
+
+import desktop_host
+
+
+def line(**event: object) -> str:
+    return json.dumps(event)
+
+
+class ScriptedProcess:
+    """A `Process` that does nothing by itself; it can write what the worker would."""
+
+    def __init__(self) -> None:
+        self.arguments: list[str] | None = None
+        self.killed = False
+
+    def start(self, arguments: list[str], on_line: Callable, on_end: Callable) -> None:
+        self.arguments, self.say, self.end = arguments, on_line, on_end
+        if "score" in arguments:
+            self.ct = Path(arguments[arguments.index("score") + 1])
+            self.image = sitk.ReadImage(str(self.ct))
+            self.folder = self.ct.parent
+            self.output = Path(arguments[arguments.index("--output") + 1])
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def write_result(self, networks: bool = False) -> None:
+        shutil.copytree(_result_of_the_chest(networks), self.output)
+
+    def option(self, name: str) -> list[str]:
+        """All values given to an option of the command."""
+        return [self.arguments[n + 1] for n, word in enumerate(self.arguments) if word == name]
+
+
+@functools.cache
+def _result_of_the_chest(networks: bool) -> str:
+    """Scored once for all tests."""
+    folder = Path(tempfile.mkdtemp(prefix="cac-panel-results-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    panel_results.write(folder, panel_results.chest_image(), networks)
+    return str(folder)
+
+
+class Driver:
+    """The opened panel, and what a user does with it."""
+
+    def __init__(self) -> None:
+        self.widget = desktop_host.open_panel("CACScoring")
+        self.ui = self.widget.ui
+        self.process = ScriptedProcess()
+        self.widget.logic._worker._process = self.process
+
+    @property
+    def state(self):
+        return self.widget.logic.getParameterNode()
+
+    @property
+    def review(self):
+        return self.widget._review
+
+    def score(self, networks: bool = False) -> None:
+        """A run from the press of the button to the result in the scene."""
+        self.ui.scoreButton.click()
+        self.process.write_result(networks)
+        self.process.end(0)
+        self.settle()
+
+    def settle(self) -> None:
+        """Until the panel has dealt with all that has happened."""
+        eventually(lambda: slicer.app.processEvents() or not self.widget.logic.isRunning)
+        time.sleep(0.03)  # changes that come together are counted together, after a moment
+        slicer.app.processEvents()
+
+    def lesions(self) -> list[dict[str, object]]:
+        """The rows of the list, by column title."""
+        table = self.ui.lesionTable
+        titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
+        rows = range(table.rowCount)
+        return [{t: table.item(row, n).data(0) for n, t in enumerate(titles)} for row in rows]
+
+    def choose_lesion(self, slices: str) -> None:
+        """Click the row of the lesion that lies in these slices."""
+        row = next(n for n, lesion in enumerate(self.lesions()) if lesion["Slices"] == slices)
+        self.ui.lesionTable.setCurrentCell(row, 0)
+
+    def press_artery(self, name: str) -> None:
+        """The button of an artery, or "Rejected"."""
+        button = next(b for b in self.widget.review._buttons if getattr(b, "objectName", "") == f"artery{name}Button")
+        button.click()
+        self.settle()
+
+    def choose_slice(self, k: int) -> None:
+        """Click the slice in the plot."""
+        self.widget.review.plot._onChosen(k)
+        slicer.app.processEvents()
+
+    def scores(self) -> dict[str, list[str]]:
+        """The table of the result: its cells by artery, without the first column."""
+        table = self.ui.scoreTable
+        rows = [[table.item(row, n).text() for n in range(table.columnCount)] for row in range(table.rowCount)]
+        return {row[0]: row[1:] for row in rows}
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20) -> object:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.01)
+    return False
+
+
+def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
+    """A PythonSlicer that, like the real one, runs Python as its child."""
+    launcher = folder / "bin" / "PythonSlicer"
+    launcher.parent.mkdir()
+    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+    launcher.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{launcher.parent}{os.pathsep}{os.environ['PATH']}")

@@ -1,0 +1,82 @@
+"""A small chest with calcium, and the folder that `cac score` writes of it, made in a second.
+
+All is the library's own but for the networks, whose answers are known: a slice shows calcium where something reaches
+300 HU, and the map is what lies above tissue.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from networks_made_by_hand import loaded
+from torch import nn, stack
+
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
+from CACScoringLib.run import write_result
+
+TISSUE_HU = 40
+
+LESIONS = {"low": (5, 30, 30, 250), "middle": (12, 26, 40, 350), "high": (16, 36, 24, 450)}
+"""First voxel (k, j, i) and HU of each calcification; it has two voxels along k and three along j and i."""
+
+
+def chest_image() -> sitk.Image:
+    """20 slices of 64 × 64 pixels of 3 × 3 mm, 3 mm apart, with three calcifications."""
+    _, j, i = np.ogrid[0:20, 0:64, 0:64]
+    hu = np.full((20, 64, 64), -1000, np.int16)
+    hu[np.broadcast_to(((i - 32) / 30) ** 2 + ((j - 32) / 24) ** 2 <= 1, hu.shape)] = -800
+    hu[_heart()] = TISSUE_HU
+    hu += np.random.default_rng(0).normal(0, 8, hu.shape).astype(np.int16)
+    for *at, value in LESIONS.values():
+        hu[tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))] = value
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((3.0, 3.0, 3.0))
+    image.SetOrigin((-90.0, -100.0, 700.0))
+    return image
+
+
+def heart_mask(image: sitk.Image) -> sitk.Image:
+    mask = sitk.GetImageFromArray(_heart().astype(np.uint8))
+    mask.CopyInformation(image)
+    return mask
+
+
+def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None = None) -> ScoreResult:
+    """The result of the chest. lesions: a reader's labels, or None."""
+    scan = scan_from_image(image, Acquisition("NRRD"))
+    settings = ScoreSettings(decomposition=DecompositionSettings(agatston_scale=0.5) if networks else None)
+    return score_scan(scan, settings, heart_mask(scan.image), lesions, _networks() if networks else None)
+
+
+def write(folder: Path, image: sitk.Image, networks: bool = True) -> ScoreResult:
+    """Write what `cac score --no-scene` writes, and return the result."""
+    result = scored(image, networks)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_result(folder, result, Progress(), identify=False, scene=False)
+    return result
+
+
+class _BrightSlices(nn.Module):
+    def forward(self, x):
+        shows = (x[:, 0].amax((1, 2)) >= 0.35).float()  # (300 HU + 50) / 1000
+        return stack([1 - shows, 0.1 + 0.8 * shows], 1)
+
+
+class _AboveTissue(nn.Module):
+    def forward(self, x):
+        return (x[:, :1] - (TISSUE_HU + 50 + 50) / 1000).clamp(min=0)
+
+
+def _networks() -> Networks:
+    return Networks(None, loaded(_BrightSlices(), SliceClassifierConfig()), loaded(_AboveTissue(), GeneratorConfig()))
+
+
+def _heart() -> np.ndarray:
+    k, j, i = np.ogrid[0:20, 0:64, 0:64]
+    return ((k - 10) / 9.5) ** 2 + ((j - 32) / 16) ** 2 + ((i - 32) / 18) ** 2 <= 1

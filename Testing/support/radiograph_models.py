@@ -1,0 +1,85 @@
+"""Models for radiographs that learned nothing, or whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
+from CACScoringLib.networks.radiograph import RadiographNetConfig, cut_out
+from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key
+from CACScoringLib.networks.van_velzen import build
+
+SMALL = RadiographNetConfig(size=32, width=4)
+
+
+def calibration(
+    thresholds: tuple[float, ...] = (0.0, 100.0, 400.0), factors: bool = True, offsets: tuple[float, ...] | None = None
+) -> dict:
+    """Logits as they are, plus an offset for each threshold; a year of age counts 0.02."""
+    found = {}
+    for number, threshold in enumerate(thresholds):
+        image = {"offset": 0.0 if offsets is None else offsets[number], "logit": 1.0}
+        found[image_key(threshold)] = image
+        found[factors_key(threshold)] = image | dict(zip(FACTORS, (0.02, 0.0, 0.0), strict=True)) if factors else None
+    return found
+
+
+def card_for(
+    config: RadiographNetConfig, name: str = "by-hand", known: dict | None = None, validation: dict | None = None
+) -> ModelCard:
+    return describe(
+        name,
+        config,
+        "custom",
+        Training("40 digital patients", 0, {}, "0" * 40),
+        {"auc_above_0": 0.75, "auc_above_0_95": [0.6, 0.9], "auc_from_100": 0.8, "n": 20, **(validation or {})},
+        calibration(config.thresholds) if known is None else known,
+        "Apache-2.0",
+        "Tests only.",
+    )
+
+
+def save_untrained(folder: Path, name: str = "radiograph-untrained", config: RadiographNetConfig = SMALL) -> Path:
+    """Write a model that learned nothing, and return its card's path."""
+    torch.manual_seed(1)
+    return save_model(build(config), card_for(config, name), folder)
+
+
+class SpotBrightness(nn.Module):
+    """Logits are gains times the mean brightness of a disc, SPOT_MM wide, that lies at `spots` (row, column) from the
+    heart's centre; the heart is found at `centres`."""
+
+    SPOT_MM = 12.0
+
+    def __init__(self, config: RadiographNetConfig, centres, spots, gains) -> None:
+        super().__init__()
+        self.config = config
+        self.centres = torch.tensor(centres, dtype=torch.float32)[None]
+        self.gains = nn.Parameter(torch.tensor(gains, dtype=torch.float32))
+        millimetres = ((torch.arange(config.size) + 0.5) / config.size - 0.5) * config.field_mm
+        discs = [
+            ((millimetres[:, None] - y) ** 2 + (millimetres - x) ** 2 < (self.SPOT_MM / 2) ** 2).float()
+            for y, x in spots
+        ]
+        self.discs = torch.stack([disc / disc.sum() for disc in discs])
+
+    def locate(self, views: torch.Tensor) -> torch.Tensor:
+        return self.centres.expand(len(views), -1, -1)
+
+    def crop(self, views: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+        return cut_out(views, centres, self.config.field_mm, self.config.size)
+
+    def forward(self, x: torch.Tensor, crops: bool = False) -> torch.Tensor:
+        squares = x if crops else self.crop(x, self.locate(x))
+        return self.gains * (squares.mean(1)[:, None] * self.discs).sum((2, 3))
+
+
+def spot_model(
+    centres=((266.0, 235.0),), spots=((0, 0), (-40, 0), (0, 50)), gains=(1.0, 1.0, 1.0), views=("PA",), known=None
+) -> LoadedModel:
+    config = RadiographNetConfig(views=views, size=64)
+    network = SpotBrightness(config, centres, spots, gains)
+    return LoadedModel(card_for(config, known=known), network.eval())

@@ -1,0 +1,99 @@
+"""Records of a study made by hand: pairs of scans of patients whose truth is known, without an image in sight."""
+
+import numpy as np
+
+from CACTrainingLib.studies.records import ARTERIES, HeartAgreement, StudyRecord, TrueLesion, Truth, Value
+
+REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
+"""From about which mass on a method finds a plaque."""
+
+
+def value(masses):
+    """A value from masses by artery, mg."""
+    arteries = {artery: (float(mass), 8.0 * float(mass)) for artery, mass in masses.items() if mass > 0}
+    total = sum(masses.values())
+    return Value(float(total), 8.0 * float(total), arteries)
+
+
+def record(patient="p0", number=1, visible=False, values=None, **more):
+    """A scan with nothing known but what is named. values: by method a `Value`, or the mass in the LAD."""
+    facts = {
+        "scan": f"{patient}-{number}",
+        "unit": "mg",
+        "visible_arteries": None,
+        "truth": None,
+        "slices": (),
+        "slice_threshold": 0.5,
+        "map_lesions": (),
+        "heart": None,
+        "acquisition": {},
+    }
+    made = {m: mass if isinstance(mass, Value) else value({"LAD": mass}) for m, mass in (values or {}).items()}
+    return StudyRecord(patient=patient, number=number, visible=visible, values=made, **{**facts, **more})
+
+
+def pairs(values, method="map"):
+    """A record for each scan of each pair. values: masses, [n][2]."""
+    return [
+        record(f"p{n}", number, values={method: mass})
+        for n, pair in enumerate(values)
+        for number, mass in zip((1, 2), pair, strict=True)
+    ]
+
+
+def cohort(patients=60, seed=0):
+    """Both scans of patients with and without calcium, as a digital cohort gives them, by methods of known quality.
+
+    The map errs by a tenth, the reader by a half and misses small plaques, the automatic method and the count of slices
+    also count what is not coronary. Every eleventh patient's second scan was refused.
+    """
+    g = np.random.default_rng(seed)
+    records = []
+    for n in range(patients):
+        plaques = [
+            (ARTERIES[g.choice(4, p=(0.1, 0.5, 0.15, 0.25))], float(g.lognormal(1.3, 1.2)), float(g.uniform(200, 1000)))
+            for _ in range(1 + g.poisson(1.5) if n % 2 else 0)
+        ]
+        other = ("aortic wall",) if n % 3 == 0 else ()
+        for number in (1, 2):
+            name = f"patient_{n:05d}"
+            if n % 11 == 10 and number == 2:
+                records.append(record(name, 2, None, refused="Slices are missing."))
+                continue
+            records.append(_scan(name, number, plaques, other, g))
+    return records
+
+
+def _scan(name, number, plaques, other, g):
+    lesions, masses = [], {method: dict.fromkeys(ARTERIES, 0.0) for method in REACH_MG}
+    wrong = 5.0 * bool(other) * g.random()
+    for artery, mass, density in plaques:
+        found = {}
+        for method, reach in REACH_MG.items():
+            spread = {"map": 0.1, "noise_free": 0.02}.get(method, 0.5)
+            hit = mass > reach * g.lognormal(0, 0.2)
+            found[method] = mass * float(g.lognormal(0, spread)) if hit else 0.0
+            masses[method][artery] += found[method]
+        lesions.append(TrueLesion(artery, mass, density, float(g.uniform(1, 10)), float(g.uniform(5, 80)), found))
+    masses["automatic"]["LAD"] += wrong
+    values = {method: value(by_artery) for method, by_artery in masses.items()}
+    truly = {a: sum(mass for artery, mass, _ in plaques if artery == a) for a in ARTERIES}
+    total = sum(truly.values())
+    shown = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass, _ in plaques))
+    slices = tuple((bool(shown) and k < 4, float(g.beta(4, 2) if shown and k < 4 else g.beta(2, 5))) for k in range(20))
+    count = float(sum(p >= 0.6 for _, p in slices))
+    values["slices"] = Value(count, count, {})
+    in_map = tuple((a, masses["map"][a], a in shown) for a in ARTERIES if masses["map"][a] > 0)
+    return record(
+        name,
+        number,
+        bool(shown),
+        values,
+        scan=f"{name}-scan_{number}",
+        visible_arteries=shown,
+        truth=Truth(total, truly, other, tuple(lesions)),
+        slices=slices,
+        slice_threshold=0.6,
+        map_lesions=in_map,
+        heart=HeartAgreement(float(g.beta(60, 4)), float(g.gamma(9, 1.5)), float(g.gamma(9, 0.15))),
+    )

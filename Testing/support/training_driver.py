@@ -1,0 +1,268 @@
+"""What the training panel's tests share: the panel on the stand-in of the desktop, driven as an annotator does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import SimpleITK as sitk
+import slicer
+from panel_driver import eventually
+
+import desktop_host
+from desktop_host import events
+
+TABS = ("project", "annotate", "train", "judge")
+TASKS = ("slices", "regions", "heart")
+EFFECT = "SegmentEditorCACRegion"
+ROOT = Path(__file__).parents[2]
+
+
+def load_training(monkeypatch, main_window: bool = True, effect: bool = False) -> None:
+    """The modules CAC Scoring and CAC Training, as Slicer has them when it has started.
+
+    effect: with the brush for regions.
+    """
+    if effect:
+        monkeypatch.syspath_prepend(str(ROOT / "CACScoring" / EFFECT))
+    desktop_host.load_panel(monkeypatch, "CACScoring", main_window=main_window)
+    desktop_host.load(monkeypatch, "CACTraining")
+    if effect:
+        desktop_host.load(monkeypatch, EFFECT)
+    slicer.app.startupCompleted.emit()
+
+
+def write_proposal(project, scan_id: str, heart_slices, probabilities=None, heart=None) -> None:
+    """What `cac project prepare` leaves, without the networks that take long.
+
+    heart: its mask as an image; None for an empty one on the scan's grid. probabilities: by k.
+    """
+    folder = project.scan_folder(scan_id) / "proposal"
+    folder.mkdir(parents=True, exist_ok=True)
+    if heart is None:
+        heart = sitk.Image(sitk.ReadImage(str(project.scan(scan_id).ct))) * 0
+    sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(folder / "heart.nii.gz"))
+    facts = {"schema": "cac-proposal/1", "heart_source": "heart-compact", "heart_slices": list(heart_slices)}
+    facts |= {"probabilities": {str(k): p for k, p in (probabilities or {}).items()}, "models": [], "doubts": []}
+    (folder / "proposal.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+class CommandProcess:
+    """A `Process` that runs the real command in this process, when the test says so or at once.
+
+    waits: only when `run` is called, so that a test sees the panel while the command is at work.
+    """
+
+    def __init__(self, waits: bool = False) -> None:
+        self.waits = waits
+        self.arguments: list[str] | None = None
+        self.killed = False
+
+    def start(self, arguments: list[str], on_line: Callable, on_end: Callable) -> None:
+        self.arguments, self._line, self._end, self.killed = arguments, on_line, on_end, False
+        if not self.waits:
+            from PySide6.QtCore import QTimer
+
+            # As of a process, what it says is heard after start() has returned.
+            QTimer.singleShot(0, self.run)
+
+    def run(self) -> None:
+        """Do what was started, and tell it."""
+        import importlib
+
+        if self.killed:
+            return
+        module = importlib.import_module(self.arguments[1])
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            code = module.main(self.arguments[2:])
+        for each in said.getvalue().splitlines():
+            self._line(each)
+        self._end(code or 0)
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+class TrainingDriver:
+    """The opened panel, and what a user does with it.
+
+    real: its commands run as background processes of Slicer's Python; else in this process. Load the modules before
+    (`load_training`). ui holds the widgets of the first two pages; those of the others are the sections' own:
+    widget.train, widget.judge.
+    """
+
+    def __init__(self, real: bool = False) -> None:
+        self.widget = desktop_host.open_panel("CACTraining")
+        self.ui = self.widget.ui
+        self.processes: dict[str, CommandProcess] = {}
+        if not real:
+            self.processes = {name: CommandProcess() for name in ("project", "annotate", "prepare")}
+            self.widget.project._worker._process = self.processes["project"]
+            self.widget.annotate._opener._worker._process = self.processes["annotate"]
+            self.widget.annotate.prepare._worker._process = self.processes["prepare"]
+
+    @property
+    def state(self):
+        """The parameter node."""
+        return self.widget.logic.getParameterNode()
+
+    @property
+    def project(self):
+        """The open `Project`; None without one."""
+        return self.widget.project.project
+
+    @property
+    def opened(self):
+        """The `OpenScan` that is being annotated; None without one."""
+        return self.widget.annotate.opened
+
+    @property
+    def view(self):
+        """The slice widget that shows the scan."""
+        return slicer.app.layoutManager().sliceWidget("Red")
+
+    def tab(self, name: str) -> None:
+        """Turn to one of TABS."""
+        self.ui.pages.setCurrentIndex(TABS.index(name))
+        slicer.app.processEvents()
+
+    def wait(self, seconds: float = 300) -> None:
+        """Until no command of the project and of opening is at work, and what follows from it is shown."""
+        annotate = self.widget.annotate
+        busy = (self.widget.project._worker, annotate._opener._worker, annotate.prepare._worker)
+        done = eventually(lambda: slicer.app.processEvents() or not any(w.isRunning for w in busy), seconds)
+        if not done:
+            raise TimeoutError(f"A command is still at work after {seconds:g} s")
+        events.process_events()
+
+    # The project
+
+    def new_project(self, folder: Path, annotator: str = "AB") -> None:
+        """Make a project with the button New, and say who annotates."""
+        self.tab("project")
+        self.ui.projectFolderEdit.setCurrentPath(str(folder))
+        self.ui.newProjectButton.click()
+        self.annotator(annotator)
+
+    def open_project(self, folder: Path) -> None:
+        self.tab("project")
+        self.ui.projectFolderEdit.setCurrentPath(str(folder))
+        self.ui.openProjectButton.click()
+        slicer.app.processEvents()
+
+    def annotator(self, name: str) -> None:
+        self.ui.annotatorEdit.setText(name)
+        self.ui.annotatorEdit.editingFinished.emit()
+        slicer.app.processEvents()
+
+    def add(self, source: Path) -> None:
+        """Add a folder of scans, or a file, and wait for it."""
+        self.tab("project")
+        asked = "_askForFolder" if Path(source).is_dir() else "_askForFile"
+        setattr(self.widget.project, asked, lambda title: str(source))
+        (self.ui.addFolderButton if Path(source).is_dir() else self.ui.addFileButton).click()
+        self.wait()
+
+    def split(self, training: int = 60, validation: int = 20, test: int = 20) -> None:
+        """Shares in per cent."""
+        self.tab("project")
+        boxes = (self.ui.trainingBox, self.ui.validationBox, self.ui.testBox)
+        for box, value in zip(boxes, (training, validation, test), strict=True):
+            box.setValue(value)
+        self.ui.splitButton.click()
+        slicer.app.processEvents()
+
+    def check(self) -> list[str]:
+        """Press Check, wait, and return the findings' messages."""
+        self.tab("project")
+        self.ui.checkSectionButton.collapsed = False
+        self.ui.checkButton.click()
+        self.wait()
+        return [row["What was found"] for row in self.rows(self.ui.findingTable)]
+
+    @staticmethod
+    def rows(table) -> list[dict[str, str]]:
+        """A table's rows by column title (line ends as spaces)."""
+        titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
+        return [{t: table.item(row, n).text() for n, t in enumerate(titles)} for row in range(table.rowCount)]
+
+    # Annotation
+
+    def open_scan(self, row: int = 0) -> None:
+        """Open a scan by its row of the work list, and wait for it."""
+        self.tab("annotate")
+        self.ui.workTable.setCurrentCell(row, 0)
+        self.ui.openScanButton.click()
+        self.wait()
+
+    def next_scan(self) -> None:
+        """Press the key for the next scan, and wait for it."""
+        self.key("PgDown")
+        self.wait()
+
+    def task(self, name: str) -> None:
+        """Turn to one of TASKS."""
+        self.ui.taskTabs.setCurrentIndex(TASKS.index(name))
+        slicer.app.processEvents()
+
+    def key(self, keys: str) -> None:
+        """Press a key while the slice view has the keyboard; without a main window, the panel."""
+        if slicer.app.layoutManager() is None:
+            events.key(self.ui.slicesPage, keys)
+        else:
+            self.view.sliceView().setFocus()
+            events.key(self.view, keys)
+
+    def keys(self, several: str) -> None:
+        """Press one key after the other, as "VVNU"."""
+        for each in several:
+            self.key(each)
+
+    def label_all(self, label: Callable[[int], str]) -> int:
+        """Label all slices of the open scan. label: the key for a slice k. Returns how many presses it took."""
+        self.task("slices")
+        section, presses = self.widget.annotate.slices, 0
+        while section.progress[0] < section.progress[1]:
+            before = section.progress
+            self.key(label(section.current))
+            presses += 1
+            if section.progress == before:
+                raise RuntimeError(f"Slice {section.current} was not labelled: {self.ui.slicesStatusLabel.text}")
+        return presses
+
+    def paint(self, artery: str, start_kji, end_kji=None, diameter_mm: float = 10.0) -> int:
+        """Paint a ball-shaped stroke between two voxels (k, j, i) with the brush CAC Region; returns voxels changed.
+
+        Needs `load_training(…, effect=True)`. The mask is saved at once.
+        """
+        from CACScoringLib.scoring.lesions import Artery
+
+        self.task("regions")
+        section = self.widget.annotate.regions
+        section.editor.setActiveEffectByName("CAC Region")
+        effect = section.editor.activeEffect().self()
+        effect.chooseArtery(Artery.called(artery))
+        effect.scriptedEffect.setParameter("DiameterMm", diameter_mm)
+        ends = [self.ras(kji) for kji in (start_kji, end_kji or start_kji)]
+        changed = effect.paint(effect.brushAt(*ends))
+        self.settle()
+        return changed
+
+    def ras(self, kji) -> tuple[float, float, float]:
+        """The place of a voxel of the open scan, mm."""
+        x, y, z = self.opened.grid.TransformContinuousIndexToPhysicalPoint([float(n) for n in kji[::-1]])
+        return -x, -y, z
+
+    def settle(self) -> None:
+        """Until what was painted is saved."""
+        annotate = self.widget.annotate
+        timers = (annotate.regions._timer, annotate.heart._timer)
+        slicer.app.processEvents()
+        eventually(lambda: slicer.app.processEvents() or not any(t.isActive() for t in timers), 5)
+        time.sleep(0.01)
+        events.process_events()

@@ -1,0 +1,118 @@
+"""Trainings of the study of vessel regression that are made up: scores that know the truth more or less, in no time."""
+
+import csv
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError
+from CACTrainingLib.whole_scan.scan_table import ARTERIES
+from CACTrainingLib.whole_scan.vessels.scans import OTHER, Known, scans_of
+from CACTrainingLib.whole_scan.vessels.study_training import PICTURES, write_arrays
+
+SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
+"""Total of every eighth patient."""
+
+NOISE = {"cnn": 0.6, "se-cnn": 0.7, "vit": 1.5, "summed": 0.25, "summed-shown": 0.2}
+"""Standard deviation of the logarithm of what is foretold, by kind."""
+
+
+class FakeTraining:
+    """Does the study's jobs. Its answers depend on the job and the patients only."""
+
+    def __init__(self, data, effort):
+        self.data, self.effort = data, effort
+
+    def __call__(self, job):
+        cell, data = job.cell, self.data
+        if cell.kind == "vit" and cell.output == "log":
+            raise CTError("there is no memory for it")
+        if job.choosing and cell.rates[0] > 2e-3:
+            return {"fold": job.fold, "useless": "the loss is no number"}
+        learned, validated = data.folds[job.fold]
+        parts = {"training": learned, "validation": validated}
+        if job.judged:
+            parts |= {"test": data.test, "others": data.others}
+        kept = {name: self._foretold(job, names) for name, names in parts.items() if names}
+        steps = np.arange(10, 110, 10)
+        errors = [4e4 * np.exp(-steps / 30) * (1 + job.fold / 10) + floor for floor in (1e3, 3e3)]
+        kept |= {"fold": job.fold, "curves": np.stack([steps, *errors], 1).tolist()}
+        kept |= {"seconds": 30.0, "steps": 100, "best_step": 70, "weights": 55_000, "largest": 500.0}
+        if job.looked_at and cell.kind in ("cnn", "summed"):
+            kept["saliency"] = self._saliency(cell)
+        if job.looked_at and cell.kind == "se-cnn":
+            weights = 0.5 + 0.2 * np.cos(np.linspace(-2, 2, 12))
+            kept["slice_weights"] = {"mean": weights.tolist(), "sd": [0.03] * 12, "slice_mm": 3.0}
+        return kept
+
+    def _foretold(self, job, names):
+        generator = np.random.default_rng(zlib.crc32(f"{job.cell.name} {job.fold}".encode()))
+        scores = []
+        for name in names:
+            true = np.array(self.data.agatston.get(name, (0.0,) * len(ARTERIES)))
+            spread = NOISE[job.cell.kind] * (1.0 if job.cell.augmented else 1.5)
+            scores.append(true * np.exp(generator.normal(0, spread, len(true))) + generator.uniform(0, 4, len(true)))
+        return {"names": list(names), "agatston": np.round(scores, 3).tolist()}
+
+    def _saliency(self, cell):
+        generator = np.random.default_rng(0)
+        pictures = {}
+        for n in range(3):
+            near = np.zeros((32, 32), bool)
+            near[12:16, 8 + n : 14 + n] = True
+            saliency = generator.uniform(0, 0.2, near.shape) + 0.8 * near
+            pictures |= {f"grey_{n}": generator.uniform(0, 1, near.shape), f"saliency_{n}": saliency, f"near_{n}": near}
+        write_arrays(self.data.folder / PICTURES / f"{cell.name}.npz", pictures)
+        names = [f"p{n}" for n in range(8)]
+        shares = np.array([0.3, 0.5, 0.05, 0.15]) + generator.normal(0, 0.01, (8, 4))
+        return {"names": names, "shares": shares.tolist(), "volumes": [[0.02, 0.3, 0.08, 0.6]] * 8}
+
+
+def fake_trainer(data, effort):
+    """In place of `whole_scan.vessels.study_training.trainer`."""
+    return FakeTraining(data, effort)
+
+
+def fake_reader(failing=()):
+    """In place of `vessels.scans.read_scans`: hearts that grow a little with age. failing: names of scans."""
+
+    def read(table, others, test, effort, cache, workers, progress):
+        from dataclasses import replace
+
+        others = [replace(scan, name=OTHER + scan.name) for scan in others]
+        rows = [scan for scan in (*table, *others) if scan.name not in failing]
+        volumes = {scan.name: 500.0 + (scan.age_years or 60) for scan in rows}
+        known = scans_of([scan for scan in table if scan.name in volumes], volumes)
+        other = scans_of(others, volumes)
+        failed = dict.fromkeys(failing, "its heart was not found")
+        return Known(known, other if other.names else None, {}, (), failed, True)
+
+    return read
+
+
+def write_table(path: Path, patients: int, first: int = 0, truth: bool = True, other: bool = False) -> Path:
+    """A table of CTs that are not there, a row for each patient. other: none has coronary calcium, all have some
+    elsewhere. truth: write what digital patients have beside their CTs.
+    """
+    generator = np.random.default_rng(first)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = ["name", "patient", "ct", *(f"agatston_{a}" for a in ARTERIES), "age_years", "sex"]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        for number in range(first, first + patients):
+            total = 0.0 if other else SCORES[number % 8]
+            folder = path.parent / f"p{number}"
+            folder.mkdir(exist_ok=True)
+            (folder / "ct.nii.gz").touch()
+            if truth:
+                elsewhere = [{"kind": "aortic valve"}] if other or number % 2 else []
+                (folder / "truth.json").write_text(json.dumps({"distractors": elsewhere}), encoding="utf-8")
+            shares = np.round(generator.dirichlet([0.3, 1, 0.6, 0.8]) * total, 2)
+            row = {f"agatston_{artery}": share for artery, share in zip(ARTERIES, shares, strict=True)}
+            age = 50 + 3 * (number % 8) + generator.normal(0, 6)
+            row |= {"name": f"p{number}", "patient": number, "ct": f"p{number}/ct.nii.gz", "sex": "FM"[number // 8 % 2]}
+            writer.writerow(row | {"age_years": round(float(age), 1)})
+    return path

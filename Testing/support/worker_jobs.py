@@ -1,0 +1,77 @@
+"""What workers do in tests; in a module of its own, because their processes import it by name."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def doubling():
+    """Jobs are numbers, doubled; a negative one ends the process that does it."""
+    prepared_in = os.getpid()
+
+    def double(number):
+        if number < 0:
+            os._exit(3)
+        return 2 * number, prepared_in
+
+    return double
+
+
+def napping():
+    """Jobs take a while, so that others begin meanwhile."""
+
+    def nap(job):
+        time.sleep(0.1)
+        return job
+
+    return nap
+
+
+def sleeping():
+    """Jobs are files in which the process leaves its id, and sleeps; on SIGTERM it removes the file."""
+
+    def sleep(path):
+        Path(path).write_text(str(os.getpid()))
+        try:
+            time.sleep(60)
+        finally:
+            Path(path).unlink()
+
+    return sleep
+
+
+def broken():
+    from CACScoringLib.core.ct import CTError
+
+    raise CTError("The model is damaged.")
+
+
+def dying():
+    os._exit(5)
+
+
+def dying_but_once(marker):
+    """The first process dies before it begins."""
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        return doubling()
+    os._exit(5)
+
+
+def scoring_but_killed(settings, models, opinions, doubts):
+    """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
+    from CACScoringLib.cohort import cohort
+
+    score = cohort._prepare(settings, models, opinions, doubts)
+
+    def do(job):
+        scan, folder = job
+        marker = folder.parent / f".{scan.name}"
+        if scan.name == "killer" or (scan.name == "unlucky" and not marker.exists()):
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return score(job)
+
+    return do
