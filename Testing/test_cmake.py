@@ -1,6 +1,7 @@
 """Every file that Slicer installs is listed in CMake, and every listed file exists."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,18 @@ def test_every_module_file_is_built():
     files = [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py")]
     candidates = {f.parent for f in files if f.stem == f.parent.name}
     assert candidates <= set(modules(ROOT))
+
+
+def test_every_package_is_installed_by_pip():
+    named = re.search(r"packages = \[\n(.*?)\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL)
+    libraries = [(ROOT / module, ROOT / module / f"{module}Lib") for module in ("CACScoring", "CACTraining")]
+    present = {
+        ".".join(file.parent.relative_to(root).parts) for root, library in libraries for file in library.rglob("*.py")
+    }
+    assert set(re.findall(r'"(.*?)"', named[1])) == present | {
+        "CACScoringLib.Resources.Atlas",
+        "CACScoringLib.Resources.Models",
+    }
 
 
 def test_extension_facts():
