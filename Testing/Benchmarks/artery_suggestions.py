@@ -2,7 +2,8 @@
 
 Run from the repository's root:
 
-    PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/artery_suggestions.py --first 720000 --patients 40
+    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/artery_suggestions.py \\
+        --first 720000 --patients 40
 
 Each patient gets the plaques of eight draws, so that rare arteries are seen often enough; what is not coronary is as
 drawn. In a scan of 3 mm slices, everything at or above 130 HU is a lesion, inside the true pericardium and inside the

@@ -1,6 +1,7 @@
 """Seconds of the whole method, networks included, against the same networks run plainly. Run from the root:
 
-    PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/method_speed.py [CT] [--preset compact] [--runs 3]
+    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/method_speed.py \\
+        [CT] [--preset compact] [--runs 3]
 
 Ours is `score_scan` with models as they are loaded. The rival is the same pipeline with the networks as they were
 trained (float32, batch normalisation not folded, contiguous layout), one patch or slice at a time, equal ones too, and
