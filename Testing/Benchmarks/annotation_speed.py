@@ -2,7 +2,7 @@
 
 Run from the repository's root:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/annotation_speed.py [PRESSES]
+    PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/annotation_speed.py [PRESSES]
 
 A made-up scan (seeded) of 512 × 512 × 64 voxels is added to a project and opened in the panel on the stand-in of the
 desktop, with one axial view of 1000 × 900 pixels. Each key goes through Qt to its shortcut; the label is written and

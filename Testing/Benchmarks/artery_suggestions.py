@@ -2,7 +2,7 @@
 
 Run from the repository's root:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/artery_suggestions.py \\
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/artery_suggestions.py \\
         --first 720000 --patients 40
 
 Each patient gets the plaques of eight draws, so that rare arteries are seen often enough; what is not coronary is as

@@ -3,7 +3,7 @@
 Run from the repository's root, with the rivals in the same environment:
 
     pip install itk-rtk && pip install --no-deps diffdrr        # and the program plastimatch (Debian: plastimatch)
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/drr_speed.py [--runs N] [--pixels 512 1024]
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/drr_speed.py [--runs N] [--pixels 512 1024]
 
 The CT has 512 × 512 × 300 voxels, int16: smooth Gaussian objects whose line integrals are known on paper, in air. All
 methods stand in one alternating run; ours start from int16 HU, the rivals from attenuation, whose making is not

@@ -2,7 +2,8 @@
 
 Run from the repository's root, on a machine that is otherwise idle:
 
-    QT_QPA_PLATFORM=offscreen PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/effect_speed.py
+    export QT_QPA_PLATFORM=offscreen
+    PYTHONPATH=CACScoring:CACTraining:Testing:Testing/support python Testing/Benchmarks/effect_speed.py
 
 The scan (seeded) has tissue with noise, a heart of 12 cm, 40 calcified balls in it, and a spine of 500 HU that leaks
 when it is clicked. The effects are driven with mouse and key events in the desktop host; a time is that of one event

@@ -2,7 +2,7 @@
 
 Run from the repository's root:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/heart_region.py
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/heart_region.py
 
 Where a heart mask exists (TotalSegmentator's; it holds neither the aortic root nor the epicardial fat), Dice and the
 share of it that the region covers are printed, as a whole and in its lower three quarters, about the part below the

@@ -2,7 +2,7 @@
 
 Run from the repository's root, with the cards of the models (the bundled ones when none are named):
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/method_real.py [--heart CARD] [--slices CARD]
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/method_real.py [--heart CARD] [--slices CARD]
         [--decomposition CARD] [--pictures DIR]
 
 Per scan: slices called positive, pseudo-mass (HU·mm³) and lesions of the map, with everything as shipped; with nothing

@@ -1,6 +1,6 @@
 """Seconds of the whole method, networks included, against the same networks run plainly. Run from the root:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/method_speed.py \\
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/method_speed.py \\
         [CT] [--preset compact] [--runs 3]
 
 Ours is `score_scan` with models as they are loaded. The rival is the same pipeline with the networks as they were

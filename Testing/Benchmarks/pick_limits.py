@@ -2,7 +2,7 @@
 
 Run from the repository's root:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/pick_limits.py --patients 60
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/pick_limits.py --patients 60
 
 Digital patients, each with the plaques of eight draws, so that calcium is as confluent as it ever gets; scanned by the
 radiotherapy protocol with 3 mm slices. A lesion is what touches at or above 130 HU where coronary calcium adds 25 HU or

@@ -2,7 +2,7 @@
 
 Run from the repository's root, with the real scan where it is at hand:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/review_speed.py [CT …]
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/review_speed.py [CT …]
 
 Each scan is scored by the clinical rule and by a stand-in for the networks whose map is what exceeds blood, so that
 there are more lesions, and larger ones, than a trained network leaves. The made-up scan (seeded) has 512 × 512 × 150

@@ -1,6 +1,6 @@
 """Peak memory of scoring one scan, as a process of `cac cohort` scores it, by size and by what is asked for. Run:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/scoring_memory.py CT
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/scoring_memory.py CT
 
 CT is resampled to each of SIZES over the same part of the body, so its heart stays as it is; the voxels and what is
 done with them count, not what they show. Each run is a process of its own. The radiomics model has learned nothing,

@@ -2,7 +2,7 @@
 
 Run from the repository's root:
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/scoring_speed.py
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/scoring_speed.py
 
 The scan (seeded) has 512 × 512 × 100 voxels of tissue with noise, 30 calcified balls and a generous label around
 each, as painted with a brush. The rival (`reference.agatston_by_slice_loop`) is what a typical script does: for

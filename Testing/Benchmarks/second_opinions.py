@@ -1,6 +1,6 @@
 """Which answer to trust when: CAC's own scores and second opinions on the same patients, whose truth is known.
 
-    PYTHONPATH=Testing:Testing/support .venv/bin/python Testing/Benchmarks/second_opinions.py RESULTS TABLE
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/second_opinions.py RESULTS TABLE
 
 RESULTS: folder of `cac cohort … --second-opinion`. TABLE: the scans' true scores, as `cac train vessels --data` takes
 them, such as a digital cohort's folder. Printed are, each with its 95 % interval by a bootstrap of patients, how well
