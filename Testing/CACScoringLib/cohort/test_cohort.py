@@ -103,7 +103,7 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
     assert [float(score) for score in scores if score] == pytest.approx([ONE_LESION, 2 * ONE_LESION, 3 * ONE_LESION])
     [failure] = rows_of(out, "failures.csv")
     assert failure["name"] == "broken"
-    assert "broken.nii.gz is damaged" in failure["reason"]
+    assert "no known image format" in failure["reason"]
     assert failure["reason"] == rows[1]["reason"]
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"p1", "p2", "p3"}
 
