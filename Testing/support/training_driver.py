@@ -77,6 +77,8 @@ class CommandProcess:
         if self.killed:
             return
         module = importlib.import_module(self.arguments[1])
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(f"{module.__name__}.main")
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             code = module.main(self.arguments[2:])

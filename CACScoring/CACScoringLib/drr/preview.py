@@ -100,7 +100,7 @@ def preview(
 
 def fast_backend() -> str:
     """The fastest way of projection that needs nothing to be loaded or compiled first, which takes seconds."""
-    ready = {"numba": f"{__package__}.projection_kernels" in sys.modules, "torch": "torch" in sys.modules}
+    ready = {"numba": f"{__package__}.kernels" in sys.modules, "torch": "torch" in sys.modules}
     return next(name for name in available_backends() if ready.get(name, True))
 
 

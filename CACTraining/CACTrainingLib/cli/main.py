@@ -145,11 +145,11 @@ def _add_pseudo_hearts(commands: argparse._SubParsersAction) -> None:
 def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
     parser = commands.add_parser("train", help="train a network, or the atlas of arteries")
     networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
-    for name, title in _TRAINED.items():
+    for name, (module_name, title) in _TRAINED.items():
         network = networks.add_parser(name, help=title, description=f"Train {title}.")
         if arguments[:2] != ["train", name]:
             continue  # its module imports torch, which takes seconds
-        module = importlib.import_module(f".train_{name.replace('-', '_')}", __package__)
+        module = importlib.import_module(f"CACTrainingLib.{module_name}")
         module.add_arguments(network)
         scoring.add_progress_argument(network)
         told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
@@ -169,14 +169,17 @@ def _add_calibrate(commands: argparse._SubParsersAction, arguments: list[str]) -
 
 
 _TRAINED = {
-    "heart": "the network that finds the heart",
-    "slices": "the network that finds the slices with calcium",
-    "decomposition": "the network that gives the calcium map",
-    "arteries": "the atlas that suggests a lesion's artery",
-    "radiograph": "the network that tells calcium from chest radiographs",
-    "super-resolution": "the network that makes thin slices of thick ones for radiographs",
-    "vessels": "the network that tells the arteries' scores from a CT at once",
-    "radiomics": "the model that tells any coronary calcium from none by radiomic features",
+    "heart": ("training.heart", "the network that finds the heart"),
+    "slices": ("training.slices", "the network that finds the slices with calcium"),
+    "decomposition": ("training.decomposition", "the network that gives the calcium map"),
+    "arteries": ("training.arteries", "the atlas that suggests a lesion's artery"),
+    "radiograph": ("training.radiograph", "the network that tells calcium from chest radiographs"),
+    "super-resolution": (
+        "training.super_resolution",
+        "the network that makes thin slices of thick ones for radiographs",
+    ),
+    "vessels": ("training.vessels", "the network that tells the arteries' scores from a CT at once"),
+    "radiomics": ("training.radiomics", "the model that tells any coronary calcium from none by radiomic features"),
 }
 
 
