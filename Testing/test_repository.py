@@ -1,0 +1,109 @@
+"""What the repository says of itself agrees wherever it is said."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cmake_lists import commands
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ENTRY = json.loads((ROOT / "CAC.json").read_text(encoding="utf-8"))
+FIELDS = {  # of version 1.0.2 of Slicer's schema for an extension's catalog entry, with their types
+    "$schema": str,
+    "build_dependencies": list,
+    "build_subdirectory": str,
+    "category": str,
+    "dicom_support_rule": str,
+    "enabled": bool,
+    "scm_revision": str,
+    "scm_type": str,
+    "scm_url": str,
+    "tier": int,
+}
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def citation(key: str) -> str:
+    """A top-level value of CITATION.cff, without quotation marks."""
+    return re.search(rf'^{key}: "?([^"\n]+)"?$', text("CITATION.cff"), re.MULTILINE)[1]
+
+
+def extension(name: str) -> str:
+    """A value that the root's CMakeLists.txt sets for the extension."""
+    (value,) = [
+        words[1:] for command, words in commands(ROOT / "CMakeLists.txt") if command == "set" and words[0] == name
+    ]
+    return " ".join(value).strip('"')
+
+
+def pinned(package: str) -> str:
+    return re.search(rf"^{package}==(\S+)$", text("constraints.txt"), re.MULTILINE)[1]
+
+
+def test_citation_names_the_version_and_the_licence_of_the_package():
+    assert citation("version") == PROJECT["version"]
+    assert citation("license") == PROJECT["license"]
+
+
+def test_citation_names_the_authors_of_the_package():
+    names = re.findall(r'^  - name: "(.+)"$', text("CITATION.cff"), re.MULTILINE)
+    assert names == [author["name"] for author in PROJECT["authors"]] == [extension("EXTENSION_CONTRIBUTORS")]
+
+
+def test_changelog_begins_with_the_version_of_the_package():
+    assert re.findall(r"^## \[([^]]+)\]", text("CHANGELOG.md"), re.MULTILINE)[0] == PROJECT["version"]
+
+
+def test_entry_of_the_extensions_index_states_every_field():
+    assert {key: type(value) for key, value in ENTRY.items()} == FIELDS
+    assert ENTRY["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    assert ENTRY["scm_type"] == "git"
+    assert 1 <= ENTRY["tier"] <= 5
+
+
+def test_entry_of_the_extensions_index_agrees_with_cmake():
+    assert ENTRY["category"] == extension("EXTENSION_CATEGORY")
+    assert ENTRY["scm_url"] == extension("EXTENSION_HOMEPAGE") + ".git"
+    depends = extension("EXTENSION_DEPENDS")
+    assert ENTRY["build_dependencies"] == ([] if depends == "NA" else depends.split())
+
+
+def test_repository_has_one_address():
+    home = extension("EXTENSION_HOMEPAGE")
+    assert citation("repository-code") == home
+    assert all(url.startswith(home) for url in PROJECT["urls"].values())
+
+
+def test_pre_commit_runs_the_ruff_that_is_installed():
+    assert re.search(r"ruff-pre-commit\n    rev: v(\S+)", text(".pre-commit-config.yaml"))[1] == pinned("ruff")
+
+
+def test_tests_run_on_every_python_that_is_supported():
+    tested = re.findall(r'"(3\.\d+)"', re.search(r"python: \[(.+)\]", text(".github/workflows/tests.yml"))[1])
+    claimed = [re.search(r":: (3\.\d+)$", line) for line in PROJECT["classifiers"]]
+    assert tested == [match[1] for match in claimed if match]
+    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    assert tested == [f"3.{minor}" for minor in range(int(low), int(high))]
+
+
+def test_actions_are_pinned_by_major_version():
+    used = re.findall(r"uses: (\S+)", text(".github/workflows/tests.yml"))
+    assert used
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", action) for action in used)
+
+
+@pytest.mark.parametrize("form", ["bug_report", "feature_request"])
+def test_issue_forms_ask_for_no_patient_data(form):
+    written = text(f".github/ISSUE_TEMPLATE/{form}.yml")
+    assert "Attach no patient data" in written
+    assert re.search(r"id: privacy\n(.+\n)+?\s+required: true", written)
