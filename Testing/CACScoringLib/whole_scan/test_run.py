@@ -68,7 +68,7 @@ def stored(monkeypatch, *cards):
     def listed(network=None):
         return [model for model in found if network in (None, model.card.network)]
 
-    for module in ("scan_run", "second_opinion_run"):
+    for module in ("run", "whole_scan.run"):
         monkeypatch.setattr(f"CACScoringLib.{module}.list_models", listed)
 
 
@@ -134,7 +134,7 @@ class TestAsking:
         [
             (CTError("The heart is too small."), "The heart is too small. The score"),
             (ModuleNotFoundError(name="mirp"), "Python package mirp is not installed"),
-            (ValueError("odd"), "unexpected ValueError at test_second_opinion_run.py"),
+            (ValueError("odd"), "unexpected ValueError at test_run.py"),
         ],
     )
     def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, says, error, words):
