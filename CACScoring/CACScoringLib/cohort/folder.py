@@ -82,10 +82,14 @@ class CohortFolder:
             return False
         return True
 
-    def begin(self, wanted: dict, overwrite: bool) -> None:
-        """Compare the settings with those of earlier results. Raises OutputError where they differ."""
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were ended left half-written. None may be at work."""
         for leftover in self.path.glob(_PARTIAL):
             shutil.rmtree(leftover, ignore_errors=True)
+
+    def begin(self, wanted: dict, overwrite: bool) -> None:
+        """Compare the settings with those of earlier results. Raises OutputError where they differ."""
+        self.remove_leftovers()
         file = self.path / RECORD
         if file.exists():
             self._record = _read_record(file)
@@ -125,6 +129,7 @@ def opened(path: Path, wanted: dict, overwrite: bool) -> Iterator[CohortFolder]:
             _lock(lock.fileno(), path)
             folder = CohortFolder(path.resolve(), {"schema": SCHEMA, "made_with": wanted, "scans": {}})
             folder.begin(wanted, overwrite)
+            stack.callback(folder.remove_leftovers)
         except OSError as error:
             raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
         yield folder

@@ -222,7 +222,7 @@ class TestFullDisk:
         code = """
 import resource, sys
 from pathlib import Path
-from CACTrainingLib.annotations import AnnotationError, SliceAnnotations, SliceLabel
+from CACTrainingLib.project.annotations import AnnotationError, SliceAnnotations, SliceLabel
 slices = SliceAnnotations(Path(sys.argv[1]))
 for k in range(5):
     slices.set(k, SliceLabel.VISIBLE)
@@ -249,8 +249,8 @@ slices.set(5, SliceLabel.UNSURE)
         code = """
 import resource, sys
 import numpy as np, SimpleITK as sitk
-from CACTrainingLib.annotations import AnnotationError, write_mask
-from CACTrainingLib.project import Project
+from CACTrainingLib.project.annotations import AnnotationError, write_mask
+from CACTrainingLib.project.project import Project
 image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 6, (40, 60, 60)).astype(np.uint8))
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
 try:

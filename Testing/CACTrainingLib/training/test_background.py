@@ -50,7 +50,7 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
     arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--validate-every", "5"]
     arguments += ["--progress", "json"]
     starter = (
-        "import os, sys; from pathlib import Path; from CACTrainingLib import training_runs as r; "
+        "import os, sys; from pathlib import Path; from CACTrainingLib.training import background as r; "
         "r.start(sys.executable, os.environ, sys.argv[2:], Path(sys.argv[1])); "
         "assert r.state_of(Path(sys.argv[1])).state == 'starting'"
     )
@@ -119,7 +119,7 @@ def test_only_one_trains_in_a_folder(folder):
     with training_lock(folder):
         assert state_of(folder).state == "running"
         locked = (
-            "import sys; from pathlib import Path; from CACTrainingLib import run_folder as r; r.LOCK_SECONDS = 0.1\n"
+            "import sys; from pathlib import Path; from CACTrainingLib.training import run_folder as r; r.LOCK_SECONDS = 0.1\n"
             "try:\n with r.training_lock(Path(sys.argv[1])): pass\nexcept r.TrainingError as error: print(error)"
         )
         command = [sys.executable, "-c", locked, str(folder)]

@@ -83,7 +83,8 @@ def test_the_weights_of_both_are_the_same(cohort, cache, tmp_path):
     output = tmp_path / "gan"
     script = (
         "import sys; from dataclasses import replace; from pathlib import Path; import torch\n"
-        "from CACTrainingLib import cli, runs, train_decomposition as own\n"
+        "from CACTrainingLib.cli import main as cli\n"
+        "from CACTrainingLib.training import decomposition as own, runs\n"
         "own.JUDGED_SLICES = 2\n"
         "own.CYCLEGAN['compact'] = replace(own.CYCLEGAN['compact'], validation_slices=2)\n"
         "whole = runs.train\n"
