@@ -237,8 +237,13 @@ def test_forgetting_what_is_not_there(tmp_path):
 def test_what_ended_processes_left_half_written_is_gone_after_an_interruption(tmp_path):
     """The system may end a process while it removes its own temporary folder."""
     left = tmp_path / "out" / ".s2.partial-ab12cd34"
-    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "out", MADE_WITH, False):
-        left.mkdir()
-        (left / "scores.json").write_text("{")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with opened(tmp_path / "out", MADE_WITH, False):
+            left.mkdir()
+            (left / "scores.json").write_text("{")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not left.exists()

@@ -119,7 +119,8 @@ def test_only_one_trains_in_a_folder(folder):
     with training_lock(folder):
         assert state_of(folder).state == "running"
         locked = (
-            "import sys; from pathlib import Path; from CACTrainingLib.training import run_folder as r; r.LOCK_SECONDS = 0.1\n"
+            "import sys; from pathlib import Path; from CACTrainingLib.training import run_folder as r\n"
+            "r.LOCK_SECONDS = 0.1\n"
             "try:\n with r.training_lock(Path(sys.argv[1])): pass\nexcept r.TrainingError as error: print(error)"
         )
         command = [sys.executable, "-c", locked, str(folder)]
