@@ -1,4 +1,4 @@
-"""Draws Resources/Screenshots/radiograph.jpg: a digital patient's radiographs, its calcium laid over them.
+"""Draws docs/pictures/radiograph.jpg: a digital patient's radiographs, its calcium laid over them.
 
 Run from the repository's root:
 
