@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,51 +11,29 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy.arteries import ArterySuggestion, suggest_arteries
-from .anatomy.heart_region import HeartRegion
+from .anatomy.heart_region import HeartRegion, candidate_region
 from .anatomy.heart_search import find_heart
 from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
+from .core.labels import Artery
 from .core.progress import Progress
+from .results import MethodResult, Networks, ScoreResult, categories_of
 from .scoring import risk
-from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
+from .scoring.acquisition import examine, measure_blood, require_unenhanced
 from .scoring.evidence import coronary_probabilities, lesion_features
-from .scoring.lesions import (
-    MAIN_ARTERIES,
-    Artery,
-    Lesion,
-    LesionSet,
-    ScoringRules,
-    find_lesions,
-    rules_for_tube_voltage,
-)
+from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.metal import metal_warning, without_metal
 from .scoring.noise import noise_warning
-from .scoring.scores import Score, score_arteries, score_lesions
+from .scoring.scores import score_arteries, score_lesions
 
 if TYPE_CHECKING:
-    from .models.cards import LoadedModel
-    from .whole_scan.second_opinion import Opinion
-
-METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
-"""What to call the methods of a `ScoreResult`."""
-
-AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
-"""What to call their Agatston scores: without a threshold they are several times higher than clinical ones."""
+    pass
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
     """What `score_scan` does, in order, as told to its progress."""
     return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The networks that score without a threshold. heart: None for the region found from the lungs."""
-
-    heart: LoadedModel | None
-    slices: LoadedModel
-    decomposition: LoadedModel
 
 
 @dataclass(frozen=True)
@@ -80,77 +57,6 @@ class ScoreSettings:
     percentile_table: Path | None = None
     decomposition: DecompositionSettings | None = None
     slices: dict[int, bool] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """Scores by one method.
-
-    reviewed: whether a person assigned the lesions to arteries; unreviewed candidates may be anything dense.
-    suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
-    agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known; never
-    of a reviewed map, for it was found on maps as the networks make them.
-    no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
-    """
-
-    reviewed: bool
-    rules: ScoringRules
-    lesions: LesionSet
-    total: Score
-    arteries: dict[Artery, Score]
-    suggestions: tuple[ArterySuggestion, ...] = ()
-    agatston_scale: float | None = None
-    no_calcium: bool = False
-
-    @property
-    def scaled_agatston(self) -> float | None:
-        """The total on the scale of clinical scores; None when the scale is unknown."""
-        return None if self.agatston_scale is None else self.agatston_scale * self.total.agatston
-
-    def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
-        """The suggestion for a lesion, None when it was reviewed."""
-        return self._suggestion_by_id.get(lesion.id)
-
-    @cached_property
-    def _suggestion_by_id(self) -> dict[int, ArterySuggestion]:
-        return {suggestion.lesion_id: suggestion for suggestion in self.suggestions}
-
-
-@dataclass(frozen=True)
-class Categories:
-    """What the reviewed Agatston score means in published classes."""
-
-    method: str
-    risk_class: str
-    cac_drs: str
-    arterial_age_years: float
-    percentile: risk.Percentile | None
-
-
-@dataclass(frozen=True)
-class ScoreResult:
-    """All that `score` finds out about a scan.
-
-    methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
-    categories: of the clinical rule; None while nothing was reviewed.
-    networks, slices, decomposition: None when only the clinical rule was asked for.
-    slices_by_reader: as in `ScoreSettings.slices`.
-    true_mass_mg: by artery, known of digital patients only.
-    opinions: second opinions, of those asked for that gave one.
-    """
-
-    scan: CTScan
-    heart: HeartRegion
-    blood: BloodPool | None
-    methods: dict[str, MethodResult]
-    categories: Categories | None
-    warnings: tuple[ScanWarning, ...]
-    networks: Networks | None = None
-    slices: SliceProbabilities | None = None
-    decomposition: Decomposition | None = None
-    slices_by_reader: dict[int, bool] = field(default_factory=dict)
-    true_mass_mg: dict[Artery, float] | None = None
-    opinions: tuple[Opinion, ...] = ()
 
 
 def score_scan(
@@ -363,14 +269,6 @@ _NO_CALCIUM = ScanWarning(
 )
 
 
-def candidate_region(region: HeartRegion) -> np.ndarray:
-    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
-    inside = sitk.GetArrayViewFromImage(region.mask) != 0
-    if region.excluded is not None:
-        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
-    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
-
-
 def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
     labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     arteries = sitk.GetArrayFromImage(labels)
@@ -406,16 +304,6 @@ def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
         "calcium map ends at the heart. Give --heart MASK where the heart found is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
-
-
-def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None while it is not reviewed."""
-    if not threshold.reviewed:
-        return None
-    agatston = threshold.total.agatston
-    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
-    classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
-    return Categories("threshold", *classes, percentile)
 
 
 def _percentile(threshold: MethodResult, scan: CTScan, settings: ScoreSettings) -> risk.Percentile | None:

@@ -11,9 +11,9 @@ from .core.ct import ScanWarning
 from .core.output import LAST_FILE
 from .core.progress import Progress
 from .models.cards import ModelError, StoredModel, list_models, load_model
-from .pipeline import Networks, ScoreResult
 from .report import files as report
 from .report import page
+from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
 from .scoring.repeatability import stored_repeatability
 from .whole_scan.run import ALL, opinion_models

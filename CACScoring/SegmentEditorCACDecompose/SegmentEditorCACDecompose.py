@@ -49,9 +49,9 @@ class SegmentEditorCACDecomposeTest(ScriptedLoadableModuleTest):
     def test_paintedRegionBecomesItsCalcium(self):
         import numpy as np
 
+        from CACScoringLib.core.labels import Artery
         from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
         from CACScoringLib.review.picking import Voxels
-        from CACScoringLib.scoring.lesions import Artery
 
         editor, segmentation, effect = editorOnLesion("CAC Decompose", withMap=True)
         effect.chooseArtery(Artery.LM)

@@ -45,8 +45,8 @@ class SegmentEditorCACRegionTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def test_ballIsPainted(self):
+        from CACScoringLib.core.labels import Artery
         from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
-        from CACScoringLib.scoring.lesions import Artery
 
         editor, segmentation, effect = editorOnLesion("CAC Region")
         effect.chooseArtery(Artery.LCX)

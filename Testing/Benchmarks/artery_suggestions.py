@@ -22,7 +22,8 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError
-from CACScoringLib.scoring.lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.patient import Patient, draw_patient, stream
 from CACTrainingLib.phantom.anatomy.plaque import draw_plaques

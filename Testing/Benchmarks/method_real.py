@@ -21,8 +21,9 @@ from PIL import Image
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import find_model, load_model
-from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.pictures import WINDOW_HU
+from CACScoringLib.results import Networks, ScoreResult
 from conftest import REAL_CT_DIR
 
 SCANS = {

@@ -40,7 +40,8 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, read_network, save_model
 from CACScoringLib.models.preprocessing import heart_grid, on_grid
 from CACScoringLib.networks.van_velzen import PRESETS, build
-from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.results import Networks, ScoreResult
 from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan
 from CACTrainingLib.phantom.cohort.export import as_ct_scan, image_on
 from CACTrainingLib.phantom.scanner.simulation import CHEST_MM

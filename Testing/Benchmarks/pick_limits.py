@@ -16,7 +16,8 @@ import numpy as np
 from artery_suggestions import patient_with_many_plaques
 from scipy.spatial.distance import pdist
 
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.phantom.anatomy.patient import stream
 from CACTrainingLib.phantom.cohort.export import as_ct_scan
 from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair

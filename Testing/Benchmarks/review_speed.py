@@ -28,13 +28,14 @@ import vtk
 from calcified_heart import NETWORKS
 
 from CACScoringLib.core.ct import Acquisition, CTScan
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder
-from CACScoringLib.pipeline import ScoreResult, score_scan
+from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.review.scene import SceneReview
-from CACScoringLib.scoring.lesions import Artery
 
 RUNS = 15
 SIZE = (512, 512, 150)

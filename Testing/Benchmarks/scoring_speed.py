@@ -19,7 +19,8 @@ import phantoms
 import SimpleITK as sitk
 from reference import agatston_by_slice_loop
 
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_arteries
 
 RUNS = 7

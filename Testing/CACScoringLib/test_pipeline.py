@@ -6,9 +6,10 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, MaskError, scan_from_image
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
-from CACScoringLib.scoring.lesions import Artery, ScoringRules
+from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.scores import Score
 
 ACQUISITION = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)

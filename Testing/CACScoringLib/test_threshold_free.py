@@ -13,12 +13,14 @@ from scipy.stats import chi2
 from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan, steps
+from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
+from CACScoringLib.results import Networks
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
-from CACScoringLib.scoring.lesions import Artery, ScoringRules
+from CACScoringLib.scoring.lesions import ScoringRules
 
 BLOOD_HU = 40
 SPACING_MM = (0.8, 0.8, 2.5)

@@ -9,10 +9,10 @@ import slicer
 import vtk
 from effect_desk import LESION, SHAPE, arrays, image_of, rotation
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import SCHEMA
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import SceneContent
-from CACScoringLib.scoring.lesions import Artery
 
 
 class TestLesion:

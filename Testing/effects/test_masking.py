@@ -8,9 +8,9 @@ import SimpleITK as sitk
 import slicer
 from effect_desk import SHAPE, image_of
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.review.picking import Voxels
-from CACScoringLib.scoring.lesions import Artery
 
 
 class TestMasking:

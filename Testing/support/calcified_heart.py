@@ -8,7 +8,7 @@ from torch import nn
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import Networks
+from CACScoringLib.results import Networks
 
 BLOOD_HU = 40
 SPACING_MM = (0.7, 0.8, 2.5)

@@ -9,7 +9,8 @@ from CACScoringLib import run as scan_run
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import Networks, score_scan
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.results import Networks
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
 from CACTrainingLib.phantom.cohort.export import write_scan
 from CACTrainingLib.phantom.cohort.labels import annotate

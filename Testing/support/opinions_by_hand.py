@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, save_model
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 from CACScoringLib.networks.van_velzen import build
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.scoring.lesions import Artery
 from CACScoringLib.whole_scan.second_opinion import Opinion
 
 ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)

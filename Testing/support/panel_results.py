@@ -17,7 +17,8 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import Networks, ScoreResult, ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.results import Networks, ScoreResult
 from CACScoringLib.run import write_result
 
 TISSUE_HU = 40

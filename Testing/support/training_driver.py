@@ -242,7 +242,7 @@ class TrainingDriver:
 
         Needs `load_training(…, effect=True)`. The mask is saved at once.
         """
-        from CACScoringLib.scoring.lesions import Artery
+        from CACScoringLib.core.labels import Artery
 
         self.task("regions")
         section = self.widget.annotate.regions

@@ -15,15 +15,19 @@ import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, MaskError
+from ..core.labels import Artery
 from ..core.resources import resource_folder
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
-from ..scoring.lesions import Artery, LesionSet
+
+if TYPE_CHECKING:
+    from ..scoring.lesions import LesionSet
 
 SCHEMA = "cac-artery-atlas/1"
 

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning
+from ..core.labels import Artery
 from .chest import (
     BONE_HU,
     GRID_MM,
@@ -341,3 +342,11 @@ def _best_path(score: np.ndarray) -> np.ndarray:
         near = total[k, j : path[k + 1, 0] + 2, i : path[k + 1, 1] + 2]
         path[k] = np.unravel_index(near.argmax(), near.shape) + np.array([j, i])
     return path
+
+
+def candidate_region(region: HeartRegion) -> np.ndarray:
+    """Where an unreviewed candidate may lie: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
+    inside = sitk.GetArrayViewFromImage(region.mask) != 0
+    if region.excluded is not None:
+        inside &= sitk.GetArrayViewFromImage(region.excluded) == 0
+    return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)

@@ -14,7 +14,7 @@ from ..core.progress import Progress
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
-    from ..pipeline import ScoreResult
+    from ..results import ScoreResult
     from ..scoring.lesions import ScoringRules
 
 PAGE, LAST = "comparison.html", "comparison.json"

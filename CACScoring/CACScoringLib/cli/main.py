@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from ..core.ct import CTError, CTScan, ScanWarning, mask_on_scan_grid, with_warnings
+from ..core.labels import Artery
 from ..core.output import OutputError, OutputFolder
 from ..core.progress import Progress, progress_for
-from ..scoring.lesions import Artery, ScoringRules
+from ..scoring.lesions import ScoringRules
 from . import compare as comparison_run
 from . import drr as cli_drr
 from . import radiograph as cli_radiograph

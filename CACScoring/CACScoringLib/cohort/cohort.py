@@ -20,7 +20,8 @@ from ..core.output import LAST_FILE, OutputError, OutputFolder
 from ..core.progress import Progress, ScanState
 from ..io.reading import Series, find_series, read_ct, read_lesion_labels, read_mask
 from ..models.cards import LoadedModel, StoredModel
-from ..pipeline import METHOD_TITLES, Networks, ScoreSettings, score_scan
+from ..pipeline import ScoreSettings, score_scan
+from ..results import METHOD_TITLES, Networks
 from ..run import ModelChoice, chosen_models, chosen_opinions, load_networks, write_result
 from ..whole_scan.run import load_opinions, with_second_opinions
 from .folder import CohortFolder, forget, opened

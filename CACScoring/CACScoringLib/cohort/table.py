@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..core.ct import Acquisition
+from ..core.labels import Artery
 from ..core.progress import ScanState
 from ..io.dicom import printable
-from ..scoring.lesions import Artery
 from .scans import CohortScan
 
 _SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")

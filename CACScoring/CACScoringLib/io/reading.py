@@ -28,7 +28,7 @@ from ..core.ct import (
     scan_from_image,
     with_warnings,
 )
-from ..scoring.lesions import NOT_CORONARY_ID, Artery, is_not_coronary
+from ..core.labels import NOT_CORONARY_ID, Artery, is_not_coronary
 from .dicom import (
     ORTHONORMAL_TOLERANCE,
     SHEARED,

@@ -10,9 +10,8 @@ import SimpleITK as sitk
 import slicer
 
 from ..core.ct import MaskError
+from ..core.labels import NOT_CORONARY, NOT_CORONARY_ID, Artery, is_not_coronary
 from ..report.pictures import ARTERY_COLOURS, HEART_COLOUR
-from ..review.review import NOT_CORONARY
-from ..scoring.lesions import NOT_CORONARY_ID, Artery, is_not_coronary
 from .segments import oriented_image, vtk_array
 
 TERMINOLOGY = "Coronary artery calcium"

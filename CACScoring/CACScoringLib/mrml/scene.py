@@ -27,7 +27,7 @@ from .segments import check_no_transform, vtk_array
 from .tables import add_table, lesion_columns, score_columns, slice_columns
 
 if TYPE_CHECKING:
-    from ..pipeline import ScoreResult
+    from ..results import ScoreResult
 
 RECORD_ATTRIBUTE = "CACRecord"
 """Attribute, "1", of the text node that holds `scores.json` and refers to all other nodes of its result."""

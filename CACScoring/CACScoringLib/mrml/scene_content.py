@@ -16,7 +16,7 @@ from ..scoring.scores import Score, score_lesions
 from ..whole_scan.second_opinion import SALIENCY_FILE
 
 if TYPE_CHECKING:
-    from ..pipeline import MethodResult, ScoreResult
+    from ..results import MethodResult, ScoreResult
 
 TOTAL = "total"
 """Name of the row that holds all arteries together."""

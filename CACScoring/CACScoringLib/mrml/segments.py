@@ -14,7 +14,7 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
 from ..core.ct import MaskError, SliceGeometryError
-from ..review.review import Labelled
+from ..core.labels import Labelled
 
 SAME_PLACE_VOXELS = 0.01
 """How far a voxel may lie from one of the scan and be taken for it."""

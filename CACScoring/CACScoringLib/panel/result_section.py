@@ -19,9 +19,9 @@ from .table_height import fitHeight
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
-    from ..pipeline import Categories, MethodResult
+    from ..core.labels import Artery
+    from ..results import Categories, MethodResult
     from ..review.scene import SceneReview
-    from ..scoring.lesions import Artery
     from ..scoring.scores import Score
 
 

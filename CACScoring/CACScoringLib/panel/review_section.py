@@ -22,7 +22,7 @@ from .result_section import agatstonText
 from .slice_plot import PlotSlice, SlicePlot
 
 if TYPE_CHECKING:
-    from ..pipeline import MethodResult
+    from ..results import MethodResult
     from ..review.scene import SceneReview
 
 REFRESH_MILLISECONDS = 20
@@ -38,8 +38,8 @@ class ReviewSection(VTKObservationMixin):
 
     def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
         VTKObservationMixin.__init__(self)
+        from ..core.labels import Artery
         from ..report.pictures import ARTERY_COLOURS
-        from ..scoring.lesions import Artery
 
         self._ui = ui
         self._onNumbers = onNumbers
@@ -92,7 +92,7 @@ class ReviewSection(VTKObservationMixin):
         self._filling = True
         self._ui.reviewMethodBox.clear()
         if review is not None:
-            from ..pipeline import METHOD_TITLES
+            from ..results import METHOD_TITLES
 
             for method in review.methods:
                 self._ui.reviewMethodBox.addItem(METHOD_TITLES[method], method)
@@ -323,7 +323,7 @@ class ReviewSection(VTKObservationMixin):
             self.plot.setCurrent(k)
 
     def _assign(self, key: str) -> None:
-        from ..scoring.lesions import Artery
+        from ..core.labels import Artery
 
         lesions = self.table.selected if self._review is not None else []
         if not lesions:

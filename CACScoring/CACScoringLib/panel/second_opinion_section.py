@@ -59,7 +59,7 @@ class SecondOpinionSection:
 
 def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:
     """What agrees comes before the arteries, which a narrow panel may hide."""
-    from ..scoring.lesions import MAIN_ARTERIES
+    from ..core.labels import MAIN_ARTERIES
 
     named = {"threshold": _("Clinical"), "decomposition": _("Map")}
     agree = [_("{method}\nagrees").format(method=named[method]) for method in methods]
@@ -68,7 +68,7 @@ def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:
 
 
 def _answer(opinion: Opinion) -> str:
-    from ..report.markup import percent
+    from ..core.text import percent
 
     said = opinion.says
     if opinion.total is None:
@@ -77,7 +77,7 @@ def _answer(opinion: Opinion) -> str:
 
 
 def _ofArteries(opinion: Opinion) -> list[str]:
-    from ..scoring.lesions import MAIN_ARTERIES
+    from ..core.labels import MAIN_ARTERIES
 
     return [] if opinion.agatston is None else [f"{opinion.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
 

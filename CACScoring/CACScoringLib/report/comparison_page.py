@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ..pipeline import METHOD_TITLES
+from ..results import METHOD_TITLES
 from ..scoring.comparison import QUANTITIES, TOTAL, UNKNOWN, Change, Comparison, MethodComparison
 from ..scoring.repeatability import Repeatability
 from .markup import RESEARCH_ONLY, head, page, row

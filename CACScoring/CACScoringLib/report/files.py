@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from ..calcium_map.slices import on_scan_slices
 from ..core.output import SCHEMA
-from ..pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
+from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston, score_lesions

@@ -59,10 +59,3 @@ def figure(jpeg: bytes, caption: str) -> str:
     return (
         f'<figure><img alt="{caption}" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
-
-
-def percent(probability: float) -> str:
-    """A model's probability for readers; never 0 or 100%, for no model is certain."""
-    if probability < 0.01:
-        return "below 1%"
-    return "above 99%" if probability > 0.99 else f"{probability:.0%}"

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from html import escape
 
 from ..core.ct import ScanWarning
-from ..pipeline import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
+from ..core.labels import Artery
+from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
-from ..scoring.lesions import Artery, Lesion
+from ..scoring.lesions import Lesion
 from ..scoring.scores import Score, component_agatston
 from . import pictures
 from .comparison_page import comparison_as_html

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..core.ct import CTScan
-from ..scoring.lesions import Artery, LesionSet
+from ..core.labels import Artery
+from ..scoring.lesions import LesionSet
 
 WINDOW_HU = (-150.0, 450.0)
 """Darkest and brightest HU of the pictures: fat, muscle and the four density weights can be told apart."""

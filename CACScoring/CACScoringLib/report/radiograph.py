@@ -10,11 +10,12 @@ from html import escape
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..core.text import percent
 from ..models.cards import ModelCard
 from ..radiograph.card import CardArea, area_of, share_of, threshold_name
 from ..radiograph.score import RadiographResult, ThresholdResult, ViewResult
 from ..radiograph.view import STANDARD_MM
-from .markup import RESEARCH_ONLY, figure, head, page, percent, row
+from .markup import RESEARCH_ONLY, figure, head, page, row
 
 SCHEMA = "cac-radiograph/1"
 

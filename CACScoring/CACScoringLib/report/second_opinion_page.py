@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
-from ..pipeline import MethodResult, ScoreResult
-from ..scoring.lesions import MAIN_ARTERIES
+from ..core.labels import MAIN_ARTERIES
+from ..core.text import percent
+from ..results import MethodResult, ScoreResult
 from ..whole_scan.second_opinion import RADIOMICS, TITLES, VESSELS, Agreement, Opinion, agreements, statement_of
 from . import pictures
-from .markup import figure, head, percent, row
+from .markup import figure, head, row
 
 INTRODUCTION = (
     "These models judge the scan as a whole instead of scoring lesion by lesion, so that many of their mistakes are "

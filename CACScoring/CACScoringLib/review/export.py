@@ -10,12 +10,12 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import Acquisition, CTScan, ScanWarning
+from ..core.labels import Artery
 from ..core.output import OutputFolder
-from ..pipeline import Categories, MethodResult, ScoreResult
 from ..report import files as report
 from ..report import page
+from ..results import Categories, MethodResult, ScoreResult
 from ..scoring.acquisition import BloodPool
-from ..scoring.lesions import Artery
 from ..whole_scan.second_opinion import Opinion
 
 ABOUT_CANDIDATES = (

@@ -15,13 +15,13 @@ import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import CTScan, MaskError, UnreadableError, scan_from_image
+from ..core.labels import Labelled
 from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segment
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
 from ..whole_scan.second_opinion import Opinion, opinions_of_json
 from .export import acquisition_of_record
-from .review import Labelled
 
 
 class ReviewNodes:

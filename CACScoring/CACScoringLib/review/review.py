@@ -18,26 +18,14 @@ import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
-from ..pipeline import METHOD_TITLES, MethodResult, outside_warning
-from ..scoring.lesions import Artery, Lesion, LesionSet, ScoringRules, find_lesions
+from ..core.labels import NOT_CORONARY, Artery, Labelled
+from ..pipeline import outside_warning
+from ..results import METHOD_TITLES, MethodResult
+from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from ..scoring.metal import metal_warning
 from ..scoring.scores import score_arteries, score_lesions
 
-NOT_CORONARY = 7
-"""Label in a review of what a reader rejected. It never reaches a file of labels: `Artery` ends at 6."""
-
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labelled voxels of a scan. flat: indices into its array [k, j, i], rising, each once. values: uint8, not 0."""
-
-    flat: np.ndarray
-    values: np.ndarray
-
-    def where(self, keep: np.ndarray) -> Labelled:
-        return Labelled(self.flat[keep], self.values[keep])
 
 
 @dataclass(frozen=True)

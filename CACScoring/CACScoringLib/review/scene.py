@@ -15,16 +15,17 @@ import numpy as np
 import slicer
 
 from ..core.ct import CTError, MaskError, ScanWarning
+from ..core.labels import NOT_CORONARY, Artery, Labelled
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
 from ..mrml.scene_content import SliceRow, rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns
-from ..pipeline import Categories, MethodResult, categories_of
+from ..results import Categories, MethodResult, categories_of
 from ..scoring import risk
-from ..scoring.lesions import Artery, ScoringRules
+from ..scoring.lesions import ScoringRules
 from ..whole_scan.second_opinion import DIFFERS, VESSELS, Opinion, disagreements
 from .export import ABOUT_CANDIDATES, Reviewed, export_review
 from .nodes import ReviewNodes
-from .review import NOT_CORONARY, Difference, Labelled, Review, known_lesions, review_warnings
+from .review import Difference, Review, known_lesions, review_warnings
 
 MOST_UNDO_STEPS = 100
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..core.ct import CTError, ScanWarning, UnreadableError
+from ..core.labels import MAIN_ARTERIES
 from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from .acquisition import NO_AGENT
-from .lesions import MAIN_ARTERIES
 from .repeatability import Repeatability, models_of
 
 SCHEMA = "cac-comparison/1"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from enum import IntEnum
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,57 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core.ct import CTError, MaskError
-
-NOT_CORONARY_ID = "not-coronary"
-"""Id, and beginning of the name, of the segment that holds what a reader rejected."""
-
-
-class Artery(IntEnum):
-    """Label of a coronary artery in `lesions.nii.gz` and in label maps given by a reader."""
-
-    LM = 1
-    LAD = 2
-    LCX = 3
-    RCA = 4
-    OTHER = 5
-    UNASSIGNED = 6
-
-    @property
-    def key(self) -> str:
-        """Its name in `scores.json`: LM, LAD, LCX, RCA, other, unassigned."""
-        return self.name if self <= Artery.RCA else self.name.lower()
-
-    @property
-    def full_name(self) -> str:
-        return _FULL_NAMES[self]
-
-    @classmethod
-    def called(cls, name: str) -> Artery | None:
-        """The artery of a segment called like its key, alone or before a colon ("LAD: left anterior …")."""
-        return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
-
-
-MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
-"""The four that CAC-DRS counts and second opinions estimate."""
-
-
-def is_not_coronary(name: str) -> bool:
-    """Whether a segment is called like NOT_CORONARY_ID, alone or before a colon."""
-    return _word(name) == NOT_CORONARY_ID
-
-
-def _word(name: str) -> str:
-    return name.split(":")[0].strip().lower()
-
-
-_FULL_NAMES = {
-    Artery.LM: "left main",
-    Artery.LAD: "left anterior descending",
-    Artery.LCX: "left circumflex",
-    Artery.RCA: "right coronary artery",
-    Artery.OTHER: "other coronary artery",
-    Artery.UNASSIGNED: "not assigned to an artery",
-}
+from ..core.labels import Artery
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 
 from ..core.ct import CTError, MaskError
-from .lesions import Artery, Lesion, ScoringRules, SliceComponent
+from ..core.labels import Artery
+from .lesions import Lesion, ScoringRules, SliceComponent
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.arteries import SUGGESTED, ArterySuggestion, suggest_arteries
-from ..anatomy.heart_region import HeartRegion
+from ..anatomy.heart_region import HeartRegion, candidate_region
 from ..core.ct import CTScan, ScanWarning
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, Grid, heart_moments, on_grid
-from ..pipeline import candidate_region
 from ..scoring.acquisition import BloodPool, measure_blood
 from ..scoring.lesions import LesionSet, ScoringRules, find_lesions
 from ..scoring.metal import METAL_HU, without_metal

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..core.ct import CTError, ScanWarning
+from ..core.labels import MAIN_ARTERIES
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
-from ..pipeline import ScoreResult
-from ..scoring.lesions import MAIN_ARTERIES
+from ..results import ScoreResult
 from .second_opinion import OPINIONS, RADIOMICS, TITLES, VESSELS, Opinion, disagreements
 from .trust import trust_in
 

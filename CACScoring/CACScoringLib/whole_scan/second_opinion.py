@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..core.ct import ScanWarning
-from ..report.markup import percent
+from ..core.labels import MAIN_ARTERIES, Artery
+from ..core.text import percent
 from ..scoring import risk
-from ..scoring.lesions import MAIN_ARTERIES, Artery
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from ..pipeline import MethodResult
+    from ..results import MethodResult
 
 VESSELS, RADIOMICS = "vessels", "radiomics"
 OPINIONS = (VESSELS, RADIOMICS)

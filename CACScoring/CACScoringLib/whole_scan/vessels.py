@@ -14,10 +14,10 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
+from ..core.labels import MAIN_ARTERIES, Artery
 from ..models.cards import LoadedModel, ModelError
 from ..models.inference import predict
 from ..models.preprocessing import Grid, from_grid
-from ..scoring.lesions import MAIN_ARTERIES, Artery
 from .vessel_input import to_agatston, vessel_grid, vessel_input
 
 if TYPE_CHECKING:

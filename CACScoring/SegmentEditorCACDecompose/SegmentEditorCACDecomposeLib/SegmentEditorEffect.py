@@ -278,8 +278,8 @@ segment; what belongs to another artery or was rejected stays there.
         return np.zeros((0, 3), int) if voxels is None else voxels.kji
 
     def _shown(self) -> np.ndarray:
+        from CACScoringLib.core.labels import Artery
         from CACScoringLib.review.picking import shown_voxels
-        from CACScoringLib.scoring.lesions import Artery
 
         viewWidget = self._shownView()
         if viewWidget is None:

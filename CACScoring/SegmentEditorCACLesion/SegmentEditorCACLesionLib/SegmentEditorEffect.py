@@ -282,8 +282,8 @@ class SegmentEditorEffect(LesionEffect):
 
         The lesion is what is labelled there as one, however large it is; where nothing is labelled, the candidate.
         """
+        from CACScoringLib.core.labels import NOT_CORONARY
         from CACScoringLib.review.picking import pick_label
-        from CACScoringLib.review.review import NOT_CORONARY
 
         kji = self.scan.index_at(ras) if self.scan.update() else None
         if kji is None:

@@ -106,10 +106,10 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from CACScoringLib.run import ModelChoice
 
+    from ..experiments.errors import StudyError
     from ..studies.ablation import AblationSettings
     from ..studies.acquisition import AcquisitionSettings
     from ..studies.evaluation import EvaluationSettings, evaluate
-    from ..studies.scans import StudyError
 
     given = vars(options)
     variants = dict(given.get("variant", ()))
@@ -137,8 +137,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _compare(options: argparse.Namespace, progress: Progress) -> None:
+    from ..experiments.errors import StudyError
     from ..studies.model_comparison import ComparisonSettings, compare_models
-    from ..studies.scans import StudyError
 
     if options.data is None:
         raise StudyError("Say with --data by which scans the models are judged: a project, or a cohort.")

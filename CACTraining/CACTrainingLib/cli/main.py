@@ -173,13 +173,13 @@ _TRAINED = {
     "slices": ("training.slices", "the network that finds the slices with calcium"),
     "decomposition": ("training.decomposition", "the network that gives the calcium map"),
     "arteries": ("training.arteries", "the atlas that suggests a lesion's artery"),
-    "radiograph": ("training.radiograph", "the network that tells calcium from chest radiographs"),
+    "radiograph": ("radiograph.train", "the network that tells calcium from chest radiographs"),
     "super-resolution": (
-        "training.super_resolution",
+        "radiograph.train_super_resolution",
         "the network that makes thin slices of thick ones for radiographs",
     ),
-    "vessels": ("training.vessels", "the network that tells the arteries' scores from a CT at once"),
-    "radiomics": ("training.radiomics", "the model that tells any coronary calcium from none by radiomic features"),
+    "vessels": ("whole_scan.vessels.train", "the network that tells the arteries' scores from a CT at once"),
+    "radiomics": ("whole_scan.radiomics.train", "the model that tells any calcium from none by radiomic features"),
 }
 
 

@@ -144,7 +144,7 @@ def _check_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(options: argparse.Namespace, progress: Progress) -> None:
-    from ..project.check import check_project
+    from ..data.project_check import check_project
 
     project = _open(options.project, progress)
     progress.begin(["check"])

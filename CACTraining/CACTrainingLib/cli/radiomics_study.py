@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Make the study. Raises CTError, OutputError."""
     # Imported here so that `cac --help` and a mistyped option answer at once.
-    from ..studies.scans import StudyError
+    from ..experiments.errors import StudyError
     from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 
     if options.data is None:

@@ -51,7 +51,7 @@ def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Make the study that was asked for. Raises CTError, OutputError."""
     # Imported here so that `cac --help` and a mistyped option answer at once.
-    from ..studies.scans import StudyError
+    from ..experiments.errors import StudyError
 
     if options.data is None:
         raise StudyError("Name the table of scans with --data.")

@@ -29,8 +29,8 @@ from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, Hea
 from ..phantom.cohort.labels import VISIBLE_CONTRAST_TO_NOISE
 from ..project.project import Project, is_project
 from ..project.training import training_scans
+from ..project.training_scan import KINDS, DataError, TrainingScan, scan_in
 from .scan_samples import write_slices, write_volume
-from .training_scan import KINDS, DataError, TrainingScan, scan_in
 
 
 def find_scans(folders: Iterable[Path], annotator: str | None = None) -> list[TrainingScan]:

@@ -16,7 +16,7 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 
-from .training_scan import DataError, TrainingScan, read_truth
+from ..project.training_scan import DataError, TrainingScan, read_truth
 
 BRIGHT_HU, BRIGHT_PIXELS, BRIGHT_SIGMA_PIXELS, BRIGHT_MARGIN_PIXELS = 90.0, 3, 1.0, 4
 """A slice with this many pixels this bright, when smoothed, in or near the heart resembles one with calcium. Blood and

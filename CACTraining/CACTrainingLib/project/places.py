@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
 
-from ..data.scan_identity import content_hash
 from .files import ProjectError
+from .scan_identity import content_hash
 
 if TYPE_CHECKING:
     from .project import ProjectScan

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
 
-from ..data.scan_identity import content_hash
 from . import files, places
 from .files import ProjectError, ProjectWriteError
+from .scan_identity import content_hash
 from .split import USES, split_patients
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import write_text_atomically
 from CACScoringLib.io.image_files import read_header
 
-from ..data.training_scan import DataError, TrainingScan, kind_of, scan_in
 from .annotations import SliceLabel, annotators, check_annotator, read_mask, slice_annotations
 from .files import not_written
 from .project import Project, ProjectScan, ProjectWriteError
 from .proposals import read_proposal
+from .training_scan import DataError, TrainingScan, kind_of, scan_in
 
 SCHEMA = "cac-annotated/1"
 CONSENSUS = "_consensus"

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.drr.projection import Geometry, calcium_path, path_length_mm, water_equivalent_mm
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
 from ..phantom.anatomy.demographics import AGATSTON_PER_MG, demographics

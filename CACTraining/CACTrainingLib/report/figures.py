@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..statistics.measures import Estimate
-from ..studies.records import METHODS
+from .parts import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

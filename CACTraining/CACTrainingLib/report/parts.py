@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,3 +79,32 @@ class Section:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a file: use small letters, digits and underscores")
+
+
+def heading(title: str, columns: Sequence[str]) -> tuple[Cell, ...]:
+    """A row that is a heading across its table."""
+    return (title, *[""] * (len(columns) - 1))
+
+
+def count(items: Sequence | set | int, name: str) -> str:
+    """“1 scan”, “2 scans”."""
+    n = items if isinstance(items, int) else len(items)
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
+
+
+def p_cell(p: float) -> Cell:
+    """A p-value for a table; below what the resamples can tell it is a bound."""
+    return "< 0.001" if p < 0.001 else round(p, 4)
+
+
+METHODS = {
+    "map": "Calcium map",
+    "reader": "130 HU, arteries known",
+    "automatic": "130 HU, automatic",
+    "slices": "Slices counted (control)",
+    "noise_free": "Noise-free map (ceiling)",
+}
+"""Title in tables by method. map: the calcium map of `cac score`. reader: the clinical rule in a reader's regions; of
+digital patients in every region with visible calcium, known perfectly. automatic: the clinical rule on everything dense
+in the heart. slices: how many slices the classifier calls positive, at the threshold that its training chose.
+noise_free: the positive part of what calcium truly adds to the scan, without noise."""

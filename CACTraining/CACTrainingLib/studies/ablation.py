@@ -17,11 +17,13 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel, read_card
-from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.results import Networks
 
+from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, kept_jobs
 from .records import Value, value_from_json
-from .scans import StudyError, StudyScan, hu_mm3_per_mass
+from .scans import StudyScan, hu_mm3_per_mass
 from .scoring import chest_room, forget, ready_networks, value_of
 
 VERSION = 2

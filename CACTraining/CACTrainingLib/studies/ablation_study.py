@@ -13,7 +13,7 @@ from CACScoringLib.models.cards import StoredModel
 
 from ..experiments.jobs import JobSettings
 from ..report import figures as study_figures
-from ..report.parts import Figure, Section, Table
+from ..report.parts import Figure, Section, Table, heading, p_cell
 from ..statistics.measures import (
     Bootstrap,
     Estimate,
@@ -27,7 +27,7 @@ from ..statistics.measures import (
 )
 from .ablation import ALL_LESIONS, CELLS, JUDGED, WHOLE, AblationSettings, Cell, Cells, score_cells, with_cards
 from .records import StudyRecord, Value, pairs_of
-from .sample import PAPER, heading, p_cell
+from .sample import PAPER
 from .scans import StudyScan
 
 SHIPPED = "as shipped"

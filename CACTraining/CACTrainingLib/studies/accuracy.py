@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import figures as study_figures
-from ..report.parts import Figure, Section, Table
+from ..report.parts import METHODS, Figure, Section, Table, count, heading, p_cell
 from ..statistics.measures import (
     LIMIT_FACTOR,
     Estimate,
@@ -21,22 +21,8 @@ from ..statistics.measures import (
     rank_correlation,
     ratio,
 )
-from .records import METHODS, MG, StudyRecord
-from .sample import (
-    HIGHER,
-    LOWER,
-    OWN,
-    VESSELS,
-    WITH_MASS,
-    Sample,
-    compared,
-    count,
-    having,
-    heading,
-    p_cell,
-    patients_of,
-    scores,
-)
+from .records import MG, StudyRecord
+from .sample import HIGHER, LOWER, OWN, VESSELS, WITH_MASS, Sample, compared, having, patients_of, scores
 
 if TYPE_CHECKING:
     from ..report.parts import Cell

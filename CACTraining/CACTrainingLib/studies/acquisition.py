@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.models.cards import StoredModel
-from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.results import Networks
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
@@ -29,9 +30,8 @@ from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import KERNELS, Scanner
 from ..phantom.scanner.simulation import scan_grid, scan_patient
 from ..report import figures as study_figures
-from ..report.parts import Figure, Section, Table
+from ..report.parts import METHODS, Figure, Section, Table
 from ..statistics.measures import Estimate
-from .records import METHODS
 from .scoring import forget, ready_networks, value_of
 
 VERSION = 1

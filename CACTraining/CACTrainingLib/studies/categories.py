@@ -9,24 +9,9 @@ import numpy as np
 
 from CACScoringLib.scoring.risk import ROUNDING, whole_score
 
-from ..report.parts import Section, Table
+from ..report.parts import METHODS, Section, Table, heading, p_cell
 from ..statistics.measures import Difference, Estimate, difference, kappa, kappa_estimate
-from .records import METHODS
-from .sample import (
-    AGATSTON,
-    HIGHER,
-    LOWER,
-    OWN,
-    PAPER,
-    WITH_AGATSTON,
-    Pair,
-    Sample,
-    compared,
-    having,
-    heading,
-    p_cell,
-    pair_scores,
-)
+from .sample import AGATSTON, HIGHER, LOWER, OWN, PAPER, WITH_AGATSTON, Pair, Sample, compared, having, pair_scores
 
 if TYPE_CHECKING:
     from ..report.parts import Cell

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import figures as study_figures
-from ..report.parts import Figure, Section, Table
+from ..report.parts import METHODS, Figure, Section, Table, count, heading, p_cell
 from ..statistics.measures import Estimate, area_under_curve, estimate, ratio
-from .records import METHODS, MG, StudyRecord
+from .records import MG, StudyRecord
 from .sample import (
     HIGHER,
     LOWER,
@@ -27,10 +27,7 @@ from .sample import (
     Pair,
     Sample,
     compared,
-    count,
     having,
-    heading,
-    p_cell,
     patients_of,
     score,
     scores,

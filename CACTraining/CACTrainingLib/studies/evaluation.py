@@ -27,9 +27,9 @@ from CACScoringLib.core.output import LAST_FILE, OutputError
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.run import ModelChoice, chosen_models
 
+from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, kept_jobs
 from ..project.project import is_project
-from ..project.scans import DEFAULT_USE, project_notes
 from ..report.page import write_study
 from ..report.parts import Section, Table
 from ..statistics.measures import RESAMPLES
@@ -38,8 +38,9 @@ from . import acquisition as acquisition_study
 from . import heart as heart_study
 from .ablation import AblationSettings
 from .acquisition import AcquisitionSettings
+from .project_scans import DEFAULT_USE, project_notes
 from .records import StudyRecord, from_json, models_of
-from .scans import StudyError, StudyScan, find_study_scans, lone_patients, write_scan_table
+from .scans import StudyScan, find_study_scans, lone_patients, write_scan_table
 from .truth import recorder, refused
 
 SCANS, RECORDS, SCAN_TABLE = "scans", "records.jsonl", "scans.csv"

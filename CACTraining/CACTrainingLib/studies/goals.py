@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..report.parts import Section, Table
+from ..report.parts import METHODS, Section, Table, heading, p_cell
 from ..statistics.measures import Estimate, agreement_estimate, estimate, mean, rank_correlation, relative_differences
 from .accuracy import SUBSETS, rank_statistic
 from .categories import category_kappa
 from .detection import RATES, rate, rate_statistic
-from .records import METHODS, StudyRecord
+from .records import StudyRecord
 from .reproducibility import on_identical, positive_in_both
-from .sample import AGATSTON, MASS, OWN, Sample, having, heading, p_cell, pair_scores, patients_of, scores
+from .sample import AGATSTON, MASS, OWN, Sample, having, pair_scores, patients_of, scores
 
 if TYPE_CHECKING:
     from ..report.parts import Cell

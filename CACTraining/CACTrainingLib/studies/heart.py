@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..report.parts import Section, Table
+from ..report.parts import Section, Table, count
 from ..statistics.measures import estimate, quantile
 from .records import StudyRecord
-from .sample import PAPER, Sample, count, patients_of
+from .sample import PAPER, Sample, patients_of
 
 _MEASURES = {
     "Dice": ("dice", "0.95 (0.94–0.96)"),

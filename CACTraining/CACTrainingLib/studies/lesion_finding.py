@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import figures as study_figures
-from ..report.parts import Figure, Section, Table
+from ..report.parts import METHODS, Figure, Section, Table, count, heading
 from ..statistics.measures import Estimate, estimate, half_found
-from .records import METHODS, StudyRecord, TrueLesion
-from .sample import VESSELS, WITH_MASS, Sample, count, heading
+from .records import StudyRecord, TrueLesion
+from .sample import VESSELS, WITH_MASS, Sample
 
 if TYPE_CHECKING:
     from ..report.parts import Cell

@@ -9,9 +9,9 @@ from pathlib import Path
 from CACScoringLib.models.cards import list_models, store_repeatability
 from CACScoringLib.scoring.repeatability import Repeatability
 
+from ..experiments.errors import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of
 from .reproducibility import limits
-from .scans import StudyError
 
 _METHODS = {"decomposition": "map", "threshold": "reader"}
 _ACQUISITION = ("kvp", "slice_thickness_mm", "slice_spacing_mm")

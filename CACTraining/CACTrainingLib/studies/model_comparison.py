@@ -23,13 +23,13 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
+from ..experiments.errors import StudyError
 from ..project.project import Project, is_project
-from ..project.scans import DEFAULT_USE
 from ..report.page import table_as_csv, write_study
 from ..statistics.measures import RESAMPLES
 from .model_comparison_page import Case, Rival, case_table, flattered, models_section, results_section
 from .model_measures import JUDGES, Judge
-from .scans import StudyError
+from .project_scans import DEFAULT_USE
 
 CASES = "cases.csv"
 """In the output folder: every scan with what each model found."""

@@ -14,11 +14,10 @@ from CACScoringLib.models.cards import StoredModel
 from ..data.datasets import TrainingScan
 from ..report import figures as study_figures
 from ..report.page import shown
-from ..report.parts import Figure, Section, Table
+from ..report.parts import Figure, Section, Table, count, heading, p_cell
 from ..statistics.measures import LEAST_PATIENTS, Difference, Estimate, difference
 from ..statistics.resamples import Found, Resamples
 from .model_measures import HeartJudge, Judge, MapJudge, SliceJudge
-from .sample import count, heading, p_cell
 
 HIGHER, LOWER = "higher than the first model's", "lower than the first model's"
 NO_DIFFERENCE = "not shown to differ from the first model's"

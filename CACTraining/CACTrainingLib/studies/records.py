@@ -14,18 +14,6 @@ from CACScoringLib.core.ct import CTError
 
 SCHEMA = "cac-study-record/1"
 
-METHODS = {
-    "map": "Calcium map",
-    "reader": "130 HU, arteries known",
-    "automatic": "130 HU, automatic",
-    "slices": "Slices counted (control)",
-    "noise_free": "Noise-free map (ceiling)",
-}
-"""Title in tables by method. map: the calcium map of `cac score`. reader: the clinical rule in a reader's regions; of
-digital patients in every region with visible calcium, known perfectly. automatic: the clinical rule on everything dense
-in the heart. slices: how many slices the classifier calls positive, at the threshold that its training chose.
-noise_free: the positive part of what calcium truly adds to the scan, without noise."""
-
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 
 MG, HU_MM3 = "mg", "HU·mm³"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report import figures as study_figures
-from ..report.parts import Figure, Section, Table
+from ..report.parts import METHODS, Figure, Section, Table, heading, p_cell
 from ..statistics.measures import (
     LIMIT_FACTOR,
     RESAMPLES,
@@ -29,7 +29,7 @@ from ..statistics.measures import (
 )
 from . import accuracy as against_truth
 from . import categories, lesion_finding
-from .records import ARTERIES, METHODS, MG, StudyRecord, pairs_of
+from .records import ARTERIES, MG, StudyRecord, pairs_of
 from .sample import (
     AGATSTON,
     HIGHER,
@@ -44,8 +44,6 @@ from .sample import (
     Sample,
     compared,
     having,
-    heading,
-    p_cell,
     pair_scores,
 )
 

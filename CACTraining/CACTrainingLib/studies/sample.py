@@ -10,11 +10,12 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
+from ..report.parts import METHODS, count
 from ..statistics.measures import Bootstrap, Difference, difference
-from .records import METHODS, StudyRecord, pairs_of
+from .records import StudyRecord, pairs_of
 
 if TYPE_CHECKING:
-    from ..report.parts import Cell
+    pass
 
 MASS, AGATSTON = "mass", "agatston"
 WITH_AGATSTON = ("map", "reader", "automatic")
@@ -125,22 +126,6 @@ def pair_scores(
 ) -> np.ndarray:
     """[n, 2]."""
     return scores(pairs, method, quantity, arteries).reshape(-1, 2)
-
-
-def heading(title: str, columns: Sequence[str]) -> tuple[Cell, ...]:
-    """A row that is a heading across its table."""
-    return (title, *[""] * (len(columns) - 1))
-
-
-def count(items: Sequence | set | int, name: str) -> str:
-    """“1 scan”, “2 scans”."""
-    n = items if isinstance(items, int) else len(items)
-    return f"{n} {name}" if n == 1 else f"{n} {name}s"
-
-
-def p_cell(p: float) -> Cell:
-    """A p-value for a table; below what the resamples can tell it is a bound."""
-    return "< 0.001" if p < 0.001 else round(p, 4)
 
 
 def compared(change: Difference, below: str, above: str) -> str:

@@ -11,19 +11,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import write_text_atomically
 
+from ..experiments.errors import StudyError
 from ..project.project import is_project
 
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Of a table of pairs; the first three are needed."""
 
 _SEPARATORS = ",;\t"
-
-
-class StudyError(CTError):
-    """There is nothing to study, or not as asked. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class StudyScan:
     folder, with its series. truth: folder of a digital scan's files, None for others.
 
     Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
-    label map of arteries (`lesions.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
+    label map of arteries (`labels.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
     a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
     counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
     labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
@@ -62,7 +58,7 @@ def find_study_scans(
     `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, ProjectError.
     """
     if is_project(source):
-        from ..project.scans import DEFAULT_USE, find_project_scans
+        from .project_scans import DEFAULT_USE, find_project_scans
 
         scans, doubts = find_project_scans(source, use or DEFAULT_USE, annotator)
         if not scans:

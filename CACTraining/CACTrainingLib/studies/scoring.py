@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.chest import landmarks, on_working_grid
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.cards import LoadedModel, StoredModel
-from CACScoringLib.pipeline import MethodResult, Networks
+from CACScoringLib.results import MethodResult, Networks
 from CACScoringLib.run import load_networks
 
 from .records import ARTERIES, Value

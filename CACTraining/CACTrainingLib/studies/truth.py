@@ -18,9 +18,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
-from CACScoringLib.scoring.lesions import Artery, LesionSet, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
 
 from ..phantom.cohort.labels import LABEL_HU

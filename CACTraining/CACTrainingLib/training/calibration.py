@@ -25,7 +25,7 @@ from CACScoringLib.models.cards import Calibration, bundled_folder, read_card, u
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
-from ..studies.measured_scans import MapSettings, MeasuredScan, measure_all
+from .measured_scans import MapSettings, MeasuredScan, measure_all
 
 FOLDS = 5
 

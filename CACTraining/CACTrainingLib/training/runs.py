@@ -37,7 +37,7 @@ from ..data.datasets import (
     prepare,
     split_by_patient,
 )
-from ..data.scan_identity import content_hash
+from ..project.scan_identity import content_hash
 from .distributed import from_first, in_turn, launched
 from .loop import LoopSettings, Outcome, Task, train
 from .run_folder import record_training, training_lock

@@ -17,7 +17,7 @@ from torch import nn
 
 from CACScoringLib.core.ct import CTError
 
-from ..radiograph.pretrained import read_tensors
+from ..training.tensor_files import read_tensors
 
 CT_FM_HU = (-1024.0, 2048.0)
 """What CT-FM was told as 0 and 1."""

@@ -22,9 +22,10 @@ from CACScoringLib.anatomy.arteries import (
 )
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.resources import resource_folder
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.scoring.lesions import Artery, Lesion, LesionSet
+from CACScoringLib.scoring.lesions import Lesion, LesionSet
 
 SIZE_MM = 160.0
 RADII_MM = (60.0, 50.0, 55.0)

@@ -26,6 +26,7 @@ from CACScoringLib.core.ct import (
     mask_on_scan_grid,
     scan_from_image,
 )
+from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, Artery
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.preprocessing import heart_slices
@@ -36,8 +37,7 @@ from CACScoringLib.mrml.segments import segment_mask, voxels_of_segments
 from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.report.pictures import ARTERY_COLOURS
-from CACScoringLib.review.review import NOT_CORONARY
-from CACScoringLib.scoring.lesions import NOT_CORONARY_ID, Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_arteries, score_lesions
 
 OBLIQUE = tuple(
@@ -90,7 +90,7 @@ def on_grid_of(image: sitk.Image, values: np.ndarray) -> sitk.Image:
 @pytest.fixture
 def result():
     """A result whose numbers are known on paper, with a patient's name in its headers."""
-    from CACScoringLib.pipeline import MethodResult, ScoreResult
+    from CACScoringLib.results import MethodResult, ScoreResult
 
     acquisition = Acquisition("NRRD", patient_name="Doe^Jane")
     scan = scan_from_image(ct_image(), acquisition, Path("/scans/chest 7.nrrd"))

@@ -14,10 +14,11 @@ from PIL import Image
 
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
-from CACScoringLib.scoring.lesions import Artery, ScoringRules
+from CACScoringLib.scoring.lesions import ScoringRules
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.review.picking import (
     PickLimits,
     Voxels,
@@ -15,7 +16,7 @@ from CACScoringLib.review.picking import (
     shown_voxels,
     values_at,
 )
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 SPACING_MM = (2.5, 0.7, 0.8)
 

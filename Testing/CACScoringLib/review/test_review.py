@@ -10,17 +10,12 @@ from calcified_heart import NETWORKS, calcified_scan
 from CACScoringLib.anatomy.arteries import ArterySuggestion, suggest_arteries
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import MaskError
-from CACScoringLib.pipeline import ScoreSettings, categories_of, score_scan
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
+from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.review.review import (
-    NOT_CORONARY,
-    Labelled,
-    Review,
-    known_lesions,
-    result_as_copied_text,
-    review_warnings,
-)
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.results import categories_of
+from CACScoringLib.review.review import Review, known_lesions, result_as_copied_text, review_warnings
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from calcified_heart import NETWORKS, calcified_scan
 from saved_scenes import read_mrb, read_mrml, write_mrml
 
 from CACScoringLib.core.ct import MaskError, UnreadableError
+from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
@@ -20,7 +21,6 @@ from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.review.scene import SceneReview
-from CACScoringLib.scoring.lesions import NOT_CORONARY_ID, Artery
 from CACScoringLib.scoring.scores import Score
 
 METHODS = ("threshold", "decomposition")

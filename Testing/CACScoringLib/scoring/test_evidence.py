@@ -8,8 +8,9 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities, lesion_features
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 
 def found_in(calcium, ct):

@@ -8,13 +8,12 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.labels import Artery, is_not_coronary
 from CACScoringLib.scoring.lesions import (
     TUBE_VOLTAGE_BOUNDS_HU,
-    Artery,
     LesionSet,
     ScoringRules,
     find_lesions,
-    is_not_coronary,
     rules_for_tube_voltage,
 )
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.anatomy.heart_region import candidate_region, heart_region
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.pipeline import candidate_region
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.metal import (
     METAL_EDGE_HU,
     METAL_HU,

@@ -7,10 +7,11 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.scoring.acquisition import BloodPool
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.noise import NOISE_CANDIDATES, noise_warning
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)

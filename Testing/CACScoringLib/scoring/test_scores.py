@@ -11,7 +11,8 @@ import reference
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, MaskError, mask_on_scan_grid, scan_from_image
-from CACScoringLib.scoring.lesions import Artery, ScoringRules, find_lesions
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import (
     Score,
     calibration_from_insert,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from CACScoringLib.cohort import table as cohort_table
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import RESULT_FILES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
@@ -23,7 +24,6 @@ from CACScoringLib.models.cards import ModelError
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
 from CACScoringLib.run import ModelChoice, chosen_models, chosen_opinions
-from CACScoringLib.scoring.lesions import Artery
 from CACScoringLib.whole_scan import run as second_opinion_run
 from CACScoringLib.whole_scan import vessels
 from CACScoringLib.whole_scan.run import FAILED, load_opinions, opinions_asked_for, with_second_opinions

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import opinions_by_hand as by_hand
 import pytest
 
-from CACScoringLib.scoring.lesions import Artery
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.whole_scan import second_opinion
 from CACScoringLib.whole_scan.second_opinion import (
     DIFFERS,

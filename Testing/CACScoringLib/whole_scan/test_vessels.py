@@ -10,9 +10,9 @@ import torch
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
-from CACScoringLib.scoring.lesions import Artery
 from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
 from CACScoringLib.whole_scan.vessels import SCALE, saliency, vessel_opinion
 

@@ -7,10 +7,10 @@ from annotated_project import NO, UNSURE, YES, label, mask, outline, write_propo
 from training_scans import write_scan
 
 from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
-from CACTrainingLib.data.training_scan import DataError
 from CACTrainingLib.project.annotations import write_mask
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.training import consensus, painted_slices, training_scans
+from CACTrainingLib.project.training_scan import DataError
 
 
 @pytest.fixture

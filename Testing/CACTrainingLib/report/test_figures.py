@@ -19,9 +19,8 @@ from CACTrainingLib.report.figures import (
     panels_of_values,
     rendered,
 )
-from CACTrainingLib.report.parts import Figure
+from CACTrainingLib.report.parts import METHODS, Figure
 from CACTrainingLib.statistics.measures import Estimate
-from CACTrainingLib.studies.records import METHODS
 
 LIMITS = {"intercept": 2.0, "slope": 0.5, "factor": 2.0}
 

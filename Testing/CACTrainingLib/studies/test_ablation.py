@@ -19,14 +19,15 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import Networks, ScoreSettings, score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.results import Networks
 from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.experiments.jobs import JobSettings
 from CACTrainingLib.statistics.measures import Estimate
 from CACTrainingLib.studies import ablation, ablation_study
 from CACTrainingLib.studies.ablation import CELLS, WHOLE, AblationSettings, score_cells, with_cards
 from CACTrainingLib.studies.records import Value
-from CACTrainingLib.studies.scans import StudyError
 from CACTrainingLib.studies.scoring import chest_room, forget, remembering, value_of
 
 OWN = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from study_samples import cohort, record
 
+from CACTrainingLib.report.parts import METHODS
 from CACTrainingLib.studies import accuracy as against_truth
 from CACTrainingLib.studies import goals, lesion_finding
-from CACTrainingLib.studies.records import METHODS, TrueLesion, Truth
+from CACTrainingLib.studies.records import TrueLesion, Truth
 from CACTrainingLib.studies.sample import Sample
 
 MAP = METHODS["map"]

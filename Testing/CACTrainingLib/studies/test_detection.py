@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from study_samples import cohort, record, value
 
+from CACTrainingLib.report.parts import METHODS
 from CACTrainingLib.studies import detection
 from CACTrainingLib.studies import heart as heart_study
-from CACTrainingLib.studies.records import METHODS, HeartAgreement, Truth, Value
+from CACTrainingLib.studies.records import HeartAgreement, Truth, Value
 
 MAP = METHODS["map"]
 

@@ -16,12 +16,12 @@ from CACScoringLib.cohort import cohort
 from CACScoringLib.pipeline import score_scan
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.studies import evaluation
 from CACTrainingLib.studies.evaluation import EvaluationSettings, evaluate
 from CACTrainingLib.studies.records import read_records
-from CACTrainingLib.studies.scans import StudyError
 
 
 @pytest.fixture(autouse=True)

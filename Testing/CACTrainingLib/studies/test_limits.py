@@ -9,9 +9,9 @@ from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.scoring.repeatability import Repeatability
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.studies.limits import repeatability_of, store_limits
 from CACTrainingLib.studies.reproducibility import limits
-from CACTrainingLib.studies.scans import StudyError
 
 FACTS = {
     "models": [{"name": "m", "network": "decomposition", "sha256": "abc"}],

@@ -23,6 +23,7 @@ from CACScoringLib.models.cards import Training, describe, install_model, load_m
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
@@ -32,7 +33,6 @@ from CACTrainingLib.statistics.resamples import Resamples
 from CACTrainingLib.studies import model_comparison, model_measures
 from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models
 from CACTrainingLib.studies.model_measures import MapJudge, calcium_maps
-from CACTrainingLib.studies.scans import StudyError
 
 SMALL = {
     "heart": HeartNetConfig(width=2, residual_blocks=1),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from study_samples import cohort, pairs, record
 
+from CACTrainingLib.report.parts import METHODS
 from CACTrainingLib.statistics.measures import LIMIT_FACTOR, Difference, Estimate
 from CACTrainingLib.studies import categories, reproducibility
-from CACTrainingLib.studies.records import METHODS
 from CACTrainingLib.studies.sample import MixedUnitsError, Sample, compared
 
 MAP, READER = METHODS["map"], METHODS["reader"]

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from CACTrainingLib.studies.scans import StudyError, find_study_scans, hu_mm3_per_mass, lone_patients, write_scan_table
+from CACTrainingLib.experiments.errors import StudyError
+from CACTrainingLib.studies.scans import find_study_scans, hu_mm3_per_mass, lone_patients, write_scan_table
 
 
 def digital_scan(folder, patient, number, **more):

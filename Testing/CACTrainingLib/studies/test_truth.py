@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.scoring.lesions import Artery
+from CACScoringLib.core.labels import Artery
 from CACTrainingLib.studies.records import ARTERIES, HU_MM3, MG
 from CACTrainingLib.studies.truth import make_record, refused
 

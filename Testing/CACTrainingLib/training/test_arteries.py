@@ -17,9 +17,10 @@ from CACScoringLib.anatomy.arteries import (
     suggest_arteries,
 )
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.scoring.lesions import Artery, Lesion, LesionSet
+from CACScoringLib.scoring.lesions import Lesion, LesionSet
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame
 from CACTrainingLib.training import arteries as train_arteries

@@ -11,9 +11,9 @@ from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
 from CACTrainingLib.phantom.cohort.samples import write_sample
-from CACTrainingLib.studies.measured_scans import MapLesions, MapSettings, MeasuredScan
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
+from CACTrainingLib.training.measured_scans import MapLesions, MapSettings, MeasuredScan
 
 STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
 MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")

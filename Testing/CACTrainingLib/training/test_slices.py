@@ -19,7 +19,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, find_scans
-from CACTrainingLib.data.training_scan import TrainingScan
+from CACTrainingLib.project.training_scan import TrainingScan
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves
 from CACTrainingLib.training.loop import LoopSettings, train

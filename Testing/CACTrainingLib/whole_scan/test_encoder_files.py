@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from CACTrainingLib.radiograph.pretrained import PretrainedError
+from CACTrainingLib.training.tensor_files import PretrainedError
 from CACTrainingLib.whole_scan import encoder_files
 from CACTrainingLib.whole_scan.encoder_files import CTFM, EncoderError, RadImageNet, load_encoder
 

@@ -18,7 +18,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from ...review.picking import Place, Voxels
 
 if TYPE_CHECKING:
-    from ...scoring.lesions import Artery
+    from ...core.labels import Artery
 
 
 class EffectScan:

@@ -19,7 +19,7 @@ from ...review.picking import Voxels
 from .. import views
 
 if TYPE_CHECKING:
-    from ...scoring.lesions import Artery
+    from ...core.labels import Artery
 
 KEYS = {"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"}
 """Keys of arteries (`Artery.key`) by the keys of the keyboard that choose them."""
@@ -217,8 +217,8 @@ class ArteryButtons:
     """
 
     def __init__(self, onChosen: Callable[[Artery], None]) -> None:
+        from ...core.labels import Artery
         from ...report.pictures import ARTERY_COLOURS
-        from ...scoring.lesions import Artery
 
         self._onChosen = onChosen
         self._byKey = {key: Artery.called(name) for key, name in KEYS.items()}

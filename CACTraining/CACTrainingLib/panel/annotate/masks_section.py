@@ -23,7 +23,7 @@ from .opening import PROJECT_ATTRIBUTE, SCAN_ATTRIBUTE
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from CACScoringLib.review.review import Labelled
+    from CACScoringLib.core.labels import Labelled
 
     from .opening import OpenScan
 

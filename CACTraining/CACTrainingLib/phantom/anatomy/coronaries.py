@@ -17,7 +17,7 @@ from .points import PointCloud, joined, tube
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 LABELS = {"LM": 1, "LAD": 2, "LCX": 3, "RCA": 4}
-"""Labels of the maps, as in `CACScoringLib.scoring.lesions.Artery`."""
+"""Labels of the maps, as in `CACScoringLib.core.labels.Artery`."""
 RIGHT_DOMINANT_SHARE = 0.85
 LUMEN_STEP_MM = 0.7
 WALL_MM = 0.5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from CACScoringLib.cli.main import Sample
 from CACScoringLib.core.ct import ScanWarning, with_warnings
-from CACScoringLib.scoring.lesions import Artery
+from CACScoringLib.core.labels import Artery
 
 from .cohort import CohortSettings, make_scan
 from .export import as_ct_scan, image_on, write_scan

@@ -31,13 +31,13 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.dicom import DicomSlice, printable, read_slice, some
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.scoring.lesions import Artery
 
-from ...data.scan_identity import series_files
 from ..annotations import SliceLabel
 from ..project import ImportedAnnotations, NewScan
+from ..scan_identity import series_files
 
 ANNOTATOR = "COCA"
 REGIONS_FOLDER, PATIENTS_FOLDER, SCORES = "calcium_xml", "patient", "scores"

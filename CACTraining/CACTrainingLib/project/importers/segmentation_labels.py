@@ -14,9 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
+from CACScoringLib.core.labels import Artery, is_not_coronary
 from CACScoringLib.io.dicom import printable
 from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.scoring.lesions import Artery, is_not_coronary
 
 from ..annotations import SliceLabel
 from ..project import ImportedAnnotations

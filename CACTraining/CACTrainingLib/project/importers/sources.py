@@ -34,8 +34,8 @@ from CACScoringLib.io.dicom import printable, read_slice, some
 from CACScoringLib.io.image_files import read_header
 from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, find_series, stem
 
-from ...data.training_scan import DataError, read_truth
 from ..project import NewScan, is_project
+from ..training_scan import DataError, read_truth
 from . import coca
 from .segmentation_labels import segmentation_annotations
 

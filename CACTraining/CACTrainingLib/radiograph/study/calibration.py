@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...report.parts import Figure, Section, Table
+from ...report import curves as study_drawings
+from ...report.parts import Figure, Section, Table, heading
 from ...statistics.measures import estimate
 from ...statistics.patient_folds import category_of
-from ...studies.sample import heading
-from . import drawings as study_drawings
 from .plan import THRESHOLD_TITLES, THRESHOLDS
 from .results import Study, calibration_line, share
 

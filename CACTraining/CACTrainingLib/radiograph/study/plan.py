@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 
+from ...experiments.errors import StudyError
 from ...statistics.patient_folds import CATEGORIES, category_of, parts_by_patient
-from ...studies.scans import StudyError
 
 THRESHOLDS = tuple(map(int, CATEGORIES))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")

@@ -18,14 +18,13 @@ import numpy as np
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
+from ...report import curves as study_drawings
 from ...report.page import write_study
-from ...report.parts import Figure, Section, Table
+from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.measures import RESAMPLES, Bootstrap, Estimate, kappa
 from ...statistics.resamples import Found
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
-from ...studies.sample import heading, p_cell
 from ..events import CATEGORIES, Events, read_events
-from . import drawings as study_drawings
 from .results import less
 
 if TYPE_CHECKING:

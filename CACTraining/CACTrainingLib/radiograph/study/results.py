@@ -13,16 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...statistics.measures import Bootstrap, Difference, Estimate, area_under_curve, difference
+from ...statistics.measures import Bootstrap, Difference, Estimate, difference
 from ...statistics.resamples import Found
+from ...statistics.roc import area_within
 from ..table import RadiographRow, read_table, table_hash
 from .plan import THRESHOLDS, Cell
-
-ROC_POINTS = np.linspace(0, 1, 101)
-"""False positive rates at which curves are averaged and their bands are made."""
-
-_MOST_PAIRS = 4_000_000
-"""Of a fold, that are looked at one by one."""
 
 
 @dataclass(frozen=True)
@@ -152,45 +147,6 @@ class Study:
 def less(found: Found, other: Found) -> Difference:
     """Of two statistics of the same resamples."""
     return difference(found.values, other.values, min(found.n, other.n), min(found.patients, other.patients))
-
-
-def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of pairs within a fold, float [resamples]; folds, truth (bool), scores: [items]."""
-    won = np.zeros(len(weights))
-    pairs = np.zeros(len(weights))
-    for fold in np.unique(folds):
-        own, other = (np.flatnonzero((folds == fold) & (truth == sign)) for sign in (True, False))
-        if not (own.size and other.size):
-            continue
-        count = weights[:, own].sum(1) * weights[:, other].sum(1)
-        pairs += count
-        if own.size * other.size > _MOST_PAIRS:
-            both = np.concatenate([own, other])
-            won += count * np.nan_to_num(area_under_curve(weights[:, both], truth[both], scores[both]))
-            continue
-        # Who wins against whom is the same in every resample, so that it is looked at once.
-        first, second = scores[own][:, None], scores[other][None]
-        wins = (first > second) + 0.5 * (first == second)
-        won += ((weights[:, own] @ wins) * weights[:, other]).sum(1)
-    return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-
-
-def curve_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """ROC curve averaged over folds: sensitivity at ROC_POINTS, float [resamples, points]; as `area_within`."""
-    curves = np.zeros((len(weights), len(ROC_POINTS)))
-    pairs = np.zeros(len(weights))
-    for fold in np.unique(folds):
-        own = np.flatnonzero(folds == fold)
-        order = own[np.argsort(-scores[own], kind="stable")]
-        last = np.append(np.diff(scores[order]) != 0, True)
-        found = np.cumsum(weights[:, order] * truth[order], axis=1)[:, last]
-        wrong = np.cumsum(weights[:, order] * ~truth[order], axis=1)[:, last]
-        count = found[:, -1] * wrong[:, -1]
-        for n in np.flatnonzero(count):
-            x, y = (np.insert(part[n] / part[n, -1], 0, 0.0) for part in (wrong, found))
-            curves[n] += count[n] * np.interp(ROC_POINTS, x, y)
-        pairs += count
-    return np.divide(curves, pairs[:, None], out=np.full(curves.shape, np.nan), where=pairs[:, None] > 0)
 
 
 def factors_alone(study: Study) -> Predictions | None:

@@ -21,12 +21,12 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 
+from ...experiments.errors import StudyError
 from ...experiments.jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
 from ...report.page import write_study
 from ...report.parts import Section, Table
 from ...statistics.measures import RESAMPLES
 from ...statistics.patient_folds import category_of
-from ...studies.scans import StudyError
 from ..cohort import SETTINGS
 from ..events import CHANCES, FACTORS
 from .plan import THRESHOLD_TITLES, Cell, Effort, Job, cells_of, chosen_tables, folds_of_patients, jobs_of

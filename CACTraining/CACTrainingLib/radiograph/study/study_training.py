@@ -61,9 +61,9 @@ def fit_settings(cell: Cell, effort: Effort, device: str) -> FitSettings:
     """A cell as the settings of its training."""
     from CACScoringLib.networks.radiograph import RadiographNetConfig
 
-    from ...training.radiograph import PRESETS
     from ..fitting import FitSettings
     from ..task import SEVERE_FIRST
+    from ..train import PRESETS
 
     config = RadiographNetConfig(
         backbone=cell.backbone, views=cell.views, thresholds=THRESHOLDS, enhancement=cell.enhancement

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...report import curves as study_drawings
 from ...report import figures as study_figures
-from ...report.parts import PUBLISHED, Figure, Section, Table
+from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.resamples import Found
-from ...studies.sample import heading, p_cell
-from . import drawings as study_drawings
+from ...statistics.roc import curve_within
 from .calibration import calibration_section
 from .plan import BACKBONES, BASE, ENHANCEMENTS, LABELS, SHARPENINGS, TABLES, THRESHOLD_TITLES, THRESHOLDS, Cell
-from .results import Predictions, Study, curve_within, factors_alone, less, spread
+from .results import Predictions, Study, factors_alone, less, spread
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...report import figures as study_figures
-from ...report.parts import Figure, Section, Table
+from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.measures import Estimate
 from ...statistics.patient_folds import CATEGORIES, category_of
 from ...statistics.resamples import Found
-from ...studies.sample import heading, p_cell
 from .fits import LISTED, REPEATS
 from .plan import CLASSIFIERS, HELD_OUT, Cell
 from .results import ACCURACY, AREA, CROSSED, HELD, SENSITIVITY, SPECIFICITY, Judged, Study, less_share

@@ -13,7 +13,7 @@ import numpy as np
 
 from CACScoringLib.core.progress import Progress
 
-from ...studies.scans import StudyError
+from ...experiments.errors import StudyError
 from ..scan_table import TableScan
 from .plan import NETWORKS
 

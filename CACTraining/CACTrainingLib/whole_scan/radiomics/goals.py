@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from ...report.parts import Section, Table
+from ...report.parts import Section, Table, p_cell
 from ...statistics.measures import Estimate
-from ...studies.sample import p_cell
 from .checks import INSTALLABLE, called_others, without_any
 from .plan import Cell
 from .results import ACCURACY, HELD, SENSITIVITY, Judged, Study, less, less_share, mcnemar_p

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...radiograph.study.results import area_within
 from ...statistics.measures import Difference, difference
 from ...statistics.resamples import Found, Resamples
+from ...statistics.roc import area_within
 from .data import Scans
 from .plan import HELD_OUT, Cell
 

@@ -22,12 +22,12 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 
+from ...experiments.errors import StudyError
 from ...experiments.jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs
 from ...report.page import write_study
 from ...report.parts import Section, Table
 from ...statistics.measures import RESAMPLES
 from ...statistics.patient_folds import category_of
-from ...studies.scans import StudyError
 from ..scan_table import TableScan, read_scan_table, table_hash
 from ..split import folds, learned_and_tested
 from . import checks, tables

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...radiograph.study.drawings import Curve, roc_bands
-from ...radiograph.study.results import curve_within
 from ...report import figures as study_figures
-from ...report.parts import PUBLISHED, Figure, Section, Table
+from ...report.curves import Curve, roc_bands
+from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.resamples import Found
-from ...studies.sample import heading, p_cell
+from ...statistics.roc import curve_within
 from .plan import (
     BASELINES,
     CLASSIFIERS,

@@ -12,10 +12,9 @@ from scipy import stats
 
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
 
-from ...report.parts import Figure, Section, Table
+from ...report.parts import Figure, Section, Table, count, heading, p_cell
 from ...statistics.measures import LEVEL, Bootstrap, Estimate, mean, quantile
 from ...statistics.resamples import Found
-from ...studies.sample import count, heading, p_cell
 from . import drawings
 from .plan import KINDS, Cell
 from .results import TOTAL, Foretold, Result, Study, less, rank

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from ...studies.scans import StudyError
+from ...experiments.errors import StudyError
 
 PAPERS = {"cnn": "CNN", "se-cnn": "SE-CNN", "vit": "ViT"}
 SHOWN = "summed-shown"

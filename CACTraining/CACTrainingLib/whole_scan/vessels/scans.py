@@ -12,9 +12,8 @@ import numpy as np
 
 from CACScoringLib.core.progress import Progress
 
-from ...report.parts import Section, Table
+from ...report.parts import Section, Table, count
 from ...statistics.patient_folds import category_of
-from ...studies.sample import count
 from ..prepared import prepare
 from ..scan_table import ARTERIES, TableScan
 from .plan import Cell, Effort

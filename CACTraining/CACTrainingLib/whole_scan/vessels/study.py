@@ -19,11 +19,11 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
 
+from ...experiments.errors import StudyError
 from ...experiments.jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
 from ...report.page import write_study
 from ...report.parts import Section
 from ...statistics.measures import RESAMPLES
-from ...studies.scans import StudyError
 from ..scan_table import ARTERIES, TableScan, read_scan_table, table_hash
 from ..split import folds, learned_and_tested
 from . import checks

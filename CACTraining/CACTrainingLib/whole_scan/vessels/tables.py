@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...report import figures as study_figures
-from ...report.parts import PUBLISHED, Figure, Section, Table
+from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.measures import Estimate
 from ...statistics.resamples import Found
-from ...studies.sample import heading, p_cell
 from ..scan_table import ARTERIES
 from . import drawings
 from .plan import KINDS, OUTPUTS, Cell

@@ -20,7 +20,7 @@ from CACScoringLib.models.preprocessing import on_grid
 from CACScoringLib.whole_scan.vessel_input import vessel_grid
 
 from ...data.scan_samples import image_beside
-from ...data.training_scan import read_truth
+from ...project.training_scan import read_truth
 from ..scan_table import ARTERIES
 
 if TYPE_CHECKING:

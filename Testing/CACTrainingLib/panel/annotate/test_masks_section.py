@@ -7,7 +7,7 @@ import slicer
 from training_scans import CORONARY
 
 from CACScoringLib.core.ct import same_grid
-from CACScoringLib.scoring.lesions import Artery
+from CACScoringLib.core.labels import Artery
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import AnnotationError, read_mask, write_mask
 from desktop_host import events

@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.scoring.lesions import Artery
 from CACTrainingLib.project.annotations import SliceLabel, read_mask, slice_annotations
 from CACTrainingLib.project.importers.coca import ANNOTATOR, CocaError, gated_annotations, read_regions, read_scores
 from CACTrainingLib.project.importers.sources import find_new_scans

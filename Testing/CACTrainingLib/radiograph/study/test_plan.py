@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.radiograph.study.plan import (
     BASE,
     TABLES,
@@ -17,7 +18,6 @@ from CACTrainingLib.radiograph.study.plan import (
     folds_of_patients,
     jobs_of,
 )
-from CACTrainingLib.studies.scans import StudyError
 
 
 def test_every_table_holds_what_the_papers_compare():

@@ -10,13 +10,10 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from CACTrainingLib.radiograph.study import results as study_results
 from CACTrainingLib.radiograph.study.plan import BASE
 from CACTrainingLib.radiograph.study.results import (
-    ROC_POINTS,
     Predictions,
     Radiographs,
     Study,
-    area_within,
     calibration_line,
-    curve_within,
     factors_alone,
     gathered,
     less,
@@ -25,6 +22,7 @@ from CACTrainingLib.radiograph.study.results import (
     spread,
 )
 from CACTrainingLib.statistics.measures import Bootstrap
+from CACTrainingLib.statistics.roc import ROC_POINTS, area_within, curve_within
 
 N = 120
 

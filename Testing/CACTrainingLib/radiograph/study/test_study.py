@@ -9,12 +9,12 @@ from radiograph_study import FakeTraining, fake_trainer, write_table
 
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.radiograph.events import CHANCES
 from CACTrainingLib.radiograph.study import calibration as study_calibration
 from CACTrainingLib.radiograph.study import tables as study_tables
 from CACTrainingLib.radiograph.study.plan import Effort
 from CACTrainingLib.radiograph.study.study import KEPT, PREDICTIONS, RadiographStudySettings, evaluate_radiographs
-from CACTrainingLib.studies.scans import StudyError
 
 PATIENTS = 64
 

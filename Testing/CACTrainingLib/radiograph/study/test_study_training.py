@@ -9,11 +9,11 @@ from radiograph_study import fake_trainer, write_table
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import fitting
+from CACTrainingLib.radiograph import train as train_radiograph
 from CACTrainingLib.radiograph.study import study, study_training
 from CACTrainingLib.radiograph.study.plan import BASE, UNAIDED, Effort, Job, folds_of_patients
 from CACTrainingLib.radiograph.study.study_training import Data, fit_settings, trainer
 from CACTrainingLib.radiograph.table import read_table
-from CACTrainingLib.training import radiograph as train_radiograph
 
 EFFORT = Effort(folds=3, steps=30)
 

@@ -11,7 +11,7 @@ from made_radiomics import made_scans
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
-from CACTrainingLib.studies.scans import StudyError
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan import encoders
 from CACTrainingLib.whole_scan.radiomics.data import read_scans, true_findings
 from CACTrainingLib.whole_scan.scan_table import TableScan

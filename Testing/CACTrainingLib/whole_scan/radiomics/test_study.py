@@ -14,7 +14,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.cli import radiomics_study as radiomics_study_cli
 from CACTrainingLib.experiments import jobs as study_jobs
-from CACTrainingLib.studies.scans import StudyError
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan.radiomics import study as radiomics_study
 from CACTrainingLib.whole_scan.radiomics import tables as radiomics_study_tables
 from CACTrainingLib.whole_scan.radiomics.plan import CLASSIFIERS, HELD_OUT

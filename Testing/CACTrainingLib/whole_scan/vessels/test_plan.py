@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACTrainingLib.studies.scans import StudyError
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan.vessels.plan import (
     GRID,
     KINDS,

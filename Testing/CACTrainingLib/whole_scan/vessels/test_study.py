@@ -11,7 +11,7 @@ from vessel_trainings import FakeTraining, fake_reader, fake_trainer, write_tabl
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.table_cells import TableError
 from CACTrainingLib.experiments import jobs as study_jobs
-from CACTrainingLib.studies.scans import StudyError
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.split import held_out
 from CACTrainingLib.whole_scan.vessels.fitting import WAYS

@@ -26,9 +26,11 @@ from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
-from ..whole_scan.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
-from ..whole_scan.split import folds, learned_and_tested
-from ..whole_scan.vessels.fitting import (
+from ...training.run_folder import CHECKPOINT, record_training, training_lock
+from ...training.runs import LICENCE, RunOptions, commit, loop_from
+from ..scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
+from ..split import folds, learned_and_tested
+from .fitting import (
     WAYS,
     FitSettings,
     VesselFit,
@@ -40,20 +42,8 @@ from ..whole_scan.vessels.fitting import (
     prepare_vessels,
     targets_of,
 )
-from ..whole_scan.vessels.plan import SHOWN
-from ..whole_scan.vessels.results import (
-    PER_MILLE,
-    TOTAL,
-    Foretold,
-    Scans,
-    Statistic,
-    Study,
-    category_agreement,
-    factors_alone,
-    rank,
-)
-from .run_folder import CHECKPOINT, record_training, training_lock
-from .runs import LICENCE, RunOptions, commit, loop_from
+from .plan import SHOWN
+from .results import PER_MILLE, TOTAL, Foretold, Scans, Statistic, Study, category_agreement, factors_alone, rank
 
 INTENDED_USE = (
     "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "

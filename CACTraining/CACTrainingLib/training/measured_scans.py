@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.arteries import suggest_arteries
-from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.anatomy.heart_region import HeartRegion, candidate_region
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps
 from CACScoringLib.calcium_map.slices import slice_probabilities
@@ -27,7 +27,7 @@ from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
-from CACScoringLib.pipeline import candidate_region, evidence_of, map_lesions
+from CACScoringLib.pipeline import evidence_of, map_lesions
 from CACScoringLib.scoring.acquisition import measure_blood
 from CACScoringLib.scoring.evidence import FEATURES
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions

@@ -26,10 +26,10 @@ from CACScoringLib.models.inference import DEVICES, predict
 from CACScoringLib.networks.van_velzen import SliceSharpenerConfig, build
 
 from ..phantom.anatomy.strata import STRATA, chosen_patients
-from ..radiograph.super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
-from ..radiograph.thin_slices import FACTOR, SlicePair, read_pair, write_pairs
-from . import runs
-from .loop import LoopSettings, Outcome, Task
+from ..training import runs
+from ..training.loop import LoopSettings, Outcome, Task
+from .super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
+from .thin_slices import FACTOR, SlicePair, read_pair, write_pairs
 
 LOOP = LoopSettings(16_000, validate_every=2000, half_precision=False)
 PAIRS = "pairs"

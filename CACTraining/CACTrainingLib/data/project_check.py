@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from CACScoringLib.core.ct import CTError
 
-from ..data.datasets import default_cache, split_by_patient
-from ..data.training_scan import DataError, TrainingScan, read_truth
-from .annotations import SliceLabel, annotators, slice_annotations
-from .project import USES, Project, ProjectScan
-from .proposals import read_proposal
-from .training import painted_slices, training_scan
+from ..project.annotations import SliceLabel, annotators, slice_annotations
+from ..project.project import USES, Project, ProjectScan
+from ..project.proposals import read_proposal
+from ..project.training import painted_slices, training_scan
+from ..project.training_scan import DataError, TrainingScan, read_truth
+from .datasets import default_cache, split_by_patient
 
 NETWORKS = ("heart", "slices", "decomposition")
 FEW_HEARTS, FEW_SLICES = 5, 20

@@ -9,12 +9,13 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED, CLEAN
 from training_scans import HEART_SLICES, write_scan
 
+from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.project import annotations
-from CACTrainingLib.project import scans as project_scans
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
-from CACTrainingLib.studies.scans import StudyError, find_study_scans, lone_patients
+from CACTrainingLib.studies import project_scans
+from CACTrainingLib.studies.scans import find_study_scans, lone_patients
 from CACTrainingLib.studies.truth import make_record
 
 HEART = range(*HEART_SLICES.indices(10))

@@ -25,25 +25,15 @@ from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
-from ..radiograph.cases import SHARPENINGS
-from ..radiograph.dataset import SCALES, RadiographSet, check_label, load_radiographs
-from ..radiograph.fitting import (
-    TRUTH,
-    FitSettings,
-    FoldResult,
-    cross_validate,
-    finds,
-    fit,
-    folds,
-    foretold,
-    validation_split,
-)
-from ..radiograph.table import LABELS, TableError, read_table
-from ..radiograph.task import SEVERE_FIRST, RadiographTraining
 from ..statistics.roc import above, area, area_interval, area_name
-from .loop import LoopSettings
-from .run_folder import record_training, training_lock
-from .runs import LICENCE, RunOptions, commit
+from ..training.loop import LoopSettings
+from ..training.run_folder import record_training, training_lock
+from ..training.runs import LICENCE, RunOptions, commit
+from .cases import SHARPENINGS
+from .dataset import SCALES, RadiographSet, check_label, load_radiographs
+from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, foretold, validation_split
+from .table import LABELS, TableError, read_table
+from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
     "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on radiographs "

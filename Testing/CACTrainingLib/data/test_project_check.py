@@ -6,9 +6,9 @@ import pytest
 from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
 from training_scans import write_scan
 
-from CACTrainingLib.project import check as project_check
+from CACTrainingLib.data import project_check
+from CACTrainingLib.data.project_check import check_project
 from CACTrainingLib.project.annotations import slice_annotations, write_mask
-from CACTrainingLib.project.check import check_project
 from CACTrainingLib.project.files import SCANS_FILE
 from CACTrainingLib.project.project import NewScan, Project
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...statistics.measures import Estimate
-from .results import ROC_POINTS
+from ..statistics.measures import Estimate
+from ..statistics.roc import ROC_POINTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -13,15 +13,15 @@ from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.data.table_cells import TableError
-from CACTrainingLib.training import vessels as train_vessels
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
-from CACTrainingLib.training.vessels import Sources
 from CACTrainingLib.whole_scan.prepared import Prepared
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.vessels import train as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
+from CACTrainingLib.whole_scan.vessels.train import Sources
 
 CONFIG = VesselNetConfig(kind="summed", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 SETTINGS = FitSettings(CONFIG, VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8), "cpu")

@@ -19,13 +19,14 @@ import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
 
-from ..studies.sample import count
-from ..studies.scans import StudyError, StudyScan
-from . import annotations
-from .annotations import SliceLabel
-from .project import USES, Project, ProjectScan
-from .proposals import read_proposal
-from .training import painted_slices
+from ..experiments.errors import StudyError
+from ..project import annotations
+from ..project.annotations import SliceLabel
+from ..project.project import USES, Project, ProjectScan
+from ..project.proposals import read_proposal
+from ..project.training import painted_slices
+from ..report.parts import count
+from .scans import StudyScan
 
 DEFAULT_USE = "test"
 

@@ -24,14 +24,14 @@ from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describ
 from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan.radiomics import PSEUDO_AGATSTON, SOLID_MM3
 
-from ..data.table_cells import TableError
-from ..statistics.measures import Bootstrap, area_under_curve, estimate
-from ..whole_scan.encoders import FeatureTable, features_of
-from ..whole_scan.radiomics.fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
-from ..whole_scan.scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
-from ..whole_scan.split import learned_and_tested
-from .run_folder import record_training, training_lock
-from .runs import LICENCE, RunOptions, commit
+from ...data.table_cells import TableError
+from ...statistics.measures import Bootstrap, area_under_curve, estimate
+from ...training.run_folder import record_training, training_lock
+from ...training.runs import LICENCE, RunOptions, commit
+from ..encoders import FeatureTable, features_of
+from ..scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
+from ..split import learned_and_tested
+from .fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
 
 INTENDED_USE = (
     "Tells whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the heart and of what "

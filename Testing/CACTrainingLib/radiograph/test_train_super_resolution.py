@@ -9,10 +9,10 @@ from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.networks.van_velzen import SliceSharpenerConfig
 from CACTrainingLib.cli import main as cli
+from CACTrainingLib.radiograph import train_super_resolution as training
 from CACTrainingLib.radiograph.super_resolution import interpolated
 from CACTrainingLib.radiograph.thin_slices import SlicePair, write_pairs
-from CACTrainingLib.training import super_resolution as training
-from CACTrainingLib.training.super_resolution import SharpenerTask, SharpenerTraining, lacking
+from CACTrainingLib.radiograph.train_super_resolution import SharpenerTask, SharpenerTraining, lacking
 
 
 def pair_of(seed):

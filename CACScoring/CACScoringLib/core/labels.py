@@ -1,0 +1,74 @@
+"""Labels of lesions: the arteries, and what a reader rejected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+NOT_CORONARY_ID = "not-coronary"
+"""Id, and beginning of the name, of the segment that holds what a reader rejected."""
+
+
+class Artery(IntEnum):
+    """Label of a coronary artery in `lesions.nii.gz` and in label maps given by a reader."""
+
+    LM = 1
+    LAD = 2
+    LCX = 3
+    RCA = 4
+    OTHER = 5
+    UNASSIGNED = 6
+
+    @property
+    def key(self) -> str:
+        """Its name in `scores.json`: LM, LAD, LCX, RCA, other, unassigned."""
+        return self.name if self <= Artery.RCA else self.name.lower()
+
+    @property
+    def full_name(self) -> str:
+        return _FULL_NAMES[self]
+
+    @classmethod
+    def called(cls, name: str) -> Artery | None:
+        """The artery of a segment called like its key, alone or before a colon ("LAD: left anterior …")."""
+        return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
+
+
+MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
+"""The four that CAC-DRS counts and second opinions estimate."""
+
+
+def is_not_coronary(name: str) -> bool:
+    """Whether a segment is called like NOT_CORONARY_ID, alone or before a colon."""
+    return _word(name) == NOT_CORONARY_ID
+
+
+def _word(name: str) -> str:
+    return name.split(":")[0].strip().lower()
+
+
+_FULL_NAMES = {
+    Artery.LM: "left main",
+    Artery.LAD: "left anterior descending",
+    Artery.LCX: "left circumflex",
+    Artery.RCA: "right coronary artery",
+    Artery.OTHER: "other coronary artery",
+    Artery.UNASSIGNED: "not assigned to an artery",
+}
+
+
+NOT_CORONARY = 7
+"""Label in a review of what a reader rejected. It never reaches a file of labels: `Artery` ends at 6."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled voxels of a scan. flat: indices into its array [k, j, i], rising, each once. values: uint8, not 0."""
+
+    flat: np.ndarray
+    values: np.ndarray
+
+    def where(self, keep: np.ndarray) -> Labelled:
+        return Labelled(self.flat[keep], self.values[keep])

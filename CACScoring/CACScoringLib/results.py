@@ -1,0 +1,120 @@
+"""What scoring a CT gives: the scores of each method, and all that they were made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .anatomy.arteries import ArterySuggestion
+from .anatomy.heart_region import HeartRegion
+from .calcium_map.decomposition import Decomposition
+from .calcium_map.slices import SliceProbabilities
+from .core.ct import CTScan, ScanWarning
+from .core.labels import MAIN_ARTERIES, Artery
+from .scoring import risk
+from .scoring.acquisition import BloodPool
+from .scoring.lesions import Lesion, LesionSet, ScoringRules
+from .scoring.scores import Score
+
+if TYPE_CHECKING:
+    from .models.cards import LoadedModel
+    from .whole_scan.second_opinion import Opinion
+
+
+METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
+"""What to call the methods of a `ScoreResult`."""
+
+
+AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
+"""What to call their Agatston scores: without a threshold they are several times higher than clinical ones."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks that score without a threshold. heart: None for the region found from the lungs."""
+
+    heart: LoadedModel | None
+    slices: LoadedModel
+    decomposition: LoadedModel
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """Scores by one method.
+
+    reviewed: whether a person assigned the lesions to arteries; unreviewed candidates may be anything dense.
+    suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
+    agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known; never
+    of a reviewed map, for it was found on maps as the networks make them.
+    no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
+    """
+
+    reviewed: bool
+    rules: ScoringRules
+    lesions: LesionSet
+    total: Score
+    arteries: dict[Artery, Score]
+    suggestions: tuple[ArterySuggestion, ...] = ()
+    agatston_scale: float | None = None
+    no_calcium: bool = False
+
+    @property
+    def scaled_agatston(self) -> float | None:
+        """The total on the scale of clinical scores; None when the scale is unknown."""
+        return None if self.agatston_scale is None else self.agatston_scale * self.total.agatston
+
+    def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
+        """The suggestion for a lesion, None when it was reviewed."""
+        return self._suggestion_by_id.get(lesion.id)
+
+    @cached_property
+    def _suggestion_by_id(self) -> dict[int, ArterySuggestion]:
+        return {suggestion.lesion_id: suggestion for suggestion in self.suggestions}
+
+
+@dataclass(frozen=True)
+class Categories:
+    """What the reviewed Agatston score means in published classes."""
+
+    method: str
+    risk_class: str
+    cac_drs: str
+    arterial_age_years: float
+    percentile: risk.Percentile | None
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """All that `score` finds out about a scan.
+
+    methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
+    categories: of the clinical rule; None while nothing was reviewed.
+    networks, slices, decomposition: None when only the clinical rule was asked for.
+    slices_by_reader: as in `ScoreSettings.slices`.
+    true_mass_mg: by artery, known of digital patients only.
+    opinions: second opinions, of those asked for that gave one.
+    """
+
+    scan: CTScan
+    heart: HeartRegion
+    blood: BloodPool | None
+    methods: dict[str, MethodResult]
+    categories: Categories | None
+    warnings: tuple[ScanWarning, ...]
+    networks: Networks | None = None
+    slices: SliceProbabilities | None = None
+    decomposition: Decomposition | None = None
+    slices_by_reader: dict[int, bool] = field(default_factory=dict)
+    true_mass_mg: dict[Artery, float] | None = None
+    opinions: tuple[Opinion, ...] = ()
+
+
+def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
+    """The published classes of a score by the clinical rule; None while it is not reviewed."""
+    if not threshold.reviewed:
+        return None
+    agatston = threshold.total.agatston
+    vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
+    classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
+    return Categories("threshold", *classes, percentile)

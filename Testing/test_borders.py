@@ -1,0 +1,47 @@
+"""The borders of the house: a package imports only those below it, as the contracts in pyproject.toml say."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINT = "from importlinter.cli import lint_imports; sys.exit(lint_imports(config_filename=sys.argv[1], no_cache=True))"
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess:
+    """import-linter on the libraries in a folder, by its pyproject.toml."""
+    path = [str(folder / module) for module in ("CACScoring", "CACTraining")]
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {LINT}", str(folder / "pyproject.toml")]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+def test_contracts_are_kept():
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("CACScoring/CACScoringLib/core/ct.py", "from ..scoring import lesions"),
+        ("CACScoring/CACScoringLib/report/page.py", "def f():\n    from .. import run"),
+        ("CACScoring/CACScoringLib/scoring/risk.py", "import CACTrainingLib"),
+        ("CACScoring/CACScoringLib/pipeline.py", "import vtk"),
+        ("CACScoring/CACScoringLib/review/review.py", "import qt"),
+        ("CACTraining/CACTrainingLib/data/datasets.py", "from ..studies import scans"),
+        ("CACTraining/CACTrainingLib/new_room/__init__.py", ""),
+    ],
+)
+def test_what_crosses_a_border_is_found(tmp_path, file, line):
+    for name in ("CACScoring/CACScoringLib", "CACTraining/CACTrainingLib"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    changed = tmp_path / file
+    changed.parent.mkdir(exist_ok=True)
+    text = changed.read_text(encoding="utf-8") if changed.exists() else ""
+    changed.write_text(f"{text}\n{line}\n", encoding="utf-8")
+    assert lint(tmp_path).returncode != 0
