@@ -7,7 +7,6 @@ import pytest
 from radiograph_study import write_table
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from CACTrainingLib.radiograph.study import results as study_results
 from CACTrainingLib.radiograph.study.plan import BASE
 from CACTrainingLib.radiograph.study.results import (
     Predictions,
@@ -21,6 +20,7 @@ from CACTrainingLib.radiograph.study.results import (
     share,
     spread,
 )
+from CACTrainingLib.statistics import roc
 from CACTrainingLib.statistics.measures import Bootstrap
 from CACTrainingLib.statistics.roc import ROC_POINTS, area_within, curve_within
 
@@ -63,7 +63,7 @@ def test_weights_are_as_good_as_repeated_patients(sample, monkeypatch):
         drawn = np.repeat(np.arange(N), weights[n].astype(int))
         again = area_within(np.ones((1, len(drawn))), folds[drawn], truth[drawn], scores[drawn])
         assert found[n] == pytest.approx(again[0], abs=1e-12)
-    monkeypatch.setattr(study_results, "_MOST_PAIRS", 0)
+    monkeypatch.setattr(roc, "_MOST_PAIRS", 0)
     assert area_within(weights, folds, truth, scores) == pytest.approx(found, abs=1e-12)
 
 
