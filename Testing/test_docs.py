@@ -1,0 +1,176 @@
+"""The README and the pages under docs: their links lead somewhere, and their commands are those of the command line."""
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from CACTrainingLib.cli import main as command_line
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^\s*```.*?^\s*```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^]]*\]\(([^)\s]+)\)")
+NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as they are linked to: GitHub's and MkDocs' way, which agree for plain headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text(page)), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    """Links and pictures of a page, but for those to the web, that lead to no file or to no heading."""
+    broken = []
+    for target in LINK.findall(FENCE.sub("", text(page))):
+        if re.match(r"(https?|mailto):", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.is_file() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    return broken
+
+
+def command_lines(written: str) -> list[list[str]]:
+    """The words of every command in code: in blocks and between backticks, also in the remarks beside another one.
+
+    What cannot be split into words, an open quotation mark, is left out.
+    """
+    blocks = [block.replace("\\\n", " ") for block in FENCE.findall(written)]
+    lines = [line for block in blocks for line in block.splitlines()[1:-1]]
+    lines += [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", FENCE.sub("", written))]
+    commands = []
+    for line in lines:
+        for part in re.split(r"(?:^|(?<=\s))(?=(?:\./)?cac\s)", line):
+            # `cac score:` within a remark is prose: only an inline `cac` that begins the code is a command.
+            if not part.startswith(("./cac ", "cac ")):
+                continue
+            try:
+                words = shlex.split(part.split("&&")[0].replace("#", " "))
+            except ValueError:
+                continue
+            commands.append([word.strip(";,.()") for word in words[1:]])
+    return commands
+
+
+@pytest.fixture(scope="module")
+def parser_of():
+    """The parser that `./cac WORDS` is read with, the real one."""
+    found = {}
+
+    def parser(words: list[str]) -> argparse.ArgumentParser:
+        key = tuple(words[:2])  # commands load their options by these
+        if key not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                caught = []
+                patch.setattr(argparse.ArgumentParser, "parse_args", lambda self, arguments: caught.append(self))
+                patch.setattr(command_line.scoring, "run", lambda options: 0)
+                command_line.main(list(words))
+            (found[key],) = caught
+        return found[key]
+
+    return parser
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return action.choices
+    return {}
+
+
+def is_placeholder(word: str) -> bool:
+    return word.isupper() or "…" in word
+
+
+def faults(words: list[str], parser_of) -> list[str]:
+    """The words of a command that its parser does not know: names of commands, and options."""
+    if words[:1] == ["test"]:
+        return []  # the rest is pytest's
+    parser = parser_of(words)
+    words = list(words)
+    while choices := subcommands(parser):
+        # `./cac --help` names no command, `cac train NETWORK --help` leaves one open.
+        if not words or words[0].startswith("-") or is_placeholder(words[0]):
+            break
+        if words[0] not in choices:
+            return words[:1]
+        parser = choices[words.pop(0)]
+    options = [word.partition("=")[0] for word in words if re.match(r"--\w", word)]
+    return [option for option in options if option not in parser._option_string_actions]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_and_pictures_lead_to_files_and_headings(page):
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_and_their_options_exist(page, parser_of):
+    wrong = [(words, found) for words in command_lines(text(page)) if (found := faults(words, parser_of))]
+    assert wrong == []
+
+
+def test_options_named_alone_exist_in_some_command(parser_of):
+    def options(parser: argparse.ArgumentParser) -> set[str]:
+        return set(parser._option_string_actions).union(*map(options, subcommands(parser).values()))
+
+    known = options(parser_of(["calibrate"])) | NOT_OURS
+    for network in subcommands(subcommands(parser_of(["train"]))["train"]):
+        known |= options(parser_of(["train", network]))
+    for page in PAGES:
+        named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
+        assert (name(page), set(named) - known) == (name(page), set())
+
+
+def test_every_page_is_reached_from_the_site():
+    listed = re.findall(r": ([\w/-]+\.md)$", text(ROOT / "mkdocs.yml"), re.MULTILINE)
+    assert sorted(listed) == sorted(name(page).removeprefix("docs/") for page in PAGES[1:])
+
+
+def test_pictures_of_the_same_name_are_the_same():
+    shown = {picture.name: picture for picture in (ROOT / "Resources" / "Screenshots").iterdir()}
+    for picture in (ROOT / "docs" / "pictures").iterdir():
+        assert picture.name not in shown or picture.read_bytes() == shown[picture.name].read_bytes()
+
+
+def test_benchmarks_are_listed():
+    listed = re.findall(r"`(\w+\.py)\b", text(ROOT / "docs" / "developer" / "benchmarks.md"))
+    assert sorted(listed) == sorted(file.name for file in (ROOT / "Testing" / "Benchmarks").glob("*.py"))
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# One, two\n[a](#one-two) [b](#three) [c](page.md) ![d](none.png)\n```\n[e](f)\n```\n")
+    assert broken_links(page) == ["#three", "none.png"]
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("`./cac score CT --heart MASK`", []),
+        ("`./cac scor CT`", ["scor"]),
+        ("```\n./cac score CT \\\n    --hart=MASK\n```", ["--hart"]),
+        ("```\n./cac models install A && ./cac models instal B\n```", ["instal"]),
+        ("```\n./cac drr CT   # or: ./cac score CT --hart M; the view is PA\n```", ["--hart"]),
+        ("`cac train heart --no-such`", ["--no-such"]),
+        ("`cac train NETWORK --help`", []),
+        ("`./cac test --any`", []),
+    ],
+)
+def test_a_wrong_command_is_found(written, found, parser_of):
+    commands = command_lines(written)
+    assert commands
+    assert [fault for words in commands for fault in faults(words, parser_of)] == found
