@@ -1,0 +1,214 @@
+"""Tables as CSV: read with errors that name the file, the line and the column; written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .ct import CTError
+from .output import write_text_atomically
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a cell that begins so."""
+
+_SEPARATORS = ",;\t"
+
+
+class TableError(CTError):
+    """A table is missing, cannot be read, or something in it is wrong. The message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table at `path`; number: in the file, from 1. cells: by column in lower case, without spaces."""
+
+    path: Path
+    number: int
+    cells: Mapping[str, str]
+
+    @property
+    def where(self) -> str:
+        """For messages: "line 3 of /data/scans.csv"."""
+        return f"line {self.number} of {self.path}"
+
+    def text(self, column: str) -> str:
+        """Empty where the cell is, or where there is no such column."""
+        return self.cells.get(column.lower(), "")
+
+    def need(self, *columns: str) -> None:
+        """Raises TableError where one of these cells is empty."""
+        for column in columns:
+            if not self.text(column):
+                raise TableError(f"There is no {column} in {self.where}. Fill it in, or remove the line.")
+
+    def number_in(
+        self, column: str, low: float = -math.inf, high: float = math.inf, whole: bool = False
+    ) -> float | None:
+        """None where the cell is empty. Raises TableError for what is no finite number within the limits, included."""
+        text = self.text(column)
+        if not text:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if math.isfinite(value) and low <= value <= high and not (whole and value % 1):
+            return value
+        limits = f" between {low:g} and {high:g}" if math.isfinite(high) else f" from {low:g} up"
+        kind = ("a whole number" if whole else "a number") + (limits if math.isfinite(low) else "")
+        raise TableError(f"The {column} in {self.where} is {_shown(text)}; it has to be {kind}, or empty.")
+
+    def choice(self, column: str, choices: Sequence[str]) -> str | None:
+        """One of these words, whatever its case; None where the cell is empty. Raises TableError."""
+        text = self.text(column)
+        if not text:
+            return None
+        if found := [choice for choice in choices if choice.lower() == text.lower()]:
+            return found[0]
+        known = " or ".join(choices)
+        raise TableError(f"The {column} in {self.where} is {_shown(text)}; write {known}, or leave it empty.")
+
+    def file(self, column: str) -> Path | None:
+        """A file or folder, relative to the table; None where the cell is empty. Raises TableError where it is not."""
+        text = self.text(column)
+        if not text:
+            return None
+        file = self.path.parent / text
+        try:
+            if file.exists():
+                return file
+        except (OSError, ValueError):  # no name of a file at all
+            pass
+        raise TableError(f"The {column} {_shown(text)} in {self.where} is not there: {file}.")
+
+
+@dataclass(frozen=True)
+class Table:
+    """columns: as they are written, without spaces. lines: at least one."""
+
+    path: Path
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    def __contains__(self, column: str) -> bool:
+        return column.lower() in {name.lower() for name in self.columns}
+
+    def need(self, *columns: str) -> None:
+        """Raises TableError where one of these columns is missing."""
+        if missing := [name for name in columns if name not in self]:
+            has = ", ".join(_plain(name) for name in self.columns)
+            raise TableError(f"The table {self.path} has no column {', '.join(missing)}; it has {has}.")
+
+    def need_distinct(self, names: Sequence[str], what: str = "name") -> None:
+        """Raises TableError where two lines have the same name. names: of the lines, in order."""
+        seen: dict[str, int] = {}
+        for line, name in zip(self.lines, names, strict=True):
+            if name in seen:
+                raise TableError(
+                    f"Lines {seen[name]} and {line.number} of {self.path} have the same {what}, {_shown(name)}."
+                )
+            seen[name] = line.number
+
+
+def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", short_lines: bool = False) -> Table:
+    """Read a table whose first line names its columns, in any order and in upper or lower case.
+
+    path: UTF-8 text with or without a byte order mark, separated by comma, semicolon or tab; or a folder that holds
+    `usual_name`. needed: columns. short_lines: a line may end before its last columns, whose cells are then empty, as
+    some spreadsheets write it; elsewhere a missing separator could move cells into other columns. Lines and columns
+    that are all empty are left out. Raises TableError.
+    """
+    path = path / usual_name if usual_name and path.is_dir() else path
+    rows = read_cells(path, usual_name)
+    if not rows:
+        raise TableError(f"The table {path} is empty. Give a CSV file whose first line names its columns.")
+    (_, head), *rest = rows
+    names = [name.strip() for name in head]
+    named = [name.lower() for name in names if name]
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        raise TableError(f"The table {path} has two columns of one name: {_plain(', '.join(twice))}. Rename one.")
+    lines = []
+    for number, cells in rest:
+        extra = any(cell.strip() for cell in cells[len(names) :])
+        if extra or (len(cells) < len(names) and not short_lines):
+            raise TableError(f"Line {number} of {path} has {len(cells)} cells, but there are {len(names)} columns.")
+        filled = {name.lower(): cell.strip() for name, cell in zip(names, cells, strict=False) if name}
+        lines.append(Line(path, number, filled))
+    table = Table(path, tuple(name for name in names if name), tuple(lines))
+    table.need(*needed)
+    if not lines:
+        raise TableError(f"The table {path} has no rows below its first line.")
+    return table
+
+
+def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list[tuple[int, list[str]]]:
+    """The number in the file and the cells of each line that is not empty; the first is no heading necessarily.
+
+    path: as `read_table` takes it. usual_name: for the message. errors: what becomes of bytes that are no UTF-8, as
+    `bytes.decode` takes it. Raises TableError.
+    """
+    if not path.is_file():
+        folder = f", or a folder that holds {usual_name}" if usual_name else ""
+        raise TableError(f"There is no table {path}. Give a CSV file{folder}.")
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors)
+        if "\0" in text:
+            raise ValueError("it holds bytes that are no text")
+        first = text.split("\n", 1)[0]
+        separator = next((one for one in _SEPARATORS if one in first), ",")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except OSError as error:
+        raise TableError(f"The table {path} cannot be opened ({error.strerror}). Check its permissions.") from error
+    except (ValueError, csv.Error) as error:
+        raise TableError(f"{path} cannot be read as a table ({error}). Save it as CSV UTF-8.") from error
+
+
+def table_text(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object] | Mapping[str, object]],
+    delimiter: str = ",",
+    guarded: bool = False,
+) -> str:
+    """A table as CSV, its first line `columns`.
+
+    rows: the cells of each in the order of the columns, or by column, where what is not among the columns is left out
+    and what lacks is empty. None is an empty cell. guarded: see `guarded_cell`; for texts that come from outside.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [row.get(name) for name in columns] if isinstance(row, Mapping) else row
+        if len(cells) != len(columns):
+            raise ValueError(f"a row has {len(cells)} cells for {len(columns)} columns")
+        writer.writerow([guarded_cell(cell) for cell in cells] if guarded else cells)
+    return stream.getvalue()
+
+
+def write_table(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object] | Mapping[str, object]],
+    guarded: bool = False,
+) -> None:
+    """Write a table as `table_text` makes it, under a temporary name, and rename it. Raises OSError."""
+    write_text_atomically(path, table_text(columns, rows, guarded=guarded))
+
+
+def guarded_cell(cell: object) -> object:
+    """A text that a spreadsheet would run begins with an apostrophe; anything else is as it was."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _plain(text: str) -> str:
+    """No control characters, and not endless: for terminals and pages."""
+    return "".join(c if c.isprintable() else " " for c in text)[:200]
+
+
+def _shown(text: str) -> str:
+    return repr(text[:80])

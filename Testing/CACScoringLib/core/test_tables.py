@@ -1,0 +1,165 @@
+"""Tables are read with errors that say where, and written as spreadsheets take them."""
+
+import math
+
+import pytest
+
+from CACScoringLib.core.tables import TableError, guarded_cell, read_cells, read_table, table_text, write_table
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "t.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_as_spreadsheets_write_it(table, separator, encoding, end):
+    text = end.join((" CT ,Age,", '"ä\n1", 60 ,', "", ",,", "b,,", ""))
+    found = read_table(table(text.replace(",", separator), encoding), ["ct", "age"])
+    assert found.columns == ("CT", "Age")
+    assert [(line.number, line.text("ct"), line.text("AGE")) for line in found.lines] == [
+        (3, "ä\n1", "60"),
+        (6, "b", ""),
+    ]
+    assert "Ct" in found
+    assert "name" not in found
+    assert found.lines[0].text("name") == ""
+
+
+def test_a_folder_holds_its_table(table):
+    path = table("a\n1\n")
+    assert read_table(path.parent, usual_name="t.csv").path == path
+    with pytest.raises(TableError, match=r"no table .*u\.csv.*folder that holds u\.csv"):
+        read_table(path.parent, usual_name="u.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "t.csv is empty"),
+        ("\n \n", "t.csv is empty"),
+        ("ct,b\n", "t.csv has no rows"),
+        ("path,b\n1,2\n", "t.csv has no column ct; it has path, b"),
+        ("ct,b,CT\n1,2,3\n", "t.csv has two columns of one name: ct"),
+        ("ct,b\n1,2\n\n3\n", "Line 4 of .*t.csv has 1 cells, but there are 2 columns"),
+        ("ct,b\n1,2,3\n", "Line 2 of .*t.csv has 3 cells, but there are 2 columns"),
+        ('ct,b\n"1,2\n', "t.csv cannot be read as a table .*CSV UTF-8"),
+        ("ct,b\n" + "1" * 200_000, "t.csv cannot be read as a table .*CSV UTF-8"),
+        (b"ct,b\n\xe4,1\n", "t.csv cannot be read as a table .*CSV UTF-8"),
+        ("ct,b\n1,2\n".encode("utf-16"), "t.csv cannot be read as a table .*CSV UTF-8"),
+        (b"ct,b\n\0,1\n", "t.csv cannot be read as a table .*CSV UTF-8"),
+    ],
+)
+def test_what_is_no_table_is_told(table, text, message):
+    with pytest.raises(TableError, match=message):
+        read_table(table(text), ["ct"])
+
+
+def test_a_line_may_end_early_where_that_is_allowed(table):
+    path = table("ct,b\n1\n2,3,,\n")
+    assert [line.text("b") for line in read_table(path, short_lines=True).lines] == ["", "3"]
+    with pytest.raises(TableError, match=r"Line 2 .*3 cells"):
+        read_table(table("ct,b\n1,2,3\n"), short_lines=True)
+
+
+def test_a_missing_table_is_told(tmp_path):
+    for path in (tmp_path, tmp_path / "none.csv"):
+        with pytest.raises(TableError, match="There is no table"):
+            read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("", None), (" 7 ", 7.0), ("0", 0.0), ("1e1", 10.0), ("-0.0", 0.0), ("10.0", 10.0)]
+)
+def test_numbers(table, text, value):
+    [line] = read_table(table(f"a,b\n{text},x\n")).lines
+    assert line.number_in("a", 0, 10, whole=True) == value
+    assert line.number_in("no such column") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "limits", "said"),
+    [
+        ("much", (), "'much'; it has to be a number, or empty"),
+        ("nan", (), "'nan'"),
+        ("inf", (0,), "'inf'; it has to be a number from 0 up"),
+        ("-0.1", (0, 10), "a number between 0 and 10"),
+        ("10.1", (0, 10), "a number between 0 and 10"),
+        ("1.5", (0, 10, True), "a whole number between 0 and 10"),
+        ("x" * 1000, (), r"'x{80}';"),
+    ],
+)
+def test_what_is_no_number_is_told(table, text, limits, said):
+    [line] = read_table(table(f"age\n{text}\n")).lines
+    with pytest.raises(TableError, match=f"The age in line 2 of .*t.csv is .*{said}"):
+        line.number_in("age", *limits)
+
+
+def test_words(table):
+    lines = read_table(table("sex,b\nf,1\n,2\nfemale,3\n")).lines
+    assert [line.choice("sex", ("F", "M")) for line in lines[:2]] == ["F", None]
+    with pytest.raises(TableError, match=r"The sex in line 4 of .* is 'female'; write F or M"):
+        lines[2].choice("sex", ("F", "M"))
+
+
+def test_files_lie_beside_the_table(table):
+    path = table("ct,b\nt.csv,1\n,2\nnone.nii,3\n" + "n" * 5000 + ",4\n")
+    lines = read_table(path).lines
+    assert [line.file("ct") for line in lines[:2]] == [path, None]
+    for line, number in zip(lines[2:], (4, 5), strict=True):
+        with pytest.raises(TableError, match=f"The ct 'n.*in line {number} of .* is not there"):
+            line.file("ct")
+
+
+def test_cells_that_must_be_filled(table):
+    [line] = read_table(table("ct,b\n,1\n")).lines
+    line.need("b")
+    with pytest.raises(TableError, match="There is no ct in line 2"):
+        line.need("b", "ct")
+
+
+def test_names_are_distinct(table):
+    found = read_table(table("ct\na\n\nb\na\n"))
+    found.need_distinct(["x", "y", "z"])
+    with pytest.raises(TableError, match=r"Lines 2 and 5 of .*t\.csv have the same ct, 'a'"):
+        found.need_distinct([line.text("ct") for line in found.lines], "ct")
+
+
+def test_names_that_would_break_a_terminal_are_not_repeated(table):
+    with pytest.raises(TableError) as raised:
+        read_table(table("a\x1b[2J,b\n1,2\n"), ["ct"])
+    assert "\x1b" not in str(raised.value)
+
+
+def test_cells_without_a_heading(table):
+    assert read_cells(table("1;2\n\n3\n")) == [(1, ["1", "2"]), (3, ["3"])]
+    assert read_cells(table(b"\xe4\n"), errors="surrogateescape") == [(1, ["\udce4"])]
+
+
+def test_what_is_written(tmp_path):
+    rows = [(1, None, "=1+1"), {"c": 'say "a,b"', "a": 0.1, "of no column": 7}]
+    assert table_text("abc", rows) == 'a,b,c\n1,,=1+1\n0.1,,"say ""a,b"""\n'
+    assert table_text("abc", rows[:1], "\t", guarded=True) == "a\tb\tc\n1\t\t'=1+1\n"
+    write_table(tmp_path / "t.csv", "abc", rows, guarded=True)
+    assert (tmp_path / "t.csv").read_bytes() == b'a,b,c\n1,,\'=1+1\n0.1,,"say ""a,b"""\n'
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+    assert [line.text("a") for line in read_table(tmp_path / "t.csv").lines] == ["1", "0.1"]
+
+
+def test_a_row_of_another_length_is_a_mistake_of_ours():
+    with pytest.raises(ValueError, match="2 cells for 3 columns"):
+        table_text("abc", [(1, 2)])
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "\ta", "\ra"])
+def test_only_texts_that_would_be_run_are_guarded(text):
+    assert guarded_cell(text) == f"'{text}"
+    assert [guarded_cell(cell) for cell in ("1=1", "", -1, None)] == ["1=1", "", -1, None]
+    assert math.isnan(guarded_cell(math.nan))
