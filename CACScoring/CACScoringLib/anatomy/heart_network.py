@@ -171,7 +171,7 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
         f"The heart found by the network and the room that the lungs leave for it overlap by {percent}% (Dice); "
         f"{HEARTS_AGREE:.0%} or more is usual. Look at the heart."
     )
-    return (ScanWarning("hearts-disagree", message, severe=True),)
+    return (ScanWarning("hearts-disagree", message),)
 
 
 def _starts(length: int, overlap: float) -> list[int]:

@@ -287,7 +287,7 @@ def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
         f"The heart region reaches the {' and '.join(cut)} of the scan: part of the heart may lie outside, "
         "and its calcium is not counted."
     )
-    return (ScanWarning("heart-cut", message, severe=True),)
+    return (ScanWarning("heart-cut", message),)
 
 
 def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:

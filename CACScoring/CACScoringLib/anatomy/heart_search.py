@@ -72,7 +72,7 @@ def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
         f"{reason} The region between the lungs was searched instead, which is wider than a heart. Look at the heart; "
         "give --heart MASK where it is wrong."
     )
-    warning = ScanWarning("heart-from-lungs", message, severe=True)
+    warning = ScanWarning("heart-from-lungs", message)
     return HeartRegion(lungs.mask, lungs.excluded, lungs.source, (*lungs.warnings, warning))
 
 
@@ -89,7 +89,7 @@ def _without_lungs(scan: CTScan, network: LoadedModel, error: NoHeartError) -> H
         "bone and the descending aorta are not told apart. Look at the heart."
     )
     found = [
-        ScanWarning("heart-without-lungs", message, severe=True),
+        ScanWarning("heart-without-lungs", message),
         *cut_warnings(sitk.GetArrayViewFromImage(mask) != 0),
     ]
     return HeartRegion(mask, None, network.card.name, (*warnings, *found))

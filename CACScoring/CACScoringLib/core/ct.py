@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from .warning_codes import ADVICE, SEVERE
+
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
 
@@ -67,13 +69,20 @@ class MaskError(CTError):
 class ScanWarning:
     """A doubt that travels with the result into every export.
 
-    code: a short stable name for programs, such as "not-120-kvp"; message: one sentence for a reader. severe: the
-    numbers may mean nothing, so that it stands above them.
+    code: a short stable name for programs, such as "not-120-kvp", declared in `warning_codes`; message: one sentence
+    for a reader. severe: the numbers may mean nothing, so that it stands above them; given only for a stored warning,
+    which another version may have made.
     """
 
     code: str
     message: str
-    severe: bool = False
+    severe: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.severe is None:
+            if self.code not in ADVICE:
+                raise ValueError(f"The warning code {self.code!r} is not declared in core/warning_codes.py.")
+            object.__setattr__(self, "severe", self.code in SEVERE)
 
 
 @dataclass(frozen=True)

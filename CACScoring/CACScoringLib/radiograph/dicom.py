@@ -79,15 +79,19 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     found = []
     if modality not in RADIOGRAPHIES:
         what = f"is of modality {modality}" if modality else "does not tell its modality"
-        found.append(("modality", f"{name} {what}; it is taken for a radiograph. Check the picture."))
+        message = f"{name} {what}; it is taken for a radiograph. Check the picture."
+        found.append(ScanWarning("modality", message))
     part = (header.text("BodyPartExamined") or "").upper()
     if part and not any(word in part for word in CHESTS):
-        found.append(("body-part", f"The header says that this is a radiograph of {part}, not of the chest."))
+        message = f"The header says that this is a radiograph of {part}, not of the chest."
+        found.append(ScanWarning("body-part", message))
     if (header.text("BurnedInAnnotation") or "").upper() == "YES":
-        found.append(("burned-in", "Text is burned into the picture; it may be taken for something bright."))
+        message = "Text is burned into the picture; it may be taken for something bright."
+        found.append(ScanWarning("burned-in", message))
     if header.text("LossyImageCompression") == "01":
-        found.append(("lossy-compression", "The picture was compressed with losses; faint detail may be gone."))
-    return tuple(ScanWarning(*doubt) for doubt in found)
+        message = "The picture was compressed with losses; faint detail may be gone."
+        found.append(ScanWarning("lossy-compression", message))
+    return tuple(found)
 
 
 def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
@@ -158,7 +162,7 @@ def _displayed(
         doubts += _doubts_about_grey(header, relation)
     if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
         picture[padding] = picture[~padding].min()
-    return picture.astype(np.float32), tuple(ScanWarning(*doubt) for doubt in doubts)
+    return picture.astype(np.float32), tuple(doubts)
 
 
 def _is_inverse(header: DicomSlice) -> bool:
@@ -168,17 +172,18 @@ def _is_inverse(header: DicomSlice) -> bool:
 
 def _of_raw(
     ds: pydicom.Dataset, values: np.ndarray, relation: str, sign: float | None
-) -> tuple[np.ndarray, tuple[str, str]]:
+) -> tuple[np.ndarray, ScanWarning]:
     """Attenuation from a detector's values that nobody has prepared for the eye (FOR PROCESSING)."""
     message = "The file holds the detector's values (FOR PROCESSING), not a picture prepared for reading"
     if relation == "LIN" and sign == 1:
         floor = max(float(values.max()) * 1e-5, 1e-12)
-        return -np.log(np.maximum(values, floor)), ("raw-pixels", f"{message}; their logarithm is taken.")
+        return -np.log(np.maximum(values, floor)), ScanWarning("raw-pixels", f"{message}; their logarithm is taken.")
     if relation == "LOG" and sign in (1, -1):
-        return -sign * values, ("raw-pixels", f"{message}; they are taken as its logarithm.")
+        return -sign * values, ScanWarning("raw-pixels", f"{message}; they are taken as its logarithm.")
     if str(ds.get("PhotometricInterpretation", "")).upper() == "MONOCHROME1":
         values = -values
-    return values, ("raw-pixels", f"{message}; how they follow the X-rays cannot be told. Check that bone is bright.")
+    message += "; how they follow the X-rays cannot be told. Check that bone is bright."
+    return values, ScanWarning("raw-pixels", message)
 
 
 def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
@@ -197,16 +202,16 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     return apply_voi_lut(clipped, reduced)
 
 
-def _doubts_about_grey(header: DicomSlice, relation: str) -> list[tuple[str, str]]:
+def _doubts_about_grey(header: DicomSlice, relation: str) -> list[ScanWarning]:
     doubts = []
     shape = (header.text("PresentationLUTShape") or "").upper()
     kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
     if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
         message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
-        doubts.append(("grey-scale", f"{message} Check that bone is bright."))
+        doubts.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
     if relation == "LIN":
         message = "Grey follows the X-rays' intensity, not its logarithm as on film, which models are trained on."
-        doubts.append(("linear-intensity", message))
+        doubts.append(ScanWarning("linear-intensity", message))
     return doubts
 
 

@@ -165,25 +165,25 @@ def _doubts(radiograph: ChestRadiograph) -> list[ScanWarning]:
     doubts = []
     if radiograph.pixel_mm is None:
         message = f"The size of its pixels is not known; the larger side is taken for {LARGER_SIDE_MM / 10:g} cm."
-        doubts.append(("pixel-size-unknown", message))
+        doubts.append(ScanWarning("pixel-size-unknown", message))
     else:
         width, height = radiograph.pixel_mm[0] * picture.shape[1], radiograph.pixel_mm[1] * picture.shape[0]
         if min(width, height) < SMALL_FIELD_MM:
             message = f"The picture covers {width:.0f} × {height:.0f} mm only; part of the chest may be cut off."
-            doubts.append(("small-field", message))
+            doubts.append(ScanWarning("small-field", message))
     if radiograph.view is None:
         message = "The file does not tell its view; it is taken for what it was given as, and bone for bright."
-        doubts.append(("view-unknown", message))
+        doubts.append(ScanWarning("view-unknown", message))
     elif radiograph.view == "AP":
         message = "This is an AP radiograph, where the heart is larger than on the PA ones that models are trained on."
-        doubts.append(("view-ap", message))
+        doubts.append(ScanWarning("view-ap", message))
     share = float((picture == high).mean())
     if share > CLIPPED_SHARE:
         message = f"{share:.0%} of the pixels have the brightest value: contrast was cut off, calcium may be hidden."
-        doubts.append(("clipped-bright", message))
+        doubts.append(ScanWarning("clipped-bright", message))
     views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
     standard = radiograph.standard()
     if all(looks_inverted(standard, lateral) for lateral in views):
         message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
-        doubts.append(("looks-inverted", message))
-    return [ScanWarning(*doubt) for doubt in doubts]
+        doubts.append(ScanWarning("looks-inverted", message))
+    return doubts

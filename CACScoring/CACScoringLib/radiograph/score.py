@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -193,7 +193,7 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
         doubts += (ScanWarning("looks-inverted", message),)
     if len(radiographs) == 1:
         return doubts
-    return tuple(ScanWarning(doubt.code, f"{name}: {doubt.message}") for doubt in doubts)
+    return tuple(replace(doubt, message=f"{name}: {doubt.message}") for doubt in doubts)
 
 
 def _centres(network, inputs: np.ndarray) -> list[tuple[float, float]]:

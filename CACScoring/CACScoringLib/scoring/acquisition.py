@@ -85,7 +85,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
             message = (
                 f"{finding} The scan was made with contrast, and blood is counted as calcium: do not use the score."
             )
-            return (ScanWarning("contrast-enhanced", message, severe=True),)
+            return (ScanWarning("contrast-enhanced", message),)
         raise ContrastError(f"{finding} The scan was made with contrast. Score an unenhanced scan; {_HOW_TO_ALLOW}")
     if agent and not allow_contrast:
         if blood is None:

@@ -31,4 +31,4 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
         f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU): the candidates and their total say nothing "
         "about calcium. Reconstruct the scan with a softer kernel or thicker slices."
     )
-    return [ScanWarning("noise-candidates", message, severe=True)]
+    return [ScanWarning("noise-candidates", message)]

@@ -289,7 +289,7 @@ class TestMaskOnScanGrid:
 
 
 def test_warnings_are_added_to_those_there():
-    first, second = ScanWarning("a", "A."), ScanWarning("b", "B.")
+    first, second = ScanWarning("noise", "A."), ScanWarning("oblique", "B.")
     scan = with_warnings(scan_from_image(image_of(chest_hu()), MADE), first)
     assert with_warnings(scan, second).warnings == (first, second)
     assert scan.warnings == (first,)

@@ -48,7 +48,7 @@ class TestResult:
         driver.score()
         ui = driver.ui
         assert not ui.severeWarningsLabel.visible
-        doubts = (ScanWarning("dire", "There is no heart.", severe=True), ScanWarning("mild", "It is thick."))
+        doubts = (ScanWarning("dire", "There is no heart.", severe=True), ScanWarning("thick-slices", "It is thick."))
         monkeypatch.setattr(type(driver.review), "warnings", doubts)
         driver.widget.result.update()
         slicer.app.processEvents()

@@ -49,7 +49,7 @@ def result():
 
 
 def test_severe_warnings_stand_above_the_numbers(result):
-    doubts = (ScanWarning("mild", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
+    doubts = (ScanWarning("thick-slices", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
     doubted = replace(result, warnings=doubts)
     html = page.result_as_html(doubted)
     numbers = html.index("<table>")

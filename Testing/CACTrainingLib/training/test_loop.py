@@ -62,7 +62,7 @@ class Line(Task):
         return {"closeness": -error if self.closeness is None else self.closeness.pop(0)}
 
     def doubts(self, metrics, validations):
-        return [ScanWarning("far", "It is far off.")] if metrics["closeness"] < -0.5 else []
+        return [ScanWarning("map-empty", "It is far off.")] if metrics["closeness"] < -0.5 else []
 
     def state(self):
         return {"seen": list(self.seen)}
