@@ -1,4 +1,4 @@
-"""CAC Training: the panel that annotates scans, trains networks on them, and judges and installs what was trained.
+"""CAC Training: the panel that annotates scans, trains networks on them, and evaluates and installs what was trained.
 
 All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project/project.py`); the scene holds
 only what is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background
@@ -49,7 +49,7 @@ class CACTraining(ScriptedLoadableModule):
         parent.dependencies = ["CACScoring", "Segmentations", "Tables", "Plots", "Volumes"]
         parent.contributors = ["CAC developers"]
         parent.helpText = _(
-            "Annotates chest CTs, trains the networks of CAC Scoring on them, and judges and installs what was "
+            "Annotates chest CTs, trains the networks of CAC Scoring on them, and evaluates and installs what was "
             "trained. Make a project, add scans, and label their slices with three keys. For research only; not a "
             "medical device."
         )
@@ -67,7 +67,7 @@ class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNodeGuiTag = None
 
     def setup(self) -> None:
-        from CACTrainingLib.panel.evaluate.judge_section import JudgeSection
+        from CACTrainingLib.panel.evaluate.evaluate_section import EvaluateSection
         from CACTrainingLib.panel.train.train_section import TrainSection
 
         super().setup()
@@ -78,8 +78,8 @@ class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened)
         self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY))
         self.train = TrainSection(self.ui.trainTab.layout(), Worker(None, LIBRARY))
-        self.judge = JudgeSection(self.ui.judgeTab.layout(), Worker(None, LIBRARY))
-        self._sections = (self.project, self.annotate, self.train, self.judge)
+        self.evaluate = EvaluateSection(self.ui.evaluateTab.layout(), Worker(None, LIBRARY))
+        self._sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
         scene = slicer.mrmlScene
         for event, handler in (
@@ -95,7 +95,7 @@ class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.project.cancel()
         self.annotate.cleanup()
         self.train.cancel()
-        self.judge.cancel()
+        self.evaluate.cancel()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -147,10 +147,10 @@ class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.project.updateParameters()
         self.annotate.updateParameters()
         self.train.update()
-        self.judge.update()
+        self.evaluate.update()
 
     def _projectOpened(self, project: Project | None) -> None:
-        for section in (self.annotate, self.train, self.judge):
+        for section in (self.annotate, self.train, self.evaluate):
             section.setProject(project)
 
     def _pageChosen(self, page: int) -> None:

@@ -56,12 +56,12 @@ class TestSmoke:
 
     def test_a_dead_page_fails(self, start, capsys, monkeypatch):
         start()
-        from CACTrainingLib.panel.evaluate import judge_section
+        from CACTrainingLib.panel.evaluate import evaluate_section
 
-        monkeypatch.delattr(judge_section.JudgeSection, "update")
+        monkeypatch.delattr(evaluate_section.EvaluateSection, "update")
         status, text = run(capsys)
         assert status == 1
-        assert "CACTraining: AttributeError: 'JudgeSection' object has no attribute 'update'" in text
+        assert "CACTraining: AttributeError: 'EvaluateSection' object has no attribute 'update'" in text
         assert text.endswith("failed\n")
 
     def test_a_worker_that_fails(self, start, capsys):

@@ -1,7 +1,7 @@
 """A walk through the training panel as a user makes it, with real workers, on the stand-in of the desktop.
 
 Three digital patients are annotated, two networks are trained for a few steps, one of them killed and resumed; they are
-judged, compared, installed, used for scoring and rolled back. Nothing here says that they are any good.
+evaluated, compared, installed, used for scoring and rolled back. Nothing here says that they are any good.
 
 Set CAC_SCREENSHOTS to a folder to have a picture of every state of the panel; look at them after a change of it.
 """
@@ -72,7 +72,7 @@ def walk(monkeypatch, tmp_path):
 @pytest.mark.long
 def test_from_scans_to_scores(walk, tmp_path):
     camera = Camera(os.environ.get("CAC_SCREENSHOTS"))
-    driver, train, judge = walk, walk.widget.train, walk.widget.judge
+    driver, train, evaluate = walk, walk.widget.train, walk.widget.evaluate
     scans = write_scans(tmp_path / "scans")
 
     # A new project, with three digital scans.
@@ -135,38 +135,38 @@ def test_from_scans_to_scores(walk, tmp_path):
     camera.panel("38-trained", driver)
     camera.views("38-trained")
 
-    # Judged on the scan that was kept for tests, and compared.
-    driver.tab("judge")
-    camera.panel("39-judge", driver)
+    # Evaluated on the scan that was kept for tests, and compared.
+    driver.tab("evaluate")
+    camera.panel("39-evaluate", driver)
     study(driver, "heart")
     camera.panel("40-study", driver)
-    choose(judge.ui.judgeStudyBox, "models")
+    choose(evaluate.ui.evaluateStudyBox, "models")
     bundled = next(
-        n for n in range(judge.ui.judgeModelBox.count) if "slices-compact" in judge.ui.judgeModelBox.itemText(n)
+        n for n in range(evaluate.ui.evaluateModelBox.count) if "slices-compact" in evaluate.ui.evaluateModelBox.itemText(n)
     )
-    judge.ui.judgeModelBox.setCurrentIndex(bundled)
-    choose(judge.ui.judgeOtherBox, str(driver.project.models_folder / "slices-1.json"))
+    evaluate.ui.evaluateModelBox.setCurrentIndex(bundled)
+    choose(evaluate.ui.evaluateOtherBox, str(driver.project.models_folder / "slices-1.json"))
     study(driver, "models")
-    assert judge.ui.studySectionBox.currentText == "The comparison"
+    assert evaluate.ui.studySectionBox.currentText == "The comparison"
     camera.panel("41-comparison", driver)
-    assert judge.ui.studyTable.rowCount > 0
+    assert evaluate.ui.studyTable.rowCount > 0
 
     # Installed, and used to score.
     for name in ("slices-1", "decomposition-1"):
-        choose(judge.ui.installModelBox, str(driver.project.models_folder / f"{name}.json"))
-        judge.ui.installButton.click()
-        assert eventually(lambda: slicer.app.processEvents() or not judge._worker.isRunning, 120)
-        assert find_model(name.removesuffix("-1"), name).origin == "user", judge.ui.installLabel.text
+        choose(evaluate.ui.installModelBox, str(driver.project.models_folder / f"{name}.json"))
+        evaluate.ui.installButton.click()
+        assert eventually(lambda: slicer.app.processEvents() or not evaluate._worker.isRunning, 120)
+        assert find_model(name.removesuffix("-1"), name).origin == "user", evaluate.ui.installLabel.text
     camera.panel("42-installed", driver)
     score(driver, camera)
 
     # And rolled back.
     slicer.util.selectModule("CACTraining")
-    driver.tab("judge")
-    judge.ui.rollBackButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not judge._worker.isRunning, 120)
+    driver.tab("evaluate")
+    evaluate.ui.rollBackButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not evaluate._worker.isRunning, 120)
     camera.panel("44-rolled-back", driver)
-    assert "no longer installed" in judge.ui.installLabel.text
+    assert "no longer installed" in evaluate.ui.installLabel.text
     scoring = slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
     assert (scoring.slicesModel, scoring.mapModel) == ("slices-1", "")
     assert Project.open(driver.project.folder).doubts == ()
@@ -220,12 +220,12 @@ def curves(driver, name: str):
 
 def study(driver, name: str) -> None:
     """Make a study of the test scan, and wait for it."""
-    judge = driver.widget.judge
-    choose(judge.ui.judgeStudyBox, name)
-    judge.ui.judgeButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not judge._worker.isRunning, 300)
-    assert judge.ui.judgeStatusLabel.text.startswith("Done"), judge.ui.judgeStatusLabel.text
-    assert judge.view.study.folder.name.startswith(name)
+    evaluate = driver.widget.evaluate
+    choose(evaluate.ui.evaluateStudyBox, name)
+    evaluate.ui.evaluateButton.click()
+    assert eventually(lambda: slicer.app.processEvents() or not evaluate._worker.isRunning, 300)
+    assert evaluate.ui.evaluateStatusLabel.text.startswith("Done"), evaluate.ui.evaluateStatusLabel.text
+    assert evaluate.view.study.folder.name.startswith(name)
 
 
 def score(driver, camera) -> None:

@@ -16,7 +16,7 @@ from panel_driver import eventually
 import desktop_host
 from desktop_host import events
 
-TABS = ("project", "annotate", "train", "judge")
+TABS = ("project", "annotate", "train", "evaluate")
 TASKS = ("slices", "regions", "heart")
 EFFECT = "SegmentEditorCACRegion"
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ class TrainingDriver:
 
     real: its commands run as background processes of Slicer's Python; else in this process. Load the modules before
     (`load_training`). ui holds the widgets of the first two pages; those of the others are the sections' own:
-    widget.train, widget.judge.
+    widget.train, widget.evaluate.
     """
 
     def __init__(self, real: bool = False) -> None:

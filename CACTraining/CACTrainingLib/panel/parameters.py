@@ -92,7 +92,7 @@ class CACTrainingParameterNode:
     suggestions are by; empty for the one that comes with CAC. trainStart: path of a card or a model's name to
     start from; trainName: of the model that is made. trainMinutes, trainSteps: 0 for no limit and for the preset's.
     trainAnnotator: whose labels to learn from; empty for all. trainFolder: further data. shownRun, shownStudy: names.
-    judgeModel, judgeOther: paths of cards or names; empty for none.
+    evaluateModel, evaluateOther: paths of cards or names; empty for none.
     """
 
     projectFolder: str = ""
@@ -115,8 +115,8 @@ class CACTrainingParameterNode:
     trainAnnotator: str = ""
     trainFolder: str = ""
     shownRun: str = ""
-    judgeStudy: str = "detection"
-    judgeUse: Use = Use.TEST
-    judgeModel: str = ""
-    judgeOther: str = ""
+    evaluateStudy: str = "detection"
+    evaluateUse: Use = Use.TEST
+    evaluateModel: str = ""
+    evaluateOther: str = ""
     shownStudy: str = ""

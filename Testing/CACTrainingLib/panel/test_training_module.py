@@ -30,7 +30,7 @@ class TestModule:
 
     def test_pages(self, driver):
         titles = [driver.ui.pages.tabText(n) for n in range(driver.ui.pages.count)]
-        assert titles == ["Project", "Annotate", "Train", "Judge"]
+        assert titles == ["Project", "Annotate", "Train", "Evaluate"]
 
     NAMES = ("test_everyPageOpens", "test_labelsAreSavedAsTheyAreMade", "test_stateIsKeptInTheScene")
 
@@ -52,9 +52,9 @@ class TestModule:
     def test_a_dead_panel_fails_the_self_test(self, modules, monkeypatch):
         """As Slicer does, the stand-in goes on when setup() raises."""
         import CACTraining
-        from CACTrainingLib.panel.evaluate import judge_section
+        from CACTrainingLib.panel.evaluate import evaluate_section
 
-        monkeypatch.delattr(judge_section.JudgeSection, "setState")
+        monkeypatch.delattr(evaluate_section.EvaluateSection, "setState")
         test = CACTraining.CACTrainingTest("test_everyPageOpens")
         with pytest.raises(AssertionError, match="no attribute 'setState'"):
             test.test_everyPageOpens()

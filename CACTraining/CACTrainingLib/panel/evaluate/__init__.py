@@ -1,1 +1,1 @@
-"""The page Judge."""
+"""The page Evaluate."""

@@ -133,7 +133,7 @@ def _cards(folder: Path) -> dict[str, Path]:
         try:
             card = read_card(path)
         except CTError:
-            continue  # the page of judging tells what is wrong with it
+            continue  # the page of evaluation tells what is wrong with it
         if card.network == NETWORK and path.with_suffix(".safetensors").is_file():
             found[card.name] = path
     return found

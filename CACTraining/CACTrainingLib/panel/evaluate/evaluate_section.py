@@ -1,4 +1,4 @@
-"""The page of judging: studies of the project's scans, what they found, and installing a model into CAC Scoring."""
+"""The page of evaluation: studies of the project's scans, what they found, and installing a model into CAC Scoring."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ...project.project import Project
 
-UI_FILE = Path(__file__).resolve().parents[3] / "Resources" / "UI" / "CACTrainingJudge.ui"
+UI_FILE = Path(__file__).resolve().parents[3] / "Resources" / "UI" / "CACTrainingEvaluate.ui"
 
 STUDY_PACKAGES = {
     **PACKAGES,
@@ -41,7 +41,7 @@ ACQUISITION = "acquisition"
 """The study that makes its own scans and takes none of the project."""
 
 
-class JudgeSection:
+class EvaluateSection:
     """The page. layout: of the tab that it fills. worker: makes studies, and installs models."""
 
     def __init__(self, layout, worker: Worker) -> None:
@@ -60,13 +60,13 @@ class JudgeSection:
         self.view = StudyView(ui)
         self.install = InstallSection(ui, worker, self.update)
         for key, text in _studies().items():
-            ui.judgeStudyBox.addItem(text, key)
-        ui.judgeStudyBox.currentIndexChanged.connect(self._chosen)
-        ui.judgeModelBox.currentIndexChanged.connect(self._chosen)
-        ui.judgeOtherBox.currentIndexChanged.connect(self._chosen)
-        ui.judgeButton.clicked.connect(self._startOrCancel)
-        ui.judgeBar.setVisible(False)
-        ui.judgeStatusLabel.setVisible(False)
+            ui.evaluateStudyBox.addItem(text, key)
+        ui.evaluateStudyBox.currentIndexChanged.connect(self._chosen)
+        ui.evaluateModelBox.currentIndexChanged.connect(self._chosen)
+        ui.evaluateOtherBox.currentIndexChanged.connect(self._chosen)
+        ui.evaluateButton.clicked.connect(self._startOrCancel)
+        ui.evaluateBar.setVisible(False)
+        ui.evaluateStatusLabel.setVisible(False)
 
     def setState(self, state: CACTrainingParameterNode | None) -> None:
         """state: None while the panel is closed."""
@@ -90,18 +90,18 @@ class JudgeSection:
         state, ui = self._state, self.ui
         if state is None or not self._panel.visible:
             return
-        running, compares = self._worker.isRunning, state.judgeStudy == COMPARISON
+        running, compares = self._worker.isRunning, state.evaluateStudy == COMPARISON
         self._fillChoices(compares)
-        for widget in (ui.judgeOtherLabel, ui.judgeOtherBox):
+        for widget in (ui.evaluateOtherLabel, ui.evaluateOtherBox):
             widget.setVisible(compares)
-        ui.judgeStudyText.setText(self._hint(compares))
-        boxes = (ui.judgeStudyBox, ui.judgeUseBox, ui.judgeModelBox, ui.judgeOtherBox)
+        ui.evaluateStudyText.setText(self._hint(compares))
+        boxes = (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox)
         for box in boxes:
             box.setEnabled(not running)
         ready = self._project is not None and (not compares or self._canCompare())
-        ui.judgeButton.setText(_("Cancel") if self._studying else _("Make the study"))
-        ui.judgeButton.setEnabled(self._studying or (ready and not running))
-        ui.judgeBar.setVisible(self._studying)
+        ui.evaluateButton.setText(_("Cancel") if self._studying else _("Make the study"))
+        ui.evaluateButton.setEnabled(self._studying or (ready and not running))
+        ui.evaluateBar.setVisible(self._studying)
         self.view.update()
         self.install.update()
 
@@ -121,7 +121,7 @@ class JudgeSection:
         )
 
     def _canCompare(self) -> bool:
-        pair = [self._models.get(path) for path in (self._state.judgeModel, self._state.judgeOther)]
+        pair = [self._models.get(path) for path in (self._state.evaluateModel, self._state.evaluateOther)]
         return None not in pair and pair[0].network == pair[1].network and pair[0] != pair[1]
 
     def _fillChoices(self, compares: bool) -> None:
@@ -148,8 +148,8 @@ class JudgeSection:
                 continue
             choices.append((str(path), _("{name} ({network}, of this project)").format(**vars(card))))
         self._filling = True
-        ui.judgeStudyBox.setCurrentIndex(max(0, ui.judgeStudyBox.findData(state.judgeStudy)))
-        for box, chosen in ((ui.judgeModelBox, state.judgeModel), (ui.judgeOtherBox, state.judgeOther)):
+        ui.evaluateStudyBox.setCurrentIndex(max(0, ui.evaluateStudyBox.findData(state.evaluateStudy)))
+        for box, chosen in ((ui.evaluateModelBox, state.evaluateModel), (ui.evaluateOtherBox, state.evaluateOther)):
             if choices != [(box.itemData(n), box.itemText(n)) for n in range(box.count)]:
                 box.clear()
                 for key, text in choices:
@@ -161,9 +161,9 @@ class JudgeSection:
         if self._filling or self._state is None:
             return
         state, ui = self._state, self.ui
-        boxes = (ui.judgeStudyBox, ui.judgeModelBox, ui.judgeOtherBox)
+        boxes = (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox)
         study, model, other = (box.itemData(box.currentIndex) or "" for box in boxes)
-        state.judgeStudy, state.judgeModel, state.judgeOther = study, model, other
+        state.evaluateStudy, state.evaluateModel, state.evaluateOther = study, model, other
 
     # A study
 
@@ -182,7 +182,7 @@ class JudgeSection:
         name, command = self._command()
         self._doubts = []
         self._step = (_("Beginning …"), 0.0, 1)
-        self.ui.judgeBar.setValue(0)
+        self.ui.evaluateBar.setValue(0)
         self._say(self._step[0])
         try:
             self._worker.start(command, self._onEvent, lambda reason: self._onEnd(name, reason))
@@ -193,8 +193,8 @@ class JudgeSection:
     def _command(self) -> tuple[str, list[str]]:
         """Name of the study's folder, and the command. The same study of the same models goes on in its folder."""
         state, project = self._state, self._project
-        study, use = state.judgeStudy, state.judgeUse.value
-        keys = [state.judgeModel, state.judgeOther] if study == COMPARISON else [state.judgeModel]
+        study, use = state.evaluateStudy, state.evaluateUse.value
+        keys = [state.evaluateModel, state.evaluateOther] if study == COMPARISON else [state.evaluateModel]
         chosen = [key for key in keys if key in self._models]
         names = [f"{self._models[key].name}-{self._models[key].sha256[:4]}" for key in chosen]
         name = "-".join([study, use, *names])
@@ -222,7 +222,7 @@ class JudgeSection:
 
     def _show(self, text: str, behind: float) -> None:
         self._say(text)
-        self.ui.judgeBar.setValue(round(1000 * behind))
+        self.ui.evaluateBar.setValue(round(1000 * behind))
 
     def _onEnd(self, name: str, reason: str) -> None:
         self._studying = False
@@ -233,8 +233,8 @@ class JudgeSection:
         self.update()
 
     def _say(self, text: str) -> None:
-        self.ui.judgeStatusLabel.setText(text)
-        self.ui.judgeStatusLabel.setVisible(bool(text))
+        self.ui.evaluateStatusLabel.setText(text)
+        self.ui.evaluateStatusLabel.setVisible(bool(text))
 
 
 def _studies() -> dict[str, str]:

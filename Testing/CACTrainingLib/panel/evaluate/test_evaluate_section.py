@@ -1,4 +1,4 @@
-"""The page of judging: studies in the background, what they found shown inside Slicer, and installing models."""
+"""The page of evaluation: studies in the background, what they found shown inside Slicer, and installing models."""
 
 import dataclasses
 import json
@@ -39,16 +39,16 @@ def driver(monkeypatch, project, models):
     load_training(monkeypatch, main_window=False)
     driver = TrainingDriver()
     driver.process = ScriptedProcess()
-    driver.widget.judge._worker._process = driver.process
+    driver.widget.evaluate._worker._process = driver.process
     driver.open_project(project.folder)
-    driver.tab("judge")
+    driver.tab("evaluate")
     yield driver
     desktop_host.close_panel("CACTraining")
 
 
 @pytest.fixture
 def section(driver):
-    return driver.widget.judge
+    return driver.widget.evaluate
 
 
 def choose(box, text: str) -> None:
@@ -60,13 +60,13 @@ def choose(box, text: str) -> None:
 def look_again(driver) -> None:
     """Leave the page and come back, as after something was made elsewhere."""
     driver.tab("project")
-    driver.tab("judge")
+    driver.tab("evaluate")
 
 
 class TestStudies:
     def test_command(self, driver, section, project):
-        section.ui.judgeUseBox.setCurrentIndex(1)
-        section.ui.judgeButton.click()
+        section.ui.evaluateUseBox.setCurrentIndex(1)
+        section.ui.evaluateButton.click()
         output = project.studies_folder / "detection-validation"
         assert driver.process.arguments[2:8] == [
             *("evaluate", "detection", "--data", str(project.folder), "--use", "validation"),
@@ -76,13 +76,13 @@ class TestStudies:
         assert "--model" not in driver.process.arguments
 
     def test_every_study_takes_the_options_that_it_is_given(self, driver, section, project):
-        from CACTrainingLib.panel.evaluate.judge_section import _studies  # the panel has to be loaded first
+        from CACTrainingLib.panel.evaluate.evaluate_section import _studies  # the panel has to be loaded first
 
         for study in _studies():
             cards = [untrained("heart", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
             look_again(driver)
-            section._state.judgeStudy, section._state.trainAnnotator = study, "me"
-            section._state.judgeModel, section._state.judgeOther = map(str, cards)
+            section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
+            section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, command = section._command()
             parser, commands = make_parser()
             cli_evaluate.add_evaluate(commands)
@@ -93,46 +93,46 @@ class TestStudies:
     def test_installed_model_is_used_by_name(self, driver, section, project, models):
         card = read_card(untrained("heart", "mine", models))
         look_again(driver)
-        choose(section.ui.judgeModelBox, "mine")
-        section.ui.judgeButton.click()
+        choose(section.ui.evaluateModelBox, "mine")
+        section.ui.evaluateButton.click()
         assert driver.process.option("--model") == ["mine"]
         assert driver.process.option("--output")[0].endswith(f"detection-test-mine-{card.sha256[:4]}")
 
     def test_progress_and_cancel(self, driver, section):
         ui = section.ui
-        ui.judgeButton.click()
+        ui.evaluateButton.click()
         driver.process.say(line(event="step", step="scans", index=0, count=2))
         driver.process.say(line(event="counted", done=1, count=2))
-        assert ui.judgeStatusLabel.text == "Step 1 of 2: scans …"
-        assert ui.judgeBar.value == 250
-        assert (ui.judgeButton.text, ui.judgeStudyBox.enabled) == ("Cancel", False)
-        ui.judgeButton.click()
+        assert ui.evaluateStatusLabel.text == "Step 1 of 2: scans …"
+        assert ui.evaluateBar.value == 250
+        assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Cancel", False)
+        ui.evaluateButton.click()
         assert driver.process.killed
-        assert "Cancelled" in ui.judgeStatusLabel.text
-        assert (ui.judgeButton.text, ui.judgeStudyBox.enabled) == ("Make the study", True)
+        assert "Cancelled" in ui.evaluateStatusLabel.text
+        assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Make the study", True)
 
     def test_failure_and_warnings_are_said(self, driver, section):
-        section.ui.judgeButton.click()
+        section.ui.evaluateButton.click()
         driver.process.say(line(event="warning", code="x", message="Two of the patients were trained on."))
         driver.process.say(line(event="failed", message="There is nothing to study.", exit_code=3))
         driver.process.end(3)
-        said = section.ui.judgeStatusLabel.text
+        said = section.ui.evaluateStatusLabel.text
         assert said == "There is nothing to study.\n⚠ Two of the patients were trained on."
-        assert section.ui.judgeButton.enabled
+        assert section.ui.evaluateButton.enabled
 
     def test_comparison_takes_two_models_of_one_network(self, driver, section, project):
         ui = section.ui
         cards = [untrained("heart", name, project.models_folder) for name in ("first", "second")]
         untrained("slices", "other", project.models_folder)
-        choose(ui.judgeStudyBox, "Comparison")
-        choose(ui.judgeModelBox, "first")
+        choose(ui.evaluateStudyBox, "Comparison")
+        choose(ui.evaluateModelBox, "first")
         for other in ("none", "first", "other"):
-            choose(ui.judgeOtherBox, other)
-            assert not ui.judgeButton.enabled
-            assert "two models of one network" in ui.judgeStudyText.text
-        choose(ui.judgeOtherBox, "second")
-        assert ui.judgeButton.enabled
-        ui.judgeButton.click()
+            choose(ui.evaluateOtherBox, other)
+            assert not ui.evaluateButton.enabled
+            assert "two models of one network" in ui.evaluateStudyText.text
+        choose(ui.evaluateOtherBox, "second")
+        assert ui.evaluateButton.enabled
+        ui.evaluateButton.click()
         arguments = driver.process.arguments
         assert arguments[2:4] == ["evaluate", "models"]
         at = arguments.index("--compare")
@@ -161,7 +161,7 @@ class TestStudyView:
     def test_finished_study_is_chosen_and_shown(self, driver, section, study):
         ui = section.ui
         assert ui.studyBox.count == 0
-        ui.judgeButton.click()
+        ui.evaluateButton.click()
         driver.process.say(line(event="done", output=str(study)))
         driver.process.end(0)
         assert (ui.studyBox.currentText, ui.studySectionBox.currentText) == ("heart-test", "The heart")
@@ -219,9 +219,9 @@ class TestInstall:
     @pytest.fixture
     def section(self, driver, project):
         untrained("slices", "mine", project.models_folder)
-        driver.widget.judge._worker._process = CommandProcess()
+        driver.widget.evaluate._worker._process = CommandProcess()
         look_again(driver)
-        return driver.widget.judge
+        return driver.widget.evaluate
 
     @pytest.fixture
     def scoring(self, driver):
@@ -333,8 +333,8 @@ class TestInstall:
 def test_without_a_project(monkeypatch, models):
     load_training(monkeypatch, main_window=False)
     driver = TrainingDriver()
-    driver.tab("judge")
-    ui = driver.widget.judge.ui
-    assert "Open a project" in ui.judgeStudyText.text
-    assert not any(button.enabled for button in (ui.judgeButton, ui.installButton, ui.rollBackButton))
+    driver.tab("evaluate")
+    ui = driver.widget.evaluate.ui
+    assert "Open a project" in ui.evaluateStudyText.text
+    assert not any(button.enabled for button in (ui.evaluateButton, ui.installButton, ui.rollBackButton))
     desktop_host.close_panel("CACTraining")
