@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from .files import partial_folder
+from .files import write_text_atomically as write_text_atomically
 
 LAST_FILE = "scores.json"
 """Written last: where it is, the result beside it is whole."""
@@ -44,16 +44,15 @@ class OutputFolder:
     def being_written(self) -> Iterator[Path]:
         """Give a temporary folder; on leaving without an error, move its files to the target."""
         self._check()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.partial-", dir=self.path.parent))
-        except OSError as error:
-            raise OutputError(f"Cannot write beside {self.path}: {error.strerror}. Choose another --output.") from error
-        try:
+        with ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = stack.enter_context(partial_folder(self.path))
+            except OSError as error:
+                message = f"Cannot write beside {self.path}: {error.strerror}. Choose another --output."
+                raise OutputError(message) from error
             yield temporary
             self._move_in(temporary)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _check(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -74,13 +73,3 @@ def remove_result(folder: Path) -> None:
     """Remove what scoring wrote into a folder; what else lies there stays."""
     for name in RESULT_FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text under a temporary name and rename it. Characters that are none become escapes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
