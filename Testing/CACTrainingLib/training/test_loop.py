@@ -90,8 +90,8 @@ def test_it_learns_and_writes_its_course(tmp_path):
     assert [line["step"] for line in validations] == [10, 20, 30, 40, 50, 60]
     assert outcome.metrics["closeness"] == max(line["closeness"] for line in validations)
     assert outcome.steps == 60
-    assert any(isinstance(t, ScanWarning) and t.code == "far" for t in told)
-    assert any(line["event"] == "warning" and line["code"] == "far" for line in lines(tmp_path))
+    assert any(isinstance(t, ScanWarning) and t.code == "map-empty" for t in told)
+    assert any(line["event"] == "warning" and line["code"] == "map-empty" for line in lines(tmp_path))
     assert any(isinstance(t, tuple) and t[1] == 1000 for t in told)
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
@@ -123,7 +123,7 @@ def test_a_doubt_is_told_once_and_when_it_has_passed(tmp_path):
     progress.warning = told.append
     loop = replace(LOOP, steps=50)
     train(Line(loop, closeness=[-1, -1, 0, -1, 0]), loop, tmp_path, progress, "cpu")
-    assert [doubt.code for doubt in told] == ["far"]
+    assert [doubt.code for doubt in told] == ["map-empty"]
     changes = [(x["event"], x["step"]) for x in lines(tmp_path) if x["event"] in ("warning", "resolved")]
     assert changes == [("warning", 10), ("resolved", 30), ("warning", 40), ("resolved", 50)]
 
