@@ -53,7 +53,7 @@ def test_severe_warnings_stand_above_the_numbers(result):
     doubted = replace(result, warnings=doubts)
     html = page.result_as_html(doubted)
     numbers = html.index("<table>")
-    assert html.index("<code>dire</code>") < numbers < html.index("<code>mild</code>")
+    assert html.index("<code>dire</code>") < numbers < html.index("<code>thick-slices</code>")
     assert "<script>alert" not in html
     assert 'class="severe"' not in page.result_as_html(replace(result, warnings=doubts[:1]))
     first, second = report.result_as_text(doubted).splitlines()[:2]
