@@ -1,6 +1,7 @@
 """The README and the pages under docs: their links lead somewhere, and their commands are those of the command line."""
 
 import argparse
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -68,20 +69,7 @@ def command_lines(written: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def parser_of():
     """The parser that `./cac WORDS` is read with, the real one."""
-    found = {}
-
-    def parser(words: list[str]) -> argparse.ArgumentParser:
-        key = tuple(words[:2])  # commands load their options by these
-        if key not in found:
-            with pytest.MonkeyPatch.context() as patch:
-                caught = []
-                patch.setattr(argparse.ArgumentParser, "parse_args", lambda self, arguments: caught.append(self))
-                patch.setattr(command_line.scoring, "run", lambda options: 0)
-                command_line.main(list(words))
-            (found[key],) = caught
-        return found[key]
-
-    return parser
+    return functools.cache(lambda words: command_line.parser_for(list(words)))
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -99,7 +87,7 @@ def faults(words: list[str], parser_of) -> list[str]:
     """The words of a command that its parser does not know: names of commands, and options."""
     if words[:1] == ["test"]:
         return []  # the rest is pytest's
-    parser = parser_of(words)
+    parser = parser_of(tuple(words[:2]))  # commands load their options by these
     words = list(words)
     while choices := subcommands(parser):
         # `./cac --help` names no command, `cac train NETWORK --help` leaves one open.
@@ -127,9 +115,9 @@ def test_options_named_alone_exist_in_some_command(parser_of):
     def options(parser: argparse.ArgumentParser) -> set[str]:
         return set(parser._option_string_actions).union(*map(options, subcommands(parser).values()))
 
-    known = options(parser_of(["calibrate"])) | NOT_OURS
-    for network in subcommands(subcommands(parser_of(["train"]))["train"]):
-        known |= options(parser_of(["train", network]))
+    known = options(parser_of(("calibrate",))) | NOT_OURS
+    for network in subcommands(subcommands(parser_of(("train",)))["train"]):
+        known |= options(parser_of(("train", network)))
     for page in PAGES:
         named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
         assert (name(page), set(named) - known) == (name(page), set())

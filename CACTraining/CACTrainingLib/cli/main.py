@@ -24,6 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
     if arguments[:1] == ["test"]:
         return _test(arguments[1:])
+    return scoring.run(parser_for(arguments).parse_args(arguments))
+
+
+def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; of the commands that import much, only the one named has its options."""
     parser, commands = scoring.make_parser()
     scoring.add_commands(commands, _sample)
     _add_sample(commands)
@@ -36,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     cli_project.add_project(commands)
     cli_radiographs.add_radiographs(commands)
     commands.add_parser("test", help="run the tests, with pytest's arguments")
-    return scoring.run(parser.parse_args(arguments))
+    return parser
 
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:
