@@ -22,6 +22,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import CTError, MaskError
+from ..core.files import whole
 from ..core.labels import Artery
 from ..core.resources import resource_folder
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
@@ -133,12 +134,10 @@ def read_atlas(path: Path) -> ArteryAtlas:
 
 
 def write_atlas(atlas: ArteryAtlas, path: Path) -> None:
-    """Write an atlas as one .npz file, half precision, under a temporary name first."""
-    temporary = path.with_name(f".{path.name}.partial")
+    """Write an atlas as one .npz file, half precision, whole or not at all."""
     provenance = json.dumps({"schema": SCHEMA, **atlas.provenance}, ensure_ascii=False)
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
-    temporary.replace(path)
+    with whole(path) as half:
+        np.savez_compressed(half, log_rates=atlas.log_rates.astype(np.float16), provenance=np.array(provenance))
 
 
 def _suggestion(lesion_id: int, log_rates: np.ndarray) -> ArterySuggestion:

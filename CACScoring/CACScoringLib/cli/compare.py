@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import ScanWarning
-from ..core.output import OutputError, OutputFolder, write_text_atomically
+from ..core.files import write_text_atomically
+from ..core.output import OutputError, OutputFolder
 from ..core.progress import Progress
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import ScanWarning
-from ..core.output import LAST_FILE, OutputError, OutputFolder, write_text_atomically
+from ..core.files import write_text_atomically
+from ..core.output import LAST_FILE, OutputError, OutputFolder
 from ..core.progress import Progress
 from ..models.cards import ModelCard, ModelError, load_model
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..core.output import LAST_FILE, OutputError, remove_result, write_text_atomically
+from ..core.files import write_text_atomically
+from ..core.output import LAST_FILE, OutputError, remove_result
 from .scans import CohortScan
 
 SCHEMA = "cac-cohort/1"

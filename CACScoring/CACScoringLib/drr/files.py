@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import Acquisition
+from ..core.files import whole
 from ..core.output import OutputError
 from .projection import Geometry, Radiograph
 
@@ -146,13 +146,9 @@ def _stored(picture: Radiograph) -> np.ndarray:
 
 
 def _atomically(path: Path, write: Callable[[Path], None]) -> None:
-    ending = next((e for e in IMAGE_ENDINGS if path.name.lower().endswith(e)), path.suffix)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{ending}")
     try:
-        write(temporary)
-        temporary.replace(path)
+        with whole(path) as half:
+            write(half)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[-1]
         raise OutputError(f"{path} cannot be written ({reason}). Choose another --output.") from error
-    finally:
-        temporary.unlink(missing_ok=True)

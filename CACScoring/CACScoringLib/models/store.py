@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..core.files import whole_folder, write_bytes_atomically
+
 ENDING = ".safetensors"
 _HASH_LENGTH = 16
 _MARK = "@"
@@ -40,8 +42,8 @@ def put(card: Path, text: str, weights: bytes, sha256: str) -> None:
     """
     card.parent.mkdir(parents=True, exist_ok=True)
     waiting = _waiting(card, sha256)
-    _write(waiting, weights)
-    _write(card, text.encode())
+    write_bytes_atomically(waiting, weights)
+    write_bytes_atomically(card, text.encode())
     # From here on the new model is in place: where tidying fails, as on Windows while a file is open, it is whole.
     with contextlib.suppress(OSError):
         waiting.replace(_own(card))
@@ -51,7 +53,7 @@ def put(card: Path, text: str, weights: bytes, sha256: str) -> None:
 
 def put_card(card: Path, text: str) -> None:
     """Write a card anew whose weights stay."""
-    _write(card, text.encode())
+    write_bytes_atomically(card, text.encode())
 
 
 def remove(card: Path) -> None:
@@ -64,16 +66,11 @@ def keep(files: Iterable[Path], place: Path) -> Path:
     """Copy a model's files into the next numbered folder of a place, whole or not at all; returns that folder."""
     number = max((int(folder.name) for folder in kept(place)), default=0) + 1
     place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".{number}.{os.getpid()}"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+    folder = place / str(number)
+    with whole_folder(folder) as half:
         for path in files:
-            shutil.copyfile(path, temporary / path.name)
-        temporary.rename(place / str(number))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return place / str(number)
+            shutil.copyfile(path, half / path.name)
+    return folder
 
 
 def kept(place: Path) -> list[Path]:
@@ -99,12 +96,3 @@ def _waiting(card: Path, sha256: str) -> Path:
 
 def _all_waiting(card: Path) -> list[Path]:
     return sorted(card.parent.glob(f"{card.stem}{_MARK}*{ENDING}"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ Runs on the slicer-core package and inside 3D Slicer. Every function takes its s
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
+from ..core.files import whole
 from ..core.output import SCHEMA, OutputError
 from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
@@ -202,11 +202,9 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
         _show_in_view(scene, view, nodes.volume, nodes.calcium_map)
     messages = slicer.vtkMRMLMessageCollection()
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as temporary:
-            written = Path(temporary) / path.name
-            if not scene.WriteToMRB(str(written), None, messages):
+        with whole(path) as half:
+            if not scene.WriteToMRB(str(half), None, messages):
                 raise OutputError(f"The scene {path} cannot be written: {messages.GetAllMessagesAsString()}")
-            written.replace(path)
     except OSError as error:
         raise OutputError(f"The scene {path} cannot be written: {error.strerror}.") from error
 

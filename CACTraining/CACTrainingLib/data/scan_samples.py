@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, same_grid
+from CACScoringLib.core.files import whole_folder
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
@@ -118,15 +117,11 @@ def _bright(slices: HeartSlices, map_hu: np.ndarray) -> np.ndarray:
 
 
 def _write_folder(folder: Path, known: dict, arrays: dict[str, np.ndarray]) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array)
-        (temporary / "scan.json").write_text(json.dumps(known), encoding="utf-8")
-        try:
-            temporary.rename(folder)
-        except OSError:  # another run has written the same meanwhile
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with whole_folder(folder) as half:
+            for name, array in arrays.items():
+                np.save(half / f"{name}.npy", array)
+            (half / "scan.json").write_text(json.dumps(known), encoding="utf-8")
+    except OSError:
+        if not folder.is_dir():  # or another run has written the same meanwhile
+            raise

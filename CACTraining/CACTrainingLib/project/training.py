@@ -22,7 +22,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.io.image_files import read_header
 
 from .annotations import SliceLabel, annotators, check_annotator, read_mask, slice_annotations

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.drr.projection import Geometry, calcium_path, path_length_mm, water_equivalent_mm
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
@@ -31,7 +32,7 @@ from ..phantom.anatomy.demographics import AGATSTON_PER_MG, demographics
 from ..phantom.anatomy.patient import Patient, draw_patient, stream
 from ..phantom.anatomy.strata import STRATA, chosen_patients
 from ..phantom.cohort.cohort import CohortError, in_processes, patient_folder
-from ..phantom.cohort.export import image_on, write_text_atomically
+from ..phantom.cohort.export import image_on
 from ..phantom.cohort.labels import Labels, annotate
 from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
 from ..phantom.scanner.simulation import DigitalScan, scan_grid, scan_patient

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig

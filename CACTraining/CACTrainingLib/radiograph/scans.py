@@ -20,7 +20,8 @@ import SimpleITK as sitk
 from CACScoringLib.cohort.folder import safe_name
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning, UnreadableError
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.drr.projection import body_only, calcium_path, path_length_mm, water_equivalent_mm
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm

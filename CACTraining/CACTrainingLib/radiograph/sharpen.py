@@ -17,7 +17,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel

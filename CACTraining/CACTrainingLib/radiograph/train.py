@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
 from CACScoringLib.models.inference import DEVICES

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError, ScanWarning
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 

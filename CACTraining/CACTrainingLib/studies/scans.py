@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.output import write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
 
 from ..experiments.errors import StudyError
 from ..project.project import is_project

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.output import write_text_atomically
+from CACScoringLib.core.files import write_bytes_atomically, write_text_atomically
 
 METRICS, SAMPLES = "metrics.jsonl", "samples"
 
@@ -70,10 +70,7 @@ class Curves:
         stream = io.BytesIO()
         Image.fromarray(picture).save(stream, "PNG", optimize=True)
         self._samples.mkdir(exist_ok=True)
-        path = self._samples / f"step-{step:06d}.png"
-        temporary = path.with_suffix(".partial")
-        temporary.write_bytes(stream.getvalue())
-        temporary.replace(path)
+        write_bytes_atomically(self._samples / f"step-{step:06d}.png", stream.getvalue())
 
     def _line(self, **content: object) -> None:
         with self._path.open("a", encoding="utf-8") as file:

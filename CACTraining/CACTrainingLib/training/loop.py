@@ -25,6 +25,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
@@ -236,12 +237,10 @@ class _Run:
                 "doubts": self.doubts,
                 "task": self.task.state(),
             }
-            temporary = self.checkpoint.with_suffix(".partial")
             try:
-                torch.save(state, temporary)
-                temporary.replace(self.checkpoint)
+                with whole(self.checkpoint) as half:
+                    torch.save(state, half)
             except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
-                temporary.unlink(missing_ok=True)
                 message = (
                     f"The checkpoint {self.checkpoint} could not be written ({error}). The one before is whole: make "
                     "room on the disk, then go on with --resume."

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps
 from CACScoringLib.calcium_map.slices import slice_probabilities
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
+from CACScoringLib.core.files import whole, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
@@ -116,9 +116,7 @@ def measure(scan: TrainingScan, models: tuple[Path | None, Path, Path], cache: P
             for settings, own in found.lesions.items()
         ]
         content = {**vars(found), "lesions": lesions}
-        temporary = kept.with_name(f".{kept.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        temporary.replace(kept)
+        write_text_atomically(kept, json.dumps(content))
     content = json.loads(kept.read_text(encoding="utf-8"))
     lesions = {
         MapSettings(**settings): MapLesions(
@@ -178,9 +176,8 @@ def _heart(ct: CTScan, card: Path | None, kept: Path) -> HeartRegion:
         bits = sitk.Cast(region.mask != 0, sitk.sitkUInt8)
         if region.excluded is not None:
             bits += 2 * sitk.Cast(region.excluded != 0, sitk.sitkUInt8)
-        temporary = kept.with_name(f".{os.getpid()}.{kept.name}")
-        sitk.WriteImage(bits, str(temporary))
-        temporary.replace(kept)
+        with whole(kept) as half:
+            sitk.WriteImage(bits, str(half))
     bits = read_mask(kept)
     bits.CopyInformation(ct.image)
     one, two = (sitk.Cast((bits & bit) != 0, sitk.sitkUInt8) for bit in (1, 2))

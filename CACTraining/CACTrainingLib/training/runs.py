@@ -20,7 +20,8 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import NAME, LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.models.inference import DEVICES

@@ -16,13 +16,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from CACScoringLib.core.files import write_text_atomically
+
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics_of_truth
 from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
 from ..anatomy.strata import STRATA, chosen_patients
 from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
-from .export import SCHEMA, write_scan, write_text_atomically
+from .export import SCHEMA, write_scan
 from .labels import Labels, annotate
 
 T = TypeVar("T")

@@ -10,11 +10,13 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy import ndimage
 
+from CACScoringLib.core.files import whole_folder
+
 from ..anatomy.patient import draw_patient, stream
 from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.scanner import KERNELS
 from ..scanner.simulation import DigitalScan, scan_grid, scan_patient
-from .export import image_on, whole_folder
+from .export import image_on
 from .samples import SAMPLES
 
 NAME = "CACDigitalPatient"

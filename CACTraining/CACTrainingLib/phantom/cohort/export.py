@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.files import whole_folder
 
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics
@@ -110,16 +107,6 @@ def write_scan(
     return truth
 
 
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into, which becomes `folder` when all went well and is gone otherwise."""
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        half = Path(temporary) / "scan"
-        half.mkdir()
-        yield half
-        half.rename(folder)
-
-
 class Scanned(Protocol):
     """What `write_files` needs of a scan: its grid, and [k, j, i] HU, heart and calcium."""
 
@@ -135,11 +122,3 @@ def write_files(folder: Path, scan: Scanned, labels: Labels, truth: dict) -> Non
     for name, array in zip(FILES, arrays, strict=False):
         sitk.WriteImage(image_on(scan.grid, array), folder / name)
     (folder / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    Path(name).replace(path)

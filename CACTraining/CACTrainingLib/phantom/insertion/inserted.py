@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.files import whole_folder, write_text_atomically
+
 from ..anatomy.coronaries import ARTERIES, Vessel
 from ..anatomy.distractors import PREVALENCE
 from ..anatomy.plaque import ARC_DEGREES, ARTERY_SHARE, BURDEN, Plaque, draw_plaque
 from ..anatomy.points import POINT_STEP_MM, PointCloud, joined
-from ..cohort.export import SCHEMA, whole_folder, write_files, write_text_atomically
+from ..cohort.export import SCHEMA, write_files
 from ..cohort.labels import Labels, annotate
 from ..scanner.response import Stamp
 from ..scanner.scanner import Grid, Scanner

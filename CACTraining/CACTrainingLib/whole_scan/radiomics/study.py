@@ -19,7 +19,8 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
 from ...experiments.errors import StudyError

@@ -16,7 +16,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.output import OutputError, write_text_atomically
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
 from ...experiments.errors import StudyError
