@@ -151,9 +151,6 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
     path: as `read_table` takes it. usual_name: for the message. errors: what becomes of bytes that are no UTF-8, as
     `bytes.decode` takes it. Raises TableError.
     """
-    if not path.is_file():
-        folder = f", or a folder that holds {usual_name}" if usual_name else ""
-        raise TableError(f"There is no table {path}. Give a CSV file{folder}.")
     try:
         text = path.read_bytes().decode("utf-8-sig", errors)
         if "\0" in text:
@@ -163,6 +160,9 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except OSError as error:
+        if not path.is_file():
+            folder = f", or a folder that holds {usual_name}" if usual_name else ""
+            raise TableError(f"There is no table {path}. Give a CSV file{folder}.") from error
         raise TableError(f"The table {path} cannot be opened ({error.strerror}). Check its permissions.") from error
     except (ValueError, csv.Error) as error:
         raise TableError(f"{path} cannot be read as a table ({error}). Save it as CSV UTF-8.") from error

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import sync_folder, whole
 
-from .files import ProjectError, ProjectWriteError, forget, not_written, now, sweep, sync_folder, write_durably
+from .files import ProjectError, ProjectWriteError, not_written, now, remove_leftovers, write_durably
 
 if TYPE_CHECKING:
     from .project import ImportedAnnotations, Project, ProjectScan
@@ -272,24 +273,18 @@ def write_imported(folder: Path, annotations: ImportedAnnotations) -> None:
 def _save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
     file = _mask_file(folder, kind)
     image = _as_labels(image, f"The {kind}")
-    temporary = file.with_name(f".{os.getpid()}.{file.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder, f".*.{file.name}")
-        sitk.WriteImage(image, str(temporary), useCompression=True)
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        _check_written(temporary, image)
-        temporary.replace(file)
+        remove_leftovers(folder)
+        with whole(file, durable=True) as half:
+            sitk.WriteImage(image, str(half), useCompression=True)
+            _check_written(half, image)
     except (OSError, RuntimeError) as error:
         why = error.strerror if isinstance(error, OSError) else "the disk may be full"
         raise AnnotationError(
             f"{file} was not saved ({why}). What was saved earlier is still there. Free some space or check the "
             "permissions of the folder, and save again."
         ) from error
-    finally:
-        forget(temporary)
-    sync_folder(folder)
 
 
 def _check_written(file: Path, image: sitk.Image) -> None:

@@ -6,20 +6,19 @@ replaced, what it held is kept as `scans.csv.bak`.
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import remove_partial, sync_folder, whole_folder, write_bytes_atomically
+from CACScoringLib.core.tables import TableError, read_cells, table_text
 
 SCHEMA = "cac-project/1"
 PROJECT_FILE, SCANS_FILE, BACKUP_FILE = "project.json", "scans.csv", "scans.csv.bak"
@@ -64,37 +63,16 @@ class ProjectWriteError(ProjectError):
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, make sure it is on the disk, and rename it. Raises ProjectWriteError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file whole or not at all, and see it onto the disk. Raises ProjectWriteError."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_bytes_atomically(path, data, durable=True)
     except OSError as error:
         raise not_written(path, error) from error
-    finally:
-        forget(temporary)
-    sync_folder(path.parent)
 
 
-def forget(path: Path) -> None:
-    """Remove a temporary file if it is there."""
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def sweep(folder: Path, pattern: str) -> None:
-    """Remove files and folders that programs which were killed long ago have left half written."""
-    for path in folder.glob(pattern):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime < _LEFT_SECONDS:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+def remove_leftovers(folder: Path) -> None:
+    """Remove what programs that were killed long ago have left half written in a folder."""
+    remove_partial(folder, _LEFT_SECONDS)
 
 
 def not_written(path: Path, error: OSError) -> ProjectWriteError:
@@ -103,20 +81,6 @@ def not_written(path: Path, error: OSError) -> ProjectWriteError:
         f"{path} could not be written: {error.strerror or error}. Nothing that was saved before is lost. Free some "
         "space or check the permissions of the folder, then do it again."
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that names in a folder are on the disk, where the system can (Windows cannot)."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -184,25 +148,21 @@ def move(source: Path, target: Path) -> None:
 
 def write_new_project(folder: Path, name: str) -> None:
     """Make a project's folder, which must not exist yet or be empty. Raises ProjectError."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ProjectError(f"{folder} is not empty. Choose another folder for the new project.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        for part in ("scans", "models", "studies"):
-            (temporary / part).mkdir()
-        (temporary / "README.txt").write_text(README, encoding="utf-8")
-        write_durably(temporary / SCANS_FILE, table_text([]).encode())
-        about = {"schema": SCHEMA, "name": name, "created": now()}
-        write_durably(temporary / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
-        if folder.exists():
-            folder.rmdir()  # Windows renames to no folder that is there, even an empty one
-        temporary.rename(folder)
+        with whole_folder(folder) as half:
+            for part in ("scans", "models", "studies"):
+                (half / part).mkdir()
+            (half / "README.txt").write_text(README, encoding="utf-8")
+            write_table(half / SCANS_FILE, [])
+            about = {"schema": SCHEMA, "name": name, "created": now()}
+            write_durably(half / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
+            if folder.exists():
+                folder.rmdir()  # Windows renames to no folder that is there, even an empty one
     except OSError as error:
         raise not_written(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_about(folder: Path) -> dict:
@@ -236,42 +196,30 @@ def read_about(folder: Path) -> dict:
     return {**about, "name": name}
 
 
-def table_text(rows: Sequence[Mapping[str, str]]) -> str:
-    """`scans.csv` for rows with COLUMNS."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def write_table(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Replace a table. Raises ProjectWriteError."""
+    """Replace a table by rows with COLUMNS. Raises ProjectWriteError."""
     # Paths may hold bytes that are no UTF-8; they must come back as they were.
-    write_durably(file, table_text(rows).encode("utf-8", "surrogateescape"))
+    write_durably(file, table_text(COLUMNS, rows).encode("utf-8", "surrogateescape"))
 
 
 def read_table(file: Path) -> list[dict[str, str]]:
-    """The rows of a table. Raises OSError; ValueError where it is no table at all; ProjectError for a bad row."""
-    text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
-    if not text.strip() or "\0" in text:
-        raise ValueError("it is empty or holds bytes that are no text")
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = next(reader)
+    """The rows of a table. Raises TableError where it is no table at all, ProjectError for a bad row."""
+    lines = read_cells(file, errors="surrogateescape")
+    if not lines:
+        raise TableError(f"The table {file} is empty.")
+    (_, header), *rest = lines
     if sorted(header) != sorted(COLUMNS):
         raise _bad_row(file, 1, f"the columns are {', '.join(header)[:200]}, not {', '.join(COLUMNS)}")
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
-    for cells in reader:
-        if not cells:
-            continue
+    for number, cells in rest:
         if len(cells) != len(header):
-            raise _bad_row(file, reader.line_num, f"it has {len(cells)} cells, not {len(header)}")
+            raise _bad_row(file, number, f"it has {len(cells)} cells, not {len(header)}")
         row = dict(zip(header, cells, strict=True))
         if not is_id(row["id"]):
-            raise _bad_row(file, reader.line_num, f"{row['id'][:40]!r} is no id, as 0001 is")
+            raise _bad_row(file, number, f"{row['id'][:40]!r} is no id, as 0001 is")
         if row["id"] in seen:
-            raise _bad_row(file, reader.line_num, f"the id {row['id']} is there twice")
+            raise _bad_row(file, number, f"the id {row['id']} is there twice")
         seen.add(row["id"])
         rows.append(row)
     return rows
@@ -294,11 +242,11 @@ def read_scans(folder: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
     file, backup = folder / SCANS_FILE, folder / BACKUP_FILE
     try:
         return read_table(file), ()
-    except (OSError, ValueError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
+    except TableError as error:
+        why = getattr(error.__cause__, "strerror", None) or str(error.__cause__ or error)
     try:
         rows = read_table(backup)
-    except (OSError, ValueError, csv.Error) as error:
+    except TableError as error:
         raise ProjectError(
             f"{file} cannot be read ({why}), and there is no backup of it that can. The annotations in "
             f"{folder / 'scans'} are untouched. Put back {SCANS_FILE} from a copy of the project."
@@ -334,7 +282,9 @@ def note_removed(folder: Path, row: Mapping[str, str]) -> None:
         rows = read_table(file) if file.exists() else []
     except OSError as error:
         raise not_written(file, error) from error
-    except (ValueError, csv.Error, ProjectError):
+    except (TableError, ProjectError) as error:
+        if isinstance(error.__cause__, OSError):
+            raise not_written(file, error.__cause__) from error
         move(file, removed / f"scans.broken-{stamp()}.csv")
         rows = []
     write_table(file, [*(own for own in rows if own["id"] != row["id"]), row])
@@ -344,5 +294,5 @@ def removed_ids(folder: Path) -> set[str]:
     """Ids of scans that were taken out, which no other scan gets."""
     try:
         return {row["id"] for row in read_table(folder / "removed" / SCANS_FILE)}
-    except (OSError, ValueError, csv.Error, ProjectError):
+    except (TableError, ProjectError):
         return set()

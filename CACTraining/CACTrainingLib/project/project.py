@@ -6,16 +6,14 @@ written whole or not at all, and can be read without this software.
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import partial_folder
 
 from . import files, places
 from .files import ProjectError, ProjectWriteError
@@ -257,8 +255,8 @@ class Project:
     def _changing(self) -> Iterator[list[dict[str, str]]]:
         """The rows as they are now, to be changed while no other program does; then they are written."""
         with files.locked(self.folder):
-            files.sweep(self.folder, ".scans.csv*.[0-9]*")
-            files.sweep(self.folder, "scans/.adding-*")
+            files.remove_leftovers(self.folder)
+            files.remove_leftovers(self.folder / "scans")
             rows, doubts = files.read_scans(self.folder)
             before = [dict(row) for row in rows]
             yield rows
@@ -359,16 +357,16 @@ class Project:
         if annotations is None:
             yield None
             return
-        folder = self.folder / "scans" / f".adding-{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise files.not_written(self.folder / "scans", error) from error
-        try:
+        scans = self.folder / "scans"
+        with ExitStack() as stack:
+            try:
+                scans.mkdir(exist_ok=True)
+                folder = stack.enter_context(partial_folder(scans / "new")) / "scan"
+                folder.mkdir()
+            except OSError as error:
+                raise files.not_written(scans, error) from error
             write_imported(folder, annotations)
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _next_id(self, rows: Sequence[Mapping[str, str]]) -> str:
         taken = {row["id"] for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")

@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from CACScoringLib.core.files import partial_folder
 
 from .files import not_written, now
 
@@ -182,23 +181,24 @@ def _write(folder: Path, heart: sitk.Image, facts: dict) -> None:
     from CACScoringLib.core.ct import CTError
     from CACScoringLib.io.reading import read_mask
 
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    new, old = folder.with_name(f".proposal-new-{mark}"), folder.with_name(f".proposal-old-{mark}")
     try:
-        new.mkdir(parents=True)
-        sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(new / HEART_FILE), useCompression=True)
-        # ITK says nothing when the disk is full.
-        if sitk.Hash(read_mask(new / HEART_FILE)) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
-            raise OSError(None, "the disk may be full")
-        (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with partial_folder(folder) as place:
+            new, old = place / "new", place / "old"
+            new.mkdir()
+            sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(new / HEART_FILE), useCompression=True)
+            # ITK says nothing when the disk is full.
+            if sitk.Hash(read_mask(new / HEART_FILE)) != sitk.Hash(sitk.Cast(heart, sitk.sitkUInt8)):
+                raise OSError(None, "the disk may be full")
+            (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.rename(old)
+            try:
+                new.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
     except (OSError, CTError, RuntimeError) as error:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
         reason = error if isinstance(error, OSError) else OSError(None, "the disk may be full")
         raise not_written(folder, reason) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -115,12 +115,12 @@ class TestWhatIsLeftOver:
         ct = tmp_path / "ct.nii"
         ct.write_bytes(b"a scan")
         long_ago = time.time() - 2 * 24 * 3600
-        left = [".scans.csv.123", ".scans.csv.bak.123", "scans/.adding-1-a", "scans/.adding-2-b"]
+        left = [f"{name}.partial-abc" for name in (".scans.csv", ".scans.csv.bak", "scans/.old", "scans/.new")]
         for name in left:
-            path = project.folder / name
-            path.mkdir() if "adding" in name else path.write_text("half", encoding="utf-8")
+            (project.folder / name).mkdir()
+            (project.folder / name / "half").write_text("half", encoding="utf-8")
         for name in left[:3]:
             os.utime(project.folder / name, (long_ago, long_ago))
         project.add([annotating_program.NewScan("ct", "p", ct)])
-        assert [name for name in left if (project.folder / name).exists()] == ["scans/.adding-2-b"]
+        assert [name for name in left if (project.folder / name).exists()] == left[3:]
         assert Project.open(project.folder).doubts == ()
