@@ -23,7 +23,15 @@ class TestModules:
         effect = desk.editor.effectByName(name)
         assert type(effect.self()).__module__.startswith(EFFECTS[name])
         assert effect.self().icon().availableSizes()
-        assert "Keys 1 to 5" in effect.helpText()
+
+    @pytest.mark.parametrize("name", EFFECTS)
+    def test_help_opens_from_one_line(self, desk, name):
+        """Segment Editor cuts what is collapsed at the first line break."""
+        summary, _, details = desk.editor.effectByName(name).helpText().partition("<br>")
+        assert summary.startswith("<html>")
+        assert not set(summary.removeprefix("<html>")) & set("<>.")
+        assert "<li><b>Keys 1 to 5:</b> choose LM" in details
+        assert details.endswith("</p></html>")
 
     @pytest.mark.parametrize("name", EFFECTS)
     def test_module_is_hidden(self, name):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from ..results import METHOD_TITLES
 from ..scoring.comparison import QUANTITIES, TOTAL, UNKNOWN, Change, Comparison, MethodComparison
 from ..scoring.repeatability import Repeatability
-from .markup import RESEARCH_ONLY, head, page, row
+from .markup import (
+    RESEARCH_ONLY,
+    Markup,
+    fragment,
+    group,
+    head,
+    items,
+    lines,
+    page,
+    row,
+    table,
+    tag,
+    warning_list,
+)
 
 NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
 
@@ -26,26 +37,21 @@ _FACTS = {
 
 def comparison_as_page(comparison: Comparison, reports: dict[str, str] | None = None) -> str:
     """`comparison.html`. reports: relative addresses of the scans' own reports, by what to call them."""
-    links = "".join(f'<li><a href="{escape(href)}">{escape(name)}</a></li>' for name, href in (reports or {}).items())
-    parts = [
-        "<h1>Has the coronary calcium changed?</h1>",
-        RESEARCH_ONLY,
-        comparison_as_html(comparison),
-        f"<h2>The scans' own reports</h2><ul>{links}</ul>" if links else "",
-    ]
-    return page("Has the coronary calcium changed?", "\n".join(parts))
+    links = [tag.a(name, href=href) for name, href in (reports or {}).items()]
+    title = "Has the coronary calcium changed?"
+    end = [tag.h2("The scans' own reports"), items(links)] if links else None
+    return page(title, tag.h1(title), RESEARCH_ONLY, comparison_as_html(comparison), end)
 
 
-def comparison_as_html(comparison: Comparison) -> str:
+def comparison_as_html(comparison: Comparison) -> Markup:
     """The section: where the limits come from, per method what changed, doubts, and what was compared."""
-    parts = ["<h2>Compared with an earlier scan</h2>", _provenance(comparison)]
-    for method in comparison.methods:
-        parts += [f"<h3>{METHOD_TITLES[method.method]}</h3>", _summary(method), _table(method)]
-    if comparison.warnings:
-        items = (f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in comparison.warnings)
-        parts.append(f'<ul class="warnings">{"".join(items)}</ul>')
-    parts.append(_facts(comparison))
-    return "\n".join(part for part in parts if part)
+    return fragment(
+        tag.h2("Compared with an earlier scan"),
+        _provenance(comparison),
+        ((tag.h3(METHOD_TITLES[m.method]), _summary(m), _table(m)) for m in comparison.methods),
+        warning_list(comparison.warnings) if comparison.warnings else None,
+        _facts(comparison),
+    )
 
 
 def comparison_as_text(comparison: Comparison) -> str:
@@ -63,22 +69,23 @@ def comparison_as_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _provenance(comparison: Comparison) -> str:
+def _provenance(comparison: Comparison) -> Markup:
     source = comparison.repeatability
     if source is None:
-        return (
-            '<p class="unreviewed"><b>No limits of repeatability are stored</b> with the model of the calcium map, so '
-            "nothing tells a change from what two scans of the same day differ by. A scan-rescan study stores them "
-            "(<code>cac evaluate reproducibility --store-limits</code>).</p>"
+        return tag.p(
+            tag.b("No limits of repeatability are stored"),
+            " with the model of the calcium map, so nothing tells a change from what two scans of the same day differ "
+            "by. A scan-rescan study stores them (",
+            tag.code("cac evaluate reproducibility --store-limits"),
+            ").",
+            class_="unreviewed",
         )
     text = (
-        f"95&nbsp;% of differences between two scans of unchanged patients stay within the limits; of twenty numbers "
-        f"that have not changed, one lies outside by chance. Limits: {escape(source.data)}, {escape(source.date)}, "
-        f"{_pairs(source)} pairs with calcium."
+        "95\xa0% of differences between two scans of unchanged patients stay within the limits; of twenty numbers that "
+        f"have not changed, one lies outside by chance. Limits: {source.data}, {source.date}, {_pairs(source)} pairs "
+        "with calcium."
     )
-    if source.digital:
-        return f'<p class="unreviewed"><b>{NOT_IN_PATIENTS}</b> {text}</p>'
-    return f"<p>{text}</p>"
+    return tag.p(tag.b(NOT_IN_PATIENTS), " ", text, class_="unreviewed") if source.digital else tag.p(text)
 
 
 def _pairs(source: Repeatability) -> int:
@@ -87,12 +94,11 @@ def _pairs(source: Repeatability) -> int:
     return max((limits.pairs for limits in totals), default=0)
 
 
-def _summary(method: MethodComparison) -> str:
-    bars = "".join(f"<li>{escape(bar[0].upper() + bar[1:])}.</li>" for bar in method.bars)
-    if bars:
-        return f"<p><b>Whether it has changed cannot be said:</b></p><ul>{bars}</ul>"
-    total = next(change for change in method.changes if change.part == TOTAL)
-    return f"<p>{escape(_sentence(method, total))}</p>"
+def _summary(method: MethodComparison) -> Markup:
+    if method.bars:
+        bars = (f"{bar[0].upper()}{bar[1:]}." for bar in method.bars)
+        return fragment(tag.p(tag.b("Whether it has changed cannot be said:")), items(bars))
+    return tag.p(_sentence(method, next(change for change in method.changes if change.part == TOTAL)))
 
 
 def _sentence(method: MethodComparison, change: Change) -> str:
@@ -103,27 +109,27 @@ def _sentence(method: MethodComparison, change: Change) -> str:
     )
 
 
-def _table(method: MethodComparison) -> str:
+def _table(method: MethodComparison) -> Markup | None:
     if not method.changes:
-        return ""
+        return None
     rows = [head("", "Earlier", "Later", "Difference", "Repeats within", "Verdict")]
     for quantity in QUANTITIES:
-        rows.append(f'<tr><th class="group" colspan="6">{escape(_title(method, quantity))}</th></tr>')
+        rows.append(group(_title(method, quantity), 6))
         for change in (change for change in method.changes if change.quantity == quantity):
             limit = "–" if change.limit is None else f"±{_number(quantity, change.limit)}"
             # What bars the whole method is said once, above the table.
             text = "cannot be said" if method.bars and change.verdict == UNKNOWN else change.text
             rows.append(
                 row(
-                    "<b>Total</b>" if change.part == TOTAL else change.part,
+                    tag.b("Total") if change.part == TOTAL else change.part,
                     _number(quantity, change.earlier),
                     _number(quantity, change.later),
                     _signed(change),
                     limit,
-                    f'<span class="{change.verdict}">{escape(text)}</span>',
+                    tag.span(text, class_=change.verdict),
                 )
             )
-    return f'<div class="scroll"><table class="compared">{"".join(rows)}</table></div>'
+    return table(rows, "compared", scroll=True)
 
 
 def _title(method: MethodComparison, quantity: str) -> str:
@@ -143,20 +149,20 @@ def _signed(change: Change) -> str:
     return sign + _number(change.quantity, abs(change.difference))
 
 
-def _facts(comparison: Comparison) -> str:
+def _facts(comparison: Comparison) -> Markup:
     rows = [head("", "Earlier", "Later")]
     for name, title in _FACTS.items():
         values = [_fact(facts[name]) for facts in (comparison.earlier, comparison.later)]
         rows.append(row(title, *values))
     models = [
-        "<br>".join(escape(f"{model['name']} {model['sha256'][:12]}") for model in facts["models"]) or "none"
+        lines(f"{model['name']} {model['sha256'][:12]}" for model in facts["models"]) or "none"
         for facts in (comparison.earlier, comparison.later)
     ]
     rows.append(row("models", *models))
-    return f"<details><summary>What was compared</summary><table class='facts'>{''.join(rows)}</table></details>"
+    return tag.details(tag.summary("What was compared"), table(rows, "facts"))
 
 
 def _fact(value: object) -> str:
     if value is None:
         return "unknown"
-    return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
-from html import escape
 
-from ..core.ct import ScanWarning
 from ..core.labels import Artery
 from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
@@ -15,7 +12,21 @@ from ..scoring.lesions import Lesion
 from ..scoring.scores import Score, component_agatston
 from . import pictures
 from .comparison_page import comparison_as_html
-from .markup import RESEARCH_ONLY, figure, head, page, row
+from .markup import (
+    RESEARCH_ONLY,
+    Markup,
+    facts_table,
+    figure,
+    fragment,
+    head,
+    in_words,
+    page,
+    row,
+    small,
+    table,
+    tag,
+    warning_list,
+)
 from .second_opinion_page import opinions_as_html
 
 MOST_TOLD = 50
@@ -33,10 +44,10 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
     comparison: with an earlier result of the patient; a section of its own.
     """
     name = result.scan.source.name if result.scan.source else "CT"
-    parts = [f"<h1>Coronary calcium: {escape(name)}</h1>", RESEARCH_ONLY, _severe_warnings(result)]
+    parts = [tag.h1(f"Coronary calcium: {name}"), RESEARCH_ONLY, _severe_warnings(result)]
     for key, method in result.methods.items():
         parts += [
-            f"<h2>{METHOD_TITLES[key]}</h2>",
+            tag.h2(METHOD_TITLES[key]),
             _summary(result, method),
             _arteries_table(method, AGATSTON_TITLES[key], result.true_mass_mg),
         ]
@@ -50,52 +61,61 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         parts += _arithmetic(result, method, AGATSTON_TITLES[key])
         parts.append(_rules(method))
     parts.append(_facts(result, identify))
-    return page(f"Coronary calcium: {name}", "\n".join(parts))
+    return page(f"Coronary calcium: {name}", *parts)
 
 
-def _summary(result: ScoreResult, method: MethodResult) -> str:
+def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     total = method.total
     clinical = method is result.methods["threshold"]
     if not method.reviewed and clinical:
-        return (
-            f'<p class="unreviewed"><b>{total.lesions} unreviewed candidates</b>, together {total.agatston:.1f} '
-            f"Agatston units; {_elsewhere(method)} of them lie where digital patients rarely have "
-            "coronary calcium. This is not a calcium score: nobody has checked which of them are coronary. "
-            "Assign them in <code>lesions.nii.gz</code> and score again with <code>--lesions</code>.</p>"
+        return tag.p(
+            tag.b(f"{total.lesions} unreviewed candidates"),
+            f", together {total.agatston:.1f} Agatston units; {_elsewhere(method)} of them lie where digital patients "
+            "rarely have coronary calcium. This is not a calcium score: nobody has checked which of them are coronary. "
+            "Assign them in ",
+            tag.code("lesions.nii.gz"),
+            " and score again with ",
+            tag.code("--lesions"),
+            ".",
+            class_="unreviewed",
         )
     if not method.reviewed and not total.lesions:
-        return (
-            '<p class="unreviewed"><b>The calcium map is empty.</b> That does not mean that there is no calcium: small '
-            "and faint lesions are missed (the models' cards say how many).</p>"
+        return tag.p(
+            tag.b("The calcium map is empty."),
+            " That does not mean that there is no calcium: small and faint lesions are missed (the models' cards say "
+            "how many).",
+            class_="unreviewed",
         )
     if not method.reviewed:
-        return (
-            f'<p class="unreviewed"><b>{total.lesions} unreviewed lesions</b> of the calcium map, {_scaled(method)}. '
-            "The arteries are suggested by each lesion's place; nobody has checked them.</p>"
+        return tag.p(
+            tag.b(f"{total.lesions} unreviewed lesions"),
+            " of the calcium map, ",
+            _scaled(method),
+            ". The arteries are suggested by each lesion's place; nobody has checked them.",
+            class_="unreviewed",
         )
     title = "Agatston score" if clinical else "Adjusted Agatston score"
-    lines = [f'<p class="score">{title} <b>{total.agatston:.1f}</b></p>']
+    parts = [tag.p(f"{title} ", tag.b(f"{total.agatston:.1f}"), class_="score")]
     if method.no_calcium:
-        lines.append("<p><b>Reviewed: no coronary calcium.</b></p>")
+        parts.append(tag.p(tag.b("Reviewed: no coronary calcium.")))
     if clinical and result.categories is not None:
         c = result.categories
-        items = [
-            f"Risk class <b>{c.risk_class}</b>",
-            f"CAC-DRS <b>{c.cac_drs}</b>",
-            f"arterial age <b>{c.arterial_age_years:.0f} years</b>",
-        ]
+        told = ["Risk class ", tag.b(c.risk_class), " · CAC-DRS ", tag.b(c.cac_drs)]
+        told += [" · arterial age ", tag.b(f"{c.arterial_age_years:.0f} years")]
         if c.percentile is not None:
-            items.append(f"{escape(str(c.percentile))} of {escape(c.percentile.table)}")
-        lines.append(f"<p>{' · '.join(items)}</p><p class='small'>{risk.ROUNDING}</p>")
-    return "\n".join(lines)
+            told.append(f" · {c.percentile} of {c.percentile.table}")
+        parts += [tag.p(told), small(risk.ROUNDING)]
+    return fragment(parts)
 
 
-def _scaled(method: MethodResult) -> str:
+def _scaled(method: MethodResult) -> Markup:
     scaled, adjusted = method.scaled_agatston, f"adjusted Agatston {method.total.agatston:.1f}"
-    return adjusted if scaled is None else f"on the scale of clinical scores about <b>{scaled:.0f}</b> ({adjusted})"
+    if scaled is None:
+        return fragment(adjusted)
+    return fragment("on the scale of clinical scores about ", tag.b(f"{scaled:.0f}"), f" ({adjusted})")
 
 
-def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Artery, float] | None) -> str:
+def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Artery, float] | None) -> Markup:
     """agatston: what to call the method's Agatston score."""
     assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in method.lesions.lesions)
     known = true_mass_mg is not None
@@ -104,16 +124,16 @@ def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Arte
         # An artery that nobody has looked at must not read as free of calcium.
         if (artery == Artery.UNASSIGNED) == (method.reviewed or assigned):
             continue
-        dot = f'<span class="dot" style="background:rgb{pictures.ARTERY_COLOURS[artery]}"></span>'
-        name = f'{dot} {artery.key} <span class="small">{artery.full_name}</span>'
+        dot = tag.span(class_="dot", style=f"background:rgb{pictures.ARTERY_COLOURS[artery]}")
+        name = fragment(dot, f" {artery.key} ", tag.span(artery.full_name, class_="small"))
         truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
         rows.append(row(name, *_score_cells(score), *truth))
     truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
-    rows.append(row("<b>Total</b>", *_score_cells(method.total), *truth))
+    rows.append(row(tag.b("Total"), *_score_cells(method.total), *truth))
     titles = ["Artery", "Lesions", agatston, "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
     first = head(*titles, *(["True mass mg"] if known else []))
-    note = "" if method.total.mass_mg is not None else '<p class="small">Mass in mg needs a calibration.</p>'
-    return f"<table>{first}{''.join(rows)}</table>{note}"
+    note = None if method.total.mass_mg is not None else small("Mass in mg needs a calibration.")
+    return fragment(table([first, *rows]), note)
 
 
 def _score_cells(score: Score) -> list[str]:
@@ -129,31 +149,26 @@ def _score_cells(score: Score) -> list[str]:
     ]
 
 
-def _severe_warnings(result: ScoreResult) -> str:
+def _severe_warnings(result: ScoreResult) -> Markup | None:
     severe = [warning for warning in result.warnings if warning.severe]
     if not severe:
-        return ""
-    return f'<div class="severe"><b>Before you read the numbers</b>{_listed(severe)}</div>'
+        return None
+    return tag.div(tag.b("Before you read the numbers"), warning_list(severe), class_="severe")
 
 
-def _warnings(result: ScoreResult) -> str:
+def _warnings(result: ScoreResult) -> Markup:
     others = [warning for warning in result.warnings if not warning.severe]
     none = "None but those at the top." if result.warnings else "None."
-    return f"<h2>Warnings</h2>{_listed(others) if others else f'<p>{none}</p>'}"
+    return fragment(tag.h2("Warnings"), warning_list(others) if others else tag.p(none))
 
 
-def _listed(warnings: Iterable[ScanWarning]) -> str:
-    items = "".join(f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in warnings)
-    return f'<ul class="warnings">{items}</ul>'
-
-
-def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[str]:
+def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[Markup]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     figures = [
         figure(pictures.overview_picture(scan, heart, lesions, 1), "Highest HU in the heart region, from the front"),
         figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
     ]
-    parts = [f"<h2>Pictures: {title}</h2>", f'<div class="pictures">{"".join(figures)}</div>']
+    parts = [tag.h2(f"Pictures: {title}"), tag.div(figures, class_="pictures")]
     told = told_lesions(method, scan.slice_spacing_mm)
     ids, folded = {lesion.id for lesion in told}, len(lesions.lesions) - len(told)
     if folded:
@@ -161,7 +176,7 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
     else:
         slices = {k for lesion in told for k in lesion.slice_indices}
     if not slices:
-        return [*parts, "<p>No slice holds a candidate.</p>"]
+        return [*parts, tag.p("No slice holds a candidate.")]
     figures = []
     for k in sorted(slices, reverse=True):
         count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
@@ -171,14 +186,15 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         picture = pictures.slice_picture(scan, heart, lesions, k, ids)
         figures.append(figure(picture, f"{_place(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
-    parts.append(f'<p class="small">Window {low:g} to {high:g} HU; patient left is at the right.</p>')
+    parts.append(small(f"Window {low:g} to {high:g} HU; patient left is at the right."))
     if folded:
-        parts.append(
-            f"<p>Of {len(lesions.lesions)} candidates the {len(told)} are drawn and numbered that are largest and most "
+        text = (
+            f"Of {len(lesions.lesions)} candidates the {len(told)} are drawn and numbered that are largest and most "
             f"probably coronary, each in the slice where it is largest. Of {folded} others only those in these slices "
-            "are outlined. <code>lesions.csv</code> lists all.</p>"
+            "are outlined. "
         )
-    parts.append(f'<div class="pictures">{"".join(figures)}</div>')
+        parts.append(tag.p(text, tag.code("lesions.csv"), " lists all."))
+    parts.append(tag.div(figures, class_="pictures"))
     return parts
 
 
@@ -217,7 +233,7 @@ def _elsewhere(method: MethodResult) -> int:
     return sum(suggested.not_coronary_probability > PROBABLY for suggested in method.suggestions)
 
 
-def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> list[str]:
+def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> list[Markup]:
     spacing = result.scan.slice_spacing_mm
     reference = method.rules.reference_spacing_mm
     told = told_lesions(method, spacing)
@@ -249,19 +265,22 @@ def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> lis
     components = sum(len(lesion.components) for lesion in method.lesions.lesions)
     first = head("Lesion", "Artery", "Slice", "Voxels", "Area mm²", "Peak HU", "Weight", agatston)
     return [
-        "<h2>Arithmetic</h2>",
-        f"<p>{agatston} = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, "
-        f"summed over {components} slice components = <b>{method.total.agatston:.2f}</b>.</p>",
-        f"<details><summary>Every component</summary><table>{first}{''.join(rows)}</table></details>",
+        tag.h2("Arithmetic"),
+        tag.p(
+            f"{agatston} = area × weight × {spacing:.3g} mm slice spacing / {reference:g} mm, summed over {components} "
+            "slice components = ",
+            tag.b(f"{method.total.agatston:.2f}"),
+            ".",
+        ),
+        tag.details(tag.summary("Every component"), table([first, *rows])),
     ]
 
 
-def _rules(method: MethodResult) -> str:
-    rows = [row(escape(key), escape("none" if v is None else str(v))) for key, v in asdict(method.rules).items()]
-    return f"<h2>Rules</h2><table class='facts'>{''.join(rows)}</table>"
+def _rules(method: MethodResult) -> Markup:
+    return fragment(tag.h2("Rules"), facts_table(asdict(method.rules), missing="none"))
 
 
-def _facts(result: ScoreResult, identify: bool) -> str:
+def _facts(result: ScoreResult, identify: bool) -> Markup:
     image = result.scan.image
     facts = {
         "voxels": " × ".join(map(str, image.GetSize())),
@@ -271,8 +290,7 @@ def _facts(result: ScoreResult, identify: bool) -> str:
     }
     if result.blood is not None:
         facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
-    rows = [row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
-    return f"<h2>Scan</h2><table class='facts'>{''.join(rows)}</table>"
+    return fragment(tag.h2("Scan"), facts_table(in_words(facts)))
 
 
 def _place(result: ScoreResult, slice_index: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from html import escape
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,7 +14,21 @@ from ..models.cards import ModelCard
 from ..radiograph.card import CardArea, area_of, share_of, threshold_name
 from ..radiograph.score import RadiographResult, ThresholdResult, ViewResult
 from ..radiograph.view import STANDARD_MM
-from .markup import RESEARCH_ONLY, figure, head, page, row
+from .markup import (
+    RESEARCH_ONLY,
+    Markup,
+    facts_table,
+    figure,
+    fragment,
+    head,
+    in_words,
+    page,
+    row,
+    small,
+    table,
+    tag,
+    warning_list,
+)
 
 SCHEMA = "cac-radiograph/1"
 
@@ -26,28 +39,22 @@ SQUARE_COLOUR, SALIENCY_COLOUR = (64, 196, 255), (255, 145, 0)
 OPACITY = 0.75
 """Of the overlay where the saliency is highest."""
 
-_STYLE = """
-.bar { display: inline-block; width: 8rem; height: .7em; background: #e4e9eb; margin-right: .6rem }
-.bar i { display: block; height: 100%; background: #2f7f9e }
-.pictures figure { width: 468px; max-width: 100% } .facts td:first-child { min-width: 9rem; vertical-align: top }
-td:first-child { min-width: 6rem } td { white-space: nowrap } .facts td { white-space: normal }
-"""
-
 
 def result_as_html(result: RadiographResult, identify: bool = False) -> str:
     """The page. identify: with the patient's name and id, and the study's date."""
     names = " and ".join(_file_name(view) for view in result.views.values())
-    parts = [
-        f"<h1>Coronary calcium by radiograph: {escape(names)}</h1>",
+    title = f"Coronary calcium by radiograph: {names}"
+    return page(
+        title,
+        tag.h1(title),
         RESEARCH_ONLY,
         _warnings(result),
-        "<h2>Probability of coronary calcium</h2>",
+        tag.h2("Probability of coronary calcium"),
         _table(result),
-        *(part for name in result.views for part in _pictures(result, name)),
+        *(_pictures(result, name) for name in result.views),
         _model(result),
         *(_facts(name, view, identify) for name, view in result.views.items()),
-    ]
-    return page(f"Coronary calcium by radiograph: {names}", "\n".join(parts), _STYLE)
+    )
 
 
 def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict:
@@ -108,20 +115,19 @@ def view_picture(view: ViewResult, field_mm: float, threshold: int | None = None
     return picture
 
 
-def _warnings(result: RadiographResult) -> str:
+def _warnings(result: RadiographResult) -> Markup | None:
     if not result.warnings:
-        return ""
-    items = "".join(f"<li>{escape(w.message)} <code>{escape(w.code)}</code></li>" for w in result.warnings)
-    return f'<div class="unreviewed"><b>Before you read on</b><ul class="warnings">{items}</ul></div>'
+        return None
+    return tag.div(tag.b("Before you read on"), warning_list(result.warnings), class_="unreviewed")
 
 
-def _table(result: RadiographResult) -> str:
+def _table(result: RadiographResult) -> Markup:
     factors = result.factors
     ways = {"By the radiograph": False} | ({"With age, sex, BMI": True} if factors else {})
     areas = [area_of(result.card, found.agatston) for found in result.thresholds]
     told = next((area for area in areas if area is not None), None)
     titles = [cell for way in ways for cell in (way, *(["AUC"] if told else []))]
-    rows = "".join(row(*_cells(result.card, found, ways.values(), told is not None)) for found in result.thresholds)
+    rows = [row(*_cells(result.card, found, ways.values(), told is not None)) for found in result.thresholds]
     notes = ["How probable it is that a CT of this patient would show such a score. This is not a score."]
     if factors:
         person = {"F": "woman", "M": "man"}[factors.sex]
@@ -135,14 +141,14 @@ def _table(result: RadiographResult) -> str:
     if told:
         notes.append(
             "AUC, with its 95% interval: how often, of two patients of whom one has such a score, the model gives that "
-            f"one the higher probability; 0.5 is guessing. By the model's card, on {escape(told.who)}."
+            f"one the higher probability; 0.5 is guessing. By the model's card, on {told.who}."
         )
     first = head("Agatston score", *titles)
-    return f'<div class="scroll"><table>{first}{rows}</table></div><p class="small">{" ".join(notes)}</p>'
+    return fragment(table([first, *rows], "probabilities", scroll=True), small(" ".join(notes)))
 
 
-def _cells(card: ModelCard, found: ThresholdResult, ways: Iterable[bool], told: bool) -> list[str]:
-    cells = [f"<b>{threshold_name(found.agatston)}</b>"]
+def _cells(card: ModelCard, found: ThresholdResult, ways: Iterable[bool], told: bool) -> list[object]:
+    cells: list[object] = [tag.b(threshold_name(found.agatston))]
     for with_factors in ways:
         probability = found.with_factors if with_factors else found.image
         cells.append("–" if probability is None else _bar(probability))
@@ -151,22 +157,22 @@ def _cells(card: ModelCard, found: ThresholdResult, ways: Iterable[bool], told: 
     return cells
 
 
-def _area_text(area: CardArea | None) -> str:
+def _area_text(area: CardArea | None) -> Markup:
     if area is None:
-        return "–"
-    interval = "" if area.low is None else f' <span class="small">({area.low:.2f}–{area.high:.2f})</span>'
-    return f"{area.value:.2f}{interval}"
+        return fragment("–")
+    interval = None if area.low is None else [" ", tag.span(f"({area.low:.2f}–{area.high:.2f})", class_="small")]
+    return fragment(f"{area.value:.2f}", interval)
 
 
 def _value(area: CardArea | None) -> float | None:
     return None if area is None else area.value
 
 
-def _bar(probability: float) -> str:
-    return f'<span class="bar"><i style="width:{probability:.1%}"></i></span>{escape(percent(probability))}'
+def _bar(probability: float) -> Markup:
+    return fragment(tag.span(tag.i(style=f"width:{probability:.1%}"), class_="bar"), percent(probability))
 
 
-def _pictures(result: RadiographResult, name: str) -> list[str]:
+def _pictures(result: RadiographResult, name: str) -> Markup:
     view, field = result.views[name], result.field_mm
     figures = [_figure(view_picture(view, field), "As the model was given it; it judges the square about the heart")]
     figures += [
@@ -177,13 +183,10 @@ def _pictures(result: RadiographResult, name: str) -> list[str]:
         "Orange: where a change of brightness would change the answer most, each picture scaled to its own highest. It "
         "does not outline calcium."
     )
-    return [
-        f"<h2>{_title(name)} radiograph</h2>",
-        f'<p class="small">{note}</p><div class="pictures">{"".join(figures)}</div>',
-    ]
+    return fragment(tag.h2(f"{_title(name)} radiograph"), small(note), tag.div(figures, class_="pictures large"))
 
 
-def _model(result: RadiographResult) -> str:
+def _model(result: RadiographResult) -> Markup:
     card = result.card
     facts = {
         "name": card.name,
@@ -195,10 +198,10 @@ def _model(result: RadiographResult) -> str:
         "intended use": card.intended_use,
         "licence": card.licence,
     }
-    return "<h2>Model</h2>" + _facts_table(facts)
+    return fragment(tag.h2("Model"), facts_table(facts))
 
 
-def _facts(name: str, view: ViewResult, identify: bool) -> str:
+def _facts(name: str, view: ViewResult, identify: bool) -> Markup:
     radiograph = view.radiograph
     rows, columns = radiograph.picture.shape
     size = radiograph.pixel_mm
@@ -210,16 +213,11 @@ def _facts(name: str, view: ViewResult, identify: bool) -> str:
         "heart found at": "row {:.0f}, column {:.0f} of the picture above, in mm".format(*view.heart_centre),
         **{key: value for key, value in radiograph.acquisition.facts(identify).items() if value is not None},
     }
-    return f"<h2>{_title(name)} radiograph: what its file tells</h2>" + _facts_table(facts)
-
-
-def _facts_table(facts: dict[str, object]) -> str:
-    rows = [row(escape(key.replace("_", " ")), escape("unknown" if v is None else str(v))) for key, v in facts.items()]
-    return f"<table class='facts'>{''.join(rows)}</table>"
+    return fragment(tag.h2(f"{_title(name)} radiograph: what its file tells"), facts_table(in_words(facts)))
 
 
 def _title(view: str) -> str:
-    return {"lateral": "Lateral"}.get(view, escape(view))
+    return {"lateral": "Lateral"}.get(view, view)
 
 
 def _input(view: ViewResult) -> dict:
@@ -239,7 +237,7 @@ def _file_name(view: ViewResult) -> str:
     return view.radiograph.source.name if view.radiograph.source else "radiograph"
 
 
-def _figure(picture: Image.Image, caption: str) -> str:
+def _figure(picture: Image.Image, caption: str) -> Markup:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=88, subsampling=0)
     return figure(stream.getvalue(), caption)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from ..core.labels import MAIN_ARTERIES
 from ..core.text import percent
 from ..results import MethodResult, ScoreResult
 from ..whole_scan.second_opinion import RADIOMICS, TITLES, VESSELS, Agreement, Opinion, agreements, statement_of
 from . import pictures
-from .markup import figure, head, row
+from .markup import Markup, figure, fragment, head, row, small, table, tag
 
 INTRODUCTION = (
     "These models judge the scan as a whole instead of scoring lesion by lesion, so that many of their mistakes are "
@@ -19,23 +17,21 @@ INTRODUCTION = (
 
 _SHORT = {"threshold": "Clinical rule", "decomposition": "Calcium map"}
 
-_NOT_REVIEWED = '<span class="unknown">not reviewed</span>'
+_NOT_REVIEWED = tag.span("not reviewed", class_="unknown")
 
 
-def opinions_as_html(result: ScoreResult) -> str:
+def opinions_as_html(result: ScoreResult) -> Markup:
     """A section of the report, with a heading. result: with at least one opinion."""
-    parts = [
-        "<h2>Second opinions</h2>",
-        f"<p>{INTRODUCTION}</p>",
+    return fragment(
+        tag.h2("Second opinions"),
+        tag.p(INTRODUCTION),
         _table(result),
-        *(f"<p><b>{TITLES[o.network]}: what it is worth.</b> {escape(o.trust)}</p>" for o in result.opinions),
-    ]
-    for opinion in result.opinions:
-        parts += {VESSELS: _saliency, RADIOMICS: _contributions}[opinion.network](result, opinion)
-    return "\n".join(parts)
+        (tag.p(tag.b(f"{TITLES[o.network]}: what it is worth."), f" {o.trust}") for o in result.opinions),
+        ({VESSELS: _saliency, RADIOMICS: _contributions}[o.network](result, o) for o in result.opinions),
+    )
 
 
-def _table(result: ScoreResult) -> str:
+def _table(result: ScoreResult) -> Markup:
     methods = result.methods
     scored = any(opinion.agatston is not None for opinion in result.opinions)
     rows = [_method_row(name, method, methods, scored) for name, method in methods.items()]
@@ -43,10 +39,10 @@ def _table(result: ScoreResult) -> str:
     arteries = [artery.key for artery in MAIN_ARTERIES] if scored else []
     agrees = [f"Agrees with {_SHORT[name].lower()}" for name in methods]
     titles = ["", *arteries, "Agatston", "Class", "Calcium", *agrees]
-    return f'<div class="scroll"><table class="opinions">{head(*titles)}{"".join(rows)}</table></div>'
+    return table([head(*titles), *rows], scroll=True)
 
 
-def _method_row(name: str, method: MethodResult, methods: dict[str, MethodResult], arteries: bool) -> str:
+def _method_row(name: str, method: MethodResult, methods: dict[str, MethodResult], arteries: bool) -> Markup:
     said = statement_of(name, method)
     title = _SHORT[name] if said is None else said.who
     empty = [""] * len(methods)
@@ -58,13 +54,13 @@ def _method_row(name: str, method: MethodResult, methods: dict[str, MethodResult
     return row(title, *of_arteries, f"{said.agatston:.0f}", _whole(said.risk_class), _yes(said.calcium), *empty)
 
 
-def _opinion_row(opinion: Opinion, methods: dict[str, MethodResult], arteries: bool) -> str:
+def _opinion_row(opinion: Opinion, methods: dict[str, MethodResult], arteries: bool) -> Markup:
     said = opinion.says
     agreed = [_agrees(found) for found in agreements(opinion, methods).values()]
-    title = f"{TITLES[opinion.network]} <code>{escape(opinion.model)}</code>"
+    title = fragment(f"{TITLES[opinion.network]} ", tag.code(opinion.model))
     if opinion.agatston is None:
         probability = f"{percent(opinion.probability)}; yes from {percent(opinion.limit)}"
-        answer = f"{_yes(said.calcium)} <span class='small'>({probability})</span>"
+        answer = fragment(f"{_yes(said.calcium)} ", tag.span(f"({probability})", class_="small"))
         return row(title, *(["–"] * len(MAIN_ARTERIES) if arteries else []), "–", "–", answer, *agreed)
     of_arteries = [f"{opinion.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
     return row(
@@ -75,45 +71,43 @@ def _opinion_row(opinion: Opinion, methods: dict[str, MethodResult], arteries: b
 def _agrees(found: Agreement | None) -> str:
     if found is None:
         return _NOT_REVIEWED
-    return f'<span class="changed">{found.text}</span>' if found.far or found.text == "differs" else found.text
+    return tag.span(found.text, class_="changed") if found.far or found.text == "differs" else found.text
 
 
 def _yes(calcium: bool) -> str:
     return "yes" if calcium else "no"
 
 
-def _whole(text: str) -> str:
+def _whole(text: str) -> Markup:
     """On one line."""
-    return f'<span style="white-space: nowrap">{escape(text)}</span>'
+    return tag.span(text, class_="line")
 
 
-def _saliency(result: ScoreResult, opinion: Opinion) -> list[str]:
+def _saliency(result: ScoreResult, opinion: Opinion) -> Markup | None:
     if opinion.saliency is None:
-        return []
-    title = f"<h3>{TITLES[opinion.network]}: what swayed it</h3>"
+        return None
+    title = tag.h3(f"{TITLES[opinion.network]}: what swayed it")
     lesions = result.methods["threshold"].lesions
     found = pictures.saliency_picture(result.scan, result.heart.mask, lesions, opinion.saliency)
     if found is None:
-        return [title, "<p>No change of any voxel would have changed its answer.</p>"]
+        return fragment(title, tag.p("No change of any voxel would have changed its answer."))
     jpeg, k = found
     caption = (
         f"Slice {k}, the one with the highest value. Orange: what sways the total most. It does not outline calcium; "
         "where it lies on bone or lung, do not believe the answer."
     )
-    return [title, f'<div class="pictures">{figure(jpeg, caption)}</div>']
+    return fragment(title, tag.div(figure(jpeg, caption), class_="pictures"))
 
 
-def _contributions(result: ScoreResult, opinion: Opinion) -> list[str]:
+def _contributions(result: ScoreResult, opinion: Opinion) -> Markup | None:
     if not opinion.contributions:
-        return []
+        return None
     rows = [
-        row(
-            escape(name.replace("_", " ")), f"{value:+.2f}".replace("-", "−"), "for calcium" if value > 0 else "against"
-        )
+        row(name.replace("_", " "), f"{value:+.2f}".replace("-", "−"), "for calcium" if value > 0 else "against")
         for name, value in opinion.contributions.items()
     ]
     note = (
         "The features that moved the answer most, on the scale of the log-odds, against an average patient of training."
     )
-    table = f"<table>{head('Feature', 'Adds', 'Speaks')}{''.join(rows)}</table>"
-    return [f"<h3>{TITLES[opinion.network]}: what swayed it</h3>", f'{table}<p class="small">{note}</p>']
+    title = tag.h3(f"{TITLES[opinion.network]}: what swayed it")
+    return fragment(title, table([head("Feature", "Adds", "Speaks"), *rows]), small(note))

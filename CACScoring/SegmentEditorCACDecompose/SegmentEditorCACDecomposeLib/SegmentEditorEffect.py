@@ -10,7 +10,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effects.base import LesionEffect
+from CACScoringLib.panel.effects.base import LesionEffect, helpOf
 
 PAINTED, SHOWN = "Painted", "Shown"
 
@@ -27,14 +27,20 @@ class SegmentEditorEffect(LesionEffect):
         self._observed = []
 
     def helpText(self) -> str:
-        return "<html>" + _(
-            """Replace a rough region by the calcium that the map finds in it, without the 130 HU threshold<br>.
-<p><ul style="margin: 0">
-<li><b>Painted region:</b> the selected segment, painted with CAC Region for example, shrinks to the map's calcium.
-<li><b>Visible part of a slice:</b> the map's calcium in the slice view last clicked in is added to the selected
-segment; what belongs to another artery or was rejected stays there.
-<li><b>Keys 1 to 5:</b> choose LM, LAD, LCX, RCA or other, in the view last clicked in.
-</ul><p>The preview lights up in the slice views. <b>Apply</b> takes it over, <b>Cancel</b> changes nothing."""
+        actions = {
+            _("Painted region"): _(
+                "the selected segment, painted with CAC Region for example, shrinks to the map's calcium."
+            ),
+            _("Visible part of a slice"): _(
+                "the map's calcium in the slice view last clicked in is added to the selected segment; what belongs to "
+                "another artery or was rejected stays there."
+            ),
+            _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+        }
+        return helpOf(
+            _("Replace a rough region by the calcium that the map finds in it, without the 130 HU threshold"),
+            actions,
+            _("The preview lights up in the slice views. Apply takes it over, Cancel changes nothing."),
         )
 
     # Options

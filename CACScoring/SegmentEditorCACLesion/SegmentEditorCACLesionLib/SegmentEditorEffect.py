@@ -10,7 +10,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effects.base import LesionEffect
+from CACScoringLib.panel.effects.base import LesionEffect, helpOf
 
 _DRAG_PIXELS = 4
 
@@ -26,15 +26,22 @@ class SegmentEditorEffect(LesionEffect):
         self._press = None
 
     def helpText(self) -> str:
-        return "<html>" + _(
-            """Give calcified lesions to arteries, in slice views<br>.
-<p><ul style="margin: 0">
-<li><b>Move the mouse:</b> the lesion under the cursor lights up: what touches it in 3-D at or above the threshold.
-<li><b>Left click:</b> add it to the selected artery. It is taken from any other.
-<li><b>Left-button drag:</b> add only what lies within the ball drawn around the click.
-<li><b>Keys 1 to 5:</b> choose LM, LAD, LCX, RCA or other, in the view last clicked in.
-<li><b>Key X:</b> reject the lesion under the cursor: it moves to &quot;not-coronary&quot; and is not scored.
-</ul><p>A lesion that grows too large or too far, into aorta, valve or bone, lights up in red and is not added."""
+        actions = {
+            _("Move the mouse"): _(
+                "the lesion under the cursor lights up: what touches it in 3-D at or above the threshold."
+            ),
+            _("Left click"): _("add it to the selected artery. It is taken from any other."),
+            _("Left-button drag"): _("add only what lies within the ball drawn around the click."),
+            _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+            _("Key X"): _('reject the lesion under the cursor: it moves to "not-coronary" and is not scored.'),
+        }
+        return helpOf(
+            _("Give calcified lesions to arteries, in slice views"),
+            actions,
+            _(
+                "A lesion that grows too large or too far, into aorta, valve or bone, lights up in red and is not "
+                "added."
+            ),
         )
 
     # Options

@@ -9,7 +9,7 @@ import qt
 import vtk
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.effects.base import LesionEffect
+from CACScoringLib.panel.effects.base import LesionEffect, helpOf
 
 _DIAMETER_MM = 10.0
 _STEP = 1.2
@@ -30,13 +30,15 @@ class SegmentEditorEffect(LesionEffect):
         self._last = None
 
     def helpText(self) -> str:
-        return "<html>" + _(
-            """Paint rough regions around lesions, each for its artery, whatever the HU<br>.
-<p><ul style="margin: 0">
-<li><b>Left-button drag:</b> paint; what is painted is taken from any other artery.
-<li><b>Keys 1 to 5:</b> choose LM, LAD, LCX, RCA or other, in the view last clicked in.
-<li><b>Shift + mouse wheel</b> or <b>+/- keys:</b> larger or smaller brush.
-</ul><p>Erase with the Erase effect. CAC Decompose finds the calcium inside what is painted."""
+        actions = {
+            _("Left-button drag"): _("paint; what is painted is taken from any other artery."),
+            _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+            _("Shift + mouse wheel or +/- keys"): _("larger or smaller brush."),
+        }
+        return helpOf(
+            _("Paint rough regions around lesions, each for its artery, whatever the HU"),
+            actions,
+            _("Erase with the Erase effect. CAC Decompose finds the calcium inside what is painted."),
         )
 
     # Options

@@ -8,7 +8,6 @@ n, others' published figures in columns of their own and marked as such.
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
@@ -16,11 +15,24 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from CACScoringLib.report.markup import RESEARCH_ONLY, head, page, row
+from CACScoringLib.report.markup import (
+    RESEARCH_ONLY,
+    Markup,
+    facts_table,
+    fragment,
+    group,
+    head,
+    lines,
+    page,
+    picture,
+    row,
+    small,
+    table,
+    tag,
+)
 
 from ..statistics.measures import Estimate
 from .figures import rendered
@@ -35,9 +47,9 @@ SCHEMA = "cac-study/1"
 TABLES, FIGURES = "tables", "figures"
 """Folders of the CSV, PNG and SVG files beside the page."""
 
-DIGITAL = (
-    "<b>Digital patients: no figure here says how the method does in patients.</b> The scans were computed, so that "
-    "the truth is known. They lack much of what real chests have."
+DIGITAL = fragment(
+    tag.b("Digital patients: no figure here says how the method does in patients."),
+    " The scans were computed, so that the truth is known. They lack much of what real chests have.",
 )
 
 WIDE_COLUMNS = 6
@@ -65,13 +77,14 @@ def write_study(
     """
     numbers = _numbers(sections)
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
-    body = [f"<h1>{escape(title)}</h1>"]
-    body.append(f'<p class="unreviewed">{DIGITAL}</p>' if digital else RESEARCH_ONLY)
-    body.append(_contents(sections))
-    body.append(_how_to_read(sections))
-    for number, section in enumerate(sections, 1):
-        body += _section(section, number, numbers, pictures)
-    body.append(_facts(facts))
+    body = [
+        tag.h1(title),
+        tag.p(DIGITAL, class_="unreviewed") if digital else RESEARCH_ONLY,
+        _contents(sections),
+        _how_to_read(sections),
+        *(_section(section, number, numbers, pictures) for number, section in enumerate(sections, 1)),
+        _facts(facts),
+    ]
     files = {
         Path(TABLES, f"{table.name}.csv"): table_as_csv(table).encode()
         for section in sections
@@ -87,7 +100,7 @@ def write_study(
     _remove_shown_before(folder)
     for path, content in files.items():
         _write(folder / path, content)
-    _write(folder / PAGE, page(title, "\n".join(body), _STYLE).encode())
+    _write(folder / PAGE, page(title, *body).encode())
     index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
     _write(folder / INDEX, index.encode())
     return folder / PAGE
@@ -199,53 +212,54 @@ def _numbers(sections: Sequence[Section]) -> dict[str, str]:
     }
 
 
-def _contents(sections: Sequence[Section]) -> str:
-    links = [f'<a href="#section-{s.name}">{n}&nbsp;{escape(s.title)}</a>' for n, s in enumerate(sections, 1)]
-    return f'<nav class="contents">{" · ".join([*links, "<a href=#facts>How it was made</a>"])}</nav>'
+def _contents(sections: Sequence[Section]) -> Markup:
+    links = ([tag.a(f"{n}\xa0{s.title}", href=f"#section-{s.name}"), " · "] for n, s in enumerate(sections, 1))
+    return tag.nav(links, tag.a("How it was made", href="#facts"), class_="contents")
 
 
-def _how_to_read(sections: Sequence[Section]) -> str:
-    lines = ["Square brackets hold 95&nbsp;% intervals; n is what an estimate rests on; – means that there is none."]
+def _how_to_read(sections: Sequence[Section]) -> Markup:
+    text = "Square brackets hold 95\xa0% intervals; n is what an estimate rests on; – means that there is none."
     tables = [table for section in sections for table in section.tables]
-    if any(_published(c) for t in tables for c in (*t.columns, *(line[0] for line in t.rows))):
-        lines.append(
-            '<span class="published">Shaded figures in italics were published by others</span>, on other scans of '
-            "other patients: they stand beside the rest, they were not measured here."
-        )
-    return f'<p class="small">{" ".join(lines)}</p>'
+    if not any(_published(c) for t in tables for c in (*t.columns, *(line[0] for line in t.rows))):
+        return small(text)
+    return small(
+        f"{text} ",
+        tag.span("Shaded figures in italics were published by others", class_="published"),
+        ", on other scans of other patients: they stand beside the rest, they were not measured here.",
+    )
 
 
-def _section(
-    section: Section, number: int, numbers: dict[str, str], pictures: dict[str, dict[str, bytes]]
-) -> list[str]:
-    parts = [f'<section id="section-{section.name}"><h2>{number}&ensp;{escape(section.title)}</h2>']
-    parts += [f"<p>{_linked(text, numbers)}</p>" for text in section.text]
-    parts += [_table(table, numbers) for table in section.tables]
-    parts += [_figure(figure, pictures[figure.name]["svg"], numbers) for figure in section.figures]
-    return [*parts, "</section>"]
+def _section(section: Section, number: int, numbers: dict[str, str], pictures: dict[str, dict[str, bytes]]) -> Markup:
+    return tag.section(
+        tag.h2(f"{number}\N{EN SPACE}{section.title}"),
+        (tag.p(_linked(text, numbers)) for text in section.text),
+        (_table(made, numbers) for made in section.tables),
+        (_figure(figure, pictures[figure.name]["svg"], numbers) for figure in section.figures),
+        id=f"section-{section.name}",
+    )
 
 
-def _table(table: Table, numbers: dict[str, str]) -> str:
-    places, counts = _places_of_n(table)
-    words = [_holds_words(table, c) for c in range(len(table.columns))]
-    titles = zip(table.columns, words, strict=True)
+def _table(made: Table, numbers: dict[str, str]) -> Markup:
+    places, counts = _places_of_n(made)
+    words = [_holds_words(made, c) for c in range(len(made.columns))]
+    titles = zip(made.columns, words, strict=True)
     rows = [head(*(_heading(title, left, counts.get(("column", c))) for c, (title, left) in enumerate(titles)))]
-    for r, line in enumerate(table.rows):
+    for r, line in enumerate(made.rows):
         n = counts.get(("row", r))
         if _is_heading(line):
-            text = f"{escape(shown(line[0]))}{_n(n)}"
-            rows.append(f'<tr><th class="group" colspan="{len(line)}">{text}</th></tr>')
+            rows.append(group([shown(line[0]), _n(n)], len(line)))
             continue
-        by_others = [_published(title) or _published(line[0]) for title in table.columns]
+        by_others = [_published(title) or _published(line[0]) for title in made.columns]
         cells = [_cell(*cell, places == "cell") for cell in zip(line, words, by_others, strict=True)]
-        rows.append(row(cells[0] + ("" if n in line else _n(n)), *cells[1:]))
-    notes = [_linked(table.note, numbers)] if table.note else []
-    notes += [f"n = {counts['table']:,} throughout."] if places == "table" else []
-    note = f'<p class="note">{" ".join(notes)}</p>' if notes else ""
-    wide = ' class="wide"' if len(table.columns) > WIDE_COLUMNS else ""
-    return (
-        f'<div class="numbered" id="{table.name}"><p class="caption"><b>{numbers[table.name]}.</b> '
-        f'{_sentence(table.title)}</p><div class="scroll"><table{wide}>{"".join(rows)}</table></div>{note}</div>'
+        rows.append(row([cells[0], None if n in line else _n(n)], *cells[1:]))
+    throughout = f" n = {counts['table']:,} throughout." if places == "table" else ""
+    note = tag.p(_linked(made.note, numbers), throughout, class_="note") if made.note or throughout else None
+    return tag.div(
+        tag.p(tag.b(f"{numbers[made.name]}."), f" {_sentence(made.title)}", class_="caption"),
+        table(rows, "wide" if len(made.columns) > WIDE_COLUMNS else None, scroll=True),
+        note,
+        class_="numbered",
+        id=made.name,
     )
 
 
@@ -276,25 +290,27 @@ def _is_heading(line: tuple[Cell, ...]) -> bool:
     return len(line) > 1 and all(cell == "" for cell in line[1:])
 
 
-def _n(n: int | None) -> str:
-    return "" if n is None else f' <span class="n">n = {n:,}</span>'
+def _n(n: int | None) -> Markup | None:
+    return None if n is None else fragment(" ", tag.span(f"n = {n:,}", class_="n"))
 
 
-def _heading(title: str, left: bool, n: int | None) -> str:
-    classes = " ".join([*(["words"] if left else []), *(["published"] if _published(title) else [])])
-    return f'<span class="{classes}">{escape(title)}</span>{_n(n)}'
+def _heading(title: str, left: bool, n: int | None) -> Markup:
+    return fragment(_marked(title, words=left, published=_published(title)), _n(n))
 
 
-def _cell(cell: Cell, left: bool, by_others: bool, with_n: bool) -> str:
-    marked = by_others and cell not in (None, "")
-    classes = " ".join([*(["words"] if left else []), *(["published"] if marked else [])])
+def _cell(cell: Cell, left: bool, by_others: bool, with_n: bool) -> Markup:
+    marks = {"words": left, "published": by_others and cell not in (None, "")}
     if isinstance(cell, Estimate):
         value, _, interval = _estimate(cell).partition(" [")
-        interval = f' <span class="interval">[{interval}</span>' if interval else ""
-        return f'<span class="estimate {classes}">{value}{interval}</span>{_n(cell.n) if with_n else ""}'
-    indented = isinstance(cell, str) and cell.startswith("  ")
-    text = escape(shown(cell)).replace("&lt; ", "&lt;&nbsp;")  # "< 0.001" stays in one line
-    return f'<span class="{classes}{" indented" if indented else ""}">{text}</span>'
+        rest = [" ", tag.span(f"[{interval}", class_="interval")] if interval else None
+        return fragment(_marked([value, rest], estimate=True, **marks), _n(cell.n) if with_n else None)
+    text = shown(cell).replace("< ", "<\xa0")  # "< 0.001" stays in one line
+    return _marked(text, **marks, indented=isinstance(cell, str) and cell.startswith("  "))
+
+
+def _marked(content: object, **classes: bool) -> Markup:
+    """Content in a span of those classes that are true."""
+    return tag.span(content, class_=" ".join(name for name, true in classes.items() if true) or None)
 
 
 def _holds_words(table: Table, column: int) -> bool:
@@ -304,38 +320,44 @@ def _holds_words(table: Table, column: int) -> bool:
     return bool(cells) and len(texts) == len(cells) and any(len(text) > 20 for text in texts)
 
 
-def _figure(figure: Figure, svg: bytes, numbers: dict[str, str]) -> str:
-    data = base64.b64encode(svg).decode("ascii")
-    note = f' <span class="small">{_linked(figure.note, numbers)}</span>' if figure.note else ""
-    return (
-        f'<div class="numbered" id="{figure.name}"><div class="scroll"><img alt="{escape(figure.title)}" '
-        f'style="width:{figure.size_inches[0] / 7:.0%}" src="data:image/svg+xml;base64,{data}"></div>'
-        f'<p class="caption"><b>{numbers[figure.name]}.</b> {_sentence(figure.title)}{note}</p></div>'
+def _figure(figure: Figure, svg: bytes, numbers: dict[str, str]) -> Markup:
+    drawn = picture(svg, "image/svg+xml", figure.title, style=f"width:{figure.size_inches[0] / 7:.0%}")
+    note = [" ", tag.span(_linked(figure.note, numbers), class_="small")] if figure.note else None
+    return tag.div(
+        tag.div(drawn, class_="scroll"),
+        tag.p(tag.b(f"{numbers[figure.name]}."), f" {_sentence(figure.title)}", note, class_="caption"),
+        class_="numbered",
+        id=figure.name,
     )
 
 
-def _facts(facts: dict[str, str]) -> str:
-    rows = [row(escape(name), escape(value).replace("\n", "<br>")) for name, value in facts.items()]
-    return (
-        f'<section id="facts"><h2>How it was made</h2><table class="facts">{"".join(rows)}</table>'
-        f'<p class="small">Every table lies as CSV in <code>{TABLES}</code> beside this page, every figure as PNG and '
-        f"SVG in <code>{FIGURES}</code>.</p></section>"
+def _facts(facts: dict[str, str]) -> Markup:
+    return tag.section(
+        tag.h2("How it was made"),
+        facts_table({name: lines(value.split("\n")) for name, value in facts.items()}),
+        small(
+            "Every table lies as CSV in ",
+            tag.code(TABLES),
+            " beside this page, every figure as PNG and SVG in ",
+            tag.code(FIGURES),
+            ".",
+        ),
+        id="facts",
     )
 
 
-def _linked(text: str, numbers: dict[str, str]) -> str:
+def _linked(text: str, numbers: dict[str, str]) -> Markup:
     """Plain text as HTML, references as links."""
-
-    def link(match: re.Match) -> str:
-        if match[1] not in numbers:
-            raise ValueError(f"a text refers to {match[0]}, but there is no such table or figure: {text}")
-        return f'<a href="#{match[1]}">{numbers[match[1]].replace(" ", "&nbsp;")}</a>'
-
-    return _REFERENCE.sub(link, escape(text))
+    words = _REFERENCE.split(text)
+    for name in words[1::2]:
+        if name not in numbers:
+            raise ValueError(f"a text refers to [[{name}]], but there is no such table or figure: {text}")
+    words[1::2] = [tag.a(numbers[name].replace(" ", "\xa0"), href=f"#{name}") for name in words[1::2]]
+    return fragment(words)
 
 
 def _sentence(title: str) -> str:
-    return escape(title if title.endswith((".", "?")) else f"{title}.")
+    return title if title.endswith((".", "?")) else f"{title}."
 
 
 def _published(text: Cell) -> bool:
@@ -356,32 +378,3 @@ def _write(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-_STYLE = """
-main { padding: 2rem 2.5rem } h1 { font-size: 1.7rem; line-height: 1.2 }
-h2 { font-size: 1.3rem; margin-top: 2.8rem; border-bottom: 1px solid #dde3e6; padding-bottom: .3rem }
-p { max-width: 46rem } a { color: #00588c; text-decoration: none } a:hover { text-decoration: underline }
-.contents { margin: 1.2rem 0; line-height: 1.9 } .contents a { white-space: nowrap }
-.numbered { margin: 2rem 0; break-inside: avoid } .numbered img { display: block; max-width: 100%; height: auto }
-.caption { margin: .4rem 0 .5rem; max-width: none }
-.note { color: #56656c; font-size: .85rem; margin: .5rem 0; max-width: none }
-.numbered table { border-top: 2px solid #1c2529; border-bottom: 2px solid #1c2529; font-size: .92rem }
-.numbered tr:first-child th { border-bottom: 1px solid #1c2529; vertical-align: bottom }
-.numbered td { border-bottom-color: #edf0f2; vertical-align: top } .numbered tr:last-child td { border-bottom: 0 }
-.numbered td, .numbered th { padding: .3rem .55rem }
-.wide .interval, .n { display: block } .numbered td:first-child .n, .group .n { display: inline; margin-left: .4em }
-.numbered th.group { text-align: left; font-weight: 600; padding-top: .8rem; border-bottom: 1px solid #dde3e6 }
-.numbered td:first-child { min-width: 9rem } .facts td { vertical-align: top } .facts td:first-child { width: 12rem }
-.estimate { white-space: nowrap } .interval { color: #56656c } .n { color: #7b8990; font-size: .88em; font-weight: 400 }
-.words { display: block; text-align: left; min-width: 12rem } .indented { margin-left: 1.2em }
-.published { font-style: italic; background: #eef2f4; padding: 0 .25em; border-radius: 3px }
-@media (max-width: 640px) { main { padding: 1rem } .numbered img { max-width: none; min-width: 40rem } }
-@media print {
-  @page { margin: 18mm 15mm } body { background: #fff; font-size: 10.5pt } main { max-width: none; padding: 0 }
-  .scroll { overflow: visible } .numbered table { font-size: 8.5pt } h2 { break-after: avoid }
-  .numbered td, .numbered th { padding: .2rem .3rem } .numbered td:first-child { min-width: 5rem }
-  .numbered table.wide { font-size: 7pt } .words { min-width: 6rem }
-  a { color: inherit } .unreviewed, .published { print-color-adjust: exact; -webkit-print-color-adjust: exact }
-}
-"""

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import qt
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+
+from ...report.markup import tag
 
 
 def registerEffect(package: ModuleType) -> None:
@@ -22,6 +25,16 @@ def registerEffect(package: ModuleType) -> None:
     instance = effects.qSlicerSegmentEditorScriptedEffect(None)
     instance.setPythonSource((Path(package.__file__).parent / "SegmentEditorEffect.py").as_posix())
     instance.self().register()
+
+
+def helpOf(summary: str, actions: Mapping[str, str], closing: str) -> str:
+    """An effect's help as HTML, from plain text.
+
+    summary: always shown; the rest opens by "Show details". actions: what a user does, and what that does.
+    """
+    listed = (tag.li(tag.b(f"{does}:"), f" {text}") for does, text in actions.items())
+    # Segment Editor cuts at the first line break.
+    return tag.html(summary, tag.br(), ".", tag.ul(listed, style="margin: 0"), tag.p(closing))
 
 
 class LesionEffect(AbstractScriptedSegmentEditorEffect):

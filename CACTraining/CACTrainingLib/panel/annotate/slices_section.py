@@ -16,6 +16,7 @@ from slicer.util import VTKObservationMixin
 
 from CACScoringLib.panel.lesion_table import colourIcon
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+from CACScoringLib.report.markup import fragment, tag
 
 from . import axial_view
 from .keys import Keys
@@ -275,8 +276,9 @@ def _labelNames() -> dict[str, str]:
 
 
 def _legend() -> str:
-    marks = [
-        f'<span style="color: rgb{COLOURS[name]}">■</span>&nbsp;{text.replace(" ", "&nbsp;")}'
+    space = "\xa0"
+    marks = (
+        [tag.span("■", style=f"color: rgb{COLOURS[name]}"), space, text.replace(" ", space), f" {space} "]
         for name, text in _labelNames().items()
-    ]
-    return " &nbsp; ".join(marks)
+    )
+    return fragment(marks)
