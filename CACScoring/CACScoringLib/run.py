@@ -1,22 +1,30 @@
-"""One scan scored into one folder: what the commands `score` and `cohort` share."""
+"""Read, score, write: the one order in which all commands score CTs. The steps of scoring itself are in `pipeline`."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .core.ct import ScanWarning
-from .core.output import LAST_FILE
+import SimpleITK as sitk
+
+from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
+from .core.labels import Artery
+from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
-from .models.cards import ModelError, StoredModel, list_models, load_model
+from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
+from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
+from .pipeline import ScoreSettings, score_scan
+from .pipeline import steps as scoring_steps
 from .report import files as report
 from .report import page
 from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
 from .scoring.repeatability import stored_repeatability
-from .whole_scan.run import ALL, opinion_models
+from .scoring.scores import calibration_from_insert
+from .whole_scan.run import ALL, STEP, load_opinions, opinion_models, with_second_opinions
 from .whole_scan.second_opinion import OPINIONS
 
 SCORING_NETWORKS = ("heart", "slices", "decomposition")
@@ -37,23 +45,193 @@ class ModelChoice:
     opinions: tuple[str, ...] = ()
 
 
-def chosen_models(choice: ModelChoice) -> tuple[dict[str, StoredModel], tuple[ScanWarning, ...]]:
-    """By network the models asked for, and the bundled ones for the rest; and doubts. Empty: the clinical rule alone.
+@dataclass(frozen=True)
+class ChosenModels:
+    """Models to load, by network: for scoring (none for the clinical rule alone) and for second opinions; and where.
 
-    Without PyTorch bundled models are left out with a doubt, but a model that was named is an error.
+    warnings: about those that are left out.
+    """
+
+    networks: dict[str, StoredModel]
+    opinions: dict[str, StoredModel] = field(default_factory=dict)
+    device: str = "auto"
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """What scans are scored with.
+
+    networks: None for the clinical rule alone. opinions: by kind, for second opinions. warnings: about those left out.
+    """
+
+    networks: Networks | None = None
+    opinions: dict[str, LoadedModel] = field(default_factory=dict)
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How scans are scored, and what is written of them.
+
+    identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
+    which takes most of the space. saliency: with pictures of what sways second opinions, which take most of their time.
+    """
+
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+    identify: bool = False
+    scene: bool = False
+    healthy: bool = True
+    saliency: bool = True
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A digital patient to try the software on.
+
+    lesions: regions as an annotator would paint them, `Artery` labels. true_mass_mg: by artery.
+    """
+
+    scan: CTScan
+    lesions: sitk.Image
+    calibration_mg_per_mm3_hu: float
+    true_mass_mg: dict[Artery, float]
+
+
+@dataclass(frozen=True)
+class ScanInput:
+    """What is given of one scan.
+
+    ct: image file or DICOM folder, or what makes a digital patient in their place. series: which one of the folder, as
+    `read_ct` takes it. heart, lesions: masks. acquisition: JSON with what the CT's file lacks. calibration_insert: mask
+    of a phantom insert in the scan, and its density in mg/cm³, to calibrate mass by. name: what results call the scan;
+    None for the name of its file.
+    """
+
+    ct: Path | Callable[[], Sample]
+    series: str | None = None
+    heart: Path | None = None
+    lesions: Path | None = None
+    acquisition: Path | None = None
+    calibration_insert: tuple[Path, float] | None = None
+    name: str | None = None
+
+
+def run_scan(
+    given: ScanInput,
+    settings: RunSettings,
+    models: LoadedModels,
+    output: OutputFolder,
+    progress: Progress | None = None,
+    earlier: dict | None = None,
+) -> tuple[ScoreResult, Comparison | None]:
+    """Read a scan, score it, and write all of its result; with the comparison where there is an `earlier` one.
+
+    progress: is told the steps and all warnings. earlier: `scores.json` of an earlier scan of the patient, as
+    `read_result` gives it. Raises CTError, OutputError.
+    """
+    progress = progress or Progress()
+    progress.begin(_steps(settings, models))
+    result = read_and_score(given, settings, models, progress)
+    comparison = None
+    if earlier is not None:
+        later = comparable(result)
+        comparison = compare(earlier, later, stored_repeatability(later))
+    write_result(output, result, settings, progress, comparison)
+    for warning in (*result.warnings, *(comparison.warnings if comparison else ())):
+        progress.warning(warning)
+    progress.done(output.path)
+    return result, comparison
+
+
+def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
+    asking = [STEP] if models.opinions else []
+    return ["reading", *scoring_steps(models.networks), *asking, "report", *(["scene"] if settings.scene else [])]
+
+
+def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress) -> ScoreResult:
+    """The result of a scan, of which nothing is written yet. Arguments and errors as in `run_scan`."""
+    chosen, networks = settings.score, models.networks
+    with progress.step("reading"):
+        sample = None if isinstance(given.ct, Path) else given.ct()
+        scan = sample.scan if sample else read_ct(given.ct, given.series)
+        if given.acquisition:
+            scan = replace(scan, acquisition=read_acquisition(given.acquisition))
+        if given.name:
+            scan = replace(scan, source=Path(given.name))
+        heart = read_mask(given.heart) if given.heart else None
+        lesions = read_lesion_labels(given.lesions) if given.lesions else None
+        if sample and lesions is None:
+            lesions = sample.lesions
+        calibration, warnings = _calibration(given, chosen, scan, sample)
+        scan = with_warnings(scan, *warnings, *models.warnings)
+    chosen = replace(chosen, rules=replace(chosen.rules, calibration_mg_per_mm3_hu=calibration))
+    if networks and heart is not None:
+        networks = replace(networks, heart=None)
+    result = score_scan(scan, chosen, heart, lesions, networks, progress)
+    if models.opinions:
+        result = with_second_opinions(result, models.opinions, settings.saliency, progress)
+    return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
+
+
+def _calibration(
+    given: ScanInput, chosen: ScoreSettings, scan: CTScan, sample: Sample | None
+) -> tuple[float | None, tuple[ScanWarning, ...]]:
+    """The mass calibration in mg/(mm³·HU): of the insert, else what was chosen, else the sample's own; and warnings."""
+    if given.calibration_insert:
+        path, density = given.calibration_insert
+        insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
+        return calibration_from_insert(scan.image, insert, density), warnings
+    calibration = chosen.rules.calibration_mg_per_mm3_hu
+    return (sample.calibration_mg_per_mm3_hu if calibration is None and sample else calibration), ()
+
+
+def comparable(result: ScoreResult) -> dict:
+    """A result as `read_result` would give it, and with what identifies the patient: both have to be of one."""
+    return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
+
+
+def write_result(
+    output: OutputFolder,
+    result: ScoreResult,
+    settings: RunSettings,
+    progress: Progress,
+    comparison: Comparison | None = None,
+) -> None:
+    """Write all files of a result, `LAST_FILE` at the end; the seconds in it are the progress's. Raises OutputError."""
+    with output.being_written() as folder:
+        with progress.step("report"):
+            report.write_images(folder, result, settings.healthy)
+            (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
+            html = page.result_as_html(result, settings.identify, comparison)
+            (folder / "report.html").write_text(html, encoding="utf-8")
+        if settings.scene:
+            with progress.step("scene"):
+                from .mrml import scene  # takes a second, and needs MRML
+
+                scene.write_scene(folder / "scene.mrb", result, settings.identify)
+        compared = None if comparison is None else comparison_as_json(comparison)
+        report.write_json(folder / LAST_FILE, result, progress.seconds, settings.identify, compared)
+
+
+def chosen_models(choice: ModelChoice) -> ChosenModels:
+    """The models asked for, and the bundled ones for the rest.
+
+    Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
     Raises ModelError.
     """
-    models = _models(choice)
+    networks, warnings = _networks(choice), ()
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    if not models or not missing:
-        return models, ()
-    message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
-    if choice.names:
-        raise ModelError(f"{message}. Install them, or leave --model out.")
-    return {}, (ScanWarning("networks-left-out", f"{message}: the scan is scored by the clinical rule alone."),)
+    if networks and missing:
+        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
+        if choice.names:
+            raise ModelError(f"{message}. Install them, or leave --model out.")
+        message = f"{message}: the scan is scored by the clinical rule alone."
+        networks, warnings = {}, (ScanWarning("networks-left-out", message),)
+    return ChosenModels(networks, _opinions(choice), choice.device, warnings)
 
 
-def _models(choice: ModelChoice) -> dict[str, StoredModel]:
+def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
     if choice.threshold_only:
         return {}
     found = list_models()
@@ -66,7 +244,7 @@ def _models(choice: ModelChoice) -> dict[str, StoredModel]:
         if network in OPINIONS:
             if not _is_asked_for(network, choice):
                 raise ModelError(f"{name} gives a second opinion. Ask for it: --second-opinion {network}.")
-            continue  # see `chosen_opinions`
+            continue  # see `_opinions`
         if network not in SCORING_NETWORKS:
             raise ModelError(f"{name} is a model for {network!r}; a scan is scored by {', '.join(SCORING_NETWORKS)}.")
         if network in chosen:
@@ -79,8 +257,7 @@ def _models(choice: ModelChoice) -> dict[str, StoredModel]:
     return models
 
 
-def chosen_opinions(choice: ModelChoice) -> dict[str, StoredModel]:
-    """By kind the models of the second opinions asked for; none where none were. Raises ModelError."""
+def _opinions(choice: ModelChoice) -> dict[str, StoredModel]:
     if not choice.opinions:
         return {}
     stored = {model.card.name: model for model in list_models()}
@@ -97,50 +274,17 @@ def _is_asked_for(network: str, choice: ModelChoice) -> bool:
     return choice.opinions == (ALL,) or network in choice.opinions
 
 
+def load_models(chosen: ChosenModels, heart_is_given: bool = False) -> LoadedModels:
+    """Load models; not the one that finds hearts where a mask is given. Raises ModelError, DeviceError."""
+    models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
+    networks = load_networks(models, chosen.device)
+    opinions, lacking = load_opinions(chosen.opinions, chosen.device) if chosen.opinions else ({}, ())
+    return LoadedModels(networks, opinions, (*chosen.warnings, *lacking))
+
+
 def load_networks(models: dict[str, StoredModel], device: str) -> Networks | None:
-    """The networks of `chosen_models`; None when there are none. Raises ModelError, DeviceError."""
+    """The networks of models by network; None when there are none. Raises ModelError, DeviceError."""
     if not models:
         return None
     loaded = {network: load_model(model.path, device) for network, model in models.items()}
     return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"])
-
-
-def compared_with(earlier: dict, result: ScoreResult) -> Comparison:
-    """A result compared with an earlier one of the patient.
-
-    earlier: content of its `scores.json`. Raises ModelError.
-    """
-    later = comparable(result)
-    return compare(earlier, later, stored_repeatability(later))
-
-
-def comparable(result: ScoreResult) -> dict:
-    """A result as `read_result` would give it, and with what identifies the patient: both have to be of one."""
-    return json.loads(json.dumps(report.result_as_json(result, {}, identify=True)))
-
-
-def write_result(
-    folder: Path,
-    result: ScoreResult,
-    progress: Progress,
-    identify: bool,
-    scene: bool,
-    healthy: bool = True,
-    comparison: Comparison | None = None,
-) -> None:
-    """Write all files of a result, `LAST_FILE` at the end; the seconds in it are the progress's.
-
-    identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz.
-    comparison: with an earlier result of the patient.
-    """
-    with progress.step("report"):
-        report.write_images(folder, result, healthy)
-        (folder / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
-        (folder / "report.html").write_text(page.result_as_html(result, identify, comparison), encoding="utf-8")
-    if scene:
-        with progress.step("scene"):
-            from .mrml import scene as mrml  # takes a second, and needs MRML
-
-            mrml.write_scene(folder / "scene.mrb", result, identify)
-    compared = None if comparison is None else comparison_as_json(comparison)
-    report.write_json(folder / LAST_FILE, result, progress.seconds, identify, compared)

@@ -23,26 +23,26 @@ import SimpleITK as sitk
 from opinions_by_hand import save_radiomics
 
 from CACScoringLib.cohort import cohort
-from CACScoringLib.cohort.cohort import CohortSettings
 from CACScoringLib.cohort.memory import Asked, scoring_bytes
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.run import ModelChoice, chosen_models, chosen_opinions
+from CACScoringLib.run import ModelChoice, RunSettings, chosen_models
 
 SIZES = ((256, 256, 64), (512, 512, 64), (512, 512, 128), (512, 512, 248), (512, 512, 400), (768, 768, 300))
 WAYS = {
-    "clinical rule": CohortSettings(models=ModelChoice(threshold_only=True)),
-    "clinical rule, scene": CohortSettings(models=ModelChoice(threshold_only=True), scene=True),
-    "networks": CohortSettings(),
-    "networks, vessels": CohortSettings(models=ModelChoice(opinions=("vessels",))),
-    "networks, radiomics": CohortSettings(models=ModelChoice(opinions=("radiomics",))),
-    "networks, scene": CohortSettings(scene=True),
-    "all": CohortSettings(models=ModelChoice(opinions=("vessels", "radiomics")), scene=True),
+    "clinical rule": (ModelChoice(threshold_only=True), False),
+    "clinical rule, scene": (ModelChoice(threshold_only=True), True),
+    "networks": (ModelChoice(), False),
+    "networks, vessels": (ModelChoice(opinions=("vessels",)), False),
+    "networks, radiomics": (ModelChoice(opinions=("radiomics",)), False),
+    "networks, scene": (ModelChoice(), True),
+    "all": (ModelChoice(opinions=("vessels", "radiomics")), True),
 }
+"""Which models, and whether a scene is written."""
 
 
-def asked(settings: CohortSettings) -> Asked:
-    return Asked(not settings.models.threshold_only, bool(settings.models.opinions), settings.scene)
+def asked(choice: ModelChoice, scene: bool) -> Asked:
+    return Asked(not choice.threshold_only, bool(choice.opinions), scene)
 
 
 def resampled(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:
@@ -55,9 +55,8 @@ def resampled(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:
 
 def score(way: str, ct: str, scans: int, pipe) -> None:
     """In a process of its own: score a scan so many times and send the peak memory in bytes, or why it failed."""
-    settings = WAYS[way]
-    models, opinions = chosen_models(settings.models)[0], chosen_opinions(settings.models)
-    do = cohort._prepare(settings, models, opinions, ())
+    choice, scene = WAYS[way]
+    do = cohort._prepare(RunSettings(scene=scene, saliency=False), chosen_models(choice))
     with tempfile.TemporaryDirectory() as folder:
         failed = [do((CohortScan("scan", Path(ct), "scan"), Path(folder) / f"out{n}")) for n in range(scans)]
     unit = 1 if sys.platform == "darwin" else 1024
@@ -96,7 +95,7 @@ def main() -> None:
             cells = []
             for way in options.ways:
                 used = peak_bytes(way, ct, options.scans)
-                planned = scoring_bytes(math.prod(size), asked(WAYS[way]))
+                planned = scoring_bytes(math.prod(size), asked(*WAYS[way]))
                 short += used > planned
                 cells.append(f"{used / 1e6:.0f} ({planned / 1e6:.0f})")
             print(f"{'×'.join(map(str, size)):<17}" + "".join(f"{cell:>24}" for cell in cells), flush=True)

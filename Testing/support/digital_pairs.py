@@ -5,12 +5,13 @@ from dataclasses import replace
 from calcified_heart import AboveBlood, AllSlices
 from networks_made_by_hand import loaded
 
-from CACScoringLib import run as scan_run
+from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import Networks
+from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
 from CACTrainingLib.phantom.cohort.export import write_scan
 from CACTrainingLib.phantom.cohort.labels import annotate
@@ -49,8 +50,7 @@ def write_results(scans, folder):
     networks, folders = known_networks(), []
     for scan in scans:
         place = folder / scan.name.replace("/", "-")
-        place.mkdir(parents=True)
         result = score_scan(read_ct(scan.ct), networks=networks)
-        scan_run.write_result(place, result, Progress(), identify=False, scene=False, healthy=False)
+        write_result(OutputFolder(place), result, RunSettings(healthy=False), Progress())
         folders.append(place)
     return folders

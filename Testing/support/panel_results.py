@@ -15,11 +15,12 @@ from torch import nn, stack
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.results import Networks, ScoreResult
-from CACScoringLib.run import write_result
+from CACScoringLib.run import RunSettings, write_result
 
 TISSUE_HU = 40
 
@@ -58,8 +59,7 @@ def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None 
 def write(folder: Path, image: sitk.Image, networks: bool = True) -> ScoreResult:
     """Write what `cac score --no-scene` writes, and return the result."""
     result = scored(image, networks)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_result(folder, result, Progress(), identify=False, scene=False)
+    write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
     return result
 
 

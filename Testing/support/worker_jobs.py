@@ -60,11 +60,11 @@ def dying_but_once(marker):
     os._exit(5)
 
 
-def scoring_but_killed(settings, models, opinions, doubts):
+def scoring_but_killed(settings, models):
     """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
     from CACScoringLib.cohort import cohort
 
-    score = cohort._prepare(settings, models, opinions, doubts)
+    score = cohort._prepare(settings, models)
 
     def do(job):
         scan, folder = job

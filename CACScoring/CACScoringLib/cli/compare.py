@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.ct import ScanWarning
 from ..core.files import write_text_atomically
 from ..core.output import OutputError, OutputFolder
 from ..core.progress import Progress
+from .options import add_input_arguments, add_network_arguments
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
     from ..results import ScoreResult
-    from ..scoring.lesions import ScoringRules
+    from ..run import ChosenModels, RunSettings, ScanInput
 
 PAGE, LAST = "comparison.html", "comparison.json"
 SIDES = ("earlier", "later")
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """What the user gave of one scan. path: a CT, or a result, to which nothing else belongs."""
-
-    path: Path
-    series: str | None
-    heart: Path | None
-    lesions: Path | None
-
-
-@dataclass(frozen=True)
-class _How:
-    """What scans are scored with."""
-
-    models: dict[str, StoredModel]
-    rules: ScoringRules
-    doubts: tuple[ScanWarning, ...]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is compare's own; how to choose networks and report progress is added by the caller."""
+def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add `compare` to a command line, and return it for what all commands share."""
+    parser = commands.add_parser(
+        "compare",
+        help="has a patient's calcium changed between two scans?",
+        description="Compare two scans of one patient: whether scores changed by more than two scans of an unchanged "
+        "patient differ, by method and artery. What is not scored yet is scored, both with the same models.",
+    )
     add = parser.add_argument
     what = "a CT, or a folder that cac score wrote"
     add("scans", type=Path, nargs=2, metavar="SCAN", help=f"the earlier scan, then the later one: each {what}")
@@ -54,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(
             f"--series{number}", metavar="NUMBER|UID", help=f"which DICOM series of the {side} CT's folder, as of score"
         )
+    add_input_arguments(parser)
+    add_network_arguments(parser)
+    parser.set_defaults(run=run, interrupted="Interrupted. Nothing was compared.")
+    return parser
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
@@ -62,31 +52,36 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     Raises OutputError, CTError.
     """
     from ..report import comparison_page
-    from ..run import comparable
+    from ..run import ScanInput, comparable, load_models, read_and_score
     from ..scoring.comparison import compare, comparison_as_json, is_result, read_result
     from ..scoring.repeatability import stored_repeatability
 
     scans = [
-        _Scan(path, getattr(options, f"series{n}"), getattr(options, f"heart{n}"), getattr(options, f"lesions{n}"))
+        ScanInput(path, getattr(options, f"series{n}"), getattr(options, f"heart{n}"), getattr(options, f"lesions{n}"))
         for n, path in enumerate(options.scans, 1)
     ]
     output = OutputFolder(options.output, options.overwrite)
-    if len({(scan.path.resolve(), scan.series) for scan in scans}) < 2:
-        raise OutputError(f"{scans[0].path} is given twice. Give two scans of the patient.")
-    contents = [read_result(scan.path) if is_result(scan.path) else None for scan in scans]
+    if len({(scan.ct.resolve(), scan.series) for scan in scans}) < 2:
+        raise OutputError(f"{scans[0].ct} is given twice. Give two scans of the patient.")
+    contents = [read_result(scan.ct) if is_result(scan.ct) else None for scan in scans]
     _check(scans, contents, options)
-    how = None if None not in contents else _how(options, next((c for c in contents if c is not None), None))
+    settings = chosen = None
+    if None in contents:
+        settings, chosen = _how(options, next((c for c in contents if c is not None), None))
     progress.begin([*SIDES, "comparison"])
 
     results: dict[str, tuple[ScoreResult, Progress]] = {}
     for i, (side, scan) in enumerate(zip(SIDES, scans, strict=True)):
         with progress.step(side):
             if contents[i] is None:
-                results[side] = _scored(scan, how, options)
+                own = Progress()
+                models = load_models(chosen, heart_is_given=scan.heart is not None)
+                results[side] = read_and_score(scan, settings, models, own), own
                 contents[i] = comparable(results[side][0])
     with progress.step("comparison"):
         found = compare(*contents, stored_repeatability(contents[1]))
-        reports = _write_results(output.path, results, options.identify)
+        _write_results(output.path, results, settings)
+        reports = {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
         write_text_atomically(output.path / PAGE, comparison_page.comparison_as_page(found, reports))
         text = json.dumps(comparison_as_json(found), indent=1, ensure_ascii=False, allow_nan=False)
         write_text_atomically(output.path / LAST, text + "\n")
@@ -97,11 +92,11 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     print(f"Results: {output.path}")
 
 
-def _check(scans: list[_Scan], contents: list[dict | None], options: argparse.Namespace) -> None:
+def _check(scans: list[ScanInput], contents: list[dict | None], options: argparse.Namespace) -> None:
     for number, (scan, content) in enumerate(zip(scans, contents, strict=True), 1):
         if content is not None and (scan.heart or scan.lesions or scan.series):
             raise OutputError(
-                f"{scan.path} is scored already: --heart{number}, --lesions{number} and --series{number} belong to a "
+                f"{scan.ct} is scored already: --heart{number}, --lesions{number} and --series{number} belong to a "
                 "CT. Leave them out, or give the CT."
             )
     if any(content is not None for content in contents) and (options.model or options.threshold_only):
@@ -111,18 +106,23 @@ def _check(scans: list[_Scan], contents: list[dict | None], options: argparse.Na
         )
 
 
-def _how(options: argparse.Namespace, content: dict | None) -> _How:
-    """content: of the result that the scans are scored like; None where both are scored now."""
-    from ..run import ModelChoice, chosen_models
+def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings, ChosenModels]:
+    """What scans are scored with. content: of the result that they are scored like; None where both are scored now."""
+    from ..pipeline import ScoreSettings
+    from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
     from ..scoring.lesions import ScoringRules
 
     if content is None:
-        models, doubts = chosen_models(ModelChoice(tuple(options.model), options.threshold_only, options.device))
-        return _How(models, ScoringRules(), doubts)
-    rules = content["rules"]["threshold"]
-    # A calibration belongs to its own scan.
-    changed = {"weight_bounds_hu": tuple(rules["weight_bounds_hu"]), "calibration_mg_per_mm3_hu": None}
-    return _How(_models_like(content), ScoringRules(**{**rules, **changed}), ())
+        chosen = chosen_models(ModelChoice(tuple(options.model), options.threshold_only, options.device))
+        rules = ScoringRules()
+    else:
+        chosen = ChosenModels(_models_like(content), device=options.device)
+        rules = content["rules"]["threshold"]
+        # A calibration belongs to its own scan.
+        changed = {"weight_bounds_hu": tuple(rules["weight_bounds_hu"]), "calibration_mg_per_mm3_hu": None}
+        rules = ScoringRules(**{**rules, **changed})
+    scoring = ScoreSettings(rules=rules, allow_contrast=options.allow_contrast)
+    return RunSettings(scoring, options.identify), chosen
 
 
 def _models_like(content: dict) -> dict[str, StoredModel]:
@@ -144,30 +144,13 @@ def _models_like(content: dict) -> dict[str, StoredModel]:
     return models
 
 
-def _scored(scan: _Scan, how: _How, options: argparse.Namespace) -> tuple[ScoreResult, Progress]:
-    from ..core.ct import with_warnings
-    from ..io.reading import read_ct, read_lesion_labels, read_mask
-    from ..pipeline import ScoreSettings, score_scan
-    from ..run import load_networks
-
-    progress = Progress()
-    with progress.step("reading"):
-        ct = with_warnings(read_ct(scan.path, scan.series), *how.doubts)
-        heart = read_mask(scan.heart) if scan.heart else None
-        lesions = read_lesion_labels(scan.lesions) if scan.lesions else None
-    models = {network: model for network, model in how.models.items() if network != "heart" or heart is None}
-    settings = ScoreSettings(rules=how.rules, allow_contrast=options.allow_contrast)
-    networks = load_networks(models, options.device)
-    return score_scan(ct, settings, heart, lesions, networks, progress), progress
-
-
-def _write_results(folder: Path, results: dict[str, tuple[ScoreResult, Progress]], identify: bool) -> dict[str, str]:
-    """Write the results of scans scored now; returns where their reports lie, by what to call them."""
+def _write_results(
+    folder: Path, results: dict[str, tuple[ScoreResult, Progress]], settings: RunSettings | None
+) -> None:
+    """Write the results of the sides that were scored now."""
     from ..run import write_result
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LAST).unlink(missing_ok=True)
     for side, (result, progress) in results.items():
-        with OutputFolder(folder / side, overwrite=True).being_written() as files:
-            write_result(files, result, progress, identify, scene=False)
-    return {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
+        write_result(OutputFolder(folder / side, overwrite=True), result, settings, progress)

@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 from ..core.ct import CTError
 from ..core.output import OutputError
 from ..core.progress import Progress
+from .options import SERIES_HELP
 
 if TYPE_CHECKING:
     from ..drr.projection import Geometry, Spectrum
-
-SERIES_HELP = (
-    "which DICOM series, where the folder holds several: its number or UID; of several with one number 3.1, 3.2, … as "
-    "they are listed without this option"
-)
 
 
 def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:

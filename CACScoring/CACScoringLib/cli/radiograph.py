@@ -53,26 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--bmi", type=float, metavar="KG_M2", help="body mass index; used with --age and --sex")
 
 
-def is_asked_for(options: argparse.Namespace) -> bool:
-    """Whether a radiograph is to be scored. Raises OutputError when it is asked for together with what is for a CT."""
-    if options.radiograph is None and options.lateral is None:
-        if options.bmi is not None:
-            raise OutputError("--bmi is for radiographs. Give one with --radiograph, or leave it out.")
-        return False
-    if options.ct is not None:
-        raise OutputError(f"Give a CT ({options.ct.name}) or a radiograph, not both.")
-    if foreign := sorted(name for name, value in vars(options).items() if _is_for_a_ct(name, value)):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
-        raise OutputError(f"{names}: for CTs only. Leave it out with --radiograph.")
-    if len(options.model) > 1:
-        raise OutputError("Several models are named; a radiograph is scored by one. Name one with --model.")
-    return True
-
-
 def run(options: argparse.Namespace, progress: Progress) -> None:
     """Score the radiographs that were asked for. Raises CTError, OutputError."""
     from ..report.radiograph import result_as_text
 
+    _check_options(options)
     given = {"PA": options.radiograph, "lateral": options.lateral}
     pictures = {view: path for view, path in given.items() if path is not None}
     first = next(iter(pictures.values()))
@@ -205,6 +190,18 @@ def _check_packages(card: ModelCard) -> None:
         needed["monai"] = "monai"
     if missing := [name for key, name in needed.items() if importlib.util.find_spec(key) is None]:
         raise ModelError(f"{card.name} needs the Python packages {' and '.join(missing)}. Install them.")
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    if options.radiograph is None and options.lateral is None:
+        raise OutputError("--bmi is for radiographs. Give one with --radiograph, or leave it out.")
+    if options.ct is not None:
+        raise OutputError(f"Give a CT ({options.ct.name}) or a radiograph, not both.")
+    if foreign := sorted(name for name, value in vars(options).items() if _is_for_a_ct(name, value)):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+        raise OutputError(f"{names}: for CTs only. Leave it out with --radiograph.")
+    if len(options.model) > 1:
+        raise OutputError("Several models are named; a radiograph is scored by one. Name one with --model.")
 
 
 def _is_for_a_ct(name: str, value: object) -> bool:

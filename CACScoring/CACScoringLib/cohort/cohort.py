@@ -9,21 +9,18 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..core.ct import CTError, ScanWarning, UnreadableError, with_warnings
+from ..core.ct import CTError, ScanWarning, UnreadableError
 from ..core.output import LAST_FILE, OutputError, OutputFolder
 from ..core.progress import Progress, ScanState
-from ..io.reading import Series, find_series, read_ct, read_lesion_labels, read_mask
-from ..models.cards import LoadedModel, StoredModel
-from ..pipeline import ScoreSettings, score_scan
-from ..results import METHOD_TITLES, Networks
-from ..run import ModelChoice, chosen_models, chosen_opinions, load_networks, write_result
-from ..whole_scan.run import load_opinions, with_second_opinions
+from ..io.reading import Series, find_series
+from ..results import METHOD_TITLES
+from ..run import ChosenModels, LoadedModels, ModelChoice, RunSettings, ScanInput, chosen_models, load_models, run_scan
 from .folder import CohortFolder, forget, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .scans import CohortScan, scans_of_folder, scans_of_table, search
@@ -39,25 +36,11 @@ _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
 
-@dataclass(frozen=True)
-class CohortSettings:
-    """How all scans are scored.
-
-    identify: with the patients' names and ids, study dates and UIDs. scene: write scene.mrb for each. healthy: write
-    healthy.nii.gz for each, which takes most of the space.
-    """
-
-    score: ScoreSettings = field(default_factory=ScoreSettings)
-    models: ModelChoice = field(default_factory=ModelChoice)
-    identify: bool = False
-    scene: bool = False
-    healthy: bool = True
-
-
 def score_cohort(
     source: Path,
     output: Path,
-    settings: CohortSettings = CohortSettings(),
+    settings: RunSettings,
+    choice: ModelChoice,
     workers: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -78,26 +61,26 @@ def score_cohort(
         raise UnreadableError(f"{source} is neither a folder nor a table (CSV). For one CT there is cac score.")
     if workers is not None and workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
-    models, doubts = chosen_models(settings.models)
-    opinions = chosen_opinions(settings.models)
+    models = chosen_models(choice)
     progress.begin(["finding", "scans"])
-    with opened(output, _made_with(settings, models | opinions), overwrite) as folder:
+    with opened(output, _made_with(settings, models), overwrite) as folder:
         with progress.step("finding"):
-            scans, found_doubts = _find(source, output, workers or sensible_count(IDLE_BYTES), progress)
+            scans, found_warnings = _find(source, output, workers or sensible_count(IDLE_BYTES), progress)
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
-        for warning in (*found_doubts, *doubts):
+        for warning in (*found_warnings, *models.warnings):
             progress.warning(warning)
         with progress.step("scans"):
-            methods = list(METHOD_TITLES) if models else ["threshold"]
-            board = _Board(scans, folder, columns(methods, settings.identify, opinions), settings.identify, progress)
-            prepare = partial(_prepare, settings, models, opinions, doubts)
-            asked = Asked(bool(models), bool(opinions), settings.scene)
-            board.score(prepare, plan(scans, asked, workers))
+            methods = list(METHOD_TITLES) if models.networks else ["threshold"]
+            names = columns(methods, settings.identify, models.opinions)
+            board = _Board(scans, folder, names, settings.identify, progress)
+            asked = Asked(bool(models.networks), bool(models.opinions), settings.scene)
+            board.score(partial(_prepare, settings, models), plan(scans, asked, workers))
     return board.states
 
 
-def _made_with(settings: CohortSettings, models: dict[str, StoredModel]) -> dict:
+def _made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
+    models = chosen.networks | chosen.opinions
     made_with = {
         "score": asdict(settings.score),
         "identify": settings.identify,
@@ -129,34 +112,23 @@ def _series_finder() -> Callable[[Path], tuple[list[Series], int]]:
     return find_series
 
 
-def _prepare(
-    settings: CohortSettings,
-    models: dict[str, StoredModel],
-    opinions: dict[str, StoredModel],
-    doubts: tuple[ScanWarning, ...],
-) -> Callable[[tuple[CohortScan, Path]], str | None]:
+def _prepare(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[CohortScan, Path]], str | None]:
     """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    if models:
+    if chosen.networks:
         import torch
 
         torch.set_num_threads(1)
-    networks = load_networks(models, settings.models.device)
-    advisers, lacking = load_opinions(opinions, settings.models.device)
-    return partial(_score, settings, networks, advisers, doubts + lacking)
+    return partial(_score, settings, load_models(chosen))
 
 
-def _score(
-    settings: CohortSettings,
-    networks: Networks | None,
-    advisers: dict[str, LoadedModel],
-    doubts: tuple[ScanWarning, ...],
-    job: tuple[CohortScan, Path],
-) -> str | None:
+def _score(settings: RunSettings, models: LoadedModels, job: tuple[CohortScan, Path]) -> str | None:
     """Score a scan into its folder; returns why that failed, None when it did not."""
     scan, folder = job
+    # Results are named as the cohort names the scan: files of many scans are called alike.
+    given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
     try:
-        _score_into(folder, scan, settings, networks, advisers, doubts)
+        run_scan(given, settings, models, OutputFolder(folder, overwrite=True))
     except (CTError, OutputError) as error:
         return str(error)
     except OSError as error:
@@ -168,30 +140,6 @@ def _score(
         place = f"{Path(where.filename).name}:{where.lineno}"
         return f"Unexpected {type(error).__name__} at {place}: {error}. This is a fault of CAC: please report it."
     return None
-
-
-def _score_into(
-    folder: Path,
-    scan: CohortScan,
-    settings: CohortSettings,
-    networks: Networks | None,
-    advisers: dict[str, LoadedModel],
-    doubts: tuple[ScanWarning, ...],
-) -> None:
-    progress = Progress()
-    with progress.step("reading"):
-        ct = read_ct(scan.ct, scan.series)
-        heart = read_mask(scan.heart) if scan.heart else None
-        lesions = read_lesion_labels(scan.lesions) if scan.lesions else None
-    if heart is not None and networks is not None:
-        networks = replace(networks, heart=None)
-    # Results are named as the cohort names the scan: files of many scans are called alike.
-    ct = with_warnings(replace(ct, source=Path(folder.name)), *doubts)
-    result = score_scan(ct, settings.score, heart, lesions, networks, progress)
-    if advisers:
-        result = with_second_opinions(result, advisers, saliency=False, progress=progress)
-    with OutputFolder(folder, overwrite=True).being_written() as temporary:
-        write_result(temporary, result, progress, settings.identify, settings.scene, settings.healthy)
 
 
 class _Board:

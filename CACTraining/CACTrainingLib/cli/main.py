@@ -7,6 +7,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
 from CACScoringLib.core.ct import CTError
@@ -16,6 +17,9 @@ from CACScoringLib.core.progress import Progress
 from . import evaluate as cli_evaluate
 from . import project as cli_project
 from . import radiographs as cli_radiographs
+
+if TYPE_CHECKING:
+    from CACScoringLib.run import Sample
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -188,7 +192,7 @@ _TRAINED = {
 }
 
 
-def _sample() -> scoring.Sample:
+def _sample() -> Sample:
     from ..phantom.cohort.samples import scored_sample
 
     return scored_sample()

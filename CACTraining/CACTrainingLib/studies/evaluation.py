@@ -144,7 +144,7 @@ def _sections(
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
-    models, _ = chosen_models(settings.models)
+    models = chosen_models(settings.models).networks
     if not models:
         raise StudyError(f"The study of {study} needs the networks, which are not to be had (cac models list).")
     place = settings.output / study

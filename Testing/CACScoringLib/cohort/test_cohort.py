@@ -22,12 +22,12 @@ from networks_made_by_hand import untrained
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
 from CACScoringLib.cohort import folder as cohort_folder
-from CACScoringLib.cohort.cohort import CohortSettings, score_cohort
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.folder import CohortFolder
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.run import ModelChoice
+from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 ONE_LESION = 32.0
@@ -267,7 +267,7 @@ def test_a_scan_with_a_known_fault_fails_whatever_its_folder_holds(tmp_path, mon
     faulty = CohortScan("x", tmp_path / "x.nii", "x", fault="Two scans with one UID.")
     monkeypatch.setattr(cohort, "_find", lambda *arguments: ([faulty], ()))
     monkeypatch.setattr(CohortFolder, "result", lambda *arguments: pytest.fail("its old result was asked for"))
-    [state] = score_cohort(tmp_path, tmp_path / "out", CohortSettings(models=ModelChoice(threshold_only=True)))
+    [state] = score_cohort(tmp_path, tmp_path / "out", RunSettings(), ModelChoice(threshold_only=True))
     assert (state.state, state.reason) == ("failed", "Two scans with one UID.")
 
 
@@ -437,7 +437,7 @@ def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, word
         raise fault
 
     monkeypatch.setattr(cohort, "_score_into", fail)
-    assert words in cohort._score(CohortSettings(), None, {}, (), (None, tmp_path))
+    assert words in cohort._score(RunSettings(), LoadedModels(), (None, tmp_path))
 
 
 @pytest.mark.usefixtures("quick")
@@ -450,12 +450,12 @@ def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, t
             if state.state == "running":
                 seen.append(states(tmp_path / "out"))
 
-    settings = CohortSettings(models=ModelChoice(threshold_only=True))
-    score_cohort(table, tmp_path / "out", settings, 1, progress=Watching())
+    how = RunSettings(), ModelChoice(threshold_only=True)
+    score_cohort(table, tmp_path / "out", *how, 1, progress=Watching())
     assert seen[2] == {"p1": "done", "broken": "failed", "p2": "waiting", "p3": "waiting"}
     monkeypatch.setattr(cohort_folder.CohortFolder, "write", lambda *_: False)
     with pytest.raises(OutputError, match="Close them"):
-        score_cohort(table, tmp_path / "out", settings, 1)
+        score_cohort(table, tmp_path / "out", *how, 1)
 
 
 class TestInterrupted:

@@ -10,11 +10,11 @@ from in_this_process import InThisProcess
 
 from CACScoringLib.cohort import cohort
 from CACScoringLib.cohort import memory as cohort_memory
-from CACScoringLib.cohort.cohort import CohortSettings, score_cohort
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.memory import IDLE_BYTES, SLICE_PIXELS, Asked, plan, scoring_bytes, voxels_of
 from CACScoringLib.cohort.scans import CohortScan, scans_of_folder, search
 from CACScoringLib.io.reading import find_series
-from CACScoringLib.run import ModelChoice
+from CACScoringLib.run import ModelChoice, RunSettings
 
 GB = 10**9
 LARGE = 512 * 512 * 248
@@ -137,8 +137,7 @@ def test_a_cohort_is_scored_by_the_plan(tmp_path, machine, monkeypatch):
         table = csv.DictWriter(stream, ["ct"])
         table.writeheader()
         table.writerows(rows)
-    settings = CohortSettings(models=ModelChoice(threshold_only=True))
-    score_cohort(tmp_path / "t.csv", tmp_path / "out", settings)
+    score_cohort(tmp_path / "t.csv", tmp_path / "out", RunSettings(), ModelChoice(threshold_only=True))
     expected = plan([scan(120)] * 3, Asked(networks=False))
     assert expected.count == 3
     assert given[0] == (expected.count, expected.budget, list(expected.needs))

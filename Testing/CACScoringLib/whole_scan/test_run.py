@@ -23,7 +23,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
-from CACScoringLib.run import ModelChoice, chosen_models, chosen_opinions
+from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.whole_scan import run as second_opinion_run
 from CACScoringLib.whole_scan import vessels
 from CACScoringLib.whole_scan.run import FAILED, load_opinions, opinions_asked_for, with_second_opinions
@@ -84,13 +84,13 @@ class TestWhichModels:
 
     def test_none_are_chosen_where_none_were_asked_for(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"))
-        assert chosen_opinions(ModelChoice()) == {}
+        assert chosen_models(ModelChoice()).opinions == {}
 
     def test_the_bundled_one_comes_before_the_users_and_a_named_one_before_both(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
-        chosen = chosen_opinions(ModelChoice(opinions=("radiomics", "vessels")))
+        chosen = chosen_models(ModelChoice(opinions=("radiomics", "vessels"))).opinions
         assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "v", "radiomics": "r"}
-        chosen = chosen_opinions(ModelChoice(("mine",), opinions=("all",)))
+        chosen = chosen_models(ModelChoice(("mine",), opinions=("all",))).opinions
         assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "mine", "radiomics": "r"}
 
     @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ class TestWhichModels:
     def test_what_cannot_be_chosen(self, monkeypatch, choice, words):
         stored(monkeypatch, ("v", "vessels", "user"), ("w", "vessels", "user"))
         with pytest.raises(ModelError, match=words):
-            chosen_opinions(choice)
+            chosen_models(choice)
 
     def test_all_of_nothing(self, monkeypatch):
         stored(monkeypatch)
         with pytest.raises(ModelError, match="no model for a second opinion"):
-            chosen_opinions(ModelChoice(opinions=("all",)))
+            chosen_models(ModelChoice(opinions=("all",)))
 
     def test_a_named_model_whose_opinion_is_not_asked_for(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "user"))
@@ -168,7 +168,7 @@ class TestStoredModels:
         by_hand.save_radiomics(tmp_path)
         monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
         monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
-        found, doubts = load_opinions(chosen_opinions(ModelChoice(opinions=("all",))), "cpu")
+        found, doubts = load_opinions(chosen_models(ModelChoice(opinions=("all",))).opinions, "cpu")
         assert not doubts
         return found
 

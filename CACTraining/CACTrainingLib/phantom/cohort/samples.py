@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from CACScoringLib.cli.main import Sample
 from CACScoringLib.core.ct import ScanWarning, with_warnings
 from CACScoringLib.core.labels import Artery
 
 from .cohort import CohortSettings, make_scan
 from .export import as_ct_scan, image_on, write_scan
+
+if TYPE_CHECKING:
+    from CACScoringLib.run import Sample
 
 _SCAN = 2
 """Of each patient's two scans, the one sampled."""
@@ -46,6 +49,8 @@ def write_sample(directory: Path, name: str) -> dict:
 
 def scored_sample(name: str = next(iter(SAMPLES))) -> Sample:
     """A sample patient as `score --sample` takes it; nothing is written."""
+    from CACScoringLib.run import Sample
+
     patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
     ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}

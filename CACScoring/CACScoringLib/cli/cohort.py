@@ -1,0 +1,84 @@
+"""The command `cohort`: many CTs, on all cores."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from ..core.ct import CTError
+from ..core.progress import Progress
+from .options import (
+    add_input_arguments,
+    add_network_arguments,
+    add_opinion_argument,
+    add_rule_arguments,
+    model_choice,
+    rules,
+)
+
+
+def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add `cohort` to a command line, and return it for what all commands share."""
+    parser = commands.add_parser(
+        "cohort",
+        help="score many CTs, on all cores",
+        description="Score every CT below a folder, or those that a table lists. Run again, it goes on where it "
+        "stopped. A scan that fails is listed in failures.csv and stops no other.",
+    )
+    add = parser.add_argument
+    add(
+        "source",
+        type=Path,
+        metavar="FOLDER|TABLE",
+        help="folder that is searched for NIfTI, NRRD and MHA files and DICOM series, each series a scan of its own "
+        "(where a folder holds ct.nii.gz, only that); or a CSV file with the columns ct and, where needed, name, "
+        "series, heart, lesions, patient, group; paths are relative to it",
+    )
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for cohort.csv and a folder of results per scan",
+    )
+    add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes at work (default: one per core, as far as free memory has room for the scans)",
+    )
+    add("--scene", action="store_true", help="write scene.mrb for each scan too")
+    add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, most of the space that results take")
+    add_input_arguments(parser)
+    add_opinion_argument(add_network_arguments(parser))
+    add_rule_arguments(parser)
+    parser.set_defaults(run=run, interrupted="Interrupted. What is done stays; run the same command again to go on.")
+    return parser
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Score the cohort and say what became of its scans. Raises CTError, OutputError."""
+    from ..cohort.cohort import score_cohort
+    from ..cohort.folder import FAILURES
+    from ..pipeline import ScoreSettings
+    from ..run import RunSettings
+
+    scoring = ScoreSettings(
+        rules=rules(options),
+        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
+        allow_contrast=options.allow_contrast,
+    )
+    settings = RunSettings(scoring, options.identify, options.scene, not options.no_healthy, saliency=False)
+    states = score_cohort(
+        options.source, options.output, settings, model_choice(options), options.workers, options.overwrite, progress
+    )
+    count = Counter(state.state for state in states)
+    failed = [state for state in states if state.state == "failed"]
+    print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")
+    for state in failed:
+        print(f"  {state.name}: {state.reason}")
+    if len(failed) == len(states):
+        raise CTError(f"No scan could be scored. The reasons are in {options.output / FAILURES}.")
+    progress.done(options.output)

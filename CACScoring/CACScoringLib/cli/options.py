@@ -1,0 +1,110 @@
+"""Options that several commands of scoring share, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from ..core.output import OutputError
+from ..scoring.lesions import ScoringRules
+
+if TYPE_CHECKING:
+    from ..run import ModelChoice
+
+SERIES_HELP = (
+    "which DICOM series, where the folder holds several: its number or UID; of several with one number 3.1, 3.2, … as "
+    "they are listed without this option"
+)
+
+
+def add_progress_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --progress, which `main.run` needs of every command."""
+    parser.add_argument("--progress", choices=("auto", "json", "none"), default="auto", help="how to report progress")
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is said of every CT that is scored."""
+    parser.add_argument("--allow-contrast", action="store_true", help="score a contrast-enhanced scan all the same")
+    parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add how to choose networks; returns their group."""
+    networks = parser.add_argument_group("without a threshold")
+    which = networks.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="model to use instead of the one that comes with CAC for heart, slices or decomposition (cac models list)",
+    )
+    which.add_argument(
+        "--threshold-only", action="store_true", help="score by the clinical rule alone, without any network"
+    )
+    networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    return networks
+
+
+def add_opinion_argument(networks: argparse._ArgumentGroup) -> None:
+    """Add --second-opinion to the networks' group."""
+    networks.add_argument(
+        "--second-opinion",
+        nargs="?",
+        const="all",
+        metavar="KINDS",
+        help="ask models that judge the scan as a whole too: vessels, radiomics, or both with a comma between; without "
+        "KINDS all that there is a model for. --model names theirs too",
+    )
+
+
+def add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add how to change the clinical rule; returns the ways to calibrate mass, of which one is taken."""
+    rules = parser.add_argument_group("rules")
+    names = ", ".join(f.name for f in fields(ScoringRules) if isinstance(f.default, int | float))
+    rules.add_argument(
+        "--rule", action="append", default=[], type=_rule, metavar="NAME=VALUE", help=f"change a scoring rule: {names}"
+    )
+    rules.add_argument(
+        "--adapt-to-tube-voltage", action="store_true", help="thresholds published for the scan's kVp, not for 120"
+    )
+    mass = rules.add_mutually_exclusive_group()
+    mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration, mg/(mm³·HU)")
+    return mass
+
+
+def _rule(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    kinds = {f.name: type(f.default) for f in fields(ScoringRules) if isinstance(f.default, int | float)}
+    if name not in kinds:
+        raise argparse.ArgumentTypeError(f"{name!r} is no rule; rules are {', '.join(kinds)}")
+    try:
+        return name, kinds[name](value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{name} needs a number, not {value!r}") from None
+
+
+def model_choice(options: argparse.Namespace) -> ModelChoice:
+    """The networks and second opinions asked for. Raises OutputError, ModelError."""
+    from ..run import ModelChoice
+
+    opinions = ()
+    if options.second_opinion is not None:
+        from ..whole_scan.run import opinions_asked_for
+
+        opinions = opinions_asked_for(options.second_opinion)
+        if options.threshold_only:
+            raise OutputError(
+                "--threshold-only is without any network, and --second-opinion needs one. Leave one of them out."
+            )
+    return ModelChoice(tuple(options.model), options.threshold_only, options.device, opinions)
+
+
+def rules(options: argparse.Namespace) -> ScoringRules:
+    """The rules asked for, with the calibration that was given as a number."""
+    changed, standard = dict(options.rule), ScoringRules()
+    name = standard.name
+    if changed:
+        name = f"{name}, changed: {', '.join(f'{key} = {value:g}' for key, value in changed.items())}"
+    return replace(standard, name=name, calibration_mg_per_mm3_hu=options.calibration, **changed)

@@ -1,0 +1,160 @@
+"""The command `score`: one CT, or a chest radiograph in its place."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.ct import CTError
+from ..core.output import OutputError, OutputFolder
+from ..core.progress import Progress
+from . import radiograph
+from .options import (
+    SERIES_HELP,
+    add_input_arguments,
+    add_network_arguments,
+    add_opinion_argument,
+    add_rule_arguments,
+    model_choice,
+    rules,
+)
+
+if TYPE_CHECKING:
+    from ..run import Sample
+
+
+def add_command(
+    commands: argparse._SubParsersAction, make_sample: Callable[[], Sample] | None = None
+) -> argparse.ArgumentParser:
+    """Add `score` to a command line, and return it for what all commands share.
+
+    make_sample: makes the patient of `score --sample`; without it there is no such option.
+    """
+    parser = commands.add_parser(
+        "score",
+        help="score one CT, or a chest radiograph",
+        description="Score one CT; or tell from a chest radiograph how probable coronary calcium is (--radiograph).",
+    )
+    add = parser.add_argument
+    add("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
+    add("--output", type=Path, metavar="DIR", help="folder for the results (default: CT's name + -cac)")
+    add("--overwrite", action="store_true", help="replace results that are already in the folder")
+    add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
+    add(
+        "--acquisition",
+        type=Path,
+        metavar="JSON",
+        help="what the scan's file lacks: kvp, kernel, slice_thickness_mm, …",
+    )
+    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the region found")
+    add("--lesions", type=Path, metavar="LABELS", help="reviewed lesions: 1 LM 2 LAD 3 LCX 4 RCA 5 other")
+    add_input_arguments(parser)
+    add(
+        "--earlier", type=Path, metavar="RESULT", help="folder that cac score wrote of an earlier scan, to compare with"
+    )
+    add("--no-scene", action="store_true", help="do not write scene.mrb")
+    networks = add_network_arguments(parser)
+    add_opinion_argument(networks)
+    networks.add_argument(
+        "--slice",
+        action="append",
+        default=[],
+        type=_switched_slice,
+        metavar="K=on|off",
+        help="your word on a slice, over the network's: on, look for calcium there; off, none is. Slices count from 0 "
+        "at the feet, as in scores.json",
+    )
+    add_rule_arguments(parser).add_argument(
+        "--calibration-insert", nargs=2, metavar=("MASK", "DENSITY"), help="phantom insert in the scan and its mg/cm³"
+    )
+    person = parser.add_argument_group("percentiles")
+    person.add_argument(
+        "--percentiles", type=Path, metavar="CSV", help="your table: sex, age_from, age_to, p25, p50, …"
+    )
+    person.add_argument("--sex", choices=("F", "M"))
+    person.add_argument("--age", type=_years, metavar="YEARS")
+    radiograph.add_arguments(parser)
+    if make_sample:
+        add("--sample", action="store_true", help="score a digital patient beside its truth; needs no CT")
+    parser.set_defaults(run=run, sample=False, make_sample=make_sample, interrupted="Interrupted. Nothing was written.")
+    return parser
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Score what was asked for and say what was found. Raises CTError, OutputError."""
+    if any(given is not None for given in (options.radiograph, options.lateral, options.bmi)):
+        radiograph.run(options, progress)
+        return
+    # Imported here so that `cac --help` and a mistyped option answer at once.
+    from ..io.reading import stem
+    from ..pipeline import ScoreSettings
+    from ..report.comparison_page import comparison_as_text
+    from ..report.files import result_as_text
+    from ..run import RunSettings, ScanInput, chosen_models, load_models, run_scan
+    from ..scoring.comparison import read_result
+
+    if (options.ct is None) != options.sample:
+        raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
+    scoring = ScoreSettings(
+        rules=rules(options),
+        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
+        allow_contrast=options.allow_contrast,
+        sex=options.sex,
+        age_years=None if options.age is None else int(options.age),
+        percentile_table=options.percentiles,
+        slices=_switched(options),
+    )
+    earlier = read_result(options.earlier) if options.earlier else None
+    name = "sample" if options.sample else stem(options.ct.resolve())
+    output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
+    models = load_models(chosen_models(model_choice(options)), heart_is_given=options.heart is not None)
+    given = ScanInput(
+        options.make_sample if options.sample else options.ct,
+        series=options.series,
+        heart=options.heart,
+        lesions=options.lesions,
+        acquisition=options.acquisition,
+        calibration_insert=_insert(options),
+    )
+    settings = RunSettings(scoring, options.identify, scene=not options.no_scene)
+    result, comparison = run_scan(given, settings, models, output, progress, earlier)
+    print(result_as_text(result))
+    if comparison:
+        print(comparison_as_text(comparison))
+    print(f"Results: {output.path}")
+
+
+def _switched(options: argparse.Namespace) -> dict[int, bool]:
+    if options.slice and options.threshold_only:
+        raise OutputError("--slice is about the calcium map, which --threshold-only leaves out. Leave one of them out.")
+    switched = dict(options.slice)
+    if both := [k for k, on in options.slice if switched[k] != on]:
+        raise OutputError(f"Slice {both[0]} is switched on and off. Give it once.")
+    return switched
+
+
+def _insert(options: argparse.Namespace) -> tuple[Path, float] | None:
+    if options.calibration_insert is None:
+        return None
+    path, density = options.calibration_insert
+    try:
+        return Path(path), float(density)
+    except ValueError:
+        message = f"The density of the calibration insert is {density!r}; give a number in mg/cm³."
+        raise CTError(message) from None
+
+
+def _years(text: str) -> int | float:
+    years = float(text)
+    if not 0 <= years <= 130:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age in years")
+    return int(years) if years.is_integer() else years
+
+
+def _switched_slice(text: str) -> tuple[int, bool]:
+    number, _, word = text.partition("=")
+    if not number.isdecimal() or word not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} switches no slice; write for example 12=on or 30=off")
+    return int(number), word == "on"
