@@ -7,8 +7,6 @@ no Qt.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ import SimpleITK as sitk
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled
+from ..core.tables import table_text
 from ..pipeline import outside_warning
 from ..results import METHOD_TITLES, MethodResult
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
@@ -356,10 +355,8 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
 
 def result_as_copied_text(methods: Mapping[str, MethodResult]) -> str:
     """Totals per method and artery for the clipboard: tab separated lines that a spreadsheet takes as columns."""
-    stream = io.StringIO()
-    table = csv.writer(stream, delimiter="\t", lineterminator="\n")
     measures = ("Agatston (of the map: adjusted)", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU")
-    table.writerow(("Method", "Artery", "Lesions", *measures, "State"))
+    lines = []
     for name, method in methods.items():
         state = "reviewed" if method.reviewed else "not reviewed"
         state += ", no coronary calcium" if method.no_calcium else ""
@@ -367,5 +364,5 @@ def result_as_copied_text(methods: Mapping[str, MethodResult]) -> str:
         for artery, score in rows:
             numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
             shown = ["" if number is None else f"{number:.3f}" for number in numbers]
-            table.writerow((METHOD_TITLES[name], artery, score.lesions, *shown, state))
-    return stream.getvalue()
+            lines.append((METHOD_TITLES[name], artery, score.lesions, *shown, state))
+    return table_text(("Method", "Artery", "Lesions", *measures, "State"), lines, delimiter="\t")

@@ -6,12 +6,12 @@ Classes are published for integers while scores are real numbers. Here a score i
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ct import CTError
+from ..core.tables import TableError, read_table
 
 ROUNDING = "Scores are rounded to the nearest integer for classes; a score above 0 counts as at least 1."
 
@@ -84,23 +84,18 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
     score.
     """
     _check_score(agatston)
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-        names = sorted((n for n in rows[0] if n[:1] == "p" and _is_percent(n[1:])), key=lambda n: float(n[1:]))
-        if not names:
-            raise KeyError("p50")
-        matches = [
-            [_finite(row[name]) for name in names]
-            for row in rows
-            if row["sex"].strip().upper() == sex.upper()
-            and _finite(row["age_from"]) <= age_years <= _finite(row["age_to"])
-        ]
-    except (OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise CTError(
-            f"The percentile table {table.name} cannot be used ({error}). It needs the columns sex, age_from, age_to "
-            "and p25, p50, … with a number in every cell."
-        ) from error
+    read = read_table(table, ("sex", "age_from", "age_to"))
+    names = sorted((n for n in read.columns if n[:1] == "p" and _is_percent(n[1:])), key=lambda n: float(n[1:]))
+    if not names:
+        raise TableError(f"The table {table} has no column of a percentile. Name them p25, p50, …")
+    matches = []
+    for line in read.lines:
+        line.need("sex")
+        if line.text("sex").upper() != sex.upper():
+            continue
+        line.need("age_from", "age_to", *names)
+        if line.number_in("age_from") <= age_years <= line.number_in("age_to"):
+            matches.append([line.number_in(name) for name in names])
     if len(matches) != 1:
         raise CTError(f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}.")
     limits = matches[0]
@@ -116,13 +111,6 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
 def _check_score(agatston: float) -> None:
     if not (agatston >= 0 and math.isfinite(agatston)):
         raise ValueError(f"an Agatston score is a number from 0 up, not {agatston}")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a finite number")
-    return number
 
 
 def _is_percent(text: str) -> bool:

@@ -7,7 +7,6 @@ that is known.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import os
 import time
@@ -21,6 +20,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
@@ -139,13 +139,12 @@ def _trained_on(model: StoredModel, others: Path | None) -> dict[str, set[str]] 
     for path in places:
         table = path.with_name(f"{path.stem}.training") / "data.csv"
         try:
-            with table.open(encoding="utf-8", newline="") as stream:
-                rows = list(csv.DictReader(stream))
-            known: dict[str, set[str]] = {}
-            for row in rows:
-                known.setdefault(row["patient"], set()).add(row["use"])
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError):
+            lines = read_table(table, ("patient", "use")).lines
+        except TableError:
             continue
+        known: dict[str, set[str]] = {}
+        for line in lines:
+            known.setdefault(line.text("patient"), set()).add(line.text("use"))
         return known
     return None
 

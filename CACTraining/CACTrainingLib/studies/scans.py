@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
@@ -11,15 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.tables import read_table, write_table
 
 from ..experiments.errors import StudyError
 from ..project.project import is_project
 
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Of a table of pairs; the first three are needed."""
-
-_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def find_study_scans(
 
     source: folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project. pairs:
     only the first patients that have both scans. use, annotator: of a project only, see
-    `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, ProjectError.
+    `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, TableError, ProjectError.
     """
     if is_project(source):
         from .project_scans import DEFAULT_USE, find_project_scans
@@ -92,12 +88,8 @@ def hu_mm3_per_mass(scan: StudyScan) -> float:
 
 def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
     """The scans as a table that `cac cohort` takes. Readers' masks are left out: scoring must not know them."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("ct", "name", "series", "patient", "group"))
-    for scan in scans:
-        table.writerow((scan.ct.resolve(), scan.name, scan.series or "", scan.patient, f"scan {scan.number}"))
-    write_text_atomically(path, text.getvalue())
+    rows = ((s.ct.resolve(), s.name, s.series, s.patient, f"scan {s.number}") for s in scans)
+    write_table(path, ("ct", "name", "series", "patient", "group"), rows)
 
 
 def lone_patients(scans: Iterable[StudyScan]) -> list[str]:
@@ -161,42 +153,21 @@ def _folders_with_truth(root: Path) -> list[Path]:
 def _listed(path: Path) -> tuple[list[StudyScan], list[str]]:
     scans: dict[tuple[str, int], StudyScan] = {}
     doubts = []
-    for line, row in _rows(path):
-        patient, number = row["patient"], row["scan"]
-        if not patient or number not in ("1", "2") or not row["ct"]:
-            doubts.append(f"Line {line} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
+    for line in read_table(path, TABLE_COLUMNS[:3], short_lines=True).lines:
+        patient, number = line.text("patient"), line.text("scan")
+        if not patient or number not in ("1", "2") or not line.text("ct"):
+            doubts.append(f"Line {line.number} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
             continue
         if (patient, int(number)) in scans:
-            doubts.append(f"Line {line} is left out: scan {number} of {patient} is listed above.")
+            doubts.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
             continue
-        files = {key: path.resolve().parent / row[key] if row[key] else None for key in ("ct", "heart", "lesions")}
+        told = {key: line.text(key) for key in ("ct", "heart", "lesions")}
+        files = {key: path.resolve().parent / text if text else None for key, text in told.items()}
         name = f"{patient}/{number}"
         scans[patient, int(number)] = StudyScan(
-            name, patient, int(number), files["ct"], row["series"] or None, None, files["heart"], files["lesions"]
+            name, patient, int(number), files["ct"], line.text("series") or None, None, files["heart"], files["lesions"]
         )
     return list(scans.values()), doubts
-
-
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        header = text.split("\n", 1)[0]
-        separator = next((s for s in _SEPARATORS if s in header), ",")
-        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-        missing = [name for name in TABLE_COLUMNS[:3] if name not in table.fieldnames]
-        if missing:
-            raise StudyError(
-                f"{path.name} has no column {missing[0]}. A table of pairs has {', '.join(TABLE_COLUMNS)}; "
-                "the last three may be left out."
-            )
-        return [(table.line_num, {name: (row.get(name) or "").strip() for name in TABLE_COLUMNS}) for row in table]
-    except OSError as error:
-        raise StudyError(
-            f"{path} cannot be opened ({error.strerror}). Check the path, and that you may read it."
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise StudyError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -8,7 +8,6 @@ alike; and scans with heart masks given as a table, which are drawn more often t
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, ModelError, read_network
 from CACScoringLib.models.inference import predict
@@ -36,7 +36,6 @@ from .loop import LoopSettings, Task
 NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
 """A Dice below this, or so much of patches without heart, is no learning after so many validations."""
 
-USES = ("training", "validation", "")
 INTENDED_USE = (
     "Finds the heart on non-contrast chest CT, as a step of calcium scoring with CAC. "
     "For research; not a medical device."
@@ -184,28 +183,15 @@ def read_pairs(table: Path) -> list[tuple[TrainingScan, str]]:
 
     Columns: patient, ct (DICOM folder or file), heart (mask on any grid), and optionally label (the heart's value in
     the mask) and use (training, validation or empty, to let the split decide). Paths are relative to the table.
-    Raises DataError.
+    Raises TableError.
     """
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"The table {table} cannot be read ({error}).") from error
     pairs = []
-    for number, row in enumerate(rows, 2):
-        missing = [name for name in ("patient", "ct", "heart") if not row.get(name)]
-        if missing:
-            message = f"Line {number} of {table} lacks {', '.join(missing)}. Columns: patient, ct, heart, label, use."
-            raise DataError(message)
-        ct, heart = table.parent / row["ct"], table.parent / row["heart"]
-        for path in (ct, heart):
-            if not path.exists():
-                raise DataError(f"Line {number} of {table}: {path} does not exist.")
-        label, use = row.get("label") or None, row.get("use") or ""
-        if use not in USES or (label is not None and not label.isdecimal()):
-            raise DataError(f"Line {number} of {table}: use is training, validation or empty; label a whole number.")
-        scan = TrainingScan(ct, heart, row["patient"], heart_label=None if label is None else int(label))
-        pairs.append((scan, use))
+    for line in read_table(table, ("patient", "ct", "heart"), short_lines=True).lines:
+        line.need("patient", "ct", "heart")
+        label = line.number_in("label", 0, whole=True)
+        label = None if label is None else int(label)
+        scan = TrainingScan(line.file("ct"), line.file("heart"), line.text("patient"), heart_label=label)
+        pairs.append((scan, line.choice("use", ("training", "validation")) or ""))
     return pairs
 
 

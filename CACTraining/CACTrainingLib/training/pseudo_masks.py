@@ -9,7 +9,6 @@ Such masks are not the truth: look at the picture written beside each, and leave
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import AIR_HU, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import write_table
 from CACScoringLib.io.reading import read_ct, read_mask
 
 LOW_HU, HIGH_HU = -250.0, 60.0
@@ -165,8 +165,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Path:
             rows.append(_written(options.output, path, scan, carried))
             progress.counted(number, len(options.cts))
     table = options.output / "pairs.csv"
-    with table.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["patient", "ct", "heart", "label", "use"], *rows])
+    write_table(table, ("patient", "ct", "heart", "label", "use"), rows)
     progress.done(table)
     print(f"{table}: {len(rows)} hearts. Look at each picture, and take out of the table what is wrong.")
     return table

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import errno
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -23,6 +21,7 @@ from lightning_fabric import Fabric
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import table_text
 from CACScoringLib.models.cards import NAME, LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.van_velzen import PRESETS, Config, build
@@ -167,15 +166,11 @@ class TrainingData:
 
     def table(self) -> str:
         """Every scan with its use, as CSV: what the hash on the model card is of. Paths are left out, for they vary."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["use", "patient", "kind", "sha256"])
         rows = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             for scan in scans:
                 rows.append((use, scan.patient, scan.kind, content_hash(scan.truth or scan.ct, scan.series)))
-        writer.writerows(sorted(rows))
-        return text.getvalue()
+        return table_text(("use", "patient", "kind", "sha256"), sorted(rows))
 
     def describe(self, annotator: str | None = None) -> str:
         """For the model card. annotator: whose labels were asked for."""

@@ -113,10 +113,10 @@ def write(tmp_path, text, encoding="utf-8"):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_percentiles_of_a_good_table(tmp_path, encoding, newline):
+@pytest.mark.parametrize(("newline", "separator"), [("\n", ","), ("\r\n", ";")])
+def test_percentiles_of_a_good_table(tmp_path, encoding, newline, separator):
     """With and without byte order mark, as spreadsheets save it; also when sex is the first column."""
-    path = write(tmp_path, GOOD.replace("\n", newline), encoding)
+    path = write(tmp_path, GOOD.replace("\n", newline).replace(",", separator), encoding)
     assert percentile_from_table(7, "M", 50, path) == Percentile(25, 50, "table.csv")
 
 
@@ -160,20 +160,20 @@ def test_percentile_in_words(percentile, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be used"),
-        ("sex,age_from,age_to,p50\n", "cannot be used"),
-        (GOOD.replace("sex", "gender"), "cannot be used .*sex"),
-        (GOOD.replace("age_to", "to"), "cannot be used .*age_to"),
-        ("sex,age_from,age_to\nM,45,54\n", "cannot be used .*p50"),
-        ("sex,age_from,age_to,p0,p100,page,p-5,pinf\nM,45,54,1,2,3,4,5\n", "cannot be used .*p50"),
-        (GOOD.replace(",", ";"), "cannot be used"),
-        (GOOD.replace("1,8,70", "1,,70"), "cannot be used"),
-        (GOOD.replace("1,8,70", "1,many,70"), "cannot be used .*many"),
-        (GOOD.replace("1,8,70", "1,nan,70"), "cannot be used .*nan"),
-        (GOOD.replace("8,70,300", "8,70"), "cannot be used"),
-        (GOOD.replace("M,45,54", "M,45,old"), "cannot be used .*old"),
-        (GOOD.replace("M,45,54", "M,nan,54"), "cannot be used .*nan"),
-        ("age_from,age_to,p50,sex\n45,54,3\n", "cannot be used"),
+        ("", "is empty"),
+        ("sex,age_from,age_to,p50\n", "no rows"),
+        (GOOD.replace("sex", "gender"), "no column sex"),
+        (GOOD.replace("age_to", "to"), "no column age_to"),
+        ("sex,age_from,age_to\nM,45,54\n", "no column of a percentile.*p50"),
+        ("sex,age_from,age_to,p0,p100,page,p-5,pinf\nM,45,54,1,2,3,4,5\n", "no column of a percentile.*p50"),
+        (GOOD.replace("1,8,70", "1,,70"), "no p50 in line 4"),
+        (GOOD.replace("1,8,70", "1,many,70"), "p50 in line 4 .*many"),
+        (GOOD.replace("1,8,70", "1,nan,70"), "p50 in line 4 .*nan"),
+        (GOOD.replace("8,70,300", "8,70"), "Line 4 .*6 cells"),
+        (GOOD.replace("M,45,54", "M,45,old"), "age_to in line 4 .*old"),
+        (GOOD.replace("M,45,54", "M,nan,54"), "age_from in line 4 .*nan"),
+        ("age_from,age_to,p50,sex\n45,54,3\n", "Line 2 .*3 cells"),
+        (GOOD.replace("M,", ",", 1), "no sex in line 4"),
         (GOOD + "M,50,60,0,1,2,3\n", "2 rows for sex M, age 50"),
         (GOOD.replace("M,", "X,"), "0 rows for sex M, age 50"),
         (GOOD.replace("M,45,54", "M,55,64"), "0 rows for sex M, age 50"),
@@ -186,14 +186,14 @@ def test_percentile_in_words(percentile, text):
         "no age_to",
         "no percentile",
         "no such percentiles",
-        "semicolons",
         "empty cell",
         "word in a cell",
         "nan in a cell",
         "missing cell",
         "word for an age",
         "nan for an age",
-        "missing sex",
+        "missing cell of the sex",
+        "empty sex",
         "two rows",
         "no row of this sex",
         "no row of this age",
@@ -201,8 +201,9 @@ def test_percentile_in_words(percentile, text):
     ],
 )
 def test_a_broken_table_is_an_error_that_names_it(tmp_path, text, message):
-    with pytest.raises(CTError, match=f"table.csv.*{message}|{message}.*table.csv"):
+    with pytest.raises(CTError, match=message) as raised:
         percentile_from_table(7, "M", 50, write(tmp_path, text))
+    assert "table.csv" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -213,15 +214,15 @@ def test_a_broken_table_is_an_error_that_names_it(tmp_path, text, message):
 def test_binary_junk_is_an_error(tmp_path, content):
     path = tmp_path / "table.csv"
     path.write_bytes(content)
-    with pytest.raises(CTError, match=r"table\.csv cannot be used"):
+    with pytest.raises(CTError, match=r"table\.csv cannot be read as a table"):
         percentile_from_table(7, "M", 50, path)
 
 
 def test_a_table_that_cannot_be_opened_is_an_error(tmp_path):
-    with pytest.raises(CTError, match=r"absent\.csv cannot be used"):
+    with pytest.raises(CTError, match=r"no table .*absent\.csv"):
         percentile_from_table(7, "M", 50, tmp_path / "absent.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(CTError, match=r"folder\.csv cannot be used"):
+    with pytest.raises(CTError, match=r"no table .*folder\.csv"):
         percentile_from_table(7, "M", 50, tmp_path / "folder.csv")
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from CACScoringLib.core.ct import CTError
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.studies.scans import find_study_scans, hu_mm3_per_mass, lone_patients, write_scan_table
 
@@ -96,13 +97,13 @@ def test_scoring_does_not_learn_of_the_readers_masks(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (("patient,ct", "a,x"), "scan"),
-        (("patient,scan,ct",), "no scan"),
+        (("patient,ct", "a,x"), "no column scan"),
+        (("patient,scan,ct",), "no rows"),
         (("patient,scan,ct", "a,7,x"), "Line 2"),
     ],
 )
 def test_tables_that_are_none(tmp_path, rows, said):
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(CTError, match=said):
         find_study_scans(table(tmp_path / "pairs.csv", *rows))
 
 

@@ -9,6 +9,7 @@ import torch
 from training_scans import write_cohort, write_scan
 
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import HEART_PATCH
 from CACScoringLib.networks.van_velzen import HeartNetConfig, SliceClassifierConfig, build
@@ -174,20 +175,20 @@ class TestTable:
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            ("a,,x.nii.gz,,", "lacks ct"),
-            ("a,none.nii.gz,none.nii.gz,,", "does not exist"),
+            ("a,,x.nii.gz,,", "no ct in line 2"),
+            ("a,none.nii.gz,none.nii.gz,,", "none.nii.gz.* in line 2 .*is not there"),
             ("a,a/ct.nii.gz,a/heart.nii.gz,heart,", "whole number"),
-            ("a,a/ct.nii.gz,a/heart.nii.gz,1,test", "training, validation or empty"),
+            ("a,a/ct.nii.gz,a/heart.nii.gz,1,test", "training or validation, or leave it empty"),
         ],
     )
     def test_mistakes_are_told(self, table, row, message):
         path = table.parent / "wrong.csv"
         path.write_text(f"patient,ct,heart,label,use\n{row}\n")
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(TableError, match=message):
             read_pairs(path)
 
     def test_missing_table_is_told(self, tmp_path):
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(TableError, match="There is no table"):
             read_pairs(tmp_path / "none.csv")
 
     def test_too_few_scans_is_told(self, table):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.tables import FORMULA, TableError, read_cells
 from CACScoringLib.panel.table_height import fitHeight
 
 from ..parameters import CACTrainingParameterNode
@@ -28,7 +28,6 @@ _MOST_ROWS = 14
 _FIGURE_WIDTH = 440
 """Of a figure before the panel has a width, pixels."""
 _DIGITS = 4
-_FORMULA = "=+-@"
 _NO_NUMBER = {"", "nan"}
 
 
@@ -63,8 +62,7 @@ def tableOf(file: Path) -> list[list[str]]:
     interval where none could be computed. Numbers are shortened, and the mark before a text that begins like a formula
     is taken off.
     """
-    with file.open(encoding="utf-8", newline="") as stream:
-        titles, *rows = csv.reader(stream)
+    titles, *rows = (cells for _number, cells in read_cells(file))
     columns: list[tuple[str, list[str]]] = []
     n = 0
     while n < len(titles):
@@ -191,7 +189,7 @@ class StudyView:
                 self._showTable(tableOf(path))
             elif path is not None:
                 self._showFigure(path)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TableError) as error:
             _say(ui.studyCaption, _("{file} cannot be shown: {error}").format(file=file, error=error))
 
     def _showTable(self, lines: list[list[str]]) -> None:
@@ -240,7 +238,7 @@ def _estimate(value: str, low: str, high: str, _n: str) -> str:
 def _cell(text: str) -> str:
     if text in _NO_NUMBER:
         return "–" if text else ""
-    if text[:1] == "'" and text[1:2] in _FORMULA:
+    if text[:1] == "'" and text[1:].startswith(FORMULA):
         return text[1:]
     try:
         number = float(text)

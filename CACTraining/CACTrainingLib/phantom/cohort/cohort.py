@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 import os
@@ -17,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.tables import write_table
 
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics_of_truth
@@ -135,7 +134,8 @@ def write_cohort(
     _check_settings(directory, settings)
     rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
     table = directory / "cohort.csv"
-    write_text_atomically(table, _as_csv([row for number in numbers for row in rows[number]]))
+    lines = [row for number in numbers for row in rows[number]]
+    write_table(table, list(lines[0]), lines)
     return table
 
 
@@ -225,11 +225,3 @@ def _check_settings(directory: Path, settings: CohortSettings) -> None:
             raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
         return
     write_text_atomically(path, json.dumps(wanted, indent=1))
-
-
-def _as_csv(rows: list[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

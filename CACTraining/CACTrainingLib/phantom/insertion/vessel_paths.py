@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.tables import TableError, read_cells
 
 from ..scanner.scanner import Grid
 
@@ -59,9 +59,8 @@ def read_path(path: Path) -> np.ndarray:
     control points are turned to LPS when its coordinateSystem is RAS. Raises PathError.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        points = _markup_points(text) if path.suffix.lower() == ".json" else _csv_points(text)
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)
+    except (TableError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise PathError(
             f"{path} is no path ({type(error).__name__}: {error}). Give a CSV with x,y,z in LPS mm per line, or a "
             "curve saved by Slicer as .mrk.json."
@@ -71,8 +70,8 @@ def read_path(path: Path) -> np.ndarray:
     return points
 
 
-def _csv_points(text: str) -> np.ndarray:
-    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+def _csv_points(path: Path) -> np.ndarray:
+    rows = [cells for _, cells in read_cells(path)]
     if rows and not _is_number(rows[0][0]):
         heading = [cell.strip().lower() for cell in rows[0]]
         if heading[:3] != ["x", "y", "z"]:
@@ -91,8 +90,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _markup_points(text: str) -> np.ndarray:
-    markup = json.loads(text)["markups"][0]
+def _markup_points(path: Path) -> np.ndarray:
+    markup = json.loads(path.read_text(encoding="utf-8-sig"))["markups"][0]
     # Files before Slicer 4.11 held numbers: 0 RAS, 1 LPS.
     system = {"0": "RAS", "1": "LPS"}.get(str(markup["coordinateSystem"]), markup["coordinateSystem"])
     if system not in ("LPS", "RAS"):

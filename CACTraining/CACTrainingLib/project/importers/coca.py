@@ -15,8 +15,6 @@ beside ours in minutes of searching.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import plistlib
 import re
@@ -32,6 +30,7 @@ from PIL import Image, ImageDraw
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.tables import TableError, read_cells
 from CACScoringLib.io.dicom import DicomSlice, printable, read_slice, some
 from CACScoringLib.io.reading import read_ct
 
@@ -194,13 +193,13 @@ def read_scores(path: Path) -> dict[str, float]:
                 if not values:
                     continue
                 found[re.sub(r"\D*$", "", cells[0].strip())] = max(values)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, TableError) as error:
         raise CocaError(f"{path} is no table of scores ({error}). Download {SCORES}.xlsx again.") from error
     return found
 
 
 def _rows_of_csv(path: Path) -> list[list[str]]:
-    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    return [cells for _, cells in read_cells(path)]
 
 
 def _rows_of_workbook(path: Path) -> list[list[str]]:
