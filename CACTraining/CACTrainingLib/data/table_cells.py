@@ -6,17 +6,13 @@ import csv
 import math
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.tables import TableError
 
 SEXES = ("F", "M")
 PLAUSIBLE = {"age_years": (0.0, 120.0), "bmi_kg_m2": (8.0, 100.0)}
 """Limits of columns."""
 
 Line = dict[str, str]
-
-
-class TableError(CTError):
-    """A table is missing, or something in it is wrong. The message names the line."""
 
 
 def read_lines(table: Path, usual_name: str) -> tuple[Path, list[str], list[Line]]:
