@@ -11,13 +11,12 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..core.files import write_text_atomically
+from ..core.files import remove_partial, write_text_atomically
 from ..core.output import LAST_FILE, OutputError, remove_result
 from .scans import CohortScan
 
@@ -28,7 +27,6 @@ NAME_LENGTH = 50
 """Of folders, in characters: with a temporary ending and four bytes each they stay below what file systems allow."""
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of Windows
-_PARTIAL = ".*.partial-*"  # see OutputFolder
 
 
 class CohortFolder:
@@ -85,8 +83,7 @@ class CohortFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what processes that were ended left half-written. None may be at work."""
-        for leftover in self.path.glob(_PARTIAL):
-            shutil.rmtree(leftover, ignore_errors=True)
+        remove_partial(self.path)
 
     def begin(self, wanted: dict, overwrite: bool) -> None:
         """Compare the settings with those of earlier results. Raises OutputError where they differ."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.ct import CTError, ScanWarning, UnreadableError
+from ..core.ct import ScanWarning
 from ..core.output import LAST_FILE
+from ..core.tables import read_table
 from ..io.dicom import printable, some
 from ..io.reading import IMAGE_ENDINGS, Series, stem
 
@@ -22,7 +21,6 @@ subfolders (masks, maps, a DICOM copy) belong to the scan and are none of their 
 SEGMENTATION_ENDING = ".seg.nrrd"
 
 _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "group")
-_SEPARATORS = ",;\t"
 
 
 @dataclass(frozen=True)
@@ -135,62 +133,32 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
 
     path: UTF-8 text with a line per scan, separated by comma, semicolon or tab. Columns: ct (file or DICOM folder), and
     optionally name, series, heart, lesions (files), patient, group (copied into the result). Paths are relative to the
-    table's folder. Raises UnreadableError, CTError.
+    table's folder. Raises TableError.
     """
-    rows, unused = _rows(path)
+    table = read_table(path, ("ct",), short_lines=True)
+    unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
     warnings = ()
     if unused:
         message = f"Columns of {path.name} that are not used: {some(unused)}. Known are {', '.join(_COLUMNS)}."
         warnings = (ScanWarning("columns-unused", message),)
     folder = path.resolve().parent
-    cts = [folder / row["ct"] for row in rows.values()]
+    for line in table.lines:
+        line.need("ct")
+    cts = [folder / line.text("ct") for line in table.lines]
     root = _common_folder(cts)
-    scans, lines = [], {}
-    for (line, row), ct in zip(rows.items(), cts, strict=True):
-        series = row["series"] or None
-        given = row["ct"] + (f"#{series}" if series else "")
-        if given in lines:
-            raise CTError(f"Lines {lines[given]} and {line} of {path.name} list the same scan. List each once.")
-        lines[given] = line
+    scans = []
+    for line, ct in zip(table.lines, cts, strict=True):
+        series = line.text("series") or None
+        given = line.text("ct") + (f"#{series}" if series else "")
         # Where the series is given by its UID, that stays out of the name: it identifies a person.
         number = f"-{series}" if series and re.fullmatch(r"\d+(\.\d+)?", series) else ""
-        name = printable(row["name"]) or _name(root, ct) + number
-        masks = row["heart"], row["lesions"]
+        name = printable(line.text("name")) or _name(root, ct) + number
+        masks = line.text("heart"), line.text("lesions")
         heart, lesions = (folder / mask if mask else None for mask in masks)
-        facts = printable(row["patient"]), printable(row["group"])
+        facts = printable(line.text("patient")), printable(line.text("group"))
         scans.append(CohortScan(name, ct, given, series, heart, lesions, masks, *facts))
+    table.need_distinct([scan.given for scan in scans], "scan")
     return scans, warnings
-
-
-def _rows(path: Path) -> tuple[dict[int, dict[str, str]], list[str]]:
-    """A table's rows by line number, every known column filled in, and its columns that are unknown."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        header = text.split("\n", 1)[0]
-        separator = next((s for s in _SEPARATORS if s in header), ",")
-        table = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        columns = [printable(name).lower() for name in table.fieldnames or ()]
-        if "ct" not in columns:
-            found = ", ".join(columns) or "none"
-            raise CTError(f"{path.name} has no column ct, which names the scans' files. Its columns: {found}.")
-        if len(set(columns)) < len(columns):
-            raise CTError(f"{path.name} has two columns of one name: {', '.join(columns)}.")
-        table.fieldnames = columns
-        rows = {}
-        for row in table:
-            if None in row:
-                raise CTError(f"Line {table.line_num} of {path.name} has more cells than the first line.")
-            filled = {name: (row.get(name) or "").strip() for name in _COLUMNS}
-            if not filled["ct"]:
-                raise CTError(f"Line {table.line_num} of {path.name} names no ct.")
-            rows[table.line_num] = filled
-    except OSError as error:
-        raise UnreadableError(f"{path} cannot be opened ({error.strerror}).") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UnreadableError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
-    if not rows:
-        raise CTError(f"{path.name} lists no scan.")
-    return rows, [name for name in columns if name not in _COLUMNS]
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..core.ct import Acquisition
 from ..core.labels import Artery
 from ..core.progress import ScanState
+from ..core.tables import table_text
 from ..io.dicom import printable
 from .scans import CohortScan
 
@@ -18,8 +17,6 @@ _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
 _OPINIONS = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each second opinion, and the key of its number in `scores.json`."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def columns(methods: Iterable[str], identify: bool, opinions: Iterable[str] = ()) -> list[str]:
@@ -86,7 +83,7 @@ def as_csv(
             "reason": _one_line(state.reason),
         }
         lines.append({**row, **fixed})
-    return _text(lines, names)
+    return table_text(names, lines, guarded=True)
 
 
 def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> str:
@@ -96,20 +93,7 @@ def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) ->
         for scan, state in zip(scans, states, strict=True)
         if state.state == "failed"
     ]
-    return _text(failed, ("name", "ct", "reason"))
-
-
-def _text(lines: list[dict[str, object]], names: Sequence[str]) -> str:
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=names, lineterminator="\n", extrasaction="ignore")
-    table.writeheader()
-    table.writerows({name: _cell(value) for name, value in line.items()} for line in lines)
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    # Names and DICOM texts come from outside, and a spreadsheet runs a cell that begins like a formula.
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return table_text(("name", "ct", "reason"), failed, guarded=True)
 
 
 def _one_line(text: str | None) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from dataclasses import asdict
@@ -14,6 +12,7 @@ import SimpleITK as sitk
 
 from ..calcium_map.slices import on_scan_slices
 from ..core.output import SCHEMA
+from ..core.tables import table_text
 from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.lesions import Lesion
@@ -120,9 +119,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
 def lesions_as_csv(result: ScoreResult) -> str:
     """One row per lesion and method; positions in mm, Slicer's RAS axes."""
-    stream = io.StringIO()
-    table = csv.DictWriter(stream, _CSV_COLUMNS, lineterminator="\n")
-    table.writeheader()
+    rows = []
     spacing = result.scan.image.GetSpacing()
     for name, method in result.methods.items():
         for lesion in method.lesions.lesions:
@@ -146,8 +143,8 @@ def lesions_as_csv(result: ScoreResult) -> str:
                 **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
                 **_suggestion(method, lesion),
             }
-            table.writerow(row)
-    return stream.getvalue()
+            rows.append(row)
+    return table_text(_CSV_COLUMNS, rows)
 
 
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:

@@ -8,16 +8,15 @@ n, others' published figures in columns of their own and marked as such.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from CACScoringLib.core.files import write_bytes_atomically
+from CACScoringLib.core.tables import table_text
 from CACScoringLib.report.markup import (
     RESEARCH_ONLY,
     Markup,
@@ -34,7 +33,7 @@ from CACScoringLib.report.markup import (
     tag,
 )
 
-from ..statistics.measures import Estimate
+from ..statistics.bootstrap import Estimate
 from .figures import rendered
 from .parts import PUBLISHED, Figure, Section, Table
 
@@ -57,7 +56,6 @@ WIDE_COLUMNS = 6
 
 _REFERENCE = re.compile(r"\[\[([a-z0-9_]+)\]\]")
 _NUMBERED = re.compile(r'class="numbered" id="([a-z0-9_]+)"')
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_study(
@@ -99,10 +97,10 @@ def write_study(
         (folder / sub).mkdir(parents=True, exist_ok=True)
     _remove_shown_before(folder)
     for path, content in files.items():
-        _write(folder / path, content)
-    _write(folder / PAGE, page(title, *body).encode())
+        write_bytes_atomically(folder / path, content)
+    write_bytes_atomically(folder / PAGE, page(title, *body).encode())
     index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
-    _write(folder / INDEX, index.encode())
+    write_bytes_atomically(folder / INDEX, index.encode())
     return folder / PAGE
 
 
@@ -141,19 +139,19 @@ def _remove_shown_before(folder: Path) -> None:
 def table_as_csv(table: Table) -> str:
     """The table with full precision. A column that holds estimates becomes four: value, low, high, n."""
     spread = [any(isinstance(line[c], Estimate) for line in table.rows) for c in range(len(table.columns))]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     titles = zip(table.columns, spread, strict=True)
-    writer.writerow([name for t, four in titles for name in ((t, f"{t} low", f"{t} high", f"{t} n") if four else (t,))])
+    columns = [name for t, four in titles for name in ((t, f"{t} low", f"{t} high", f"{t} n") if four else (t,))]
+    rows = []
     for line in table.rows:
         cells: list[object] = []
         for cell, four in zip(line, spread, strict=True):
             if isinstance(cell, Estimate):
                 cells += [cell.value, cell.low, cell.high, cell.n]
             else:
-                cells += [_csv_cell(cell), "", "", ""] if four else [_csv_cell(cell)]
-        writer.writerow(cells)
-    return stream.getvalue()
+                plain = cell.strip() if isinstance(cell, str) else cell
+                cells += [plain, "", "", ""] if four else [plain]
+        rows.append(cells)
+    return table_text(columns, rows, guarded=True)
 
 
 def shown(cell: Cell, with_n: bool = True) -> str:
@@ -362,19 +360,3 @@ def _sentence(title: str) -> str:
 
 def _published(text: Cell) -> bool:
     return isinstance(text, str) and text.strip().startswith(PUBLISHED)
-
-
-def _csv_cell(cell: Cell) -> object:
-    # A spreadsheet runs a cell that begins like a formula, and names of scans come from outside.
-    if isinstance(cell, str):
-        return f"'{cell.strip()}" if cell.startswith(_FORMULA) else cell.strip()
-    return "" if cell is None else cell
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

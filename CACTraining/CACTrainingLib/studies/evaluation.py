@@ -6,7 +6,6 @@ that was interrupted goes on, and remaking its page scores nothing again.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import hashlib
 import json
@@ -25,6 +24,7 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import LAST_FILE, OutputError
 from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.run import ModelChoice, chosen_models
 
 from ..experiments.errors import StudyError
@@ -32,7 +32,7 @@ from ..experiments.jobs import JobSettings, kept_jobs
 from ..project.project import is_project
 from ..report.page import write_study
 from ..report.parts import Section, Table
-from ..statistics.measures import RESAMPLES
+from ..statistics.bootstrap import RESAMPLES
 from . import ablation_study, detection, goals, reproducibility
 from . import acquisition as acquisition_study
 from . import heart as heart_study
@@ -175,20 +175,19 @@ def _results(scans: Sequence[StudyScan], settings: EvaluationSettings, work: Job
 def _found_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]:
     """Results of an earlier `cac cohort`, found by the scans' CT."""
     try:
-        with (folder / TABLE).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        places = [(Path(row["ct"]).resolve(), row) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
+    except TableError as error:
         raise StudyError(f"{folder} is no folder of cac cohort's results ({error}). Leave --results out.") from error
+    places = [(Path(line.text("ct")).resolve(), line) for line in lines]
     found: list[Path | str] = []
     for scan in scans:
-        own = [row for place, row in places if place == scan.ct.resolve()]
+        own = [line for place, line in places if place == scan.ct.resolve()]
         if len(own) != 1:
             found.append(f"{folder} holds {len(own)} results of {scan.ct}; there should be one.")
-        elif own[0]["state"] != "done":
-            found.append(own[0]["reason"] or f"It is not scored in {folder}.")
+        elif own[0].text("state") != "done":
+            found.append(own[0].text("reason") or f"It is not scored in {folder}.")
         else:
-            found.append(folder / own[0]["folder"])
+            found.append(folder / own[0].text("folder"))
     return found
 
 

@@ -7,7 +7,8 @@ import pytest
 from dicom_files import chest_hu, write_series
 
 from CACScoringLib.cohort.scans import scans_of_folder, scans_of_table, search
-from CACScoringLib.core.ct import CTError, UnreadableError
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.io.reading import find_series
 
 
@@ -143,10 +144,10 @@ class TestTable:
         ("text", "message"),
         [
             ("path\na.nii\n", "no column ct.*path"),
-            ("", "no column ct"),
-            ("ct\n", "lists no scan"),
-            ("ct,name\n,x\n", "Line 2 .* names no ct"),
-            ("ct\na.nii\nb.nii,1\n", "Line 3 .* more cells"),
+            ("", "is empty"),
+            ("ct\n", "no rows"),
+            ("ct,name\n,x\n", "no ct in line 2"),
+            ("ct\na.nii\nb.nii,1\n", "Line 3 .* 2 cells"),
             ("ct,ct\na,b\n", "two columns"),
             ("ct\na.nii\nb.nii\na.nii\n", "Lines 2 and 4"),
         ],
@@ -160,5 +161,5 @@ class TestTable:
 
     @pytest.mark.parametrize("text", ["ct\nä.nii", 'ct\n"a\n'])
     def test_no_text_no_table(self, tmp_path, text):
-        with pytest.raises(UnreadableError, match="CSV UTF-8"):
+        with pytest.raises(TableError, match="CSV UTF-8"):
             scans_of_table(table(tmp_path, text, encoding="latin-1"))
