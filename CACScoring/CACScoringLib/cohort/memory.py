@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.ct import CTError
+from ..core.processes import available_memory_bytes, core_count
 from ..io.image_files import read_header
 from .scans import CohortScan
-from .workers import available_memory_bytes, core_count
 
 SLICE_PIXELS = 512 * 512
 """Of a DICOM file that nobody has looked into."""
@@ -74,9 +74,9 @@ def plan(scans: Sequence[CohortScan], asked: Asked, workers: int | None = None) 
     """
     needs = [scoring_bytes(voxels_of(scan), asked) for scan in scans]
     beyond = tuple(need - IDLE_BYTES for need in needs)
+    if workers is not None:
+        return Plan(min(workers, len(scans)), beyond, None)
     available = available_memory_bytes()
-    if workers is not None or available is None:
-        return Plan(min(workers or core_count(), len(scans)), beyond, None)
     count = max(1, min(core_count(), len(scans), available // min(needs)))
     return Plan(count, beyond, max(0, available - count * IDLE_BYTES))
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
-import os
 import signal
 import sys
 from collections import deque
@@ -16,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 from ..core.ct import CTError
+from ..core.processes import available_memory_bytes, core_count
 
 END_SECONDS = 10.0
 """How long a worker that was told to end may take, before it is killed."""
@@ -165,51 +163,6 @@ def _end(signal_number: int, frame: object) -> None:
     sys.exit(128 + signal_number)
 
 
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def sensible_count(memory_each_bytes: int) -> int:
     """How many processes to use: one per core this process may use, as far as memory goes; at least one."""
-    cores = core_count()
-    memory = available_memory_bytes()
-    return max(1, cores if memory is None else min(cores, memory // memory_each_bytes))
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that new processes may take without pushing others out; None when the system does not tell.
-
-    Linux: MemAvailable, or the control group's limit (containers) where that is less. Windows: free physical memory.
-    Elsewhere: all physical memory.
-    """
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        available = int(lines["MemAvailable"].split()[0]) * 1024
-        limit = Path("/sys/fs/cgroup/memory.max")
-        text = limit.read_text(encoding="ascii").strip() if limit.exists() else "max"
-        return available if text == "max" else min(available, int(text))
-    if sys.platform == "win32":
-        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
-        known = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-        return status.free_physical if known else None
-    if "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX of the Windows API."""
-
-    _fields_ = (
-        ("length", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        ("physical", ctypes.c_uint64),
-        ("free_physical", ctypes.c_uint64),
-        ("page_file", ctypes.c_uint64),
-        ("free_page_file", ctypes.c_uint64),
-        ("virtual", ctypes.c_uint64),
-        ("free_virtual", ctypes.c_uint64),
-        ("free_extended_virtual", ctypes.c_uint64),
-    )
+    return max(1, min(core_count(), available_memory_bytes() // memory_each_bytes))

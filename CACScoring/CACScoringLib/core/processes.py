@@ -1,40 +1,38 @@
-"""Other processes of the system: whether one lives, and how to end it with all it has started."""
+"""Processes of the system: ending them with all they have started, and how much memory and how many cores are free.
+
+psutil is imported where it is used: 3D Slicer has it only where the panel has installed it.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
+from contextlib import suppress
+from pathlib import Path
 
-
-def is_alive(process_id: int) -> bool:
-    """Whether a process of this number runs. Numbers are given again: it need not be the one that was meant."""
-    if os.name == "nt":
-        # There, signal 0 would end it.
-        command = ["tasklist", "/FI", f"PID eq {process_id}", "/NH", "/FO", "CSV"]
-        listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        return f'"{process_id}"' in listing
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Of a container, which psutil does not know."""
 
 
 def kill_tree(process_id: int) -> None:
     """End a process and its descendants: Slicer's Python is a launcher, and what it runs is its child."""
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process_id)], capture_output=True, check=False)
-        return
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    pairs = [tuple(map(int, line.split())) for line in listing.splitlines()]
-    doomed = [process_id]
-    for parent in doomed:
-        doomed += [child for child, its_parent in pairs if its_parent == parent]
-    for each in doomed:
-        try:
-            os.kill(each, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(process_id)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory_bytes() -> int:
+    """Memory that new processes may take without pushing others out, or the control group's limit where it is less."""
+    import psutil
+
+    available = psutil.virtual_memory().available
+    text = _GROUP_LIMIT.read_text(encoding="ascii").strip() if _GROUP_LIMIT.exists() else "max"
+    return available if text == "max" else min(available, int(text))

@@ -8,11 +8,11 @@ doi:10.1109/TMI.1982.4307572).
 from __future__ import annotations
 
 import importlib.util
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..core.processes import core_count
 from .geometry import RAYS_AT_ONCE, ProjectionError, Rays
 
 BACKENDS = ("numba", "torch", "numpy")
@@ -38,7 +38,7 @@ def sums_along(
     elif backend == "numpy":
         sums = _by_numpy(volume, rays, *limits)
     else:
-        sums = _by_numba(volume, rays, *limits, threads or _cores())
+        sums = _by_numba(volume, rays, *limits, threads or core_count())
     sums *= rays.step_mm
     return sums
 
@@ -46,10 +46,6 @@ def sums_along(
 def available_backends() -> tuple[str, ...]:
     """Those of BACKENDS that are installed, the fastest first."""
     return tuple(name for name in BACKENDS if importlib.util.find_spec(name))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _by_numba(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32, threads: int) -> np.ndarray:

@@ -101,10 +101,11 @@ class CohortSection:
         self.update()
 
     def _start(self) -> None:
-        from .packages import ensurePackages
+        from .packages import PROCESS_REQUIREMENTS, REQUIREMENTS, ensurePackages
 
         state = self._state
-        if state.method == Method.BOTH and (reason := ensurePackages()):
+        requirements = {**(REQUIREMENTS if state.method == Method.BOTH else {}), **PROCESS_REQUIREMENTS}
+        if reason := ensurePackages(requirements, purpose=_("A cohort")):
             self._say(reason)
             return
         ensureOpinionPackages(state)

@@ -19,6 +19,9 @@ TORCH_VERSION = ">=2.13"
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
 """What the second opinion by radiomics needs beside them."""
 
+PROCESS_REQUIREMENTS = {"psutil": "psutil>=6"}
+"""What tells how much memory a cohort may use, and ends processes with all that they have started."""
+
 REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
 
 

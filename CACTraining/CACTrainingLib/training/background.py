@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.processes import is_alive, kill_tree
+from CACScoringLib.core.processes import kill_tree
 
 from .curves import METRICS, sample_pictures
 from .run_folder import CHECKPOINT, PROGRESS, is_locked, read_run, write_run
@@ -175,7 +175,11 @@ def stop(folder: Path) -> None:
         raise TrainingRunError(f"The training in {folder} runs on {run['host']}. End it there.")
     process_id = run.get("pid", run.get("launcher"))
     if isinstance(process_id, int):
-        kill_tree(process_id)
+        try:
+            kill_tree(process_id)
+        except ImportError as error:
+            message = f"Ending a training needs the Python package psutil. Install it, or end process {process_id}."
+            raise TrainingRunError(message) from error
     ending = time.monotonic() + STOP_SECONDS
     while state_of(folder).state in ("starting", "running"):
         if time.monotonic() > ending:
@@ -316,7 +320,13 @@ def _is_alive(folder: Path, run: dict, said: _Said) -> bool:
         return own.poll() is None
     if "pid" in run or launcher is None or run.get("host") != platform.node():
         return False
-    return time.time() - said.launched < START_SECONDS and is_alive(launcher)
+    if time.time() - said.launched >= START_SECONDS:
+        return False
+    try:
+        import psutil
+    except ImportError:  # as of a Slicer in which no training was started
+        return False
+    return psutil.pid_exists(launcher)
 
 
 def _steps(folder: Path) -> list[dict]:

@@ -436,8 +436,8 @@ def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, word
     def fail(*arguments):
         raise fault
 
-    monkeypatch.setattr(cohort, "_score_into", fail)
-    assert words in cohort._score(RunSettings(), LoadedModels(), (None, tmp_path))
+    monkeypatch.setattr(cohort, "run_scan", fail)
+    assert words in cohort._score(RunSettings(), LoadedModels(), (CohortScan("a", tmp_path, "a"), tmp_path))
 
 
 @pytest.mark.usefixtures("quick")

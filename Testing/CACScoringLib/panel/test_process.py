@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ class TestBackgroundProcess:
         process.kill()
         assert eventually(lambda: not _alive(int(child)))
         assert codes == []
+
+    def test_without_psutil_the_launchers_child_ends_when_it_reports(self, process, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "psutil", None)
+        mark = tmp_path / "pid"
+        code = (
+            f"import os, sys, time, pathlib; pathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n"
+            "while True: time.sleep(0.1); print('still here', file=sys.stderr, flush=True)"
+        )
+        process.start(["-c", code], lambda line: None, lambda code: None)
+        child = eventually(lambda: slicer.app.processEvents() or (mark.exists() and mark.read_text()))
+        process.kill()
+        assert eventually(lambda: not _alive(int(child)))
 
     def test_kill_of_nothing(self, process):
         process.kill()

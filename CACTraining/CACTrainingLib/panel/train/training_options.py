@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.packages import REQUIREMENTS
+from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
 
 from ..parameters import CACTrainingParameterNode, Network, TrainMethod
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PACKAGES = {
     **REQUIREMENTS,
+    **PROCESS_REQUIREMENTS,
     "scipy": "scipy>=1.13",
     "lightning_fabric": "lightning-fabric>=2.6",
     "tensorboardX": "tensorboardX>=2.6",

@@ -1,0 +1,49 @@
+"""Ending processes with what they have started, and what memory and cores there are."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from CACScoringLib.core import processes
+from CACScoringLib.core.processes import available_memory_bytes, core_count, kill_tree
+
+
+def test_a_process_is_ended_with_its_children():
+    script = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        "print(child.pid, flush=True); child.wait()"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8")
+    child = psutil.Process(int(parent.stdout.readline()))
+    kill_tree(parent.pid)
+    parent.wait(10)
+    parent.stdout.close()
+    # A child whose new parent has not asked for it yet is a zombie.
+    gone, alive = psutil.wait_procs([child], timeout=10)
+    assert gone or alive[0].status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_process_that_has_ended_is_left_alone():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    kill_tree(process.pid)
+
+
+def test_memory_is_known_here():
+    assert 10**8 < available_memory_bytes() < 10**14
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1000\n", 1000), ("max\n", 5000), ("9000\n", 5000), (None, 5000)])
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, limit, expected):
+    monkeypatch.setattr(processes, "_GROUP_LIMIT", tmp_path / "memory.max")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 5000}))
+    assert available_memory_bytes() == expected
+
+
+def test_cores_are_those_this_process_may_use():
+    assert 1 <= core_count() <= os.cpu_count()
