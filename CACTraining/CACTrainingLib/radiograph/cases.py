@@ -6,8 +6,6 @@ grid of `CACScoringLib.radiograph.view`, row 0 at the head, as `CACScoringLib.dr
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import whole
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
 
@@ -167,11 +166,5 @@ def _stored(path_mm: np.ndarray, steps_per_mm: float, kind: type = np.uint16) ->
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npz", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path) as half:
+        np.savez_compressed(half, **arrays)

@@ -6,8 +6,6 @@ trained by least squares gives the mean of all thin scans that fit what it sees,
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.files import whole
 
 from ..phantom.anatomy.heart import posed_frame
 from ..phantom.anatomy.patient import draw_patient, stream
@@ -91,14 +90,8 @@ def write_pair(number: int, folder: Path) -> Path:
         return path
     pair = make_pair(number)
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".npz", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **vars(pair))
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path) as half:
+        np.savez_compressed(half, **vars(pair))
     return path
 
 
