@@ -21,7 +21,10 @@ import numpy as np
 
 from CACScoringLib.scoring.risk import class_number
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
-from CACTrainingLib.statistics.measures import Bootstrap, area_under_curve, estimate, kappa, rank_correlation
+from CACTrainingLib.statistics.agreement import kappa
+from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
+from CACTrainingLib.statistics.regression import rank_correlation
+from CACTrainingLib.statistics.roc import area_under_curve
 from CACTrainingLib.whole_scan.scan_table import TableScan, read_scan_table
 
 CLASSES = 5
@@ -74,25 +77,26 @@ def main() -> None:
         print(f"\n{title}")
         print(f"  rank correlation with the true score  {told(rank_correlation(weights, total, said[title]))}")
         print(f"  any calcium: area under the curve     {told(area_under_curve(weights, total > 0, said[title]))}")
-        print(f"  any calcium: sensitivity              {resamples.share(patients, calls, total > 0)}")
-        print(f"  any calcium: specificity              {resamples.share(patients, ~calls, total == 0)}")
+        print(f"  any calcium: sensitivity              {resamples.proportion(patients, calls, total > 0)}")
+        print(f"  any calcium: specificity              {resamples.proportion(patients, ~calls, total == 0)}")
         if title in classes:
             print(f"  risk class: weighted kappa            {told(kappa(weights, wanted, classes[title], CLASSES))}")
-            print(f"  risk class: share right               {resamples.share(patients, classes[title] == wanted)}")
+            print(f"  risk class: share right               {resamples.proportion(patients, classes[title] == wanted)}")
     first, second = SCORES["decomposition"], SCORES["vessels"]
     same = classes[first] == classes[second]
     print("\nRisk class: who is right")
-    print(f"  both, where they agree ({int(same.sum())})  {resamples.share(patients, classes[first] == wanted, same)}")
+    both = resamples.proportion(patients, classes[first] == wanted, same)
+    print(f"  both, where they agree ({int(same.sum())})  {both}")
     for title in (first, second):
         right = classes[title] == wanted
-        print(f"  {title}, where they differ ({int((~same).sum())})  {resamples.share(patients, right, ~same)}")
+        print(f"  {title}, where they differ ({int((~same).sum())})  {resamples.proportion(patients, right, ~same)}")
     print("\nAny calcium: who is right")
     for one, other in itertools.combinations((first, second, RADIOMICS), 2):
         calls = [said[f"calls {title}"] for title in (one, other)]
         same = calls[0] == calls[1]
         right = [call == (total > 0) for call in calls]
-        print(f"  {one} and {other} agree ({int(same.sum())})  {resamples.share(patients, right[0], same)}")
-        print(f"    where they differ ({int((~same).sum())}), {one}  {resamples.share(patients, right[0], ~same)}")
+        print(f"  {one} and {other} agree ({int(same.sum())})  {resamples.proportion(patients, right[0], same)}")
+        print(f"    where they differ ({int((~same).sum())}), {one}  {resamples.proportion(patients, right[0], ~same)}")
 
 
 if __name__ == "__main__":

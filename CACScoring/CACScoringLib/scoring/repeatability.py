@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..models.cards import ModelError, list_models
 
 
@@ -25,9 +27,9 @@ class Limits:
     pairs: int
     highest: float
 
-    def at(self, mean: float) -> float:
-        """What 95 % of absolute differences stay below, at this mean of both scores."""
-        return self.factor * max(0.0, self.intercept + self.slope * mean)
+    def at(self, mean: float | np.ndarray) -> float | np.ndarray:
+        """The repeatability coefficient at a mean of both scores: what 95 % of absolute differences stay below."""
+        return self.factor * np.maximum(0.0, self.intercept + self.slope * mean)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from CACScoringLib.core.progress import Progress
 from ..project.project import USES, NewScan, Project, ProjectError, ProjectWriteError
 
 if TYPE_CHECKING:
-    from ..statistics.measures import Estimate
+    from ..statistics.bootstrap import Estimate
 
 NETWORKS = ("heart", "slices", "decomposition")
 METHODS = ("supervised", "cyclegan")

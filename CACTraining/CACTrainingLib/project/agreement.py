@@ -20,7 +20,7 @@ from .annotations import MASK_KINDS, TRUTH, SliceLabel, annotators, read_mask, s
 from .files import ProjectError
 
 if TYPE_CHECKING:
-    from ..statistics.measures import Estimate
+    from ..statistics.bootstrap import Estimate
     from .project import Project, ProjectScan
 
 SEED = 0
@@ -163,7 +163,8 @@ class _Pair:
 
     def _of_slices(self) -> tuple[Estimate, Estimate]:
         """κ, and the share with the same label."""
-        from ..statistics.measures import Bootstrap, estimate, kappa, ratio
+        from ..statistics.agreement import kappa
+        from ..statistics.bootstrap import Bootstrap, estimate, ratio
 
         if not self.labels:
             return _nothing(), _nothing()
@@ -173,7 +174,7 @@ class _Pair:
         n, count = self.labels.total(), len(set(patients))
         same = first == second
         if same.all() or not same.any():  # the interval is then of another kind, in which slices do not count
-            shared = replace(bootstrap.share(patients, same), n=n)
+            shared = replace(bootstrap.proportion(patients, same), n=n)
         else:
             shared = estimate(ratio(weights, same, np.ones(len(same))), n, count)
         return estimate(kappa(weights, first, second, 2), n, count), shared
@@ -189,7 +190,7 @@ def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
 
 
 def _mean(values: list[tuple[str, float]]) -> Estimate:
-    from ..statistics.measures import Bootstrap, estimate, mean
+    from ..statistics.bootstrap import Bootstrap, estimate, mean
 
     if not values:
         return _nothing()
@@ -199,6 +200,6 @@ def _mean(values: list[tuple[str, float]]) -> Estimate:
 
 
 def _nothing() -> Estimate:
-    from ..statistics.measures import Estimate
+    from ..statistics.bootstrap import Estimate
 
     return Estimate(float("nan"), float("nan"), float("nan"), 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..statistics.measures import Estimate
+from ..statistics.bootstrap import Estimate
 from ..statistics.roc import ROC_POINTS
 
 if TYPE_CHECKING:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..statistics.measures import Estimate
+from CACScoringLib.scoring.repeatability import Limits
+
+from ..statistics.bootstrap import Estimate
+from ..statistics.roc import roc_curve
 from .parts import METHODS
 
 if TYPE_CHECKING:
@@ -70,13 +73,13 @@ LOOK = {
 class ScanPairs:
     """Two scans of the same patients by one method, and the limits of their difference.
 
-    first, second: scores, [n]. limits: as from `reproducibility.limits`, where there are enough pairs.
+    first, second: scores, [n]. limits: where there are enough pairs.
     """
 
     method: str
     first: Sequence[float]
     second: Sequence[float]
-    limits: Mapping[str, float] | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,8 @@ def bland_altman(drawing: Drawing, panels: Sequence[ScanPairs], unit: str, linea
         _dots(axis, (first + second) / 2, second - first, colour, marker)
         if pairs.limits:
             means = np.linspace(0, highest, 400) if linear_to is None else np.geomspace(linear_to / 50, highest, 400)
-            fitted = np.maximum(0, pairs.limits["intercept"] + pairs.limits["slope"] * means)
             for sign in (-1, 1):
-                axis.plot(means, sign * pairs.limits["factor"] * fitted, color=colour, linestyle="--")
+                axis.plot(means, sign * pairs.limits.at(means), color=colour, linestyle="--")
         axis.set_title(f"{title_of(pairs.method)}\nn = {len(first)}")
         axis.set_xlabel(f"Mean of both scans, {unit}")
         _scaled(axis, linear_to)
@@ -241,11 +243,8 @@ def roc_curves(drawing: Drawing, labels: Sequence[str], truth: np.ndarray, score
     axis.plot([0, 1], [0, 1], color="#1c2529", linewidth=0.8)
     styles = ("-", "--", ":", "-.")
     for n, (label, own) in enumerate(zip(labels, scores, strict=True)):
-        order = np.argsort(-own, kind="stable")
-        last_of_its_score = np.append(np.diff(own[order]) != 0, True)
-        rates = [np.cumsum(part[order])[last_of_its_score] / part.sum() for part in (~truth, truth)]
-        x, y = (np.insert(rate, 0, 0.0) for rate in rates)
-        axis.plot(x, y, color=_look_of(label, labels)[0], linestyle=styles[n % len(styles)], label=label)
+        look = {"color": _look_of(label, labels)[0], "linestyle": styles[n % len(styles)]}
+        axis.plot(*roc_curve(truth, own), **look, label=label)
     axis.set_xlabel("False positive rate")
     axis.set_ylabel("Sensitivity")
     axis.set_aspect("equal")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-    from ..statistics.measures import Estimate
+    from ..statistics.bootstrap import Estimate
 
     Cell = str | int | float | Estimate | None
     """What a table holds: an estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""

@@ -17,16 +17,16 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
     return (score > 0).astype(int) + (score >= CATEGORIES[1]) + (score >= CATEGORIES[2])
 
 
-def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int) -> np.ndarray:
+def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
     """Which of `count` parts each case is in, int [n]: no patient in two, and each category's share the same in all.
 
-    patients: of the cases, [n]. category: int [n]. There have to be `count` patients at least, and as many cases of one
-    category.
+    patients: of the cases, [n]. category: int [n]. seed: of the order; None to leave it as it is. There have to be
+    `count` patients at least, and as many cases of one category. By scikit-learn's StratifiedGroupKFold.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     found = np.zeros(len(patients), int)
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(count, shuffle=seed is not None, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a category has fewer patients than there are parts
         split = list(splitter.split(found, category, np.asarray(patients)))

@@ -6,32 +6,14 @@ What a measure is a sum over is first summed by patient, so that thousands of sl
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
-from .measures import LEVEL, Bootstrap, Estimate, estimate, ratio
+from .bootstrap import Bootstrap, Found, exact_proportion, ratio
 
 _CHUNK = 4_000_000
 """Weights of items held at once."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A measure of one model: float [1 + resamples], the sample's own first; of n items, of so many patients.
-
-    exact: the interval where resamples have none, because all or no items are hits.
-    """
-
-    values: np.ndarray
-    n: int
-    patients: int
-    exact: Estimate | None = None
-
-    @property
-    def estimate(self) -> Estimate:
-        return self.exact or estimate(self.values, self.n, self.patients)
 
 
 class Resamples:
@@ -53,14 +35,12 @@ class Resamples:
         values = ratio(self.weights, self.sums(scans, top), self.sums(scans, bottom))
         return Found(values, n, self._count(scans[np.asarray(bottom) != 0]))
 
-    def share(self, scans: np.ndarray, hits: np.ndarray, of: np.ndarray) -> Found:
-        """Share of hits among some items; bool [items] each. All or none: as in `Bootstrap.share`."""
+    def proportion(self, scans: np.ndarray, hits: np.ndarray, of: np.ndarray) -> Found:
+        """Proportion of hits among some items; bool [items] each. All or none: as in `Bootstrap.proportion`."""
         hits, n = hits & of, int(of.sum())
         found = self.ratio(scans, hits, of, n)
         if n and hits.sum() in (0, n):
-            clusters = found.patients
-            low, high = stats.binomtest(clusters if hits.any() else 0, clusters).proportion_ci(LEVEL, "exact")
-            return Found(found.values, n, clusters, Estimate(float(hits.any()), float(low), float(high), n))
+            return replace(found, exact=exact_proportion(bool(hits.any()), n, found.patients))
         return found
 
     def mean(self, scans: np.ndarray, values: np.ndarray) -> Found:
@@ -76,7 +56,7 @@ class Resamples:
         return Found(np.concatenate([statistic(part) for part in parts]), len(place), self._count(scans))
 
     def area_under_curve(self, scans: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
-        """Area under the ROC curve of items, ties counting half; as `measures.area_under_curve`, but in a fraction of
+        """Area under the ROC curve of items, ties counting half; as `roc.area_under_curve`, but in a fraction of
         its time, because how often each patient's positives win against each one's negatives is counted once."""
         place = self.of_scan[scans]
         count = self.weights.shape[1]

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .measures import area_under_curve
+from .regression import ranks
+
+_CHUNK = 4_000_000
+"""Weights held at once where items are many."""
 
 
 def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
@@ -18,6 +21,25 @@ def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
 def area_name(threshold: float) -> str:
     """Of a threshold's area under the ROC curve, among metrics."""
     return "auc_above_0" if threshold == 0 else f"auc_from_{threshold:g}"
+
+
+def area_under_curve(weights: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, float [resamples]; ties count half. truth: bool [items], scores: float [items].
+
+    By the sum of the positives' ranks (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+    """
+    truth = np.asarray(truth, bool)
+    if not len(truth):
+        return np.full(len(weights), np.nan)
+    areas = []
+    rows = max(1, _CHUNK // len(truth))
+    for part in (weights[n : n + rows] for n in range(0, len(weights), rows)):
+        positive = (part * truth).sum(1)
+        negative = part.sum(1) - positive
+        wins = (part * truth * ranks(part, scores)).sum(1) - positive * (positive + 1) / 2
+        pairs = positive * negative
+        areas.append(np.divide(wins, pairs, out=np.full(len(part), np.nan), where=pairs > 0))
+    return np.concatenate(areas)
 
 
 def area(values: np.ndarray, positive: np.ndarray) -> float:
@@ -74,6 +96,15 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
         wins = (first > second) + 0.5 * (first == second)
         won += ((weights[:, own] @ wins) * weights[:, other]).sum(1)
     return np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def roc_curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False positive rate and sensitivity at each score, from (0, 0) on, by scikit-learn. truth: bool [n], some of
+    each."""
+    from sklearn import metrics
+
+    wrong, found, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
+    return wrong, found
 
 
 def curve_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:

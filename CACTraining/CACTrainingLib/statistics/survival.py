@@ -2,7 +2,7 @@
 
 Kaplan–Meier with Greenwood's error and intervals on the log(−log) scale (Kalbfleisch and Prentice), the log-rank test,
 Cox's hazard ratios with Efron's ties. statsmodels does not have Harrell's C; it is counted of all pairs at once, with
-weights, so that the bootstrap of `measures` serves it too.
+weights, so that the bootstrap serves it too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .measures import LEVEL, Estimate
+from .bootstrap import LEVEL, Estimate
 
 MOST_LOG_HAZARD = 10.0
 """A logarithm of a hazard ratio beyond this is one that did not converge: nobody of a group had an event."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,17 +13,9 @@ from CACScoringLib.models.cards import StoredModel
 from ..experiments.jobs import JobSettings
 from ..report import figures as study_figures
 from ..report.parts import Figure, Section, Table, heading, p_cell
-from ..statistics.measures import (
-    Bootstrap,
-    Estimate,
-    agreement,
-    difference,
-    estimate,
-    mean,
-    rank_correlation,
-    ratio,
-    relative_differences,
-)
+from ..statistics.agreement import agreement, relative_differences
+from ..statistics.bootstrap import Bootstrap, Estimate, Found, mean, paired_difference, ratio
+from ..statistics.regression import rank_correlation
 from .ablation import ALL_LESIONS, CELLS, JUDGED, WHOLE, AblationSettings, Cell, Cells, score_cells, with_cards
 from .records import StudyRecord, Value, pairs_of
 from .sample import PAPER
@@ -86,19 +77,6 @@ def sections(
 _TITLE = "Ablation"
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A statistic of each resample, float [1 + resamples]; of n scans or pairs, of so many patients."""
-
-    values: np.ndarray
-    n: int
-    patients: int
-
-    @property
-    def estimate(self) -> Estimate:
-        return estimate(self.values, self.n, self.patients)
-
-
 class _Sample:
     """The scans of the ablation, with resamples of their patients that all ways to score share."""
 
@@ -106,7 +84,7 @@ class _Sample:
         self.records = records
         self._bootstrap = Bootstrap([record.patient for record in records.values()], generator)
 
-    def statistics(self, values: Mapping[str, Value]) -> dict[str, _Found]:
+    def statistics(self, values: Mapping[str, Value]) -> dict[str, Found]:
         """By STATISTICS. values: of the scans that could be scored so, by name."""
         own = [record for name, record in self.records.items() if name in values]
         mass = {record.scan: values[record.scan].mass for record in own}
@@ -131,13 +109,11 @@ class _Sample:
             found[name] = self._of(firsts, partial(mean, values=changes))
         return found
 
-    def _of(self, records: Sequence[StudyRecord], statistic, n: int | None = None) -> _Found:
+    def _of(self, records: Sequence[StudyRecord], statistic, n: int | None = None) -> Found:
         patients = [record.patient for record in records]
         if not records:
-            return _Found(np.full(2, np.nan), 0, 0)
-        return _Found(
-            statistic(self._bootstrap.weights(patients)), len(records) if n is None else n, len(set(patients))
-        )
+            return Found(np.full(2, np.nan), 0, 0)
+        return Found(statistic(self._bootstrap.weights(patients)), len(records) if n is None else n, len(set(patients)))
 
 
 def _cells_section(sample: _Sample, cells: Cells, models: Mapping[str, StoredModel]) -> Section:
@@ -185,7 +161,7 @@ def _title_of(cell: Cell, models: Mapping[str, StoredModel]) -> str:
     }[cell.heart, cell.classifier]
 
 
-def _differences(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]) -> Table:
+def _differences(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, str]) -> Table:
     columns = ["Setting"]
     for name in _SHOWN_AGAINST_WHOLE:
         columns += [STATISTICS[name], f"p, {STATISTICS[name]}"]
@@ -199,14 +175,14 @@ def _differences(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str,
             if own.n != whole.n or not own.n:
                 row += [None, None]
                 continue
-            change = difference(own.values, whole.values, own.n, own.patients)
+            change = paired_difference(own, whole)
             row += [change.estimate, p_cell(change.p)]
         rows.append(tuple(row))
     note = "Each setting less the whole method, on the same scans, with paired bootstrap intervals."
     return Table("ablation_differences", "Difference from the whole method", tuple(columns), tuple(rows), note)
 
 
-def _figure(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]) -> Figure:
+def _figure(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, str]) -> Figure:
     groups = tuple(_SHORT.get(cell.key, titles[cell.key]) for cell in JUDGED)
     series = {"Lesions judged": JUDGED, "All lesions of the map": ALL_LESIONS}
     panels = [
@@ -226,7 +202,7 @@ def _figure(found: Mapping[str, Mapping[str, _Found]], titles: Mapping[str, str]
 
 def _variants_section(sample: _Sample, by_name: Mapping[str, Cells]) -> Section:
     """A row per variant: the mean over its seeds, and the seeds below it."""
-    pooled: dict[str, list[tuple[str, dict[str, _Found]]]] = {}
+    pooled: dict[str, list[tuple[str, dict[str, Found]]]] = {}
     for name, cells in by_name.items():
         variant, _, seed = name.partition("#")
         pooled.setdefault(variant, []).append((seed, sample.statistics(_of_cell(cells, WHOLE.key))))
@@ -254,5 +230,5 @@ def _variants_section(sample: _Sample, by_name: Mapping[str, Cells]) -> Section:
     return Section("variants", "Other ways to train", (), tables, figures)
 
 
-def _mean(found: Sequence[_Found]) -> _Found:
-    return _Found(np.mean([one.values for one in found], axis=0), found[0].n, found[0].patients)
+def _mean(found: Sequence[Found]) -> Found:
+    return Found(np.mean([one.values for one in found], axis=0), found[0].n, found[0].patients)

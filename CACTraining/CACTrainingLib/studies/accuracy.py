@@ -10,17 +10,9 @@ import numpy as np
 
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table, count, heading, p_cell
-from ..statistics.measures import (
-    LIMIT_FACTOR,
-    Estimate,
-    absolute_difference_line,
-    correlation,
-    estimate,
-    line,
-    mean,
-    rank_correlation,
-    ratio,
-)
+from ..statistics.agreement import LIMIT_FACTOR, absolute_difference_fit
+from ..statistics.bootstrap import Estimate, estimate, mean, ratio
+from ..statistics.regression import correlation, linear_fit, rank_correlation
 from .records import MG, StudyRecord
 from .sample import HIGHER, LOWER, OWN, VESSELS, WITH_MASS, Sample, compared, having, patients_of, scores
 
@@ -149,8 +141,8 @@ def _error_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
     for method in (m for m in WITH_MASS if m in sample.methods):
         own = [record for record in having(scans, method) if record.truth.mass_mg > 0]
         weights, true, found = sample.weights(own), _true(own), scores(own, method)
-        slope, start = line(weights, true, found)
-        base, growth = absolute_difference_line(weights, np.stack([true, found], axis=1))
+        slope, start = linear_fit(weights, true, found)
+        base, growth = absolute_difference_fit(weights, np.stack([true, found], axis=1))
         drawn = [ratio(weights, found, true), mean(weights, found - true), slope, start]
         drawn += [correlation(weights, true, found)]
         drawn += [LIMIT_FACTOR * (base + growth * level) for level in LEVELS_MG]

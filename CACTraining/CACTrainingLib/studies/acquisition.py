@@ -31,7 +31,7 @@ from ..phantom.scanner.scanner import KERNELS, Scanner
 from ..phantom.scanner.simulation import scan_grid, scan_patient
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table
-from ..statistics.measures import Estimate
+from ..statistics.bootstrap import Estimate
 from .scoring import forget, ready_networks, value_of
 
 VERSION = 1

@@ -10,7 +10,8 @@ import numpy as np
 from CACScoringLib.scoring.risk import ROUNDING, whole_score
 
 from ..report.parts import METHODS, Section, Table, heading, p_cell
-from ..statistics.measures import Difference, Estimate, difference, kappa, kappa_estimate
+from ..statistics.agreement import kappa, kappa_estimate
+from ..statistics.bootstrap import Difference, Estimate, Found, paired_difference
 from .sample import AGATSTON, HIGHER, LOWER, OWN, PAPER, WITH_AGATSTON, Pair, Sample, compared, having, pair_scores
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _agreement_table(sample: Sample, methods: Sequence[str]) -> Table:
             own = having(pairs, method)
             classes = _categories(own, method)
             found = category_kappa(own, method)
-            same = sample.bootstrap.share([p[0].patient for p in own], classes[:, 0] == classes[:, 1])
+            same = sample.bootstrap.proportion([p[0].patient for p in own], classes[:, 0] == classes[:, 1])
             published = _PUBLISHED[method][2 * n : 2 * n + 2]
             rows.append((f"  {METHODS[method]}", found, published[0], same, published[1]))
     note = (
@@ -95,7 +96,7 @@ def _change(sample: Sample, rival: str) -> Difference:
     pairs = having(sample.pairs, OWN, rival)
     weights = sample.weights(pairs)
     own, other = (kappa(weights, *_categories(pairs, method).T, len(CLASSES)) for method in (OWN, rival))
-    return difference(own, other, len(pairs), len(pairs))
+    return paired_difference(*(Found(values, len(pairs), len(pairs)) for values in (own, other)))
 
 
 def _cross_table(sample: Sample, method: str) -> Table:

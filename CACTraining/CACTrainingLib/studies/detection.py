@@ -15,7 +15,8 @@ import numpy as np
 
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table, count, heading, p_cell
-from ..statistics.measures import Estimate, area_under_curve, estimate, ratio
+from ..statistics.bootstrap import Estimate, estimate, ratio
+from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
 from .sample import (
     HIGHER,
@@ -96,7 +97,7 @@ def rate(sample: Sample, patients: Sequence[str], found: np.ndarray, true: np.nd
     """One of RATES. found, true: bool [items]. patients: whose each item is."""
     top, bottom = RATES[name](found, true)
     if name != "F1":
-        return sample.bootstrap.share(patients, top, bottom)
+        return sample.bootstrap.proportion(patients, top, bottom)
     drawn = ratio(sample.bootstrap.weights(patients), top, bottom)
     return estimate(drawn, len(true), len(set(patients)))
 
@@ -189,7 +190,7 @@ def _split_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         row = []
         for kind in KINDS:
             own = having(sorts[kind], method)
-            row.append(sample.bootstrap.share(patients_of(own), scores(own, method) > 0) if own else None)
+            row.append(sample.bootstrap.proportion(patients_of(own), scores(own, method) > 0) if own else None)
         rows.append((METHODS[method], *row))
     note = (
         "Share of scans above zero. Only the last two are wrong in every sense: in the first there is coronary "
@@ -268,8 +269,8 @@ def _pair_table(sample: Sample, methods: Sequence[str]) -> Table:
             hits = np.array([[score(r, method, arteries=a) > 0 for r in pair] for _, pair, a in own]).reshape(-1, 2)
             patients = [pair[0].patient for _, pair, _ in own]
             published = _PUBLISHED_ARTERIES[method][title]
-            single = sample.bootstrap.share([p for p in patients for _ in range(2)], hits.ravel()) if own else None
-            both = sample.bootstrap.share(patients, hits.all(1)) if own else None
+            single = sample.bootstrap.proportion([p for p in patients for _ in range(2)], hits.ravel()) if own else None
+            both = sample.bootstrap.proportion(patients, hits.all(1)) if own else None
             rows.append((f"  {title}", single, published[0], both, published[1]))
     note = (
         "Of arteries with visible calcium in both scans of a patient: share found in a scan (single), and in both "
@@ -286,7 +287,7 @@ def _lesion_table(sample: Sample) -> Table:
             own = [lesion for lesion in lesions if low <= lesion[1] < high]
             name = "All" if (low, high) == (0.0, math.inf) else f"  {_range(low, high)} {sample.unit}"
             hits = np.array([holds for _, _, holds in own], bool)
-            rows.append((name, sample.bootstrap.share([p for p, _, _ in own], hits) if own else None))
+            rows.append((name, sample.bootstrap.proportion([p for p, _, _ in own], hits) if own else None))
     note = "Share of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..report.parts import METHODS, Section, Table, heading, p_cell
-from ..statistics.measures import Estimate, agreement_estimate, estimate, mean, rank_correlation, relative_differences
+from ..statistics.agreement import agreement_estimate, relative_differences
+from ..statistics.bootstrap import Estimate, estimate, mean
+from ..statistics.regression import rank_correlation
 from .accuracy import SUBSETS, rank_statistic
 from .categories import category_kappa
 from .detection import RATES, rate, rate_statistic
@@ -103,7 +105,7 @@ def _detecting(sample: Sample, scans: Sequence[StudyRecord]) -> list[tuple[Cell,
     for kind, name in (("distractor", "other calcium or metal only"), ("clean", "no calcium")):
         own = [record for record in scans if record.kind == kind]
         if own:
-            found = sample.bootstrap.share(patients_of(own), scores(own, OWN) > 0)
+            found = sample.bootstrap.proportion(patients_of(own), scores(own, OWN) > 0)
             title = f"Scans with {name} that score above zero: at most {FALSE_POSITIVES:.2f}"
             rows.append(_row(title, found, found.value <= FALSE_POSITIVES))
     return rows

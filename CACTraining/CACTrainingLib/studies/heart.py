@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..report.parts import Section, Table, count
-from ..statistics.measures import estimate, quantile
+from ..statistics.bootstrap import estimate, quantile
 from .records import StudyRecord
 from .sample import PAPER, Sample, patients_of
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table, count, heading
-from ..statistics.measures import Estimate, estimate, half_found
+from ..statistics.bootstrap import Estimate, estimate
+from ..statistics.regression import half_found
 from .records import StudyRecord, TrueLesion
 from .sample import VESSELS, WITH_MASS, Sample
 
@@ -82,7 +83,7 @@ def _having(items: Sequence[Item], method: str) -> list[Item]:
 def _share(sample: Sample, items: Sequence[Item], method: str) -> Estimate:
     own = _having(items, method)
     hits = np.array([lesion.found[method] > 0 for _, lesion in own], bool)
-    return sample.bootstrap.share([record.patient for record, _ in own], hits)
+    return sample.bootstrap.proportion([record.patient for record, _ in own], hits)
 
 
 def _half(sample: Sample, items: Sequence[Item], method: str) -> Estimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from CACScoringLib.models.cards import list_models, store_repeatability
@@ -46,8 +47,8 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
             for part in ("total", "artery"):
                 own = None if factor is None else limits(records, method, quantity, part)
                 if own is not None:
-                    scaled = {**own, "intercept": own["intercept"] * factor, "highest": own["highest"] * factor}
-                    found.setdefault(name, {}).setdefault(title, {})[part] = scaled
+                    scaled = replace(own, intercept=own.intercept * factor, highest=own.highest * factor)
+                    found.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
     if not found:
         raise StudyError(f"{len(pairs_of(records))} pairs are too few for limits of what repeats.")
     patients = list(dict.fromkeys(record.patient for record in scored))

@@ -27,7 +27,7 @@ from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices
 from ..experiments.errors import StudyError
 from ..project.project import Project, is_project
 from ..report.page import table_as_csv, write_study
-from ..statistics.measures import RESAMPLES
+from ..statistics.bootstrap import RESAMPLES
 from .model_comparison_page import Case, Rival, case_table, flattered, models_section, results_section
 from .model_measures import JUDGES, Judge
 from .project_scans import DEFAULT_USE

@@ -15,8 +15,8 @@ from ..data.datasets import TrainingScan
 from ..report import figures as study_figures
 from ..report.page import shown
 from ..report.parts import Figure, Section, Table, count, heading, p_cell
-from ..statistics.measures import LEAST_PATIENTS, Difference, Estimate, difference
-from ..statistics.resamples import Found, Resamples
+from ..statistics.bootstrap import LEAST_PATIENTS, Difference, Estimate, Found, paired_difference
+from ..statistics.resamples import Resamples
 from .model_measures import HeartJudge, Judge, MapJudge, SliceJudge
 
 HIGHER, LOWER = "higher than the first model's", "lower than the first model's"
@@ -121,7 +121,9 @@ def results_section(
     columns = ("Measure", "Better", *(rival.label for rival in rivals))
     tables = [Table("model_measures", "What each model reaches", columns, tuple(rows), judge.note)]
     differences = {
-        rival.label: {key: _less(result[key], first[key]) for key in judge.measures if key in result and key in first}
+        rival.label: {
+            key: paired_difference(result[key], first[key]) for key in judge.measures if key in result and key in first
+        }
         for rival, result in zip(rivals[1:], results[1:], strict=True)
     }
     tables.append(_difference_table(rivals, results, differences, judge))
@@ -133,10 +135,6 @@ def results_section(
         text.append(f"There is no threshold on the card of {lacking}, so that only the area under the curve is known.")
     figures = [_forest(rivals[0], differences, judge), _own_figure(rivals, cases, judge)]
     return Section("comparison", "The comparison", tuple(text), tuple(tables), tuple(f for f in figures if f))
-
-
-def _less(found: Found, first: Found) -> Difference:
-    return difference(found.values, first.values, min(found.n, first.n), min(found.patients, first.patients))
 
 
 def _summary(rivals: Sequence[Rival], cases: Sequence[Case], judge: Judge) -> str:

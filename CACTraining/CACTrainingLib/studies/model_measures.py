@@ -24,9 +24,10 @@ from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, slice_input
 
 from ..data.datasets import ScanSlices, TrainingScan
+from ..statistics.bootstrap import Found, quantile
 from ..statistics.masks import mask_agreement
-from ..statistics.measures import quantile, rank_correlation
-from ..statistics.resamples import Found, Resamples
+from ..statistics.regression import rank_correlation
+from ..statistics.resamples import Resamples
 from ..training.decomposition_metrics import PIXEL_VOLUME_MM3, REGION_PIXELS
 from .heart import LEAST_DICE
 
@@ -96,7 +97,7 @@ class HeartJudge:
                 {
                     "dice": resamples.mean(scans, dice),
                     "dice_median": resamples.over_items(scans, lambda w, dice=dice: quantile(w, dice, 0.5)),
-                    "good": resamples.share(scans, dice >= LEAST_DICE, np.ones(len(dice), bool)),
+                    "good": resamples.proportion(scans, dice >= LEAST_DICE, np.ones(len(dice), bool)),
                     "surface_mm": resamples.mean(scans, np.where(everywhere, surface, np.nan)),
                     "hausdorff_mm": resamples.mean(scans, np.where(everywhere, hausdorff, np.nan)),
                 }
@@ -159,9 +160,9 @@ class SliceJudge:
             own = {"auc": resamples.area_under_curve(scans, truth, p)}
             if threshold is not None:
                 called = p >= threshold
-                own["sensitivity"] = resamples.share(scans, called, truth)
-                own["specificity"] = resamples.share(scans, ~called, ~truth)
-                own["accuracy"] = resamples.share(scans, called == truth, np.ones(len(truth), bool))
+                own["sensitivity"] = resamples.proportion(scans, called, truth)
+                own["specificity"] = resamples.proportion(scans, ~called, ~truth)
+                own["accuracy"] = resamples.proportion(scans, called == truth, np.ones(len(truth), bool))
             results.append(own)
         return results
 

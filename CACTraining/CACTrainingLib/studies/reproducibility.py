@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from CACScoringLib.scoring.repeatability import Limits
+
 from ..report import figures as study_figures
 from ..report.parts import METHODS, Figure, Section, Table, heading, p_cell
-from ..statistics.measures import (
+from ..statistics.agreement import (
     LIMIT_FACTOR,
-    RESAMPLES,
-    Difference,
-    Estimate,
-    absolute_difference_line,
+    absolute_difference_fit,
     agreement,
     agreement_estimate,
-    estimate,
-    mean,
+    limits_of_agreement,
     relative_differences,
 )
+from ..statistics.bootstrap import RESAMPLES, Difference, Estimate, estimate, mean
 from . import accuracy as against_truth
 from . import categories, lesion_finding
 from .records import ARTERIES, MG, StudyRecord, pairs_of
@@ -82,33 +81,18 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
 
 
 def limits(
-    records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total"
-) -> dict[str, float | int] | None:
-    """How far two scans of one patient differ by a method: |difference| grows as intercept + slope × mean.
+    records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total", empirical: bool = True
+) -> Limits | None:
+    """How far two scans of one patient differ by a method: see `limits_of_agreement`.
 
     quantity: "mass" or "agatston". of: "total", or "artery" for the pairs of all four arteries in one regression.
-    Pairs where both are zero say nothing and are left out; None where fewer than LEAST_PAIRS remain. The 95 % limit of
-    a difference at the mean m is factor × (intercept + slope × m); highest: the largest mean of a pair. Differences of
-    scores are no normal ones (a score may be zero in one scan), so the factor is that of normal differences or the one
-    that 95 % of these pairs keep to, whichever is larger: who asks whether a patient has changed must not be told so
-    too often.
+    Pairs where both are zero say nothing and are left out; None where fewer than LEAST_PAIRS remain.
     """
     pairs = having(pairs_of(records), method)
     parts = [None] if of == "total" else [(artery,) for artery in ARTERIES]
     values = np.concatenate([pair_scores(pairs, method, quantity, part) for part in parts])
     values = values[values.sum(1) > 0]
-    if len(values) < LEAST_PAIRS:
-        return None
-    intercept, slope = (float(x[0]) for x in absolute_difference_line(np.ones((1, len(values))), values))
-    expected = intercept + slope * values.mean(1)
-    kept = float(np.quantile(np.abs(np.diff(values)[:, 0]) / expected, 0.95, method="higher")) if expected.any() else 0
-    return {
-        "intercept": intercept,
-        "slope": slope,
-        "factor": max(LIMIT_FACTOR, kept),
-        "pairs": len(values),
-        "highest": float(values.mean(1).max()),
-    }
+    return limits_of_agreement(values, empirical) if len(values) >= LEAST_PAIRS else None
 
 
 _TITLE = "Interscan reproducibility of mass and Agatston score"
@@ -298,11 +282,11 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
             rows.append((METHODS[method], f"only {n} pairs", *[None] * (len(columns) - 2)))
             continue
         weights = sample.weights(pairs)
-        start, slope = absolute_difference_line(weights, values)
+        start, slope = absolute_difference_fit(weights, values)
         change, level = values[:, 1] - values[:, 0], values.mean(1)
         within = np.abs(change) <= LIMIT_FACTOR * (start[0] + slope[0] * level)
         estimates = [mean(weights, change), start, slope, *(LIMIT_FACTOR * (start + slope * at) for at in levels)]
-        share = sample.bootstrap.share([p[0].patient for p in pairs], within)
+        share = sample.bootstrap.proportion([p[0].patient for p in pairs], within)
         rows.append((METHODS[method], *(estimate(values, n, n) for values in estimates), share))
     note = (
         "Second less first scan, pairs positive in either. The absolute difference is taken to grow as intercept + "
@@ -318,8 +302,7 @@ def _bland_altman(sample: Sample, quantity: str) -> Figure:
     panels = []
     for method in (m for m in WITH_AGATSTON if m in sample.methods):
         values = pair_scores(having(sample.pairs, method), method, quantity)
-        found = limits(sample.scans, method, quantity)
-        found = found and {**found, "factor": LIMIT_FACTOR}
+        found = limits(sample.scans, method, quantity, empirical=False)
         panels.append(study_figures.ScanPairs(method, values[:, 0], values[:, 1], found))
     unit = "Agatston" if quantity == AGATSTON else sample.unit
     title = "Agatston score" if quantity == AGATSTON else "mass"

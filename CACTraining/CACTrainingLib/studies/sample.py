@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
 from ..report.parts import METHODS, count
-from ..statistics.measures import Bootstrap, Difference, difference
+from ..statistics.bootstrap import Bootstrap, Difference, Found, paired_difference
 from .records import StudyRecord, pairs_of
-
-if TYPE_CHECKING:
-    pass
 
 MASS, AGATSTON = "mass", "agatston"
 WITH_AGATSTON = ("map", "reader", "automatic")
@@ -72,7 +68,8 @@ class Sample:
         """The map's value, the rival's, and the difference, on the same items. statistic: of weights and a method."""
         weights = self.weights(items)
         own, other = statistic(weights, OWN), statistic(weights, rival)
-        change = difference(own, other, len(items), len(set(patients_of(items))))
+        found = (Found(values, len(items), len(set(patients_of(items)))) for values in (own, other))
+        change = paired_difference(*found)
         return float(own[0]), float(other[0]), change
 
     def opening(self) -> str:

@@ -25,6 +25,7 @@ from CACScoringLib.models.cards import Calibration, bundled_folder, read_card, u
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
+from ..statistics.patient_folds import parts_by_patient
 from .measured_scans import MapSettings, MeasuredScan, measure_all
 
 FOLDS = 5
@@ -127,8 +128,6 @@ def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: fl
 def _judged_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> list[np.ndarray] | None:
     """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
     few lesions of either class to learn them."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     parts = [scan.lesions[settings] for scan in scans]
     coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
     owner = np.repeat(np.arange(len(scans)), [len(part.coronary) for part in parts])
@@ -138,12 +137,13 @@ def _judged_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> l
         return None
     features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
     probabilities = np.zeros(len(coronary))
-    folds = StratifiedGroupKFold(min(FOLDS, with_both))
-    for training, held_out in folds.split(features, coronary, patients):
+    count = min(FOLDS, with_both)
+    fold = parts_by_patient(patients, coronary, count, seed=None)
+    for number in range(count):
+        training, held_out = fold != number, fold == number
         if len(set(coronary[training])) == 2:
-            probabilities[held_out] = _regression(features[training], coronary[training]).predict_proba(
-                features[held_out]
-            )[:, 1]
+            model = _regression(features[training], coronary[training])
+            probabilities[held_out] = model.predict_proba(features[held_out])[:, 1]
     return [probabilities[owner == number] for number in range(len(scans))]
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -27,6 +26,7 @@ from CACScoringLib.networks.van_velzen import PRESETS, STRIDE, GeneratorConfig, 
 
 from ..data.augmentation import SliceAugmentation, augment_slices
 from ..data.datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
+from ..statistics.roc import area
 from . import runs
 from .loop import LoopSettings, Task
 
@@ -226,12 +226,11 @@ def slice_metrics(
     """
     visible = data.visible[chosen]
     positive, negative = probabilities[visible], probabilities[~visible]
-    auc = stats.mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
     threshold = threshold_at(negative, most_false)
     sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
     share = float(data.visible.mean())
     metrics = {
-        "auc": float(auc),
+        "auc": area(probabilities, visible),
         "threshold": threshold,
         "sensitivity": sensitivity,
         "false_positive_rate": false,

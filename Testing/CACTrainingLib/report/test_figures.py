@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure as Drawing
 
+from CACScoringLib.scoring.repeatability import Limits
 from CACTrainingLib.report.figures import (
     MARKERS,
     METHOD_COLOURS,
@@ -20,9 +21,9 @@ from CACTrainingLib.report.figures import (
     rendered,
 )
 from CACTrainingLib.report.parts import METHODS, Figure
-from CACTrainingLib.statistics.measures import Estimate
+from CACTrainingLib.statistics.bootstrap import Estimate
 
-LIMITS = {"intercept": 2.0, "slope": 0.5, "factor": 2.0}
+LIMITS = Limits(intercept=2.0, slope=0.5, factor=2.0, pairs=30, highest=100.0)
 
 
 def drawn(draw, *arguments, **options):

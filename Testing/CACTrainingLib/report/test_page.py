@@ -14,7 +14,7 @@ from CACTrainingLib.report import page as study_page
 from CACTrainingLib.report.figures import forest
 from CACTrainingLib.report.page import DIGITAL, shown, table_as_csv, write_study
 from CACTrainingLib.report.parts import Figure, Section, Table
-from CACTrainingLib.statistics.measures import Estimate
+from CACTrainingLib.statistics.bootstrap import Estimate
 
 NAN = math.nan
 AUC = Estimate(0.742, 0.571, 0.849, 50)

@@ -24,7 +24,7 @@ from CACScoringLib.results import Networks
 from CACTrainingLib.experiments import jobs as study_jobs
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.experiments.jobs import JobSettings
-from CACTrainingLib.statistics.measures import Estimate
+from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.studies import ablation, ablation_study
 from CACTrainingLib.studies.ablation import CELLS, WHOLE, AblationSettings, score_cells, with_cards
 from CACTrainingLib.studies.records import Value

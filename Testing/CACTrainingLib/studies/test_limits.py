@@ -1,6 +1,6 @@
 """What repeats, from a study's records to a model's card."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -32,11 +32,11 @@ def test_limits_are_in_the_units_of_scores():
     found = repeatability_of(own)
     expected = limits(own, "map", "mass", "total")
     mass = found["limits"]["decomposition"]["pseudo_mass_hu_mm3"]["total"]
-    assert mass["intercept"] == pytest.approx(1400 * expected["intercept"])
-    assert mass["highest"] == pytest.approx(1400 * expected["highest"])
-    assert (mass["slope"], mass["factor"]) == (expected["slope"], expected["factor"])
+    assert mass["intercept"] == pytest.approx(1400 * expected.intercept)
+    assert mass["highest"] == pytest.approx(1400 * expected.highest)
+    assert (mass["slope"], mass["factor"]) == (expected.slope, expected.factor)
     reader = found["limits"]["threshold"]["agatston"]["total"]
-    assert reader == limits(own, "reader", "agatston", "total")
+    assert reader == asdict(limits(own, "reader", "agatston", "total"))
     assert found["acquisition"] == {"kvp": [120.0, 120.0], "slice_spacing_mm": [3.0, 3.0]}
     assert found["models"] == {"decomposition": "abc"}
     assert found["digital"]

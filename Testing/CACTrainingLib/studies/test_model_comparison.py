@@ -28,8 +28,9 @@ from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.report import figures as study_figures
-from CACTrainingLib.statistics.measures import Bootstrap, area_under_curve, estimate
+from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
 from CACTrainingLib.statistics.resamples import Resamples
+from CACTrainingLib.statistics.roc import area_under_curve
 from CACTrainingLib.studies import model_comparison, model_measures
 from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models
 from CACTrainingLib.studies.model_measures import MapJudge, calcium_maps
@@ -392,12 +393,12 @@ class TestResamples:
     def test_shares_are_those_of_the_bootstrap(self, sample):
         hits = sample.scores > 0.5
         for of in (sample.truth, ~sample.truth):
-            found = sample.resamples.share(sample.scans, hits, of).estimate
-            assert found == pytest.approx(sample.bootstrap.share(sample.owners, hits, of), abs=1e-12)
+            found = sample.resamples.proportion(sample.scans, hits, of).estimate
+            assert found == pytest.approx(sample.bootstrap.proportion(sample.owners, hits, of), abs=1e-12)
         always = np.ones(len(hits), bool)
         for hit in (always, ~always):
-            found = sample.resamples.share(sample.scans, hit, sample.truth).estimate
-            assert found == sample.bootstrap.share(sample.owners, hit, sample.truth)
+            found = sample.resamples.proportion(sample.scans, hit, sample.truth).estimate
+            assert found == sample.bootstrap.proportion(sample.owners, hit, sample.truth)
 
     def test_statistics_of_items_come_in_parts(self, sample, monkeypatch):
         monkeypatch.setattr("CACTrainingLib.statistics.resamples._CHUNK", 5000)

@@ -7,7 +7,8 @@ import pytest
 from study_samples import cohort, pairs, record
 
 from CACTrainingLib.report.parts import METHODS
-from CACTrainingLib.statistics.measures import LIMIT_FACTOR, Difference, Estimate
+from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
+from CACTrainingLib.statistics.bootstrap import Difference, Estimate
 from CACTrainingLib.studies import categories, reproducibility
 from CACTrainingLib.studies.sample import MixedUnitsError, Sample, compared
 
@@ -101,36 +102,36 @@ class TestLimits:
         values = np.stack([level - size / 2, level + size / 2], axis=1)
         made = pairs([*values, (0, 0)])
         kept = reproducibility.limits(made, "map", "mass")
-        assert kept["factor"] == LIMIT_FACTOR
-        assert kept["pairs"] == 30
-        assert kept["highest"] == pytest.approx(50)
-        assert (kept["intercept"], kept["slope"]) == pytest.approx((1, 0.2), abs=0.02)
+        assert kept.factor == LIMIT_FACTOR
+        assert kept.pairs == 30
+        assert kept.highest == pytest.approx(50)
+        assert (kept.intercept, kept.slope) == pytest.approx((1, 0.2), abs=0.02)
 
     def test_most_pairs_keep_to_it_whatever_their_distribution(self):
         """Scores of zero in one scan differ by twice their mean, more than normal differences would."""
         values = [(100 + n, 1.1 * (100 + n)) for n in range(26)] + [(0, 40), (60, 0), (0, 50), (30, 0)]
         kept = reproducibility.limits(pairs(values), "map", "mass")
-        assert kept["factor"] > LIMIT_FACTOR
-        limit = [kept["factor"] * (kept["intercept"] + kept["slope"] * (a + b) / 2) for a, b in values]
+        assert kept.factor > LIMIT_FACTOR
+        limit = [kept.at((a + b) / 2) for a, b in values]
         within = [abs(a - b) <= most + 1e-9 for (a, b), most in zip(values, limit, strict=True)]
         assert np.mean(within) >= 0.95
 
     def test_agatston_is_eightfold_here(self):
         made = cohort(60)
         mass, agatston = (reproducibility.limits(made, "map", q) for q in ("mass", "agatston"))
-        assert agatston["intercept"] == pytest.approx(8 * mass["intercept"])
-        assert agatston["slope"] == pytest.approx(mass["slope"])
+        assert agatston.intercept == pytest.approx(8 * mass.intercept)
+        assert agatston.slope == pytest.approx(mass.slope)
 
     def test_of_arteries_pools_their_pairs(self):
         made = cohort(60)
         total, artery = (reproducibility.limits(made, "map", "mass", of) for of in ("total", "artery"))
-        assert artery["pairs"] > total["pairs"]
-        assert artery["highest"] <= total["highest"]
+        assert artery.pairs > total.pairs
+        assert artery.highest <= total.highest
 
     def test_none_from_few_pairs(self):
         zeros, some = [(0, 0)] * 50, [(4, 5)] * (reproducibility.LEAST_PAIRS - 1)
         assert reproducibility.limits(pairs(zeros + some), "map", "mass") is None
-        assert reproducibility.limits(pairs([*zeros, *some, (3, 3)]), "map", "mass")["pairs"] == 20
+        assert reproducibility.limits(pairs([*zeros, *some, (3, 3)]), "map", "mass").pairs == 20
 
     def test_table_says_how_many_lie_within(self):
         """Differences of a tenth, but for one pair in thirty that differs by more than its own mean."""

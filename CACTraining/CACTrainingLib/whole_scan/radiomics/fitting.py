@@ -17,7 +17,8 @@ import numpy as np
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.whole_scan.radiomics import pseudo_label
 
-from ...statistics.measures import area_under_curve
+from ...statistics.patient_folds import parts_by_patient
+from ...statistics.roc import area_under_curve
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -228,15 +229,14 @@ def as_network(
 
 
 def _inner_folds(labels: np.ndarray, patients: Sequence[str], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedGroupKFold
-
     patients = np.asarray(patients)
     fewest = min(len(np.unique(patients[labels])), len(np.unique(patients[~labels])))
     if fewest < 2:
         counts = f"{int(labels.sum())} scans with calcium and {int((~labels).sum())} without"
         raise FittingError(f"There are {counts}; both are needed, of at least two patients each. Give more patients.")
-    splitter = StratifiedGroupKFold(min(INNER_FOLDS, fewest), shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels, patients))
+    count = min(INNER_FOLDS, fewest)
+    part = parts_by_patient(patients, labels, count, seed)
+    return [(np.flatnonzero(part != number), np.flatnonzero(part == number)) for number in range(count)]
 
 
 def _model(kind: str, settings: dict[str, float], features: int, seed: int) -> ClassifierMixin:

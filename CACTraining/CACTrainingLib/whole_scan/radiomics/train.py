@@ -25,7 +25,8 @@ from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan.radiomics import PSEUDO_AGATSTON, SOLID_MM3
 
 from ...data.table_cells import TableError
-from ...statistics.measures import Bootstrap, area_under_curve, estimate
+from ...statistics.bootstrap import Bootstrap, estimate
+from ...statistics.roc import area_under_curve
 from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, RunOptions, commit
 from ..encoders import FeatureTable, features_of
@@ -261,9 +262,9 @@ def _judged(model: LoadedModel, card: ModelCard, tested: Data, others: Data | No
     test: dict[str, object] = {
         "patients": len(set(tested.patients)),
         "with_calcium": int(truth.sum()),
-        "accuracy": resamples.share(tested.patients, called == truth).as_json(),
-        "sensitivity": resamples.share(tested.patients, called, truth).as_json(),
-        "specificity": resamples.share(tested.patients, ~called, ~truth).as_json(),
+        "accuracy": resamples.proportion(tested.patients, called == truth).as_json(),
+        "sensitivity": resamples.proportion(tested.patients, called, truth).as_json(),
+        "specificity": resamples.proportion(tested.patients, ~called, ~truth).as_json(),
         "auc": estimate(areas, len(truth), len(set(tested.patients))).as_json(),
     }
     if others is not None:

@@ -1,0 +1,139 @@
+"""How well pairs of measurements agree: relative differences, limits of agreement, intraclass correlation, kappa.
+
+Statistics take weights, float [resamples, items], as `bootstrap` has them. Where patients are the unit and one value is
+wanted, `agreement_estimate` and `kappa_estimate` give the libraries' own values and intervals.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from CACScoringLib.scoring.repeatability import Limits
+
+from .bootstrap import LEAST_PATIENTS, Estimate, mean, ratio
+from .regression import linear_fit
+
+HALF_NORMAL = math.sqrt(math.pi / 2)
+"""Standard deviation over mean absolute value of normal differences."""
+LIMIT_FACTOR = 1.96 * HALF_NORMAL
+"""95 % limit of a difference over its mean absolute value (Bland and Altman 1999, doi:10.1177/096228029900800204)."""
+
+
+def relative_differences(pairs: np.ndarray) -> np.ndarray:
+    """|a − b| / mean(a, b) of each pair, 0 to 2 for scores; NaN where both are zero. pairs: [n, 2]."""
+    middle = pairs.mean(1)
+    return np.divide(np.abs(pairs[:, 0] - pairs[:, 1]), middle, out=np.full(len(pairs), np.nan), where=middle != 0)
+
+
+def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How |a − b| grows with the mean of a and b: intercept and slope, neither below zero; float [resamples] each.
+
+    Least squares (Bland and Altman 1999, section 3.2; Sevrukov 2005, doi:10.2214/AJR.04.1589); a limit of agreement at
+    the level m is LIMIT_FACTOR × (intercept + slope × m). Where the plain fit would start or fall below zero, it is
+    the best one that does not, because a limit cannot be negative. pairs: [n, 2].
+    """
+    level, size = pairs.mean(1), np.abs(pairs[:, 0] - pairs[:, 1])
+    slope, intercept = linear_fit(weights, level, size)
+    through_zero = ratio(weights, level * size, level**2)
+    flat = mean(weights, size)
+    level_only = ~(slope >= 0)
+    from_zero = ~level_only & (intercept < 0)
+    slope = np.where(level_only, 0.0, np.where(from_zero, through_zero, slope))
+    return np.where(level_only, flat, np.where(from_zero, 0.0, intercept)), slope
+
+
+def limits_of_agreement(pairs: np.ndarray, empirical: bool = False) -> Limits:
+    """How far the two of a pair differ: 95 % stay within factor × (intercept + slope × mean), see
+    `absolute_difference_fit`.
+
+    pairs: [n, 2]. The factor is LIMIT_FACTOR, that of normal differences. empirical: or the one that 95 % of these
+    pairs keep to, where it is larger; differences of scores are no normal ones (a score may be zero in one scan), and
+    who asks whether a patient has changed must not be told so too often.
+    """
+    intercept, slope = (float(x[0]) for x in absolute_difference_fit(np.ones((1, len(pairs))), pairs))
+    factor, expected = LIMIT_FACTOR, intercept + slope * pairs.mean(1)
+    if empirical and expected.any():
+        factor = max(factor, float(np.quantile(np.abs(np.diff(pairs)[:, 0]) / expected, 0.95, method="higher")))
+    return Limits(intercept, slope, factor, len(pairs), float(pairs.mean(1).max()))
+
+
+def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """ICC: two-way random effects, absolute agreement, single measurement; float [resamples].
+
+    ICC(2,1) of Shrout and Fleiss 1979 (doi:10.1037/0033-2909.86.2.420), ICC(A,1) of McGraw and Wong 1996.
+    pairs: [n, k], one row per patient and one column per scan.
+    """
+    if not len(pairs):
+        return np.full(len(weights), np.nan)
+    rows, columns, rest = _mean_squares(weights, np.asarray(pairs, float))
+    n, k = weights.sum(1), pairs.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole = rows + (k - 1) * rest + k * (columns - rest) / n
+        # Where all scores drawn are the same, only rounding is left.
+        return np.where((n > 1) & (whole > 1e-9 * np.var(pairs)), (rows - rest) / whole, np.nan)
+
+
+def agreement_estimate(pairs: np.ndarray) -> Estimate:
+    """`agreement` of a sample with its interval for normal scores, by pingouin (two decimals), as publications have it.
+
+    Scores are anything but normal: the bootstrap's interval is to be trusted more. pairs: [n, k].
+    """
+    n, k = pairs.shape
+    if n < LEAST_PATIENTS or not np.ptp(pairs, axis=1).any():
+        return Estimate(float(agreement(np.ones((1, n)), pairs)[0]), math.nan, math.nan, n)
+    import pandas
+    import pingouin
+
+    columns = {"patient": np.repeat(np.arange(n), k), "scan": np.tile(np.arange(k), n), "score": np.ravel(pairs)}
+    with np.errstate(all="ignore"):  # it computes five other coefficients too, which may not exist
+        found = pingouin.intraclass_corr(pandas.DataFrame(columns), "patient", "scan", "score")
+    # Versions before 0.7 (those for Python 3.10) name it otherwise, and the interval too.
+    own = found[found["Type"].isin(["ICC2", "ICC(A,1)"])].iloc[0]
+    low, high = own["CI95"] if "CI95" in own else own["CI95%"]
+    return Estimate(float(own["ICC"]), float(low), float(high), n)
+
+
+def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of rows, of columns and of the rest, float [resamples] each."""
+    n, k = weights.sum(1), pairs.shape[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Around the sample's own mean, so that sums of squares lose no digits.
+        pairs = pairs - pairs.mean()
+        by_column = weights @ pairs / n[:, None]
+        middle = by_column.mean(1)
+        by_row = pairs.mean(1)
+        rows = k * (weights @ by_row**2 - n * middle**2)
+        columns = n * ((by_column - middle[:, None]) ** 2).sum(1)
+        rest = weights @ (pairs**2).sum(1) - n * k * middle**2 - rows - columns
+        return rows / (n - 1), columns / (k - 1), np.maximum(rest, 0) / ((n - 1) * (k - 1))
+
+
+def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
+    """Cohen's κ with linear weights (Cohen 1968, doi:10.1037/h0026256), float [resamples].
+
+    first, second: int [items], classes from 0 in their order. NaN where all are of one class in both.
+    """
+    cells = np.eye(classes * classes)[np.asarray(first, int) * classes + np.asarray(second, int)]
+    table = (weights @ cells).reshape(-1, classes, classes)
+    distance = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes)))
+    total = table.sum((1, 2))
+    by_chance = np.einsum("ri,rj,ij->r", table.sum(2), table.sum(1), distance)
+    found = np.einsum("rij,ij->r", table, distance) * total
+    return 1 - np.divide(found, by_chance, out=np.full(len(weights), np.nan), where=by_chance > 0)
+
+
+def kappa_estimate(first: np.ndarray, second: np.ndarray, classes: int) -> Estimate:
+    """`kappa` of a sample with its asymptotic interval, by statsmodels. first, second: int [n]."""
+    table = np.zeros((classes, classes), int)
+    np.add.at(table, (first, second), 1)
+    if len(np.unique(np.concatenate([first, second]))) < 2:
+        return Estimate(math.nan, math.nan, math.nan, len(first))
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    with np.errstate(all="ignore"):  # its test against zero may not exist
+        found = cohens_kappa(table, wt="linear")
+    if not found.std_kappa > 0:
+        return Estimate(float(found.kappa), math.nan, math.nan, len(first))
+    return Estimate(float(found.kappa), float(found.kappa_low), float(found.kappa_upp), len(first))

@@ -1,0 +1,174 @@
+"""The bootstrap over patients: numbers with their intervals, and paired differences.
+
+A patient's scans are not independent, so whole patients are drawn with replacement (Efron and Tibshirani 1993). Drawing
+a patient twice is the same as giving it the weight two; every statistic here therefore takes weights, float [resamples,
+items], and returns a value per resample at once. The first resample is the sample itself (all weights one), so it holds
+the statistic's value. With weights of one each formula is the textbook's, and the tests hold it against pingouin,
+statsmodels, scikit-learn, SciPy and published worked examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 2000
+LEVEL = 0.95
+LEAST_PATIENTS = 5
+"""With fewer patients there is no interval: too few different samples can be drawn from them."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number from a sample of n, with its 95 % interval; low and high are NaN where no interval exists."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.3g} (n = {self.n})"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
+
+    def as_json(self) -> dict[str, float | None]:
+        """For a model's card: "estimate", "low" and "high", what is no number as null."""
+        values = {"estimate": self.value, "low": self.low, "high": self.high}
+        return {name: round(float(value), 4) if math.isfinite(value) else None for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one method less another, on the same scans. p: two-sided, by the bootstrap (`p_value`)."""
+
+    estimate: Estimate
+    p: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A measure in resamples: float [1 + resamples], the sample's own first; of n items, of so many patients.
+
+    exact: the interval where resamples have none, because all or no items are hits.
+    """
+
+    values: np.ndarray
+    n: int
+    patients: int
+    exact: Estimate | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        return self.exact or estimate(self.values, self.n, self.patients)
+
+
+class Bootstrap:
+    """Resamples of patients: how often each was drawn.
+
+    patients: all of a study; names may repeat. generator: the source of the draws; the same seed gives the same draws.
+    """
+
+    def __init__(
+        self, patients: Sequence[Hashable], generator: np.random.Generator, resamples: int = RESAMPLES
+    ) -> None:
+        names = list(dict.fromkeys(patients))
+        self._place = {name: n for n, name in enumerate(names)}
+        self._counts = np.ones((1 + resamples, len(names)))
+        if names:
+            self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+
+    def weights(self, patients: Sequence[Hashable]) -> np.ndarray:
+        """How often each item counts: float [1 + resamples, items]. patients: whose each item is."""
+        return self._counts[:, [self._place[name] for name in patients]]
+
+    def proportion(self, patients: Sequence[Hashable], hits: np.ndarray, of: np.ndarray | None = None) -> Estimate:
+        """Proportion of hits among some items, n of them.
+
+        hits, of: bool [items]; of all items when `of` is None. Where all or none are hits, every resample says the
+        same; then the interval is that of `exact_proportion`.
+        """
+        of = np.ones(len(hits), bool) if of is None else np.asarray(of, bool)
+        hits = np.asarray(hits, bool) & of
+        n = int(of.sum())
+        own = [name for name, counts in zip(patients, of, strict=True) if counts]
+        clusters = len(set(own))
+        if n and hits.sum() in (0, n):
+            return exact_proportion(bool(hits.any()), n, clusters)
+        return estimate(ratio(self.weights(own), hits[of], np.ones(n)), n, clusters)
+
+
+def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
+    """A statistic's value with its percentile interval (Efron and Tibshirani 1993, chapter 13.3).
+
+    values: float [1 + resamples], first that of the sample. Resamples for which the statistic is not defined are left
+    out; where those are more than half, or there are fewer than LEAST_PATIENTS patients, there is no interval.
+    """
+    value, drawn = float(values[0]), values[1:]
+    drawn = drawn[np.isfinite(drawn)]
+    if not math.isfinite(value) or patients < LEAST_PATIENTS or 2 * len(drawn) < len(values) - 1:
+        return Estimate(value, math.nan, math.nan, n)
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(drawn, (tail, 100 - tail))
+    return Estimate(value, float(low), float(high), n)
+
+
+def exact_proportion(hits: bool, n: int, patients: int) -> Estimate:
+    """The proportion 1 (hits) or 0 of n items with its exact binomial interval, each patient counted once.
+
+    Clopper and Pearson 1934 (doi:10.1093/biomet/26.4.404), by SciPy.
+    """
+    interval = stats.binomtest(patients if hits else 0, patients).proportion_ci(LEVEL, "exact")
+    return Estimate(float(hits), float(interval.low), float(interval.high), n)
+
+
+def p_value(values: np.ndarray) -> float:
+    """Two-sided p of a difference being zero: twice the share of resamples on the other side of zero, ties counted.
+
+    values: as for `estimate`. Never below 2 / (resamples + 1); NaN where the difference is not defined. It is below
+    0.05 where the percentile interval leaves zero out (Efron and Tibshirani 1993, chapter 15.4).
+    """
+    drawn = values[1:][np.isfinite(values[1:])]
+    if not math.isfinite(values[0]) or 2 * len(drawn) < len(values) - 1:
+        return math.nan
+    below, above = (drawn <= 0).sum(), (drawn >= 0).sum()
+    return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn))))
+
+
+def paired_difference(first: Found, second: Found) -> Difference:
+    """The first measure less the second, of the same resamples, or of resamples that have nothing in common."""
+    change = first.values - second.values
+    result = estimate(change, min(first.n, second.n), min(first.patients, second.patients))
+    return Difference(result, math.nan if math.isnan(result.low) else p_value(change))
+
+
+def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Sum over sum, float [resamples]; NaN where the denominator's is 0. numerator, denominator: [items]."""
+    top, bottom = weights @ np.asarray(numerator, float), weights @ np.asarray(denominator, float)
+    return np.divide(top, bottom, out=np.full(len(weights), np.nan), where=bottom != 0)
+
+
+def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean, float [resamples]. values: [items]."""
+    return ratio(weights, values, np.ones(len(values)))
+
+
+def quantile(weights: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:
+    """Quantile by linear interpolation between order statistics, as NumPy's default; float [resamples]."""
+    if not len(values):
+        return np.full(len(weights), np.nan)
+    order = np.argsort(values, kind="stable")
+    ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
+    place = share * (reached[:, -1] - 1)
+    low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
+    found = low + (high - low) * (place - np.floor(place))
+    return np.where(reached[:, -1] > 0, found, np.nan)
+
+
+def _nth(reached: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Index of the item that holds the place (from 0) when each is repeated by its weight."""
+    return np.minimum((reached <= place[:, None]).sum(1), reached.shape[1] - 1)

@@ -1,0 +1,82 @@
+"""Correlation and regression in resamples; weights, float [resamples, items], as `bootstrap` has them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MOST_STEPS = 30
+"""Of Newton's method in the logistic regression; far fewer are needed but where size tells all apart."""
+
+
+def rank_correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation (1904, doi:10.2307/1412159) with mean ranks for ties, float [resamples].
+
+    first, second: [items].
+    """
+    if len(first) < 2:
+        return np.full(len(weights), np.nan)
+    return correlation(weights, ranks(weights, first), ranks(weights, second))
+
+
+def ranks(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean rank of each item in each resample, float [resamples, items]."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 1))
+    sizes = np.add.reduceat(weights[:, order], starts, axis=1)
+    return (np.cumsum(sizes, axis=1) - sizes / 2 + 0.5)[:, group]
+
+
+def correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pearson's correlation, float [resamples]. first, second: [items] or [resamples, items]."""
+    first, second = (_centred(weights, np.asarray(x, float)) for x in (first, second))
+    both = np.einsum("rn,rn->r", weights, first * second)
+    spread = np.sqrt(np.einsum("rn,rn->r", weights, first**2) * np.einsum("rn,rn->r", weights, second**2))
+    return np.divide(both, spread, out=np.full(len(weights), np.nan), where=spread > 1e-12)
+
+
+def linear_fit(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and intercept of the least-squares line of y on x, float [resamples] each. x, y: [items]."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    total = weights.sum(1)
+    off = _centred(weights, x)
+    spread = np.einsum("rn,rn->r", weights, off**2)
+    slope = np.einsum("rn,rn->r", weights, off * y)
+    slope = np.divide(slope, spread, out=np.full(len(weights), np.nan), where=spread > 1e-12)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return slope, (weights @ y - slope * (weights @ x)) / total
+
+
+def _centred(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    total = np.maximum(weights.sum(1), 1)
+    middle = np.einsum("rn,rn->r", weights, np.broadcast_to(values, weights.shape)) / total
+    return values - middle[:, None]
+
+
+def half_found(weights: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Size at which half are found, by logistic regression of found on the logarithm of size; float [resamples].
+
+    sizes: [items], above 0. found: bool [items]. NaN where that lies outside the sizes seen, or larger ones are not
+    found more often.
+    """
+    if len(sizes) < 2 or sizes.min() == sizes.max():
+        return np.full(len(weights), np.nan)
+    x = np.log(np.asarray(sizes, float))
+    middle, spread = x.mean(), x.std()
+    design = np.stack([np.ones(len(x)), (x - middle) / spread], axis=1)
+    y = np.asarray(found, float)
+    coefficients = np.zeros((len(weights), 2))
+    # A slight penalty on the slope keeps it finite where size tells both apart without error.
+    penalty = np.diag([1e-6, 1e-2])
+    for _ in range(MOST_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(coefficients @ design.T, -30, 30)))
+        gradient = (weights * (y - p)) @ design - coefficients @ penalty
+        curvature = np.einsum("rn,na,nb->rab", weights * p * (1 - p), design, design, optimize=True) + penalty
+        step = np.clip(np.linalg.solve(curvature, gradient[..., None])[..., 0], -2, 2)
+        coefficients = coefficients + step
+        if np.abs(step).max() < 1e-6:
+            break
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        half = np.exp(middle - spread * coefficients[:, 0] / coefficients[:, 1])
+    seen = (half >= sizes.min()) & (half <= sizes.max()) & (coefficients[:, 1] > 0)
+    return np.where(seen, half, np.nan)

@@ -1,0 +1,134 @@
+"""The bootstrap over patients: intervals, p, and paired differences, against SciPy and by their meaning."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from CACTrainingLib.statistics import bootstrap
+from CACTrainingLib.statistics.bootstrap import Bootstrap, Estimate, Found, estimate
+
+
+class TestPublishedExamples:
+    def test_rule_of_three(self):
+        """None of ten: the exact upper limit is 1 − 0.025^(1/10)."""
+        found = Bootstrap(range(10), np.random.default_rng(0)).proportion(range(10), np.zeros(10, bool))
+        assert (found.value, found.low) == (0, 0)
+        assert found.high == pytest.approx(1 - 0.025**0.1)
+
+
+class TestWeightsAreRepeats:
+    """Every statistic of weights equals the library's on the patients repeated as often."""
+
+    def test_ratio_as_f1(self, resamples, sample):
+        truth, found = (sample > 2).T
+        wanted = [f1_score(truth[drawn], found[drawn]) for drawn in resamples[1]]
+        assert bootstrap.ratio(resamples[0], 2 * (truth & found), 1 * truth + found) == pytest.approx(wanted)
+
+    @pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.9, 1])
+    def test_quantile(self, resamples, sample, share):
+        wanted = [np.quantile(sample[drawn, 0], share) for drawn in resamples[1]]
+        assert bootstrap.quantile(resamples[0], sample[:, 0], share) == pytest.approx(wanted)
+
+    def test_patients_with_two_scans_are_drawn_whole(self):
+        bootstrap = Bootstrap(["a", "a", "b"], np.random.default_rng(0), resamples=200)
+        weights = bootstrap.weights(["b", "a", "a"])
+        assert (weights[0] == 1).all()
+        assert (weights[:, 1] == weights[:, 2]).all()
+        assert (weights[:, :2].sum(1) == 2).all()
+        assert set(weights[1:, 0]) == {0, 1, 2}
+
+
+class TestIntervals:
+    def test_of_a_mean_are_scipys(self):
+        values = np.random.default_rng(4).lognormal(0, 1, 60)
+        drawn = bootstrap.mean(Bootstrap(range(60), np.random.default_rng(0), 20000).weights(range(60)), values)
+        found = estimate(drawn, 60, 60)
+        wanted = stats.bootstrap(
+            (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
+        ).confidence_interval
+        assert found.value == pytest.approx(values.mean())
+        assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), rel=0.02)
+
+    def test_are_wider_where_scans_of_a_patient_say_the_same(self):
+        g = np.random.default_rng(5)
+        values = g.normal(size=40)
+        alone, twice = (
+            estimate(bootstrap.mean(Bootstrap(p, np.random.default_rng(0)).weights(p), np.tile(values, 2)), 80, n)
+            for p, n in ((list(range(80)), 80), (list(range(40)) * 2, 40))
+        )
+        assert (twice.high - twice.low) / (alone.high - alone.low) == pytest.approx(math.sqrt(2), rel=0.1)
+
+    def test_same_seed_same_interval(self):
+        first, second = (Bootstrap(range(9), np.random.default_rng(7)).weights(range(9)) for _ in range(2))
+        assert (first == second).all()
+
+    def test_none_from_few_patients(self):
+        found = estimate(np.arange(100.0), 8, bootstrap.LEAST_PATIENTS - 1)
+        assert (found.value, found.n) == (0, 8)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+
+    def test_none_where_most_resamples_say_nothing(self):
+        values = np.array([1.0, *[np.nan] * 60, *[1.0] * 40])
+        assert math.isnan(estimate(values, 50, 50).low)
+
+    def test_proportion_among_some(self):
+        patients = [0, 0, 1, 2, 3, 4, 5, 6]
+        of = np.array([1, 1, 1, 1, 1, 1, 1, 0], bool)
+        hits = np.array([1, 1, 0, 1, 0, 0, 1, 1], bool)
+        found = Bootstrap(patients, np.random.default_rng(0)).proportion(patients, hits, of)
+        assert found.value == pytest.approx(4 / 7)
+        assert found.n == 7
+        assert 0 <= found.low < found.value < found.high <= 1
+
+    def test_proportion_of_nothing(self):
+        found = Bootstrap([0], np.random.default_rng(0)).proportion([], np.zeros(0, bool))
+        assert math.isnan(found.value)
+        assert found.n == 0
+
+    def test_text_names_n(self):
+        assert str(Estimate(0.5, 0.25, 0.75, 12)) == "0.5 [0.25, 0.75] (n = 12)"
+        assert str(Estimate(0.5, math.nan, math.nan, 3)) == "0.5 (n = 3)"
+
+
+class TestDifferences:
+    def test_p_agrees_with_the_interval(self):
+        """p falls below 0.05 where the interval leaves zero, on whichever side."""
+        drawn = np.random.default_rng(0).normal(size=2000)
+        for shift in np.linspace(-3, 3, 61):
+            values = np.array([shift, *(drawn + shift)])
+            found = estimate(values, 50, 50)
+            outside = found.low > 0 or found.high < 0
+            if min(abs(found.low), abs(found.high)) > 0.01:
+                assert (bootstrap.p_value(values) < 0.05) == outside
+
+    def test_p_of_a_normal_shift(self):
+        drawn = np.random.default_rng(0).normal(1.96, 1, size=20000)
+        assert bootstrap.p_value(np.array([1.96, *drawn])) == pytest.approx(0.05, abs=0.005)
+
+    def test_p_of_no_difference_is_one(self):
+        assert bootstrap.p_value(np.zeros(2001)) == 1
+
+    def test_p_is_never_zero(self):
+        assert bootstrap.p_value(np.ones(2001)) == pytest.approx(2 / 2001)
+
+    def test_pairing_takes_away_what_both_share(self):
+        g = np.random.default_rng(6)
+        shared = g.normal(size=100)
+        weights = Bootstrap(range(100), g).weights(range(100))
+        own, other = (bootstrap.mean(weights, shared + g.normal(shift, 0.1, 100)) for shift in (0, 0.1))
+        found = bootstrap.paired_difference(Found(own, 100, 100), Found(other, 100, 100))
+        assert found.estimate.high < 0
+        assert found.p < 0.01
+        alone = estimate(own, 100, 100)
+        assert found.estimate.high - found.estimate.low < 0.3 * (alone.high - alone.low)
+
+
+class TestDegenerate:
+    def test_nothing_at_all(self):
+        nothing, empty = np.ones((1, 0)), np.zeros(0)
+        for values in (bootstrap.mean(nothing, empty), bootstrap.quantile(nothing, empty, 0.5)):
+            assert np.isnan(values).all()

@@ -1,0 +1,45 @@
+"""Areas under the ROC curve against a published worked example and scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from CACTrainingLib.statistics import roc
+
+CT_NORMAL, CT_ABNORMAL = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
+"""Ratings 1 to 5 of 109 CTs, Hanley and McNeil 1982, table I."""
+
+
+def ones(n):
+    return np.ones((1, n))
+
+
+class TestPublishedExamples:
+    def test_area_under_the_curve_of_hanley_and_mcneil(self):
+        ratings = np.repeat(np.tile(np.arange(1, 6), 2), CT_NORMAL + CT_ABNORMAL)
+        abnormal = np.repeat([False, True], [58, 51])
+        assert roc.area_under_curve(ones(109), abnormal, ratings) == pytest.approx(0.893, abs=5e-4)
+
+
+class TestWeightsAreRepeats:
+    """Every statistic of weights equals the library's on the patients repeated as often."""
+
+    def test_area_under_curve(self, resamples, sample, monkeypatch):
+        truth = sample[:, 0] > 3
+        wanted = [roc_auc_score(truth[drawn], sample[drawn, 1]) for drawn in resamples[1]]
+        assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(wanted)
+        monkeypatch.setattr(roc, "_CHUNK", 50)  # one resample at a time
+        assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(wanted)
+
+
+class TestDegenerate:
+    def test_nothing_at_all(self):
+        assert np.isnan(roc.area_under_curve(np.ones((1, 0)), np.zeros(0), np.zeros(0))).all()
+
+
+def test_a_curve_rises_from_the_origin_by_the_area():
+    truth, scores = np.array([0, 1, 0, 1, 1], bool), np.array([0.1, 0.4, 0.4, 0.8, 0.9])
+    wrong, found = roc.roc_curve(truth, scores)
+    assert wrong == pytest.approx([0, 0, 0, 0.5, 1])
+    assert found == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
+    assert np.trapezoid(found, wrong) == pytest.approx(roc.area(scores, truth))
