@@ -11,8 +11,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
@@ -22,9 +23,6 @@ from CACScoringLib.core.tables import TableError, read_cells, table_text
 
 SCHEMA = "cac-project/1"
 PROJECT_FILE, SCANS_FILE, BACKUP_FILE = "project.json", "scans.csv", "scans.csv.bak"
-COLUMNS = ("id", "name", "patient", "ct", "series", "sha256", "source", "use", "truth")
-"""Of `scans.csv`."""
-
 LOCK_SECONDS = 20
 """How long to wait for another program that changes the project. Each change takes a fraction of a second."""
 
@@ -52,6 +50,24 @@ removed/          scans that were taken out of the project, with their annotatio
 scans.csv can be edited by hand while nobody has the project open; a spreadsheet program may spoil it, as it turns
 0001 into 1. Keep the ids: the folders are found by them.
 """
+
+
+@dataclass
+class ScanRow:
+    """A row of `scans.csv`, as it is written there; empty for what is not known."""
+
+    id: str
+    name: str
+    patient: str
+    ct: str
+    series: str
+    sha256: str
+    source: str
+    use: str
+    truth: str
+
+
+COLUMNS = tuple(field.name for field in fields(ScanRow))
 
 
 class ProjectError(CTError):
@@ -196,13 +212,13 @@ def read_about(folder: Path) -> dict:
     return {**about, "name": name}
 
 
-def write_table(file: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Replace a table by rows with COLUMNS. Raises ProjectWriteError."""
+def write_table(file: Path, rows: Sequence[ScanRow]) -> None:
+    """Replace a table. Raises ProjectWriteError."""
     # Paths may hold bytes that are no UTF-8; they must come back as they were.
-    write_durably(file, table_text(COLUMNS, rows).encode("utf-8", "surrogateescape"))
+    write_durably(file, table_text(COLUMNS, map(vars, rows)).encode("utf-8", "surrogateescape"))
 
 
-def read_table(file: Path) -> list[dict[str, str]]:
+def read_table(file: Path) -> list[ScanRow]:
     """The rows of a table. Raises TableError where it is no table at all, ProjectError for a bad row."""
     lines = read_cells(file, errors="surrogateescape")
     if not lines:
@@ -210,17 +226,17 @@ def read_table(file: Path) -> list[dict[str, str]]:
     (_, header), *rest = lines
     if sorted(header) != sorted(COLUMNS):
         raise _bad_row(file, 1, f"the columns are {', '.join(header)[:200]}, not {', '.join(COLUMNS)}")
-    rows: list[dict[str, str]] = []
+    rows: list[ScanRow] = []
     seen: set[str] = set()
     for number, cells in rest:
         if len(cells) != len(header):
             raise _bad_row(file, number, f"it has {len(cells)} cells, not {len(header)}")
-        row = dict(zip(header, cells, strict=True))
-        if not is_id(row["id"]):
-            raise _bad_row(file, number, f"{row['id'][:40]!r} is no id, as 0001 is")
-        if row["id"] in seen:
-            raise _bad_row(file, number, f"the id {row['id']} is there twice")
-        seen.add(row["id"])
+        row = ScanRow(**dict(zip(header, cells, strict=True)))
+        if not is_id(row.id):
+            raise _bad_row(file, number, f"{row.id[:40]!r} is no id, as 0001 is")
+        if row.id in seen:
+            raise _bad_row(file, number, f"the id {row.id} is there twice")
+        seen.add(row.id)
         rows.append(row)
     return rows
 
@@ -237,7 +253,7 @@ def _bad_row(file: Path, line: int, why: str) -> ProjectError:
     )
 
 
-def read_scans(folder: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+def read_scans(folder: Path) -> tuple[list[ScanRow], tuple[str, ...]]:
     """The rows of scans.csv, or of its backup when it is gone or no text; and doubts. Raises ProjectError."""
     file, backup = folder / SCANS_FILE, folder / BACKUP_FILE
     try:
@@ -258,7 +274,7 @@ def read_scans(folder: Path) -> tuple[list[dict[str, str]], tuple[str, ...]]:
     return rows, (doubt,)
 
 
-def write_scans(folder: Path, rows: Sequence[Mapping[str, str]], broken: bool = False) -> None:
+def write_scans(folder: Path, rows: Sequence[ScanRow], broken: bool = False) -> None:
     """Replace scans.csv and keep what it held; also where that could not be read. Raises ProjectWriteError.
 
     broken: the file cannot be read, so that it must not take the place of the backup.
@@ -273,7 +289,7 @@ def write_scans(folder: Path, rows: Sequence[Mapping[str, str]], broken: bool = 
     write_table(file, rows)
 
 
-def note_removed(folder: Path, row: Mapping[str, str]) -> None:
+def note_removed(folder: Path, row: ScanRow) -> None:
     """Keep the row of a scan that is taken out, in `removed/scans.csv`. Raises ProjectWriteError."""
     removed = folder / "removed"
     file = removed / SCANS_FILE
@@ -287,12 +303,12 @@ def note_removed(folder: Path, row: Mapping[str, str]) -> None:
             raise not_written(file, error.__cause__) from error
         move(file, removed / f"scans.broken-{stamp()}.csv")
         rows = []
-    write_table(file, [*(own for own in rows if own["id"] != row["id"]), row])
+    write_table(file, [*(own for own in rows if own.id != row.id), row])
 
 
 def removed_ids(folder: Path) -> set[str]:
     """Ids of scans that were taken out, which no other scan gets."""
     try:
-        return {row["id"] for row in read_table(folder / "removed" / SCANS_FILE)}
+        return {row.id for row in read_table(folder / "removed" / SCANS_FILE)}
     except (TableError, ProjectError):
         return set()

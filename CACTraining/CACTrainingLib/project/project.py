@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import partial_folder
 
 from . import files, places
-from .files import ProjectError, ProjectWriteError
+from .files import ProjectError, ProjectWriteError, ScanRow
 from .scan_identity import content_hash
 from .split import USES, split_patients
 
@@ -114,7 +114,7 @@ class Project:
         self.folder = folder
         self.name = name
         self.doubts: tuple[str, ...] = ()
-        self._known: dict[str, tuple[Mapping[str, str], ProjectScan]] = {}
+        self._known: dict[str, tuple[ScanRow, ProjectScan]] = {}
 
     @classmethod
     def create(cls, folder: Path, name: str = "") -> Project:
@@ -187,7 +187,7 @@ class Project:
     def remove(self, scan_id: str) -> None:
         """Take a scan out of the project. Its folder and its row are kept below `removed`. Raises ProjectError."""
         with self._changing() as rows:
-            row = next((row for row in rows if row["id"] == scan_id), None)
+            row = next((row for row in rows if row.id == scan_id), None)
             if row is None:
                 self.scan(scan_id)
                 raise ProjectError(f"The scan {scan_id} was removed already, by another program.")
@@ -203,11 +203,11 @@ class Project:
             if use not in ("", *USES):
                 raise ProjectError(f"{str(use)[:40]!r} is no use of a scan. Uses are {', '.join(USES)}.")
         with self._changing() as rows:
-            unknown = sorted(set(uses) - {row["patient"] for row in rows})
+            unknown = sorted(set(uses) - {row.patient for row in rows})
             if unknown:
                 raise ProjectError(f"The project {self.name} has no patient {unknown[0][:80]!r}.")
             for row in rows:
-                row["use"] = uses.get(row["patient"], row["use"])
+                row.use = uses.get(row.patient, row.use)
 
     def split(
         self,
@@ -223,10 +223,10 @@ class Project:
         with self._changing() as rows:
             known: dict[str, str] = {}
             for row in rows:
-                known[row["patient"]] = known.get(row["patient"]) or row["use"]
+                known[row.patient] = known.get(row.patient) or row.use
             given = split_patients(known, shares, seed, kinds or {})
             for row in rows:
-                row["use"] = row["use"] or given.get(row["patient"]) or known[row["patient"]]
+                row.use = row.use or given.get(row.patient) or known[row.patient]
         return given
 
     def missing(self) -> list[ProjectScan]:
@@ -243,49 +243,49 @@ class Project:
         found = places.found_again(self.scans, old, new, progress)
         with self._changing() as rows:
             for row in rows:
-                if row["id"] not in found:
+                if row.id not in found:
                     continue
-                row["ct"] = self._stored(found[row["id"]])
-                truth = row["truth"] and places.moved_to(places.path_from(row["truth"], self.folder), old, new)
+                row.ct = self._stored(found[row.id])
+                truth = row.truth and places.moved_to(places.path_from(row.truth, self.folder), old, new)
                 if truth and truth.is_file():
-                    row["truth"] = self._stored(truth)
+                    row.truth = self._stored(truth)
         return len(found)
 
     @contextmanager
-    def _changing(self) -> Iterator[list[dict[str, str]]]:
+    def _changing(self) -> Iterator[list[ScanRow]]:
         """The rows as they are now, to be changed while no other program does; then they are written."""
         with files.locked(self.folder):
             files.remove_leftovers(self.folder)
             files.remove_leftovers(self.folder / "scans")
             rows, doubts = files.read_scans(self.folder)
-            before = [dict(row) for row in rows]
+            before = [replace(row) for row in rows]
             yield rows
             if rows != before:
                 files.write_scans(self.folder, rows, broken=bool(doubts))
             self._take(rows)
 
-    def _take(self, rows: Sequence[Mapping[str, str]]) -> None:
+    def _take(self, rows: Sequence[ScanRow]) -> None:
         known = self._known
-        same = {row["id"] for row in rows if row["id"] in known and known[row["id"]][0] == row}
-        self._known = {row["id"]: known[row["id"]] if row["id"] in same else (row, self._scan_of(row)) for row in rows}
+        same = {row.id for row in rows if row.id in known and known[row.id][0] == row}
+        self._known = {row.id: known[row.id] if row.id in same else (row, self._scan_of(row)) for row in rows}
 
-    def _scan_of(self, row: Mapping[str, str]) -> ProjectScan:
+    def _scan_of(self, row: ScanRow) -> ProjectScan:
         for name, known in (("use", ("", *USES)), ("source", SOURCES)):
-            if row[name] not in known:
+            if (value := getattr(row, name)) not in known:
                 raise ProjectError(
-                    f"In {self.folder / files.SCANS_FILE} the {name} of {row['id']} is {row[name][:40]!r}, none of "
+                    f"In {self.folder / files.SCANS_FILE} the {name} of {row.id} is {value[:40]!r}, none of "
                     f"{', '.join(filter(None, known))}. Correct it; the annotations are untouched."
                 )
         return ProjectScan(
-            id=row["id"],
-            name=row["name"],
-            patient=row["patient"],
-            ct=places.path_from(row["ct"], self.folder),
-            series=row["series"] or None,
-            sha256=row["sha256"],
-            source=row["source"],
-            use=row["use"],
-            truth=places.path_from(row["truth"], self.folder) if row["truth"] else None,
+            id=row.id,
+            name=row.name,
+            patient=row.patient,
+            ct=places.path_from(row.ct, self.folder),
+            series=row.series or None,
+            sha256=row.sha256,
+            source=row.source,
+            use=row.use,
+            truth=places.path_from(row.truth, self.folder) if row.truth else None,
         )
 
     def _stored(self, path: Path) -> str:
@@ -326,25 +326,25 @@ class Project:
         annotations = new.annotations() if new.annotations else None
         name = _clean(new.name) or ct.name
         with self._imported(annotations) as folder, self._changing() as rows:
-            if same := next((row["id"] for row in rows if row["sha256"] == sha256), None):
+            if same := next((row.id for row in rows if row.sha256 == sha256), None):
                 return new.name, same
             patient = _clean(new.patient) or name
-            row = {
-                "id": self._next_id(rows),
-                "name": name,
-                "patient": patient,
-                "ct": self._stored(ct),
-                "series": new.series or "",
-                "sha256": sha256,
-                "source": new.source,
-                "use": next((row["use"] for row in rows if row["patient"] == patient and row["use"]), ""),
-                "truth": self._stored(places.absolute(new.truth)) if new.truth else "",
-            }
+            row = ScanRow(
+                id=self._next_id(rows),
+                name=name,
+                patient=patient,
+                ct=self._stored(ct),
+                series=new.series or "",
+                sha256=sha256,
+                source=new.source,
+                use=next((row.use for row in rows if row.patient == patient and row.use), ""),
+                truth=self._stored(places.absolute(new.truth)) if new.truth else "",
+            )
             if folder:
                 # Before its row, so that a scan in the list has all that came with it.
-                files.move(folder, self.folder / "scans" / row["id"])
+                files.move(folder, self.folder / "scans" / row.id)
             rows.append(row)
-        return self.scan(row["id"])
+        return self.scan(row.id)
 
     def _equal(self, sha256: str) -> str | None:
         return next((scan.id for scan in self.scans if scan.sha256 == sha256), None)
@@ -368,8 +368,8 @@ class Project:
             write_imported(folder, annotations)
             yield folder
 
-    def _next_id(self, rows: Sequence[Mapping[str, str]]) -> str:
-        taken = {row["id"] for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
+    def _next_id(self, rows: Sequence[ScanRow]) -> str:
+        taken = {row.id for row in rows} | self._ids_of_folders("scans") | self._ids_of_folders("removed")
         taken |= files.removed_ids(self.folder)
         return f"{max(map(int, taken), default=0) + 1:04d}"
 

@@ -245,7 +245,7 @@ class TestAdding:
         ct = write_ct(project.folder / "cts" / "own.nii.gz", 7)
         project.add([NewScan("own", "p", ct, truth=ct.parent / "truth.json")])
         row = project_files.read_table(project.folder / "scans.csv")[-1]
-        assert (row["ct"], row["truth"]) == ("cts/own.nii.gz", "cts/truth.json")
+        assert (row.ct, row.truth) == ("cts/own.nii.gz", "cts/truth.json")
         moved = project.folder.rename(project.folder.with_name("moved"))
         assert Project.open(moved).scans[-1].ct == moved / "cts" / "own.nii.gz"
         assert Project.open(moved).missing() == []
@@ -373,7 +373,7 @@ class TestRemoving:
         (kept,) = (project.folder / "removed").glob("0002-*/annotators/Anna/slices.jsonl")
         assert '"visible"' in kept.read_text(encoding="utf-8")
         (row,) = project_files.read_table(project.folder / "removed" / "scans.csv")
-        assert row["name"] == "scan1"
+        assert row.name == "scan1"
         assert not Project.open(project.folder).doubts
 
     def test_its_id_is_given_to_no_other(self, project, data):
@@ -382,7 +382,7 @@ class TestRemoving:
         project.remove("0004")
         assert project.add(three(data)[2:]).added[0].id == "0005"
         rows = project_files.read_table(project.folder / "removed" / "scans.csv")
-        assert [row["id"] for row in rows] == ["0003", "0004"]
+        assert [row.id for row in rows] == ["0003", "0004"]
 
     def test_an_unknown_one_or_one_that_another_removed_is_told(self, project):
         other = Project.open(project.folder)
