@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,14 +20,10 @@ from .core.progress import Progress
 from .results import MethodResult, Networks, ScoreResult, categories_of
 from .scoring import risk
 from .scoring.acquisition import examine, measure_blood, require_unenhanced
+from .scoring.artefacts import metal_warning, noise_warning, without_metal
 from .scoring.evidence import coronary_probabilities, lesion_features
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .scoring.metal import metal_warning, without_metal
-from .scoring.noise import noise_warning
 from .scoring.scores import score_arteries, score_lesions
-
-if TYPE_CHECKING:
-    pass
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:

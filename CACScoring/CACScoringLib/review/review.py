@@ -20,8 +20,8 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled
 from ..core.tables import table_text
 from ..pipeline import outside_warning
 from ..results import METHOD_TITLES, MethodResult
+from ..scoring.artefacts import metal_warning
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
-from ..scoring.metal import metal_warning
 from ..scoring.scores import score_arteries, score_lesions
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
