@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACTrainingLib.whole_scan.radiomics.configurations import HELD_OUT
 from CACTrainingLib.whole_scan.radiomics.data import Scans, with_derived
 
 KINDS = (0.0, 0.0, 0.0, 3.0, 30.0, 150.0, 250.0, 900.0)
@@ -88,3 +90,40 @@ class MadeModel:
 
     def probabilities(self, features):
         return 1 / (1 + np.exp(-((features - self.middle) / self.spread) @ self.weights))
+
+
+class Fitting:
+    """Makes models without tuning, and counts them. fails: which classifier cannot be made."""
+
+    def __init__(self, fails=None):
+        self.done, self.fails = [], fails
+
+    def __call__(self, data, budget):
+        self.data = data
+
+        def do(run):
+            self.done.append(run)
+            if run.configuration.classifier == self.fails:
+                raise CTError("it did not converge")
+            rows = np.flatnonzero(data.folds == run.fold)
+            learned = np.flatnonzero((data.folds != run.fold) & (data.folds != HELD_OUT))
+            features = data.own.features[run.configuration.features]
+            model = MadeModel(features[learned], data.own.truth[learned])
+            last = run.fold == HELD_OUT
+            others = last and data.others
+            titles = data.own.titles["both"]
+            rows_of = [[title, 0.1 - 0.01 * n, 0.02, 0.0, 0.2] for n, title in enumerate(titles)]
+            return {
+                "rows": rows.tolist(),
+                "fold": run.fold,
+                "probabilities": model.probabilities(features[rows]).tolist(),
+                "limit": model.limit,
+                "others": model.probabilities(data.others.features[run.configuration.features]).tolist()
+                if others
+                else None,
+                "weights": model.weights.tolist() if run.configuration.classifier == "logistic" else None,
+                "importance": {"features": rows_of, "families": rows_of[:2]} if last else None,
+                "seconds": 1.0,
+            }
+
+        return do

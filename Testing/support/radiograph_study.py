@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.radiograph.study.plan import THRESHOLDS
+from CACTrainingLib.radiograph.study.configurations import THRESHOLDS
 from CACTrainingLib.radiograph.study.results import read_radiographs
 from CACTrainingLib.statistics.patient_folds import category_of
 
@@ -16,22 +16,26 @@ BASE_KNOWS = 1.2
 
 
 class FakeTraining:
-    """Does the study's jobs. Its answers depend on the cell, the fold and the patients only."""
+    """Does the study's runs. Its answers depend on the configuration, the fold and the patients only."""
 
-    def __init__(self, data, effort):
+    def __init__(self, data, budget):
         self.own = read_radiographs(data.table)
         self.folds = np.array(data.folds)
         self.other = read_radiographs(data.external) if data.external else None
-        self.steps = effort.steps or 100
+        self.steps = budget.steps or 100
 
-    def __call__(self, job):
-        cell = job.cell
-        if cell.backbone == "densenet121":
+    def __call__(self, run):
+        configuration = run.configuration
+        if configuration.backbone == "densenet121":
             raise CTError("there is no memory for it")
-        radiographs = self.other if cell.external else self.own
-        rows = np.arange(len(radiographs.names)) if cell.external else np.flatnonzero(self.folds == job.fold)
-        generator = np.random.default_rng(zlib.crc32(f"{cell.name} {job.fold}".encode()))
-        knows = BASE_KNOWS * (1.2 if cell.twins else 0.9) * (1.0 if cell.enhancement == "none" else 0.8)
+        radiographs = self.other if configuration.external else self.own
+        rows = np.arange(len(radiographs.names)) if configuration.external else np.flatnonzero(self.folds == run.fold)
+        generator = np.random.default_rng(zlib.crc32(f"{configuration.name} {run.fold}".encode()))
+        knows = (
+            BASE_KNOWS
+            * (1.2 if configuration.counterfactual else 0.9)
+            * (1.0 if configuration.enhancement == "none" else 0.8)
+        )
         value = knows * category_of(radiographs.agatston)[rows] + generator.normal(0, 1.6, len(rows))
         logits = np.stack([value - knows * (n + 0.5) for n in range(len(THRESHOLDS))], 1)
         chances = 1 / (1 + np.exp(-logits))
@@ -41,7 +45,7 @@ class FakeTraining:
             both = (1 / (1 + np.exp(-logits - 0.8 * age[:, None]))).tolist()
         return {
             "names": [radiographs.names[row] for row in rows],
-            "fold": job.fold,
+            "fold": run.fold,
             "logits": logits.tolist(),
             "image": chances.tolist(),
             "both": both,
@@ -51,9 +55,9 @@ class FakeTraining:
         }
 
 
-def fake_trainer(data, effort):
-    """In place of `study_training.trainer`."""
-    return FakeTraining(data, effort)
+def fake_trainer(data, budget):
+    """In place of `study_runs.trainer`."""
+    return FakeTraining(data, budget)
 
 
 def write_table(path: Path, patients: int, first: int = 0, factors: bool = True, seed: int = 0, digital=True) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.whole_scan.scan_table import ARTERIES
 from CACTrainingLib.whole_scan.vessels.scans import OTHER, Known, scans_of
-from CACTrainingLib.whole_scan.vessels.study_training import PICTURES, write_arrays
+from CACTrainingLib.whole_scan.vessels.study_runs import PICTURES, write_arrays
 
 SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
 """Total of every eighth patient."""
@@ -20,43 +20,43 @@ NOISE = {"cnn": 0.6, "se-cnn": 0.7, "vit": 1.5, "summed": 0.25, "summed-shown": 
 
 
 class FakeTraining:
-    """Does the study's jobs. Its answers depend on the job and the patients only."""
+    """Does the study's runs. Its answers depend on the run and the patients only."""
 
-    def __init__(self, data, effort):
-        self.data, self.effort = data, effort
+    def __init__(self, data, budget):
+        self.data, self.budget = data, budget
 
-    def __call__(self, job):
-        cell, data = job.cell, self.data
-        if cell.kind == "vit" and cell.output == "log":
+    def __call__(self, run):
+        configuration, data = run.configuration, self.data
+        if configuration.kind == "vit" and configuration.output == "log":
             raise CTError("there is no memory for it")
-        if job.choosing and cell.rates[0] > 2e-3:
-            return {"fold": job.fold, "useless": "the loss is no number"}
-        learned, validated = data.folds[job.fold]
+        if run.grid and configuration.rates[0] > 2e-3:
+            return {"fold": run.fold, "useless": "the loss is no number"}
+        learned, validated = data.folds[run.fold]
         parts = {"training": learned, "validation": validated}
-        if job.judged:
+        if run.evaluated:
             parts |= {"test": data.test, "others": data.others}
-        kept = {name: self._foretold(job, names) for name, names in parts.items() if names}
+        kept = {name: self._predicted(run, names) for name, names in parts.items() if names}
         steps = np.arange(10, 110, 10)
-        errors = [4e4 * np.exp(-steps / 30) * (1 + job.fold / 10) + floor for floor in (1e3, 3e3)]
-        kept |= {"fold": job.fold, "curves": np.stack([steps, *errors], 1).tolist()}
+        errors = [4e4 * np.exp(-steps / 30) * (1 + run.fold / 10) + floor for floor in (1e3, 3e3)]
+        kept |= {"fold": run.fold, "curves": np.stack([steps, *errors], 1).tolist()}
         kept |= {"seconds": 30.0, "steps": 100, "best_step": 70, "weights": 55_000, "largest": 500.0}
-        if job.looked_at and cell.kind in ("cnn", "summed"):
-            kept["saliency"] = self._saliency(cell)
-        if job.looked_at and cell.kind == "se-cnn":
+        if run.saliency and configuration.kind in ("cnn", "summed"):
+            kept["saliency"] = self._saliency(configuration)
+        if run.saliency and configuration.kind == "se-cnn":
             weights = 0.5 + 0.2 * np.cos(np.linspace(-2, 2, 12))
             kept["slice_weights"] = {"mean": weights.tolist(), "sd": [0.03] * 12, "slice_mm": 3.0}
         return kept
 
-    def _foretold(self, job, names):
-        generator = np.random.default_rng(zlib.crc32(f"{job.cell.name} {job.fold}".encode()))
+    def _predicted(self, run, names):
+        generator = np.random.default_rng(zlib.crc32(f"{run.configuration.name} {run.fold}".encode()))
         scores = []
         for name in names:
             true = np.array(self.data.agatston.get(name, (0.0,) * len(ARTERIES)))
-            spread = NOISE[job.cell.kind] * (1.0 if job.cell.augmented else 1.5)
+            spread = NOISE[run.configuration.kind] * (1.0 if run.configuration.augmented else 1.5)
             scores.append(true * np.exp(generator.normal(0, spread, len(true))) + generator.uniform(0, 4, len(true)))
         return {"names": list(names), "agatston": np.round(scores, 3).tolist()}
 
-    def _saliency(self, cell):
+    def _saliency(self, configuration):
         generator = np.random.default_rng(0)
         pictures = {}
         for n in range(3):
@@ -64,21 +64,21 @@ class FakeTraining:
             near[12:16, 8 + n : 14 + n] = True
             saliency = generator.uniform(0, 0.2, near.shape) + 0.8 * near
             pictures |= {f"grey_{n}": generator.uniform(0, 1, near.shape), f"saliency_{n}": saliency, f"near_{n}": near}
-        write_arrays(self.data.folder / PICTURES / f"{cell.name}.npz", pictures)
+        write_arrays(self.data.folder / PICTURES / f"{configuration.name}.npz", pictures)
         names = [f"p{n}" for n in range(8)]
         shares = np.array([0.3, 0.5, 0.05, 0.15]) + generator.normal(0, 0.01, (8, 4))
         return {"names": names, "shares": shares.tolist(), "volumes": [[0.02, 0.3, 0.08, 0.6]] * 8}
 
 
-def fake_trainer(data, effort):
-    """In place of `whole_scan.vessels.study_training.trainer`."""
-    return FakeTraining(data, effort)
+def fake_trainer(data, budget):
+    """In place of `whole_scan.vessels.study_runs.trainer`."""
+    return FakeTraining(data, budget)
 
 
 def fake_reader(failing=()):
     """In place of `vessels.scans.read_scans`: hearts that grow a little with age. failing: names of scans."""
 
-    def read(table, others, test, effort, cache, workers, progress):
+    def read(table, others, test, budget, cache, workers, progress):
         from dataclasses import replace
 
         others = [replace(scan, name=OTHER + scan.name) for scan in others]

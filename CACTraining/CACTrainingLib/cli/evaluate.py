@@ -9,9 +9,8 @@ from pathlib import Path
 from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.progress import Progress
 
-from . import radiograph_studies as cli_study
-from . import whole_scan_studies as opinions
-from .study_options import StudyParser, add_options
+from . import experiments
+from .study_options import StudyParser, add_options, show_page
 
 REPRODUCIBILITY, ABLATION, ACQUISITION, ALL = "reproducibility", "ablation", "acquisition", "all"
 
@@ -44,12 +43,11 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     models = studies.add_parser(MODELS, help=text, description=f"Compare {text}.")
     models.add_argument("--data", type=Path, metavar="COHORT", help="folder of a project, or of a cohort")
     models.add_argument("--compare", nargs="+", default=[], metavar="MODEL", help="cards, or names of cac models list")
-    add_options(models, "--use", "--annotator", "--workers", "--seed", "--device", "--cache")
+    add_options(models, ("--use", "--annotator", "--workers", "--seed", "--device", "--cache"))
     models.set_defaults(run=_compare)
-    cli_study.add_studies(studies)
-    opinions.add_studies(studies)
+    experiments.add_studies(studies)
     for one in studies.choices.values():
-        add_options(one, "--output")
+        add_options(one, ["--output"])
         add_progress_argument(one)
         one.set_defaults(interrupted="Interrupted. Run the same command again to go on.")
 
@@ -71,7 +69,7 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
         add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
         add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
     add("--model", action="append", default=[], metavar="NAME", help="model instead of the one that comes with CAC")
-    add_options(parser, *(("--use", "--annotator", "--seed") if on_scans else ()), "--workers", "--device")
+    add_options(parser, (*(("--use", "--annotator", "--seed") if on_scans else ()), "--workers", "--device"))
     if name in (ABLATION, ALL):
         again = "pairs to score again in every way (default: 30)"
         add("--ablation-pairs", type=int, default=30, metavar="N", help=again)
@@ -132,8 +130,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
         card = store_limits(done.records, None if options.store_limits == Path() else options.store_limits)
         print(f"{card}: what repeats, for cac compare")
-    progress.done(options.output)
-    print(f"{done.page}: the study")
+    show_page(done.page, options.output, progress)
 
 
 def _compare(options: argparse.Namespace, progress: Progress) -> None:
@@ -153,9 +150,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> None:
         cache=options.cache,
         seed=options.seed,
     )
-    page = compare_models(settings, progress)
-    progress.done(options.output)
-    print(f"{page}: the comparison")
+    show_page(compare_models(settings, progress), options.output, progress, "the comparison")
 
 
 def _variant(text: str) -> tuple[str, tuple[Path, ...]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
+
+from CACScoringLib.core.progress import Progress
 
 
 class StudyParser(argparse.ArgumentParser):
@@ -16,10 +19,16 @@ class StudyParser(argparse.ArgumentParser):
         return found, unknown
 
 
-def add_options(parser: argparse._ActionsContainer, *names: str) -> None:
+def add_options(parser: argparse._ActionsContainer, names: Iterable[str]) -> None:
     """Add shared options, by name."""
     for name in names:
         parser.add_argument(name, **_OPTIONS[name])
+
+
+def show_page(page: Path, output: Path, progress: Progress, what: str = "the study") -> None:
+    """Say that a study is done and where its page is."""
+    progress.done(output)
+    print(f"{page}: {what}")
 
 
 def _names(text: str) -> tuple[str, ...]:

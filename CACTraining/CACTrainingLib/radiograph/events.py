@@ -13,7 +13,7 @@ import numpy as np
 from CACScoringLib.core.ct import CTError
 
 from ..statistics.patient_folds import category_of
-from .study.plan import THRESHOLDS
+from .study.configurations import THRESHOLDS
 
 CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 CHANCES = tuple(f"chance_{threshold}" for threshold in THRESHOLDS)

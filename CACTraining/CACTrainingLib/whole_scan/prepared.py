@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.cohort.workers import Workers, sensible_count
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid
+from CACScoringLib.core.files import whole
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 
@@ -116,10 +116,8 @@ def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path, Path])
         arrays = work(scan, region)
     except CTError as error:
         return str(error)
-    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
-        half = Path(temporary) / file.name
+    with whole(file) as half:
         np.savez_compressed(half, **arrays)
-        half.replace(file)
     return ""
 
 
@@ -129,10 +127,8 @@ _EXCLUDED = 10
 
 def _write_region(file: Path, region: HeartRegion) -> None:
     labels = region.mask if region.excluded is None else region.mask + _EXCLUDED * region.excluded
-    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
-        half = Path(temporary) / file.name
+    with whole(file) as half:
         sitk.WriteImage(sitk.Cast(labels, sitk.sitkUInt8), half, useCompression=True)
-        half.replace(file)
 
 
 def _read_region(file: Path, scan: CTScan) -> HeartRegion:

@@ -1,4 +1,4 @@
-"""Are the chances true? Calibration of the base cell's chances, and predictive values at another mix of patients."""
+"""Are the chances true? Calibration of the base's chances, and predictive values at another mix of patients."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from ...report import curves as study_drawings
 from ...report.parts import Figure, Section, Table, heading
-from ...statistics.measures import estimate
+from ...statistics.bootstrap import estimate
 from ...statistics.patient_folds import category_of
-from .plan import THRESHOLD_TITLES, THRESHOLDS
-from .results import Study, calibration_line, share
+from .configurations import THRESHOLD_TITLES, THRESHOLDS
+from .results import Study, calibration_line, proportion
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
-    from .tables import Rival
+    from .tables import Comparator
 
 NATURAL_MIX = (0.507, 0.336, 0.143, 0.014)
 """Shares of the categories 0, above 0, from 100, from 400 in 4,000 digital patients as they are drawn (numbers 900,000
@@ -28,12 +28,12 @@ SENSITIVITY = 0.9
 """Share of those above a threshold that a cut has to find: as for ruling calcium out."""
 
 
-def calibration_section(study: Study, rivals: Sequence[Rival], digital: bool) -> Section:
-    """Of rivals that give chances. digital: whether NATURAL_MIX is theirs."""
-    tables = [_calibration_table(study, rivals), _predictive_table(study, rivals, digital)]
+def calibration_section(study: Study, comparators: Sequence[Comparator], digital: bool) -> Section:
+    """Of comparators that give chances. digital: whether NATURAL_MIX is theirs."""
+    tables = [_calibration_table(study, comparators), _predictive_table(study, comparators, digital)]
     panels = []
     for n, title in enumerate(THRESHOLD_TITLES):
-        groups = [_bins(study, rival, n) for rival in rivals]
+        groups = [_bins(study, comparator, n) for comparator in comparators]
         panels.append((title, tuple(groups)))
     draw = partial(study_drawings.reliability, panels=panels)
     note = f"Patients in {BINS} groups of equal size by rising chance; bars are 95 % intervals. The line is equality."
@@ -49,17 +49,17 @@ def calibration_section(study: Study, rivals: Sequence[Rival], digital: bool) ->
     return Section("calibration", "Calibration and predictive values", tuple(text), tuple(tables), (figure,))
 
 
-def _calibration_table(study: Study, rivals: Sequence[Rival]) -> Table:
+def _calibration_table(study: Study, comparators: Sequence[Comparator]) -> Table:
     columns = ("Threshold", "Truly above", "Mean chance", "Brier score", "Brier skill", "Slope", "Intercept")
     rows: list[tuple[Entry, ...]] = []
-    for rival in rivals:
-        rows.append(heading(rival.title, columns))
-        own = rival.predictions.rows
+    for comparator in comparators:
+        rows.append(heading(comparator.title, columns))
+        own = comparator.predictions.rows
         for n, title in enumerate(THRESHOLD_TITLES):
-            truth, chances = study.data.above(THRESHOLDS[n])[own], rival.scores[:, n]
+            truth, chances = study.data.above(THRESHOLDS[n])[own], comparator.scores[:, n]
             error = (chances - truth) ** 2
-            brier = study.of(own, lambda w, error=error: w @ error / w.sum(1))
-            level = study.of(own, lambda w, truth=truth: w @ truth.astype(float) / w.sum(1))
+            brier = study.resamples.over_items(own, lambda w, error=error: w @ error / w.sum(1))
+            level = study.resamples.over_items(own, lambda w, truth=truth: w @ truth.astype(float) / w.sum(1))
             with np.errstate(invalid="ignore", divide="ignore"):
                 skill = 1 - brier.values / (level.values * (1 - level.values))
             line = calibration_line(truth, chances) or (None, None)
@@ -72,18 +72,18 @@ def _calibration_table(study: Study, rivals: Sequence[Rival]) -> Table:
     return Table("calibration_table", "Calibration", columns, tuple(rows), note)
 
 
-def _predictive_table(study: Study, rivals: Sequence[Rival], digital: bool) -> Table:
+def _predictive_table(study: Study, comparators: Sequence[Comparator], digital: bool) -> Table:
     mixes = ("PPV", "NPV", *(("PPV, natural mix", "NPV, natural mix") if digital else ()))
     columns = ("Threshold", "Cut", "Sensitivity", "Specificity", *mixes)
     category = category_of(study.data.agatston)
     present = np.bincount(category, minlength=len(NATURAL_MIX)) / len(category)
     factor = np.divide(NATURAL_MIX, present, out=np.zeros(len(NATURAL_MIX)), where=present > 0)[category]
     rows: list[tuple[Entry, ...]] = []
-    for rival in rivals:
-        rows.append(heading(rival.title, columns))
-        own = rival.predictions.rows
+    for comparator in comparators:
+        rows.append(heading(comparator.title, columns))
+        own = comparator.predictions.rows
         for n, title in enumerate(THRESHOLD_TITLES):
-            truth, chances = study.data.above(THRESHOLDS[n])[own], rival.scores[:, n]
+            truth, chances = study.data.above(THRESHOLDS[n])[own], comparator.scores[:, n]
             if not truth.any():
                 continue
             cut = float(np.quantile(chances[truth], 1 - SENSITIVITY, method="lower"))
@@ -91,7 +91,7 @@ def _predictive_table(study: Study, rivals: Sequence[Rival], digital: bool) -> T
             wanted = [(found, truth, 1.0), (~found, ~truth, 1.0), (truth, found, 1.0), (~truth, ~found, 1.0)]
             wanted += [(truth, found, factor[own]), (~truth, ~found, factor[own])] if digital else []
             cells = [
-                study.of(own, lambda w, h=hits, o=of, f=scale: share(w * f, h, o)).estimate
+                study.resamples.over_items(own, lambda w, h=hits, o=of, f=scale: proportion(w * f, h, o)).estimate
                 for hits, of, scale in wanted
             ]
             rows.append((f"  {title}", cut, *cells))
@@ -106,9 +106,9 @@ def _predictive_table(study: Study, rivals: Sequence[Rival], digital: bool) -> T
     return Table("predictive", "Ruling out", columns, tuple(rows), note)
 
 
-def _bins(study: Study, rival: Rival, threshold: int) -> study_drawings.Bins:
-    own, chances = rival.predictions.rows, rival.scores[:, threshold]
+def _bins(study: Study, comparator: Comparator, threshold: int) -> study_drawings.Bins:
+    own, chances = comparator.predictions.rows, comparator.scores[:, threshold]
     truth = study.data.above(THRESHOLDS[threshold])[own]
     parts = [part for part in np.array_split(np.argsort(chances, kind="stable"), BINS) if len(part)]
-    shares = [study.bootstrap.share([study.data.patients[row] for row in own[part]], truth[part]) for part in parts]
-    return study_drawings.Bins(rival.title, [float(chances[part].mean()) for part in parts], shares)
+    shares = [study.resamples.proportion(own[part], truth[part], np.ones(len(part), bool)).estimate for part in parts]
+    return study_drawings.Bins(comparator.title, [float(chances[part].mean()) for part in parts], shares)

@@ -21,11 +21,10 @@ from CACScoringLib.core.progress import Progress
 from ...report import curves as study_drawings
 from ...report.page import write_study
 from ...report.parts import Figure, Section, Table, heading, p_cell
-from ...statistics.measures import RESAMPLES, Bootstrap, Estimate, kappa
-from ...statistics.resamples import Found
+from ...statistics.agreement import kappa
+from ...statistics.bootstrap import RESAMPLES, Bootstrap, Estimate, Found, paired_difference
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
 from ..events import CATEGORIES, Events, read_events
-from .results import less
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
@@ -202,7 +201,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
     }
     rows: list[tuple[Entry, ...]] = []
     for title, one in found.items():
-        change = None if title == TRUE else less(one, found[TRUE])
+        change = None if title == TRUE else paired_difference(one, found[TRUE])
         cells: tuple[Entry, ...] = (None, None) if change is None else (change.estimate, p_cell(change.p))
         rows.append((title, one.estimate, *cells))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
@@ -215,7 +214,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
 
 
 def _in_words(found: Mapping[str, Found]) -> str:
-    change = less(found[FORETOLD], found[TRUE])
+    change = paired_difference(found[FORETOLD], found[TRUE])
     own: Estimate = change.estimate
     if math.isnan(own.low):
         return "There are too few events to compare true and foretold categories."

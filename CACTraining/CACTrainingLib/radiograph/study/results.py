@@ -1,4 +1,4 @@
-"""What the study's trainings foretold, and how good that is, with intervals by a bootstrap over patients.
+"""What the study's trainings predicted, and how good that is, with intervals by a bootstrap over patients.
 
 Networks of different folds are not on one scale, so that an area under the curve counts only pairs of a patient with
 and one without within the same fold (each pair of each fold counts alike). With one fold it is the plain area.
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...statistics.measures import Bootstrap, Difference, Estimate, difference
-from ...statistics.resamples import Found
-from ...statistics.roc import area_within
+from ...experiments.results import area_in_folds
+from ...statistics.bootstrap import Estimate, Found
+from ...statistics.resamples import Resamples
 from ..table import RadiographRow, read_table, table_hash
-from .plan import THRESHOLDS, Cell
+from .configurations import THRESHOLDS, Configuration
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Radiographs:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one cell, for those of a study's radiographs that were tested; m of them.
+    """Of one configuration, for those of a study's radiographs that were tested; m of them.
 
     rows: int [m], which. folds: int [m], in which they were tested. logits, image, both: of the network, calibrated,
     and with clinical factors (None without): float [m, thresholds]. seconds: of each training. weights: of the network.
@@ -76,7 +76,7 @@ def _factors(row: RadiographRow) -> tuple[float, float, float]:
 
 
 def gathered(data: Radiographs, results: Sequence[Mapping]) -> Predictions:
-    """A cell's predictions from what its trainings kept (`study_training`)."""
+    """A configuration's predictions from what its runs kept (`study_runs`)."""
     places = {name: n for n, name in enumerate(data.names)}
     rows = np.array([places[name] for result in results for name in result["names"]], int)
     folds = np.array([result["fold"] for result in results for _ in result["names"]], int)
@@ -99,54 +99,40 @@ def gathered(data: Radiographs, results: Sequence[Mapping]) -> Predictions:
 
 @dataclass
 class Study:
-    """Radiographs with predictions by cell, and resamples of the patients that all statistics share.
+    """Radiographs with predictions by configuration, and resamples of the patients that all statistics share.
 
-    cells: of trainings that are complete; folds: of the cross-validation, int [n].
+    predictions: of trainings that are complete; folds: of the cross-validation, int [n].
     """
 
     data: Radiographs
-    cells: Mapping[Cell, Predictions]
+    predictions: Mapping[Configuration, Predictions]
     folds: np.ndarray
     seed: int = 0
-    bootstrap: Bootstrap = field(init=False)
-    weights: np.ndarray = field(init=False)
-    """How often each radiograph counts in each resample: float [1 + resamples, n]."""
+    resamples: Resamples = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bootstrap = Bootstrap(self.data.patients, np.random.default_rng(self.seed))
-        self.weights = self.bootstrap.weights(self.data.patients)
-
-    def of(self, rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Found:
-        """A statistic of some radiographs. statistic: of weights, float [1 + resamples, rows]."""
-        patients = {self.data.patients[row] for row in rows}
-        return Found(statistic(np.take(self.weights, rows, 1)), len(rows), len(patients))
-
-    def area(self, rows: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
-        """Area under the curve within folds; all of the length of rows. truth: bool."""
-        return self.of(rows, lambda weights: area_within(weights, folds, truth, scores))
+        self.resamples = Resamples(self.data.patients, np.random.default_rng(self.seed))
 
     def areas(self, predictions: Predictions, scores: np.ndarray, rows: np.ndarray | None = None) -> list[Found]:
-        """Of each threshold, and last their mean. scores: [m, thresholds]. rows: only these radiographs."""
+        """Areas under the curve within folds, of each threshold, and last their mean.
+
+        scores: [m, thresholds]. rows: only these radiographs.
+        """
         own = slice(None) if rows is None else np.isin(predictions.rows, rows)
         chosen, folds = predictions.rows[own], predictions.folds[own]
         found = [
-            self.area(chosen, folds, self.data.above(threshold)[chosen], scores[own][:, n])
+            area_in_folds(self.resamples, chosen, folds, self.data.above(threshold)[chosen], scores[own][:, n])
             for n, threshold in enumerate(THRESHOLDS)
         ]
         mean = np.mean([one.values for one in found], axis=0)
         return [*found, Found(mean, found[0].n, found[0].patients)]
 
-    def shared(self, cells: Sequence[Cell]) -> np.ndarray:
-        """Radiographs that every one of the cells was tested on: int, rising."""
-        rows = self.cells[cells[0]].rows
-        for cell in cells[1:]:
-            rows = np.intersect1d(rows, self.cells[cell].rows)
+    def shared(self, configurations: Sequence[Configuration]) -> np.ndarray:
+        """Radiographs that every one of the configurations was tested on: int, rising."""
+        rows = self.predictions[configurations[0]].rows
+        for configuration in configurations[1:]:
+            rows = np.intersect1d(rows, self.predictions[configuration].rows)
         return np.sort(rows)
-
-
-def less(found: Found, other: Found) -> Difference:
-    """Of two statistics of the same resamples."""
-    return difference(found.values, other.values, min(found.n, other.n), min(found.patients, other.patients))
 
 
 def factors_alone(study: Study) -> Predictions | None:
@@ -205,16 +191,10 @@ def calibration_line(truth: np.ndarray, chances: np.ndarray) -> tuple[Estimate, 
     return slope, intercept
 
 
-def share(weights: np.ndarray, hits: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Share of hits among some items, float [resamples]."""
+def proportion(weights: np.ndarray, hits: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Proportion of hits among some items, float [resamples]."""
     bottom = weights @ of.astype(float)
     return np.divide(weights @ (hits & of).astype(float), bottom, out=np.full(len(weights), np.nan), where=bottom > 0)
-
-
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation over folds; NaN of fewer than two."""
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
 
 
 def _logit(chances: np.ndarray) -> np.ndarray:

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...report import curves as study_drawings
-from ...report import figures as study_figures
+from ...experiments.plots import areas_figure, roc_curve
+from ...experiments.results import NOT_RUN, area_in_folds, lowered, spread
+from ...report.curves import roc_bands
+from ...report.figures import Panel
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
-from ...statistics.resamples import Found
-from ...statistics.roc import curve_within
+from ...statistics.bootstrap import Found, paired_difference
 from .calibration import calibration_section
-from .plan import BACKBONES, BASE, ENHANCEMENTS, LABELS, SHARPENINGS, TABLES, THRESHOLD_TITLES, THRESHOLDS, Cell
-from .results import Predictions, Study, factors_alone, less, spread
+from .configurations import (
+    BACKBONES,
+    BASE,
+    ENHANCEMENTS,
+    LABELS,
+    SHARPENINGS,
+    TABLES,
+    THRESHOLD_TITLES,
+    THRESHOLDS,
+    Configuration,
+)
+from .results import Predictions, Study, factors_alone
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
@@ -31,13 +42,10 @@ PUBLISHED_ROWS = {
 PUBLISHED_EXTERNAL = {"radiographs, external patients": (0.78, 0.79, 0.81, None)}
 
 IMAGE, ALONE, BOTH = "Image alone", "Clinical factors alone", "Image and clinical factors"
-NOT_RUN = "not run"
-BAND_RESAMPLES = 400
-"""Of the patients, for a curve's band; the bands' ends are not read off to the third figure."""
 
 
 @dataclass(frozen=True)
-class Rival:
+class Comparator:
     """A way to foretell, by its title. scores: [m, thresholds], of the radiographs and folds of predictions."""
 
     title: str
@@ -45,30 +53,30 @@ class Rival:
     scores: np.ndarray
 
 
-def rivals_of(study: Study, predictions: Predictions, alone: Predictions | None) -> list[Rival]:
+def comparators_of(study: Study, predictions: Predictions, alone: Predictions | None) -> list[Comparator]:
     """Image, clinical factors, both; the latter two where factors are known. alone: of all radiographs."""
-    found = [Rival(IMAGE, predictions, predictions.image)]
+    found = [Comparator(IMAGE, predictions, predictions.image)]
     if alone is not None:
         place = {row: n for n, row in enumerate(alone.rows)}
         own = [place[row] for row in predictions.rows]
         kept = replace(predictions, logits=alone.logits[own], image=alone.image[own], both=alone.image[own])
-        found.append(Rival(ALONE, kept, kept.image))
+        found.append(Comparator(ALONE, kept, kept.image))
     if predictions.both is not None:
-        found.append(Rival(BOTH, predictions, predictions.both))
+        found.append(Comparator(BOTH, predictions, predictions.both))
     return found
 
 
 def sections_of(
-    study: Study, tables: Sequence[str], trained: Mapping[Cell, tuple[int, int]], digital: bool
+    study: Study, tables: Sequence[str], trained: Mapping[Configuration, tuple[int, int]], digital: bool
 ) -> list[Section]:
-    """One for each table that was asked for but the external one. trained: folds done and planned, by cell."""
+    """One for each table that was asked for but the external one. trained: folds done and planned, by configuration."""
     made = []
-    if BASE in study.cells:
-        rivals = rivals_of(study, study.cells[BASE], factors_alone(study))
-        made.append(thresholds_section(study, rivals, "thresholds", _THRESHOLDS_TEXT, PUBLISHED_ROWS))
+    if BASE in study.predictions:
+        comparators = comparators_of(study, study.predictions[BASE], factors_alone(study))
+        made.append(thresholds_section(study, comparators, "thresholds", _THRESHOLDS_TEXT, PUBLISHED_ROWS))
         if digital:
-            made.append(_strata_section(study, rivals))
-        made.append(calibration_section(study, rivals, digital))
+            made.append(_strata_section(study, comparators))
+        made.append(calibration_section(study, comparators, digital))
     for name, section in _SIDE.items():
         if name in tables:
             made.append(section(study, trained))
@@ -83,79 +91,83 @@ _THRESHOLDS_TEXT = (
 
 def thresholds_section(
     study: Study,
-    rivals: Sequence[Rival],
+    comparators: Sequence[Comparator],
     name: str,
     text: Sequence[str],
     published: Mapping[str, tuple[Entry, ...]],
     title: str = "Thresholds, with and without clinical factors",
 ) -> Section:
-    """Areas under the curve of each rival, their differences, and the curves. published: rows of four, by title."""
-    areas = {rival.title: study.areas(rival.predictions, rival.scores) for rival in rivals}
+    """Areas under the curve of each comparator, their differences, and curves. published: rows of four, by title."""
+    areas = {comparator.title: study.areas(comparator.predictions, comparator.scores) for comparator in comparators}
     columns = ("Predictor", *THRESHOLD_TITLES, "Mean")
     rows = [(title, *(area.estimate for area in found)) for title, found in areas.items()]
     rows += [(f"{PUBLISHED}: {title}", *values) for title, values in published.items()]
     note = f"Area under the ROC curve. Clinical factors: age, sex, body mass index. Published: {HONG}; {SAEED}."
     made = [Table(f"{name}_auc", "Area under the curve", columns, tuple(rows), note)]
     if len(areas) > 1:
-        made.append(_rival_differences(areas, name))
-    return Section(name, title, tuple(text), tuple(made), (_roc_figure(study, rivals, name),))
+        made.append(_comparator_differences(areas, name))
+    return Section(name, title, tuple(text), tuple(made), (_roc_figure(study, comparators, name),))
 
 
-def _rival_differences(areas: Mapping[str, Sequence[Found]], name: str) -> Table:
+def _comparator_differences(areas: Mapping[str, Sequence[Found]], name: str) -> Table:
     columns = ("Threshold", "Area", "The other", "Difference", "p")
     rows: list[tuple[Entry, ...]] = []
     for first, second in ((BOTH, ALONE), (BOTH, IMAGE), (IMAGE, ALONE)):
         if first not in areas or second not in areas:
             continue
-        rows.append(heading(f"{first} less {second[0].lower()}{second[1:]}", columns))
+        rows.append(heading(f"{first} less {lowered(second)}", columns))
         for head, own, other in zip((*THRESHOLD_TITLES, "Mean"), areas[first], areas[second], strict=True):
-            change = less(own, other)
+            change = paired_difference(own, other)
             values = (float(own.values[0]), float(other.values[0]))
             rows.append((f"  {head}", *values, change.estimate, p_cell(change.p)))
     note = "On the same patients and resamples: paired. p is not adjusted for the number of comparisons."
     return Table(f"{name}_differences", "What each adds", columns, tuple(rows), note)
 
 
-def _roc_figure(study: Study, rivals: Sequence[Rival], name: str) -> Figure:
+def _roc_figure(study: Study, comparators: Sequence[Comparator], name: str) -> Figure:
     panels = []
     for n, head in enumerate(THRESHOLD_TITLES):
         curves = []
-        for rival in rivals:
-            of = rival.predictions
+        for comparator in comparators:
+            of = comparator.predictions
             truth = study.data.above(THRESHOLDS[n])[of.rows]
-            weights = np.take(study.weights[: BAND_RESAMPLES + 1], of.rows, 1)
-            drawn = curve_within(weights, of.folds, truth, rival.scores[:, n])
-            band = np.nanpercentile(drawn[1:], (2.5, 97.5), axis=0) if np.isfinite(drawn[1:]).any() else None
-            curves.append(study_drawings.Curve(rival.title, drawn[0], band))
+            curves.append(
+                roc_curve(comparator.title, study.resamples, of.rows, of.folds, truth, comparator.scores[:, n])
+            )
         panels.append((head, tuple(curves)))
     note = "Averaged over the folds. Bands: 95 % of resamples of the patients, at each false positive rate."
-    draw = partial(study_drawings.roc_bands, panels=panels)
+    draw = partial(roc_bands, panels=panels)
     return Figure(f"{name}_roc", "ROC curves", draw, note, (7, 3.1))
 
 
 STRATA = (("1–99", 0, 100), ("100–399", 100, 400), ("≥ 400", 400, np.inf))
 
 
-def _strata_section(study: Study, rivals: Sequence[Rival]) -> Section:
-    columns = ("Without calcium against", *(rival.title for rival in rivals), "Patients without", "Patients with")
-    rows, series = [], {rival.title: [] for rival in rivals}
+def _strata_section(study: Study, comparators: Sequence[Comparator]) -> Section:
+    columns = (
+        "Without calcium against",
+        *(comparator.title for comparator in comparators),
+        "Patients without",
+        "Patients with",
+    )
+    rows, series = [], {comparator.title: [] for comparator in comparators}
     score = study.data.agatston
     for title, low, high in STRATA:
         wanted = (score == 0) | ((score > 0) & (score >= low) & (score < high))
         cells: list[Entry] = []
-        for rival in rivals:
-            own = wanted[rival.predictions.rows]
-            chosen = rival.predictions.rows[own]
-            found = study.area(chosen, rival.predictions.folds[own], score[chosen] > 0, rival.scores[own, 0])
+        for comparator in comparators:
+            own = wanted[comparator.predictions.rows]
+            chosen = comparator.predictions.rows[own]
+            folds = comparator.predictions.folds[own]
+            found = area_in_folds(study.resamples, chosen, folds, score[chosen] > 0, comparator.scores[own, 0])
             cells.append(found.estimate)
-            series[rival.title].append(found.estimate)
+            series[comparator.title].append(found.estimate)
         with_calcium = int((score[chosen] > 0).sum())
         rows.append((title, *cells, len(chosen) - with_calcium, with_calcium))
     note = "Area under the curve of the output for any calcium, between those without calcium and those of one stratum."
     table = Table("strata_auc", "By how much calcium is truly there", columns, tuple(rows), note)
-    panel = study_figures.Panel("Against no calcium", tuple(title for title, *_ in STRATA), series)
-    draw = partial(study_figures.panels_of_values, panels=[panel], y_title="Area under the curve", reference=0.5)
-    figure = Figure("strata_figure", "By how much calcium is truly there", draw, "The line is chance.", (5, 3.2))
+    panel = Panel("Against no calcium", tuple(title for title, *_ in STRATA), series)
+    figure = areas_figure("strata_figure", "By how much calcium is truly there", [panel], (5, 3.2))
     text = (
         "The reference is the calcium that is truly there, which no reader knows. With a score of 1 to 99 a radiograph "
         "has least to show; in a cohort that nobody chose, these are most of the patients above 0.",
@@ -165,52 +177,54 @@ def _strata_section(study: Study, rivals: Sequence[Rival]) -> Section:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A table of cells. titles: by cell. against: with which a cell is compared, where that is not the base; `less` is
-    what to call it.
+    """A table of configurations. titles: of each. against: with which one is compared, where that is not the base;
+    `less` is what to call it.
     """
 
     name: str
     title: str
     head: str
-    titles: Mapping[Cell, str]
+    titles: Mapping[Configuration, str]
     note: str = ""
-    against: Mapping[Cell, Cell] = field(default_factory=dict)
+    against: Mapping[Configuration, Configuration] = field(default_factory=dict)
     less: str = "base"
 
 
 def _side_table(
     study: Study,
-    trained: Mapping[Cell, tuple[int, int]],
+    trained: Mapping[Configuration, tuple[int, int]],
     shown: _Shown,
-    extra: Mapping[str, Mapping[Cell, Entry]] | None = None,
-    groups: Mapping[Cell, str] | None = None,
-) -> tuple[Table, dict[Cell, list[Found]]]:
+    extra: Mapping[str, Mapping[Configuration, Entry]] | None = None,
+    groups: Mapping[Configuration, str] | None = None,
+) -> tuple[Table, dict[Configuration, list[Found]]]:
     """Cells below each other, on the patients that all that are trained share; and their areas. groups: headings."""
-    cells = [cell for cell in shown.titles if cell in study.cells]
-    areas: dict[Cell, list[Found]] = {}
-    if cells:
-        rows = study.shared([BASE, *cells] if BASE in study.cells else cells)
-        areas = {cell: study.areas(study.cells[cell], study.cells[cell].image, rows) for cell in cells}
-        if BASE in study.cells:
-            areas.setdefault(BASE, study.areas(study.cells[BASE], study.cells[BASE].image, rows))
+    configs = [config for config in shown.titles if config in study.predictions]
+    areas: dict[Configuration, list[Found]] = {}
+    if configs:
+        rows = study.shared([BASE, *configs] if BASE in study.predictions else configs)
+        areas = {
+            config: study.areas(study.predictions[config], study.predictions[config].image, rows) for config in configs
+        }
+        if BASE in study.predictions:
+            areas.setdefault(BASE, study.areas(study.predictions[BASE], study.predictions[BASE].image, rows))
     columns = (shown.head, *THRESHOLD_TITLES, "Mean", f"Mean less {shown.less}", "p", *(extra or {}))
     lines, group = [], None
-    for cell, title in shown.titles.items():
-        if groups and groups[cell] != group:
-            group = groups[cell]
+    for config, title in shown.titles.items():
+        if groups and groups[config] != group:
+            group = groups[config]
             lines.append(heading(group, columns))
         title = f"  {title}" if groups else title
-        more = [column.get(cell) for column in (extra or {}).values()]
-        if cell not in study.cells:
-            done, planned = trained.get(cell, (0, 0))
+        more = [column.get(config) for column in (extra or {}).values()]
+        if config not in study.predictions:
+            done, planned = trained.get(config, (0, 0))
             said = f"{done} of {planned} folds" if done else NOT_RUN
             lines.append((title, said, *[None] * 5, *more))
             continue
-        found = areas[cell]
-        other = shown.against.get(cell, BASE)
+        found = areas[config]
+        other = shown.against.get(config, BASE)
         change: list[Entry] = [None, None]
-        if other in areas and other != cell:
-            changed = less(found[-1], areas[other][-1])
+        if other in areas and other != config:
+            changed = paired_difference(found[-1], areas[other][-1])
             change = [changed.estimate, p_cell(changed.p)]
         lines.append((title, *(one.estimate for one in found), *change, *more))
     return Table(shown.name, shown.title, columns, tuple(lines), f"{_PAIRED} {shown.note}".strip()), areas
@@ -222,46 +236,59 @@ _PAIRED = (
 )
 
 
-def _folds_text(study: Study, cells: Sequence[Cell], trained: Mapping[Cell, tuple[int, int]]) -> str:
-    own = [cell for cell in cells if cell in study.cells]
+def _folds_text(
+    study: Study, configs: Sequence[Configuration], trained: Mapping[Configuration, tuple[int, int]]
+) -> str:
+    own = [config for config in configs if config in study.predictions]
     if not own:
         return "Nothing of this was trained yet. Run the same command again to go on."
-    folds = min(trained[cell][0] for cell in own)
-    rest = len(cells) - len(own)
+    folds = min(trained[config][0] for config in own)
+    rest = len(configs) - len(own)
     text = f"{folds} of {len(np.unique(study.folds))} folds were trained of each."
-    return text + (f" {rest} of {len(cells)} ways to train were not run, or not to the end." if rest else "")
+    return text + (f" {rest} of {len(configs)} ways to train were not run, or not to the end." if rest else "")
 
 
-def _fusion_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
-    titles = {cell: " and ".join(cell.views) for cell in TABLES["fusion"]}
+def _fusion_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    titles = {config: " and ".join(config.views) for config in TABLES["fusion"]}
     table, _ = _side_table(study, trained, _Shown("fusion_auc", "One view or two", "Views", titles))
     text = (_folds_text(study, list(titles), trained), "Two views are fused by putting their features side by side.")
     return Section("fusion", "Fusion of two views", text, (table,))
 
 
-def _capacity_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
-    cells = {cell: BACKBONES[cell.backbone] + (", located" if cell.located else "") for cell in TABLES["capacity"]}
-    own = {cell: study.cells[cell] for cell in cells if cell in study.cells}
+def _capacity_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    configs = {
+        config: BACKBONES[config.backbone] + (", located" if config.located else "") for config in TABLES["capacity"]
+    }
+    own = {config: study.predictions[config] for config in configs if config in study.predictions}
     rows = [
-        (cells[cell], found.weights, round(float(np.median(found.seconds)) / 60, 2), int(np.median(found.steps)))
-        for cell, found in own.items()
+        (
+            configs[config],
+            found.weights,
+            round(float(np.median(found.seconds)) / 60, 2),
+            int(np.median(found.steps)),
+        )
+        for config, found in own.items()
     ]
     columns = ("Backbone", "Weights", "Minutes a training", "Steps")
     cost = Table("capacity_cost", "What they take", columns, tuple(rows), "Median, on one processor core.")
     note = "Located: asked in training where the calcium is, as only the light network can be; the others are to be "
     note += "compared with the light one that was not. Published: a light network beat large pretrained ones "
     note += f"({SAEED}); here none is pretrained."
-    light = next(cell for cell in cells if cell != BASE)
-    against = {cell: cell if cell == BASE else light for cell in cells}
-    shown = _Shown("capacity_auc", "Backbones", "Backbone", cells, note, against, "light")
+    light = next(config for config in configs if config != BASE)
+    against = {config: config if config == BASE else light for config in configs}
+    shown = _Shown("capacity_auc", "Backbones", "Backbone", configs, note, against, "light")
     table, areas = _side_table(study, trained, shown)
-    figures = _cell_figure("capacity_figure", "Backbones", {title: areas.get(cell) for cell, title in cells.items()})
-    return Section("capacity", "Capacity", (_folds_text(study, list(cells), trained),), (table, cost), figures)
+    figures = _areas_figure(
+        "capacity_figure",
+        "Backbones",
+        {title: areas.get(config) for config, title in configs.items()},
+    )
+    return Section("capacity", "Capacity", (_folds_text(study, list(configs), trained),), (table, cost), figures)
 
 
-def _twins_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
+def _twins_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
     kinds = {(True, True): "both", (True, False): "twins", (False, True): "place", (False, False): "neither"}
-    titles = {cell: kinds[cell.twins, cell.located] for cell in TABLES["twins"]}
+    titles = {config: kinds[config.counterfactual, config.located] for config in TABLES["twins"]}
     table, _ = _side_table(study, trained, _Shown("twins_auc", "With twins and place in training", "With", titles))
     text = (
         _folds_text(study, list(titles), trained),
@@ -272,20 +299,24 @@ def _twins_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Sec
     return Section("twins", "Twins without calcium, and its place, in training", text, (table,))
 
 
-def _curriculum_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
-    cells = TABLES["curriculum"]
-    titles = {cell: "curriculum" if cell.curriculum else "all cases from the start" for cell in cells}
-    groups = {cell: LABELS[cell.labels] for cell in cells}
-    spreads = {cell: spread(_fold_means(study, study.cells[cell])) for cell in cells if cell in study.cells}
+def _curriculum_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    configs = TABLES["curriculum"]
+    titles = {config: "curriculum" if config.curriculum else "all cases from the start" for config in configs}
+    groups = {config: LABELS[config.labels] for config in configs}
+    spreads = {
+        config: spread(_fold_means(study, study.predictions[config]))
+        for config in configs
+        if config in study.predictions
+    }
     note = (
         "SD over folds: of the mean area of each fold; it holds the chance of who is in a fold, the same for all rows. "
         "All are judged by the true mass, whatever they learned from, and trained without twins and place."
     )
-    against = {cell: replace(cell, curriculum=False) for cell in cells}
+    against = {config: replace(config, curriculum=False) for config in configs}
     shown = _Shown("curriculum_auc", "Curriculum, by label", "Training", titles, note, against, "without")
     table, _ = _side_table(study, trained, shown, {"SD over folds": spreads}, groups)
     text = (
-        _folds_text(study, cells, trained),
+        _folds_text(study, configs, trained),
         f"Published: a curriculum stabilises training on weak labels ({SAEED}).",
     )
     return Section("curriculum", "Curriculum and weak labels", text, (table,))
@@ -299,19 +330,19 @@ def _fold_means(study: Study, predictions: Predictions) -> list[float]:
     return means
 
 
-def _sharpening_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -> Section:
-    cells = TABLES["sharpening"]
-    titles = {cell: ENHANCEMENTS[cell.enhancement] for cell in cells}
-    groups = {cell: SHARPENINGS[cell.sharpening] for cell in cells}
+def _sharpening_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    configs = TABLES["sharpening"]
+    titles = {config: ENHANCEMENTS[config.enhancement] for config in configs}
+    groups = {config: SHARPENINGS[config.sharpening] for config in configs}
     shown = _Shown("sharpening_auc", "Every combination", "Enhancement", titles)
     table, areas = _side_table(study, trained, shown, None, groups)
     rows = [
         (
             title,
             *(
-                areas[cell][-1].estimate if cell in areas else NOT_RUN
-                for cell in cells
-                if cell.sharpening == sharpening
+                areas[config][-1].estimate if config in areas else NOT_RUN
+                for config in configs
+                if config.sharpening == sharpening
             ),
         )
         for sharpening, title in SHARPENINGS.items()
@@ -319,16 +350,16 @@ def _sharpening_section(study: Study, trained: Mapping[Cell, tuple[int, int]]) -
     note = f"Mean area under the curve over the thresholds. Published: both together gain significantly ({SAEED})."
     columns = ("Slices", *ENHANCEMENTS.values())
     matrix = Table("sharpening_matrix", "Super-resolution and contrast", columns, tuple(rows), note)
-    return Section("sharpening", "Super-resolution × contrast", (_folds_text(study, cells, trained),), (matrix, table))
+    return Section(
+        "sharpening", "Super-resolution × contrast", (_folds_text(study, configs, trained),), (matrix, table)
+    )
 
 
-def _cell_figure(name: str, title: str, areas: Mapping[str, Sequence[Found] | None]) -> tuple[Figure, ...]:
+def _areas_figure(name: str, title: str, areas: Mapping[str, Sequence[Found] | None]) -> tuple[Figure, ...]:
     series = {label: [one.estimate for one in found] for label, found in areas.items() if found}
     if len(series) < 2:
         return ()
-    panel = study_figures.Panel(title, (*THRESHOLD_TITLES, "Mean"), series)
-    draw = partial(study_figures.panels_of_values, panels=[panel], y_title="Area under the curve", reference=0.5)
-    return (Figure(name, title, draw, "The line is chance.", (5, 3.2)),)
+    return (areas_figure(name, title, [Panel(title, (*THRESHOLD_TITLES, "Mean"), series)], (5, 3.2)),)
 
 
 _SIDE = {

@@ -8,47 +8,59 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...experiments.configuration import ExperimentRun
+from ...experiments.results import CATEGORIES as TITLES
 from ...report import figures as study_figures
 from ...report.parts import Figure, Section, Table, heading, p_cell
-from ...statistics.measures import Estimate
+from ...statistics.bootstrap import Estimate, Found
 from ...statistics.patient_folds import CATEGORIES, category_of
-from ...statistics.resamples import Found
-from .fits import LISTED, REPEATS
-from .plan import CLASSIFIERS, HELD_OUT, Cell
-from .results import ACCURACY, AREA, CROSSED, HELD, SENSITIVITY, SPECIFICITY, Judged, Study, less_share
-from .tables import PARTS, RULE, network_cells, radiomics_cells, title_of
+from .configurations import CLASSIFIERS, HELD_OUT, Configuration
+from .results import (
+    ACCURACY,
+    AREA,
+    CROSSED,
+    HELD,
+    SENSITIVITY,
+    SPECIFICITY,
+    Evaluated,
+    Study,
+    difference_of_proportions,
+)
+from .study_runs import LISTED, REPEATS
+from .tables import PARTS, RULE, network_configurations, radiomics_configurations, title_of
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
 
-INSTALLABLE = Cell("both", "logistic")
+INSTALLABLE = Configuration("both", "logistic")
 """The model that `cac train radiomics` makes."""
 
 IBSI = (
     "Names are those of mirp after heart or candidate: stat, of intensities; ih and ivh, of their histogram and volume "
     "histogram; cm, co-occurrence; rlm, run length; szm, size zone; ngt and ngl, neighbourhood (IBSI)."
 )
-_CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 
 
-def shown_models(study: Study, part: str) -> list[tuple[str, Judged]]:
+def shown_models(study: Study, part: str) -> list[tuple[str, Evaluated]]:
     """Of a part: the chosen model, the installable one, the best of networks' features, and the rule."""
-    cells = dict.fromkeys([study.best(radiomics_cells()), INSTALLABLE, study.best(network_cells())])
-    found = [(title_of(cell), study.parts[part][cell]) for cell in cells if cell in study.parts[part]]
+    configs = dict.fromkeys([study.best(radiomics_configurations()), INSTALLABLE, study.best(network_configurations())])
+    found = [(title_of(config), study.parts[part][config]) for config in configs if config in study.parts[part]]
     return [*found, (RULE, study.rule(part))]
 
 
 def found_section(study: Study) -> Section:
     """Whom models call, by how much calcium there is, and whether any can be seen."""
-    columns = ("Called, of those with a score of", *_CATEGORIES)
+    columns = ("Called, of those with a score of", *TITLES)
     rows: list[tuple[Entry, ...]] = []
     for part in (HELD, CROSSED):
         models = shown_models(study, part) if study.parts[part] else []
         if models:
             rows.append(heading(PARTS[part], columns))
-        for title, judged in models:
-            category = category_of(study.scans.agatston[judged.rows])
-            found = [study.resamples.share(judged.rows, judged.called, category == n) for n in range(len(_CATEGORIES))]
+        for title, evaluated in models:
+            category = category_of(study.scans.agatston[evaluated.rows])
+            found = [
+                study.resamples.proportion(evaluated.rows, evaluated.called, category == n) for n in range(len(TITLES))
+            ]
             rows.append((f"  {title}", *(one.estimate for one in found)))
     note = f"True scores; categories begin above 0, at {CATEGORIES[1]:.0f} and at {CATEGORIES[2]:.0f}."
     tables = [Table("called_by_category", "By how much calcium there is", columns, tuple(rows), note)]
@@ -79,10 +91,12 @@ def _visible_table(study: Study) -> Table:
         models = shown_models(study, part) if study.parts[part] else []
         if models:
             rows.append(heading(PARTS[part], columns))
-        for title, judged in models:
-            found = study.measures(judged, visible)
-            hidden = (study.scans.truth & ~visible)[judged.rows]
-            missed = study.resamples.share(judged.rows, judged.called, hidden).estimate if hidden.any() else None
+        for title, evaluated in models:
+            found = study.measures(evaluated, visible)
+            hidden = (study.scans.truth & ~visible)[evaluated.rows]
+            missed = (
+                study.resamples.proportion(evaluated.rows, evaluated.called, hidden).estimate if hidden.any() else None
+            )
             rows.append((f"  {title}", *(one.estimate for one in found.values()), missed))
     note = "Reference: whether coronary calcium stands out from the noise in any slice. Hidden: there, but in none."
     return Table("visible", "With visible calcium as the reference", columns, tuple(rows), note)
@@ -90,8 +104,8 @@ def _visible_table(study: Study) -> Table:
 
 def importance_section(study: Study) -> Section | None:
     """Which features matter; None where no model on all radiomics was made."""
-    best = study.best([Cell("both", classifier) for classifier in CLASSIFIERS])
-    kept = study.kept.get((best, HELD_OUT)) if best else None
+    best = study.best([Configuration("both", classifier) for classifier in CLASSIFIERS])
+    kept = study.kept.get(ExperimentRun(best, HELD_OUT)) if best else None
     tables, figures = [], []
     text = [
         "A feature matters when shuffling it among the held-out patients costs area under the curve. Features that say "
@@ -132,17 +146,17 @@ def _importance_table(name: str, title: str, rows: Sequence[Sequence], n: int) -
 
 
 def _weights_table(study: Study) -> Table | None:
-    whole = study.kept.get((INSTALLABLE, HELD_OUT))
-    folds = [study.kept[key] for key in study.kept if key[0] == INSTALLABLE and key[1] != HELD_OUT]
+    whole = study.kept.get(ExperimentRun(INSTALLABLE, HELD_OUT))
+    own = [run for run in study.kept if run.configuration == INSTALLABLE and run.fold != HELD_OUT]
     if not whole or whole["weights"] is None:
         return None
-    weights, spread = np.array(whole["weights"]), np.array([kept["weights"] for kept in folds])
+    weights, spread = np.array(whole["weights"]), np.array([study.kept[run]["weights"] for run in own])
     titles = study.scans.titles["both"]
     rows = []
     for n in np.argsort(-np.abs(weights))[:LISTED]:
         if weights[n] == 0:
             break
-        several = len(folds) > 1
+        several = len(own) > 1
         same = float((np.sign(spread[:, n]) == np.sign(weights[n])).mean()) if several else None
         over = (float(spread[:, n].mean()), float(spread[:, n].std(ddof=1))) if several else (None, None)
         rows.append((titles[n], float(weights[n]), *over, same))
@@ -155,7 +169,7 @@ def others_section(study: Study) -> Section | None:
     """Calcium that is not coronary; None where nobody knows of any."""
     known = np.isfinite(study.scans.other).all()
     models = shown_models(study, HELD) if study.parts[HELD] else []
-    given = [(title, judged) for title, judged in models if judged.others is not None]
+    given = [(title, evaluated) for title, evaluated in models if evaluated.others is not None]
     if not known and not given:
         return None
     text = [
@@ -170,13 +184,13 @@ def others_section(study: Study) -> Section | None:
             shown = shown_models(study, part) if study.parts[part] else []
             if shown:
                 rows.append(heading(PARTS[part], columns))
-            for title, judged in shown:
-                none, other = (_called(study, judged, kind) for kind in (0, 1))
+            for title, evaluated in shown:
+                none, other = (_called(study, evaluated, kind) for kind in (0, 1))
                 rows.append((f"  {title}", *_side_by_side(none, other)))
         note = "Patients of the cohort itself who have no coronary calcium."
         tables.append(Table("others_within", "Other calcium, within the cohort", columns, tuple(rows), note))
     if given:
-        asked = [*((title, judged, judged) for title, judged in given), (RULE, study.rule(HELD), None)]
+        asked = [*((title, evaluated, evaluated) for title, evaluated in given), (RULE, study.rule(HELD), None)]
         rows = [(title, *_side_by_side(without_any(study, own), called_others(study, by))) for title, own, by in asked]
         none = "calcium at all" if known else "coronary calcium"
         note = f"{len(study.others.names)} scans with other calcium only, and the held-out patients without {none}."
@@ -187,24 +201,24 @@ def others_section(study: Study) -> Section | None:
 
 
 def _side_by_side(none: Found, other: Found) -> list[Entry]:
-    change = less_share(other, none)
+    change = difference_of_proportions(other, none)
     return [none.estimate, other.estimate, change.estimate, p_cell(change.p)]
 
 
-def _called(study: Study, judged: Judged, kind: int) -> Found:
+def _called(study: Study, evaluated: Evaluated, kind: int) -> Found:
     """Share called of those without coronary calcium. kind: 1 with other calcium, 0 without."""
     wanted = ~study.scans.truth & (study.scans.other == kind)
-    return study.resamples.share(judged.rows, judged.called, wanted[judged.rows])
+    return study.resamples.proportion(evaluated.rows, evaluated.called, wanted[evaluated.rows])
 
 
-def without_any(study: Study, judged: Judged) -> Found:
+def without_any(study: Study, evaluated: Evaluated) -> Found:
     """Share called of those without any calcium; without coronary calcium where nobody knows of other."""
     if np.isfinite(study.scans.other).all():
-        return _called(study, judged, 0)
-    return study.resamples.share(judged.rows, judged.called, ~study.scans.truth[judged.rows])
+        return _called(study, evaluated, 0)
+    return study.resamples.proportion(evaluated.rows, evaluated.called, ~study.scans.truth[evaluated.rows])
 
 
-def called_others(study: Study, judged: Judged | None) -> Found:
+def called_others(study: Study, evaluated: Evaluated | None) -> Found:
     """Share called of the cohort with other calcium only; by the rule when None."""
-    called = study.others.pseudo if judged is None else judged.others[1]
-    return study.other_resamples.share(np.arange(len(called)), called, np.ones(len(called), bool))
+    called = study.others.pseudo if evaluated is None else evaluated.others[1]
+    return study.other_resamples.proportion(np.arange(len(called)), called, np.ones(len(called), bool))

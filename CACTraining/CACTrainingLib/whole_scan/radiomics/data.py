@@ -15,7 +15,7 @@ from CACScoringLib.core.progress import Progress
 
 from ...experiments.errors import StudyError
 from ..scan_table import TableScan
-from .plan import NETWORKS
+from .configurations import NETWORKS
 
 
 @dataclass(frozen=True)

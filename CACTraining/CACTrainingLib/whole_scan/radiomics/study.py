@@ -1,122 +1,77 @@
-"""The study of radiomics: zero or non-zero coronary calcium, by all features and classifiers, and its page.
-
-What a model said is kept as a line of JSON, so that the study goes on where it stopped and its page can be made again
-without fitting anything.
-"""
+"""The study of radiomics: zero or non-zero coronary calcium, by all features and classifiers."""
 
 from __future__ import annotations
 
-import csv
-import datetime
-import io
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import write_table
 
+from ...experiments.configuration import ExperimentRun
+from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
 from ...experiments.errors import StudyError
-from ...experiments.jobs import TIME_IS_UP, InTime, JobSettings, Prepared, kept_jobs
+from ...experiments.jobs import TIME_IS_UP
+from ...experiments.results import SCORE_COLUMNS, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table
-from ...statistics.measures import RESAMPLES
-from ...statistics.patient_folds import category_of
 from ..scan_table import TableScan, read_scan_table, table_hash
 from ..split import folds, learned_and_tested
 from . import checks, tables
+from .configurations import HELD_OUT, NETWORKS, configurations_of, run_key, runs_of
 from .data import Scans, read_scans
-from .fits import Data, fitter
 from .goals import goals_section
-from .plan import HELD_OUT, NETWORKS, Cell, Job, cells_of, jobs_of
 from .results import Study
-
-KEPT = "models.jsonl"
-"""In the output folder: what each model said, a line each."""
-PREDICTIONS = "predictions.csv"
-"""In the output folder: what the chosen and the installable model said of each scan."""
+from .study_runs import Data, trainer
 
 FEATURES_FOLDER = "features"
 """In the output folder, unless another is named: what is kept of each CT."""
-MEMORY_EACH_BYTES = 500_000_000
-"""Of a process that fits models."""
 
 
 @dataclass(frozen=True)
-class RadiomicsStudySettings:
-    """data: table of scans, or a cohort's folder. test: to test on; None: a fifth of data. contrast: of scans with
-    contrast agent to learn from too. others: of patients whose only calcium is not coronary. encoders: files of other
-    networks, by their key in NETWORKS. workers: processes, None: as many as cores and memory allow. seed: of folds,
-    models and bootstrap; who is held out does not depend on it. cache: where features are kept; in the output when
-    None. minutes: after which no model is begun; 0 only makes the page. device: of the encoders, "cpu" or "cuda".
+class RadiomicsStudySettings(ExperimentSettings):
+    """test: to test on; None: a fifth of data. contrast: of scans with contrast agent to learn from too. others: of
+    patients whose only calcium is not coronary. encoders: files of other networks, by their key in NETWORKS. cache:
+    where features are kept; in the output when None. device: of the encoders. Otherwise as all experiments' settings;
+    who is held out does not depend on the seed.
     """
 
-    data: Path
-    output: Path
+    workers: int | None = None
     test: Path | None = None
     contrast: Path | None = None
     others: Path | None = None
     encoders: Mapping[str, Path] = field(default_factory=dict)
-    folds: int = 5
-    workers: int | None = None
-    seed: int = 0
     cache: Path | None = None
-    minutes: float | None = None
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise StudyError(f"Cross-validation takes 2 folds or more, not {self.folds}.")
 
 
 Reader = Callable[[tuple[TableScan, ...], Path, Mapping[str, Path], int | None, str, Progress], Scans]
-Fitter = Callable[[Data], Prepared]
-"""Prepares, in a process of its own, what does a `whole_scan.radiomics.plan.Job`."""
 
 
 def evaluate_radiomics(
     settings: RadiomicsStudySettings,
     progress: Progress | None = None,
     read: Reader = read_scans,
-    fit: Fitter = fitter,
+    train: Trainer = trainer,
 ) -> Path:
-    """Fit what is not yet kept, write `study.html` with its tables and figures, and return the page.
+    """Make the study; see `experiments.engine.carry_out`. read: what reads features.
 
-    read, fit: what reads features and makes models. A model that fails is said on the page and stops nothing. Raises
-    StudyError, TableError, OutputError, and CTError where no scan can be read.
+    Raises StudyError, TableError, OutputError, and CTError where no scan can be read.
     """
     progress = progress or Progress()
-    limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
-    progress.begin(["scans", "models", "page"])
-    output, cache = settings.output, settings.cache or settings.output / FEATURES_FOLDER
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
-    with progress.step("scans"):
-        whole = _read(
-            settings, lambda table: read(table, cache, settings.encoders, settings.workers, settings.device, progress)
-        )
-    with progress.step("models"):
-        cells = cells_of(tuple(whole.data.own.features), whole.data.contrast is not None)
-        jobs = {whole.key(job): job for job in jobs_of(cells, settings.folds)}
-        work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), "cpu", progress)
-        kept, failed = kept_jobs(jobs, output / KEPT, partial(InTime, partial(fit, whole.data), limit), work)
-    with progress.step("page"):
-        for reason in sorted(set(failed.values()) - {TIME_IS_UP}):
-            progress.warning(ScanWarning("model-failed", f"A model was not made: {reason}"))
-        found = {(jobs[key].cell, jobs[key].fold): result for key, result in kept.items()}
-        return whole.write_page(found, {tables.title_of(jobs[key].cell): why for key, why in failed.items()})
+    cache = settings.cache or settings.output / FEATURES_FOLDER
+
+    def features(table: tuple[TableScan, ...]) -> Scans:
+        return read(table, cache, settings.encoders, settings.workers, settings.device, progress)
+
+    return carry_out(settings, partial(_read, settings, features), train, ("scans", "models", "page"), progress)
 
 
-def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...]], Scans]) -> _Whole:
+def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...]], Scans]) -> _RadiomicsStudy:
     given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
     if enhanced := sum(scan.contrast for part in given for scan in part):
         raise StudyError(
@@ -127,7 +82,9 @@ def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...
     own = read(table)
     by_name = {scan.name: scan for scan in table}
     fold_of = dict.fromkeys(tested, HELD_OUT)
-    for number, (_, inside) in enumerate(folds([by_name[n] for n in training], settings.folds, settings.seed)):
+    for number, (_, inside) in enumerate(
+        folds([by_name[n] for n in training], settings.budget.folds, settings.budget.seed)
+    ):
         fold_of |= dict.fromkeys(inside, number)
     contrast = read(read_scan_table(settings.contrast)) if settings.contrast else None
     others, left_out = None, 0
@@ -142,30 +99,45 @@ def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...
                 f"None of the {len(given)} scans of --others is of a new patient without coronary calcium. Give others."
             )
         others = read(fit)
-    data = Data(own, np.array([fold_of[name] for name in own.names]), contrast, others, settings.seed)
-    return _Whole(settings, table, data, left_out)
+    data = Data(own, np.array([fold_of[name] for name in own.names]), contrast, others)
+    return _RadiomicsStudy(settings, data, table, left_out)
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """The study as it is, and its page. left_out: scans of --others that could not be used."""
+class _RadiomicsStudy(Experiment):
+    """left_out: scans of --others that could not be used."""
+
+    KEPT = "models.jsonl"
+    TRAININGS = "models"
+    FAILED = ("Models that were not made", "Model")
 
     settings: RadiomicsStudySettings
-    table: tuple[TableScan, ...]
     data: Data
+    table: tuple[TableScan, ...]
     left_out: int
 
-    def key(self, job: Job) -> str:
-        """Of all that a model depends on."""
-        parts = [self.data.own.stamp(job.cell.features)]
-        if job.cell.contrast:
-            parts.append(self.data.contrast.stamp(job.cell.features))
-        if job.fold == HELD_OUT and self.data.others is not None:
-            parts.append(self.data.others.stamp(job.cell.features))
-        return job.key(" ".join([*parts, _split_stamp(self.data.folds)]), self.settings.folds, self.settings.seed)
+    def stages(self) -> Iterator[Sequence[ExperimentRun]]:
+        configurations = configurations_of(tuple(self.data.own.features), self.data.contrast is not None)
+        yield runs_of(configurations, self.settings.budget.folds)
 
-    def write_page(self, kept: Mapping[tuple[Cell, int], Mapping], failed: Mapping[str, str]) -> Path:
-        study = Study(self.data.own, self.data.folds, kept, self.settings.seed, self.data.others)
+    def key(self, run: ExperimentRun) -> str:
+        features = run.configuration.features
+        parts = [self.data.own.stamp(features)]
+        if run.configuration.contrast:
+            parts.append(self.data.contrast.stamp(features))
+        if run.fold == HELD_OUT and self.data.others is not None:
+            parts.append(self.data.others.stamp(features))
+        return run_key(run, self.settings.budget, " ".join([*parts, _split_stamp(self.data.folds)]))
+
+    def title_of(self, run: ExperimentRun) -> str:
+        return tables.title_of(run.configuration)
+
+    def warning(self, reason: str) -> ScanWarning:
+        return ScanWarning("model-failed", f"A model was not made: {reason}")
+
+    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
+        kept = self.kept(next(self.stages()))
+        study = Study(self.data.own, self.data.folds, kept, self.settings.budget.seed, self.data.others)
         digital = bool(np.isfinite(self.data.own.other).all())
         sections = [
             goals_section(study),
@@ -178,17 +150,17 @@ class _Whole:
             checks.importance_section(study),
             checks.others_section(study),
         ]
-        write_text_atomically(self.settings.output / PREDICTIONS, _predictions_text(study))
+        _write_predictions(self.settings.output / PREDICTIONS, study)
         title = "Zero or non-zero coronary calcium by radiomics"
         shown = [section for section in sections if section is not None]
-        return write_study(self.settings.output, title, shown, self._facts(kept), digital)
+        return write_study(self.settings.output, title, shown, self._facts(list(kept.values())), digital)
 
-    def _data_section(self, digital: bool, failed: Mapping[str, str]) -> Section:
+    def _data_section(self, digital: bool, failed: Mapping[ExperimentRun, str]) -> Section:
         own, held = self.data.own, self.data.folds == HELD_OUT
         text = [
             f"{len(own.names)} CTs of {len(set(own.patients))} patients; {int(held.sum())} were held out, and each "
-            f"model was judged by them once. The others were cross-validated in {self.settings.folds} folds, split by "
-            "patient; classifiers were tuned within each (nested cross-validation).",
+            f"model was judged by them once. The others were cross-validated in {self.settings.budget.folds} folds, "
+            "split by patient; classifiers were tuned within each (nested cross-validation).",
         ]
         if digital:
             text.append(
@@ -203,8 +175,8 @@ class _Whole:
                 "CT-FM and RadImageNet, with which the paper compares, were not at hand (--ct-fm, --radimagenet); "
                 "CAC’s own networks stand in for them. They were trained to find the heart and calcium, those not."
             )
-        if late := sum(why == TIME_IS_UP for why in failed.values()):
-            text.append(f"{late} ways to make models were not done in the time given. Run the same command again.")
+        if late := {run.configuration for run, why in failed.items() if why == TIME_IS_UP}:
+            text.append(f"{len(late)} ways to make models were not done in the time given. Run the same command again.")
         if self.left_out:
             text.append(
                 f"{self.left_out} scans with other calcium were left out: their patients are among those learned from, "
@@ -214,57 +186,50 @@ class _Whole:
         counted.append(("Held out", own.chosen(np.flatnonzero(held))))
         counted += [("Contrast-enhanced, to learn from", self.data.contrast)] if self.data.contrast else []
         counted += [("With other calcium only", self.data.others)] if self.data.others else []
-        columns = ("Scans", "Patients", "All", "0", "1–99", "100–399", "≥ 400", "Pseudo-label non-zero")
-        rows = tuple(_counts(title, scans) for title, scans in counted)
+        columns = ("Scans", *SCORE_COLUMNS, "Pseudo-label non-zero")
+        rows = tuple(
+            (*score_counts(title, scans.patients, scans.agatston), int(scans.pseudo.sum())) for title, scans in counted
+        )
         made = [Table("scans", "Scans by true Agatston score", columns, rows)]
         given = [scans for scans in (own, self.data.contrast, self.data.others) if scans]
         lost = [row for scans in given for row in scans.failed.items()]
         if lost:
             made.append(Table("lost", "Scans that could not be read", ("Scan", "Why"), tuple(lost)))
-        reasons = tuple((name, why) for name, why in failed.items() if why != TIME_IS_UP)
-        if reasons:
-            made.append(Table("failed", "Models that were not made", ("Model", "Why"), reasons))
-        return Section("data", "The scans", tuple(text), tuple(made))
+        return Section("data", "The scans", tuple(text), (*made, *self.failed_tables(failed)))
 
-    def _facts(self, kept: Mapping[tuple[Cell, int], Mapping]) -> dict[str, str]:
-        settings = self.settings
-        seconds = sum(result["seconds"] for result in kept.values())
-        facts = {"Date": datetime.date.today().isoformat(), "Data": f"{settings.data} ({table_hash(self.table)[:16]})"}
-        facts |= {"Contrast-enhanced": str(settings.contrast)} if settings.contrast else {}
-        facts |= {"Other calcium": str(settings.others)} if settings.others else {}
-        facts |= {f"{NETWORKS[name]}": str(file) for name, file in settings.encoders.items()}
-        titles = self.data.own.titles
-        facts["Features"] = ", ".join(f"{name} {len(titles[name])}" for name in titles)
-        facts["Models"] = f"{len(kept)}, {seconds / 60:.0f} min of one processor core in all, kept in {KEPT}"
-        facts["Every scan"] = f"{PREDICTIONS}: chances by the chosen model and the one to install"
-        facts["Bootstrap"] = f"{RESAMPLES} resamples of patients, seed {settings.seed}, as of folds and models"
-        return facts
+    def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
+        settings, titles = self.settings, self.data.own.titles
+        data = {"Data": f"{settings.data} ({table_hash(self.table)[:16]})"}
+        data |= {"Contrast-enhanced": str(settings.contrast)} if settings.contrast else {}
+        data |= {"Other calcium": str(settings.others)} if settings.others else {}
+        data |= {NETWORKS[name]: str(file) for name, file in settings.encoders.items()}
+        data["Features"] = ", ".join(f"{name} {len(titles[name])}" for name in titles)
+        every = f"{PREDICTIONS}: chances by the chosen model and the one to install"
+        return self.facts(results, data, {"Every scan": every})
 
 
 def _split_stamp(split: np.ndarray) -> str:
     return "".join("-" if fold == HELD_OUT else f"{fold}," for fold in split.tolist())
 
 
-def _counts(title: str, scans: Scans) -> tuple:
-    score = scans.agatston
-    counts = [int(n) for n in np.bincount(category_of(score[np.isfinite(score)]), minlength=4)]
-    return (title, len(set(scans.patients)), len(scans.names), *counts, int(scans.pseudo.sum()))
-
-
-def _predictions_text(study: Study) -> str:
+def _write_predictions(file: Path, study: Study) -> None:
     """One line a scan: its truth and what two models said, each judged by those that had not seen it."""
-    shown = {"chosen": study.best(tables.radiomics_cells()), "installable": checks.INSTALLABLE}
+    shown = {"chosen": study.best(tables.radiomics_configurations()), "installable": checks.INSTALLABLE}
     chances = {name: np.full(len(study.scans.names), np.nan) for name in shown}
-    for name, cell in shown.items():
+    for name, one in shown.items():
         for part in study.parts.values():
-            if cell in part:
-                chances[name][part[cell].rows] = part[cell].chances
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("name", "patient", "fold", "agatston", "pseudo_label", *(f"chance_{name}" for name in shown)))
+            if one in part:
+                chances[name][part[one].rows] = part[one].chances
+    rows = []
     for n, name in enumerate(study.scans.names):
-        told = ["" if np.isnan(own[n]) else round(float(own[n]), 4) for own in chances.values()]
         fold = "held out" if study.folds[n] == HELD_OUT else int(study.folds[n])
-        score = round(float(study.scans.agatston[n]), 2)
-        writer.writerow((name, study.scans.patients[n], fold, score, int(study.scans.pseudo[n]), *told))
-    return stream.getvalue()
+        own = (
+            name,
+            study.scans.patients[n],
+            fold,
+            round(float(study.scans.agatston[n]), 2),
+            int(study.scans.pseudo[n]),
+        )
+        rows.append((*own, *(None if np.isnan(found[n]) else round(float(found[n]), 4) for found in chances.values())))
+    columns = ("name", "patient", "fold", "agatston", "pseudo_label", *(f"chance_{name}" for name in shown))
+    write_table(file, columns, rows)

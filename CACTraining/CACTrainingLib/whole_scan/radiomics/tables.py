@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...report import figures as study_figures
-from ...report.curves import Curve, roc_bands
+from ...experiments.plots import areas_figure, roc_curve
+from ...experiments.results import lowered
+from ...report.curves import roc_bands
+from ...report.figures import Panel
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
-from ...statistics.resamples import Found
-from ...statistics.roc import curve_within
-from .plan import (
+from ...statistics.bootstrap import Found, paired_difference
+from .configurations import (
     BASELINES,
     CLASSIFIERS,
     FEATURES,
     NETWORKS,
     RADIOMICS,
-    Cell,
-    contrast_cells,
-    label_cells,
-    model_cells,
-    twin,
+    Configuration,
+    contrast_configurations,
+    counterpart,
+    label_configurations,
+    model_configurations,
 )
-from .results import ACCURACY, AREA, CROSSED, HELD, MEASURES, SENSITIVITY, SPECIFICITY, Judged, Study, less, mcnemar_p
+from .results import ACCURACY, AREA, CROSSED, HELD, MEASURES, SENSITIVITY, SPECIFICITY, Evaluated, Study, mcnemar_p
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
@@ -36,30 +37,27 @@ PUBLISHED_ROW = (f"{PUBLISHED}: radiomics, best of several", ABAID_ACCURACY, ABA
 
 RULE = "130 HU in the heart (the pseudo-label)"
 SIGNIFICANT = 0.05
-BAND_RESAMPLES = 400
-"""Of the patients, for a curve's band; the bands' ends are not read off to the third figure."""
-
 PARTS = {HELD: "Held-out patients", CROSSED: "Cross-validated"}
 
 Measured = Mapping[str, Found]
 
 
-def title_of(cell: Cell) -> str:
+def title_of(config: Configuration) -> str:
     """Of a way to make models, in full."""
-    parts = [FEATURES[cell.features]]
-    parts += [] if cell.features in BASELINES else [CLASSIFIERS[cell.classifier].lower()]
-    parts += ["with contrast-enhanced scans"] if cell.contrast else []
-    return ", ".join([*parts, *(["from pseudo-labels"] if cell.pseudo else [])])
+    parts = [FEATURES[config.features]]
+    parts += [] if config.features in BASELINES else [CLASSIFIERS[config.classifier].lower()]
+    parts += ["with contrast-enhanced scans"] if config.contrast else []
+    return ", ".join([*parts, *(["from pseudo-labels"] if config.pseudo else [])])
 
 
-def radiomics_cells() -> list[Cell]:
+def radiomics_configurations() -> list[Configuration]:
     """Of which the study's model is chosen."""
-    return model_cells(tuple(RADIOMICS))
+    return model_configurations(tuple(RADIOMICS))
 
 
-def network_cells() -> list[Cell]:
+def network_configurations() -> list[Configuration]:
     """Which radiomics are compared with."""
-    return model_cells(tuple(NETWORKS))
+    return model_configurations(tuple(NETWORKS))
 
 
 def models_section(study: Study) -> Section:
@@ -70,7 +68,7 @@ def models_section(study: Study) -> Section:
         f"was chosen to find {100 * ABAID_SENSITIVITY:.0f} % of those with calcium among the scans it learned from, "
         "each judged by models that had not seen it. Settings of classifiers were chosen inside each fold."
     ]
-    best = study.best(radiomics_cells())
+    best = study.best(radiomics_configurations())
     if best is None:
         return Section("models", "Models", ("No model was made. The messages of the run say why.",))
     text.append(
@@ -84,16 +82,22 @@ def models_section(study: Study) -> Section:
 def _models_table(study: Study, part: str) -> Table:
     columns = ("Model", *MEASURES, "Accuracy at 0.5")
     rows: list[tuple[Entry, ...]] = []
-    judged = study.parts[part]
+    evaluated = study.parts[part]
     for name in (*RADIOMICS, *NETWORKS):
-        own = [Cell(name, classifier) for classifier in CLASSIFIERS if Cell(name, classifier) in judged]
+        own = [
+            Configuration(name, classifier)
+            for classifier in CLASSIFIERS
+            if Configuration(name, classifier) in evaluated
+        ]
         if own:
             rows.append(heading(FEATURES[name], columns))
-            rows += [(f"  {CLASSIFIERS[cell.classifier]}", *_row(study, judged[cell])) for cell in own]
+            rows += [(f"  {CLASSIFIERS[config.classifier]}", *_row(study, evaluated[config])) for config in own]
     rows.append(heading("To compare with", columns))
     rows.append((f"  {RULE}", *_row(study, study.rule(part))[:-1], None))
     rows += [
-        (f"  {title}", *_row(study, judged[Cell(name)])) for name, title in BASELINES.items() if Cell(name) in judged
+        (f"  {title}", *_row(study, evaluated[Configuration(name)]))
+        for name, title in BASELINES.items()
+        if Configuration(name) in evaluated
     ]
     rows.append(PUBLISHED_ROW)
     note = (
@@ -105,18 +109,22 @@ def _models_table(study: Study, part: str) -> Table:
     return Table(f"models_{part}", f"Any coronary calcium: {PARTS[part].lower()}", columns, tuple(rows), note)
 
 
-def _row(study: Study, judged: Judged) -> list[Entry]:
-    found = study.measures(judged)
-    true = study.scans.truth[judged.rows]
-    half = study.resamples.share(judged.rows, (judged.chances >= 0.5) == true, np.ones(len(true), bool))
+def _row(study: Study, evaluated: Evaluated) -> list[Entry]:
+    found = study.measures(evaluated)
+    true = study.scans.truth[evaluated.rows]
+    half = study.resamples.proportion(evaluated.rows, (evaluated.chances >= 0.5) == true, np.ones(len(true), bool))
     return [*(found[name].estimate for name in MEASURES), half.estimate]
 
 
-def _rivals(study: Study, part: str) -> list[tuple[str, Judged]]:
+def _comparators(study: Study, part: str) -> list[tuple[str, Evaluated]]:
     """For the curves: the best radiomics and networks, the rule, age and sex."""
-    judged = study.parts[part]
-    cells = [study.best(radiomics_cells()), study.best(network_cells()), Cell("age-sex")]
-    found = [(title_of(cell), judged[cell]) for cell in cells if cell in judged]
+    evaluated = study.parts[part]
+    configs = [
+        study.best(radiomics_configurations()),
+        study.best(network_configurations()),
+        Configuration("age-sex"),
+    ]
+    found = [(title_of(config), evaluated[config]) for config in configs if config in evaluated]
     found.insert(2, ("The candidates’ Agatston score", study.rule(part)))
     return found
 
@@ -126,13 +134,10 @@ def _roc_figure(study: Study) -> Figure | None:
     for part, title in PARTS.items():
         if not study.parts[part]:
             continue
-        curves = []
-        for name, judged in _rivals(study, part):
-            true = study.scans.truth[judged.rows]
-            weights = study.resamples.weights[: BAND_RESAMPLES + 1][:, study.resamples.of_scan[judged.rows]]
-            drawn = curve_within(weights, judged.folds, true, judged.chances)
-            band = np.nanpercentile(drawn[1:], (2.5, 97.5), axis=0) if np.isfinite(drawn[1:]).any() else None
-            curves.append(Curve(name, drawn[0], band))
+        curves = [
+            roc_curve(name, study.resamples, one.rows, one.folds, study.scans.truth[one.rows], one.chances)
+            for name, one in _comparators(study, part)
+        ]
         panels.append((f"{title}, n = {len(study.rows_of(part))}", tuple(curves)))
     if not panels:
         return None
@@ -152,19 +157,20 @@ def _two_lines_of_legend(drawing, panels) -> None:
 def _areas_figure(study: Study) -> Figure | None:
     panels = []
     for part, title in PARTS.items():
-        judged = study.parts[part]
+        evaluated = study.parts[part]
         series = {}
         for name in (*RADIOMICS, *NETWORKS):
-            cells = [Cell(name, classifier) for classifier in CLASSIFIERS]
-            found = [study.measures(judged[cell])[AREA].estimate if cell in judged else None for cell in cells]
+            configs = [Configuration(name, classifier) for classifier in CLASSIFIERS]
+            found = [
+                study.measures(evaluated[config])[AREA].estimate if config in evaluated else None for config in configs
+            ]
             if any(one is not None for one in found):
                 series[FEATURES[name]] = found
         if series:
-            panels.append(study_figures.Panel(title, tuple(_SHORT.values()), series))
+            panels.append(Panel(title, tuple(_SHORT.values()), series))
     if not panels:
         return None
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title="Area under the curve", reference=0.5)
-    return Figure("areas", "Features and classifiers", draw, "The line is chance.", (7, 3.6))
+    return areas_figure("areas", "Features and classifiers", panels, (7, 3.6))
 
 
 _SHORT = {"logistic": "Logistic", "forest": "Forest", "svm": "SVM", "boosting": "Boosting"}
@@ -194,35 +200,35 @@ def _significance_table(study: Study, part: str) -> Table:
         "AUC less the other’s",
         "p, bootstrap",
     )
-    judged = study.parts[part]
+    evaluated = study.parts[part]
     rows: list[tuple[Entry, ...]] = []
     for name in NETWORKS:
-        pairs = [(CLASSIFIERS[c], Cell("both", c), Cell(name, c)) for c in CLASSIFIERS]
-        own = [(title, a, b) for title, a, b in pairs if a in judged and b in judged]
+        pairs = [(CLASSIFIERS[c], Configuration("both", c), Configuration(name, c)) for c in CLASSIFIERS]
+        own = [(title, a, b) for title, a, b in pairs if a in evaluated and b in evaluated]
         if own:
             rows.append(heading(f"{FEATURES[name]}, by the same classifier", columns))
-            rows += [(f"  {title}", *versus(study, judged[a], judged[b])) for title, a, b in own]
-    best, network = study.best(radiomics_cells()), study.best(network_cells())
-    if best in judged:
+            rows += [(f"  {title}", *versus(study, evaluated[a], evaluated[b])) for title, a, b in own]
+    best, network = study.best(radiomics_configurations()), study.best(network_configurations())
+    if best in evaluated:
         rows.append(heading(f"The chosen model ({title_of(best)}) against", columns))
-        if network in judged:
-            rows.append((f"  {title_of(network)}", *versus(study, judged[best], judged[network])))
-        rows.append((f"  {RULE}", *versus(study, judged[best], study.rule(part))))
+        if network in evaluated:
+            rows.append((f"  {title_of(network)}", *versus(study, evaluated[best], evaluated[network])))
+        rows.append((f"  {RULE}", *versus(study, evaluated[best], study.rule(part))))
         for name, title in BASELINES.items():
-            if Cell(name) in judged:
-                rows.append((f"  {title}", *versus(study, judged[best], judged[Cell(name)])))
+            if Configuration(name) in evaluated:
+                rows.append((f"  {title}", *versus(study, evaluated[best], evaluated[Configuration(name)])))
     title = f"What is better: {PARTS[part].lower()}"
     return Table(f"significance_{part}", title, columns, tuple(rows))
 
 
-def versus(study: Study, own: Judged, other: Judged) -> list[Entry]:
+def versus(study: Study, own: Evaluated, other: Evaluated) -> list[Entry]:
     """Both accuracies, McNemar's p, whether it is significant, and the difference of areas with its p."""
     # Cross-validated scans come in the order of their folds, the rule's in that of the table.
-    first, second = (judged.of(np.argsort(judged.rows)) for judged in (own, other))
+    first, second = (evaluated.of(np.argsort(evaluated.rows)) for evaluated in (own, other))
     true = study.scans.truth[first.rows]
-    right = [judged.called == true for judged in (first, second)]
+    right = [evaluated.called == true for evaluated in (first, second)]
     p = mcnemar_p(*right)
-    change = less(*(study.area(judged, true) for judged in (first, second)))
+    change = paired_difference(*(study.area(evaluated, true) for evaluated in (first, second)))
     accuracies = [float(one.mean()) for one in right]
     return [*accuracies, p_cell(p), "yes" if p < SIGNIFICANT else "no", change.estimate, p_cell(change.p)]
 
@@ -233,7 +239,7 @@ def contrast_section(study: Study, scans: int) -> Section:
         f"{scans} contrast-enhanced scans were added to what models learn from; all are judged on the scans without "
         "contrast agent. Where blood is enhanced, candidates begin above it instead of at 130 HU. Labels are true.",
     )
-    table = _changed_table(study, contrast_cells(), "contrast_models", "With contrast-enhanced scans added")
+    table = _changed_table(study, contrast_configurations(), "contrast_models", "With contrast-enhanced scans added")
     return Section("contrast", "Contrast-enhanced scans in training", text, (table,))
 
 
@@ -247,22 +253,28 @@ def labels_section(study: Study) -> Section:
         "truth like the others. From the candidates’ own features a model can learn the rule itself, from those of the "
         "heart it has to find what goes with it.",
     )
-    table = _changed_table(study, label_cells(), "label_models", "Learned from pseudo-labels")
+    table = _changed_table(study, label_configurations(), "label_models", "Learned from pseudo-labels")
     return Section("labels", "Pseudo-labels in training", text, (table,))
 
 
-def _changed_table(study: Study, cells: Sequence[Cell], name: str, title: str) -> Table:
+def _changed_table(study: Study, configs: Sequence[Configuration], name: str, title: str) -> Table:
     columns = ("Model", ACCURACY, SENSITIVITY, SPECIFICITY, AREA, "Accuracy, change", "AUC, change", "p of AUC")
     rows: list[tuple[Entry, ...]] = []
     for part, kind in ((part, features) for part in (HELD, CROSSED) for features in RADIOMICS):
-        judged = study.parts[part]
-        own = [cell for cell in cells if cell.features == kind and cell in judged and twin(cell) in judged]
+        evaluated = study.parts[part]
+        own = [
+            config
+            for config in configs
+            if config.features == kind and config in evaluated and counterpart(config) in evaluated
+        ]
         if own:
-            rows.append(heading(f"{PARTS[part]}: {FEATURES[kind][0].lower()}{FEATURES[kind][1:]}", columns))
-        for cell in own:
-            found, before = (study.measures(judged[one]) for one in (cell, twin(cell)))
-            change, areas = (less(found[key], before[key]) for key in (ACCURACY, AREA))
+            rows.append(heading(f"{PARTS[part]}: {lowered(FEATURES[kind])}", columns))
+        for config in own:
+            found, before = (study.measures(evaluated[one]) for one in (config, counterpart(config)))
+            change, areas = (paired_difference(found[key], before[key]) for key in (ACCURACY, AREA))
             shown = [found[key].estimate for key in MEASURES]
-            rows.append((f"  {CLASSIFIERS[cell.classifier]}", *shown, change.estimate, areas.estimate, p_cell(areas.p)))
+            rows.append(
+                (f"  {CLASSIFIERS[config.classifier]}", *shown, change.estimate, areas.estimate, p_cell(areas.p))
+            )
     note = "Changes: against the same model that learned from the truth of scans without contrast agent; paired."
     return Table(name, title, columns, tuple(rows), note)

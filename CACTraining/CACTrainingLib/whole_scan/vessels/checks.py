@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
 
+from ...experiments.results import NOT_RUN
 from ...report.parts import Figure, Section, Table, count, heading, p_cell
-from ...statistics.measures import LEVEL, Bootstrap, Estimate, mean, quantile
-from ...statistics.resamples import Found
+from ...statistics.bootstrap import Bootstrap, Found, exact_proportion, mean, paired_difference, quantile
 from . import drawings
-from .plan import KINDS, Cell
-from .results import TOTAL, Foretold, Result, Study, less, rank
-from .study_training import BONE_HU, NEAR_MM, PICTURED, PICTURES, REGIONS
-from .tables import NOT_RUN, Shown
+from .configurations import KINDS, Configuration
+from .results import TOTAL, Predicted, Result, Study, rank
+from .study_runs import BONE_HU, NEAR_MM, PICTURED, PICTURES, REGIONS
+from .tables import Shown
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
@@ -50,7 +49,7 @@ def control_section(shown: Shown) -> Section | None:
     known = [places is not None for places in study.scans.elsewhere]
     held = np.array([bool(places) for places in study.scans.elsewhere])
     clean, own = none & known & ~held, none & held
-    judged = {cell.title: [r for r in shown.results[cell] if r.test is not None] for cell in shown.networks}
+    judged = {config.title: [r for r in shown.results[config] if r.test is not None] for config in shown.networks}
     judged = {title: results for title, results in judged.items() if results}
     if study.others is None and not own.any():
         return None
@@ -96,17 +95,17 @@ def _control_rows(
         else:
             elsewhere = _averaged(study.weights, parts, own, statistic)
         none = _averaged(study.weights, parts, clean, statistic)
-        change = less(elsewhere, none)
+        change = paired_difference(elsewhere, none)
         last = _averaged(study.weights, parts, coronary, statistic).estimate
         rows.append((f"  {title}", elsewhere.estimate, none.estimate, change.estimate, p_cell(change.p), last))
     return rows
 
 
-def _joined(first: Foretold, second: Foretold) -> Foretold:
-    return Foretold(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("rows", "agatston")))
+def _joined(first: Predicted, second: Predicted) -> Predicted:
+    return Predicted(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in ("rows", "agatston")))
 
 
-def _averaged(weights: np.ndarray, parts: Sequence[Foretold], wanted: np.ndarray, statistic: Of) -> Found:
+def _averaged(weights: np.ndarray, parts: Sequence[Predicted], wanted: np.ndarray, statistic: Of) -> Found:
     """A statistic of the totals of some scans, averaged over networks. wanted: bool [scans]."""
     values, rows = [], set()
     for part in parts:
@@ -120,15 +119,14 @@ def _averaged(weights: np.ndarray, parts: Sequence[Foretold], wanted: np.ndarray
     drawn = np.mean(values, axis=0)
     exact = None
     if drawn[0] in (0.0, 1.0) and np.ptp(drawn[np.isfinite(drawn)]) == 0:  # all or none: resamples all say the same
-        low, high = stats.binomtest(int(drawn[0]) * n, n).proportion_ci(LEVEL, "exact")
-        exact = Estimate(float(drawn[0]), float(low), float(high), n)
+        exact = exact_proportion(bool(drawn[0]), n, n)
     return Found(drawn, n, n, exact)
 
 
 def saliency_section(shown: Shown, folder: Path) -> Section | None:
     """Figure 3 of the paper, with numbers: where the answers come from. None where nothing was looked at."""
-    looked = {cell: shown.results[cell][0] for cell in shown.networks if shown.results[cell][0].saliency}
-    weighted = {cell: shown.results[cell][0] for cell in shown.networks if shown.results[cell][0].slice_weights}
+    looked = {config: shown.results[config][0] for config in shown.networks if shown.results[config][0].saliency}
+    weighted = {config: shown.results[config][0] for config in shown.networks if shown.results[config][0].slice_weights}
     if not looked and not weighted:
         return None
     tables, figures, text = [], [], []
@@ -143,7 +141,7 @@ def saliency_section(shown: Shown, folder: Path) -> Section | None:
             "Where the input is cut out about the heart, there is hardly any bone to look at."
         )
     if weighted:
-        curves = [_weights_of(cell, result) for cell, result in weighted.items()]
+        curves = [_weights_of(config, result) for config, result in weighted.items()]
         draw = partial(drawings.slice_weights, curves=curves)
         note = "Mean of the held-out patients; bands: one standard deviation. Network of the first fold."
         title = "Weights of the slices by squeeze-and-excite"
@@ -152,12 +150,12 @@ def saliency_section(shown: Shown, folder: Path) -> Section | None:
     return Section("saliency", "Where the networks look", tuple(text), tuple(tables), tuple(figures))
 
 
-def _saliency_table(looked: Mapping[Cell, Result], seed: int) -> Table:
+def _saliency_table(looked: Mapping[Configuration, Result], seed: int) -> Table:
     titles = tuple(name[:1].upper() + name[1:] for name in REGIONS)
     columns = ("Network", *titles, "Near calcium, times its volume")
     rows: list[tuple[Entry, ...]] = []
     volumes = None
-    for cell, result in looked.items():
+    for config, result in looked.items():
         names, own = result.saliency["names"], np.array(result.saliency["volumes"])
         weights = Bootstrap(names, np.random.default_rng(seed)).weights(names)
         if volumes is None or volumes.shape != own.shape or not np.allclose(volumes, own):
@@ -166,7 +164,7 @@ def _saliency_table(looked: Mapping[Cell, Result], seed: int) -> Table:
         shares = np.array(result.saliency["shares"])
         found = [Found(mean(weights, shares[:, n]), len(names), len(names)).estimate for n in range(len(REGIONS))]
         times = Found(mean(weights, shares[:, 0]) / mean(weights, own[:, 0]), len(names), len(names))
-        rows.append((cell.title, *found, times.estimate))
+        rows.append((config.title, *found, times.estimate))
     note = (
         f"Share of all saliency, mean over the patients. Near calcium: within {NEAR_MM:g} mm of true coronary calcium. "
         f"Heart: the rest of it. Bone: above {BONE_HU:g} HU outside the heart. A share as large as that of the volume "
@@ -175,11 +173,11 @@ def _saliency_table(looked: Mapping[Cell, Result], seed: int) -> Table:
     return Table("saliency_shares", "Where the saliency lies", columns, tuple(rows), note)
 
 
-def _saliency_figure(looked: Mapping[Cell, Result], folder: Path) -> list[Figure]:
+def _saliency_figure(looked: Mapping[Configuration, Result], folder: Path) -> list[Figure]:
     rows = []
     # One way to train of each kind: all would fill pages.
-    for cell, result in {cell.kind: (cell, result) for cell, result in reversed(looked.items())}.values():
-        file = folder / PICTURES / f"{cell.name}.npz"
+    for config, result in {config.kind: (config, result) for config, result in reversed(looked.items())}.values():
+        file = folder / PICTURES / f"{config.name}.npz"
         if not file.is_file():
             continue
         with np.load(file, allow_pickle=False) as content:
@@ -192,7 +190,7 @@ def _saliency_figure(looked: Mapping[Cell, Result], folder: Path) -> list[Figure
                 for n in range(PICTURED)
                 if f"grey_{n}" in content
             ]
-        rows.insert(0, (cell.title, found))
+        rows.insert(0, (config.title, found))
     if not rows:
         return []
     note = (
@@ -204,11 +202,11 @@ def _saliency_figure(looked: Mapping[Cell, Result], folder: Path) -> list[Figure
     return [Figure("saliency_maps", "Saliency of the first patients", draw, note, (7, height))]
 
 
-def _weights_of(cell: Cell, result: Result) -> drawings.SliceWeights:
+def _weights_of(config: Configuration, result: Result) -> drawings.SliceWeights:
     kept = result.slice_weights
     middle, sd = np.array(kept["mean"]), np.array(kept["sd"])
     height = (np.arange(len(middle)) - (len(middle) - 1) / 2) * kept["slice_mm"]
-    return drawings.SliceWeights(cell.title, height, middle, sd)
+    return drawings.SliceWeights(config.title, height, middle, sd)
 
 
 def _said(curve: drawings.SliceWeights) -> str:
@@ -218,15 +216,15 @@ def _said(curve: drawings.SliceWeights) -> str:
     )
 
 
-def variants_section(shown: Shown, table: str, cells: Sequence[Cell], folds: int) -> Section:
-    """A table of VARIANTS. cells: base and variant of each kind, in turn. folds: of each, as planned."""
+def variants_section(shown: Shown, table: str, configs: Sequence[Configuration], folds: int) -> Section:
+    """A table of VARIANTS. configurations: base and variant of each kind, in turn. folds: of each, as planned."""
     study, (name, titles, said) = shown.study, VARIANTS[table]
     columns = ("Training", "Validation error", "Less base", "p", "Rank correlation", "Less base’s", "p of the rank")
     rows: list[tuple[Entry, ...]] = []
-    for n in range(0, len(cells), 2):
-        base, variant = cells[n : n + 2]
+    for n in range(0, len(configs), 2):
+        base, variant = configs[n : n + 2]
         rows.append(heading(base.title, columns))
-        by_fold = [{r.fold: r.validation for r in shown.results.get(cell, ())} for cell in (base, variant)]
+        by_fold = [{r.fold: r.validation for r in shown.results.get(config, ())} for config in (base, variant)]
         shared = sorted(set(by_fold[0]) & set(by_fold[1]))[:folds]
         if not shared:
             rows += [(f"  {title}", NOT_RUN, *[None] * 5) for title in titles]
@@ -235,7 +233,7 @@ def variants_section(shown: Shown, table: str, cells: Sequence[Cell], folds: int
         errors = [study.of(part, study.squared_error) for part in parts]
         ranks = [study.of(part, rank(TOTAL)) for part in parts]
         rows.append((f"  {titles[0]}", errors[0].estimate, None, None, ranks[0].estimate, None, None))
-        change, other = less(errors[1], errors[0]), less(ranks[1], ranks[0])
+        change, other = paired_difference(errors[1], errors[0]), paired_difference(ranks[1], ranks[0])
         changes = (change.estimate, p_cell(change.p), ranks[1].estimate, other.estimate, p_cell(other.p))
         rows.append((f"  {titles[1]}", errors[1].estimate, *changes))
     note = (
@@ -246,20 +244,22 @@ def variants_section(shown: Shown, table: str, cells: Sequence[Cell], folds: int
     return Section(table, name, (said, f"{count(folds, 'fold')} of each were to be trained."), (made,))
 
 
-def grid_section(study: Study, grid: Mapping[Cell, Result], cells: Sequence[Cell], chosen: Mapping) -> Section:
+def grid_section(
+    study: Study, grid: Mapping[Configuration, Result], configs: Sequence[Configuration], chosen: Mapping
+) -> Section:
     """What learning rate and weight decay were tried, and chosen by the validation of the first fold."""
     columns = ("Learning rate", "Weight decay", "Validation error", "Best step", "Chosen")
     rows: list[tuple[Entry, ...]] = []
     kind = None
-    for cell in cells:
-        if cell.kind != kind:
-            kind = cell.kind
+    for config in configs:
+        if config.kind != kind:
+            kind = config.kind
             rows.append(heading(KINDS[kind], columns))
-        rate, decay = (f"{value:g}" for value in cell.rates)
-        if cell not in grid:
+        rate, decay = (f"{value:g}" for value in config.rates)
+        if config not in grid:
             rows.append((f"  {rate}", decay, NOT_RUN, None, None))
             continue
-        result, own = grid[cell], chosen.get(cell.kind) == cell.rates
+        result, own = grid[config], chosen.get(config.kind) == config.rates
         rows.append((f"  {rate}", decay, study.error_of(result.validation), result.best_step, "yes" if own else "no"))
     note = "Mean squared error of one fold’s validation, thousandths. Batches are as the preset has them."
     table = Table("grid", "Grid search", columns, tuple(rows), note)

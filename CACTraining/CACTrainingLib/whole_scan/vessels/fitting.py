@@ -23,7 +23,7 @@ from ...training.background import read_curves
 from ...training.loop import LoopSettings, train
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES, TableScan
-from .plan import SHOWN
+from .configurations import SHOWN
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
 from .truth import true_calcium
 

@@ -1,21 +1,21 @@
-"""What the study's networks foretold, what age, sex and heart size alone foretell, and how good each of them is.
+"""What the study's networks predicted, what age, sex and heart size alone predict, and how good each of them is.
 
-Several networks of one kind foretell the held-out patients, one of each fold. A statistic is that of one network, as
+Several networks of one kind predict the held-out patients, one of each fold. A statistic is that of one network, as
 there would be one in use, averaged over the networks; their answers are never averaged, which would flatter them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from ...statistics.measures import Bootstrap, Difference, difference, kappa, mean, quantile, rank_correlation
+from ...statistics.agreement import kappa
+from ...statistics.bootstrap import Bootstrap, Found, mean, quantile
 from ...statistics.patient_folds import category_of
-from ...statistics.resamples import Found
+from ...statistics.regression import rank_correlation
 from ..scan_table import ARTERIES
 
 PER_MILLE = 1000.0
@@ -27,7 +27,7 @@ TOTAL = len(ARTERIES)
 FACTORS = ("age", "sex", "heart size")
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Of weights [resamples, patients], true scores and foretold ones [patients, 4]: float [resamples]."""
+"""Of weights [resamples, patients], true scores and predicted ones [patients, 4]: float [resamples]."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Scans:
 
 
 @dataclass(frozen=True)
-class Foretold:
+class Predicted:
     """Of one network, or of all folds' networks together. rows: int [m], of the scans. agatston: float [m, 4]."""
 
     rows: np.ndarray
@@ -62,17 +62,17 @@ class Foretold:
 
 @dataclass(frozen=True)
 class Result:
-    """One training as it was kept; see `whole_scan.vessels.study_training`. curves: step, and error of
+    """One training as it was kept; see `whole_scan.vessels.study_runs`. curves: step, and error of
     training and validation in squared Agatston units, [v, 3].
 
     saliency, slice_weights: as kept; None where they were not looked at, or the network has none.
     """
 
     fold: int
-    training: Foretold
-    validation: Foretold
-    test: Foretold | None
-    others: Foretold | None
+    training: Predicted
+    validation: Predicted
+    test: Predicted | None
+    others: Predicted | None
     curves: np.ndarray
     seconds: float
     steps: int
@@ -85,11 +85,11 @@ class Result:
 def read_result(scans: Scans, others: Scans | None, kept: Mapping) -> Result:
     """A training's result from what its job returned."""
 
-    def part(name: str, of: Scans | None) -> Foretold | None:
+    def part(name: str, of: Scans | None) -> Predicted | None:
         found = kept.get(name)
         if found is None or of is None:
             return None
-        return Foretold(of.rows(found["names"]), np.asarray(found["agatston"], float).reshape(-1, len(ARTERIES)))
+        return Predicted(of.rows(found["names"]), np.asarray(found["agatston"], float).reshape(-1, len(ARTERIES)))
 
     return Result(
         kept["fold"],
@@ -134,19 +134,19 @@ class Study:
         if self.others is not None:
             self.other_weights = Bootstrap(self.others.patients, generator).weights(self.others.patients)
 
-    def of(self, found: Sequence[Foretold], statistic: Statistic) -> Found:
-        """A statistic, averaged over networks that foretold the same patients, or each its own."""
+    def of(self, found: Sequence[Predicted], statistic: Statistic) -> Found:
+        """A statistic, averaged over networks that predicted the same patients, or each its own."""
         values = [
             statistic(np.take(self.weights, one.rows, 1), self.scans.agatston[one.rows], one.agatston) for one in found
         ]
         rows = np.unique(np.concatenate([one.rows for one in found]))
         return Found(np.mean(values, axis=0), len(rows), len({self.scans.patients[row] for row in rows}))
 
-    def squared_error(self, weights: np.ndarray, true: np.ndarray, foretold: np.ndarray) -> np.ndarray:
+    def squared_error(self, weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Mean over patients and arteries of the squared error of normalised scores, in thousandths."""
-        return PER_MILLE * mean(weights, (((foretold - true) / self.scale) ** 2).mean(1))
+        return PER_MILLE * mean(weights, (((predicted - true) / self.scale) ** 2).mean(1))
 
-    def error_of(self, found: Foretold) -> float:
+    def error_of(self, found: Predicted) -> float:
         """`squared_error` of a sample."""
         return float(
             self.squared_error(np.ones((1, len(found.rows))), self.scans.agatston[found.rows], found.agatston)[0]
@@ -159,51 +159,46 @@ def of_artery(scores: np.ndarray, artery: int) -> np.ndarray:
 
 
 def rank(artery: int) -> Statistic:
-    """Rank correlation of foretold and true scores of an artery, or of TOTAL."""
-    return lambda weights, true, foretold: rank_correlation(
-        weights, of_artery(true, artery), of_artery(foretold, artery)
+    """Rank correlation of predicted and true scores of an artery, or of TOTAL."""
+    return lambda weights, true, predicted: rank_correlation(
+        weights, of_artery(true, artery), of_artery(predicted, artery)
     )
 
 
 def mean_error(artery: int) -> Statistic:
     """Mean absolute error, in Agatston units."""
-    return lambda weights, true, foretold: mean(weights, _off(true, foretold, artery))
+    return lambda weights, true, predicted: mean(weights, _off(true, predicted, artery))
 
 
 def median_error(artery: int) -> Statistic:
     """Median absolute error, in Agatston units."""
-    return lambda weights, true, foretold: quantile(weights, _off(true, foretold, artery), 0.5)
+    return lambda weights, true, predicted: quantile(weights, _off(true, predicted, artery), 0.5)
 
 
-def _off(true: np.ndarray, foretold: np.ndarray, artery: int) -> np.ndarray:
-    return np.abs(of_artery(foretold, artery) - of_artery(true, artery))
+def _off(true: np.ndarray, predicted: np.ndarray, artery: int) -> np.ndarray:
+    return np.abs(of_artery(predicted, artery) - of_artery(true, artery))
 
 
-def category_agreement(weights: np.ndarray, true: np.ndarray, foretold: np.ndarray) -> np.ndarray:
+def category_agreement(weights: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Linearly weighted κ of the categories 0, 1–99, 100–399 and from 400 of the total, rounded to whole scores."""
-    return kappa(weights, category_of(true.sum(1)), category_of(np.round(foretold.sum(1))), 4)
-
-
-def less(first: Found, second: Found) -> Difference:
-    """Of two statistics of the same resamples."""
-    return difference(first.values, second.values, min(first.n, second.n), min(first.patients, second.patients))
+    return kappa(weights, category_of(true.sum(1)), category_of(np.round(predicted.sum(1))), 4)
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A way to foretell. validation, test: of the network, or regression, of each fold; test empty where nothing was
-    judged. training: what it says of those it learned from.
+class Comparator:
+    """A way to predict. validation, test: of the network, or regression, of each fold; test empty where nothing was
+    tested. training: what it says of those it learned from.
     """
 
     title: str
-    training: tuple[Foretold, ...]
-    validation: tuple[Foretold, ...]
-    test: tuple[Foretold, ...]
+    training: tuple[Predicted, ...]
+    validation: tuple[Predicted, ...]
+    test: tuple[Predicted, ...]
 
 
-def rival_of(title: str, results: Sequence[Result]) -> Rival:
+def comparator_of(title: str, results: Sequence[Result]) -> Comparator:
     """Of the networks of one way to train."""
-    return Rival(
+    return Comparator(
         title,
         tuple(result.training for result in results),
         tuple(result.validation for result in results),
@@ -211,7 +206,7 @@ def rival_of(title: str, results: Sequence[Result]) -> Rival:
     )
 
 
-def always_the_mean(study: Study, folds: int) -> Rival:
+def always_the_mean(study: Study, folds: int) -> Comparator:
     """Foretells of everyone the mean scores of those learned from."""
 
     def learned(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -226,7 +221,7 @@ def known_factors(scans: Scans) -> tuple[int, ...]:
     return tuple(n for n in range(len(FACTORS)) if np.isfinite(scans.factors[:, n]).all())
 
 
-def factors_alone(study: Study, folds: int, logarithm: bool) -> Rival | None:
+def factors_alone(study: Study, folds: int, logarithm: bool) -> Comparator | None:
     """Linear regression of the scores, or of their logarithms, on what is known of age, sex and heart size.
 
     None where nothing is known of every scan.
@@ -250,19 +245,14 @@ def factors_alone(study: Study, folds: int, logarithm: bool) -> Rival | None:
 
 def _fitted(
     title: str, study: Study, folds: int, learned: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
-) -> Rival:
-    parts: list[list[Foretold]] = [[], [], []]
+) -> Comparator:
+    parts: list[list[Predicted]] = [[], [], []]
     for names in study.folds[:folds]:
         training, validation = (study.scans.rows(part) for part in names)
-        foretell = learned(training)
+        predict = learned(training)
         for part, rows in zip(parts, (training, validation, study.held_out), strict=True):
-            part.append(Foretold(rows, foretell(rows)))
-    return Rival(title, *map(tuple, parts))
-
-
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation over folds; NaN of fewer than two."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+            part.append(Predicted(rows, predict(rows)))
+    return Comparator(title, *map(tuple, parts))
 
 
 def normalised_curve(curve: np.ndarray, scale: float) -> np.ndarray:

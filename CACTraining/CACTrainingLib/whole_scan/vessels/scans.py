@@ -12,13 +12,13 @@ import numpy as np
 
 from CACScoringLib.core.progress import Progress
 
+from ...experiments.results import SCORE_COLUMNS, score_counts
 from ...report.parts import Section, Table, count
-from ...statistics.patient_folds import category_of
 from ..prepared import prepare
 from ..scan_table import ARTERIES, TableScan
-from .plan import Cell, Effort
+from .configurations import Configuration, VesselBudget
 from .results import Scans
-from .study_training import Data, LookedAt, config_of, field_of, input_regions
+from .study_runs import Data, LookedAt, config_of, field_of, input_regions
 from .truth import REGIONS as CALCIUM
 from .truth import TRUTH
 
@@ -29,8 +29,6 @@ LOOKED_AT, LOOKED_AT_FROM = 12, 100.0
 """At most of how many held-out patients saliency is looked at; least score of such."""
 
 REGIONS = "vessel_regions"
-
-CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def read_scans(
     table: Sequence[TableScan],
     others: Sequence[TableScan],
     test: Sequence[str],
-    effort: Effort,
+    budget: VesselBudget,
     cache: Path,
     workers: int | None,
     progress: Progress,
@@ -63,7 +61,9 @@ def read_scans(
     from .fitting import heart_ml, prepare_vessels
 
     others = [replace(scan, name=OTHER + scan.name) for scan in others]
-    fields = {field_of(config): config for config in (config_of(Cell(kind), effort.preset) for kind in effort.kinds)}
+    fields = {
+        field_of(config): config for config in (config_of(Configuration(kind), budget.preset) for kind in budget.kinds)
+    }
     inputs: dict[str, dict[str, Path]] = {}
     failed: dict[str, str] = {}
     for name, config in fields.items():
@@ -125,25 +125,19 @@ def _elsewhere(truth: Path) -> tuple[str, ...] | None:
         return None
 
 
-def data_section(known: Known, data: Data, with_contrast: int, failed: Mapping[str, str]) -> Section:
-    """Who learned, who was held out, who was left out. failed: trainings that failed, and why."""
+def data_section(known: Known, data: Data, with_contrast: int, failed: Sequence[Table]) -> Section:
+    """Who learned, who was held out, who was left out. failed: tables of trainings that failed."""
     scans = known.scans
     learned = np.array([name for outside, inside in data.folds[:1] for name in (*outside, *inside)])
     parts = [("To learn from, cross-validated", scans.rows(learned)), ("Held out", scans.rows(data.test))]
-    rows = [
-        (
-            title,
-            len({scans.patients[n] for n in own}),
-            len(own),
-            *map(int, np.bincount(category_of(scans.agatston[own].sum(1)), minlength=len(CATEGORIES))),
-            float(np.median(scans.agatston[own].sum(1))),
-        )
-        for title, own in parts
-    ]
+    rows = []
+    for title, own in parts:
+        totals = scans.agatston[own].sum(1)
+        rows.append((*score_counts(title, [scans.patients[n] for n in own], totals), float(np.median(totals))))
     if known.others is not None:
         names, patients = known.others.names, set(known.others.patients)
         rows.append(("Calcium elsewhere only (--others)", len(patients), len(names), len(names), 0, 0, 0, 0.0))
-    columns = ("Scans", "Patients", "All", *CATEGORIES, "Median score")
+    columns = ("Scans", *SCORE_COLUMNS, "Median score")
     note = "By the true total. Nobody who was held out is learned from."
     tables = [Table("scans", "Scans by their score", columns, tuple(rows), note)]
     text = [f"{len(data.folds)} folds of those who were not held out. The held-out were used for no choice."]
@@ -155,11 +149,7 @@ def data_section(known: Known, data: Data, with_contrast: int, failed: Mapping[s
         )
     if with_contrast:
         text.append(f"{count(with_contrast, 'scan')} with a contrast agent were left out.")
-    for name, title, why in (
-        ("left_out", "Scans that could not be read", known.failed),
-        ("failed", "Trainings that failed", failed),
-    ):
-        if why:
-            columns = ("Training" if name == "failed" else "Scan", "Why")
-            tables.append(Table(name, title, columns, tuple(sorted(why.items()))))
-    return Section("data", "The scans", tuple(text), tuple(tables))
+    if known.failed:
+        rows = tuple(sorted(known.failed.items()))
+        tables.append(Table("left_out", "Scans that could not be read", ("Scan", "Why"), rows))
+    return Section("data", "The scans", tuple(text), (*tables, *failed))

@@ -9,29 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...experiments.results import NOT_RUN, lowered, met, spread
 from ...report import figures as study_figures
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
-from ...statistics.measures import Estimate
-from ...statistics.resamples import Found
+from ...statistics.bootstrap import Found, paired_difference
 from ..scan_table import ARTERIES
 from . import drawings
-from .plan import KINDS, OUTPUTS, Cell
+from .configurations import KINDS, OUTPUTS, Configuration
 from .results import (
     TOTAL,
+    Comparator,
     Result,
-    Rival,
     Study,
     always_the_mean,
     category_agreement,
+    comparator_of,
     factors_alone,
-    less,
     mean_curves,
     mean_error,
     median_error,
     normalised_curve,
     rank,
-    rival_of,
-    spread,
 )
 
 if TYPE_CHECKING:
@@ -47,55 +45,60 @@ PUBLISHED_MSE = {
 BEST_PUBLISHED = 8.4
 """Of them all, for a kind that is not published."""
 PLACES = (*ARTERIES, "Total")
-NOT_RUN = "not run"
 SUMMED_OVER = len(ARTERIES)
 """How many times as large errors are where they are summed over the arteries."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The trainings by cell, in the order of the folds, and what they are held against.
+    """The trainings by configuration, in the order of the folds, and what they are held against.
 
-    models: cells of the table of networks. folds: of each, how many are planned. mean: always the mean; factors:
-    regressions on age, sex and heart size, of scores and of their logarithms; best_factors: the one of them that ranks
-    validated patients better.
+    models: configurations of the table of networks. folds: of each, how many are planned. mean: always the mean;
+    factors: regressions on age, sex and heart size, of scores and of their logarithms; best_factors: the one of them
+    that ranks validated patients better.
     """
 
     study: Study
-    results: Mapping[Cell, Sequence[Result]]
-    models: tuple[Cell, ...]
+    results: Mapping[Configuration, Sequence[Result]]
+    models: tuple[Configuration, ...]
     folds: int
-    mean: Rival
-    factors: tuple[Rival, ...]
-    best_factors: Rival | None
+    mean: Comparator
+    factors: tuple[Comparator, ...]
+    best_factors: Comparator | None
 
     @cached_property
-    def networks(self) -> dict[Cell, Rival]:
+    def networks(self) -> dict[Configuration, Comparator]:
         """Those that were trained."""
-        return {cell: rival_of(cell.title, self.results[cell]) for cell in self.models if self.results.get(cell)}
+        return {
+            config: comparator_of(config.title, self.results[config])
+            for config in self.models
+            if self.results.get(config)
+        }
 
     @property
-    def rivals(self) -> list[Rival]:
+    def comparators(self) -> list[Comparator]:
         """Networks, then what they are held against."""
         return [*self.networks.values(), *self.factors, self.mean]
 
     @cached_property
-    def best(self) -> Rival | None:
+    def best(self) -> Comparator | None:
         """The network that ranks validated patients best, among those that are trained to the end."""
-        whole = [rival for rival in self.networks.values() if len(rival.validation) == self.folds]
+        whole = [comparator for comparator in self.networks.values() if len(comparator.validation) == self.folds]
         return _best_ranking(self.study, whole)
 
 
-def shown(study: Study, results: Mapping[Cell, Sequence[Result]], models: Sequence[Cell], folds: int) -> Shown:
+def shown(
+    study: Study, results: Mapping[Configuration, Sequence[Result]], models: Sequence[Configuration], folds: int
+) -> Shown:
     """With the regressions fitted."""
     factors = tuple(r for log in (False, True) if (r := factors_alone(study, folds, log)) is not None)
     best = _best_ranking(study, factors)
     return Shown(study, results, tuple(models), folds, always_the_mean(study, folds), factors, best)
 
 
-def _best_ranking(study: Study, rivals: Sequence[Rival]) -> Rival | None:
-    ranks = [float(study.of(rival.validation, rank(TOTAL)).values[0]) for rival in rivals]
-    return rivals[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
+def _best_ranking(study: Study, comparators: Sequence[Comparator]) -> Comparator | None:
+    ranks = [float(study.of(comparator.validation, rank(TOTAL)).values[0]) for comparator in comparators]
+    return comparators[int(np.nanargmax(ranks))] if np.isfinite(ranks).any() else None
 
 
 def goals_section(shown: Shown) -> Section:
@@ -103,27 +106,33 @@ def goals_section(shown: Shown) -> Section:
     study, columns = shown.study, ("Goal", "Found", "p", "Met")
     title = "Mean squared error of held-out patients, thousandths: at most the published"
     rows: list[tuple[Entry, ...]] = [heading(title, columns)]
-    errors = {rival.title: study.of(rival.test, study.squared_error).estimate for rival in shown.rivals if rival.test}
+    errors = {
+        comparator.title: study.of(comparator.test, study.squared_error).estimate
+        for comparator in shown.comparators
+        if comparator.test
+    }
     limits = {
-        cell.title: float(PUBLISHED_MSE[cell.kind][2]) if cell.kind in PUBLISHED_MSE else BEST_PUBLISHED
-        for cell in shown.models
+        config.title: float(PUBLISHED_MSE[config.kind][2]) if config.kind in PUBLISHED_MSE else BEST_PUBLISHED
+        for config in shown.models
     }
     for name, found in errors.items():
         if name in limits:
-            row = (f"  {name}: at most {limits[name]}", found, None, _met(found, found.value <= limits[name]))
+            row = (f"  {name}: at most {limits[name]}", found, None, met(found, found.value <= limits[name]))
         else:
-            row = (f"  For comparison, {_small(name)}", found, None, None)
+            row = (f"  For comparison, {lowered(name)}", found, None, None)
         rows.append(row)
     if shown.best_factors is not None:
         other = study.of(shown.best_factors.test, rank(TOTAL))
-        rows.append(heading(f"Rank correlation of the total, less that of {_small(shown.best_factors.title)}", columns))
-        for rival in shown.networks.values():
-            change = less(study.of(rival.test, rank(TOTAL)), other)
-            met = _met(change.estimate, change.estimate.low > 0)
-            rows.append((f"  {rival.title}: above zero", change.estimate, p_cell(change.p), met))
+        rows.append(
+            heading(f"Rank correlation of the total, less that of {lowered(shown.best_factors.title)}", columns)
+        )
+        for comparator in shown.networks.values():
+            change = paired_difference(study.of(comparator.test, rank(TOTAL)), other)
+            reached = met(change.estimate, change.estimate.low > 0)
+            rows.append((f"  {comparator.title}: above zero", change.estimate, p_cell(change.p), reached))
     judged = [row for row in rows if row[-1] in ("yes", "no")]
-    met = sum(row[-1] == "yes" for row in judged)
-    text = [f"{met} of {len(judged)} goals were met." if judged else "No network is trained yet."]
+    count = sum(row[-1] == "yes" for row in judged)
+    text = [f"{count} of {len(judged)} goals were met." if judged else "No network is trained yet."]
     if shown.best is not None:
         own = [row for row in judged if str(row[0]).strip().startswith(f"{shown.best.title}:")]
         count = sum(row[-1] == "yes" for row in own)
@@ -153,32 +162,24 @@ def goals_section(shown: Shown) -> Section:
     return Section("goals", "Goals set before the study", tuple(text), (table,))
 
 
-def _met(found: Estimate, met: bool) -> str:
-    return "not defined" if np.isnan(found.value) else "yes" if met else "no"
-
-
-def _small(title: str) -> str:
-    return title[:1].lower() + title[1:]
-
-
 def models_section(shown: Shown) -> Section:
     """Table 1 of the paper, beside what needs no picture; each fold; and the loss curves, figure 2 of the paper."""
     study = shown.study
     columns = ("Network", "Training", "Validation", "Test", "Variance explained")
     rows: list[tuple[Entry, ...]] = []
     constant = study.of(shown.mean.test, study.squared_error)
-    for kind in dict.fromkeys(cell.kind for cell in shown.models):
+    for kind in dict.fromkeys(config.kind for config in shown.models):
         rows += [
-            _errors(study, shown.networks[cell], constant)
-            if cell in shown.networks
-            else (cell.title, NOT_RUN, *[None] * 3)
-            for cell in shown.models
-            if cell.kind == kind
+            _errors(study, shown.networks[config], constant)
+            if config in shown.networks
+            else (config.title, NOT_RUN, *[None] * 3)
+            for config in shown.models
+            if config.kind == kind
         ]
         if kind in PUBLISHED_MSE:
             rows.append((f"{PUBLISHED}: {KINDS[kind]}", *PUBLISHED_MSE[kind], None))
     rows.append(heading("Without any picture", columns))
-    rows += [_errors(study, rival, constant, "  ") for rival in (*shown.factors, shown.mean)]
+    rows += [_errors(study, comparator, constant, "  ") for comparator in (*shown.factors, shown.mean)]
     note = (
         "Mean squared error of normalised scores, in thousandths; of training and validation mean ± standard deviation "
         "over the folds. Each fold's network foretells the held-out patients; the test is that of one network, averaged"
@@ -195,7 +196,7 @@ def models_section(shown: Shown) -> Section:
         "the scores of LM, LAD, LCX and RCA. “Logarithm” learns the logarithms of the scores, so that one patient with "
         "very much calcium does not rule; its error is that of the scores all the same."
     ]
-    lacking = sum(shown.folds - len(shown.results.get(cell, ())) for cell in shown.models)
+    lacking = sum(shown.folds - len(shown.results.get(config, ())) for config in shown.models)
     if lacking:
         text.append(
             f"{lacking} of {shown.folds * len(shown.models)} trainings are lacking. Run the same command again."
@@ -206,28 +207,30 @@ def models_section(shown: Shown) -> Section:
 def _folds_table(shown: Shown) -> Table:
     columns = ("Network", "Fold", "Training", "Validation", "Test", "Steps", "Best step", "Minutes", "Weights")
     rows = []
-    for cell, rival in shown.networks.items():
-        for result in shown.results[cell]:
+    for config, comparator in shown.networks.items():
+        for result in shown.results[config]:
             parts = (result.training, result.validation, result.test)
             errors = [None if part is None else shown.study.error_of(part) for part in parts]
             course = (result.steps, result.best_step, round(result.seconds / 60, 2))
-            rows.append((rival.title, result.fold + 1, *errors, *course, result.weights))
+            rows.append((comparator.title, result.fold + 1, *errors, *course, result.weights))
     note = "Mean squared errors in thousandths. Minutes of one processor core."
     return Table("models_folds", "Each fold", columns, tuple(rows), note)
 
 
-def _errors(study: Study, rival: Rival, constant: Found, indent: str = "") -> tuple[Entry, ...]:
-    parts = [_plus_minus([study.error_of(one) for one in each]) for each in (rival.training, rival.validation)]
-    if not rival.test:
-        return (indent + rival.title, *parts, None, None)
-    test = study.of(rival.test, study.squared_error)
+def _errors(study: Study, comparator: Comparator, constant: Found, indent: str = "") -> tuple[Entry, ...]:
+    parts = [
+        _plus_minus([study.error_of(one) for one in each]) for each in (comparator.training, comparator.validation)
+    ]
+    if not comparator.test:
+        return (indent + comparator.title, *parts, None, None)
+    test = study.of(comparator.test, study.squared_error)
     with np.errstate(invalid="ignore", divide="ignore"):
         explained = Found(1 - test.values / constant.values, test.n, test.patients)
     return (
-        indent + rival.title,
+        indent + comparator.title,
         *parts,
         test.estimate,
-        None if rival.title == "Always the mean" else explained.estimate,
+        None if comparator.title == "Always the mean" else explained.estimate,
     )
 
 
@@ -244,13 +247,13 @@ def _plus_minus(values: Sequence[float]) -> str:
 def _loss_figures(shown: Shown) -> tuple[Figure, ...]:
     level = float(shown.study.of(shown.mean.validation, shown.study.squared_error).values[0])
     figures = []
-    for output in dict.fromkeys(cell.output for cell in shown.networks):
+    for output in dict.fromkeys(config.output for config in shown.networks):
         panels = []
-        for cell in shown.networks:
-            curves = [result.curves for result in shown.results[cell] if len(result.curves)]
-            if cell.output == output and curves:
+        for config in shown.networks:
+            curves = [result.curves for result in shown.results[config] if len(result.curves)]
+            if config.output == output and curves:
                 steps, middle, sd = mean_curves([normalised_curve(curve, shown.study.scale) for curve in curves])
-                title = KINDS[cell.kind].replace(", ", ",\n")  # or it would be cut off
+                title = KINDS[config.kind].replace(", ", ",\n")  # or it would be cut off
                 panels.append(drawings.Losses(title, steps, middle, sd, level))
         if panels:
             note = "Mean over the folds; bands: one standard deviation. Training is on augmented scans, while the "
@@ -265,18 +268,18 @@ def _loss_figures(shown: Shown) -> tuple[Figure, ...]:
 def errors_section(shown: Shown) -> Section:
     """Errors in Agatston units, rank correlations, their difference to age, sex and heart size, and κ."""
     study = shown.study
-    rivals = [rival for rival in shown.rivals if rival.test]
+    comparators = [comparator for comparator in shown.comparators if comparator.test]
     tables = []
     for name, title, statistic, note in (
         ("mean_errors", "Mean absolute error, Agatston units", mean_error, "Ruled by the few with very much calcium."),
         ("median_errors", "Median absolute error, Agatston units", median_error, ""),
         ("ranks", "Rank correlation with the true score", rank, "Spearman, with mean ranks for ties."),
     ):
-        rows = [(r.title, *(study.of(r.test, statistic(n)).estimate for n in range(TOTAL + 1))) for r in rivals]
+        rows = [(r.title, *(study.of(r.test, statistic(n)).estimate for n in range(TOTAL + 1))) for r in comparators]
         tables.append(Table(name, title, ("Foretold by", *PLACES), tuple(rows), note))
     if shown.best_factors is not None and shown.networks:
         tables.append(_differences(shown))
-    rows = [(rival.title, study.of(rival.test, category_agreement).estimate) for rival in rivals]
+    rows = [(comparator.title, study.of(comparator.test, category_agreement).estimate) for comparator in comparators]
     note = "Cohen's κ with linear weights; categories 0, 1–99, 100–399 and from 400 of the total."
     tables.append(Table("kappa", "Agreement of categories", ("Foretold by", "κ"), tuple(rows), note))
     figures = _rank_figures(shown)
@@ -295,8 +298,8 @@ def _rank_figures(shown: Shown) -> tuple[Figure, ...]:
         if own and shown.best_factors is not None:
             own[shown.best_factors.title] = shown.best_factors
         series = {
-            name: [shown.study.of(rival.test, rank(n)).estimate for n in range(TOTAL + 1)]
-            for name, rival in own.items()
+            name: [shown.study.of(comparator.test, rank(n)).estimate for n in range(TOTAL + 1)]
+            for name, comparator in own.items()
         }
         if series:
             panels.append(study_figures.Panel(f"Networks{title}", PLACES, series))
@@ -309,13 +312,13 @@ def _rank_figures(shown: Shown) -> tuple[Figure, ...]:
 def _differences(shown: Shown) -> Table:
     study, columns = shown.study, ("Network", *PLACES, "p of the total")
     rows = []
-    for rival in shown.networks.values():
-        if rival.test:
+    for comparator in shown.networks.values():
+        if comparator.test:
             changes = [
-                less(study.of(rival.test, rank(n)), study.of(shown.best_factors.test, rank(n)))
+                paired_difference(study.of(comparator.test, rank(n)), study.of(shown.best_factors.test, rank(n)))
                 for n in range(TOTAL + 1)
             ]
-            rows.append((rival.title, *(change.estimate for change in changes), p_cell(changes[-1].p)))
-    title = f"Rank correlation less that of {_small(shown.best_factors.title)}"
+            rows.append((comparator.title, *(change.estimate for change in changes), p_cell(changes[-1].p)))
+    title = f"Rank correlation less that of {lowered(shown.best_factors.title)}"
     note = "On the same patients and resamples: paired. p is not adjusted for the number of comparisons."
     return Table("rank_differences", title, columns, tuple(rows), note)

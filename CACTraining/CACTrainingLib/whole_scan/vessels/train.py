@@ -30,6 +30,7 @@ from ...training.run_folder import CHECKPOINT, record_training, training_lock
 from ...training.runs import LICENCE, RunOptions, commit, loop_from
 from ..scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
 from ..split import folds, learned_and_tested
+from .configurations import SHOWN
 from .fitting import (
     WAYS,
     FitSettings,
@@ -42,8 +43,7 @@ from .fitting import (
     prepare_vessels,
     targets_of,
 )
-from .plan import SHOWN
-from .results import PER_MILLE, TOTAL, Foretold, Scans, Statistic, Study, category_agreement, factors_alone, rank
+from .results import PER_MILLE, TOTAL, Predicted, Scans, Statistic, Study, category_agreement, factors_alone, rank
 
 INTENDED_USE = (
     "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "
@@ -210,10 +210,10 @@ def _judged(
         (None,) * len(chosen),
     )
     study = Study(table, None, [parts[:2]], table.rows(parts[2]))
-    found = Foretold(study.held_out, foretold(network, files, parts[2]))
+    found = Predicted(study.held_out, foretold(network, files, parts[2]))
     simple = factors_alone(study, 1, logarithm=True)
 
-    def measure(statistic: Statistic, of: Foretold = found) -> dict[str, float | None]:
+    def measure(statistic: Statistic, of: Predicted = found) -> dict[str, float | None]:
         return study.of([of], statistic).estimate.as_json()
 
     test: dict[str, object] = {

@@ -13,7 +13,7 @@ from CACTrainingLib.radiograph.study.prognosis import evaluate_prognosis
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """With few resamples."""
-    monkeypatch.setattr("CACTrainingLib.statistics.measures.Bootstrap.__init__.__defaults__", (200,))
+    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (200,))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 from radiograph_study import write_table
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from CACTrainingLib.radiograph.study.plan import BASE
+from CACTrainingLib.experiments.results import spread
+from CACTrainingLib.radiograph.study.configurations import BASE
 from CACTrainingLib.radiograph.study.results import (
     Predictions,
     Radiographs,
@@ -15,13 +16,11 @@ from CACTrainingLib.radiograph.study.results import (
     calibration_line,
     factors_alone,
     gathered,
-    less,
+    proportion,
     read_radiographs,
-    share,
-    spread,
 )
 from CACTrainingLib.statistics import roc
-from CACTrainingLib.statistics.measures import Bootstrap
+from CACTrainingLib.statistics.bootstrap import Bootstrap, paired_difference
 from CACTrainingLib.statistics.roc import ROC_POINTS, area_within, curve_within
 
 N = 120
@@ -141,7 +140,7 @@ def test_statistics_share_resamples_so_that_differences_are_paired(tmp_path):
     predictions = Predictions(rows, study.folds, *[np.stack([value] * 3, 1)] * 2, None, (), (), None)
     first = study.areas(predictions, predictions.image)
     again = Study(data, {BASE: predictions}, study.folds).areas(predictions, predictions.image)
-    change = less(first[-1], again[-1])
+    change = paired_difference(first[-1], again[-1])
     assert (change.estimate.value, change.estimate.low, change.estimate.high, change.p) == (0, 0, 0, 1.0)
     assert first[-1].values == pytest.approx(np.mean([one.values for one in first[:3]], axis=0))
     assert first[0].estimate.n == 80
@@ -169,9 +168,9 @@ def test_calibration_line_of_chances_that_are_true_and_of_some_too_extreme():
     assert calibration_line(np.zeros(4, bool), np.full(4, 0.1)) is None
 
 
-def test_shares_and_spread():
+def test_proportions_and_spread():
     weights = Bootstrap(range(4), np.random.default_rng(0), 3).weights(range(4))
     hits, of = np.array([1, 0, 1, 1], bool), np.array([1, 1, 1, 0], bool)
-    assert share(weights, hits, of)[0] == pytest.approx(2 / 3)
+    assert proportion(weights, hits, of)[0] == pytest.approx(2 / 3)
     assert spread([0.5, 0.7, math.nan]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
     assert math.isnan(spread([0.5]))

@@ -4,63 +4,31 @@ import json
 from dataclasses import replace
 
 import pytest
-from in_this_process import InThisProcess
-from radiograph_study import FakeTraining, fake_trainer, write_table
+from made_experiments import EXPERIMENTS, Counting, Warned, make_quick
+from radiograph_study import fake_trainer, write_table
 
-from CACScoringLib.core.progress import Progress
-from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.engine import PREDICTIONS, Experiment
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.radiograph.events import CHANCES
 from CACTrainingLib.radiograph.study import calibration as study_calibration
-from CACTrainingLib.radiograph.study import tables as study_tables
-from CACTrainingLib.radiograph.study.plan import Effort
-from CACTrainingLib.radiograph.study.study import KEPT, PREDICTIONS, RadiographStudySettings, evaluate_radiographs
+from CACTrainingLib.radiograph.study.configurations import RadiographBudget
+from CACTrainingLib.radiograph.study.study import RadiographStudySettings
 
 PATIENTS = 64
 
 
+page_of = EXPERIMENTS["radiograph"].page
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Without processes, pictures and most resamples."""
-    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
-    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    monkeypatch.setattr("CACTrainingLib.statistics.measures.Bootstrap.__init__.__defaults__", (60,))
-    monkeypatch.setattr(study_tables, "BAND_RESAMPLES", 5)
+    make_quick(monkeypatch, 60)
 
 
 @pytest.fixture
 def settings(tmp_path):
     table = write_table(tmp_path / "own" / "radiographs.csv", PATIENTS)
-    return RadiographStudySettings(table, tmp_path / "out", effort=Effort(3))
-
-
-def page_of(settings, train=fake_trainer, progress=None):
-    return evaluate_radiographs(settings, progress, train).read_text(encoding="utf-8")
-
-
-class Counting:
-    """Trains, and counts how often."""
-
-    def __init__(self):
-        self.done = []
-
-    def __call__(self, data, effort):
-        training = FakeTraining(data, effort)
-
-        def do(job):
-            self.done.append(job)
-            return training(job)
-
-        return do
-
-
-class Warned(Progress):
-    def __init__(self):
-        super().__init__()
-        self.said = []
-
-    def warning(self, warning):
-        self.said.append(warning.message)
+    return RadiographStudySettings(table, tmp_path / "out", budget=RadiographBudget(3))
 
 
 def test_the_whole_page(settings, tmp_path):
@@ -75,7 +43,7 @@ def test_the_whole_page(settings, tmp_path):
     assert "Digital patients: no figure here says how the method does in patients." in page
     # One backbone does not fit into memory: it is said, and stops nothing else.
     assert "there is no memory for it" in page
-    assert any("there is no memory for it" in text for text in progress.said)
+    assert any("there is no memory for it" in warning.message for warning in progress.warnings)
     assert "not run" in page
     index = json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
     assert {section["name"] for section in index["sections"]} >= {"thresholds", "strata", "external", "sharpening"}
@@ -87,25 +55,17 @@ def test_the_whole_page(settings, tmp_path):
 
 
 def test_what_is_kept_is_not_trained_again(settings):
-    first, again = Counting(), Counting()
+    first, again = Counting(fake_trainer), Counting(fake_trainer)
     page_of(replace(settings, tables=("fusion",)), first)
     assert len(first.done) == 9
     page_of(replace(settings, tables=("fusion", "capacity")), again)
-    assert {job.cell.backbone for job in again.done} == {"light", "resnet18", "densenet121"}
+    assert {run.configuration.backbone for run in again.done} == {"light", "resnet18", "densenet121"}
     assert not set(again.done) & set(first.done)
-
-
-def test_another_table_is_trained_anew(settings, tmp_path):
-    page_of(replace(settings, tables=("thresholds",)))
-    counting = Counting()
-    other = write_table(tmp_path / "other" / "radiographs.csv", PATIENTS, seed=9)
-    page_of(replace(settings, data=other, tables=("thresholds",)), counting)
-    assert len(counting.done) == 3
 
 
 def test_without_time_there_is_a_page_of_what_is_there(settings):
     page_of(replace(settings, tables=("thresholds",)))
-    counting = Counting()
+    counting = Counting(fake_trainer)
     page = page_of(replace(settings, tables=("thresholds", "fusion"), minutes=0), counting)
     assert not counting.done
     assert "not run" in page
@@ -117,7 +77,7 @@ def test_without_time_there_is_a_page_of_what_is_there(settings):
 
 def test_a_training_half_done_is_not_compared(settings):
     page_of(replace(settings, tables=("fusion",)))
-    kept = settings.output / KEPT
+    kept = settings.output / Experiment.KEPT
     lines = kept.read_text(encoding="utf-8").splitlines()
     lateral = [line for line in lines if '\\"views\\": [\\"lateral\\"]' in line]
     kept.write_text("\n".join(line for line in lines if line not in lateral[1:]) + "\n{torn", encoding="utf-8")
@@ -127,7 +87,7 @@ def test_a_training_half_done_is_not_compared(settings):
 
 
 def test_fewer_folds_are_said(settings):
-    page = page_of(replace(settings, tables=("fusion",), effort=Effort(4, {"fusion": 2})))
+    page = page_of(replace(settings, tables=("fusion",), budget=RadiographBudget(4, {"fusion": 2})))
     assert "2 of 4 folds were trained of each." in page
     assert "4 folds; of these trained: fusion 2" in page
 
@@ -143,7 +103,9 @@ def test_predictions_of_every_patient(settings):
 
 def test_own_radiographs_have_no_twins_and_no_truth(tmp_path):
     table = write_table(tmp_path / "own" / "table.csv", PATIENTS, factors=False, digital=False)
-    page = page_of(RadiographStudySettings(table, tmp_path / "out", tables=("fusion", "twins"), effort=Effort(3)))
+    page = page_of(
+        RadiographStudySettings(table, tmp_path / "out", tables=("fusion", "twins"), budget=RadiographBudget(3))
+    )
     assert "Digital patients" not in page
     assert "Twins" not in page
     assert "truly there" not in page
@@ -161,24 +123,3 @@ def test_an_external_cohort_of_the_same_patients_is_refused(settings, tmp_path):
         page_of(replace(settings, external=same))
     with pytest.raises(StudyError, match="--external"):
         page_of(replace(settings, tables=("external",)))
-
-
-def test_pages_are_written_while_trainings_go_on(settings, monkeypatch):
-    monkeypatch.setattr(study_jobs, "PAGE_EVERY_SECONDS", -1.0)
-    seen = []
-
-    class Interrupting(Counting):
-        def __call__(self, data, effort):
-            do = super().__call__(data, effort)
-
-            def once(job):
-                if len(self.done) == 2:
-                    seen.append((settings.output / "study.html").exists())
-                    raise KeyboardInterrupt
-                return do(job)
-
-            return once
-
-    with pytest.raises(KeyboardInterrupt):
-        page_of(replace(settings, tables=("thresholds",)), Interrupting())
-    assert seen == [True]

@@ -5,10 +5,11 @@ import pytest
 from made_radiomics import made_scans
 from scipy.stats import binomtest
 
-from CACTrainingLib.statistics.measures import Bootstrap
+from CACTrainingLib.experiments.configuration import ExperimentRun
+from CACTrainingLib.statistics.bootstrap import Bootstrap
 from CACTrainingLib.whole_scan.radiomics.checks import found_section, importance_section, others_section
+from CACTrainingLib.whole_scan.radiomics.configurations import HELD_OUT, Configuration
 from CACTrainingLib.whole_scan.radiomics.goals import goals_section
-from CACTrainingLib.whole_scan.radiomics.plan import HELD_OUT, Cell
 from CACTrainingLib.whole_scan.radiomics.results import CROSSED, HELD, Study
 from CACTrainingLib.whole_scan.radiomics.tables import RULE, title_of, versus
 
@@ -26,10 +27,10 @@ def study():
     """The models' chances are the first feature of the heart, and those of the networks."""
     scans, others = made_scans(N), made_scans(20, 500, seed=7, score=0.0)
     kept = {}
-    for cell, values in ((Cell(), scans.features["both"]), (Cell("own"), scans.features["own"])):
+    for one, values in ((Configuration(), scans.features["both"]), (Configuration("own"), scans.features["own"])):
         for fold in (HELD_OUT, 0, 1):
             rows = np.flatnonzero(fold == FOLDS)[::-1]  # in another order than the table's
-            kept[cell, fold] = {
+            kept[ExperimentRun(one, fold)] = {
                 "rows": rows.tolist(),
                 "fold": fold,
                 "probabilities": (1 / (1 + np.exp(-values[rows, 0]))).tolist(),
@@ -47,7 +48,7 @@ def rows_of(table):
 
 def test_who_is_called_by_category(study):
     table = next(table for table in found_section(study).tables if table.name == "called_by_category")
-    shown = [row for row in table.rows if str(row[0]).strip() == title_of(Cell())]
+    shown = [row for row in table.rows if str(row[0]).strip() == title_of(Configuration())]
     for row, part in zip(shown, (HELD, CROSSED), strict=True):
         own = np.flatnonzero((FOLDS == HELD_OUT) == (part == HELD))
         called, score = study.scans.features["both"][own, 0] >= 0, study.scans.agatston[own]
@@ -73,7 +74,7 @@ def test_other_calcium_against_none(study):
     held = np.flatnonzero(FOLDS == HELD_OUT)
     called = study.scans.features["both"][held, 0] >= 0
     none = ~study.scans.truth[held] & (study.scans.other[held] == 0)
-    first, second, change, _ = tables["others"][title_of(Cell())]
+    first, second, change, _ = tables["others"][title_of(Configuration())]
     assert (first.value, second.value) == (pytest.approx(called[none].mean()), pytest.approx(0.25))
     assert change.value == pytest.approx(second.value - first.value)
     assert tables["others"][RULE][1].value == pytest.approx(study.others.pseudo.mean())
@@ -85,7 +86,7 @@ def test_other_calcium_against_none(study):
 
 
 def test_two_ways_are_compared_scan_by_scan(study):
-    own, rule = study.parts[HELD][Cell()], study.rule(HELD)
+    own, rule = study.parts[HELD][Configuration()], study.rule(HELD)
     rows = np.sort(own.rows)
     truth = study.scans.truth[rows]
     first = (study.scans.features["both"][rows, 0] >= 0) == truth
@@ -108,14 +109,21 @@ def test_weights_are_the_greatest_with_how_often_their_sign_is_the_same(study):
 
 def test_goals_are_met_or_missed_by_the_held_out(study):
     rows = goals_section(study).tables[0].rows
-    accuracy = study.measures(study.parts[HELD][Cell()])["Accuracy"].estimate.value
+    accuracy = study.measures(study.parts[HELD][Configuration()])["Accuracy"].estimate.value
     assert rows[0][-1] == ("yes" if accuracy >= 0.84 else "no")
     other = next(row for row in rows if "aorta or valves" in row[0])
     assert other[-1] == ("yes" if other[1].value <= 0.10 else "no")
     networks = next(row for row in rows if "As in the paper" in row[0])
-    assert title_of(Cell("own")) in networks[0]
+    assert title_of(Configuration("own")) in networks[0]
 
 
 def test_titles_tell_ways_apart():
-    ways = [Cell(), Cell(contrast=True), Cell(pseudo=True), Cell("own"), Cell(classifier="svm"), Cell("age-sex")]
+    ways = [
+        Configuration(),
+        Configuration(contrast=True),
+        Configuration(pseudo=True),
+        Configuration("own"),
+        Configuration(classifier="svm"),
+        Configuration("age-sex"),
+    ]
     assert len({title_of(cell) for cell in ways}) == len(ways)

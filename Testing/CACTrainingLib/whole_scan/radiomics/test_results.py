@@ -6,9 +6,10 @@ from made_radiomics import made_scans
 from scipy.stats import binomtest, fisher_exact
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
-from CACTrainingLib.statistics.measures import Bootstrap
+from CACTrainingLib.experiments.configuration import ExperimentRun
+from CACTrainingLib.statistics.bootstrap import Bootstrap, paired_difference
 from CACTrainingLib.statistics.resamples import Resamples
-from CACTrainingLib.whole_scan.radiomics.plan import HELD_OUT, Cell
+from CACTrainingLib.whole_scan.radiomics.configurations import HELD_OUT, Configuration
 from CACTrainingLib.whole_scan.radiomics.results import (
     ACCURACY,
     AREA,
@@ -17,9 +18,8 @@ from CACTrainingLib.whole_scan.radiomics.results import (
     SENSITIVITY,
     SPECIFICITY,
     Study,
+    difference_of_proportions,
     gathered,
-    less,
-    less_share,
     mcnemar_p,
 )
 
@@ -43,8 +43,12 @@ def result(scans, fold, column=0, limit=0.5, others=None):
     return {"rows": rows.tolist(), "fold": fold, "probabilities": chances.tolist(), "limit": limit, "others": others}
 
 
-def kept_of(scans, cells, folds=(0, 1, 2, HELD_OUT)):
-    return {(cell, fold): result(scans, fold, column) for cell, column in cells.items() for fold in folds}
+def kept_of(scans, configurations, folds=(0, 1, 2, HELD_OUT)):
+    return {
+        ExperimentRun(one, fold): result(scans, fold, column)
+        for one, column in configurations.items()
+        for fold in folds
+    }
 
 
 def test_each_fold_has_its_own_limit(scans):
@@ -59,8 +63,8 @@ def test_each_fold_has_its_own_limit(scans):
 
 
 def test_measures_are_the_librarys(scans):
-    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0}))
-    judged = study.parts[HELD][Cell()]
+    study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0}))
+    judged = study.parts[HELD][Configuration()]
     truth = scans.truth[judged.rows]
     found = {name: one.estimate for name, one in study.measures(judged).items()}
     assert found[ACCURACY].value == pytest.approx(accuracy_score(truth, judged.called))
@@ -72,8 +76,8 @@ def test_measures_are_the_librarys(scans):
 
 
 def test_another_reference_can_be_asked_for(scans):
-    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0}))
-    judged = study.parts[CROSSED][Cell()]
+    study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0}))
+    judged = study.parts[CROSSED][Configuration()]
     found = study.measures(judged, scans.visible == 1)
     visible = scans.visible[judged.rows] == 1
     assert found[SENSITIVITY].estimate.value == pytest.approx(judged.called[visible].mean())
@@ -81,32 +85,34 @@ def test_another_reference_can_be_asked_for(scans):
 
 
 def test_areas_across_folds_count_pairs_of_a_fold(scans):
-    kept = kept_of(scans, {Cell(): 0})
-    plain = Study(scans, FOLDS, kept).parts[CROSSED][Cell()]
+    kept = kept_of(scans, {Configuration(): 0})
+    plain = Study(scans, FOLDS, kept).parts[CROSSED][Configuration()]
     for fold in range(3):
-        kept[Cell(), fold]["probabilities"] = [0.3 * fold + 0.3 * p for p in kept[Cell(), fold]["probabilities"]]
+        kept[ExperimentRun(Configuration(), fold)]["probabilities"] = [
+            0.3 * fold + 0.3 * p for p in kept[ExperimentRun(Configuration(), fold)]["probabilities"]
+        ]
     study = Study(scans, FOLDS, kept)
-    shifted = study.parts[CROSSED][Cell()]
+    shifted = study.parts[CROSSED][Configuration()]
     truth = scans.truth[plain.rows]
     assert study.area(shifted, truth).values[0] == pytest.approx(study.area(plain, truth).values[0])
 
 
 def test_what_is_not_complete_is_not_judged(scans):
-    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0}, (0, 2, HELD_OUT)))
-    assert Cell() not in study.parts[CROSSED]
-    assert Cell() in study.parts[HELD]
-    assert study.best([Cell()]) is None
+    study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0}, (0, 2, HELD_OUT)))
+    assert Configuration() not in study.parts[CROSSED]
+    assert Configuration() in study.parts[HELD]
+    assert study.best([Configuration()]) is None
 
 
 def test_the_best_is_chosen_without_those_held_out(scans):
-    kept = kept_of(scans, {Cell(): 0, Cell("heart"): 1})
+    kept = kept_of(scans, {Configuration(): 0, Configuration("heart"): 1})
     # Held out, the other is perfect.
     rows = np.flatnonzero(FOLDS == HELD_OUT)
-    kept[Cell("heart"), HELD_OUT]["probabilities"] = scans.truth[rows].astype(float).tolist()
+    kept[ExperimentRun(Configuration("heart"), HELD_OUT)]["probabilities"] = scans.truth[rows].astype(float).tolist()
     study = Study(scans, FOLDS, kept)
-    assert study.best([Cell("heart"), Cell()]) == Cell()
-    assert study.best([Cell("heart")]) == Cell("heart")
-    assert study.best([Cell("own")]) is None
+    assert study.best([Configuration("heart"), Configuration()]) == Configuration()
+    assert study.best([Configuration("heart")]) == Configuration("heart")
+    assert study.best([Configuration("own")]) is None
 
 
 def test_the_rule_calls_what_the_pseudo_labels_call(scans):
@@ -118,9 +124,9 @@ def test_the_rule_calls_what_the_pseudo_labels_call(scans):
 
 
 def test_differences_are_paired_on_the_same_patients(scans):
-    study = Study(scans, FOLDS, kept_of(scans, {Cell(): 0, Cell("heart"): 0}))
-    first, second = (study.measures(study.parts[HELD][cell])[AREA] for cell in (Cell(), Cell("heart")))
-    change = less(first, second)
+    study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0, Configuration("heart"): 0}))
+    first, second = (study.measures(study.parts[HELD][one])[AREA] for one in (Configuration(), Configuration("heart")))
+    change = paired_difference(first, second)
     assert (change.estimate.value, change.estimate.low, change.estimate.high, change.p) == (0, 0, 0, 1)
 
 
@@ -132,18 +138,18 @@ def test_shares_of_two_groups_that_say_the_same_still_have_an_interval():
 
     def share(which, hits):
         size = (10, 20)[which]
-        return resamples[which].share(np.arange(size), np.arange(size) < hits, np.ones(size, bool))
+        return resamples[which].proportion(np.arange(size), np.arange(size) < hits, np.ones(size, bool))
 
-    none = less_share(share(0, 0), share(1, 0))
+    none = difference_of_proportions(share(0, 0), share(1, 0))
     assert (none.estimate.value, none.p) == (0, 1)
     # Newcombe: from 0 less Wilson's upper end of 0 in 20 to Wilson's upper end of 0 in 10.
     wilson = [1.96**2 / (n + 1.96**2) for n in (20, 10)]
     assert (none.estimate.low, none.estimate.high) == pytest.approx((-wilson[0], wilson[1]), abs=1e-3)
-    some = less_share(share(0, 5), share(1, 0))
+    some = difference_of_proportions(share(0, 5), share(1, 0))
     assert some.estimate.value == pytest.approx(0.5)
     assert some.p == pytest.approx(fisher_exact([[5, 5], [0, 20]]).pvalue)
-    both = less_share(share(0, 5), share(1, 5))
-    assert both == less(share(0, 5), share(1, 5))
+    both = difference_of_proportions(share(0, 5), share(1, 5))
+    assert both == paired_difference(share(0, 5), share(1, 5))
 
 
 def test_mcnemar_is_the_binomial_test_of_those_who_differ():

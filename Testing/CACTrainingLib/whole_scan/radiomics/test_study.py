@@ -1,24 +1,21 @@
 """The study of radiomics as a whole, with scans and models that are made up."""
 
-import argparse
 import csv
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from in_this_process import InThisProcess
-from made_radiomics import MadeModel, reader, write_table
+from made_experiments import make_quick, table_of
+from made_radiomics import Fitting, reader, write_table
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.cli import radiomics_study as radiomics_study_cli
-from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.configuration import TrainingBudget
+from CACTrainingLib.experiments.engine import PREDICTIONS
 from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.whole_scan.radiomics import study as radiomics_study
-from CACTrainingLib.whole_scan.radiomics import tables as radiomics_study_tables
-from CACTrainingLib.whole_scan.radiomics.plan import CLASSIFIERS, HELD_OUT
-from CACTrainingLib.whole_scan.radiomics.study import KEPT, PREDICTIONS, RadiomicsStudySettings, evaluate_radiomics
+from CACTrainingLib.whole_scan.radiomics.configurations import CLASSIFIERS, HELD_OUT
+from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.split import held_out
 
@@ -27,66 +24,19 @@ N = 60
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Without processes, pictures and most resamples."""
-    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
-    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    monkeypatch.setattr("CACTrainingLib.statistics.measures.Bootstrap.__init__.__defaults__", (40,))
-    monkeypatch.setattr(radiomics_study_tables, "BAND_RESAMPLES", 5)
+    make_quick(monkeypatch, 40)
+
+
+def page_of(settings, train=None, **made):
+    page = evaluate_radiomics(settings, Progress(), reader(**made), train or Fitting())
+    return page.read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return RadiomicsStudySettings(write_table(tmp_path / "own" / "t.csv", N), tmp_path / "out", folds=2)
-
-
-class Fitting:
-    """Makes models without tuning, and counts them. fails: which classifier cannot be made."""
-
-    def __init__(self, fails=None):
-        self.done, self.fails = [], fails
-
-    def __call__(self, data):
-        self.data = data
-
-        def do(job):
-            self.done.append(job)
-            if job.cell.classifier == self.fails:
-                raise CTError("it did not converge")
-            rows = np.flatnonzero(data.folds == job.fold)
-            learned = np.flatnonzero((data.folds != job.fold) & (data.folds != HELD_OUT))
-            features = data.own.features[job.cell.features]
-            model = MadeModel(features[learned], data.own.truth[learned])
-            last = job.fold == HELD_OUT
-            others = last and data.others
-            titles = data.own.titles["both"]
-            rows_of = [[title, 0.1 - 0.01 * n, 0.02, 0.0, 0.2] for n, title in enumerate(titles)]
-            return {
-                "rows": rows.tolist(),
-                "fold": job.fold,
-                "probabilities": model.probabilities(features[rows]).tolist(),
-                "limit": model.limit,
-                "others": model.probabilities(data.others.features[job.cell.features]).tolist() if others else None,
-                "weights": model.weights.tolist() if job.cell.classifier == "logistic" else None,
-                "importance": {"features": rows_of, "families": rows_of[:2]} if last else None,
-                "seconds": 1.0,
-            }
-
-        return do
-
-
-@pytest.fixture
-def without_page(monkeypatch):
-    """Where the page does not matter."""
-    monkeypatch.setattr(radiomics_study._Whole, "write_page", lambda self, kept, failed: self.settings.data)
-
-
-def page_of(settings, fit=None, **made):
-    return evaluate_radiomics(settings, Progress(), reader(**made), fit or Fitting()).read_text(encoding="utf-8")
-
-
-def table_at(settings, name):
-    with (settings.output / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.reader(stream))
+    return RadiomicsStudySettings(
+        write_table(tmp_path / "own" / "t.csv", N), tmp_path / "out", budget=TrainingBudget(folds=2)
+    )
 
 
 def test_the_whole_page(settings, tmp_path):
@@ -111,71 +61,39 @@ def test_the_whole_page(settings, tmp_path):
         "others",
     }
     assert "Digital patients: no figure here" in page
-    rows = [row[0].strip() for row in table_at(settings, "models_held")]
+    rows = [row[0].strip() for row in table_of(settings, "models_held")]
     assert rows.count("Random forest") == 4
     assert "Age and sex alone" in rows
     assert "130 HU in the heart (the pseudo-label)" in rows
-    published = table_at(settings, "models_held")[-1]
+    published = table_of(settings, "models_held")[-1]
     assert published[0].startswith("Published")
     assert (published[1], published[5]) == ("0.84", "0.95")
-    goals = {row[0]: row[-1] for row in table_at(settings, "goals")[1:]}
+    goals = {row[0]: row[-1] for row in table_of(settings, "goals")[1:]}
     assert any("accuracy at least 0.84" in goal for goal in goals)
     assert any("sensitivity at least 0.95" in goal for goal in goals)
     assert any("aorta or valves only" in goal for goal in goals)
     assert set(goals.values()) <= {"yes", "no"}
-    assert len(table_at(settings, "others")) == 4  # the head, two models and the rule
-    assert len(table_at(settings, "contrast_models")) == 1 + 2 * (1 + len(CLASSIFIERS))
-    weights = table_at(settings, "weights")
+    assert len(table_of(settings, "others")) == 4  # the head, two models and the rule
+    assert len(table_of(settings, "contrast_models")) == 1 + 2 * (1 + len(CLASSIFIERS))
+    weights = table_of(settings, "weights")
     assert len(weights) > 3
     assert [abs(float(row[1])) for row in weights[1:]] == sorted(
         (abs(float(row[1])) for row in weights[1:]), reverse=True
     )
 
 
-def test_held_out_scans_are_those_that_training_leaves_out_whatever_the_seed(settings, without_page):
-    table = read_scan_table(settings.data)
-    _, tested = held_out(table)
-    folds = []
-    for seed in (0, 5):
-        fit = Fitting()
-        page_of(replace(settings, seed=seed), fit)
-        data = fit.data
-        assert {data.own.names[n] for n in np.flatnonzero(data.folds == HELD_OUT)} == set(tested)
-        folds.append(data.folds.tolist())
-    assert folds[0] != folds[1]
-    assert set(folds[0]) == {HELD_OUT, 0, 1}
-
-
-def test_what_is_kept_is_not_fitted_again(settings, without_page):
-    first, again, other = Fitting(), Fitting(), Fitting()
-    page_of(settings, first)
-    assert len(first.done) == len(set(first.done)) > 50
-    page_of(settings, again)
-    assert not again.done
-    page_of(replace(settings, folds=3), other)
-    assert len(other.done) > len(first.done)
-
-
-def test_a_new_control_leaves_cross_validated_models_as_they_are(settings, without_page, tmp_path):
+def test_a_new_control_leaves_cross_validated_models_as_they_are(settings, tmp_path):
     page_of(settings)
     fit = Fitting()
     page_of(replace(settings, others=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0)), fit)
-    assert {job.fold for job in fit.done} == {HELD_OUT}
-
-
-def test_a_model_that_fails_stops_no_other(settings):
-    page = page_of(settings, Fitting(fails="svm"))
-    assert "it did not converge" in page
-    assert "Support vector machine" not in [row[0].strip() for row in table_at(settings, "models_held")]
-    assert len(table_at(settings, "failed")) > 1
-    assert (settings.output / KEPT).is_file()
+    assert {run.fold for run in fit.done} == {HELD_OUT}
 
 
 def test_without_time_there_is_a_page_of_what_is_there(settings):
     fit = Fitting()
     page_of(settings, fit)
     again = Fitting()
-    page = page_of(replace(settings, folds=3, minutes=0), again)
+    page = page_of(replace(settings, budget=TrainingBudget(folds=3), minutes=0), again)
     assert not again.done
     assert "were not done in the time given" in page
     assert "Models that were not made" not in page
@@ -184,8 +102,8 @@ def test_without_time_there_is_a_page_of_what_is_there(settings):
 
 def test_when_no_model_is_made_the_page_says_so(settings):
     class Nothing(Fitting):
-        def __call__(self, data):
-            def do(job):
+        def __call__(self, data, budget):
+            def do(run):
                 raise CTError("no")
 
             return do
@@ -229,34 +147,22 @@ def test_enhanced_scans_belong_in_a_table_of_their_own(settings, tmp_path):
         page_of(replace(settings, data=enhanced))
 
 
-def test_one_fold_is_none(settings):
-    with pytest.raises(StudyError, match="2 folds"):
-        replace(settings, folds=1)
+def test_held_out_scans_are_those_that_training_leaves_out_whatever_the_seed(settings):
+    table = read_scan_table(settings.data)
+    _, tested = held_out(table)
+    folds = []
+    for seed in (0, 5):
+        fit = Fitting()
+        page_of(replace(settings, budget=replace(settings.budget, seed=seed)), fit)
+        data = fit.data
+        assert {data.own.names[n] for n in np.flatnonzero(data.folds == HELD_OUT)} == set(tested)
+        folds.append(data.folds.tolist())
+    assert folds[0] != folds[1]
+    assert set(folds[0]) == {HELD_OUT, 0, 1}
 
 
-def test_the_command_line_says_what_is_studied(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(radiomics_study, "evaluate_radiomics", lambda settings, progress: seen.append(settings))
-    parser = argparse.ArgumentParser()
-    radiomics_study_cli.add_arguments(parser)
-    options = parser.parse_args(["--contrast-data", "c.csv", "--ct-fm", "fm.safetensors"])
-    common = {
-        "data": tmp_path,
-        "output": tmp_path,
-        "test": tmp_path / "t.csv",
-        "others": None,
-        "folds": 4,
-        "workers": 3,
-        "seed": 2,
-        "cache": None,
-        "minutes": 1,
-        "device": "auto",
-    }
-    vars(options).update(common)
-    radiomics_study_cli.run(options, Progress())
-    assert seen[0].encoders.keys() == {"ct-fm"}
-    assert seen[0].test.name == "t.csv"
-    assert (seen[0].contrast.name, seen[0].folds, seen[0].workers, seen[0].seed) == ("c.csv", 4, 3, 2)
-    options.data = None
-    with pytest.raises(StudyError, match="--data"):
-        radiomics_study_cli.run(options, Progress())
+def test_a_model_that_fails_stops_no_other(settings):
+    page = page_of(settings, Fitting(fails="svm"))
+    assert "it did not converge" in page
+    assert "Support vector machine" not in [row[0].strip() for row in table_of(settings, "models_held")]
+    assert len(table_of(settings, "failed")) > 1

@@ -1,25 +1,25 @@
-"""What networks foretold, against values worked out by hand, and against what age and heart size alone foretell."""
+"""What networks predicted, against values worked out by hand, and against what age and heart size alone foretell."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from CACTrainingLib.statistics.bootstrap import paired_difference
 from CACTrainingLib.whole_scan.vessels.results import (
     TOTAL,
-    Foretold,
+    Predicted,
     Scans,
     Study,
     always_the_mean,
     category_agreement,
+    comparator_of,
     factors_alone,
-    less,
     mean_curves,
     mean_error,
     median_error,
     normalised_curve,
     rank,
     read_result,
-    rival_of,
 )
 
 N, HELD_OUT = 60, 12
@@ -27,7 +27,7 @@ N, HELD_OUT = 60, 12
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("CACTrainingLib.statistics.measures.Bootstrap.__init__.__defaults__", (100,))
+    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (100,))
 
 
 def made(scores, factors=None):
@@ -60,7 +60,7 @@ def test_squared_errors_are_means_over_patients_and_arteries():
     study = made(scores)
     wrong = np.zeros((2, 4))
     wrong[0, 0] = 20.0
-    found = Foretold(np.array([0, 1]), wrong)
+    found = Predicted(np.array([0, 1]), wrong)
     assert study.error_of(found) == pytest.approx(1000 * 0.1**2 / 8)
     assert study.of([found], study.squared_error).values[0] == pytest.approx(study.error_of(found))
 
@@ -68,7 +68,7 @@ def test_squared_errors_are_means_over_patients_and_arteries():
 def test_networks_are_averaged_not_their_answers():
     study = made(np.full((N, 4), 100.0))
     rows = np.arange(HELD_OUT)
-    high, low = (Foretold(rows, np.full((HELD_OUT, 4), 100.0 + off)) for off in (30, -30))
+    high, low = (Predicted(rows, np.full((HELD_OUT, 4), 100.0 + off)) for off in (30, -30))
     # Together the answers would be right; each network is not.
     found = study.of([high, low], mean_error(0))
     assert found.values[0] == pytest.approx(30)
@@ -79,9 +79,9 @@ def test_rank_correlation_and_errors_are_the_textbook_ones():
     generator = np.random.default_rng(1)
     study = made(generator.gamma(1, 80, (N, 4)))
     rows = np.arange(HELD_OUT)
-    foretold = generator.gamma(1, 80, (HELD_OUT, 4))
-    found, true = [Foretold(rows, foretold)], study.scans.agatston[rows]
-    for artery, own, other in ((2, true[:, 2], foretold[:, 2]), (TOTAL, true.sum(1), foretold.sum(1))):
+    predicted = generator.gamma(1, 80, (HELD_OUT, 4))
+    found, true = [Predicted(rows, predicted)], study.scans.agatston[rows]
+    for artery, own, other in ((2, true[:, 2], predicted[:, 2]), (TOTAL, true.sum(1), predicted.sum(1))):
         assert study.of(found, rank(artery)).values[0] == pytest.approx(stats.spearmanr(own, other).statistic)
         assert study.of(found, mean_error(artery)).values[0] == pytest.approx(np.abs(own - other).mean())
         assert study.of(found, median_error(artery)).values[0] == pytest.approx(np.median(np.abs(own - other)))
@@ -93,8 +93,8 @@ def test_agreement_of_categories():
     study, rows = made(scores), np.arange(HELD_OUT)
     right = scores[:HELD_OUT].copy()
     right[0] = 0.1  # rounds to 0
-    assert study.of([Foretold(rows, right)], category_agreement).values[0] == pytest.approx(1)
-    assert study.of([Foretold(rows, right[::-1])], category_agreement).values[0] < 0
+    assert study.of([Predicted(rows, right)], category_agreement).values[0] == pytest.approx(1)
+    assert study.of([Predicted(rows, right[::-1])], category_agreement).values[0] < 0
 
 
 def test_the_mean_explains_nothing_and_ranks_nobody(study):
@@ -116,7 +116,7 @@ def test_what_age_and_heart_size_tell_is_found(study):
         < study.of(logarithm.test, study.squared_error).values[0]
         < study.of(always_the_mean(study, 2).test, study.squared_error).values[0]
     )
-    change = less(study.of(alone.test, rank(TOTAL)), study.of(logarithm.test, rank(TOTAL)))
+    change = paired_difference(study.of(alone.test, rank(TOTAL)), study.of(logarithm.test, rank(TOTAL)))
     assert change.estimate.value == pytest.approx(0, abs=0.05)
 
 
@@ -131,8 +131,8 @@ def test_regressions_learn_from_their_fold_only(study):
     scores = study.scans.agatston.copy()
     scores[:HELD_OUT] = 1e6
     other = made(scores, study.scans.factors)
-    for rival in (always_the_mean, lambda s, n: factors_alone(s, n, False)):
-        assert rival(other, 2).test[1].agatston == pytest.approx(rival(study, 2).test[1].agatston)
+    for comparator in (always_the_mean, lambda s, n: factors_alone(s, n, False)):
+        assert comparator(other, 2).test[1].agatston == pytest.approx(comparator(study, 2).test[1].agatston)
 
 
 def test_a_kept_training_is_read_back(study):
@@ -145,7 +145,7 @@ def test_a_kept_training_is_read_back(study):
     assert result.others is None  # there is no table of others any more
     assert result.saliency is None
     assert normalised_curve(result.curves, 10.0).tolist() == [[10, 40, 90]]
-    assert rival_of("CNN", [result]).test[0].rows.tolist() == [3, 1]
+    assert comparator_of("CNN", [result]).test[0].rows.tolist() == [3, 1]
 
 
 def test_curves_are_averaged_over_folds():

@@ -12,9 +12,9 @@ from CACScoringLib.networks import vessels as vessel_network
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACTrainingLib.whole_scan import prepared
 from CACTrainingLib.whole_scan.scan_table import ARTERIES, TableScan
-from CACTrainingLib.whole_scan.vessels.plan import Cell, Effort
+from CACTrainingLib.whole_scan.vessels.configurations import Configuration, VesselBudget
 from CACTrainingLib.whole_scan.vessels.scans import OTHER, read_scans, scans_of
-from CACTrainingLib.whole_scan.vessels.study_training import config_of, field_of
+from CACTrainingLib.whole_scan.vessels.study_runs import config_of, field_of
 
 TINY = VesselNetConfig(slices=6, size=32, field="heart", field_mm=128.0, width=4)
 
@@ -40,9 +40,9 @@ def table(tmp_path, monkeypatch):
 
 
 def test_scans_are_prepared_with_what_is_known(table, tmp_path):
-    effort = Effort(kinds=("cnn", "summed"))
-    known = read_scans(table[:2], table[2:], ["p0", "p1"], effort, tmp_path / "cache", 1, Progress())
-    field = field_of(config_of(Cell("cnn"), "compact"))
+    budget = VesselBudget(kinds=("cnn", "summed"))
+    known = read_scans(table[:2], table[2:], ["p0", "p1"], budget, tmp_path / "cache", 1, Progress())
+    field = field_of(config_of(Configuration("cnn"), "compact"))
     assert list(known.inputs) == [field]
     assert set(known.inputs[field]) == {"p0", "p1", f"{OTHER}p2"}
     assert known.scans.names == ("p0", "p1")

@@ -5,76 +5,41 @@ import json
 from dataclasses import replace
 
 import pytest
-from in_this_process import InThisProcess
-from vessel_trainings import FakeTraining, fake_reader, fake_trainer, write_table
+from made_experiments import Counting, Warned, make_quick, table_of
+from vessel_trainings import fake_reader, fake_trainer, write_table
 
-from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.table_cells import TableError
-from CACTrainingLib.experiments import jobs as study_jobs
+from CACTrainingLib.experiments.engine import PREDICTIONS
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.split import held_out
+from CACTrainingLib.whole_scan.vessels.configurations import GRID, KINDS, VesselBudget
 from CACTrainingLib.whole_scan.vessels.fitting import WAYS
-from CACTrainingLib.whole_scan.vessels.plan import GRID, KINDS, Effort
-from CACTrainingLib.whole_scan.vessels.study import KEPT, PREDICTIONS, VesselStudySettings, evaluate_vessels
+from CACTrainingLib.whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
 
 PATIENTS = 48
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Without processes, pictures and most resamples."""
-    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
-    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    monkeypatch.setattr("CACTrainingLib.statistics.measures.Bootstrap.__init__.__defaults__", (40,))
-
-
-@pytest.fixture
-def settings(tmp_path):
-    table = write_table(tmp_path / "own" / "table.csv", PATIENTS)
-    effort = Effort(kinds=("cnn", "summed"), outputs=("log",), folds=2)
-    return VesselStudySettings(table, tmp_path / "out", tables=("models",), effort=effort)
+    make_quick(monkeypatch, 40)
 
 
 def page_of(settings, train=fake_trainer, progress=None, read=None):
     return evaluate_vessels(settings, progress, train, read or fake_reader()).read_text(encoding="utf-8")
 
 
-def table_of(settings, name):
-    with (settings.output / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.reader(stream))
-
-
-class Counting:
-    """Trains, and counts how often."""
-
-    def __init__(self):
-        self.done, self.data = [], None
-
-    def __call__(self, data, effort):
-        training = FakeTraining(data, effort)
-        self.data = data
-
-        def do(job):
-            self.done.append(job)
-            return training(job)
-
-        return do
-
-
-class Warned(Progress):
-    def __init__(self):
-        super().__init__()
-        self.said = []
-
-    def warning(self, warning):
-        self.said.append(warning.message)
+@pytest.fixture
+def settings(tmp_path):
+    table = write_table(tmp_path / "own" / "table.csv", PATIENTS)
+    budget = VesselBudget(kinds=("cnn", "summed"), outputs=("log",), folds=2)
+    return VesselStudySettings(table, tmp_path / "out", tables=("models",), budget=budget)
 
 
 def test_the_whole_page(settings, tmp_path):
     others = write_table(tmp_path / "others" / "table.csv", 12, first=1000, other=True)
     progress = Warned()
-    everything = replace(settings, others=others, tables=(), effort=Effort(folds=2))
+    everything = replace(settings, others=others, tables=(), budget=VesselBudget(folds=2))
     page = page_of(everything, progress=progress, read=fake_reader(("p4",)))
     assert "Digital patients: no figure here says how the method does in patients." in page
     assert "No real CT whose scores are known was available" in page
@@ -84,7 +49,7 @@ def test_the_whole_page(settings, tmp_path):
         *("goals", "data", "models", "errors", "control", "saliency", "augmentation", "published", "grid"),
     ]
     # One network does not fit into memory: it is said, and stops nothing else.
-    assert any("there is no memory for it" in text for text in progress.said)
+    assert any("there is no memory for it" in warning.message for warning in progress.warnings)
     assert "2 of 20 trainings are lacking." in page
     # A scan without a heart is left out of everything, and said.
     assert "its heart was not found" in page
@@ -111,19 +76,19 @@ def test_goals_are_judged_by_the_held_out(settings, tmp_path):
 
 
 def test_what_is_kept_is_not_trained_again(settings):
-    first, again = Counting(), Counting()
+    first, again = Counting(fake_trainer), Counting(fake_trainer)
     page_of(settings, first)
     assert len(first.done) == 4
     page_of(replace(settings, tables=("augmentation",)), again)
     assert len(again.done) == 4
-    assert not any(job.cell.augmented for job in again.done)
+    assert not any(run.configuration.augmented for run in again.done)
     assert "Less base" in (settings.output / "study.html").read_text(encoding="utf-8")
 
 
 def test_the_grid_chooses_for_all_else(settings):
-    counting = Counting()
+    counting = Counting(fake_trainer)
     page = page_of(replace(settings, tables=("models", "grid")), counting)
-    grid = [job for job in counting.done if job.choosing]
+    grid = [run for run in counting.done if run.grid]
     assert len(grid) == 2 * len(GRID)
     rows = [row for row in table_of(settings, "grid") if row[0].startswith(("0.0", "3e", "0.003"))]
     chosen = [row for row in rows if row[-1] == "yes"]
@@ -131,40 +96,30 @@ def test_the_grid_chooses_for_all_else(settings):
     for kind, part in zip(("cnn", "summed"), (rows[: len(GRID)], rows[len(GRID) :]), strict=True):
         best = min((row for row in part if row[2] != "not run"), key=lambda row: float(row[2]))
         assert best[-1] == "yes"
-        used = {job.cell.rates for job in counting.done if not job.choosing and job.cell.kind == kind}
+        used = {run.configuration.rates for run in counting.done if not run.grid and run.configuration.kind == kind}
         assert used == {(float(best[0]), float(best[1]))}
     # Rates that gave no numbers are no reason to wait.
     assert sum(row[2] == "not run" for row in rows) == 4
     assert "trainings are lacking" not in page
 
 
-def test_networks_wait_for_their_grid(settings, monkeypatch):
-    counting = Counting()
-
-    class Ending(Counting):
-        def __call__(self, data, effort):
-            do = super().__call__(data, effort)
-
-            def few(job):
-                if len(self.done) >= len(GRID) + 1:  # all of the first kind's, one of the second's
-                    raise study_jobs.CTError(study_jobs.TIME_IS_UP)
-                return do(job)
-
-            return few
-
-    ended = Ending()
+def test_networks_wait_for_their_grid(settings):
+    counting = Counting(fake_trainer)
+    ended = Counting(
+        fake_trainer, lambda run: run.configuration.kind == "summed" and run.configuration.rates != GRID[0]
+    )
     chosen = replace(settings, tables=("models", "grid"))
     page_of(chosen, ended)
-    assert all(job.choosing for job in ended.done)
+    assert {run.configuration.kind for run in ended.done if not run.grid} == {"cnn"}
     page_of(chosen, counting)
-    assert len(counting.done) == len(GRID) - 1 + 4
-    assert all(job.cell.rates for job in counting.done)
+    assert len(counting.done) == len(GRID) - 1 + 2
+    assert all(run.configuration.kind == "summed" and run.configuration.rates for run in counting.done)
 
 
 def test_without_time_there_is_a_page_of_what_is_there(settings):
     page_of(settings)
     before = table_of(settings, "models_mse")
-    counting = Counting()
+    counting = Counting(fake_trainer)
     page = page_of(replace(settings, minutes=0), counting)
     assert not counting.done
     assert table_of(settings, "models_mse") == before
@@ -174,16 +129,9 @@ def test_without_time_there_is_a_page_of_what_is_there(settings):
     assert "4 of 4 trainings are lacking." in empty
 
 
-def test_another_table_is_trained_anew(settings, tmp_path):
-    page_of(settings)
-    counting = Counting()
-    page_of(replace(settings, data=write_table(tmp_path / "two" / "table.csv", PATIENTS, first=8)), counting)
-    assert len(counting.done) == 4
-
-
 def test_nobody_is_both_learned_from_and_judged_by(settings):
-    counting = Counting()
-    page_of(replace(settings, effort=replace(settings.effort, seed=5)), counting)
+    counting = Counting(fake_trainer)
+    page_of(replace(settings, budget=replace(settings.budget, seed=5)), counting)
     data = counting.data
     assert set(data.test) == set(held_out(read_scan_table(settings.data))[1])  # whatever the seed
     for learned, validated in data.folds:
@@ -237,28 +185,6 @@ def test_contrast_is_left_out(settings, tmp_path):
     assert "4 scans with a contrast agent were left out." in page_of(settings)
 
 
-def test_pages_are_written_while_trainings_go_on(settings, monkeypatch):
-    monkeypatch.setattr(study_jobs, "PAGE_EVERY_SECONDS", -1.0)
-    seen = []
-
-    class Interrupting(Counting):
-        def __call__(self, data, effort):
-            do = super().__call__(data, effort)
-
-            def once(job):
-                if len(self.done) == 2:
-                    seen.append((settings.output / "study.html").exists())
-                    raise KeyboardInterrupt
-                return do(job)
-
-            return once
-
-    with pytest.raises(KeyboardInterrupt):
-        page_of(settings, Interrupting())
-    assert seen == [True]
-    assert len((settings.output / KEPT).read_text(encoding="utf-8").split()) > 0
-
-
 def test_other_patients_are_tested_on(settings, tmp_path):
     test = write_table(tmp_path / "test" / "table.csv", 16, first=500)
     page = page_of(replace(settings, test=test))
@@ -269,17 +195,17 @@ def test_other_patients_are_tested_on(settings, tmp_path):
 
 
 def test_where_calcium_lies_is_shown_of_digital_patients_only(settings):
-    effort = replace(settings.effort, kinds=("summed", "summed-shown"))
-    counting = Counting()
-    page_of(replace(settings, effort=effort), counting)
-    assert {job.cell.kind for job in counting.done} == {"summed", "summed-shown"}
+    budget = replace(settings.budget, kinds=("summed", "summed-shown"))
+    counting = Counting(fake_trainer)
+    page_of(replace(settings, budget=budget), counting)
+    assert {run.configuration.kind for run in counting.done} == {"summed", "summed-shown"}
 
     def not_digital(*given):
         return replace(fake_reader()(*given), digital=False)
 
-    counting = Counting()
-    page_of(replace(settings, effort=effort, output=settings.output / "other"), counting, read=not_digital)
-    assert {job.cell.kind for job in counting.done} == {"summed"}
+    counting = Counting(fake_trainer)
+    page_of(replace(settings, budget=budget, output=settings.output / "other"), counting, read=not_digital)
+    assert {run.configuration.kind for run in counting.done} == {"summed"}
 
 
 def test_every_kind_has_a_title():

@@ -9,11 +9,13 @@ from made_radiomics import MadeModel, made_scans
 from sklearn.metrics import roc_auc_score
 
 from CACScoringLib.core.ct import CTError
+from CACTrainingLib.experiments.configuration import ExperimentRun, TrainingBudget
 from CACTrainingLib.whole_scan.radiomics import fitting as radiomics_fitting
-from CACTrainingLib.whole_scan.radiomics.fits import Data, family_of, fitter, importance
-from CACTrainingLib.whole_scan.radiomics.plan import HELD_OUT, Cell, Job
+from CACTrainingLib.whole_scan.radiomics.configurations import HELD_OUT, Configuration
+from CACTrainingLib.whole_scan.radiomics.study_runs import Data, family_of, importance, trainer
 
 N = 80
+BUDGET = TrainingBudget(seed=4)
 
 
 @pytest.fixture
@@ -33,11 +35,11 @@ def learned(monkeypatch):
 def data():
     folds = np.arange(N) // 8 % 5 - 1  # the first of them held out, the others in four folds
     # Some are patients of the study too, others are not.
-    return Data(made_scans(N), folds, made_scans(30, first=30, seed=3), made_scans(12, 500, score=0.0), seed=4)
+    return Data(made_scans(N), folds, made_scans(30, first=30, seed=3), made_scans(12, 500, score=0.0))
 
 
 def test_a_model_learns_from_neither_its_fold_nor_those_held_out(data, learned):
-    result = fitter(data)(Job(Cell("heart", "svm"), 2))
+    result = trainer(data, BUDGET)(ExperimentRun(Configuration("heart", "svm"), 2))
     kind, features, labels, patients, seed = learned[0]
     rows = np.flatnonzero((data.folds != 2) & (data.folds != HELD_OUT))
     assert (kind, seed) == ("svm", 4)
@@ -51,16 +53,16 @@ def test_a_model_learns_from_neither_its_fold_nor_those_held_out(data, learned):
 
 
 def test_the_last_model_learns_from_all_that_are_not_held_out(data, learned):
-    result = fitter(data)(Job(Cell(), HELD_OUT))
+    result = trainer(data, BUDGET)(ExperimentRun(Configuration(), HELD_OUT))
     assert len(learned[0][2]) == (data.folds != HELD_OUT).sum() == result["learned_from"]
     assert len(result["others"]) == 12
     assert {row[0] for row in result["importance"]["features"]} == set(data.own.titles["both"])
     json.dumps(result, allow_nan=False)
-    assert fitter(data)(Job(Cell("heart"), HELD_OUT))["importance"] is None
+    assert trainer(data, BUDGET)(ExperimentRun(Configuration("heart"), HELD_OUT))["importance"] is None
 
 
 def test_pseudo_labels_take_the_place_of_the_truth(data, learned):
-    fitter(data)(Job(Cell(pseudo=True), 0))
+    trainer(data, BUDGET)(ExperimentRun(Configuration(pseudo=True), 0))
     rows = np.flatnonzero((data.folds != 0) & (data.folds != HELD_OUT))
     assert learned[0][2].tolist() == data.own.pseudo[rows].tolist()
     assert learned[0][2].tolist() != data.own.truth[rows].tolist()
@@ -68,7 +70,7 @@ def test_pseudo_labels_take_the_place_of_the_truth(data, learned):
 
 @pytest.mark.parametrize("fold", [1, HELD_OUT])
 def test_contrast_enhanced_scans_of_nobody_who_is_judged(data, learned, fold):
-    fitter(data)(Job(Cell(contrast=True), fold))
+    trainer(data, BUDGET)(ExperimentRun(Configuration(contrast=True), fold))
     judged = {data.own.patients[row] for row in np.flatnonzero((data.folds == fold) | (data.folds == HELD_OUT))}
     patients = learned[0][3]
     assert not judged & set(patients)
@@ -80,7 +82,7 @@ def test_contrast_enhanced_scans_of_nobody_who_is_judged(data, learned, fold):
 def test_too_few_of_a_kind_are_told(data, learned):
     scores = np.where(np.arange(N) < N - 4, 0.0, 9.0)
     with pytest.raises(CTError, match="Give more patients"):
-        fitter(replace(data, own=replace(data.own, agatston=scores)))(Job(Cell(), 0))
+        trainer(replace(data, own=replace(data.own, agatston=scores)), BUDGET)(ExperimentRun(Configuration(), 0))
     assert not learned
 
 
@@ -88,7 +90,7 @@ def test_a_model_that_gives_no_numbers_is_told(data, learned, monkeypatch):
     monkeypatch.setattr(MadeModel, "probabilities", lambda self, features: np.full(len(features), np.nan))
     monkeypatch.setattr(MadeModel, "__init__", lambda self, *a: None)
     with pytest.raises(CTError, match="gave no numbers"):
-        fitter(data)(Job(Cell(), 0))
+        trainer(data, BUDGET)(ExperimentRun(Configuration(), 0))
 
 
 class One:

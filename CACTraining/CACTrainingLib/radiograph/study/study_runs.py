@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.output import write_text_atomically
+from CACScoringLib.core.tables import write_table
 
+from ...experiments.configuration import ExperimentRun
+from ...experiments.engine import running_folder
 from ...experiments.jobs import Prepared
 from ..table import LABELS, RadiographRow, read_table
-from .plan import THRESHOLDS, Cell, Effort, Job, folds_of_patients
+from .configurations import THRESHOLDS, Configuration, RadiographBudget, folds_of_patients, run_key
 
 if TYPE_CHECKING:
     from ..dataset import RadiographSet
@@ -49,16 +47,16 @@ class Data:
     device: str
 
 
-def trainer(data: Data, effort: Effort) -> Prepared:
-    """What does a job: trains, and returns what the study keeps of it. Each process works on one core."""
+def trainer(data: Data, budget: RadiographBudget) -> Prepared:
+    """What does a run: trains, and returns what the study keeps of it. Each process works on one core."""
     import torch
 
     torch.set_num_threads(1)
-    return _Trainer(data, effort)
+    return _Trainer(data, budget)
 
 
-def fit_settings(cell: Cell, effort: Effort, device: str) -> FitSettings:
-    """A cell as the settings of its training."""
+def fit_settings(configuration: Configuration, budget: RadiographBudget, device: str) -> FitSettings:
+    """A configuration as the settings of its training."""
     from CACScoringLib.networks.radiograph import RadiographNetConfig
 
     from ..fitting import FitSettings
@@ -66,49 +64,53 @@ def fit_settings(cell: Cell, effort: Effort, device: str) -> FitSettings:
     from ..train import PRESETS
 
     config = RadiographNetConfig(
-        backbone=cell.backbone, views=cell.views, thresholds=THRESHOLDS, enhancement=cell.enhancement
+        backbone=configuration.backbone,
+        views=configuration.views,
+        thresholds=THRESHOLDS,
+        enhancement=configuration.enhancement,
     )
-    preset = PRESETS[cell.backbone]
-    share = 1.0 if effort.steps is None else effort.steps / PRESETS["light"].loop.steps
-    loop = replace(preset.loop, seed=effort.seed, steps=max(1, round(share * preset.loop.steps)))
+    preset = PRESETS[configuration.backbone]
+    share = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].loop.steps
+    loop = replace(preset.loop, seed=budget.seed, steps=max(1, round(share * preset.loop.steps)))
     training = replace(
         preset,
         loop=loop,
-        label=_COLUMNS[cell.labels],
-        scaled_share=preset.scaled_share if cell.twins else 0.0,
-        curriculum=SEVERE_FIRST if cell.curriculum else (),
-        locate_weight=preset.locate_weight if cell.located else 0.0,
+        label=_COLUMNS[configuration.labels],
+        scaled_share=preset.scaled_share if configuration.counterfactual else 0.0,
+        curriculum=SEVERE_FIRST if configuration.curriculum else (),
+        locate_weight=preset.locate_weight if configuration.located else 0.0,
     )
     return FitSettings(config, training, device)
 
 
 class _Trainer:
-    """Holds the radiographs of the last job, for those of the next are mostly the same."""
+    """Holds the radiographs of the last run, for those of the next are mostly the same."""
 
-    def __init__(self, data: Data, effort: Effort) -> None:
-        self._data, self._effort = data, effort
+    def __init__(self, data: Data, budget: RadiographBudget) -> None:
+        self._data, self._budget = data, budget
         self._held: tuple[tuple, RadiographSet] | None = None
 
-    def __call__(self, job: Job) -> dict:
+    def __call__(self, run: ExperimentRun) -> dict:
         from CACScoringLib.networks.radiograph import RadiographNet
 
         from ..fitting import fit_fold
 
-        cell = job.cell
-        table = self._merged() if cell.external else self._data.table
-        known = self._radiographs(table, cell)
-        training, validation, test = self._split(known, job)
-        settings = fit_settings(cell, self._effort, self._data.device)
-        digest = hashlib.sha256(job.key(self._effort, known.sha256).encode()).hexdigest()[:8]
-        folder = self._data.folder / "running" / f"{cell.name}-{job.fold}-{digest}"
-        found = fit_fold(known, training, validation, test, settings, folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        configuration = run.configuration
+        table = self._merged() if configuration.external else self._data.table
+        known = self._radiographs(table, configuration)
+        training, validation, test = self._split(known, run)
+        settings = fit_settings(configuration, self._budget, self._data.device)
+        key = run_key(run, self._budget, known.sha256)
+        with running_folder(self._data.folder, f"{configuration.name}-{run.fold}", key) as folder:
+            found = fit_fold(known, training, validation, test, settings, folder)
         if not (np.isfinite(found.logits).all() and np.isfinite(found.image).all()):
-            raise CTError(f"The training of {cell.name} gave no numbers. Choose fewer --steps, or another --seed.")
-        names = [known.names[n].removeprefix(EXTERNAL if cell.external else "") for n in found.test]
+            raise CTError(
+                f"The training of {configuration.name} gave no numbers. Choose fewer --steps, or another --seed."
+            )
+        names = [known.names[n].removeprefix(EXTERNAL if configuration.external else "") for n in found.test]
         return {
             "names": names,
-            "fold": job.fold,
+            "fold": run.fold,
             "logits": found.logits.tolist(),
             "image": found.image.tolist(),
             "both": found.fused.tolist() if np.isfinite(found.fused).all() else None,
@@ -120,28 +122,28 @@ class _Trainer:
             "learned_from": len(training),
         }
 
-    def _radiographs(self, table: Path, cell: Cell) -> RadiographSet:
+    def _radiographs(self, table: Path, configuration: Configuration) -> RadiographSet:
         from ..dataset import SCALES, load_radiographs
 
-        scales = SCALES if cell.twins else SCALES[:1]
-        key = (table, cell.views, cell.enhancement, cell.sharpening, scales)
-        if self._held is None or self._held[0] != key:
+        scales = SCALES if configuration.counterfactual else SCALES[:1]
+        pictures = (configuration.views, configuration.enhancement, configuration.sharpening, scales)
+        if self._held is None or self._held[0] != (table, *pictures):
             self._held = None  # so that there is never room needed for both
-            if cell.sharpening != "none" and any(
+            if configuration.sharpening != "none" and any(
                 f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
             ):
                 raise CTError("Only radiographs projected from CTs with thick slices can be made from sharpened ones.")
-            self._held = key, load_radiographs(table, LABELS[0], cell.views, cell.enhancement, cell.sharpening, scales)
+            self._held = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
         return self._held[1]
 
-    def _split(self, known: RadiographSet, job: Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _split(self, known: RadiographSet, run: ExperimentRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         everything = np.arange(len(known))
-        if job.cell.external:
+        if run.configuration.external:
             tested = np.array([name.startswith(EXTERNAL) for name in known.names])
         else:
-            tested = np.array(self._data.folds) == job.fold
+            tested = np.array(self._data.folds) == run.fold
         rest = everything[~tested]
-        seed = self._effort.seed + 1 + job.fold
+        seed = self._budget.seed + 1 + run.fold
         part = folds_of_patients(known.patients[rest], known.scores[LABELS[0]][rest], VALIDATION_PARTS, seed)
         return rest[part != 0], rest[part == 0], everything[tested]
 
@@ -151,12 +153,8 @@ class _Trainer:
             raise CTError("There is no external cohort.")
         own, others = read_table(self._data.table), read_table(self._data.external)
         rows = [*own, *(replace(row, name=EXTERNAL + row.name, patient=EXTERNAL + row.patient) for row in others)]
-        text = io.StringIO()
         columns = ("name", "patient", "file", "lateral", "age_years", "sex", "bmi_kg_m2", *LABELS)
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_line(row, path.parent) for row in rows)
-        write_text_atomically(path, text.getvalue())
+        write_table(path, columns, (_line(row, path.parent) for row in rows))
         return path
 
 

@@ -1,10 +1,7 @@
-"""One training of the study of vessel regression, in a process of its own: what it foretells, and where it looks."""
+"""One training of the study of vessel regression, in a process of its own: what it predicts, and its saliency."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +11,13 @@ import numpy as np
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import AIR_HU, CTScan
+from CACScoringLib.core.files import whole
 
+from ...experiments.engine import running_folder
 from ...experiments.jobs import Prepared
 from ...training.run_folder import TrainingError
 from ..prepared import load
-from .plan import Cell, Effort, Job
+from .configurations import Configuration, VesselBudget, VesselRun, run_key
 
 if TYPE_CHECKING:
     from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
@@ -65,12 +64,12 @@ class Data:
     device: str = "cpu"
 
 
-def config_of(cell: Cell, preset: str) -> VesselNetConfig:
-    """The network of a cell."""
+def config_of(configuration: Configuration, preset: str) -> VesselNetConfig:
+    """The network of a configuration."""
     from .fitting import fit_settings
 
-    config = fit_settings(preset, cell.kind, cell.output).config
-    return replace(config, pooling=cell.pooling) if cell.kind in ("cnn", "se-cnn") else config
+    config = fit_settings(preset, configuration.kind, configuration.output).config
+    return replace(config, pooling=configuration.pooling) if configuration.kind in ("cnn", "se-cnn") else config
 
 
 def field_of(config: VesselNetConfig) -> str:
@@ -120,76 +119,74 @@ def with_calcium(prepared: Mapping[str, np.ndarray], calcium: Path, spacing_mm: 
     return regions
 
 
-def fit_settings_of(cell: Cell, effort: Effort, device: str) -> FitSettings:
-    """A cell as the settings of its training."""
+def fit_settings_of(configuration: Configuration, budget: VesselBudget, device: str) -> FitSettings:
+    """A configuration as the settings of its training."""
     from .fitting import fit_settings
 
-    found = fit_settings(effort.preset, cell.kind, cell.output, device)
+    found = fit_settings(budget.preset, configuration.kind, configuration.output, device)
     training = found.training
-    training = replace(training, loop=replace(training.loop, seed=effort.seed))
-    if effort.steps is not None:
-        training = replace(training, loop=replace(training.loop, steps=effort.steps))
-    if cell.rates is not None:
-        training = replace(training, learning_rate=cell.rates[0], weight_decay=cell.rates[1])
-    if not cell.augmented:
+    training = replace(training, loop=replace(training.loop, seed=budget.seed))
+    if budget.steps is not None:
+        training = replace(training, loop=replace(training.loop, steps=budget.steps))
+    if configuration.rates is not None:
+        training = replace(training, learning_rate=configuration.rates[0], weight_decay=configuration.rates[1])
+    if not configuration.augmented:
         training = replace(training, augmentation=None)
-    return replace(found, config=config_of(cell, effort.preset), training=training)
+    return replace(found, config=config_of(configuration, budget.preset), training=training)
 
 
-def trainer(data: Data, effort: Effort) -> Prepared:
-    """What does a job: trains, and returns what the study keeps of it. Each process works on one core."""
+def trainer(data: Data, budget: VesselBudget) -> Prepared:
+    """What does a run: trains, and returns what the study keeps of it. Each process works on one core."""
     import torch
 
     torch.set_num_threads(1)
-    return _Trainer(data, effort)
+    return _Trainer(data, budget)
 
 
 @dataclass(frozen=True)
 class _Trainer:
     data: Data
-    effort: Effort
+    budget: VesselBudget
 
-    def __call__(self, job: Job) -> dict:
+    def __call__(self, run: VesselRun) -> dict:
         try:
-            return self._done(job)
+            return self._done(run)
         except TrainingError as error:
-            if not job.choosing:
+            if not run.grid:
                 raise
-            return {"fold": job.fold, "useless": str(error)}  # so that the grid can be whole without these rates
+            return {"fold": run.fold, "useless": str(error)}  # so that the grid can be whole without these rates
 
-    def _done(self, job: Job) -> dict:
+    def _done(self, run: VesselRun) -> dict:
         from .fitting import fit_vessels
 
-        data, cell = self.data, job.cell
-        settings = fit_settings_of(cell, self.effort, data.device)
+        data, configuration = self.data, run.configuration
+        settings = fit_settings_of(configuration, self.budget, data.device)
         files = data.inputs[field_of(settings.config)]
-        training, validation = data.folds[job.fold]
-        digest = hashlib.sha256(job.key(self.effort, str(sorted(files.items()))).encode()).hexdigest()[:8]
-        folder = data.folder / "running" / f"{cell.name}-{job.fold}-{digest}"
-        folder.mkdir(parents=True, exist_ok=True)
+        training, validation = data.folds[run.fold]
         targets = {name: np.asarray(scores) for name, scores in data.agatston.items()}
-        fitted = fit_vessels(files, targets, training, validation, settings, folder)
-        network = fitted.network
-        parts = {"training": training, "validation": validation}
-        if job.judged:
-            parts |= {"test": data.test, "others": data.others}
-        kept = {
-            **{name: _foretold(network, files, names) for name, names in parts.items() if names},
-            "fold": job.fold,
-            "curves": _curves(fitted),
-            "seconds": float(fitted.seconds),
-            "steps": int(fitted.steps),
-            "best_step": int(fitted.best_step),
-            "weights": sum(p.numel() for p in network.parameters()),
-            "largest": float(fitted.largest),
-        }
-        if job.looked_at:
-            kept["saliency"] = self._looked_at(cell, network, files)
-            kept["slice_weights"] = _slice_weights(network, files, data.test)
-        shutil.rmtree(folder, ignore_errors=True)
+        key = run_key(run, self.budget, str(sorted(files.items())))
+        with running_folder(data.folder, f"{configuration.name}-{run.fold}", key) as folder:
+            fitted = fit_vessels(files, targets, training, validation, settings, folder)
+            network = fitted.network
+            parts = {"training": training, "validation": validation}
+            if run.evaluated:
+                parts |= {"test": data.test, "others": data.others}
+            kept = {
+                **{name: _predicted(network, files, names) for name, names in parts.items() if names},
+                "fold": run.fold,
+                "curves": _curves(fitted),
+                "seconds": float(fitted.seconds),
+                "steps": int(fitted.steps),
+                "best_step": int(fitted.best_step),
+                "weights": sum(p.numel() for p in network.parameters()),
+                "largest": float(fitted.largest),
+            }
+            if run.saliency:
+                kept["saliency"] = self._saliency(configuration, network, files)
+                kept["slice_weights"] = _slice_weights(network, files, data.test)
         return kept
 
-    def _looked_at(self, cell: Cell, network: VesselNet, files: Mapping[str, Path]) -> dict | None:
+    def _saliency(self, configuration: Configuration, network: VesselNet, files: Mapping[str, Path]) -> dict | None:
         """Share of the saliency, and of the volume, in each of REGIONS, by patient; pictures of the first few."""
         from CACScoringLib.whole_scan.vessels import saliency
 
@@ -214,19 +211,18 @@ class _Trainer:
             volumes.append([float(one.mean()) for one in each])
         if not names:
             return None
-        write_arrays(self.data.folder / PICTURES / f"{cell.name}.npz", pictures)
+        write_arrays(self.data.folder / PICTURES / f"{configuration.name}.npz", pictures)
         return {"names": names, "shares": shares, "volumes": volumes}
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file of arrays, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.{os.getpid()}.npz")
-    np.savez_compressed(half, **arrays)
-    half.replace(file)
+    with whole(file) as half:
+        np.savez_compressed(half, **arrays)
 
 
-def _foretold(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> dict:
+def _predicted(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> dict:
     from .fitting import foretold
 
     scores = foretold(network, files, names)

@@ -14,9 +14,9 @@ from CACScoringLib.networks import vessels as vessel_network
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACTrainingLib.training.run_folder import TrainingError
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
+from CACTrainingLib.whole_scan.vessels.configurations import GRID, Configuration, VesselBudget, VesselRun
 from CACTrainingLib.whole_scan.vessels.fitting import vessel_work
-from CACTrainingLib.whole_scan.vessels.plan import GRID, Cell, Effort, Job
-from CACTrainingLib.whole_scan.vessels.study_training import (
+from CACTrainingLib.whole_scan.vessels.study_runs import (
     NEAR_MM,
     PICTURED,
     PICTURES,
@@ -109,8 +109,8 @@ def test_near_calcium_is_within_the_distance(data):
 
 @pytest.mark.parametrize("kind", ["se-cnn", "summed"])
 def test_one_training(data, kind):
-    effort = Effort(kinds=(kind,), folds=2, steps=4)
-    done = trainer(data, effort)(Job(Cell(kind, "log"), 0, judged=True, looked_at=True))
+    budget = VesselBudget(kinds=(kind,), folds=2, steps=4)
+    done = trainer(data, budget)(VesselRun(Configuration(kind, "log"), 0, evaluated=True, saliency=True))
     assert json.loads(json.dumps(done)) == done
     assert done["test"]["names"] == ["p0", "p1"]
     assert np.shape(done["test"]["agatston"]) == (2, 4)
@@ -126,7 +126,7 @@ def test_one_training(data, kind):
     assert looked["names"] == ["p0"]
     assert sum(looked["volumes"][0]) == pytest.approx(1)
     assert sum(looked["shares"][0]) == pytest.approx(1)
-    with np.load(data.folder / PICTURES / f"{Cell(kind, 'log').name}.npz") as content:
+    with np.load(data.folder / PICTURES / f"{Configuration(kind, 'log').name}.npz") as content:
         assert content["grey_0"].shape == content["near_0"].shape == (32, 32)
         assert content["near_0"].any()
         assert f"grey_{PICTURED}" not in content
@@ -135,8 +135,8 @@ def test_one_training(data, kind):
 
 
 def test_the_same_job_gives_the_same(data):
-    effort = Effort(kinds=("cnn",), folds=2, steps=3)
-    first, again = (trainer(data, effort)(Job(Cell("cnn", "linear"), 0)) for _ in range(2))
+    budget = VesselBudget(kinds=("cnn",), folds=2, steps=3)
+    first, again = (trainer(data, budget)(VesselRun(Configuration("cnn", "linear"), 0)) for _ in range(2))
     assert first["validation"] == again["validation"]
     assert "test" not in first
 
@@ -146,24 +146,27 @@ def test_rates_that_give_nothing_end_no_grid(data, monkeypatch):
         raise TrainingError("the loss is no number")
 
     monkeypatch.setattr(vessel_fitting, "fit_vessels", failing)
-    do = trainer(data, Effort(folds=2))
-    assert do(Job(Cell("cnn", rates=GRID[0]), 0, choosing=True)) == {"fold": 0, "useless": "the loss is no number"}
+    do = trainer(data, VesselBudget(folds=2))
+    assert do(VesselRun(Configuration("cnn", rates=GRID[0]), 0, grid=True)) == {
+        "fold": 0,
+        "useless": "the loss is no number",
+    }
     with pytest.raises(TrainingError):
-        do(Job(Cell("cnn"), 0))
+        do(VesselRun(Configuration("cnn"), 0))
 
 
-def test_cells_become_settings():
-    cell = Cell("cnn", "linear", "average", augmented=False, rates=(0.003, 0.1))
-    settings = fit_settings_of(cell, Effort(steps=7, seed=3), "cpu")
+def test_configurations_become_settings():
+    configuration = Configuration("cnn", "linear", "average", augmented=False, rates=(0.003, 0.1))
+    settings = fit_settings_of(configuration, VesselBudget(steps=7, seed=3), "cpu")
     assert (settings.config.kind, settings.config.output, settings.config.pooling) == ("cnn", "linear", "average")
     training = settings.training
     assert (training.learning_rate, training.weight_decay, training.augmentation) == (0.003, 0.1, None)
     assert (training.loop.steps, training.loop.seed) == (7, 3)
-    assert fit_settings_of(Cell("vit", "log"), Effort(), "cpu").training.augmentation is not None
+    assert fit_settings_of(Configuration("vit", "log"), VesselBudget(), "cpu").training.augmentation is not None
 
 
 def test_kinds_that_see_the_same_share_it():
-    fields = {kind: field_of(config_of(Cell(kind), "compact")) for kind in ("cnn", "vit", "summed")}
+    fields = {kind: field_of(config_of(Configuration(kind), "compact")) for kind in ("cnn", "vit", "summed")}
     assert len(set(fields.values())) == 1
     assert field_of(replace(TINY, field_mm=100.0)) != field_of(TINY)
     assert field_of(replace(TINY, field="scan")) == field_of(replace(TINY, field="scan", field_mm=100.0))

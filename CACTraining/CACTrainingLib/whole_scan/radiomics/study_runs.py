@@ -10,10 +10,12 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError
 
+from ...experiments.configuration import ExperimentRun, TrainingBudget
 from ...experiments.jobs import Prepared
-from ...statistics.measures import Bootstrap, area_under_curve, estimate
+from ...statistics.bootstrap import Bootstrap, estimate
+from ...statistics.roc import area_under_curve
+from .configurations import HELD_OUT, Configuration
 from .data import Scans
-from .plan import HELD_OUT, Cell, Job
 
 REPEATS = 20
 """How often a feature is shuffled among the held-out scans."""
@@ -26,74 +28,74 @@ LEAST_OF_A_CLASS = 5
 
 @dataclass(frozen=True)
 class Data:
-    """own: the study's scans. folds: int [n], in which each is judged, or HELD_OUT. contrast: further scans to learn
-    from; others: further scans to judge. seed: of the fits.
+    """own: the study's scans. folds: int [n], in which each is tested, or HELD_OUT. contrast: further scans to learn
+    from; others: further scans to test on.
     """
 
     own: Scans
     folds: np.ndarray
     contrast: Scans | None = None
     others: Scans | None = None
-    seed: int = 0
 
 
-def fitter(data: Data) -> Prepared:
-    """What does a job, and returns what the study keeps of it. Each process works on one core."""
-    return _Fitter(data)
+def trainer(data: Data, budget: TrainingBudget) -> Prepared:
+    """What does a run, and returns what the study keeps of it. Each process works on one core."""
+    return _Trainer(data, budget.seed)
 
 
 @dataclass(frozen=True)
-class _Fitter:
+class _Trainer:
     data: Data
+    seed: int
 
-    def __call__(self, job: Job) -> dict:
+    def __call__(self, run: ExperimentRun) -> dict:
         from .fitting import fit_classifier
 
         began = time.perf_counter()
-        cell, own = job.cell, self.data.own
-        rows = np.flatnonzero(self.data.folds == job.fold)
-        features, labels, patients = self._learned_from(job)
+        config, own = run.configuration, self.data.own
+        rows = np.flatnonzero(self.data.folds == run.fold)
+        features, labels, patients = self._learned_from(run)
         if min(labels.sum(), (~labels).sum()) < LEAST_OF_A_CLASS:
             raise CTError(
                 f"Of {len(labels)} scans to learn from, {labels.sum()} count as having calcium; there have to be "
                 f"{LEAST_OF_A_CLASS} with and {LEAST_OF_A_CLASS} without. Give more patients."
             )
-        model = fit_classifier(cell.classifier, features, labels, patients, self.data.seed)
+        model = fit_classifier(config.classifier, features, labels, patients, self.seed)
         result = {
             "rows": rows.tolist(),
-            "fold": job.fold,
-            "probabilities": _chances(model, own.features[cell.features][rows]),
+            "fold": run.fold,
+            "probabilities": _probabilities(model, own.features[config.features][rows]),
             "limit": float(model.limit),
             "others": None,
             "weights": None if model.weights is None else np.asarray(model.weights, float).tolist(),
             "importance": None,
             "learned_from": len(labels),
         }
-        if job.fold == HELD_OUT:
+        if run.fold == HELD_OUT:
             if self.data.others is not None:
-                result["others"] = _chances(model, self.data.others.features[cell.features])
-            if cell == Cell("both", cell.classifier):
+                result["others"] = _probabilities(model, self.data.others.features[config.features])
+            if config == Configuration("both", config.classifier):
                 tested = own.chosen(rows)
-                values, titles = tested.features[cell.features], tested.titles[cell.features]
+                values, titles = tested.features[config.features], tested.titles[config.features]
                 result["importance"] = importance(model, values, tested.truth, tested.patients, titles)
         return result | {"seconds": time.perf_counter() - began}
 
-    def _learned_from(self, job: Job) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Features, labels and patients of every scan that is neither held out nor of a patient who is judged."""
-        cell, own = job.cell, self.data.own
-        judged = np.flatnonzero(self.data.folds == job.fold)
-        rows = np.flatnonzero((self.data.folds != HELD_OUT) & (self.data.folds != job.fold))
+    def _learned_from(self, run: ExperimentRun) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Features, labels and patients of every scan that is neither held out nor of a patient who is tested."""
+        config, own = run.configuration, self.data.own
+        tested = np.flatnonzero(self.data.folds == run.fold)
+        rows = np.flatnonzero((self.data.folds != HELD_OUT) & (self.data.folds != run.fold))
         parts = [own.chosen(rows)]
-        if cell.contrast and self.data.contrast is not None:
-            hidden = {own.patients[row] for row in (*judged, *np.flatnonzero(self.data.folds == HELD_OUT))}
+        if config.contrast and self.data.contrast is not None:
+            hidden = {own.patients[row] for row in (*tested, *np.flatnonzero(self.data.folds == HELD_OUT))}
             more = self.data.contrast
             parts.append(more.chosen([n for n, patient in enumerate(more.patients) if patient not in hidden]))
-        features = np.concatenate([part.features[cell.features] for part in parts])
-        labels = np.concatenate([part.pseudo if cell.pseudo else part.truth for part in parts])
+        features = np.concatenate([part.features[config.features] for part in parts])
+        labels = np.concatenate([part.pseudo if config.pseudo else part.truth for part in parts])
         return features, labels, tuple(patient for part in parts for patient in part.patients)
 
 
-def _chances(model, features: np.ndarray) -> list[float]:
+def _probabilities(model, features: np.ndarray) -> list[float]:
     found = np.asarray(model.probabilities(features), float) if len(features) else np.zeros(0)
     if not np.isfinite(found).all():
         raise CTError("The model gave no numbers. Are there features that are none?")

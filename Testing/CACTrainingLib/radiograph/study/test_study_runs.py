@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from radiograph_study import fake_trainer, write_table
+from radiograph_study import write_table
 
 from CACScoringLib.core.ct import CTError
-from CACTrainingLib.cli import main as cli
+from CACTrainingLib.experiments.configuration import ExperimentRun
 from CACTrainingLib.radiograph import fitting
 from CACTrainingLib.radiograph import train as train_radiograph
-from CACTrainingLib.radiograph.study import study, study_training
-from CACTrainingLib.radiograph.study.plan import BASE, UNAIDED, Effort, Job, folds_of_patients
-from CACTrainingLib.radiograph.study.study_training import Data, fit_settings, trainer
+from CACTrainingLib.radiograph.study.configurations import BASE, UNAIDED, RadiographBudget, folds_of_patients
+from CACTrainingLib.radiograph.study.study_runs import Data, fit_settings, trainer
 from CACTrainingLib.radiograph.table import read_table
 
-EFFORT = Effort(folds=3, steps=30)
+BUDGET = RadiographBudget(folds=3, steps=30)
 
 
 class Held:
@@ -63,10 +62,10 @@ def data(tmp_path):
 
 
 def test_no_patient_is_on_two_sides(asked, data):
-    do = trainer(data, EFFORT)
+    do = trainer(data, BUDGET)
     tested = []
     for fold in range(3):
-        result = do(Job(BASE, fold))
+        result = do(ExperimentRun(BASE, fold))
         _, known, training, validation, test, _ = asked[-1]
         assert sorted(np.concatenate([training, validation, test])) == list(range(48))
         assert len(validation) == pytest.approx(48 * 2 / 3 / 5, abs=2)
@@ -78,14 +77,14 @@ def test_no_patient_is_on_two_sides(asked, data):
 
 
 def test_an_external_cohort_is_tested_and_nothing_else(asked, data):
-    result = trainer(data, EFFORT)(Job(replace(BASE, external=True), 0))
+    result = trainer(data, BUDGET)(ExperimentRun(replace(BASE, external=True), 0))
     assert sorted(result["names"]) == sorted(row.name for row in read_table(data.external))
     assert result["learned_from"] + len(asked[-1][3]) == 48
     assert result["both"] is None
 
 
-def test_settings_follow_the_cell():
-    base = fit_settings(BASE, EFFORT, "cpu")
+def test_settings_follow_the_configuration():
+    base = fit_settings(BASE, BUDGET, "cpu")
     assert base.config.backbone == "light"
     assert base.config.views == ("PA",)
     assert base.training.label == "agatston"
@@ -93,21 +92,24 @@ def test_settings_follow_the_cell():
     assert base.training.locate_weight > 0
     assert not base.training.curriculum
     assert base.training.loop.steps == 30
-    weak = fit_settings(replace(UNAIDED, labels="automatic", curriculum=True, enhancement="clahe"), EFFORT, "cpu")
+    weak = fit_settings(replace(UNAIDED, labels="automatic", curriculum=True, enhancement="clahe"), BUDGET, "cpu")
     assert weak.training.label == "agatston_automatic"
     assert weak.training.scaled_share == weak.training.locate_weight == 0
     assert weak.training.curriculum
     assert weak.config.enhancement == "clahe"
-    assert fit_settings(BASE, Effort(), "cpu").training.loop.steps == train_radiograph.PRESETS["light"].loop.steps
+    assert (
+        fit_settings(BASE, RadiographBudget(), "cpu").training.loop.steps
+        == train_radiograph.PRESETS["light"].loop.steps
+    )
     presets = train_radiograph.PRESETS
     share = presets["resnet18"].loop.steps / presets["light"].loop.steps
-    assert fit_settings(replace(BASE, backbone="resnet18"), EFFORT, "cpu").training.loop.steps == round(30 * share)
+    assert fit_settings(replace(BASE, backbone="resnet18"), BUDGET, "cpu").training.loop.steps == round(30 * share)
 
 
-def test_without_twins_none_are_made(asked, data):
-    do = trainer(data, EFFORT)
-    do(Job(UNAIDED, 0))
-    do(Job(replace(BASE, views=("lateral",)), 0))
+def test_without_counterfactual_pairs_none_are_made(asked, data):
+    do = trainer(data, BUDGET)
+    do(ExperimentRun(UNAIDED, 0))
+    do(ExperimentRun(replace(BASE, views=("lateral",)), 0))
     loads = [entry for entry in asked if entry[0] == "load"]
     assert loads[0][-1] == (1.0,)
     assert len(loads[1][-1]) > 1
@@ -119,7 +121,7 @@ def test_a_training_that_gives_no_numbers_is_refused(asked, data, monkeypatch):
     answer = fitting.FoldResult(np.arange(16), nothing, nothing, nothing, {}, {}, 1.0, 1, 1, 1.0)
     monkeypatch.setattr(fitting, "fit_fold", lambda *_: answer)
     with pytest.raises(CTError, match="gave no numbers"):
-        trainer(data, EFFORT)(Job(BASE, 0))
+        trainer(data, BUDGET)(ExperimentRun(BASE, 0))
 
 
 def test_own_pictures_have_no_slices_to_sharpen(asked, tmp_path, data):
@@ -128,24 +130,4 @@ def test_own_pictures_have_no_slices_to_sharpen(asked, tmp_path, data):
     for row in read_table(data.table):
         row.files["PA"].with_suffix(".png").touch()
     with pytest.raises(CTError, match="Only radiographs projected"):
-        trainer(replace(data, table=table), EFFORT)(Job(replace(BASE, sharpening="learned"), 0))
-
-
-def test_the_command_line(data, monkeypatch, capsys):
-    from in_this_process import InThisProcess
-
-    from CACTrainingLib.experiments import jobs as study_jobs
-
-    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(study_training, "trainer", fake_trainer)
-    monkeypatch.setattr(study.evaluate_radiographs, "__defaults__", (None, fake_trainer))
-    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    monkeypatch.setattr("CACTrainingLib.statistics.measures.Bootstrap.__init__.__defaults__", (20,))
-    start = ["evaluate", "radiograph", "--data", str(data.table), "--output", str(data.folder), "--folds", "3"]
-    assert cli.main([*start, "--tables", "fusion,thresholds", "--only-folds", "fusion=1"]) == 0
-    assert "study.html" in capsys.readouterr().out
-    assert "fusion 1" in (data.folder / "study.html").read_text(encoding="utf-8")
-    assert cli.main([*start, "--tables", "colours"]) == 3
-    assert "colours" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main([*start, "--only-folds", "fusion"])
+        trainer(replace(data, table=table), BUDGET)(ExperimentRun(replace(BASE, sharpening="learned"), 0))

@@ -1,0 +1,161 @@
+"""The experiments on the command line: `cac evaluate radiograph`, `vessels` and `radiomics`; and `prognosis`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from CACScoringLib.core.progress import Progress
+
+from .study_options import NAMES, add_options, show_page
+
+Study = Callable[[argparse.Namespace, Progress], Path]
+"""Makes the study that was asked for, and returns its page."""
+
+
+def add_studies(studies: argparse._SubParsersAction) -> None:
+    """Add the studies of tables, which are no part of "all", to those of `cac evaluate`."""
+    for name, text, rows, add_own, study in (
+        (
+            "radiograph",
+            "how well calcium is told from chest radiographs, by every way to train, cross-validated",
+            "radiographs",
+            _add_radiograph_options,
+            _radiograph,
+        ),
+        (
+            "prognosis",
+            "events by true and by foretold category of calcium",
+            "patients with their events",
+            partial(add_options, names=("--seed",)),
+            _prognosis,
+        ),
+        (
+            "vessels",
+            "how well scores of the arteries are told by regression, without finding lesions",
+            "CTs",
+            _add_vessel_options,
+            _vessels,
+        ),
+        (
+            "radiomics",
+            "how well any coronary calcium is told by radiomics, against features of networks",
+            "CTs",
+            _add_radiomics_options,
+            _radiomics,
+        ),
+    ):
+        parser = studies.add_parser(name, help=f"{text}; of a table", description=f"Studies {text}.")
+        parser.add_argument("--data", type=Path, metavar="TABLE", help=f"table of {rows}")
+        add_own(parser)
+        parser.set_defaults(run=partial(run, study))
+
+
+def run(study: Study, options: argparse.Namespace, progress: Progress) -> None:
+    """Make a study and say where its page is. Raises CTError, OutputError."""
+    # Imported here, as all below, so that `cac --help` and a mistyped option answer at once.
+    from ..experiments.errors import StudyError
+
+    if options.data is None:
+        raise StudyError("Name the table with --data.")
+    show_page(study(options, progress), options.output, progress)
+
+
+_SHARED = ("--folds", "--minutes", "--workers", "--seed", "--device")
+_OF_SCANS = (*_SHARED, "--test", "--others", "--cache")
+
+
+def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--external", type=Path, metavar="TABLE", help="another cohort's table, judged by once")
+    add(
+        "--tables",
+        **NAMES,
+        help="only thresholds, fusion, capacity, twins, curriculum, sharpening, external (default: all, in this order)",
+    )
+    light = "at most, of a light network's training, others in proportion (default: as the presets)"
+    add("--steps", type=int, metavar="N", help=light)
+    add_options(parser, (*_SHARED, "--only-folds"))
+
+
+def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, summed (default: all)")
+    add(
+        "--outputs",
+        **NAMES,
+        help="scores learned as they are (linear), as logarithms (log), or both; the first is what other tables are "
+        "trained with (default: linear,log)",
+    )
+    add("--preset", default="compact", metavar="NAME", help="compact, or paper: the published size (default: compact)")
+    add("--tables", **NAMES, help="only models, augmentation, published, grid (default: all, in this order)")
+    add("--steps", type=int, metavar="N", help="at most, of a training (default: as the presets)")
+    add_options(parser, (*_OF_SCANS, "--only-folds"))
+
+
+def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
+    add("--ct-fm", type=Path, metavar="FILE", help="weights of CT-FM, to compare its features")
+    add("--radimagenet", type=Path, metavar="FILE", help="weights of RadImageNet, to compare its features")
+    add_options(parser, _OF_SCANS)
+
+
+def _radiograph(options: argparse.Namespace, progress: Progress) -> Path:
+    from ..radiograph.study.configurations import RadiographBudget
+    from ..radiograph.study.study import RadiographStudySettings, evaluate_radiographs
+
+    budget = RadiographBudget(options.folds, dict(options.only_folds), options.steps, options.seed)
+    settings = RadiographStudySettings(
+        **_given(options, "data", "output", "minutes", "device", "external", "tables"),
+        budget=budget,
+        workers=options.workers or os.cpu_count() or 1,
+    )
+    return evaluate_radiographs(settings, progress)
+
+
+def _prognosis(options: argparse.Namespace, progress: Progress) -> Path:
+    from ..radiograph.study.prognosis import evaluate_prognosis
+
+    return evaluate_prognosis(options.data, options.output, options.seed, progress)
+
+
+def _vessels(options: argparse.Namespace, progress: Progress) -> Path:
+    from ..whole_scan.vessels.configurations import KINDS, OUTPUTS, VesselBudget
+    from ..whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+
+    budget = VesselBudget(
+        **_given(options, "folds", "steps", "preset", "seed"),
+        only=dict(options.only_folds),
+        kinds=options.kinds or tuple(KINDS),
+        outputs=options.outputs or tuple(OUTPUTS),
+    )
+    settings = VesselStudySettings(
+        **_given(options, "data", "output", "minutes", "device", "test", "others", "tables", "cache"),
+        budget=budget,
+        workers=options.workers or os.cpu_count() or 1,
+    )
+    return evaluate_vessels(settings, progress)
+
+
+def _radiomics(options: argparse.Namespace, progress: Progress) -> Path:
+    from ..experiments.configuration import TrainingBudget
+    from ..whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
+
+    files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
+    settings = RadiomicsStudySettings(
+        **_given(options, "data", "output", "minutes", "workers", "test", "others", "cache"),
+        budget=TrainingBudget(options.folds, seed=options.seed),
+        contrast=options.contrast_data,
+        encoders={name: file for name, file in files.items() if file is not None},
+        device="cuda" if options.device == "cuda" else "cpu",  # many processes at work share no graphics card
+    )
+    return evaluate_radiomics(settings, progress)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, object]:
+    """Options that are called like the fields they are for."""
+    return {name: getattr(options, name) for name in names}

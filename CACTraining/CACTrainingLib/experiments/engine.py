@@ -1,0 +1,155 @@
+"""The engine of all experiments: it trains what is not yet kept, within the time given, and has the page written.
+
+What a training predicted is kept as a line of JSON, so that a study goes on where it stopped and its page can be made
+again without training. The page is written from time to time while the trainings go on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+
+from ..report.parts import Table
+from ..statistics.bootstrap import RESAMPLES
+from .configuration import ExperimentRun, TrainingBudget
+from .jobs import TIME_IS_UP, InTime, JobSettings, PagesBetween, Prepared, kept_jobs, kept_results
+
+MEMORY_EACH_BYTES = 500_000_000
+"""Of a process that trains, where the number of processes is chosen here."""
+
+PREDICTIONS = "predictions.csv"
+"""In the output folder: what was predicted of each patient."""
+
+Trainer = Callable[[Any, TrainingBudget], Prepared]
+"""Prepares, in a process of its own, what does an `ExperimentRun`, of the experiment's data and budget; picklable."""
+
+
+@dataclass(frozen=True)
+class ExperimentSettings:
+    """data: a table, or the folder that holds it. minutes: after which no run begins; 0 only makes the page. workers:
+    processes, of one processor core each; as many as cores and memory allow when None. device: of networks.
+    """
+
+    data: Path
+    output: Path
+    budget: TrainingBudget = field(default_factory=TrainingBudget)
+    minutes: float | None = None
+    workers: int | None = 1
+    device: str = "cpu"
+
+
+class Experiment(ABC):
+    """A study of many trainings: a study says what they are, by what they are told apart, and what its page shows.
+
+    settings, data: as asked for, and as the trainer takes it.
+    """
+
+    KEPT = "trainings.jsonl"
+    """In the output folder: what each training predicted, a line each."""
+    TRAININGS = "trainings"
+    """What the page calls them."""
+    FAILED = ("Trainings that failed", "Training")
+    """Title of their table, and of its first column."""
+
+    settings: ExperimentSettings
+    data: Any
+
+    @abstractmethod
+    def stages(self) -> Iterator[Sequence[ExperimentRun]]:
+        """All runs, those first that are worth most if the rest is never done; a stage begins when the last is done."""
+
+    @abstractmethod
+    def key(self, run: ExperimentRun) -> str:
+        """All that a run's result depends on."""
+
+    @abstractmethod
+    def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
+        """Write the page of what is kept. failed: why runs that were begun, or were late (TIME_IS_UP), are not."""
+
+    def title_of(self, run: ExperimentRun) -> str:
+        """Of a run that failed."""
+        return run.configuration.name
+
+    def warning(self, reason: str) -> ScanWarning:
+        return ScanWarning("training-failed", f"A training failed: {reason}")
+
+    def kept(self, runs: Sequence[ExperimentRun]) -> dict[ExperimentRun, dict]:
+        """Results of those of the runs that are done."""
+        found = kept_results(self.settings.output / self.KEPT)
+        return {run: found[key] for run in runs if (key := self.key(run)) in found}
+
+    def failed_tables(self, failed: Mapping[ExperimentRun, str]) -> list[Table]:
+        """A table of them, if there are any that were begun."""
+        rows = {self.title_of(run): reason for run, reason in failed.items() if reason != TIME_IS_UP}
+        title, column = self.FAILED
+        return [Table("failed", title, (column, "Why"), tuple(rows.items()))] if rows else []
+
+    def facts(self, results: Collection[Mapping], data: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+        """How the study was made, for its page. data, others: the study's own facts, before and after the trainings."""
+        minutes = sum(result["seconds"] for result in results) / 60
+        text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {self.KEPT}"
+        bootstrap = f"{RESAMPLES} resamples of patients, seed {self.settings.budget.seed}, as of folds and "
+        return (
+            {"Date": datetime.date.today().isoformat(), "Data": str(self.settings.data), **data}
+            | {self.TRAININGS.capitalize(): text, **others}
+            | {"Bootstrap": bootstrap + self.TRAININGS}
+        )
+
+
+def carry_out(
+    settings: ExperimentSettings,
+    read: Callable[[], Experiment],
+    train: Trainer,
+    steps: tuple[str, str, str],
+    progress: Progress | None = None,
+) -> Path:
+    """Train what is not yet kept, write `study.html` with its tables and figures, and return the page.
+
+    read: reads the data. steps: names of reading, training and writing, for the progress. A run that fails is told as a
+    warning and on the page, and stops nothing. Raises OutputError, and what `read` raises.
+    """
+    progress = progress or Progress()
+    limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
+    progress.begin(list(steps))
+    try:
+        settings.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write to {settings.output}: {error.strerror}. Choose another --output.") from error
+    with progress.step(steps[0]):
+        experiment = read()
+    failed: dict[ExperimentRun, str] = {}
+    with progress.step(steps[1]):
+        prepare = partial(InTime, partial(train, experiment.data, experiment.settings.budget), limit)
+        pages = PagesBetween(progress, partial(experiment.write_page, {}))
+        work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), settings.device, pages)
+        for runs in experiment.stages():
+            by_key = {experiment.key(run): run for run in runs}
+            _, reasons = kept_jobs(by_key, settings.output / experiment.KEPT, prepare, work)
+            failed |= {by_key[key]: reason for key, reason in reasons.items()}
+    with progress.step(steps[2]):
+        for reason in sorted(set(failed.values()) - {TIME_IS_UP}):
+            progress.warning(experiment.warning(reason))
+        return experiment.write_page(failed)
+
+
+@contextmanager
+def running_folder(output: Path, name: str, key: str) -> Iterator[Path]:
+    """Where a training may leave things while it runs; removed when it is done, kept for the next time when not."""
+    folder = output / "running" / f"{name}-{sha256(key.encode()).hexdigest()[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,65 @@
+"""What the results of all experiments are made into: differences, spreads, and rows of their tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..statistics.bootstrap import Estimate, Found
+from ..statistics.patient_folds import category_of
+from ..statistics.resamples import Resamples
+from ..statistics.roc import area_within
+from .configuration import ExperimentRun
+
+if TYPE_CHECKING:
+    from ..report.parts import Cell
+
+NOT_RUN = "not run"
+CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
+"""Titles of the categories of a score, as `statistics.patient_folds.category_of` numbers them."""
+SCORE_COLUMNS = ("Patients", "All", *CATEGORIES)
+"""Of `score_counts`."""
+
+
+def by_configuration(kept: Mapping[ExperimentRun, Mapping]) -> dict[object, list[Mapping]]:
+    """Results of each configuration, in the order of its folds."""
+    found: dict[object, list[Mapping]] = {}
+    for run in sorted(kept, key=lambda run: run.fold):
+        found.setdefault(run.configuration, []).append(kept[run])
+    return found
+
+
+def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> tuple[Cell, ...]:
+    """A row of how many cases there are of each category. agatston: float [n], NaN where not known."""
+    known = agatston[np.isfinite(agatston)]
+    counts = np.bincount(category_of(known), minlength=len(CATEGORIES))
+    return (title, len(set(patients)), len(patients), *map(int, counts))
+
+
+def area_in_folds(
+    resamples: Resamples, rows: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray
+) -> Found:
+    """Area under the ROC curve of pairs within a fold: networks of different folds are not on one scale.
+
+    rows: which scan each case is, as `resamples` has them. folds, truth (bool), scores: of the cases, [m].
+    """
+    return resamples.over_items(rows, lambda weights: area_within(weights, folds, truth, scores))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation over folds; NaN of fewer than two that are numbers."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+
+
+def met(found: Estimate, reached: bool) -> str:
+    """Whether a goal was met, for its table."""
+    return "not defined" if math.isnan(found.value) else "yes" if reached else "no"
+
+
+def lowered(title: str) -> str:
+    """A title within a sentence."""
+    return title[:1].lower() + title[1:]

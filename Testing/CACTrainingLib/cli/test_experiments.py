@@ -1,0 +1,107 @@
+"""`cac evaluate` of experiments: what is asked for on the command line reaches the study."""
+
+from pathlib import Path
+
+import pytest
+from made_experiments import make_quick
+from radiograph_study import fake_trainer, write_table
+
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.radiograph.study import prognosis
+from CACTrainingLib.radiograph.study import study as radiograph_study
+from CACTrainingLib.whole_scan.radiomics import study as radiomics_study
+from CACTrainingLib.whole_scan.vessels import study as vessel_study
+from CACTrainingLib.whole_scan.vessels.configurations import KINDS, OUTPUTS
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What the studies are made with."""
+    found = []
+
+    def evaluate(*given):
+        found.append(given[:-1] if len(given) > 2 else given[0])
+        return tmp_path / "study.html"
+
+    for module, name in (
+        (radiograph_study, "evaluate_radiographs"),
+        (vessel_study, "evaluate_vessels"),
+        (radiomics_study, "evaluate_radiomics"),
+        (prognosis, "evaluate_prognosis"),
+    ):
+        monkeypatch.setattr(module, name, evaluate)
+    return found
+
+
+def run(study, *arguments):
+    return cli.main(["evaluate", study, "--output", "out", *arguments])
+
+
+OPTIONS = ("--data", "t.csv", "--folds", "3", "--minutes", "0", "--seed", "4", "--workers", "2")
+OF_SCANS = ("--test", "test.csv", "--others", "o.csv", "--cache", "c")
+
+
+@pytest.mark.parametrize("study", ["radiograph", "vessels", "radiomics"])
+def test_what_all_take_is_passed_on(asked, capsys, study):
+    of_scans = OF_SCANS if study != "radiograph" else ()
+    assert run(study, *OPTIONS, *of_scans) == 0
+    assert "study.html: the study" in capsys.readouterr().out
+    settings = asked[0]
+    assert (settings.data, settings.output, settings.minutes, settings.workers) == (Path("t.csv"), Path("out"), 0, 2)
+    assert (settings.budget.folds, settings.budget.seed, settings.budget.only) == (3, 4, {})
+    if of_scans:
+        assert (settings.test, settings.others, settings.cache) == (Path("test.csv"), Path("o.csv"), Path("c"))
+    assert run(study, "--data", "t.csv") == 0
+    assert asked[1].minutes is None
+
+
+def test_what_a_study_of_radiographs_takes(asked):
+    options = ["--external", "e.csv", "--tables", "fusion,twins", "--steps", "7", "--only-folds", "fusion=1"]
+    assert run("radiograph", *OPTIONS, *options) == 0
+    assert (asked[0].external, asked[0].tables) == (Path("e.csv"), ("fusion", "twins"))
+    assert (asked[0].budget.steps, asked[0].budget.only) == (7, {"fusion": 1})
+
+
+def test_what_a_study_of_vessels_takes(asked):
+    options = ["--kinds", "cnn,summed", "--outputs", "log", "--preset", "paper", "--steps", "7", "--tables", "grid"]
+    assert run("vessels", *OPTIONS, *options, "--only-folds", "augmentation=1") == 0
+    budget = asked[0].budget
+    assert (budget.kinds, budget.outputs, budget.preset) == (("cnn", "summed"), ("log",), "paper")
+    assert (budget.only, budget.steps, asked[0].tables) == ({"augmentation": 1}, 7, ("grid",))
+    assert run("vessels", "--data", "t.csv") == 0
+    assert (asked[1].budget.kinds, asked[1].budget.outputs) == (tuple(KINDS), tuple(OUTPUTS))
+
+
+def test_what_a_study_of_radiomics_takes(asked):
+    assert run("radiomics", *OPTIONS, "--contrast-data", "c.csv", "--ct-fm", "fm.safetensors") == 0
+    assert asked[0].encoders == {"ct-fm": Path("fm.safetensors")}
+    assert (asked[0].contrast, asked[0].device) == (Path("c.csv"), "cpu")
+
+
+def test_what_a_study_of_prognosis_takes(asked):
+    assert run("prognosis", "--data", "t.csv", "--seed", "3") == 0
+    assert asked == [(Path("t.csv"), Path("out"), 3)]
+
+
+@pytest.mark.parametrize("study", ["radiograph", "prognosis", "vessels", "radiomics"])
+def test_what_is_wrong_is_said(asked, capsys, study):
+    assert run(study) == 3
+    assert "--data" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(study, "--data", "t.csv", "--only-folds", "fusion")
+    if study == "vessels":
+        assert run(study, "--data", "t.csv", "--kinds", "resnet") == 3
+        assert "no network 'resnet'" in capsys.readouterr().err
+    assert not asked
+
+
+def test_a_study_from_the_command_to_its_page(tmp_path, monkeypatch, capsys):
+    make_quick(monkeypatch, 20)
+    monkeypatch.setattr(radiograph_study.evaluate_radiographs, "__defaults__", (None, fake_trainer))
+    table = write_table(tmp_path / "own" / "radiographs.csv", 48)
+    start = ["evaluate", "radiograph", "--data", str(table), "--output", str(tmp_path / "out"), "--folds", "3"]
+    assert cli.main([*start, "--tables", "fusion,thresholds", "--only-folds", "fusion=1"]) == 0
+    assert "study.html" in capsys.readouterr().out
+    assert "fusion 1" in (tmp_path / "out" / "study.html").read_text(encoding="utf-8")
+    assert cli.main([*start, "--tables", "colours"]) == 3
+    assert "colours" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""What all experiments do alike: what is kept is not trained again, what fails stops nothing, pages come meanwhile."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+from made_experiments import EXPERIMENTS, Counting, Warned, make_quick
+
+from CACScoringLib.core.output import OutputError
+from CACTrainingLib.experiments import jobs
+from CACTrainingLib.experiments.engine import PREDICTIONS, running_folder
+
+PATIENTS = 64
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    make_quick(monkeypatch, 20)
+
+
+@pytest.fixture(params=EXPERIMENTS)
+def made(request):
+    return EXPERIMENTS[request.param]
+
+
+@pytest.fixture
+def settings(made, tmp_path):
+    return made.settings(made.write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
+
+
+def tables(settings):
+    return {file.name: file.read_bytes() for file in (settings.output / "tables").iterdir()}
+
+
+def test_what_is_kept_is_not_trained_again(made, settings):
+    first, again, other = (Counting(made.trainer) for _ in range(3))
+    made.page(settings, first)
+    assert len(first.done) == len(set(first.done)) > 2
+    shown = tables(settings)
+    made.page(settings, again)
+    assert not again.done
+    assert tables(settings) == shown
+    made.page(replace(settings, budget=replace(settings.budget, seed=1)), other)
+    assert set(other.done) == set(first.done)
+
+
+def test_another_table_is_trained_anew(made, settings, tmp_path):
+    first, again = Counting(made.trainer), Counting(made.trainer)
+    made.page(settings, first)
+    made.page(replace(settings, data=made.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), again)
+    assert set(again.done) == set(first.done)
+
+
+def test_without_time_there_is_a_page_of_what_is_there(made, settings):
+    made.page(settings)
+    shown, counting, progress = tables(settings), Counting(made.trainer), Warned()
+    made.page(replace(settings, minutes=0), counting)
+    assert tables(settings) == shown
+    made.page(replace(settings, output=settings.output / "new", minutes=0), counting, progress)
+    assert not counting.done
+    assert not progress.warnings
+    assert not (settings.output / "new" / "tables" / "failed.csv").exists()
+
+
+def test_a_run_that_fails_stops_no_other_and_is_tried_again(made, settings):
+    first, again, progress = Counting(made.trainer, fails=lambda run: run.fold == 1), Counting(made.trainer), Warned()
+    page = made.page(settings, first, progress)
+    assert "there is no memory for it" in page
+    assert [warning.code for warning in progress.warnings] in (["training-failed"], ["model-failed"])
+    with (settings.output / "tables" / "failed.csv").open(encoding="utf-8", newline="") as stream:
+        assert {row["Why"] for row in csv.DictReader(stream)} == {"there is no memory for it"}
+    made.page(settings, again)
+    assert set(again.done) == {run for run in first.done if run.fold == 1}
+    assert not (settings.output / "tables" / "failed.csv").exists()
+
+
+def test_pages_are_written_while_trainings_go_on(made, settings, monkeypatch):
+    with monkeypatch.context() as at_once:
+        at_once.setattr(jobs, "PAGE_EVERY_SECONDS", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            made.page(settings, Counting(made.trainer, ends=2))
+    assert (settings.output / "study.html").exists()
+    counting = Counting(made.trainer)
+    made.page(settings, counting)
+    whole = Counting(made.trainer)
+    made.page(replace(settings, output=settings.output / "new"), whole)
+    assert len(whole.done) - len(counting.done) == 2
+
+
+def test_predictions_of_every_patient(made, settings):
+    made.page(settings)
+    with (settings.output / PREDICTIONS).open(encoding="utf-8", newline="") as stream:
+        assert {row[made.predicted] for row in csv.DictReader(stream)} == {f"p{n}" for n in range(PATIENTS)}
+
+
+def test_what_is_trained_and_how_much_is_told(made, settings):
+    made.page(settings)
+    facts = json.loads((settings.output / "study.json").read_text(encoding="utf-8"))["facts"]
+    assert f"seed {settings.budget.seed}" in facts["Bootstrap"]
+    assert PREDICTIONS in next(facts[name] for name in ("Every patient", "Every scan") if name in facts)
+    kept = next(facts[name] for name in ("Trainings", "Models") if name in facts).rpartition(" ")[2]
+    assert (settings.output / kept).is_file()
+
+
+def test_an_output_that_is_a_file_is_refused(made, settings):
+    settings.output.write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match="--output"):
+        made.page(settings)
+
+
+def test_a_training_that_was_ended_finds_its_folder_again(tmp_path):
+    def end():
+        with running_folder(tmp_path, "a-0", "key") as folder:
+            (folder / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        end()
+    with running_folder(tmp_path, "a-0", "key") as again:
+        assert (again / "half").exists()
+    assert not again.exists()

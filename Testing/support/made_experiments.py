@@ -1,0 +1,116 @@
+"""The three experiments on tables that are made up, with trainings that take no time."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import made_radiomics
+import radiograph_study
+import vessel_trainings
+from in_this_process import InThisProcess
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.experiments.configuration import TrainingBudget
+from CACTrainingLib.experiments.engine import ExperimentSettings
+from CACTrainingLib.radiograph.study.configurations import RadiographBudget
+from CACTrainingLib.radiograph.study.study import RadiographStudySettings, evaluate_radiographs
+from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudySettings, evaluate_radiomics
+from CACTrainingLib.whole_scan.vessels.configurations import VesselBudget
+from CACTrainingLib.whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
+
+
+def make_quick(monkeypatch, resamples: int) -> None:
+    """Without processes, pictures and most resamples."""
+    monkeypatch.setattr("CACTrainingLib.experiments.jobs.Workers", InThisProcess)
+    monkeypatch.setattr("CACTrainingLib.report.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
+    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.Bootstrap.__init__.__defaults__", (resamples,))
+    monkeypatch.setattr("CACTrainingLib.experiments.plots.BAND_RESAMPLES", 5)
+
+
+@dataclass(frozen=True)
+class MadeExperiment:
+    """write_table: of patients, with the number of the first. evaluate: of settings, and by whom runs are done."""
+
+    settings: Callable[..., ExperimentSettings]
+    evaluate: Callable[..., Path]
+    trainer: Callable
+    write_table: Callable[..., Path]
+    predicted: str
+    """Column of the predictions that names the scan."""
+
+    def page(
+        self, settings: ExperimentSettings, train: Callable | None = None, progress: Progress | None = None
+    ) -> str:
+        return self.evaluate(settings, progress=progress, train=train or self.trainer).read_text(encoding="utf-8")
+
+
+EXPERIMENTS = {
+    "radiograph": MadeExperiment(
+        partial(RadiographStudySettings, tables=("thresholds",), budget=RadiographBudget(3)),
+        evaluate_radiographs,
+        radiograph_study.fake_trainer,
+        radiograph_study.write_table,
+        "name",
+    ),
+    "vessels": MadeExperiment(
+        partial(
+            VesselStudySettings,
+            tables=("models",),
+            budget=VesselBudget(kinds=("cnn", "summed"), outputs=("log",), folds=2),
+        ),
+        partial(evaluate_vessels, read=vessel_trainings.fake_reader()),
+        vessel_trainings.fake_trainer,
+        vessel_trainings.write_table,
+        "scan",
+    ),
+    "radiomics": MadeExperiment(
+        partial(RadiomicsStudySettings, budget=TrainingBudget(folds=2), workers=1),
+        partial(evaluate_radiomics, read=made_radiomics.reader()),
+        made_radiomics.Fitting(),
+        made_radiomics.write_table,
+        "name",
+    ),
+}
+
+
+class Counting:
+    """Trains, and keeps what was asked for. fails: where a run fails; ends: the number of runs that are still done."""
+
+    def __init__(self, trainer: Callable, fails: Callable[[object], bool] | None = None, ends: int | None = None):
+        self.trainer, self.fails, self.ends = trainer, fails, ends
+        self.done, self.data = [], None
+
+    def __call__(self, data, budget):
+        do, self.data = self.trainer(data, budget), data
+
+        def counted(run):
+            if self.ends is not None and len(self.done) >= self.ends:
+                raise KeyboardInterrupt
+            self.done.append(run)
+            if self.fails and self.fails(run):
+                raise CTError("there is no memory for it")
+            return do(run)
+
+        return counted
+
+
+class Warned(Progress):
+    """Keeps the warnings."""
+
+    def __init__(self):
+        super().__init__()
+        self.warnings = []
+
+    def warning(self, warning):
+        self.warnings.append(warning)
+
+
+def table_of(settings: ExperimentSettings, name: str) -> list[list[str]]:
+    """A table of the page."""
+    with (settings.output / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
