@@ -102,7 +102,8 @@ class TestCSV:
         assert rows[2] == ["reader", "0.5", "", "", "", ""]
 
     def test_no_cell_runs_as_a_formula(self):
-        assert self.rows(table(rows=(("=cmd()", -1.5),)))[1] == ["'=cmd()", "-1.5"]
+        for text in ("=cmd()", " =cmd()"):
+            assert self.rows(table(rows=((text, -1.5),)))[1] == ["'=cmd()", "-1.5"]
 
 
 class TestPage:
