@@ -11,12 +11,11 @@ Nothing here reads a card or loads weights (`models` does). Every function raise
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.files import whole_folder, write_bytes_atomically
+from ..core.files import partial_folder, whole_folder, write_bytes_atomically
 
 ENDING = ".safetensors"
 _HASH_LENGTH = 16
@@ -81,9 +80,8 @@ def kept(place: Path) -> list[Path]:
 
 def discard(folder: Path) -> None:
     """Remove a folder that `keep` made; it first loses its number, so that half of one is never taken for a whole."""
-    leaving = folder.with_name(f".{folder.name}.{os.getpid()}")
-    folder.rename(leaving)
-    shutil.rmtree(leaving, ignore_errors=True)
+    with partial_folder(folder) as leaving:
+        folder.rename(leaving / folder.name)
 
 
 def _own(card: Path) -> Path:
