@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.cli.main import add_progress_argument
 from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.files import whole
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
@@ -316,14 +316,11 @@ def _write_image(project: Project, scan_id: str, target: Path) -> None:
 
     scan = project.scan(scan_id)
     image = read_ct(scan.ct, scan.series).image
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        sitk.WriteImage(image, str(temporary))
-        temporary.replace(target)
+        with whole(target) as half:
+            sitk.WriteImage(image, str(half))
     except (RuntimeError, OSError) as error:
         raise OutputError(f"{target} cannot be written. Check that its folder is there and has space left.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _tell(options: argparse.Namespace, event: str, **facts: object) -> None:
