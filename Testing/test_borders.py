@@ -15,7 +15,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess:
     """import-linter on the libraries in a folder, by its pyproject.toml."""
     path = [str(folder / module) for module in ("CACScoring", "CACTraining")]
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {LINT}", str(folder / "pyproject.toml")]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=folder)
 
 
 def test_contracts_are_kept():
