@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import Acquisition, ContrastError, NoHeartError, scan_from_image
 from CACScoringLib.scoring.acquisition import examine, measure_blood, require_unenhanced
+from CACTrainingLib.statistics.masks import dice
 from conftest import REAL_CT_DIR
 
 SCANS = {
@@ -40,11 +41,10 @@ SCANS = {
 
 def overlap(mask: np.ndarray, truth: np.ndarray) -> str:
     """Dice, share covered, share covered of the lower three quarters of the truth's slices."""
-    dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
     slices = np.nonzero(truth.any((1, 2)))[0]
     lower = slice(slices[0], slices[0] + 3 * len(slices) // 4)
     shares = [(mask & truth)[part].sum() / truth[part].sum() for part in (slice(None), lower)]
-    return f"{dice:5.2f} {shares[0]:7.3f} {shares[1]:7.3f}"
+    return f"{dice(mask, truth):5.2f} {shares[0]:7.3f} {shares[1]:7.3f}"
 
 
 def line(name: str, reference: tuple[str, int] | None) -> str:

@@ -184,9 +184,10 @@ def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
     """Of what is labelled at all; None where nothing is in either. Raises ProjectError for masks on two grids."""
     if not same_grid(first, second):
         raise ProjectError("The two masks lie on different grids. Draw one of them again, on the scan itself.")
+    from ..statistics.masks import dice
+
     inside = [sitk.GetArrayViewFromImage(mask) > 0 for mask in (first, second)]
-    total = sum(int(mask.sum()) for mask in inside)
-    return 2 * int((inside[0] & inside[1]).sum()) / total if total else None
+    return dice(*inside)
 
 
 def _mean(values: list[tuple[str, float]]) -> Estimate:

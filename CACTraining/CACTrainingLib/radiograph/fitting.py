@@ -18,7 +18,7 @@ from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
 from CACScoringLib.networks.radiograph_fusion import probabilities
 
 from ..data.datasets import DataError
-from ..statistics.patient_folds import parts_by_patient
+from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above, area, area_name
 from ..training.loop import Outcome, train
 from ..training.run_folder import CHECKPOINT, TrainingError, training_lock
@@ -26,7 +26,7 @@ from .dataset import RadiographSet, check_label
 from .finder import finder_error_mm, train_finder
 from .fusion_fit import fitted_calibration
 from .pretrained import load_pretrained
-from .task import CATEGORIES, RadiographTask, RadiographTraining, predicted
+from .task import RadiographTask, RadiographTraining, predicted
 
 TRUTH = "agatston"
 """What test patients are judged by, wherever all have it."""
@@ -82,7 +82,7 @@ def folds(data: RadiographSet, count: int, seed: int, label: str = TRUTH) -> lis
     The patients that validate are about a fifth of those not tested. Raises DataError when there are too few patients.
     """
     everything = np.arange(len(data))
-    category = np.searchsorted(CATEGORIES, check_label(data, label), side="right")
+    category = category_of(check_label(data, label))
     result = []
     for number, (rest, test) in enumerate(_splits(everything, category, data.patients, count, seed)):
         parts = min(VALIDATION_PARTS, max(2, int(np.bincount(category[rest]).max())))
@@ -93,7 +93,7 @@ def folds(data: RadiographSet, count: int, seed: int, label: str = TRUTH) -> lis
 
 def validation_split(data: RadiographSet, share: float, seed: int, label: str = TRUTH) -> Fold:
     """Patients to learn from and about a share of them to validate on; none to test. Raises DataError."""
-    category = np.searchsorted(CATEGORIES, check_label(data, label), side="right")
+    category = category_of(check_label(data, label))
     if not 0 < share <= 0.5:
         raise DataError(f"The share of patients that validates is {share:g}; it has to lie above 0 and up to 0.5.")
     parts = min(round(1 / share), max(2, int(np.bincount(category).max())))

@@ -19,12 +19,10 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
 from ..data.datasets import DataError
+from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import LoopSettings, Task
 from .dataset import RadiographSet, check_label
-
-CATEGORIES = (0.0, 1e-9, 100.0, 400.0)
-"""Least score of the categories 0, 1 to 99, 100 to 399, from 400, of which a batch holds its shares."""
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
 """Where calcium adds as much it has to be located, which counts so much more than where there is none."""
@@ -60,8 +58,9 @@ SEVERE_FIRST = (Stage(0.15, 400.0), Stage(0.35, 100.0))
 
 @dataclass(frozen=True)
 class RadiographTraining:
-    """label: the score to learn from. shares: of CATEGORIES in a batch. scaled_share: of a batch's pictures whose
-    calcium is not the patient's own, in the categories that have both. curriculum: stages; none is off.
+    """label: the score to learn from. shares: of the categories of the score (`category_of`) in a batch. scaled_share:
+    of a batch's pictures whose calcium is not the patient's own, in the categories that have both. curriculum: stages;
+    none is off.
 
     locate_weight: of the loss that asks where the calcium is; only for "light". finder_steps: of the heart's finder.
     pretrained: SHA-256 of the weights it began with. start: of the model it began with.
@@ -187,7 +186,7 @@ class Pictures:
         # Calcium that is scaled changes a score in proportion, and none is none.
         self.scores = label[data.sample[self.numbers]] * data.scale[self.numbers]
         self.own = own[self.numbers]
-        self.category = np.searchsorted(CATEGORIES, self.scores, side="right") - 1
+        self.category = category_of(self.scores)
         self.settings = settings
         if len(np.unique(self.category)) < 2:
             raise DataError("All training radiographs are of one category of the score. Give patients of others too.")
@@ -195,7 +194,7 @@ class Pictures:
     def draw(self, generator: np.random.Generator, count: int, part: float) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of pictures, and their scores, for a batch. part: of the training that is done, 0 to 1."""
         least = next((stage.least for stage in self.settings.curriculum if part < stage.until), 0.0)
-        offered = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c] >= least]
+        offered = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c - 1] >= least]
         if len(offered) < 2:  # nobody is as severe as that
             offered = list(np.unique(self.category))
         shares = np.array([self.settings.shares[c] for c in offered])

@@ -27,12 +27,17 @@ def mask_agreement(found: sitk.Image, reference: sitk.Image) -> tuple[float, flo
             raise MaskError(f"The {name} heart mask is empty: there is no surface to measure from.")
     box = ndimage.find_objects((masks[0] | masks[1]).view(np.uint8))[0]
     first, second = (mask[box] for mask in masks)
-    dice = 2 * int((first & second).sum()) / int(first.sum() + second.sum())
     spacing = np.array(found.GetSpacing()[::-1])
     surfaces = [_surface(mask) * spacing for mask in (first, second)]
     trees = [KDTree(points) for points in surfaces]
     distances = np.concatenate([trees[1].query(surfaces[0])[0], trees[0].query(surfaces[1])[0]])
-    return dice, float(distances.max()), float(distances.mean())
+    return dice(first, second), float(distances.max()), float(distances.mean())
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Overlap of two masks over their mean size (Dice 1945, doi:10.2307/1932409); None where both are empty. bool."""
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else None
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:

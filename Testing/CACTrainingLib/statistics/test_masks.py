@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
-from CACTrainingLib.statistics.masks import mask_agreement
+from CACTrainingLib.statistics.masks import dice, mask_agreement
 
 SPACING_MM = (1.0, 1.0, 3.0)
 
@@ -74,3 +74,10 @@ def test_two_grids_are_refused():
     other.SetOrigin((5, 0, 0))
     with pytest.raises(MaskError, match="different grids"):
         mask_agreement(box((2, 4), (2, 4), (2, 4)), other)
+
+
+def test_dice_of_nothing_is_not_defined():
+    nothing, some = np.zeros((2, 4), bool), np.eye(2, 4, dtype=bool)
+    assert dice(nothing, nothing) is None
+    assert dice(nothing, some) == 0
+    assert dice(some, np.ones((2, 4), bool)) == pytest.approx(2 * 2 / (2 + 8))
