@@ -69,7 +69,7 @@ def command_lines(written: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def parser_of():
     """The parser that `./cac WORDS` is read with, the real one."""
-    return functools.cache(lambda words: command_line.parser_for(list(words)))
+    return functools.cache(lambda words: command_line.complete_parser())
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -13,18 +13,17 @@ from .options import (
     add_network_arguments,
     add_opinion_argument,
     add_rule_arguments,
+    extras_of_opinions,
     model_choice,
     rules,
 )
 
 
-def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add `cohort` to a command line, and return it for what all commands share."""
-    parser = commands.add_parser(
-        "cohort",
-        help="score many CTs, on all cores",
-        description="Score every CT below a folder, or those that a table lists. Run again, it goes on where it "
-        "stopped. A scan that fails is listed in failures.csv and stops no other.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Score every CT below a folder, or those that a table lists. Run again, it goes on where it stopped. A scan "
+        "that fails is listed in failures.csv and stops no other."
     )
     add = parser.add_argument
     add(
@@ -54,8 +53,11 @@ def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser
     add_input_arguments(parser)
     add_opinion_argument(add_network_arguments(parser))
     add_rule_arguments(parser)
-    parser.set_defaults(run=run, interrupted="Interrupted. What is done stays; run the same command again to go on.")
-    return parser
+    parser.set_defaults(
+        run=run,
+        extras=lambda options: (*(("scene",) if options.scene else ()), *extras_of_opinions(options)),
+        interrupted="Interrupted. What is done stays; run the same command again to go on.",
+    )
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

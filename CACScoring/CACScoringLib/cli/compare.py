@@ -21,13 +21,11 @@ PAGE, LAST = "comparison.html", "comparison.json"
 SIDES = ("earlier", "later")
 
 
-def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add `compare` to a command line, and return it for what all commands share."""
-    parser = commands.add_parser(
-        "compare",
-        help="has a patient's calcium changed between two scans?",
-        description="Compare two scans of one patient: whether scores changed by more than two scans of an unchanged "
-        "patient differ, by method and artery. What is not scored yet is scored, both with the same models.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Compare two scans of one patient: whether scores changed by more than two scans of an unchanged patient "
+        "differ, by method and artery. What is not scored yet is scored, both with the same models."
     )
     add = parser.add_argument
     what = "a CT, or a folder that cac score wrote"
@@ -43,7 +41,6 @@ def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser
     add_input_arguments(parser)
     add_network_arguments(parser)
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was compared.")
-    return parser
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

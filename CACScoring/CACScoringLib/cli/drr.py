@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from ..drr.projection import Geometry, Spectrum
 
 
-def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add `drr` to a command line, and return it for what all commands share."""
-    parser = commands.add_parser(
-        "drr",
-        help="a radiograph of a CT",
-        description="Compute the radiograph that a chest stand would make of the patient in a CT.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = "Compute the radiograph that a chest stand would make of the patient in a CT."
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
     add(
@@ -58,7 +54,6 @@ def add_command(commands: argparse._SubParsersAction) -> argparse.ArgumentParser
     )
     add("--identify", action="store_true", help="put patient name, id, sex and study date in the DICOM file")
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was written.")
-    return parser
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

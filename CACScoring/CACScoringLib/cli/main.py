@@ -6,21 +6,30 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..core.ct import CTError
 from ..core.output import OutputError
-from ..core.progress import progress_for
-from . import cohort, compare, drr, models, score
+from .extras import require
 from .options import add_progress_argument
+from .parser import CommandParser, declared_commands
 
 if TYPE_CHECKING:
     from ..run import Sample
 
 DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
+
+COMMANDS = {
+    "score": "score one CT, or a chest radiograph",
+    "compare": "has a patient's calcium changed between two scans?",
+    "cohort": "score many CTs, on all cores",
+    "drr": "a radiograph of a CT",
+    "models": "list, verify, install or roll back trained models",
+}
+"""What each command does. The module of its name declares its options, by `add_arguments`, when it is used."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,31 +39,41 @@ def main(arguments: list[str] | None = None) -> int:
     return run(parser.parse_args(arguments))
 
 
-def make_parser() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction]:
+def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:
     """An empty command line, and what commands are added to."""
-    parser = argparse.ArgumentParser(
-        prog="cac", description="Coronary artery calcium scoring on CT. For research only."
-    )
+    parser = CommandParser(prog="cac", description="Coronary artery calcium scoring on CT. For research only.")
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
 def add_commands(commands: argparse._SubParsersAction, make_sample: Callable[[], Sample] | None = None) -> None:
-    """Add scoring's commands to a parser; each sets `run`, a function of the parsed arguments and
-    the progress, and `interrupted`, what to say when it is stopped.
+    """Add scoring's commands to a parser.
+
+    Each sets `run`, a function of the parsed arguments and the progress; `interrupted`, what to say when it is stopped;
+    and where the base is not enough `extras`, a function of the parsed arguments that names the extras it needs.
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
-    parsers = [score.add_command(commands, make_sample)]
-    parsers += [module.add_command(commands) for module in (compare, cohort, drr)]
-    for parser in (*parsers, *models.add_command(commands)):
-        add_progress_argument(parser)
+
+    def declare(parser: CommandParser, name: str) -> None:
+        module = importlib.import_module(f".{name}", __package__)
+        module.add_arguments(parser, *([make_sample] if name == "score" else []))
+        for command in declared_commands(parser).values() or [parser]:
+            add_progress_argument(command)
+
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, declare=lambda parser, name=name: declare(parser, name))
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a parsed command; turn errors into one line on standard error and an exit code."""
+    from ..core.ct import CTError
+    from ..core.progress import progress_for
+
     progress = progress_for(options.progress, sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if "extras" in options:
+            require(*options.extras(options))
         options.run(options, progress)
     except OutputError as error:
         progress.failed(str(error), BAD_USAGE)

@@ -8,9 +8,8 @@ from pathlib import Path
 from ..core.progress import Progress
 
 
-def add_command(commands: argparse._SubParsersAction) -> list[argparse.ArgumentParser]:
-    """Add `models` to a command line, and return its actions for what all commands share."""
-    parser = commands.add_parser("models", help="list, verify, install or roll back trained models")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (("list", "name the models at hand"), ("verify", "check the models' files")):
         action = actions.add_parser(name, help=text, description=text)
@@ -25,7 +24,6 @@ def add_command(commands: argparse._SubParsersAction) -> list[argparse.ArgumentP
     rollback.set_defaults(run=_roll_back)
     for action in actions.choices.values():
         action.set_defaults(interrupted="Interrupted.")
-    return list(actions.choices.values())
 
 
 def _list(options: argparse.Namespace, progress: Progress) -> None:

@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
-from ..scoring.lesions import ScoringRules
 
 if TYPE_CHECKING:
     from ..run import ModelChoice
+    from ..scoring.lesions import ScoringRules
 
 SERIES_HELP = (
     "which DICOM series, where the folder holds several: its number or UID; of several with one number 3.1, 3.2, … as "
@@ -59,10 +59,19 @@ def add_opinion_argument(networks: argparse._ArgumentGroup) -> None:
     )
 
 
+def extras_of_opinions(options: argparse.Namespace) -> tuple[str, ...]:
+    """The extras that the second opinions asked for need."""
+    from ..models.cards import list_models
+    from ..whole_scan.second_opinion import RADIOMICS
+
+    asked = (options.second_opinion or "").split(",")
+    return ("radiomics",) if RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS)) else ()
+
+
 def add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     """Add how to change the clinical rule; returns the ways to calibrate mass, of which one is taken."""
     rules = parser.add_argument_group("rules")
-    names = ", ".join(f.name for f in fields(ScoringRules) if isinstance(f.default, int | float))
+    names = ", ".join(_kinds_of_rules())
     rules.add_argument(
         "--rule", action="append", default=[], type=_rule, metavar="NAME=VALUE", help=f"change a scoring rule: {names}"
     )
@@ -74,9 +83,15 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExc
     return mass
 
 
+def _kinds_of_rules() -> dict[str, type]:
+    from ..scoring.lesions import ScoringRules
+
+    return {f.name: type(f.default) for f in fields(ScoringRules) if isinstance(f.default, int | float)}
+
+
 def _rule(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
-    kinds = {f.name: type(f.default) for f in fields(ScoringRules) if isinstance(f.default, int | float)}
+    kinds = _kinds_of_rules()
     if name not in kinds:
         raise argparse.ArgumentTypeError(f"{name!r} is no rule; rules are {', '.join(kinds)}")
     try:
@@ -103,6 +118,8 @@ def model_choice(options: argparse.Namespace) -> ModelChoice:
 
 def rules(options: argparse.Namespace) -> ScoringRules:
     """The rules asked for, with the calibration that was given as a number."""
+    from ..scoring.lesions import ScoringRules
+
     changed, standard = dict(options.rule), ScoringRules()
     name = standard.name
     if changed:

@@ -206,7 +206,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 def _is_for_a_ct(name: str, value: object) -> bool:
     unset = value is None or value is False or value == [] or value == {}
-    return not (unset or name in ALLOWED or name in ("ct", "command", "run", "make_sample", "interrupted"))
+    return not (unset or name in ALLOWED or name in ("ct", "command", "run", "extras", "make_sample", "interrupted"))
 
 
 def _stem(path: Path) -> str:

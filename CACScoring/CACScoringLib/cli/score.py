@@ -17,6 +17,7 @@ from .options import (
     add_network_arguments,
     add_opinion_argument,
     add_rule_arguments,
+    extras_of_opinions,
     model_choice,
     rules,
 )
@@ -25,17 +26,13 @@ if TYPE_CHECKING:
     from ..run import Sample
 
 
-def add_command(
-    commands: argparse._SubParsersAction, make_sample: Callable[[], Sample] | None = None
-) -> argparse.ArgumentParser:
-    """Add `score` to a command line, and return it for what all commands share.
+def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sample] | None = None) -> None:
+    """Declare the command's options.
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
-    parser = commands.add_parser(
-        "score",
-        help="score one CT, or a chest radiograph",
-        description="Score one CT; or tell from a chest radiograph how probable coronary calcium is (--radiograph).",
+    parser.description = (
+        "Score one CT; or tell from a chest radiograph how probable coronary calcium is (--radiograph)."
     )
     add = parser.add_argument
     add("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
@@ -78,8 +75,19 @@ def add_command(
     radiograph.add_arguments(parser)
     if make_sample:
         add("--sample", action="store_true", help="score a digital patient beside its truth; needs no CT")
-    parser.set_defaults(run=run, sample=False, make_sample=make_sample, interrupted="Interrupted. Nothing was written.")
-    return parser
+    parser.set_defaults(
+        run=run,
+        extras=_extras,
+        sample=False,
+        make_sample=make_sample,
+        interrupted="Interrupted. Nothing was written.",
+    )
+
+
+def _extras(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.radiograph or options.lateral:
+        return ()
+    return (*(() if options.no_scene else ("scene",)), *extras_of_opinions(options))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

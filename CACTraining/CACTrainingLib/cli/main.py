@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import subprocess
 import sys
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.cli.extras import require
+from CACScoringLib.cli.parser import CommandParser, declared_commands
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.core.progress import Progress
 
 from . import evaluate as cli_evaluate
 from . import project as cli_project
 from . import radiographs as cli_radiographs
 
 if TYPE_CHECKING:
+    from CACScoringLib.core.progress import Progress
     from CACScoringLib.run import Sample
 
 
@@ -28,19 +30,15 @@ def main(arguments: list[str] | None = None) -> int:
     # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
     if arguments[:1] == ["test"]:
         return _test(arguments[1:])
-    return scoring.run(parser_for(arguments).parse_args(arguments))
+    return scoring.run(make_parser().parse_args(arguments))
 
 
-def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
-    """The parser of a command line; of the commands that import much, only the one named has its options."""
+def make_parser() -> CommandParser:
+    """The parser of the command line; a command's options are declared when it is used."""
     parser, commands = scoring.make_parser()
     scoring.add_commands(commands, _sample)
-    _add_sample(commands)
-    _add_phantom(commands)
-    _add_insert(commands)
-    _add_pseudo_hearts(commands)
-    _add_train(commands, arguments)
-    _add_calibrate(commands, arguments)
+    for name, (text, declare) in _COMMANDS.items():
+        commands.add_parser(name, help=text, declare=declare)
     cli_evaluate.add_evaluate(commands)
     cli_project.add_project(commands)
     cli_radiographs.add_radiographs(commands)
@@ -48,14 +46,17 @@ def parser_for(arguments: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sample(commands: argparse._SubParsersAction) -> None:
+def complete_parser() -> CommandParser:
+    """The parser with all options of all commands."""
+    parser = make_parser()
+    declared_commands(parser)
+    return parser
+
+
+def _declare_sample(parser: argparse.ArgumentParser) -> None:
     from ..phantom.cohort.samples import SAMPLES
 
-    parser = commands.add_parser(
-        "sample",
-        help="write a digital patient to try the software on",
-        description="Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json.",
-    )
+    parser.description = "Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json."
     named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
     parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
@@ -68,15 +69,11 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_write_sample, interrupted="Interrupted. Nothing was written.")
 
 
-def _add_phantom(commands: argparse._SubParsersAction) -> None:
+def _declare_phantom(parser: argparse.ArgumentParser) -> None:
     from ..phantom.scanner.protocol import PROTOCOLS
     from ..phantom.scanner.simulation import CHEST_MM
 
-    parser = commands.add_parser(
-        "phantom",
-        help="write a cohort of digital patients, scanned twice or once, with known calcium",
-        description="Write a cohort of digital patients. Run again, it goes on where it stopped.",
-    )
+    parser.description = "Write a cohort of digital patients. Run again, it goes on where it stopped."
     count = parser.add_mutually_exclusive_group(required=True)
     count.add_argument("--pairs", type=int, metavar="N", help="number of patients, two scans each")
     count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
@@ -105,13 +102,11 @@ def _add_phantom(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_write_cohort, interrupted="Interrupted. Run the same command again to go on.")
 
 
-def _add_insert(commands: argparse._SubParsersAction) -> None:
+def _declare_insert(parser: argparse.ArgumentParser) -> None:
     from ..phantom.anatomy.coronaries import ARTERIES
 
-    parser = commands.add_parser(
-        "insert",
-        help="put coronary plaque of known mass into a real scan",
-        description="Write a real scan, and copies of it with coronary plaque of known mass. Run again, it goes on.",
+    parser.description = (
+        "Write a real scan, and copies of it with coronary plaque of known mass. Run again, it goes on."
     )
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
@@ -137,45 +132,59 @@ def _add_insert(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
 
 
-def _add_pseudo_hearts(commands: argparse._SubParsersAction) -> None:
+def _declare_pseudo_hearts(parser: argparse.ArgumentParser) -> None:
     from ..training import pseudo_masks
 
-    parser = commands.add_parser(
-        "pseudo-hearts",
-        help="carry a heart mask over to scans without one, to train with",
-        description="Register a scan with a heart mask to others, and write their hearts, pictures to check them by, "
-        "and the table that `train heart --pairs` reads.",
+    parser.description = (
+        "Register a scan with a heart mask to others, and write their hearts, pictures to check them by, and the table "
+        "that `train heart --pairs` reads."
     )
     pseudo_masks.add_arguments(parser)
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=pseudo_masks.run, interrupted="Interrupted. Remove --output and run it again.")
 
 
-def _add_train(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
-    parser = commands.add_parser("train", help="train a network, or the atlas of arteries")
+def _declare_train(parser: argparse.ArgumentParser) -> None:
     networks = parser.add_subparsers(dest="network", required=True, metavar="NETWORK")
-    for name, (module_name, title) in _TRAINED.items():
-        network = networks.add_parser(name, help=title, description=f"Train {title}.")
-        if arguments[:2] != ["train", name]:
-            continue  # its module imports torch, which takes seconds
-        module = importlib.import_module(f"CACTrainingLib.{module_name}")
-        module.add_arguments(network)
-        scoring.add_progress_argument(network)
-        told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
-        network.set_defaults(run=module.run, interrupted=told)
+    for name, (_, title) in _TRAINED.items():
+        declare = functools.partial(_declare_network, name)
+        networks.add_parser(name, help=title, description=f"Train {title}.", declare=declare)
 
 
-def _add_calibrate(commands: argparse._SubParsersAction, arguments: list[str]) -> None:
-    title = "choose, on scans with known calcium, what of the calcium map counts, and its clinical scale"
-    parser = commands.add_parser("calibrate", help=title, description=title[0].upper() + title[1:] + ".")
-    if arguments[:1] != ["calibrate"]:
-        return  # its module imports torch, which takes seconds
+def _declare_network(name: str, parser: argparse.ArgumentParser) -> None:
+    extras = ("studies", "radiomics") if name == "radiomics" else ("studies",)
+    require(*extras)  # before its options are known: its module loads them
+    module = importlib.import_module(f"CACTrainingLib.{_TRAINED[name][0]}")
+    module.add_arguments(parser)
+    scoring.add_progress_argument(parser)
+    told = getattr(module, "INTERRUPTED", "Interrupted. Go on with --resume.")
+    parser.set_defaults(run=module.run, interrupted=told)
+
+
+def _declare_calibrate(parser: argparse.ArgumentParser) -> None:
     from ..training import calibration
 
+    parser.description = f"{_CALIBRATE[0].upper()}{_CALIBRATE[1:]}."
     calibration.add_arguments(parser)
     scoring.add_progress_argument(parser)
-    parser.set_defaults(run=calibration.run, interrupted="Interrupted. The model is as it was.")
+    parser.set_defaults(
+        run=calibration.run,
+        extras=lambda options: ("studies",),
+        interrupted="Interrupted. The model is as it was.",
+    )
 
+
+_CALIBRATE = "choose, on scans with known calcium, what of the calcium map counts, and its clinical scale"
+
+_COMMANDS = {
+    "sample": ("write a digital patient to try the software on", _declare_sample),
+    "phantom": ("write a cohort of digital patients, scanned twice or once, with known calcium", _declare_phantom),
+    "insert": ("put coronary plaque of known mass into a real scan", _declare_insert),
+    "pseudo-hearts": ("carry a heart mask over to scans without one, to train with", _declare_pseudo_hearts),
+    "train": ("train a network, or the atlas of arteries", _declare_train),
+    "calibrate": (_CALIBRATE, _declare_calibrate),
+}
+"""What each command does, and what declares its options when it is used."""
 
 _TRAINED = {
     "heart": ("training.heart", "the network that finds the heart"),
@@ -218,6 +227,8 @@ def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
+    from CACScoringLib.core.ct import CTError
+
     from ..phantom.cohort.cohort import CohortError, CohortSettings, write_cohort
 
     progress.begin(["cohort"])
