@@ -21,11 +21,12 @@ import numpy as np
 
 from CACScoringLib.scoring.risk import class_number
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
 from CACTrainingLib.statistics.regression import rank_correlation
 from CACTrainingLib.statistics.roc import area_under_curve
-from CACTrainingLib.whole_scan.scan_table import TableScan, read_scan_table
+from CACTrainingLib.whole_scan.scan_table import read_scan_table
 
 CLASSES = 5
 SCORES = {"threshold": "All that reaches 130 HU", "decomposition": "Calcium map", "vessels": "Vessel regression"}

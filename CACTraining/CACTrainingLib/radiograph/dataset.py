@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhanced, standard_view, view_of_path
 
+from ..data.scan_table import TableScan, table_hash
 from .cases import VIEWS, View, read_case
-from .table import SEXES, RadiographRow, TableError, read_table, table_hash
+from .table import read_table
 
 MARGIN_PIXELS = 224
 """Side of the squares kept, of 1 mm: room to turn, move and enlarge what the network sees."""
@@ -128,7 +130,7 @@ def load_radiographs(
         maps=np.stack([part.maps for part in parts]),
         has_map=np.array([part.has_map for part in parts]),
         scores={name: np.array([row.scores.get(name, nan) for row in rows]) for name in labels},
-        factors=np.array([_factors(row) for row in rows]),
+        factors=np.array([row.factors for row in rows]),
         time_years=np.array([nan if row.time_years is None else row.time_years for row in rows]),
         event=np.array([nan if row.event is None else float(row.event) for row in rows]),
         sha256=table_hash(rows),
@@ -150,7 +152,7 @@ class _Case:
 
 
 def _case(
-    row: RadiographRow,
+    row: TableScan,
     views: tuple[str, ...],
     enhancement: str,
     sharpening: str,
@@ -217,11 +219,6 @@ def _at(corner: np.ndarray) -> tuple[slice, slice]:
 
 def _whole(values: np.ndarray) -> np.ndarray:
     return np.rint(values * _WHITE).astype(np.uint16)
-
-
-def _factors(row: RadiographRow) -> tuple[float, float, float]:
-    sex = np.nan if row.sex is None else float(SEXES.index(row.sex))
-    return tuple(np.nan if v is None else float(v) for v in (row.age_years, sex, row.bmi_kg_m2))
 
 
 def check_label(data: RadiographSet, label: str) -> np.ndarray:

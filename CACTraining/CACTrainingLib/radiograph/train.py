@@ -21,6 +21,7 @@ import numpy as np
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
 from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
@@ -33,7 +34,7 @@ from ..training.runs import LICENCE, RunOptions, commit
 from .cases import SHARPENINGS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, foretold, validation_split
-from .table import LABELS, TableError, read_table
+from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (

@@ -24,8 +24,8 @@ from CACScoringLib.models.preprocessing import (
     slice_input,
 )
 
+from ..data.scan_table import TableScan
 from .prepared import load, prepare
-from .scan_table import TableScan
 
 if TYPE_CHECKING:
     import torch

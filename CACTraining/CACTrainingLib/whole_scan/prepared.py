@@ -18,7 +18,7 @@ from CACScoringLib.core.files import whole
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 
-from .scan_table import TableScan
+from ..data.scan_table import TableScan
 
 Work = Callable[[CTScan, HeartRegion], dict[str, np.ndarray]]
 """What is kept of a scan, arrays by name; importable or picklable, for it runs in other processes."""

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from ..data.table_cells import (
-    PLAUSIBLE,
-    SEXES,
-    Line,
-    TableError,
-    check_lines,
-    check_names,
-    choice_in,
-    file_in,
-    number_in,
-    patient_in,
-    read_lines,
-    text_in,
-)
+from CACScoringLib.core.tables import Line, TableError
+from CACScoringLib.core.tables import read_table as read_lines
+
+from ..data.scan_table import TableScan, known_of, read_rows
 from ..phantom.anatomy.demographics import AGATSTON_PER_MG
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
 TABLE = "cohort.csv"
-
-
-@dataclass(frozen=True)
-class TableScan:
-    """A line of a table. series: which of the DICOM series in the folder `ct`. heart: a mask; found where None.
-
-    agatston: by ARTERIES; None where it is not known. contrast: whether a contrast agent is in the blood.
-    """
-
-    name: str
-    patient: str
-    ct: Path
-    series: str | None = None
-    heart: Path | None = None
-    agatston: dict[str, float] | None = None
-    age_years: float | None = None
-    sex: str | None = None
-    bmi_kg_m2: float | None = None
-    contrast: bool = False
-
-    @property
-    def total(self) -> float | None:
-        """Agatston score of all arteries; None when it is not known."""
-        return None if self.agatston is None else sum(self.agatston.values())
 
 
 def read_scan_table(table: Path, scored: bool = True) -> tuple[TableScan, ...]:
@@ -61,26 +26,16 @@ def read_scan_table(table: Path, scored: bool = True) -> tuple[TableScan, ...]:
     and where known name, series, heart, age_years, sex, bmi_kg_m2, contrast (0 or 1). Paths are relative to the table;
     empty cells are not known. Raises TableError.
     """
-    path, columns, lines = read_lines(table, TABLE)
-    digital = "mass_mg_LM" in columns
-    scores = [f"mass_mg_{a}" if digital else f"agatston_{a}" for a in ARTERIES]
-    check_lines(path, columns, lines, ["patient", "folder" if digital else "ct", *(scores if scored else [])])
-    contrast = digital and _made_with_contrast(path.parent)
-    read = _digital if digital else _own
-    scans = [read(line, f"line {number} of {path}", path) for number, line in enumerate(lines, 2)]
-    if scored and (lacking := [scan.name for scan in scans if scan.agatston is None]):
+    path = table / TABLE if table.is_dir() else table
+    digital = "mass_mg_LM" in read_lines(table, usual_name=TABLE)
+    scores = {artery: f"mass_mg_{artery}" if digital else f"agatston_{artery}" for artery in ARTERIES}
+    needed = ["patient", "folder" if digital else "ct", *(scores.values() if scored else [])]
+    scans = read_rows(table, TABLE, needed, partial(_digital if digital else _own, scores))
+    if scored and (lacking := [scan.name for scan in scans if not scan.scores]):
         raise TableError(f"{len(lacking)} rows of {path} lack scores, among them {lacking[0]}. Fill or remove them.")
-    check_names(path, [scan.name for scan in scans])
-    return tuple(replace(scan, contrast=True) if contrast else scan for scan in scans)
-
-
-def table_hash(scans: tuple[TableScan, ...]) -> str:
-    """SHA-256 of all that training takes from a table, whatever the order of its lines and where its files lie."""
-    lines = [
-        repr((s.name, s.patient, s.series, sorted((s.agatston or {}).items()), s.age_years, s.sex, s.contrast))
-        for s in scans
-    ]
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    if digital and _made_with_contrast(path.parent):
+        scans = tuple(replace(scan, contrast=True) for scan in scans)
+    return scans
 
 
 def kind_of_data(scans: Sequence[TableScan]) -> str:
@@ -106,36 +61,26 @@ def _made_with_contrast(folder: Path) -> bool:
         return False
 
 
-def _digital(line: Line, where: str, path: Path) -> TableScan:
-    folder = file_in(line, "folder", where, path)
+def _digital(columns: dict[str, str], line: Line) -> TableScan:
+    folder = line.file("folder")
     if folder is None or not (ct := folder / "ct.nii.gz").is_file():
-        raise TableError(f"The folder of {where} holds no ct.nii.gz.")
-    name = text_in(line, "folder").replace("/", "_")
-    return _known(line, where, name, ct, None, None, ("mass_mg_", AGATSTON_PER_MG))
+        raise TableError(f"The folder of {line.where} holds no ct.nii.gz.")
+    name = line.text("folder").replace("/", "_")
+    return TableScan(name, files={"ct": ct}, scores=_scores(line, columns, AGATSTON_PER_MG), **_known(line))
 
 
-def _own(line: Line, where: str, path: Path) -> TableScan:
-    if (ct := file_in(line, "ct", where, path)) is None:
-        raise TableError(f"There is no ct in {where}.")
-    name = text_in(line, "name") or where.partition(" of ")[0]
-    heart = file_in(line, "heart", where, path)
-    return _known(line, where, name, ct, text_in(line, "series") or None, heart, ("agatston_", 1.0))
+def _own(columns: dict[str, str], line: Line) -> TableScan:
+    line.need("ct")
+    files = {name: file for name in ("ct", "heart") if (file := line.file(name))}
+    name, series = line.text("name") or f"line {line.number}", line.text("series") or None
+    return TableScan(name, files=files, scores=_scores(line, columns, 1.0), series=series, **_known(line))
 
 
-def _known(
-    line: Line, where: str, name: str, ct: Path, series: str | None, heart: Path | None, scores: tuple[str, float]
-) -> TableScan:
-    """scores: what the columns of scores begin with, and the factor to Agatston scores."""
-    prefix, factor = scores
-    found = {artery: number_in(line, prefix + artery, where, 0.0, math.inf) for artery in ARTERIES}
-    return TableScan(
-        name=name,
-        patient=patient_in(line, where),
-        ct=ct,
-        series=series,
-        heart=heart,
-        agatston=None if None in found.values() else {a: factor * score for a, score in found.items()},
-        **{column: number_in(line, column, where, *limits) for column, limits in PLAUSIBLE.items()},
-        sex=choice_in(line, "sex", where, SEXES),
-        contrast=choice_in(line, "contrast", where, ("0", "1")) == "1",
-    )
+def _scores(line: Line, columns: dict[str, str], factor: float) -> dict[str, float]:
+    """By artery; none where not all are known. factor: from the columns' numbers to Agatston scores."""
+    found = {artery: line.number_in(column, 0.0) for artery, column in columns.items()}
+    return {} if None in found.values() else {artery: factor * score for artery, score in found.items()}
+
+
+def _known(line: Line) -> dict[str, object]:
+    return known_of(line) | {"contrast": line.choice("contrast", ("0", "1")) == "1"}

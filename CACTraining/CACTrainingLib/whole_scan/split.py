@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..data.table_cells import TableError
+from CACScoringLib.core.tables import TableError
+
+from ..data.scan_table import TableScan
 from ..statistics.patient_folds import category_of, parts_by_patient
-from .scan_table import TableScan
 
 TESTED = "test "
 """Before the names of scans of another table, so that no two scans have one name."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.radiograph.view import view_of_path
 from CACTrainingLib.radiograph.cases import read_case
 from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, SCALES, check_label, load_radiographs
-from CACTrainingLib.radiograph.table import TableError
 
 
 def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):

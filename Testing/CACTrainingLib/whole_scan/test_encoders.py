@@ -8,11 +8,11 @@ import torch
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.networks.van_velzen import HeartNet, HeartNetConfig, SliceClassifier, SliceClassifierConfig
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan import encoder_files, encoders
 from CACTrainingLib.whole_scan.encoder_files import CTFM, EncoderError, RadImageNet
 from CACTrainingLib.whole_scan.encoders import features_of, file_work, own_work, radiomics_work
 from CACTrainingLib.whole_scan.prepared import Prepared
-from CACTrainingLib.whole_scan.scan_table import TableScan
 
 
 def heart(value: int = 40) -> tuple[CTScan, HeartRegion]:
@@ -63,7 +63,7 @@ def test_tables_hold_the_same_scans_in_the_order_given(monkeypatch, tmp_path):
     row = {"heart_a": 1.0, "candidate_b": 2.0, "heart_c": 3.0}
     radiomics = {"x": row, "y": {name: 10 * value for name, value in row.items()}, "z": row}
     fake_preparation(monkeypatch, {"radiomics": radiomics, "own": {"x": {"e": 7.0}, "y": {"e": 8.0}}})
-    scans = [TableScan(name, name, tmp_path) for name in ("z", "y", "x", "w")]
+    scans = [TableScan(name, name, {"ct": tmp_path}) for name in ("z", "y", "x", "w")]
     tables, failed = features_of(scans, tmp_path, ["candidates", "own", "both", "heart"])
     assert list(tables) == ["candidates", "own", "both", "heart"]
     assert {table.scans for table in tables.values()} == {("y", "x")}
@@ -77,9 +77,9 @@ def test_tables_hold_the_same_scans_in_the_order_given(monkeypatch, tmp_path):
 
 def test_missing_weights_and_unknown_kinds_are_told(tmp_path):
     with pytest.raises(EncoderError, match="CT-FM are missing"):
-        features_of([TableScan("x", "x", tmp_path)], tmp_path, ["ct-fm"])
+        features_of([TableScan("x", "x", {"ct": tmp_path})], tmp_path, ["ct-fm"])
     with pytest.raises(ValueError, match="no kind of features"):
-        features_of([TableScan("x", "x", tmp_path)], tmp_path, ["tarot"])
+        features_of([TableScan("x", "x", {"ct": tmp_path})], tmp_path, ["tarot"])
 
 
 def test_radiomics_are_named():

@@ -11,9 +11,9 @@ from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTError
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan import prepared
 from CACTrainingLib.whole_scan.prepared import _key, load, prepare
-from CACTrainingLib.whole_scan.scan_table import TableScan
 
 
 @dataclass
@@ -54,7 +54,10 @@ def here(monkeypatch):
 def scans(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scans")
     places = [write_scan(folder / str(n), n, coronary=True, valve=False) for n in range(2)]
-    return [TableScan(place.name, place.name, place / "ct.nii.gz", heart=place / "heart.nii.gz") for place in places]
+    return [
+        TableScan(place.name, place.name, {name: place / f"{name}.nii.gz" for name in ("ct", "heart")})
+        for place in places
+    ]
 
 
 CALLS = []
@@ -81,7 +84,7 @@ def test_each_scan_is_worked_on_once(scans, tmp_path):
 
 
 def test_a_scan_that_fails_stops_no_other(scans, tmp_path, monkeypatch):
-    broken = TableScan("broken", "9", tmp_path / "broken.nii.gz")
+    broken = TableScan("broken", "9", {"ct": tmp_path / "broken.nii.gz"})
     broken.ct.write_bytes(b"no image")
     found = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
     assert list(found.failed) == ["broken"]
@@ -118,7 +121,7 @@ def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
         regions.append(region)
         return {"x": np.zeros(1)}
 
-    unknown = TableScan("0", "0", scans[0].ct)
+    unknown = TableScan("0", "0", {"ct": scans[0].ct})
     prepare([unknown], tmp_path, "first", keep, "a")
     prepare([unknown], tmp_path, "second", keep, "a")
     assert len(calls) == 1
@@ -129,7 +132,7 @@ def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
 
 
 def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):
-    unknown = [replace(scan, heart=None) for scan in scans[:2]]
+    unknown = [replace(scan, files={"ct": scan.ct}) for scan in scans[:2]]
     (tmp_path / "hearts").mkdir()
     for scan in unknown:
         shutil.copy(scans[0].heart, tmp_path / "hearts" / f"{_key(scan)}.nii.gz")
@@ -142,7 +145,7 @@ def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):
 def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
     copy = tmp_path / "ct.nii.gz"
     copy.write_bytes(scans[0].ct.read_bytes())
-    scan = TableScan("0", "0", copy, heart=scans[0].heart)
+    scan = TableScan("0", "0", {"ct": copy, "heart": scans[0].heart})
     before = prepare([scan], tmp_path, "means", heart_hu, "a").files["0"]
     sitk.WriteImage(sitk.ReadImage(copy) + 10, copy)
     after = prepare([scan], tmp_path, "means", heart_hu, "a").files["0"]

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from CACTrainingLib.data.table_cells import TableError
-from CACTrainingLib.whole_scan.scan_table import ARTERIES, read_scan_table, table_hash
+from CACScoringLib.core.tables import TableError
+from CACTrainingLib.data.scan_table import table_hash
+from CACTrainingLib.whole_scan.scan_table import ARTERIES, read_scan_table
 
 HEAD = "name,patient,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA\n"
 
@@ -29,7 +30,7 @@ def test_own_scans(table):
     (scan,) = read_scan_table(path)
     assert (scan.name, scan.patient, scan.series, scan.sex, scan.age_years) == ("x", "7", "12", "F", 61.0)
     assert (scan.ct, scan.heart) == (path.parent / "a.nii.gz", path.parent / "b.nii.gz")
-    assert scan.agatston == dict(zip(ARTERIES, (1.0, 2.0, 3.0, 4.0), strict=True))
+    assert scan.scores == dict(zip(ARTERIES, (1.0, 2.0, 3.0, 4.0), strict=True))
     assert (scan.total, scan.bmi_kg_m2, scan.contrast) == (10.0, None, True)
 
 
@@ -44,7 +45,7 @@ def test_digital_cohort(tmp_path, contrast, enhanced):
     settings = {} if contrast is None else {"contrast": contrast}
     (tmp_path / "cohort.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
     (scan,) = read_scan_table(tmp_path)
-    assert scan.agatston == {"LM": 0.0, "LAD": 10.0, "LCX": 0.0, "RCA": 2.5}
+    assert scan.scores == {"LM": 0.0, "LAD": 10.0, "LCX": 0.0, "RCA": 2.5}
     assert (scan.ct, scan.contrast) == (place / "ct.nii.gz", enhanced)
     (place / "ct.nii.gz").unlink()
     with pytest.raises(TableError, match=r"line 2 .* holds no ct\.nii\.gz"):
@@ -53,7 +54,7 @@ def test_digital_cohort(tmp_path, contrast, enhanced):
 
 def test_scores_may_be_unknown_where_none_are_needed(table):
     (scan,) = read_scan_table(table("patient,ct\n7,a.nii.gz\n"), scored=False)
-    assert (scan.name, scan.agatston, scan.total) == ("line 2", None, None)
+    assert (scan.name, scan.scores, scan.total) == ("line 2", {}, None)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_scores_may_be_unknown_where_none_are_needed(table):
         ("x,1,a.nii.gz,0,much,0,0", "agatston_LAD in line 2 .*'much'"),
         ("x,1,a.nii.gz,0,0,-1,0", "agatston_LCX in line 2 .*from 0 up"),
         ("x,1,a.nii.gz,0,0,0,", "lack scores, among them x"),
-        ("x,1,a.nii.gz,0,0,0", "cells of line 2"),
+        ("x,1,a.nii.gz,0,0,0", "Line 2 .* has 6 cells"),
         ("x,1,a.nii.gz,0,0,0,0\nx,2,b.nii.gz,0,0,0,0", "Lines 2 and 3 .*'x'"),
         ("", "no rows"),
     ],

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CACTrainingLib.data.table_cells import TableError
+from CACScoringLib.core.tables import TableError
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.statistics.patient_folds import category_of
-from CACTrainingLib.whole_scan.scan_table import TableScan
 from CACTrainingLib.whole_scan.split import TESTED, folds, held_out, learned_and_tested
 
 SCORES = (0.0, 50.0, 200.0, 900.0)
@@ -15,7 +15,7 @@ SCORES = (0.0, 50.0, 200.0, 900.0)
 
 def scans(count, scans_each=2):
     return [
-        TableScan(f"{n}-{s}", str(n), Path("x"), agatston={"LAD": SCORES[n % 4]})
+        TableScan(f"{n}-{s}", str(n), {"ct": Path("x")}, {"LAD": SCORES[n % 4]})
         for n in range(count)
         for s in range(scans_each)
     ]
@@ -40,7 +40,7 @@ def test_a_fifth_is_held_out_by_patient_with_every_category():
 def test_another_table_is_tested_on():
     everything = scans(40)
     assert learned_and_tested(everything) == (tuple(everything), *held_out(everything))
-    others = [TableScan(scan.name, f"other {scan.patient}", scan.ct, agatston=scan.agatston) for scan in scans(3)]
+    others = [TableScan(scan.name, f"other {scan.patient}", scan.files, scan.scores) for scan in scans(3)]
     together, learned, tested = learned_and_tested(everything, others)
     assert learned == [scan.name for scan in everything]
     assert tested == [TESTED + scan.name for scan in others], "names of both tables may be the same"

@@ -6,17 +6,17 @@ and one without within the same fold (each pair of each fold counts alike). With
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from ...data.scan_table import table_hash
 from ...experiments.results import area_in_folds
 from ...statistics.bootstrap import Estimate, Found
 from ...statistics.resamples import Resamples
-from ..table import RadiographRow, read_table, table_hash
+from ..table import read_table
 from .configurations import THRESHOLDS, Configuration
 
 
@@ -60,7 +60,7 @@ class Predictions:
 def read_radiographs(table: Path, score: str = "agatston") -> Radiographs:
     """A table of radiographs (see `table.read_table`). score: the column of the reference. Raises TableError."""
     rows = read_table(table, score)
-    factors = np.array([_factors(row) for row in rows])
+    factors = np.array([row.factors for row in rows])
     return Radiographs(
         tuple(row.name for row in rows),
         tuple(row.patient for row in rows),
@@ -68,11 +68,6 @@ def read_radiographs(table: Path, score: str = "agatston") -> Radiographs:
         factors if np.isfinite(factors).all() else None,
         table_hash(rows),
     )
-
-
-def _factors(row: RadiographRow) -> tuple[float, float, float]:
-    sex = None if row.sex is None else float(row.sex == "M")
-    return tuple(math.nan if value is None else float(value) for value in (row.age_years, sex, row.bmi_kg_m2))
 
 
 def gathered(data: Radiographs, results: Sequence[Mapping]) -> Predictions:

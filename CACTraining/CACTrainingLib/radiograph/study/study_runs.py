@@ -12,10 +12,11 @@ import numpy as np
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import write_table
 
+from ...data.scan_table import TableScan
 from ...experiments.configuration import ExperimentRun
 from ...experiments.engine import running_folder
 from ...experiments.jobs import Prepared
-from ..table import LABELS, RadiographRow, read_table
+from ..table import LABELS, read_table
 from .configurations import THRESHOLDS, Configuration, RadiographBudget, folds_of_patients, run_key
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class _Trainer:
         return path
 
 
-def _line(row: RadiographRow, folder: Path) -> dict[str, object]:
+def _line(row: TableScan, folder: Path) -> dict[str, object]:
     own = {view: os.path.relpath(file.resolve(), folder.resolve()) for view, file in row.files.items()}
     digital = row.files["PA"].suffix == ".npz"
     return {

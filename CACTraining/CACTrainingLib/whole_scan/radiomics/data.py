@@ -13,8 +13,8 @@ import numpy as np
 
 from CACScoringLib.core.progress import Progress
 
+from ...data.scan_table import TableScan
 from ...experiments.errors import StudyError
-from ..scan_table import TableScan
 from .configurations import NETWORKS
 
 
@@ -90,7 +90,7 @@ def read_scans(
     by_name = {scan.name: scan for scan in table}
     known = [by_name[name] for name in names]
     seen = [true_findings(scan.ct) for scan in known]
-    factors = np.array([_factors(scan) for scan in known])
+    factors = np.array([scan.factors[:2] for scan in known])
     values = {kind: found.values for kind, found in tables.items()}
     titles = {kind: found.features for kind, found in tables.items()}
     found = Scans(
@@ -134,8 +134,3 @@ def true_findings(ct: Path) -> tuple[float, float]:
     except (OSError, ValueError, KeyError, TypeError):
         return math.nan, math.nan
     return float(visible), float(other)
-
-
-def _factors(scan: TableScan) -> tuple[float, float]:
-    age = math.nan if scan.age_years is None else scan.age_years
-    return age, math.nan if scan.sex is None else float(scan.sex == "M")

@@ -13,6 +13,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
+from ...data.scan_table import TableScan, table_hash
 from ...experiments.configuration import ExperimentRun
 from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
 from ...experiments.errors import StudyError
@@ -20,7 +21,7 @@ from ...experiments.jobs import TIME_IS_UP
 from ...experiments.results import SCORE_COLUMNS, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table
-from ..scan_table import TableScan, read_scan_table, table_hash
+from ..scan_table import read_scan_table
 from ..split import folds, learned_and_tested
 from . import checks, tables
 from .configurations import HELD_OUT, NETWORKS, configurations_of, run_key, runs_of

@@ -20,17 +20,18 @@ import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, load_model, save_model
 from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan.radiomics import PSEUDO_AGATSTON, SOLID_MM3
 
-from ...data.table_cells import TableError
+from ...data.scan_table import TableScan, table_hash
 from ...statistics.bootstrap import Bootstrap, estimate
 from ...statistics.roc import area_under_curve
 from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, RunOptions, commit
 from ..encoders import FeatureTable, features_of
-from ..scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
+from ..scan_table import check_others, kind_of_data, read_scan_table
 from ..split import learned_and_tested
 from .fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
 

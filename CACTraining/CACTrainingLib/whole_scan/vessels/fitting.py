@@ -19,10 +19,11 @@ from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, pr
 from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
 
 from ...data.datasets import DataError
+from ...data.scan_table import TableScan
 from ...training.background import read_curves
 from ...training.loop import LoopSettings, train
 from ..prepared import Prepared, load, prepare
-from ..scan_table import ARTERIES, TableScan
+from ..scan_table import ARTERIES
 from .configurations import SHOWN
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
 from .truth import true_calcium
@@ -130,9 +131,9 @@ def heart_ml(file: Path) -> float:
 
 def targets_of(scans: Sequence[TableScan]) -> dict[str, np.ndarray]:
     """Agatston scores [4] in the order of ARTERIES by the scans' names. Raises DataError when they are not known."""
-    if unknown := [scan.name for scan in scans if scan.agatston is None]:
+    if unknown := [scan.name for scan in scans if not scan.scores]:
         raise DataError(f"The scores of {len(unknown)} scans are not known, among them {unknown[0]}.")
-    return {scan.name: np.array([scan.agatston[artery] for artery in ARTERIES]) for scan in scans}
+    return {scan.name: np.array([scan.scores[artery] for artery in ARTERIES]) for scan in scans}
 
 
 def fit_vessels(

@@ -12,10 +12,11 @@ import numpy as np
 
 from CACScoringLib.core.progress import Progress
 
+from ...data.scan_table import TableScan
 from ...experiments.results import SCORE_COLUMNS, score_counts
 from ...report.parts import Section, Table, count
 from ..prepared import prepare
-from ..scan_table import ARTERIES, TableScan
+from ..scan_table import ARTERIES
 from .configurations import Configuration, VesselBudget
 from .results import Scans
 from .study_runs import Data, LookedAt, config_of, field_of, input_regions
@@ -98,15 +99,8 @@ def read_scans(
 
 def scans_of(table: Sequence[TableScan], volumes_ml: Mapping[str, float]) -> Scans:
     """What the study knows of scans. volumes_ml: of their hearts, by name."""
-    factors = [
-        (
-            np.nan if scan.age_years is None else scan.age_years,
-            np.nan if scan.sex is None else float(scan.sex == "M"),
-            volumes_ml[scan.name],
-        )
-        for scan in table
-    ]
-    scores = [[0.0 if scan.agatston is None else scan.agatston[a] for a in ARTERIES] for scan in table]
+    factors = [(*scan.factors[:2], volumes_ml[scan.name]) for scan in table]
+    scores = [[scan.scores.get(artery, 0.0) for artery in ARTERIES] for scan in table]
     return Scans(
         tuple(scan.name for scan in table),
         tuple(scan.patient for scan in table),

@@ -10,13 +10,14 @@ from pathlib import Path
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
+from ...data.scan_table import TableScan, table_hash
 from ...experiments.configuration import ExperimentRun, chosen_tables
 from ...experiments.engine import PREDICTIONS, Experiment, ExperimentSettings, Trainer, carry_out
 from ...experiments.errors import StudyError
 from ...experiments.results import by_configuration
 from ...report.page import write_study
 from ...report.parts import Section
-from ..scan_table import ARTERIES, TableScan, read_scan_table, table_hash
+from ..scan_table import ARTERIES, read_scan_table
 from ..split import folds, learned_and_tested
 from . import checks
 from .configurations import (

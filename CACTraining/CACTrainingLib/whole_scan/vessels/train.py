@@ -26,9 +26,10 @@ from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
+from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import CHECKPOINT, record_training, training_lock
 from ...training.runs import LICENCE, RunOptions, commit, loop_from
-from ..scan_table import TableScan, check_others, kind_of_data, read_scan_table, table_hash
+from ..scan_table import check_others, kind_of_data, read_scan_table
 from ..split import folds, learned_and_tested
 from .configurations import SHOWN
 from .fitting import (
@@ -206,7 +207,7 @@ def _judged(
         tuple(names),
         tuple(scan.patient for scan in chosen),
         np.stack([targets[name] for name in names]),
-        np.array([_factors(scan, files[scan.name]) for scan in chosen]),
+        np.array([(*scan.factors[:2], heart_ml(files[scan.name])) for scan in chosen]),
         (None,) * len(chosen),
     )
     study = Study(table, None, [parts[:2]], table.rows(parts[2]))
@@ -228,9 +229,3 @@ def _judged(
         totals = foretold(network, others, list(others)).sum(1)
         test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
     return test
-
-
-def _factors(scan: TableScan, file: Path) -> list[float]:
-    """Age, 1 for men, the heart's volume; NaN where it is not known."""
-    age = np.nan if scan.age_years is None else scan.age_years
-    return [age, np.nan if scan.sex is None else float(scan.sex == "M"), heart_ml(file)]

@@ -11,10 +11,10 @@ from made_radiomics import made_scans
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan import encoders
 from CACTrainingLib.whole_scan.radiomics.data import read_scans, true_findings
-from CACTrainingLib.whole_scan.scan_table import TableScan
 
 
 def write_truth(folder: Path, visible=(False, True), metal=(True, False)):
@@ -44,8 +44,8 @@ def table_of(tmp_path, ages=(50.0, 60.0, 70.0)):
         TableScan(
             name=f"p{n}",
             patient=str(n),
-            ct=tmp_path / f"p{n}.nii.gz",
-            agatston={"LM": 0.0, "LAD": scores[n], "LCX": 0.0, "RCA": 0.0},
+            files={"ct": tmp_path / f"p{n}.nii.gz"},
+            scores={"LM": 0.0, "LAD": scores[n], "LCX": 0.0, "RCA": 0.0},
             age_years=ages[n],
             sex="FM"[n % 2],
         )

@@ -7,10 +7,10 @@ import pytest
 
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.data.table_cells import TableError
 from CACTrainingLib.whole_scan.encoders import FeatureTable
 from CACTrainingLib.whole_scan.radiomics import train as train_radiomics
 from CACTrainingLib.whole_scan.scan_table import read_scan_table

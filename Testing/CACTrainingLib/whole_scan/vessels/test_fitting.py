@@ -12,10 +12,10 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.networks.vessels import KINDS, VesselNetConfig, preset
 from CACScoringLib.whole_scan.vessel_input import vessel_input
 from CACTrainingLib.data.datasets import DataError
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.run_folder import TrainingError
 from CACTrainingLib.whole_scan.prepared import Prepared
-from CACTrainingLib.whole_scan.scan_table import TableScan
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
 from CACTrainingLib.whole_scan.vessels.fitting import (
     FitSettings,
@@ -160,10 +160,10 @@ def test_kinds_that_see_alike_share_what_is_prepared(monkeypatch, tmp_path):
 
 
 def test_scores_by_name(tmp_path):
-    scan = TableScan("a", "p", tmp_path, agatston={"RCA": 4.0, "LM": 1.0, "LCX": 3.0, "LAD": 2.0})
+    scan = TableScan("a", "p", {"ct": tmp_path}, {"RCA": 4.0, "LM": 1.0, "LCX": 3.0, "LAD": 2.0})
     np.testing.assert_array_equal(targets_of([scan])["a"], [1, 2, 3, 4])
     with pytest.raises(DataError, match="1 scans are not known, among them b"):
-        targets_of([scan, TableScan("b", "p", tmp_path)])
+        targets_of([scan, TableScan("b", "p", {"ct": tmp_path})])
 
 
 def test_settings_of_each_kind(files):

@@ -10,8 +10,9 @@ from training_scans import write_scan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks import vessels as vessel_network
 from CACScoringLib.networks.vessels import VesselNetConfig
+from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan import prepared
-from CACTrainingLib.whole_scan.scan_table import ARTERIES, TableScan
+from CACTrainingLib.whole_scan.scan_table import ARTERIES
 from CACTrainingLib.whole_scan.vessels.configurations import Configuration, VesselBudget
 from CACTrainingLib.whole_scan.vessels.scans import OTHER, read_scans, scans_of
 from CACTrainingLib.whole_scan.vessels.study_runs import config_of, field_of
@@ -30,11 +31,8 @@ def table(tmp_path, monkeypatch):
         folder = write_scan(tmp_path / f"p{n}", n, coronary=n < 2, valve=n == 2)
         (folder / "regions.nii.gz").write_bytes((folder / "heart.nii.gz").read_bytes())
         scores = dict.fromkeys(ARTERIES, 60.0 if n == 0 else 0.0)
-        rows.append(
-            TableScan(
-                f"p{n}", str(n), folder / "ct.nii.gz", None, folder / "heart.nii.gz", scores, 60.0 + n, "FM"[n % 2]
-            )
-        )
+        files = {"ct": folder / "ct.nii.gz", "heart": folder / "heart.nii.gz"}
+        rows.append(TableScan(f"p{n}", str(n), files, scores, age_years=60.0 + n, sex="FM"[n % 2]))
     rows[3].ct.write_bytes(b"no picture")
     return rows
 
@@ -61,7 +59,7 @@ def test_scans_are_prepared_with_what_is_known(table, tmp_path):
 
 def test_what_is_not_known_is_no_number(tmp_path):
     truth = tmp_path / "truth.json"
-    scan = TableScan("a", "1", tmp_path / "ct.nii.gz", agatston=dict.fromkeys(ARTERIES, 1.0))
+    scan = TableScan("a", "1", {"ct": tmp_path / "ct.nii.gz"}, dict.fromkeys(ARTERIES, 1.0))
     found = scans_of([scan], {"a": 500.0})
     assert np.isnan(found.factors[0]).tolist() == [True, True, False]
     assert found.elsewhere == (None,)

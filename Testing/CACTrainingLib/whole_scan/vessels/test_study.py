@@ -8,7 +8,7 @@ import pytest
 from made_experiments import Counting, Warned, make_quick, table_of
 from vessel_trainings import fake_reader, fake_trainer, write_table
 
-from CACTrainingLib.data.table_cells import TableError
+from CACScoringLib.core.tables import TableError
 from CACTrainingLib.experiments.engine import PREDICTIONS
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan.scan_table import read_scan_table

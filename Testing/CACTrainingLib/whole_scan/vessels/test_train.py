@@ -9,10 +9,10 @@ import pytest
 
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.vessels import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
-from CACTrainingLib.data.table_cells import TableError
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.whole_scan.prepared import Prepared
