@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.cohort import CohortSettings, score_cohort
+from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.cohort.workers import sensible_count
@@ -25,7 +25,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import LAST_FILE, OutputError
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.core.tables import TableError, read_table
-from CACScoringLib.run import ModelChoice, chosen_models
+from CACScoringLib.run import ModelChoice, RunSettings, chosen_models
 
 from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, kept_jobs
@@ -166,9 +166,16 @@ def _results(scans: Sequence[StudyScan], settings: EvaluationSettings, work: Job
         return _found_results(scans, settings.results)
     table = settings.output / SCAN_TABLE
     write_scan_table(scans, table)
-    chosen = CohortSettings(models=settings.models, healthy=False)
     progress = _WithinStep(work.progress)
-    states = score_cohort(table, settings.output / SCANS, chosen, settings.workers, settings.overwrite, progress)
+    states = score_cohort(
+        table,
+        settings.output / SCANS,
+        RunSettings(healthy=False),
+        settings.models,
+        settings.workers,
+        settings.overwrite,
+        progress,
+    )
     return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
 
 

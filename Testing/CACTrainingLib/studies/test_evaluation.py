@@ -11,7 +11,7 @@ import pytest
 from digital_pairs import CALCIFIED, CLEAN, known_networks
 from in_this_process import InThisProcess
 
-from CACScoringLib.cli.main import make_parser
+from CACScoringLib import run
 from CACScoringLib.cohort import cohort
 from CACScoringLib.pipeline import score_scan
 from CACTrainingLib.cli import main as cli
@@ -30,8 +30,8 @@ def quick(monkeypatch):
     scored = []
     monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "load_networks", lambda *_: known_networks())
-    monkeypatch.setattr(cohort, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
+    monkeypatch.setattr(cohort, "load_models", lambda _: run.LoadedModels(known_networks()))
+    monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
     return scored
 
 
@@ -238,10 +238,8 @@ def test_a_studys_help_lists_its_own_options(study, own, capsys):
 
 
 def test_all_takes_what_its_studies_take():
-    parser, commands = make_parser()
-    cli.cli_evaluate.add_evaluate(commands)
     options = ["--data", "d", "--variant", "a=x.json", "--patient", "7", "--store-limits", "--ablation-pairs", "3"]
-    found = parser.parse_args(["evaluate", "all", *options, "--output", "o"])
+    found = cli.make_parser().parse_args(["evaluate", "all", *options, "--output", "o"])
     assert (found.patient, found.ablation_pairs, found.store_limits) == (7, 3, Path())
 
 
