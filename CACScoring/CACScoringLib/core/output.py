@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from .files import partial_folder
-from .files import write_text_atomically as write_text_atomically
 
 LAST_FILE = "scores.json"
 """Written last: where it is, the result beside it is whole."""
