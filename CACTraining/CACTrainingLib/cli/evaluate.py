@@ -26,13 +26,11 @@ MODELS = "models"
 """The study that scores nothing and is no part of "all": models of one network on the same cases."""
 
 
-def add_evaluate(commands: argparse._SubParsersAction) -> None:
-    """Add the command to a parser (see `CACScoringLib.cli`); each study has options of its own."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="study how well scans of the same patients agree, with tables and figures",
-        description="Studies of methods and models. Each writes study.html, its tables (CSV) and figures (PNG, SVG). "
-        "Run again, it goes on where it stopped. cac evaluate STUDY --help lists a study's options.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the studies; each has options of its own."""
+    parser.description = (
+        "Studies of methods and models. Each writes study.html, its tables (CSV) and figures (PNG, SVG). Run again, it "
+        "goes on where it stopped. cac evaluate STUDY --help lists a study's options."
     )
     studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY", parser_class=StudyParser)
     for name, text in {**STUDIES, ALL: "all of these: " + ", ".join(STUDIES)}.items():
@@ -49,7 +47,11 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     for one in studies.choices.values():
         add_options(one, ["--output"])
         add_progress_argument(one)
-        one.set_defaults(interrupted="Interrupted. Run the same command again to go on.")
+        one.set_defaults(extras=_extras, interrupted="Interrupted. Run the same command again to go on.")
+
+
+def _extras(options: argparse.Namespace) -> tuple[str, ...]:
+    return ("studies", "radiomics") if options.study == "radiomics" else ("studies",)
 
 
 def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,7 @@ from CACScoringLib.cli.extras import require
 from CACScoringLib.cli.parser import CommandParser, declared_commands
 from CACScoringLib.core.output import OutputError
 
-from . import evaluate as cli_evaluate
-from . import project as cli_project
-from . import radiographs as cli_radiographs
+from . import testing
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
@@ -27,10 +25,17 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
-    if arguments[:1] == ["test"]:
-        return _test(arguments[1:])
-    return scoring.run(make_parser().parse_args(arguments))
+    try:
+        # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
+        if arguments[:1] == ["test"]:
+            return testing.test(arguments[1:])
+        if arguments == ["check"]:
+            return testing.check()
+        options = make_parser().parse_args(arguments)
+    except OutputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return scoring.BAD_USAGE
+    return scoring.run(options)
 
 
 def make_parser() -> CommandParser:
@@ -39,10 +44,8 @@ def make_parser() -> CommandParser:
     scoring.add_commands(commands, _sample)
     for name, (text, declare) in _COMMANDS.items():
         commands.add_parser(name, help=text, declare=declare)
-    cli_evaluate.add_evaluate(commands)
-    cli_project.add_project(commands)
-    cli_radiographs.add_radiographs(commands)
-    commands.add_parser("test", help="run the tests, with pytest's arguments")
+    commands.add_parser("test", help="run the quick tests, or --all, with pytest's arguments")
+    commands.add_parser("check", help="check style and types of the code")
     return parser
 
 
@@ -176,6 +179,11 @@ def _declare_calibrate(parser: argparse.ArgumentParser) -> None:
 
 _CALIBRATE = "choose, on scans with known calcium, what of the calcium map counts, and its clinical scale"
 
+
+def _declared_by(module: str) -> Callable[[argparse.ArgumentParser], None]:
+    return lambda parser: importlib.import_module(f".{module}", __package__).add_arguments(parser)
+
+
 _COMMANDS = {
     "sample": ("write a digital patient to try the software on", _declare_sample),
     "phantom": ("write a cohort of digital patients, scanned twice or once, with known calcium", _declare_phantom),
@@ -183,6 +191,12 @@ _COMMANDS = {
     "pseudo-hearts": ("carry a heart mask over to scans without one, to train with", _declare_pseudo_hearts),
     "train": ("train a network, or the atlas of arteries", _declare_train),
     "calibrate": (_CALIBRATE, _declare_calibrate),
+    "evaluate": (
+        "study how well scans of the same patients agree, with tables and figures",
+        _declared_by("evaluate"),
+    ),
+    "project": ("projects of annotated scans: make, fill, check and split them", _declared_by("project")),
+    "radiographs": ("make radiographs of CTs, to train and to study with", _declared_by("radiographs")),
 }
 """What each command does, and what declares its options when it is used."""
 
@@ -284,12 +298,3 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
         folder = write_insertions(background, options.output, options.count, settings, path, progress.counted)
     progress.done(folder)
     print(f"{folder}: {options.count} scans with plaque of known mass, and the scan without")
-
-
-def _test(pytest_arguments: list[str]) -> int:
-    root = Path(__file__).resolve().parents[3]
-    if not (root / "Testing").is_dir():
-        print("Error: the tests come with the repository, not with the installed package.", file=sys.stderr)
-        return scoring.BAD_USAGE
-    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *pytest_arguments]
-    return subprocess.run(command, cwd=root).returncode

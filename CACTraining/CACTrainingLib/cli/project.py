@@ -25,19 +25,17 @@ NETWORKS = ("heart", "slices", "decomposition")
 METHODS = ("supervised", "cyclegan")
 
 
-def add_project(commands: argparse._SubParsersAction) -> None:
-    """Add the command to a parser (see `CACScoringLib.cli`)."""
-    parser = commands.add_parser(
-        "project",
-        help="projects of annotated scans: make, fill, check and split them",
-        description="A project is a folder with the list of scans that are annotated and trained on, what annotators "
-        "said of them, and the models and studies made from it. The scans stay where they are.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's actions."""
+    parser.description = (
+        "A project is a folder with the list of scans that are annotated and trained on, what annotators said of them, "
+        "and the models and studies made from it. The scans stay where they are."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, (text, add_arguments, run, interrupted) in _ACTIONS.items():
+    for name, (text, declare, run, interrupted) in _ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         action.add_argument("project", type=Path, metavar="DIR", help="folder of the project")
-        add_arguments(action)
+        declare(action)
         add_progress_argument(action)
         action.set_defaults(run=run, interrupted=interrupted)
 
@@ -222,6 +220,7 @@ def _remove(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _agreement_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(extras=lambda options: ("studies",))
     _add_scan_argument(parser, "to compare")
 
 

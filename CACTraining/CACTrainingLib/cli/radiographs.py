@@ -13,14 +13,13 @@ from CACScoringLib.core.progress import Progress
 _AGAIN = "Interrupted. Run the same command again to go on."
 
 
-def add_radiographs(commands: argparse._SubParsersAction) -> None:
-    """Add `radiographs` to a command line."""
-    parser = commands.add_parser("radiographs", help="make radiographs of CTs, to train and to study with")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's sources of radiographs."""
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_sharpen, _sharpen)):
         own = add(sources)
         scoring.add_progress_argument(own)
-        own.set_defaults(run=run, interrupted=_AGAIN)
+        own.set_defaults(run=run, extras=lambda options: ("studies",), interrupted=_AGAIN)
 
 
 def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:

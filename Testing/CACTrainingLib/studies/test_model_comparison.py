@@ -21,6 +21,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import Training, describe, install_model, load_model, save_model, update_card
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
+from CACTrainingLib.cli import evaluate as cli_evaluate
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
 from CACTrainingLib.experiments.errors import StudyError
@@ -438,7 +439,7 @@ class TestCommand:
         assert said in capsys.readouterr().err
 
     def test_it_is_no_part_of_all(self):
-        assert "models" not in cli.cli_evaluate.STUDIES
+        assert "models" not in cli_evaluate.STUDIES
 
 
 def test_roc_curves_are_those_of_the_scores():

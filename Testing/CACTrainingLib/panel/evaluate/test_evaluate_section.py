@@ -12,14 +12,13 @@ from panel_driver import ScriptedProcess, line
 from training_driver import CommandProcess, TrainingDriver, load_training
 
 import desktop_host
-from CACScoringLib.cli.main import make_parser
 from CACScoringLib.models.cards import find_model, list_models, read_card
-from CACTrainingLib.cli import evaluate as cli_evaluate
+from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.report import figures as study_figures
 from CACTrainingLib.report.page import write_study
 from CACTrainingLib.report.parts import Figure, Section, Table
-from CACTrainingLib.statistics.measures import Estimate
+from CACTrainingLib.statistics.bootstrap import Estimate
 
 
 @pytest.fixture
@@ -84,9 +83,7 @@ class TestStudies:
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, command = section._command()
-            parser, commands = make_parser()
-            cli_evaluate.add_evaluate(commands)
-            found = parser.parse_args(command)
+            found = make_parser().parse_args(command)
             assert found.study == study
             assert getattr(found, "data", None) == (None if study == "acquisition" else project.folder)
 

@@ -1,0 +1,44 @@
+"""The commands `test` and `check`, for who changes the code: they need the repository, not the installed package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from CACScoringLib.cli.extras import require
+from CACScoringLib.core.output import OutputError
+
+EXTRAS = ("scene", "studies", "radiomics", "docs", "test")
+"""What the tests and checks need: all that there is."""
+
+
+def test(arguments: list[str]) -> int:
+    """Run the tests and return pytest's exit code. Raises OutputError where there are none.
+
+    arguments: pytest's. What is marked `long` is left out, unless --all is among them, or a test is named (`FILE::…`)
+    or chosen by markers (`-m`).
+    """
+    root = _repository()
+    require(*EXTRAS)
+    chosen = any("::" in argument or argument.startswith("-m") for argument in arguments)
+    quick = [] if "--all" in arguments or chosen else ["-m", "not long"]
+    given = [argument for argument in arguments if argument != "--all"]
+    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *quick, *given]
+    return subprocess.run(command, cwd=root).returncode
+
+
+def check() -> int:
+    """Run ruff and mypy, each to its end, and return 1 where one of them finds something. Raises OutputError."""
+    root = _repository()
+    require("test")
+    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+    done = [subprocess.run([sys.executable, "-m", *command], cwd=root).returncode for command in commands]
+    return int(any(done))
+
+
+def _repository() -> Path:
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "Testing").is_dir():
+        raise OutputError("The tests come with the repository, not with the installed package.")
+    return root

@@ -1,0 +1,140 @@
+"""What the command line loads when it starts, and what it installs for whom."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from CACScoringLib.cli import extras
+from CACScoringLib.core.output import OutputError
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.cli import testing
+
+ROOT = Path(__file__).parents[3]
+OF_PYTHON = {*sys.stdlib_module_names, "CACScoringLib", "CACTrainingLib"}
+
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+sys.path[:0] = {path}
+from CACTrainingLib.cli.main import main
+try:
+    main({arguments})
+except SystemExit as end:
+    assert end.code == {code}
+print("", *set(sys.modules) - before)
+"""
+
+
+def loaded_by(arguments: list[str]) -> set[str]:
+    """Packages that are loaded once a command has ended in a Python of its own, but for Python's and ours."""
+    path = [str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
+    program = PROGRAM.format(path=path, arguments=arguments, code=0 if "--help" in arguments else 2)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.rpartition("\n ")[2].split()} - OF_PYTHON
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["scor"], ["check", "--help"]], ids=" ".join)
+def test_help_and_a_mistyped_command_load_nothing(arguments):
+    assert loaded_by(arguments) == set()
+
+
+def test_what_a_command_loads_is_seen():
+    assert {"SimpleITK", "numpy"} <= loaded_by(["drr", "--help"])
+
+
+def test_options_of_a_command_load_no_network():
+    heavy = {"torch", "monai", "sklearn", "matplotlib", "pandas", "vtk", "slicer", "numba"}
+    for command in ("score", "compare", "cohort", "drr", "models", "sample", "phantom", "evaluate", "project"):
+        assert not loaded_by([command, "--help"]) & heavy, command
+
+
+class TestExtras:
+    """What a command needs beyond the base."""
+
+    @pytest.fixture
+    def none_installed(self, monkeypatch):
+        """An environment with the base only, which is not the launcher's."""
+        monkeypatch.setattr(extras, "requires", lambda name: ["numpy", 'none-such>=1; extra == "studies"'])
+        monkeypatch.setattr(sys, "prefix", str(Path("/usr")))
+
+    @pytest.mark.parametrize(
+        "arguments", [["train", "heart", "--output", "m.json"], ["evaluate", "heart", "--output", "out"]]
+    )
+    def test_a_command_says_what_to_install(self, arguments, none_installed, capsys):
+        assert cli.main(arguments) == 2
+        assert 'pip install "slicer-cac[studies]"' in capsys.readouterr().err
+
+    def test_what_needs_less_runs(self, none_installed, tmp_path):
+        assert cli.main(["project", "new", str(tmp_path / "project"), "--progress", "none"]) == 0
+
+    def test_the_launcher_adds_them_in_its_own_environment(self, none_installed, monkeypatch):
+        monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
+        ran = []
+        monkeypatch.setattr(
+            extras.subprocess, "run", lambda words: ran.append(words) or subprocess.CompletedProcess(words, 0)
+        )
+        extras.require("scene", "studies")
+        assert ran == [[sys.executable, str(ROOT / "cac"), "--add-extras", "studies"]], "scene is not missing"
+
+    def test_an_installation_that_fails_is_said(self, none_installed, monkeypatch):
+        monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
+        monkeypatch.setattr(extras.subprocess, "run", lambda words: subprocess.CompletedProcess(words, 1))
+        with pytest.raises(OutputError, match="could not be installed"):
+            extras.require("studies")
+
+    def test_nothing_is_asked_where_the_package_is_not_installed(self, monkeypatch):
+        def requires(name):
+            raise extras.PackageNotFoundError(name)
+
+        monkeypatch.setattr(extras, "requires", requires)
+        extras.require("studies")
+
+    @pytest.mark.parametrize(
+        ("arguments", "needed"),
+        [
+            (["score", "ct.nii.gz"], ("scene",)),
+            (["score", "ct.nii.gz", "--no-scene"], ()),
+            (["score", "--radiograph", "pa.png"], ()),
+            (["score", "ct.nii.gz", "--no-scene", "--second-opinion", "vessels,radiomics"], ("radiomics",)),
+            (["cohort", "scans", "--output", "out"], ()),
+            (["cohort", "scans", "--output", "out", "--scene"], ("scene",)),
+            (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),
+            (["project", "agreement", "project"], ("studies",)),
+        ],
+        ids=lambda value: " ".join(value),
+    )
+    def test_by_what_is_asked_for(self, arguments, needed):
+        options = cli.make_parser().parse_args(arguments)
+        assert options.extras(options) == needed
+
+    def test_they_are_those_of_the_package(self):
+        """An extra that is named wrongly would never be missed."""
+        text = (ROOT / "pyproject.toml").read_text()
+        named = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+        assert sorted(testing.EXTRAS) == sorted(
+            line.partition(" =")[0] for line in named.splitlines() if line.endswith("= [")
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ([], ["-m", "not long"]),
+        (["--all"], []),
+        (["Testing/CACScoringLib", "-x"], ["-m", "not long", "Testing/CACScoringLib", "-x"]),
+        (["Testing/test_walk.py::test_one_scan"], ["Testing/test_walk.py::test_one_scan"]),
+        (["-m", "long"], ["-m", "long"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_long_tests_are_left_out_unless_asked_for(given, passed, monkeypatch):
+    ran = []
+    monkeypatch.setattr(testing, "require", lambda *extras: None)
+    monkeypatch.setattr(
+        testing.subprocess, "run", lambda words, cwd: ran.append(words) or subprocess.CompletedProcess(words, 0)
+    )
+    assert cli.main(["test", *given]) == 0
+    assert ran == [[sys.executable, "-m", "pytest", "--numprocesses=auto", *passed]]
