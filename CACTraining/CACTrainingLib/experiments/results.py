@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..statistics.bootstrap import Estimate, Found
+from ..statistics.bootstrap import Estimate
 from ..statistics.patient_folds import category_of
-from ..statistics.resamples import Resamples
-from ..statistics.roc import area_within
 from .configuration import ExperimentRun
 
 if TYPE_CHECKING:
@@ -37,16 +35,6 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
     known = agatston[np.isfinite(agatston)]
     counts = np.bincount(category_of(known), minlength=len(CATEGORIES))
     return (title, len(set(patients)), len(patients), *map(int, counts))
-
-
-def area_in_folds(
-    resamples: Resamples, rows: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray
-) -> Found:
-    """Area under the ROC curve of pairs within a fold: networks of different folds are not on one scale.
-
-    rows: which scan each case is, as `resamples` has them. folds, truth (bool), scores: of the cases, [m].
-    """
-    return resamples.over_items(rows, lambda weights: area_within(weights, folds, truth, scores))
 
 
 def spread(values: Sequence[float]) -> float:

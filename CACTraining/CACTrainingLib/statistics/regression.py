@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .bootstrap import Estimate
+
 MOST_STEPS = 30
 """Of Newton's method in the logistic regression; far fewer are needed but where size tells all apart."""
 
@@ -80,3 +82,30 @@ def half_found(weights: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> np.
         half = np.exp(middle - spread * coefficients[:, 0] / coefficients[:, 1])
     seen = (half >= sizes.min()) & (half <= sizes.max()) & (coefficients[:, 1] > 0)
     return np.where(seen, half, np.nan)
+
+
+def calibration_fit(truth: np.ndarray, probabilities: np.ndarray) -> tuple[Estimate, Estimate] | None:
+    """Slope and intercept of the logistic regression of truth on the log odds of probabilities; ideal 1 and 0.
+
+    Cox 1958 (doi:10.1093/biomet/45.3-4.562), by statsmodels. truth: bool [n]. probabilities: [n]. None where it does
+    not exist.
+    """
+    import statsmodels.api as models
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError
+
+    x = log_odds(probabilities)
+    if truth.all() or not truth.any() or np.ptp(x) < 1e-9:
+        return None
+    try:
+        fit = models.Logit(truth.astype(float), models.add_constant(x)).fit(disp=0)
+    except (PerfectSeparationError, np.linalg.LinAlgError):
+        return None
+    ends = np.asarray(fit.conf_int())
+    intercept, slope = (Estimate(float(fit.params[n]), *map(float, ends[n]), len(truth)) for n in (0, 1))
+    return slope, intercept
+
+
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Of probabilities between one in a million and all but that."""
+    kept = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return np.log(kept / (1 - kept))

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from .bootstrap import Bootstrap, Found, exact_proportion, ratio
+from .roc import area_within
 
 _CHUNK = 4_000_000
 """Weights of items held at once."""
@@ -72,6 +73,13 @@ class Resamples:
         pairs = (self.weights @ self.sums(scans, truth)) * (self.weights @ self.sums(scans, ~truth))
         values = np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
         return Found(values, len(truth), self._count(scans))
+
+    def area_in_folds(self, scans: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
+        """Area under the ROC curve of pairs within a fold: networks of different folds are not on one scale.
+
+        folds, truth (bool), scores: [items].
+        """
+        return self.over_items(scans, lambda weights: area_within(weights, folds, truth, scores))
 
     def _count(self, scans: np.ndarray) -> int:
         return len(np.unique(self.of_scan[scans]))

@@ -10,10 +10,11 @@ import numpy as np
 
 from ...report import curves as study_drawings
 from ...report.parts import Figure, Section, Table, heading
-from ...statistics.bootstrap import estimate
+from ...statistics.bootstrap import estimate, ratio
 from ...statistics.patient_folds import category_of
+from ...statistics.regression import calibration_fit
 from .configurations import THRESHOLD_TITLES, THRESHOLDS
-from .results import Study, calibration_line, proportion
+from .results import Study
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
@@ -62,7 +63,7 @@ def _calibration_table(study: Study, comparators: Sequence[Comparator]) -> Table
             level = study.resamples.over_items(own, lambda w, truth=truth: w @ truth.astype(float) / w.sum(1))
             with np.errstate(invalid="ignore", divide="ignore"):
                 skill = 1 - brier.values / (level.values * (1 - level.values))
-            line = calibration_line(truth, chances) or (None, None)
+            line = calibration_fit(truth, chances) or (None, None)
             skilled = estimate(skill, brier.n, brier.patients)
             rows.append((f"  {title}", level.estimate, float(chances.mean()), brier.estimate, skilled, *line))
     note = (
@@ -91,7 +92,7 @@ def _predictive_table(study: Study, comparators: Sequence[Comparator], digital: 
             wanted = [(found, truth, 1.0), (~found, ~truth, 1.0), (truth, found, 1.0), (~truth, ~found, 1.0)]
             wanted += [(truth, found, factor[own]), (~truth, ~found, factor[own])] if digital else []
             cells = [
-                study.resamples.over_items(own, lambda w, h=hits, o=of, f=scale: proportion(w * f, h, o)).estimate
+                study.resamples.over_items(own, lambda w, h=hits, o=of, f=scale: ratio(w * f, h & o, o)).estimate
                 for hits, of, scale in wanted
             ]
             rows.append((f"  {title}", cut, *cells))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ...data.scan_table import table_hash
-from ...experiments.results import area_in_folds
-from ...statistics.bootstrap import Estimate, Found
+from ...statistics.bootstrap import Found
+from ...statistics.regression import log_odds
 from ...statistics.resamples import Resamples
 from ..table import read_table
 from .configurations import THRESHOLDS, Configuration
@@ -116,7 +116,7 @@ class Study:
         own = slice(None) if rows is None else np.isin(predictions.rows, rows)
         chosen, folds = predictions.rows[own], predictions.folds[own]
         found = [
-            area_in_folds(self.resamples, chosen, folds, self.data.above(threshold)[chosen], scores[own][:, n])
+            self.resamples.area_in_folds(chosen, folds, self.data.above(threshold)[chosen], scores[own][:, n])
             for n, threshold in enumerate(THRESHOLDS)
         ]
         mean = np.mean([one.values for one in found], axis=0)
@@ -139,7 +139,7 @@ def factors_alone(study: Study) -> Predictions | None:
     for fold in np.unique(study.folds):
         train = study.folds != fold
         chances[~train] = factors_model(study.data, train)(study.data.factors[~train])
-    return Predictions(everyone, study.folds, _logit(chances), chances, chances, (), (), None)
+    return Predictions(everyone, study.folds, log_odds(chances), chances, chances, (), (), None)
 
 
 def factors_model(data: Radiographs, train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -164,34 +164,3 @@ def factors_model(data: Radiographs, train: np.ndarray) -> Callable[[np.ndarray]
         return np.stack(columns, 1)
 
     return chances
-
-
-def calibration_line(truth: np.ndarray, chances: np.ndarray) -> tuple[Estimate, Estimate] | None:
-    """Slope and intercept of the logistic regression of truth on the chances' log odds, by statsmodels; ideal 1 and 0.
-
-    truth: bool [n]. chances: [n]. None where it does not exist.
-    """
-    import statsmodels.api as models
-    from statsmodels.tools.sm_exceptions import PerfectSeparationError
-
-    x = _logit(chances)
-    if truth.all() or not truth.any() or np.ptp(x) < 1e-9:
-        return None
-    try:
-        fit = models.Logit(truth.astype(float), models.add_constant(x)).fit(disp=0)
-    except (PerfectSeparationError, np.linalg.LinAlgError):
-        return None
-    ends = np.asarray(fit.conf_int())
-    intercept, slope = (Estimate(float(fit.params[n]), *map(float, ends[n]), len(truth)) for n in (0, 1))
-    return slope, intercept
-
-
-def proportion(weights: np.ndarray, hits: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Proportion of hits among some items, float [resamples]."""
-    bottom = weights @ of.astype(float)
-    return np.divide(weights @ (hits & of).astype(float), bottom, out=np.full(len(weights), np.nan), where=bottom > 0)
-
-
-def _logit(chances: np.ndarray) -> np.ndarray:
-    kept = np.clip(chances, 1e-6, 1 - 1e-6)
-    return np.log(kept / (1 - kept))

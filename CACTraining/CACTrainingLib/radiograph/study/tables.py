@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...experiments.plots import areas_figure, roc_curve
-from ...experiments.results import NOT_RUN, area_in_folds, lowered, spread
+from ...experiments.results import NOT_RUN, lowered, spread
 from ...report.curves import roc_bands
 from ...report.figures import Panel
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
@@ -159,7 +159,7 @@ def _strata_section(study: Study, comparators: Sequence[Comparator]) -> Section:
             own = wanted[comparator.predictions.rows]
             chosen = comparator.predictions.rows[own]
             folds = comparator.predictions.folds[own]
-            found = area_in_folds(study.resamples, chosen, folds, score[chosen] > 0, comparator.scores[own, 0])
+            found = study.resamples.area_in_folds(chosen, folds, score[chosen] > 0, comparator.scores[own, 0])
             cells.append(found.estimate)
             series[comparator.title].append(found.estimate)
         with_calcium = int((score[chosen] > 0).sum())

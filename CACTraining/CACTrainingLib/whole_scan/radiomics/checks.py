@@ -14,18 +14,9 @@ from ...report import figures as study_figures
 from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.bootstrap import Estimate, Found
 from ...statistics.patient_folds import CATEGORIES, category_of
+from ...statistics.proportions import difference_of_proportions
 from .configurations import CLASSIFIERS, HELD_OUT, Configuration
-from .results import (
-    ACCURACY,
-    AREA,
-    CROSSED,
-    HELD,
-    SENSITIVITY,
-    SPECIFICITY,
-    Evaluated,
-    Study,
-    difference_of_proportions,
-)
+from .results import ACCURACY, AREA, CROSSED, HELD, SENSITIVITY, SPECIFICITY, Evaluated, Study
 from .study_runs import LISTED, REPEATS
 from .tables import PARTS, RULE, network_configurations, radiomics_configurations, title_of
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from ...experiments.results import lowered, met
 from ...report.parts import Section, Table, p_cell
 from ...statistics.bootstrap import Estimate, paired_difference
+from ...statistics.proportions import difference_of_proportions, mcnemar_p
 from .checks import INSTALLABLE, called_others, without_any
 from .configurations import Configuration
-from .results import ACCURACY, HELD, SENSITIVITY, Evaluated, Study, difference_of_proportions, mcnemar_p
+from .results import ACCURACY, HELD, SENSITIVITY, Evaluated, Study
 from .tables import (
     ABAID_ACCURACY,
     ABAID_SENSITIVITY,

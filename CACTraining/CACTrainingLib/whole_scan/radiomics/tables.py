@@ -14,6 +14,7 @@ from ...report.curves import roc_bands
 from ...report.figures import Panel
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.proportions import mcnemar_p
 from .configurations import (
     BASELINES,
     CLASSIFIERS,
@@ -26,7 +27,7 @@ from .configurations import (
     label_configurations,
     model_configurations,
 )
-from .results import ACCURACY, AREA, CROSSED, HELD, MEASURES, SENSITIVITY, SPECIFICITY, Evaluated, Study, mcnemar_p
+from .results import ACCURACY, AREA, CROSSED, HELD, MEASURES, SENSITIVITY, SPECIFICITY, Evaluated, Study
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry

@@ -13,14 +13,12 @@ from CACTrainingLib.radiograph.study.results import (
     Predictions,
     Radiographs,
     Study,
-    calibration_line,
     factors_alone,
     gathered,
-    proportion,
     read_radiographs,
 )
 from CACTrainingLib.statistics import roc
-from CACTrainingLib.statistics.bootstrap import Bootstrap, paired_difference
+from CACTrainingLib.statistics.bootstrap import paired_difference
 from CACTrainingLib.statistics.roc import ROC_POINTS, area_within, curve_within
 
 N = 120
@@ -155,22 +153,6 @@ def test_only_rows_that_are_asked_for_count(tmp_path):
     assert found[0].estimate.value == 1.0
 
 
-def test_calibration_line_of_chances_that_are_true_and_of_some_too_extreme():
-    generator = np.random.default_rng(1)
-    logits = generator.normal(0, 1.5, 4000)
-    truth = generator.random(4000) < 1 / (1 + np.exp(-logits))
-    slope, intercept = calibration_line(truth, 1 / (1 + np.exp(-logits)))
-    assert slope.low < 1 < slope.high
-    assert intercept.value == pytest.approx(0, abs=0.15)
-    assert intercept.high - intercept.low < 0.2
-    extreme, _ = calibration_line(truth, 1 / (1 + np.exp(-3 * logits)))
-    assert extreme.value == pytest.approx(slope.value / 3, rel=1e-3)
-    assert calibration_line(np.zeros(4, bool), np.full(4, 0.1)) is None
-
-
-def test_proportions_and_spread():
-    weights = Bootstrap(range(4), np.random.default_rng(0), 3).weights(range(4))
-    hits, of = np.array([1, 0, 1, 1], bool), np.array([1, 1, 1, 0], bool)
-    assert proportion(weights, hits, of)[0] == pytest.approx(2 / 3)
+def test_spread():
     assert spread([0.5, 0.7, math.nan]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
     assert math.isnan(spread([0.5]))
