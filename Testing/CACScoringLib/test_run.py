@@ -1,0 +1,108 @@
+"""Read, score, write: what every command that scores a CT has in common."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import panel_results
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, MaskError, scan_from_image
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.pipeline import ScoreSettings
+from CACScoringLib.run import LoadedModels, RunSettings, Sample, ScanInput, run_scan
+from CACScoringLib.scoring.lesions import ScoringRules
+
+MASSES = {Artery.LAD: 12.0}
+
+
+class Listening(Progress):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.ran, self.warned, self.output = [], [], None
+
+    def _began(self, name):
+        self.ran.append(name)
+
+    def warning(self, warning):
+        self.warned.append(warning.code)
+
+    def done(self, output):
+        self.output = output
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A small chest, its heart, and labels of its lesions."""
+    folder = tmp_path_factory.mktemp("scan")
+    image = panel_results.chest_image()
+    sitk.WriteImage(image, folder / "ct.nrrd")
+    sitk.WriteImage(panel_results.heart_mask(image), folder / "heart.nrrd")
+    sitk.WriteImage(labels(image, Artery.RCA), folder / "lesions.nrrd")
+    return ScanInput(folder / "ct.nrrd", heart=folder / "heart.nrrd", lesions=folder / "lesions.nrrd")
+
+
+def labels(image, artery):
+    """Everything above 200 HU as lesions of one artery."""
+    mask = sitk.GetImageFromArray((sitk.GetArrayFromImage(image) > 200).astype(np.uint8) * artery)
+    mask.CopyInformation(image)
+    return mask
+
+
+def sample():
+    image = panel_results.chest_image()
+    return Sample(scan_from_image(image, Acquisition("NRRD")), labels(image, Artery.LAD), 0.5, MASSES)
+
+
+def run(given, folder, settings=None, models=None, progress=None):
+    settings, models = settings or RunSettings(), models or LoadedModels()
+    result, _ = run_scan(given, settings, models, OutputFolder(folder), progress)
+    return result, json.loads((folder / "scores.json").read_text())
+
+
+def test_the_steps_that_are_announced_are_those_that_run(files, tmp_path):
+    progress = Listening()
+    result, content = run(files, tmp_path / "out", progress=progress)
+    assert progress.ran == progress.steps
+    assert progress.ran == list(content["seconds"])
+    assert progress.warned == [warning.code for warning in result.warnings]
+    assert progress.output == tmp_path / "out"
+
+
+def test_nothing_is_written_of_what_cannot_be_scored(files, tmp_path):
+    with pytest.raises(MaskError):
+        run(replace(files, heart=files.ct), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_given_heart_leaves_out_the_network_that_finds_it(files, tmp_path):
+    networks = panel_results._networks()
+    networks = replace(networks, heart=networks.slices)
+    result, content = run(files, tmp_path / "out", models=LoadedModels(networks))
+    assert result.networks.heart is None
+    assert len(content["models"]) == 2
+
+
+def test_results_call_the_scan_as_they_are_told(files, tmp_path):
+    assert run(files, tmp_path / "a")[1]["input"]["name"] == "ct.nrrd"
+    assert run(replace(files, name="patient 1"), tmp_path / "b")[1]["input"]["name"] == "patient 1"
+
+
+class TestSample:
+    def test_it_brings_lesions_calibration_and_truth(self, files, tmp_path):
+        _, content = run(ScanInput(sample, heart=files.heart), tmp_path / "out")
+        assert content["methods"]["threshold"]["arteries"]["LAD"]["lesions"] == 3
+        assert content["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == 0.5
+        assert content["truth"]["mass_mg"]["LAD"] == MASSES[Artery.LAD]
+
+    def test_what_is_given_comes_first(self, files, tmp_path):
+        settings = RunSettings(ScoreSettings(rules=ScoringRules(calibration_mg_per_mm3_hu=0.25)))
+        given = ScanInput(sample, heart=files.heart, lesions=files.lesions)
+        _, content = run(given, tmp_path / "out", settings)
+        assert content["methods"]["threshold"]["arteries"]["RCA"]["lesions"] == 3
+        assert content["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == 0.25
