@@ -100,6 +100,8 @@ def test_studies_of_earlier_versions_go_on(study, key):
         (lambda: radiograph.RadiographBudget(only={"fusion": 0}), "1 to all of them"),
         (lambda: radiograph.RadiographBudget(only={"colours": 1}), "no table 'colours'"),
         (lambda: vessels.VesselBudget(only={"augmentation": 6}), "1 to all of them"),
+        (lambda: vessels.VesselBudget(only={"fusion": 1}), "no table 'fusion'"),
+        (lambda: vessels.VesselBudget(folds=1), "2 folds or more"),
         (lambda: vessels.VesselBudget(kinds=("resnet",)), "no network 'resnet'"),
         (lambda: vessels.VesselBudget(kinds=()), "--kinds"),
         (lambda: vessels.VesselBudget(outputs=("square",)), "no output 'square'"),

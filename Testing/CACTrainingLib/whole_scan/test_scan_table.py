@@ -1,11 +1,10 @@
-"""Tables of scans with scores by artery: what they must hold, and that every error names its line."""
+"""Tables of scans with scores by artery: what they hold of their own."""
 
 import json
 
 import pytest
 
 from CACScoringLib.core.tables import TableError
-from CACTrainingLib.data.scan_table import table_hash
 from CACTrainingLib.whole_scan.scan_table import ARTERIES, read_scan_table
 
 HEAD = "name,patient,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA\n"
@@ -57,36 +56,8 @@ def test_scores_may_be_unknown_where_none_are_needed(table):
     assert (scan.name, scan.scores, scan.total) == ("line 2", {}, None)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("x,1,c.nii.gz,0,0,0,0", "line 2 .*c.nii.gz"),
-        ("x,1,,0,0,0,0", "no ct in line 2"),
-        ("x,,a.nii.gz,0,0,0,0", "no patient in line 2"),
-        ("x,1,a.nii.gz,0,much,0,0", "agatston_LAD in line 2 .*'much'"),
-        ("x,1,a.nii.gz,0,0,-1,0", "agatston_LCX in line 2 .*from 0 up"),
-        ("x,1,a.nii.gz,0,0,0,", "lack scores, among them x"),
-        ("x,1,a.nii.gz,0,0,0", "Line 2 .* has 6 cells"),
-        ("x,1,a.nii.gz,0,0,0,0\nx,2,b.nii.gz,0,0,0,0", "Lines 2 and 3 .*'x'"),
-        ("", "no rows"),
-    ],
-)
-def test_what_is_wrong_is_told(table, line, message):
-    with pytest.raises(TableError, match=message):
-        read_scan_table(table(f"{HEAD}{line}\n" if line else HEAD))
-
-
-def test_missing_columns_and_wrong_flags(table, tmp_path):
+def test_missing_columns_and_wrong_flags(table):
     with pytest.raises(TableError, match="no column agatston_LM, agatston_LAD"):
         read_scan_table(table("patient,ct\n7,a.nii.gz\n"))
     with pytest.raises(TableError, match=r"contrast in line 2 .*'yes'"):
         read_scan_table(table("patient,ct,contrast\n7,a.nii.gz,yes\n"), scored=False)
-    with pytest.raises(TableError, match="There is no table"):
-        read_scan_table(tmp_path / "none.csv")
-
-
-def test_hash_follows_content_not_order(table):
-    lines = ["x,1,a.nii.gz,0,0,0,0\n", "y,2,b.nii.gz,0,5,0,0\n"]
-    one = table_hash(read_scan_table(table(HEAD + "".join(lines))))
-    assert one == table_hash(read_scan_table(table(HEAD + "".join(lines[::-1]))))
-    assert one != table_hash(read_scan_table(table(HEAD + lines[0] + lines[1].replace(",5,", ",6,"))))
