@@ -1,1 +1,1 @@
-"""How the cells of an experiment are run."""
+"""One engine for studies of many trainings: configurations, budget, folds, resume, results and plots."""
