@@ -197,6 +197,7 @@ _COMMANDS = {
     ),
     "project": ("projects of annotated scans: make, fill, check and split them", _declared_by("project")),
     "radiographs": ("make radiographs of CTs, to train and to study with", _declared_by("radiographs")),
+    "docs": ("build the documentation as a site", _declared_by("docs")),
 }
 """What each command does, and what declares its options when it is used."""
 

@@ -1,0 +1,96 @@
+"""The pages that are generated from the code and from stored results, and the built site."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from CACScoringLib.core.warning_codes import ADVICE
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
+
+import command_tables  # noqa: E402
+import stored_figures  # noqa: E402
+import warning_tables  # noqa: E402
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def test_every_command_has_its_options_and_defaults():
+    page = command_tables.commands_as_markdown()
+    sections = dict(re.findall(r"^#+ (.+?)$(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
+    assert {"score", "project new", "train heart", "evaluate reproducibility", "test"} <= set(sections)
+    assert "./cac phantom --output DIR (--pairs N | --single N) [OPTIONS]" in sections["phantom"]
+    assert re.search(r"\| `--protocol \{.*\}` \| .+ \| `radiotherapy` \|", sections["phantom"])
+    assert "`--learning-rate" in sections["train slices"]
+
+
+def test_what_is_hidden_is_left_out():
+    parser = argparse.ArgumentParser(prog="cac")
+    commands = parser.add_subparsers()
+    shown = commands.add_parser("shown", help="is shown | here")
+    shown.add_argument("--new", type=int, default=1, help="at most %(default)s")
+    shown.add_argument("--old", help=argparse.SUPPRESS)
+    commands.add_parser("hidden")
+    page = command_tables.commands_as_markdown(parser)
+    assert "## shown\n\nIs shown \\| here.\n" in page
+    assert "| `--new NEW` | at most 1 | `1` |" in page
+    assert "old" not in page
+    assert "hidden" not in page
+
+
+def test_every_warning_has_its_messages():
+    messages = warning_tables.messages_by_code()
+    assert set(messages) == set(ADVICE)
+    assert messages["thick-slices"] == [
+        "The slices are {thickness_mm} mm thick, more than 5 mm: small lesions are missed.",
+    ]
+    assert len(messages["geometry-unknown"]) == 2
+    page = warning_tables.warnings_as_markdown()
+    assert re.search(r"^\| `heart-cut` \| severe \| The heart region reaches .+ \| Look at .+ \|$", page, re.MULTILINE)
+    assert page.count("\n") == len(ADVICE) + 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_figures_of_the_pages_are_those_that_are_stored(page):
+    text = page.read_text(encoding="utf-8")
+    assert stored_figures.with_figures(text) == text
+
+
+def test_a_figure_is_written_as_stored():
+    text = "<!-- figure vessels-digital validation.test.rank_correlation .2 -->1<!-- /figure --> of all"
+    assert ">0.77 [0.60, 0.87]<" in stored_figures.with_figures(text)
+    text = "±<!-- repeats map-compact threshold agatston 100 -->?<!-- /repeats -->"
+    assert ">97<" in stored_figures.with_figures(text)
+
+
+def test_a_card_that_changed_is_noticed(monkeypatch, tmp_path):
+    (tmp_path / "vessels-digital.json").write_text("{}")
+    monkeypatch.setattr(stored_figures, "CARDS", tmp_path)
+    with pytest.raises(ValueError, match="vessels-digital has changed"):
+        stored_figures.with_figures("<!-- stored vessels-digital --><!-- /stored -->")
+
+
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "CACTrainingLib.cli", "docs", "--output", str(tmp_path / "site")]
+    path = os.pathsep.join(str(ROOT / name) for name in ("CACScoring", "CACTraining"))
+    built = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    loads = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"?(?:https?:)?//|<link[^>]+href=\"?https?://")
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        loaded = loads.findall(text)
+        assert (page.name, loaded) == (page.name, [])
+        assert 'data-md-component="source"' not in text  # asks GitHub how many stars there are
+    styles = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "site").rglob("*.css"))
+    assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", styles)
+    warnings = (tmp_path / "site" / "reference" / "warnings.html").read_text(encoding="utf-8")
+    assert "<code>thick-slices</code>" in warnings

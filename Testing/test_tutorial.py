@@ -1,0 +1,40 @@
+"""The tutorial is run: every command of it, as it stands there, in a folder of its own."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from mktestdocs import check_md_file
+
+ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "docs" / "user" / "tutorial.md"
+
+
+def agatston(folder: str) -> dict:
+    methods = json.loads(Path(folder, "scores.json").read_text(encoding="utf-8"))["methods"]
+    arteries = methods["threshold"]["arteries"]
+    return {name: arteries[name]["agatston"] for name in ("LM", "LAD", "LCX", "RCA")}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="the commands are for a shell")
+def test_the_tutorial_runs_and_says_what_comes_out(tmp_path, monkeypatch):
+    launcher = tmp_path / "cac"  # the real one would look after its own environment first
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m CACTrainingLib.cli "$@"\n')
+    launcher.chmod(0o755)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / name) for name in ("CACScoring", "CACTraining")))
+    check_md_file(TUTORIAL, memory=True, lang="bash")
+
+    truth = json.loads(Path("patient/truth.json").read_text(encoding="utf-8"))
+    assert f"{truth['mass_mg']:.1f} mg in all" in TUTORIAL.read_text(encoding="utf-8").replace("\n", " ")
+    warnings = json.loads(Path("result/scores.json").read_text(encoding="utf-8"))["warnings"]
+    assert [warning["code"] for warning in warnings if warning["severe"]] == ["noise-candidates"]
+    before, after = agatston("reviewed"), agatston("corrected")
+    assert before["LM"] > 0
+    assert after["LM"] == 0
+    assert after["LAD"] == pytest.approx(before["LM"] + before["LAD"])
+    assert all(Path(page).is_file() for page in ("comparison/comparison.html", "study/study.html"))

@@ -1,0 +1,47 @@
+"""Puts pictures that the walks through the panels took (CAC_SCREENSHOTS) into the documentation: pictures.py FOLDER."""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MOST_BYTES = 300_000
+MOST_WIDTH = 1500
+PICTURES = {  # what stands side by side
+    "Resources/Screenshots/panel.png": ["panel-07-reviewing"],
+    "docs/pictures/panel.png": ["panel-07-reviewing"],
+    "docs/pictures/views.jpg": ["views-06-scored"],
+    "docs/pictures/annotate.jpg": ["panel-32-slices", "views-32-slices"],
+    "docs/pictures/training.jpg": ["panel-38-trained", "views-38-trained"],
+}
+
+
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures beside each other, as high as the first."""
+    height = pictures[0].height
+    pictures = [picture.resize((round(picture.width * height / picture.height), height)) for picture in pictures]
+    joined = Image.new("RGB", (sum(picture.width for picture in pictures), height))
+    left = 0
+    for picture in pictures:
+        joined.paste(picture, (left, 0))
+        left += picture.width
+    joined.thumbnail((MOST_WIDTH, height))
+    return joined
+
+
+def main(folder: Path) -> None:
+    for name, parts in PICTURES.items():
+        joined = side_by_side([Image.open(folder / f"{part}.png").convert("RGB") for part in parts])
+        if name.endswith(".png"):
+            joined.quantize(256).save(ROOT / name, optimize=True)
+        else:
+            joined.save(ROOT / name, quality=85, optimize=True)
+        size = (ROOT / name).stat().st_size
+        if size > MOST_BYTES:
+            sys.exit(f"{name} has {size} bytes, more than {MOST_BYTES}.")
+        print(f"{name}: {joined.width} × {joined.height}, {size // 1000} kB")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
