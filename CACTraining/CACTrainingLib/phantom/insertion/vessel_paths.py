@@ -60,7 +60,9 @@ def read_path(path: Path) -> np.ndarray:
     """
     try:
         points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)
-    except (TableError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except TableError as error:
+        raise PathError(f"{error} A path has x,y,z in LPS mm per line.") from error
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise PathError(
             f"{path} is no path ({type(error).__name__}: {error}). Give a CSV with x,y,z in LPS mm per line, or a "
             "curve saved by Slicer as .mrk.json."

@@ -237,8 +237,10 @@ def test_what_is_no_path_says_why(tmp_path, name, text, reason):
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(PathError, match=reason):
         read_path(tmp_path / name)
-    with pytest.raises(PathError, match="FileNotFoundError"):
+    with pytest.raises(PathError, match=r"no table .*absent\.csv.*x,y,z"):
         read_path(tmp_path / "absent.csv")
+    with pytest.raises(PathError, match="FileNotFoundError"):
+        read_path(tmp_path / "absent.mrk.json")
 
 
 def test_a_real_chest_takes_aortic_calcium_as_a_distractor(real_ct, tmp_path):
