@@ -11,7 +11,7 @@ MOST_WIDTH = 1500
 PICTURES = {  # what stands side by side
     "Resources/Screenshots/panel.png": ["panel-07-reviewing"],
     "docs/pictures/panel.png": ["panel-07-reviewing"],
-    "docs/pictures/views.jpg": ["views-06-scored"],
+    "docs/pictures/views.jpg": ["views-08-faded-3d"],
     "docs/pictures/annotate.jpg": ["panel-32-slices", "views-32-slices"],
     "docs/pictures/training.jpg": ["panel-38-trained", "views-38-trained"],
 }
