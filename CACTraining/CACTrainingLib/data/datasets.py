@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.options import told
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 
@@ -233,10 +234,10 @@ class Sampling:
 
     positive_share: float = 0.5
     position_tolerance: float = 0.08
-    hard_share: float = 0.5
+    hard_share: float = told(0.5, "share of negatives with something that resembles calcium (paper: 0)")
     hidden_calcium: bool = True
-    twin_share: float = 0.0
-    calcium_scale: float = 1.0
+    twin_share: float = told(0.0, "share of negatives that are positives without their calcium (paper: 0)")
+    calcium_scale: float = told(1.0, "calcium is made up to so many times fainter or denser (paper: 1)")
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import told
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
 from ..data.datasets import DataError
 from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
-from ..training.loop import LoopSettings, Task
+from ..training.loop import Task
+from ..training.settings import LoopSettings
 from .dataset import RadiographSet, check_label
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
@@ -68,15 +70,15 @@ class RadiographTraining:
 
     loop: LoopSettings
     label: str = "agatston"
-    batch_size: int = 16
-    learning_rate: float = 2e-3
+    batch_size: int = told(16, "patients a step (default: the preset's)")
+    learning_rate: float = told(2e-3, "of the AdamW optimiser (default: the preset's)")
     weight_decay: float = 0.01
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
     scaled_share: float = 0.5
     curriculum: tuple[Stage, ...] = ()
     augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
     locate_weight: float = 1.0
-    finder_steps: int = 300
+    finder_steps: int = told(300, "of the part that finds the heart (default: the preset's; 0: as it began)")
     pretrained: str | None = None
     start: str | None = None
 

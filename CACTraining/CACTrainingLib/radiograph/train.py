@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import json
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,18 +18,18 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
-from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.roc import above, area, area_interval, area_name
-from ..training.loop import LoopSettings
 from ..training.run_folder import record_training, training_lock
-from ..training.runs import LICENCE, RunOptions, commit
+from ..training.runs import LICENCE, commit
+from ..training.settings import LoopSettings, RunOptions, options_from
 from .cases import SHARPENINGS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
 from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, foretold, validation_split
@@ -76,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train radiograph`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of radiographs, or a folder of them")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
-    add("--preset", choices=BACKBONES, default="light", help="the network, and settings of its training")
+    preset = {"choices": BACKBONES, "default": "light", "help": "the network, and settings of its training"}
+    add_options(parser, RunOptions, "output", "preset", preset=preset)
     add("--views", choices=(*VIEWS, "both"), default="PA", help="which pictures it sees")
     add("--label", choices=LABELS, default=TRUTH, help="the score to learn from")
     add("--curriculum", action="store_true", help="begin with severe calcium, then moderate, then all")
@@ -90,28 +89,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--folds", type=int, default=0, metavar="K", help="cross-validate first, in so many parts")
     add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
     add("--size", type=int, default=RadiographNetConfig.size, help="side of the square in the network, pixels")
-    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the weights, the batches and the splits")
-    add("--steps", type=int, help="batches at most (default: the preset's)")
-    add("--minutes", type=float, help="end each training after this time, whatever the steps")
-    add("--batch-size", type=int, help="patients a step (default: the preset's)")
-    add("--learning-rate", type=float, help="of the AdamW optimiser (default: the preset's)")
-    add("--validate-every", type=int, metavar="STEPS", help="steps between validations")
-    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
-    add("--finder-steps", type=int, help="of the part that finds the heart (default: the preset's; 0: as it began)")
-    add("--validation-share", type=float, default=0.2, help="share of patients to validate and calibrate on")
-    add("--device", choices=DEVICES, default="auto")
+    add_options(parser, RunOptions, "resume", "overwrite")
+    changed = {
+        "seed": {"help": "of the weights, the batches and the splits"},
+        "minutes": {"help": "end each training after this time, whatever the steps"},
+    }
+    add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
+    add_options(parser, RadiographTraining, "batch_size", "learning_rate")
+    add_options(parser, LoopSettings, "validate_every", "patience")
+    add_options(parser, RadiographTraining, "finder_steps")
+    share = {"help": "share of patients to validate and calibrate on"}
+    add_options(parser, RunOptions, "validation_share", "device", validation_share=share)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    training = PRESETS[arguments.preset]
-    asked = {name: getattr(arguments, name) for name in ("steps", "minutes", "validate_every", "patience", "seed")}
-    loop = replace(training.loop, **{name: value for name, value in asked.items() if value is not None})
-    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "finder_steps")}
-    training = replace(training, loop=loop, label=arguments.label)
-    training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+    options = options_from(arguments)
+    training = replace(settings_from(arguments, PRESETS[options.preset]), label=arguments.label)
     if arguments.curriculum:
         training = replace(training, curriculum=SEVERE_FIRST)
     if arguments.no_scaled:
@@ -119,25 +113,15 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     if arguments.no_locate:
         training = replace(training, locate_weight=0.0)
     config = RadiographNetConfig(
-        backbone=arguments.preset,
+        backbone=options.preset,
         views=VIEWS if arguments.views == "both" else (arguments.views,),
         size=arguments.size,
         enhancement=arguments.enhancement,
     )
-    options = RunOptions(
-        data=(arguments.data,),
-        output=arguments.output,
-        preset=arguments.preset,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        device=arguments.device,
-        validation_share=arguments.validation_share,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
-    )
     sources = Sources(
-        arguments.data, arguments.external, arguments.sharpening, arguments.folds, arguments.validation_share
+        arguments.data, arguments.external, arguments.sharpening, arguments.folds, options.validation_share
     )
-    settings = FitSettings(config, training, arguments.device, arguments.pretrained, arguments.start)
+    settings = FitSettings(config, training, options.device, arguments.pretrained, arguments.start)
     return train_radiograph(options, sources, settings, progress)
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
+from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_ct
@@ -31,7 +32,9 @@ from CACScoringLib.networks.van_velzen import PRESETS, HeartNetConfig, build
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
 from ..data.datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
 from . import runs
-from .loop import LoopSettings, Task
+from .loop import Task
+from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
+from .settings import add_arguments as add_training_arguments
 
 NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
 """A Dice below this, or so much of patches without heart, is no learning after so many validations."""
@@ -51,10 +54,10 @@ class HeartTraining:
     """
 
     loop: LoopSettings
-    batch_size: int = 10
-    learning_rate: float = 1e-3
+    batch_size: int = told(10, BATCH_SIZE)
+    learning_rate: float = told(1e-3, LEARNING_RATE)
     present_share: float = 0.5
-    listed_share: float = 0.5
+    listed_share: float = told(0.5, "share of patches from the table's scans")
     augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
     validation_patches: int = 32
     judged_scans: int = 30
@@ -251,24 +254,22 @@ def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train heart`."""
-    runs.add_arguments(parser)
+    add_training_arguments(parser, HeartTraining, PRESETS)
     parser.add_argument("--pairs", type=Path, metavar="CSV", help="real scans with heart masks: patient, ct, heart, …")
     parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to begin with")
-    parser.add_argument("--listed-share", type=float, help="share of patches from the table's scans")
+    add_options(parser, HeartTraining, "listed_share")
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    settings = SETTINGS[arguments.preset]
-    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "listed_share")}
-    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
-    settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
-    config = PRESETS[arguments.preset]["heart"]
-    return train_heart(runs.options_from(arguments), config, settings, progress, arguments.pairs, arguments.start)
+    options = options_from(arguments)
+    settings = settings_from(arguments, SETTINGS[options.preset])
+    config = PRESETS[options.preset]["heart"]
+    return train_heart(options, config, settings, progress, arguments.pairs, arguments.start)
 
 
 def train_heart(
-    options: runs.RunOptions,
+    options: RunOptions,
     config: HeartNetConfig,
     settings: HeartTraining,
     progress: Progress,

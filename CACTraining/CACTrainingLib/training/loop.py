@@ -32,30 +32,10 @@ from CACScoringLib.core.progress import Progress
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
 from .run_folder import CHECKPOINT, TrainingError
+from .settings import LoopSettings
 
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long and how a network is trained; recorded in its model card.
-
-    steps: batches seen at most. minutes: end after this time, whatever the steps; the rate then follows the time.
-    validate_every: steps between validations, each of which writes a checkpoint. patience: validations without progress
-    until it stops early; None never stops. decay_from: share of the run after which the learning rate falls linearly to
-    5 %; 1 keeps it, as published. average: decay of the running average of weights that is validated and kept; 0 keeps
-    the weights themselves. half_precision: bfloat16 where the device has it.
-    """
-
-    steps: int
-    minutes: float | None = None
-    validate_every: int = 250
-    patience: int | None = None
-    decay_from: float = 0.5
-    average: float = 0.99
-    half_precision: bool = True
-    seed: int = 0
 
 
 class Task:

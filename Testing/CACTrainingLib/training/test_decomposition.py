@@ -29,9 +29,9 @@ from CACTrainingLib.training.decomposition_metrics import (
     map_metrics,
     watched_slices,
 )
-from CACTrainingLib.training.loop import LoopSettings, train
-from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.sample_pictures import decomposition_picture, pictured_slices
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
 LOOP = LoopSettings(steps=240, validate_every=60, average=0.8, half_precision=False, seed=2)

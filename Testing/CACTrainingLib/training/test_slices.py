@@ -22,9 +22,10 @@ from CACTrainingLib.data.datasets import DataError, find_scans
 from CACTrainingLib.project.training_scan import TrainingScan
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves
-from CACTrainingLib.training.loop import LoopSettings, train
+from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.run_folder import TrainingError, is_locked, training_lock
-from CACTrainingLib.training.runs import RunOptions, TrainingData, gather, options_from
+from CACTrainingLib.training.runs import TrainingData, gather
+from CACTrainingLib.training.settings import LoopSettings, RunOptions, options_from
 from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier, slice_metrics, threshold_at
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)

@@ -9,8 +9,6 @@ scoring will load it, is judged once on those it is tested on, and the outcome i
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import add_options
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, load_model, save_model
@@ -29,7 +28,8 @@ from ...data.scan_table import TableScan, table_hash
 from ...statistics.bootstrap import Bootstrap, estimate
 from ...statistics.roc import area_under_curve
 from ...training.run_folder import record_training, training_lock
-from ...training.runs import LICENCE, RunOptions, commit
+from ...training.runs import LICENCE, commit
+from ...training.settings import RunOptions, options_from
 from ..encoders import FeatureTable, features_of
 from ..scan_table import check_others, kind_of_data, read_scan_table
 from ..split import learned_and_tested
@@ -101,29 +101,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train radiomics`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
+    add_options(parser, RunOptions, "output")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
     add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
     add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
     add("--labels", choices=LABELS, default="truth", help="learn from the scores, or from what reaches 130 HU alone")
     add("--features", choices=SETS, default="both", help="of the whole heart, of what is dense in it, or both")
-    add("--overwrite", action="store_true", help="replace a model of this name")
+    add_options(parser, RunOptions, "overwrite")
     add("--seed", type=int, default=0, help="of the cross-validation that chooses settings and limit")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
-    add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: beside the model)")
+    cache = {"help": "where prepared scans are kept (default: beside the model)"}
+    add_options(parser, RunOptions, "workers", "cache", cache=cache)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = RunOptions(
-        data=(arguments.data,),
-        output=arguments.output,
-        preset="custom",
-        overwrite=arguments.overwrite,
-        device="cpu",
-        workers=arguments.workers,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
-    )
+    options = replace(options_from(arguments), preset="custom", device="cpu")
     settings = Settings(
         data=arguments.data,
         cache=arguments.cache or options.folder / PREPARED,

@@ -21,7 +21,8 @@ from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
 from ...data.datasets import DataError
 from ...data.scan_table import TableScan
 from ...training.background import read_curves
-from ...training.loop import LoopSettings, train
+from ...training.loop import train
+from ...training.settings import LoopSettings
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES
 from .configurations import SHOWN

@@ -20,11 +20,13 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.core.options import told
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston
 
 from ...data.datasets import DataError
-from ...training.loop import LoopSettings, Task
+from ...training.loop import Task
+from ...training.settings import LoopSettings
 from ..prepared import load
 
 IN_MEMORY_BYTES = 3_000_000_000
@@ -52,9 +54,9 @@ class VesselTraining:
     """
 
     loop: LoopSettings
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    batch_size: int = told(8, "scans a step (default: the preset's)")
+    learning_rate: float = told(1e-3, "of the AdamW optimiser (default: the preset's)")
+    weight_decay: float = told(0.01, "of the AdamW optimiser (default: the preset's)")
     augmentation: VolumeAugmentation | None = field(default_factory=VolumeAugmentation)
     shown: bool = False
 

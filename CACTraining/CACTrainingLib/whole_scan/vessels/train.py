@@ -8,8 +8,6 @@ scoring will load it, is judged once on those it is tested on, and the outcome i
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, save_model
-from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
 from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import CHECKPOINT, record_training, training_lock
-from ...training.runs import LICENCE, RunOptions, commit, loop_from
+from ...training.runs import LICENCE, commit
+from ...training.settings import LoopSettings, RunOptions, options_from
 from ..scan_table import check_others, kind_of_data, read_scan_table
 from ..split import folds, learned_and_tested
 from .configurations import SHOWN
@@ -45,6 +44,7 @@ from .fitting import (
     targets_of,
 )
 from .results import PER_MILLE, TOTAL, Predicted, Scans, Statistic, Study, category_agreement, factors_alone, rank
+from .task import VesselTraining
 
 INTENDED_USE = (
     "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "
@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train vessels`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
-    add("--preset", choices=PRESETS, default="compact", help="size of the input; paper needs a GPU")
+    preset = {"choices": PRESETS, "help": "size of the input; paper needs a GPU"}
+    add_options(parser, RunOptions, "output", "preset", preset=preset)
     add(
         "--kind",
         choices=WAYS,
@@ -85,40 +85,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
     add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
-    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the weights, the batches and the patients who validate")
-    add("--steps", type=int, help="batches at most (default: the preset's)")
-    add("--minutes", type=float, help="end after this time, whatever the steps")
-    add("--batch-size", type=int, help="scans a step (default: the preset's)")
-    add("--learning-rate", type=float, help="of the AdamW optimiser (default: the preset's)")
-    add("--weight-decay", type=float, help="of the AdamW optimiser (default: the preset's)")
-    add("--validate-every", type=int, metavar="EPOCHS", help="rounds through all scans between validations")
-    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
+    add_options(parser, RunOptions, "resume", "overwrite")
+    seed = {"help": "of the weights, the batches and the patients who validate"}
+    add_options(parser, LoopSettings, "seed", "steps", "minutes", seed=seed)
+    add_options(parser, VesselTraining, "batch_size", "learning_rate", "weight_decay")
+    epochs = {"metavar": "EPOCHS", "help": "rounds through all scans between validations"}
+    add_options(parser, LoopSettings, "validate_every", "patience", validate_every=epochs)
     add("--no-augmentation", action="store_true", help="scans as they are: no shifts, blur and noise")
-    add("--device", choices=DEVICES, default="auto")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
-    add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: beside the model)")
+    cache = {"help": "where prepared scans are kept (default: beside the model)"}
+    add_options(parser, RunOptions, "device", "workers", "cache", cache=cache)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    settings = fit_settings(arguments.preset, arguments.kind, arguments.scale, arguments.device)
-    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "weight_decay")}
-    training = replace(settings.training, loop=loop_from(arguments, settings.training.loop))
-    training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+    options = options_from(arguments)
+    settings = fit_settings(options.preset, arguments.kind, arguments.scale, options.device)
+    training = settings_from(arguments, settings.training)
     if arguments.no_augmentation:
         training = replace(training, augmentation=None)
-    options = RunOptions(
-        data=(arguments.data,),
-        output=arguments.output,
-        preset=arguments.preset,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        device=arguments.device,
-        workers=arguments.workers,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
-    )
     sources = Sources(arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.others)
     return train_vessels(options, sources, replace(settings, training=training), progress)
 
