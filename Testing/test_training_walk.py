@@ -141,10 +141,8 @@ def test_from_scans_to_scores(walk, tmp_path):
     study(driver, "heart")
     camera.panel("40-study", driver)
     choose(evaluate.ui.evaluateStudyBox, "models")
-    bundled = next(
-        n for n in range(evaluate.ui.evaluateModelBox.count) if "slices-compact" in evaluate.ui.evaluateModelBox.itemText(n)
-    )
-    evaluate.ui.evaluateModelBox.setCurrentIndex(bundled)
+    box = evaluate.ui.evaluateModelBox
+    box.setCurrentIndex(next(n for n in range(box.count) if "slices-compact" in box.itemText(n)))
     choose(evaluate.ui.evaluateOtherBox, str(driver.project.models_folder / "slices-1.json"))
     study(driver, "models")
     assert evaluate.ui.studySectionBox.currentText == "The comparison"

@@ -11,9 +11,11 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
 from .parameters import CACScoringParameterNode, Connectivity, Method
 from .scan_facts import ScanFacts, scanFacts
+from .widgets import dataOf, fillBox, say
 
 RULE_PARAMETERS = {
     "thresholdHU": "threshold_hu",
@@ -84,15 +86,15 @@ def ensureOpinionPackages(state: CACScoringParameterNode) -> None:
         ensurePackages(RADIOMICS_REQUIREMENTS)
 
 
-class InputSection:
+class InputSection(Section):
     """The widgets of the input, and the parameters that no connector keeps."""
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._state: CACScoringParameterNode | None = None
         self._facts = ScanFacts()
         self._factsOf: tuple | None = None
         self._filling = False
+        self._models: dict[str, list[tuple[str, str]]] = {}
         self._opinionModels = 0
         self._opinionBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
         self._modelBoxes = {
@@ -110,8 +112,7 @@ class InputSection:
         ui.defaultsButton.clicked.connect(self._setPublishedRules)
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        self._state = state
+        super().setState(state)
         if state is not None:
             self._listModels()
 
@@ -123,12 +124,10 @@ class InputSection:
         self._filling = True
         ui.heartSelector.setCurrentNode(state.inputHeart)
         ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
+        self._filling = False
         for network, box in self._modelBoxes.items():
             name = getattr(state, _PARAMETERS[network])
-            if box.findData(name) < 0:  # of a scene from elsewhere
-                box.addItem(_("{name} (not installed)").format(name=name), name)
-            box.setCurrentIndex(box.findData(name))
-        self._filling = False
+            fillBox(box, self._models[network], name, _("{name} (not installed)").format(name=name))
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
@@ -166,10 +165,8 @@ class InputSection:
             self._factsOf = shown
             self._facts = ScanFacts() if volume is None else scanFacts(volume)
         doubts = (self._facts.problem,) if self._facts.problem else self._facts.warnings
-        self._ui.factsLabel.setText("\n".join(self._facts.facts))
-        self._ui.factsLabel.setVisible(bool(self._facts.facts))
-        self._ui.doubtsLabel.setText("\n".join(f"⚠ {doubt}" for doubt in doubts))
-        self._ui.doubtsLabel.setVisible(bool(doubts))
+        say(self._ui.factsLabel, "\n".join(self._facts.facts))
+        say(self._ui.doubtsLabel, "\n".join(f"⚠ {doubt}" for doubt in doubts))
 
     def _listModels(self) -> None:
         from ..core.ct import CTError
@@ -181,21 +178,15 @@ class InputSection:
             self._ui.statusLabel.setText(str(error))
             models = []
         self._opinionModels = sum(model.card.network in OPINION_PARAMETERS for model in models)
-        self._filling = True
-        for network, box in self._modelBoxes.items():
-            box.clear()
+        for network in self._modelBoxes:
             stored = [model for model in models if model.card.network == network]
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
-            box.addItem(_preferred(bundled, stored), "")
-            for model in stored:
-                if model.origin != "bundled":
-                    box.addItem(model.card.name, model.card.name)
-        self._filling = False
+            own = [model.card.name for model in stored if model.origin != "bundled"]
+            self._models[network] = [(_preferred(bundled, stored), ""), *zip(own, own, strict=True)]
 
     def _modelChosen(self, network: str) -> None:
-        if not self._filling and self._state is not None:
-            box = self._modelBoxes[network]
-            setattr(self._state, _PARAMETERS[network], box.itemData(box.currentIndex) or "")
+        if self._state is not None:
+            setattr(self._state, _PARAMETERS[network], dataOf(self._modelBoxes[network]))
 
     def _heartChosen(self, *_args: object) -> None:
         if not self._filling and self._state is not None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import qt
 from slicer.i18n import tr as _
 
-from .table_height import fitHeight
+from . import table_widgets, widgets
 
 if TYPE_CHECKING:
     from ..review.scene import SceneReview
@@ -22,39 +21,28 @@ class SecondOpinionSection:
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        table = ui.opinionTable
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.setSelectionMode(qt.QAbstractItemView.NoSelection)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
-        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        table_widgets.prepareTable(ui.opinionTable)
         self.update(None)
 
     def update(self, review: SceneReview | None) -> None:
         """Show the opinions beside the scores as they are now. review: None where there is no result."""
         from ..whole_scan.second_opinion import TITLES, agreements
 
-        table, label = self._ui.opinionTable, self._ui.opinionsLabel
         opinions = () if review is None else review.opinions
         results = {} if review is None else review.results()
-        table.setRowCount(len(opinions))
-        titles = _titles(opinions, list(results))
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
-        for row, opinion in enumerate(opinions):
-            agreed = [_agrees(found) for found in agreements(opinion, results).values()]
-            cells = [TITLES[opinion.network], _answer(opinion), *agreed, *_ofArteries(opinion)]
-            for column, text in enumerate(cells):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(opinion.model)
-                if column:
-                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-                table.setItem(row, column, item)
-        table.resizeColumnsToContents()
-        fitHeight(table)
-        label.setText("\n".join(f"{TITLES[opinion.network]}: {opinion.trust}" for opinion in opinions))
-        for widget in (table, label):
-            widget.setVisible(bool(opinions))
+        rows = [
+            [
+                *(TITLES[opinion.network], _answer(opinion)),
+                *(_agrees(found) for found in agreements(opinion, results).values()),
+                *_ofArteries(opinion),
+            ]
+            for opinion in opinions
+        ]
+        table = self._ui.opinionTable
+        table_widgets.fillTable(table, _titles(opinions, list(results)), rows, [opinion.model for opinion in opinions])
+        table.setVisible(bool(opinions))
+        trust = "\n".join(f"{TITLES[opinion.network]}: {opinion.trust}" for opinion in opinions)
+        widgets.say(self._ui.opinionsLabel, trust)
 
 
 def _titles(opinions: tuple[Opinion, ...], methods: list[str]) -> list[str]:

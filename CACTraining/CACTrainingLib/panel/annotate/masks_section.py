@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.panel.editor import LesionEditor
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.widgets import singleShot
 
 from .keys import Keys
 from .opening import PROJECT_ATTRIBUTE, SCAN_ATTRIBUTE
@@ -53,7 +54,7 @@ HEART = MaskKind(
 )
 
 
-class MaskSection(VTKObservationMixin):
+class MaskSection(Section, VTKObservationMixin):
     """The widgets of one kind of mask, whose names begin with the kind's.
 
     onSaved: called after the mask was written.
@@ -71,10 +72,7 @@ class MaskSection(VTKObservationMixin):
         self._segmentation = None
         self._saved: Labelled | None = None
         self._active = False
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SAVE_MILLISECONDS)
-        self._timer.timeout.connect(self.save)
+        self._timer = singleShot(SAVE_MILLISECONDS, self.save)
         self._accept.clicked.connect(lambda *_args: self.accept())
         owner = slicer.util.mainWindow() or ui.taskTabs.window()
         self._keys = Keys([owner], {"Ctrl+Z": self.undo})

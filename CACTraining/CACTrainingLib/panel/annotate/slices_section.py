@@ -14,8 +14,9 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from CACScoringLib.panel.lesion_table import colourIcon
+from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+from CACScoringLib.panel.widgets import colourIcon
 from CACScoringLib.report.markup import fragment, tag
 
 from . import axial_view
@@ -24,7 +25,6 @@ from .labelling import Labelling
 
 if TYPE_CHECKING:
     from ...project.annotations import SliceLabel
-    from ..parameters import CACTrainingParameterNode
     from .opening import OpenScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
@@ -33,7 +33,7 @@ COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (1
 _PLOT_PIXELS, _PLOT_WITH_SUGGESTION_PIXELS = 48, 96
 
 
-class SlicesSection(VTKObservationMixin):
+class SlicesSection(Section, VTKObservationMixin):
     """The widgets of slice labels.
 
     onChanged: called after each label. onComplete: called when the last slice has its label.
@@ -44,7 +44,6 @@ class SlicesSection(VTKObservationMixin):
         self._ui = ui
         self._onChanged = onChanged
         self._onComplete = onComplete
-        self._state: CACTrainingParameterNode | None = None
         self._opened: OpenScan | None = None
         self._labelling: Labelling | None = None
         self._k: int | None = None
@@ -79,9 +78,6 @@ class SlicesSection(VTKObservationMixin):
         return [Keys([window], everywhere), Keys(within, {"Down": lambda: self.move(-1), "Up": lambda: self.move(1)})]
 
     # What the panel tells
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
 
     def setScan(self, opened: OpenScan | None) -> None:
         """Begin to label a scan; None for none."""

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from ..table_rows import fillRow, prepareTable
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.table_widgets import fillRow, prepareColumns
 
 if TYPE_CHECKING:
     from ...project.project import Project
     from ...project.work_list import WorkItem
-    from ..parameters import CACTrainingParameterNode
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
 _COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
 
 
-class WorkListSection:
+class WorkListSection(Section):
     """The widgets of the work list.
 
     onOpen: called with the id of the scan that is to be opened, and with what it is called here.
@@ -31,11 +31,10 @@ class WorkListSection:
     def __init__(self, ui, onOpen: Callable[[str, str], None]) -> None:
         self._ui = ui
         self._onOpen = onOpen
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._items: list[WorkItem] = []
         self._names: dict[str, str] = {}
-        prepareTable(ui.workTable, TITLES, _COLUMN_LETTERS)
+        prepareColumns(ui.workTable, TITLES, _COLUMN_LETTERS)
         ui.workTable.horizontalHeaderItem(len(TITLES) - 1).setToolTip(
             _("How unsure the network is of the slices without a label: mean entropy, 0 sure, 1 a toss-up.")
         )
@@ -44,9 +43,6 @@ class WorkListSection:
         ui.openScanButton.clicked.connect(lambda *_args: self._openSelected())
         ui.nextScanButton.clicked.connect(lambda *_args: self.openNext())
         ui.openingBar.setVisible(False)
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
 
     def setProject(self, project: Project | None) -> None:
         self._project = project
@@ -142,7 +138,7 @@ class WorkListSection:
             yes if item.heart else "",
             doubt,
         )
-        fillRow(self._ui.workTable, row, texts, rightAligned=(2, 3, 6))
+        fillRow(self._ui.workTable, row, texts, (2, 3, 6))
 
     def _showButtons(self) -> None:
         state = next((item.state for item in self._items if item.scan.id == self.selected), "missing")

@@ -14,6 +14,7 @@ from panel_driver import ScriptedProcess, eventually, line, put_slicers_python_o
 from training_driver import TrainingDriver, load_training
 
 import desktop_host
+from CACScoringLib.core.options import rows_of
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.training import background as training_runs
@@ -151,6 +152,18 @@ class TestArguments:
         assert arguments[arguments.index("--output") + 1] == str(project.models_folder / "slices-2")
         assert arguments[-2:] == ["--progress", "json"]
         assert driver.state.shownRun == "slices-2"
+
+    def test_the_form_asks_as_the_settings_say(self, driver, section):
+        from CACTrainingLib.training.settings import LoopSettings
+
+        form = section.ui.trainMoreBox.layout()
+        for name, row in rows_of(LoopSettings).items():
+            box = getattr(section.ui, f"train{name.capitalize()}Box")
+            texts = (form.labelForField(box).text, box.toolTip, box.specialValueText)
+            assert texts == (row.label, row.tip, row.unset)
+            kept = getattr(driver.state, f"train{name.capitalize()}")
+            box.setValue(kept + 1)
+            assert getattr(driver.state, f"train{name.capitalize()}") == kept + 1
 
     def test_everything_that_can_be_asked_for(self, driver, section, project, monkeypatch, tmp_path):
         card = untrained("decomposition", "first", project.models_folder)
