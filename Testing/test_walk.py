@@ -82,6 +82,7 @@ def load_sample() -> None:
     slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
 
 
+@pytest.mark.long
 def test_one_scan(driver, camera, tmp_path):
     ui = driver.ui
     camera.panel("01-empty", driver)
@@ -171,6 +172,7 @@ def test_one_scan(driver, camera, tmp_path):
     assert ui.reviewedBox.checked
 
 
+@pytest.mark.long
 def test_radiograph(driver, camera):
     """Turned while the small picture and the stand follow, then made; beside calcium, as far as there is a result."""
     load_sample()
@@ -196,6 +198,7 @@ def test_radiograph(driver, camera):
     assert not models & {"Radiograph beam", "Radiograph detector", "Radiograph body"}
 
 
+@pytest.mark.long
 def test_scores_equal_the_command_lines(driver, tmp_path):
     """To the last digit, for both methods and every artery."""
     from CACScoringLib.cli import main as cli
@@ -213,6 +216,7 @@ def test_scores_equal_the_command_lines(driver, tmp_path):
             assert getattr(result.total, name) == expected["total"][name]
 
 
+@pytest.mark.long
 def test_many_scans(driver, camera, tmp_path):
     scans = tmp_path / "scans"
     scans.mkdir()

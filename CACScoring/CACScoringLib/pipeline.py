@@ -108,7 +108,7 @@ def score_scan(
                 message = "Percentiles are given for reviewed scores only. Score again with --lesions."
                 label_doubts.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
-        if parts:
+        if found_slices is not None and parts is not None:
             noise_hu = None if blood is None else blood.noise_hu
             in_map, map_rules = map_lesions(scan, parts, arteries, rules)
             map_suggestions: list[ArterySuggestion] = []

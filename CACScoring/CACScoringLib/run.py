@@ -153,8 +153,12 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
     """The result of a scan, of which nothing is written yet. Arguments and errors as in `run_scan`."""
     chosen, networks = settings.score, models.networks
     with progress.step("reading"):
-        sample = None if isinstance(given.ct, Path) else given.ct()
-        scan = sample.scan if sample else read_ct(given.ct, given.series)
+        sample: Sample | None = None
+        if isinstance(given.ct, Path):
+            scan = read_ct(given.ct, given.series)
+        else:
+            sample = given.ct()
+            scan = sample.scan
         if given.acquisition:
             scan = replace(scan, acquisition=read_acquisition(given.acquisition))
         if given.name:
@@ -220,7 +224,8 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
     Raises ModelError.
     """
-    networks, warnings = _networks(choice), ()
+    networks = _networks(choice)
+    warnings: tuple[ScanWarning, ...] = ()
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"

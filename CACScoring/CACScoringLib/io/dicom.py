@@ -97,8 +97,8 @@ class _BoundedFile(io.FileIO):
         super().__init__(path)
         self._bytes = os.fstat(self.fileno()).st_size
 
-    def read(self, size: int = -1) -> bytes:
-        if size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
             raise self._claimed(self.tell() + size)
         return super().read(size)
 
@@ -395,7 +395,7 @@ def _check_no_shear(positions: np.ndarray, normal: np.ndarray) -> None:
 
 def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """HU [k, j, i] as int16, or float32 where a rescale is fractional; padding above all tissue becomes air."""
-    rescales = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices]
+    rescales = [tuple(float(s.value(f"Rescale{name}")) for name in ("Slope", "Intercept")) for s in slices]
     whole = all(value.is_integer() for rescale in rescales for value in rescale)
     shape = (int(slices[0].number("Rows") or 0), int(slices[0].number("Columns") or 0))
     volume = np.empty((len(slices), *shape), np.int16 if whole else np.float32)

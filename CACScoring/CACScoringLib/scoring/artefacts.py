@@ -101,8 +101,11 @@ def _box(found: LesionSet, scan: sitk.Image) -> tuple[slice, slice, slice] | Non
     slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
     if not slices:
         return None
-    flat = (found.id_map[slices] > 0).any(0)
-    rows, columns = (flat.any(axis).nonzero()[0] for axis in (1, 0))
-    ends = [(int(at[0]), int(at[-1])) for at in (slices, rows, columns)]
+    in_slices = found.id_map[slices] > 0
+    rows, columns = (np.flatnonzero(in_slices.any((0, axis))) for axis in (2, 1))
     reach = [int(METAL_REACH_MM / mm) for mm in scan.GetSpacing()[::-1]]
-    return tuple(slice(max(a - n, 0), b + n + 1) for (a, b), n in zip(ends, reach, strict=True))
+    k, j, i = (
+        slice(max(int(at[0]) - n, 0), int(at[-1]) + n + 1)
+        for at, n in zip((np.array(slices), rows, columns), reach, strict=True)
+    )
+    return k, j, i

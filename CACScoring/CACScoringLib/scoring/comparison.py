@@ -185,8 +185,8 @@ def _method(
     for quantity in QUANTITIES:
         own_bars = [*bars, *(_scale_bars(name, scales, repeatability) if quantity == "agatston" else ())]
         for part in (TOTAL, *ARTERIES):
-            values = [_value(*pair, quantity, part) for pair in zip(found, scales, strict=True)]
-            changes.append(_change(name, quantity, part, values, repeatability, own_bars))
+            earlier_value, later_value = (_value(*of, quantity, part) for of in zip(found, scales, strict=True))
+            changes.append(_change(name, quantity, part, (earlier_value, later_value), repeatability, own_bars))
     return MethodComparison(name, tuple(bars), tuple(changes), None not in scales)
 
 
@@ -199,11 +199,11 @@ def _change(
     method: str,
     quantity: str,
     part: str,
-    values: list[float],
+    values: tuple[float, float],
     repeatability: Repeatability | None,
     bars: list[str],
 ) -> Change:
-    if bars:
+    if bars or repeatability is None:
         return Change(quantity, part, *values, None, UNKNOWN, bars[0])
     stored = repeatability.limits.get(method, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
     if stored is None:
@@ -213,7 +213,7 @@ def _change(
     if mean > stored.highest:
         reason = f"the study held no scores this high (up to {stored.highest:,.0f})"
         return Change(quantity, part, *values, None, UNKNOWN, reason)
-    limit = stored.at(mean)
+    limit = float(stored.at(mean))
     if limit >= 2 * mean > 0:  # the largest difference of two scores with this mean
         reason = "scores of this size repeat so badly that no difference would be beyond it"
         return Change(quantity, part, *values, limit, UNKNOWN, reason)
@@ -376,8 +376,8 @@ def _known(first: dict, second: dict, name: str) -> bool:
 
 def _noise(earlier: dict, later: dict) -> tuple[float, float] | None:
     """Of both scans, HU; None where one could not be measured."""
-    noise = tuple((content["measured"] or {}).get("noise_hu") for content in (earlier, later))
-    return None if None in noise or min(noise) <= 0 else noise
+    first, second = ((content["measured"] or {}).get("noise_hu") for content in (earlier, later))
+    return None if first is None or second is None or min(first, second) <= 0 else (first, second)
 
 
 def _ratio(first: float, second: float) -> float:

@@ -67,7 +67,7 @@ class ScoringRules:
         return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
 
 
-TUBE_VOLTAGE_BOUNDS_HU = {
+TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
     70: (207.0, 318.0, 477.0, 636.0),
     80: (177.0, 271.0, 408.0, 544.0),
     100: (145.0, 222.0, 334.0, 446.0),
@@ -263,7 +263,7 @@ class _Voxels:
 
     shape: tuple[int, int, int]
     flat: np.ndarray
-    kji: tuple[np.ndarray, np.ndarray, np.ndarray]
+    kji: tuple[np.ndarray, ...]
     hu: np.ndarray
     peak_hu: np.ndarray
     artery: np.ndarray

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ct import CTError
-from ..core.tables import TableError, read_table
+from ..core.tables import Line, TableError, read_table
 
 ROUNDING = "Scores are rounded to the nearest integer for classes; a score above 0 counts as at least 1."
 
@@ -94,8 +94,8 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
         if line.text("sex").upper() != sex.upper():
             continue
         line.need("age_from", "age_to", *names)
-        if line.number_in("age_from") <= age_years <= line.number_in("age_to"):
-            matches.append([line.number_in(name) for name in names])
+        if _number(line, "age_from") <= age_years <= _number(line, "age_to"):
+            matches.append([_number(line, name) for name in names])
     if len(matches) != 1:
         raise CTError(f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}.")
     limits = matches[0]
@@ -106,6 +106,13 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
     return Percentile(
         percent[reached - 1] if reached else None, percent[reached] if reached < len(percent) else None, table.name
     )
+
+
+def _number(line: Line, column: str) -> float:
+    line.need(column)
+    number = line.number_in(column)
+    assert number is not None
+    return number
 
 
 def _check_score(agatston: float) -> None:

@@ -44,6 +44,7 @@ def lines(path, *content):
     path.write_text("".join(c if isinstance(c, str) else json.dumps(c) + "\n" for c in content), encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, tmp_path):
     folder = tmp_path / "models" / "n.training"
     arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--size", "64"]

@@ -55,6 +55,7 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeypatch):
     options = RunOptions((cohort,), tmp_path / "tiny", device="cpu", cache=cache, validation_share=0.3)
     monkeypatch.setattr("CACTrainingLib.training.loop.LOG_EVERY_STEPS", 2)
@@ -113,6 +114,7 @@ def test_batches_are_balanced_for_the_heart(cohort, cache):
     assert batch["x"].max() <= 1
 
 
+@pytest.mark.long
 def test_share_of_patches_with_heart_that_is_no_whole_number():
     """0.75 of two patches: as often two as one. The others hold nothing, because their centres lie far off."""
     heart = np.zeros((300, 70, 70), np.uint8)
@@ -137,6 +139,7 @@ def test_patches_without_heart_where_there_is_room():
             assert heart[box].any() == present
 
 
+@pytest.mark.long
 def test_listed_scans_get_their_share():
     def volume(value):
         return HeartVolume(

@@ -10,6 +10,8 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.training import pseudo_masks
 from CACTrainingLib.training.heart import read_pairs
 
+pytestmark = pytest.mark.long
+
 SPACING_MM = (3.0, 3.0, 4.0)
 SIZE = (124, 78, 64)
 

@@ -15,6 +15,8 @@ from CACTrainingLib.phantom.cohort.cohort import CohortError, CohortSettings, ma
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
 from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
 
+pytestmark = pytest.mark.long
+
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)
 
 

@@ -24,6 +24,8 @@ from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Grid, Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
+pytestmark = pytest.mark.long
+
 STILL = InsertedSettings(motion_scale=0.0, sigma_mm=0.7)
 CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
 LIVER = "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz"

@@ -121,6 +121,7 @@ def test_regions_are_brush_strokes_around_visible_calcium(still):
     assert labels.regions[strong, j, i] > 0
 
 
+@pytest.mark.long
 def test_distractors_are_seen_but_are_no_coronary_calcium(patient):
     found = []
     for seed in range(60):

@@ -79,6 +79,7 @@ def test_model_is_trained_judged_once_and_written(tables, tmp_path):
     json.dumps(card.validation, allow_nan=False)
 
 
+@pytest.mark.long
 def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, tmp_path, monkeypatch):
     learned = []
     fit = train_radiomics.fit_classifier
