@@ -96,6 +96,7 @@ def torn(folder, times, *sins):
     return all_done, all_begun
 
 
+@pytest.mark.long
 def test_killed_a_hundred_times_at_any_moment(tmp_path):
     done, begun = torn(tmp_path / "project", 100)
     assert {"label", "undo", "mask", "add", "remove", "use", "split"} == set(done)

@@ -21,6 +21,8 @@ from CACTrainingLib.radiograph import cohort
 from CACTrainingLib.radiograph.cases import read_box, read_case
 from CACTrainingLib.radiograph.cohort import RadiographSettings, geometries, write_radiographs
 
+pytestmark = pytest.mark.long
+
 drawn = functools.cache(draw_patient)
 
 SETTINGS = RadiographSettings(first_number=40, patients=4, heart_box=True)

@@ -86,6 +86,7 @@ def calcified(digital_pairs):
     return next(s for s in find_study_scans(digital_pairs)[0] if s.patient == str(CALCIFIED))
 
 
+@pytest.mark.long
 def test_the_room_in_the_chest_holds_the_heart_and_no_chest_wall(calcified):
     ct = read_ct(calcified.ct)
     room = sitk.GetArrayFromImage(chest_room(ct)) > 0

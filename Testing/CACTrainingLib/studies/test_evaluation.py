@@ -46,6 +46,7 @@ def page_of(done):
     return done.page.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick, monkeypatch):
     scans = pairs / f"patient_{CALCIFIED}"
     shutil.copytree(scans / "scan_1", scans / "broken")
@@ -177,6 +178,7 @@ def test_a_label_that_changes_makes_the_record_anew(project, digital_results, re
     assert evaluate(settings).records[0].visible is None
 
 
+@pytest.mark.long
 def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_path):
     settings = EvaluationSettings(
         ("reproducibility", "detection"), tmp_path / "out", digital_pairs, results, 2, workers=1

@@ -89,6 +89,7 @@ class Constant(nn.Module):
         return torch.full_like(x[:, :1], self.value)
 
 
+@pytest.mark.long
 class TestSupervised:
     def test_it_learns(self, supervised):
         lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text().splitlines()
@@ -224,6 +225,7 @@ class TestMetrics:
         assert map_metrics(constant, CONFIG, data, watched)["mass_clean"] > 0
 
 
+@pytest.mark.long
 class TestCycleGan:
     def test_step_teaches_all_four_networks(self, parts, tmp_path):
         task = CycleTask(CONFIG, CYCLE, *parts, judges())
