@@ -9,9 +9,14 @@ import argparse
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
-from typing import TypeVar, get_args, get_type_hints
+from typing import ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
-Settings = TypeVar("Settings")
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict]
+
+
+Settings = TypeVar("Settings", bound=_Dataclass)
 
 
 @dataclass(frozen=True)
