@@ -64,7 +64,7 @@ def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iter
     changes = {}
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[field.name] = settings_from(arguments, value)
         elif "option" in field.metadata if names is None else field.name in names:
             asked = getattr(arguments, field.name, None)
