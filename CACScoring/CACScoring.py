@@ -21,7 +21,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
-from CACScoringLib.panel.input_section import InputSection, ensureOpinionPackages
+from CACScoringLib.panel.input_section import InputSection, ensureEstimatorPackages
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
@@ -169,7 +169,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if wanted.networks and (reason := ensurePackages()):
             self.ui.statusLabel.setText(reason)
             return
-        ensureOpinionPackages(self._parameterNode)
+        ensureEstimatorPackages(self._parameterNode)
         self._onProgress(_("Preparing …"), 0.0)
 
         def finished(outcome: ScoringOutcome) -> None:

@@ -167,7 +167,7 @@ def test_from_scans_to_scores(walk, tmp_path):
     assert "no longer installed" in evaluate.ui.installLabel.text
     scoring = slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
     assert (scoring.slicesModel, scoring.mapModel) == ("slices-1", "")
-    assert Project.open(driver.project.folder).doubts == ()
+    assert Project.open(driver.project.folder).warnings == ()
 
 
 def visible_slices(scan) -> set[int]:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from .anatomy.arteries import ArterySuggestion, suggest_arteries
 from .anatomy.heart_region import HeartRegion, candidate_region
 from .anatomy.heart_search import find_heart
-from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
+from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from .core.labels import Artery
@@ -40,7 +40,7 @@ class ScoreSettings:
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
     percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
     decomposition: None for the settings stored with the models.
-    slices: a reader's word on slices of the scan, counted from the feet, over the classifier's: True, it is taken
+    slices: a reader's overrides of slices, counted from the feet: True, it is taken
     apart; False, the calcium map is empty there.
     """
 
@@ -79,43 +79,43 @@ def score_scan(
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
 
-    reviewed, label_doubts = (None, []) if lesions is None else _reader_arteries(lesions, scan)
+    reviewed, label_warnings = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
         region = find_heart(scan, heart, networks.heart if networks else None)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
-        doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
+        warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
             found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed, settings.slices)
-            doubts += parts.warnings
+            warnings += parts.warnings
             if reviewed is None and settings.decomposition is None:
                 used = {"slices": networks.slices, "heart": None if heart is not None else networks.heart}
-                doubts += calibration_doubts(networks.decomposition, used)
+                warnings += calibration_warnings(networks.decomposition, used)
     with progress.step("lesions"):
         if reviewed is not None:
             arteries = reviewed
             found = find_lesions(scan.image, arteries, rules)
-            label_doubts += outside_warning(found, region.mask)
-            label_doubts += metal_warning(found, scan.image)
+            label_warnings += outside_warning(found, region.mask)
+            label_warnings += metal_warning(found, scan.image)
         else:
             arteries = candidate_region(region)
-            found, label_doubts = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
-            label_doubts += [*noise_warning(found, blood), _UNREVIEWED]
+            found, label_warnings = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
+            label_warnings += [*noise_warning(found, blood), _UNREVIEWED]
             if settings.percentile_table is not None:
                 message = "Percentiles are given for reviewed scores only. Score again with --lesions."
-                label_doubts.append(ScanWarning("percentile-unreviewed", message))
+                label_warnings.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
         if found_slices is not None and parts is not None:
             noise_hu = None if blood is None else blood.noise_hu
             in_map, map_rules = map_lesions(scan, parts, arteries, rules)
             map_suggestions: list[ArterySuggestion] = []
             if reviewed is None:
-                judged = judged_lesions(scan, region, found_slices, parts, in_map, noise_hu)
-                in_map, map_suggestions, parts, map_doubts = without_improbable(scan, parts, in_map, judged)
-                label_doubts += map_doubts
+                evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map, noise_hu)
+                in_map, map_suggestions, parts, map_warnings = without_improbable(scan, parts, in_map, evaluated)
+                label_warnings += map_warnings
     with progress.step("scores"):
         spacing = scan.image.GetSpacing()
         methods = {"threshold": _scored(found, rules, spacing, reviewed, suggestions)}
@@ -126,7 +126,7 @@ def score_scan(
             methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
-    warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
+    warnings = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
     return ScoreResult(
         scan, region, blood, methods, categories, warnings, networks, found_slices, parts, settings.slices
     )
@@ -140,7 +140,7 @@ def _decomposition(
     reviewed: np.ndarray | None,
     by_reader: dict[int, bool],
 ) -> tuple[SliceProbabilities, Decomposition]:
-    """reviewed: a reader's labels, [k, j, i]; slices that hold any are taken apart whatever the network says, and so
+    """reviewed: a reader's labels, [k, j, i]; slices that hold any are decomposed whatever the network says, and so
     are those that `by_reader` switches on. In those it switches off the map is empty.
     """
     check_switched(by_reader, region.mask)
@@ -193,7 +193,7 @@ def evidence_of(
     return lesion_features(found, values, voxel_mm3, slices.on_scan, suggestions, noise_hu)
 
 
-def judged_lesions(
+def evaluated_lesions(
     scan: CTScan,
     region: HeartRegion,
     slices: SliceProbabilities,
@@ -213,12 +213,12 @@ def judged_lesions(
 
 
 def without_improbable(
-    scan: CTScan, parts: Decomposition, found: LesionSet, judged: list[ArterySuggestion]
+    scan: CTScan, parts: Decomposition, found: LesionSet, evaluated: list[ArterySuggestion]
 ) -> tuple[LesionSet, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
     """Lesions of a map that nobody has reviewed, in their probable arteries, less those that are probably not coronary
     calcium (`DecompositionSettings.most_not_coronary`); the decomposition without these, with a note."""
     limit = parts.settings.most_not_coronary
-    pairs = list(zip(found.lesions, judged, strict=True))
+    pairs = list(zip(found.lesions, evaluated, strict=True))
     kept = [(lesion, own) for lesion, own in pairs if own.not_coronary_probability <= limit]
     id_map, notes = found.id_map, []
     if count := len(pairs) - len(kept):
@@ -271,9 +271,9 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
     if highest > max(Artery):
         meaning = ", ".join(f"{a.value} {a.key}" for a in Artery)
         raise MaskError(f"The lesion label map holds the label {highest}; labels are {meaning}.")
-    doubts = list(warnings)
+    warnings = list(warnings)
     if not highest:
-        doubts.append(_NO_CALCIUM)
+        warnings.append(_NO_CALCIUM)
     if (unassigned := arteries == Artery.UNASSIGNED).any():
         if (unassigned == (arteries > 0)).all():
             raise MaskError(
@@ -282,9 +282,9 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
                 "an empty label map says that there is no coronary calcium."
             )
         message = f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned): left out."
-        doubts.append(ScanWarning("unassigned-left-out", message))
+        warnings.append(ScanWarning("unassigned-left-out", message))
         arteries[unassigned] = 0
-    return arteries, doubts
+    return arteries, warnings
 
 
 def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:

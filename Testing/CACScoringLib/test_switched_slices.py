@@ -1,4 +1,4 @@
-"""A reader's word on slices, over the network's: `score --slice K=on|off`."""
+"""A reader's overrides of slices: `score --slice K=on|off`."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of, untrained
+from handmade_networks import loaded, scan_of, untrained
 from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from scipy.stats import chi2
 from torch import nn
 
@@ -102,7 +102,7 @@ def test_unreviewed_lesions_of_the_map_get_the_artery_their_place_suggests(faint
     assert decomposition.arteries[lesion.artery].lesions == 1
 
 
-def test_slices_without_calcium_are_not_taken_apart(faint):
+def test_slices_without_calcium_are_not_decomposed(faint):
     scan, heart, _, _ = faint
     result = score_scan(scan, heart=heart, networks=networks(shows=False))
     assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 == 0
@@ -116,7 +116,7 @@ def test_an_empty_map_is_not_called_free_of_calcium(faint):
     assert "0 unreviewed lesions</b> of the calcium map" not in text
 
 
-def test_slices_that_a_reader_labelled_are_taken_apart_all_the_same(faint):
+def test_slices_that_a_reader_labelled_are_decomposed_all_the_same(faint):
     """These and no others, and the score is what it is when the network agrees."""
     scan, heart, labels, _ = faint
     result = score_scan(scan, heart=heart, lesions=labels, networks=networks(shows=False))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from calcified_heart import AboveBlood, AllSlices
-from networks_made_by_hand import loaded
+from handmade_networks import loaded
 
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress

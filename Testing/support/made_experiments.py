@@ -61,7 +61,7 @@ EXPERIMENTS = {
         partial(
             VesselStudySettings,
             tables=("models",),
-            budget=VesselBudget(kinds=("cnn", "summed"), outputs=("log",), folds=2),
+            budget=VesselBudget(kinds=("cnn", "voxel-sum"), outputs=("log",), folds=2),
         ),
         partial(evaluate_vessels, read=vessel_trainings.fake_reader()),
         vessel_trainings.fake_trainer,

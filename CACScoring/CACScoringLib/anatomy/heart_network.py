@@ -67,10 +67,10 @@ def heart_mask(
     box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
     probability, warnings = heart_probability(scan.image, model, settings, box)
     heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
-    doubts: tuple[ScanWarning, ...] = ()
+    disagreements: tuple[ScanWarning, ...] = ()
     if region is not None and volume_ml >= MIN_HEART_ML:
         expected = on_grid(region, _part_of(grid, box), 0.0) >= 0.5
-        doubts = _disagreement(heart, expected)
+        disagreements = _disagreement(heart, expected)
         far = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
         probability[box][far] = 0
         heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
@@ -85,7 +85,7 @@ def heart_mask(
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
     # Where a sure heart ends between two slices the mean is the threshold itself, give or take rounding.
     mask = from_grid(part, _part_of(grid, box), scan.image) >= settings.threshold + 1e-3
-    return widened(mask, settings.margin_mm), (*warnings, *doubts)
+    return widened(mask, settings.margin_mm), (*warnings, *disagreements)
 
 
 def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:

@@ -82,8 +82,8 @@ def _without_lungs(scan: CTScan, network: LoadedModel, error: NoHeartError) -> H
         mask, warnings = heart_mask(scan, network)
     except NoHeartError as further:
         raise NoHeartError(f"{error} {further}") from None
-    if doubt := implausible(scan, mask):
-        raise NoHeartError(f"{error} What the network {network.card.name} takes for a heart is none: {doubt}")
+    if implausibility := implausible(scan, mask):
+        raise NoHeartError(f"{error} What the network {network.card.name} takes for a heart is none: {implausibility}")
     message = (
         f"The lungs did not show where the heart is, so that it was found by the network {network.card.name} alone; "
         "bone and the descending aorta are not told apart. Look at the heart."

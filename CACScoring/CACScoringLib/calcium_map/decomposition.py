@@ -1,4 +1,4 @@
-"""A scan taken apart into a calcium map and a healthy image, without a threshold on the scan.
+"""A scan decomposed into a calcium map and a healthy image, without a threshold on the scan.
 
 After van Velzen et al., section 3: the generator's map is subtracted from the slice, and voxels of the map that would
 leave less than −10 HU in the healthy image are noise and set to 0.
@@ -66,7 +66,7 @@ CALIBRATED = (
 """Settings that a model card may hold."""
 
 
-def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
     """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
 
     others: the networks used beside it, by kind; None for one that is not used.
@@ -93,7 +93,7 @@ def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedMo
 class Decomposition:
     """calcium_map: float32, HU above healthy tissue, 0 where there is none; healthy: scan less map, the scan's type.
 
-    Both are on the scan's grid. decomposed: bool [n], which slices of the network's grid were taken apart.
+    Both are on the scan's grid. decomposed: bool [n], which slices of the network's grid were decomposed.
     """
 
     calcium_map: sitk.Image

@@ -9,11 +9,11 @@ from pathlib import Path
 from ..core.ct import CTError
 from ..core.progress import Progress
 from .options import (
+    add_estimate_argument,
     add_input_arguments,
     add_network_arguments,
-    add_opinion_argument,
     add_rule_arguments,
-    extras_of_opinions,
+    extras_of_estimates,
     model_choice,
     rules,
 )
@@ -51,11 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scene", action="store_true", help="write scene.mrb for each scan too")
     add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, most of the space that results take")
     add_input_arguments(parser)
-    add_opinion_argument(add_network_arguments(parser))
+    add_estimate_argument(add_network_arguments(parser))
     add_rule_arguments(parser)
     parser.set_defaults(
         run=run,
-        extras=lambda options: (*(("scene",) if options.scene else ()), *extras_of_opinions(options)),
+        extras=lambda options: (*(("scene",) if options.scene else ()), *extras_of_estimates(options)),
         interrupted="Interrupted. What is done stays; run the same command again to go on.",
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
+from .aliases import current_names
 from .extras import require
 from .options import add_progress_argument
 from .parser import CommandParser, declared_commands
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run scoring's commands alone, without those of training, and return the exit code."""
     parser, commands = make_parser()
     add_commands(commands)
-    return run(parser.parse_args(arguments))
+    return run(parser.parse_args(current_names(sys.argv[1:] if arguments is None else arguments)))
 
 
 def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:

@@ -43,12 +43,12 @@ def _verify(options: argparse.Namespace, progress: Progress) -> None:
 
 def _install(options: argparse.Namespace, progress: Progress) -> None:
     from ..models.cards import install_model
-    from ..whole_scan.second_opinion import OPINIONS
+    from ..whole_scan.estimates import ESTIMATORS
 
     model = install_model(options.card, options.overwrite)
     name, network = model.card.name, model.card.network
-    opinion = f"--second-opinion {network} " if network in OPINIONS else ""
-    print(f"Installed {name} for {network}. Use it with: cac score CT {opinion}--model {name} …")
+    estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
+    print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
 
 
 def _roll_back(options: argparse.Namespace, progress: Progress) -> None:

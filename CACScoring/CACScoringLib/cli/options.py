@@ -47,10 +47,10 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
     return networks
 
 
-def add_opinion_argument(networks: argparse._ArgumentGroup) -> None:
-    """Add --second-opinion to the networks' group."""
+def add_estimate_argument(networks: argparse._ArgumentGroup) -> None:
+    """Add --whole-scan to the networks' group."""
     networks.add_argument(
-        "--second-opinion",
+        "--whole-scan",
         nargs="?",
         const="all",
         metavar="KINDS",
@@ -59,12 +59,12 @@ def add_opinion_argument(networks: argparse._ArgumentGroup) -> None:
     )
 
 
-def extras_of_opinions(options: argparse.Namespace) -> tuple[str, ...]:
-    """The extras that the second opinions asked for need."""
+def extras_of_estimates(options: argparse.Namespace) -> tuple[str, ...]:
+    """The extras that the whole-scan estimates asked for need."""
     from ..models.cards import list_models
-    from ..whole_scan.second_opinion import RADIOMICS
+    from ..whole_scan.estimates import RADIOMICS
 
-    asked = (options.second_opinion or "").split(",")
+    asked = (options.whole_scan or "").split(",")
     return ("radiomics",) if RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS)) else ()
 
 
@@ -101,19 +101,19 @@ def _rule(text: str) -> tuple[str, float]:
 
 
 def model_choice(options: argparse.Namespace) -> ModelChoice:
-    """The networks and second opinions asked for. Raises OutputError, ModelError."""
+    """The networks and whole-scan estimates asked for. Raises OutputError, ModelError."""
     from ..run import ModelChoice
 
-    opinions = ()
-    if options.second_opinion is not None:
-        from ..whole_scan.run import opinions_asked_for
+    estimates = ()
+    if options.whole_scan is not None:
+        from ..whole_scan.run import requested_estimators
 
-        opinions = opinions_asked_for(options.second_opinion)
+        estimates = requested_estimators(options.whole_scan)
         if options.threshold_only:
             raise OutputError(
-                "--threshold-only is without any network, and --second-opinion needs one. Leave one of them out."
+                "--threshold-only is without any network, and --whole-scan needs one. Leave one of them out."
             )
-    return ModelChoice(tuple(options.model), options.threshold_only, options.device, opinions)
+    return ModelChoice(tuple(options.model), options.threshold_only, options.device, estimates)
 
 
 def rules(options: argparse.Namespace) -> ScoringRules:

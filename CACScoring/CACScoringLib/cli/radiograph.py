@@ -99,9 +99,9 @@ def score_files(
     progress.begin(list(STEPS))
     with progress.step("reading"):
         radiographs = {view: read_radiograph(path) for view, path in pictures.items()}
-        person, doubts = person_of(given, radiographs)
+        person, warnings = person_of(given, radiographs)
         first = next(iter(radiographs))
-        radiographs[first] = radiographs[first].doubted(*doubts)
+        radiographs[first] = radiographs[first].warned(*warnings)
         loaded = load_model(stored.path, device)
     result = score_radiograph(radiographs, person, loaded, progress)
     with folder.being_written() as temporary:
@@ -122,24 +122,24 @@ def person_of(
         "age": next((r.age_years for r in radiographs.values() if r.age_years is not None), None),
         "sex": next((r.sex for r in radiographs.values() if r.sex is not None), None),
     }
-    doubts = []
+    warnings = []
     for name, value, most in (("age", given.age_years, 1.5), ("sex", given.sex, None)):
         other = told[name]
         if value is None or other is None:
             continue
         if (most is None and value != other) or (most is not None and abs(value - other) > most):
             message = f"The {name} given is {value}, the file's is {other}. The given one was used."
-            doubts.append(ScanWarning("factors-differ", message))
+            warnings.append(ScanWarning("factors-differ", message))
     age = given.age_years if given.age_years is not None else told["age"]
     sex = given.sex or told["sex"]
     if age is not None and sex is not None and given.bmi_kg_m2 is not None:
-        return Factors(age, sex, given.bmi_kg_m2), tuple(doubts)
+        return Factors(age, sex, given.bmi_kg_m2), tuple(warnings)
     if given != GivenFactors():
         known = {"age": age, "sex": sex, "body mass index": given.bmi_kg_m2}
         lacking = " and ".join(name for name, value in known.items() if value is None)
         message = f"Age, sex and body mass index are used only together; {lacking} is not known, so none was used."
-        doubts.append(ScanWarning("factors-incomplete", message))
-    return None, tuple(doubts)
+        warnings.append(ScanWarning("factors-incomplete", message))
+    return None, tuple(warnings)
 
 
 def _write(folder: Path, result: RadiographResult, progress: Progress, identify: bool) -> None:

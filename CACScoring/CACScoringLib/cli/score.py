@@ -13,11 +13,11 @@ from ..core.progress import Progress
 from . import radiograph
 from .options import (
     SERIES_HELP,
+    add_estimate_argument,
     add_input_arguments,
     add_network_arguments,
-    add_opinion_argument,
     add_rule_arguments,
-    extras_of_opinions,
+    extras_of_estimates,
     model_choice,
     rules,
 )
@@ -53,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
     )
     add("--no-scene", action="store_true", help="do not write scene.mrb")
     networks = add_network_arguments(parser)
-    add_opinion_argument(networks)
+    add_estimate_argument(networks)
     networks.add_argument(
         "--slice",
         action="append",
         default=[],
         type=_switched_slice,
         metavar="K=on|off",
-        help="your word on a slice, over the network's: on, look for calcium there; off, none is. Slices count from 0 "
+        help="overrides the network on a slice: on, look for calcium there; off, none is. Slices count from 0 "
         "at the feet, as in scores.json",
     )
     add_rule_arguments(parser).add_argument(
@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
     if options.radiograph or options.lateral:
         return ()
-    return (*(() if options.no_scene else ("scene",)), *extras_of_opinions(options))
+    return (*(() if options.no_scene else ("scene",)), *extras_of_estimates(options))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

@@ -72,15 +72,15 @@ def score_cohort(
             progress.warning(warning)
         with progress.step("scans"):
             methods = list(METHOD_TITLES) if models.networks else ["threshold"]
-            names = columns(methods, settings.identify, models.opinions)
+            names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
-            asked = Asked(bool(models.networks), bool(models.opinions), settings.scene)
+            asked = Asked(bool(models.networks), bool(models.estimates), settings.scene)
             board.score(partial(_prepare, settings, models), plan(scans, asked, workers))
     return board.states
 
 
 def _made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
-    models = chosen.networks | chosen.opinions
+    models = chosen.networks | chosen.estimates
     made_with = {
         "score": asdict(settings.score),
         "identify": settings.identify,

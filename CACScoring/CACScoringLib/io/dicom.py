@@ -232,7 +232,7 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
     if len(slices) < 2:
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
     _check_grey(slices)
-    doubts = _check_rescale(slices) + _mixed_facts(slices)
+    warnings = _check_rescale(slices) + _mixed_facts(slices)
     row, column, (spacing_j, spacing_i) = _plane(slices)
     normal = np.cross(row, column)
     positions = np.array([s.numbers("ImagePositionPatient", 3) for s in slices])
@@ -248,7 +248,7 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
     image.SetSpacing((spacing_i, spacing_j, spacing_k))
     image.SetOrigin(positions[0].tolist())
     image.SetDirection(np.column_stack([row, column, normal]).ravel().tolist())
-    return image, doubts + padding
+    return image, warnings + padding
 
 
 def _check_grey(slices: list[DicomSlice]) -> None:

@@ -180,11 +180,11 @@ def _one_dicom_file_error(path: Path) -> CTError:
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
     chosen, broken = series_slices(folder, series)
-    image, doubts = image_from_series(chosen)
+    image, warnings = image_from_series(chosen)
     if broken:
         message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
-        doubts += (ScanWarning("unread-files", message),)
-    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
+        warnings += (ScanWarning("unread-files", message),)
+    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *warnings)
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .input_section import argumentsOf, ensureOpinionPackages
+from .input_section import argumentsOf, ensureEstimatorPackages
 from .lifecycle import Section
 from .parameters import Method
 from .worker import Worker
@@ -85,7 +85,7 @@ class CohortSection(Section):
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             self._say(reason)
             return
-        ensureOpinionPackages(state)
+        ensureEstimatorPackages(state)
         self._scans, self._output = [], state.cohortOutput
         self._ui.cohortTable.setRowCount(0)
         self._ui.cohortBar.setValue(0)

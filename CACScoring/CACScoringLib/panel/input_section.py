@@ -29,11 +29,11 @@ RULE_PARAMETERS = {
 MODEL_PARAMETERS = {"heart": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
 """Parameters that name a model, by network."""
 
-OPINION_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
-"""The same for second opinions."""
+ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
+"""The same for whole-scan estimates."""
 
 
-_PARAMETERS = {**MODEL_PARAMETERS, **OPINION_PARAMETERS}
+_PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ScoringInput:
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options that score as the panel says: only those that are not the defaults."""
+    """The options that score as the panel prediction: only those that are not the defaults."""
     from ..scoring.lesions import ScoringRules
 
     arguments: list[str] = []
@@ -56,8 +56,8 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     else:
         parameters = [*MODEL_PARAMETERS.values()]
         if state.secondOpinions:
-            arguments += ["--second-opinion", "all"]
-            parameters += OPINION_PARAMETERS.values()
+            arguments += ["--whole-scan", "all"]
+            parameters += ESTIMATOR_PARAMETERS.values()
         for parameter in parameters:
             if name := getattr(state, parameter):
                 arguments += ["--model", name]
@@ -77,8 +77,8 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def ensureOpinionPackages(state: CACScoringParameterNode) -> None:
-    """Offer to install what the second opinions asked for need. Without it a run tells what it could not ask."""
+def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
+    """Offer to install what the whole-scan estimates asked for need. Without it a run tells what it could not ask."""
     from ..models.cards import list_models
 
     asked = state.method == Method.BOTH and state.secondOpinions
@@ -95,13 +95,13 @@ class InputSection(Section):
         self._factsOf: tuple | None = None
         self._filling = False
         self._models: dict[str, list[tuple[str, str]]] = {}
-        self._opinionModels = 0
-        self._opinionBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
+        self._estimatorModels = 0
+        self._estimatorBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
         self._modelBoxes = {
             "heart": ui.heartModelBox,
             "slices": ui.slicesModelBox,
             "decomposition": ui.mapModelBox,
-            **self._opinionBoxes,
+            **self._estimatorBoxes,
         }
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
@@ -131,11 +131,11 @@ class InputSection(Section):
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
-        for widget in self._opinionBoxes.values():
+        for widget in self._estimatorBoxes.values():
             widget.setEnabled(networks and not running and state.secondOpinions)
         # What a scene from elsewhere has switched on can be switched off without a model.
-        possible = bool(self._opinionModels) or state.secondOpinions
-        ui.secondOpinionsBox.setEnabled(networks and not running and possible)
+        possible = bool(self._estimatorModels) or state.secondOpinions
+        ui.wholeScanBox.setEnabled(networks and not running and possible)
         for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox):
             widget.setEnabled(not running)
 
@@ -164,9 +164,9 @@ class InputSection(Section):
         if shown != self._factsOf:
             self._factsOf = shown
             self._facts = ScanFacts() if volume is None else scanFacts(volume)
-        doubts = (self._facts.problem,) if self._facts.problem else self._facts.warnings
+        warnings = (self._facts.problem,) if self._facts.problem else self._facts.warnings
         say(self._ui.factsLabel, "\n".join(self._facts.facts))
-        say(self._ui.doubtsLabel, "\n".join(f"⚠ {doubt}" for doubt in doubts))
+        say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
 
     def _listModels(self) -> None:
         from ..core.ct import CTError
@@ -177,7 +177,7 @@ class InputSection(Section):
         except CTError as error:
             self._ui.statusLabel.setText(str(error))
             models = []
-        self._opinionModels = sum(model.card.network in OPINION_PARAMETERS for model in models)
+        self._estimatorModels = sum(model.card.network in ESTIMATOR_PARAMETERS for model in models)
         for network in self._modelBoxes:
             stored = [model for model in models if model.card.network == network]
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
@@ -204,6 +204,6 @@ def _preferred(bundled: str | None, stored: list) -> str:
     """What is used where no model is named. stored: models of the network."""
     if bundled is not None:
         return _("{name} (comes with CAC)").format(name=bundled)
-    if len(stored) == 1 and stored[0].card.network in OPINION_PARAMETERS:
+    if len(stored) == 1 and stored[0].card.network in ESTIMATOR_PARAMETERS:
         return _("{name} (the only one)").format(name=stored[0].card.name)
     return _("none comes with CAC")

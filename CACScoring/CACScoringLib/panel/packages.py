@@ -17,7 +17,7 @@ TORCH_VERSION = ">=2.13"
 """The version that the bundled networks were trained and measured with, or a newer one."""
 
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
-"""What the second opinion by radiomics needs beside them."""
+"""What the whole-scan estimate by radiomics needs beside them."""
 
 PROCESS_REQUIREMENTS = {"psutil": "psutil>=6"}
 """What tells how much memory a cohort may use, and ends processes with all that they have started."""

@@ -15,7 +15,7 @@ import qt
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .second_opinion_section import SecondOpinionSection
+from .whole_scan_section import WholeScanSection
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -32,7 +32,7 @@ class ResultSection:
         self._ui = ui
         self._askForFolder = askForFolder
         self._review: SceneReview | None = None
-        self._opinions = SecondOpinionSection(ui)
+        self._estimates = WholeScanSection(ui)
         table_widgets.prepareTable(ui.scoreTable)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
@@ -50,7 +50,7 @@ class ResultSection:
             button.setEnabled(review is not None)
         results = {} if review is None else review.results()
         self._showScores(results)
-        self._opinions.update(review)
+        self._estimates.update(review)
         warnings = () if review is None else review.warnings
         texts = {
             ui.categoriesLabel: "" if review is None else _classes(results.get("threshold"), review.categories()),

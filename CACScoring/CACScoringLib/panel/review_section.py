@@ -33,7 +33,7 @@ class ReviewSection(Section, VTKObservationMixin):
     """The widgets of a review.
 
     onNumbers: called when scores have changed. onScoreAgain: called when the reader wants slices in the calcium map
-    that the networks have not taken apart.
+    that the networks have not decomposed.
     """
 
     def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:

@@ -43,7 +43,7 @@ def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> Car
     return None
 
 
-def share_of(card: ModelCard, agatston: float) -> float | None:
+def proportion_of(card: ModelCard, agatston: float) -> float | None:
     """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where not told."""
     counts = card.validation.get(f"n_{_area_name(agatston)}")
     if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
@@ -61,7 +61,7 @@ def threshold_name(agatston: float) -> str:
     return "above 0" if agatston == 0 else f"{agatston:g} or more"
 
 
-def doubt_about_image(card: ModelCard) -> tuple[ScanWarning, ...]:
+def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
     """A warning where tests have not shown that the picture alone tells a threshold better than guessing."""
     unproven = []
     for threshold in card.config["thresholds"]:

@@ -45,7 +45,7 @@ def read_dicom(path: Path) -> ChestRadiograph:
     """A radiograph from a DICOM file. Raises CTError when it is none, or its pixels cannot be read."""
     ds = read_bounded(path)
     header = DicomSlice(path, ds)
-    doubts = _check_kind(header)
+    warnings = _check_kind(header)
     values = _stored_values(ds, path)
     try:
         picture, more = _displayed(ds, header, values)
@@ -53,12 +53,12 @@ def read_dicom(path: Path) -> ChestRadiograph:
         reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
         message = f"The grey values of {path.name} cannot be made out ({reason}). Export it as PNG from a viewer."
         raise UnreadableError(message) from error
-    doubts += more
+    warnings += more
     view = _view(header)
     picture, pixel_mm, more = _upright(header, picture, _pixel_mm(header), view)
-    doubts += more
+    warnings += more
     pixel_mm, more = _believed(header, pixel_mm, picture.shape)
-    return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*doubts, *more), path)
+    return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
 
 def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
@@ -151,18 +151,18 @@ def _displayed(
     values = apply_modality_lut(values, ds)
     relation = (header.text("PixelIntensityRelationship") or "").upper()
     sign = header.number("PixelIntensityRelationshipSign")
-    doubts = []
+    warnings = []
     if (header.text("PresentationIntentType") or "").upper() == "FOR PROCESSING":
-        picture, doubt = _of_raw(ds, values.astype(np.float64), relation, sign)
-        doubts.append(doubt)
+        picture, warning = _of_raw(ds, values.astype(np.float64), relation, sign)
+        warnings.append(warning)
     else:
         picture = _first_voi(ds, values).astype(np.float64)
         if _is_inverse(header):
             picture = -picture
-        doubts += _doubts_about_grey(header, relation)
+        warnings += _grey_warnings(header, relation)
     if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
         picture[padding] = picture[~padding].min()
-    return picture.astype(np.float32), tuple(doubts)
+    return picture.astype(np.float32), tuple(warnings)
 
 
 def _is_inverse(header: DicomSlice) -> bool:
@@ -202,17 +202,17 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     return apply_voi_lut(clipped, reduced)
 
 
-def _doubts_about_grey(header: DicomSlice, relation: str) -> list[ScanWarning]:
-    doubts = []
+def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
+    warnings = []
     shape = (header.text("PresentationLUTShape") or "").upper()
     kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
     if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
         message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
-        doubts.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
+        warnings.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
     if relation == "LIN":
         message = "Grey follows the X-rays' intensity, not its logarithm as on film, which models are trained on."
-        doubts.append(ScanWarning("linear-intensity", message))
-    return doubts
+        warnings.append(ScanWarning("linear-intensity", message))
+    return warnings
 
 
 def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:

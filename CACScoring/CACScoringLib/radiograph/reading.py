@@ -54,7 +54,7 @@ def read_radiograph(path: Path) -> ChestRadiograph:
             found = _reader(path)(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-    return found.doubted(*_doubts(found))
+    return found.warned(*_warnings(found))
 
 
 def _reader(path: Path):
@@ -83,11 +83,11 @@ def _read_picture(path: Path) -> ChestRadiograph:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = printable(str(error))
         raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
-    doubts = ()
+    findings = ()
     if kind == "JPEG":
         message = "JPEG compresses with losses; faint detail may be gone. Export the radiograph as DICOM or PNG."
-        doubts = (ScanWarning("lossy-compression", message),)
-    return ChestRadiograph(-picture if turned else picture, None, None, Acquisition(kind), doubts, path)
+        findings = (ScanWarning("lossy-compression", message),)
+    return ChestRadiograph(-picture if turned else picture, None, None, Acquisition(kind), findings, path)
 
 
 _TIFF_PHOTOMETRIC = 262
@@ -138,8 +138,8 @@ def _read_image(path: Path) -> ChestRadiograph:
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
-    pixel_mm, doubts = _believed((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
-    return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), doubts, path)
+    pixel_mm, findings = _believed((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
+    return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), findings, path)
 
 
 def _believed(
@@ -153,7 +153,7 @@ def _believed(
     return None, (ScanWarning("pixel-size-implausible", message),)
 
 
-def _doubts(radiograph: ChestRadiograph) -> list[ScanWarning]:
+def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
     """What can be told from the picture itself. Raises CTError where it holds nothing."""
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
@@ -162,28 +162,28 @@ def _doubts(radiograph: ChestRadiograph) -> list[ScanWarning]:
     if min(picture.shape) < MIN_PIXELS:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
-    doubts = []
+    findings = []
     if radiograph.pixel_mm is None:
         message = f"The size of its pixels is not known; the larger side is taken for {LARGER_SIDE_MM / 10:g} cm."
-        doubts.append(ScanWarning("pixel-size-unknown", message))
+        findings.append(ScanWarning("pixel-size-unknown", message))
     else:
         width, height = radiograph.pixel_mm[0] * picture.shape[1], radiograph.pixel_mm[1] * picture.shape[0]
         if min(width, height) < SMALL_FIELD_MM:
             message = f"The picture covers {width:.0f} × {height:.0f} mm only; part of the chest may be cut off."
-            doubts.append(ScanWarning("small-field", message))
+            findings.append(ScanWarning("small-field", message))
     if radiograph.view is None:
         message = "The file does not tell its view; it is taken for what it was given as, and bone for bright."
-        doubts.append(ScanWarning("view-unknown", message))
+        findings.append(ScanWarning("view-unknown", message))
     elif radiograph.view == "AP":
         message = "This is an AP radiograph, where the heart is larger than on the PA ones that models are trained on."
-        doubts.append(ScanWarning("view-ap", message))
+        findings.append(ScanWarning("view-ap", message))
     share = float((picture == high).mean())
     if share > CLIPPED_SHARE:
         message = f"{share:.0%} of the pixels have the brightest value: contrast was cut off, calcium may be hidden."
-        doubts.append(ScanWarning("clipped-bright", message))
+        findings.append(ScanWarning("clipped-bright", message))
     views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
     standard = radiograph.standard()
     if all(looks_inverted(standard, lateral) for lateral in views):
         message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
-        doubts.append(ScanWarning("looks-inverted", message))
-    return doubts
+        findings.append(ScanWarning("looks-inverted", message))
+    return findings

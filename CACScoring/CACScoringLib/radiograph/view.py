@@ -66,7 +66,7 @@ class ChestRadiograph:
         """As `standard_view`. Raises ViewError."""
         return standard_view(self.picture, self.pixel_mm)
 
-    def doubted(self, *warnings: ScanWarning) -> ChestRadiograph:
+    def warned(self, *warnings: ScanWarning) -> ChestRadiograph:
         """The same radiograph with further warnings."""
         return replace(self, warnings=self.warnings + warnings)
 

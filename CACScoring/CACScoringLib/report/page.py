@@ -27,7 +27,7 @@ from .markup import (
     tag,
     warning_list,
 )
-from .second_opinion_page import opinions_as_html
+from .whole_scan_page import estimates_as_html
 
 MOST_TOLD = 50
 """Of more candidates that nobody has reviewed, only so many are drawn and told one by one: those that are largest and
@@ -53,8 +53,8 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         ]
     if comparison is not None:
         parts.append(comparison_as_html(comparison))
-    if result.opinions:
-        parts.append(opinions_as_html(result))
+    if result.estimates:
+        parts.append(estimates_as_html(result))
     parts.append(_warnings(result))
     for key, method in result.methods.items():
         parts += _method_pictures(result, method, METHOD_TITLES[key])

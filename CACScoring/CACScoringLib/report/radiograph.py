@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ..core.text import percent
 from ..models.cards import ModelCard
-from ..radiograph.card import CardArea, area_of, share_of, threshold_name
+from ..radiograph.card import CardArea, area_of, proportion_of, threshold_name
 from ..radiograph.score import RadiographResult, ThresholdResult, ViewResult
 from ..radiograph.view import STANDARD_MM
 from .markup import (
@@ -134,8 +134,10 @@ def _table(result: RadiographResult) -> Markup:
         notes.append(f"Taken into account: a {person} of {factors.age_years:g} years, {factors.bmi_kg_m2:g} kg/m².")
     else:
         notes.append("Age, sex and body mass index were not taken into account.")
-    shares = {threshold_name(found.agatston): share_of(result.card, found.agatston) for found in result.thresholds}
-    common = ", ".join(f"{name}: {share:.0%}" for name, share in shares.items() if share is not None)
+    proportions = {
+        threshold_name(found.agatston): proportion_of(result.card, found.agatston) for found in result.thresholds
+    }
+    common = ", ".join(f"{name}: {share:.0%}" for name, share in proportions.items() if share is not None)
     seen = f" ({common})" if common else ""
     notes.append(f"It holds where such scores are as common as among the patients the model was calibrated on{seen}.")
     if told:

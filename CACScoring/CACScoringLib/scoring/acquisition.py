@@ -27,7 +27,7 @@ NOISE_SDS = 3.0
 """Blood this many noise SDs below THRESHOLD_HU rarely reaches it (one voxel in 700). With unenhanced blood at 45 HU
 this allows 28 HU of noise, above the 20 to 23 HU that McCollough 2007 prescribes (10.1148/radiol.2432050808, (2nd))."""
 
-DOUBTFUL_BLOOD_HU = 90.0
+WARNING_BLOOD_HU = 90.0
 """Unenhanced blood has 30 to 60 HU, the tissue-like plastic of a thorax phantom up to 81."""
 
 ENHANCED_BLOOD_HU = 110.0
@@ -193,7 +193,7 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     if blood.enhanced:
         return ()  # require_unenhanced judges it, and next to enhanced blood noise is no matter
     warnings = []
-    if blood.bright_hu >= DOUBTFUL_BLOOD_HU:
+    if blood.bright_hu >= WARNING_BLOOD_HU:
         message = f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU)."
         warnings.append(ScanWarning("blood-bright", message))
     if blood.median_hu + NOISE_SDS * blood.noise_hu >= THRESHOLD_HU:

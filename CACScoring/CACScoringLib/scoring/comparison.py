@@ -123,7 +123,7 @@ def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> 
     for name in METHODS:
         if name in earlier["methods"] or name in later["methods"]:
             methods.append(_method(name, earlier, later, repeatability, bars))
-    warnings = (*_scan_doubts(earlier, later, repeatability), *_method_doubts(earlier, later))
+    warnings = (*_scan_warnings(earlier, later, repeatability), *_method_warnings(earlier, later))
     return Comparison(_facts(earlier), _facts(later), tuple(methods), warnings, repeatability)
 
 
@@ -307,23 +307,23 @@ def _differing(first: dict, second: dict) -> str:
     return ", ".join(sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n)))
 
 
-def _scan_doubts(earlier: dict, later: dict, repeatability: Repeatability | None) -> list[ScanWarning]:
+def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | None) -> list[ScanWarning]:
     a, b = earlier["acquisition"], later["acquisition"]
-    doubts = []
+    warnings = []
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
     if unknown := [title for name, title in checked.items() if not _known(a, b, name)]:
         message = f"Not known of both scans, so not checked that they agree: {', '.join(unknown)}."
-        doubts.append(ScanWarning("comparison-unchecked", message))
+        warnings.append(ScanWarning("comparison-unchecked", message))
     if _known(a, b, "scanner_model") and a["scanner_model"] != b["scanner_model"]:
         message = f"The scans come from different scanners ({a['scanner_model']} and {b['scanner_model']})."
-        doubts.append(ScanWarning("comparison-scanners", message))
+        warnings.append(ScanWarning("comparison-scanners", message))
     noise = _noise(earlier, later)
     if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
-        doubts.append(ScanWarning("comparison-noise", message))
+        warnings.append(ScanWarning("comparison-noise", message))
     if _known(a, b, "study_date") and str(a["study_date"]) > str(b["study_date"]):
         message = "By their study dates the scan given as the later one is the earlier."
-        doubts.append(ScanWarning("comparison-order", message))
+        warnings.append(ScanWarning("comparison-order", message))
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
         values = {
             content["input"]["spacing_mm"][2] if name == "slice_spacing_mm" else content["acquisition"].get(name)
@@ -335,26 +335,26 @@ def _scan_doubts(earlier: dict, later: dict, repeatability: Repeatability | None
                 f"The limits were found with {name.replace('_', ' ')} {shown}; here it is "
                 f"{' and '.join(f'{v:g}' for v in outside)}."
             )
-            doubts.append(ScanWarning("comparison-beyond-study", message))
-    return doubts
+            warnings.append(ScanWarning("comparison-beyond-study", message))
+    return warnings
 
 
-def _method_doubts(earlier: dict, later: dict) -> list[ScanWarning]:
-    doubts = []
+def _method_warnings(earlier: dict, later: dict) -> list[ScanWarning]:
+    warnings = []
     hearts = [content["heart"]["source"] for content in (earlier, later)]
     if hearts[0] != hearts[1]:
         message = f"The hearts were found in different ways ({hearts[0]} and {hearts[1]})."
-        doubts.append(ScanWarning("comparison-hearts", message))
+        warnings.append(ScanWarning("comparison-hearts", message))
     maps = [content["methods"].get("decomposition") for content in (earlier, later)]
     if None in maps:
-        return doubts
+        return warnings
     if any(content.get("slices_by_reader") for content in (earlier, later)) or all(m["reviewed"] for m in maps):
         message = "The limits of the calcium map are those of a map that no reader has changed; here one has."
-        doubts.append(ScanWarning("comparison-map-reviewed", message))
+        warnings.append(ScanWarning("comparison-map-reviewed", message))
     elif not any(m["reviewed"] for m in maps) and any(m["total"]["lesions"] for m in maps):
         message = "The arteries of the calcium map's lesions are suggestions: a lesion may have moved between them."
-        doubts.append(ScanWarning("comparison-arteries-suggested", message))
-    return doubts
+        warnings.append(ScanWarning("comparison-arteries-suggested", message))
+    return warnings
 
 
 def _facts(content: dict) -> dict[str, object]:

@@ -51,7 +51,7 @@ MOST_TOLD = 8
 
 
 @dataclass(frozen=True)
-class RadiomicsOpinion:
+class RadiomicsEstimate:
     """probability: of any coronary calcium, 0 to 1. limit: from it on the model calls it calcium.
 
     contributions: log-odds that features add for (above 0) or against calcium, beside those of an average patient of
@@ -90,7 +90,7 @@ def pseudo_label(features: Mapping[str, float]) -> bool:
     return math.expm1(features[PSEUDO_FEATURE]) > PSEUDO_AGATSTON
 
 
-def radiomic_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel) -> RadiomicsOpinion:
+def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) -> RadiomicsEstimate:
     """What a trained radiomics model says of a scan. Raises MaskError, RadiomicsError, and ModelError where the model
     wants features that this version does not compute."""
     import torch
@@ -114,9 +114,9 @@ def radiomic_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel) -> R
         lowest, highest = (b.float().cpu().numpy() for b in (network.lowest, network.highest))
     order = np.argsort(-np.abs(shares))[:MOST_TOLD]
     told = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
-    doubts = _unlike_training(config.features, values, lowest, highest, model.card.name)
+    warnings = _unlike_training(config.features, values, lowest, highest, model.card.name)
     probability = 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
-    return RadiomicsOpinion(probability, float(limit), told, dict(zip(config.features, values, strict=True)), doubts)
+    return RadiomicsEstimate(probability, float(limit), told, dict(zip(config.features, values, strict=True)), warnings)
 
 
 def find_candidates(

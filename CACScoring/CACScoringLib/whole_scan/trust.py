@@ -1,4 +1,4 @@
-"""What a second opinion is worth, in sentences made of the tests on its model's card.
+"""What a whole-scan estimate is worth, in sentences made of the tests on its model's card.
 
 A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
 {"estimate", "low", "high"}, with its 95% interval. What the card does not tell is left out, and a model without a test
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .second_opinion import VESSELS
+from .estimates import VESSELS
 
 GUESSING = 0.5
 """Area under the ROC curve."""
@@ -52,7 +52,7 @@ class Estimate:
 
 
 def trust_in(network: str, validation: Mapping) -> str:
-    """When to trust a model's opinion, a few plain sentences. network: one of `OPINIONS`. validation: of its card."""
+    """When to trust a model's opinion, a few plain sentences. network: one of `ESTIMATORS`. validation: of its card."""
     test = validation.get("test")
     sentences: list[str] = []
     if isinstance(test, Mapping):

@@ -146,7 +146,7 @@ class SegmentEditorEffect(LesionEffect):
         self._onChanged()
 
     def _useFloorOfResult(self) -> None:
-        """A map is taken apart with the floor it was made with, until the reader changes it."""
+        """A map is decomposed with the floor it was made with, until the reader changes it."""
         segmentation = self.scan.segmentation
         if segmentation is None or self.scriptedEffect.parameter("FloorOf") == segmentation.GetID():
             return

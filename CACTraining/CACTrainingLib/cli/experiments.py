@@ -28,7 +28,7 @@ def add_studies(studies: argparse._SubParsersAction) -> None:
         ),
         (
             "prognosis",
-            "events by true and by foretold category of calcium",
+            "events by true and by predicted category of calcium",
             "patients with their events",
             partial(add_options, names=("--seed",)),
             _prognosis,
@@ -65,7 +65,7 @@ def run(study: Study, options: argparse.Namespace, progress: Progress) -> None:
 
 
 _SHARED = ("--folds", "--minutes", "--workers", "--seed", "--device")
-_OF_SCANS = (*_SHARED, "--test", "--others", "--cache")
+_OF_SCANS = (*_SHARED, "--test", "--noncoronary-controls", "--cache")
 
 
 def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,8 @@ def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--tables",
         **NAMES,
-        help="only thresholds, fusion, capacity, twins, curriculum, sharpening, external (default: all, in this order)",
+        help="only thresholds, fusion, capacity, counterfactual_pairs, curriculum, super_resolution, external "
+        "(default: all, in this order)",
     )
     light = "at most, of a light network's training, others in proportion (default: as the presets)"
     add("--steps", type=int, metavar="N", help=light)
@@ -83,7 +84,7 @@ def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, summed (default: all)")
+    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, voxel-sum (default: all)")
     add(
         "--outputs",
         **NAMES,
@@ -134,7 +135,7 @@ def _vessels(options: argparse.Namespace, progress: Progress) -> Path:
         outputs=options.outputs or tuple(OUTPUTS),
     )
     settings = VesselStudySettings(
-        **_given(options, "data", "output", "minutes", "device", "test", "others", "tables", "cache"),
+        **_given(options, "data", "output", "minutes", "device", "test", "noncoronary_controls", "tables", "cache"),
         budget=budget,
         workers=options.workers or os.cpu_count() or 1,
     )
@@ -147,7 +148,7 @@ def _radiomics(options: argparse.Namespace, progress: Progress) -> Path:
 
     files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
     settings = RadiomicsStudySettings(
-        **_given(options, "data", "output", "minutes", "workers", "test", "others", "cache"),
+        **_given(options, "data", "output", "minutes", "workers", "test", "noncoronary_controls", "cache"),
         budget=TrainingBudget(options.folds, seed=options.seed),
         contrast=options.contrast_data,
         encoders={name: file for name, file in files.items() if file is not None},

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
+from CACScoringLib.cli.aliases import SAMPLES as OLD_SAMPLES
+from CACScoringLib.cli.aliases import current_names
 from CACScoringLib.cli.extras import require
 from CACScoringLib.cli.parser import CommandParser, declared_commands
 from CACScoringLib.core.output import OutputError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = current_names(sys.argv[1:] if arguments is None else arguments)
     try:
         # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
         if arguments[:1] == ["test"]:
@@ -61,7 +63,14 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json."
     named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
-    parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        type=lambda name: OLD_SAMPLES.get(name, name),
+        choices=SAMPLES,
+        default=next(iter(SAMPLES)),
+        help=named,
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
     parser.add_argument(
         "--compact",
@@ -188,7 +197,7 @@ _COMMANDS = {
     "sample": ("write a digital patient to try the software on", _declare_sample),
     "phantom": ("write a cohort of digital patients, scanned twice or once, with known calcium", _declare_phantom),
     "insert": ("put coronary plaque of known mass into a real scan", _declare_insert),
-    "pseudo-hearts": ("carry a heart mask over to scans without one, to train with", _declare_pseudo_hearts),
+    "propagate-hearts": ("carry a heart mask over to scans without one, to train with", _declare_pseudo_hearts),
     "train": ("train a network, or the atlas of arteries", _declare_train),
     "calibrate": (_CALIBRATE, _declare_calibrate),
     "evaluate": (

@@ -73,14 +73,14 @@ def _add(options: argparse.Namespace, progress: Progress) -> None:
     with progress.step("finding scans"):
         for source in options.sources:
             try:
-                scans, doubts = find_new_scans(source, progress.counted, options.labels)
+                scans, warnings = find_new_scans(source, progress.counted, options.labels)
             except CTError as error:
                 if len(options.sources) == 1:
                     raise
-                scans, doubts = [], [str(error)]
+                scans, warnings = [], [str(error)]
             found += scans
-            for doubt in doubts:
-                progress.warning(ScanWarning("source-doubt", doubt))
+            for warning in warnings:
+                progress.warning(ScanWarning("source-doubt", warning))
     with progress.step("adding scans"):
         result = project.add(found, progress.counted)
     for name, same in result.duplicates:
@@ -230,9 +230,9 @@ def _agreement(options: argparse.Namespace, progress: Progress) -> None:
     project = _open(options.project, progress)
     progress.begin(["agreement"])
     with progress.step("agreement"):
-        rows, doubts = agreement(project, options.scan or None)
-    for doubt in doubts:
-        progress.warning(ScanWarning("annotation-doubt", doubt))
+        rows, warnings = agreement(project, options.scan or None)
+    for warning in warnings:
+        progress.warning(ScanWarning("annotation-doubt", warning))
     for row in rows:
         facts = {name: getattr(row, name) for name in ("first", "second", "scans", "slices", "unsure")}
         estimates = {name: _as_json(getattr(row, name)) for name in ("kappa", "same", "regions", "heart")}
@@ -297,8 +297,8 @@ def _prepare(options: argparse.Namespace, progress: Progress) -> None:
                     ScanWarning("scan-failed", f"There is no proposal for {scan.id}, {scan.name}. {error}")
                 )
             else:
-                for doubt in proposal.doubts:
-                    progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {doubt}"))
+                for warning in proposal.warnings:
+                    progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {warning}"))
             progress.counted(n, len(waiting))
     progress.done(project.folder)
     print(
@@ -335,8 +335,8 @@ def _as_json(estimate: Estimate) -> dict[str, float | None]:
 
 def _open(folder: Path, progress: Progress) -> Project:
     project = Project.open(folder)
-    for doubt in project.doubts:
-        progress.warning(ScanWarning("project-doubt", doubt))
+    for warning in project.warnings:
+        progress.warning(ScanWarning("project-doubt", warning))
     return project
 
 

@@ -16,7 +16,7 @@ _AGAIN = "Interrupted. Run the same command again to go on."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's sources of radiographs."""
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
-    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_sharpen, _sharpen)):
+    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_super_resolution, _super_resolution)):
         own = add(sources)
         scoring.add_progress_argument(own)
         own.set_defaults(run=run, extras=lambda options: ("studies",), interrupted=_AGAIN)
@@ -53,9 +53,9 @@ def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sharpen(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
+def _add_super_resolution(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = sources.add_parser(
-        "sharpen",
+        "super-resolution",
         help="of digital patients once more, from thinner slices",
         description="Add to each radiograph what thinner slices about the heart would make of it: interpolated, and "
         "by a network. Needs radiographs made with --heart-box. Run again, it goes on.",
@@ -103,12 +103,12 @@ def _scans(options: argparse.Namespace, progress: Progress) -> None:
     print(f"{table}: radiographs of CTs{told}")
 
 
-def _sharpen(options: argparse.Namespace, progress: Progress) -> None:
-    from ..radiograph.sharpen import sharpen_cases
+def _super_resolution(options: argparse.Namespace, progress: Progress) -> None:
+    from ..radiograph.thin_slice_views import add_thin_slice_views
 
-    progress.begin(["sharpening"])
-    with progress.step("sharpening"):
-        done, failed = sharpen_cases(options.folder, _workers(options), options.model, progress)
+    progress.begin(["super-resolution"])
+    with progress.step("super-resolution"):
+        done, failed = add_thin_slice_views(options.folder, _workers(options), options.model, progress)
     _tell(failed, progress)
     progress.done(options.folder)
     print(f"{options.folder}: {done} radiographs sharpened, {len(failed)} not")

@@ -67,7 +67,7 @@ _OPTIONS = {
         "metavar": "TABLE",
         "help": "other patients to test on (default: a fifth of --data)",
     },
-    "--others": {
+    "--noncoronary-controls": {
         "type": Path,
         "metavar": "TABLE",
         "help": "other patients whose calcium lies in the aorta or valves only, who must not be called coronary",

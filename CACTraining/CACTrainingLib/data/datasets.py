@@ -350,13 +350,13 @@ class BalancedSampler:
         tolerance = self.sampling.position_tolerance
         places = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
         wanted = np.clip(places, 0, 1)
-        twins = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
+        counterfactual = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
         hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
         pools = (self.negative, self.hard)
         others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
         return Drawn(
-            chosen=np.concatenate([positives, np.where(twins, partners, np.array(others, np.intp))]),
-            calcium=np.concatenate([self._factors(positives, generator), ~twins]).astype(np.float32),
+            chosen=np.concatenate([positives, np.where(counterfactual, partners, np.array(others, np.intp))]),
+            calcium=np.concatenate([self._factors(positives, generator), ~counterfactual]).astype(np.float32),
             visible=np.arange(count) < len(positives),
         )
 

@@ -72,7 +72,7 @@ def slice_annotations(project: Project, scan_id: str, annotator: str) -> SliceAn
 class SliceAnnotations:
     """Labels of a scan's slices by one annotator, in a file that every key press adds a line to.
 
-    labels: by k. seconds: how long each took, by k, where it was measured. doubts: what was lost on reading.
+    labels: by k. seconds: how long each took, by k, where it was measured. warnings: what was lost on reading.
     Reading changes nothing on the disk; the folder is made by the first key press.
     """
 
@@ -112,7 +112,7 @@ class SliceAnnotations:
     def _read(self) -> None:
         self.labels: dict[int, SliceLabel] = {}
         self.seconds: dict[int, float] = {}
-        self.doubts: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self._presses: list[tuple[int, SliceLabel | None, float | None]] = []
         """What each key press that can be taken back has replaced."""
         try:
@@ -126,9 +126,9 @@ class SliceAnnotations:
         broken = [n for n, line in enumerate(data[:whole].splitlines(), 1) if line.strip() and not self._take(line)]
         if broken:
             lines = ", ".join(map(str, broken[:5])) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
-            self.doubts += (f"What is damaged in {self.file} was left out: line {lines}. Check the slices' labels.",)
+            self.warnings += (f"What is damaged in {self.file} was left out: line {lines}. Check the slices' labels.",)
         if whole < len(data):
-            self.doubts += (
+            self.warnings += (
                 f"The last label in {self.file} was not saved whole and is left out. Label that slice again.",
             )
 

@@ -267,11 +267,11 @@ def read_scans(folder: Path) -> tuple[list[ScanRow], tuple[str, ...]]:
             f"{file} cannot be read ({why}), and there is no backup of it that can. The annotations in "
             f"{folder / 'scans'} are untouched. Put back {SCANS_FILE} from a copy of the project."
         ) from error
-    doubt = (
+    warning = (
         f"{SCANS_FILE} cannot be read ({why}), so {BACKUP_FILE} was taken: the last change of the list of scans may be "
         "missing."
     )
-    return rows, (doubt,)
+    return rows, (warning,)
 
 
 def write_scans(folder: Path, rows: Sequence[ScanRow], broken: bool = False) -> None:

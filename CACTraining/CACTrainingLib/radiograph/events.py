@@ -1,4 +1,4 @@
-"""A table of patients with what became of them: true and foretold calcium, time and event, clinical factors."""
+"""A table of patients with what became of them: true and predicted calcium, time and event, clinical factors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..statistics.patient_folds import category_of
 from .study.configurations import THRESHOLDS
 
 CATEGORIES = ("0", "1–99", "100–399", "≥ 400")
-CHANCES = tuple(f"chance_{threshold}" for threshold in THRESHOLDS)
-"""Columns of foretold chances: of a score above 0, from 100, from 400."""
+PROBABILITIES = tuple(f"chance_{threshold}" for threshold in THRESHOLDS)
+"""Columns of predicted probabilities: of a score above 0, from 100, from 400."""
 
 FACTORS = ("age_years", "sex", "bmi_kg_m2")
 
@@ -30,9 +30,9 @@ class EventsError(CTError):
 class Events:
     """n patients. years: from 0 up; event: bool, false where a patient was lost to view or the study ended, [n].
 
-    true, foretold: categories, index in CATEGORIES. risk: a finer number than the foretold category, where there is
-    one: the expected category, or the foretold score. score: the true one, where the table has it. factors: by name,
-    those that all patients have and that differ between them; sex is 1 for men. how: how the foretold category came
+    true, predicted: categories, index in CATEGORIES. risk: a finer number than the predicted category, where there is
+    one: the expected category, or the predicted score. score: the true one, where the table has it. factors: by name,
+    those that all patients have and that differ between them; sex is 1 for men. how: how the predicted category came
     about, for people.
     """
 
@@ -40,7 +40,7 @@ class Events:
     years: np.ndarray
     event: np.ndarray
     true: np.ndarray
-    foretold: np.ndarray
+    predicted: np.ndarray
     risk: np.ndarray | None
     score: np.ndarray | None
     factors: dict[str, np.ndarray]
@@ -50,7 +50,7 @@ class Events:
 def read_events(table: Path) -> Events:
     """Read a CSV table, a row for each patient. Raises EventsError.
 
-    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORIES); of what was foretold
+    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORIES); of what was predicted
     predicted_category (0 to 3), or predicted_agatston, or CHANCES. Optional, in all rows or none: FACTORS (sex F or M).
     """
     try:
@@ -69,7 +69,7 @@ def read_events(table: Path) -> Events:
         raise EventsError(f"The table {table} has no rows.")
     score = reading.numbers("agatston", 0) if "agatston" in columns else None
     true = category_of(score) if score is not None else reading.categories("category", "agatston")
-    foretold, risk, how = _foretold(reading)
+    predicted, risk, how = _predicted(reading)
     factors = {}
     for name in FACTORS:
         if name in columns and all((line[name] or "").strip() for line in lines):
@@ -77,21 +77,21 @@ def read_events(table: Path) -> Events:
             if np.ptp(values) > 0:
                 factors[name] = values
     years, event = reading.numbers("time_years", 0), reading.numbers("event", 0, 1, whole=True) > 0
-    return Events(patients, years, event, true, foretold, risk, score, factors, how)
+    return Events(patients, years, event, true, predicted, risk, score, factors, how)
 
 
-def _foretold(reading: _Reading) -> tuple[np.ndarray, np.ndarray | None, str]:
-    if set(CHANCES) <= reading.columns:
-        chances = np.stack([reading.numbers(name, 0, 1) for name in CHANCES], 1)
+def _predicted(reading: _Reading) -> tuple[np.ndarray, np.ndarray | None, str]:
+    if set(PROBABILITIES) <= reading.columns:
+        probabilities = np.stack([reading.numbers(name, 0, 1) for name in PROBABILITIES], 1)
         # A threshold is reached only by who reaches those below it.
-        category = np.cumprod(chances >= 0.5, axis=1).sum(1)
-        how = "The foretold category is the highest whose chance, and that of all below it, is at least one half."
-        return category, chances.sum(1), how
+        category = np.cumprod(probabilities >= 0.5, axis=1).sum(1)
+        how = "The predicted category is the highest whose probability, and that of all below it, is at least one half."
+        return category, probabilities.sum(1), how
     if "predicted_agatston" in reading.columns:
         score = reading.numbers("predicted_agatston", 0)
-        return category_of(score), score, "The foretold category is that of the foretold score."
-    category = reading.categories("predicted_category", f"predicted_agatston, or {', '.join(CHANCES)}")
-    return category, None, "The foretold category is as the table gives it."
+        return category_of(score), score, "The predicted category is that of the predicted score."
+    category = reading.categories("predicted_category", f"predicted_agatston, or {', '.join(PROBABILITIES)}")
+    return category, None, "The predicted category is as the table gives it."
 
 
 @dataclass(frozen=True)

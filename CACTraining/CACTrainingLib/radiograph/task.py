@@ -155,7 +155,7 @@ class RadiographTask(Task):
         found = areas(logits, self.validation_scores, self.config.thresholds)
         return {"auc": float(np.mean([found[name] for name in self.known])), **{k: found[k] for k in self.known}}
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         message = (

@@ -1,7 +1,7 @@
 """Training of a network that tells coronary calcium from chest radiographs.
 
 Learned from is a table of radiographs: digital patients' (`radiographs.cohort`), or the user's own with Agatston scores
-of a CT. With --folds, the patients are split and each is foretold once by a network that has not seen them; the model
+of a CT. With --folds, the patients are split and each is predicted once by a network that has not seen them; the model
 that is written is trained on all of them but those who validate.
 """
 
@@ -30,9 +30,9 @@ from ..statistics.roc import above, area, area_interval, area_name
 from ..training.run_folder import record_training, training_lock
 from ..training.runs import LICENCE, commit
 from ..training.settings import LoopSettings, RunOptions, options_from
-from .cases import SHARPENINGS
+from .cases import SUPER_RESOLUTIONS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
-from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, foretold, validation_split
+from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, predictions_of, validation_split
 from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
@@ -46,7 +46,7 @@ INTENDED_USE_OWN = (
 )
 
 CROSS_VALIDATED, EXTERNAL = "cross_validated.csv", "external.csv"
-"""What was foretold of each patient, in the folder beside the model."""
+"""What was predicted of each patient, in the folder beside the model."""
 
 PRESETS: dict[str, RadiographTraining] = {
     "light": RadiographTraining(LoopSettings(3000, validate_every=150, patience=8, average=0.98, half_precision=False)),
@@ -62,11 +62,12 @@ PRESETS: dict[str, RadiographTraining] = {
 
 @dataclass(frozen=True)
 class Sources:
-    """data, external: tables, or folders of them. sharpening: of digital cases. folds: of a cross-validation, or 0."""
+    """data, external: tables, or folders of them. super_resolution: of digital cases. folds: of a cross-validation, or
+    0."""
 
     data: Path
     external: Path | None = None
-    sharpening: str = "none"
+    super_resolution: str = "none"
     folds: int = 0
     validation_share: float = 0.2
 
@@ -81,7 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label", choices=LABELS, default=TRUTH, help="the score to learn from")
     add("--curriculum", action="store_true", help="begin with severe calcium, then moderate, then all")
     add("--enhancement", choices=ENHANCEMENTS, default="none", help="of the pictures' contrast")
-    add("--sharpening", choices=SHARPENINGS, default="none", help="of digital patients' slices before projection")
+    add(
+        "--super-resolution",
+        choices=SUPER_RESOLUTIONS,
+        default="none",
+        help="of digital patients' slices before projection",
+    )
     add("--no-scaled", action="store_true", help="no pictures whose calcium is scaled or taken away")
     add("--no-locate", action="store_true", help="do not ask in training where the calcium is")
     add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
@@ -98,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, RadiographTraining, "batch_size", "learning_rate")
     add_options(parser, LoopSettings, "validate_every", "patience")
     add_options(parser, RadiographTraining, "finder_steps")
-    share = {"help": "share of patients to validate and calibrate on"}
-    add_options(parser, RunOptions, "validation_share", "device", validation_share=share)
+    proportion = {"help": "share of patients to validate and calibrate on"}
+    add_options(parser, RunOptions, "validation_share", "device", validation_share=proportion)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
@@ -119,7 +125,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         enhancement=arguments.enhancement,
     )
     sources = Sources(
-        arguments.data, arguments.external, arguments.sharpening, arguments.folds, options.validation_share
+        arguments.data, arguments.external, arguments.super_resolution, arguments.folds, options.validation_share
     )
     settings = FitSettings(config, training, options.device, arguments.pretrained, arguments.start)
     return train_radiograph(options, sources, settings, progress)
@@ -156,7 +162,7 @@ def train_radiograph(options: RunOptions, sources: Sources, settings: FitSetting
         told = {
             **json.loads(json.dumps(asdict(settings.training))),
             **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
-            **{"validation_share": sources.validation_share, "sharpening": sources.sharpening},
+            **{"validation_share": sources.validation_share, "sharpening": sources.super_resolution},
         }
         trained = Training(_described(data, fold.training, fold.validation), loop.seed, told, commit())
         digital = bool(data.has_map.all())
@@ -192,7 +198,7 @@ def _loaded(
 ) -> RadiographSet:
     config = settings.config
     data = load_radiographs(
-        table, label, config.views, config.enhancement, sources.sharpening, scales, finder, progress.counted
+        table, label, config.views, config.enhancement, sources.super_resolution, scales, finder, progress.counted
     )
     for warning in data.warnings:
         progress.warning(warning)
@@ -223,7 +229,7 @@ def _as_loaded(
     loaded = _loaded_network(network, card)
     label = settings.training.label
     metrics = described_areas(
-        *foretold(loaded, data, cases, card.calibration, finds(settings)),
+        *predictions_of(loaded, data, cases, card.calibration, finds(settings)),
         data.scores[label][cases],
         settings,
     )
@@ -256,8 +262,8 @@ def described_areas(
 def _crossed_metrics(
     data: RadiographSet, crossed: list[FoldResult], settings: FitSettings, path: Path
 ) -> dict[str, object]:
-    """Each patient was foretold once, by a network that had not seen them; judged by the truth where it is known."""
-    label = _judging_label(data, settings)
+    """Each patient was predicted once, by a network that had not seen them; judged by the truth where it is known."""
+    label = _evaluation_label(data, settings)
     cases = np.concatenate([one.test for one in crossed])
     together = tuple(np.concatenate([getattr(one, name) for one in crossed]) for name in ("logits", "image", "fused"))
     _write_predictions(path, data, cases, together, label, settings)
@@ -272,8 +278,8 @@ def _external_metrics(
     """Metrics of patients that were in no training, by the model as scoring will load it; each is written down."""
     cases = np.arange(len(data))
     loaded = _loaded_network(network, card)
-    result = foretold(loaded, data, cases, card.calibration, finds(settings))
-    label = _judging_label(data, settings)
+    result = predictions_of(loaded, data, cases, card.calibration, finds(settings))
+    label = _evaluation_label(data, settings)
     check_label(data, label)
     _write_predictions(path, data, cases, result, label, settings)
     facts = {"n": len(data), "label": label, "table_sha256": data.sha256}
@@ -281,7 +287,7 @@ def _external_metrics(
     return {f"external_{name}": value for name, value in {**metrics, **facts}.items()}
 
 
-def _judging_label(data: RadiographSet, settings: FitSettings) -> str:
+def _evaluation_label(data: RadiographSet, settings: FitSettings) -> str:
     """The truth where all have it, whatever was learned from."""
     truth = data.scores.get(TRUTH)
     return settings.training.label if truth is None or np.isnan(truth).any() else TRUTH
@@ -301,7 +307,7 @@ def _write_predictions(
     label: str,
     settings: FitSettings,
 ) -> None:
-    """What was foretold of each patient, as CSV: the score, and probabilities for each threshold."""
+    """What was predicted of each patient, as CSV: the score, and probabilities for each threshold."""
     limits = [f"{threshold:g}" for threshold in settings.config.thresholds]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

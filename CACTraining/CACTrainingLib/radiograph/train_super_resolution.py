@@ -24,7 +24,7 @@ from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
 from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.van_velzen import SliceSharpenerConfig, build
+from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 
 from ..phantom.anatomy.strata import STRATA, chosen_patients
 from ..training import runs
@@ -45,7 +45,7 @@ INTENDED_USE = (
 
 
 @dataclass(frozen=True)
-class SharpenerTraining:
+class SuperResolutionTraining:
     """first_number: of the patients; training takes `patients` of them in the shares of `strata.STRATA`.
 
     patch: side of the squares it learns from, pixels. calcium_share: of the squares about a calcified voxel.
@@ -67,7 +67,7 @@ class SharpenerTraining:
         return tuple(chosen_patients(self.first_number + APART * n, count) for n, count in enumerate(counts))
 
 
-class SharpenerTask(Task):
+class SuperResolutionTask(Task):
     """See `Task`."""
 
     exported = "sharpener"
@@ -75,8 +75,8 @@ class SharpenerTask(Task):
 
     def __init__(
         self,
-        config: SliceSharpenerConfig,
-        settings: SharpenerTraining,
+        config: SliceSuperResolutionConfig,
+        settings: SuperResolutionTraining,
         training: Sequence[SlicePair],
         validation: Sequence[SlicePair],
     ) -> None:
@@ -152,7 +152,7 @@ def _mean_quality(made: Sequence[np.ndarray], pairs: Sequence[SlicePair]) -> dic
     return {name: fmean(one[name] for one in found if name in one) for name in names}
 
 
-def judge(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
+def evaluate(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
     """Both ways on patients that nothing was learned from, with each patient's values. pairs: by number."""
     factor = model.card.config["factor"]
     metrics: dict[str, object] = {"patients": len(pairs), "data": "digital patients apart from training and validation"}
@@ -169,7 +169,7 @@ def judge(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train super-resolution`."""
     add_options(parser, RunOptions, "output")
-    add_options(parser, SharpenerTraining, "patients", "first_number")
+    add_options(parser, SuperResolutionTraining, "patients", "first_number")
     add_options(parser, RunOptions, "resume", "overwrite")
     changed = {"seed": {"help": "of the weights and the batches"}, "steps": {"help": "batches at most"}}
     add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
@@ -179,16 +179,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options, settings = options_from(arguments), settings_from(arguments, SharpenerTraining())
+    options, settings = options_from(arguments), settings_from(arguments, SuperResolutionTraining())
     if settings.patients < len(STRATA) or settings.first_number < 0 or options.workers < 1:
         raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
-    return train_sharpener(options, SliceSharpenerConfig(FACTOR), settings, progress, options.workers)
+    return train_network(options, SliceSuperResolutionConfig(FACTOR), settings, progress, options.workers)
 
 
-def train_sharpener(
+def train_network(
     options: RunOptions,
-    config: SliceSharpenerConfig,
-    settings: SharpenerTraining,
+    config: SliceSuperResolutionConfig,
+    settings: SuperResolutionTraining,
     progress: Progress,
     workers: int = 1,
 ) -> Path:
@@ -204,7 +204,7 @@ def train_sharpener(
             pairs = scanned([*uses[0], *uses[1]])
             training, validation = ([pairs[number] for number in use] for use in uses[:2])
         with training_run.progress.step("training"):
-            outcome = training_run.train(SharpenerTask(config, settings, training, validation), settings.loop)
+            outcome = training_run.train(SuperResolutionTask(config, settings, training, validation), settings.loop)
         with training_run.progress.step("model"):
             path = _write(options, config, settings, outcome, uses, scanned(uses[2]))
             training_run.progress.done(path)
@@ -213,8 +213,8 @@ def train_sharpener(
 
 def _write(
     options: RunOptions,
-    config: SliceSharpenerConfig,
-    settings: SharpenerTraining,
+    config: SliceSuperResolutionConfig,
+    settings: SuperResolutionTraining,
     outcome: Outcome,
     uses: Sequence[Sequence[int]],
     test: dict[int, SlicePair],
@@ -233,5 +233,5 @@ def _write(
     training = Training(data, settings.loop.seed, values, runs.commit())
     card = describe(options.name, config, "custom", training, {}, {}, runs.LICENCE, INTENDED_USE)
     with tempfile.TemporaryDirectory() as temporary:  # measured as it will be loaded, half precision and all
-        measured = judge(load_model(save_model(network, card, Path(temporary)), options.device), test)
+        measured = evaluate(load_model(save_model(network, card, Path(temporary)), options.device), test)
     return save_model(network, replace(card, validation=measured), options.output.parent, options.overwrite)

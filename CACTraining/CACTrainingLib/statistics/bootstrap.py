@@ -157,13 +157,13 @@ def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return ratio(weights, values, np.ones(len(values)))
 
 
-def quantile(weights: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:
+def quantile(weights: np.ndarray, values: np.ndarray, probability: float) -> np.ndarray:
     """Quantile by linear interpolation between order statistics, as NumPy's default; float [resamples]."""
     if not len(values):
         return np.full(len(weights), np.nan)
     order = np.argsort(values, kind="stable")
     ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
-    place = share * (reached[:, -1] - 1)
+    place = probability * (reached[:, -1] - 1)
     low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
     found = low + (high - low) * (place - np.floor(place))
     return np.where(reached[:, -1] > 0, found, np.nan)

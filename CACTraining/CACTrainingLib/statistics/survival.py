@@ -26,11 +26,11 @@ _CHUNK = 20_000_000
 
 @dataclass(frozen=True)
 class StepFunction:
-    """Share without event: `share` from each of `times` on (0 first), with its interval; NaN where the share is
+    """Share without event: `proportion` from each of `times` on (0 first), with its interval; NaN where the share is
     1 or 0. n: patients."""
 
     times: np.ndarray
-    share: np.ndarray
+    proportion: np.ndarray
     low: np.ndarray
     high: np.ndarray
     n: int
@@ -40,7 +40,7 @@ class StepFunction:
         if not self.n or time > self.times[-1]:
             return Estimate(math.nan, math.nan, math.nan, self.n)
         place = int(np.searchsorted(self.times, time, "right")) - 1
-        return Estimate(*(float(values[place]) for values in (self.share, self.low, self.high)), self.n)
+        return Estimate(*(float(values[place]) for values in (self.proportion, self.low, self.high)), self.n)
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
     from statsmodels.duration.survfunc import SurvfuncRight
 
     found = SurvfuncRight(time, event.astype(int))
-    share, error = np.asarray(found.surv_prob, float), np.asarray(found.surv_prob_se, float)
+    proportion, error = np.asarray(found.surv_prob, float), np.asarray(found.surv_prob_se, float)
     z = stats.norm.ppf((1 + LEVEL) / 2)
-    inner = (share > 0) & (share < 1)
-    low, high = np.full_like(share, np.nan), np.full_like(share, np.nan)
+    inner = (proportion > 0) & (proportion < 1)
+    low, high = np.full_like(proportion, np.nan), np.full_like(proportion, np.nan)
     if inner.any():
-        width = z * error[inner] / (share[inner] * np.abs(np.log(share[inner])))
-        low[inner], high[inner] = (share[inner] ** np.exp(sign * width) for sign in (1, -1))
+        width = z * error[inner] / (proportion[inner] * np.abs(np.log(proportion[inner])))
+        low[inner], high[inner] = (proportion[inner] ** np.exp(sign * width) for sign in (1, -1))
     last = float(time.max())
     times = np.concatenate([[0.0], found.surv_times])
-    values = [np.concatenate([[first], part]) for first, part in ((1.0, share), (np.nan, low), (np.nan, high))]
+    values = [np.concatenate([[first], part]) for first, part in ((1.0, proportion), (np.nan, low), (np.nan, high))]
     if last > times[-1]:
         times = np.append(times, last)
         values = [np.append(part, part[-1]) for part in values]

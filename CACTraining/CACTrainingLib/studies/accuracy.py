@@ -43,7 +43,7 @@ def sections(sample: Sample) -> tuple[Section, ...]:
         "patient count, and share one truth; intervals are over patients.",
     ]
     tables = [_rank_table(sample, scans)]
-    if OWN in sample.methods and sample.rivals():
+    if OWN in sample.methods and sample.comparators():
         tables.append(_rank_difference_table(sample, scans))
         text += _rank_text(sample, scans)
     tables.append(_artery_table(sample, scans))
@@ -92,10 +92,10 @@ def _rank_difference_table(sample: Sample, scans: Sequence[StudyRecord]) -> Tabl
     rows: list[tuple[Cell, ...]] = []
     for title, belongs in SUBSETS.items():
         rows.append(heading(title, columns))
-        for rival in sample.rivals():
-            own = [record for record in having(scans, OWN, rival) if belongs(record)]
-            mine, other, change = sample.compare(own, rank_statistic(own), rival)
-            rows.append((f"  {METHODS[rival]}", len(own), mine, other, change.estimate, p_cell(change.p)))
+        for comparator in sample.comparators():
+            own = [record for record in having(scans, OWN, comparator) if belongs(record)]
+            mine, other, change = sample.compare(own, rank_statistic(own), comparator)
+            rows.append((f"  {METHODS[comparator]}", len(own), mine, other, change.estimate, p_cell(change.p)))
     note = "Rank correlation of the calcium map less that of the other method, on the same scans; above zero is better."
     title = "Rank correlation with true mass: the calcium map against each other method"
     return Table("rank_differences", title, columns, tuple(rows), note)
@@ -103,10 +103,10 @@ def _rank_difference_table(sample: Sample, scans: Sequence[StudyRecord]) -> Tabl
 
 def _rank_text(sample: Sample, scans: Sequence[StudyRecord]) -> list[str]:
     said = []
-    for rival in sample.rivals():
-        own = having(scans, OWN, rival)
-        mine, other, change = sample.compare(own, rank_statistic(own), rival)
-        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[rival]}”, {compared(change, LOWER, HIGHER)}")
+    for comparator in sample.comparators():
+        own = having(scans, OWN, comparator)
+        mine, other, change = sample.compare(own, rank_statistic(own), comparator)
+        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[comparator]}”, {compared(change, LOWER, HIGHER)}")
     opening = f"Over all scans (n = {len(scans)}) the rank correlation of the calcium map with true mass was"
     return [f"{opening} {'; '.join(said)}."]
 

@@ -117,7 +117,7 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
     if unknown:
         text.append(f"Of {count(unknown, 'scan')} it is not known whether calcium is visible; they are left out here.")
     tables = [_scan_table(sample, scans)]
-    if OWN in sample.methods and sample.rivals():
+    if OWN in sample.methods and sample.comparators():
         tables.append(_difference_table(sample, scans))
         text += _difference_text(sample, scans)
     split = _split_table(sample, scans)
@@ -166,20 +166,20 @@ def _difference_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in RATES:
         rows.append(heading(name, columns))
-        for rival in sample.rivals():
-            own = having(scans, OWN, rival)
-            mine, other, change = sample.compare(own, rate_statistic(own, name), rival)
-            rows.append((f"  {METHODS[rival]}", len(own), mine, other, change.estimate, p_cell(change.p)))
+        for comparator in sample.comparators():
+            own = having(scans, OWN, comparator)
+            mine, other, change = sample.compare(own, rate_statistic(own, name), comparator)
+            rows.append((f"  {METHODS[comparator]}", len(own), mine, other, change.estimate, p_cell(change.p)))
     note = "The calcium map less the other method on the same scans; above zero is better but for false positives."
     return Table("detection_differences", "Detection: the calcium map against others", columns, tuple(rows), note)
 
 
 def _difference_text(sample: Sample, scans: Sequence[StudyRecord]) -> list[str]:
     said = []
-    for rival in sample.rivals():
-        own = having(scans, OWN, rival)
-        mine, other, change = sample.compare(own, rate_statistic(own, "F1"), rival)
-        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[rival]}”, {compared(change, LOWER, HIGHER)}")
+    for comparator in sample.comparators():
+        own = having(scans, OWN, comparator)
+        mine, other, change = sample.compare(own, rate_statistic(own, "F1"), comparator)
+        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[comparator]}”, {compared(change, LOWER, HIGHER)}")
     return [f"F1 of the calcium map (n = {len(scans)} scans) was {'; '.join(said)}."]
 
 

@@ -122,13 +122,13 @@ def _scans_and_records(
     settings: EvaluationSettings, work: JobSettings
 ) -> tuple[list[StudyScan], list[StudyRecord], list[Section]]:
     """What there is to study, and the sections that open the page."""
-    scans, doubts = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
+    scans, warnings = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
     with work.progress.step("scans"):
         folders = _results(scans, settings, work)
     with work.progress.step("records"):
         records = _records(scans, folders, settings.output / RECORDS, work)
     notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
-    opening = [_data_section(scans, records, notes, doubts)]
+    opening = [_data_section(scans, records, notes, warnings)]
     if {"reproducibility", "detection"} <= set(settings.studies):
         opening = [*goals.sections(records, np.random.default_rng(settings.seed)), *opening]
     return scans, records, opening
@@ -252,7 +252,7 @@ _KINDS = {
 
 
 def _data_section(
-    scans: Sequence[StudyScan], records: Sequence[StudyRecord], notes: Sequence[str], doubts: Sequence[str]
+    scans: Sequence[StudyScan], records: Sequence[StudyRecord], notes: Sequence[str], warnings: Sequence[str]
 ) -> Section:
     scored = [record for record in records if record.refused is None]
     patients = {scan.patient for scan in scans}
@@ -267,16 +267,16 @@ def _data_section(
             f"Of {len(lone)} patients only one scan is there: {_some(lone)}. These count for single scans, not for "
             "pairs."
         )
-    if doubts:
-        more = f" {len(doubts) - 5} more are not named." if len(doubts) > 5 else ""
-        text.append(f"Left out or odd ({len(doubts)}): {' '.join(doubts[:5])}{more}")
+    if warnings:
+        more = f" {len(warnings) - 5} more are not named." if len(warnings) > 5 else ""
+        text.append(f"Left out or odd ({len(warnings)}): {' '.join(warnings[:5])}{more}")
     kinds = Counter(record.kind for record in scored)
     rows = [(title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind]]
     tables = [Table("scans", "What the scans hold", ("Scans", "Number"), tuple(rows))]
     refusals = [(record.scan, record.refused) for record in records if record.refused is not None]
     if refusals:
         tables.append(Table("refused_scans", "Scans that are left out", ("Scan", "Why"), tuple(refusals)))
-    reasons = Counter(doubt for record in scored for doubt in record.doubts)
+    reasons = Counter(warning for record in scored for warning in record.warnings)
     if reasons:
         rows = tuple(reasons.most_common())
         tables.append(Table("doubtful_scans", "What could not be read of scans that count", ("What", "Scans"), rows))

@@ -42,11 +42,11 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     if control:
         rows += [heading(f"Better than “{METHODS[CONTROL]}”: the map less the control", columns), *control]
     met = sum(row[-1] == "yes" for row in rows)
-    judged = sum(row[-1] in ("yes", "no") for row in rows)
+    evaluated = sum(row[-1] in ("yes", "no") for row in rows)
     missed = [str(row[0]).strip() for row in rows if row[-1] == "no"]
     text = [
         sample.opening(),
-        f"{met} of {judged} goals were met." + (f" Missed: {'; '.join(missed)}." if missed else ""),
+        f"{met} of {evaluated} goals were met." + (f" Missed: {'; '.join(missed)}." if missed else ""),
     ]
     note = (
         "A goal that is a number is met when the value itself reaches it, whatever its interval; one that compares two "
@@ -87,9 +87,9 @@ def _repeating(sample: Sample) -> list[tuple[Cell, ...]]:
         weights = sample.weights(pairs)
         own, other = (mean(weights, relative_differences(pair_scores(pairs, m))) for m in (OWN, "automatic"))
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = estimate(own / other, len(pairs), len(pairs))
+            proportion = estimate(own / other, len(pairs), len(pairs))
         title = f"Relative difference of mass on identical pairs, over that of “{METHODS['automatic']}”: at most {HALF}"
-        rows.append(_row(title, share, share.value <= HALF))
+        rows.append(_row(title, proportion, proportion.value <= HALF))
     pairs = having(sample.pairs, OWN)
     for quantity, name in ((MASS, "mass"), (AGATSTON, "Agatston score")):
         icc = agreement_estimate(pair_scores(pairs, OWN, quantity))

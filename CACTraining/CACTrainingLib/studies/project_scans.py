@@ -45,7 +45,7 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
             f"The project {project.name} has no scans for {use} ({_uses(project)}). Choose another --use, or split its "
             "patients with: cac project split."
         )
-    doubts = list(project.doubts)
+    warnings = list(project.warnings)
     lost = {scan.id for scan in project.missing()}
     found: list[StudyScan] = []
     names = Counter(scan.name for scan in chosen)
@@ -53,7 +53,7 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
         name = scan.name if names[scan.name] == 1 else f"{scan.name} ({scan.id})"
         if scan.id in lost or (scan.truth is not None and not scan.truth.is_file()):
             moved = scan.ct if scan.id in lost else scan.truth
-            doubts.append(f"{name} is left out: {moved} is not where it was. Say where with: cac project relocate.")
+            warnings.append(f"{name} is left out: {moved} is not where it was. Say where with: cac project relocate.")
             continue
         own = StudyScan(name, scan.patient, 1, scan.ct, scan.series)
         if scan.truth is not None:
@@ -63,7 +63,7 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
     found = _numbered(found)
     if any(own.truth is None for own in found):
         found = [own if own.truth is None else _as_read(own) for own in found]
-    return found, doubts
+    return found, warnings
 
 
 def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[str]:

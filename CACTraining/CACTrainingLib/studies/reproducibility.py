@@ -150,23 +150,23 @@ def positive_in_both(pairs: Sequence[Pair], *methods: str) -> list[Pair]:
     return [p for p in having(pairs, *methods) if all(r.values[m].mass > 0 for r in p for m in methods)]
 
 
-def on_identical(sample: Sample, rival: str) -> tuple[int, float, float, Difference]:
+def on_identical(sample: Sample, comparator: str) -> tuple[int, float, float, Difference]:
     """Pairs that the map and the rival find positive in both scans; both mean relative differences, and map − rival."""
-    pairs = positive_in_both(sample.pairs, OWN, rival)
+    pairs = positive_in_both(sample.pairs, OWN, comparator)
 
     def statistic(weights: np.ndarray, method: str) -> np.ndarray:
         return mean(weights, relative_differences(pair_scores(pairs, method)))
 
-    return len(pairs), *sample.compare(pairs, statistic, rival)
+    return len(pairs), *sample.compare(pairs, statistic, comparator)
 
 
-def _icc_difference(sample: Sample, rival: str, quantity: str) -> tuple[int, float, float, Difference]:
-    pairs = having(sample.pairs, OWN, rival)
+def _icc_difference(sample: Sample, comparator: str, quantity: str) -> tuple[int, float, float, Difference]:
+    pairs = having(sample.pairs, OWN, comparator)
 
     def statistic(weights: np.ndarray, method: str) -> np.ndarray:
         return agreement(weights, pair_scores(pairs, method, quantity))
 
-    return len(pairs), *sample.compare(pairs, statistic, rival)
+    return len(pairs), *sample.compare(pairs, statistic, comparator)
 
 
 def _identical_table(sample: Sample) -> Table:
@@ -175,17 +175,17 @@ def _identical_table(sample: Sample) -> Table:
         heading("Relative difference of mass, both methods positive in both scans", columns)
     ]
 
-    def add(rival: str, result: tuple[int, float, float, Difference]) -> None:
+    def add(comparator: str, result: tuple[int, float, float, Difference]) -> None:
         n, own, other, change = result
-        rows.append((f"  {METHODS[rival]}", n, own, other, change.estimate, p_cell(change.p)))
+        rows.append((f"  {METHODS[comparator]}", n, own, other, change.estimate, p_cell(change.p)))
 
-    rivals = sample.rivals() if OWN in sample.methods else ()
-    for rival in rivals:
-        add(rival, on_identical(sample, rival))
-    for quantity, title, of in ((MASS, "mass", rivals), (AGATSTON, "Agatston score", WITH_AGATSTON)):
+    comparators = sample.comparators() if OWN in sample.methods else ()
+    for comparator in comparators:
+        add(comparator, on_identical(sample, comparator))
+    for quantity, title, of in ((MASS, "mass", comparators), (AGATSTON, "Agatston score", WITH_AGATSTON)):
         rows.append(heading(f"ICC of {title}, all pairs", columns))
-        for rival in (r for r in rivals if r in of):
-            add(rival, _icc_difference(sample, rival, quantity))
+        for comparator in (r for r in comparators if r in of):
+            add(comparator, _icc_difference(sample, comparator, quantity))
     note = (
         "The calcium map less the other method, on the same pairs of scans. For the relative difference below zero is "
         "better, for the ICC above. That the map repeats no better than the control that counts slices, or only as "
@@ -201,12 +201,12 @@ def _identical_text(sample: Sample) -> list[str]:
     if OWN not in sample.methods:
         return []
     sentences = []
-    for rival in sample.rivals():
-        n, own, other, change = on_identical(sample, rival)
+    for comparator in sample.comparators():
+        n, own, other, change = on_identical(sample, comparator)
         if n:
             sentences.append(
                 f"On the {n} pairs that both methods find positive in both scans, the mean relative difference of mass "
-                f"was {own:.2f} for the calcium map and {other:.2f} for “{METHODS[rival]}”: "
+                f"was {own:.2f} for the calcium map and {other:.2f} for “{METHODS[comparator]}”: "
                 f"{compared(change, LOWER, HIGHER)}."
             )
     return [" ".join(sentences)] if sentences else []
@@ -286,8 +286,8 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
         change, level = values[:, 1] - values[:, 0], values.mean(1)
         within = np.abs(change) <= LIMIT_FACTOR * (start[0] + slope[0] * level)
         estimates = [mean(weights, change), start, slope, *(LIMIT_FACTOR * (start + slope * at) for at in levels)]
-        share = sample.bootstrap.proportion([p[0].patient for p in pairs], within)
-        rows.append((METHODS[method], *(estimate(values, n, n) for values in estimates), share))
+        proportion = sample.bootstrap.proportion([p[0].patient for p in pairs], within)
+        rows.append((METHODS[method], *(estimate(values, n, n) for values in estimates), proportion))
     note = (
         "Second less first scan, pairs positive in either. The absolute difference is taken to grow as intercept + "
         f"slope × mean of both scans; the 95 % limits of agreement are ± {LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, "

@@ -54,7 +54,7 @@ class Sample:
     def has_truth(self) -> bool:
         return any(record.truth is not None for record in self.scans)
 
-    def rivals(self, of: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
+    def comparators(self, of: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
         """Methods to compare the map with; the ceiling is none, because no method on the scan itself can reach it."""
         return tuple(m for m in self.methods if m in of and m not in (OWN, "noise_free"))
 
@@ -63,11 +63,11 @@ class Sample:
         return self.bootstrap.weights(patients_of(items))
 
     def compare(
-        self, items: Sequence[StudyRecord | Pair], statistic: Callable[[np.ndarray, str], np.ndarray], rival: str
+        self, items: Sequence[StudyRecord | Pair], statistic: Callable[[np.ndarray, str], np.ndarray], comparator: str
     ) -> tuple[float, float, Difference]:
         """The map's value, the rival's, and the difference, on the same items. statistic: of weights and a method."""
         weights = self.weights(items)
-        own, other = statistic(weights, OWN), statistic(weights, rival)
+        own, other = statistic(weights, OWN), statistic(weights, comparator)
         found = (Found(values, len(items), len(set(patients_of(items)))) for values in (own, other))
         change = paired_difference(*found)
         return float(own[0]), float(other[0]), change

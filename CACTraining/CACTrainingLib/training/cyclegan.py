@@ -248,7 +248,7 @@ class CycleTask(Task):
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.watched)
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics, CYCLEGAN_REMEDIES)
 
     def picture(self, network: nn.Module) -> np.ndarray:

@@ -37,7 +37,7 @@ from .settings import add_arguments as add_training_arguments
 from .slices import add_network_arguments, varied
 
 METHODS = ("supervised", "cyclegan")
-JUDGED_SLICES = 1000
+EVALUATED_SLICES = 1000
 INTENDED_USE = (
     "Gives the coronary calcium map of axial slices of non-contrast chest CT, as a step of calcium scoring with CAC. "
     "For research; not a medical device."
@@ -166,18 +166,18 @@ class SupervisedTask(Task):
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.watched)
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics, SUPERVISED_REMEDIES)
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)
 
 
-def judge(
+def evaluate(
     model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
 ) -> tuple[dict[str, object], dict[str, float]]:
     """Metrics of the finished model, with the −10 HU rule and without; no calibration."""
-    watched = watched_slices(data, JUDGED_SLICES, settings.loop.seed)
+    watched = watched_slices(data, EVALUATED_SLICES, settings.loop.seed)
     config = GeneratorConfig(**model.card.config)
     metrics: dict[str, object] = {
         "without_rule": map_metrics(model.network, config, data, watched),
@@ -249,8 +249,8 @@ def train_decomposition(
             if isinstance(settings, SupervisedTraining):
                 task: Task = SupervisedTask(config, settings, training, validation, begun)
             else:
-                judges, settings = _discriminators(options.preset, settings, classifier)
-                task = CycleTask(config, settings, training, validation, judges, begun)
+                discriminators, settings = _discriminators(options.preset, settings, classifier)
+                task = CycleTask(config, settings, training, validation, discriminators, begun)
             outcome = training_run.train(task, settings.loop)
         return training_run.write_model(
             config,
@@ -258,7 +258,7 @@ def train_decomposition(
             settings.loop.seed,
             data,
             outcome,
-            lambda model: judge(model, settings, validation),
+            lambda model: evaluate(model, settings, validation),
             INTENDED_USE,
         )
 

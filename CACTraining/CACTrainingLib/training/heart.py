@@ -50,7 +50,8 @@ class HeartTraining:
     """present_share: of patches around a point of the heart; the others hold none of it where the scan has room.
 
     listed_share: of patches from scans of the table, where one is given. validation_patches: during training.
-    judged_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began with.
+    evaluated_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began
+    with.
     """
 
     loop: LoopSettings
@@ -60,7 +61,7 @@ class HeartTraining:
     listed_share: float = told(0.5, "share of patches from the table's scans")
     augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
     validation_patches: int = 32
-    judged_scans: int = 30
+    evaluated_scans: int = 30
     start: str | None = None
 
 
@@ -141,7 +142,7 @@ class HeartTask(Task):
             metrics["found_where_none"] = float(found[~present].mean())
         return metrics
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS:
             return []
         advice = "Lower --learning-rate, or look whether the heart masks are right."
@@ -230,11 +231,13 @@ def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     return known
 
 
-def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]) -> dict:
+def evaluate(
+    model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]
+) -> dict:
     """Dice of whole validation scans on the heart network's grid, found as in scoring but without the margin."""
     values = []
-    step = max(1, len(scans) // settings.judged_scans)
-    for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.judged_scans]:
+    step = max(1, len(scans) // settings.evaluated_scans)
+    for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.evaluated_scans]:
         ct = read_ct(scan.ct, scan.series)
         try:
             mask, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), heart_region(ct).mask)
@@ -308,7 +311,7 @@ def train_heart(
             seed,
             data,
             outcome,
-            lambda model: (judge(model, settings, data.validation, data.validation_folders), {}),
+            lambda model: (evaluate(model, settings, data.validation, data.validation_folders), {}),
             INTENDED_USE,
         )
 

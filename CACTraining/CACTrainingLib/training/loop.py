@@ -63,7 +63,7 @@ class Task:
         """Metrics of a network during training, on a fixed part of the validation data."""
         raise NotImplementedError
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         """What is wrong with the training, judged by the last of so many validations."""
         return []
 
@@ -137,7 +137,7 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
-        self.doubts: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
+        self.warnings: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
         self._last = time.monotonic()
 
     def tick(self) -> None:
@@ -214,7 +214,7 @@ class _Run:
                 "best_weights": self.best_weights,
                 "best_metrics": self.best_metrics,
                 "best_step": self.best_step,
-                "doubts": self.doubts,
+                "doubts": self.warnings,
                 "task": self.task.state(),
             }
             try:
@@ -261,7 +261,7 @@ class _Run:
         self.best_weights, self.best_metrics = state["best_weights"], state["best_metrics"]
         # Checkpoints of earlier versions lack these.
         self.best_step, self.validations = state.get("best_step", 0), state.get("validations", 0)
-        self.doubts = state.get("doubts", {})
+        self.warnings = state.get("doubts", {})
         self._last = time.monotonic()
 
 
@@ -307,17 +307,17 @@ def _tell(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, prog
     """Write down a validation. A doubt is told once; that it no longer holds, and holds again, is only written down."""
     step, seconds = run.step, run.seconds
     curves.write("validation", step, seconds, metrics, best=best)
-    doubts = {doubt.code: doubt for doubt in run.task.doubts(metrics, run.validations)}
-    for code, doubt in doubts.items():
-        if code not in run.doubts:
-            progress.warning(doubt)
-        if not run.doubts.get(code):
-            curves.doubt(step, seconds, doubt)
-        run.doubts[code] = True
-    for code in run.doubts.keys() - doubts.keys():
-        if run.doubts[code]:
+    warnings = {warning.code: warning for warning in run.task.warnings(metrics, run.validations)}
+    for code, warning in warnings.items():
+        if code not in run.warnings:
+            progress.warning(warning)
+        if not run.warnings.get(code):
+            curves.warning(step, seconds, warning)
+        run.warnings[code] = True
+    for code in run.warnings.keys() - warnings.keys():
+        if run.warnings[code]:
             curves.resolved(step, seconds, code)
-        run.doubts[code] = False
+        run.warnings[code] = False
     picture = run.task.picture(run.averaged)
     if picture is not None:
         curves.picture(step, picture)

@@ -133,7 +133,7 @@ def sheet(scan: CTScan, masks: list[np.ndarray]) -> Image.Image:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac pseudo-hearts`."""
+    """The options of `cac propagate-hearts`."""
     add = parser.add_argument
     add("cts", type=Path, nargs="+", metavar="CT", help="scans without a heart mask")
     add("--atlas", type=Path, required=True, metavar="CT", help="a scan with one")

@@ -104,13 +104,13 @@ class Run:
         seed: int,
         data: TrainingData,
         outcome: Outcome,
-        judge: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
+        evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
         intended_use: str,
     ) -> Path:
         """The first process writes the model (`write_model`) and says that all is done; returns the card's path."""
 
         def write() -> Path:
-            path = write_model(self.options, config, settings, seed, data, outcome, judge, intended_use)
+            path = write_model(self.options, config, settings, seed, data, outcome, evaluate, intended_use)
             self.progress.done(path)
             return path
 
@@ -179,12 +179,13 @@ def write_model(
     seed: int,
     data: TrainingData,
     outcome: Outcome,
-    judge: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
+    evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
     intended_use: str,
 ) -> Path:
     """Write the best weights with their card and return the card's path.
 
-    judge: metrics and calibration of the model as scoring will load it, half precision and all, on the validation data.
+    evaluate: metrics and calibration of the model as scoring will load it, half precision and all, on the validation
+    data.
     """
     network = build(config)
     network.load_state_dict(outcome.weights)
@@ -200,7 +201,7 @@ def write_model(
     training = Training(data.describe(options.annotator), seed, values, commit())
     card = describe(options.name, config, preset, training, {}, {}, LICENCE, intended_use)
     with tempfile.TemporaryDirectory() as temporary:
-        metrics, calibration = judge(load_model(save_model(network, card, Path(temporary)), options.device))
+        metrics, calibration = evaluate(load_model(save_model(network, card, Path(temporary)), options.device))
     card = replace(card, validation=metrics, calibration=calibration)
     return save_model(network, card, options.output.parent, options.overwrite)
 

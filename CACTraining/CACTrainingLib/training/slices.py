@@ -145,7 +145,7 @@ class SliceTask(Task):
         metrics = slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
         return {**metrics, "called_positive": float((probabilities >= 0.5).mean())}
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         told = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
@@ -255,7 +255,7 @@ def threshold_at(negative: np.ndarray, most_false: float) -> float:
     return float(min(1.0, np.nextafter(np.float32(ordered[allowed]), np.float32(2.0))))
 
 
-def judge(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
+def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
     """Metrics on all validation slices and scans, and the threshold for scoring."""
     config = SliceClassifierConfig(**model.card.config)
     everything = np.arange(len(data))
@@ -329,6 +329,6 @@ def train_slices(
             settings.loop.seed,
             data,
             outcome,
-            lambda model: judge(model, settings, validation),
+            lambda model: evaluate(model, settings, validation),
             INTENDED_USE,
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
-from networks_made_by_hand import loaded
+from handmade_networks import loaded
 
 from CACScoringLib.anatomy import heart_search
 from CACScoringLib.anatomy.heart_search import find_heart

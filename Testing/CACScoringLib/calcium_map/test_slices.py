@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.calcium_map.slices import on_scan_slices, slice_probabilities

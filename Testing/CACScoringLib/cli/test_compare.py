@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from damaged_files import damage
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
@@ -126,7 +126,7 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
     assert result(tmp_path / "out")["methods"]["threshold"]["total"]["mass_mg"] == pytest.approx(0.2 * 16 * 3)
 
 
-def test_an_inserts_density_is_a_number_and_doubts_about_its_mask_are_told(case, tmp_path, capsys):
+def test_an_inserts_density_is_a_number_and_warnings_about_its_mask_are_told(case, tmp_path, capsys):
     assert score(case, tmp_path / "no", "--calibration-insert", case["lesions"], "dense") == cli.BAD_INPUT
     assert "mg/cm³" in capsys.readouterr().err
     finer = sitk.Expand(sitk.ReadImage(case["lesions"]), (2, 2, 1))

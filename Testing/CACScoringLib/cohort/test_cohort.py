@@ -16,8 +16,8 @@ import pytest
 import SimpleITK as sitk
 import worker_jobs
 from dicom_files import chest_hu, write_series
+from handmade_networks import untrained
 from in_this_process import InThisProcess
-from networks_made_by_hand import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort

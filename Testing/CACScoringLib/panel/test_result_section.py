@@ -48,8 +48,8 @@ class TestResult:
         driver.score()
         ui = driver.ui
         assert not ui.severeWarningsLabel.visible
-        doubts = (ScanWarning("dire", "There is no heart.", severe=True), ScanWarning("thick-slices", "It is thick."))
-        monkeypatch.setattr(type(driver.review), "warnings", doubts)
+        warnings = (ScanWarning("dire", "There is no heart.", severe=True), ScanWarning("thick-slices", "It is thick."))
+        monkeypatch.setattr(type(driver.review), "warnings", warnings)
         driver.widget.result.update()
         slicer.app.processEvents()
         assert (ui.severeWarningsLabel.text, ui.warningsLabel.text) == ("⚠ There is no heart.", "⚠ It is thick.")

@@ -149,7 +149,7 @@ class TestRun:
         volume.SetAndObserveTransformNodeID(transform.GetID())
         driver.widget.exit()
         driver.widget.enter()
-        assert "transform" in driver.ui.doubtsLabel.text
+        assert "transform" in driver.ui.scanWarningsLabel.text
         assert not driver.ui.scoreButton.enabled
 
     def test_slicers_python_is_missing(self, panel, volume, monkeypatch):

@@ -126,7 +126,7 @@ class TestDicom:
         assert np.array_equal(read_radiograph(write_dicom(tmp_path / "pa.dcm", values)).picture, values)
 
     @pytest.mark.parametrize(
-        ("tags", "pixel_mm", "doubts"),
+        ("tags", "pixel_mm", "warnings"),
         [
             ({"ImagerPixelSpacing": [0.9, 0.8], "PixelSpacing": [0.5, 0.5]}, (0.8, 0.9), set()),
             ({"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8]}, (0.8, 0.9), {"pixel-size-uncertain"}),
@@ -151,10 +151,10 @@ class TestDicom:
             ({"ImagerPixelSpacing": [0.5, 0.5]}, (0.5, 0.5), {"small-field"}),
         ],
     )
-    def test_pixel_size(self, tmp_path, tags, pixel_mm, doubts):
+    def test_pixel_size(self, tmp_path, tags, pixel_mm, warnings):
         found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
         assert found.pixel_mm == (None if pixel_mm is None else pytest.approx(pixel_mm))
-        assert codes(found) == doubts
+        assert codes(found) == warnings
 
     @pytest.mark.parametrize(
         ("tags", "view"),
@@ -226,7 +226,7 @@ class TestDicom:
             ({"Modality": None}, "modality"),
         ],
     )
-    def test_what_the_header_casts_doubt_on(self, tmp_path, tags, code):
+    def test_what_the_header_casts_warning_on(self, tmp_path, tags, code):
         assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {code}
 
     def test_contrast_cut_off_is_told(self, tmp_path):

@@ -289,7 +289,7 @@ class TestReasons:
         assert "nobody has reviewed" in bars(compare(unreviewed, unreviewed, LIMITS), "threshold")[0]
 
 
-class TestDoubts:
+class TestWarnings:
     def test_none_about_equal_scans_but_the_suggested_arteries(self):
         assert codes(compare(content(), content(), LIMITS)) == {"comparison-arteries-suggested"}
 
@@ -305,7 +305,7 @@ class TestDoubts:
             (content(), {**content(), "slices_by_reader": {"3": "off"}}, "comparison-map-reviewed"),
         ],
     )
-    def test_doubt(self, earlier, later, code):
+    def test_warning(self, earlier, later, code):
         assert code in codes(compare(earlier, later, LIMITS))
 
     def test_unmeasured_noise_is_no_fault(self):

@@ -86,8 +86,8 @@ def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, messa
 @pytest.mark.long
 def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
     """Into a digital patient without calcium, whose skin shows how sharp the scan is."""
-    assert cli.main(["sample", "clean", str(tmp_path / "clean")]) == 0
-    folder = tmp_path / "clean"
+    assert cli.main(["sample", "clean", str(tmp_path / "no-calcium")]) == 0, "as it was called"
+    folder = tmp_path / "no-calcium"
     command = ["insert", str(folder / "ct.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--name", "somebody"]
     command += ["--output", str(tmp_path / "out"), "--motion", "0", "--plaques", "2", "--sigma", "0.7"]
     assert cli.main(command) == 0

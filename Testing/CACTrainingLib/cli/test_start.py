@@ -98,7 +98,7 @@ class TestExtras:
             (["score", "ct.nii.gz"], ("scene",)),
             (["score", "ct.nii.gz", "--no-scene"], ()),
             (["score", "--radiograph", "pa.png"], ()),
-            (["score", "ct.nii.gz", "--no-scene", "--second-opinion", "vessels,radiomics"], ("radiomics",)),
+            (["score", "ct.nii.gz", "--no-scene", "--whole-scan", "vessels,radiomics"], ("radiomics",)),
             (["cohort", "scans", "--output", "out"], ()),
             (["cohort", "scans", "--output", "out", "--scene"], ("scene",)),
             (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),

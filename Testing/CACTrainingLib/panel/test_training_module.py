@@ -200,7 +200,7 @@ class TestBlind:
             assert not {name for name in names if "scan " in name}
             annotating.task("slices")
 
-    def test_doubts_do_not_tell_the_name(self, annotating):
+    def test_warnings_do_not_tell_the_name(self, annotating):
         annotating.ui.blindBox.click()
         for scan in annotating.project.scans:
             (annotating.project.scan_folder(scan.id) / "proposal" / "proposal.json").unlink()

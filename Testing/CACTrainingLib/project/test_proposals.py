@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from annotated_project import YES, label
 from digital_pairs import CALCIFIED, HEIGHTS_MM, POSES, SCANNER
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 from training_scans import write_scan
 
 from CACScoringLib.core.ct import CTError, NoHeartError
@@ -77,7 +77,7 @@ def test_without_pytorch_the_lungs_show_the_heart(project, monkeypatch):
     _without_torch(monkeypatch)
     found = propose(project, "0001")
     assert (found.heart_source, found.models, found.probabilities) == ("lungs", (), {})
-    assert any("torch and safetensors, which are not installed" in doubt for doubt in found.doubts)
+    assert any("torch and safetensors, which are not installed" in warning for warning in found.warnings)
     assert found.heart_slices
     with pytest.raises(ModelError, match="give no model"):
         propose(project, "0001", models=[find_model("slices").path])

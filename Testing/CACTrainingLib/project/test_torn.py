@@ -124,4 +124,4 @@ class TestWhatIsLeftOver:
             os.utime(project.folder / name, (long_ago, long_ago))
         project.add([annotating_program.NewScan("ct", "p", ct)])
         assert [name for name in left if (project.folder / name).exists()] == left[3:]
-        assert Project.open(project.folder).doubts == ()
+        assert Project.open(project.folder).warnings == ()

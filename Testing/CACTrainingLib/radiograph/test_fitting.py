@@ -107,7 +107,7 @@ def test_finished_folds_are_not_fitted_again(drawn, parts, tmp_path, monkeypatch
         cross_validate(drawn, parts, other, tmp_path, only=[1])
 
 
-def test_weak_labels_are_learned_from_and_the_truth_judges(drawn, parts, tmp_path):
+def test_weak_labels_are_learned_from_and_the_truth_evaluators(drawn, parts, tmp_path):
     weak = drawn.scores["agatston"][np.arange(24)[::-1]]
     data = replace(drawn, scores={**drawn.scores, "agatston_automatic": weak})
     settings = replace(SHORT, training=replace(SHORT.training, label="agatston_automatic"))

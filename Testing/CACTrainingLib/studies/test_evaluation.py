@@ -207,7 +207,11 @@ def test_the_goals_come_first_where_all_is_studied(digital_pairs, results, tmp_p
         (["models", "--data", "x", "--folds", "2"], None, "this study does not take --folds"),
         (["radiomics", "--data", "x", "--kinds", "cnn"], None, "this study does not take --kinds"),
         (["vessels", "--data", "x", "--ct-fm", "f"], None, "this study does not take --ct-fm"),
-        (["radiograph", "--data", "x", "--others", "o"], None, "this study does not take --others"),
+        (
+            ["radiograph", "--data", "x", "--noncoronary-controls", "o"],
+            None,
+            "this study does not take --noncoronary-controls",
+        ),
         (["ablation", "--data", "x", "--variant", "a=x.json", "--variant", "a=y.json"], 3, "one name"),
         (["ablation", "--data", "x", "--ablation-pairs", "0"], 3, "at least one pair"),
     ],

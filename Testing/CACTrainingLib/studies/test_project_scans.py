@@ -87,11 +87,11 @@ class TestWhich:
 
     def test_a_moved_scan_is_left_out_and_said(self, project):
         project.scan("0003").ct.unlink()
-        scans, doubts = find_study_scans(project.folder)
+        scans, warnings = find_study_scans(project.folder)
         assert [scan.name for scan in scans] == ["chest (0001)", "chest (0002)"]
-        assert len(doubts) == 1
-        assert "ben is left out" in doubts[0]
-        assert "cac project relocate" in doubts[0]
+        assert len(warnings) == 1
+        assert "ben is left out" in warnings[0]
+        assert "cac project relocate" in warnings[0]
 
     def test_a_third_scan_of_a_patient_is_in_no_pair(self, project, tmp_path):
         folder = write_scan(tmp_path / "data" / "more", 77, True, valve=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
@@ -32,10 +32,10 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
     generator = np.random.default_rng(seed)
     scans = []
     for number in range(patients):
-        kind = ("clean", "distractor", "coronary")[number % 3]
+        kind = ("no-calcium", "distractor", "coronary")[number % 3]
         haze = [(generator.normal(3, 0.3), generator.normal(3, 0.5), False, 2.0) for _ in range(3)]
         found = {
-            "clean": [],
+            "no-calcium": [],
             "distractor": [(generator.normal(9, 0.5), generator.normal(-3, 0.5), False, 50.0)],
             "coronary": [(generator.normal(9, 0.5), generator.normal(3, 0.5), True, 40.0)],
         }[kind]
@@ -72,18 +72,18 @@ def test_lenient_goals_keep_everything():
     assert achieved["above_zero_clean_scans"] == 1.0
 
 
-def test_more_slices_are_taken_apart_where_that_finds_more():
+def test_more_slices_are_decomposed_where_that_finds_more():
     calibration, achieved = choose(cohort(faint_in_lenient=True), FalsePositiveGoals(0.0, 0.0))
     assert (calibration["slice_threshold"], calibration["min_healthy_hu"], calibration["floor_hu"]) == (0.2, None, 20)
     assert achieved["sensitivity_scans"] > 0.9
 
 
-def test_a_lesion_is_not_judged_by_its_own_patient():
+def test_a_lesion_is_not_evaluated_by_its_own_patient():
     """Coronary or not at random: what is learned holds for nobody else, so the choice must not look good."""
     generator = np.random.default_rng(1)
     scans = []
     for number in range(30):
-        kind = ("clean", "distractor", "coronary")[number % 3]
+        kind = ("no-calcium", "distractor", "coronary")[number % 3]
         found = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
         scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", {STRICT: found}, 1.0))
     _, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
@@ -92,7 +92,7 @@ def test_a_lesion_is_not_judged_by_its_own_patient():
 
 def test_all_kinds_are_needed():
     with pytest.raises(DataError, match="0 clean"):
-        choose([scan for scan in cohort() if scan.kind != "clean"], FalsePositiveGoals())
+        choose([scan for scan in cohort() if scan.kind != "no-calcium"], FalsePositiveGoals())
 
 
 def test_an_empty_map_teaches_nothing():
@@ -104,7 +104,7 @@ def test_an_empty_map_teaches_nothing():
 @pytest.mark.long
 def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     """From the command line, on digital patients of all three kinds; the weights stay as they were."""
-    for name in ("vessels", "motion", "trap", "clean"):
+    for name in ("vessels", "motion", "aortic-valve", "no-calcium"):
         write_sample(tmp_path / "data" / name, name)
     cards = {}
     for network, config in {
@@ -154,7 +154,7 @@ def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, 
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
     cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
     models.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
-    scan = MeasuredScan("1", "clean", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
+    scan = MeasuredScan("1", "no-calcium", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
     chosen_from = []
 
     def chosen(scans, goals):

@@ -33,7 +33,7 @@ SETTINGS = HeartTraining(
     batch_size=2,
     learning_rate=1e-2,
     validation_patches=2,
-    judged_scans=1,
+    evaluated_scans=1,
 )
 
 
@@ -201,10 +201,10 @@ class TestTable:
 def test_a_network_that_learns_nothing_is_told(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
     task = HeartTask(CONFIG, SETTINGS, volumes, volumes)
-    assert task.doubts({"dice": 0.01}, 2) == []
-    assert [d.code for d in task.doubts({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
-    assert [d.code for d in task.doubts({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
-    assert task.doubts({"dice": 0.4}, 3) == task.doubts({"dice": 0.4, "found_where_none": 0.1}, 3) == []
+    assert task.warnings({"dice": 0.01}, 2) == []
+    assert [d.code for d in task.warnings({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
+    assert [d.code for d in task.warnings({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
+    assert task.warnings({"dice": 0.4}, 3) == task.warnings({"dice": 0.4, "found_where_none": 0.1}, 3) == []
 
 
 def test_published_settings():

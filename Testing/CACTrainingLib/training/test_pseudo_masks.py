@@ -73,7 +73,7 @@ def written(tmp_path_factory):
 
 def command(folder):
     paths = {name: str(folder / f"{name}.nii.gz") for name in ("atlas", "scan", "mask")}
-    words = ["pseudo-hearts", paths["scan"], "--atlas", paths["atlas"], "--heart", paths["mask"], "--label", "3"]
+    words = ["propagate-hearts", paths["scan"], "--atlas", paths["atlas"], "--heart", paths["mask"], "--label", "3"]
     return [*words, "--output", str(folder / "out"), "--progress", "none"]
 
 

@@ -246,11 +246,11 @@ def test_metrics_by_hand(parts):
 def test_a_network_that_learns_nothing_is_told(parts, auc, called, said):
     task = SliceTask(CONFIG, SETTINGS, *parts)
     metrics = {"auc": auc, "called_positive": called}
-    assert task.doubts(metrics, 4) == []
-    (doubt,) = task.doubts(metrics, 5)
-    assert doubt.code == "slices-not-told-apart"
-    assert said in doubt.message
-    assert task.doubts({"auc": 0.7, "called_positive": called}, 5) == []
+    assert task.warnings(metrics, 4) == []
+    (warning,) = task.warnings(metrics, 5)
+    assert warning.code == "slices-not-told-apart"
+    assert said in warning.message
+    assert task.warnings({"auc": 0.7, "called_positive": called}, 5) == []
 
 
 def test_called_positive_is_a_share_of_the_watched(parts):

@@ -267,9 +267,9 @@ class MaskSection(Section, VTKObservationMixin):
         proposal = self._opened.proposal
         if proposal is None:
             return _("There is no proposal for this heart: draw it.")
-        doubts = "".join(f" {doubt}" for doubt in proposal.doubts)
-        return _("Proposal ({source}). Correct it, or accept it as it is.{doubts}").format(
-            source=proposal.heart_source, doubts=doubts
+        warnings = "".join(f" {warning}" for warning in proposal.warnings)
+        return _("Proposal ({source}). Correct it, or accept it as it is.{warnings}").format(
+            source=proposal.heart_source, warnings=warnings
         )
 
     def _edited(self, caller=None, event=None) -> None:

@@ -147,8 +147,8 @@ class ScanOpener:
                 opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
             finally:
                 self._forget()
-            doubts = [event["message"] for event in self._worker.warnings]
-            onFinished(opened, _hidden(message or "\n".join(doubts), scan, name))
+            warnings = [event["message"] for event in self._worker.warnings]
+            onFinished(opened, _hidden(message or "\n".join(warnings), scan, name))
 
         arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct), *options]
         self._worker.start(arguments, ended, onProgress)

@@ -86,7 +86,7 @@ class SlicesSection(Section, VTKObservationMixin):
         self._labelling = None if opened is None else Labelling(opened.annotations, opened.slices)
         self._ui.slicesStatusLabel.setText("")
         if opened is not None:
-            self._ui.slicesStatusLabel.setText("\n".join(opened.annotations.doubts))
+            self._ui.slicesStatusLabel.setText("\n".join(opened.annotations.warnings))
             node = axial_view.sliceNode()
             if node is not None:
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)

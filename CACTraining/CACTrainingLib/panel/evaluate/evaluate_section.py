@@ -185,8 +185,10 @@ class EvaluateSection(Section):
 
     def _onEnd(self, name: str, reason: str) -> None:
         self._studying = False
-        doubts = "".join(f"\n⚠ {doubt}" for doubt in dict.fromkeys(event["message"] for event in self._worker.warnings))
-        self._say((reason or _("Done: {name}.").format(name=name)) + doubts)
+        warnings = "".join(
+            f"\n⚠ {warning}" for warning in dict.fromkeys(event["message"] for event in self._worker.warnings)
+        )
+        self._say((reason or _("Done: {name}.").format(name=name)) + warnings)
         if not reason:
             self.view.choose(name)
         self.update()

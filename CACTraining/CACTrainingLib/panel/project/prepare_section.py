@@ -86,10 +86,10 @@ class PrepareSection(Section):
 
         def ended(reason: str) -> None:
             self._onChanged()
-            doubts = [event["message"] for event in self._worker.warnings if event["code"] == "scan-failed"]
+            warnings = [event["message"] for event in self._worker.warnings if event["code"] == "scan-failed"]
             # Names of scans are not for blind annotators.
-            told = [] if self._state is not None and self._state.blind else doubts[:3]
-            failed = _("Scans without a proposal: {count}.").format(count=len(doubts)) if doubts else ""
+            told = [] if self._state is not None and self._state.blind else warnings[:3]
+            failed = _("Scans without a proposal: {count}.").format(count=len(warnings)) if warnings else ""
             self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed, *told])))
             self.update()
 

@@ -133,7 +133,7 @@ class ProjectSection(Section):
             lines = [_("{name}. No scans yet").format(name=project.name)]
         if gone:
             lines.append(_("⚠ Scans that are not where they were: {count}.").format(count=len(gone)))
-        return "\n".join([*lines, *(f"⚠ {doubt}" for doubt in project.doubts)])
+        return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _states(self, scanId: str) -> str:
         """Who has annotated a scan."""

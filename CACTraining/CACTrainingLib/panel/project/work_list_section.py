@@ -127,7 +127,7 @@ class WorkListSection(Section):
 
     def _fill(self, row: int, item: WorkItem) -> None:
         count = "?" if item.slices is None else item.slices
-        doubt = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
+        warning = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
         yes = _("yes")
         texts = (
             self._names[item.scan.id],
@@ -136,7 +136,7 @@ class WorkListSection(Section):
             str(item.unsure or ""),
             yes if item.regions else "",
             yes if item.heart else "",
-            doubt,
+            warning,
         )
         fillRow(self._ui.workTable, row, texts, (2, 3, 6))
 

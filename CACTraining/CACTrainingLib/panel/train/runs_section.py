@@ -169,7 +169,7 @@ class RunsSection(Section):
         ui.resumeButton.setText(_("Begin again") if broken_off and not run.can_resume else _("Resume"))
         ui.curvesButton.setEnabled(run is not None)
         say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
-        say(ui.runDoubtsLabel, "" if run is None else "\n".join(f"⚠ {doubt}" for doubt in run.doubts))
+        say(ui.runWarningsLabel, "" if run is None else "\n".join(f"⚠ {warning}" for warning in run.warnings))
         folder = None if run is None else self._folder(run.name)
         # Whoever chose another layout meanwhile has left the curves.
         if self._layoutBefore is not None and not curve_nodes.isShown():

@@ -19,7 +19,7 @@ from ...experiments.results import SCORE_COLUMNS, by_configuration, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table
 from ..cohort import SETTINGS
-from ..events import CHANCES, FACTORS
+from ..events import FACTORS, PROBABILITIES
 from .configurations import (
     BASE,
     TABLES,
@@ -56,7 +56,7 @@ def evaluate_radiographs(
             raise StudyError("The table “external” takes another cohort. Name it with --external.")
         tables = tuple(name for name in tables if name != "external")
     if not _is_digital(settings.data):
-        tables = tuple(name for name in tables if name != "twins")  # takes CTs whose calcium is known
+        tables = tuple(name for name in tables if name != "counterfactual_pairs")  # takes CTs whose calcium is known
     return carry_out(settings, partial(_read, settings, tables), train, ("radiographs", "trainings", "page"), progress)
 
 
@@ -168,31 +168,33 @@ class _RadiographStudy(Experiment):
     def _factors_alone(self, found: Predictions) -> Predictions | None:
         if self.known.factors is None or self.other is None or self.other.factors is None:
             return None
-        chances = factors_model(self.known, np.ones(len(self.known.names), bool))(self.other.factors)
+        probabilities = factors_model(self.known, np.ones(len(self.known.names), bool))(self.other.factors)
         everyone = np.arange(len(self.other.names))
-        return Predictions(everyone, np.zeros(len(everyone), int), chances, chances, chances, (), (), None)
+        return Predictions(
+            everyone, np.zeros(len(everyone), int), probabilities, probabilities, probabilities, (), (), None
+        )
 
     def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
         budget, external = self.settings.budget, self.settings.external
         steps = "at most as the presets say"
         if budget.steps is not None:
             steps = f"at most {budget.steps} of a light network, of others in proportion to their presets"
-        others = {"Effort": budget.folds_text, "Steps": steps}
-        others["Every patient"] = f"{PREDICTIONS}: what the base foretold, for cac evaluate prognosis"
+        others = {"Training budget": budget.folds_text, "Steps": steps}
+        others["Every patient"] = f"{PREDICTIONS}: what the base predicted, for cac evaluate prognosis"
         return self.facts(results, {"External cohort": str(external)} if external else {}, others)
 
 
 def _write_predictions(file: Path, data: Radiographs, found: Predictions) -> None:
     """The base's chances, with clinical factors where they are known, as `events.read_events` takes them."""
-    columns = ["name", "patient", "fold", "agatston", *CHANCES, *(() if data.factors is None else FACTORS)]
+    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *(() if data.factors is None else FACTORS)]
     rows = []
-    for row, fold, chance in zip(
+    for row, fold, probability in zip(
         found.rows, found.folds, found.image if found.both is None else found.both, strict=True
     ):
         known = () if data.factors is None else data.factors[row]
         told = [value if n != 1 else "FM"[int(value)] for n, value in enumerate(known)]
         own = (data.names[row], data.patients[row], fold, data.agatston[row])
-        rows.append((*own, *(round(float(c), 4) for c in chance), *told))
+        rows.append((*own, *(round(float(c), 4) for c in probability), *told))
     write_table(file, columns, rows)
 
 

@@ -21,7 +21,7 @@ from .configurations import (
     BASE,
     ENHANCEMENTS,
     LABELS,
-    SHARPENINGS,
+    SUPER_RESOLUTIONS,
     TABLES,
     THRESHOLD_TITLES,
     THRESHOLDS,
@@ -46,7 +46,7 @@ IMAGE, ALONE, BOTH = "Image alone", "Clinical factors alone", "Image and clinica
 
 @dataclass(frozen=True)
 class Comparator:
-    """A way to foretell, by its title. scores: [m, thresholds], of the radiographs and folds of predictions."""
+    """A way to predict, by its title. scores: [m, thresholds], of the radiographs and folds of predictions."""
 
     title: str
     predictions: Predictions
@@ -286,17 +286,27 @@ def _capacity_section(study: Study, trained: Mapping[Configuration, tuple[int, i
     return Section("capacity", "Capacity", (_folds_text(study, list(configs), trained),), (table, cost), figures)
 
 
-def _twins_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
-    kinds = {(True, True): "both", (True, False): "twins", (False, True): "place", (False, False): "neither"}
-    titles = {config: kinds[config.counterfactual, config.located] for config in TABLES["twins"]}
-    table, _ = _side_table(study, trained, _Shown("twins_auc", "With twins and place in training", "With", titles))
+def _counterfactual_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    kinds = {
+        (True, True): "both",
+        (True, False): "counterfactual pairs",
+        (False, True): "place",
+        (False, False): "neither",
+    }
+    titles = {config: kinds[config.counterfactual, config.located] for config in TABLES["counterfactual_pairs"]}
+    table, _ = _side_table(
+        study, trained, _Shown("twins_auc", "With counterfactual pairs and place in training", "With", titles)
+    )
     text = (
         _folds_text(study, list(titles), trained),
         "Projection is linear: taking the calcium's share away gives the radiograph that the same patient would have "
-        "without it, or with more. Training shows such twins beside the patients, so that only calcium tells them "
+        "without it, or with more. Training shows such counterfactual pairs beside the patients, so that only calcium "
+        "tells them "
         "apart; and it asks where the calcium is. The papers did neither; both take a CT whose calcium is known.",
     )
-    return Section("twins", "Twins without calcium, and its place, in training", text, (table,))
+    return Section(
+        "counterfactual_pairs", "Counterfactual pairs, and the place of calcium, in training", text, (table,)
+    )
 
 
 def _curriculum_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
@@ -310,7 +320,8 @@ def _curriculum_section(study: Study, trained: Mapping[Configuration, tuple[int,
     }
     note = (
         "SD over folds: of the mean area of each fold; it holds the chance of who is in a fold, the same for all rows. "
-        "All are judged by the true mass, whatever they learned from, and trained without twins and place."
+        "All are judged by the true mass, whatever they learned from, and trained without counterfactual pairs and "
+        "place."
     )
     against = {config: replace(config, curriculum=False) for config in configs}
     shown = _Shown("curriculum_auc", "Curriculum, by label", "Training", titles, note, against, "without")
@@ -330,10 +341,10 @@ def _fold_means(study: Study, predictions: Predictions) -> list[float]:
     return means
 
 
-def _sharpening_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
-    configs = TABLES["sharpening"]
+def _super_resolution_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    configs = TABLES["super_resolution"]
     titles = {config: ENHANCEMENTS[config.enhancement] for config in configs}
-    groups = {config: SHARPENINGS[config.sharpening] for config in configs}
+    groups = {config: SUPER_RESOLUTIONS[config.super_resolution] for config in configs}
     shown = _Shown("sharpening_auc", "Every combination", "Enhancement", titles)
     table, areas = _side_table(study, trained, shown, None, groups)
     rows = [
@@ -342,16 +353,16 @@ def _sharpening_section(study: Study, trained: Mapping[Configuration, tuple[int,
             *(
                 areas[config][-1].estimate if config in areas else NOT_RUN
                 for config in configs
-                if config.sharpening == sharpening
+                if config.super_resolution == super_resolution
             ),
         )
-        for sharpening, title in SHARPENINGS.items()
+        for super_resolution, title in SUPER_RESOLUTIONS.items()
     ]
     note = f"Mean area under the curve over the thresholds. Published: both together gain significantly ({SAEED})."
     columns = ("Slices", *ENHANCEMENTS.values())
     matrix = Table("sharpening_matrix", "Super-resolution and contrast", columns, tuple(rows), note)
     return Section(
-        "sharpening", "Super-resolution × contrast", (_folds_text(study, configs, trained),), (matrix, table)
+        "super_resolution", "Super-resolution × contrast", (_folds_text(study, configs, trained),), (matrix, table)
     )
 
 
@@ -365,7 +376,7 @@ def _areas_figure(name: str, title: str, areas: Mapping[str, Sequence[Found] | N
 _SIDE = {
     "fusion": _fusion_section,
     "capacity": _capacity_section,
-    "twins": _twins_section,
+    "counterfactual_pairs": _counterfactual_section,
     "curriculum": _curriculum_section,
-    "sharpening": _sharpening_section,
+    "super_resolution": _super_resolution_section,
 }

@@ -156,11 +156,11 @@ def _weights_table(study: Study) -> Table | None:
     return Table("weights", f"Weights: {title_of(INSTALLABLE)}", columns, tuple(rows), used)
 
 
-def others_section(study: Study) -> Section | None:
+def controls_section(study: Study) -> Section | None:
     """Calcium that is not coronary; None where nobody knows of any."""
     known = np.isfinite(study.scans.other).all()
     models = shown_models(study, HELD) if study.parts[HELD] else []
-    given = [(title, evaluated) for title, evaluated in models if evaluated.others is not None]
+    given = [(title, evaluated) for title, evaluated in models if evaluated.noncoronary_controls is not None]
     if not known and not given:
         return None
     text = [
@@ -182,9 +182,14 @@ def others_section(study: Study) -> Section | None:
         tables.append(Table("others_within", "Other calcium, within the cohort", columns, tuple(rows), note))
     if given:
         asked = [*((title, evaluated, evaluated) for title, evaluated in given), (RULE, study.rule(HELD), None)]
-        rows = [(title, *_side_by_side(without_any(study, own), called_others(study, by))) for title, own, by in asked]
+        rows = [
+            (title, *_side_by_side(without_any(study, own), called_controls(study, by))) for title, own, by in asked
+        ]
         none = "calcium at all" if known else "coronary calcium"
-        note = f"{len(study.others.names)} scans with other calcium only, and the held-out patients without {none}."
+        note = (
+            f"{len(study.noncoronary_controls.names)} scans with other calcium only, and the held-out patients "
+            f"without {none}."
+        )
         columns = ("Called coronary", f"Held out, no {none}", "Calcium in aorta or valves only", "Difference", "p")
         tables.append(Table("others", "A cohort with other calcium only", columns, tuple(rows), note))
         text.append("Those of [[others]] were part of no training and of no choice.")
@@ -209,7 +214,7 @@ def without_any(study: Study, evaluated: Evaluated) -> Found:
     return study.resamples.proportion(evaluated.rows, evaluated.called, ~study.scans.truth[evaluated.rows])
 
 
-def called_others(study: Study, evaluated: Evaluated | None) -> Found:
+def called_controls(study: Study, evaluated: Evaluated | None) -> Found:
     """Share called of the cohort with other calcium only; by the rule when None."""
-    called = study.others.pseudo if evaluated is None else evaluated.others[1]
+    called = study.noncoronary_controls.pseudo if evaluated is None else evaluated.noncoronary_controls[1]
     return study.other_resamples.proportion(np.arange(len(called)), called, np.ones(len(called), bool))

@@ -9,7 +9,7 @@ from ...experiments.results import lowered, met
 from ...report.parts import Section, Table, p_cell
 from ...statistics.bootstrap import Estimate, paired_difference
 from ...statistics.proportions import difference_of_proportions, mcnemar_p
-from .checks import INSTALLABLE, called_others, without_any
+from .checks import INSTALLABLE, called_controls, without_any
 from .configurations import Configuration
 from .results import ACCURACY, HELD, SENSITIVITY, Evaluated, Study
 from .tables import (
@@ -50,8 +50,8 @@ def goals_section(study: Study) -> Section | None:
             if config in held
         ),
     ]
-    if held[best].others is not None:
-        change = difference_of_proportions(called_others(study, held[best]), without_any(study, held[best]))
+    if held[best].noncoronary_controls is not None:
+        change = difference_of_proportions(called_controls(study, held[best]), without_any(study, held[best]))
         title = "Called coronary, those with calcium in aorta or valves only, less those without any: at most "
         found = change.estimate
         rows.append(_row(f"{title}{MOST_MORE:.2f}", found, found.value <= MOST_MORE, change.p))

@@ -36,16 +36,16 @@ FEATURES_FOLDER = "features"
 
 @dataclass(frozen=True)
 class RadiomicsStudySettings(ExperimentSettings):
-    """test: to test on; None: a fifth of data. contrast: of scans with contrast agent to learn from too. others: of
-    patients whose only calcium is not coronary. encoders: files of other networks, by their key in NETWORKS. cache:
-    where features are kept; in the output when None. device: of the encoders. Otherwise as all experiments' settings;
-    who is held out does not depend on the seed.
+    """test: to test on; None: a fifth of data. contrast: of scans with contrast agent to learn from too.
+    noncoronary_controls: of patients whose only calcium is not coronary. encoders: files of other networks, by their
+    key in NETWORKS. cache: where features are kept; in the output when None. device: of the encoders. Otherwise as all
+    experiments' settings; who is held out does not depend on the seed.
     """
 
     workers: int | None = None
     test: Path | None = None
     contrast: Path | None = None
-    others: Path | None = None
+    noncoronary_controls: Path | None = None
     encoders: Mapping[str, Path] = field(default_factory=dict)
     cache: Path | None = None
 
@@ -88,25 +88,26 @@ def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...
     ):
         fold_of |= dict.fromkeys(inside, number)
     contrast = read(read_scan_table(settings.contrast)) if settings.contrast else None
-    others, left_out = None, 0
-    if settings.others:
+    noncoronary_controls, left_out = None, 0
+    if settings.noncoronary_controls:
         learned = {by_name[name].patient for name in training}
-        given = read_scan_table(settings.others, scored=False)
+        given = read_scan_table(settings.noncoronary_controls, scored=False)
         # Of whom a model may have learned, and those who have coronary calcium after all, it would say nothing.
         fit = tuple(scan for scan in given if scan.patient not in learned and not scan.total)
         left_out = len(given) - len(fit)
         if not fit:
             raise StudyError(
-                f"None of the {len(given)} scans of --others is of a new patient without coronary calcium. Give others."
+                f"None of the {len(given)} scans of --noncoronary-controls is of a new patient without coronary "
+                "calcium. Give others."
             )
-        others = read(fit)
-    data = Data(own, np.array([fold_of[name] for name in own.names]), contrast, others)
+        noncoronary_controls = read(fit)
+    data = Data(own, np.array([fold_of[name] for name in own.names]), contrast, noncoronary_controls)
     return _RadiomicsStudy(settings, data, table, left_out)
 
 
 @dataclass(frozen=True)
 class _RadiomicsStudy(Experiment):
-    """left_out: scans of --others that could not be used."""
+    """left_out: scans of --noncoronary-controls that could not be used."""
 
     KEPT = "models.jsonl"
     TRAININGS = "models"
@@ -126,8 +127,8 @@ class _RadiomicsStudy(Experiment):
         parts = [self.data.own.stamp(features)]
         if run.configuration.contrast:
             parts.append(self.data.contrast.stamp(features))
-        if run.fold == HELD_OUT and self.data.others is not None:
-            parts.append(self.data.others.stamp(features))
+        if run.fold == HELD_OUT and self.data.noncoronary_controls is not None:
+            parts.append(self.data.noncoronary_controls.stamp(features))
         return run_key(run, self.settings.budget, " ".join([*parts, _split_stamp(self.data.folds)]))
 
     def title_of(self, run: ExperimentRun) -> str:
@@ -138,7 +139,7 @@ class _RadiomicsStudy(Experiment):
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
         kept = self.kept(next(self.stages()))
-        study = Study(self.data.own, self.data.folds, kept, self.settings.budget.seed, self.data.others)
+        study = Study(self.data.own, self.data.folds, kept, self.settings.budget.seed, self.data.noncoronary_controls)
         digital = bool(np.isfinite(self.data.own.other).all())
         sections = [
             goals_section(study),
@@ -149,7 +150,7 @@ class _RadiomicsStudy(Experiment):
             tables.labels_section(study),
             checks.found_section(study),
             checks.importance_section(study),
-            checks.others_section(study),
+            checks.controls_section(study),
         ]
         _write_predictions(self.settings.output / PREDICTIONS, study)
         title = "Zero or non-zero coronary calcium by radiomics"
@@ -186,13 +187,15 @@ class _RadiomicsStudy(Experiment):
         counted = [("Cross-validated", own.chosen(np.flatnonzero(~held)))]
         counted.append(("Held out", own.chosen(np.flatnonzero(held))))
         counted += [("Contrast-enhanced, to learn from", self.data.contrast)] if self.data.contrast else []
-        counted += [("With other calcium only", self.data.others)] if self.data.others else []
+        counted += (
+            [("With other calcium only", self.data.noncoronary_controls)] if self.data.noncoronary_controls else []
+        )
         columns = ("Scans", *SCORE_COLUMNS, "Pseudo-label non-zero")
         rows = tuple(
             (*score_counts(title, scans.patients, scans.agatston), int(scans.pseudo.sum())) for title, scans in counted
         )
         made = [Table("scans", "Scans by true Agatston score", columns, rows)]
-        given = [scans for scans in (own, self.data.contrast, self.data.others) if scans]
+        given = [scans for scans in (own, self.data.contrast, self.data.noncoronary_controls) if scans]
         lost = [row for scans in given for row in scans.failed.items()]
         if lost:
             made.append(Table("lost", "Scans that could not be read", ("Scan", "Why"), tuple(lost)))
@@ -202,7 +205,7 @@ class _RadiomicsStudy(Experiment):
         settings, titles = self.settings, self.data.own.titles
         data = {"Data": f"{settings.data} ({table_hash(self.table)[:16]})"}
         data |= {"Contrast-enhanced": str(settings.contrast)} if settings.contrast else {}
-        data |= {"Other calcium": str(settings.others)} if settings.others else {}
+        data |= {"Other calcium": str(settings.noncoronary_controls)} if settings.noncoronary_controls else {}
         data |= {NETWORKS[name]: str(file) for name, file in settings.encoders.items()}
         data["Features"] = ", ".join(f"{name} {len(titles[name])}" for name in titles)
         every = f"{PREDICTIONS}: chances by the chosen model and the one to install"
@@ -216,11 +219,11 @@ def _split_stamp(split: np.ndarray) -> str:
 def _write_predictions(file: Path, study: Study) -> None:
     """One line a scan: its truth and what two models said, each judged by those that had not seen it."""
     shown = {"chosen": study.best(tables.radiomics_configurations()), "installable": checks.INSTALLABLE}
-    chances = {name: np.full(len(study.scans.names), np.nan) for name in shown}
+    probabilities = {name: np.full(len(study.scans.names), np.nan) for name in shown}
     for name, one in shown.items():
         for part in study.parts.values():
             if one in part:
-                chances[name][part[one].rows] = part[one].chances
+                probabilities[name][part[one].rows] = part[one].probabilities
     rows = []
     for n, name in enumerate(study.scans.names):
         fold = "held out" if study.folds[n] == HELD_OUT else int(study.folds[n])
@@ -231,6 +234,8 @@ def _write_predictions(file: Path, study: Study) -> None:
             round(float(study.scans.agatston[n]), 2),
             int(study.scans.pseudo[n]),
         )
-        rows.append((*own, *(None if np.isnan(found[n]) else round(float(found[n]), 4) for found in chances.values())))
+        rows.append(
+            (*own, *(None if np.isnan(found[n]) else round(float(found[n]), 4) for found in probabilities.values()))
+        )
     columns = ("name", "patient", "fold", "agatston", "pseudo_label", *(f"chance_{name}" for name in shown))
     write_table(file, columns, rows)

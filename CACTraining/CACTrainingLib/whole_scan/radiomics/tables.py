@@ -113,7 +113,9 @@ def _models_table(study: Study, part: str) -> Table:
 def _row(study: Study, evaluated: Evaluated) -> list[Entry]:
     found = study.measures(evaluated)
     true = study.scans.truth[evaluated.rows]
-    half = study.resamples.proportion(evaluated.rows, (evaluated.chances >= 0.5) == true, np.ones(len(true), bool))
+    half = study.resamples.proportion(
+        evaluated.rows, (evaluated.probabilities >= 0.5) == true, np.ones(len(true), bool)
+    )
     return [*(found[name].estimate for name in MEASURES), half.estimate]
 
 
@@ -136,7 +138,7 @@ def _roc_figure(study: Study) -> Figure | None:
         if not study.parts[part]:
             continue
         curves = [
-            roc_curve(name, study.resamples, one.rows, one.folds, study.scans.truth[one.rows], one.chances)
+            roc_curve(name, study.resamples, one.rows, one.folds, study.scans.truth[one.rows], one.probabilities)
             for name, one in _comparators(study, part)
         ]
         panels.append((f"{title}, n = {len(study.rows_of(part))}", tuple(curves)))

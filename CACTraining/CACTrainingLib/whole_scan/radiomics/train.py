@@ -1,7 +1,8 @@
-"""Training of a model that tells any coronary calcium from none by radiomic features, a second opinion beside a score.
+"""Training of a model that tells any coronary calcium from none by radiomic features, a whole-scan estimate beside a
+score.
 
-Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
-of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
+Learned from is a table of CTs with a score for each artery (`estimates.scan_table`). Without a table to test on, a
+fifth of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
 cross-validation, which also chooses the limit from which a probability is called calcium. The finished model, as
 scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
 """
@@ -31,13 +32,13 @@ from ...training.run_folder import record_training, training_lock
 from ...training.runs import LICENCE, commit
 from ...training.settings import RunOptions, options_from
 from ..encoders import FeatureTable, features_of
-from ..scan_table import check_others, kind_of_data, read_scan_table
+from ..scan_table import check_noncoronary_controls, kind_of_data, read_scan_table
 from ..split import learned_and_tested
 from .fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
 
 INTENDED_USE = (
     "Tells whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the heart and of what "
-    "is dense in it, as a second opinion beside a score made of lesions. For research; not a medical device."
+    "is dense in it, as a whole-scan estimate beside a score made of lesions. For research; not a medical device."
 )
 
 LABELS = ("truth", "pseudo")
@@ -55,15 +56,15 @@ INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 @dataclass(frozen=True)
 class Settings:
     """data: table to learn from. test: to test on; None: a fifth of data. contrast: of contrast-enhanced scans to learn
-    from too. others: of patients whose calcium lies elsewhere, to test on. labels: of LABELS. features: of SETS. cache:
-    folder.
+    from too. noncoronary_controls: of patients whose calcium lies elsewhere, to test on. labels: of LABELS. features:
+    of SETS. cache: folder.
     """
 
     data: Path
     cache: Path
     test: Path | None = None
     contrast: Path | None = None
-    others: Path | None = None
+    noncoronary_controls: Path | None = None
     labels: str = "truth"
     features: str = "both"
     seed: int = 0
@@ -104,7 +105,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, RunOptions, "output")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
     add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
-    add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
+    add(
+        "--noncoronary-controls",
+        type=Path,
+        metavar="TABLE",
+        help="patients with calcium outside the coronaries only, to test on",
+    )
     add("--labels", choices=LABELS, default="truth", help="learn from the scores, or from what reaches 130 HU alone")
     add("--features", choices=SETS, default="both", help="of the whole heart, of what is dense in it, or both")
     add_options(parser, RunOptions, "overwrite")
@@ -121,7 +127,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
         cache=arguments.cache or options.folder / PREPARED,
         test=arguments.test,
         contrast=arguments.contrast_data,
-        others=arguments.others,
+        noncoronary_controls=arguments.noncoronary_controls,
         labels=arguments.labels,
         features=arguments.features,
         seed=arguments.seed,
@@ -132,7 +138,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
 def train_radiomics(options: RunOptions, settings: Settings, progress: Progress) -> Path:
     """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    paths = (settings.data, settings.test, settings.contrast, settings.others)
+    paths = (settings.data, settings.test, settings.contrast, settings.noncoronary_controls)
     data, test, *more = (read_scan_table(path) if path else () for path in paths)
     scans, _, tested = learned_and_tested(data, test)
     tables = [scans, *more]
@@ -141,7 +147,9 @@ def train_radiomics(options: RunOptions, settings: Settings, progress: Progress)
     with training_lock(options.folder):
         record_training(options.folder, options.command, network="radiomics")
         with progress.step("scans"):
-            data, contrast, others = (_prepared(scans, settings, options.workers, progress) for scans in tables)
+            data, contrast, noncoronary_controls = (
+                _prepared(scans, settings, options.workers, progress) for scans in tables
+            )
         learned, tested = _split(tested, data)
         with progress.step("training"):
             count = len(learned.scans)
@@ -157,15 +165,17 @@ def train_radiomics(options: RunOptions, settings: Settings, progress: Progress)
             kind = kind_of_data(tables[0])
             card = _card(options, settings, f"{kind}; {uses} scans; {_hashes(tables)}", fitted, config)
             card = replace(card, validation=_crossed(fitted, labels, learned.truth))
-            test = _judged(_as_loaded(network, card), card, tested, others, settings.seed)
+            test = _evaluated(_as_loaded(network, card), card, tested, noncoronary_controls, settings.seed)
             card = replace(card, validation={**card.validation, "test": {**test, "data": kind}})
             path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
 
 
-def _check(scans: Sequence[TableScan], contrast: Sequence[TableScan], others: Sequence[TableScan]) -> None:
-    check_others((*scans, *contrast), others)
+def _check(
+    scans: Sequence[TableScan], contrast: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]
+) -> None:
+    check_noncoronary_controls((*scans, *contrast), noncoronary_controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(
             f"{enhanced[0]} of --data or --test is contrast-enhanced. Give scans to learn from with --contrast-data, "
@@ -245,13 +255,15 @@ def _as_loaded(network: RadiomicsNet, card: ModelCard) -> LoadedModel:
         return load_model(save_model(network, card, Path(temporary)), "cpu")
 
 
-def _judged(model: LoadedModel, card: ModelCard, tested: Data, others: Data | None, seed: int) -> dict[str, object]:
+def _evaluated(
+    model: LoadedModel, card: ModelCard, tested: Data, noncoronary_controls: Data | None, seed: int
+) -> dict[str, object]:
     """The test on the patients kept apart, as `whole_scan.trust` reads it; intervals by a bootstrap of patients."""
     limit, names = card.calibration[LIMIT], card.config["features"]
-    chances, truth = _chances(model, tested.columns(names)), tested.truth
-    called = chances >= limit
+    probabilities, truth = _probabilities(model, tested.columns(names)), tested.truth
+    called = probabilities >= limit
     resamples = Bootstrap(tested.patients, np.random.default_rng([seed, 9]))
-    areas = area_under_curve(resamples.weights(tested.patients), truth, chances)
+    areas = area_under_curve(resamples.weights(tested.patients), truth, probabilities)
     test: dict[str, object] = {
         "patients": len(set(tested.patients)),
         "with_calcium": int(truth.sum()),
@@ -260,13 +272,13 @@ def _judged(model: LoadedModel, card: ModelCard, tested: Data, others: Data | No
         "specificity": resamples.proportion(tested.patients, ~called, ~truth).as_json(),
         "auc": estimate(areas, len(truth), len(set(tested.patients))).as_json(),
     }
-    if others is not None:
-        wrong = _chances(model, others.columns(names)) >= limit
+    if noncoronary_controls is not None:
+        wrong = _probabilities(model, noncoronary_controls.columns(names)) >= limit
         test["non_coronary_only"] = {"patients": len(wrong), "called_coronary": int(wrong.sum())}
     return test
 
 
-def _chances(model: LoadedModel, values: np.ndarray) -> np.ndarray:
+def _probabilities(model: LoadedModel, values: np.ndarray) -> np.ndarray:
     import torch
 
     with torch.inference_mode():

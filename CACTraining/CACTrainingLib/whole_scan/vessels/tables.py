@@ -45,7 +45,7 @@ PUBLISHED_MSE = {
 BEST_PUBLISHED = 8.4
 """Of them all, for a kind that is not published."""
 PLACES = (*ARTERIES, "Total")
-SUMMED_OVER = len(ARTERIES)
+VOXEL_SUM_OVER = len(ARTERIES)
 """How many times as large errors are where they are summed over the arteries."""
 
 
@@ -130,11 +130,11 @@ def goals_section(shown: Shown) -> Section:
             change = paired_difference(study.of(comparator.test, rank(TOTAL)), other)
             reached = met(change.estimate, change.estimate.low > 0)
             rows.append((f"  {comparator.title}: above zero", change.estimate, p_cell(change.p), reached))
-    judged = [row for row in rows if row[-1] in ("yes", "no")]
-    count = sum(row[-1] == "yes" for row in judged)
-    text = [f"{count} of {len(judged)} goals were met." if judged else "No network is trained yet."]
+    evaluated = [row for row in rows if row[-1] in ("yes", "no")]
+    count = sum(row[-1] == "yes" for row in evaluated)
+    text = [f"{count} of {len(evaluated)} goals were met." if evaluated else "No network is trained yet."]
     if shown.best is not None:
-        own = [row for row in judged if str(row[0]).strip().startswith(f"{shown.best.title}:")]
+        own = [row for row in evaluated if str(row[0]).strip().startswith(f"{shown.best.title}:")]
         count = sum(row[-1] == "yes" for row in own)
         text.append(
             f"Of the networks, the one that ranks validated patients best is “{shown.best.title}”: it met {count} of "
@@ -143,14 +143,16 @@ def goals_section(shown: Shown) -> Section:
     text.append(
         "The paper does not say how it normalised its scores. Here a score is divided by the largest score of one "
         f"artery among the patients that were not held out, {study.scale:,.0f}: the error hangs on that one patient. It"
-        f" is a mean over the arteries; as equation 1 of the paper is written it would be a sum, {SUMMED_OVER} times as"
-        f" large, and {sum(SUMMED_OVER * errors[n].value <= limit for n, limit in limits.items() if n in errors)} of "
+        f" is a mean over the arteries; as equation 1 of the paper is written it would be a sum, {VOXEL_SUM_OVER} "
+        "times as"
+        f" large, and {sum(VOXEL_SUM_OVER * errors[n].value <= limit for n, limit in limits.items() if n in errors)} "
+        "of "
         f"{len(set(limits) & set(errors))} networks would still stay at or below the published."
     )
     constant = errors.get(shown.mean.title)
     if constant is not None and constant.value <= BEST_PUBLISHED:
         text.append(
-            "Always foretelling the mean reaches the published error as well. On these scores that goal says little; "
+            "Always predicting the mean reaches the published error as well. On these scores that goal says little; "
             "the rank correlation and the variance explained say more."
         )
     note = (
@@ -182,17 +184,17 @@ def models_section(shown: Shown) -> Section:
     rows += [_errors(study, comparator, constant, "  ") for comparator in (*shown.factors, shown.mean)]
     note = (
         "Mean squared error of normalised scores, in thousandths; of training and validation mean ± standard deviation "
-        "over the folds. Each fold's network foretells the held-out patients; the test is that of one network, averaged"
-        " over them. Variance explained: 1 less the test error over that of always foretelling the mean of those "
+        "over the folds. Each fold's network predicts the held-out patients; the test is that of one network, averaged"
+        " over them. Variance explained: 1 less the test error over that of always predicting the mean of those "
         f"learned from. Published: {PAPER}; other scans, normalised in an unknown way."
     )
     tables = [Table("models_mse", "Networks", columns, tuple(rows), note)]
     if shown.networks:
         tables.append(_folds_table(shown))
     text = [
-        "CNN, SE-CNN and ViT are the paper's. “Summed” is our own: one small network looks at each slice and its "
+        "CNN, SE-CNN and ViT are the paper's. “Voxel sum” is our own: one small network looks at each slice and its "
         "neighbours, and what it finds is added up, because calcium adds up; “shown where” was told in training not "
-        "only the scores but also where the calcium of each digital patient lies, which no paper knows. All foretell "
+        "only the scores but also where the calcium of each digital patient lies, which no paper knows. All predict "
         "the scores of LM, LAD, LCX and RCA. “Logarithm” learns the logarithms of the scores, so that one patient with "
         "very much calcium does not rule; its error is that of the scores all the same."
     ]
@@ -276,12 +278,12 @@ def errors_section(shown: Shown) -> Section:
         ("ranks", "Rank correlation with the true score", rank, "Spearman, with mean ranks for ties."),
     ):
         rows = [(r.title, *(study.of(r.test, statistic(n)).estimate for n in range(TOTAL + 1))) for r in comparators]
-        tables.append(Table(name, title, ("Foretold by", *PLACES), tuple(rows), note))
+        tables.append(Table(name, title, ("Predicted by", *PLACES), tuple(rows), note))
     if shown.best_factors is not None and shown.networks:
         tables.append(_differences(shown))
     rows = [(comparator.title, study.of(comparator.test, category_agreement).estimate) for comparator in comparators]
     note = "Cohen's κ with linear weights; categories 0, 1–99, 100–399 and from 400 of the total."
-    tables.append(Table("kappa", "Agreement of categories", ("Foretold by", "κ"), tuple(rows), note))
+    tables.append(Table("kappa", "Agreement of categories", ("Predicted by", "κ"), tuple(rows), note))
     figures = _rank_figures(shown)
     text = (
         f"{len(study.held_out)} patients were held out. No choice was made by them.",

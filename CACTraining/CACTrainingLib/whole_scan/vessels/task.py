@@ -50,7 +50,7 @@ class VolumeAugmentation:
 @dataclass(frozen=True)
 class VesselTraining:
     """loop: its validate_every counts epochs here, its steps are batches. augmentation: None is off. shown: whether
-    "summed" is shown where calcium lies, which is known of digital patients alone.
+    "voxel-sum" is shown where calcium lies, which is known of digital patients alone.
     """
 
     loop: LoopSettings
@@ -136,8 +136,10 @@ class VesselTask(Task):
         self.agatston = agatston
         self.per_epoch = math.ceil(len(training.names) / settings.batch_size)
         weights = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]  # biases, normalisations, gains: not towards 0
-        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+        noncoronary_controls = [
+            p for p in network.parameters() if p.ndim <= 1
+        ]  # biases, normalisations, gains: not towards 0
+        groups = [{"params": weights}, {"params": noncoronary_controls, "weight_decay": 0.0}]
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }

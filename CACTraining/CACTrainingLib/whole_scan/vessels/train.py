@@ -1,7 +1,7 @@
-"""Training of a network that tells the arteries' scores from a CT at once, a second opinion beside the scores.
+"""Training of a network that tells the arteries' scores from a CT at once, a whole-scan estimate beside the scores.
 
-Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
-of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
+Learned from is a table of CTs with a score for each artery (`estimates.scan_table`). Without a table to test on, a
+fifth of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
 scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
 """
 
@@ -21,25 +21,25 @@ from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
-from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import CHECKPOINT, record_training, training_lock
 from ...training.runs import LICENCE, commit
 from ...training.settings import LoopSettings, RunOptions, options_from
-from ..scan_table import check_others, kind_of_data, read_scan_table
+from ..scan_table import check_noncoronary_controls, kind_of_data, read_scan_table
 from ..split import folds, learned_and_tested
-from .configurations import SHOWN
+from .configurations import SUPERVISED
 from .fitting import (
-    WAYS,
+    TRAINABLE,
     FitSettings,
     VesselFit,
     as_facts,
     fit_settings,
     fit_vessels,
-    foretold,
     heart_ml,
+    predictions_of,
     prepare_vessels,
     targets_of,
 )
@@ -47,7 +47,8 @@ from .results import PER_MILLE, TOTAL, Predicted, Scans, Statistic, Study, categ
 from .task import VesselTraining
 
 INTENDED_USE = (
-    "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "
+    "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a whole-scan "
+    "estimate "
     "beside a score made of lesions. For research; not a medical device."
 )
 
@@ -59,14 +60,14 @@ PREPARED = "scans"
 
 @dataclass(frozen=True)
 class Sources:
-    """data: table to learn from. test: to test on; None: a fifth of data. others: of patients whose calcium lies
-    elsewhere. cache: folder.
+    """data: table to learn from. test: to test on; None: a fifth of data. noncoronary_controls: of patients whose
+    calcium lies elsewhere. cache: folder.
     """
 
     data: Path
     cache: Path
     test: Path | None = None
-    others: Path | None = None
+    noncoronary_controls: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +78,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, RunOptions, "output", "preset", preset=preset)
     add(
         "--kind",
-        choices=WAYS,
-        default="summed",
-        help=f"the network (default: summed, none of the paper's; {SHOWN}: shown where the calcium of digital patients "
+        choices=TRAINABLE,
+        default="voxel-sum",
+        help=f"the network (default: voxel-sum, none of the paper's; {SUPERVISED}: shown where the calcium of digital "
+        "patients "
         "lies)",
     )
     add("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
-    add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
+    add(
+        "--noncoronary-controls",
+        type=Path,
+        metavar="TABLE",
+        help="patients with calcium outside the coronaries only, to test on",
+    )
     add_options(parser, RunOptions, "resume", "overwrite")
     seed = {"help": "of the weights, the batches and the patients who validate"}
     add_options(parser, LoopSettings, "seed", "steps", "minutes", seed=seed)
@@ -103,18 +110,20 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     training = settings_from(arguments, settings.training)
     if arguments.no_augmentation:
         training = replace(training, augmentation=None)
-    sources = Sources(arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.others)
+    sources = Sources(
+        arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.noncoronary_controls
+    )
     return train_vessels(options, sources, replace(settings, training=training), progress)
 
 
 def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
     """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    data, test, others = (
-        read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.others)
+    data, test, noncoronary_controls = (
+        read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.noncoronary_controls)
     )
     scans, learned, tested = learned_and_tested(data, test)
-    check_others(scans, others)
+    check_noncoronary_controls(scans, noncoronary_controls)
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         if (options.folder / CHECKPOINT).exists() and not options.resume:
@@ -124,7 +133,8 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
         record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
         with progress.step("scans"):
             files, other_files = (
-                _prepared(part, sources.cache, settings, options.workers, progress) for part in (scans, others)
+                _prepared(part, sources.cache, settings, options.workers, progress)
+                for part in (scans, noncoronary_controls)
             )
         rest = [scan for scan in scans if scan.name in set(learned) and scan.name in files]
         parts = (*folds(rest, VALIDATION_PARTS, loop.seed)[0], [name for name in tested if name in files])
@@ -132,7 +142,7 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
             fit = fit_vessels(files, targets_of(scans), *parts[:2], settings, options.folder, progress)
         with progress.step("model"):
             card = _card(options, scans, parts, settings, fit)
-            test = _judged(_as_loaded(fit.network, card), scans, files, parts, other_files)
+            test = _evaluated(_as_loaded(fit.network, card), scans, files, parts, other_files)
             card = replace(card, validation={**card.validation, "test": test})
             path = save_model(fit.network, card, options.output.parent, options.overwrite)
         progress.done(path)
@@ -176,12 +186,12 @@ def _as_loaded(network: VesselNet, card: ModelCard) -> VesselNet:
         return load_model(save_model(network, card, Path(temporary)), "cpu").network
 
 
-def _judged(
+def _evaluated(
     network: VesselNet,
     scans: Sequence[TableScan],
     files: Mapping[str, Path],
     parts: Parts,
-    others: Mapping[str, Path],
+    noncoronary_controls: Mapping[str, Path],
 ) -> dict[str, object]:
     """The test on the patients kept apart, as `whole_scan.trust` reads it; intervals by a bootstrap of patients."""
     names = [name for part in parts for name in part]
@@ -195,7 +205,7 @@ def _judged(
         (None,) * len(chosen),
     )
     study = Study(table, None, [parts[:2]], table.rows(parts[2]))
-    found = Predicted(study.held_out, foretold(network, files, parts[2]))
+    found = Predicted(study.held_out, predictions_of(network, files, parts[2]))
     simple = factors_alone(study, 1, logarithm=True)
 
     def measure(statistic: Statistic, of: Predicted = found) -> dict[str, float | None]:
@@ -209,7 +219,7 @@ def _judged(
         "mse_normalised": round(study.error_of(found) / PER_MILLE, 6),
         "kappa_categories": measure(category_agreement),
     }
-    if others:
-        totals = foretold(network, others, list(others)).sum(1)
+    if noncoronary_controls:
+        totals = predictions_of(network, noncoronary_controls, list(noncoronary_controls)).sum(1)
         test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
     return test

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import slicer
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 from panel_driver import ScriptedProcess, line
 from training_driver import CommandProcess, TrainingDriver, load_training
 

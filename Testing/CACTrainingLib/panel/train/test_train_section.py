@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import slicer
 import vtk
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 from panel_driver import ScriptedProcess, eventually, line, put_slicers_python_on_the_path
 from training_driver import TrainingDriver, load_training
 
@@ -276,7 +276,7 @@ class TestRuns:
         ]  # fmt: skip
         assert "step 40/100, 1:15 min" in ui.runLabel.text
         assert "Best: overlap 0.250 at step 20" in ui.runLabel.text
-        assert ui.runDoubtsLabel.text == "⚠ The calcium map is empty."
+        assert ui.runWarningsLabel.text == "⚠ The calcium map is empty."
         assert (ui.stopButton.enabled, ui.resumeButton.enabled, ui.resumeButton.text) == (False, True, "Resume")
 
     def test_training_that_came_to_no_checkpoint_begins_again(self, section, run):

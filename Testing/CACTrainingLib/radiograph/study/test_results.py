@@ -97,7 +97,7 @@ def test_a_table_is_read_with_its_factors(tmp_path):
     assert read_radiographs(write_table(tmp_path / "other.csv", 8, factors=False)).factors is None
 
 
-def test_clinical_factors_are_judged_on_others_than_they_learned_from(tmp_path):
+def test_clinical_factors_are_evaluated_on_others_than_they_learned_from(tmp_path):
     data, study = study_of(tmp_path)
     found = factors_alone(study)
     assert found.image.shape == (80, 3)

@@ -9,7 +9,7 @@ from radiograph_study import fake_trainer, write_table
 
 from CACTrainingLib.experiments.engine import PREDICTIONS, Experiment
 from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.radiograph.events import CHANCES
+from CACTrainingLib.radiograph.events import PROBABILITIES
 from CACTrainingLib.radiograph.study import calibration as study_calibration
 from CACTrainingLib.radiograph.study.configurations import RadiographBudget
 from CACTrainingLib.radiograph.study.study import RadiographStudySettings
@@ -35,7 +35,15 @@ def test_the_whole_page(settings, tmp_path):
     other = write_table(tmp_path / "other" / "radiographs.csv", 40, first=1000, seed=1)
     progress = Warned()
     page = page_of(replace(settings, external=other), progress=progress)
-    for title in ("Thresholds", "Against the calcium", "Calibration", "Fusion", "Capacity", "Twins", "Curriculum"):
+    for title in (
+        "Thresholds",
+        "Against the calcium",
+        "Calibration",
+        "Fusion",
+        "Capacity",
+        "Counterfactual pairs",
+        "Curriculum",
+    ):
         assert title in page
     assert "Super-resolution × contrast" in page
     assert "judged once by 40 patients" in page
@@ -46,7 +54,12 @@ def test_the_whole_page(settings, tmp_path):
     assert any("there is no memory for it" in warning.message for warning in progress.warnings)
     assert "not run" in page
     index = json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
-    assert {section["name"] for section in index["sections"]} >= {"thresholds", "strata", "external", "sharpening"}
+    assert {section["name"] for section in index["sections"]} >= {
+        "thresholds",
+        "strata",
+        "external",
+        "super_resolution",
+    }
     for published in ("0.74", "0.75", "0.79", "0.77", "0.82", "0.754", "0.78", "0.81"):
         assert f">{published}</span>" in page
     matrix = (settings.output / "tables" / "sharpening_matrix.csv").read_text(encoding="utf-8").splitlines()
@@ -97,23 +110,25 @@ def test_predictions_of_every_patient(settings):
     lines = (settings.output / PREDICTIONS).read_text(encoding="utf-8").splitlines()
     assert len(lines) == PATIENTS + 1
     columns = lines[0].split(",")
-    assert set(CHANCES) <= set(columns)
+    assert set(PROBABILITIES) <= set(columns)
     assert {line.split(",")[columns.index("sex")] for line in lines[1:]} == {"F", "M"}
 
 
-def test_own_radiographs_have_no_twins_and_no_truth(tmp_path):
+def test_own_radiographs_have_no_counterfactual_pairs_and_no_truth(tmp_path):
     table = write_table(tmp_path / "own" / "table.csv", PATIENTS, factors=False, digital=False)
     page = page_of(
-        RadiographStudySettings(table, tmp_path / "out", tables=("fusion", "twins"), budget=RadiographBudget(3))
+        RadiographStudySettings(
+            table, tmp_path / "out", tables=("fusion", "counterfactual_pairs"), budget=RadiographBudget(3)
+        )
     )
     assert "Digital patients" not in page
-    assert "Twins" not in page
+    assert "Counterfactual pairs" not in page
     assert "truly there" not in page
     assert "natural mix" not in page.lower()
     assert "Clinical factors alone" not in page
 
 
-def test_chances_of_the_natural_mix_sum_to_one():
+def test_probabilities_of_the_natural_mix_sum_to_one():
     assert sum(study_calibration.NATURAL_MIX) == pytest.approx(1)
 
 

@@ -63,7 +63,7 @@ def test_patient_is_never_on_both_sides(kind, few_settings):
     assert ((fitted.out_of_fold > np.median(fitted.out_of_fold)) == labels).mean() < 0.75
 
 
-def test_scans_in_no_fold_are_not_judged(few_settings):
+def test_scans_in_no_fold_are_not_evaluated(few_settings):
     features, labels, patients = data()
     folds = [(list(range(20, 60)), list(range(10))), (list(range(10)) + list(range(20, 60)), list(range(10, 20)))]
     found = nested_scores("logistic", features, labels, patients, folds, 0)

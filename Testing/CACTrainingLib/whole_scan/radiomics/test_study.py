@@ -43,7 +43,7 @@ def test_the_whole_page(settings, tmp_path):
     whole = replace(
         settings,
         contrast=write_table(tmp_path / "c" / "t.csv", 16, 1000, contrast=True),
-        others=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0),
+        noncoronary_controls=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0),
     )
     page = page_of(whole)
     index = json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def test_the_whole_page(settings, tmp_path):
 def test_a_new_control_leaves_cross_validated_models_as_they_are(settings, tmp_path):
     page_of(settings)
     fit = Fitting()
-    page_of(replace(settings, others=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0)), fit)
+    page_of(replace(settings, noncoronary_controls=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0)), fit)
     assert {run.fold for run in fit.done} == {HELD_OUT}
 
 
@@ -111,7 +111,7 @@ def test_when_no_model_is_made_the_page_says_so(settings):
     assert "No model was made." in page_of(settings, Nothing())
 
 
-def test_chances_of_every_scan(settings):
+def test_probabilities_of_every_scan(settings):
     page_of(settings)
     with (settings.output / PREDICTIONS).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -135,10 +135,10 @@ def test_a_control_holds_nobody_who_was_learned_from(settings, tmp_path):
     training, _ = held_out(read_scan_table(settings.data))
     known = sum(f"p{n}" in training for n in range(N - 6, N))
     assert known > 0
-    page = page_of(replace(settings, others=table))
+    page = page_of(replace(settings, noncoronary_controls=table))
     assert f"{known} scans with other calcium were left out" in page
     with pytest.raises(StudyError, match="Give others"):
-        page_of(replace(settings, others=write_table(tmp_path / "bad" / "t.csv", 3, 2000, score=50.0)))
+        page_of(replace(settings, noncoronary_controls=write_table(tmp_path / "bad" / "t.csv", 3, 2000, score=50.0)))
 
 
 def test_enhanced_scans_belong_in_a_table_of_their_own(settings, tmp_path):

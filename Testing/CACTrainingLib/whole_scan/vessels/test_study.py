@@ -14,7 +14,7 @@ from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 from CACTrainingLib.whole_scan.split import held_out
 from CACTrainingLib.whole_scan.vessels.configurations import GRID, KINDS, VesselBudget
-from CACTrainingLib.whole_scan.vessels.fitting import WAYS
+from CACTrainingLib.whole_scan.vessels.fitting import TRAINABLE
 from CACTrainingLib.whole_scan.vessels.study import VesselStudySettings, evaluate_vessels
 
 PATIENTS = 48
@@ -32,14 +32,14 @@ def page_of(settings, train=fake_trainer, progress=None, read=None):
 @pytest.fixture
 def settings(tmp_path):
     table = write_table(tmp_path / "own" / "table.csv", PATIENTS)
-    budget = VesselBudget(kinds=("cnn", "summed"), outputs=("log",), folds=2)
+    budget = VesselBudget(kinds=("cnn", "voxel-sum"), outputs=("log",), folds=2)
     return VesselStudySettings(table, tmp_path / "out", tables=("models",), budget=budget)
 
 
 def test_the_whole_page(settings, tmp_path):
-    others = write_table(tmp_path / "others" / "table.csv", 12, first=1000, other=True)
+    noncoronary_controls = write_table(tmp_path / "others" / "table.csv", 12, first=1000, other=True)
     progress = Warned()
-    everything = replace(settings, others=others, tables=(), budget=VesselBudget(folds=2))
+    everything = replace(settings, noncoronary_controls=noncoronary_controls, tables=(), budget=VesselBudget(folds=2))
     page = page_of(everything, progress=progress, read=fake_reader(("p4",)))
     assert "Digital patients: no figure here says how the method does in patients." in page
     assert "No real CT whose scores are known was available" in page
@@ -62,14 +62,14 @@ def test_the_whole_page(settings, tmp_path):
     assert figures >= {"loss_curves_linear.svg", "loss_curves_log.svg", "saliency_maps.svg", "slice_weights.svg"}
 
 
-def test_goals_are_judged_by_the_held_out(settings, tmp_path):
+def test_goals_are_evaluated_by_the_held_out(settings, tmp_path):
     settings = replace(settings, data=write_table(tmp_path / "more" / "table.csv", 120))
     page_of(settings)
     rows = {row[0]: row for row in table_of(settings, "goals")}
-    met = rows["Summed, logarithm: at most 8.4"]
+    met = rows["Voxel sum, logarithm: at most 8.4"]
     assert met[-1] == ("yes" if float(met[1]) <= 8.4 else "no")
     assert int(float(met[4])) == len(held_out(read_scan_table(settings.data))[1])
-    above = rows["Summed, logarithm: above zero"]
+    above = rows["Voxel sum, logarithm: above zero"]
     assert above[-1] == "yes"  # it knows the truth but for little noise
     assert float(above[2]) > 0
     assert rows["For comparison, always the mean"][-1] == ""
@@ -93,7 +93,7 @@ def test_the_grid_chooses_for_all_else(settings):
     rows = [row for row in table_of(settings, "grid") if row[0].startswith(("0.0", "3e", "0.003"))]
     chosen = [row for row in rows if row[-1] == "yes"]
     assert len(chosen) == 2
-    for kind, part in zip(("cnn", "summed"), (rows[: len(GRID)], rows[len(GRID) :]), strict=True):
+    for kind, part in zip(("cnn", "voxel-sum"), (rows[: len(GRID)], rows[len(GRID) :]), strict=True):
         best = min((row for row in part if row[2] != "not run"), key=lambda row: float(row[2]))
         assert best[-1] == "yes"
         used = {run.configuration.rates for run in counting.done if not run.grid and run.configuration.kind == kind}
@@ -106,14 +106,14 @@ def test_the_grid_chooses_for_all_else(settings):
 def test_networks_wait_for_their_grid(settings):
     counting = Counting(fake_trainer)
     ended = Counting(
-        fake_trainer, lambda run: run.configuration.kind == "summed" and run.configuration.rates != GRID[0]
+        fake_trainer, lambda run: run.configuration.kind == "voxel-sum" and run.configuration.rates != GRID[0]
     )
     chosen = replace(settings, tables=("models", "grid"))
     page_of(chosen, ended)
     assert {run.configuration.kind for run in ended.done if not run.grid} == {"cnn"}
     page_of(chosen, counting)
     assert len(counting.done) == len(GRID) - 1 + 2
-    assert all(run.configuration.kind == "summed" and run.configuration.rates for run in counting.done)
+    assert all(run.configuration.kind == "voxel-sum" and run.configuration.rates for run in counting.done)
 
 
 def test_without_time_there_is_a_page_of_what_is_there(settings):
@@ -129,7 +129,7 @@ def test_without_time_there_is_a_page_of_what_is_there(settings):
     assert "4 of 4 trainings are lacking." in empty
 
 
-def test_nobody_is_both_learned_from_and_judged_by(settings):
+def test_nobody_is_both_learned_from_and_evaluated_by(settings):
     counting = Counting(fake_trainer)
     page_of(replace(settings, budget=replace(settings.budget, seed=5)), counting)
     data = counting.data
@@ -143,16 +143,18 @@ def test_nobody_is_both_learned_from_and_judged_by(settings):
 
 
 def test_calcium_elsewhere_is_held_against_none(settings, tmp_path):
-    # Without --others, by patients of the same table.
+    # Without --noncoronary-controls, by patients of the same table.
     assert "of the same table, with calcium or metal" in page_of(settings)
-    others = write_table(tmp_path / "others" / "table.csv", 12, first=1000, other=True)
-    assert "12 scans of other patients (--others)" in page_of(replace(settings, others=others))
+    noncoronary_controls = write_table(tmp_path / "others" / "table.csv", 12, first=1000, other=True)
+    assert "12 scans of other patients (--noncoronary-controls)" in page_of(
+        replace(settings, noncoronary_controls=noncoronary_controls)
+    )
     rows = [row for row in table_of(settings, "control") if row[0] == "CNN, logarithm"]
     assert [float(row[4]) for row in rows] == [12] * 4
     assert all(0 <= float(row[1]) <= 1 for row in rows[:3])
     # Those of whom it may have learned, and those with coronary calcium, say nothing.
-    with pytest.raises(StudyError, match="None of the 48 scans of --others is of a new patient"):
-        page_of(replace(settings, others=settings.data))
+    with pytest.raises(StudyError, match="None of the 48 scans of --noncoronary-controls is of a new patient"):
+        page_of(replace(settings, noncoronary_controls=settings.data))
 
 
 def test_own_scans_have_no_truth(tmp_path, settings):
@@ -195,18 +197,18 @@ def test_other_patients_are_tested_on(settings, tmp_path):
 
 
 def test_where_calcium_lies_is_shown_of_digital_patients_only(settings):
-    budget = replace(settings.budget, kinds=("summed", "summed-shown"))
+    budget = replace(settings.budget, kinds=("voxel-sum", "voxel-sum-supervised"))
     counting = Counting(fake_trainer)
     page_of(replace(settings, budget=budget), counting)
-    assert {run.configuration.kind for run in counting.done} == {"summed", "summed-shown"}
+    assert {run.configuration.kind for run in counting.done} == {"voxel-sum", "voxel-sum-supervised"}
 
     def not_digital(*given):
         return replace(fake_reader()(*given), digital=False)
 
     counting = Counting(fake_trainer)
     page_of(replace(settings, budget=budget, output=settings.output / "other"), counting, read=not_digital)
-    assert {run.configuration.kind for run in counting.done} == {"summed"}
+    assert {run.configuration.kind for run in counting.done} == {"voxel-sum"}
 
 
 def test_every_kind_has_a_title():
-    assert tuple(KINDS) == WAYS
+    assert tuple(KINDS) == TRAINABLE

@@ -14,7 +14,7 @@ from CACScoringLib.whole_scan.vessel_input import vessel_input
 from CACTrainingLib.data.datasets import DataError
 from CACTrainingLib.whole_scan.vessels.truth import MAP, REGIONS, TRUTH, true_calcium
 
-CONFIG = VesselNetConfig(kind="summed", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
+CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
 SPACING = (1.0, 1.0, 2.0)
 PER_MG = 1.5
 
