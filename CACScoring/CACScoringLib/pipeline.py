@@ -126,10 +126,8 @@ def score_scan(
             methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
-    warnings = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
-    return ScoreResult(
-        scan, region, blood, methods, categories, warnings, networks, found_slices, parts, settings.slices
-    )
+    every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
+    return ScoreResult(scan, region, blood, methods, categories, every, networks, found_slices, parts, settings.slices)
 
 
 def _decomposition(
@@ -265,13 +263,13 @@ _NO_CALCIUM = ScanWarning(
 
 
 def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
-    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
+    labels, resampled = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     arteries = sitk.GetArrayFromImage(labels)
     highest = int(arteries.max())
     if highest > max(Artery):
         meaning = ", ".join(f"{a.value} {a.key}" for a in Artery)
         raise MaskError(f"The lesion label map holds the label {highest}; labels are {meaning}.")
-    warnings = list(warnings)
+    warnings = list(resampled)
     if not highest:
         warnings.append(_NO_CALCIUM)
     if (unassigned := arteries == Artery.UNASSIGNED).any():
