@@ -101,6 +101,11 @@ def pericardium(scan: CTScan, chambers: sitk.Image) -> sitk.Image:
     inside, region = (
         sitk.GetArrayFromImage(sitk.Resample(m, grid, sitk.Transform(), sitk.sitkNearestNeighbor)) != 0 for m in masks
     )
+    # What lies further from the chambers than fat and smoothing reach stays empty.
+    margin = math.ceil(FAT_MM / OUTLINE_GRID_MM) + 7
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    near = [slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, size[::-1], strict=True)]
+    inside, region, grid = inside[tuple(near)], region[tuple(near)], grid[tuple(near[::-1])]
     pad = math.ceil(GAP_MM / OUTLINE_GRID_MM) + 2
     inside = np.pad(inside, pad)
     inside &= _within(_largest(_beyond(inside, VESSEL_MM)), VESSEL_MM + 1)
