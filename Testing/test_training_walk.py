@@ -15,7 +15,7 @@ import tempfile
 
 import pytest
 import slicer
-from digital_pairs import POSES, SCANNER
+from digital_pairs import write_coarse
 from panel_driver import Driver, eventually, put_slicers_python_on_the_path
 from training_driver import TrainingDriver, load_training
 
@@ -37,16 +37,8 @@ STEPS = {"slices": 6, "decomposition": 6}
 
 def write_scans(folder):
     """One coarse scan of each of PATIENTS."""
-    from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-    from CACTrainingLib.phantom.cohort.export import write_scan
-    from CACTrainingLib.phantom.cohort.labels import annotate
-    from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
-
     for number in PATIENTS:
-        patient = draw_patient(number)
-        grid = scan_grid(patient, SCANNER, POSES[0], HEIGHTS_MM)
-        scan = scan_patient(patient, SCANNER, POSES[0], 1, grid, threads=1)
-        write_scan(patient, scan, annotate(scan, stream(number, 21, 1)), 1, folder / f"patient_{number}" / "scan_1")
+        write_coarse(number, folder / f"patient_{number}" / "scan_1", heights_mm=HEIGHTS_MM)
     return folder
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from digital_pairs import write_coarse
 from handmade_networks import untrained
 
 from CACScoringLib.models import cards as models
@@ -10,7 +11,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierCo
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
-from CACTrainingLib.phantom.cohort.samples import write_sample
+from CACTrainingLib.phantom.cohort.samples import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
 from CACTrainingLib.training.measured_scans import MapLesions, MapSettings, MeasuredScan
@@ -32,10 +33,10 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
     generator = np.random.default_rng(seed)
     scans = []
     for number in range(patients):
-        kind = ("no-calcium", "distractor", "coronary")[number % 3]
+        kind = ("clean", "distractor", "coronary")[number % 3]
         haze = [(generator.normal(3, 0.3), generator.normal(3, 0.5), False, 2.0) for _ in range(3)]
         found = {
-            "no-calcium": [],
+            "clean": [],
             "distractor": [(generator.normal(9, 0.5), generator.normal(-3, 0.5), False, 50.0)],
             "coronary": [(generator.normal(9, 0.5), generator.normal(3, 0.5), True, 40.0)],
         }[kind]
@@ -83,7 +84,7 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
     generator = np.random.default_rng(1)
     scans = []
     for number in range(30):
-        kind = ("no-calcium", "distractor", "coronary")[number % 3]
+        kind = ("clean", "distractor", "coronary")[number % 3]
         found = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
         scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", {STRICT: found}, 1.0))
     _, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
@@ -92,7 +93,7 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
 
 def test_all_kinds_are_needed():
     with pytest.raises(DataError, match="0 clean"):
-        choose([scan for scan in cohort() if scan.kind != "no-calcium"], FalsePositiveGoals())
+        choose([scan for scan in cohort() if scan.kind != "clean"], FalsePositiveGoals())
 
 
 def test_an_empty_map_teaches_nothing():
@@ -105,7 +106,7 @@ def test_an_empty_map_teaches_nothing():
 def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     """From the command line, on digital patients of all three kinds; the weights stay as they were."""
     for name in ("vessels", "motion", "aortic-valve", "no-calcium"):
-        write_sample(tmp_path / "data" / name, name)
+        write_coarse(SAMPLES[name].number, tmp_path / "data" / name)
     cards = {}
     for network, config in {
         "slices": SliceClassifierConfig(width=4, residual_blocks=0, size=64),
@@ -154,7 +155,7 @@ def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, 
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
     cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
     models.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
-    scan = MeasuredScan("1", "no-calcium", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
+    scan = MeasuredScan("1", "clean", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
     chosen_from = []
 
     def chosen(scans, goals):
