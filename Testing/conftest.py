@@ -29,5 +29,6 @@ def real_ct():
 
 
 def pytest_collection_modifyitems(items):
-    """The long tests first."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """The files with long tests first, each whole, so that what its tests share is made once."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
