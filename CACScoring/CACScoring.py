@@ -48,8 +48,8 @@ class CACScoring(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Tables", "Terminologies", "Volumes"]
         parent.contributors = ["CAC developers"]
         parent.helpText = _(
-            "Scores coronary artery calcium on non-contrast CT, by the clinical rule and by a calcium map without "
-            "threshold. Choose a CT and press Score; review the lesions, then export. For research only; not a "
+            "This module scores coronary artery calcium on non-contrast CT, by the clinical rule and by a calcium map "
+            "without threshold. Choose a CT and press Score; review the lesions, then export. For research only; not a "
             "medical device."
         )
         parent.acknowledgementText = _("Developed by the CAC developers. Licence: Apache-2.0.")

@@ -1,4 +1,4 @@
-"""CAC Training: the panel that annotates scans, trains networks on them, and evaluates and installs what was trained.
+"""CAC Training: the panel that annotates scans, trains networks on them, and evaluates and installs the trained models.
 
 All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project/project.py`); the scene holds
 only what is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background
@@ -42,9 +42,9 @@ class CACTraining(ScriptedLoadableModule):
         parent.dependencies = ["CACScoring", "Segmentations", "Tables", "Plots", "Volumes"]
         parent.contributors = ["CAC developers"]
         parent.helpText = _(
-            "Annotates chest CTs, trains the networks of CAC Scoring on them, and evaluates and installs what was "
-            "trained. Make a project, add scans, and label their slices with three keys. For research only; not a "
-            "medical device."
+            "This module annotates chest CTs, trains the networks of CAC Scoring on them, and evaluates and installs "
+            "the trained models. Make a project, add scans, and label their slices with three keys. For research only; "
+            "not a medical device."
         )
         parent.acknowledgementText = _("Developed by the CAC developers. Licence: Apache-2.0.")
 

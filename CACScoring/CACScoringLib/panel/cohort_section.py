@@ -16,7 +16,7 @@ from .parameters import Method
 from .worker import Worker
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, about\n(adjusted)", "Note")
-COLUMN_LETTERS = (12, 10, 9, 13)
+COLUMN_LETTERS = (9, 8, 8, 11)
 """Widths of all columns but the last, which takes the rest."""
 
 _ENDED = ("done", "skipped", "failed")
@@ -72,7 +72,7 @@ class CohortSection(Section):
     def _startOrCancel(self, *_args: object) -> None:
         if self._worker.isRunning:
             self._worker.cancel()
-            self._say(_("Cancelled. What is done stays; start again to go on."))
+            self._say(_("Cancelled. Finished scans are kept; start again to continue."))
         else:
             self._start()
         self.update()
@@ -106,7 +106,7 @@ class CohortSection(Section):
     def _onEnd(self, reason: str) -> None:
         failed = sum(scan["state"] == "failed" for scan in self._scans)
         self._ui.cohortBar.setValue(1000 if not reason else 0)
-        text = reason or _("Scans done: {count}, failed: {failed}. The table of all is in {folder}.").format(
+        text = reason or _("Scans done: {count}, failed: {failed}. The table of all scans is in {folder}.").format(
             count=len(self._scans) - failed, failed=failed, folder=self._output
         )
         self._say(text)
@@ -146,8 +146,8 @@ class CohortSection(Section):
 def _stateNames() -> dict[str, str]:
     return {
         "waiting": _("waiting"),
-        "running": _("running …"),
+        "running": _("running"),
         "done": _("done"),
-        "skipped": _("done before"),
+        "skipped": _("existing"),
         "failed": _("failed"),
     }

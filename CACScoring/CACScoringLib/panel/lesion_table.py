@@ -141,9 +141,9 @@ def arteryButtons(layout, table, colours: dict[str, tuple[int, int, int]], onArt
         button.setObjectName(f"artery{artery or 'Rejected'}Button")
         if rgb is not None:
             button.setIcon(colourIcon(rgb))
-            tip = _("The selected lesions belong to {artery} (key {key} in the list)")
+            tip = _("Assign the selected lesions to {artery} (key {key} in the list).")
         else:
-            tip = _("The selected lesions are not coronary: they count no more (key {key} in the list)")
+            tip = _("Reject the selected lesions as not coronary (key {key} in the list).")
         button.setToolTip(tip.format(artery=artery, key=shortcutKey))
         button.clicked.connect(lambda *_args, artery=artery: onArtery(artery))
         layout.addWidget(button)

@@ -75,7 +75,7 @@ def _install(requirements: list[str], requester: str) -> None:
         question = _("{requester} needs these Python packages: {packages}. Install them into Slicer's Python?")
         text = question.format(requester=requester, packages=", ".join(requirements))
         if not slicer.util.confirmOkCancelDisplay(text):
-            raise RuntimeError(_("It was declined.")) from None
+            raise RuntimeError(_("The installation was declined.")) from None
         for requirement in requirements:
             slicer.util.pip_install(requirement)
         return

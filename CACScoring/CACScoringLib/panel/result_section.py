@@ -153,7 +153,7 @@ def _lines(warnings: Iterable[ScanWarning]) -> str:
 def _told(warning: ScanWarning) -> str:
     """A warning's message; here without what only the command line's user can do."""
     if warning.code == "unreviewed":
-        return _("Nobody has reviewed these candidates: give each to an artery, or say that it is not coronary.")
+        return _("These candidates are not reviewed: assign each to an artery, or reject it as not coronary.")
     return warning.message
 
 
@@ -164,7 +164,7 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
     if result is None:
         return ""
     if categories is None:
-        return _("Clinical rule: {score:.1f} of unreviewed candidates is not a calcium score.").format(
+        return _("Clinical rule: {score:.1f} from unreviewed candidates is not a calcium score.").format(
             score=result.total.agatston
         )
     reviewed = _("Reviewed: no coronary calcium. ") if result.no_calcium else ""
@@ -186,7 +186,7 @@ def agatstonText(method: str, result: MethodResult) -> str:
     adjusted = _("adjusted Agatston {score:.1f}").format(score=result.total.agatston)
     if result.scaled_agatston is None:
         return adjusted
-    scaled = _("on the scale of clinical scores about {score:.0f}").format(score=result.scaled_agatston)
+    scaled = _("about {score:.0f} on the clinical scale").format(score=result.scaled_agatston)
     return f"{scaled} ({adjusted})"
 
 

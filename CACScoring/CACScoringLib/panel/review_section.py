@@ -203,7 +203,7 @@ class ReviewSection(Section, VTKObservationMixin):
             hint = ""
             if suggested is not None:
                 hint = _(
-                    "Its place suggests {artery} ({sure:.0%} if it is coronary); "
+                    "Its location suggests {artery} ({sure:.0%} if it is coronary); "
                     "{elsewhere:.0%} of the calcium there is not coronary."
                 ).format(
                     artery=suggested.artery.key,
@@ -263,7 +263,7 @@ class ReviewSection(Section, VTKObservationMixin):
             ui.sliceLabel.setText(_("Slice {k}").format(k=k))
         else:
             ui.sliceLabel.setText(
-                _("Slice {k}: {probability:.0%} likely to show calcium").format(k=k, probability=row.probability)
+                _("Slice {k}: probability of calcium {probability:.0%}").format(k=k, probability=row.probability)
             )
 
     def _showTotal(self, result: MethodResult) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """facts: lines to show. warnings: doubts about the score. problem: why it cannot be scored, or empty."""
+    """facts: lines to show. warnings: what makes the score doubtful. problem: why it cannot be scored, or empty."""
 
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What whole-scan estimates say of the scan under review, and whether they agree with its scores as they are now."""
+"""The whole-scan estimates of the scan under review, and whether they agree with its scores as they are now."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class WholeScanSection:
-    """A table of the opinions, and beneath it what they are worth; both hidden where there are none."""
+    """A table of the estimates, and beneath it how far they can be trusted; both hidden where there are none."""
 
     def __init__(self, ui) -> None:
         self._ui = ui
@@ -25,7 +25,7 @@ class WholeScanSection:
         self.update(None)
 
     def update(self, review: SceneReview | None) -> None:
-        """Show the opinions beside the scores as they are now. review: None where there is no result."""
+        """Show the estimates beside the scores as they are now. review: None where there is no result."""
         from ..whole_scan.estimates import TITLES, agreements
 
         estimates = () if review is None else review.estimates

@@ -348,7 +348,7 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     found = review.result(reviewed).lesions
     warnings = [*outside_warning(found, heart), *metal_warning(found, review.image)]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
-        message = f"{unassigned} voxels are not assigned to an artery: left out of the reviewed score."
+        message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
         warnings.append(ScanWarning("unassigned-left-out", message))
     return tuple(warnings)
 

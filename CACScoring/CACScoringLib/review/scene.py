@@ -122,10 +122,10 @@ class SceneReview:
         kept += [ScanWarning("review-problem", text) for text in self.problems.values()]
         off, wished = self.slices_off, self.slices_wished
         if off:
-            message = f"The calcium map does not count in slices {_listed(off)}: a reader switched them off."
+            message = f"A reader has excluded {_named(off)} from the calcium map."
             kept.append(ScanWarning("slices-switched-off", message))
         if wished:
-            message = f"Slices {_listed(wished)} are switched on but were never decomposed. Score the scan again."
+            message = f"A reader has included {_named(wished)}, not decomposed yet. Score the scan again."
             kept.append(ScanWarning("slices-to-decompose", message))
         return tuple(kept)
 
@@ -331,5 +331,5 @@ def _review(method: str, state: ReviewNodes) -> Review:
     return Review(method, image, ScoringRules(**rules), peaks, recorded["agatston_scale"], state.heart, known)
 
 
-def _listed(slices: Iterable[int]) -> str:
-    return ", ".join(map(str, slices))
+def _named(slices: tuple[int, ...]) -> str:
+    return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"

@@ -414,7 +414,7 @@ class TestSegmentations:
     def test_segment_that_is_no_artery(self, scene, content):
         nodes = mrml.add_to_scene(scene, content)
         nodes.calcium.GetSegmentation().GetSegment("LM").SetName("tumour")
-        with pytest.raises(MaskError, match="tumour is no artery"):
+        with pytest.raises(MaskError, match="tumour"):
             arteries_of(nodes.calcium, content.ct)
 
     def test_segment_named_by_hand(self, scene, content):
@@ -601,7 +601,7 @@ class TestRecord:
         text = scene.AddNewNodeByClass("vtkMRMLTextNode", "notes")
         text.SetText('{"schema": "other"}')
         assert mrml.records_in(scene) == []
-        with pytest.raises(UnreadableError, match="notes is no record"):
+        with pytest.raises(UnreadableError, match="notes"):
             mrml.nodes_of_record(scene, text)
 
 

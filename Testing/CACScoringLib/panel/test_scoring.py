@@ -45,7 +45,7 @@ class TestRun:
         assert driver.ui.statusLabel.text == "Done."
         assert driver.ui.scoreButton.text == "Score"
         assert driver.ui.inputSelector.enabled
-        assert "Nobody has reviewed" in driver.ui.warningsLabel.text
+        assert "not reviewed" in driver.ui.warningsLabel.text
         kinds = ["Candidates of chest (130 HU)", "Heart of chest", "Lesions of chest", "Scores of chest"]
         assert result_nodes() == kinds
         assert driver.scores()["total"][0] == "1458.0"

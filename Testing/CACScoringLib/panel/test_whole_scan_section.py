@@ -168,7 +168,7 @@ class TestShowing:
         assert mrml.nodes_of_record(slicer.mrmlScene, nodes.record).saliency is nodes.saliency
         assert ready.ui.inputSelector.nodeCount() == 1, "a saliency is no CT"
         ready.review.export(tmp_path / "out")
-        assert "the one with the highest value" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert "has the highest saliency" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
     def test_a_scene_with_broken_estimates_is_told(self, ready):
         score_with(ready, by_hand.vessels(200))

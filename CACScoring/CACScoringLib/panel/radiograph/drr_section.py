@@ -101,7 +101,7 @@ class DrrSection(Section):
         ui.drrKvpBox.setEnabled(state.drrSpectrum)
         volume, running = state.inputVolume, self._worker.isRunning
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
-        ui.drrVolumeLabel.setText(problem or _("Of {name}, the CT of the first page.").format(name=volume.GetName()))
+        ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
         ui.drrMakeButton.setText(_("Cancel") if running else _("Make radiograph"))
         ui.drrMakeButton.setEnabled(running or not problem)
         ui.drrBar.setVisible(running)
@@ -168,7 +168,7 @@ class DrrSection(Section):
             except CTError as error:
                 reason = str(error)
         if reason:
-            self._say(_("The table stays in the small picture: {error}").format(error=reason))
+            self._say(_("The preview still shows the table: {error}").format(error=reason))
         self._removeBodyFolder()
         self.update()
 
@@ -204,7 +204,7 @@ class DrrSection(Section):
             stand = stand_of(settings.geometry(scan.isocentre_mm))
         except ProjectionError as error:
             self._say(str(error))
-            self._ui.drrPreviewLabel.setText(_("No picture"))
+            self._ui.drrPreviewLabel.setText(_("No preview"))
             self._stand.remove()
             return False
         if self._ui.drrPreviewLabel.text:

@@ -127,7 +127,7 @@ class RadiographSection(Section):
 
         try:
             models = list_models(NETWORK)
-            problem = "" if models else _("No network for radiographs is installed: cac models install FILE.")
+            problem = "" if models else _("No network for radiographs is installed. Add one: cac models install FILE.")
         except CTError as error:
             models, problem = [], str(error)
         self._installed = bool(models)

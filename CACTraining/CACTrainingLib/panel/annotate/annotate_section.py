@@ -146,7 +146,7 @@ class AnnotateSection(Section):
         if node in (self._opened.volume, self.regions.segmentation, self.heart.segmentation):
             self.closeScene()
             removeNodes()
-            self.workList.say(_("The scan was taken out of the scene. Open it again to go on."))
+            self.workList.say(_("The scan was taken out of the scene. Open it again to continue."))
 
     # Scans
 
@@ -175,7 +175,7 @@ class AnnotateSection(Section):
         if self._opened is None:
             return True
         if not self._save():
-            self.workList.say(_("This scan stays open, because what was painted could not be saved: see below."))
+            self.workList.say(_("This scan stays open, because the painted regions could not be saved: see below."))
             return False
         self._setOpened(None)
         removeNodes()

@@ -243,7 +243,8 @@ class MaskSection(Section, VTKObservationMixin):
         def region(name: str) -> int:
             label = label_of_segment(name)
             if label > len(_ARTERIES):
-                raise MaskError(f"The segment {name} is no artery. Rename it ({', '.join(_ARTERIES)}) or remove it.")
+                known = ", ".join(_ARTERIES)
+                raise MaskError(f"The segment {name} is not an artery. Rename it ({known}) or remove it.")
             return label
 
         return voxels_of_segments(self._segmentation, self._opened.grid, region if self._kind is REGIONS else _heart)
@@ -263,7 +264,7 @@ class MaskSection(Section, VTKObservationMixin):
             text = _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
             return text if own else _("{text} Nothing is saved yet.").format(text=text)
         if own:
-            return _("This is your heart of this scan.")
+            return _("This is your heart annotation of this scan.")
         proposal = self._opened.proposal
         if proposal is None:
             return _("There is no proposal for this heart: draw it.")

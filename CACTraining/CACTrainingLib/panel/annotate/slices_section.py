@@ -146,9 +146,9 @@ class SlicesSection(Section, VTKObservationMixin):
         labelling, suggested = self._labelling, self._suggestions()
         self.plot.setFixedHeight(_PLOT_WITH_SUGGESTION_PIXELS if suggested else _PLOT_PIXELS)
         self.plot.setToolTip(
-            _("Marks: your labels. Height: how probably a network finds calcium. Click to go to a slice.")
+            _("The marks are your labels, the height is the predicted probability of calcium. Click to go to a slice.")
             if suggested
-            else _("Marks: your labels. Click to go to a slice.")
+            else _("The marks are your labels. Click to go to a slice.")
         )
         if labelling is None:
             self.plot.setSlices({})
@@ -177,7 +177,7 @@ class SlicesSection(Section, VTKObservationMixin):
             said += _(", outside the heart")
         text = _("Slice {k}: {said}").format(k=k, said=said)
         if (probability := self._suggestions().get(k)) is not None:
-            text += _(" (suggestion: {probability:.0%} visible)").format(probability=probability)
+            text += _(" (suggestion: visible with a probability of {probability:.0%})").format(probability=probability)
         ui.sliceLabel.setText(text)
 
     def _suggestions(self) -> dict[int, float]:

@@ -85,7 +85,7 @@ class EvaluateSection(Section):
         for box in boxes:
             box.setEnabled(not running)
         ready = self._project is not None and (not compares or self._canCompare())
-        ui.evaluateButton.setText(_("Cancel") if self._studying else _("Make the study"))
+        ui.evaluateButton.setText(_("Cancel") if self._studying else _("Evaluate"))
         ui.evaluateButton.setEnabled(self._studying or (ready and not running))
         ui.evaluateBar.setVisible(self._studying)
         self.view.update()
@@ -97,12 +97,12 @@ class EvaluateSection(Section):
 
     def _hint(self, compares: bool) -> str:
         if self._project is None:
-            return _("Open a project, or make one.")
+            return _("Open a project, or make a new one.")
         if compares and not self._canCompare():
             return _("Choose two models of one network.")
         state = self._state
         return _("Device and annotations are those of the page Train: {device}, {annotator}.").format(
-            device=state.trainDevice.label(), annotator=state.trainAnnotator or _("what most annotators say")
+            device=state.trainDevice.label(), annotator=state.trainAnnotator or _("majority of the annotators")
         )
 
     def _canCompare(self) -> bool:
@@ -149,7 +149,7 @@ class EvaluateSection(Section):
     def _startOrCancel(self, *_args: object) -> None:
         if self._studying:
             self.cancel()
-            self._say(_("Cancelled. What is done stays; make the study again to go on."))
+            self._say(_("Cancelled. Finished parts are kept; press Evaluate again to continue."))
         else:
             self._start()
         self.update()
@@ -160,7 +160,7 @@ class EvaluateSection(Section):
             return
         name, command = self._command()
         self._studying = True
-        self._say(_("Beginning …"))
+        self._say(_("Starting …"))
         self.ui.evaluateBar.setValue(0)
         self._worker.start(command, lambda reason: self._onEnd(name, reason), self._showProgress)
 
@@ -202,8 +202,8 @@ def _studies() -> dict[str, str]:
     return {
         "detection": _("Detection: which scans, arteries and lesions are found"),
         "reproducibility": _("Reproducibility: two scans of each patient"),
-        "heart": _("Heart: how well it is outlined"),
-        "ablation": _("Ablation: what each part of the method is good for"),
-        ACQUISITION: _("Acquisition: one digital patient scanned in many ways"),
+        "heart": _("Heart: agreement of its outline with the true one"),
+        "ablation": _("Ablation: contribution of each part of the method"),
+        ACQUISITION: _("Acquisition: one digital patient, many protocols"),
         COMPARISON: _("Comparison of two models on the same scans"),
     }

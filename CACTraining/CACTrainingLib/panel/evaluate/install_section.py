@@ -78,7 +78,7 @@ class InstallSection:
         if self._calibrating:
             self._calibrating = False
             self._worker.cancel()
-            self._end(_("Cancelled. What was measured is kept; calibrate again to go on."))
+            self._end(_("Cancelled. What was measured is kept; calibrate again to continue."))
             return
         from CACScoringLib.core.ct import CTError
 
@@ -217,7 +217,7 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
         )
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
         lines.append(
-            _("⚠ Not calibrated: every spot of its map would count, be it coronary calcium or not. Calibrate it first.")
+            _("⚠ Not calibrated: every spot of its map would count, coronary calcium or not. Calibrate it first.")
         )
     if installed is not None and installed == card:
         lines.append(_("✓ It is installed."))

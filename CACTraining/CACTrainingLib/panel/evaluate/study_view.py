@@ -161,7 +161,7 @@ class StudyView(Section):
             if is_table:
                 self._showTable(tableOf(path))
             elif path is not None and not showPicture(ui.studyFigure, path):
-                raise ValueError(_("it is no picture"))
+                raise ValueError(_("it is not a picture"))
         except (OSError, ValueError, TableError) as error:
             say(ui.studyCaption, _("{file} cannot be shown: {error}").format(file=file, error=error))
 

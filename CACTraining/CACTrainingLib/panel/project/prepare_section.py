@@ -1,4 +1,4 @@
-"""Proposals of all scans: hearts, and what a network says of their slices, made in the background."""
+"""Proposals of all scans: hearts, and a network's predictions for their slices, made in the background."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -75,7 +75,7 @@ class PrepareSection(Section):
     def _startOrCancel(self) -> None:
         if self._worker.isRunning:
             self.cancel()
-            self._say(_("Stopped. What is prepared stays."))
+            self._say(_("Stopped. Prepared scans are kept."))
             self._onChanged()
             return
 

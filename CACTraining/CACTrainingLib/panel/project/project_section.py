@@ -47,11 +47,11 @@ class ProjectSection(Section):
         self._askForFolder = askForFolder
         self._askForFile = askForFile
         prepareColumns(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
-        prepareColumns(ui.findingTable, ("Severity", "What was found"), (10,))
+        prepareColumns(ui.findingTable, ("Severity", "Finding"), (10,))
         ui.findingTable.setWordWrap(True)
         prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
         ui.agreementTable.setToolTip(
-            _("κ with its 95 % interval, and the share of slices with the same label, leave out what one is unsure of")
+            _("κ (95 % interval) and the proportion of equal labels leave out slices that an annotator is unsure of.")
         )
         for table in (ui.findingTable, ui.agreementTable):
             table.setVisible(False)
@@ -132,7 +132,7 @@ class ProjectSection(Section):
         if not uses:
             lines = [_("{name}. No scans yet").format(name=project.name)]
         if gone:
-            lines.append(_("⚠ Scans that are not where they were: {count}.").format(count=len(gone)))
+            lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(gone)))
         return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _states(self, scanId: str) -> str:
@@ -287,7 +287,7 @@ class ProjectSection(Section):
         except (CTError, OSError) as error:
             self._say(str(error))
             return
-        text = _("Patients that were given a use: {count}. Those that had one kept it.")
+        text = _("Patients assigned: {count}. Earlier assignments are kept.")
         self._say(text.format(count=len(given)))
         self._changed()
 
@@ -321,7 +321,7 @@ class ProjectSection(Section):
             message = finding["message"] + (f" ({names}{more})" if names else "")
             fillRow(table, row, (_severities()[finding["severity"]], message))
         table.resizeRowsToContents()
-        self._say(reason or _("Nothing hinders training."))
+        self._say(reason or _("The project is ready for training."))
 
     def _nameOf(self, scanId: str) -> str:
         return next((scan.name for scan in self._project.scans if scan.id == scanId), scanId)
@@ -348,7 +348,7 @@ class ProjectSection(Section):
                 *(_number(pair[key]["value"]) for key in ("same", "regions", "heart")),
             )
             fillRow(table, row, texts, range(1, 7))
-        nobody = _("No scan was annotated by two, or by one beside a known truth.")
+        nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._say("\n".join(filter(None, [reason or ("" if pairs else nobody), *self._warnings()])))
 
     def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[dict]], None]) -> None:
@@ -374,7 +374,7 @@ def _number(value: float | None) -> str:
 
 
 def _useNames() -> dict[str, str]:
-    return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("no use yet")}
+    return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("not assigned")}
 
 
 def _severities() -> dict[str, str]:

@@ -36,7 +36,7 @@ class WorkListSection(Section):
         self._names: dict[str, str] = {}
         prepareColumns(ui.workTable, TITLES, _COLUMN_LETTERS)
         ui.workTable.horizontalHeaderItem(len(TITLES) - 1).setToolTip(
-            _("How unsure the network is of the slices without a label: mean entropy, 0 sure, 1 a toss-up.")
+            _("This is the mean entropy of the predictions for slices without a label: 0 is certain, 1 undecided.")
         )
         ui.workTable.itemSelectionChanged.connect(self._showButtons)
         ui.workTable.cellDoubleClicked.connect(lambda *_args: self._openSelected())
@@ -60,7 +60,7 @@ class WorkListSection(Section):
         if self._project is None:
             self.say(_("Open a project on the first page."))
         elif not state.annotator:
-            self.say(_("Say who you are on the first page: annotations are kept apart by annotator."))
+            self.say(_("Enter your name on the first page: every annotator has separate annotations."))
         else:
             try:
                 self._items = work_list(self._project, state.annotator, "blind" if state.blind else state.order.value)
@@ -150,7 +150,7 @@ class WorkListSection(Section):
         if item is None:
             return
         if item.state == "missing":
-            self.say(_("The CT of this scan is not where it was. Relocate it on the first page."))
+            self.say(_("The CT of this scan is missing. Relocate it on the first page."))
             return
         self._onOpen(item.scan.id, self._names[item.scan.id])
 

@@ -166,7 +166,7 @@ class RunsSection(Section):
         ui.stopButton.setEnabled(run is not None and run.state in UNDER_WAY)
         broken_off = run is not None and run.state in ("stopped", "failed")
         ui.resumeButton.setEnabled(broken_off)
-        ui.resumeButton.setText(_("Begin again") if broken_off and not run.can_resume else _("Resume"))
+        ui.resumeButton.setText(_("Start again") if broken_off and not run.can_resume else _("Resume"))
         ui.curvesButton.setEnabled(run is not None)
         say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
         say(ui.runWarningsLabel, "" if run is None else "\n".join(f"⚠ {warning}" for warning in run.warnings))

@@ -132,13 +132,13 @@ class TrainSection(Section):
 
     def _problemOf(self, name: str) -> str:
         if self._project is None:
-            return _("Open a project, or make one.")
+            return _("Open a project, or make a new one.")
         if self._missing:
             return _("Training needs Python packages that are not installed: {packages}.").format(
                 packages=", ".join(self._missing)
             )
         if not isName(name):
-            return _("“{name}” is no name for a model: use small letters, digits, dots, dashes, underscores.").format(
+            return _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.").format(
                 name=name
             )
         if name in modelNames(self._project.models_folder):
@@ -152,7 +152,7 @@ class TrainSection(Section):
         errors = [finding for finding in findings if finding["severity"] == "error"]
         lines = [f"✗ {self._problem}"] if self._problem else []
         if self._findings is None and not lines:
-            lines = [_("Looking at the project …")]
+            lines = [_("Checking the project …")]
         marks = {"error": "✗", "warning": "⚠", "note": "·"}
         ordered = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
         lines += [_line(marks[each["severity"]], each) for each in ordered[:_MOST_FINDINGS]]
@@ -160,7 +160,7 @@ class TrainSection(Section):
             lines.append(_("… and {count} more; see the first page.").format(count=len(ordered) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
-            lines = [_("✓ All that this training needs is there.")]
+            lines = [_("✓ The project holds all that this training needs.")]
         self.ui.trainCheckLabel.setText("\n".join(lines))
         self.ui.trainStartButton.setEnabled(ready)
         self.ui.trainCheckButton.setEnabled(self._project is not None)
@@ -206,10 +206,10 @@ class TrainSection(Section):
         if key != self._choicesOf:
             self._choicesOf = key
             people = self._annotators()
-            self._people = [(_("what most annotators say"), ""), *zip(people, people, strict=True)]
+            self._people = [(_("majority of the annotators"), ""), *zip(people, people, strict=True)]
             starts = [(start.name, start.path) for start in startsFor(state.trainNetwork, self._project)]
-            self._starts = [(_("nothing: random weights"), ""), *starts]
-        absent = _("{name} (not there)")
+            self._starts = [(_("random weights"), ""), *starts]
+        absent = _("{name} (missing)")
         fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
         fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
         showPath(ui.trainFolderEdit, state.trainFolder)

@@ -282,7 +282,7 @@ class TestRuns:
     def test_training_that_came_to_no_checkpoint_begins_again(self, section, run):
         (run / "checkpoint.pt").unlink()
         section.runs.poll()
-        assert section.ui.resumeButton.text == "Begin again"
+        assert section.ui.resumeButton.text == "Start again"
 
     def test_what_goes_on_is_followed(self, section, run):
         about = json.loads((run / "run.json").read_text(encoding="utf-8"))
