@@ -15,7 +15,7 @@ from .lifecycle import Section
 from .parameters import Method
 from .worker import Worker
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, about\n(adjusted)", "Note")
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, clinical\n(adjusted)", "Note")
 COLUMN_LETTERS = (9, 8, 8, 11)
 """Widths of all columns but the last, which takes the rest."""
 

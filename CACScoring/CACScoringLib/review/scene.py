@@ -109,7 +109,7 @@ class SceneReview:
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """Doubts about the scan and about the lesions as they are now."""
+        """Warnings about the scan and about the lesions as they are now."""
         reviewed = self.reviewed["threshold"]
         kept = [
             ScanWarning(**warning)
