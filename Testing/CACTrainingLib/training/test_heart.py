@@ -114,8 +114,13 @@ def test_batches_are_balanced_for_the_heart(cohort, cache):
     assert batch["x"].max() <= 1
 
 
-@pytest.mark.long
-def test_share_of_patches_with_heart_that_is_no_whole_number():
+@pytest.fixture
+def small_patches(monkeypatch):
+    """For what is counted over many."""
+    monkeypatch.setattr(train_heart, "HEART_PATCH", 24)
+
+
+def test_share_of_patches_with_heart_that_is_no_whole_number(small_patches):
     """0.75 of two patches: as often two as one. The others hold nothing, because their centres lie far off."""
     heart = np.zeros((300, 70, 70), np.uint8)
     heart[20:30, 20:50, 20:50] = 1
@@ -139,8 +144,7 @@ def test_patches_without_heart_where_there_is_room():
             assert heart[box].any() == present
 
 
-@pytest.mark.long
-def test_listed_scans_get_their_share():
+def test_listed_scans_get_their_share(small_patches):
     def volume(value):
         return HeartVolume(
             str(value), np.full((70, 70, 70), value, np.float16), np.ones((70, 70, 70), np.uint8), ((20, 50),) * 3
