@@ -21,7 +21,7 @@ def add_studies(studies: argparse._SubParsersAction) -> None:
     for name, text, rows, add_own, study in (
         (
             "radiograph",
-            "how well calcium is told from chest radiographs, by every way to train, cross-validated",
+            "cross-validated detection of coronary calcium on chest radiographs, by training method",
             "radiographs",
             _add_radiograph_options,
             _radiograph,
@@ -35,14 +35,14 @@ def add_studies(studies: argparse._SubParsersAction) -> None:
         ),
         (
             "vessels",
-            "how well scores of the arteries are told by regression, without finding lesions",
+            "regression of the scores of the arteries, without finding lesions",
             "CTs",
             _add_vessel_options,
             _vessels,
         ),
         (
             "radiomics",
-            "how well any coronary calcium is told by radiomics, against features of networks",
+            "detection of any coronary calcium by radiomics, compared with features of networks",
             "CTs",
             _add_radiomics_options,
             _radiomics,
@@ -70,14 +70,14 @@ _OF_SCANS = (*_SHARED, "--test", "--noncoronary-controls", "--cache")
 
 def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--external", type=Path, metavar="TABLE", help="another cohort's table, judged by once")
+    add("--external", type=Path, metavar="TABLE", help="table of another cohort, for a single external test")
     add(
         "--tables",
         **NAMES,
         help="only thresholds, fusion, capacity, counterfactual_pairs, curriculum, super_resolution, external "
         "(default: all, in this order)",
     )
-    light = "at most, of a light network's training, others in proportion (default: as the presets)"
+    light = "training steps at most of a light network, others in proportion (default: those of the presets)"
     add("--steps", type=int, metavar="N", help=light)
     add_options(parser, (*_SHARED, "--only-folds"))
 
@@ -88,18 +88,18 @@ def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--outputs",
         **NAMES,
-        help="scores learned as they are (linear), as logarithms (log), or both; the first is what other tables are "
-        "trained with (default: linear,log)",
+        help="scale of the scores in training: linear, logarithmic (log), or both; the other tables use the first "
+        "(default: linear,log)",
     )
     add("--preset", default="compact", metavar="NAME", help="compact, or paper: the published size (default: compact)")
     add("--tables", **NAMES, help="only models, augmentation, published, grid (default: all, in this order)")
-    add("--steps", type=int, metavar="N", help="at most, of a training (default: as the presets)")
+    add("--steps", type=int, metavar="N", help="steps at most of a training (default: those of the presets)")
     add_options(parser, (*_OF_SCANS, "--only-folds"))
 
 
 def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
+    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
     add("--ct-fm", type=Path, metavar="FILE", help="weights of CT-FM, to compare its features")
     add("--radimagenet", type=Path, metavar="FILE", help="weights of RadImageNet, to compare its features")
     add_options(parser, _OF_SCANS)

@@ -27,15 +27,15 @@ def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser
 
     parser = sources.add_parser(
         "digital",
-        help="of digital patients with known calcium",
+        help="radiographs of digital patients with known calcium",
         description="Scan digital patients and project them. Four in ten have no calcium; the others have from little "
-        "to much. Run again, it goes on where it stopped.",
+        "to much. If it is run again, it continues where it stopped.",
     )
     parser.add_argument("--patients", type=int, required=True, metavar="N", help="number of patients")
     _add_output(parser)
-    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="from which patients are chosen")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="how they are scanned")
-    parser.add_argument("--heart-box", action="store_true", help="keep the CT about the heart, for sharpen")
+    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="scanning protocol")
+    parser.add_argument("--heart-box", action="store_true", help="keep the CT around the heart, for super-resolution")
     _add_workers(parser)
     return parser
 
@@ -43,9 +43,9 @@ def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser
 def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = sources.add_parser(
         "scans",
-        help="of your own CTs",
+        help="radiographs of your own CTs",
         description="Project the CTs of a table (columns ct, patient; where known name, series, heart, calcium_map, "
-        "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored. Run again, it goes on.",
+        "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored. If it is run again, it continues.",
     )
     parser.add_argument("input", type=Path, metavar="TABLE|RESULTS", help="a table (CSV), or the folder of cac cohort")
     _add_output(parser)
@@ -56,9 +56,9 @@ def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _add_super_resolution(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = sources.add_parser(
         "super-resolution",
-        help="of digital patients once more, from thinner slices",
-        description="Add to each radiograph what thinner slices about the heart would make of it: interpolated, and "
-        "by a network. Needs radiographs made with --heart-box. Run again, it goes on.",
+        help="radiographs of digital patients from thinner slices (super-resolution)",
+        description="Add to each radiograph the radiographs projected from thinner slices around the heart: "
+        "interpolated, and by a network. Needs radiographs made with --heart-box. If it is run again, it continues.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of cac radiographs digital")
     parser.add_argument("--model", metavar="NAME", help="of the network (default: the one that comes with CAC)")
@@ -71,7 +71,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
 
 
 def _digital(options: argparse.Namespace, progress: Progress) -> None:
@@ -111,7 +111,7 @@ def _super_resolution(options: argparse.Namespace, progress: Progress) -> None:
         done, failed = add_thin_slice_views(options.folder, _workers(options), options.model, progress)
     _tell(failed, progress)
     progress.done(options.folder)
-    print(f"{options.folder}: {done} radiographs sharpened, {len(failed)} not")
+    print(f"{options.folder}: super-resolution was added to {done} radiographs and failed for {len(failed)}")
 
 
 def _tell(failed: dict[str, str], progress: Progress) -> None:

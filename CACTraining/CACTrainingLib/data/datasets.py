@@ -234,10 +234,10 @@ class Sampling:
 
     positive_share: float = 0.5
     position_tolerance: float = 0.08
-    hard_share: float = told(0.5, "share of negatives with something that resembles calcium (paper: 0)")
+    hard_share: float = told(0.5, "proportion of negatives with something that resembles calcium (paper: 0)")
     hidden_calcium: bool = True
-    twin_share: float = told(0.0, "share of negatives that are positives without their calcium (paper: 0)")
-    calcium_scale: float = told(1.0, "calcium is made up to so many times fainter or denser (paper: 1)")
+    twin_share: float = told(0.0, "proportion of negatives that are positives without their calcium (paper: 0)")
+    calcium_scale: float = told(1.0, "largest factor by which calcium is made fainter or denser (paper: 1)")
 
 
 @dataclass(frozen=True)

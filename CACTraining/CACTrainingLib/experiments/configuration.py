@@ -52,7 +52,7 @@ class TrainingBudget:
 def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raises StudyError where a name is not among those known."""
     if unknown := sorted(set(names) - set(known)):
-        raise StudyError(f"There is no {what} {unknown[0]!r}; choose of {', '.join(known)}.")
+        raise StudyError(f"There is no {what} {unknown[0]!r}; choose one of {', '.join(known)}.")
 
 
 def chosen_tables(names: Sequence[str], known: Iterable[str], always: Sequence[str] = ()) -> tuple[str, ...]:

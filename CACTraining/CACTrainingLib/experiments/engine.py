@@ -102,7 +102,7 @@ class Experiment(ABC):
         """How the study was made, for its page. data, others: the study's own facts, before and after the trainings."""
         minutes = sum(result["seconds"] for result in results) / 60
         text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {self.KEPT}"
-        bootstrap = f"{RESAMPLES} resamples of patients, seed {self.settings.budget.seed}, as of folds and "
+        bootstrap = f"{RESAMPLES} resamples of patients; seed {self.settings.budget.seed}, also of folds and "
         return (
             {"Date": datetime.date.today().isoformat(), "Data": str(self.settings.data), **data}
             | {self.TRAININGS.capitalize(): text, **others}

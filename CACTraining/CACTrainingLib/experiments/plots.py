@@ -33,4 +33,4 @@ def roc_curve(
 def areas_figure(name: str, title: str, panels: Sequence[Panel], size_inches: tuple[float, float]) -> Figure:
     """Areas under the curve side by side."""
     draw = partial(panels_of_values, panels=panels, y_title="Area under the curve", reference=0.5)
-    return Figure(name, title, draw, "The line is chance.", size_inches)
+    return Figure(name, title, draw, "The line marks chance.", size_inches)

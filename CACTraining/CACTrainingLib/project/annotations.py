@@ -303,13 +303,13 @@ def _as_labels(image: sitk.Image, name: str) -> sitk.Image:
         integer = values.dtype.kind in "iub" or bool((values == values.round()).all())
         integer = integer and values.min() >= 0 and values.max() <= 255
     if not integer:
-        raise ProjectError(f"{name} is no 3-D label map with whole numbers from 0 to 255.")
+        raise ProjectError(f"{name} is not a 3-D label map with whole numbers from 0 to 255.")
     return sitk.Cast(image, sitk.sitkUInt8)
 
 
 def _mask_file(folder: Path, kind: str) -> Path:
     if kind not in MASK_KINDS:
-        raise ProjectError(f"{kind!r} is no kind of mask. Kinds are {', '.join(MASK_KINDS)}.")
+        raise ProjectError(f"{kind!r} is not a kind of mask. Kinds are {', '.join(MASK_KINDS)}.")
     return folder / f"{kind}.nii.gz"
 
 

@@ -201,7 +201,7 @@ class Project:
         """Say what patients are for: all scans of a patient get its use, "" takes it away. Raises ProjectError."""
         for use in uses.values():
             if use not in ("", *USES):
-                raise ProjectError(f"{str(use)[:40]!r} is no use of a scan. Uses are {', '.join(USES)}.")
+                raise ProjectError(f"{str(use)[:40]!r} is not a use of a scan. Uses are {', '.join(USES)}.")
         with self._changing() as rows:
             unknown = sorted(set(uses) - {row.patient for row in rows})
             if unknown:
@@ -318,7 +318,7 @@ class Project:
     def _add(self, new: NewScan) -> ProjectScan | tuple[str, str]:
         """The scan in the project, or the new one's name with the id of the scan that it equals."""
         if new.source not in SOURCES:
-            raise ProjectError(f"{new.source!r} is no source of a scan. Sources are {', '.join(SOURCES)}.")
+            raise ProjectError(f"{new.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
         ct = places.absolute(new.ct)
         sha256 = content_hash(ct, new.series)
         if same := self._equal(sha256):

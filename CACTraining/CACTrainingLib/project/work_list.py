@@ -42,7 +42,7 @@ def work_list(project: Project, annotator: str, order: str = "added") -> list[Wo
     Raises ProjectError.
     """
     if order not in ORDERS:
-        raise ProjectError(f"{order!r} is no order of the work list. Orders are {', '.join(ORDERS)}.")
+        raise ProjectError(f"{order!r} is not an order of the work list. Orders are {', '.join(ORDERS)}.")
     missing = {scan.id for scan in project.missing()}
     items = [_item(project, scan, annotator, scan.id in missing) for scan in project.scans]
     if order == "uncertain":

@@ -100,7 +100,9 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
     Raises CTError when it is no such file, or its slices were not sharpened.
     """
     if super_resolution not in SUPER_RESOLUTIONS:
-        raise CTError(f"There is no sharpening {super_resolution!r}; choose of {', '.join(SUPER_RESOLUTIONS)}.")
+        raise CTError(
+            f"There is no super-resolution {super_resolution!r}; choose one of {', '.join(SUPER_RESOLUTIONS)}."
+        )
     found = {}
     with _opened(path) as file:
         for name in VIEWS:
@@ -111,10 +113,9 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
                 names["body"] = f"{name}_body_{super_resolution}"
                 if names["body"] not in file:
                     message = (
-                        f"The slices of {path} were not sharpened before they were projected ({super_resolution} is "
-                        "asked "
-                        "for). Run cac radiographs super-resolution on its folder; its cases need the box about the "
-                        "heart."
+                        f"The slices of {path} were projected without super-resolution ({super_resolution} was "
+                        "asked for). Run cac radiographs super-resolution on its folder; its cases need the box "
+                        "around the heart."
                     )
                     raise CTError(message)
             found[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))

@@ -108,8 +108,8 @@ def load_radiographs(
     unknown = sum(not part.known for part in parts)
     if unknown and finder is None:
         message = (
-            f"Where the heart is, is not known on {unknown} radiographs; the middle of the picture is taken instead. "
-            "Begin with a model that finds the heart (--start)."
+            f"The position of the heart is unknown on {unknown} radiographs; the centre of the image is used "
+            "instead. Start from a model that finds the heart (--start)."
         )
         warnings.append(ScanWarning("heart-not-known", message))
     own = [len(part.squares) for part in parts]

@@ -95,7 +95,9 @@ def validation_split(data: RadiographSet, proportion: float, seed: int, label: s
     """Patients to learn from and about a share of them to validate on; none to test. Raises DataError."""
     category = category_of(check_label(data, label))
     if not 0 < proportion <= 0.5:
-        raise DataError(f"The share of patients that validates is {proportion:g}; it has to lie above 0 and up to 0.5.")
+        raise DataError(
+            f"The proportion of patients for validation is {proportion:g}; it has to be above 0 and at most 0.5."
+        )
     parts = min(round(1 / proportion), max(2, int(np.bincount(category).max())))
     training, validation = next(iter(_splits(np.arange(len(data)), category, data.patients, parts, seed)))
     return Fold(training, validation, np.empty(0, int))
@@ -106,7 +108,7 @@ def _splits(
 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     most = int(np.bincount(category[cases]).max())
     if count < 2 or min(most, len(np.unique(patients[cases]))) < count:
-        raise DataError(f"{len(np.unique(patients[cases]))} patients cannot be split in {count} parts. Give more.")
+        raise DataError(f"{len(np.unique(patients[cases]))} patients cannot be split into {count} parts. Give more.")
     part = parts_by_patient(patients[cases], category[cases], count, seed)
     for number in range(count):
         yield cases[part != number], cases[part == number]
@@ -276,7 +278,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
         card, begun = read_network(settings.start)
         if card.network != "radiograph" or begun.config != settings.config:
             raise CTError(
-                f"{card.name} is no radiograph model of the same backbone, views and size; --start needs one."
+                f"{card.name} is not a radiograph model of the same backbone, views and size; --start needs one."
             )
         network.load_state_dict(begun.state_dict())
         training = replace(training, start=card.sha256)

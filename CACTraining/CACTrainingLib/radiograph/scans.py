@@ -89,7 +89,7 @@ def write_scan_radiographs(
                 continue
             name = scans[event.index].name
             if event.state == "lost":
-                failed[name] = f"Its process was ended (exit code {event.exit_code}). Is there memory enough?"
+                failed[name] = f"Its process was ended (exit code {event.exit_code}). Is there enough memory?"
             elif isinstance(event.result, str):
                 failed[name] = event.result
             else:
@@ -175,7 +175,7 @@ def _read(path: Path, needed: Sequence[str] = ()) -> list[dict[str, str]]:
         message = f"{path} cannot be opened ({error.strerror}). Give a table (CSV), or the folder of cac cohort."
         raise UnreadableError(message) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UnreadableError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
+        raise UnreadableError(f"{path.name} is not a table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
     if missing := [name for name in ("ct", *needed) if name not in columns]:
         raise CTError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}.")
     return rows
@@ -247,7 +247,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
 def _image(path: Path) -> sitk.Image:
     image = read_mask(path)
     if image.GetDimension() != 3:
-        raise CTError(f"{path.name} is no three-dimensional image. Give one that was made of this CT.")
+        raise CTError(f"{path.name} is not a three-dimensional image. Give one that was made of this CT.")
     return image
 
 

@@ -60,9 +60,9 @@ SEVERE_FIRST = (Stage(0.15, 400.0), Stage(0.35, 100.0))
 
 @dataclass(frozen=True)
 class RadiographTraining:
-    """label: the score to learn from. shares: of the categories of the score (`category_of`) in a batch. scaled_share:
-    of a batch's pictures whose calcium is not the patient's own, in the categories that have both. curriculum: stages;
-    none is off.
+    """label: score that the network is trained on. shares: of the categories of the score (`category_of`) in a batch.
+    scaled_share: of a batch's pictures whose calcium is not the patient's own, in the categories that have both.
+    curriculum: stages; none is off.
 
     locate_weight: of the loss that asks where the calcium is; only for "light". finder_steps: of the heart's finder.
     pretrained: SHA-256 of the weights it began with. start: of the model it began with.
@@ -70,7 +70,7 @@ class RadiographTraining:
 
     loop: LoopSettings
     label: str = "agatston"
-    batch_size: int = told(16, "patients a step (default: the preset's)")
+    batch_size: int = told(16, "patients per step (default: the preset's)")
     learning_rate: float = told(2e-3, "of the AdamW optimiser (default: the preset's)")
     weight_decay: float = 0.01
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
@@ -159,9 +159,9 @@ class RadiographTask(Task):
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         message = (
-            f"After {validations} validations the network tells radiographs with calcium from others hardly better "
-            f"than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
-            "pretrained weights or with severe calcium (--curriculum), or look whether the labels are right."
+            f"After {validations} validations the network discriminates radiographs with and without calcium little "
+            f"better than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
+            "pretrained weights or with severe calcium (--curriculum), or check the labels."
         )
         return [ScanWarning("radiographs-not-told-apart", message)]
 

@@ -88,7 +88,7 @@ def _add_thin(model: LoadedModel, path: Path) -> str | None:
             return None
         box = read_box(path)
         if box is None:
-            return "It was made without the box about the heart."
+            return "It was made without the box around the heart."
         bodies = {name: view.body for name, view in read_case(path).items()}
         thin = {"interpolated": interpolated(box.hu, FACTOR), "learned": learned(box.hu, model)}
         add_thin_slices(path, thin_slice_bodies(bodies, box, thin))
@@ -162,6 +162,8 @@ def _check_settings(folder: Path, settings: dict) -> None:
         except (OSError, ValueError) as error:
             raise OutputError(f"{path} cannot be read ({error}). Remove it, and make the radiographs anew.") from error
         if found != wanted:
-            raise OutputError(f"{folder} was sharpened in another way ({path}). Work on a copy of the radiographs.")
+            raise OutputError(
+                f"{folder} holds super-resolution with other settings ({path}). Work on a copy of the radiographs."
+            )
         return
     write_text_atomically(path, json.dumps(wanted, indent=1) + "\n")

@@ -37,11 +37,13 @@ from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
-    "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on radiographs "
+    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on "
+    "radiographs "
     "computed from digital patients; no real radiograph with known calcium. For research; not a medical device."
 )
 INTENDED_USE_OWN = (
-    "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on the radiographs "
+    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on the "
+    "radiographs "
     "of a user's own table. For research; not a medical device."
 )
 
@@ -78,33 +80,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of radiographs, or a folder of them")
     preset = {"choices": BACKBONES, "default": "light", "help": "the network, and settings of its training"}
     add_options(parser, RunOptions, "output", "preset", preset=preset)
-    add("--views", choices=(*VIEWS, "both"), default="PA", help="which pictures it sees")
-    add("--label", choices=LABELS, default=TRUTH, help="the score to learn from")
-    add("--curriculum", action="store_true", help="begin with severe calcium, then moderate, then all")
-    add("--enhancement", choices=ENHANCEMENTS, default="none", help="of the pictures' contrast")
+    add("--views", choices=(*VIEWS, "both"), default="PA", help="views that the network takes")
+    add("--label", choices=LABELS, default=TRUTH, help="score that the network is trained on")
+    add("--curriculum", action="store_true", help="train with severe calcium first, then moderate, then all")
+    add("--enhancement", choices=ENHANCEMENTS, default="none", help="enhancement of the contrast of the radiographs")
     add(
         "--super-resolution",
         choices=SUPER_RESOLUTIONS,
         default="none",
-        help="of digital patients' slices before projection",
+        help="super-resolution of digital patients' slices before projection",
     )
-    add("--no-scaled", action="store_true", help="no pictures whose calcium is scaled or taken away")
-    add("--no-locate", action="store_true", help="do not ask in training where the calcium is")
+    add(
+        "--no-scaled",
+        action="store_true",
+        help="train without counterfactual pairs, whose calcium is scaled or removed",
+    )
+    add("--no-locate", action="store_true", help="do not train on the location of the calcium")
     add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
-    add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to begin with")
-    add("--folds", type=int, default=0, metavar="K", help="cross-validate first, in so many parts")
+    add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to start from")
+    add("--folds", type=int, default=0, metavar="K", help="number of folds of a cross-validation before the training")
     add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
-    add("--size", type=int, default=RadiographNetConfig.size, help="side of the square in the network, pixels")
+    add("--size", type=int, default=RadiographNetConfig.size, help="side of the network's square input, pixels")
     add_options(parser, RunOptions, "resume", "overwrite")
     changed = {
-        "seed": {"help": "of the weights, the batches and the splits"},
+        "seed": {"help": "random seed of the weights, the batches and the splits"},
         "minutes": {"help": "end each training after this time, whatever the steps"},
     }
     add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
     add_options(parser, RadiographTraining, "batch_size", "learning_rate")
     add_options(parser, LoopSettings, "validate_every", "patience")
     add_options(parser, RadiographTraining, "finder_steps")
-    proportion = {"help": "share of patients to validate and calibrate on"}
+    proportion = {"help": "proportion of patients to validate and calibrate on"}
     add_options(parser, RunOptions, "validation_share", "device", validation_share=proportion)
 
 
@@ -233,7 +239,7 @@ def _as_loaded(
         data.scores[label][cases],
         settings,
     )
-    what = "validation patients of the training's own split, by whom it was stopped and calibrated"
+    what = "validation patients of the training's own split, on whom it was stopped and calibrated"
     return {**metrics, "n": len(cases), "data": what, "label": label}
 
 

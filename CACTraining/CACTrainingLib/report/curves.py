@@ -39,7 +39,7 @@ class Bins:
 
 @dataclass(frozen=True)
 class Survival:
-    """Share without event over time, a step function that begins at 1. low, high: its 95 % band. at_risk: of n."""
+    """Proportion without event over time, a step function that begins at 1. low, high: its 95 % band. at_risk: of n."""
 
     title: str
     years: np.ndarray
@@ -90,7 +90,7 @@ def reliability(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Bins]]]) 
         axis.set_aspect("equal")
         axis.set_title(title)
         axis.set_xlabel("Predicted probability")
-    axes[0].set_ylabel("Share truly above")
+    axes[0].set_ylabel("Observed proportion above")
     _legend(drawing, axes[0])
 
 
@@ -107,7 +107,7 @@ def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Survi
         axis.set_ylim(max(0.0, lowest - 0.45 * (1.01 - lowest)), 1.01)  # room for the legend
         axis.set_xlim(left=0)
         axis.legend(loc="lower left")
-    axes[0].set_ylabel("Share without event")
+    axes[0].set_ylabel("Proportion without event")
 
 
 def _counted(curve: Survival) -> str:

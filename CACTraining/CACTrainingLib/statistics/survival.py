@@ -26,8 +26,8 @@ _CHUNK = 20_000_000
 
 @dataclass(frozen=True)
 class StepFunction:
-    """Share without event: `proportion` from each of `times` on (0 first), with its interval; NaN where the share is
-    1 or 0. n: patients."""
+    """Proportion without event: `proportion` from each of `times` on (0 first), with its interval; NaN where the share
+    is 1 or 0. n: patients."""
 
     times: np.ndarray
     proportion: np.ndarray
@@ -53,7 +53,7 @@ class LogRank:
 
 
 def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
-    """Share without event over time. time: from 0 up, [n]. event: bool [n], false where lost to view."""
+    """Proportion without event over time. time: from 0 up, [n]. event: bool [n], false where lost to view."""
     from statsmodels.duration.survfunc import SurvfuncRight
 
     found = SurvfuncRight(time, event.astype(int))

@@ -72,7 +72,7 @@ Configurations = dict[str, dict[str, Value]]
 @dataclass(frozen=True)
 class AblationSettings:
     """pairs: how many are scored again. variants: name to cards of trained models that replace those of their kind;
-    names that differ only behind a # ("alpha-10#1", "alpha-10#2") are seeds of one variant."""
+    names that differ only after a # ("alpha-10#1", "alpha-10#2") are seeds of one variant."""
 
     pairs: int = 30
     variants: dict[str, tuple[Path, ...]] = field(default_factory=dict)

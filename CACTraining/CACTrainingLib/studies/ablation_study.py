@@ -134,7 +134,7 @@ def _configurations_section(
         for configuration in CONFIGURATIONS
     }
     titles = {configuration.key: _title_of(configuration, models) for configuration in CONFIGURATIONS}
-    groups = (("Lesions judged, as shipped", EVALUATED), ("All lesions of the map, as published", ALL_LESIONS))
+    groups = (("Lesions classified, as shipped", EVALUATED), ("All lesions of the map, as published", ALL_LESIONS))
     columns = ("Method", *STATISTICS.values(), "Published")
     rows = []
     for title, own in groups:
@@ -146,13 +146,13 @@ def _configurations_section(
         len(_of_configuration(configurations, configuration.key)) for configuration in CONFIGURATIONS
     )
     note = (
-        "Without the heart the whole room inside the chest wall takes its place. Relative differences are each on the "
-        "pairs that are positive in that setting, so the rows are of different pairs. "
-        f"Published: {PAPER}, section 5.4, 119 patients; there no lesion of the map is judged."
+        "Without the heart mask, the whole space inside the chest wall takes its place. Each relative difference is "
+        "over the pairs that are positive in that setting, so the rows are of different pairs. "
+        f"Published: {PAPER}, section 5.4, 119 patients; there all lesions of the map count."
     )
     if lost:
-        note += f" {lost} scans could not be scored in one of the settings, most by an excess of lesions."
-    tables = [Table("ablation", "The method without parts of it", columns, tuple(rows), note)]
+        note += f" {lost} scans could not be scored in one of the settings, mostly because of too many lesions."
+    tables = [Table("ablation", "Ablation of the method", columns, tuple(rows), note)]
     tables.append(_differences(found, titles))
     text = (
         f"{len(sample.records)} scans of {len(sample.records) // 2} patients were scored again, each without a part of "
@@ -195,7 +195,7 @@ def _differences(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, 
             change = paired_difference(own, whole)
             row += [change.estimate, p_cell(change.p)]
         rows.append(tuple(row))
-    note = "Each setting less the whole method, on the same scans, with paired bootstrap intervals."
+    note = "Each setting minus the whole method, on the same scans, with paired bootstrap intervals."
     return Table("ablation_differences", "Difference from the whole method", tuple(columns), tuple(rows), note)
 
 

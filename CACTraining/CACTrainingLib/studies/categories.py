@@ -42,7 +42,7 @@ def sections(sample: Sample) -> tuple[Section, ...]:
         changes = {comparator: _change(sample, comparator) for comparator in comparators}
         columns = ("Compared with", "Pairs", "Difference of κ", "p")
         rows = [(METHODS[r], len(having(sample.pairs, OWN, r)), c.estimate, p_cell(c.p)) for r, c in changes.items()]
-        note = "κ of the calcium map less that of the other method, on the same pairs; above zero is better."
+        note = "κ of the calcium map minus that of the other method, on the same pairs; above zero is better."
         tables.append(Table("kappa_differences", "κ of the calcium map against others", columns, tuple(rows), note))
         said = [f"with “{METHODS[r]}”: {compared(c, LOWER, HIGHER)}" for r, c in changes.items()]
         text.append(

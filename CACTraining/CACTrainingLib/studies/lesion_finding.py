@@ -102,10 +102,11 @@ def _found_table(sample: Sample, groups: dict[str, dict[str, list[Item]]], metho
         rows.append(heading(title, columns))
         rows += [(f"  {name}", *(_proportion(sample, items, m) for m in methods)) for name, items in parts.items()]
     note = (
-        "Share of plaques found. Speed: mean speed of the plaque while it was scanned, from heartbeat and breathing. "
-        "The groups are not alike in other respects: the right coronary artery moves most, dense plaques weigh more."
+        "Proportion of plaques found. Speed: mean speed of the plaque while it was scanned, from heartbeat and "
+        "breathing. "
+        "The groups differ in other respects as well: the right coronary artery moves most, dense plaques weigh more."
     )
-    return Table("plaques_found", "Share of true plaques found", columns, tuple(rows), note)
+    return Table("plaques_found", "Proportion of true plaques found", columns, tuple(rows), note)
 
 
 def _half_table(sample: Sample, groups: dict[str, dict[str, list[Item]]], methods: Sequence[str]) -> Table:
@@ -121,7 +122,7 @@ def _half_table(sample: Sample, groups: dict[str, dict[str, list[Item]]], method
         "Mass in mg of a plaque that is found in half of the scans, by logistic regression on the logarithm of mass; "
         "lower is better. Not defined where it lies outside the masses that occur."
     )
-    return Table("smallest_plaque", "Mass of plaques that are found half the time", columns, tuple(rows), note)
+    return Table("smallest_plaque", "Mass at which half of the plaques are found", columns, tuple(rows), note)
 
 
 def _smallest_text(sample: Sample, items: Sequence[Item], methods: Sequence[str]) -> str:
@@ -145,10 +146,10 @@ def _figure(sample: Sample, groups: dict[str, dict[str, list[Item]]], methods: S
         if parts
     ]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="Share found", limits=(0, 1), connected=True)
-    note = "Each panel sorts the same plaques in another way."
+    note = "Each panel groups the same plaques by another property."
     return Figure(
         "plaques_found_by",
-        "Share of true plaques found by mass, density, length, motion and artery",
+        "Proportion of true plaques found by mass, density, length, motion and artery",
         draw,
         note,
         (7, 5),

@@ -72,7 +72,8 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
         refused += more
         if not usable:
             raise StudyError(
-                f"None of the {len(scans)} scans can be used to judge models for {network!r}: {refused[0][1]}. Label "
+                f"None of the {len(scans)} scans can be used to evaluate models for {network!r}: {refused[0][1]}. "
+                "Label "
                 "or outline them, or give a cohort of digital patients."
             )
         inputs, more = _prepared(usable, evaluator, settings, progress)
@@ -170,8 +171,8 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[
     scans = find_scans([settings.data], settings.annotator)
     if not is_project(settings.data):
         if settings.use is not None or settings.annotator is not None:
-            raise StudyError(f"{settings.data} is no project: only a project's scans have a use and annotators.")
-        return scans, f"All scans of {settings.data} are judged by.", []
+            raise StudyError(f"{settings.data} is not a project: only a project's scans have a use and annotators.")
+        return scans, f"All scans of {settings.data} are used.", []
     use = settings.use or DEFAULT_USE
     own = [scan for scan in scans if scan.use == use]
     project = Project.open(settings.data)

@@ -50,9 +50,8 @@ def flattered(comparators: Sequence[Comparator], patients: set[str]) -> list[str
             continue
         parts = [f"{'trained' if use == 'training' else 'chosen'} on {n}" for use, n in uses.items() if n]
         said.append(
-            f"{comparator.label} was {' and '.join(parts)} of these {count(patients, 'patient')}: what it reaches "
-            "here is "
-            "better than on new patients, and so is its difference from a model that does not know them."
+            f"{comparator.label} was {' and '.join(parts)} of these {count(patients, 'patient')}: its results here "
+            "are better than on new patients, and so is its difference from a model that has not seen them."
         )
     return said
 
@@ -73,20 +72,20 @@ def models_section(
 ) -> Section:
     patients = {case.scan.patient for case in cases}
     text = [
-        f"{origin} {count(cases, 'scan')} of {count(patients, 'patient')} could be used, and every model was judged on "
-        "the same ones.",
+        f"{origin} {count(cases, 'scan')} of {count(patients, 'patient')} could be used, and every model was "
+        "evaluated on the same ones.",
         *warnings,
     ]
     unknown = [comparator.label for comparator in comparators if comparator.known is None]
     if unknown:
         text.append(
-            f"Which patients {', '.join(unknown)} saw in training is not known here: the list that training writes is "
-            "not beside the model. Make sure that none of these patients is among them."
+            f"It is not known which patients {', '.join(unknown)} saw in training: the list that training writes does "
+            "not lie beside the model. Make sure that none of these patients is among them."
         )
     if evaluator.items == "slices":
         text.append(
-            "The slices are those of the known heart, or of the one that was proposed where none is known. The models "
-            "see them exactly as in scoring."
+            "The slices are those of the outlined heart, or of the proposed one where none is outlined. The models "
+            "receive them exactly as in scoring."
         )
     rows = []
     for comparator in comparators:
@@ -96,9 +95,7 @@ def models_section(
             (comparator.label, comparator.stored.origin, card.preset, card.sha256[:16], *seen, card.training.data)
         )
     columns = ("Model", "From", "Preset", "SHA-256", "Patients trained on", "Patients chosen on", "Training data")
-    note = (
-        "Trained on, chosen on: how many of the patients of this page a model's weights were fitted to, or chosen by."
-    )
+    note = "Trained on, chosen on: number of patients of this page on whom a model's weights were fitted, or chosen."
     tables = [Table("models", "The models", columns, tuple(rows), note)]
     if refused:
         tables.append(Table("scans_left_out", "Scans that are left out", ("Scan", "Why"), tuple(refused)))
@@ -122,7 +119,7 @@ def results_section(
             own = (result[key].estimate if key in result else None for result in results)
             rows.append((measure.title, measure.better, *own))
     columns = ("Measure", "Better", *(comparator.label for comparator in comparators))
-    tables = [Table("model_measures", "What each model reaches", columns, tuple(rows), evaluator.note)]
+    tables = [Table("model_measures", "Results of each model", columns, tuple(rows), evaluator.note)]
     differences = {
         comparator.label: {
             key: paired_difference(result[key], first[key])
@@ -158,7 +155,7 @@ def _summary(comparators: Sequence[Comparator], cases: Sequence[Case], evaluator
         text += f", {count(slices, 'slice')} with heart; {count(int(sick), 'scan')} hold coronary calcium"
     return (
         f"{text}. Intervals and p are by a bootstrap over patients whose resamples all models share, so that "
-        f"differences are paired; each is a model less {comparators[0].label}. p is not adjusted for the number of "
+        f"differences are paired; each is a model minus {comparators[0].label}. p is not adjusted for the number of "
         "measures."
     )
 
@@ -169,7 +166,8 @@ def _in_words(label: str, own: Mapping[str, Difference], evaluator: Evaluator) -
     found, p = own[key].estimate, own[key].p
     if math.isnan(found.low):
         return (
-            f"{measure.title}: {label} cannot be told from the first model; there are too few patients for an interval."
+            f"{measure.title}: {label} cannot be compared with the first model; there are too few patients for an "
+            "interval."
         )
     word = HIGHER if found.low > 0 else LOWER if found.high < 0 else NO_DIFFERENCE
     shown_p = p_cell(p) if p < 0.001 else f"= {shown(p)}"
@@ -192,7 +190,8 @@ def _difference_table(
             values = (float(results[0][key].values[0]), float(result[key].values[0]))
             rows.append((f"  {evaluator.measures[key].title}", *values, change.estimate, p_cell(change.p)))
     note = (
-        f"Each model less {comparators[0].label} on the same cases. Which direction is better is in [[model_measures]]."
+        f"Each model minus {comparators[0].label} on the same cases. Which direction is better is in "
+        "[[model_measures]]."
     )
     return Table("model_differences", "Differences between the models", columns, tuple(rows), note)
 
@@ -211,7 +210,7 @@ def _forest(
     if not rows:
         return None
     other = next(iter(differences)) if len(differences) == 1 else "Model"
-    draw = partial(study_figures.forest, rows=rows, x_title=f"{other} less {first.label}", reference=0.0)
+    draw = partial(study_figures.forest, rows=rows, x_title=f"{other} minus {first.label}", reference=0.0)
     title = "Differences between the models with their 95 % intervals"
     return Figure("model_differences_figure", title, draw, "Right of the line is better.", (7, 0.7 + 0.28 * len(rows)))
 

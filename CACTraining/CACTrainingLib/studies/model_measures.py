@@ -217,9 +217,9 @@ class MapEvaluator:
         "wrong": Measure("Mass found per scan without coronary calcium, HU·mm³", "lower", "HU·mm³"),
     }
     note = (
-        "Maps of every slice with heart, whatever the classifier would say of it, within the heart, above the floor "
-        "and by the rule for healthy tissue on each model's card. Overlap: twice the pixelwise lesser of map and true "
-        "map over the sum of both; 1 is perfect."
+        "Maps of every slice with heart, whatever the classifier predicts for it, within the heart, above the floor "
+        "and by the rule for healthy tissue on each model's card. Overlap: twice the pixelwise minimum of map and "
+        "true map over the sum of both; 1 is perfect."
     )
 
     def why_not(self, scan: TrainingScan) -> str | None:

@@ -53,7 +53,9 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
         name = scan.name if names[scan.name] == 1 else f"{scan.name} ({scan.id})"
         if scan.id in lost or (scan.truth is not None and not scan.truth.is_file()):
             moved = scan.ct if scan.id in lost else scan.truth
-            warnings.append(f"{name} is left out: {moved} is not where it was. Say where with: cac project relocate.")
+            warnings.append(
+                f"{name} is left out: {moved} is no longer where it was. Give its new place with: cac project relocate."
+            )
             continue
         own = StudyScan(name, scan.patient, 1, scan.ct, scan.series)
         if scan.truth is not None:
@@ -76,15 +78,16 @@ def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[st
     ]
     if any(scan.truth is None for scan in scans):
         notes.append(
-            "What an annotator painted stands for where coronary calcium is. A region is generous, so only voxels of "
-            "at least 130 HU in it are scored. A slice shows calcium where its label says so, and where a region was "
-            "painted in it without a label."
+            "The regions that an annotator painted are the reference for coronary calcium. Regions are drawn "
+            "generously, so only voxels of at least 130 HU in them are scored. A slice counts as showing calcium "
+            "where its label is positive, or where a region was painted in it without a label."
         )
         digital = sum(scan.use == use and scan.truth is not None for scan in project.scans)
         if digital:
             notes.append(
                 f"Digital patients are among them (scans: {digital}). The mass of the others' calcium is not "
-                "known, so all are compared alike, by what shows. For true masses study a cohort of digital patients."
+                "known, so all are compared in the same manner, by visible calcium. For comparison true mass, study "
+                "a cohort of digital patients."
             )
     return notes
 
@@ -103,7 +106,7 @@ def _annotated(project: Project, scan: ProjectScan, own: StudyScan, annotator: s
         there = [name for name in there if name.lower() == wanted]
     if len(there) > 1:
         raise StudyError(
-            f"{own.name} was annotated by {', '.join(there)}. Say with --annotator whose annotations the study goes by."
+            f"{own.name} was annotated by {', '.join(there)}. Name with --annotator the one whose annotations are used."
         )
     if not there:
         return own

@@ -99,7 +99,7 @@ _TITLE = "Interscan reproducibility of mass and Agatston score"
 
 
 def _without_pairs(sample: Sample) -> str:
-    return f"{sample.opening()} Without pairs nothing can be said of reproducibility."
+    return f"{sample.opening()} Without pairs, reproducibility cannot be evaluated."
 
 
 def _between_scans(sample: Sample) -> Section:
@@ -107,11 +107,11 @@ def _between_scans(sample: Sample) -> Section:
         sample.opening(),
         f"Intervals are 95 % percentile intervals of {RESAMPLES} bootstrap resamples of patients, and p is two-sided "
         "from the same resamples. The relative difference of two scans is |a − b| over their mean; it is 2 where only "
-        "one of them is above zero, and does not exist where neither is.",
+        "one of them is above zero, and is undefined where neither is.",
         *_identical_text(sample),
     )
     if not sample.has_truth:
-        text += ("The true mass of no scan is known, so what is repeated cannot be held against it.",)
+        text += ("The true mass of no scan is known, so it is not known whether reproducible scores are accurate.",)
     tables = [_difference_table(sample), _identical_table(sample), _icc_table(sample)]
     tables += [table for table in (_artery_table(sample),) if table.rows]
     tables += [_limit_table(sample, quantity) for quantity in (MASS, AGATSTON)]
@@ -139,9 +139,9 @@ def _difference_table(sample: Sample) -> Table:
         rows.append((METHODS[method], either, published[0], both, published[1]))
     columns = ("Method", "Positive in either scan", "Published, either", "Positive in both", "Published, both")
     note = (
-        "Mean relative difference of mass between the two scans of a patient, lower is better; each method on the "
-        "pairs that it finds positive itself, so the rows are of different pairs ([[identical_pairs]] is of the same "
-        f"ones). Published: {PAPER}, 119 / 1543 patients; the reader there marked calcium above 130 HU by hand."
+        f"Mean relative difference of mass between the two scans of a patient, lower is better; each method over "
+        f"the pairs that it finds positive itself, so the rows are of different pairs ([[identical_pairs]] is of the "
+        f"same ones). Published: {PAPER}, 119 / 1543 patients; the reader there marked calcium above 130 HU by hand."
     )
     return Table("relative_difference", "Relative difference of mass", columns, tuple(rows), note)
 
@@ -187,9 +187,9 @@ def _identical_table(sample: Sample) -> Table:
         for comparator in (r for r in comparators if r in of):
             add(comparator, _icc_difference(sample, comparator, quantity))
     note = (
-        "The calcium map less the other method, on the same pairs of scans. For the relative difference below zero is "
-        "better, for the ICC above. That the map repeats no better than the control that counts slices, or only as "
-        "well, would be no proof that it measures calcium: see the tables against truth, where the truth is known. "
+        "The calcium map minus the other method, on the same pairs of scans. For the relative difference, below zero "
+        "is better; for the ICC, above zero. Reproducibility alone does not prove that a method measures calcium, as "
+        "the control that counts slices shows: see the tables against truth, where the truth is known. "
         f"With {RESAMPLES} resamples p is never below {2 / (RESAMPLES + 1):.3f}."
     )
     return Table(
@@ -234,8 +234,8 @@ def _icc_table(sample: Sample) -> Table:
     note = (
         "Intraclass correlation: two-way random effects, absolute agreement, single measurement. The interval under "
         "the value is the usual one, for normally distributed scores, which publications give; it is too narrow for "
-        "scores as skewed as these, and the bootstrap's is to be trusted more. A few patients with much calcium "
-        f"decide an ICC. Published: {PAPER}, 1543 patients."
+        f"scores as skewed as these, and the bootstrap interval is more reliable. A few patients with much calcium "
+        f"dominate an ICC. Published: {PAPER}, 1543 patients."
     )
     return Table("icc", "Agreement of the two scans", columns, tuple(rows), note)
 
@@ -289,10 +289,10 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
         proportion = sample.bootstrap.proportion([p[0].patient for p in pairs], within)
         rows.append((METHODS[method], *(estimate(values, n, n) for values in estimates), proportion))
     note = (
-        "Second less first scan, pairs positive in either. The absolute difference is taken to grow as intercept + "
+        "Second minus first scan, pairs positive in either. The absolute difference is modelled as intercept + "
         f"slope × mean of both scans; the 95 % limits of agreement are ± {LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, "
-        "which holds for normal differences (Bland and Altman 1999). “Share within” is how many pairs truly lie "
-        "within: near 0.95 where the model fits."
+        "which holds for normal differences (Bland and Altman 1999). “Share within” is the proportion of pairs that "
+        "lie within: near 0.95 where the model fits."
     )
     title = "Agatston score" if quantity == AGATSTON else f"mass, {sample.unit}"
     return Table(f"limits_{quantity}", f"Limits of agreement of {title}", columns, tuple(rows), note)

@@ -134,6 +134,6 @@ def compared(change: Difference, below: str, above: str) -> str:
     if math.isnan(found.low):
         return "too few to compare"
     p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.2g}"
-    word = below if found.high < 0 else above if found.low > 0 else "no difference that this sample can show"
+    word = below if found.high < 0 else above if found.low > 0 else "no difference shown by this sample"
     numbers = f"{found.value:+.2f}, 95 % interval {found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
     return f"{word} ({numbers}, {p})"

@@ -60,7 +60,7 @@ def find_study_scans(
         if not scans:
             raise StudyError(f"No scan of {source} can be studied: {warnings[0]}")
     elif use is not None or annotator is not None:
-        raise StudyError(f"{source} is no project: only a project's scans have a use and annotators.")
+        raise StudyError(f"{source} is not a project: only a project's scans have a use and annotators.")
     elif source.is_dir():
         scans, warnings = _digital(source)
     elif source.is_file():
@@ -130,7 +130,7 @@ def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
             continue
         if key[1] not in (1, 2) or key in scans:
             warnings.append(
-                f"{name} is left out: scan {key[1]} of patient {key[0]} is no scan of a pair, or twice there."
+                f"{name} is left out: scan {key[1]} of patient {key[0]} is not a scan of a pair, or is listed twice."
             )
             continue
         scans[key] = StudyScan(name, *key, here / "ct.nii.gz", truth=here)

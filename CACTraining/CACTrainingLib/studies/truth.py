@@ -141,7 +141,7 @@ class _Files:
             return np.zeros(self.hu.shape, np.uint8) if none_seen else None
         labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
         if labels.max() > max(Artery):
-            raise MaskError(f"{path} holds the label {labels.max()}, which is no artery's.")
+            raise MaskError(f"{path} holds the label {labels.max()}, which is not that of an artery.")
         labels[labels == Artery.UNASSIGNED] = 0
         return labels
 
@@ -242,7 +242,7 @@ def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[
     lesions: tuple[TrueLesion, ...] = ()
     warnings = []
     if plaques is None:
-        warnings.append("The digital patient cannot be drawn again as it was: nothing is said of its single lesions.")
+        warnings.append("The digital patient cannot be recreated: its single lesions are not described.")
     elif plaques:
         window = window_of(plaques)
         hu = np.maximum(files.hu[window].astype(np.float32), 0)
@@ -299,7 +299,7 @@ def _positive_from(content: dict) -> tuple[float, list[str]]:
     own = content.get("slices_positive_from")
     if own is not None:
         return float(own), []
-    warning = "The classifier's own threshold is unknown: slices are counted from the method's."
+    warning = "The classifier's own threshold is unknown: slices are counted from the threshold of the method."
     return float(content["decomposition_settings"]["slice_threshold"]), [warning]
 
 

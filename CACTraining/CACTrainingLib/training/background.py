@@ -266,7 +266,7 @@ class _Said:
     other: list[str] = field(default_factory=list)
 
 
-_DOING = {"scans": "Preparing scans", "training": "Training", "model": "Judging and writing the model"}
+_DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}
 
 
 def _read_progress(folder: Path) -> _Said:

@@ -110,7 +110,7 @@ def choose(
         achieved[f"scans_{kind}"] = sum(chosen)
     achieved["patients"] = len({s.patient for s in scans})
     achieved["data"] = (
-        "digital patients apart from training, each lesion judged by weights from other patients; the limits were "
+        "digital patients apart from training, each lesion evaluated by weights from other patients; the limits were "
         "chosen on the same scans"
     )
     return calibration, achieved
@@ -172,9 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
     parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where what was measured is kept, to go on from there"
-    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where measurements are kept, to continue from there")
 
 
 def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:

@@ -195,13 +195,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_arguments(parser, SupervisedTraining, PRESETS)
     add = parser.add_argument
     add("--method", choices=METHODS, default="supervised", help="on true maps, or on slice labels alone")
-    add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to begin with")
+    add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to start from")
     add_network_arguments(parser)
     add_options(parser, SliceAugmentation, "crop")
     add_options(parser, Sampling, "hard_share", "twin_share", "calcium_scale")
     gan = parser.add_argument_group("cyclegan")
     gan.add_argument(
-        "--classifier", type=Path, metavar="MODEL", help="card of the classifier discriminators begin with"
+        "--classifier", type=Path, metavar="MODEL", help="card of the classifier that discriminators start from"
     )
     add_options(gan, CycleTraining, *_OF_CYCLEGAN)
 
@@ -275,8 +275,8 @@ def _discriminators(
     card, _ = read_network(classifier)
     if card.network != "slices" or SliceClassifierConfig(**card.config).neighbours or card.config["position"]:
         message = (
-            f"{classifier} cannot judge single slices: the discriminators need a model for 'slices' trained with "
-            "--neighbours 0 and without --position, or a slice's neighbours would give the synthetic ones away."
+            f"{classifier} cannot classify single slices: the discriminators need a model for 'slices' trained with "
+            "--neighbours 0 and without --position, or a slice's neighbours would reveal the synthetic ones."
         )
         raise ModelError(message)
     pair = tuple(ClassifierDiscriminator(read_network(classifier)[1], calcium) for calcium in (True, False))

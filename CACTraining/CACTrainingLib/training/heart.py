@@ -58,7 +58,7 @@ class HeartTraining:
     batch_size: int = told(10, BATCH_SIZE)
     learning_rate: float = told(1e-3, LEARNING_RATE)
     present_share: float = 0.5
-    listed_share: float = told(0.5, "share of patches from the table's scans")
+    listed_share: float = told(0.5, "proportion of patches from the table's scans")
     augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
     validation_patches: int = 32
     evaluated_scans: int = 30
@@ -145,7 +145,7 @@ class HeartTask(Task):
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS:
             return []
-        advice = "Lower --learning-rate, or look whether the heart masks are right."
+        advice = "Lower --learning-rate, or check the heart masks."
         if metrics["dice"] < NO_HEART_DICE:
             message = (
                 f"The network finds no heart (Dice {metrics['dice']:.2f} after {validations} validations). {advice}"
@@ -153,7 +153,7 @@ class HeartTask(Task):
             return [ScanWarning("heart-not-found", message)]
         if metrics.get("found_where_none", 0.0) > HEART_EVERYWHERE:
             message = (
-                f"The network takes {metrics['found_where_none']:.0%} of patches without heart for heart. {advice}"
+                f"The network finds a heart in {metrics['found_where_none']:.0%} of patches without heart. {advice}"
             )
             return [ScanWarning("heart-everywhere", message)]
         return []
@@ -259,7 +259,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train heart`."""
     add_training_arguments(parser, HeartTraining, PRESETS)
     parser.add_argument("--pairs", type=Path, metavar="CSV", help="real scans with heart masks: patient, ct, heart, …")
-    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to begin with")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to start from")
     add_options(parser, HeartTraining, "listed_share")
 
 

@@ -192,7 +192,7 @@ class _Run:
         metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
         if not math.isfinite(metrics[self.task.better]):
             message = (
-                f"What the network gives is no number at step {self.step} ({self.task.better} of the validation: "
+                f"The output of the network is not a number at step {self.step} ({self.task.better} of the validation: "
                 f"{metrics[self.task.better]}). Start anew with a lower --learning-rate."
             )
             raise TrainingError(message)

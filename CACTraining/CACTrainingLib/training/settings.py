@@ -16,7 +16,7 @@ from CACScoringLib.core.output import OutputError
 from CACScoringLib.models.cards import NAME, ModelError
 from CACScoringLib.models.inference import DEVICES
 
-BATCH_SIZE = "samples a step (default: the preset's)"
+BATCH_SIZE = "samples per step (default: the preset's)"
 LEARNING_RATE = "of the Adam optimiser (default: the published one)"
 
 
@@ -34,25 +34,27 @@ class LoopSettings:
     steps: int = told(
         help="batches at most (default: the preset's)",
         row=Row(
-            "Steps at most:", "Batches to learn from; 0 for the number that belongs to the size", "as the size says"
+            "Maximum steps:", "Training ends after this many batches; 0 is the default of the size.", "as the size sets"
         ),
     )
     minutes: float | None = told(
         None,
         "end after this time, whatever the steps",
-        Row("Minutes at most:", "End after this time; 0 for no limit", "no limit", 1),
+        Row("Maximum minutes:", "Training ends after this time; 0 sets no limit.", "no limit", 1),
     )
     validate_every: int = told(250, "steps between validations", metavar="STEPS")
     patience: int | None = told(
         None,
         "stop after N validations without progress",
-        Row("Patience:", "Stop after so many validations without progress; 0 never stops early", "never stop early"),
+        Row(
+            "Patience:", "Training stops after this many validations without progress; 0 is never.", "never stop early"
+        ),
         metavar="N",
     )
     decay_from: float = 0.5
     average: float = 0.99
     half_precision: bool = True
-    seed: int = told(0, "of the weights, the batches and the split into training and validation")
+    seed: int = told(0, "random seed of the weights, the batches and the split into training and validation")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class RunOptions:
     devices: int = told(1, "GPUs, each with a whole batch a step (not under torchrun)", metavar="N")
     workers: int = told(1, "processes that prepare scans", default=os.cpu_count() or 1, metavar="N")
     cache: Path | None = told(None, "where prepared scans are kept (default: the user's cache folder)", metavar="DIR")
-    validation_share: float = told(0.2, "share of patients to validate on")
+    validation_share: float = told(0.2, "proportion of patients to validate on")
     annotator: str | None = told(
         None, "learn from this person's labels (default: what most annotators say)", metavar="NAME"
     )
@@ -94,7 +96,7 @@ class RunOptions:
         """Before hours are spent: whether the model can be written. Raises ModelError, OutputError."""
         if not NAME.fullmatch(self.name):
             raise ModelError(
-                f"{self.name!r} is no name for a model: use small letters, digits, dots, dashes, underscores."
+                f"{self.name!r} is not a name for a model: use small letters, digits, dots, dashes, underscores."
             )
         card = self.output.with_name(f"{self.name}.json")
         if card.exists() and not self.overwrite:

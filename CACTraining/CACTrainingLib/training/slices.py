@@ -61,7 +61,7 @@ class SliceTraining:
     learning_rate: float = told(1e-3, LEARNING_RATE)
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
-    locate_weight: float = told(0.0, "of the loss that asks where the calcium is (paper: 0)")
+    locate_weight: float = told(0.0, "weight of the loss on the location of the calcium (paper: 0)")
     validation_slices: int = 150
     start: str | None = None
     false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
@@ -149,11 +149,11 @@ class SliceTask(Task):
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         told = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
-            metrics["called_positive"], "tells slices with calcium from others hardly better than chance"
+            metrics["called_positive"], "discriminates slices with and without calcium little better than chance"
         )
         message = (
             f"After {validations} validations the network {told} (area under the ROC curve {metrics['auc']:.2f}). "
-            "Lower --learning-rate, begin with a model (--start), or look whether the labels are right."
+            "Lower --learning-rate, begin with a model (--start), or check the labels."
         )
         return [ScanWarning("slices-not-told-apart", message)]
 
@@ -289,7 +289,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--position",
         action=argparse.BooleanOptionalAction,
-        help="let the network see the place in the heart's frame (paper: no)",
+        help="give the network the position in the heart's frame as well (paper: no)",
     )
 
 

@@ -80,7 +80,7 @@ def test_super_resolution(tmp_path, monkeypatch, capsys):
     command = ["radiographs", "super-resolution", str(tmp_path), "--model", "mine", "--workers", "1"]
     assert cli.main(command) == 0
     out, err = capsys.readouterr()
-    assert "5 radiographs sharpened, 1 not" in out
+    assert "added to 5 radiographs and failed for 1" in out
     assert "x: mine?" in err
     monkeypatch.undo()
     assert cli.main(["radiographs", "super-resolution", str(tmp_path)]) == BAD_INPUT

@@ -90,7 +90,7 @@ class TestMakingAndOpening:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
 
     def test_a_folder_without_project_is_none(self, data):
-        with pytest.raises(ProjectError, match=r"is no project: it has no project\.json"):
+        with pytest.raises(ProjectError, match=r"is not a project: it has no project\.json"):
             Project.open(data)
         assert not is_project(data)
 
@@ -145,8 +145,8 @@ class TestMakingAndOpening:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("0002,", "2,", r"Line 3 .*'2' is no id"),
-            ("0002,", "../../x,", "is no id"),
+            ("0002,", "2,", r"Line 3 .*'2' is not an id"),
+            ("0002,", "../../x,", "is not an id"),
             ("0002,", "0001,", "0001 is there twice"),
             ("0002,", "0002,more,", "it has 10 cells, not 9"),
             ("id,name", "id,nom", "the columns are id, nom"),

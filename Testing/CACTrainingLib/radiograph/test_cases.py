@@ -71,10 +71,11 @@ def test_paths_beyond_what_is_stored_stay_within(tmp_path):
 
 def test_sharpened_bodies_are_told_from_the_plain_one(path, views):
     with pytest.raises(
-        CTError, match=r"one\.npz were not sharpened.*interpolated is asked for.*radiographs super-resolution"
+        CTError,
+        match=r"one\.npz were projected without super-resolution.*interpolated was asked for.*super-resolution on",
     ):
         read_case(path, "interpolated")
-    with pytest.raises(CTError, match="no sharpening 'more'; choose of none, interpolated, learned"):
+    with pytest.raises(CTError, match="no super-resolution 'more'; choose one of none, interpolated, learned"):
         read_case(path, "more")
     assert not has_thin_slices(path)
     add_thin_slices(path, {(name, "interpolated"): view.body + 1 for name, view in views.items()})

@@ -182,7 +182,7 @@ def test_other_settings_are_refused(folder, change):
 
 def test_settings_that_cannot_be(tmp_path):
     for change, message in (
-        ({"protocol": "mri"}, "'mri'; choose of radiotherapy"),
+        ({"protocol": "mri"}, "'mri'; choose one of radiotherapy"),
         ({"patients": 3}, "at least 4 patients"),
         ({"first_number": -1}, "from 0 up"),
     ):

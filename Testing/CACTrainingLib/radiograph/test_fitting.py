@@ -50,7 +50,7 @@ def test_each_patient_is_tested_once_and_never_split(drawn):
 
 
 def test_too_few_patients(drawn):
-    with pytest.raises(DataError, match="cannot be split in 25 parts"):
+    with pytest.raises(DataError, match="cannot be split into 25 parts"):
         folds(drawn, 25, 0)
 
 

@@ -100,7 +100,7 @@ def cohort(tmp_path, box, bodies):
 
 def test_cohort_is_sharpened_and_goes_on(cohort, box, bodies):
     path = cohort / CASES / "one.npz"
-    with pytest.raises(CTError, match=r"one\.npz were not sharpened.*learned is asked for"):
+    with pytest.raises(CTError, match=r"one\.npz were projected without super-resolution.*learned was asked for"):
         read_case(path, "learned")
     done, failed = add_thin_slice_views(cohort)
     assert done == 1
@@ -120,7 +120,7 @@ def test_cohort_is_sharpened_and_goes_on(cohort, box, bodies):
     assert path.stat().st_mtime_ns == written
     settings = json.loads((cohort / thin_slice_views.SETTINGS).read_text(encoding="utf-8"))
     (cohort / thin_slice_views.SETTINGS).write_text(json.dumps({**settings, "sha256": "another"}), encoding="utf-8")
-    with pytest.raises(OutputError, match="sharpened in another way"):
+    with pytest.raises(OutputError, match="super-resolution with other settings"):
         add_thin_slice_views(cohort)
 
 

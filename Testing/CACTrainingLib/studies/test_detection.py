@@ -55,7 +55,7 @@ class TestScans:
         found = sections([record("u", 1, None, {"map": 9.0})])
         assert len(found) == 1
         assert not found[0].tables
-        assert "cannot be judged" in found[0].text[0]
+        assert "cannot be evaluated" in found[0].text[0]
 
     def test_nothing_was_scored(self):
         assert not sections([])[0].tables
@@ -164,7 +164,7 @@ class TestHeart:
     def test_no_heart_is_known(self):
         section = heart_study.sections([record(values={"map": 1.0})], np.random.default_rng(0))[0]
         assert not section.tables
-        assert "cannot be judged" in section.text[0]
+        assert "cannot be evaluated" in section.text[0]
 
 
 def test_a_whole_cohort_gives_every_part():

@@ -345,7 +345,7 @@ class TestRefused:
             compare(slices)
 
     def test_a_cohort_has_no_uses(self, compare, slices):
-        with pytest.raises(StudyError, match="is no project"):
+        with pytest.raises(StudyError, match="is not a project"):
             compare(slices, use="test")
 
     def test_a_scan_that_is_unfit_is_told_and_stops_nothing(self, compare, slices, tmp_path):

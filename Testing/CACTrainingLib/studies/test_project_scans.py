@@ -80,9 +80,9 @@ class TestWhich:
 
     def test_only_a_project_has_uses(self, digital_pairs, tmp_path):
         for source in (digital_pairs, tmp_path / "pairs.csv"):
-            with pytest.raises(StudyError, match="is no project"):
+            with pytest.raises(StudyError, match="is not a project"):
                 find_study_scans(source, use="test")
-            with pytest.raises(StudyError, match="is no project"):
+            with pytest.raises(StudyError, match="is not a project"):
                 find_study_scans(source, annotator="eve")
 
     def test_a_moved_scan_is_left_out_and_said(self, project):

@@ -57,7 +57,7 @@ def test_every_scan_is_in_one_part():
 
 
 def test_too_few_patients():
-    with pytest.raises(TableError, match="2 patients, at most 2 of one category of score, cannot be split in 5"):
+    with pytest.raises(TableError, match="2 patients, at most 2 of one category of score, cannot be split into 5"):
         folds(scans(2), 5)
     with pytest.raises(TableError, match="12 patients, at most 3 of"):
         folds(scans(12, scans_each=1), 4)

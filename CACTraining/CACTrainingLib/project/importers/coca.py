@@ -194,7 +194,7 @@ def read_scores(path: Path) -> dict[str, float]:
                     continue
                 found[re.sub(r"\D*$", "", cells[0].strip())] = max(values)
     except (OSError, ValueError, TableError) as error:
-        raise CocaError(f"{path} is no table of scores ({error}). Download {SCORES}.xlsx again.") from error
+        raise CocaError(f"{path} is not a table of scores ({error}). Download {SCORES}.xlsx again.") from error
     return found
 
 
@@ -276,7 +276,8 @@ def read_regions(path: Path) -> list[Region]:
         raise CocaError(f"{path.name} cannot be opened ({error.strerror}).") from error
     except _NO_LIST as error:
         raise CocaError(
-            f"{path.name} is no list of regions ({type(error).__name__}: {printable(str(error))}). Download it again."
+            f"{path.name} is not a list of regions ({type(error).__name__}: {printable(str(error))}). Download it "
+            "again."
         ) from error
     return regions
 
@@ -377,7 +378,7 @@ def _points(texts: Sequence[str], count: int) -> np.ndarray:
     points = []
     for text in texts:
         if not (match := pattern.fullmatch(text)):
-            raise ValueError(f"{text[:40]!r} is no point")
+            raise ValueError(f"{text[:40]!r} is not a point")
         points.append([float(number) for number in match.groups()])
     result = np.array(points)
     if not (np.abs(result) < 1e6).all():

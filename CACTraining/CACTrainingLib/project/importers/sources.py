@@ -110,7 +110,9 @@ def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
 
 def _one_file(path: Path) -> tuple[list[_Found], list[str]]:
     if not path.name.lower().endswith(IMAGE_ENDINGS):
-        raise SourceError(f"{path.name} is no image file. Give NIfTI, NRRD or MHA, or the folder of a DICOM series.")
+        raise SourceError(
+            f"{path.name} is not an image file. Give NIfTI, NRRD or MHA, or the folder of a DICOM series."
+        )
     if fault := _fault_of_image(path):
         raise SourceError(fault)
     return _image_scan(path, printable(_plain_name(path)) or "scan")
@@ -250,7 +252,7 @@ def _fault_of_image(path: Path) -> str | None:
         return str(error)
     size = reader.GetSize()
     if len([n for n in size if n > 1]) < 3:
-        return f"{path.name} is no volume (size {'×'.join(map(str, size))})."
+        return f"{path.name} is not a volume (size {'×'.join(map(str, size))})."
     if reader.GetNumberOfComponents() > 1 or reader.GetPixelID() in (sitk.sitkUInt8, sitk.sitkInt8):
         return f"{path.name} is a label map or a picture, not HU."
     return None

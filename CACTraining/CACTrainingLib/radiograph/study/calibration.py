@@ -42,13 +42,16 @@ def calibration_section(study: Study, comparators: Sequence[Comparator], digital
         "line is equality."
     )
     figure = Figure("reliability_figure", "Predicted probabilities and observed proportions", draw, note, (7, 3.1))
-    text = ["Chances are calibrated in each fold on patients the network did not learn from, and judged on others."]
+    text = [
+        "Probabilities are calibrated in each fold on patients that the network was not trained on, and evaluated on "
+        "others."
+    ]
     if digital:
         proportions = ", ".join(f"{100 * part:.1f} %" for part in NATURAL_MIX)
         text.append(
-            "The cohort was chosen to hold more severe calcium than there is: the chances, and predictive values, are "
-            f"those of its mix. Digital patients without the choice have the categories 0, 1–99, 100–399 and 400 or "
-            f"more in the shares {proportions}; [[predictive]] gives both."
+            f"The cohort was selected to hold more severe calcium than an unselected population: probabilities and "
+            f"predictive values are those of its case mix. Unselected digital patients have the categories 0, 1–99, "
+            f"100–399 and 400 or more in the proportions {proportions}; [[predictive]] gives both."
         )
     return Section("calibration", "Calibration and predictive values", tuple(text), tuple(tables), (figure,))
 
@@ -70,9 +73,9 @@ def _calibration_table(study: Study, comparators: Sequence[Comparator]) -> Table
             skilled = estimate(skill, brier.n, brier.patients)
             rows.append((f"  {title}", level.estimate, float(probabilities.mean()), brier.estimate, skilled, *line))
     note = (
-        "Brier skill: 1 for certainty that is right, 0 for telling everybody the cohort's share. Slope and intercept: "
-        "of the logistic regression on the log odds of the probability, ideally 1 and 0; below 1 the chances are too "
-        "extreme."
+        "Brier skill: 1 for correct certainty, 0 for predicting the proportion in the cohort for every patient. "
+        "Slope and intercept are those of the logistic regression on the log odds of the probability, ideally 1 and "
+        "0; with a slope below 1 the probabilities are too extreme."
     )
     return Table("calibration_table", "Calibration", columns, tuple(rows), note)
 
@@ -101,13 +104,11 @@ def _predictive_table(study: Study, comparators: Sequence[Comparator], digital: 
             ]
             rows.append((f"  {title}", cut, *cells))
     note = (
-        f"At the cut of the chance that finds {100 * SENSITIVITY:.0f} % of those above the threshold, chosen on these "
-        "same patients. PPV, NPV: share truly above among those found, and truly not above among the rest."
+        f"At the cut-off of the probability that has a sensitivity of {100 * SENSITIVITY:.0f} % for scores above "
+        "the threshold, chosen on these same patients. PPV and NPV: positive and negative predictive value."
     )
     if digital:
-        note += (
-            " Natural mix: each patient weighted by how common the category is in digital patients that nobody chose."
-        )
+        note += " Natural mix: each patient is weighted by how common the category is in unselected digital patients."
     return Table("predictive", "Ruling out", columns, tuple(rows), note)
 
 

@@ -86,14 +86,14 @@ def _patients_section(events: Events, groups: Mapping[str, np.ndarray], seed: in
         median = float(followed.times[np.argmax(followed.proportion <= 0.5)])
     text = [
         f"{n:,} patients with {happened:,} events. {events.how}",
-        "Events and times are as the table gives them; what counts as an event is for its makers to say.",
+        "Events and times are as the table gives them; the definition of an event is that of its source.",
     ]
     if math.isfinite(median):
         text.insert(1, f"Patients were followed for {median:.1f} years (median, by the reverse Kaplan–Meier method).")
     if happened < EVENTS_PER_VARIABLE * (len(CATEGORIES) - 1):
         text.append(
-            f"There are fewer than {EVENTS_PER_VARIABLE} events for each category that is compared: too few for hazard "
-            "ratios that could be trusted."
+            f"There are fewer than {EVENTS_PER_VARIABLE} events for each category that is compared: too few for "
+            "reliable hazard ratios."
         )
     weights = Bootstrap(events.patients, np.random.default_rng(seed)).weights(events.patients)
     values = kappa(weights, events.true, events.predicted, len(CATEGORIES))
@@ -136,13 +136,16 @@ def _survival_section(events: Events, groups: Mapping[str, np.ndarray]) -> Secti
         panels.append((title, tuple(curves)))
         test = log_rank(events.years, events.event, group)
         tests.append((title, test.chi_square, test.degrees, p_cell(test.p)) if test else (title, None, None, None))
-    note = "Share without event, Kaplan–Meier, with Greenwood's error on the log(−log) scale. Per 100 years: events."
+    note = (
+        "Proportion without event, by Kaplan–Meier, with Greenwood's error on the log(−log) scale. Per 100 years: "
+        "events per 100 patient-years."
+    )
     tables = (
         Table("survival", "Without event", columns, tuple(rows), note),
         Table("log_rank", "Log-rank test of categories", ("Categories", "χ²", "Degrees", "p"), tuple(tests)),
     )
     draw = partial(study_drawings.survival_curves, panels=panels)
-    figure = Figure("survival_figure", "Share without event", draw, "Bands are 95 % intervals.", (7, 3.6))
+    figure = Figure("survival_figure", "Proportion without event", draw, "Bands are 95 % intervals.", (7, 3.6))
     return Section("survival", "Events over time", (), tables, (figure,))
 
 
@@ -170,12 +173,15 @@ def _hazard_section(events: Events, groups: Mapping[str, np.ndarray]) -> Section
             cells.append(hazard_ratios(events.years, events.event, trend | factors)["Per category"])
         rows.append(("  Per category", *cells))
         rows += [(f"  {name}", None, full.get(name)) for name in factors]
-    note = "Hazard ratios of Cox models with Efron's ties. Per category: of a model in which each step counts alike."
+    note = (
+        "Hazard ratios of Cox models with Efron's ties. Per category: of a model in which each step has the same "
+        "effect."
+    )
     if factors:
         note += f" Adjusted for {', '.join(_FACTOR_NAMES[name] for name in events.factors)}."
-    note += " – where nobody of a category had an event, or nobody of category 0."
+    note += " – where no patient of a category, or none of category 0, had an event."
     table = Table("hazards", "Hazard ratios", columns, tuple(rows), note)
-    text = ("They hold if the ratio of hazards is the same at all times, which the curves let one judge.",)
+    text = ("They are valid if hazards are proportional over time, which the curves help to assess.",)
     return Section("hazards", "Hazard ratios", text, (table,))
 
 
@@ -208,8 +214,9 @@ def _concordance_section(events: Events, seed: int) -> Section:
         rows.append((title, one.estimate, *cells))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (
-        "Share of pairs in which who had the event sooner had the higher risk; 0.5 is chance. Differences are paired. "
-        "Models with clinical factors are judged by the patients they were fitted to, which flatters them."
+        "Proportion of pairs in which the patient with the earlier event had the higher risk; 0.5 is chance. "
+        "Differences are paired. Models with clinical factors are evaluated on the patients that they were fitted to, "
+        "so their values are optimistic."
     )
     table = Table("concordance", "Concordance", columns, tuple(rows), note)
     return Section("concordance", "Concordance", (_in_words(found),), (table,))
@@ -221,7 +228,7 @@ def _in_words(found: Mapping[str, Found]) -> str:
     if math.isnan(own.low):
         return "There are too few events to compare true and predicted categories."
     if own.high < 0:
-        return "Predicted categories tell less of events than true ones do."
+        return "Predicted categories discriminate events less well than true ones."
     if own.low > 0:
-        return "Predicted categories tell more of events than true ones do."
-    return "This sample cannot show that predicted categories tell more or less of events than true ones do."
+        return "Predicted categories discriminate events better than true ones."
+    return "This sample does not show that predicted categories discriminate events better or less well than true ones."

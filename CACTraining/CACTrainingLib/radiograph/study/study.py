@@ -110,7 +110,7 @@ class _RadiographStudy(Experiment):
             sections.append(self._external_section([f for one, f in results.items() if one.external], digital))
         if BASE in whole:
             _write_predictions(self.settings.output / PREDICTIONS, self.known, whole[BASE])
-        title = "Coronary calcium on chest radiographs: how well it is told"
+        title = "Detection of coronary calcium on chest radiographs"
         return write_study(self.settings.output, title, sections, self._facts(list(kept.values())), digital)
 
     def _data_section(
@@ -125,16 +125,17 @@ class _RadiographStudy(Experiment):
             f"{self.settings.budget.folds} folds. {done} of {planned} trainings are done.",
             "No real radiograph whose calcium is known was available. Nothing here was measured on one."
             if digital
-            else "Whether a picture is a real radiograph or was projected from a CT, the table does not say.",
-            "Ways to train were compared on the patients by whom the best of them would be chosen: the best figure of "
-            "a table is better than what new patients would give."
+            else "The table does not state whether an image is a real radiograph or was projected from a CT.",
+            "Training methods were compared on the patients on whom the best of them would be chosen: the best value "
+            "of a table is higher than is to be expected in new patients."
             + (" The external cohort was used for no choice." if self.other is not None else ""),
         ]
         if digital:
             text.append(
                 "The radiographs were projected from computed CTs with the whole chest. Of what makes calcium hard to "
-                "see in people they have ribs, spine, vessels and calcium outside the coronary arteries, but neither "
-                "scatter nor the finer blur of a real detector; and nothing but calcium, shape and size tells of age."
+                "see in patients, they have ribs, spine, vessels and calcium outside the coronary arteries, but "
+                "neither "
+                "scatter nor the finer blur of a real detector; and age shows in nothing but calcium, shape and size."
             )
         rows = [
             score_counts(title, data.patients, data.agatston)
@@ -148,19 +149,17 @@ class _RadiographStudy(Experiment):
 
     def _external_section(self, results: list[list[dict]], digital: bool) -> Section:
         if not results or self.other is None:
-            text = ("It was not run yet. Run the same command again to go on.",)
+            text = ("It has not been run yet. Run the same command again to go on.",)
             return Section("external", "External test", text)
         found = gathered(self.other, results[0])
         study = Study(self.other, {}, np.zeros(len(self.other.names), int), self.settings.budget.seed)
         alone = self._factors_alone(found)
         text = [
-            f"One network was trained on all patients of the cohort, and judged once by {len(set(self.other.patients))}"
-            " patients that neither it nor any choice has seen.",
+            f"One network was trained on all patients of the cohort, and evaluated once on "
+            f"{len(set(self.other.patients))} patients who were used neither for its training nor for any choice.",
         ]
         if digital:
-            text.append(
-                "They are digital patients like the others, only other ones: it says nothing of real hospitals."
-            )
+            text.append("They are digital patients too, so that the test allows no conclusion about real hospitals.")
         return thresholds_section(
             study, comparators_of(study, found, alone), "external", text, PUBLISHED_EXTERNAL, "External test"
         )
@@ -176,11 +175,11 @@ class _RadiographStudy(Experiment):
 
     def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
         budget, external = self.settings.budget, self.settings.external
-        steps = "at most as the presets say"
+        steps = "at most those of the presets"
         if budget.steps is not None:
             steps = f"at most {budget.steps} of a light network, of others in proportion to their presets"
         others = {"Training budget": budget.folds_text, "Steps": steps}
-        others["Every patient"] = f"{PREDICTIONS}: what the base predicted, for cac evaluate prognosis"
+        others["Every patient"] = f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis"
         return self.facts(results, {"External cohort": str(external)} if external else {}, others)
 
 

@@ -133,7 +133,9 @@ class _Trainer:
             if configuration.super_resolution != "none" and any(
                 f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
             ):
-                raise CTError("Only radiographs projected from CTs with thick slices can be made from sharpened ones.")
+                raise CTError(
+                    "Only radiographs projected from CTs with thick slices can be made with super-resolution."
+                )
             self._held = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
         return self._held[1]
 

@@ -54,17 +54,17 @@ def found_section(study: Study) -> Section:
             ]
             rows.append((f"  {title}", *(one.estimate for one in found)))
     note = f"True scores; categories begin above 0, at {CATEGORIES[1]:.0f} and at {CATEGORIES[2]:.0f}."
-    tables = [Table("called_by_category", "By how much calcium there is", columns, tuple(rows), note)]
-    text = ["The first column is the share called wrongly, the others are sensitivities."]
+    tables = [Table("called_by_category", "By amount of calcium", columns, tuple(rows), note)]
+    text = ["The first column is the false positive rate, the others are sensitivities."]
     if np.isfinite(study.scans.visible).all():
         hidden = study.scans.truth & (study.scans.visible == 0)
         text.append(
-            f"{int(hidden.sum())} of {int(study.scans.truth.sum())} scans with coronary calcium show none that could "
-            "be told from noise in any slice. No reader would call them; [[visible]] gives the same with what can be "
-            "seen as the reference."
+            f"{int(hidden.sum())} of {int(study.scans.truth.sum())} scans with coronary calcium show none that can be "
+            "distinguished from noise in any slice. No reader would call them positive; [[visible]] gives the same "
+            "with visible calcium as the reference."
         )
         tables.append(_visible_table(study))
-    return Section("found", "By how much calcium there is, and whether it can be seen", tuple(text), tuple(tables))
+    return Section("found", "By amount of calcium, and whether it is visible", tuple(text), tuple(tables))
 
 
 def _visible_table(study: Study) -> Table:
@@ -94,13 +94,14 @@ def _visible_table(study: Study) -> Table:
 
 
 def importance_section(study: Study) -> Section | None:
-    """Which features matter; None where no model on all radiomics was made."""
+    """Importance of features; None where no model on all radiomics was made."""
     best = study.best([Configuration("both", classifier) for classifier in CLASSIFIERS])
     kept = study.kept.get(ExperimentRun(best, HELD_OUT)) if best else None
     tables, figures = [], []
     text = [
-        "A feature matters when shuffling it among the held-out patients costs area under the curve. Features that say "
-        "the same stand in for each other and then look unimportant one by one; families are shuffled as one.",
+        "The importance of a feature is the area under the curve that is lost when it is permuted among the held-out "
+        "patients. Correlated features stand in for each other and then appear unimportant one by one; families are "
+        "permuted as one.",
     ]
     if kept and kept["importance"]:
         for name, title in (("features", "Single features"), ("families", "Families of features")):
@@ -115,13 +116,13 @@ def importance_section(study: Study) -> Section | None:
     if weights is not None:
         tables.append(weights)
         text.append(
-            "Weights are of the logistic regression on standardised features: what the log odds gain when a feature "
-            "grows by one standard deviation and the others stay. Where two features say the same they share the "
-            "weight in ways that differ from fold to fold, as the spread tells."
+            "Weights are of the logistic regression on standardised features: the change of the log odds when a "
+            "feature grows by one standard deviation and the others are constant. Correlated features share the "
+            "weight in proportions that differ from fold to fold, as the standard deviation shows."
         )
     if not tables:
         return None
-    return Section("importance", "Which features matter", tuple(text), tuple(tables), tuple(figures))
+    return Section("importance", "Importance of features", tuple(text), tuple(tables), tuple(figures))
 
 
 def _estimate(row: Sequence, n: int) -> Estimate:
@@ -152,7 +153,7 @@ def _weights_table(study: Study) -> Table | None:
         over = (float(spread[:, n].mean()), float(spread[:, n].std(ddof=1))) if several else (None, None)
         rows.append((titles[n], float(weights[n]), *over, same))
     columns = ("Feature", "Weight", "Mean over folds", "SD over folds", "Folds of the same sign")
-    used = f"{int((weights != 0).sum())} of {len(weights)} features have a weight; the {LISTED} greatest."
+    used = f"{int((weights != 0).sum())} of {len(weights)} features have a weight; the {LISTED} greatest are listed."
     return Table("weights", f"Weights: {title_of(INSTALLABLE)}", columns, tuple(rows), used)
 
 
@@ -164,8 +165,8 @@ def controls_section(study: Study) -> Section | None:
     if not known and not given:
         return None
     text = [
-        "A model that tells coronary calcium calls no more of those whose only calcium lies in the aorta or the valves "
-        "than of those who have none.",
+        "A model that is specific to coronary calcium calls no more patients positive whose only calcium lies in the "
+        "aorta or the valves than patients who have none.",
     ]
     columns = ("Called coronary", "No calcium at all", "No coronary, but other calcium", "Difference", "p")
     tables = []

@@ -133,9 +133,9 @@ def fit_classifier(
     """
     features, labels = np.asarray(features, float), np.asarray(labels, bool)
     if kind not in CLASSIFIERS:
-        raise ValueError(f"{kind!r} is no classifier; choose one of {', '.join(CLASSIFIERS)}.")
+        raise ValueError(f"{kind!r} is not a classifier; choose one of {', '.join(CLASSIFIERS)}.")
     if not np.isfinite(features).all():
-        raise FittingError("Some of the features are no numbers. Make them again.")
+        raise FittingError("Some of the features are not numbers. Compute them again.")
     parts = _inner_folds(labels, patients, seed)
     standardised = [(Standardisation.of(features[training]), training, evaluated) for training, evaluated in parts]
     best: tuple[float, dict[str, float], np.ndarray] | None = None

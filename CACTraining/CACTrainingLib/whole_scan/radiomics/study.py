@@ -77,7 +77,7 @@ def _read(settings: RadiomicsStudySettings, read: Callable[[tuple[TableScan, ...
     if enhanced := sum(scan.contrast for part in given for scan in part):
         raise StudyError(
             f"{enhanced} of {sum(map(len, given))} scans are contrast-enhanced. Give those in a table of their own, "
-            "with --contrast-data: models are judged by scans without contrast agent."
+            "with --contrast-data: models are evaluated on scans without contrast agent."
         )
     table, training, tested = learned_and_tested(*given)
     own = read(table)
@@ -161,28 +161,29 @@ class _RadiomicsStudy(Experiment):
         own, held = self.data.own, self.data.folds == HELD_OUT
         text = [
             f"{len(own.names)} CTs of {len(set(own.patients))} patients; {int(held.sum())} were held out, and each "
-            f"model was judged by them once. The others were cross-validated in {self.settings.budget.folds} folds, "
+            f"model was evaluated on them once. The others were cross-validated in {self.settings.budget.folds} folds, "
             "split by patient; classifiers were tuned within each (nested cross-validation).",
         ]
         if digital:
             text.append(
-                "Calcium counts however little of it there is, also what no scan can show. Patients were chosen so "
-                "that each amount of it is common: accuracy and AUC are of this mix. Nothing here was measured on the "
-                "scan of a person."
+                "Any amount of calcium counts, also what no scan can show. Patients were selected so that each amount "
+                "of it is common: accuracy and AUC are of this case mix. Nothing here was measured on the scan of a "
+                "real patient."
             )
         if not [name for name in NETWORKS if name in own.features]:
-            text.append("No network’s features were at hand to compare with.")
+            text.append("No features of a network were available for comparison.")
         elif not {"ct-fm", "radimagenet"} & set(own.features):
             text.append(
-                "CT-FM and RadImageNet, with which the paper compares, were not at hand (--ct-fm, --radimagenet); "
-                "CAC’s own networks stand in for them. They were trained to find the heart and calcium, those not."
+                "CT-FM and RadImageNet, with which the paper compares, were not available (--ct-fm, --radimagenet); "
+                "CAC’s own networks take their place. These were trained to find the heart and calcium; CT-FM and "
+                "RadImageNet were not."
             )
         if late := {run.configuration for run, why in failed.items() if why == TIME_IS_UP}:
-            text.append(f"{len(late)} ways to make models were not done in the time given. Run the same command again.")
+            text.append(f"{len(late)} kinds of models were not made in the time given. Run the same command again.")
         if self.left_out:
             text.append(
-                f"{self.left_out} scans with other calcium were left out: their patients are among those learned from, "
-                "or have coronary calcium too."
+                f"{self.left_out} scans with other calcium were left out: their patients are among those for "
+                "training, or have coronary calcium too."
             )
         counted = [("Cross-validated", own.chosen(np.flatnonzero(~held)))]
         counted.append(("Held out", own.chosen(np.flatnonzero(held))))
@@ -208,7 +209,7 @@ class _RadiomicsStudy(Experiment):
         data |= {"Other calcium": str(settings.noncoronary_controls)} if settings.noncoronary_controls else {}
         data |= {NETWORKS[name]: str(file) for name, file in settings.encoders.items()}
         data["Features"] = ", ".join(f"{name} {len(titles[name])}" for name in titles)
-        every = f"{PREDICTIONS}: chances by the chosen model and the one to install"
+        every = f"{PREDICTIONS}: probabilities by the chosen model and the one to install"
         return self.facts(results, data, {"Every scan": every})
 
 

@@ -98,7 +98,7 @@ class _Trainer:
 def _probabilities(model, features: np.ndarray) -> list[float]:
     found = np.asarray(model.probabilities(features), float) if len(features) else np.zeros(0)
     if not np.isfinite(found).all():
-        raise CTError("The model gave no numbers. Are there features that are none?")
+        raise CTError("The model gave values that are not numbers. Check whether all features are numbers.")
     return found.tolist()
 
 

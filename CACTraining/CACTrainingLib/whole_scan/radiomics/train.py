@@ -37,8 +37,9 @@ from ..split import learned_and_tested
 from .fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
 
 INTENDED_USE = (
-    "Tells whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the heart and of what "
-    "is dense in it, as a whole-scan estimate beside a score made of lesions. For research; not a medical device."
+    "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "
+    "heart and of dense candidates in it, as a whole-scan estimate beside a score of lesions. For research; not a "
+    "medical device."
 )
 
 LABELS = ("truth", "pseudo")
@@ -55,9 +56,9 @@ INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 
 @dataclass(frozen=True)
 class Settings:
-    """data: table to learn from. test: to test on; None: a fifth of data. contrast: of contrast-enhanced scans to learn
-    from too. noncoronary_controls: of patients whose calcium lies elsewhere, to test on. labels: of LABELS. features:
-    of SETS. cache: folder.
+    """data: table to learn from. test: to test on; None: a fifth of data. contrast: of contrast-enhanced scans to
+    train on as well. noncoronary_controls: of patients whose calcium lies elsewhere, to test on. labels: of LABELS.
+    features: of SETS. cache: folder.
     """
 
     data: Path
@@ -104,17 +105,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
     add_options(parser, RunOptions, "output")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
+    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
     add(
         "--noncoronary-controls",
         type=Path,
         metavar="TABLE",
         help="patients with calcium outside the coronaries only, to test on",
     )
-    add("--labels", choices=LABELS, default="truth", help="learn from the scores, or from what reaches 130 HU alone")
-    add("--features", choices=SETS, default="both", help="of the whole heart, of what is dense in it, or both")
+    add(
+        "--labels",
+        choices=LABELS,
+        default="truth",
+        help="train on the true scores, or on pseudo-labels at 130 HU alone",
+    )
+    add(
+        "--features",
+        choices=SETS,
+        default="both",
+        help="features of the whole heart, of dense candidates in it, or both",
+    )
     add_options(parser, RunOptions, "overwrite")
-    add("--seed", type=int, default=0, help="of the cross-validation that chooses settings and limit")
+    add("--seed", type=int, default=0, help="random seed of the cross-validation that chooses settings and threshold")
     cache = {"help": "where prepared scans are kept (default: beside the model)"}
     add_options(parser, RunOptions, "workers", "cache", cache=cache)
 

@@ -31,7 +31,7 @@ VARIANTS = {
     "augmentation": (
         "With and without augmentation",
         ("with", "without"),
-        "The paper names augmentation with noise, blur and shifts as missing. Here it is on unless said otherwise.",
+        "The paper names augmentation with noise, blur and shifts as missing. Here it is on unless stated otherwise.",
     ),
     "published": (
         "As here, and as published",
@@ -62,7 +62,7 @@ def control_section(shown: Shown) -> Section | None:
     rows.append(heading("Median of the totals predicted, Agatston units", columns))
     rows += _control_rows(study, evaluated, (own, clean, ~none), lambda weights, x: quantile(weights, x, 0.5))
     note = (
-        "Each network predicts patients that it did not learn from: those of --noncoronary-controls, those held out, "
+        "Each network predicts patients that it was not trained on: those of --noncoronary-controls, those held out, "
         "and those of "
         "its own validation; mean over the networks of all folds."
     )
@@ -74,7 +74,7 @@ def control_section(shown: Shown) -> Section | None:
     )
     text = (
         f"Calcium elsewhere only: {where}, with calcium or metal in or near the heart, none of it coronary. No calcium "
-        f"at all: {count(int(clean.sum()), 'scan')} of the same table. A network that adds up whatever is dense would "
+        f"at all: {count(int(clean.sum()), 'scan')} of the same table. A network that sums whatever is dense would "
         "call the first coronary.",
     )
     return Section("control", "Calcium that is not coronary", text, (table,))
@@ -139,10 +139,10 @@ def saliency_section(shown: Shown, folder: Path) -> Section | None:
         figures += _saliency_figure(with_saliency, folder)
         patients = max(len(result.saliency["names"]) for result in with_saliency.values())
         text.append(
-            "Saliency says where a change of the picture would change the answer, not where calcium is; of “Voxel sum” "
-            "alone it is the score that the network sees in each place. It was looked at in "
+            f"Saliency shows where a change of the image would change the prediction, not where calcium is; for "
+            f"“Voxel sum” alone it is the score that the network assigns to each location. It was computed for "
             f"{count(patients, 'patient')} held out, with a score of 100 or more, by the network of the first fold. "
-            "Where the input is cut out about the heart, there is hardly any bone to look at."
+            "Where the input is cropped around the heart, it contains little bone."
         )
     if weighted:
         curves = [_weights_of(config, result) for config, result in weighted.items()]
@@ -150,8 +150,8 @@ def saliency_section(shown: Shown, folder: Path) -> Section | None:
         note = "Mean of the held-out patients; bands: one standard deviation. Network of the first fold."
         title = "Weights of the slices by squeeze-and-excite"
         figures.append(Figure("slice_weights", title, draw, note, (3.5 * min(2, len(curves)), 2.6)))
-        text.append(f"How much the weights tell slices apart, [[slice_weights]] shows: {_said(curves[0])}.")
-    return Section("saliency", "Where the networks look", tuple(text), tuple(tables), tuple(figures))
+        text.append(f"[[slice_weights]] shows how much the weights differ between slices: {_said(curves[0])}.")
+    return Section("saliency", "Saliency of the networks", tuple(text), tuple(tables), tuple(figures))
 
 
 def _saliency_table(with_saliency: Mapping[Configuration, Result], seed: int) -> Table:
@@ -170,11 +170,12 @@ def _saliency_table(with_saliency: Mapping[Configuration, Result], seed: int) ->
         times = Found(mean(weights, proportions[:, 0]) / mean(weights, own[:, 0]), len(names), len(names))
         rows.append((config.title, *found, times.estimate))
     note = (
-        f"Share of all saliency, mean over the patients. Near calcium: within {NEAR_MM:g} mm of true coronary calcium. "
-        f"Heart: the rest of it. Bone: above {BONE_HU:g} HU outside the heart. A share as large as that of the volume "
-        "is what looking anywhere would give."
+        f"Proportion of all saliency, mean over the patients. Near calcium: within {NEAR_MM:g} mm of true coronary "
+        "calcium. "
+        f"Heart: the rest of it. Bone: above {BONE_HU:g} HU outside the heart. Uniform saliency would give the "
+        "proportion of the volume."
     )
-    return Table("saliency_shares", "Where the saliency lies", columns, tuple(rows), note)
+    return Table("saliency_shares", "Location of the saliency", columns, tuple(rows), note)
 
 
 def _saliency_figure(with_saliency: Mapping[Configuration, Result], folder: Path) -> list[Figure]:
@@ -243,7 +244,7 @@ def variants_section(shown: Shown, table: str, configs: Sequence[Configuration],
         changes = (change.estimate, p_cell(change.p), ranks[1].estimate, other.estimate, p_cell(other.p))
         rows.append((f"  {titles[1]}", errors[1].estimate, *changes))
     note = (
-        "Of patients who validated, in the folds that both were trained in. Error: mean squared, thousandths. Rank "
+        "Validation patients of the folds in which both were trained. Error: mean squared, thousandths. Rank "
         "correlation of the total, within folds. Differences are paired; p is not adjusted."
     )
     made = Table(table, name, columns, tuple(rows), note)
@@ -270,7 +271,7 @@ def grid_section(
     note = "Mean squared error of one fold’s validation, thousandths. Batches are as the preset has them."
     table = Table("grid", "Grid search", columns, tuple(rows), note)
     text = (
-        "All other trainings of a kind took what was chosen here; who was held out had no part in it. In the fold that "
-        "it was chosen by, the validation error is a little too good.",
+        "All other trainings of a kind used the value chosen here; held-out patients had no part in the choice. In "
+        "the fold on which it was chosen, the validation error is slightly optimistic.",
     )
     return Section("grid", "Grid search", text, (table,))

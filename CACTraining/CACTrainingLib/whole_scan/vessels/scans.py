@@ -125,7 +125,7 @@ def data_section(known: Known, data: Data, with_contrast: int, failed: Sequence[
     """Who learned, who was held out, who was left out. failed: tables of trainings that failed."""
     scans = known.scans
     learned = np.array([name for outside, inside in data.folds[:1] for name in (*outside, *inside)])
-    parts = [("To learn from, cross-validated", scans.rows(learned)), ("Held out", scans.rows(data.test))]
+    parts = [("For training, cross-validated", scans.rows(learned)), ("Held out", scans.rows(data.test))]
     rows = []
     for title, own in parts:
         totals = scans.agatston[own].sum(1)
@@ -136,13 +136,15 @@ def data_section(known: Known, data: Data, with_contrast: int, failed: Sequence[
             ("Calcium elsewhere only (--noncoronary-controls)", len(patients), len(names), len(names), 0, 0, 0, 0.0)
         )
     columns = ("Scans", *SCORE_COLUMNS, "Median score")
-    note = "By the true total. Nobody who was held out is learned from."
+    note = "By the true total. No held-out patient is used for training."
     tables = [Table("scans", "Scans by their score", columns, tuple(rows), note)]
-    text = [f"{len(data.folds)} folds of those who were not held out. The held-out were used for no choice."]
+    text = [
+        f"{len(data.folds)} folds of the patients who were not held out. Held-out patients were used for no choice."
+    ]
     if known.digital:
         text.append(
             "No real CT whose scores are known was available: nothing here was measured on one. The patients are "
-            "computed, and chosen so that much calcium is common; the score of an artery is its true mass on the "
+            "simulated, and selected so that much calcium is common; the score of an artery is its true mass on the "
             "Agatston scale."
         )
     if with_contrast:

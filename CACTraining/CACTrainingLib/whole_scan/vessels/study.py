@@ -75,7 +75,7 @@ def _read(
     given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
     without = [tuple(scan for scan in table if not scan.contrast) for table in given]
     if any(table and not plain for table, plain in zip(given, without, strict=True)):
-        raise StudyError("There is no scan without contrast agent. Scores are foretold of such.")
+        raise StudyError("There is no scan without contrast agent; scores are predicted for such scans only.")
     plain, training, test = learned_and_tested(*without)
     noncoronary_controls: tuple[TableScan, ...] = ()
     if settings.noncoronary_controls is not None:
@@ -190,7 +190,7 @@ class _VesselStudy(Experiment):
             tried = [run.configuration for run in self.grid_runs]
             sections.append(checks.grid_section(study, {one: found[0] for one, found in grid.items()}, tried, chosen))
         self._write_predictions(page.models, results)
-        title = "Coronary calcium by vessel regression: how well scores are told without finding lesions"
+        title = "Coronary calcium scores by vessel regression, without finding lesions"
         done = [{"seconds": one.seconds} for part in (results, grid) for found in part.values() for one in found]
         shown_sections = list(filter(None, sections))
         return write_study(self.settings.output, title, shown_sections, self._facts(done), self.known.digital)
@@ -219,7 +219,7 @@ class _VesselStudy(Experiment):
         budget, noncoronary_controls = self.settings.budget, self.settings.noncoronary_controls
         own = {
             "Training budget": f"preset {budget.preset}; {budget.folds_text}",
-            "Steps": "at most as the preset says" if budget.steps is None else f"at most {budget.steps}",
-            "Every patient": f"{PREDICTIONS}: what each network foretold",
+            "Steps": "at most those of the preset" if budget.steps is None else f"at most {budget.steps}",
+            "Every patient": f"{PREDICTIONS}: predictions of each network",
         }
         return self.facts(results, {"Others": str(noncoronary_controls)} if noncoronary_controls else {}, own)

@@ -54,7 +54,7 @@ class VesselTraining:
     """
 
     loop: LoopSettings
-    batch_size: int = told(8, "scans a step (default: the preset's)")
+    batch_size: int = told(8, "scans per step (default: the preset's)")
     learning_rate: float = told(1e-3, "of the AdamW optimiser (default: the preset's)")
     weight_decay: float = told(0.01, "of the AdamW optimiser (default: the preset's)")
     augmentation: VolumeAugmentation | None = field(default_factory=VolumeAugmentation)
@@ -104,7 +104,7 @@ class Volumes:
         if "calcium" not in found:
             raise DataError(
                 f"Where the calcium of {name} lies is not known; it is of digital patients' scans alone (cac phantom). "
-                "Train a network that learns from scores, such as summed."
+                "Train a network that learns from scores, such as voxel-sum."
             )
         return np.array(np.unravel_index(found["calcium_at"], self.shape)), found["calcium"], found["calcium_artery"]
 

@@ -47,9 +47,8 @@ from .results import PER_MILLE, TOTAL, Predicted, Scans, Statistic, Study, categ
 from .task import VesselTraining
 
 INTENDED_USE = (
-    "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a whole-scan "
-    "estimate "
-    "beside a score made of lesions. For research; not a medical device."
+    "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
+    "whole-scan estimate beside a score of lesions. For research; not a medical device."
 )
 
 VALIDATION_PARTS = 5
@@ -80,9 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         choices=TRAINABLE,
         default="voxel-sum",
-        help=f"the network (default: voxel-sum, none of the paper's; {SUPERVISED}: shown where the calcium of digital "
-        "patients "
-        "lies)",
+        help=f"the network (default: voxel-sum, not one of the paper's; {SUPERVISED}: trained on the location of the "
+        "calcium of digital patients as well)",
     )
     add("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
@@ -93,12 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="patients with calcium outside the coronaries only, to test on",
     )
     add_options(parser, RunOptions, "resume", "overwrite")
-    seed = {"help": "of the weights, the batches and the patients who validate"}
+    seed = {"help": "random seed of the weights, the batches and the validation patients"}
     add_options(parser, LoopSettings, "seed", "steps", "minutes", seed=seed)
     add_options(parser, VesselTraining, "batch_size", "learning_rate", "weight_decay")
-    epochs = {"metavar": "EPOCHS", "help": "rounds through all scans between validations"}
+    epochs = {"metavar": "EPOCHS", "help": "passes through all scans between validations"}
     add_options(parser, LoopSettings, "validate_every", "patience", validate_every=epochs)
-    add("--no-augmentation", action="store_true", help="scans as they are: no shifts, blur and noise")
+    add("--no-augmentation", action="store_true", help="train without augmentation by shifts, blur and noise")
     cache = {"help": "where prepared scans are kept (default: beside the model)"}
     add_options(parser, RunOptions, "device", "workers", "cache", cache=cache)
 

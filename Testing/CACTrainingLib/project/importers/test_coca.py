@@ -110,13 +110,13 @@ def test_of_two_series_the_outlined_one_gets_the_regions(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no list of regions"),
-        (b"<plist><dict><key>Images</key>", "no list of regions"),
-        (b"bplist00" + bytes(40), "no list of regions"),
+        (b"", "not a list of regions"),
+        (b"<plist><dict><key>Images</key>", "not a list of regions"),
+        (b"bplist00" + bytes(40), "not a list of regions"),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><plist><dict><key>Images</key><string>&b;</string></dict></plist>', "entity"),
-        (b"<plist><dict><key>Images</key><array><string>x</string></array></dict></plist>", "no list of regions"),
-        (b"<plist><array/></plist>", "no list of regions"),
-        (b"<plist><key>a</key></plist>", "no list of regions"),
+        (b"<plist><dict><key>Images</key><array><string>x</string></array></dict></plist>", "not a list of regions"),
+        (b"<plist><array/></plist>", "not a list of regions"),
+        (b"<plist><key>a</key></plist>", "not a list of regions"),
     ],
 )
 def test_broken_property_list_is_told_and_its_scan_comes_without(tmp_path, content, message):
@@ -144,8 +144,8 @@ def test_whatever_a_file_holds_there_are_regions_or_an_error(tmp_path_factory, n
     ("change", "message"),
     [
         ({"Name": "Aorta"}, "the artery 'Aorta' is unknown"),
-        ({"Point_px": ["__import__('os')"]}, "is no point"),
-        ({"Point_px": ["(nan, 1.0)"]}, "is no point"),
+        ({"Point_px": ["__import__('os')"]}, "is not a point"),
+        ({"Point_px": ["(nan, 1.0)"]}, "is not a point"),
         ({"Point_mm": ["(1.0, 2.0, 3.0)", "(1.0, 2.0, 3.0)"]}, "1 points in pixels and 2 in mm"),
         ({"Point_px": ["(1e9, 1.0)"]}, "kilometres"),
     ],
@@ -190,7 +190,7 @@ def test_a_broken_workbook_of_scores_is_a_warning(tmp_path, content):
     (folder / "scores.xlsx").write_bytes(content)
     scans, warnings = find_new_scans(tmp_path)
     assert [s.annotations for s in scans] == [None]
-    assert any("scores.xlsx is no table of scores" in warning for warning in warnings)
+    assert any("scores.xlsx is not a table of scores" in warning for warning in warnings)
 
 
 def test_without_openpyxl_the_way_out_is_told(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_scores_are_the_highest_of_a_scan(tmp_path):
 def test_broken_table_of_scores_is_told(tmp_path):
     table = tmp_path / "scores.csv"
     table.write_text("filename,total\n1A,none\n", encoding="utf-8")
-    with pytest.raises(CocaError, match="no table of scores"):
+    with pytest.raises(CocaError, match="not a table of scores"):
         read_scores(table)
     table.write_text("filename,total\n1A,-3\n", encoding="utf-8")
     with pytest.raises(CocaError, match="scores of 1A are -3"):

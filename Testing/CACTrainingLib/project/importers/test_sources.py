@@ -98,9 +98,9 @@ def test_table_says_who_is_who(tmp_path):
         (lambda p: p, "holds no scan that can be added"),
         (lambda p: Project.create(p / "p").folder, "is a project itself"),
         (lambda p: _lesions(p / "mask.nrrd"), "is a label map"),
-        (lambda p: _image(p / "flat.nrrd", np.zeros((1, 8, 8), np.int16)), "is no volume"),
+        (lambda p: _image(p / "flat.nrrd", np.zeros((1, 8, 8), np.int16)), "is not a volume"),
         (lambda p: shutil.copy(__file__, p / "text.nii"), "is in no known image format"),
-        (lambda p: shutil.copy(__file__, p / "text.py"), "is no image file"),
+        (lambda p: shutil.copy(__file__, p / "text.py"), "is not an image file"),
     ],
 )
 def test_what_holds_no_scan_is_told(tmp_path, make, message):

@@ -1,11 +1,11 @@
 """The study of vessel regression as a whole, with trainings that are made up: what is kept, shown, and gone on with."""
 
 import csv
-import json
+import re
 from dataclasses import replace
 
 import pytest
-from made_experiments import Counting, Warned, make_quick, table_of
+from made_experiments import Counting, Warned, index_of, make_quick, sections_of, table_of
 from vessel_trainings import fake_reader, fake_trainer, write_table
 
 from CACScoringLib.core.tables import TableError
@@ -41,22 +41,18 @@ def test_the_whole_page(settings, tmp_path):
     progress = Warned()
     everything = replace(settings, noncoronary_controls=noncoronary_controls, tables=(), budget=VesselBudget(folds=2))
     page = page_of(everything, progress=progress, read=fake_reader(("p4",)))
-    assert "Digital patients: no figure here says how the method does in patients." in page
-    assert "No real CT whose scores are known was available" in page
-    index = json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
-    named = [section["name"] for section in index["sections"]]
-    assert named == [
+    assert index_of(settings)["digital"]
+    assert sections_of(settings) == [
         *("goals", "data", "models", "errors", "control", "saliency", "augmentation", "published", "grid"),
     ]
     # One network does not fit into memory: it is said, and stops nothing else.
-    assert any("there is no memory for it" in warning.message for warning in progress.warnings)
-    assert "2 of 20 trainings are lacking." in page
+    assert "training-failed" in {warning.code for warning in progress.warnings}
+    assert "2 of 20 trainings" in page
     # A scan without a heart is left out of everything, and said.
     assert "its heart was not found" in page
     assert ",p4," not in (settings.output / PREDICTIONS).read_text(encoding="utf-8")
     for published in ("9.8 ± 3.0", "10.8 ± 12.5", "8.6"):
         assert f">{published}</span>" in page
-    assert "Always the mean" in page
     assert "4 times as large" in page
     figures = {name.name for name in (settings.output / "figures").glob("*.svg")}
     assert figures >= {"loss_curves_linear.svg", "loss_curves_log.svg", "saliency_maps.svg", "slice_weights.svg"}
@@ -82,7 +78,7 @@ def test_what_is_kept_is_not_trained_again(settings):
     page_of(replace(settings, tables=("augmentation",)), again)
     assert len(again.done) == 4
     assert not any(run.configuration.augmented for run in again.done)
-    assert "Less base" in (settings.output / "study.html").read_text(encoding="utf-8")
+    assert "augmentation" in sections_of(settings)
 
 
 def test_the_grid_chooses_for_all_else(settings):
@@ -100,7 +96,7 @@ def test_the_grid_chooses_for_all_else(settings):
         assert used == {(float(best[0]), float(best[1]))}
     # Rates that gave no numbers are no reason to wait.
     assert sum(row[2] == "not run" for row in rows) == 4
-    assert "trainings are lacking" not in page
+    assert not re.search(r"\d of \d+ trainings", page)
 
 
 def test_networks_wait_for_their_grid(settings):
@@ -120,13 +116,12 @@ def test_without_time_there_is_a_page_of_what_is_there(settings):
     page_of(settings)
     before = table_of(settings, "models_mse")
     counting = Counting(fake_trainer)
-    page = page_of(replace(settings, minutes=0), counting)
+    page_of(replace(settings, minutes=0), counting)
     assert not counting.done
     assert table_of(settings, "models_mse") == before
-    assert "Trainings that failed" not in page
+    assert not (settings.output / "tables" / "failed.csv").exists()
     empty = page_of(replace(settings, output=settings.output / "new", minutes=0), counting)
-    assert "No network is trained yet." in empty
-    assert "4 of 4 trainings are lacking." in empty
+    assert "4 of 4 trainings" in empty
 
 
 def test_nobody_is_both_learned_from_and_evaluated_by(settings):
@@ -144,11 +139,11 @@ def test_nobody_is_both_learned_from_and_evaluated_by(settings):
 
 def test_calcium_elsewhere_is_held_against_none(settings, tmp_path):
     # Without --noncoronary-controls, by patients of the same table.
-    assert "of the same table, with calcium or metal" in page_of(settings)
+    page_of(settings)
+    none = [float(row[4]) for row in table_of(settings, "control") if row[0] == "CNN, logarithm"]
+    assert 12 not in none
     noncoronary_controls = write_table(tmp_path / "others" / "table.csv", 12, first=1000, other=True)
-    assert "12 scans of other patients (--noncoronary-controls)" in page_of(
-        replace(settings, noncoronary_controls=noncoronary_controls)
-    )
+    page_of(replace(settings, noncoronary_controls=noncoronary_controls))
     rows = [row for row in table_of(settings, "control") if row[0] == "CNN, logarithm"]
     assert [float(row[4]) for row in rows] == [12] * 4
     assert all(0 <= float(row[1]) <= 1 for row in rows[:3])
@@ -160,10 +155,9 @@ def test_calcium_elsewhere_is_held_against_none(settings, tmp_path):
 def test_own_scans_have_no_truth(tmp_path, settings):
     table = write_table(tmp_path / "real" / "table.csv", PATIENTS, truth=False)
     read = fake_reader()
-    page = page_of(replace(settings, data=table), read=lambda *a: replace(read(*a), digital=False))
-    assert "Digital patients" not in page
-    assert "No real CT" not in page
-    assert "Calcium that is not coronary" not in page
+    page_of(replace(settings, data=table), read=lambda *a: replace(read(*a), digital=False))
+    assert not index_of(settings)["digital"]
+    assert "control" not in sections_of(settings)
 
 
 def test_predictions_of_every_patient(settings):
@@ -184,13 +178,13 @@ def test_contrast_is_left_out(settings, tmp_path):
     lines = settings.data.read_text(encoding="utf-8").splitlines()
     rows = [line + (",contrast" if n == 0 else ",1" if n < 5 else ",0") for n, line in enumerate(lines)]
     settings.data.write_text("\n".join(rows), encoding="utf-8")
-    assert "4 scans with a contrast agent were left out." in page_of(settings)
+    assert "4 scans with a contrast agent" in page_of(settings)
 
 
 def test_other_patients_are_tested_on(settings, tmp_path):
     test = write_table(tmp_path / "test" / "table.csv", 16, first=500)
     page = page_of(replace(settings, test=test))
-    assert "16 patients were held out" in page
+    assert "16 patients" in page
     assert table_of(settings, "scans")[1][1:3] == [str(PATIENTS)] * 2
     with pytest.raises(TableError, match="is in --test and is learned from"):
         page_of(replace(settings, test=settings.data))

@@ -89,7 +89,7 @@ def test_truth_on_another_grid(tmp_path, empty):
         true_calcium(scan, region, CONFIG)
 
 
-@pytest.mark.parametrize(("name", "message"), [(TRUTH, "is no truth of a scan"), (MAP, "cannot be read")])
+@pytest.mark.parametrize(("name", "message"), [(TRUTH, "is not the truth of a scan"), (MAP, "cannot be read")])
 def test_truth_that_is_broken(tmp_path, empty, name, message):
     scan, region = write(tmp_path, *empty)
     (tmp_path / name).write_text("{}", encoding="utf-8")
