@@ -321,7 +321,7 @@ class ProjectSection(Section):
             message = finding["message"] + (f" ({names}{more})" if names else "")
             fillRow(table, row, (_severities()[finding["severity"]], message))
         table.resizeRowsToContents()
-        self._say(reason or _("The project is ready for training."))
+        self._say(reason or _("Training can start."))
 
     def _nameOf(self, scanId: str) -> str:
         return next((scan.name for scan in self._project.scans if scan.id == scanId), scanId)
