@@ -74,7 +74,10 @@ def score_scan(
     """
     progress = progress or Progress()
     if settings.slices and networks is None:
-        raise CTError("Slices are switched on and off for the calcium map, which needs the networks.")
+        raise CTError(
+            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave out "
+            "--slice."
+        )
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
@@ -105,7 +108,10 @@ def score_scan(
             found, label_warnings = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
             label_warnings += [*noise_warning(found, blood), _UNREVIEWED]
             if settings.percentile_table is not None:
-                message = "Percentiles are given for reviewed scores only. Score again with --lesions."
+                message = (
+                    "Percentiles are reported for reviewed scores only. Review the lesions and score again with "
+                    "--lesions."
+                )
                 label_warnings.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
         if found_slices is not None and parts is not None:
@@ -223,7 +229,9 @@ def without_improbable(
         left_out = np.isin(id_map, [own.lesion_id for _, own in pairs if own.not_coronary_probability > limit])
         id_map = np.where(left_out, id_map.dtype.type(0), id_map)
         parts = without(parts, scan, left_out)
-        message = f"{count} spots of the calcium map were left out: they are probably noise or not coronary."
+        message = (
+            f"{count} lesions of the calcium map were left out because they are probably noise or not coronary calcium."
+        )
         notes.append(ScanWarning("map-left-out", message))
     lesions = tuple(replace(lesion, artery=own.artery) for lesion, own in kept)
     return LesionSet(lesions, id_map), [own for _, own in kept], parts, notes
@@ -250,8 +258,9 @@ def _scored(
 
 _UNREVIEWED = ScanWarning(
     "unreviewed",
-    "Nobody has reviewed these candidates: everything dense inside the heart region is listed, be it coronary, "
-    "valve, aorta or noise. Assign each to an artery in lesions.nii.gz and score again with it.",
+    "These candidates have not been reviewed. They include everything dense inside the heart region: coronary and "
+    "valve calcium, the aorta, and noise. Assign the coronary lesions to their arteries in lesions.nii.gz and score "
+    "again with --lesions.",
 )
 
 
@@ -268,7 +277,7 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
     highest = int(arteries.max())
     if highest > max(Artery):
         meaning = ", ".join(f"{a.value} {a.key}" for a in Artery)
-        raise MaskError(f"The lesion label map holds the label {highest}; labels are {meaning}.")
+        raise MaskError(f"The lesion label map contains the label {highest}; valid labels are {meaning}.")
     warnings = list(resampled)
     if not highest:
         warnings.append(_NO_CALCIUM)
@@ -276,10 +285,12 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
         if (unassigned == (arteries > 0)).all():
             raise MaskError(
                 f"All {int(unassigned.sum())} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} "
-                "(unassigned): nobody has reviewed them. Give coronary lesions to their arteries and clear the rest; "
-                "an empty label map says that there is no coronary calcium."
+                "(unassigned), so they have not been reviewed. Assign the coronary lesions to their arteries and "
+                "clear the rest; an empty label map means that there is no coronary calcium."
             )
-        message = f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned): left out."
+        message = (
+            f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
+        )
         warnings.append(ScanWarning("unassigned-left-out", message))
         arteries[unassigned] = 0
     return arteries, warnings
@@ -293,8 +304,8 @@ def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     if not count:
         return []
     message = (
-        f"{count} labelled lesion(s) reach outside the heart region. The clinical rule scores them as labelled; a "
-        "calcium map ends at the heart. Give --heart MASK where the heart found is wrong."
+        f"{count} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, but "
+        "the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
 
@@ -305,5 +316,5 @@ def _percentile(threshold: MethodResult, scan: CTScan, settings: ScoreSettings) 
     sex = settings.sex or scan.acquisition.patient_sex
     age = settings.age_years if settings.age_years is not None else scan.acquisition.patient_age_years
     if sex is None or age is None:
-        raise CTError("Percentiles need sex and age, which the scan does not tell. Give --sex and --age.")
+        raise CTError("Percentiles need sex and age, which the scan's header does not state. Give --sex and --age.")
     return risk.percentile_from_table(threshold.total.agatston, sex, age, settings.percentile_table)

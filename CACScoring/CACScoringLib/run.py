@@ -235,7 +235,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
         if choice.names:
             raise ModelError(f"{message}. Install them, or leave --model out.")
-        message = f"{message}: the scan is scored by the clinical rule alone."
+        message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
     return ChosenModels(networks, _estimates(choice), choice.device, warnings)
 
@@ -252,10 +252,12 @@ def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
         network = stored[name].card.network
         if network in ESTIMATORS:
             if not _is_asked_for(network, choice):
-                raise ModelError(f"{name} gives a whole-scan estimate. Ask for it: --whole-scan {network}.")
+                raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
             continue  # see `_estimates`
         if network not in SCORING_NETWORKS:
-            raise ModelError(f"{name} is a model for {network!r}; a scan is scored by {', '.join(SCORING_NETWORKS)}.")
+            raise ModelError(
+                f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING_NETWORKS)}."
+            )
         if network in chosen:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
         chosen[network] = stored[name]

@@ -121,7 +121,7 @@ def test_labels_that_reach_no_threshold_are_not_a_word_that_there_is_no_calcium(
 def test_labels_that_are_all_unassigned_are_no_review(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     unassigned = sitk.Cast(labels > 0, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
-    with pytest.raises(MaskError, match="nobody has reviewed them"):
+    with pytest.raises(MaskError, match="not been reviewed"):
         score_scan(scan, heart=heart, lesions=unassigned)
 
 

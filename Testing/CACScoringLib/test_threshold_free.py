@@ -112,7 +112,7 @@ def test_slices_without_calcium_are_not_decomposed(faint):
 def test_an_empty_map_is_not_called_free_of_calcium(faint):
     scan, heart, _, _ = faint
     text = page.result_as_html(score_scan(scan, heart=heart, networks=networks(shows=False)))
-    assert "That does not mean that there is no calcium" in text
+    assert "This does not exclude calcium" in text
     assert "0 unreviewed lesions</b> of the calcium map" not in text
 
 
@@ -162,7 +162,7 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
     text = page.result_as_html(result)
     assert "Calcium map (no threshold)" in text
-    assert "nobody has checked them" in text
+    assert "have not been reviewed" in text
 
 
 def test_steps_name_the_decomposition_only_where_it_runs():

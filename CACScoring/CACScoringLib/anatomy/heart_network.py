@@ -77,8 +77,8 @@ def heart_mask(
     if volume_ml < MIN_HEART_ML:
         where = "" if region is None else " between the lungs"
         message = (
-            f"The network {model.card.name} found {volume_ml:.0f} ml of heart{where}, too little to score. Give a CT "
-            "that shows the heart, or a heart mask."
+            f"The network {model.card.name} found only {volume_ml:.0f} ml of heart{where}, which is too little to "
+            "score. Give a CT that shows the heart, or a heart mask."
         )
         raise NoHeartError(message)
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
@@ -168,8 +168,8 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
         return ()
     percent = math.floor(100 * dice)  # rounded up it would contradict what is usual
     message = (
-        f"The heart found by the network and the room that the lungs leave for it overlap by {percent}% (Dice); "
-        f"{HEARTS_AGREE:.0%} or more is usual. Look at the heart."
+        f"The heart found by the network and the heart region derived from the lungs overlap by only {percent}% "
+        f"(Dice); {HEARTS_AGREE:.0%} or more is usual. Check the heart outline."
     )
     return (ScanWarning("hearts-disagree", message),)
 

@@ -74,8 +74,8 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
     card = decomposition.card
     if "evidence_weights" not in card.calibration:
         message = (
-            f"The model {card.name} is not calibrated: every spot of its map counts, be it coronary calcium or not. "
-            "Calibrate it on scans with known calcium (cac calibrate)."
+            f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
+            "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
         )
         return [ScanWarning("map-not-calibrated", message)]
     known = card.validation.get("whole_method", {}).get("models", {})
@@ -83,8 +83,8 @@ def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, Loaded
     if not foreign:
         return []
     message = (
-        f"What counts of the map of {card.name} was chosen with other models than {' and '.join(foreign)}, so more "
-        "may be counted wrongly or left out. Calibrate them together (cac calibrate)."
+        f"The calcium map of {card.name} was calibrated with models other than {' and '.join(foreign)}, so more "
+        "lesions may be counted wrongly or left out. Calibrate them together (cac calibrate)."
     )
     return [ScanWarning("map-calibrated-for-others", message)]
 
@@ -186,8 +186,8 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
     if not count:
         return ()
     message = (
-        f"{count} voxels of calcium are above {HIGH_HU:g} HU, the highest value that the decomposition sees: their "
-        "excess is missing in the calcium map and its pseudo-mass. Is it metal?"
+        f"{count} voxels of calcium exceed {HIGH_HU:g} HU, the highest value that the decomposition represents, so "
+        "their excess is missing from the calcium map and its pseudo-mass. Check whether they are metal."
     )
     return (ScanWarning("map-saturated", message),)
 

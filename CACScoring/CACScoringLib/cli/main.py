@@ -25,9 +25,9 @@ DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
 COMMANDS = {
     "score": "score one CT, or a chest radiograph",
-    "compare": "has a patient's calcium changed between two scans?",
-    "cohort": "score many CTs, on all cores",
-    "drr": "a radiograph of a CT",
+    "compare": "compare two scans of one patient",
+    "cohort": "score many CTs in parallel",
+    "drr": "compute a radiograph from a CT",
     "models": "list, verify, install or roll back trained models",
 }
 """What each command does. The module of its name declares its options, by `add_arguments`, when it is used."""

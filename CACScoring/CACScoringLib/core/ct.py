@@ -180,8 +180,8 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
-            f"The slices are tilted by {tilt:.0f}° against the body's axis. They are scored as they are; areas, "
-            "and so Agatston scores, differ from those of true axial slices."
+            f"The slices are tilted by {tilt:.0f}° from the axial plane. They are scored as they are, so areas and "
+            "Agatston scores differ from those of true axial slices."
         )
         warnings.append(ScanWarning("oblique", message))
     return CTScan(image, acquisition, tuple(warnings), source)
@@ -232,9 +232,14 @@ def mask_on_scan_grid(
             empty = bool(sitk.GetArrayViewFromImage(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         lost = np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))
-        message = f"The {name} lies on another grid than the scan and was resampled to it (nearest neighbour)."
+        message = (
+            f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
+        )
         if lost[lost > 0].size:
-            message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
+            message += (
+                f" Labels {', '.join(map(str, lost[lost > 0]))} were lost because they were too small or lay outside "
+                "the scan."
+            )
         warnings = (ScanWarning("mask-resampled", message),)
     mask.CopyInformation(scan.image)
     if not empty and not sitk.GetArrayViewFromImage(mask).any():

@@ -60,7 +60,7 @@ class Film:
         if not 0 <= self.scatter_fraction < 1 or not 0 <= self.low < self.high <= 100:
             raise ProjectionError("Give a scatter fraction from 0 to below 1, and percentiles from 0 to 100 that rise.")
         if self.photons is not None and not 0 < self.photons <= 1e12:
-            raise ProjectionError(f"{self.photons:g} photons per pixel make no picture. Give 1 to 1e12.")
+            raise ProjectionError(f"{self.photons:g} photons per pixel cannot form an image. Give 1 to 1e12.")
 
 
 def attenuation_per_mm(material: str, kev: float) -> float:

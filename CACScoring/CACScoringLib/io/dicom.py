@@ -182,7 +182,7 @@ def read_slice(path: Path) -> DicomSlice | None:
         if not is_dicom(path):
             return None
     except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}).") from error
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
     header = read_bounded(path, stop_before_pixels=True, specific_tags=_TAGS)
     if _value(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
@@ -281,7 +281,7 @@ def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     if len(types) > 1:
         raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
     if types == ["US"]:
-        message = "The series says that its rescaled values are of unspecified unit (US); they are taken as HU."
+        message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
         return (ScanWarning("unit-unspecified", message),)
     if types != ["HU"]:
         raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
@@ -331,14 +331,16 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
     if np.abs(directions - directions[0]).max() > DIRECTION_TOLERANCE:
         count = int((np.abs(directions - directions[0]).max(axis=1) > DIRECTION_TOLERANCE).sum())
         raise SliceGeometryError(
-            f"{count} of {len(slices)} slices lie in another direction than {slices[0].path.name}. Export the axial "
-            "slices as a series of their own."
+            f"{count} of {len(slices)} slices have a different orientation from {slices[0].path.name}. Export the "
+            "axial slices as a series of their own."
         )
     row, column = directions[0, :3], directions[0, 3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > ORTHONORMAL_TOLERANCE:
         values = ", ".join(f"{value:g}" for value in directions[0])
-        raise SliceGeometryError(f"The image orientation ({values}) is no pair of directions at right angles.")
+        raise SliceGeometryError(
+            f"The image orientation ({values}) is not a pair of perpendicular directions. Export the series again."
+        )
     row = row / lengths[0]
     column = column - (column @ row) * row
     return row, column / np.linalg.norm(column), (float(spacings[0, 0]), float(spacings[0, 1]))
@@ -351,7 +353,7 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     if same.size:
         where = some(f"{sign * distances[n]:.1f}" for n in same)
         raise SliceGeometryError(
-            f"{same.size} slices have the position of another one, at {where} mm: the series holds several "
+            f"{same.size} slices have the same position as another one, at {where} mm: the series holds several "
             "reconstructions, phases or copies. Export one of them."
         )
     # Most gaps are whole ones; averaging over those undoes positions that were rounded.
@@ -405,7 +407,7 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
         image = _read_slice_image(slice_)
         values = sitk.GetArrayViewFromImage(image)
         if values.shape != (1, *shape):
-            raise UnreadableError(f"{slice_.path.name} holds other pixels than its header says. Copy it again.")
+            raise UnreadableError(f"{slice_.path.name} holds pixels that do not match its header. Copy it again.")
         padding = _stored_padding(slice_)
         padding_hu = None if padding is None else slope * padding + intercept
         # Clipping to int16 changes no score: below lies only padding, and scores saturate far below its upper end.
@@ -417,8 +419,8 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     if not tissue_padding:
         return volume, ()
     message = (
-        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be told "
-        "from tissue and was left as it is."
+        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be "
+        "distinguished from tissue and was left as it is."
     )
     return volume, (ScanWarning("padding-among-tissue", message),)
 

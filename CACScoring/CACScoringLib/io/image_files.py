@@ -197,8 +197,8 @@ def _opened(header: Path, place: str) -> BinaryIO:
 def _check_length(length: int, needed: int, path: Path) -> None:
     if length != needed:
         raise UnreadableError(
-            f"{path.name} is damaged: its compressed data hold {length} bytes, its header tells of {needed}. Copy or "
-            "export it again."
+            f"{path.name} is damaged: its compressed data hold {length} bytes, but its header states {needed}. Copy "
+            "or export it again."
         )
 
 

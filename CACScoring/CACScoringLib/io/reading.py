@@ -83,15 +83,17 @@ def read_acquisition(path: Path) -> Acquisition:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UnreadableError(f"{path} cannot be read as JSON ({error}).") from error
+        raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
     kinds = get_type_hints(Acquisition)
     if not isinstance(facts, dict) or not facts.keys() <= kinds.keys():
-        raise UnreadableError(f"{path} holds other facts than those of a scan: {', '.join(kinds)}.")
+        raise UnreadableError(f"{path} holds an unknown field. Use only these: {', '.join(kinds)}.")
     for name, value in facts.items():
         kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
         infinite = isinstance(value, float) and not math.isfinite(value)
         if not isinstance(value, kind) or isinstance(value, bool) or infinite:
-            raise UnreadableError(f"{name} is {value!r} in {path.name}. Give a value of its kind, or leave it out.")
+            raise UnreadableError(
+                f"{name} is {value!r} in {path.name}. Give a value of the right type, or leave it out."
+            )
         facts[name] = float(value) if kind is not kinds[name] and value is not None else value
     return Acquisition(**{"file_format": "DICOM", **facts})
 
@@ -126,7 +128,10 @@ def read_lesion_labels(path: Path) -> sitk.Image:
             artery = Artery.called(name)
             if artery is None:
                 known = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
-                raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
+                raise MaskError(
+                    f"The segment {printable(name)} of {path.name} is not named after an artery. Rename it to one of "
+                    f"{known}."
+                )
             labels[value] = float(artery)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
@@ -155,15 +160,15 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
     default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
     if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
         message = (
-            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, and then areas, "
-            "volumes and scores are wrong. Compare with the DICOM series."
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
+            "areas, volumes and scores are wrong. Compare it with the DICOM series."
         )
         return (ScanWarning("geometry-unknown", message),)
     codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
     if file_format == "NIfTI" and codes == ["0", "0"]:
         message = (
-            "The NIfTI file does not say how it lies in the patient (qform and sform are 0); the third axis is taken "
-            "as feet to head. Check the pictures."
+            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
+            "from feet to head. Check the images."
         )
         return (ScanWarning("geometry-unknown", message),)
     return ()

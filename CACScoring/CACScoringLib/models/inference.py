@@ -36,7 +36,7 @@ def choose_device(name: str = "auto") -> str:
         raise DeviceError(f"There is no device {name!r}. Choose one of {', '.join(DEVICES)}.")
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise DeviceError("CUDA was asked for, but PyTorch finds no usable GPU. Choose --device cpu or auto.")
+        raise DeviceError("CUDA was requested, but PyTorch finds no usable GPU. Choose --device cpu or auto.")
     return "cuda" if available and name != "cpu" else "cpu"
 
 
@@ -147,7 +147,9 @@ def predict(
             torch.cuda.empty_cache()
         if size > 1:
             size = max(1, size // 2)
-            warnings.append(ScanWarning("smaller-batches", f"Memory ran out; going on with batches of {size}."))
+            warnings.append(
+                ScanWarning("smaller-batches", f"Memory ran out; the run continues with batches of {size}.")
+            )
         elif device.type != "cpu":
             network.to("cpu", *([] if bfloat16_is_fast("cpu") else [torch.float32]))
             size = batch_size
@@ -155,11 +157,11 @@ def predict(
         else:
             raise DeviceError("There is too little memory to run the networks. Close other programs and try again.")
     if not outputs:
-        raise ValueError("There is nothing to predict from.")
+        raise ValueError("There is no input to predict from.")
     return np.concatenate(outputs)[np.cumsum(distinct) - 1], tuple(warnings)
 
 
-_MOVED = ScanWarning("moved-to-cpu", "The GPU's memory is too small; going on with the CPU.")
+_MOVED = ScanWarning("moved-to-cpu", "The GPU's memory is too small; the run continues on the CPU.")
 
 _CHANNELS_LAST = (4, 5)
 

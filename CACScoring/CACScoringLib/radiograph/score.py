@@ -28,8 +28,8 @@ Digital patients' hearts stay within about two thirds of it."""
 
 DIGITAL = ScanWarning(
     "digital-patients",
-    "The model learned from radiographs of digital patients. There was no real radiograph with known calcium to learn "
-    "from or to check it on, so nobody knows how well it does on this one.",
+    "The model was trained on radiographs of digital patients. No real radiograph with known calcium was available "
+    "for training or testing, so its accuracy on this one is unknown.",
 )
 
 
@@ -134,7 +134,7 @@ def score_radiograph(
     if factors is not None:
         found = radiograph_fusion.probabilities(logits, factors.row(), card.calibration)
         if np.isnan(found).any():
-            message = f"{card.name} was not told of age, sex and body mass index in training; they were left out."
+            message = f"{card.name} was trained without age, sex and body mass index; they were left out."
             warnings.append(ScanWarning("factors-unused", message))
         else:
             with_factors = nested(found)[0]
@@ -189,7 +189,7 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
     # A file that does not tell its view was checked for either; now it is known which.
     inverted = any(warning.code == "looks-inverted" for warning in warnings)
     if radiograph.view is None and not inverted and looks_inverted(radiograph.standard(), name == "lateral"):
-        message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
+        message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
         warnings += (ScanWarning("looks-inverted", message),)
     if len(radiographs) == 1:
         return warnings
@@ -211,7 +211,7 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
         message = (
             f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside "
-            "the middle, where it hardly lies. Look at the picture; do not believe the probabilities."
+            "the centre, which is implausible. Check the image; do not rely on the probabilities."
         )
         return [ScanWarning("heart-place", message)]
     half = field_mm / 2 / STANDARD_MM
@@ -224,6 +224,7 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
     if inside:
         return []
     message = (
-        f"On the {name} radiograph the square about the heart goes beyond the picture. Part of the heart may lack."
+        f"On the {name} radiograph the square around the heart extends beyond the image, so part of the heart "
+        "may be missing."
     )
     return [ScanWarning("heart-cut-off", message)]

@@ -10,9 +10,9 @@ from . import pictures
 from .markup import Markup, figure, fragment, head, row, small, table, tag
 
 INTRODUCTION = (
-    "These models judge the scan as a whole instead of scoring lesion by lesion, so that many of their mistakes are "
-    "others than those of the scores above. Where all agree, a gross error is less likely; where they differ, look at "
-    "the slices. A score that a reader has reviewed stands, whatever they say."
+    "These models evaluate the scan as a whole instead of scoring lesion by lesion, so many of their errors differ "
+    "from those of the scores above. Where all agree, a gross error is less likely; where they differ, review the "
+    "slices. A score that a reader has reviewed takes precedence over these estimates."
 )
 
 _SHORT = {"threshold": "Clinical rule", "decomposition": "Calcium map"}
@@ -26,7 +26,7 @@ def estimates_as_html(result: ScoreResult) -> Markup:
         tag.h2("Whole-scan estimates"),
         tag.p(INTRODUCTION),
         _table(result),
-        (tag.p(tag.b(f"{TITLES[o.network]}: what it is worth."), f" {o.trust}") for o in result.estimates),
+        (tag.p(tag.b(f"{TITLES[o.network]}: reliability."), f" {o.trust}") for o in result.estimates),
         ({VESSELS: _saliency, RADIOMICS: _contributions}[o.network](result, o) for o in result.estimates),
     )
 
@@ -66,7 +66,7 @@ def _estimate_row(estimate: WholeScanEstimate, methods: dict[str, MethodResult],
     agreed = [_agrees(found) for found in agreements(estimate, methods).values()]
     title = fragment(f"{TITLES[estimate.network]} ", tag.code(estimate.model))
     if estimate.agatston is None:
-        probability = f"{percent(estimate.probability)}; yes from {percent(estimate.limit)}"
+        probability = f"{percent(estimate.probability)}; positive from {percent(estimate.limit)}"
         answer = fragment(f"{_yes(prediction.calcium)} ", tag.span(f"({probability})", class_="small"))
         return row(title, *(["–"] * len(MAIN_ARTERIES) if arteries else []), "–", "–", answer, *agreed)
     of_arteries = [f"{estimate.agatston[artery]:.0f}" for artery in MAIN_ARTERIES]
@@ -98,15 +98,15 @@ def _whole(text: str) -> Markup:
 def _saliency(result: ScoreResult, estimate: WholeScanEstimate) -> Markup | None:
     if estimate.saliency is None:
         return None
-    title = tag.h3(f"{TITLES[estimate.network]}: what swayed it")
+    title = tag.h3(f"{TITLES[estimate.network]}: saliency")
     lesions = result.methods["threshold"].lesions
     found = pictures.saliency_picture(result.scan, result.heart.mask, lesions, estimate.saliency)
     if found is None:
-        return fragment(title, tag.p("No change of any voxel would have changed its answer."))
+        return fragment(title, tag.p("No change in any voxel would have changed the estimate."))
     jpeg, k = found
     caption = (
-        f"Slice {k}, the one with the highest value. Orange: what sways the total most. It does not outline calcium; "
-        "where it lies on bone or lung, do not believe the answer."
+        f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "
+        "outline calcium; where it lies on bone or lung, do not rely on the estimate."
     )
     return fragment(title, tag.div(figure(jpeg, caption), class_="pictures"))
 
@@ -115,11 +115,14 @@ def _contributions(result: ScoreResult, estimate: WholeScanEstimate) -> Markup |
     if not estimate.contributions:
         return None
     rows = [
-        row(name.replace("_", " "), f"{value:+.2f}".replace("-", "−"), "for calcium" if value > 0 else "against")
+        row(
+            name.replace("_", " "), f"{value:+.2f}".replace("-", "−"), "for calcium" if value > 0 else "against calcium"
+        )
         for name, value in estimate.contributions.items()
     ]
     note = (
-        "The features that moved the answer most, on the scale of the log-odds, against an average patient of training."
+        "The table lists the features with the largest contributions to the log-odds, relative to an average "
+        "patient in the training data."
     )
-    title = tag.h3(f"{TITLES[estimate.network]}: what swayed it")
-    return fragment(title, table([head("Feature", "Adds", "Speaks"), *rows]), small(note))
+    title = tag.h3(f"{TITLES[estimate.network]}: contributions of features")
+    return fragment(title, table([head("Feature", "Contribution", "Direction"), *rows]), small(note))

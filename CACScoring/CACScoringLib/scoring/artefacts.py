@@ -50,7 +50,7 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> frozenset[int]:
 
 def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
     """The doubt about a reader's lesions that are metal, if there are any."""
-    return _warning(found, metal_lesions(found, scan), "They are scored as labelled: check that they are calcium.")
+    return _warning(found, metal_lesions(found, scan), "They are scored as labelled. Check that they are calcium.")
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
@@ -77,9 +77,9 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     if count <= max(NOISE_CANDIDATES, total / 2):
         return []
     message = (
-        f"{count} of {total} candidates are no denser than noise reaches by itself (up to {reach:.0f} HU in blood of "
-        f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU): the candidates and their total say nothing "
-        "about calcium. Reconstruct the scan with a softer kernel or thicker slices."
+        f"{count} of {total} candidates are no denser than noise alone can be (up to {reach:.0f} HU in blood of "
+        f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU), so the candidates and their total are no "
+        "evidence of calcium. Reconstruct the scan with a softer kernel or thicker slices."
     )
     return [ScanWarning("noise-candidates", message)]
 
@@ -90,8 +90,8 @@ def _warning(found: LesionSet, metal: frozenset[int], consequence: str) -> list[
         return []
     slices = ", ".join(first[:5]) + (" …" if len(first) > 5 else "")
     message = (
-        f"{len(first)} lesion(s) reach {METAL_HU:g} HU or more, as metal does, or touch what does (slices {slices}). "
-        f"{consequence}"
+        f"{len(first)} lesion(s) reach {METAL_HU:g} HU or more, as metal does, or touch voxels that do (slices "
+        f"{slices}). {consequence}"
     )
     return [ScanWarning("metal", message)]
 

@@ -21,9 +21,9 @@ SCHEMA = "cac-comparison/1"
 
 CHANGED, WITHIN, UNKNOWN = "changed", "within", "unknown"
 VERDICTS = {
-    CHANGED: "changed beyond what repeats",
-    WITHIN: "within what repeats",
-    UNKNOWN: "cannot be said",
+    CHANGED: "changed beyond the repeatability limits",
+    WITHIN: "within the repeatability limits",
+    UNKNOWN: "cannot be determined",
 }
 
 METHODS = ("threshold", "decomposition")
@@ -102,7 +102,7 @@ def read_result(path: Path) -> dict:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"{path} holds no result that can be read ({error}). Give a folder that cac score wrote."
+        message = f"{path} holds no readable result ({error}). Give a results folder of cac score."
         raise UnreadableError(message) from error
     if not isinstance(content, dict) or content.get("schema") != SCORE_SCHEMA:
         raise CTError(f"{file} is not of schema {SCORE_SCHEMA}. Score the scan again with this version.")
@@ -178,7 +178,7 @@ def _method(
     if name == "decomposition":
         bars += _model_bars(earlier, later)
     if repeatability is None:
-        bars.append("no limits of repeatability are stored with the model")
+        bars.append("no repeatability limits are stored with the model")
     elif name == "decomposition":
         bars += _limit_bars(earlier, repeatability)
     changes = []
@@ -208,14 +208,14 @@ def _change(
     stored = repeatability.limits.get(method, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
     if stored is None:
         of = "this score" if part == TOTAL else "single arteries"
-        return Change(quantity, part, *values, None, UNKNOWN, f"no limits are stored for {of}")
+        return Change(quantity, part, *values, None, UNKNOWN, f"no repeatability limits are stored for {of}")
     mean = sum(values) / 2
     if mean > stored.highest:
-        reason = f"the study held no scores this high (up to {stored.highest:,.0f})"
+        reason = f"the scan-rescan study included no scores this high (up to {stored.highest:,.0f})"
         return Change(quantity, part, *values, None, UNKNOWN, reason)
     limit = float(stored.at(mean))
     if limit >= 2 * mean > 0:  # the largest difference of two scores with this mean
-        reason = "scores of this size repeat so badly that no difference would be beyond it"
+        reason = "the repeatability of scores of this size is too poor for any difference to exceed the limit"
         return Change(quantity, part, *values, limit, UNKNOWN, reason)
     return Change(quantity, part, *values, limit, CHANGED if abs(values[1] - values[0]) > limit else WITHIN)
 
@@ -225,7 +225,7 @@ def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
     a, b = earlier["acquisition"], later["acquisition"]
     bars = [
         f"the {title} differ ({a[name]} and {b[name]})"
-        for name, title in (("kernel", "kernels"), ("gating", "ways of gating"))
+        for name, title in (("kernel", "kernels"), ("gating", "gating modes"))
         if _known(a, b, name) and str(a[name]).strip().lower() != str(b[name]).strip().lower()
     ]
     if _known(a, b, "kvp") and abs(a["kvp"] - b["kvp"]) > SAME_KVP:
@@ -240,7 +240,7 @@ def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
     if noise and _ratio(*noise) >= OTHER_NOISE_RATIO:
         bars.append(f"the noise differs too much ({noise[0]:.0f} and {noise[1]:.0f} HU)")
     bars += [
-        f"the {side} scan was made with contrast"
+        f"the {side} scan was acquired with contrast"
         for side, content in zip(_SIDES, (earlier, later), strict=True)
         if "contrast-enhanced" in _codes(content)
     ]
@@ -259,7 +259,7 @@ def _review_bars(name: str, found: list[dict]) -> list[str]:
     if reviewed[0] != reviewed[1]:
         return [f"only the {_SIDES[reviewed.index(True)]} scan's lesions were reviewed"]
     if name == "threshold" and not all(reviewed):
-        return ["nobody has reviewed the candidates, and unreviewed they are no calcium score"]
+        return ["the candidates have not been reviewed, so they are not a calcium score"]
     return []
 
 
@@ -294,7 +294,7 @@ def _scale_bars(name: str, scales: list[float | None], repeatability: Repeatabil
     scaled = repeatability is not None and (repeatability.settings or {}).get("agatston_scale") is not None
     if name != "decomposition" or not scaled or None not in scales:
         return []
-    return ["the stored limits are of scores on the clinical scale, and these are not on it"]
+    return ["the stored limits apply to scores on the clinical scale, and these scores are not on it"]
 
 
 def _shared(first: dict, second: dict) -> tuple[dict, dict]:
@@ -312,7 +312,7 @@ def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | No
     warnings = []
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
     if unknown := [title for name, title in checked.items() if not _known(a, b, name)]:
-        message = f"Not known of both scans, so not checked that they agree: {', '.join(unknown)}."
+        message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
         warnings.append(ScanWarning("comparison-unchecked", message))
     if _known(a, b, "scanner_model") and a["scanner_model"] != b["scanner_model"]:
         message = f"The scans come from different scanners ({a['scanner_model']} and {b['scanner_model']})."
@@ -322,7 +322,7 @@ def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | No
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
         warnings.append(ScanWarning("comparison-noise", message))
     if _known(a, b, "study_date") and str(a["study_date"]) > str(b["study_date"]):
-        message = "By their study dates the scan given as the later one is the earlier."
+        message = "According to the study dates, the scan given as the later one was acquired first."
         warnings.append(ScanWarning("comparison-order", message))
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
         values = {
@@ -332,7 +332,7 @@ def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | No
         if outside := sorted(v for v in values if v is not None and not low / 1.05 <= v <= high * 1.05):
             shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             message = (
-                f"The limits were found with {name.replace('_', ' ')} {shown}; here it is "
+                f"The repeatability limits were determined with {name.replace('_', ' ')} {shown}; here it is "
                 f"{' and '.join(f'{v:g}' for v in outside)}."
             )
             warnings.append(ScanWarning("comparison-beyond-study", message))
@@ -343,13 +343,16 @@ def _method_warnings(earlier: dict, later: dict) -> list[ScanWarning]:
     warnings = []
     hearts = [content["heart"]["source"] for content in (earlier, later)]
     if hearts[0] != hearts[1]:
-        message = f"The hearts were found in different ways ({hearts[0]} and {hearts[1]})."
+        message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
         warnings.append(ScanWarning("comparison-hearts", message))
     maps = [content["methods"].get("decomposition") for content in (earlier, later)]
     if None in maps:
         return warnings
     if any(content.get("slices_by_reader") for content in (earlier, later)) or all(m["reviewed"] for m in maps):
-        message = "The limits of the calcium map are those of a map that no reader has changed; here one has."
+        message = (
+            "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
+            "one of these."
+        )
         warnings.append(ScanWarning("comparison-map-reviewed", message))
     elif not any(m["reviewed"] for m in maps) and any(m["total"]["lesions"] for m in maps):
         message = "The arteries of the calcium map's lesions are suggestions: a lesion may have moved between them."

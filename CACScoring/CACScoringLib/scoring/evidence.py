@@ -74,7 +74,8 @@ def coronary_probabilities(features: np.ndarray, weights: Mapping[str, float]) -
     """
     if set(weights) != {*FEATURES, INTERCEPT}:
         message = (
-            f"The model weighs other evidence ({', '.join(sorted(weights))}) than this version. Calibrate it again."
+            f"The model's evidence weights ({', '.join(sorted(weights))}) do not match this version. Calibrate "
+            "it again."
         )
         raise CTError(message)
     evidence = features @ np.array([weights[name] for name in FEATURES]) + weights[INTERCEPT]

@@ -161,9 +161,7 @@ def disagreements(
     pairs = [(estimate.prediction, prediction) for estimate in estimates for prediction in own]
     pairs += itertools.combinations([estimate.prediction for estimate in estimates], 2)
     return tuple(
-        ScanWarning(
-            DIFFERS, f"{one}; {_lower(str(other))}. They differ widely: look at the slices before using either."
-        )
+        ScanWarning(DIFFERS, f"{one}; {_lower(str(other))}. They differ widely. Review the slices before using either.")
         for one, other in pairs
         if agreement(one, other).far
     )
@@ -240,9 +238,9 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 
 
 def described(estimate: WholeScanEstimate) -> str:
-    """ "Agatston about 120 (11–100)", or "calcium (87%; yes from 31%)"."""
+    """ "Agatston about 120 (11–100)", or "calcium (87%; positive from 31%)"."""
     prediction = estimate.prediction
     if estimate.total is None:
         word = "calcium" if prediction.calcium else "no calcium"
-        return f"{word} ({percent(estimate.probability)}; yes from {percent(estimate.limit)})"
+        return f"{word} ({percent(estimate.probability)}; positive from {percent(estimate.limit)})"
     return f"Agatston about {estimate.total:.0f} (class {prediction.risk_class})"

@@ -82,7 +82,10 @@ def ibsi_features(
         try:
             from mirp import extract_features
         except ImportError as error:
-            message = "Radiomic features need the package mirp. Install it (pip install mirp), or choose another way."
+            message = (
+                "Radiomic features need the package mirp. Install it (pip install mirp), or choose a model without "
+                "these features."
+            )
             raise RadiomicsError(message) from error
         (table,) = extract_features(
             image=hu[box].astype(np.float32),

@@ -100,11 +100,11 @@ def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) ->
     config = RadiomicsConfig(**model.card.config)
     found = radiomic_features(scan, region, config)
     if missing := [name for name in config.features if name not in found]:
-        message = f"{model.card.name} wants {len(missing)} features that are not computed, among them {missing[0]}."
-        raise ModelError(f"{message} It was made with another version; train or install it again.")
+        message = f"{model.card.name} requires {len(missing)} features that are not computed, among them {missing[0]}."
+        raise ModelError(f"{message} It was trained with another version; train or install it again.")
     limit = model.card.calibration.get("probability_limit")
     if not isinstance(limit, int | float):
-        raise ModelError(f"The card of {model.card.name} tells no probability_limit. Train or install it again.")
+        raise ModelError(f"The card of {model.card.name} states no probability_limit. Train or install it again.")
     network = model.network
     values = [found[name] for name in config.features]
     with torch.inference_mode():
@@ -249,7 +249,7 @@ def _unlike_training(
         return ()
     shown = ", ".join(far[:3]) + (" …" if len(far) > 3 else "")
     message = (
-        f"{len(far)} of the {len(names)} features that {model} uses lie far outside what it was trained on: {shown}. "
-        "Its probability is a guess here."
+        f"{len(far)} of the {len(names)} features that {model} uses lie far outside the range of its training data: "
+        f"{shown}. Its probability is not reliable here."
     )
     return (ScanWarning("unlike-training", message),)

@@ -39,7 +39,7 @@ def requested_estimators(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in ESTIMATORS]:
         known = ", ".join((*ESTIMATORS, ALL))
         raise ModelError(
-            f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several with a comma between."
+            f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several separated by commas."
         )
     return names
 
@@ -128,7 +128,7 @@ def _of_vessels(
     except ImportError as error:
         if not saliency:
             raise
-        message = f"There is no picture of the saliency of the vessel regression: {_lacking(error)}."
+        message = f"No saliency map of the vessel regression could be made: {_lacking(error)}."
         warnings = (ScanWarning("no-saliency", message),)
         told = vessel_estimate(result.scan, result.heart, model, False)
     # What an estimate lacks to 0 is as little calcium as there can be.
@@ -187,8 +187,8 @@ def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:
 
 def _failure(network: str, reason: str) -> ScanWarning:
     message = (
-        f"There is no whole-scan estimate by {TITLES[network].lower()}: {reason.rstrip('.')}. The score does "
-        "not need it."
+        f"No whole-scan estimate by {TITLES[network].lower()} could be made: {reason.rstrip('.')}. The scores are "
+        "not affected."
     )
     return ScanWarning(FAILED, message)
 

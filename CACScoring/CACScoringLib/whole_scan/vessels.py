@@ -56,7 +56,7 @@ def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, salie
     than "voxel-sum". Raises ModelError for another kind of model, MaskError, DeviceError.
     """
     if model.card.network != NETWORK or not isinstance(model.card.calibration.get(SCALE), int | float):
-        raise ModelError(f"{model.card.name} is no model for vessel scores, or lacks its scale. Train it again.")
+        raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
     config = model.network.config
     x = vessel_input(scan.image, region.mask, config)
     outputs, warnings = predict(model.network, x[None], 1)
@@ -69,8 +69,8 @@ def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, salie
     warnings = [*warnings, *_cut(region.mask, grid)]
     if scores.max() > largest:
         message = (
-            f"Vessel regression estimates {scores.max():.0f} for one artery, more than any it was trained with "
-            f"({largest:.0f}): the estimate is beyond what it knows."
+            f"The vessel regression estimates {scores.max():.0f} for one artery, more than any in its training data "
+            f"({largest:.0f}), so the estimate is an extrapolation."
         )
         warnings.append(ScanWarning("vessels-beyond-training", message))
     agatston = {artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
@@ -130,7 +130,7 @@ def _cut(heart: sitk.Image, grid: Grid) -> tuple[ScanWarning, ...]:
     if outside <= CUT_SHARE:
         return ()
     message = (
-        f"{outside:.0%} of the heart lies outside what the vessel regression looks at; calcium there is not in its "
-        "estimate."
+        f"{outside:.0%} of the heart lies outside the field of view of the vessel regression; calcium there is not "
+        "included in its estimate."
     )
     return (ScanWarning("vessels-heart-cut", message),)

@@ -241,7 +241,7 @@ def test_models_for_something_else_score_no_scan(case, tmp_path, bundled, capsys
     assert score(case, tmp_path / "out", "--no-scene") == 0
     assert [m["name"] for m in result(tmp_path / "out")["models"]] == ["our-slices", "our-decomposition"]
     assert score(case, tmp_path / "wrong", "--model", "our-discriminator") == cli.BAD_INPUT
-    assert "our-discriminator is a model for 'discriminator'; a scan is scored by heart" in capsys.readouterr().err
+    assert "our-discriminator is a model for 'discriminator'; scans are scored by heart" in capsys.readouterr().err
 
 
 def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):

@@ -234,7 +234,7 @@ class TestReport:
         for words in (
             "For research only",
             "digital patients",
-            "no real radiograph",
+            "No real radiograph",
             "above 0",
             "100 or more",
             "400 or more",
@@ -244,7 +244,7 @@ class TestReport:
             result.card.sha256,
         ):
             assert words in found.text
-        assert found.text.index("no real radiograph") < found.text.index("Probability of coronary calcium")
+        assert found.text.index("No real radiograph") < found.text.index("Probability of coronary calcium")
 
     def test_text_from_the_file_is_escaped(self, result):
         text = result_as_html(result)

@@ -123,7 +123,7 @@ class TestSaved:
 
     @pytest.mark.parametrize("name", ["", "../up", "Name", "a/b", ".hidden"])
     def test_bad_names(self, name, tmp_path):
-        with pytest.raises(ModelError, match="no name for a model"):
+        with pytest.raises(ModelError, match="not a valid model name"):
             save_model(network_for(), card_for(name=name), tmp_path)
         assert not list(tmp_path.iterdir())
 
@@ -397,7 +397,7 @@ class TestReplaced:
 
     @pytest.mark.parametrize("name", ["", "..", "../made/tiny", "Tiny", "a/b"])
     def test_names_are_checked_before_they_become_paths(self, name, folders):
-        with pytest.raises(ModelError, match="no name for a model"):
+        with pytest.raises(ModelError, match="not a valid model name"):
             roll_back(name)
 
     @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")

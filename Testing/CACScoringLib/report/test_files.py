@@ -236,7 +236,7 @@ class TestManyCandidates:
             r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
         )
         assert (int(count), int(voxels)) == (self.COUNT - page.MOST_TOLD, 2 * (self.COUNT - page.MOST_TOLD))
-        shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("Every component")[1].split("</table>")[0])
+        shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
         assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
         assert points in shown
         assert f"Of {self.COUNT} candidates the {page.MOST_TOLD} are drawn" in html

@@ -125,7 +125,7 @@ class TestJson:
         text = "\n".join(lines)
         assert "vessel regression: Agatston about 130 (class 101–400)" in text
         assert "calcium map, adjusted: 280, same class" in text
-        assert "calcium (above 99%; yes from 30%)" in text
+        assert "calcium (above 99%; positive from 30%)" in text
         assert "clinical rule" not in text
 
 
@@ -142,13 +142,13 @@ class TestTrust:
         text = trust_in("vessels", {"test": by_hand.VESSELS_TEST})
         assert "on 56 patients (digital patients, none of them in training; 95% intervals in brackets)" in text
         assert "0.80 [0.70, 0.88]" in text
-        assert "by age and heart size alone 0.40" in text
+        assert "age and heart size alone 0.40" in text
         assert NOT_CLINICAL in text
-        assert "do not rely" not in text
+        assert "not shown to perform better" not in text
 
     def test_vessels_that_do_not_beat_age_and_heart_size(self):
         text = trust_in("vessels", changed(by_hand.VESSELS_TEST, rank_correlation=estimate(0.55, 0.39, 0.7)))
-        assert "not shown to do better than age and heart size: do not rely on it" in text
+        assert "not shown to perform better than age and heart size" in text
         assert "0.55 [0.39, 0.70]" in text
 
     @pytest.mark.parametrize(("low", "stands"), [(0.59, False), (0.61, True)])
@@ -160,28 +160,28 @@ class TestTrust:
     def test_calcium_elsewhere(self, called, misled):
         counts = {"patients": 20, "called_coronary": called}
         text = trust_in("vessels", changed(by_hand.VESSELS_TEST, non_coronary_only=counts))
-        assert (f"for {called} of 20 patients with calcium there alone it gave a score" in text) == misled
-        assert ("Do not trust it where aorta or valves are calcified" in text) == misled
+        assert (f"it gave a score in {called} of 20 patients" in text) == misled
+        assert ("where the aorta or valves are calcified" in text) == misled
 
     def test_radiomics_made_to_miss_little(self):
         text = trust_in("radiomics", {"test": by_hand.RADIOMICS_TEST})
         assert "sensitivity 0.97 [0.90, 1.00]" in text
         assert "specificity 0.60" in text
-        assert "trust its no more than its yes" in text
-        assert "for 18 of 20 patients" in text
+        assert "a negative result is more reliable" in text
+        assert "in 18 of 20 patients" in text
 
     def test_radiomics_that_miss_much(self):
         turned = changed(
             by_hand.RADIOMICS_TEST, sensitivity=estimate(0.6, 0.5, 0.7), specificity=estimate(0.95, 0.85, 1.0)
         )
-        assert "trust its yes more than its no" in trust_in("radiomics", turned)
+        assert "a positive result is more reliable" in trust_in("radiomics", turned)
 
     @pytest.mark.parametrize(
         "values",
         [{"auc": estimate(0.6, 0.45, 0.7)}, {"specificity": estimate(0.1, 0.02, 0.2)}],
     )
     def test_radiomics_that_guess(self, values):
-        assert "do not rely on it" in trust_in("radiomics", changed(by_hand.RADIOMICS_TEST, **values))
+        assert "not shown to perform better" in trust_in("radiomics", changed(by_hand.RADIOMICS_TEST, **values))
 
     @pytest.mark.parametrize("network", estimates.ESTIMATORS)
     @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ class TestReport:
         text = page.result_as_html(asked)
         assert "<td>900</td>" in text
         assert "about 960" in text
-        assert "12%; yes from 30%" in text
+        assert "12%; positive from 30%" in text
         assert "same class" in text
         assert "not reviewed" in text
         assert "Trust &lt;it&gt; little." in text
@@ -266,7 +266,7 @@ class TestReport:
     def test_a_saliency_of_nothing(self, result, prediction):
         nothing = with_saliency(result, highest=0.0)
         asked = with_whole_scan_estimates(result, prediction(vessels=by_hand.vessels(1500, saliency=nothing)))
-        assert "No change of any voxel" in page.result_as_html(asked)
+        assert "No change in any voxel" in page.result_as_html(asked)
 
     def test_the_picture_is_orange_where_the_saliency_is_highest(self, result):
         lesions = result.methods["threshold"].lesions

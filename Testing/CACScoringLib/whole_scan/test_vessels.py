@@ -130,5 +130,5 @@ def test_models_that_are_none(scanned, tmp_path):
     with pytest.raises(ModelError, match="lacks its scale"):
         vessel_estimate(scan, region, model)
     other = replace(model, card=replace(model.card, network="heart", calibration={SCALE: 1.0}))
-    with pytest.raises(ModelError, match="no model for vessel scores"):
+    with pytest.raises(ModelError, match="not a vessel regression model"):
         vessel_estimate(scan, region, other)
