@@ -1,4 +1,4 @@
-"""Patients split into parts of which each has its share of every category of score."""
+"""Patients split into parts of which each has its proportion of every category of score."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
 
 
 def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
-    """Which of `count` parts each case is in, int [n]: no patient in two, and each category's share the same in all.
+    """Which of `count` parts each case is in, int [n]: no patient in two, and each category's proportion the same in all.
 
-    patients: of the cases, [n]. category: int [n]. seed: of the order; None to leave it as it is. There have to be
-    `count` patients at least, and as many cases of one category. By scikit-learn's StratifiedGroupKFold.
+    There have to be `count` patients at least, and as many cases of one category. By scikit-learn's
+    StratifiedGroupKFold.
+
+    Args:
+        patients: of the cases, [n].
+        category: int [n].
+        count: number of parts.
+        seed: of the order; None to leave it as it is.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
