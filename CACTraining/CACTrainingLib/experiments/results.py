@@ -1,4 +1,4 @@
-"""What the results of all experiments are made into: differences, spreads, and rows of their tables."""
+"""What the results of all experiments are made into: differences and rows of their tables."""
 
 from __future__ import annotations
 
@@ -44,12 +44,6 @@ def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> t
     known = agatston[np.isfinite(agatston)]
     counts = np.bincount(category_of(known), minlength=len(CATEGORIES))
     return (title, len(set(patients)), len(patients), *map(int, counts))
-
-
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation over folds; NaN of fewer than two that are numbers."""
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
 
 
 def met(found: Estimate, reached: bool) -> str:

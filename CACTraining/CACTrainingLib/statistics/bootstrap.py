@@ -141,7 +141,7 @@ def exact_proportion(hits: bool, n: int, patients: int) -> Estimate:
 
 
 def p_value(values: np.ndarray) -> float:
-    """Two-sided p of a difference being zero: twice the proportion of resamples on the other side of zero, ties counted.
+    """Two-sided p of a difference being zero: twice the proportion of resamples beyond zero, ties counted.
 
     values: as for `estimate`. Never below 2 / (resamples + 1); NaN where the difference is not defined. It is below
     0.05 where the percentile interval leaves zero out (Efron and Tibshirani 1993, chapter 15.4).

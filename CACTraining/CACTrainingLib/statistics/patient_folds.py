@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
 
 
 def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
-    """Which of `count` parts each case is in, int [n]: no patient in two, and each category's proportion the same in all.
+    """Which of `count` parts each case is in, int [n]: no patient in two, and the categories in the same proportions.
 
     There have to be `count` patients at least, and as many cases of one category. By scikit-learn's
     StratifiedGroupKFold.
@@ -39,3 +40,9 @@ def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed:
     for number, (_, inside) in enumerate(split):
         found[inside] = number
     return found
+
+
+def sd_over_folds(values: Sequence[float]) -> float:
+    """Standard deviation over folds; NaN of fewer than two that are numbers."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...experiments.plots import areas_figure, roc_curve
-from ...experiments.results import NOT_RUN, lowered, spread
+from ...experiments.results import NOT_RUN, lowered
 from ...report.curves import roc_bands
 from ...report.figures import Panel
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.patient_folds import sd_over_folds
 from .calibration import calibration_section
 from .configurations import (
     BACKBONES,
@@ -317,7 +318,7 @@ def _curriculum_section(study: Study, trained: Mapping[Configuration, tuple[int,
     titles = {config: "curriculum" if config.curriculum else "all cases from the start" for config in configs}
     groups = {config: LABELS[config.labels] for config in configs}
     spreads = {
-        config: spread(_fold_means(study, study.predictions[config]))
+        config: sd_over_folds(_fold_means(study, study.predictions[config]))
         for config in configs
         if config in study.predictions
     }

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...experiments.results import NOT_RUN, lowered, met, spread
+from ...experiments.results import NOT_RUN, lowered, met
 from ...report import figures as study_figures
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.patient_folds import sd_over_folds
 from ..scan_table import ARTERIES
 from . import drawings
 from .configurations import KINDS, OUTPUTS, Configuration
@@ -245,7 +246,7 @@ _PLUS_MINUS = "\u00a0±\u00a0"
 def _plus_minus(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{np.mean(values):.1f}"
-    return f"{np.mean(values):.1f}{_PLUS_MINUS}{spread(values):.1f}"
+    return f"{np.mean(values):.1f}{_PLUS_MINUS}{sd_over_folds(values):.1f}"
 
 
 def _loss_figures(shown: Shown) -> tuple[Figure, ...]:

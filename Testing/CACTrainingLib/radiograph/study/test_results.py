@@ -7,7 +7,6 @@ import pytest
 from radiograph_study import write_table
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from CACTrainingLib.experiments.results import spread
 from CACTrainingLib.radiograph.study.configurations import BASE
 from CACTrainingLib.radiograph.study.results import (
     Predictions,
@@ -151,8 +150,3 @@ def test_only_rows_that_are_asked_for_count(tmp_path):
     found = study.areas(predictions, value, np.arange(20))
     assert found[0].n == 20
     assert found[0].estimate.value == 1.0
-
-
-def test_spread():
-    assert spread([0.5, 0.7, math.nan]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
-    assert math.isnan(spread([0.5]))
