@@ -217,7 +217,7 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
         )
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
         lines.append(
-            _("⚠ Not calibrated: every spot of its map would count, coronary calcium or not. Calibrate it first.")
+            _("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first.")
         )
     if installed is not None and installed == card:
         lines.append(_("✓ It is installed."))
