@@ -216,9 +216,7 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
             ).format(own=card.preprocessing_version, ours=preprocessing.VERSION)
         )
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
-        lines.append(
-            _("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first.")
-        )
+        lines.append(_("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first."))
     if installed is not None and installed == card:
         lines.append(_("✓ It is installed."))
     elif installed is not None and installed.sha256 == card.sha256:
