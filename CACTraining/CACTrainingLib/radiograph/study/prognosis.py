@@ -18,13 +18,14 @@ import numpy as np
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
+from ...experiments.results import CATEGORIES
 from ...report import curves as study_drawings
 from ...report.page import write_study
 from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import RESAMPLES, Bootstrap, Estimate, Found, paired_difference
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
-from ..events import CATEGORIES, Events, read_events
+from ..events import Events, read_events
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
@@ -46,7 +47,7 @@ _FACTOR_UNITS = {"age_years": 10.0, "sex": 1.0, "bmi_kg_m2": 5.0}
 def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progress | None = None) -> Path:
     """Write `study.html` of a table of events (see `events.read_events`) and return its path.
 
-    seed: of the bootstrap. Raises EventsError, OutputError.
+    seed: of the bootstrap. Raises TableError, OutputError.
     """
     progress = progress or Progress()
     progress.begin(["events", "page"])

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from CACScoringLib.core.tables import TableError
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.radiograph.events import PROBABILITIES, EventsError, read_events
+from CACTrainingLib.radiograph.events import PROBABILITIES, read_events
 from CACTrainingLib.radiograph.study.prognosis import evaluate_prognosis
 
 
@@ -143,36 +144,36 @@ def test_factors_that_all_have_and_that_differ(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"event": 2}, "event in line 2 of .* is '2', not a whole number from 0 to 1"),
+        ({"event": 2}, "event in line 2 of .* is '2'; it has to be a whole number between 0 and 1"),
         ({"event": ""}, "event in line 2"),
         ({"time_years": -1}, "time_years in line 2"),
         ({"time_years": "inf"}, "time_years in line 2"),
         ({"time_years": "soon"}, "'soon'"),
         ({"agatston": "nan"}, "agatston in line 2"),
-        ({"predicted_category": 4}, "predicted_category in line 2 .* from 0 to 3"),
+        ({"predicted_category": 4}, "predicted_category in line 2 .* between 0 and 3"),
         ({"predicted_category": 1.5}, "whole number"),
-        ({"patient": ""}, "needs a patient"),
-        ({"patient": "p1"}, "one row only"),
-        ({"sex": "x"}, "'X'; write F or M"),
+        ({"patient": ""}, "no patient in line 2"),
+        ({"patient": "p1"}, "have the same patient"),
+        ({"sex": "x"}, "'x'; write F or M"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, change, said):
     rows = simulated(3)
     rows[0] |= change
-    with pytest.raises(EventsError, match=said):
+    with pytest.raises(TableError, match=said):
         read_events(written(tmp_path / "t.csv", rows))
 
 
 @pytest.mark.parametrize("column", ["patient", "time_years", "event", "agatston", "predicted_category"])
 def test_a_column_that_is_missing_is_named(tmp_path, column):
     rows = [{key: value for key, value in row.items() if key != column} for row in simulated(3)]
-    with pytest.raises(EventsError, match=column):
+    with pytest.raises(TableError, match=column):
         read_events(written(tmp_path / "t.csv", rows))
 
 
 def test_no_table(tmp_path):
-    with pytest.raises(EventsError, match="cannot be read"):
+    with pytest.raises(TableError, match="There is no table"):
         read_events(tmp_path / "none.csv")
     (tmp_path / "empty.csv").write_text("patient,time_years,event,agatston,predicted_category\n", encoding="utf-8")
-    with pytest.raises(EventsError, match="no rows"):
+    with pytest.raises(TableError, match="no rows"):
         read_events(tmp_path / "empty.csv")
