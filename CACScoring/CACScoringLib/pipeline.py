@@ -27,7 +27,11 @@ from .scoring.scores import score_arteries, score_lesions
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
-    """What `score_scan` does, in order, as told to its progress."""
+    """Name the steps of `score_scan`.
+
+    Returns:
+        The names, in order, as told to its progress.
+    """
     return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
 
 
@@ -64,13 +68,22 @@ def score_scan(
 ) -> ScoreResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
-    heart: mask of the heart, on any grid; found when None.
-    lesions: a reader's label map (`Artery` values); only what it labels is scored, and an empty one is a reviewed score
-    of 0. When None, everything at or
-    above the threshold inside the heart region is reported as unassigned and unreviewed, and the lesions of the
-    calcium map as the arteries that their place suggests, unreviewed as well.
+    Args:
+        scan: The CT.
+        settings: How it is done.
+        heart: Mask of the heart, on any grid; found when None.
+        lesions: A reader's label map (`Artery` values); only what it labels is scored, and an empty one is a reviewed
+            score of 0. When None, everything at or above the threshold inside the heart region is reported as
+            unassigned and unreviewed, and the lesions of the calcium map as the arteries that their place suggests,
+            unreviewed as well.
+        networks: The networks; None for the clinical rule alone.
+        progress: Is told of the steps.
 
-    Raises NoHeartError, ContrastError, MaskError and other CTErrors.
+    Raises:
+        NoHeartError: No heart was found.
+        ContrastError: The scan was made with contrast.
+        MaskError: The heart mask or the lesion labels do not fit the scan.
+        CTError: The settings or the input cannot be used otherwise.
     """
     progress = progress or Progress()
     if settings.slices and networks is None:
@@ -170,10 +183,13 @@ def _decomposition(
 def map_lesions(
     scan: CTScan, parts: Decomposition, arteries: np.ndarray, rules: ScoringRules
 ) -> tuple[LesionSet, ScoringRules]:
-    """Lesions of the calcium map, and the rules they are scored by.
+    """Find the lesions of the calcium map.
 
     Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
     score equals the conventional one where the map is what a 130 HU threshold segments.
+
+    Returns:
+        The lesions, and the rules they are scored by.
     """
     rules = replace(
         rules,
@@ -219,8 +235,12 @@ def evaluated_lesions(
 def without_improbable(
     scan: CTScan, parts: Decomposition, found: LesionSet, evaluated: list[ArterySuggestion]
 ) -> tuple[LesionSet, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
-    """Lesions of a map that nobody has reviewed, in their probable arteries, less those that are probably not coronary
-    calcium (`DecompositionSettings.most_not_coronary`); the decomposition without these, with a note."""
+    """Leave out lesions of an unreviewed map that are probably not coronary calcium.
+
+    Returns:
+        The other lesions in their probable arteries, their evaluations, the decomposition without those left out
+        (`DecompositionSettings.most_not_coronary`), and a warning about them.
+    """
     limit = parts.settings.most_not_coronary
     pairs = list(zip(found.lesions, evaluated, strict=True))
     kept = [(lesion, own) for lesion, own in pairs if own.not_coronary_probability <= limit]

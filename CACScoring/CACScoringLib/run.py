@@ -129,10 +129,22 @@ def run_scan(
     progress: Progress | None = None,
     earlier: dict | None = None,
 ) -> tuple[ScoreResult, Comparison | None]:
-    """Read a scan, score it, and write all of its result; with the comparison where there is an `earlier` one.
+    """Read a scan, score it, and write all of its result.
 
-    progress: is told the steps and all warnings. earlier: `scores.json` of an earlier scan of the patient, as
-    `read_result` gives it. Raises CTError, OutputError.
+    Args:
+        given: What is given of the scan.
+        settings: How it is done.
+        models: The models.
+        output: The folder of results.
+        progress: Is told the steps and all warnings.
+        earlier: `scores.json` of an earlier scan of the patient, as `read_result` gives it.
+
+    Returns:
+        The result, and the comparison where there is an `earlier` one.
+
+    Raises:
+        CTError: The input cannot be used.
+        OutputError: The results cannot be written.
     """
     progress = progress or Progress()
     progress.begin(_steps(settings, models))
@@ -286,7 +298,12 @@ def _is_asked_for(network: str, choice: ModelChoice) -> bool:
 
 
 def load_models(chosen: ChosenModels, heart_is_given: bool = False) -> LoadedModels:
-    """Load models; not the one that finds hearts where a mask is given. Raises ModelError, DeviceError."""
+    """Load models; not the one that finds hearts where a mask is given.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
+    """
     models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
     networks = load_networks(models, chosen.device)
     estimates, lacking = load_estimators(chosen.estimates, chosen.device) if chosen.estimates else ({}, ())
@@ -294,7 +311,12 @@ def load_models(chosen: ChosenModels, heart_is_given: bool = False) -> LoadedMod
 
 
 def load_networks(models: dict[str, StoredModel], device: str) -> Networks | None:
-    """The networks of models by network; None when there are none. Raises ModelError, DeviceError."""
+    """The networks of models by network; None when there are none.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
+    """
     if not models:
         return None
     loaded = {network: load_model(model.path, device) for network, model in models.items()}

@@ -269,7 +269,11 @@ def within(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around a bool array that is not empty."""
+    """Find the smallest box around a bool array that is not empty.
+
+    Returns:
+        A slice by axis.
+    """
     return ndimage.find_objects(mask.view(np.int8))[0]
 
 

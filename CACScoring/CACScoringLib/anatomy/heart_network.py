@@ -57,11 +57,20 @@ def heart_mask(
     settings: HeartNetworkSettings = HeartNetworkSettings(),
     region: sitk.Image | None = None,
 ) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """The heart: uint8 0/1 on the scan's grid, the largest connected part above the threshold, widened; and doubts.
+    """Find the heart: the largest connected part above the threshold, widened.
 
-    region: where the heart is expected, 0 outside, on the scan's grid (`heart_region.heart_region`). Only its
-    surroundings are searched, and what lies too far off is left out. None: the whole scan. Raises NoHeartError when
-    less than MIN_HEART_ML is found.
+    Args:
+        scan: The CT.
+        model: The loaded model.
+        settings: How it is done.
+        region: Where the heart is expected, 0 outside, on the scan's grid (`heart_region.heart_region`). Only its
+            surroundings are searched, and what lies too far off is left out. None: the whole scan.
+
+    Returns:
+        The heart, uint8 0/1 on the scan's grid, and warnings.
+
+    Raises:
+        NoHeartError: If less than MIN_HEART_ML is found.
     """
     grid = heart_grid(scan.image)
     box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
@@ -110,9 +119,16 @@ def heart_probability(
     settings: HeartNetworkSettings = HeartNetworkSettings(),
     box: tuple[slice, ...] = (slice(None),) * 3,
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Probability of heart, float32 [k, j, i] on `preprocessing.heart_grid`; and warnings about memory.
+    """Compute the probability of heart.
 
-    box: the part of the grid to look at, [k, j, i]; the probability is 0 outside.
+    Args:
+        image: The CT, HU.
+        model: The loaded model.
+        settings: How it is done.
+        box: The part of the grid to look at, [k, j, i]; the probability is 0 outside.
+
+    Returns:
+        float32 [k, j, i] on `preprocessing.heart_grid`, and warnings about memory.
     """
     whole = heart_input(image)
     volume = whole[box]

@@ -278,7 +278,11 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
-    """A severe warning where a heart, bool [k, j, i], reaches an end or a side of the scan."""
+    """Check whether a heart, bool [k, j, i], reaches an end or a side of the scan.
+
+    Returns:
+        A severe warning where it does.
+    """
     cut = [name for name, plane in (("top", heart[-1]), ("bottom", heart[0])) if plane.any()]
     sides = heart[:, [0, -1]].any() or heart[:, :, [0, -1]].any()
     cut += ["sides"] if sides else []

@@ -42,7 +42,9 @@ def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | No
     """The heart: as given, a mask on any grid; else by the network, held to the region found from the lungs; or that
     region, where there is no network or it is misled.
 
-    Raises NoHeartError where neither lungs nor network show a plausible heart; MaskError.
+    Raises:
+        NoHeartError: If neither lungs nor network show a plausible heart.
+        MaskError: The mask does not fit the scan.
     """
     if given is not None:
         mask, warnings = mask_on_scan_grid(given, scan, "heart mask")

@@ -113,8 +113,13 @@ def calcium_map(
 ) -> Decomposition:
     """Take the heart's slices that show calcium apart.
 
-    heart_mask: 0 outside, on the scan's grid. slices: from `preprocessing.heart_slices` of the same mask.
-    probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+    Args:
+        scan: The CT.
+        heart_mask: 0 outside, on the scan's grid.
+        slices: From `preprocessing.heart_slices` of the same mask.
+        probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+        model: The loaded model.
+        settings: How it is done.
     """
     decomposed = np.ones(len(slices), bool)
     if probabilities is not None:
@@ -127,7 +132,11 @@ def calcium_map(
 def raw_maps(
     slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """The generator's maps in HU before any rule, float32 [n, 224, 224]; 0 where decomposed, bool [n], is not true."""
+    """Run the generator, before any rule.
+
+    Returns:
+        The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
+    """
     maps = np.zeros(slices.heart.shape, np.float32)
     if not decomposed.any():
         return maps, ()

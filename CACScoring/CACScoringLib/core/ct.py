@@ -167,10 +167,15 @@ class CTScan:
 def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | None = None) -> CTScan:
     """Check an image and turn it into a `CTScan`.
 
-    image: three-dimensional, scalar, HU, any axis order and direction. Axes are permuted and flipped to the
-    nearest axial order, never resampled.
+    Args:
+        image: Three-dimensional, scalar, HU, any axis order and direction. Axes are permuted and flipped to the nearest
+            axial order, never resampled.
+        acquisition: How the scan was made.
+        source: The file or folder it came from; None when made in memory.
 
-    Raises NotVolumeError, NotHounsfieldError.
+    Raises:
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        NotHounsfieldError: The values are not Hounsfield units.
     """
     image = _without_single_time_step(image)
     _check_volume(image)
@@ -197,13 +202,18 @@ def mask_on_scan_grid(
 ) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """Bring a mask or label map onto the scan's own grid.
 
-    mask: integer labels, any axis order, any grid that overlaps the scan. name: what to call it in messages.
-    may_be_empty: a mask without any labelled voxel is taken too, also the single voxel that 3D Slicer saves of an empty
-    segmentation; one whose labels all lie outside the scan is not.
+    Args:
+        mask: Integer labels, any axis order, any grid that overlaps the scan.
+        scan: The CT.
+        name: What to call it in messages.
+        may_be_empty: A mask without any labelled voxel is taken too, also the single voxel that 3D Slicer saves of an
+            empty segmentation; one whose labels all lie outside the scan is not.
 
-    Returns uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
+    Returns:
+        uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
 
-    Raises MaskError when it is no label map, or nothing of it lies inside the scan.
+    Raises:
+        MaskError: If it is no label map, or nothing of it lies inside the scan.
     """
     empty = may_be_empty and not sitk.GetArrayViewFromImage(mask).any()
     if empty and max(mask.GetSize()) == 1:

@@ -35,8 +35,11 @@ class Row:
 def told(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> object:
     """A field that an option of its name sets. Its type is the option's; a bool is switched on.
 
-    text: its help. row: how a panel asks for it. option: what else `argparse` is to know, such as a metavar; flag:
-    another name.
+    Args:
+        default: The field's default.
+        text: Its help.
+        row: How a panel asks for it.
+        **option: What else `argparse` is to know, such as a metavar; flag: another name.
     """
     return dataclasses.field(default=default, metadata={"option": {"help": text, **option}, "row": row})
 

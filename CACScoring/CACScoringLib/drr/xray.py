@@ -90,8 +90,10 @@ def tube_spectrum(kvp: float, aluminium_mm: float = 3.0, steps: int = 16) -> Spe
 def intensity(soft_mm: np.ndarray, excess_mm: np.ndarray | None, spectrum: Spectrum) -> np.ndarray:
     """Signal behind a patient, 1 without one, float32 [row, column].
 
-    soft_mm: water-equivalent path of all up to BONE_ABOVE_HU. excess_mm: of what exceeds it, by its attenuation at
-    CT_EFFECTIVE_KEV; None where all counts as water.
+    Args:
+        soft_mm: Water-equivalent path of all up to BONE_ABOVE_HU.
+        excess_mm: Of what exceeds it, by its attenuation at CT_EFFECTIVE_KEV; None where all counts as water.
+        spectrum: The photons' spectrum.
     """
     total = np.zeros(soft_mm.shape, np.float32)
     for kev, weight in zip(spectrum.kev, spectrum.weights, strict=True):

@@ -222,9 +222,16 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """The slices of one series, in any order, as a volume in HU (int16, or float32 where a rescale is fractional).
+    """Read the slices of one series, in any order, as a volume.
 
-    Raises UnreadableError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
+    Returns:
+        The volume in HU (int16, or float32 where a rescale is fractional), and warnings.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        NotHounsfieldError: The values are not Hounsfield units.
+        SliceGeometryError: Slices are missing, repeated, uneven or sheared.
     """
     for slice_ in slices:
         if slice_.is_multi_frame:

@@ -37,8 +37,9 @@ _BLOCK_BYTES = 2**14
 def read_image(path: Path) -> sitk.Image:
     """Read an image file whole.
 
-    Raises UnreadableError when it is missing, in another format, truncated or damaged, SliceGeometryError when ITK
-    finds its axes not at right angles.
+    Raises:
+        UnreadableError: If it is missing, in another format, truncated or damaged.
+        SliceGeometryError: If ITK finds its axes not at right angles.
     """
     reader = read_header(path)
     with _answered(Path(path)):

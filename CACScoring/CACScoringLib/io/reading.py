@@ -51,12 +51,20 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd
 def read_ct(path: Path, series: str | None = None) -> CTScan:
     """Read a CT from a DICOM folder or an image file.
 
-    path: a folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
-    series: number or UID of the DICOM series, needed where the folder holds several CT series; of several series with
-    one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs. Localizers are no
-    candidates, nor are images without a position (dose reports) beside series that have one.
+    Localizers are no candidates, nor are images without a position (dose reports) beside series that have one.
 
-    Raises UnreadableError, NotCTError, SeriesChoiceError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
+    Args:
+        path: A folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
+        series: Number or UID of the DICOM series, needed where the folder holds several CT series; of several series
+            with one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        NotCTError: The modality is not CT.
+        SeriesChoiceError: The series has to be chosen.
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        NotHounsfieldError: The values are not Hounsfield units.
+        SliceGeometryError: Slices are missing, repeated, uneven or sheared.
     """
     path = Path(path)
     with quiet():
@@ -106,11 +114,14 @@ def read_mask(path: Path) -> sitk.Image:
 def read_lesion_labels(path: Path) -> sitk.Image:
     """Read a reader's lesions as a map of `Artery` labels.
 
-    path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-    values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned; not-coronary is
-    left out). Either may be empty: there is no coronary calcium.
+    Args:
+        path: A label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
+            values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned;
+            not-coronary is left out). Either may be empty: there is no coronary calcium.
 
-    Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
+    Raises:
+        MaskError: If a segment is no artery or segments overlap.
+        CTError: As `read_ct` does.
     """
     image = read_mask(path)
     if "Segment0_ID" not in image.GetMetaDataKeys():
@@ -193,9 +204,20 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
-    """The slices of a CT series below a folder, in any order, and the broken DICOM files there.
+    """Find the slices of a CT series below a folder.
 
-    series: as in `read_ct`. Raises UnreadableError, NotCTError, NotVolumeError, SeriesChoiceError.
+    Args:
+        folder: The folder.
+        series: As in `read_ct`.
+
+    Returns:
+        The slices, in any order, and the broken DICOM files there.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        NotCTError: The modality is not CT.
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        SeriesChoiceError: The series has to be chosen.
     """
     slices, broken = [], []
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -223,9 +245,12 @@ class Series:
 
 
 def find_series(folder: Path) -> tuple[list[Series], int]:
-    """The CT series whose files lie in this very folder, and how many of its DICOM files are broken.
+    """Find the CT series whose files lie in this very folder.
 
     Localizers, other modalities, and images without a position beside series that have one are passed over.
+
+    Returns:
+        The series, and how many of the DICOM files in the folder are broken.
     """
     slices, broken = [], 0
     with quiet():

@@ -222,7 +222,14 @@ def verify_model(path: Path) -> ModelCard:
 
 
 def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
-    """A verified model as it was trained, float32 on the CPU, to train on. Raises ModelError."""
+    """A verified model as it was trained, float32 on the CPU, to train on.
+
+    Returns:
+        The card, and the network in float32 on the CPU.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+    """
     card, network, tensors = _read(path)
     network.load_state_dict(tensors)
     return card, network.float()
@@ -231,7 +238,13 @@ def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
 def load_model(path: Path, device: str = "auto") -> LoadedModel:
     """Verify a model and make it ready to run.
 
-    path: the card. device: "auto", "cpu" or "cuda". Raises ModelError, DeviceError.
+    Args:
+        path: The card.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
     """
     device = choose_device(device)
     card, network = read_network(path)
@@ -308,8 +321,12 @@ def update_card(path: Path, calibration: Calibration, validation: dict[str, obje
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
     """Put the outcome of a scan-rescan study on a card, in place of an earlier one; returns the card's path.
 
-    path: card of the decomposition. repeatability: see `repeatability.Repeatability`, which it is read as; None removes
-    it. Raises ModelError.
+    Args:
+        path: Card of the decomposition.
+        repeatability: See `repeatability.Repeatability`, which it is read as; None removes it.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
     """
     card = verify_model(path)
     if card.network != "decomposition":

@@ -53,7 +53,11 @@ def prepared(network: torch.nn.Module, name: str, device: str) -> torch.nn.Modul
     """The network, in place, made ready to run: eval mode, on its device, in its precision, its layers made faster.
 
     Batch normalisation is folded, and convolutions of few channels become `several_at_once`: the same function of x.
-    name: key of `networks.van_velzen.NETWORKS`. device: "cpu" or "cuda"; where the GPU has no room, the CPU.
+
+    Args:
+        network: The network.
+        name: Key of `networks.van_velzen.NETWORKS`.
+        device: "cpu" or "cuda"; where the GPU has no room, the CPU.
     """
     import torch
 
@@ -118,11 +122,17 @@ def several_at_once(convolution: torch.nn.Conv2d | torch.nn.Conv3d) -> torch.nn.
 def predict(
     network: torch.nn.Module, inputs: np.ndarray, batch_size: int
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """A network's outputs, float32 [n, …], for inputs [n, C, …], on the device and in the precision it is in.
+    """Run a network on inputs, on the device and in the precision it is in.
 
     Of neighbouring inputs that are equal, as slices of the networks' grid within one thick slice of a scan are, only
     one is run. When memory runs out, batches are halved; when one item is too much for the GPU, the network moves to
-    the CPU and stays there. Each is told in a warning. Raises DeviceError when one item is too much for the CPU.
+    the CPU and stays there. Each is told in a warning.
+
+    Returns:
+        Its outputs, float32 [n, …], and warnings about memory.
+
+    Raises:
+        DeviceError: If one item is too much for the CPU.
     """
     import torch
 

@@ -21,7 +21,7 @@ _NOT_REVIEWED = tag.span("not reviewed", class_="unknown")
 
 
 def estimates_as_html(result: ScoreResult) -> Markup:
-    """A section of the report, with a heading. result: with at least one opinion."""
+    """A section of the report, with a heading. result: with at least one whole-scan estimate."""
     return fragment(
         tag.h2("Whole-scan estimates"),
         tag.p(INTRODUCTION),

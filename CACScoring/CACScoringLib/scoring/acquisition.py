@@ -62,9 +62,14 @@ class BloodPool:
 
 
 def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
-    """What speaks against a reliable score: tube voltage, slices, contrast tag, bright blood, noise.
+    """Check what speaks against a reliable score: tube voltage, slices, contrast tag, bright blood, noise.
 
-    blood: from `measure_blood`; None where it could not be measured, which is a warning of its own.
+    Args:
+        scan: The CT.
+        blood: From `measure_blood`; None where it could not be measured, which is a warning of its own.
+
+    Returns:
+        A warning for each finding.
     """
     return _acquisition_warnings(scan.acquisition, scan.slice_spacing_mm) + _blood_warnings(blood)
 
@@ -72,10 +77,19 @@ def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
     """Refuse scans made with contrast, which calcium scores do not allow: enhanced blood passes the threshold.
 
-    The DICOM tag alone refuses as well, because it cannot be told from here whether the agent had yet arrived;
-    the message gives the measured blood so that the user can decide. allow_contrast: warn instead.
+    The DICOM tag alone refuses as well, because it cannot be told from here whether the agent had yet arrived; the
+    message gives the measured blood so that the user can decide.
 
-    Raises ContrastError.
+    Args:
+        scan: The CT.
+        blood: As `measure_blood` gives it.
+        allow_contrast: Warn instead.
+
+    Returns:
+        A warning where contrast is allowed and blood is enhanced.
+
+    Raises:
+        ContrastError: The scan was made with contrast.
     """
     agent = named_agent(scan.acquisition)
     if blood is not None and blood.enhanced:

@@ -31,7 +31,9 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> frozenset[int]:
     """Ids of the lesions that are metal: those that reach METAL_HU, and those that hold or touch (26 neighbours) a
     piece of METAL_EDGE_HU and more which reaches METAL_HU anywhere, also outside the heart.
 
-    found: lesions of the scan, in HU of the CT. scan: the CT they were found in.
+    Args:
+        found: Lesions of the scan, in HU of the CT.
+        scan: The CT they were found in.
     """
     dense = {lesion.id for lesion in found.lesions if lesion.peak_hu >= METAL_HU}
     box = _box(found, scan)
@@ -54,7 +56,11 @@ def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
-    """Candidates less those that are metal, and a warning that tells of these."""
+    """Leave out candidates that are metal.
+
+    Returns:
+        The other candidates, and a warning that names those left out.
+    """
     metal = metal_lesions(found, scan)
     if not metal:
         return found, []

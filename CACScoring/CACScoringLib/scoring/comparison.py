@@ -94,9 +94,14 @@ class Comparison:
 
 
 def read_result(path: Path) -> dict:
-    """The content of a result's `scores.json`. path: the folder that `cac score` wrote, or the file.
+    """The content of a result's `scores.json`.
 
-    Raises UnreadableError, CTError.
+    Args:
+        path: The folder that `cac score` wrote, or the file.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        CTError: The input cannot be used.
     """
     file = path / LAST_FILE if path.is_dir() else path
     try:
@@ -115,8 +120,12 @@ def is_result(path: Path) -> bool:
 
 
 def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> Comparison:
-    """Compare two results. earlier, later: contents of `scores.json`; identifying facts in them are compared too, but
-    not kept.
+    """Compare two results.
+
+    Args:
+        earlier: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
+        later: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
+        repeatability: Limits of a scan-rescan study; None for none.
     """
     bars = _acquisition_bars(earlier, later)
     methods = []

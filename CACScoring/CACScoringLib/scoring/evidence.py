@@ -40,9 +40,13 @@ def lesion_features(
 ) -> np.ndarray:
     """FEATURES of each lesion, float64 [n, 7].
 
-    found: lesions of the map, with peaks read from the CT. calcium_map: HU [k, j, i]. slice_probabilities: of visible
-    calcium in each slice of the scan, [K], NaN outside the heart. suggestions: of the lesions' places, in their order.
-    noise_hu: SD of blood, None when it could not be measured.
+    Args:
+        found: Lesions of the map, with peaks read from the CT.
+        calcium_map: HU [k, j, i].
+        voxel_mm3: Volume of a voxel, mm³.
+        slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
+        suggestions: Of the lesions' places, in their order.
+        noise_hu: SD of blood, None when it could not be measured.
     """
     rows = []
     flat = np.flatnonzero(found.id_map)

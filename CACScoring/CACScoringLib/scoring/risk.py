@@ -77,11 +77,16 @@ class Percentile:
 def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:
     """Look a score up in the user's own table of percentiles by sex and age.
 
-    table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per
-    percentile named p25, p50, …, holding the lowest Agatston score of that percentile.
+    Args:
+        agatston: The Agatston score.
+        sex: "F" or "M".
+        age_years: Age in years.
+        table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per percentile
+            named p25, p50, …, holding the lowest Agatston score of that percentile.
 
-    Raises CTError when the table cannot be read or has no single row for this person, ValueError for a negative
-    score.
+    Raises:
+        CTError: If the table cannot be read or has no single row for this person.
+        ValueError: For a negative score.
     """
     _check_score(agatston)
     read = read_table(table, ("sex", "age_from", "age_to"))

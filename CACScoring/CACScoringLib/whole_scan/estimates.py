@@ -46,7 +46,7 @@ SALIENCY_FILE = "saliency_vessels.nii.gz"
 class WholeScanEstimate:
     """What a model says of a scan.
 
-    network: one of OPINIONS. model, sha256: its name and the hash of its weights.
+    network: one of ESTIMATORS. model, sha256: its name and the hash of its weights.
     agatston: estimates by artery, and total of all; None of a model that only tells calcium from none.
     probability: of any coronary calcium, 0 to 1, and limit: from which on the model says yes; None of a model that
     estimates scores.
@@ -145,7 +145,7 @@ def prediction_of(name: str, method: MethodResult) -> Prediction | None:
 
 
 def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
-    """How an opinion agrees with each method, by its key; None where the method says nothing yet."""
+    """How a whole-scan estimate agrees with each method, by its key; None where the method says nothing yet."""
     prediction = {name: prediction_of(name, method) for name, method in methods.items()}
     return {
         name: None if other is None else agreement(estimate.prediction, other) for name, other in prediction.items()
@@ -155,7 +155,12 @@ def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult])
 def disagreements(
     estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]
 ) -> tuple[ScanWarning, ...]:
-    """A warning for each pair, of which one is an opinion, that differs so much that somebody should look."""
+    """Warn of each pair, of which one is a whole-scan estimate, that differs so much that the slices should be
+    reviewed.
+
+    Returns:
+        A warning for each such pair.
+    """
     estimates = tuple(estimates)
     own = [prediction for name, method in methods.items() if (prediction := prediction_of(name, method)) is not None]
     pairs = [(estimate.prediction, prediction) for estimate in estimates for prediction in own]
@@ -197,9 +202,16 @@ def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodRe
 
 
 def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
-    """The opinions of a `scores.json`, without saliency; none where it has none, as those of earlier versions.
+    """Read the whole-scan estimates of a `scores.json`.
 
-    Raises KeyError, TypeError, ValueError, AttributeError where it is none of ours.
+    Returns:
+        The estimates, without saliency; none where it has none, as in earlier versions.
+
+    Raises:
+        KeyError: A key is missing.
+        TypeError: A value is of another type.
+        ValueError: A value is no number.
+        AttributeError: If it is none of ours.
     """
     arteries = {artery.key: artery for artery in MAIN_ARTERIES}
     found = []

@@ -69,9 +69,17 @@ def ibsi_features(
 ) -> dict[str, float]:
     """FEATURES of a region by name; what is not defined there, as texture in a single voxel, is 0.
 
-    hu: [k, j, i]. inside: bool, same shape: the region. limits_hu: what lies beyond is not counted. bin_width_hu: of
-    intensities, from the lower limit up. by_slice: of textures within slices, for voxels much longer than wide;
-    else in three dimensions, of voxels taken as cubes. Raises RadiomicsError where mirp is not installed.
+    Args:
+        hu: [k, j, i].
+        inside: bool, same shape: the region.
+        limits_hu: What lies beyond is not counted.
+        bin_width_hu: Of intensities, from the lower limit up.
+        by_slice: Of textures within slices, for voxels much longer than wide; else in three dimensions, of voxels taken
+            as cubes.
+        families: Which families of features.
+
+    Raises:
+        RadiomicsError: If mirp is not installed.
     """
     names = [name for family in families for name in FEATURES[family]]
     inside = inside & (hu >= limits_hu[0]) & (hu <= limits_hu[1])

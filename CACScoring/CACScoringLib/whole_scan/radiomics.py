@@ -72,9 +72,16 @@ class RadiomicsEstimate:
 def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig | None = None) -> dict[str, float]:
     """Features of a scan by name: "heart_…" of the whole heart, "candidate_…" of what is dense in it; all are finite.
 
-    config: how they are computed; its own list of features is not looked at. What cannot be computed is 0: all of the
-    candidates' where there is none. Raises MaskError for an empty heart, CTError where candidates are too many to be
-    numbered, RadiomicsError without mirp.
+    Args:
+        scan: The CT.
+        region: The scan's heart.
+        config: How they are computed; its own list of features is not looked at. What cannot be computed is 0: all of
+            the candidates' where there is none.
+
+    Raises:
+        MaskError: For an empty heart.
+        CTError: If candidates are too many to be numbered.
+        RadiomicsError: Without mirp.
     """
     if config is None:
         from ..networks.radiomics import RadiomicsConfig  # imports torch
@@ -91,8 +98,13 @@ def pseudo_label(features: Mapping[str, float]) -> bool:
 
 
 def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) -> RadiomicsEstimate:
-    """What a trained radiomics model says of a scan. Raises MaskError, RadiomicsError, and ModelError where the model
-    wants features that this version does not compute."""
+    """What a trained radiomics model says of a scan.
+
+    Raises:
+        MaskError: The mask does not fit the scan.
+        RadiomicsError: The package mirp is not installed.
+        ModelError: If the model wants features that this version does not compute.
+    """
     import torch
 
     from ..networks.radiomics import RadiomicsConfig
@@ -122,10 +134,13 @@ def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) ->
 def find_candidates(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None
 ) -> tuple[LesionSet, list[ArterySuggestion], ScoringRules]:
-    """What reaches the threshold in the heart region, without metal; where in the heart each lies; and the rules.
+    """Find what reaches the threshold in the heart region, without metal.
 
-    Where blood is enhanced, it would itself be a candidate: the threshold is raised above it, and the bounds of
-    weights by as much.
+    Where blood is enhanced, it would itself be a candidate: the threshold is raised above it, and the bounds of weights
+    by as much.
+
+    Returns:
+        The candidates, where in the heart each lies, and the rules.
     """
     rules = ScoringRules()
     if blood is not None and blood.enhanced:
@@ -222,8 +237,14 @@ def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, 
 
 
 def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float], multiple: int = 1) -> Grid:
-    """A grid that covers a mask, with a voxel's margin. sides_mm: of its voxels, (i, j, k). multiple: of their
-    numbers."""
+    """A grid that covers a mask, with a voxel's margin.
+
+    Args:
+        image: The CT, HU.
+        mask: bool [k, j, i], not empty.
+        sides_mm: Of its voxels, (i, j, k).
+        multiple: Of their numbers.
+    """
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(mask != 0)
     box = shape.GetBoundingBox(1)

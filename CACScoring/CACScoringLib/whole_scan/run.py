@@ -32,7 +32,14 @@ FAILED = "second-opinion-failed"
 
 
 def requested_estimators(text: str) -> tuple[str, ...]:
-    """Kinds from "vessels,radiomics", "vessels", "radiomics" or "all", each once. Raises ModelError for any other."""
+    """Parse the kinds of whole-scan estimates asked for.
+
+    Returns:
+        Kinds from "vessels,radiomics", "vessels", "radiomics" or "all", each once.
+
+    Raises:
+        ModelError: For any other.
+    """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if names == (ALL,):
         return names
@@ -47,9 +54,15 @@ def requested_estimators(text: str) -> tuple[str, ...]:
 def estimator_models(asked: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:
     """The model of each kind of whole-scan estimate asked for, by kind.
 
-    A model that was named comes first; then the one that comes with CAC; then the user's, if there is only one. asked:
-    of `requested_estimators`. named: models for whole-scan estimates, one of a kind. Raises ModelError where a kind
-    has no model or several; of ALL, kinds without a model are left out, but not all of them.
+    A model that was named comes first; then the one that comes with CAC; then the user's, if there is only one. Of ALL,
+    kinds without a model are left out, but not all of them.
+
+    Args:
+        asked: Of `requested_estimators`.
+        named: Models for whole-scan estimates, one of a kind.
+
+    Raises:
+        ModelError: If a kind has no model, or several.
     """
     asked, chosen = tuple(asked), {model.card.network: model for model in named}
     everything = asked == (ALL,)
@@ -75,9 +88,14 @@ def _how_to_get_one(network: str) -> str:
 def load_estimators(
     models: Mapping[str, StoredModel], device: str
 ) -> tuple[dict[str, LoadedModel], tuple[ScanWarning, ...]]:
-    """Models ready to be asked, by kind; of those whose Python packages are missing, a warning instead.
+    """Load models for whole-scan estimates.
 
-    Raises ModelError, DeviceError.
+    Returns:
+        The models by kind, and a warning for each whose Python packages are missing.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
     """
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     loaded, warnings = {}, []
@@ -96,8 +114,11 @@ def with_whole_scan_estimates(
 ) -> ScoreResult:
     """A result with whole-scan estimates, and warnings where one fails or differs widely.
 
-    models: of `load_estimators`. saliency: make pictures of what sways the vessel model, which takes several times as
-    long as its answer. progress: is told STEP.
+    Args:
+        result: The scored scan.
+        models: Of `load_estimators`.
+        saliency: Make pictures of what sways the vessel model, which takes several times as long as its answer.
+        progress: Is told STEP.
     """
     estimates: list[WholeScanEstimate] = []
     warnings: list[ScanWarning] = []

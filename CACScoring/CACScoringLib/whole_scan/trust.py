@@ -52,7 +52,12 @@ class Estimate:
 
 
 def trust_in(network: str, validation: Mapping) -> str:
-    """When to trust a model's opinion, a few plain sentences. network: one of `ESTIMATORS`. validation: of its card."""
+    """When to trust a model's estimate, a few plain sentences.
+
+    Args:
+        network: One of `ESTIMATORS`.
+        validation: Of its card.
+    """
     test = validation.get("test")
     sentences: list[str] = []
     if isinstance(test, Mapping):

@@ -41,7 +41,7 @@ NOISE = 0.02
 class VesselEstimate:
     """agatston: by MAIN_ARTERIES. total: their sum. saliency: what sways the total, 0 to 1, float32 on the grid of the
     scan; of "voxel-sum" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's
-    input, from the feet; None of the other kinds. warnings: doubts about this opinion.
+    input, from the feet; None of the other kinds. warnings: about this estimate.
     """
 
     agatston: dict[Artery, float]
@@ -52,8 +52,18 @@ class VesselEstimate:
 
 
 def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False) -> VesselEstimate:
-    """What a model says of a scan. saliency: also make the map, which takes SAMPLES times as long for networks other
-    than "voxel-sum". Raises ModelError for another kind of model, MaskError, DeviceError.
+    """What a model says of a scan.
+
+    Args:
+        scan: The CT.
+        region: The scan's heart.
+        model: The loaded model.
+        saliency: Also make the map, which takes SAMPLES times as long for networks other than "voxel-sum".
+
+    Raises:
+        ModelError: For another kind of model.
+        MaskError: The mask does not fit the scan.
+        DeviceError: The device is not there or has too little memory.
     """
     if model.card.network != NETWORK or not isinstance(model.card.calibration.get(SCALE), int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
@@ -80,9 +90,14 @@ def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, salie
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
     """What sways the sum of a network's outputs: float32 [slices, size, size], not below 0, of any scale.
 
-    network: in eval mode. x: its input, likewise. Of "voxel-sum" it is the Agatston score that it sees in each voxel.
-    Of the others it is SmoothGrad (Smilkov et al. 2017, arXiv:1706.03825), the root of the sum of squared gradients
-    over SAMPLES noisy copies: where a change would change the answer, not where calcium is.
+    Of "voxel-sum" it is the Agatston score that it sees in each voxel. Of the others it is SmoothGrad (Smilkov et al.
+    2017, arXiv:1706.03825), the root of the sum of squared gradients over SAMPLES noisy copies: where a change would
+    change the answer, not where calcium is.
+
+    Args:
+        network: In eval mode.
+        x: Its input, likewise.
+        seed: Seed of the noise.
     """
     import torch
 

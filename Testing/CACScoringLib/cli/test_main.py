@@ -241,7 +241,7 @@ def test_models_for_something_else_score_no_scan(case, tmp_path, bundled, capsys
     assert score(case, tmp_path / "out", "--no-scene") == 0
     assert [m["name"] for m in result(tmp_path / "out")["models"]] == ["our-slices", "our-decomposition"]
     assert score(case, tmp_path / "wrong", "--model", "our-discriminator") == cli.BAD_INPUT
-    assert "our-discriminator is a model for 'discriminator'; scans are scored by heart" in capsys.readouterr().err
+    assert "model for 'discriminator'; scans are scored by models for heart" in capsys.readouterr().err
 
 
 def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
@@ -294,7 +294,7 @@ def test_models_are_replaced_and_rolled_back(tmp_path, bundled, capsys):
     assert cli.main(["models", "rollback", "mine"]) == 0
     assert "no longer installed" in capsys.readouterr().out
     assert cli.main(["models", "rollback", "mine"]) == cli.BAD_INPUT
-    assert "installed no model 'mine'" in capsys.readouterr().err
+    assert "not installed a model 'mine'" in capsys.readouterr().err
     untrained("slices", "mine", bundled)
     assert cli.main(["models", "install", str(first)]) == 0
     assert cli.main(["models", "rollback", "mine"]) == 0

@@ -286,7 +286,7 @@ class TestAreas:
         card = radiograph_models.card_for(radiograph_models.SMALL)
         found = area_of(card, 0)
         assert (found.value, found.low, found.high) == (0.75, 0.6, 0.9)
-        assert found.who.startswith("20 patients that the training")
+        assert found.who.startswith("20 patients who were also used")
         assert area_of(card, 100).low is None
         assert area_of(card, 400) is None
         assert area_of(card, 0, with_factors=True) is None

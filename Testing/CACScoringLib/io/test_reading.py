@@ -315,7 +315,7 @@ class TestGeometry:
     @pytest.mark.parametrize(
         ("tags", "match"),
         [
-            ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "1 of 6 slices lie in another direction"),
+            ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "1 of 6 slices have a different orientation"),
             ({"PixelSpacing": [0.8, 0.71]}, "differ in pixel spacing"),
             ({"ImagePositionPatient": None}, r"no valid image position: slice002"),
             ({"ImageOrientationPatient": None}, "no valid image orientation"),
@@ -875,7 +875,7 @@ class TestAcquisitionFile:
         [
             ("{", "JSON"),
             ("[]", "unknown field"),
-            ('{"kVp": 120}', "other facts.*kvp"),
+            ('{"kVp": 120}', "unknown field.*kvp"),
             ('{"kvp": "120"}', "kvp is '120'"),
             ('{"kvp": true}', "kvp is True"),
             ('{"kvp": NaN}', "kvp is nan"),

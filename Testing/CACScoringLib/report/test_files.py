@@ -239,7 +239,7 @@ class TestManyCandidates:
         shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
         assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
         assert points in shown
-        assert f"Of {self.COUNT} candidates the {page.MOST_TOLD} are drawn" in html
+        assert f"Of {self.COUNT} candidates, the {page.MOST_TOLD} that" in html
 
     def test_only_slices_with_those_are_drawn(self, many):
         slices = {lesion.components[0].slice_index for lesion in page.told_lesions(many.methods["threshold"], 3.0)}

@@ -257,7 +257,7 @@ class TestReport:
         asked = with_whole_scan_estimates(
             result, prediction(vessels=by_hand.vessels(1500, saliency=with_saliency(result)))
         )
-        assert "Slice 12, the one with the highest value" in page.result_as_html(asked)
+        assert "Slice 12 has the highest saliency" in page.result_as_html(asked)
         report.write_images(tmp_path, asked)
         written = sitk.ReadImage(tmp_path / SALIENCY_FILE)
         assert SALIENCY_FILE in RESULT_FILES
