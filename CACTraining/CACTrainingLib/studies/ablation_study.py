@@ -201,7 +201,7 @@ def _differences(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, 
 
 def _figure(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, str]) -> Figure:
     groups = tuple(_SHORT.get(configuration.key, titles[configuration.key]) for configuration in EVALUATED)
-    series = {"Lesions judged": EVALUATED, "All lesions of the map": ALL_LESIONS}
+    series = {"Lesions classified": EVALUATED, "All lesions of the map": ALL_LESIONS}
     panels = [
         study_figures.Panel(
             STATISTICS[name],

@@ -190,7 +190,7 @@ class TestWhatIsMissing:
 
     def test_a_single_scan_is_no_pair(self):
         section = reproducibility.sections([record(values={"map": 3})], np.random.default_rng(0))[0]
-        assert "nothing can be said" in section.text[0]
+        assert "1 scan of 1 patient" in section.text[0]
         assert not section.tables
 
     @pytest.mark.parametrize("records", [[], [record(refused="No heart.")]])
