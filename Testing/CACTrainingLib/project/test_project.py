@@ -401,7 +401,7 @@ class TestUses:
         assert not any(scan.use for scan in project.scans)
 
     def test_bad_ones_change_nothing(self, project):
-        with pytest.raises(ProjectError, match="'tests' is no use"):
+        with pytest.raises(ProjectError, match="'tests' is not a use"):
             project.set_use({"patient 0": "tests"})
         with pytest.raises(ProjectError, match="no patient 'nobody'"):
             project.set_use({"patient 0": "test", "nobody": "test"})
