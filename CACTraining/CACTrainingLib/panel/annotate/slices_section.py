@@ -177,7 +177,7 @@ class SlicesSection(Section, VTKObservationMixin):
             said += _(", outside the heart")
         text = _("Slice {k}: {said}").format(k=k, said=said)
         if (probability := self._suggestions().get(k)) is not None:
-            text += _(" (suggestion: visible with a probability of {probability:.0%})").format(probability=probability)
+            text += _(" (suggestion: probability {probability:.0%})").format(probability=probability)
         ui.sliceLabel.setText(text)
 
     def _suggestions(self) -> dict[int, float]:

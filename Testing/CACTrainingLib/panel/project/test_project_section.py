@@ -52,7 +52,7 @@ class TestFolder:
         rows = opened.rows(opened.ui.scanTable)
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
         assert rows[0] == {
-            "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "no use yet", "Annotated by": "",
+            "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "not assigned", "Annotated by": "",
         }  # fmt: skip
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
