@@ -137,7 +137,7 @@ class TestAnnotated:
     def test_two_annotators_have_to_be_told_apart(self, project):
         label(project, "0001", {3: SliceLabel.VISIBLE})
         label(project, "0001", {3: SliceLabel.NOT_VISIBLE}, annotator="Zoe")
-        with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Say with --annotator"):
+        with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Name with --annotator"):
             found(project)
         assert dict(found(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
         assert found(project, annotator="nobody")["chest (0001)"].labels is None
