@@ -23,8 +23,8 @@ from CACScoringLib.results import Networks
 from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, kept_jobs
 from .records import Value, value_from_json
-from .scans import StudyScan, hu_mm3_per_mass
 from .scoring import chest_room, forget, ready_networks, value_of
+from .study_scan import StudyScan, hu_mm3_per_mass
 
 VERSION = 2
 """Of the cells; what another one made is not used."""

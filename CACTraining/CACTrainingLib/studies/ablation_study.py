@@ -29,7 +29,7 @@ from .ablation import (
 )
 from .records import StudyRecord, Value, pairs_of
 from .sample import PAPER
-from .scans import StudyScan
+from .study_scan import StudyScan
 
 SHIPPED = "as shipped"
 

@@ -40,7 +40,8 @@ from .ablation import AblationSettings
 from .acquisition import AcquisitionSettings
 from .project_scans import DEFAULT_USE, project_notes
 from .records import StudyRecord, from_json, models_of
-from .scans import StudyScan, find_study_scans, lone_patients, write_scan_table
+from .scans import find_study_scans, lone_patients, write_scan_table
+from .study_scan import StudyScan
 from .truth import recorder, refused
 
 SCANS, RECORDS, SCAN_TABLE = "scans", "records.jsonl", "scans.csv"

@@ -26,7 +26,7 @@ from ..project.project import USES, Project, ProjectScan
 from ..project.proposals import read_proposal
 from ..project.training import painted_slices
 from ..report.parts import count
-from .scans import StudyScan
+from .study_scan import StudyScan
 
 DEFAULT_USE = "test"
 

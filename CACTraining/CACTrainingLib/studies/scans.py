@@ -6,42 +6,17 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from CACScoringLib.core.tables import read_table, write_table
 
 from ..experiments.errors import StudyError
 from ..project.project import is_project
+from .project_scans import DEFAULT_USE, find_project_scans
+from .study_scan import StudyScan
 
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Of a table of pairs; the first three are needed."""
-
-
-@dataclass(frozen=True)
-class StudyScan:
-    """One scan, as a rule of a patient's two.
-
-    name: in tables. number: 1 or 2; more for further scans of a patient, which are in no pair. ct: image file or DICOM
-    folder, with its series. truth: folder of a digital scan's files, None for others.
-
-    Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
-    label map of arteries (`labels.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
-    a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
-    counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
-    labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
-    """
-
-    name: str
-    patient: str
-    number: int
-    ct: Path
-    series: str | None = None
-    truth: Path | None = None
-    heart: Path | None = None
-    lesions: Path | None = None
-    labels: tuple[tuple[int, bool], ...] | None = None
-    labelled_whole: bool = False
 
 
 def find_study_scans(
@@ -54,8 +29,6 @@ def find_study_scans(
     `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, TableError, ProjectError.
     """
     if is_project(source):
-        from .project_scans import DEFAULT_USE, find_project_scans
-
         scans, warnings = find_project_scans(source, use or DEFAULT_USE, annotator)
         if not scans:
             raise StudyError(f"No scan of {source} can be studied: {warnings[0]}")
@@ -73,17 +46,6 @@ def find_study_scans(
             f"phantom writes it, or a table (CSV) with the columns {', '.join(TABLE_COLUMNS)}."
         )
     return (scans if pairs is None else _first_pairs(scans, pairs, source)), warnings
-
-
-def hu_mm3_per_mass(scan: StudyScan) -> float:
-    """HU·mm³ for one unit of mass: for 1 mg of a digital scan, as its truth says; else 1.
-
-    Raises OSError, ValueError, KeyError for a truth that cannot be read.
-    """
-    if scan.truth is None:
-        return 1.0
-    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
-    return 1000 * float(truth["calcium_hu_per_mg_cm3"])
 
 
 def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:

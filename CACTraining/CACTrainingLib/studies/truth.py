@@ -29,7 +29,7 @@ from ..phantom.scanner.scanner import Grid
 from ..statistics.masks import mask_agreement
 from .plaques import seen_plaques, shared_masses, window_of
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, TrueLesion, Truth, Value, as_json
-from .scans import StudyScan, hu_mm3_per_mass
+from .study_scan import StudyScan, hu_mm3_per_mass
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 

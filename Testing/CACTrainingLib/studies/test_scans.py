@@ -7,7 +7,8 @@ import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.studies.scans import find_study_scans, hu_mm3_per_mass, lone_patients, write_scan_table
+from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_scan_table
+from CACTrainingLib.studies.study_scan import hu_mm3_per_mass
 
 
 def digital_scan(folder, patient, number, **more):
