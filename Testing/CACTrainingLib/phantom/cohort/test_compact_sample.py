@@ -17,7 +17,6 @@ def made(tmp_path_factory):
     return folder
 
 
-@pytest.mark.long
 def test_the_bundled_file_is_what_the_command_makes(made):
     again, bundled = sitk.ReadImage(made / f"{NAME}.nrrd"), sitk.ReadImage(sample_file())
     for image in (again, bundled):
