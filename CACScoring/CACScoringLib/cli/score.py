@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "--acquisition",
         type=Path,
         metavar="JSON",
-        help="how the scan was acquired, where its file does not state it: kvp, kernel, slice_thickness_mm, …",
+        help="how the scan was acquired, in place of what its file states: kvp, kernel, slice_thickness_mm, …",
     )
     add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the heart that is found")
     add("--lesions", type=Path, metavar="LABELS", help="reviewed lesion labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other")
