@@ -32,7 +32,7 @@ def loaded_by(arguments: list[str]) -> set[str]:
     """Packages that are loaded once a command has ended in a Python of its own, but for Python's and ours."""
     path = [str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
     program = PROGRAM.format(path=path, arguments=arguments, code=0 if "--help" in arguments else 2)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     return {name.partition(".")[0] for name in done.stdout.rpartition("\n ")[2].split()} - OF_PYTHON
 
 
@@ -112,7 +112,7 @@ class TestExtras:
 
     def test_they_are_those_of_the_package(self):
         """An extra that is named wrongly would never be missed."""
-        text = (ROOT / "pyproject.toml").read_text()
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         named = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
         assert sorted(testing.EXTRAS) == sorted(
             line.partition(" =")[0] for line in named.splitlines() if line.endswith("= [")

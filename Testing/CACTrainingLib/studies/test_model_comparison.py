@@ -304,7 +304,8 @@ class TestProject:
         progress.warning = told.append
         done = compare(slices, progress, data=project.folder)
         (warning,) = told
-        assert warning.message.startswith("knows was trained on 1 and chosen on 1 of these 3 patients: what it reaches")
+        assert warning.code == "trained-on-these-patients"
+        assert warning.message.startswith("knows was trained on 1 and chosen on 1 of these 3 patients")
         assert warning.message in done.index["sections"][0]["text"]
         assert "blind saw in training is not known" in done.text
         assert compare(slices, data=project.folder, use="training").text.count("knows was trained on 1 of these 1") == 1
