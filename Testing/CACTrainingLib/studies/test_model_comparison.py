@@ -307,7 +307,7 @@ class TestProject:
         assert warning.code == "trained-on-these-patients"
         assert warning.message.startswith("knows was trained on 1 and chosen on 1 of these 3 patients")
         assert warning.message in done.index["sections"][0]["text"]
-        assert "blind saw in training is not known" in done.text
+        assert "not known which patients blind saw in training" in done.text
         assert compare(slices, data=project.folder, use="training").text.count("knows was trained on 1 of these 1") == 1
 
     def test_the_list_of_an_installed_model_is_found_in_the_project(self, project, compare, slices):
