@@ -166,7 +166,7 @@ class _Painter:
         self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
         self.x, self.y = grid.x_mm(), grid.y_mm()
         self.thorax = Thorax(patient.body, pose, self.x, self.y, patient.number)
-        self.heart = Heart(patient.body, pose)
+        self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
         self._times = slice_times_s(grid, scanner)
         self._offsets, self._weights = _sub_slices(scanner)
