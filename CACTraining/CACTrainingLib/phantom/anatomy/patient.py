@@ -78,7 +78,7 @@ def draw_patient(
         body=body,
         tree=tree,
         plaques=plaques,
-        distractors=draw_distractors(body, tree, bool(plaques), stream(number, 4)),
+        distractors=draw_distractors(body, tree, bool(plaques), stream(number, 4), heart),
         beat=draw_heart_beat(stream(number, 5)),
         vessels=lung_vessels(body, stream(number, 6)),
         grain=lung_grain(body, stream(number, 7)),

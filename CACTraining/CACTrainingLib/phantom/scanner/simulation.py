@@ -120,7 +120,8 @@ def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
             things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
     for d in patient.distractors:
         kind = "metal" if d.metal else "deposit"
-        things.append(_Moving(kind, d.group, d.placed(patient.body, frame), d.view_gain, d.anchor == "heart"))
+        cloud = d.placed(patient.body, frame, patient.heart)
+        things.append(_Moving(kind, d.group, cloud, d.view_gain, d.anchor == "heart"))
     return things
 
 

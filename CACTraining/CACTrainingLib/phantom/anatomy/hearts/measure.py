@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import Delaunay, cKDTree
 
 from .meshes import TORONTO, VISIBLE_HUMANS, Mesh, MeshError, read_toronto, read_visible_human
-from .models import PARTS, REACH_MM, HeartModels, cosine_index, soft
+from .models import PARTS, HeartModels, cosine_index, soft
 from .voxels import Cubes, cavities, cubes_around, enclosed, surface
 
 STEP_MM = 1.25
@@ -67,8 +67,8 @@ LINE_POINTS = 24
 
 
 @dataclass(frozen=True)
-class _Heart:
-    """One heart as voxels. masks: by part, bool; lines: centre lines [n, 3] in LPS; papillary: tips in LPS."""
+class VoxelHeart:
+    """One heart as voxels. masks: of PARTS, bool; lines: centre lines [n, 3]; papillary: tip and base; in LPS."""
 
     name: str
     cubes: Cubes
@@ -77,15 +77,19 @@ class _Heart:
     papillary: dict[str, np.ndarray]
 
 
-def measure_hearts(folder: Path, order: int) -> HeartModels:
-    """Measure the seven hearts in a folder. order: cosines per axis; 10 mm are resolved by 16. Raises MeshError."""
+def voxel_hearts(folder: Path) -> list[VoxelHeart]:
+    """The seven hearts in a folder of meshes, in minutes. Raises MeshError."""
     hearts = [_visible_human(Path(folder), name) for name in VISIBLE_HUMANS]
-    hearts += [_toronto(Path(folder), name) for name in TORONTO]
+    return hearts + [_toronto(Path(folder), name) for name in TORONTO]
+
+
+def measured(hearts: list[VoxelHeart], order: int) -> HeartModels:
+    """Hearts in their common frame. order: cosines along the longest side of the box, some 230 mm."""
     landmarks = np.stack([_landmarks(heart) for heart in hearts])
     maps = _common_frame(landmarks)
     low, size = _box(hearts, maps)
     index = cosine_index(order, size)
-    coefficients = np.stack([_coefficients(heart, to, low, size, index) for heart, to in zip(hearts, maps, strict=True)])
+    series = [_coefficients(heart, to, low, size, index) for heart, to in zip(hearts, maps, strict=True)]
     lines, papillary = {}, {}
     for heart, to in zip(hearts, maps, strict=True):
         lines |= {f"{heart.name} {key}": to.points(line) for key, line in heart.lines.items()}
@@ -95,14 +99,31 @@ def measure_hearts(folder: Path, order: int) -> HeartModels:
         low_mm=low,
         size_mm=size,
         index=index,
-        coefficients=coefficients,
+        coefficients=np.stack(series),
         landmarks_mm=np.stack([to.points(marks) for to, marks in zip(maps, landmarks, strict=True)]),
         lines=lines,
         papillary=papillary,
     )
 
 
-def _visible_human(folder: Path, name: str) -> _Heart:
+def agreement(hearts: list[VoxelHeart], models: HeartModels) -> np.ndarray:
+    """[hearts, PARTS, 2]: Dice, and mean distance in mm of the models' surfaces from the meshes'."""
+    maps = _common_frame(np.stack([_landmarks(heart) for heart in hearts]))
+    axes = [np.arange(low, low + size, 2.0) for low, size in zip(models.low_mm, models.size_mm, strict=True)]
+    result = np.zeros((len(hearts), len(PARTS), 2))
+    for n, (heart, to) in enumerate(zip(hearts, maps, strict=True)):
+        where = np.moveaxis(heart.cubes.index(to.back(np.stack(np.meshgrid(*axes, indexing="ij"), -1))), -1, 0)
+        own = models.distances(np.eye(len(hearts))[n], axes)
+        for m, part in enumerate(PARTS):
+            true = _signed_distance(heart.masks[part]) * heart.cubes.step_mm * to.scale
+            true = ndimage.map_coordinates(true, where, order=1, mode="nearest")
+            both = ((own[m] < 0) & (true < 0)).sum()
+            near = np.abs(own[m]) < 1.5
+            result[n, m] = 2 * both / ((own[m] < 0).sum() + (true < 0).sum()), np.abs(true - own[m])[near].mean()
+    return result
+
+
+def _visible_human(folder: Path, name: str) -> VoxelHeart:
     parts = read_visible_human(folder, name)
     tubes = [key for key in parts if key in _TUBES or key.startswith("pulmonary_vein") or key.endswith("valve")]
     bodies = [mesh for group in _SOLIDS.values() for mesh in group]
@@ -141,24 +162,24 @@ def _visible_human(folder: Path, name: str) -> _Heart:
     tips = {}
     for side, part in zip(("anterolateral", "posteromedial"), _PAPILLARY[name], strict=True):
         tips[side] = _papillary(parts[f"papillary_muscle_of_heart_{part}"], root)
-    return _Heart(name, cubes, masks, lines, tips)
+    return VoxelHeart(name, cubes, masks, lines, tips)
 
 
-def _toronto(folder: Path, name: str) -> _Heart:
+def _toronto(folder: Path, name: str) -> VoxelHeart:
     parts = read_toronto(folder, name)
     cubes = cubes_around([parts[key] for key in ("lv", "rv", "la", "ra")], 30.0, STEP_MM)
     masks = {key: _smooth(enclosed(mesh, cubes)) for key, mesh in parts.items()}
     masks["aorta"] = _stem(masks["aorta"], masks["lv"])
     masks["pulmonary"] = _stem(masks["pulmonary"], masks["rv"])
     # The wall grows outwards from the blood, thinning to the apex and ending at the valves' plane.
-    mitral, apex = (cubes.index(place) for place in _landmarks(_Heart(name, cubes, masks, {}, {}))[[4, 8]])
+    mitral, apex = (cubes.index(place) for place in _landmarks(VoxelHeart(name, cubes, masks, {}, {}))[[4, 8]])
     axis = (apex - mitral) / np.dot(apex - mitral, apex - mitral)
     along = (np.stack(np.indices(cubes.shape), -1) - mitral) @ axis
     thick = np.interp(along, (-0.06, 0.10, 0.6, 1.0), (0.0, *LEFT_WALL_MM[:1] * 2, LEFT_WALL_MM[1]))
     others = np.any([masks[key] for key in ("rv", "la", "ra", "aorta", "pulmonary")], axis=0)
     epi = masks["lv"] | ((ndimage.distance_transform_edt(~masks["lv"], sampling=STEP_MM) < thick) & ~others)
     masks["lv_epi"] = _smooth(epi)
-    return _Heart(name, cubes, masks, {}, {})
+    return VoxelHeart(name, cubes, masks, {}, {})
 
 
 def _hull(mesh: Mesh, cubes: Cubes) -> np.ndarray:
@@ -192,7 +213,7 @@ def _orifice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.argwhere(gap <= gap.min() + 1.0).mean(axis=0)
 
 
-def _landmarks(heart: _Heart) -> np.ndarray:
+def _landmarks(heart: VoxelHeart) -> np.ndarray:
     """[9, 3] in LPS: middles of lv, rv, la, ra; mitral, aortic, tricuspid and pulmonary orifice; apex of the lv."""
     m = heart.masks
     places = [np.argwhere(m[key]).mean(axis=0) for key in ("lv", "rv", "la", "ra")]
@@ -241,7 +262,7 @@ def _common_frame(landmarks: np.ndarray) -> list[_Map]:
     return [_Map(float(usual / s), t @ axes, c) for s, t, c in zip(sizes, turns, centres, strict=True)]
 
 
-def _box(hearts: list[_Heart], maps: list[_Map]) -> tuple[np.ndarray, np.ndarray]:
+def _box(hearts: list[VoxelHeart], maps: list[_Map]) -> tuple[np.ndarray, np.ndarray]:
     """Lower corner and size in mm of a box in the common frame that holds all hearts."""
     ends = []
     for heart, to in zip(hearts, maps, strict=True):
@@ -252,7 +273,7 @@ def _box(hearts: list[_Heart], maps: list[_Map]) -> tuple[np.ndarray, np.ndarray
     return np.floor(low), np.ceil(high - np.floor(low))
 
 
-def _coefficients(heart: _Heart, to: _Map, low: np.ndarray, size: np.ndarray, index: np.ndarray) -> np.ndarray:
+def _coefficients(heart: VoxelHeart, to: _Map, low: np.ndarray, size: np.ndarray, index: np.ndarray) -> np.ndarray:
     """[parts, coefficients] of the cosine series of each part's softened signed distance."""
     shape = np.ceil(size / 2.0).astype(int)
     axes = [lo + (np.arange(n) + 0.5) * s / n for lo, s, n in zip(low, size, shape, strict=True)]
@@ -260,14 +281,18 @@ def _coefficients(heart: _Heart, to: _Map, low: np.ndarray, size: np.ndarray, in
     where = np.moveaxis(heart.cubes.index(places), -1, 0)
     result = []
     for key in PARTS:
-        mask = np.pad(heart.masks[key], 1)
-        outside = ndimage.distance_transform_edt(~mask)
-        distance = np.where(mask, 0.5 - ndimage.distance_transform_edt(mask), outside - 0.5)[1:-1, 1:-1, 1:-1]
+        distance = _signed_distance(heart.masks[key])
         sampled = ndimage.map_coordinates(distance * heart.cubes.step_mm * to.scale, where, order=1, mode="nearest")
         series = fft.dctn(soft(sampled), norm="forward")
         factor = np.prod(np.where(index == 0, 1.0, 2.0), axis=1)
         result.append(series[tuple(index.T)] * factor)
     return np.array(result)
+
+
+def _signed_distance(mask: np.ndarray) -> np.ndarray:
+    """In voxels, negative inside."""
+    inside, outside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1], ndimage.distance_transform_edt(~mask)
+    return np.where(mask, 0.5 - inside, outside - 0.5)
 
 
 def _centre_line(mesh: Mesh, root_mm: np.ndarray) -> np.ndarray:
