@@ -302,9 +302,7 @@ def great_vessels(
     return tubes
 
 
-def aorta_paths(
-    body: Body, frame: HeartFrame, shape: HeartShape | None = None
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Root to arch, and descending aorta: centre lines [n, 3] in LPS with their radii [n]."""
     r, spine = body.aorta_radius_mm, body.spine_y_mm
     over = [(-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)]
@@ -323,12 +321,10 @@ def aorta_paths(
     descending = smooth_path(
         [(20, spine - 18, 80), (22, spine - 14, 40), (20, spine - 14, -20), (10, spine - 20, -140)], 14
     )
-    return [(arch, arch_radii), (descending, np.linspace(arch_radii[-1], 0.88 * arch_radii[-1], 14))]
+    return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) / 0.82 * arch_radii[-1])]
 
 
-def pulmonary_trunk(
-    body: Body, frame: HeartFrame, shape: HeartShape | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def pulmonary_trunk(body: Body, frame: HeartFrame, shape: HeartShape | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
     if shape is not None:
         stem, radii = shape.stem("pulmonary")

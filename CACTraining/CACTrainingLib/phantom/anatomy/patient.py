@@ -10,6 +10,7 @@ from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
 from .coronaries import CoronaryTree, draw_coronaries
 from .distractors import Distractor, draw_distractors
+from .heart import reference_frame
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
 from .lungs import lung_grain, lung_vessels
@@ -20,6 +21,8 @@ _SEED = 20210531
 """Changing it changes every patient; a cohort's table records it."""
 HEART_SHAPES = ("anatomical", "drawn")
 """Hearts blended of measured ones, or ellipsoids with grooves."""
+STERNUM_GAP_MM = 8.0
+"""Usual distance of the pericardium from the wall of the chest; shape."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def draw_patient(
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
     heart, tree = draw_heart(number, body, heart_shape)
+    if heart is not None:
+        body = _moved_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     return Patient(
         number=number,
@@ -84,6 +89,15 @@ def draw_patient(
         grain=lung_grain(body, stream(number, 7)),
         heart=heart,
     )
+
+
+def _moved_to_sternum(body: Body, heart: HeartShape) -> Body:
+    """The body with its heart half of the way to where it lies behind the sternum."""
+    frame = reference_frame(body)
+    front = float(frame.to_lps(heart.places_mm[heart.pericardium < 0])[:, 1].min())
+    gap = front + body.cavity_half_depth_mm - STERNUM_GAP_MM
+    x, y, z = body.heart_centre_mm
+    return replace(body, heart_centre_mm=(x, y - 0.5 * max(gap, 0.0), z))
 
 
 def with_contrast(patient: Patient) -> Patient:

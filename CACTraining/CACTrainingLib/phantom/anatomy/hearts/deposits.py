@@ -20,7 +20,9 @@ def aortic_root_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Gen
         curve = root.annulus.curve_mm
         out = curve - root.annulus.middle_mm
         curve = root.annulus.middle_mm + out * (1 + g.uniform(0.3, 1.5) / np.linalg.norm(out, axis=1, keepdims=True))
-        clouds.append(_along(_part(curve, g.uniform(0.08, 0.9), g, closed=True), g.uniform(0.5, 1.6), _mass(g, 30, 0.9), g))
+        clouds.append(
+            _along(_part(curve, g.uniform(0.08, 0.9), g, closed=True), g.uniform(0.5, 1.6), _mass(g, 30, 0.9), g)
+        )
     for _ in range(g.poisson(0.9) + (not clouds)):
         angle, height = g.uniform(0, 2 * np.pi), g.uniform(3, 22)
         count = 60
@@ -39,7 +41,9 @@ def aortic_valve_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Ge
         number = int(g.integers(3))
         across, towards = g.uniform(-0.8, 0.8), g.beta(1.2, 2.0)
         count, spread = 80, g.uniform(0.06, 0.25)
-        places = root.cusp(number, np.clip(g.normal(across, spread, count), -1, 1), np.clip(g.normal(towards, spread, count), 0, 1))
+        places = root.cusp(
+            number, np.clip(g.normal(across, spread, count), -1, 1), np.clip(g.normal(towards, spread, count), 0, 1)
+        )
         clouds.append(_weighted(places + g.normal(0, g.uniform(0.3, 1.0), (count, 3)), _mass(g, 9, 0.9), g))
     return clouds
 

@@ -291,7 +291,10 @@ def _coefficients(heart: VoxelHeart, to: _Map, low: np.ndarray, size: np.ndarray
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
     """In voxels, negative inside."""
-    inside, outside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1], ndimage.distance_transform_edt(~mask)
+    inside, outside = (
+        ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1],
+        ndimage.distance_transform_edt(~mask),
+    )
     return np.where(mask, 0.5 - inside, outside - 0.5)
 
 

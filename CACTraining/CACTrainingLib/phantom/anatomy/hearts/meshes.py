@@ -11,6 +11,7 @@ import gzip
 import json
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,9 @@ def read_toronto(folder: Path, name: str) -> dict[str, Mesh]:
     parts = {}
     for title, mesh in _read_obj(path).items():
         words = title.lower().removeprefix("ccase_").split("_repaired")[0].split("_remeshed")[0]
-        words = words.removeprefix("2018016_").split("_", 1)[-1] if words[0].isdigit() and "2018016" not in words else words
+        words = (
+            words.removeprefix("2018016_").split("_", 1)[-1] if words[0].isdigit() and "2018016" not in words else words
+        )
         key = words.removeprefix("2018016_").removeprefix("pre_").removeprefix("post_")
         if key in _TORONTO_PARTS:
             parts[_TORONTO_PARTS[key]] = mesh
@@ -138,7 +141,7 @@ def _read_obj(path: Path) -> dict[str, Mesh]:
                 elif line.startswith("f "):
                     corners = [int(word.split("/")[0]) - 1 for word in words[1:]]
                     own = faces.setdefault(name, [])
-                    own += [(corners[0], b, c) for b, c in zip(corners[1:], corners[2:], strict=False)]
+                    own += [(corners[0], b, c) for b, c in pairwise(corners[1:])]
         x, y, z = np.array(vertices).T
         points = np.stack([-x, z, y], axis=1)
         parts = {}

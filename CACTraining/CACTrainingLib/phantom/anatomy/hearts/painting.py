@@ -59,6 +59,8 @@ class ShapePainter:
     def _distances(self, canvas: Canvas, box: tuple[slice, slice], lift: np.ndarray) -> dict[str, np.ndarray]:
         axes, centre = self._frame.axes.astype(np.float32), self._frame.centre_mm + lift
         dx, dy = canvas.x_mm[box[1]] - np.float32(centre[0]), canvas.y_mm[box[0]] - np.float32(centre[1])
-        places = dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + np.float32(canvas.z_mm - centre[2]) * axes[2]
+        places = (
+            dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + np.float32(canvas.z_mm - centre[2]) * axes[2]
+        )
         found = self._shape.sample(places.reshape(-1, 3)).T.reshape(-1, len(dy), len(dx))
         return dict(zip(("pericardium", *PARTS), found, strict=True))

@@ -18,7 +18,13 @@ from scipy.spatial import cKDTree
 from ..body import Body
 from .models import LANDMARKS, PARTS, HeartModels, read_models
 
-SHIPPED = Path(__file__).resolve().parents[4] / "Resources" / "Hearts" / "hearts.npz"
+_LIBRARY = Path(__file__).resolve().parents[3]
+# Inside an installed package, or in the module's Resources beside the library.
+SHIPPED = (
+    next((p for p in (_LIBRARY / "Resources", _LIBRARY.parent / "Resources") if p.is_dir()), _LIBRARY)
+    / "Hearts"
+    / "hearts.npz"
+)
 STEP_MM = 3.0
 WALL_MM = {"rv": 3.0, "la": 1.8, "ra": 1.8, "aorta": 1.5, "pulmonary": 1.3}
 """Walls around blood; the left ventricle's outside is measured."""
@@ -87,25 +93,23 @@ class HeartShape:
 
     @cached_property
     def outsides(self) -> dict[str, np.ndarray]:
-        """Distance to each part's outer wall, on the lattice; the vessels' only as far as the pericardium reaches."""
-        walls = {"lv_epi": self.part("lv_epi")}
-        for name in ("rv", "la", "ra"):
-            walls[name] = self.part(name) - WALL_MM[name]
+        """Distance to each part's outer wall, on the lattice."""
+        return {name: self.part(name) - np.float32(WALL_MM.get(name, 0.0)) for name in PARTS if name != "lv"}
+
+    @cached_property
+    def pericardium(self) -> np.ndarray:
+        """Signed distance to the pericardium on the lattice."""
+        walls = dict(self.outsides)
         for name, valve in (("aorta", "aortic"), ("pulmonary", "pulmonary")):
             beyond = np.linalg.norm(self.places_mm - self.landmarks_mm[valve], axis=-1) - REFLECTION_MM
-            walls[name] = np.maximum(self.part(name) - WALL_MM[name], beyond)
-        return walls
+            walls[name] = np.maximum(walls[name], beyond)
+        return union(list(walls.values()), self.groove_mm) - self.fat_mm
 
     @cached_property
     def places_mm(self) -> np.ndarray:
         """The lattice's points [i, j, k, 3]."""
         axes = [lo + STEP_MM * np.arange(n) for lo, n in zip(self.low_mm, self.distances_mm.shape, strict=False)]
         return np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32)
-
-    @cached_property
-    def pericardium(self) -> np.ndarray:
-        """Signed distance to the pericardium on the lattice."""
-        return union(list(self.outsides.values()), self.groove_mm) - self.fat_mm
 
     @cached_property
     def surface(self) -> np.ndarray:
@@ -237,9 +241,7 @@ def _velocity(landmarks: np.ndarray, g: np.random.Generator) -> np.ndarray:
     return field
 
 
-def _bent(
-    models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
+def _bent(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The blend's distances on the patient's lattice [i, j, k, PARTS], unit slope at the surfaces."""
     axes = [np.arange(lo - 24, hi + 24, STEP_MM) for lo, hi in zip(_LOW_MM, _HIGH_MM, strict=True)]
     straight = np.moveaxis(models.distances(weights, axes), 0, -1)

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from ...scanner.motion import ScanPose
 from ...scanner.scanner import Grid
 from ..coronaries import ARTERIES
+from ..heart import aorta_paths, posed_frame
 from .shape import STEP_MM, HeartShape, interpolated
 from .valves import ROOT_MM, aortic_root, posterior_arc
 
@@ -42,8 +43,6 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
 
     Raises ValueError for a patient whose heart is drawn.
     """
-    from ..heart import aorta_paths, posed_frame
-
     heart = patient.heart
     if heart is None:
         raise ValueError("Territories are known of anatomical hearts only; this patient's is drawn.")
@@ -60,7 +59,10 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
     table = _costs(heart, patient)
     inside = frame.to_lps(heart.places_mm[heart.pericardium < STEP_MM + _BEYOND_MM])
     inside = np.concatenate([inside, frame.to_lps(heart.places_mm[heart.part("pulmonary") < STEP_MM + _BEYOND_MM])])
-    box = [np.flatnonzero((p >= low - 1) & (p <= high + 1)) for p, low, high in zip((x, y, z), inside.min(0), inside.max(0), strict=True)]
+    box = [
+        np.flatnonzero((p >= low - 1) & (p <= high + 1))
+        for p, low, high in zip((x, y, z), inside.min(0), inside.max(0), strict=True)
+    ]
     if not all(len(index) for index in box):
         return labels
     columns, rows = slice(box[0][0], box[0][-1] + 1), slice(box[1][0], box[1][-1] + 1)
@@ -96,6 +98,10 @@ def _costs(heart: HeartShape, patient: Patient) -> np.ndarray:
     above = np.maximum(aorta - _BEYOND_MM, ROOT_MM[1] - height)
     cost[:, TERRITORIES["ascending aorta"] - 1] = above
     cost[:, TERRITORIES["pulmonary artery"] - 1] = trunk - 1.5
+    # Unlike an artery's, these reach hardly beyond what they are named after.
+    for name in ("aortic valve and root", "mitral annulus", "ascending aorta", "pulmonary artery"):
+        column = cost[:, TERRITORIES[name] - 1]
+        column += 4 * np.maximum(column, 0)
     cost[:, TERRITORIES["other"] - 1] = NEAR_MM
     cost[:, -1] = np.minimum(pericardium, np.minimum(above, trunk))
     return cost

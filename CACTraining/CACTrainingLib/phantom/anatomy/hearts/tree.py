@@ -10,15 +10,12 @@ from scipy import ndimage
 
 from ..body import Body
 from ..coronaries import RIGHT_DOMINANT_SHARE, CoronaryTree, Vessel, vessel_along_path
-from .models import PARTS
 from .shape import STEP_MM, HeartShape, interpolated, union
 
 DEPTH_MM = 2.1
 """Height of a centre line over the surface: half of a calibre and the wall."""
 LEFT_DOMINANT_SHARE, CODOMINANT_SHARE = 0.08, 0.07
 RADII_MM = {"LM": (2.25, 2.2), "LAD": (1.85, 0.95), "LCX": (1.7, 0.9), "RCA": (1.95, 1.3)}
-OSTIUM_HEIGHT_MM = (10.0, 18.0)
-"""Above the aortic valve's ring."""
 LEFT_MAIN_MM = (5.0, 15.0)
 _POINT_MM, _ROUNDS = 1.5, 60
 
@@ -45,7 +42,9 @@ class _Grooves:
         found = interpolated(self._table, self._shape, self._low, points).astype(float).reshape(-1, 3, 4)
         return found[..., 0].T, np.moveaxis(found[..., 1:], 1, 0)
 
-    def settled(self, path: np.ndarray, groove: int | None, pull: np.ndarray, held: int, depth_mm: np.ndarray) -> np.ndarray:
+    def settled(
+        self, path: np.ndarray, groove: int | None, pull: np.ndarray, held: int, depth_mm: np.ndarray
+    ) -> np.ndarray:
         """A course on the surface, in a groove (1 atrioventricular, 2 interventricular).
 
         pull: [n] how much each point is drawn; held: so many first points stay.
@@ -80,7 +79,9 @@ class _Builder:
 
     def build(self) -> CoronaryTree:
         g = self.g
-        dominance = str(g.choice(["right", "left", "co"], p=[RIGHT_DOMINANT_SHARE, LEFT_DOMINANT_SHARE, CODOMINANT_SHARE]))
+        dominance = str(
+            g.choice(["right", "left", "co"], p=[RIGHT_DOMINANT_SHARE, LEFT_DOMINANT_SHARE, CODOMINANT_SHARE])
+        )
         self.shares = g.dirichlet(np.ones(len(self.hearts)) * 1.5)
         lad = self._course("LAD")
         ostium = self._ostium(self._course("LM")[0])
@@ -132,14 +133,21 @@ class _Builder:
             owner, source = ("RCA", right) if dominance == "right" else ("LCX", lcx)
             self._branch("PL", owner, "PL", source, 0.97, 0.95, turn=8)
 
-    def _branch(self, name: str, artery: str, like: str, source: np.ndarray, at: float, radius: float, turn: float) -> None:
+    def _branch(
+        self, name: str, artery: str, like: str, source: np.ndarray, at: float, radius: float, turn: float
+    ) -> None:
         """A branch with a measured one's course, from another place and a little turned, on the surface."""
         start = source[int(np.clip(at, 0.05, 0.98) * (len(source) - 1))]
         course = self._course(like)
         offset = course - course[0]
-        axis = self.g.normal(0, np.radians(turn), 3)
-        path = start + (offset + np.cross(axis, offset)) * self.g.uniform(0.75, 1.3)
-        self._add(name, artery, self._settled(self._even(path), None, held=1, ramp=3), radius, 0.55)
+        for _ in range(5):
+            axis = self.g.normal(0, np.radians(turn), 3)
+            path = start + (offset + np.cross(axis, offset)) * self.g.uniform(0.75, 1.3)
+            path = self._settled(self._even(path), None, held=1, ramp=3)
+            # One that begins too deep in the muscle finds no way out.
+            if self.grooves.at(path)[0][0][3:].min() > 0.2:
+                self._add(name, artery, path, radius, 0.55)
+                return
 
     def _course(self, name: str) -> np.ndarray:
         """The measured course, blended between the hearts that have it, evenly spaced."""
@@ -157,18 +165,14 @@ class _Builder:
         return self._even(path)
 
     def _ostium(self, near: np.ndarray) -> np.ndarray:
-        """Where an artery that starts near a point leaves the aorta, in the sinuses: on its wall's inside."""
-        path, _ = self.shape.stem("aorta")
-        axis = path[min(3, len(path) - 1)] - path[0]
-        axis /= np.linalg.norm(axis)
-        middle = path[0] + axis * np.clip((near - path[0]) @ axis, *OSTIUM_HEIGHT_MM)
-        out = near - middle
-        out -= (out @ axis) * axis
-        out /= max(np.linalg.norm(out), 1e-6)
-        reach = np.arange(4.0, 28.0, 0.5)
-        table = self.shape.sample(middle + reach[:, None] * out)[:, 1 + PARTS.index("aorta")]
-        beyond = np.flatnonzero(table > 0)
-        return middle + out * (reach[beyond[0]] if len(beyond) else 14.0)
+        """Where an artery that is measured to begin near a point leaves the aorta."""
+        aorta, place = self.shape.part("aorta"), near[None]
+        table = np.stack([aorta, *np.gradient(aorta, STEP_MM)], -1).reshape(-1, 4)
+        for _ in range(12):
+            found = interpolated(table, aorta.shape, self.shape.low_mm, place)
+            slope = found[:, 1:]
+            place = place - np.clip(found[:, :1], -4, 4) * slope / max(float((slope**2).sum()), 0.25)
+        return place[0].astype(float)
 
     @staticmethod
     def _length(path: np.ndarray) -> float:
@@ -176,7 +180,7 @@ class _Builder:
 
     @staticmethod
     def _first(path: np.ndarray, share: float) -> np.ndarray:
-        return path[: max(4, int(round(share * len(path))))]
+        return path[: max(4, round(share * len(path)))]
 
     @staticmethod
     def _even(path: np.ndarray, count: int | None = None) -> np.ndarray:

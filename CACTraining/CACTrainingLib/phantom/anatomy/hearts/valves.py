@@ -65,7 +65,7 @@ def ring(shape: HeartShape, valve: str) -> Ring:
     found[-1] = True
     edge = found.argmax(axis=0)
     radius = _smooth(steps[edge])
-    height = _smooth(((places[edge, np.arange(_ANGLES)] - middle) @ axis))
+    height = _smooth((places[edge, np.arange(_ANGLES)] - middle) @ axis)
     return Ring(middle + radius[:, None] * out + height[:, None] * axis, middle, axis)
 
 

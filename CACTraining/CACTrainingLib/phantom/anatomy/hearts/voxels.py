@@ -24,7 +24,13 @@ class Cubes:
 
     def points_mm(self) -> np.ndarray:
         """Voxel centres [i, j, k, 3]."""
-        return np.stack(np.meshgrid(*(o + self.step_mm * np.arange(n) for o, n in zip(self.origin_mm, self.shape, strict=True)), indexing="ij"), -1)
+        return np.stack(
+            np.meshgrid(
+                *(o + self.step_mm * np.arange(n) for o, n in zip(self.origin_mm, self.shape, strict=True)),
+                indexing="ij",
+            ),
+            -1,
+        )
 
     def index(self, lps_mm: np.ndarray) -> np.ndarray:
         """Index of each point [..., 3], as floats."""
