@@ -120,11 +120,10 @@ class Heart:
         self._paint_mediastinum(canvas, lung, grain)
         if self._shape is None:
             heart = self._paint_ellipsoid(canvas, lung, grain, lift)
+            self._paint_sleeves(canvas, lung, lift)
         else:
+            self._paint_sleeves(canvas, lung, lift)
             heart = self._anatomy.paint(canvas, lung, grain, lift)
-        # The ellipsoid holds no vessels; these leave it from its middle.
-        inside = np.zeros_like(heart) if self._shape is None else heart
-        self._paint_sleeves(canvas, lung, lift, inside)
         self._paint_vessels(canvas, lung, lift)
         return heart
 
@@ -212,12 +211,12 @@ class Heart:
     def _trunk(self) -> tuple[np.ndarray, np.ndarray]:
         return pulmonary_trunk(self.body, self.frame, self._shape)
 
-    def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray, heart: np.ndarray) -> None:
+    def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii in self._sleeves:
             found = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
             if found is not None:
                 box, distance = found
-                share = coverage(distance, 3.0) * (1 - lung[box]) * (1 - heart[box])
+                share = coverage(distance, 3.0) * (1 - lung[box])
                 canvas.blend(box, 0.85 * share, self.body.fat_hu)
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:

@@ -28,7 +28,7 @@ SHIPPED = (
 STEP_MM = 3.0
 WALL_MM = {"rv": 3.0, "la": 1.8, "ra": 1.8, "aorta": 1.5, "pulmonary": 1.3}
 """Walls around blood; the left ventricle's outside is measured."""
-REFLECTION_MM = 26.0
+REFLECTION_MM = 22.0
 """Distance from their valves to which aorta and pulmonary trunk lie within the pericardium."""
 BODY_SEMI_AXES_MM = (72.0, 57.0, 53.0)
 """A body whose heart has these has one of the measured hearts' mean size."""
@@ -142,12 +142,6 @@ class HeartShape:
 
     def volume_ml(self, lattice: np.ndarray) -> float:
         return float(np.clip(0.5 - lattice / STEP_MM, 0, 1).sum()) * STEP_MM**3 / 1000.0
-
-    @cached_property
-    def semi_axes_mm(self) -> np.ndarray:
-        """Half of the pericardium's extent along u, v, w."""
-        inside = self.places_mm[self.pericardium < 0]
-        return 0.5 * (inside.max(axis=0) - inside.min(axis=0)).astype(float)
 
     def stem(self, vessel: str) -> tuple[np.ndarray, np.ndarray]:
         """Centre line [n, 3] and radii [n] of the first part of "aorta" or "pulmonary", from its valve on."""
