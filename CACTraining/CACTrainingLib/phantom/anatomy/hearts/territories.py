@@ -11,7 +11,7 @@ from ...scanner.motion import ScanPose
 from ...scanner.scanner import Grid
 from ..coronaries import ARTERIES
 from ..heart import aorta_paths, posed_frame
-from .shape import STEP_MM, HeartShape, interpolated
+from .shape import STEP_MM, WALL_MM, HeartShape, interpolated
 from .valves import ROOT_MM, aortic_root, posterior_arc
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ def _costs(heart: HeartShape, patient: Patient) -> np.ndarray:
     height = (places - root.annulus.middle_mm) @ root.axis
     aorta, trunk = (heart.part(name).reshape(-1) for name in ("aorta", "pulmonary"))
     ring_gap = cKDTree(root.annulus.curve_mm).query(places)[0]
-    in_root = np.maximum(aorta - _BEYOND_MM, np.maximum(ROOT_MM[0] - height, height - ROOT_MM[1]))
+    in_root = np.maximum(aorta - WALL_MM["aorta"], np.maximum(ROOT_MM[0] - height, height - ROOT_MM[1]))
     cost[:, TERRITORIES["aortic valve and root"] - 1] = np.minimum(in_root, ring_gap - 5.0)
     cost[:, TERRITORIES["mitral annulus"] - 1] = cKDTree(posterior_arc(heart)).query(places)[0] - 6.0
-    above = np.maximum(aorta - _BEYOND_MM, ROOT_MM[1] - height)
+    above = np.maximum(aorta - WALL_MM["aorta"], ROOT_MM[1] - height)
     cost[:, TERRITORIES["ascending aorta"] - 1] = above
-    cost[:, TERRITORIES["pulmonary artery"] - 1] = trunk - 1.5
+    cost[:, TERRITORIES["pulmonary artery"] - 1] = trunk - 0.5
     # Unlike an artery's, these reach hardly beyond what they are named after.
     for name in ("aortic valve and root", "mitral annulus", "ascending aorta", "pulmonary artery"):
         column = cost[:, TERRITORIES[name] - 1]

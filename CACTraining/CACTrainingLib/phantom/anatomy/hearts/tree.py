@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from ..body import Body
 from ..coronaries import RIGHT_DOMINANT_SHARE, CoronaryTree, Vessel, vessel_along_path
+from .models import PARTS
 from .shape import STEP_MM, HeartShape, interpolated, union
 
 DEPTH_MM = 2.1
@@ -84,7 +85,8 @@ class _Builder:
         )
         self.shares = g.dirichlet(np.ones(len(self.hearts)) * 1.5)
         lad = self._course("LAD")
-        ostium = self._ostium(self._course("LM")[0])
+        stem = self._course("LM")
+        ostium = self._ostium(stem[self._leaves_aorta(stem)], 2.5)
         lad = self._settled(lad, 2, held=0, ramp=6)
         stem = self._settled(self._even(np.stack([ostium, 0.5 * (ostium + lad[0]), lad[0]])), None, held=1, ramp=4)
         fork = min(len(stem) - 1, round(g.uniform(*LEFT_MAIN_MM) / _POINT_MM))
@@ -107,8 +109,10 @@ class _Builder:
     def _right(self, dominance: str, left_reach: float) -> np.ndarray:
         g = self.g
         whole = self._course("RCA")
-        ostium = self._ostium(whole[0])
-        whole = self._settled(self._even(np.concatenate([ostium[None], whole[3:]])), 1, held=1, ramp=9)
+        # In a wide aorta the measured course begins within it.
+        first = self._leaves_aorta(whole)
+        ostium = self._ostium(whole[first], 6.0)
+        whole = self._settled(self._even(np.concatenate([ostium[None], whole[first + 3 :]])), 1, held=1, ramp=9)
         crux = int(np.argmin(np.linalg.norm(whole - self._course("PDA")[0], axis=1))) / len(whole)
         if dominance == "left":
             return self._first(whole, crux * g.uniform(0.55, 0.75))
@@ -164,15 +168,23 @@ class _Builder:
         path = self.grooves.settled(path, groove, pull, held, np.clip(DEPTH_MM + wave, 1.3, 3.2))
         return self._even(path)
 
-    def _ostium(self, near: np.ndarray) -> np.ndarray:
-        """Where an artery that is measured to begin near a point leaves the aorta."""
-        aorta, place = self.shape.part("aorta"), near[None]
-        table = np.stack([aorta, *np.gradient(aorta, STEP_MM)], -1).reshape(-1, 4)
-        for _ in range(12):
-            found = interpolated(table, aorta.shape, self.shape.low_mm, place)
-            slope = found[:, 1:]
-            place = place - np.clip(found[:, :1], -4, 4) * slope / max(float((slope**2).sum()), 0.25)
-        return place[0].astype(float)
+    def _leaves_aorta(self, course: np.ndarray) -> int:
+        """Index of the first point of a course, within 30 mm, from which on it is outside the aorta's blood."""
+        inside = self.shape.sample(course[: round(30 / _POINT_MM)])[:, 1 + PARTS.index("aorta")] < 0
+        return min(int(np.flatnonzero(inside)[-1]) + 1, len(course) - 4) if inside.any() else 0
+
+    def _ostium(self, near: np.ndarray, clear_mm: float) -> np.ndarray:
+        """Where an artery that begins near a point leaves the aorta, so far from the pulmonary trunk."""
+        fields = [self.shape.part("aorta"), self.shape.part("pulmonary")]
+        columns = [f for field in fields for f in (field, *np.gradient(field, STEP_MM))]
+        table, place = np.stack(columns, -1).reshape(-1, 8), near[None]
+        for _ in range(25):
+            (found,) = interpolated(table, fields[0].shape, self.shape.low_mm, place).astype(float)
+            out, away = found[1:4], found[5:]
+            out = out / max(float(np.linalg.norm(out)), 0.5)
+            away = away - (away @ out) * out
+            place = place - np.clip(found[0], -4, 4) * out + 0.4 * np.clip(clear_mm - found[4], 0, 4) * away
+        return place[0]
 
     @staticmethod
     def _length(path: np.ndarray) -> float:
