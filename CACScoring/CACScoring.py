@@ -10,36 +10,29 @@ Python, and reads the results back into the scene, where a reader reviews them. 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import slicer
-import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLTextNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
-from CACScoringLib.panel import views
+from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
-from CACScoringLib.panel.input_section import InputSection, ensureOpinionPackages
+from CACScoringLib.panel.input_section import InputSection, ensureEstimatorPackages
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
 from CACScoringLib.panel.radiograph import radiograph_views
-from CACScoringLib.panel.radiograph.radiograph_page import RadiographPage
+from CACScoringLib.panel.radiograph.drr_section import DrrSection
+from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
 from CACScoringLib.panel.result_section import ResultSection, askForFolder
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, takeOverCandidates
 from CACScoringLib.panel.self_test import ForegroundProcess, madeOf, syntheticChest
-from CACScoringLib.panel.worker import LIBRARY, Worker
+from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
 if TYPE_CHECKING:
     from CACScoringLib.review.scene import SceneReview
@@ -55,8 +48,8 @@ class CACScoring(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Tables", "Terminologies", "Volumes"]
         parent.contributors = ["CAC developers"]
         parent.helpText = _(
-            "Scores coronary artery calcium on non-contrast CT, by the clinical rule and by a calcium map without "
-            "threshold. Choose a CT and press Score; review the lesions, then export. For research only; not a "
+            "This module scores coronary artery calcium on non-contrast CT, by the clinical rule and by a calcium map "
+            "without threshold. Choose a CT and press Score; review the lesions, then export. For research only; not a "
             "medical device."
         )
         parent.acknowledgementText = _("Developed by the CAC developers. Licence: Apache-2.0.")
@@ -79,93 +72,48 @@ def registerTerminology() -> None:
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(file))
 
 
-class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class CACScoringWidget(lifecycle.PanelWidget):
     """The panel: connects its sections with each other and with the scene."""
 
-    def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
-        self._review: SceneReview | None = None
-        self._record: vtkMRMLTextNode | None = None
-        self._watched: vtkMRMLScalarVolumeNode | None = None
+    library = LIBRARY
+    pages: ClassVar = {"radiographTab": "Radiographs"}
+    _review: SceneReview | None = None
+    _record: vtkMRMLTextNode | None = None
+    _watched: vtkMRMLScalarVolumeNode | None = None
 
-    def setup(self) -> None:
-        super().setup()
+    def makeSections(self) -> None:
         self.logic = CACScoringLogic()
-        panel = slicer.util.loadUI(self.resourcePath("UI/CACScoring.ui"))
-        self.layout.addWidget(panel)
-        radiographs = slicer.util.loadUI(self.resourcePath("UI/Radiographs.ui"))
-        slicer.util.childWidgetVariables(panel).pages.addTab(radiographs, _("Radiograph"))
-        self.ui = slicer.util.childWidgetVariables(panel)
         self.input = InputSection(self.ui)
         self.result = ResultSection(self.ui, askForFolder)
         self.review = ReviewSection(self.ui, self.result.update, self._scoreAgain)
         self.cohort = CohortSection(self.ui, Worker(), self._openScan)
-        self.radiographs = RadiographPage(self.ui, radiographs)
+        self.drr = DrrSection(self.ui, Worker(), Worker())
+        self.radiograph = RadiographSection(self.ui, Worker())
+        self.sections = (self.input, self.review, self.cohort, self.drr, self.radiograph)
+        self._onProgress = showIn(self.ui.statusLabel, self.ui.progressBar)
         self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
-        scene = slicer.mrmlScene
-        for event, handler in (
-            (scene.StartCloseEvent, self.onSceneStartClose),
-            (scene.EndCloseEvent, self.onSceneEndClose),
-            (scene.EndImportEvent, self.onSceneEndImport),
-            (scene.NodeRemovedEvent, self.onNodeRemoved),
-        ):
-            self.addObserver(scene, event, handler)
         self._showResult(None)
-        self.initializeParameterNode()
 
     def cleanup(self) -> None:
         if self.logic is not None:
             self.logic.cancel()
-            self.cohort.cancel()
-            self.radiographs.cancel()
-            self.review.exit()
-        self.setParameterNode(None)
-        self._showResult(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        self.initializeParameterNode()
-        self.review.enter()
-
-    def exit(self) -> None:
-        self.review.exit()
-        self.setParameterNode(None)
+        super().cleanup()
+        if self.sections:
+            self._showResult(None)
 
     def onSceneStartClose(self, caller, event) -> None:
         self.logic.cancel()
-        self.setParameterNode(None)
+        super().onSceneStartClose(caller, event)
         self._showResult(None)
-        self.review.closeScene()
-        self.radiographs.closeScene()
 
-    def onSceneEndClose(self, caller, event) -> None:
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller, event) -> None:
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeRemoved(self, caller, event, node) -> None:
+    def nodeRemoved(self, node) -> None:
         # What is reviewed is gone; while a scene is being closed all goes anyway.
         if self._review is not None and node in vars(self._review.nodes).values():
             self._showResult(None)
 
-    def onReload(self) -> None:
-        self.logic.cancel()
-        # Slicer reloads this file only.
-        for name in [n for n in sys.modules if n == LIBRARY or n.startswith(f"{LIBRARY}.")]:
-            del sys.modules[name]
-        super().onReload()
-
     def initializeParameterNode(self) -> None:
-        self.setParameterNode(self.logic.getParameterNode())
+        super().initializeParameterNode()
         if self._parameterNode.inputVolume is None:
             from CACScoringLib.panel.scan_facts import problemOf
 
@@ -175,19 +123,9 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._parameterNode.inputVolume = offered[0]
 
     def setParameterNode(self, parameterNode: CACScoringParameterNode | None) -> None:
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-        self._parameterNode = parameterNode
+        super().setParameterNode(parameterNode)
         if parameterNode is None:
             self._watch(None)
-            self.radiographs.setState(None)
-            return
-        for section in (self.input, self.review, self.cohort, self.radiographs):
-            section.setState(parameterNode)
-        self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
-        self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-        self.onParametersChanged()
 
     def onParametersChanged(self, caller=None, event=None) -> None:
         state = self._parameterNode
@@ -201,7 +139,8 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _updateInput(self, caller=None, event=None) -> None:
         running = self.logic.isRunning
         self.input.update(running)
-        self.radiographs.update()
+        self.drr.update()
+        self.radiograph.update()
         self.ui.scoreButton.setText(_("Cancel") if running else _("Score"))
         self.ui.scoreButton.setEnabled(running or self.input.canBeScored)
         self.ui.progressBar.setVisible(running)
@@ -230,7 +169,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if wanted.networks and (reason := ensurePackages()):
             self.ui.statusLabel.setText(reason)
             return
-        ensureOpinionPackages(self._parameterNode)
+        ensureEstimatorPackages(self._parameterNode)
         self._onProgress(_("Preparing …"), 0.0)
 
         def finished(outcome: ScoringOutcome) -> None:
@@ -259,10 +198,6 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.openResult(*place, self._onProgress, self._onFinished)
             self.onParametersChanged()
 
-    def _onProgress(self, text: str, done: float) -> None:
-        self.ui.statusLabel.setText(text)
-        self.ui.progressBar.setValue(int(1000 * done))
-
     def _onFinished(self, outcome: ScoringOutcome) -> None:
         self.ui.statusLabel.setText(outcome.message)
         if outcome.nodes is not None:
@@ -287,7 +222,7 @@ class CACScoringWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self.ui.statusLabel.setText(str(error))
         self.review.setReview(self._review)
         self.result.setReview(self._review)
-        self.radiographs.setReview(self._review)
+        self.drr.setReview(self._review)
         for section in (self.ui.reviewButton, self.ui.resultButton):
             section.collapsed = self._review is None
 
@@ -303,20 +238,8 @@ class CACScoringLogic(ScriptedLoadableModuleLogic, Scorer):
         return CACScoringParameterNode(super().getParameterNode())
 
 
-class CACScoringTest(ScriptedLoadableModuleTest):
+class CACScoringTest(lifecycle.PanelTest):
     """Self test: every page of the panel; a small synthetic chest with one calcification, scored by the real worker."""
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def tearDown(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def test_everyPageOpens(self) -> None:
-        """No page and no section of the panel is dead."""
-        from CACScoringLib.panel.panel_self_test import deadPages
-
-        self.assertEqual(deadPages("CACScoring"), [])
 
     def test_scoreSyntheticChest(self) -> None:
         """The calcification is found once, with the Agatston score that follows from its size."""

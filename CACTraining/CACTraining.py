@@ -1,4 +1,4 @@
-"""CAC Training: the panel that annotates scans, trains networks on them, and evaluates and installs what was trained.
+"""CAC Training: the panel that annotates scans, trains networks on them, and evaluates and installs the trained models.
 
 All that is made lies in a project, a folder of plain files (see `CACTrainingLib/project/project.py`); the scene holds
 only what is being looked at. The panel's sections are in `CACTrainingLib/panel`; what takes long runs in a background
@@ -10,23 +10,16 @@ process of Slicer's own Python.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
+from CACScoringLib.panel import lifecycle
 from CACScoringLib.panel.worker import Worker
 from CACTrainingLib.panel.annotate.annotate_section import AnnotateSection
 from CACTrainingLib.panel.annotate.labelling import Labelling
@@ -49,101 +42,35 @@ class CACTraining(ScriptedLoadableModule):
         parent.dependencies = ["CACScoring", "Segmentations", "Tables", "Plots", "Volumes"]
         parent.contributors = ["CAC developers"]
         parent.helpText = _(
-            "Annotates chest CTs, trains the networks of CAC Scoring on them, and evaluates and installs what was "
-            "trained. Make a project, add scans, and label their slices with three keys. For research only; not a "
-            "medical device."
+            "This module annotates chest CTs, trains the networks of CAC Scoring on them, and evaluates and installs "
+            "the trained models. Make a project, add scans, and label their slices with three keys. For research only; "
+            "not a medical device."
         )
         parent.acknowledgementText = _("Developed by the CAC developers. Licence: Apache-2.0.")
 
 
-class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class CACTrainingWidget(lifecycle.PanelWidget):
     """The panel: connects its sections with each other and with the scene."""
 
-    def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+    library = LIBRARY
+    pages: ClassVar = {"trainTab": "CACTrainingTrain", "evaluateTab": "CACTrainingEvaluate"}
 
-    def setup(self) -> None:
+    def makeSections(self) -> None:
         from CACTrainingLib.panel.evaluate.evaluate_section import EvaluateSection
         from CACTrainingLib.panel.train.train_section import TrainSection
 
-        super().setup()
         self.logic = CACTrainingLogic()
-        panel = slicer.util.loadUI(self.resourcePath("UI/CACTraining.ui"))
-        self.layout.addWidget(panel)
-        self.ui = slicer.util.childWidgetVariables(panel)
         self.project = ProjectSection(self.ui, Worker(None, LIBRARY), self._projectOpened)
         self.annotate = AnnotateSection(self.ui, Worker(None, LIBRARY), Worker(None, LIBRARY))
-        self.train = TrainSection(self.ui.trainTab.layout(), Worker(None, LIBRARY))
-        self.evaluate = EvaluateSection(self.ui.evaluateTab.layout(), Worker(None, LIBRARY))
-        self._sections = (self.project, self.annotate, self.train, self.evaluate)
+        self.train = TrainSection(self.ui, Worker(None, LIBRARY))
+        self.evaluate = EvaluateSection(self.ui, Worker(None, LIBRARY))
+        self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
-        scene = slicer.mrmlScene
-        for event, handler in (
-            (scene.StartCloseEvent, self.onSceneStartClose),
-            (scene.EndCloseEvent, self.onSceneEnd),
-            (scene.EndImportEvent, self.onSceneEnd),
-            (scene.NodeRemovedEvent, self.onNodeRemoved),
-        ):
-            self.addObserver(scene, event, handler)
-        self.initializeParameterNode()
 
-    def cleanup(self) -> None:
-        self.project.cancel()
-        self.annotate.cleanup()
-        self.train.cancel()
-        self.evaluate.cancel()
-        self.setParameterNode(None)
-        self.removeObservers()
-
-    def enter(self) -> None:
-        self.initializeParameterNode()
-        self.annotate.enter()
-
-    def exit(self) -> None:
-        self.annotate.exit()
-        self.setParameterNode(None)
-
-    def onSceneStartClose(self, caller, event) -> None:
-        self.annotate.startCloseScene()
-        self.setParameterNode(None)
-
-    def onSceneEnd(self, caller, event) -> None:
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeRemoved(self, caller, event, node) -> None:
+    def nodeRemoved(self, node) -> None:
         self.annotate.nodeRemoved(node)
 
-    def onReload(self) -> None:
-        # Slicer reloads this file only.
-        for name in [n for n in sys.modules if n == LIBRARY or n.startswith(f"{LIBRARY}.")]:
-            del sys.modules[name]
-        super().onReload()
-
-    def initializeParameterNode(self) -> None:
-        self.setParameterNode(self.logic.getParameterNode())
-
-    def setParameterNode(self, parameterNode: CACTrainingParameterNode | None) -> None:
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-        self._parameterNode = parameterNode
-        for section in self._sections:
-            section.setState(parameterNode)
-        if parameterNode is None:
-            return
-        self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
-        self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
-        self.onParametersChanged()
-
     def onParametersChanged(self, caller=None, event=None) -> None:
-        if self._parameterNode is None:
-            return
         self.project.updateParameters()
         self.annotate.updateParameters()
         self.train.update()
@@ -157,7 +84,7 @@ class CACTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode is None:
             return
         # What was done on one page is seen on the others.
-        section = self._sections[page]
+        section = self.sections[page]
         if section is not self.annotate:
             section.update()
 
@@ -189,20 +116,8 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
         return Labelling(slice_annotations(project, scanId, annotator), slices)
 
 
-class CACTrainingTest(ScriptedLoadableModuleTest):
+class CACTrainingTest(lifecycle.PanelTest):
     """Self test: every page of the panel; a project in a temporary folder, whose slices are labelled."""
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def tearDown(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def test_everyPageOpens(self) -> None:
-        """No page and no section of the panel is dead."""
-        from CACScoringLib.panel.panel_self_test import deadPages
-
-        self.assertEqual(deadPages("CACTraining"), [])
 
     def test_labelsAreSavedAsTheyAreMade(self) -> None:
         """Labels, and what was taken back, are there when the project is opened again."""

@@ -113,6 +113,7 @@ print(verify_model(find_model("heart").path).name)
 """
 
 
+@pytest.mark.long
 def test_installed_libraries_import(tmp_path):
     """Installed as Slicer does it; what needs Qt is tried in the desktop host."""
     for name in ("CACScoring", "CACTraining"):

@@ -134,6 +134,18 @@ def test_pictures_of_the_same_name_are_the_same():
         assert picture.name not in shown or picture.read_bytes() == shown[picture.name].read_bytes()
 
 
+def test_the_architecture_names_and_draws_files_that_are_there():
+    page = text(ROOT / "docs" / "developer" / "architecture.md")
+    before, after = page.index("**Before**"), page.index("## How a parameter travels")
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+)(?:\.py)?`", page[:before] + page[after:]))
+    libraries = [ROOT / "CACScoring" / "CACScoringLib", ROOT / "CACTraining" / "CACTrainingLib"]
+    assert [file for file in sorted(named) if not any((folder / f"{file}.py").is_file() for folder in libraries)] == []
+    listed = re.findall(r"`([a-z_/]+)`", page[page.index("| command |") : before])
+    drawn = re.findall(r">([a-z_]+)</text>", text(ROOT / "docs" / "pictures" / "scan-path.svg"))
+    assert listed
+    assert {file.rpartition("/")[2] for file in listed} <= set(drawn)
+
+
 def test_benchmarks_are_listed():
     listed = re.findall(r"`(\w+\.py)\b", text(ROOT / "docs" / "developer" / "benchmarks.md"))
     assert sorted(listed) == sorted(file.name for file in (ROOT / "Testing" / "Benchmarks").glob("*.py"))

@@ -48,12 +48,18 @@ def test_every_warning_has_its_messages():
     messages = warning_tables.messages_by_code()
     assert set(messages) == set(ADVICE)
     assert messages["thick-slices"] == [
-        "The slices are {thickness_mm} mm thick, more than 5 mm: small lesions are missed.",
+        "The slices are {thickness_mm} mm thick, more than 5 mm, so small lesions may be missed.",
     ]
     assert len(messages["geometry-unknown"]) == 2
     page = warning_tables.warnings_as_markdown()
-    assert re.search(r"^\| `heart-cut` \| severe \| The heart region reaches .+ \| Look at .+ \|$", page, re.MULTILINE)
+    assert re.search(r"^\| `heart-cut` \| severe \| The heart region reaches .+ \| Check .+ \|$", page, re.MULTILINE)
     assert page.count("\n") == len(ADVICE) + 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_line_begins_with_a_figure_s_comment(page):
+    text = page.read_text(encoding="utf-8")  # which would end the paragraph
+    assert not re.search(r"^\s*<!-- (?:figure|repeats|stored) ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -92,5 +98,7 @@ def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
         assert 'data-md-component="source"' not in text  # asks GitHub how many stars there are
     styles = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "site").rglob("*.css"))
     assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", styles)
+    commands = (tmp_path / "site" / "reference" / "commands.html").read_text(encoding="utf-8")
+    assert "<code>--series NUMBER|UID</code>" in commands
     warnings = (tmp_path / "site" / "reference" / "warnings.html").read_text(encoding="utf-8")
     assert "<code>thick-slices</code>" in warnings

@@ -4,6 +4,7 @@ Read from the sources without running them. Imports for type names only, and tho
 """
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def panel_files() -> list[Path]:
     """Module files, their panels' sections and editor effects: what may know Qt."""
     modules = [f for f in ROOT.glob("*/*.py") if f.stem == f.parent.name]
     return sorted({*modules, *ROOT.glob("CAC*/*Lib/panel/**/*.py"), *ROOT.glob("*/SegmentEditor*/**/*.py")})
+
+
+@functools.cache
+def imports_of(file: Path) -> set[str]:
+    return imports_at_load(ast.parse(file.read_text(encoding="utf-8")))
 
 
 def imports_at_load(tree: ast.Module) -> set[str]:
@@ -57,7 +63,7 @@ def loaded_with(file: Path) -> dict[str, str]:
         if current in seen:
             continue
         seen.add(current)
-        for name in imports_at_load(ast.parse(current.read_text(encoding="utf-8"))):
+        for name in imports_of(current):
             full = absolute(name, package(current))
             if own := own_files(full):
                 waiting += own
@@ -66,6 +72,7 @@ def loaded_with(file: Path) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def own_files(name: str) -> list[Path]:
     """The file of ours that a dotted name leads to, with the packages above it; none for others' names."""
     parts = name.split(".")

@@ -1,5 +1,6 @@
 """What the repository says of itself agrees wherever it is said."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -107,3 +108,50 @@ def test_issue_forms_ask_for_no_patient_data(form):
     written = text(f".github/ISSUE_TEMPLATE/{form}.yml")
     assert "Attach no patient data" in written
     assert re.search(r"id: privacy\n(.+\n)+?\s+required: true", written)
+
+
+DOCUMENTED = ("core", "io", "scoring", "anatomy", "calcium_map", "models", "drr", "whole_scan")
+"""Packages, and modules below, whose public docstrings have sections."""
+DOCUMENTED_MODULES = ("pipeline.py", "run.py", "results.py")
+
+
+def public_functions(node):
+    for inner in node.body:
+        if isinstance(inner, ast.ClassDef) and not inner.name.startswith("_"):
+            yield from public_functions(inner)
+        elif isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+            yield inner
+
+
+def lacking_sections(function):
+    """Sections that a docstring needs: for parameters it describes, a tuple, and errors, where there are several."""
+    text = ast.get_docstring(function) or ""
+    arguments = function.args
+    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    described = [name for name in names if re.search(rf"(^|[.;]\s+){name}(, \w+)*: ", text, re.MULTILINE)]
+    returned = "" if function.returns is None else ast.unparse(function.returns)
+    needed = {
+        "Args": len(described) > 1,
+        "Returns": bool(text) and returned.startswith("tuple["),
+        "Raises": len(set(re.findall(r"\b[A-Z]\w*Error\b", text.partition("Raises")[2]))) > 1,
+    }
+    return [name for name, is_needed in needed.items() if is_needed and f"{name}:" not in text]
+
+
+def test_docstrings_have_sections():
+    library = ROOT / "CACScoring" / "CACScoringLib"
+    files = [file for package in DOCUMENTED for file in (library / package).glob("*.py")]
+    lacking = [
+        f"{file.relative_to(library)}: {function.name}: {', '.join(sections)}"
+        for file in (*files, *(library / module for module in DOCUMENTED_MODULES))
+        for function in public_functions(ast.parse(file.read_text(encoding="utf-8")))
+        if (sections := lacking_sections(function))
+    ]
+    assert not lacking, "\n".join(lacking)
+
+
+def test_a_docstring_without_sections_is_found():
+    source = """def read(path: Path, name: str) -> tuple[int, int]:
+    'Read. path: a file. name: its name. Raises OSError, ValueError.'
+"""
+    assert lacking_sections(ast.parse(source).body[0]) == ["Args", "Returns", "Raises"]

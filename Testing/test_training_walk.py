@@ -15,7 +15,7 @@ import tempfile
 
 import pytest
 import slicer
-from digital_pairs import POSES, SCANNER
+from digital_pairs import write_coarse
 from panel_driver import Driver, eventually, put_slicers_python_on_the_path
 from training_driver import TrainingDriver, load_training
 
@@ -37,16 +37,8 @@ STEPS = {"slices": 6, "decomposition": 6}
 
 def write_scans(folder):
     """One coarse scan of each of PATIENTS."""
-    from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-    from CACTrainingLib.phantom.cohort.export import write_scan
-    from CACTrainingLib.phantom.cohort.labels import annotate
-    from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
-
     for number in PATIENTS:
-        patient = draw_patient(number)
-        grid = scan_grid(patient, SCANNER, POSES[0], HEIGHTS_MM)
-        scan = scan_patient(patient, SCANNER, POSES[0], 1, grid, threads=1)
-        write_scan(patient, scan, annotate(scan, stream(number, 21, 1)), 1, folder / f"patient_{number}" / "scan_1")
+        write_coarse(number, folder / f"patient_{number}" / "scan_1", heights_mm=HEIGHTS_MM)
     return folder
 
 
@@ -141,10 +133,8 @@ def test_from_scans_to_scores(walk, tmp_path):
     study(driver, "heart")
     camera.panel("40-study", driver)
     choose(evaluate.ui.evaluateStudyBox, "models")
-    bundled = next(
-        n for n in range(evaluate.ui.evaluateModelBox.count) if "slices-compact" in evaluate.ui.evaluateModelBox.itemText(n)
-    )
-    evaluate.ui.evaluateModelBox.setCurrentIndex(bundled)
+    box = evaluate.ui.evaluateModelBox
+    box.setCurrentIndex(next(n for n in range(box.count) if "slices-compact" in box.itemText(n)))
     choose(evaluate.ui.evaluateOtherBox, str(driver.project.models_folder / "slices-1.json"))
     study(driver, "models")
     assert evaluate.ui.studySectionBox.currentText == "The comparison"
@@ -169,7 +159,7 @@ def test_from_scans_to_scores(walk, tmp_path):
     assert "no longer installed" in evaluate.ui.installLabel.text
     scoring = slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode()
     assert (scoring.slicesModel, scoring.mapModel) == ("slices-1", "")
-    assert Project.open(driver.project.folder).doubts == ()
+    assert Project.open(driver.project.folder).warnings == ()
 
 
 def visible_slices(scan) -> set[int]:

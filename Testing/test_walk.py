@@ -171,10 +171,11 @@ def test_one_scan(driver, camera, tmp_path):
     assert ui.reviewedBox.checked
 
 
+@pytest.mark.long
 def test_radiograph(driver, camera):
     """Turned while the small picture and the stand follow, then made; beside calcium, as far as there is a result."""
     load_sample()
-    ui, section = driver.ui, driver.widget.radiographs.drr
+    ui, section = driver.ui, driver.widget.drr
     ui.pages.setCurrentIndex(2)
     assert eventually(lambda: slicer.app.processEvents() or not section._preparer.isRunning, 60)
     ui.drrLayoutButton.click()
@@ -196,6 +197,7 @@ def test_radiograph(driver, camera):
     assert not models & {"Radiograph beam", "Radiograph detector", "Radiograph body"}
 
 
+@pytest.mark.long
 def test_scores_equal_the_command_lines(driver, tmp_path):
     """To the last digit, for both methods and every artery."""
     from CACScoringLib.cli import main as cli
@@ -213,6 +215,7 @@ def test_scores_equal_the_command_lines(driver, tmp_path):
             assert getattr(result.total, name) == expected["total"][name]
 
 
+@pytest.mark.long
 def test_many_scans(driver, camera, tmp_path):
     scans = tmp_path / "scans"
     scans.mkdir()

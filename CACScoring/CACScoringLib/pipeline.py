@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from .anatomy.arteries import ArterySuggestion, suggest_arteries
 from .anatomy.heart_region import HeartRegion, candidate_region
 from .anatomy.heart_search import find_heart
-from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_doubts, without
+from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from .core.labels import Artery
@@ -27,7 +27,11 @@ from .scoring.scores import score_arteries, score_lesions
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
-    """What `score_scan` does, in order, as told to its progress."""
+    """Name the steps of `score_scan`.
+
+    Returns:
+        The names, in order, as told to its progress.
+    """
     return ("heart", "acquisition", *(("decomposition",) if networks else ()), "lesions", "scores")
 
 
@@ -40,7 +44,7 @@ class ScoreSettings:
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
     percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
     decomposition: None for the settings stored with the models.
-    slices: a reader's word on slices of the scan, counted from the feet, over the classifier's: True, it is taken
+    slices: a reader's overrides of slices, counted from the feet: True, it is taken
     apart; False, the calcium map is empty there.
     """
 
@@ -64,58 +68,73 @@ def score_scan(
 ) -> ScoreResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
-    heart: mask of the heart, on any grid; found when None.
-    lesions: a reader's label map (`Artery` values); only what it labels is scored, and an empty one is a reviewed score
-    of 0. When None, everything at or
-    above the threshold inside the heart region is reported as unassigned and unreviewed, and the lesions of the
-    calcium map as the arteries that their place suggests, unreviewed as well.
+    Args:
+        scan: The CT.
+        settings: How it is done.
+        heart: Mask of the heart, on any grid; found when None.
+        lesions: A reader's label map (`Artery` values); only what it labels is scored, and an empty one is a reviewed
+            score of 0. When None, everything at or above the threshold inside the heart region is reported as
+            unassigned and unreviewed, and the lesions of the calcium map as the arteries that their place suggests,
+            unreviewed as well.
+        networks: The networks; None for the clinical rule alone.
+        progress: Is told of the steps.
 
-    Raises NoHeartError, ContrastError, MaskError and other CTErrors.
+    Raises:
+        NoHeartError: No heart was found.
+        ContrastError: The scan was made with contrast.
+        MaskError: The heart mask or the lesion labels do not fit the scan.
+        CTError: The settings or the input cannot be used otherwise.
     """
     progress = progress or Progress()
     if settings.slices and networks is None:
-        raise CTError("Slices are switched on and off for the calcium map, which needs the networks.")
+        raise CTError(
+            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave out "
+            "--slice."
+        )
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition.kvp, rules)
 
-    reviewed, label_doubts = (None, []) if lesions is None else _reader_arteries(lesions, scan)
+    reviewed, label_warnings = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
         region = find_heart(scan, heart, networks.heart if networks else None)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
-        doubts = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
+        warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
             chosen = settings.decomposition or DecompositionSettings.of(networks.slices, networks.decomposition)
             found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed, settings.slices)
-            doubts += parts.warnings
+            warnings += parts.warnings
             if reviewed is None and settings.decomposition is None:
                 used = {"slices": networks.slices, "heart": None if heart is not None else networks.heart}
-                doubts += calibration_doubts(networks.decomposition, used)
+                warnings += calibration_warnings(networks.decomposition, used)
     with progress.step("lesions"):
         if reviewed is not None:
             arteries = reviewed
             found = find_lesions(scan.image, arteries, rules)
-            label_doubts += outside_warning(found, region.mask)
-            label_doubts += metal_warning(found, scan.image)
+            label_warnings += outside_warning(found, region.mask)
+            label_warnings += metal_warning(found, scan.image)
         else:
             arteries = candidate_region(region)
-            found, label_doubts = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
-            label_doubts += [*noise_warning(found, blood), _UNREVIEWED]
+            found, label_warnings = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
+            label_warnings += [*noise_warning(found, blood), _UNREVIEWED]
             if settings.percentile_table is not None:
-                message = "Percentiles are given for reviewed scores only. Score again with --lesions."
-                label_doubts.append(ScanWarning("percentile-unreviewed", message))
+                message = (
+                    "Percentiles are reported for reviewed scores only. Review the lesions and score again with "
+                    "--lesions."
+                )
+                label_warnings.append(ScanWarning("percentile-unreviewed", message))
         suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
-        if parts:
+        if found_slices is not None and parts is not None:
             noise_hu = None if blood is None else blood.noise_hu
             in_map, map_rules = map_lesions(scan, parts, arteries, rules)
             map_suggestions: list[ArterySuggestion] = []
             if reviewed is None:
-                judged = judged_lesions(scan, region, found_slices, parts, in_map, noise_hu)
-                in_map, map_suggestions, parts, map_doubts = without_improbable(scan, parts, in_map, judged)
-                label_doubts += map_doubts
+                evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map, noise_hu)
+                in_map, map_suggestions, parts, map_warnings = without_improbable(scan, parts, in_map, evaluated)
+                label_warnings += map_warnings
     with progress.step("scores"):
         spacing = scan.image.GetSpacing()
         methods = {"threshold": _scored(found, rules, spacing, reviewed, suggestions)}
@@ -126,10 +145,8 @@ def score_scan(
             methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
-    warnings = (*scan.warnings, *region.warnings, *doubts, *label_doubts)
-    return ScoreResult(
-        scan, region, blood, methods, categories, warnings, networks, found_slices, parts, settings.slices
-    )
+    every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
+    return ScoreResult(scan, region, blood, methods, categories, every, networks, found_slices, parts, settings.slices)
 
 
 def _decomposition(
@@ -140,7 +157,7 @@ def _decomposition(
     reviewed: np.ndarray | None,
     by_reader: dict[int, bool],
 ) -> tuple[SliceProbabilities, Decomposition]:
-    """reviewed: a reader's labels, [k, j, i]; slices that hold any are taken apart whatever the network says, and so
+    """reviewed: a reader's labels, [k, j, i]; slices that hold any are decomposed whatever the network says, and so
     are those that `by_reader` switches on. In those it switches off the map is empty.
     """
     check_switched(by_reader, region.mask)
@@ -166,10 +183,13 @@ def _decomposition(
 def map_lesions(
     scan: CTScan, parts: Decomposition, arteries: np.ndarray, rules: ScoringRules
 ) -> tuple[LesionSet, ScoringRules]:
-    """Lesions of the calcium map, and the rules they are scored by.
+    """Find the lesions of the calcium map.
 
     Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
     score equals the conventional one where the map is what a 130 HU threshold segments.
+
+    Returns:
+        The lesions, and the rules they are scored by.
     """
     rules = replace(
         rules,
@@ -193,7 +213,7 @@ def evidence_of(
     return lesion_features(found, values, voxel_mm3, slices.on_scan, suggestions, noise_hu)
 
 
-def judged_lesions(
+def evaluated_lesions(
     scan: CTScan,
     region: HeartRegion,
     slices: SliceProbabilities,
@@ -213,19 +233,25 @@ def judged_lesions(
 
 
 def without_improbable(
-    scan: CTScan, parts: Decomposition, found: LesionSet, judged: list[ArterySuggestion]
+    scan: CTScan, parts: Decomposition, found: LesionSet, evaluated: list[ArterySuggestion]
 ) -> tuple[LesionSet, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
-    """Lesions of a map that nobody has reviewed, in their probable arteries, less those that are probably not coronary
-    calcium (`DecompositionSettings.most_not_coronary`); the decomposition without these, with a note."""
+    """Leave out lesions of an unreviewed map that are probably not coronary calcium.
+
+    Returns:
+        The other lesions in their probable arteries, their evaluations, the decomposition without those left out
+        (`DecompositionSettings.most_not_coronary`), and a warning about them.
+    """
     limit = parts.settings.most_not_coronary
-    pairs = list(zip(found.lesions, judged, strict=True))
+    pairs = list(zip(found.lesions, evaluated, strict=True))
     kept = [(lesion, own) for lesion, own in pairs if own.not_coronary_probability <= limit]
     id_map, notes = found.id_map, []
     if count := len(pairs) - len(kept):
         left_out = np.isin(id_map, [own.lesion_id for _, own in pairs if own.not_coronary_probability > limit])
         id_map = np.where(left_out, id_map.dtype.type(0), id_map)
         parts = without(parts, scan, left_out)
-        message = f"{count} spots of the calcium map were left out: they are probably noise or not coronary."
+        message = (
+            f"{count} lesions of the calcium map were left out because they are probably noise or not coronary calcium."
+        )
         notes.append(ScanWarning("map-left-out", message))
     lesions = tuple(replace(lesion, artery=own.artery) for lesion, own in kept)
     return LesionSet(lesions, id_map), [own for _, own in kept], parts, notes
@@ -252,8 +278,9 @@ def _scored(
 
 _UNREVIEWED = ScanWarning(
     "unreviewed",
-    "Nobody has reviewed these candidates: everything dense inside the heart region is listed, be it coronary, "
-    "valve, aorta or noise. Assign each to an artery in lesions.nii.gz and score again with it.",
+    "These candidates have not been reviewed. They include everything dense inside the heart region: coronary and "
+    "valve calcium, the aorta, and noise. Assign the coronary lesions to their arteries in lesions.nii.gz and score "
+    "again with --lesions.",
 )
 
 
@@ -265,26 +292,28 @@ _NO_CALCIUM = ScanWarning(
 
 
 def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
-    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
+    labels, resampled = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     arteries = sitk.GetArrayFromImage(labels)
     highest = int(arteries.max())
     if highest > max(Artery):
         meaning = ", ".join(f"{a.value} {a.key}" for a in Artery)
-        raise MaskError(f"The lesion label map holds the label {highest}; labels are {meaning}.")
-    doubts = list(warnings)
+        raise MaskError(f"The lesion label map contains the label {highest}; valid labels are {meaning}.")
+    warnings = list(resampled)
     if not highest:
-        doubts.append(_NO_CALCIUM)
+        warnings.append(_NO_CALCIUM)
     if (unassigned := arteries == Artery.UNASSIGNED).any():
         if (unassigned == (arteries > 0)).all():
             raise MaskError(
                 f"All {int(unassigned.sum())} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} "
-                "(unassigned): nobody has reviewed them. Give coronary lesions to their arteries and clear the rest; "
-                "an empty label map says that there is no coronary calcium."
+                "(unassigned), so they have not been reviewed. Assign the coronary lesions to their arteries and "
+                "clear the rest; an empty label map means that there is no coronary calcium."
             )
-        message = f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned): left out."
-        doubts.append(ScanWarning("unassigned-left-out", message))
+        message = (
+            f"{int(unassigned.sum())} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
+        )
+        warnings.append(ScanWarning("unassigned-left-out", message))
         arteries[unassigned] = 0
-    return arteries, doubts
+    return arteries, warnings
 
 
 def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
@@ -295,8 +324,8 @@ def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     if not count:
         return []
     message = (
-        f"{count} labelled lesion(s) reach outside the heart region. The clinical rule scores them as labelled; a "
-        "calcium map ends at the heart. Give --heart MASK where the heart found is wrong."
+        f"{count} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, but "
+        "the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
 
@@ -307,5 +336,5 @@ def _percentile(threshold: MethodResult, scan: CTScan, settings: ScoreSettings) 
     sex = settings.sex or scan.acquisition.patient_sex
     age = settings.age_years if settings.age_years is not None else scan.acquisition.patient_age_years
     if sex is None or age is None:
-        raise CTError("Percentiles need sex and age, which the scan does not tell. Give --sex and --age.")
+        raise CTError("Percentiles need sex and age, which the scan's header does not state. Give --sex and --age.")
     return risk.percentile_from_table(threshold.total.agatston, sex, age, settings.percentile_table)

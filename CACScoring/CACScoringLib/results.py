@@ -19,7 +19,7 @@ from .scoring.scores import Score
 
 if TYPE_CHECKING:
     from .models.cards import LoadedModel
-    from .whole_scan.second_opinion import Opinion
+    from .whole_scan.estimates import WholeScanEstimate
 
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
@@ -93,7 +93,7 @@ class ScoreResult:
     networks, slices, decomposition: None when only the clinical rule was asked for.
     slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
-    opinions: second opinions, of those asked for that gave one.
+    estimates: whole-scan estimates, of those asked for that gave one.
     """
 
     scan: CTScan
@@ -107,7 +107,7 @@ class ScoreResult:
     decomposition: Decomposition | None = None
     slices_by_reader: dict[int, bool] = field(default_factory=dict)
     true_mass_mg: dict[Artery, float] | None = None
-    opinions: tuple[Opinion, ...] = ()
+    estimates: tuple[WholeScanEstimate, ...] = ()
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:

@@ -24,8 +24,8 @@ from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
 from .scoring.repeatability import stored_repeatability
 from .scoring.scores import calibration_from_insert
-from .whole_scan.run import ALL, STEP, load_opinions, opinion_models, with_second_opinions
-from .whole_scan.second_opinion import OPINIONS
+from .whole_scan.estimates import ESTIMATORS
+from .whole_scan.run import ALL, STEP, estimator_models, load_estimators, with_whole_scan_estimates
 
 SCORING_NETWORKS = ("heart", "slices", "decomposition")
 """Models of other networks may come with CAC too; a scan is scored without them."""
@@ -36,24 +36,26 @@ class ModelChoice:
     """Which networks are used.
 
     names: of models to use in place of the bundled ones of their kind. threshold_only: none at all, only the clinical
-    rule. device: "auto", "cpu" or "cuda". opinions: second opinions asked for, as `opinions_asked_for` gives them.
+    rule. device: "auto", "cpu" or "cuda". estimates: whole-scan estimates asked for, as `requested_estimators` gives
+    them.
     """
 
     names: tuple[str, ...] = ()
     threshold_only: bool = False
     device: str = "auto"
-    opinions: tuple[str, ...] = ()
+    estimates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ChosenModels:
-    """Models to load, by network: for scoring (none for the clinical rule alone) and for second opinions; and where.
+    """Models to load, by network: for scoring (none for the clinical rule alone) and for whole-scan estimates; and
+    where.
 
     warnings: about those that are left out.
     """
 
     networks: dict[str, StoredModel]
-    opinions: dict[str, StoredModel] = field(default_factory=dict)
+    estimates: dict[str, StoredModel] = field(default_factory=dict)
     device: str = "auto"
     warnings: tuple[ScanWarning, ...] = ()
 
@@ -62,11 +64,12 @@ class ChosenModels:
 class LoadedModels:
     """What scans are scored with.
 
-    networks: None for the clinical rule alone. opinions: by kind, for second opinions. warnings: about those left out.
+    networks: None for the clinical rule alone. estimates: by kind, for whole-scan estimates. warnings: about those
+    left out.
     """
 
     networks: Networks | None = None
-    opinions: dict[str, LoadedModel] = field(default_factory=dict)
+    estimates: dict[str, LoadedModel] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
 
 
@@ -75,7 +78,8 @@ class RunSettings:
     """How scans are scored, and what is written of them.
 
     identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
-    which takes most of the space. saliency: with pictures of what sways second opinions, which take most of their time.
+    which takes most of the space. saliency: with pictures of what sways whole-scan estimates, which take most of their
+    time.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
@@ -125,10 +129,22 @@ def run_scan(
     progress: Progress | None = None,
     earlier: dict | None = None,
 ) -> tuple[ScoreResult, Comparison | None]:
-    """Read a scan, score it, and write all of its result; with the comparison where there is an `earlier` one.
+    """Read a scan, score it, and write all of its result.
 
-    progress: is told the steps and all warnings. earlier: `scores.json` of an earlier scan of the patient, as
-    `read_result` gives it. Raises CTError, OutputError.
+    Args:
+        given: What is given of the scan.
+        settings: How it is done.
+        models: The models.
+        output: The folder of results.
+        progress: Is told the steps and all warnings.
+        earlier: `scores.json` of an earlier scan of the patient, as `read_result` gives it.
+
+    Returns:
+        The result, and the comparison where there is an `earlier` one.
+
+    Raises:
+        CTError: The input cannot be used.
+        OutputError: The results cannot be written.
     """
     progress = progress or Progress()
     progress.begin(_steps(settings, models))
@@ -145,7 +161,7 @@ def run_scan(
 
 
 def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
-    asking = [STEP] if models.opinions else []
+    asking = [STEP] if models.estimates else []
     return ["reading", *scoring_steps(models.networks), *asking, "report", *(["scene"] if settings.scene else [])]
 
 
@@ -153,8 +169,12 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
     """The result of a scan, of which nothing is written yet. Arguments and errors as in `run_scan`."""
     chosen, networks = settings.score, models.networks
     with progress.step("reading"):
-        sample = None if isinstance(given.ct, Path) else given.ct()
-        scan = sample.scan if sample else read_ct(given.ct, given.series)
+        sample: Sample | None = None
+        if isinstance(given.ct, Path):
+            scan = read_ct(given.ct, given.series)
+        else:
+            sample = given.ct()
+            scan = sample.scan
         if given.acquisition:
             scan = replace(scan, acquisition=read_acquisition(given.acquisition))
         if given.name:
@@ -169,8 +189,8 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
     if networks and heart is not None:
         networks = replace(networks, heart=None)
     result = score_scan(scan, chosen, heart, lesions, networks, progress)
-    if models.opinions:
-        result = with_second_opinions(result, models.opinions, settings.saliency, progress)
+    if models.estimates:
+        result = with_whole_scan_estimates(result, models.estimates, settings.saliency, progress)
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
 
 
@@ -220,15 +240,16 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     Without PyTorch bundled models are left out with a warning, but a model that was named is an error.
     Raises ModelError.
     """
-    networks, warnings = _networks(choice), ()
+    networks = _networks(choice)
+    warnings: tuple[ScanWarning, ...] = ()
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
         if choice.names:
             raise ModelError(f"{message}. Install them, or leave --model out.")
-        message = f"{message}: the scan is scored by the clinical rule alone."
+        message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
-    return ChosenModels(networks, _opinions(choice), choice.device, warnings)
+    return ChosenModels(networks, _estimates(choice), choice.device, warnings)
 
 
 def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
@@ -241,12 +262,14 @@ def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
         if name not in stored:
             raise ModelError(f"There is no model {name!r}. Installed: {', '.join(stored) or 'none'}.")
         network = stored[name].card.network
-        if network in OPINIONS:
+        if network in ESTIMATORS:
             if not _is_asked_for(network, choice):
-                raise ModelError(f"{name} gives a second opinion. Ask for it: --second-opinion {network}.")
-            continue  # see `_opinions`
+                raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
+            continue  # see `_estimates`
         if network not in SCORING_NETWORKS:
-            raise ModelError(f"{name} is a model for {network!r}; a scan is scored by {', '.join(SCORING_NETWORKS)}.")
+            raise ModelError(
+                f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING_NETWORKS)}."
+            )
         if network in chosen:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
         chosen[network] = stored[name]
@@ -257,33 +280,43 @@ def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
     return models
 
 
-def _opinions(choice: ModelChoice) -> dict[str, StoredModel]:
-    if not choice.opinions:
+def _estimates(choice: ModelChoice) -> dict[str, StoredModel]:
+    if not choice.estimates:
         return {}
     stored = {model.card.name: model for model in list_models()}
     named: dict[str, StoredModel] = {}
     for model in (stored[name] for name in choice.names if name in stored):
         if model.card.network in named:
             raise ModelError(f"Two models for {model.card.network!r} are named. Name one of each kind.")
-        if model.card.network in OPINIONS and _is_asked_for(model.card.network, choice):
+        if model.card.network in ESTIMATORS and _is_asked_for(model.card.network, choice):
             named[model.card.network] = model
-    return opinion_models(choice.opinions, named.values())
+    return estimator_models(choice.estimates, named.values())
 
 
 def _is_asked_for(network: str, choice: ModelChoice) -> bool:
-    return choice.opinions == (ALL,) or network in choice.opinions
+    return choice.estimates == (ALL,) or network in choice.estimates
 
 
 def load_models(chosen: ChosenModels, heart_is_given: bool = False) -> LoadedModels:
-    """Load models; not the one that finds hearts where a mask is given. Raises ModelError, DeviceError."""
+    """Load models; not the one that finds hearts where a mask is given.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
+    """
     models = {network: model for network, model in chosen.networks.items() if network != "heart" or not heart_is_given}
     networks = load_networks(models, chosen.device)
-    opinions, lacking = load_opinions(chosen.opinions, chosen.device) if chosen.opinions else ({}, ())
-    return LoadedModels(networks, opinions, (*chosen.warnings, *lacking))
+    estimates, lacking = load_estimators(chosen.estimates, chosen.device) if chosen.estimates else ({}, ())
+    return LoadedModels(networks, estimates, (*chosen.warnings, *lacking))
 
 
 def load_networks(models: dict[str, StoredModel], device: str) -> Networks | None:
-    """The networks of models by network; None when there are none. Raises ModelError, DeviceError."""
+    """The networks of models by network; None when there are none.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
+    """
     if not models:
         return None
     loaded = {network: load_model(model.path, device) for network, model in models.items()}

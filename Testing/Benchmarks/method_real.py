@@ -6,7 +6,7 @@ Run from the repository's root, with the cards of the models (the bundled ones w
         [--decomposition CARD] [--pictures DIR]
 
 Per scan: slices called positive, pseudo-mass (HU·mm³) and lesions of the map, with everything as shipped; with nothing
-left out of the map; and with every slice taken apart. Beside them the candidates at 130 HU in the same heart. "No
+left out of the map; and with every slice decomposed. Beside them the candidates at 130 HU in the same heart. "No
 calcium" is an engineer's reading, no expert's. Scans marked "seen" were backgrounds of training or validation.
 """
 

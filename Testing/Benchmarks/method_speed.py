@@ -47,7 +47,7 @@ from CACTrainingLib.phantom.cohort.export import as_ct_scan, image_on
 from CACTrainingLib.phantom.scanner.simulation import CHEST_MM
 
 NETWORKS = ("heart", "slices", "decomposition")
-CHOSEN_SHARE = 0.1
+CHOSEN_PROPORTION = 0.1
 WHOLE = (slice(None),) * 3
 STEPS = {
     "lungs": (pipeline, "heart_region"),
@@ -126,8 +126,8 @@ def untrained_models(preset: str, folder: Path) -> dict[str, Path]:
 def with_threshold(networks: Networks, scan: CTScan, heart: sitk.Image) -> Networks:
     """The networks with a threshold that chooses about CHOSEN_SHARE of the slices, clear of all probabilities."""
     ordered = np.unique(slices.slice_probabilities(scan, heart, networks.slices).on_grid)[::-1]
-    first = max(1, round(CHOSEN_SHARE / 2 * len(ordered)))
-    last = max(first + 1, round(CHOSEN_SHARE * 1.5 * len(ordered)))
+    first = max(1, round(CHOSEN_PROPORTION / 2 * len(ordered)))
+    last = max(first + 1, round(CHOSEN_PROPORTION * 1.5 * len(ordered)))
     gaps = ordered[first - 1 : last - 1] - ordered[first:last]
     place = first + int(gaps.argmax())
     threshold = float(ordered[place - 1] + ordered[place]) / 2
@@ -140,7 +140,7 @@ def largest_differences(ours: Way, plain: Way, results: list[ScoreResult]) -> st
     maps = [sitk.GetArrayViewFromImage(result.decomposition.calcium_map) for result in results]
     chosen = [result.decomposition.decomposed for result in results]
     lines = [
-        f"  slices taken apart {chosen[0].sum()} of {len(chosen[0])}, differently {(chosen[0] != chosen[1]).sum()}",
+        f"  slices decomposed {chosen[0].sum()} of {len(chosen[0])}, differently {(chosen[0] != chosen[1]).sum()}",
         f"  largest difference of slice probability {np.abs(probabilities[0] - probabilities[1]).max():.4f}",
         f"  largest difference of the map {np.abs(maps[0] - maps[1]).max():.3f} HU, its highest {maps[1].max():.0f} HU",
     ]

@@ -123,13 +123,13 @@ def main() -> None:
             part = known_spots(healthy[some], own[some], calcium[some], healthy[scores == 0])
             quartiles = ", ".join(f"{q:.1f}" for q in np.percentile(part, [25, 50, 75]))
             print(f"{name}: d' of known spots, score from {max(low, 1):g} (n {len(part)}): quartiles {quartiles}")
-        foretold = []
+        predicted = []
         for fold in folds(data, 5, 0):
             learned = np.concatenate([fold.training, fold.validation])
             answer = likelihoods(healthy[learned], own[fold.test], calcium[learned])
-            foretold.append(areas(np.repeat(answer[:, None], 3, 1), scores[fold.test], THRESHOLDS))
-        for key in foretold[0]:
-            values = [one[key] for one in foretold]
+            predicted.append(areas(np.repeat(answer[:, None], 3, 1), scores[fold.test], THRESHOLDS))
+        for key in predicted[0]:
+            values = [one[key] for one in predicted]
             print(
                 f"{name}: place not known, {key}: {np.mean(values):.2f} (folds {min(values):.2f} to {max(values):.2f})"
             )

@@ -1,9 +1,9 @@
 """Which of our files a scan passes on its way from `./cac score CT` to `scores.json`, and which of them imports which.
 
-Run: python Testing/Benchmarks/scan_path.py [CT], with PYTHONPATH=CACScoring:CACTraining, of this or an earlier version.
-Without a CT a digital patient is written and scored. Prints the files in which a function runs, in the order of the
-first call and with the step it belongs to, less those that only declare options; then the figure of
-`docs/developer/architecture.md`, for Mermaid.
+Run: python Testing/Benchmarks/scan_path.py [CT] [--figure SVG], with PYTHONPATH=CACScoring:CACTraining, of this or an
+earlier version. Without a CT a digital patient is written and scored. Prints the files in which a function runs, in the
+order of the first call and with the step it belongs to, less those that only declare options. --figure draws them: it
+made `docs/pictures/scan-path.svg`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,23 @@ from pathlib import Path
 from types import FrameType
 
 import grimp
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.path import Path as MplPath
 
 import CACScoringLib
 import CACTrainingLib
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
 LIBRARIES = (CACScoringLib, CACTrainingLib)
+WIDTH_PX, HEADER_PX, ROW_PX, BOX_PX, PADDING_PX, DPI = 1000, 30, 52, 34, 10, 72
+LETTER_PX, FONT_PT = 5.8, 10
 
 
 def modules_run(action: Callable[[], object]) -> dict[str, str]:
@@ -76,33 +88,69 @@ def _is_importing(frame: FrameType | None) -> bool:
     return frame is not None and frame.f_globals["__name__"] != "__main__"
 
 
-def figure(modules: list[str]) -> str:
-    """A room a box, with its files numbered as they are first entered, and an arrow to each room that it imports, less
-    those that other arrows imply."""
-    rooms: dict[str, list[str]] = {}
-    for number, module in enumerate(modules, 1):
-        rooms.setdefault(_room(module), []).append(f"{number} {module.rpartition('.')[2]}.py")
+def draw(modules: list[str], file: Path) -> None:
+    """Draw a column per room, in the order of the layers, with its files numbered as they are first entered, and a line
+    for each import among them, in the colour of the room that imports."""
+    numbers = {module: number for number, module in enumerate(modules, 1)}
+    rooms: dict[str, list[str]] = {room: [] for room in _layers()}
+    for module in modules:
+        rooms[_room(module)].append(module)
+    rooms = {room: files for room, files in rooms.items() if files}
+    names = {room: [module.rpartition(".")[2] for module in files] for room, files in rooms.items()}
+    widths = {room: LETTER_PX * max(map(len, [room, *names[room]])) + PADDING_PX for room in rooms}
+    gap = (WIDTH_PX - sum(widths.values())) / (len(rooms) + 1)
+    height = HEADER_PX + ROW_PX * max(map(len, rooms.values()))
+    colours = [matplotlib.colormaps["tab10"](n % 10) for n in range(len(rooms))]
+    left: dict[str, float] = {}
+    right: dict[str, float] = {}
+    middle: dict[str, float] = {}
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "cac", "font.family": "sans-serif"}
+    drawing = Figure(figsize=(WIDTH_PX / DPI, height / DPI))
+    axes = drawing.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, WIDTH_PX), ylim=(height, 0))
+    axes.axis("off")
+    x = gap
+    for room, colour in zip(rooms, colours, strict=True):
+        width = widths[room]
+        top = HEADER_PX + (height - HEADER_PX - ROW_PX * len(rooms[room])) / 2
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.text(x + width / 2, top - 9, room, ha="center", weight="bold", color=colour, fontsize=FONT_PT, bbox=behind)
+        for n, (module, name) in enumerate(zip(rooms[room], names[room], strict=True)):
+            y = top + ROW_PX * n
+            left[module], right[module], middle[module] = x, x + width, y + BOX_PX / 2
+            box = FancyBboxPatch(
+                (x, y), width, BOX_PX, "round,pad=0,rounding_size=4", facecolor="white", edgecolor=colour, zorder=2
+            )
+            axes.add_patch(box)
+            axes.text(x + width / 2, y + 12, str(numbers[module]), ha="center", color="gray", fontsize=FONT_PT - 1)
+            axes.text(x + width / 2, y + 26, name, ha="center", fontsize=FONT_PT)
+        x += width + gap
     graph = grimp.build_graph(*(library.__name__ for library in LIBRARIES), exclude_type_checking_imports=True)
-    imported = ((_room(a), _room(b)) for a in modules for b in graph.find_modules_directly_imported_by(a))
-    arrows = {(a, b) for a, b in imported if a != b and b in rooms}
-    needed = sorted(arrow for arrow in arrows if arrow[1] not in _reached(arrow[0], arrows - {arrow}))
-    boxes = [f'  {room}["{room}<br><br>{"<br>".join(files)}"]' for room, files in rooms.items()]
-    return "\n".join(["flowchart TD", *boxes, *(f"  {a} --> {b}" for a, b in needed)])
+    shades = dict(zip(rooms, colours, strict=True))
+    for module in modules:
+        for imported in sorted(graph.find_modules_directly_imported_by(module) & numbers.keys()):
+            start, end = (right[module], middle[module]), (left[imported], middle[imported])
+            bend = gap
+            if _room(module) == _room(imported):  # beside the column
+                start, bend = (left[module], middle[module]), -gap
+            points = [start, (start[0] + bend, start[1]), (end[0] - gap, end[1]), end]
+            curve = [MplPath.MOVETO, *[MplPath.CURVE4] * 3]
+            line = PathPatch(MplPath(points, curve), fill=False, edgecolor=shades[_room(module)], alpha=0.6, zorder=1)
+            axes.add_patch(line)
+    drawing.savefig(file, dpi=DPI, metadata={"Date": None})
+
+
+def _layers() -> list[str]:
+    """The rooms of scoring from the top, as the contract of its borders has them."""
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = configuration["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["CACScoringLib"])
+    return [room for layer in layers for room in layer.split(" | ")]
 
 
 def _room(module: str) -> str:
     """The package of a module within its library; a module outside of any is a room of its own."""
     return module.split(".")[1]
-
-
-def _reached(start: str, arrows: set[tuple[str, str]]) -> set[str]:
-    seen, todo = set(), [start]
-    while todo:
-        at = todo.pop()
-        new = {b for a, b in arrows if a == at} - seen
-        seen |= new
-        todo += new
-    return seen
 
 
 def cac(*arguments: str) -> None:
@@ -116,15 +164,19 @@ def cac(*arguments: str) -> None:
 
 
 def main() -> None:
-    chosen = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ct", nargs="?")
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
-        if not chosen:
+        if options.ct is None:
             cac("sample", f"{folder}/sample")
-        ct = chosen[0] if chosen else f"{folder}/sample/ct.nii.gz"
+        ct = options.ct or f"{folder}/sample/ct.nii.gz"
         modules = modules_run(lambda: cac("score", ct, "--output", f"{folder}/result"))
     for number, (module, step) in enumerate(modules.items(), 1):
         print(f"{number:>3}  {step:<16}{module.replace('.', '/')}.py")
-    print(f"\n```mermaid\n{figure(list(modules))}\n```")
+    if options.figure is not None:
+        draw(list(modules), options.figure)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 import SimpleITK as sitk
-from opinions_by_hand import save_radiomics
+from handmade_estimates import save_radiomics
 
 from CACScoringLib.cohort import cohort
 from CACScoringLib.cohort.memory import Asked, scoring_bytes
@@ -33,16 +33,16 @@ WAYS = {
     "clinical rule": (ModelChoice(threshold_only=True), False),
     "clinical rule, scene": (ModelChoice(threshold_only=True), True),
     "networks": (ModelChoice(), False),
-    "networks, vessels": (ModelChoice(opinions=("vessels",)), False),
-    "networks, radiomics": (ModelChoice(opinions=("radiomics",)), False),
+    "networks, vessels": (ModelChoice(estimates=("vessels",)), False),
+    "networks, radiomics": (ModelChoice(estimates=("radiomics",)), False),
     "networks, scene": (ModelChoice(), True),
-    "all": (ModelChoice(opinions=("vessels", "radiomics")), True),
+    "all": (ModelChoice(estimates=("vessels", "radiomics")), True),
 }
 """Which models, and whether a scene is written."""
 
 
 def asked(choice: ModelChoice, scene: bool) -> Asked:
-    return Asked(not choice.threshold_only, bool(choice.opinions), scene)
+    return Asked(not choice.threshold_only, bool(choice.estimates), scene)
 
 
 def resampled(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:

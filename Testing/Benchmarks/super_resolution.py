@@ -20,8 +20,8 @@ from CACScoringLib.drr.projection import calcium_path, path_length_mm, water_equ
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
 from CACTrainingLib.radiograph.cases import view_geometry
 from CACTrainingLib.radiograph.cohort import ANGLES
-from CACTrainingLib.radiograph.sharpen import as_projected
-from CACTrainingLib.radiograph.super_resolution import bundled_sharpener, interpolated, learned
+from CACTrainingLib.radiograph.super_resolution import interpolated, learned, super_resolution_model
+from CACTrainingLib.radiograph.thin_slice_views import as_projected
 from CACTrainingLib.radiograph.thin_slices import FACTOR, SlicePair, read_pair
 
 WIDE_MM = 8.0
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("numbers", type=int, nargs="+")
     options = parser.parse_args()
-    model = bundled_sharpener(FACTOR)
+    model = super_resolution_model(FACTOR)
     everything: dict[tuple[str, str], list[tuple[float, ...]]] = {}
     print("patient view way rms fine lost_at_calcium (mm of water)")
     for number in options.numbers:

@@ -121,13 +121,13 @@ def test_labels_that_reach_no_threshold_are_not_a_word_that_there_is_no_calcium(
 def test_labels_that_are_all_unassigned_are_no_review(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     unassigned = sitk.Cast(labels > 0, sitk.sitkUInt8) * int(Artery.UNASSIGNED)
-    with pytest.raises(MaskError, match="nobody has reviewed them"):
+    with pytest.raises(MaskError, match="not been reviewed"):
         score_scan(scan, heart=heart, lesions=unassigned)
 
 
 def test_a_label_without_meaning_is_refused(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
-    with pytest.raises(MaskError, match=r"label 9; labels are 1 LM, 2 LAD"):
+    with pytest.raises(MaskError, match=r"label 9; valid labels are 1 LM, 2 LAD"):
         score_scan(scan, heart=heart, lesions=sitk.ChangeLabel(labels, {4.0: 9.0}))
 
 

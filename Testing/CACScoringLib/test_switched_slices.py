@@ -1,4 +1,4 @@
-"""A reader's word on slices, over the network's: `score --slice K=on|off`."""
+"""A reader's overrides of slices: `score --slice K=on|off`."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of, untrained
+from handmade_networks import loaded, scan_of, untrained
 from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
@@ -144,7 +144,7 @@ def test_runs_of_slices_are_named():
     note = switched_note({9: False, 1: False, 2: False, 3: False, 7: False})
     assert "1 to 3, 7, 9 off" in note.message
     heart = sitk.GetImageFromArray(np.array([0, 1, 1, 0, 1], np.uint8).reshape(5, 1, 1))
-    with pytest.raises(CTError, match="slices 1 to 2, 4 do"):
+    with pytest.raises(CTError, match="slices 1 to 2, 4 show"):
         check_switched({3: True}, heart)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from scipy.stats import chi2
 from torch import nn
 
@@ -102,7 +102,7 @@ def test_unreviewed_lesions_of_the_map_get_the_artery_their_place_suggests(faint
     assert decomposition.arteries[lesion.artery].lesions == 1
 
 
-def test_slices_without_calcium_are_not_taken_apart(faint):
+def test_slices_without_calcium_are_not_decomposed(faint):
     scan, heart, _, _ = faint
     result = score_scan(scan, heart=heart, networks=networks(shows=False))
     assert result.methods["decomposition"].total.pseudo_mass_hu_mm3 == 0
@@ -112,11 +112,11 @@ def test_slices_without_calcium_are_not_taken_apart(faint):
 def test_an_empty_map_is_not_called_free_of_calcium(faint):
     scan, heart, _, _ = faint
     text = page.result_as_html(score_scan(scan, heart=heart, networks=networks(shows=False)))
-    assert "That does not mean that there is no calcium" in text
+    assert "This does not exclude calcium" in text
     assert "0 unreviewed lesions</b> of the calcium map" not in text
 
 
-def test_slices_that_a_reader_labelled_are_taken_apart_all_the_same(faint):
+def test_slices_that_a_reader_labelled_are_decomposed_all_the_same(faint):
     """These and no others, and the score is what it is when the network agrees."""
     scan, heart, labels, _ = faint
     result = score_scan(scan, heart=heart, lesions=labels, networks=networks(shows=False))
@@ -162,7 +162,7 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
     text = page.result_as_html(result)
     assert "Calcium map (no threshold)" in text
-    assert "nobody has checked them" in text
+    assert "have not been reviewed" in text
 
 
 def test_steps_name_the_decomposition_only_where_it_runs():
@@ -196,7 +196,7 @@ class TestWhatIsLeftOut:
                 assert suggestion.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
                 assert not any(w.code == "map-left-out" for w in result.warnings)
             else:
-                self.assert_empty(result, faint[0], "1 spots of the calcium map were left out")
+                self.assert_empty(result, faint[0], "1 lesions of the calcium map were left out")
 
     def test_lesions_where_calcium_is_not_coronary(self, faint):
         suggestion = self.scored(faint).methods["decomposition"].suggestions[0]

@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.core.ct import CTScan

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from calcified_heart import AboveBlood, AllSlices
-from networks_made_by_hand import loaded
+from handmade_networks import loaded
 
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
@@ -33,15 +33,19 @@ def known_networks():
     return Networks(None, slices, loaded(AboveBlood(), GeneratorConfig()))
 
 
+def write_coarse(number, folder, scan_number=1, heights_mm=HEIGHTS_MM):
+    """One coarse scan of a digital patient, as a cohort's folder holds it; returns the patient and the scan."""
+    patient, pose = draw_patient(number), POSES[scan_number - 1]
+    scan = scan_patient(patient, SCANNER, pose, scan_number, scan_grid(patient, SCANNER, pose, heights_mm), threads=1)
+    write_scan(patient, scan, annotate(scan, stream(number, 21, scan_number)), scan_number, folder)
+    return patient, scan
+
+
 def write_pairs(folder):
     """A cohort's folder of CALCIFIED and CLEAN, scans 1 and 2 of each."""
     for number in (CALCIFIED, CLEAN):
-        patient = draw_patient(number)
-        for scan_number, pose in enumerate(POSES, 1):
-            grid = scan_grid(patient, SCANNER, pose, HEIGHTS_MM)
-            scan = scan_patient(patient, SCANNER, pose, scan_number, grid, threads=1)
-            labels = annotate(scan, stream(number, 21, scan_number))
-            write_scan(patient, scan, labels, scan_number, folder / f"patient_{number}" / f"scan_{scan_number}")
+        for scan_number in (1, 2):
+            write_coarse(number, folder / f"patient_{number}" / f"scan_{scan_number}", scan_number)
     return folder
 
 

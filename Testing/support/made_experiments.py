@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,7 @@ EXPERIMENTS = {
         partial(
             VesselStudySettings,
             tables=("models",),
-            budget=VesselBudget(kinds=("cnn", "summed"), outputs=("log",), folds=2),
+            budget=VesselBudget(kinds=("cnn", "voxel-sum"), outputs=("log",), folds=2),
         ),
         partial(evaluate_vessels, read=vessel_trainings.fake_reader()),
         vessel_trainings.fake_trainer,
@@ -76,6 +77,16 @@ EXPERIMENTS = {
         "name",
     ),
 }
+
+
+def index_of(settings: ExperimentSettings) -> dict:
+    """`study.json`: what the page holds, by names that stay."""
+    return json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
+
+
+def sections_of(settings: ExperimentSettings) -> list[str]:
+    """Names of the page's sections."""
+    return [section["name"] for section in index_of(settings)["sections"]]
 
 
 class Counting:

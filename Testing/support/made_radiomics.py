@@ -110,7 +110,7 @@ class Fitting:
             features = data.own.features[run.configuration.features]
             model = MadeModel(features[learned], data.own.truth[learned])
             last = run.fold == HELD_OUT
-            others = last and data.others
+            noncoronary_controls = last and data.noncoronary_controls
             titles = data.own.titles["both"]
             rows_of = [[title, 0.1 - 0.01 * n, 0.02, 0.0, 0.2] for n, title in enumerate(titles)]
             return {
@@ -118,8 +118,8 @@ class Fitting:
                 "fold": run.fold,
                 "probabilities": model.probabilities(features[rows]).tolist(),
                 "limit": model.limit,
-                "others": model.probabilities(data.others.features[run.configuration.features]).tolist()
-                if others
+                "others": model.probabilities(data.noncoronary_controls.features[run.configuration.features]).tolist()
+                if noncoronary_controls
                 else None,
                 "weights": model.weights.tolist() if run.configuration.classifier == "logistic" else None,
                 "importance": {"features": rows_of, "families": rows_of[:2]} if last else None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from networks_made_by_hand import loaded
+from handmade_networks import loaded
 from torch import nn, stack
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings

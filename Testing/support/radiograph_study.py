@@ -38,7 +38,7 @@ class FakeTraining:
         )
         value = knows * category_of(radiographs.agatston)[rows] + generator.normal(0, 1.6, len(rows))
         logits = np.stack([value - knows * (n + 0.5) for n in range(len(THRESHOLDS))], 1)
-        chances = 1 / (1 + np.exp(-logits))
+        probabilities = 1 / (1 + np.exp(-logits))
         both = None
         if radiographs.factors is not None:
             age = (radiographs.factors[rows, 0] - 65) / 10
@@ -47,7 +47,7 @@ class FakeTraining:
             "names": [radiographs.names[row] for row in rows],
             "fold": run.fold,
             "logits": logits.tolist(),
-            "image": chances.tolist(),
+            "image": probabilities.tolist(),
             "both": both,
             "seconds": 30.0,
             "steps": self.steps,

@@ -185,7 +185,7 @@ class TrainingDriver:
         self.ui.checkSectionButton.collapsed = False
         self.ui.checkButton.click()
         self.wait()
-        return [row["What was found"] for row in self.rows(self.ui.findingTable)]
+        return [row["Finding"] for row in self.rows(self.ui.findingTable)]
 
     @staticmethod
     def rows(table) -> list[dict[str, str]]:

@@ -15,8 +15,8 @@ from CACTrainingLib.whole_scan.vessels.study_runs import PICTURES, write_arrays
 SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
 """Total of every eighth patient."""
 
-NOISE = {"cnn": 0.6, "se-cnn": 0.7, "vit": 1.5, "summed": 0.25, "summed-shown": 0.2}
-"""Standard deviation of the logarithm of what is foretold, by kind."""
+NOISE = {"cnn": 0.6, "se-cnn": 0.7, "vit": 1.5, "voxel-sum": 0.25, "voxel-sum-supervised": 0.2}
+"""Standard deviation of the logarithm of what is predicted, by kind."""
 
 
 class FakeTraining:
@@ -34,13 +34,13 @@ class FakeTraining:
         learned, validated = data.folds[run.fold]
         parts = {"training": learned, "validation": validated}
         if run.evaluated:
-            parts |= {"test": data.test, "others": data.others}
+            parts |= {"test": data.test, "others": data.noncoronary_controls}
         kept = {name: self._predicted(run, names) for name, names in parts.items() if names}
         steps = np.arange(10, 110, 10)
         errors = [4e4 * np.exp(-steps / 30) * (1 + run.fold / 10) + floor for floor in (1e3, 3e3)]
         kept |= {"fold": run.fold, "curves": np.stack([steps, *errors], 1).tolist()}
         kept |= {"seconds": 30.0, "steps": 100, "best_step": 70, "weights": 55_000, "largest": 500.0}
-        if run.saliency and configuration.kind in ("cnn", "summed"):
+        if run.saliency and configuration.kind in ("cnn", "voxel-sum"):
             kept["saliency"] = self._saliency(configuration)
         if run.saliency and configuration.kind == "se-cnn":
             weights = 0.5 + 0.2 * np.cos(np.linspace(-2, 2, 12))
@@ -78,14 +78,14 @@ def fake_trainer(data, budget):
 def fake_reader(failing=()):
     """In place of `vessels.scans.read_scans`: hearts that grow a little with age. failing: names of scans."""
 
-    def read(table, others, test, budget, cache, workers, progress):
+    def read(table, noncoronary_controls, test, budget, cache, workers, progress):
         from dataclasses import replace
 
-        others = [replace(scan, name=OTHER + scan.name) for scan in others]
-        rows = [scan for scan in (*table, *others) if scan.name not in failing]
+        noncoronary_controls = [replace(scan, name=OTHER + scan.name) for scan in noncoronary_controls]
+        rows = [scan for scan in (*table, *noncoronary_controls) if scan.name not in failing]
         volumes = {scan.name: 500.0 + (scan.age_years or 60) for scan in rows}
         known = scans_of([scan for scan in table if scan.name in volumes], volumes)
-        other = scans_of(others, volumes)
+        other = scans_of(noncoronary_controls, volumes)
         failed = dict.fromkeys(failing, "its heart was not found")
         return Known(known, other if other.names else None, {}, (), failed, True)
 

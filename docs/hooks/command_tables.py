@@ -83,7 +83,8 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     meaning = argparse.HelpFormatter(parser.prog)._expand_help(action) if action.help else ""
     if action.choices is not None and action.metavar is not None:
         meaning += f" ({', '.join(map(str, action.choices))})"
-    return f"| {', '.join(names).replace('|', chr(92) + '|')} | {cell(meaning)} | {_default(action)} |"
+    # A bar within code divides no cells here, and would keep a backslash before it.
+    return f"| {', '.join(names)} | {cell(meaning)} | {_default(action)} |"
 
 
 def _default(action: argparse.Action) -> str:

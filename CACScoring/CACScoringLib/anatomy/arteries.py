@@ -77,10 +77,15 @@ def suggest_arteries(
 ) -> list[ArterySuggestion]:
     """A suggestion for each lesion, in the lesions' order, from the place of all its voxels.
 
-    image: the scan that the lesions were found in, with axes as in `CTScan`. heart_mask: 0 outside, on the image's
-    grid, from whatever source. atlas: the bundled one when None.
+    Args:
+        lesions: The lesions.
+        image: The scan that the lesions were found in, with axes as in `CTScan`.
+        heart_mask: 0 outside, on the image's grid, from whatever source.
+        atlas: The bundled one when None.
 
-    Raises MaskError when mask or lesions are on another grid, or the mask is empty; AtlasError.
+    Raises:
+        MaskError: If mask or lesions are on another grid, or the mask is empty.
+        AtlasError: The atlas cannot be read.
     """
     if lesions.id_map.shape != image.GetSize()[::-1]:
         shapes = f"{lesions.id_map.shape}, the scan {image.GetSize()[::-1]}"

@@ -97,7 +97,10 @@ def landmarks(hu: np.ndarray) -> Chest:
     """The landmarks. Raises NoHeartError when there are no lungs."""
     lungs = _lungs(hu)
     if not lungs.any():
-        message = "No lungs were found in the scan, so no heart either. Give a CT of the chest, or a heart mask."
+        message = (
+            "No lungs were found in the scan, so the heart could not be located. Give a CT of the chest, or a heart "
+            "mask."
+        )
         raise NoHeartError(message)
     rows = np.nonzero(lungs.any((0, 2)))[0]
     columns = np.nonzero(lungs.any((0, 1)))[0]
@@ -266,7 +269,11 @@ def within(mask: np.ndarray, radius: float) -> np.ndarray:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around a bool array that is not empty."""
+    """Find the smallest box around a bool array that is not empty.
+
+    Returns:
+        A slice by axis.
+    """
     return ndimage.find_objects(mask.view(np.int8))[0]
 
 

@@ -57,35 +57,44 @@ def heart_mask(
     settings: HeartNetworkSettings = HeartNetworkSettings(),
     region: sitk.Image | None = None,
 ) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """The heart: uint8 0/1 on the scan's grid, the largest connected part above the threshold, widened; and doubts.
+    """Find the heart: the largest connected part above the threshold, widened.
 
-    region: where the heart is expected, 0 outside, on the scan's grid (`heart_region.heart_region`). Only its
-    surroundings are searched, and what lies too far off is left out. None: the whole scan. Raises NoHeartError when
-    less than MIN_HEART_ML is found.
+    Args:
+        scan: The CT.
+        model: The loaded model.
+        settings: How it is done.
+        region: Where the heart is expected, 0 outside, on the scan's grid (`heart_region.heart_region`). Only its
+            surroundings are searched, and what lies too far off is left out. None: the whole scan.
+
+    Returns:
+        The heart, uint8 0/1 on the scan's grid, and warnings.
+
+    Raises:
+        NoHeartError: If less than MIN_HEART_ML is found.
     """
     grid = heart_grid(scan.image)
     box = tuple(slice(0, n) for n in grid.size[::-1]) if region is None else _box_around(region, grid)
     probability, warnings = heart_probability(scan.image, model, settings, box)
     heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
-    doubts: tuple[ScanWarning, ...] = ()
+    disagreements: tuple[ScanWarning, ...] = ()
     if region is not None and volume_ml >= MIN_HEART_ML:
         expected = on_grid(region, _part_of(grid, box), 0.0) >= 0.5
-        doubts = _disagreement(heart, expected)
+        disagreements = _disagreement(heart, expected)
         far = ndimage.distance_transform_edt(~expected, HEART_SPACING_MM[::-1]) > settings.reach_mm
         probability[box][far] = 0
         heart, volume_ml = _largest_part(probability[box] >= settings.threshold)
     if volume_ml < MIN_HEART_ML:
         where = "" if region is None else " between the lungs"
         message = (
-            f"The network {model.card.name} found {volume_ml:.0f} ml of heart{where}, too little to score. Give a CT "
-            "that shows the heart, or a heart mask."
+            f"The network {model.card.name} found only {volume_ml:.0f} ml of heart{where}, which is too little to "
+            "score. Give a CT that shows the heart, or a heart mask."
         )
         raise NoHeartError(message)
     # Probabilities are brought back rather than the mask, so that the outline is smooth on the scan's own grid.
     part = np.where(ndimage.binary_dilation(heart), probability[box], np.float32(0))
     # Where a sure heart ends between two slices the mean is the threshold itself, give or take rounding.
     mask = from_grid(part, _part_of(grid, box), scan.image) >= settings.threshold + 1e-3
-    return widened(mask, settings.margin_mm), (*warnings, *doubts)
+    return widened(mask, settings.margin_mm), (*warnings, *disagreements)
 
 
 def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
@@ -110,9 +119,16 @@ def heart_probability(
     settings: HeartNetworkSettings = HeartNetworkSettings(),
     box: tuple[slice, ...] = (slice(None),) * 3,
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Probability of heart, float32 [k, j, i] on `preprocessing.heart_grid`; and warnings about memory.
+    """Compute the probability of heart.
 
-    box: the part of the grid to look at, [k, j, i]; the probability is 0 outside.
+    Args:
+        image: The CT, HU.
+        model: The loaded model.
+        settings: How it is done.
+        box: The part of the grid to look at, [k, j, i]; the probability is 0 outside.
+
+    Returns:
+        float32 [k, j, i] on `preprocessing.heart_grid`, and warnings about memory.
     """
     whole = heart_input(image)
     volume = whole[box]
@@ -168,8 +184,8 @@ def _disagreement(heart: np.ndarray, expected: np.ndarray) -> tuple[ScanWarning,
         return ()
     percent = math.floor(100 * dice)  # rounded up it would contradict what is usual
     message = (
-        f"The heart found by the network and the room that the lungs leave for it overlap by {percent}% (Dice); "
-        f"{HEARTS_AGREE:.0%} or more is usual. Look at the heart."
+        f"The heart found by the network and the heart region derived from the lungs overlap by only {percent}% "
+        f"(Dice); {HEARTS_AGREE:.0%} or more is usual. Check the heart outline."
     )
     return (ScanWarning("hearts-disagree", message),)
 

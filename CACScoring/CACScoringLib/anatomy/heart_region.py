@@ -166,8 +166,8 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     height_mm = chest_slices.sum() * GRID_MM
     if height_mm < MIN_CHEST_HEIGHT_MM:
         message = (
-            f"Only {height_mm:.0f} mm of the scan show two lungs wide enough to hold a heart between "
-            f"them; {MIN_CHEST_HEIGHT_MM:.0f} mm are needed. Give a CT of the chest, or a heart mask."
+            f"Only {height_mm:.0f} mm of the scan show two lungs wide enough to enclose a heart; "
+            f"{MIN_CHEST_HEIGHT_MM:.0f} mm are needed. Give a CT of the chest, or a heart mask."
         )
         raise NoHeartError(message)
     domes = max(_dome(chest, right_side=True), _dome(chest, right_side=False))
@@ -176,8 +176,9 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     radius_mm = radius * GRID_MM
     if not MIN_HEART_RADIUS_MM <= radius_mm <= MAX_HEART_RADIUS_MM:
         message = (
-            f"The largest ball between the lungs has a radius of {radius_mm:.0f} mm; in a heart it has "
-            f"{MIN_HEART_RADIUS_MM:.0f} to {MAX_HEART_RADIUS_MM:.0f} mm. Give a CT that shows it, or a heart mask."
+            f"The largest sphere between the lungs has a radius of {radius_mm:.0f} mm; in a heart it is "
+            f"{MIN_HEART_RADIUS_MM:.0f} to {MAX_HEART_RADIUS_MM:.0f} mm. Give a CT that shows the heart, or a heart "
+            "mask."
         )
         raise NoHeartError(message)
     apex, base, warnings = _floor(chest, above)
@@ -256,8 +257,8 @@ def _floor(chest: Chest, above: np.ndarray) -> tuple[float, float, tuple[ScanWar
     if difference > limit:
         side = "right" if from_right > from_left else "left"
         message = (
-            f"The {side} lung ends {GRID_MM * difference:.0f} mm higher than the other lets expect (fluid, a mass, a "
-            "raised diaphragm?). The heart region's lower end is uncertain: look at it."
+            f"The base of the {side} lung is {GRID_MM * difference:.0f} mm higher than expected from the other lung "
+            "(fluid, a mass or a raised diaphragm?), so the lower end of the heart region is uncertain. Check it."
         )
         warnings = (ScanWarning("heart-floor-uncertain", message),)
     margin = FLOOR_MARGIN_MM / GRID_MM
@@ -277,7 +278,11 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:
-    """A severe warning where a heart, bool [k, j, i], reaches an end or a side of the scan."""
+    """Check whether a heart, bool [k, j, i], reaches an end or a side of the scan.
+
+    Returns:
+        A severe warning where it does.
+    """
     cut = [name for name, plane in (("top", heart[-1]), ("bottom", heart[0])) if plane.any()]
     sides = heart[:, [0, -1]].any() or heart[:, :, [0, -1]].any()
     cut += ["sides"] if sides else []

@@ -42,7 +42,9 @@ def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | No
     """The heart: as given, a mask on any grid; else by the network, held to the region found from the lungs; or that
     region, where there is no network or it is misled.
 
-    Raises NoHeartError where neither lungs nor network show a plausible heart; MaskError.
+    Raises:
+        NoHeartError: If neither lungs nor network show a plausible heart.
+        MaskError: The mask does not fit the scan.
     """
     if given is not None:
         mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
@@ -60,8 +62,8 @@ def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | No
     agreement = _dice(mask, lungs.mask)
     if agreement < LEAST_AGREEMENT:
         reason = (
-            f"The heart found by the network {network.card.name} and the room that the lungs leave for it overlap by "
-            f"{math.floor(100 * agreement)}% only (Dice)."
+            f"The heart found by the network {network.card.name} and the heart region derived from the lungs overlap "
+            f"by only {math.floor(100 * agreement)}% (Dice)."
         )
         return _from_lungs(lungs, reason)
     return HeartRegion(mask, lungs.excluded, network.card.name, (*lungs.warnings, *warnings))
@@ -69,8 +71,8 @@ def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | No
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
     message = (
-        f"{reason} The region between the lungs was searched instead, which is wider than a heart. Look at the heart; "
-        "give --heart MASK where it is wrong."
+        f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
+        "outline; give --heart MASK if it is wrong."
     )
     warning = ScanWarning("heart-from-lungs", message)
     return HeartRegion(lungs.mask, lungs.excluded, lungs.source, (*lungs.warnings, warning))
@@ -82,11 +84,11 @@ def _without_lungs(scan: CTScan, network: LoadedModel, error: NoHeartError) -> H
         mask, warnings = heart_mask(scan, network)
     except NoHeartError as further:
         raise NoHeartError(f"{error} {further}") from None
-    if doubt := implausible(scan, mask):
-        raise NoHeartError(f"{error} What the network {network.card.name} takes for a heart is none: {doubt}")
+    if implausibility := implausible(scan, mask):
+        raise NoHeartError(f"{error} The heart of the network {network.card.name} is implausible: {implausibility}")
     message = (
-        f"The lungs did not show where the heart is, so that it was found by the network {network.card.name} alone; "
-        "bone and the descending aorta are not told apart. Look at the heart."
+        f"The heart could not be located from the lungs, so it was found by the network {network.card.name} alone, "
+        "and bone and the descending aorta are not excluded. Check the heart outline."
     )
     found = [
         ScanWarning("heart-without-lungs", message),
@@ -105,10 +107,10 @@ def implausible(scan: CTScan, mask: sitk.Image) -> str:
     heart = sitk.GetArrayFromImage(resampled(mask * np.uint8(200), *grid)) >= 100
     volume_ml = heart.sum() * GRID_MM**3 / 1000
     if not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
-        return f"it has {volume_ml:.0f} ml, and hearts with their fat {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f}."
+        return f"its volume is {volume_ml:.0f} ml; {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f} ml with fat is usual."
     depth_mm = GRID_MM * float(ndimage.distance_transform_edt(np.pad(heart, 1)).max())
     if depth_mm < HEART_DEPTH_MM:
-        return f"the largest ball inside has a radius of {depth_mm:.0f} mm, and in hearts {HEART_DEPTH_MM:.0f} or more."
+        return f"the largest sphere inside it has a radius of {depth_mm:.0f} mm; {HEART_DEPTH_MM:.0f} or more is usual."
     shell = within(heart, LUNG_REACH_MM / GRID_MM) & ~heart
     lung = sitk.GetArrayViewFromImage(coarse) < TISSUE_HU
     middle = np.argwhere(heart)[:, 2].mean()

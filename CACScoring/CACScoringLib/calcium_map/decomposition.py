@@ -1,4 +1,4 @@
-"""A scan taken apart into a calcium map and a healthy image, without a threshold on the scan.
+"""A scan decomposed into a calcium map and a healthy image, without a threshold on the scan.
 
 After van Velzen et al., section 3: the generator's map is subtracted from the slice, and voxels of the map that would
 leave less than −10 HU in the healthy image are noise and set to 0.
@@ -66,7 +66,7 @@ CALIBRATED = (
 """Settings that a model card may hold."""
 
 
-def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+def calibration_warnings(decomposition: LoadedModel, others: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
     """Whether what of a map counts was chosen for the networks in use (`cac calibrate`), for others, or never.
 
     others: the networks used beside it, by kind; None for one that is not used.
@@ -74,8 +74,8 @@ def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedMo
     card = decomposition.card
     if "evidence_weights" not in card.calibration:
         message = (
-            f"The model {card.name} is not calibrated: every spot of its map counts, be it coronary calcium or not. "
-            "Calibrate it on scans with known calcium (cac calibrate)."
+            f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
+            "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
         )
         return [ScanWarning("map-not-calibrated", message)]
     known = card.validation.get("whole_method", {}).get("models", {})
@@ -83,8 +83,8 @@ def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedMo
     if not foreign:
         return []
     message = (
-        f"What counts of the map of {card.name} was chosen with other models than {' and '.join(foreign)}, so more "
-        "may be counted wrongly or left out. Calibrate them together (cac calibrate)."
+        f"The calcium map of {card.name} was calibrated with models other than {' and '.join(foreign)}, so more "
+        "lesions may be counted wrongly or left out. Calibrate them together (cac calibrate)."
     )
     return [ScanWarning("map-calibrated-for-others", message)]
 
@@ -93,7 +93,7 @@ def calibration_doubts(decomposition: LoadedModel, others: Mapping[str, LoadedMo
 class Decomposition:
     """calcium_map: float32, HU above healthy tissue, 0 where there is none; healthy: scan less map, the scan's type.
 
-    Both are on the scan's grid. decomposed: bool [n], which slices of the network's grid were taken apart.
+    Both are on the scan's grid. decomposed: bool [n], which slices of the network's grid were decomposed.
     """
 
     calcium_map: sitk.Image
@@ -113,8 +113,13 @@ def calcium_map(
 ) -> Decomposition:
     """Take the heart's slices that show calcium apart.
 
-    heart_mask: 0 outside, on the scan's grid. slices: from `preprocessing.heart_slices` of the same mask.
-    probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+    Args:
+        scan: The CT.
+        heart_mask: 0 outside, on the scan's grid.
+        slices: From `preprocessing.heart_slices` of the same mask.
+        probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+        model: The loaded model.
+        settings: How it is done.
     """
     decomposed = np.ones(len(slices), bool)
     if probabilities is not None:
@@ -127,7 +132,11 @@ def calcium_map(
 def raw_maps(
     slices: HeartSlices, decomposed: np.ndarray, model: LoadedModel, batch_size: int
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """The generator's maps in HU before any rule, float32 [n, 224, 224]; 0 where decomposed, bool [n], is not true."""
+    """Run the generator, before any rule.
+
+    Returns:
+        The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
+    """
     maps = np.zeros(slices.heart.shape, np.float32)
     if not decomposed.any():
         return maps, ()
@@ -186,8 +195,8 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
     if not count:
         return ()
     message = (
-        f"{count} voxels of calcium are above {HIGH_HU:g} HU, the highest value that the decomposition sees: their "
-        "excess is missing in the calcium map and its pseudo-mass. Is it metal?"
+        f"{count} voxels of calcium exceed {HIGH_HU:g} HU, the highest value that the decomposition represents, so "
+        "their excess is missing from the calcium map and its pseudo-mass. Check whether they are metal."
     )
     return (ScanWarning("map-saturated", message),)
 

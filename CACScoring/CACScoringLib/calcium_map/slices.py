@@ -81,14 +81,17 @@ def check_switched(by_reader: dict[int, bool], heart: sitk.Image) -> None:
         if not 0 <= k < count:
             raise CTError(f"The scan has no slice {k}: counted from the feet, its slices are 0 to {count - 1}.")
         if k not in in_heart:
-            raise CTError(f"Slice {k} shows no heart, so it cannot be switched: slices {_ranges(in_heart)} do.")
+            raise CTError(
+                f"Slice {k} shows no heart, so it cannot be switched on or off; slices {_ranges(in_heart)} show the "
+                "heart."
+            )
 
 
 def switched_note(by_reader: dict[int, bool]) -> ScanWarning:
     """Tells in the result that the slices are not the network's choice alone."""
     switched = {word: [k for k, on in by_reader.items() if on == (word == "on")] for word in ("on", "off")}
     named = " and ".join(f"{_ranges(sorted(slices))} {word}" for word, slices in switched.items() if slices)
-    message = f"A reader switched slices {named}, whatever the network says of them (counted from the feet)."
+    message = f"A reader overrode the slice classifier and switched slices {named} (counted from the feet)."
     return ScanWarning("slices-by-reader", message)
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from ..core.ct import CTError
 from ..core.progress import Progress
 from .options import (
+    add_estimate_argument,
     add_input_arguments,
     add_network_arguments,
-    add_opinion_argument,
     add_rule_arguments,
-    extras_of_opinions,
+    extras_of_estimates,
     model_choice,
     rules,
 )
@@ -22,41 +22,41 @@ from .options import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Score every CT below a folder, or those that a table lists. Run again, it goes on where it stopped. A scan "
-        "that fails is listed in failures.csv and stops no other."
+        "Score every CT below a folder, or the CTs that a table lists. The same command resumes an interrupted run. "
+        "A scan that fails is listed in failures.csv and does not stop the others."
     )
     add = parser.add_argument
     add(
         "source",
         type=Path,
         metavar="FOLDER|TABLE",
-        help="folder that is searched for NIfTI, NRRD and MHA files and DICOM series, each series a scan of its own "
-        "(where a folder holds ct.nii.gz, only that); or a CSV file with the columns ct and, where needed, name, "
-        "series, heart, lesions, patient, group; paths are relative to it",
+        help="folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder that "
+        "holds ct.nii.gz is one scan), or a CSV file with the column ct and, where needed, name, series, heart, "
+        "lesions, patient and group; paths are relative to that file",
     )
     add(
         "--output",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for cohort.csv and a folder of results per scan",
+        help="folder for cohort.csv and one results folder per scan",
     )
-    add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
+    add("--overwrite", action="store_true", help="score all scans again and replace earlier results")
     add(
         "--workers",
         type=int,
         metavar="N",
-        help="processes at work (default: one per core, as far as free memory has room for the scans)",
+        help="number of parallel processes (default: one per core, as far as free memory allows)",
     )
-    add("--scene", action="store_true", help="write scene.mrb for each scan too")
-    add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, most of the space that results take")
+    add("--scene", action="store_true", help="also write scene.mrb for each scan")
+    add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, which takes up most of the space")
     add_input_arguments(parser)
-    add_opinion_argument(add_network_arguments(parser))
+    add_estimate_argument(add_network_arguments(parser))
     add_rule_arguments(parser)
     parser.set_defaults(
         run=run,
-        extras=lambda options: (*(("scene",) if options.scene else ()), *extras_of_opinions(options)),
-        interrupted="Interrupted. What is done stays; run the same command again to go on.",
+        extras=lambda options: (*(("scene",) if options.scene else ()), *extras_of_estimates(options)),
+        interrupted="Interrupted. Finished scans are kept; run the same command again to continue.",
     )
 
 

@@ -24,20 +24,18 @@ SIDES = ("earlier", "later")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
-        "Compare two scans of one patient: whether scores changed by more than two scans of an unchanged patient "
-        "differ, by method and artery. What is not scored yet is scored, both with the same models."
+        "Compare two scans of one patient and report, by method and artery, whether the scores changed by more than "
+        "the repeatability limits. CTs that have no result yet are scored first, both with the same models."
     )
     add = parser.add_argument
-    what = "a CT, or a folder that cac score wrote"
+    what = "a CT, or a results folder of cac score"
     add("scans", type=Path, nargs=2, metavar="SCAN", help=f"the earlier scan, then the later one: each {what}")
     add("--output", type=Path, default=Path("comparison-cac"), metavar="DIR", help="folder for the comparison")
     add("--overwrite", action="store_true", help="replace a comparison that is already in the folder")
     for number, side in enumerate(SIDES, 1):
-        add(f"--heart{number}", type=Path, metavar="MASK", help=f"the heart of the {side} CT")
-        add(f"--lesions{number}", type=Path, metavar="LABELS", help=f"reviewed lesions of the {side} CT")
-        add(
-            f"--series{number}", metavar="NUMBER|UID", help=f"which DICOM series of the {side} CT's folder, as of score"
-        )
+        add(f"--heart{number}", type=Path, metavar="MASK", help=f"heart mask for the {side} CT")
+        add(f"--lesions{number}", type=Path, metavar="LABELS", help=f"reviewed lesion labels for the {side} CT")
+        add(f"--series{number}", metavar="NUMBER|UID", help=f"DICOM series of the {side} CT's folder, as for cac score")
     add_input_arguments(parser)
     add_network_arguments(parser)
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was compared.")
@@ -59,7 +57,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     ]
     output = OutputFolder(options.output, options.overwrite)
     if len({(scan.ct.resolve(), scan.series) for scan in scans}) < 2:
-        raise OutputError(f"{scans[0].ct} is given twice. Give two scans of the patient.")
+        raise OutputError(f"{scans[0].ct} was given twice. Give two different scans of the patient.")
     contents = [read_result(scan.ct) if is_result(scan.ct) else None for scan in scans]
     _check(scans, contents, options)
     settings = chosen = None
@@ -93,13 +91,13 @@ def _check(scans: list[ScanInput], contents: list[dict | None], options: argpars
     for number, (scan, content) in enumerate(zip(scans, contents, strict=True), 1):
         if content is not None and (scan.heart or scan.lesions or scan.series):
             raise OutputError(
-                f"{scan.ct} is scored already: --heart{number}, --lesions{number} and --series{number} belong to a "
-                "CT. Leave them out, or give the CT."
+                f"{scan.ct} is already a result, but --heart{number}, --lesions{number} and --series{number} apply "
+                "to a CT. Leave them out, or give the CT."
             )
     if any(content is not None for content in contents) and (options.model or options.threshold_only):
         raise OutputError(
-            "A result is compared with a scan scored by the same models, so --model and --threshold-only are for two "
-            "CTs. Leave them out."
+            "A CT that is compared with a result is scored with the models of that result, so --model and "
+            "--threshold-only apply to two CTs only. Leave them out."
         )
 
 
@@ -132,8 +130,8 @@ def _models_like(content: dict) -> dict[str, StoredModel]:
     if missing := [network for network, sha256 in wanted.items() if sha256 not in stored]:
         names = ", ".join(model["name"] for model in content["models"] if model["network"] in missing)
         raise ModelError(
-            f"The result of {content['input']['name']} was made with models that are not installed ({names}). Install "
-            "them, or give both CTs to score them anew."
+            f"The result of {content['input']['name']} was made with models that are not installed ({names}). "
+            "Install them, or give both CTs to score them again."
         )
     models = {network: stored[sha256] for network, sha256 in wanted.items()}
     if models and content["heart"]["source"] == "given":  # the other scan's is perhaps not

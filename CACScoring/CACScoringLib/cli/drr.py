@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.description = "Compute the radiograph that a chest stand would make of the patient in a CT."
+    parser.description = "Compute a digitally reconstructed radiograph from a CT, as acquired at a chest stand."
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
     add(
@@ -25,34 +25,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="IMAGE",
-        help="by its ending: .png a picture, .dcm a radiograph in DICOM, .nii.gz, .nrrd or .mha line integrals",
+        help="output file, whose extension selects the format: .png for a picture, .dcm for a DICOM radiograph, "
+        ".nii.gz, .nrrd or .mha for line integrals",
     )
-    add("--overwrite", action="store_true", help="replace the image if it is there")
+    add("--overwrite", action="store_true", help="replace the image if it exists")
     add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
     add(
         "--view",
         default="PA",
         metavar="VIEW",
-        help="PA, AP, lateral (left), or the detector's angle in degrees: 0 at the chest, 90 at the patient's left",
+        help="projection (default: PA): PA, AP, lateral (left), or the detector's angle in degrees, 0 in front of "
+        "the chest and 90 at the patient's left",
     )
-    add("--tilt", type=float, default=0.0, metavar="DEGREES", help="of the detector towards the head")
+    add("--tilt", type=float, default=0.0, metavar="DEGREES", help="tilt of the detector towards the head (default: 0)")
     add("--pixels", type=int, default=1024, metavar="N", help="rows and columns of the detector (default: 1024)")
     add("--detector", type=float, default=430.0, metavar="MM", help="width and height of the detector (default: 430)")
-    add("--source-detector", type=float, default=1800.0, metavar="MM", help="distance (default: 1800)")
-    add("--source-isocentre", type=float, default=1600.0, metavar="MM", help="distance (default: 1600)")
-    add("--parallel", action="store_true", help="parallel rays, as from a source far away")
-    energy = parser.add_mutually_exclusive_group()
-    energy.add_argument("--energy", type=float, metavar="KEV", help="of all photons (default: 70 keV)")
-    energy.add_argument("--kvp", type=float, metavar="KVP", help="a tube's spectrum behind 3 mm of aluminium instead")
-    add("--linear", action="store_true", help="show the intensity, not its logarithm")
-    add("--noise", type=float, metavar="PHOTONS", help="Poisson noise of so many photons a pixel without a patient")
-    add("--seed", type=int, default=0, help="of the noise")
-    add("--scatter", type=float, default=0.0, metavar="FRACTION", help="of the signal that is scattered, 0 to below 1")
-    add("--table", action="store_true", help="leave table and clothes in the image")
     add(
-        "--calcium-map", type=Path, metavar="FILE", help="show this map's calcium alone (calcium_map.nii.gz of a score)"
+        "--source-detector",
+        type=float,
+        default=1800.0,
+        metavar="MM",
+        help="distance from the source to the detector (default: 1800)",
     )
-    add("--identify", action="store_true", help="put patient name, id, sex and study date in the DICOM file")
+    add(
+        "--source-isocentre",
+        type=float,
+        default=1600.0,
+        metavar="MM",
+        help="distance from the source to the isocentre (default: 1600)",
+    )
+    add("--parallel", action="store_true", help="use parallel rays instead of a cone beam")
+    energy = parser.add_mutually_exclusive_group()
+    energy.add_argument("--energy", type=float, metavar="KEV", help="energy of monochromatic photons (default: 70)")
+    energy.add_argument(
+        "--kvp",
+        type=float,
+        metavar="KVP",
+        help="use the spectrum of an X-ray tube with 3 mm of aluminium filtration instead",
+    )
+    add("--linear", action="store_true", help="show the intensity instead of its logarithm")
+    add(
+        "--noise",
+        type=float,
+        metavar="PHOTONS",
+        help="add Poisson noise for this number of photons per pixel without a patient",
+    )
+    add("--seed", type=int, default=0, help="seed of the noise (default: 0)")
+    add(
+        "--scatter",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="scattered fraction of the signal, from 0 to below 1 (default: 0)",
+    )
+    add("--table", action="store_true", help="keep the table and clothes in the image")
+    add(
+        "--calcium-map",
+        type=Path,
+        metavar="FILE",
+        help="show only the calcium of this map (calcium_map.nii.gz of cac score)",
+    )
+    add("--identify", action="store_true", help="include patient name, id, sex and study date in the DICOM file")
     parser.set_defaults(run=run, interrupted="Interrupted. Nothing was written.")
 
 
@@ -64,7 +97,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     write = drr_files.writer_for(options.output)
     if options.output.exists() and not options.overwrite:
-        raise OutputError(f"{options.output} exists. Choose another --output, or replace it with --overwrite.")
+        raise OutputError(f"{options.output} already exists. Choose another --output, or replace it with --overwrite.")
     geometry = view_named(
         options.view,
         tilt_degrees=options.tilt,
@@ -117,4 +150,6 @@ def _check_map(calcium, image, path: Path) -> None:
     from ..core.ct import same_grid
 
     if calcium.GetDimension() != 3 or not same_grid(calcium, image):
-        raise CTError(f"{path.name} lies on another grid than the CT. Give the calcium map that was made of this CT.")
+        raise CTError(
+            f"{path.name} is on a different grid from the CT. Give the calcium map that was computed from this CT."
+        )

@@ -27,9 +27,9 @@ def require(*extras: str) -> None:
     launcher = Path(__file__).resolve().parents[3] / "cac"
     names = ",".join(missing)
     if not launcher.is_file() or Path(sys.prefix).resolve() != launcher.with_name(".venv").resolve():
-        raise OutputError(f'This needs {PACKAGE}[{names}]. Install it with: pip install "{PACKAGE}[{names}]"')
+        raise OutputError(f'This command needs {PACKAGE}[{names}]. Install it with: pip install "{PACKAGE}[{names}]"')
     if subprocess.run([sys.executable, str(launcher), "--add-extras", names]).returncode != 0:
-        raise OutputError(f"{PACKAGE}[{names}] could not be installed. The reason is told above.")
+        raise OutputError(f"{PACKAGE}[{names}] could not be installed. The reason is given above.")
     importlib.invalidate_caches()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
+from .aliases import current_names
 from .extras import require
 from .options import add_progress_argument
 from .parser import CommandParser, declared_commands
@@ -24,9 +25,9 @@ DONE, BAD_USAGE, BAD_INPUT, INTERRUPTED = 0, 2, 3, 4
 
 COMMANDS = {
     "score": "score one CT, or a chest radiograph",
-    "compare": "has a patient's calcium changed between two scans?",
-    "cohort": "score many CTs, on all cores",
-    "drr": "a radiograph of a CT",
+    "compare": "compare two scans of one patient",
+    "cohort": "score many CTs in parallel",
+    "drr": "compute a radiograph from a CT",
     "models": "list, verify, install or roll back trained models",
 }
 """What each command does. The module of its name declares its options, by `add_arguments`, when it is used."""
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run scoring's commands alone, without those of training, and return the exit code."""
     parser, commands = make_parser()
     add_commands(commands)
-    return run(parser.parse_args(arguments))
+    return run(parser.parse_args(current_names(sys.argv[1:] if arguments is None else arguments)))
 
 
 def make_parser() -> tuple[CommandParser, argparse._SubParsersAction]:

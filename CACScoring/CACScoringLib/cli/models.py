@@ -11,16 +11,18 @@ from ..core.progress import Progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's actions."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, text in (("list", "name the models at hand"), ("verify", "check the models' files")):
+    for name, text in (("list", "list the available models"), ("verify", "verify the models' files")):
         action = actions.add_parser(name, help=text, description=text)
         action.set_defaults(run={"list": _list, "verify": _verify}[name])
     install = actions.add_parser("install", help="install a model for `cac score --model`")
-    install.add_argument("card", type=Path, metavar="MODEL.json", help="the model's card; its weights lie beside it")
-    install.add_argument("--overwrite", action="store_true", help="replace an installed model of this name; it is kept")
+    install.add_argument("card", type=Path, metavar="MODEL.json", help="the model's card, with its weights beside it")
+    install.add_argument(
+        "--overwrite", action="store_true", help="replace an installed model of this name; the replaced model is kept"
+    )
     install.set_defaults(run=_install)
-    text = "undo the latest installation of a model: the one it replaced comes back, or none"
+    text = "undo the latest installation of a model and restore the one that it replaced, if any"
     rollback = actions.add_parser("rollback", help=text, description=text)
-    rollback.add_argument("name", metavar="NAME", help="of a model that you installed (cac models list)")
+    rollback.add_argument("name", metavar="NAME", help="name of a model that you installed (see cac models list)")
     rollback.set_defaults(run=_roll_back)
     for action in actions.choices.values():
         action.set_defaults(interrupted="Interrupted.")
@@ -43,12 +45,12 @@ def _verify(options: argparse.Namespace, progress: Progress) -> None:
 
 def _install(options: argparse.Namespace, progress: Progress) -> None:
     from ..models.cards import install_model
-    from ..whole_scan.second_opinion import OPINIONS
+    from ..whole_scan.estimates import ESTIMATORS
 
     model = install_model(options.card, options.overwrite)
     name, network = model.card.name, model.card.network
-    opinion = f"--second-opinion {network} " if network in OPINIONS else ""
-    print(f"Installed {name} for {network}. Use it with: cac score CT {opinion}--model {name} …")
+    estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
+    print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
 
 
 def _roll_back(options: argparse.Namespace, progress: Progress) -> None:
@@ -61,5 +63,5 @@ def _roll_back(options: argparse.Namespace, progress: Progress) -> None:
     elif any(other.card.name == options.name for other in list_models()):
         print(f"{options.name} is again the one that comes with CAC.")
     else:
-        print(f"{options.name} is no longer installed; none had been before it.")
-    print(f"The model that was taken out is kept in {kept}.")
+        print(f"{options.name} is no longer installed; there was no earlier one.")
+    print(f"The removed model is kept in {kept}.")

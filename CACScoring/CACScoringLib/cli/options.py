@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..scoring.lesions import ScoringRules
 
 SERIES_HELP = (
-    "which DICOM series, where the folder holds several: its number or UID; of several with one number 3.1, 3.2, … as "
-    "they are listed without this option"
+    "DICOM series to read where the folder holds several: its number or UID; several series with one number are "
+    "3.1, 3.2, … as listed when this option is left out"
 )
 
 
@@ -25,8 +25,14 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what is said of every CT that is scored."""
-    parser.add_argument("--allow-contrast", action="store_true", help="score a contrast-enhanced scan all the same")
-    parser.add_argument("--identify", action="store_true", help="put patient name, id and study date in the results")
+    parser.add_argument(
+        "--allow-contrast",
+        action="store_true",
+        help="score a contrast-enhanced scan with a warning instead of refusing it",
+    )
+    parser.add_argument(
+        "--identify", action="store_true", help="include patient name, id and study date in the results"
+    )
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -38,33 +44,40 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use instead of the one that comes with CAC for heart, slices or decomposition (cac models list)",
+        help="model to use instead of the bundled one for heart, slices or decomposition (see cac models list); may "
+        "be repeated",
     )
     which.add_argument(
-        "--threshold-only", action="store_true", help="score by the clinical rule alone, without any network"
+        "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"
     )
-    networks.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    networks.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the networks run (default: auto, a GPU if there is one)",
+    )
     return networks
 
 
-def add_opinion_argument(networks: argparse._ArgumentGroup) -> None:
-    """Add --second-opinion to the networks' group."""
+def add_estimate_argument(networks: argparse._ArgumentGroup) -> None:
+    """Add --whole-scan to the networks' group."""
     networks.add_argument(
-        "--second-opinion",
+        "--whole-scan",
         nargs="?",
         const="all",
         metavar="KINDS",
-        help="ask models that judge the scan as a whole too: vessels, radiomics, or both with a comma between; without "
-        "KINDS all that there is a model for. --model names theirs too",
+        help="also give whole-scan estimates by models that evaluate the scan as a whole: vessels, radiomics, or both "
+        "separated by a comma; without KINDS, every estimate for which there is a model. --model selects these "
+        "models too",
     )
 
 
-def extras_of_opinions(options: argparse.Namespace) -> tuple[str, ...]:
-    """The extras that the second opinions asked for need."""
+def extras_of_estimates(options: argparse.Namespace) -> tuple[str, ...]:
+    """The extras that the whole-scan estimates asked for need."""
     from ..models.cards import list_models
-    from ..whole_scan.second_opinion import RADIOMICS
+    from ..whole_scan.estimates import RADIOMICS
 
-    asked = (options.second_opinion or "").split(",")
+    asked = (options.whole_scan or "").split(",")
     return ("radiomics",) if RADIOMICS in asked or (asked == ["all"] and list_models(RADIOMICS)) else ()
 
 
@@ -73,13 +86,20 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExc
     rules = parser.add_argument_group("rules")
     names = ", ".join(_kinds_of_rules())
     rules.add_argument(
-        "--rule", action="append", default=[], type=_rule, metavar="NAME=VALUE", help=f"change a scoring rule: {names}"
+        "--rule",
+        action="append",
+        default=[],
+        type=_rule,
+        metavar="NAME=VALUE",
+        help=f"change a scoring rule (may be repeated): {names}",
     )
     rules.add_argument(
-        "--adapt-to-tube-voltage", action="store_true", help="thresholds published for the scan's kVp, not for 120"
+        "--adapt-to-tube-voltage",
+        action="store_true",
+        help="use the thresholds published for the scan's tube voltage instead of those for 120 kVp",
     )
     mass = rules.add_mutually_exclusive_group()
-    mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration, mg/(mm³·HU)")
+    mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration factor in mg/(mm³·HU)")
     return mass
 
 
@@ -93,7 +113,7 @@ def _rule(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     kinds = _kinds_of_rules()
     if name not in kinds:
-        raise argparse.ArgumentTypeError(f"{name!r} is no rule; rules are {', '.join(kinds)}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not a rule; the rules are {', '.join(kinds)}")
     try:
         return name, kinds[name](value)
     except ValueError:
@@ -101,19 +121,17 @@ def _rule(text: str) -> tuple[str, float]:
 
 
 def model_choice(options: argparse.Namespace) -> ModelChoice:
-    """The networks and second opinions asked for. Raises OutputError, ModelError."""
+    """The networks and whole-scan estimates asked for. Raises OutputError, ModelError."""
     from ..run import ModelChoice
 
-    opinions = ()
-    if options.second_opinion is not None:
-        from ..whole_scan.run import opinions_asked_for
+    estimates = ()
+    if options.whole_scan is not None:
+        from ..whole_scan.run import requested_estimators
 
-        opinions = opinions_asked_for(options.second_opinion)
+        estimates = requested_estimators(options.whole_scan)
         if options.threshold_only:
-            raise OutputError(
-                "--threshold-only is without any network, and --second-opinion needs one. Leave one of them out."
-            )
-    return ModelChoice(tuple(options.model), options.threshold_only, options.device, opinions)
+            raise OutputError("--threshold-only uses no network, but --whole-scan needs one. Leave one of them out.")
+    return ModelChoice(tuple(options.model), options.threshold_only, options.device, estimates)
 
 
 def rules(options: argparse.Namespace) -> ScoringRules:

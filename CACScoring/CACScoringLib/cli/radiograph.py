@@ -41,15 +41,15 @@ class GivenFactors:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a radiograph's options to `cac score`, which has --age, --sex, --model and --output already."""
-    group = parser.add_argument_group("a chest radiograph in place of a CT")
+    group = parser.add_argument_group("a chest radiograph instead of a CT")
     group.add_argument(
         "--radiograph",
         type=Path,
         metavar="IMAGE",
-        help="PA radiograph: DICOM (CR, DX), grey PNG, JPEG or TIFF with bone bright, or NIfTI, NRRD, MHA of cac drr; "
-        "--model then names the model that scores it",
+        help="PA radiograph: DICOM (CR, DX), a greyscale PNG, JPEG or TIFF in which bone is bright, or a NIfTI, NRRD "
+        "or MHA file of cac drr; --model then selects the radiograph model",
     )
-    group.add_argument("--lateral", type=Path, metavar="IMAGE", help="lateral radiograph of the patient")
+    group.add_argument("--lateral", type=Path, metavar="IMAGE", help="lateral radiograph of the same patient")
     group.add_argument("--bmi", type=float, metavar="KG_M2", help="body mass index; used with --age and --sex")
 
 
@@ -99,9 +99,9 @@ def score_files(
     progress.begin(list(STEPS))
     with progress.step("reading"):
         radiographs = {view: read_radiograph(path) for view, path in pictures.items()}
-        person, doubts = person_of(given, radiographs)
+        person, warnings = person_of(given, radiographs)
         first = next(iter(radiographs))
-        radiographs[first] = radiographs[first].doubted(*doubts)
+        radiographs[first] = radiographs[first].warned(*warnings)
         loaded = load_model(stored.path, device)
     result = score_radiograph(radiographs, person, loaded, progress)
     with folder.being_written() as temporary:
@@ -122,24 +122,24 @@ def person_of(
         "age": next((r.age_years for r in radiographs.values() if r.age_years is not None), None),
         "sex": next((r.sex for r in radiographs.values() if r.sex is not None), None),
     }
-    doubts = []
+    warnings = []
     for name, value, most in (("age", given.age_years, 1.5), ("sex", given.sex, None)):
         other = told[name]
         if value is None or other is None:
             continue
         if (most is None and value != other) or (most is not None and abs(value - other) > most):
-            message = f"The {name} given is {value}, the file's is {other}. The given one was used."
-            doubts.append(ScanWarning("factors-differ", message))
+            message = f"The {name} given is {value}, but the file states {other}. The given value was used."
+            warnings.append(ScanWarning("factors-differ", message))
     age = given.age_years if given.age_years is not None else told["age"]
     sex = given.sex or told["sex"]
     if age is not None and sex is not None and given.bmi_kg_m2 is not None:
-        return Factors(age, sex, given.bmi_kg_m2), tuple(doubts)
+        return Factors(age, sex, given.bmi_kg_m2), tuple(warnings)
     if given != GivenFactors():
         known = {"age": age, "sex": sex, "body mass index": given.bmi_kg_m2}
         lacking = " and ".join(name for name, value in known.items() if value is None)
-        message = f"Age, sex and body mass index are used only together; {lacking} is not known, so none was used."
-        doubts.append(ScanWarning("factors-incomplete", message))
-    return None, tuple(doubts)
+        message = f"Age, sex and body mass index are used only together. None of them was used for lack of {lacking}."
+        warnings.append(ScanWarning("factors-incomplete", message))
+    return None, tuple(warnings)
 
 
 def _write(folder: Path, result: RadiographResult, progress: Progress, identify: bool) -> None:
@@ -194,12 +194,12 @@ def _check_packages(card: ModelCard) -> None:
 
 def _check_options(options: argparse.Namespace) -> None:
     if options.radiograph is None and options.lateral is None:
-        raise OutputError("--bmi is for radiographs. Give one with --radiograph, or leave it out.")
+        raise OutputError("--bmi applies to radiographs only. Give one with --radiograph, or leave --bmi out.")
     if options.ct is not None:
         raise OutputError(f"Give a CT ({options.ct.name}) or a radiograph, not both.")
     if foreign := sorted(name for name, value in vars(options).items() if _is_for_a_ct(name, value)):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
-        raise OutputError(f"{names}: for CTs only. Leave it out with --radiograph.")
+        raise OutputError(f"{names} can be used with a CT only. Leave it out with --radiograph.")
     if len(options.model) > 1:
         raise OutputError("Several models are named; a radiograph is scored by one. Name one with --model.")
 

@@ -13,11 +13,11 @@ from ..core.progress import Progress
 from . import radiograph
 from .options import (
     SERIES_HELP,
+    add_estimate_argument,
     add_input_arguments,
     add_network_arguments,
-    add_opinion_argument,
     add_rule_arguments,
-    extras_of_opinions,
+    extras_of_estimates,
     model_choice,
     rules,
 )
@@ -32,49 +32,60 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
     make_sample: makes the patient of `score --sample`; without it there is no such option.
     """
     parser.description = (
-        "Score one CT; or tell from a chest radiograph how probable coronary calcium is (--radiograph)."
+        "Score one CT, or estimate the probability of coronary calcium from a chest radiograph (--radiograph)."
     )
     add = parser.add_argument
     add("ct", type=Path, nargs="?", metavar="CT", help="DICOM folder, NIfTI, NRRD or MHA")
-    add("--output", type=Path, metavar="DIR", help="folder for the results (default: CT's name + -cac)")
+    add("--output", type=Path, metavar="DIR", help="folder for the results (default: the CT's name followed by -cac)")
     add("--overwrite", action="store_true", help="replace results that are already in the folder")
     add("--series", metavar="NUMBER|UID", help=SERIES_HELP)
     add(
         "--acquisition",
         type=Path,
         metavar="JSON",
-        help="what the scan's file lacks: kvp, kernel, slice_thickness_mm, …",
+        help="how the scan was acquired, where its file does not state it: kvp, kernel, slice_thickness_mm, …",
     )
-    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the region found")
-    add("--lesions", type=Path, metavar="LABELS", help="reviewed lesions: 1 LM 2 LAD 3 LCX 4 RCA 5 other")
+    add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the heart that is found")
+    add("--lesions", type=Path, metavar="LABELS", help="reviewed lesion labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other")
     add_input_arguments(parser)
     add(
-        "--earlier", type=Path, metavar="RESULT", help="folder that cac score wrote of an earlier scan, to compare with"
+        "--earlier",
+        type=Path,
+        metavar="RESULT",
+        help="results folder of an earlier scan of the patient, to compare with",
     )
     add("--no-scene", action="store_true", help="do not write scene.mrb")
     networks = add_network_arguments(parser)
-    add_opinion_argument(networks)
+    add_estimate_argument(networks)
     networks.add_argument(
         "--slice",
         action="append",
         default=[],
         type=_switched_slice,
         metavar="K=on|off",
-        help="your word on a slice, over the network's: on, look for calcium there; off, none is. Slices count from 0 "
-        "at the feet, as in scores.json",
+        help="override the slice classifier: on decomposes slice K, off leaves the calcium map empty there. Slices are "
+        "counted from 0 at the feet, as in scores.json; may be repeated",
     )
     add_rule_arguments(parser).add_argument(
-        "--calibration-insert", nargs=2, metavar=("MASK", "DENSITY"), help="phantom insert in the scan and its mg/cm³"
+        "--calibration-insert",
+        nargs=2,
+        metavar=("MASK", "DENSITY"),
+        help="mask of a calibration insert in the scan, and its density in mg/cm³",
     )
     person = parser.add_argument_group("percentiles")
     person.add_argument(
-        "--percentiles", type=Path, metavar="CSV", help="your table: sex, age_from, age_to, p25, p50, …"
+        "--percentiles",
+        type=Path,
+        metavar="CSV",
+        help="reference table with the columns sex, age_from, age_to, p25, p50, …",
     )
-    person.add_argument("--sex", choices=("F", "M"))
-    person.add_argument("--age", type=_years, metavar="YEARS")
+    person.add_argument("--sex", choices=("F", "M"), help="the patient's sex, instead of the one in the DICOM header")
+    person.add_argument(
+        "--age", type=_years, metavar="YEARS", help="the patient's age, instead of the one in the DICOM header"
+    )
     radiograph.add_arguments(parser)
     if make_sample:
-        add("--sample", action="store_true", help="score a digital patient beside its truth; needs no CT")
+        add("--sample", action="store_true", help="score a digital patient with known calcium mass; needs no CT")
     parser.set_defaults(
         run=run,
         extras=_extras,
@@ -87,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
     if options.radiograph or options.lateral:
         return ()
-    return (*(() if options.no_scene else ("scene",)), *extras_of_opinions(options))
+    return (*(() if options.no_scene else ("scene",)), *extras_of_estimates(options))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
@@ -136,10 +147,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
 def _switched(options: argparse.Namespace) -> dict[int, bool]:
     if options.slice and options.threshold_only:
-        raise OutputError("--slice is about the calcium map, which --threshold-only leaves out. Leave one of them out.")
+        raise OutputError(
+            "--slice changes the calcium map, which --threshold-only does not compute. Leave one of them out."
+        )
     switched = dict(options.slice)
     if both := [k for k, on in options.slice if switched[k] != on]:
-        raise OutputError(f"Slice {both[0]} is switched on and off. Give it once.")
+        raise OutputError(f"Slice {both[0]} is switched both on and off. Give it once.")
     return switched
 
 
@@ -157,12 +170,12 @@ def _insert(options: argparse.Namespace) -> tuple[Path, float] | None:
 def _years(text: str) -> int | float:
     years = float(text)
     if not 0 <= years <= 130:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age in years")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age in years")
     return int(years) if years.is_integer() else years
 
 
 def _switched_slice(text: str) -> tuple[int, bool]:
     number, _, word = text.partition("=")
     if not number.isdecimal() or word not in ("on", "off"):
-        raise argparse.ArgumentTypeError(f"{text!r} switches no slice; write for example 12=on or 30=off")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a slice override; write for example 12=on or 30=off")
     return int(number), word == "on"

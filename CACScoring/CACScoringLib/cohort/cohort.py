@@ -58,7 +58,7 @@ def score_cohort(
     """
     progress = progress or Progress()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). For one CT there is cac score.")
+        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
     if workers is not None and workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
     models = chosen_models(choice)
@@ -72,15 +72,15 @@ def score_cohort(
             progress.warning(warning)
         with progress.step("scans"):
             methods = list(METHOD_TITLES) if models.networks else ["threshold"]
-            names = columns(methods, settings.identify, models.opinions)
+            names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
-            asked = Asked(bool(models.networks), bool(models.opinions), settings.scene)
+            asked = Asked(bool(models.networks), bool(models.estimates), settings.scene)
             board.score(partial(_prepare, settings, models), plan(scans, asked, workers))
     return board.states
 
 
 def _made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
-    models = chosen.networks | chosen.opinions
+    models = chosen.networks | chosen.estimates
     made_with = {
         "score": asdict(settings.score),
         "identify": settings.identify,
@@ -174,7 +174,9 @@ class _Board:
             written = self._write()
         if not written:
             path = self._folder.path
-            raise OutputError(f"The tables in {path} cannot be replaced. Close them elsewhere and run this again.")
+            raise OutputError(
+                f"The tables in {path} cannot be replaced. Close them in other programs and run the command again."
+            )
 
     def _settle_known(self) -> list[int]:
         """Settle scans that need no work; returns the others."""
@@ -203,7 +205,9 @@ class _Board:
                 elif event.state == "lost":
                     lost[i] = event.exit_code
                     if not last:
-                        reason = f"Its process was ended {_how(event.exit_code)}. It is tried again at the end, alone."
+                        reason = (
+                            f"Its process was ended {_how(event.exit_code)}. It will be tried again at the end, alone."
+                        )
                         self._tell(replace(self.states[i], state="waiting", reason=reason))
                 elif event.result is not None:
                     self._fail(i, event.result)

@@ -54,8 +54,8 @@ class CohortFolder:
                 taken.add(name.casefold())
             elif known[name]["masks"] not in (None, entry["masks"]):
                 raise OutputError(
-                    f"{scan.name} was scored with another heart or other lesions in {self.path / name}. Choose "
-                    "another --output, or score all anew with --overwrite."
+                    f"{scan.name} was scored with a different heart mask or different lesions in {self.path / name}. "
+                    "Choose another --output, or score all scans again with --overwrite."
                 )
             known[name] = entry
             folders.append(self.path / name)
@@ -94,8 +94,8 @@ class CohortFolder:
             changed = _differences(self._record["made_with"], wanted)
             if changed and not overwrite:
                 raise OutputError(
-                    f"{self.path} holds results made otherwise ({changed}). Choose another --output, or score all "
-                    "anew with --overwrite."
+                    f"{self.path} holds results made with other settings ({changed}). Choose another --output, or "
+                    "score all scans again with --overwrite."
                 )
         if overwrite:
             for name, entry in self._record["scans"].items():
@@ -179,7 +179,7 @@ def _read_record(file: Path) -> dict:
         # Names of folders that are removed must not lead elsewhere, whoever wrote the file.
         whole = whole and all(Path(name).name == name and name not in (".", "..") for name in record["scans"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{file} is no cohort's ({error}). Choose another --output.") from error
+        raise OutputError(f"{file} is not the record of a cohort ({error}). Choose another --output.") from error
     if not whole:
         raise OutputError(f"{file} is not of schema {SCHEMA}. Choose another --output.")
     return record
@@ -211,4 +211,4 @@ def _lock(descriptor: int, path: Path) -> None:
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        raise OutputError(f"Another run is at work in {path}. Wait for it, or choose another --output.") from error
+        raise OutputError(f"Another run is using {path}. Wait for it to end, or choose another --output.") from error

@@ -35,7 +35,7 @@ IDLE_BYTES = 400_000_000
 _CLINICAL_BYTES, _CLINICAL_BYTES_PER_VOXEL = 600_000_000, 7
 _NETWORK_BYTES, _NETWORK_BYTES_PER_VOXEL = 900_000_000, 25
 _SCENE_BYTES, _SCENE_BYTES_PER_VOXEL = 250_000_000, 2
-_OPINION_BYTES = 100_000_000
+_ESTIMATOR_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Asked:
     """What is asked for of each scan: networks beside the clinical rule, whole-scan estimates, a scene."""
 
     networks: bool = True
-    opinions: bool = False
+    estimates: bool = False
     scene: bool = False
 
 
@@ -64,7 +64,7 @@ def scoring_bytes(voxels: int, asked: Asked) -> int:
         fixed, per_voxel = _NETWORK_BYTES, _NETWORK_BYTES_PER_VOXEL
     if asked.scene:
         fixed, per_voxel = fixed + _SCENE_BYTES, per_voxel + _SCENE_BYTES_PER_VOXEL
-    return fixed + asked.opinions * _OPINION_BYTES + per_voxel * voxels
+    return fixed + asked.estimates * _ESTIMATOR_BYTES + per_voxel * voxels
 
 
 def plan(scans: Sequence[CohortScan], asked: Asked, workers: int | None = None) -> Plan:

@@ -107,7 +107,7 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
     for folder, read in zip(found.folders, series, strict=True):
         name, given = _name(root, folder), _below(root, folder)
         if read is None:
-            scans.append(CohortScan(name, folder, given, fault="Its files could not be looked into."))
+            scans.append(CohortScan(name, folder, given, fault="Its files could not be read."))
             continue
         in_folder, broken = read
         if broken and not in_folder:
@@ -116,12 +116,15 @@ def scans_of_folder(root: Path, found: Search, series: Sequence[tuple[list[Serie
         for one in in_folder:
             fault = None
             if one.uid is None and len(in_folder) > 1:
-                fault = "The folder holds several CT series, one without a UID. List it in a table, by its number."
+                fault = (
+                    "The folder holds several CT series, one without a UID. List the series in a table by its number."
+                )
             elif one.uid is not None and len(places[one.uid]) > 1:
                 where = some(_below(root, place) for place in places[one.uid])
                 fault = (
-                    f"Files of this series lie in {len(places[one.uid])} folders ({where}): parts of one scan, or "
-                    "several scans with one UID. List it in a table: the folder of each, or the one that holds all."
+                    f"Files of this series lie in {len(places[one.uid])} folders ({where}); they may be parts of one "
+                    "scan, or several scans with one UID. List it in a table, with the folder of each scan or the "
+                    "one that holds all parts."
                 )
             full = name if len(in_folder) == 1 else f"{name}-{one.number or 'no-number'}"
             scans.append(CohortScan(full, folder, f"{given}#{one.uid}", one.uid, fault=fault, voxels=one.voxels))
@@ -139,7 +142,9 @@ def scans_of_table(path: Path) -> tuple[list[CohortScan], tuple[ScanWarning, ...
     unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
     warnings = ()
     if unused:
-        message = f"Columns of {path.name} that are not used: {some(unused)}. Known are {', '.join(_COLUMNS)}."
+        message = (
+            f"These columns of {path.name} are not used: {some(unused)}. The known columns are {', '.join(_COLUMNS)}."
+        )
         warnings = (ScanWarning("columns-unused", message),)
     folder = path.resolve().parent
     for line in table.lines:

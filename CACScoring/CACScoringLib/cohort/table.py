@@ -15,18 +15,18 @@ from .scans import CohortScan
 _SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
-_OPINIONS = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
-"""Column of each second opinion, and the key of its number in `scores.json`."""
+_ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
+"""Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
 
-def columns(methods: Iterable[str], identify: bool, opinions: Iterable[str] = ()) -> list[str]:
-    """Of `cohort.csv`; see `result_row` and `as_csv`. opinions: kinds of second opinions."""
+def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
+    """Of `cohort.csv`; see `result_row` and `as_csv`. estimates: kinds of whole-scan estimates."""
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
         names += [f"{method}_{part}" for part in ("reviewed", *_TOTALS)]
         names += ["decomposition_scaled_agatston"] if method == "decomposition" else []
         names += [f"{method}_agatston_{artery.key}" for artery in Artery]
-    return [*names, *(_OPINIONS[network][0] for network in opinions), "seconds"]
+    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds"]
 
 
 def result_row(content: dict) -> dict[str, object]:
@@ -45,9 +45,9 @@ def result_row(content: dict) -> dict[str, object]:
         row |= {f"{method}_{part}": result["total"][part] for part in _TOTALS}
         row |= {f"{method}_{part}": result[part] for part in ("reviewed", "scaled_agatston")}
         row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
-    for network, opinion in content.get("second_opinions", {}).items():
-        column, key = _OPINIONS[network]
-        row[column] = opinion[key]
+    for network, estimate in content.get("second_opinions", {}).items():
+        column, key = _ESTIMATES[network]
+        row[column] = estimate[key]
     return row
 
 

@@ -167,10 +167,15 @@ class CTScan:
 def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | None = None) -> CTScan:
     """Check an image and turn it into a `CTScan`.
 
-    image: three-dimensional, scalar, HU, any axis order and direction. Axes are permuted and flipped to the
-    nearest axial order, never resampled.
+    Args:
+        image: Three-dimensional, scalar, HU, any axis order and direction. Axes are permuted and flipped to the nearest
+            axial order, never resampled.
+        acquisition: How the scan was made.
+        source: The file or folder it came from; None when made in memory.
 
-    Raises NotVolumeError, NotHounsfieldError.
+    Raises:
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        NotHounsfieldError: The values are not Hounsfield units.
     """
     image = _without_single_time_step(image)
     _check_volume(image)
@@ -180,8 +185,8 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
-            f"The slices are tilted by {tilt:.0f}° against the body's axis. They are scored as they are; areas, "
-            "and so Agatston scores, differ from those of true axial slices."
+            f"The slices are tilted by {tilt:.0f}° from the axial plane. They are scored as they are, so areas and "
+            "Agatston scores differ from those of true axial slices."
         )
         warnings.append(ScanWarning("oblique", message))
     return CTScan(image, acquisition, tuple(warnings), source)
@@ -197,13 +202,18 @@ def mask_on_scan_grid(
 ) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """Bring a mask or label map onto the scan's own grid.
 
-    mask: integer labels, any axis order, any grid that overlaps the scan. name: what to call it in messages.
-    may_be_empty: a mask without any labelled voxel is taken too, also the single voxel that 3D Slicer saves of an empty
-    segmentation; one whose labels all lie outside the scan is not.
+    Args:
+        mask: Integer labels, any axis order, any grid that overlaps the scan.
+        scan: The CT.
+        name: What to call it in messages.
+        may_be_empty: A mask without any labelled voxel is taken too, also the single voxel that 3D Slicer saves of an
+            empty segmentation; one whose labels all lie outside the scan is not.
 
-    Returns uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
+    Returns:
+        uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
 
-    Raises MaskError when it is no label map, or nothing of it lies inside the scan.
+    Raises:
+        MaskError: If it is no label map, or nothing of it lies inside the scan.
     """
     empty = may_be_empty and not sitk.GetArrayViewFromImage(mask).any()
     if empty and max(mask.GetSize()) == 1:
@@ -232,9 +242,14 @@ def mask_on_scan_grid(
             empty = bool(sitk.GetArrayViewFromImage(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         lost = np.setdiff1d(before, np.unique(sitk.GetArrayViewFromImage(mask)))
-        message = f"The {name} lies on another grid than the scan and was resampled to it (nearest neighbour)."
+        message = (
+            f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
+        )
         if lost[lost > 0].size:
-            message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
+            message += (
+                f" Labels {', '.join(map(str, lost[lost > 0]))} were lost because they were too small or lay outside "
+                "the scan."
+            )
         warnings = (ScanWarning("mask-resampled", message),)
     mask.CopyInformation(scan.image)
     if not empty and not sitk.GetArrayViewFromImage(mask).any():

@@ -37,7 +37,7 @@ class Artery(IntEnum):
 
 
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
-"""The four that CAC-DRS counts and second opinions estimate."""
+"""The four that CAC-DRS counts and whole-scan estimates estimate."""
 
 
 def is_not_coronary(name: str) -> bool:

@@ -117,10 +117,18 @@ class Table:
 def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", short_lines: bool = False) -> Table:
     """Read a table whose first line names its columns, in any order and in upper or lower case.
 
-    path: UTF-8 text with or without a byte order mark, separated by comma, semicolon or tab; or a folder that holds
-    `usual_name`. needed: columns. short_lines: a line may end before its last columns, whose cells are then empty, as
-    some spreadsheets write it; elsewhere a missing separator could move cells into other columns. Lines and columns
-    that are all empty are left out. Raises TableError.
+    Lines and columns that are all empty are left out.
+
+    Args:
+        path: UTF-8 text with or without a byte order mark, separated by comma, semicolon or tab; or a folder that holds
+            `usual_name`.
+        needed: Columns.
+        usual_name: Name of the table in such a folder, and for messages.
+        short_lines: A line may end before its last columns, whose cells are then empty, as some spreadsheets write it;
+            elsewhere a missing separator could move cells into other columns.
+
+    Raises:
+        TableError: The table cannot be read.
     """
     path = path / usual_name if usual_name and path.is_dir() else path
     rows = read_cells(path, usual_name)
@@ -148,8 +156,13 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
 def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list[tuple[int, list[str]]]:
     """The number in the file and the cells of each line that is not empty; the first is no heading necessarily.
 
-    path: as `read_table` takes it. usual_name: for the message. errors: what becomes of bytes that are no UTF-8, as
-    `bytes.decode` takes it. Raises TableError.
+    Args:
+        path: As `read_table` takes it.
+        usual_name: For the message.
+        errors: What becomes of bytes that are no UTF-8, as `bytes.decode` takes it.
+
+    Raises:
+        TableError: The table cannot be read.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig", errors)
@@ -176,8 +189,12 @@ def table_text(
 ) -> str:
     """A table as CSV, its first line `columns`.
 
-    rows: the cells of each in the order of the columns, or by column, where what is not among the columns is left out
-    and what lacks is empty. None is an empty cell. guarded: see `guarded_cell`; for texts that come from outside.
+    Args:
+        columns: Names of the columns, the first line.
+        rows: The cells of each in the order of the columns, or by column, where what is not among the columns is left
+            out and what lacks is empty. None is an empty cell.
+        delimiter: What separates the cells.
+        guarded: See `guarded_cell`; for texts that come from outside.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")

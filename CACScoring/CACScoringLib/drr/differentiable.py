@@ -51,9 +51,13 @@ class Projector(torch.nn.Module):
     ) -> torch.Tensor:
         """∫ ds of each volume, [B, row, column], in mm times the volumes' unit (attenuation per mm, for example).
 
-        volumes: [B, k, j, i]. rotations: [B, 3] radians about the LPS axes (as a vector along the axis), by which
-        source and detector turn together about the isocentre; shifts_mm: [B, 3], LPS, by which they then move. With
-        one volume and several poses, or several volumes and one pose, the one is used for all.
+        With one volume and several poses, or several volumes and one pose, the one is used for all.
+
+        Args:
+            volumes: [B, k, j, i].
+            rotations: [B, 3] radians about the LPS axes (as a vector along the axis), by which source and detector turn
+                together about the isocentre.
+            shifts_mm: [B, 3], LPS, by which they then move.
         """
         if volumes.ndim != 4 or tuple(volumes.shape[1:]) != self.size[::-1]:
             raise ProjectionError(

@@ -66,7 +66,11 @@ class Geometry:
 
     @property
     def pixel_mm(self) -> tuple[float, float]:
-        """Distance of neighbouring columns and of neighbouring rows on the detector."""
+        """Distance of neighbouring pixels on the detector.
+
+        Returns:
+            That of columns and that of rows, mm.
+        """
         return self.detector_mm[0] / self.pixels[0], self.detector_mm[1] / self.pixels[1]
 
     @property
@@ -75,7 +79,11 @@ class Geometry:
         return 1.0 if self.parallel else self.source_detector_mm / self.source_isocentre_mm
 
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unit vectors (LPS) from the source to the detector, towards the picture's right, and towards its bottom."""
+        """Unit vectors (LPS) of the view.
+
+        Returns:
+            From the source to the detector, towards the picture's right, and towards its bottom.
+        """
         (sin_a, cos_a), (sin_b, cos_b) = (_sine_cosine(d) for d in (self.angle_degrees, self.tilt_degrees))
         forwards = np.array([sin_a * cos_b, -cos_a * cos_b, sin_b])
         right = np.array([cos_a, sin_a, 0.0])
@@ -145,7 +153,11 @@ def pose_of(geometry: Geometry, image: sitk.Image) -> Pose:
 
 
 def index_from_world(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
-    """(A, b) such that A @ position + b is the continuous index (i, j, k) of a position (LPS, mm)."""
+    """Transform from positions (LPS, mm) to continuous indices (i, j, k).
+
+    Returns:
+        (A, b) such that A @ position + b is the index.
+    """
     matrix = np.linalg.inv(np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing())
     return matrix, -matrix @ np.asarray(image.GetOrigin())
 

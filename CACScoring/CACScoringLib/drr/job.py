@@ -62,7 +62,15 @@ class DrrSettings:
     table: bool = False
 
     def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
-        """isocentre_mm: LPS. pixels: another number than the settings' own. Raises ProjectionError."""
+        """Place source and detector about a point.
+
+        Args:
+            isocentre_mm: LPS.
+            pixels: Another number than the settings' own.
+
+        Raises:
+            ProjectionError: The settings give no view.
+        """
         return Geometry(
             self.angle_degrees,
             self.tilt_degrees,
@@ -122,7 +130,11 @@ def in_lps_order(image: sitk.Image) -> sitk.Image:
 
 
 def centre_mm(image: sitk.Image) -> tuple[float, float, float]:
-    """Of an image, LPS."""
+    """Centre of an image.
+
+    Returns:
+        Its position, LPS, mm.
+    """
     return image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
 
 
@@ -133,7 +145,15 @@ def write_job(
     calcium_map: sitk.Image | None = None,
     heart: sitk.Image | None = None,
 ) -> None:
-    """image: HU. calcium_map: HU of calcium, and heart: a mask; both anywhere in the CT's space."""
+    """Write what a radiograph is made of into a folder.
+
+    Args:
+        folder: The folder of the job.
+        settings: How the radiograph is made.
+        image: The CT, HU.
+        calcium_map: HU of calcium, anywhere in the CT's space.
+        heart: A mask, likewise.
+    """
     for name, each in ((CT, image), (CALCIUM, calcium_map), (HEART, heart)):
         if each is not None:
             sitk.WriteImage(each, str(folder / name))
@@ -149,7 +169,12 @@ def find_body(folder: Path, progress: Progress) -> None:
 
 
 def make_radiograph(folder: Path, progress: Progress) -> None:
-    """Make the radiograph of a job; `read_radiograph_of` brings it back. Raises ProjectionError, UnreadableError."""
+    """Make the radiograph of a job; `read_radiograph_of` brings it back.
+
+    Raises:
+        ProjectionError: The view cannot be projected.
+        UnreadableError: It is missing or cannot be read.
+    """
     settings = _settings_of(folder)
     extras: dict[str, tuple[str, Callable[[sitk.Image, Geometry], np.ndarray]]] = {
         CALCIUM: (_CALCIUM_PICTURE, calcium_path),
@@ -192,7 +217,11 @@ def darkness(made: Radiograph) -> np.ndarray:
 
 
 def window_of(made: Radiograph) -> tuple[float, float]:
-    """The darkness that a radiograph shows as black and as white."""
+    """Window in which a radiograph is shown.
+
+    Returns:
+        The darkness that is shown as black, and that shown as white.
+    """
     dark, grey = darkness(made).astype(float), made.grey
     between = (grey > 0) & (grey < 1)
     if np.ptp(dark[between]) if between.any() else False:

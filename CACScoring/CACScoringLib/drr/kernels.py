@@ -19,10 +19,19 @@ _ONE, _ZERO = np.float32(1), np.float32(0)
 def add_scaled_planes(volume, main, low, high, places, slopes, row_places, row_slopes, out):
     """Sum up the planes across axis `main` (0 or 1) of a view along the CT's axes, for a band of columns.
 
-    volume: [k, j, i]. places, slopes: column c meets plane n at places[c] + n · slopes[c]; row_places, row_slopes:
-    rows likewise, along axis k. out: float32 [row, column], set to the sum.
-    The CT is read once, in its order in memory: each line of a slice is scaled along the columns, and then added to
-    the few rows that it is near to.
+    The CT is read once, in its order in memory: each line of a slice is scaled along the columns, and then added to the
+    few rows that it is near to.
+
+    Args:
+        volume: [k, j, i].
+        main: 0 or 1, the axis across which the planes lie.
+        low: First of the band.
+        high: End of the band.
+        places: Column c meets plane n at places[c] + n · slopes[c].
+        slopes: Column c meets plane n at places[c] + n · slopes[c].
+        row_places: Rows likewise, along axis k.
+        row_slopes: Rows likewise, along axis k.
+        out: float32 [row, column], set to the sum.
     """
     slices, rows_of_ct, columns_of_ct = volume.shape
     planes = columns_of_ct if main == 0 else rows_of_ct
@@ -116,9 +125,18 @@ def _add(share, wide, row):
 def add_planes(volume, depth, low, high, first, first_slope, second, second_slope, out):
     """Sum up the planes of a CT where each ray meets them, for some rows of any view.
 
-    volume: [second, plane, first], the axes as `Rays` names them. depth: planes to read together. first, first_slope,
-    second, second_slope: float32 [row, column]. out: float32 [row, column], set to the sum.
     The rays of a few rows meet a small part of each plane, which is copied once with a rim of nothing about the CT.
+
+    Args:
+        volume: [second, plane, first], the axes as `Rays` names them.
+        depth: Planes to read together.
+        low: First of the band.
+        high: End of the band.
+        first: float32 [row, column].
+        first_slope: float32 [row, column].
+        second: float32 [row, column].
+        second_slope: float32 [row, column].
+        out: float32 [row, column], set to the sum.
     """
     height, planes, width = volume.shape
     rows, columns = out.shape

@@ -26,8 +26,16 @@ def sums_along(
 ) -> np.ndarray:
     """Σ (value - low) · mm along each ray, float32 [row, column].
 
-    volume: [k, j, i], real. low, high: what values below and above count as. backend: one of BACKENDS; None is the
-    first that is installed. threads: None is all cores. Raises ProjectionError.
+    Args:
+        volume: [k, j, i], real.
+        rays: The rays of the view.
+        low: What values below and above count as.
+        high: What values below and above count as.
+        backend: One of BACKENDS; None is the first that is installed.
+        threads: None is all cores.
+
+    Raises:
+        ProjectionError: The view cannot be projected.
     """
     backend = backend or available_backends()[0]
     if backend not in available_backends():
@@ -44,7 +52,11 @@ def sums_along(
 
 
 def available_backends() -> tuple[str, ...]:
-    """Those of BACKENDS that are installed, the fastest first."""
+    """Backends that are installed.
+
+    Returns:
+        Those of BACKENDS, the fastest first.
+    """
     return tuple(name for name in BACKENDS if importlib.util.find_spec(name))
 
 

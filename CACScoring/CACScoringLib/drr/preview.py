@@ -54,7 +54,13 @@ def reduced(
 ) -> ReducedScan:
     """A scan on a grid of voxels of about to_mm, each the mean of those it holds: sums along rays stay what they were.
 
-    image: HU. calcium_map: HU of calcium. heart: mask. Any axis order.
+    The images may have any axis order.
+
+    Args:
+        image: HU.
+        calcium_map: HU of calcium.
+        heart: Mask.
+        to_mm: Size of the voxels to come, mm.
     """
 
     def small(each: sitk.Image | None, kind: int) -> sitk.Image | None:
@@ -81,8 +87,16 @@ def preview(
 ) -> np.ndarray:
     """The radiograph of a reduced scan in colours, uint8 [row, column, RGB].
 
-    calcium_opacity: 0 leaves the calcium map out. heart: outline it. backend: as of `projection`.
-    Raises ProjectionError.
+    Args:
+        scan: The CT.
+        settings: How it is done.
+        pixels: Rows and columns of the picture.
+        calcium_opacity: 0 leaves the calcium map out.
+        heart: Outline it.
+        backend: As of `projection`.
+
+    Raises:
+        ProjectionError: The view cannot be projected.
     """
     geometry = settings.geometry(scan.isocentre_mm, pixels)
     made = radiograph(scan.image, geometry, settings.spectrum(), settings.film(pixels), backend=backend)

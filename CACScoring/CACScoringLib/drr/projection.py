@@ -70,8 +70,13 @@ class Radiograph:
 def water_equivalent_mm(image: sitk.Image, geometry: Geometry, backend: str | None = None) -> np.ndarray:
     """Length of water that attenuates as the body does along each ray, mm, float32 [row, column].
 
-    image: HU, three-dimensional, any axis order and direction; turned to LPS order where it is not (a copy).
-    backend: as of `sums_along`. Raises ProjectionError.
+    Args:
+        image: HU, three-dimensional, any axis order and direction; turned to LPS order where it is not (a copy).
+        geometry: The view.
+        backend: As of `sums_along`.
+
+    Raises:
+        ProjectionError: The view cannot be projected.
     """
     return _sums(image, geometry, -1000.0, _NO_LIMIT, backend) / np.float32(1000)
 
@@ -107,9 +112,16 @@ def radiograph(
 ) -> Radiograph:
     """A radiograph of a CT.
 
-    spectrum: None is CT_EFFECTIVE_KEV alone. At other energies what exceeds BONE_ABOVE_HU attenuates as calcium.
-    calcium_map: project this instead, HU of calcium. image, backend: as of `water_equivalent_mm`.
-    Raises ProjectionError.
+    Args:
+        image: As of `water_equivalent_mm`.
+        geometry: The view.
+        spectrum: None is CT_EFFECTIVE_KEV alone. At other energies what exceeds BONE_ABOVE_HU attenuates as calcium.
+        film: How the signal becomes grey values.
+        calcium_map: Project this instead, HU of calcium.
+        backend: As of `water_equivalent_mm`.
+
+    Raises:
+        ProjectionError: The view cannot be projected.
     """
     spectrum, film = spectrum or Spectrum(), film or Film()
     if calcium_map is not None:

@@ -60,7 +60,7 @@ class Film:
         if not 0 <= self.scatter_fraction < 1 or not 0 <= self.low < self.high <= 100:
             raise ProjectionError("Give a scatter fraction from 0 to below 1, and percentiles from 0 to 100 that rise.")
         if self.photons is not None and not 0 < self.photons <= 1e12:
-            raise ProjectionError(f"{self.photons:g} photons per pixel make no picture. Give 1 to 1e12.")
+            raise ProjectionError(f"{self.photons:g} photons per pixel cannot form an image. Give 1 to 1e12.")
 
 
 def attenuation_per_mm(material: str, kev: float) -> float:
@@ -90,8 +90,10 @@ def tube_spectrum(kvp: float, aluminium_mm: float = 3.0, steps: int = 16) -> Spe
 def intensity(soft_mm: np.ndarray, excess_mm: np.ndarray | None, spectrum: Spectrum) -> np.ndarray:
     """Signal behind a patient, 1 without one, float32 [row, column].
 
-    soft_mm: water-equivalent path of all up to BONE_ABOVE_HU. excess_mm: of what exceeds it, by its attenuation at
-    CT_EFFECTIVE_KEV; None where all counts as water.
+    Args:
+        soft_mm: Water-equivalent path of all up to BONE_ABOVE_HU.
+        excess_mm: Of what exceeds it, by its attenuation at CT_EFFECTIVE_KEV; None where all counts as water.
+        spectrum: The photons' spectrum.
     """
     total = np.zeros(soft_mm.shape, np.float32)
     for kev, weight in zip(spectrum.kev, spectrum.weights, strict=True):

@@ -97,8 +97,8 @@ class _BoundedFile(io.FileIO):
         super().__init__(path)
         self._bytes = os.fstat(self.fileno()).st_size
 
-    def read(self, size: int = -1) -> bytes:
-        if size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE and self.tell() + size > self._bytes:
             raise self._claimed(self.tell() + size)
         return super().read(size)
 
@@ -182,7 +182,7 @@ def read_slice(path: Path) -> DicomSlice | None:
         if not is_dicom(path):
             return None
     except OSError as error:
-        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}).") from error
+        raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
     header = read_bounded(path, stop_before_pixels=True, specific_tags=_TAGS)
     if _value(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
@@ -222,9 +222,16 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """The slices of one series, in any order, as a volume in HU (int16, or float32 where a rescale is fractional).
+    """Read the slices of one series, in any order, as a volume.
 
-    Raises UnreadableError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
+    Returns:
+        The volume in HU (int16, or float32 where a rescale is fractional), and warnings.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        NotHounsfieldError: The values are not Hounsfield units.
+        SliceGeometryError: Slices are missing, repeated, uneven or sheared.
     """
     for slice_ in slices:
         if slice_.is_multi_frame:
@@ -232,7 +239,7 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
     if len(slices) < 2:
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
     _check_grey(slices)
-    doubts = _check_rescale(slices) + _mixed_facts(slices)
+    warnings = _check_rescale(slices) + _mixed_facts(slices)
     row, column, (spacing_j, spacing_i) = _plane(slices)
     normal = np.cross(row, column)
     positions = np.array([s.numbers("ImagePositionPatient", 3) for s in slices])
@@ -248,7 +255,7 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
     image.SetSpacing((spacing_i, spacing_j, spacing_k))
     image.SetOrigin(positions[0].tolist())
     image.SetDirection(np.column_stack([row, column, normal]).ravel().tolist())
-    return image, doubts + padding
+    return image, warnings + padding
 
 
 def _check_grey(slices: list[DicomSlice]) -> None:
@@ -281,7 +288,7 @@ def _check_rescale(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     if len(types) > 1:
         raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
     if types == ["US"]:
-        message = "The series says that its rescaled values are of unspecified unit (US); they are taken as HU."
+        message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
         return (ScanWarning("unit-unspecified", message),)
     if types != ["HU"]:
         raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
@@ -331,14 +338,16 @@ def _plane(slices: list[DicomSlice]) -> tuple[np.ndarray, np.ndarray, tuple[floa
     if np.abs(directions - directions[0]).max() > DIRECTION_TOLERANCE:
         count = int((np.abs(directions - directions[0]).max(axis=1) > DIRECTION_TOLERANCE).sum())
         raise SliceGeometryError(
-            f"{count} of {len(slices)} slices lie in another direction than {slices[0].path.name}. Export the axial "
-            "slices as a series of their own."
+            f"{count} of {len(slices)} slices have a different orientation from {slices[0].path.name}. Export the "
+            "axial slices as a series of their own."
         )
     row, column = directions[0, :3], directions[0, 3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > ORTHONORMAL_TOLERANCE:
         values = ", ".join(f"{value:g}" for value in directions[0])
-        raise SliceGeometryError(f"The image orientation ({values}) is no pair of directions at right angles.")
+        raise SliceGeometryError(
+            f"The image orientation ({values}) is not a pair of perpendicular directions. Export the series again."
+        )
     row = row / lengths[0]
     column = column - (column @ row) * row
     return row, column / np.linalg.norm(column), (float(spacings[0, 0]), float(spacings[0, 1]))
@@ -351,7 +360,7 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
     if same.size:
         where = some(f"{sign * distances[n]:.1f}" for n in same)
         raise SliceGeometryError(
-            f"{same.size} slices have the position of another one, at {where} mm: the series holds several "
+            f"{same.size} slices have the same position as another one, at {where} mm: the series holds several "
             "reconstructions, phases or copies. Export one of them."
         )
     # Most gaps are whole ones; averaging over those undoes positions that were rounded.
@@ -395,7 +404,7 @@ def _check_no_shear(positions: np.ndarray, normal: np.ndarray) -> None:
 
 def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """HU [k, j, i] as int16, or float32 where a rescale is fractional; padding above all tissue becomes air."""
-    rescales = [(s.number("RescaleSlope"), s.number("RescaleIntercept")) for s in slices]
+    rescales = [tuple(float(s.value(f"Rescale{name}")) for name in ("Slope", "Intercept")) for s in slices]
     whole = all(value.is_integer() for rescale in rescales for value in rescale)
     shape = (int(slices[0].number("Rows") or 0), int(slices[0].number("Columns") or 0))
     volume = np.empty((len(slices), *shape), np.int16 if whole else np.float32)
@@ -405,7 +414,7 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
         image = _read_slice_image(slice_)
         values = sitk.GetArrayViewFromImage(image)
         if values.shape != (1, *shape):
-            raise UnreadableError(f"{slice_.path.name} holds other pixels than its header says. Copy it again.")
+            raise UnreadableError(f"{slice_.path.name} holds pixels that do not match its header. Copy it again.")
         padding = _stored_padding(slice_)
         padding_hu = None if padding is None else slope * padding + intercept
         # Clipping to int16 changes no score: below lies only padding, and scores saturate far below its upper end.
@@ -417,8 +426,8 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     if not tissue_padding:
         return volume, ()
     message = (
-        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be told "
-        "from tissue and was left as it is."
+        f"The header's padding value ({some(sorted(tissue_padding))} HU) is a tissue value, so padding cannot be "
+        "distinguished from tissue and was left as it is."
     )
     return volume, (ScanWarning("padding-among-tissue", message),)
 

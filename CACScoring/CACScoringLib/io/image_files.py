@@ -37,8 +37,9 @@ _BLOCK_BYTES = 2**14
 def read_image(path: Path) -> sitk.Image:
     """Read an image file whole.
 
-    Raises UnreadableError when it is missing, in another format, truncated or damaged, SliceGeometryError when ITK
-    finds its axes not at right angles.
+    Raises:
+        UnreadableError: If it is missing, in another format, truncated or damaged.
+        SliceGeometryError: If ITK finds its axes not at right angles.
     """
     reader = read_header(path)
     with _answered(Path(path)):
@@ -197,8 +198,8 @@ def _opened(header: Path, place: str) -> BinaryIO:
 def _check_length(length: int, needed: int, path: Path) -> None:
     if length != needed:
         raise UnreadableError(
-            f"{path.name} is damaged: its compressed data hold {length} bytes, its header tells of {needed}. Copy or "
-            "export it again."
+            f"{path.name} is damaged: its compressed data hold {length} bytes, but its header states {needed}. Copy "
+            "or export it again."
         )
 
 

@@ -51,12 +51,20 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd
 def read_ct(path: Path, series: str | None = None) -> CTScan:
     """Read a CT from a DICOM folder or an image file.
 
-    path: a folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
-    series: number or UID of the DICOM series, needed where the folder holds several CT series; of several series with
-    one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs. Localizers are no
-    candidates, nor are images without a position (dose reports) beside series that have one.
+    Localizers are no candidates, nor are images without a position (dose reports) beside series that have one.
 
-    Raises UnreadableError, NotCTError, SeriesChoiceError, NotVolumeError, NotHounsfieldError, SliceGeometryError.
+    Args:
+        path: A folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
+        series: Number or UID of the DICOM series, needed where the folder holds several CT series; of several series
+            with one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        NotCTError: The modality is not CT.
+        SeriesChoiceError: The series has to be chosen.
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        NotHounsfieldError: The values are not Hounsfield units.
+        SliceGeometryError: Slices are missing, repeated, uneven or sheared.
     """
     path = Path(path)
     with quiet():
@@ -83,15 +91,17 @@ def read_acquisition(path: Path) -> Acquisition:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UnreadableError(f"{path} cannot be read as JSON ({error}).") from error
+        raise UnreadableError(f"{path} cannot be read as JSON ({error}). Give a JSON file.") from error
     kinds = get_type_hints(Acquisition)
     if not isinstance(facts, dict) or not facts.keys() <= kinds.keys():
-        raise UnreadableError(f"{path} holds other facts than those of a scan: {', '.join(kinds)}.")
+        raise UnreadableError(f"{path} holds an unknown field. Use only these: {', '.join(kinds)}.")
     for name, value in facts.items():
         kind = kinds[name] | int if float in get_args(kinds[name]) else kinds[name]
         infinite = isinstance(value, float) and not math.isfinite(value)
         if not isinstance(value, kind) or isinstance(value, bool) or infinite:
-            raise UnreadableError(f"{name} is {value!r} in {path.name}. Give a value of its kind, or leave it out.")
+            raise UnreadableError(
+                f"{name} is {value!r} in {path.name}. Give a value of the right type, or leave it out."
+            )
         facts[name] = float(value) if kind is not kinds[name] and value is not None else value
     return Acquisition(**{"file_format": "DICOM", **facts})
 
@@ -104,11 +114,14 @@ def read_mask(path: Path) -> sitk.Image:
 def read_lesion_labels(path: Path) -> sitk.Image:
     """Read a reader's lesions as a map of `Artery` labels.
 
-    path: a label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-    values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned; not-coronary is
-    left out). Either may be empty: there is no coronary calcium.
+    Args:
+        path: A label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
+            values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned;
+            not-coronary is left out). Either may be empty: there is no coronary calcium.
 
-    Raises MaskError when a segment is no artery or segments overlap, and CTError as `read_ct` does.
+    Raises:
+        MaskError: If a segment is no artery or segments overlap.
+        CTError: As `read_ct` does.
     """
     image = read_mask(path)
     if "Segment0_ID" not in image.GetMetaDataKeys():
@@ -126,7 +139,10 @@ def read_lesion_labels(path: Path) -> sitk.Image:
             artery = Artery.called(name)
             if artery is None:
                 known = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
-                raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
+                raise MaskError(
+                    f"The segment {printable(name)} of {path.name} is not named after an artery. Rename it to one of "
+                    f"{known}."
+                )
             labels[value] = float(artery)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
@@ -155,15 +171,15 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
     default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
     if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and default_direction:
         message = (
-            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, and then areas, "
-            "volumes and scores are wrong. Compare with the DICOM series."
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
+            "areas, volumes and scores are wrong. Compare it with the DICOM series."
         )
         return (ScanWarning("geometry-unknown", message),)
     codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
     if file_format == "NIfTI" and codes == ["0", "0"]:
         message = (
-            "The NIfTI file does not say how it lies in the patient (qform and sform are 0); the third axis is taken "
-            "as feet to head. Check the pictures."
+            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
+            "from feet to head. Check the images."
         )
         return (ScanWarning("geometry-unknown", message),)
     return ()
@@ -180,17 +196,28 @@ def _one_dicom_file_error(path: Path) -> CTError:
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
     chosen, broken = series_slices(folder, series)
-    image, doubts = image_from_series(chosen)
+    image, warnings = image_from_series(chosen)
     if broken:
         message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
-        doubts += (ScanWarning("unread-files", message),)
-    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *doubts)
+        warnings += (ScanWarning("unread-files", message),)
+    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *warnings)
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
-    """The slices of a CT series below a folder, in any order, and the broken DICOM files there.
+    """Find the slices of a CT series below a folder.
 
-    series: as in `read_ct`. Raises UnreadableError, NotCTError, NotVolumeError, SeriesChoiceError.
+    Args:
+        folder: The folder.
+        series: As in `read_ct`.
+
+    Returns:
+        The slices, in any order, and the broken DICOM files there.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        NotCTError: The modality is not CT.
+        NotVolumeError: It is not one three-dimensional grey-level volume.
+        SeriesChoiceError: The series has to be chosen.
     """
     slices, broken = [], []
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -218,9 +245,12 @@ class Series:
 
 
 def find_series(folder: Path) -> tuple[list[Series], int]:
-    """The CT series whose files lie in this very folder, and how many of its DICOM files are broken.
+    """Find the CT series whose files lie in this very folder.
 
     Localizers, other modalities, and images without a position beside series that have one are passed over.
+
+    Returns:
+        The series, and how many of the DICOM files in the folder are broken.
     """
     slices, broken = [], 0
     with quiet():

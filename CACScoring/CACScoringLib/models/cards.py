@@ -142,7 +142,9 @@ def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrit
             # Normalisation keeps its precision: it is small, and its variances may exceed the 16-bit range.
             tensor = tensor.half() if tensor.ndim > 1 else tensor.float()
             if not tensor.isfinite().all():
-                raise ModelError(f"{key} holds values that are no finite 16-bit numbers. Did the training diverge?")
+                raise ModelError(
+                    f"{key} holds values that are not finite 16-bit numbers. Check whether the training diverged."
+                )
         tensors[key] = tensor.contiguous()
     data = save(tensors)
     return _write(dataclasses.replace(card, sha256=hashlib.sha256(data).hexdigest()), data, folder, overwrite)
@@ -207,7 +209,7 @@ def read_card(path: Path) -> ModelCard:
         message = f"The model card {path} has wrong or missing fields ({error}). Install it again or remove it."
         raise ModelError(message) from error
     if card.name != path.stem or not NAME.fullmatch(card.name):
-        raise ModelError(f"The model card {path} is for {card.name!r}: file and name have to agree.")
+        raise ModelError(f"The model card {path} is for {card.name!r}: file and name must agree.")
     return card
 
 
@@ -220,7 +222,14 @@ def verify_model(path: Path) -> ModelCard:
 
 
 def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
-    """A verified model as it was trained, float32 on the CPU, to train on. Raises ModelError."""
+    """A verified model as it was trained, float32 on the CPU, to train on.
+
+    Returns:
+        The card, and the network in float32 on the CPU.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+    """
     card, network, tensors = _read(path)
     network.load_state_dict(tensors)
     return card, network.float()
@@ -229,7 +238,13 @@ def read_network(path: Path) -> tuple[ModelCard, torch.nn.Module]:
 def load_model(path: Path, device: str = "auto") -> LoadedModel:
     """Verify a model and make it ready to run.
 
-    path: the card. device: "auto", "cpu" or "cuda". Raises ModelError, DeviceError.
+    Args:
+        path: The card.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
     """
     device = choose_device(device)
     card, network = read_network(path)
@@ -306,13 +321,18 @@ def update_card(path: Path, calibration: Calibration, validation: dict[str, obje
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
     """Put the outcome of a scan-rescan study on a card, in place of an earlier one; returns the card's path.
 
-    path: card of the decomposition. repeatability: see `repeatability.Repeatability`, which it is read as; None removes
-    it. Raises ModelError.
+    Args:
+        path: Card of the decomposition.
+        repeatability: See `repeatability.Repeatability`, which it is read as; None removes it.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
     """
     card = verify_model(path)
     if card.network != "decomposition":
         raise ModelError(
-            f"{card.name} is a model for {card.network!r}; limits of repeatability lie with the calcium map."
+            f"{card.name} is a model for {card.network!r}; repeatability limits are stored with the model of the "
+            "calcium map."
         )
     changed = dataclasses.replace(card, repeatability=repeatability)
     return _write_card(changed, path)
@@ -339,7 +359,7 @@ def _write_card(card: ModelCard, path: Path) -> Path:
 
 def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
-        message = f"{name!r} is no name for a model: use small letters, digits, dots, dashes and underscores."
+        message = f"{name!r} is not a valid model name: use lower-case letters, digits, dots, dashes and underscores."
         raise ModelError(message)
     return name
 
@@ -348,7 +368,7 @@ def _not_installed(name: str) -> str:
     if (bundled_folder() / f"{name}.json").exists():
         return f"{name} comes with CAC and cannot be rolled back; you have installed no model of this name."
     own = ", ".join(path.stem for path in sorted(user_folder().glob("*.json"))) or "none"
-    return f"You have installed no model {name!r}. Installed by you: {own}."
+    return f"You have not installed a model {name!r}. Installed by you: {own}."
 
 
 def _whole(path: Path) -> ModelCard | None:
@@ -390,8 +410,8 @@ def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tenso
     if card.preprocessing_version != preprocessing.VERSION:
         raise ModelError(
             f"The model {card.name} was trained on scans prepared by version {card.preprocessing_version} of the "
-            f"preprocessing; this program prepares them by version {preprocessing.VERSION}. Install a model or a "
-            "program that fits."
+            f"preprocessing; this program uses version {preprocessing.VERSION}. Install a model or a program that "
+            "matches."
         )
     network = _untrained(card)
     try:
@@ -400,13 +420,15 @@ def _read(path: Path) -> tuple[ModelCard, torch.nn.Module, dict[str, torch.Tenso
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:
         raise ModelError(
-            f"The weights of {card.name} are not those that its card describes (SHA-256 differs): the file is damaged "
-            "or was exchanged. Install the model again."
+            f"The weights of {card.name} are not those that its card describes (SHA-256 differs): the file is "
+            "damaged or was replaced. Install the model again."
         )
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise ModelError(f"The weights of {card.name} are no safetensors file ({error}).") from error
+        raise ModelError(
+            f"The weights of {card.name} are not a safetensors file ({error}). Install the model again."
+        ) from error
     wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     given = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if wanted != given:

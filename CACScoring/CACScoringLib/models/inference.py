@@ -36,7 +36,7 @@ def choose_device(name: str = "auto") -> str:
         raise DeviceError(f"There is no device {name!r}. Choose one of {', '.join(DEVICES)}.")
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise DeviceError("CUDA was asked for, but PyTorch finds no usable GPU. Choose --device cpu or auto.")
+        raise DeviceError("CUDA was requested, but PyTorch finds no usable GPU. Choose --device cpu or auto.")
     return "cuda" if available and name != "cpu" else "cpu"
 
 
@@ -53,7 +53,11 @@ def prepared(network: torch.nn.Module, name: str, device: str) -> torch.nn.Modul
     """The network, in place, made ready to run: eval mode, on its device, in its precision, its layers made faster.
 
     Batch normalisation is folded, and convolutions of few channels become `several_at_once`: the same function of x.
-    name: key of `networks.van_velzen.NETWORKS`. device: "cpu" or "cuda"; where the GPU has no room, the CPU.
+
+    Args:
+        network: The network.
+        name: Key of `networks.van_velzen.NETWORKS`.
+        device: "cpu" or "cuda"; where the GPU has no room, the CPU.
     """
     import torch
 
@@ -118,11 +122,17 @@ def several_at_once(convolution: torch.nn.Conv2d | torch.nn.Conv3d) -> torch.nn.
 def predict(
     network: torch.nn.Module, inputs: np.ndarray, batch_size: int
 ) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """A network's outputs, float32 [n, …], for inputs [n, C, …], on the device and in the precision it is in.
+    """Run a network on inputs, on the device and in the precision it is in.
 
     Of neighbouring inputs that are equal, as slices of the networks' grid within one thick slice of a scan are, only
     one is run. When memory runs out, batches are halved; when one item is too much for the GPU, the network moves to
-    the CPU and stays there. Each is told in a warning. Raises DeviceError when one item is too much for the CPU.
+    the CPU and stays there. Each is told in a warning.
+
+    Returns:
+        Its outputs, float32 [n, …], and warnings about memory.
+
+    Raises:
+        DeviceError: If one item is too much for the CPU.
     """
     import torch
 
@@ -147,7 +157,9 @@ def predict(
             torch.cuda.empty_cache()
         if size > 1:
             size = max(1, size // 2)
-            warnings.append(ScanWarning("smaller-batches", f"Memory ran out; going on with batches of {size}."))
+            warnings.append(
+                ScanWarning("smaller-batches", f"Memory ran out; the run continues with batches of {size}.")
+            )
         elif device.type != "cpu":
             network.to("cpu", *([] if bfloat16_is_fast("cpu") else [torch.float32]))
             size = batch_size
@@ -155,11 +167,11 @@ def predict(
         else:
             raise DeviceError("There is too little memory to run the networks. Close other programs and try again.")
     if not outputs:
-        raise ValueError("There is nothing to predict from.")
+        raise ValueError("There is no input to predict from.")
     return np.concatenate(outputs)[np.cumsum(distinct) - 1], tuple(warnings)
 
 
-_MOVED = ScanWarning("moved-to-cpu", "The GPU's memory is too small; going on with the CPU.")
+_MOVED = ScanWarning("moved-to-cpu", "The GPU's memory is too small; the run continues on the CPU.")
 
 _CHANNELS_LAST = (4, 5)
 

@@ -142,10 +142,18 @@ def slice_input(
 ) -> np.ndarray:
     """Slices as the two-dimensional networks see them.
 
-    chosen: indices of slices of the heart, [n]. Returns float32 [n, C, size, size], 0 to 1; channels: the slice, its
-    neighbours from `neighbours` below to as many above, its position (`position_channels`). Beyond the scan's ends the
-    end slice is repeated. size: side of the square around the heart's centre, pixels. Raises ValueError for more than
-    MAX_NEIGHBOURS neighbours.
+    Returns float32 [n, C, size, size], 0 to 1; channels: the slice, its neighbours from `neighbours` below to as many
+    above, its position (`position_channels`). Beyond the scan's ends the end slice is repeated.
+
+    Args:
+        slices: The slices of the heart.
+        chosen: Indices of slices of the heart, [n].
+        neighbours: How many neighbours on each side.
+        position: Whether the position channels are added.
+        size: Side of the square around the heart's centre, pixels.
+
+    Raises:
+        ValueError: For more than MAX_NEIGHBOURS neighbours.
     """
     if neighbours > MAX_NEIGHBOURS:
         raise ValueError(f"{neighbours} neighbours were asked for; slices are kept for {MAX_NEIGHBOURS}.")
@@ -216,9 +224,17 @@ def _grid_over(image: sitk.Image, spacing_mm: tuple[float, float, float]) -> Gri
 
 
 def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], list[float], slice]:
-    """The mask's centre of mass and standard deviation along i, j and k, voxels, and its planes.
+    """Measure the mask's place and extent.
 
-    heart: 0 outside, on the image's grid. Raises MaskError when it is empty or on another grid.
+    Args:
+        heart: 0 outside, on the image's grid.
+        image: The CT, HU.
+
+    Returns:
+        The centre of mass and the standard deviation along i, j and k, in voxels, and the planes that hold the mask.
+
+    Raises:
+        MaskError: If it is empty or on another grid.
     """
     if not same_grid(heart, image):
         raise MaskError("The heart mask is not on the scan's grid. Bring it there with mask_on_scan_grid.")

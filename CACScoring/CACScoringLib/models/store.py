@@ -37,7 +37,11 @@ def files_of(card: Path) -> list[Path]:
 def put(card: Path, text: str, weights: bytes, sha256: str) -> None:
     """Write a model, in place of one of its name; its card tells when: before it the old one is there, then the new.
 
-    text: the card's content. sha256: of the weights.
+    Args:
+        card: Path of the card.
+        text: The card's content.
+        weights: Content of the file of weights.
+        sha256: Of the weights.
     """
     card.parent.mkdir(parents=True, exist_ok=True)
     waiting = _waiting(card, sha256)

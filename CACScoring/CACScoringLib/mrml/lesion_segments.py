@@ -53,7 +53,7 @@ def label_of_segment(name: str) -> int:
     artery = Artery.called(name)
     if artery is None:
         names = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
-        raise MaskError(f"The segment {name} is no artery. Rename it ({names}) or remove it.")
+        raise MaskError(f"The segment {name} is not an artery. Rename it ({names}) or remove it.")
     return int(artery)
 
 

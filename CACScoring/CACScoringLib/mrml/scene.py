@@ -55,8 +55,8 @@ class SceneNodes:
 
     calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each artery and one for what a
     reader rejected, empty or not. lesions: table of both. record: text of `scores.json`, which refers to all others.
-    calcium_map, healthy, map_lesions, slices: None without a decomposition. saliency: of a second opinion, None without
-    one. folder: subject hierarchy item.
+    calcium_map, healthy, map_lesions, slices: None without a decomposition. saliency: of a whole-scan estimate, None
+    without one. folder: subject hierarchy item.
     """
 
     volume: slicer.vtkMRMLScalarVolumeNode
@@ -159,7 +159,7 @@ def nodes_of_record(scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) 
             raise ValueError(f"its schema is {document['schema']}, not {SCHEMA}")
         has_map = "decomposition" in document["methods"]
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{record.GetName()} is no record of a calcium score ({error}). Score the scan again."
+        message = f"{record.GetName()} is not a record of a calcium score ({error}). Score the scan again."
         raise UnreadableError(message) from error
     found = {key: record.GetNodeReference(_role(key)) for key in _NODE_NAMES if key != "record"}
     needed = [key for key in found if key not in _MAY_LACK and (has_map or key not in _OF_A_MAP)]
@@ -238,7 +238,7 @@ def _show_in_view(
 
 
 def _add_saliency(scene: slicer.vtkMRMLScene, image: sitk.Image, name: str) -> slicer.vtkMRMLScalarVolumeNode:
-    """What sways a second opinion, red to yellow, clear where it hardly does."""
+    """The saliency of a whole-scan estimate, red to yellow, clear where it is low."""
     node = add_volume(scene, image, name)
     node.SetAttribute(DERIVED_ATTRIBUTE, "1")
     display, highest = node.GetDisplayNode(), float(sitk.GetArrayViewFromImage(image).max())

@@ -13,7 +13,7 @@ from ..core.ct import CTError, UnreadableError
 from ..core.output import LAST_FILE, SCHEMA
 from ..io.image_files import read_image
 from ..scoring.scores import Score, score_lesions
-from ..whole_scan.second_opinion import SALIENCY_FILE
+from ..whole_scan.estimates import SALIENCY_FILE
 
 if TYPE_CHECKING:
     from ..results import MethodResult, ScoreResult
@@ -55,7 +55,7 @@ class SliceRow:
     """One slice of the scan in a calcium map.
 
     k: counted from the feet. position_ras: its centre, mm, Slicer's RAS axes. probability: that it shows calcium, None
-    where there is no heart. used: whether its part of the map counts. decomposed: whether it was taken apart, so that
+    where there is no heart. used: whether its part of the map counts. decomposed: whether it was decomposed, so that
     there is a map.
     """
 
@@ -72,7 +72,7 @@ class SceneContent:
 
     name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
-    and (). saliency: of a second opinion, None without one. All images are on one grid.
+    and (). saliency: of a whole-scan estimate, None without one. All images are on one grid.
     """
 
     name: str
@@ -101,7 +101,7 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     labels = {method: found.lesions.label_image(scan.image) for method, found in result.methods.items()}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
     content = _content(name, scan.image, result.heart.mask, labels["threshold"], record, text)
-    saliency = next((o.saliency for o in result.opinions if o.saliency is not None), None)
+    saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
     content = replace(content, saliency=saliency)
     parts = result.decomposition
     if parts is None:

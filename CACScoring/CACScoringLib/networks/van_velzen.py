@@ -89,7 +89,7 @@ class DiscriminatorConfig:
 
 
 @dataclass(frozen=True)
-class SliceSharpenerConfig:
+class SliceSuperResolutionConfig:
     """factor: thin slices made of each thick one. neighbours: thick slices on either side that it sees.
 
     width: channels. layers: convolutions between the first and the last.
@@ -106,7 +106,7 @@ Config = (
     | SliceClassifierConfig
     | GeneratorConfig
     | DiscriminatorConfig
-    | SliceSharpenerConfig
+    | SliceSuperResolutionConfig
     | RadiographNetConfig
     | RadiomicsConfig
     | VesselNetConfig
@@ -236,14 +236,14 @@ class PatchDiscriminator(nn.Module):
         return z.mean(1) + extreme
 
 
-class SliceSharpener(nn.Module):
+class SliceSuperResolution(nn.Module):
     """What an interpolation of thick slices lacks to be thin ones; no part of the paper.
 
     Input [B, 2 neighbours + 1, j, i]: a thick slice amid its neighbours, from below. Output [B, factor, j, i], in the
     same unit: to be added to the interpolated thin slices that lie within the thick one. At first it is 0.
     """
 
-    def __init__(self, config: SliceSharpenerConfig) -> None:
+    def __init__(self, config: SliceSuperResolutionConfig) -> None:
         super().__init__()
         w = config.width
         self.middle = config.neighbours
@@ -267,7 +267,7 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "slices": (SliceClassifierConfig, SliceClassifier),
     "decomposition": (GeneratorConfig, Generator),
     "discriminator": (DiscriminatorConfig, PatchDiscriminator),
-    "super_resolution": (SliceSharpenerConfig, SliceSharpener),
+    "super_resolution": (SliceSuperResolutionConfig, SliceSuperResolution),
     "radiograph": (RadiographNetConfig, RadiographNet),
     "radiomics": (RadiomicsConfig, RadiomicsNet),
     "vessels": (VesselNetConfig, VesselNet),

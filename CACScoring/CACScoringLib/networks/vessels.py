@@ -1,9 +1,9 @@
 """Networks that tell the four arteries' scores from a stack of slices at once, without looking for lesions.
 
 "cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
-"summed" is none of the paper: a small network shared by all slices tells for each place how dense it would be without
-calcium, and how probably it is calcium of each artery; these shares of what is denser are summed, because calcium adds
-up.
+"voxel-sum" is none of the paper: a small network shared by all slices tells for each place how dense it would be
+without calcium, and how probably it is calcium of each artery; these shares of what is denser are summed, because
+calcium adds up.
 
 What the paper leaves open, and what is done here:
 - Convolutions are padded to keep their input's size; those before a batch normalisation have no bias.
@@ -25,16 +25,16 @@ from torch.nn import functional
 VESSELS = ("LM", "LAD", "LCX", "RCA")
 """What the outputs are of; the paper's left coronary artery is the left main."""
 
-KINDS = ("cnn", "se-cnn", "vit", "summed")
+KINDS = ("cnn", "se-cnn", "vit", "voxel-sum")
 FIELDS = ("scan", "heart")
 POOLINGS = ("average", "average+max")
 OUTPUTS = ("linear", "log")
 
 AGATSTON_PER_HU_MM3 = 0.004
-"""Where "summed" begins: score of 1 mm³ that is 1 HU denser than tissue. Training changes it."""
+"""Where "voxel-sum" begins: score of 1 mm³ that is 1 HU denser than tissue. Training changes it."""
 
 TISSUE_HU = 60.0
-"""From where on "summed" begins to count. Training makes it another for each place."""
+"""From where on "voxel-sum" begins to count. Training makes it another for each place."""
 
 _TISSUE_STEP_HU = 10.0
 """By how much a feature of 1 raises it, so that training does not move it faster than the rest."""
@@ -43,7 +43,7 @@ _BLUNT_HU = 5.0
 """What is less dense than tissue by so much still counts a little, or training could not lower the bound."""
 
 CELL, HALO = 8, 4
-"""Side of what "summed" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
+"""Side of what "voxel-sum" looks at, and what it sees around it, pixels: as far as its convolutions reach."""
 
 _AT_ONCE = 1024
 """Cells whose features are held at once where nothing is learned: 0.1 GB or so."""
@@ -62,7 +62,7 @@ _SEEN_HU = 30.0
 """What calcium adds to a pixel from which on it is shown as its artery's."""
 
 _NOTHING_FIRST = 4.0
-"""Logit of anything else than calcium of an artery that "summed" begins with."""
+"""Logit of anything else than calcium of an artery that "voxel-sum" begins with."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class VesselNetConfig:
     field: "scan", as published, or "heart", a square of field_mm about the heart, in slices of slice_mm, what is
     further than around_mm from the heart left out, low_hu to high_hu scaled to 0 to 1.
     width: channels of the first layer. pooling: of "cnn" and "se-cnn"; "average" as published, or "average+max", which
-    sees lesions of few pixels. bright_hu: "summed" looks where something is brighter: from 100 HU at a fiftieth of the
-    heart, which is fast; from 60 HU at half of it, where faint calcium lies too. output: how scores are normalised;
+    sees lesions of few pixels. bright_hu: "voxel-sum" looks where something is brighter: from 100 HU at a fiftieth of
+    the heart, which is fast; from 60 HU at half of it, where faint calcium lies too. output: how scores are normalised;
     "linear", or "log", in which one patient with very much calcium does not rule the loss. reduction: r of
     squeeze-and-excite. patch, depth, heads, feed_forward: of "vit". dropout: share of features left out in training.
     """
@@ -99,6 +99,8 @@ class VesselNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.kind == "summed":  # on cards of version 0.2 and before
+            object.__setattr__(self, "kind", "voxel-sum")
         for name, value, choices in (
             ("kind", self.kind, KINDS),
             ("field", self.field, FIELDS),
@@ -107,11 +109,11 @@ class VesselNetConfig:
         ):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(choices)}.")
-        multiple = {"vit": self.patch, "summed": CELL}.get(self.kind, 8)
+        multiple = {"vit": self.patch, "voxel-sum": CELL}.get(self.kind, 8)
         if self.slices < 1 or self.size < 8 or self.size % multiple:
             raise ValueError(f"{self.slices} slices of {self.size}²: size has to be a multiple of {multiple}.")
-        if self.kind == "summed" and self.field != "heart":
-            raise ValueError('"summed" needs the field "heart": in that of the scan there is no HU to sum.')
+        if self.kind == "voxel-sum" and self.field != "heart":
+            raise ValueError('"voxel-sum" needs the field "heart": in that of the scan there is no HU to sum.')
         if not (self.field_mm > 0 and self.slice_mm > 0 and self.around_mm >= 0 and self.low_hu < self.high_hu):
             raise ValueError("field_mm and slice_mm have to be above 0, and low_hu below high_hu.")
 
@@ -136,8 +138,8 @@ class VesselNet(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("largest", torch.tensor(1000.0))
-        if config.kind == "summed":
-            self.body: nn.Module = _Summed(config)
+        if config.kind == "voxel-sum":
+            self.body: nn.Module = _VoxelSum(config)
         elif config.kind == "vit":
             self.body = _VisionTransformer(config)
         else:
@@ -151,23 +153,23 @@ class VesselNet(nn.Module):
         self.largest.fill_(agatston)
 
     def multiply(self, factor: float) -> None:
-        """Multiply all scores; "summed" only."""
+        """Multiply all scores; "voxel-sum" only."""
         with torch.no_grad():
             self.body.gain += math.log(factor)
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Normalised scores [B, 4] of inputs [B, slices, size, size] (`vessel_input`).
 
-        calcium: of "summed" only, in training: where it truly lies. Then scores are estimates from a sample of places,
-        and the second of two results is how badly calcium was told there: 0 at best, about 1 where none is told.
-        Raises ValueError.
+        calcium: of "voxel-sum" only, in training: where it truly lies. Then scores are estimates from a sample of
+        places, and the second of two results is how badly calcium was told there: 0 at best, about 1 where none is
+        told. Raises ValueError.
         """
         wanted = (self.config.slices, self.config.size, self.config.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
             raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, wanted))}] is needed.")
-        if self.config.kind != "summed":
+        if self.config.kind != "voxel-sum":
             if calcium is not None:
-                raise ValueError(f'"{self.config.kind}" has no use for where calcium lies; "summed" has.')
+                raise ValueError(f'"{self.config.kind}" has no use for where calcium lies; "voxel-sum" has.')
             return self.body(x if self.squeeze is None else self.squeeze(x)).float()
         y, wrong = self.body(x, calcium)
         y = y / self.largest if self.config.output == "linear" else torch.log1p(y) / torch.log1p(self.largest)
@@ -178,9 +180,9 @@ class VesselNet(nn.Module):
         return None if self.squeeze is None else self.squeeze.weights(x)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor | None:
-        """Agatston score in each voxel of each artery, [B, 4, slices, size, size], whose sums are the scores; "summed"
-        only, None for the other kinds."""
-        return self.body.maps(x) if self.config.kind == "summed" else None
+        """Agatston score in each voxel of each artery, [B, 4, slices, size, size], whose sums are the scores;
+        "voxel-sum" only, None for the other kinds."""
+        return self.body.maps(x) if self.config.kind == "voxel-sum" else None
 
 
 class Total(nn.Module):
@@ -262,7 +264,7 @@ class _VisionTransformer(nn.Module):
         return self.head(self.encoder(tokens)[:, 0])
 
 
-class _Summed(nn.Module):
+class _VoxelSum(nn.Module):
     """What is denser than tissue, shared out among the arteries and anything else, and summed.
 
     Looked at are only the cells of each slice that hold something bright, each with its surroundings, the slices above
@@ -362,7 +364,7 @@ class _Summed(nn.Module):
 
 
 def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """As `_Summed._amounts`, in truth."""
+    """As `_VoxelSum._amounts`, in truth."""
     item, k, j, i = cells
     span = torch.arange(CELL, device=item.device)
     index = (item[:, None, None], k[:, None, None])
@@ -396,7 +398,7 @@ def _wrong(
     each pixel that holds some; little counts as _LITTLE, few pixels as _FEW. The first is what is wanted; without the
     second nothing is learned while no share is large. It is of the sample as it is, in which calcium is not as rare.
 
-    amounts, shares: of `_Summed._amounts`. true: `_true_amounts`; seen: where there is enough, bool of its shape.
+    amounts, shares: of `_VoxelSum._amounts`. true: `_true_amounts`; seen: where there is enough, bool of its shape.
     """
 
     def of_each_scan(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -415,17 +417,17 @@ COMPACT = VesselNetConfig(slices=48, size=128, field="heart", pooling="average+m
 PRESETS = {"paper": PAPER, "compact": COMPACT}
 """By name; `preset` gives one for each kind."""
 
-SUMMED_WIDTH = 8
+VOXEL_SUM_WIDTH = 8
 
 
 def preset(name: str, kind: str) -> VesselNetConfig:
-    """A kind of network in the size of a preset. "summed" has the field "heart" whatever the preset; with "paper" its
-    voxels are half as large along each axis as with "compact". Raises KeyError for another name, ValueError for another
-    kind."""
+    """A kind of network in the size of a preset. "voxel-sum" has the field "heart" whatever the preset; with "paper"
+    its voxels are half as large along each axis as with "compact". Raises KeyError for another name, ValueError for
+    another kind."""
     config = PRESETS[name]
-    if kind != "summed":
+    if kind != "voxel-sum":
         return replace(config, kind=kind)
-    config = replace(config, kind=kind, field="heart", width=SUMMED_WIDTH)
+    config = replace(config, kind=kind, field="heart", width=VOXEL_SUM_WIDTH)
     return config if name == "compact" else replace(config, slices=96, size=256, slice_mm=1.5)
 
 

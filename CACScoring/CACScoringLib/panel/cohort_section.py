@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ctk
-import qt
 from slicer.i18n import tr as _
 
-from .input_section import argumentsOf, ensureOpinionPackages
-from .parameters import CACScoringParameterNode, Method
-from .worker import Worker, stepOf
+from . import table_widgets, widgets
+from .input_section import argumentsOf, ensureEstimatorPackages
+from .lifecycle import Section
+from .parameters import Method
+from .worker import Worker
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, about\n(adjusted)", "Note")
-COLUMN_LETTERS = (12, 10, 9, 13)
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, clinical\n(adjusted)", "Note")
+COLUMN_LETTERS = (9, 8, 8, 11)
 """Widths of all columns but the last, which takes the rest."""
 
 _ENDED = ("done", "skipped", "failed")
 
 
-class CohortSection:
+class CohortSection(Section):
     """The page of many scans.
 
     openScan: called with the "scan" event of the row that is to be opened. worker: runs the command.
@@ -32,35 +32,16 @@ class CohortSection:
         self._ui = ui
         self._worker = worker
         self._openScan = openScan
-        self._state: CACScoringParameterNode | None = None
         self._scans: list[dict] = []
         self._output = ""
-        self._filling = False
         table = ui.cohortTable
-        table.setColumnCount(len(TITLES))
-        table.setHorizontalHeaderLabels([_(title) for title in TITLES])
-        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-        table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
-        table.horizontalHeader().setStretchLastSection(True)
-        table.setWordWrap(False)
-        letter = table.fontMetrics().horizontalAdvance("n")
-        for column, letters in enumerate(COLUMN_LETTERS):
-            table.setColumnWidth(column, letters * letter)
+        table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
         table.cellDoubleClicked.connect(self._open)
         ui.cohortOpenButton.clicked.connect(self._open)
         ui.cohortButton.clicked.connect(self._startOrCancel)
         for edit in (ui.cohortFolderEdit, ui.cohortOutputEdit):
-            edit.filters = ctk.ctkPathLineEdit.Dirs
-            edit.currentPathChanged.connect(self._pathsChanged)
-            # An emptied field tells this alone.
-            edit.validInputChanged.connect(self._pathsChanged)
-
-    def setState(self, state: CACScoringParameterNode | None) -> None:
-        self._state = state
+            widgets.watchPath(edit, self._pathsChanged)
 
     def update(self) -> None:
         """Show the state."""
@@ -68,12 +49,9 @@ class CohortSection:
         if state is None:
             return
         running = self._worker.isRunning
-        self._filling = True
         for edit, path in ((ui.cohortFolderEdit, state.cohortFolder), (ui.cohortOutputEdit, state.cohortOutput)):
-            if edit.currentPath != path:
-                edit.setCurrentPath(path)
+            widgets.showPath(edit, path)
             edit.setEnabled(not running)
-        self._filling = False
         networks = _("clinical rule and calcium map") if state.method == Method.BOTH else _("clinical rule alone")
         ui.cohortSettingsLabel.setText(
             _("Method, models, device and rules are those of the first page: {method}.").format(method=networks)
@@ -84,18 +62,17 @@ class CohortSection:
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
 
     def cancel(self) -> None:
-        """End the command, if it is running."""
         self._worker.cancel()
 
     def _pathsChanged(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
+        if self._state is not None:
             self._state.cohortFolder = self._ui.cohortFolderEdit.currentPath
             self._state.cohortOutput = self._ui.cohortOutputEdit.currentPath
 
     def _startOrCancel(self, *_args: object) -> None:
         if self._worker.isRunning:
             self._worker.cancel()
-            self._say(_("Cancelled. What is done stays; start again to go on."))
+            self._say(_("Cancelled. Finished scans are kept; start again to continue."))
         else:
             self._start()
         self.update()
@@ -108,30 +85,28 @@ class CohortSection:
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             self._say(reason)
             return
-        ensureOpinionPackages(state)
+        ensureEstimatorPackages(state)
         self._scans, self._output = [], state.cohortOutput
         self._ui.cohortTable.setRowCount(0)
         self._ui.cohortBar.setValue(0)
         self._say(_("Looking for scans …"))
         command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *argumentsOf(state)]
-        try:
-            self._worker.start([*command, "--progress", "json"], self._onEvent, self._onEnd)
-        except (OSError, RuntimeError) as error:
-            self._say(str(error))
+        self._worker.start(command, self._onEnd, self._onProgress, self._onEvent)
+
+    def _onProgress(self, text: str, behind: float) -> None:
+        if text and not self._scans:
+            self._say(text)
 
     def _onEvent(self, event: dict) -> None:
-        kind = event["event"]
-        if kind == "scan":
+        if event["event"] == "scan":
             self._show(event)
-        elif kind == "warning":
+        elif event["event"] == "warning":
             self._say(event["message"])
-        elif kind == "step" and (step := stepOf(event)) is not None and not self._scans:
-            self._say(step[0])
 
     def _onEnd(self, reason: str) -> None:
         failed = sum(scan["state"] == "failed" for scan in self._scans)
         self._ui.cohortBar.setValue(1000 if not reason else 0)
-        text = reason or _("Scans done: {count}, failed: {failed}. The table of all is in {folder}.").format(
+        text = reason or _("Scans done: {count}, failed: {failed}. The table of all scans is in {folder}.").format(
             count=len(self._scans) - failed, failed=failed, folder=self._output
         )
         self._say(text)
@@ -149,14 +124,9 @@ class CohortSection:
             about = scaled.get("decomposition")
             numbers[1] = f"({numbers[1]})" if about is None else f"{about:.0f} ({numbers[1]})"
         note = scan.get("reason") or ", ".join(scan.get("warnings") or ())
-        for column, text in enumerate((scan["name"], _stateNames()[scan["state"]], *numbers, note)):
-            item = qt.QTableWidgetItem(text)
-            item.setToolTip(text)
-            if column in (2, 3):
-                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-            table.setItem(row, column, item)
+        table_widgets.fillRow(table, row, (scan["name"], _stateNames()[scan["state"]], *numbers, note), (2, 3))
         ended = sum(each["state"] in _ENDED for each in self._scans)
-        self._ui.cohortBar.setValue(int(1000 * ended / len(self._scans)))
+        self._ui.cohortBar.setValue(round(1000 * ended / len(self._scans)))
         self._say(_("{ended} of {count} scans …").format(ended=ended, count=len(self._scans)))
         self.update()
 
@@ -176,8 +146,8 @@ class CohortSection:
 def _stateNames() -> dict[str, str]:
     return {
         "waiting": _("waiting"),
-        "running": _("running …"),
+        "running": _("running"),
         "done": _("done"),
-        "skipped": _("done before"),
+        "skipped": _("existing"),
         "failed": _("failed"),
     }

@@ -11,9 +11,11 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
 from .parameters import CACScoringParameterNode, Connectivity, Method
 from .scan_facts import ScanFacts, scanFacts
+from .widgets import dataOf, fillBox, say
 
 RULE_PARAMETERS = {
     "thresholdHU": "threshold_hu",
@@ -27,11 +29,11 @@ RULE_PARAMETERS = {
 MODEL_PARAMETERS = {"heart": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
 """Parameters that name a model, by network."""
 
-OPINION_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
-"""The same for second opinions."""
+ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
+"""The same for whole-scan estimates."""
 
 
-_PARAMETERS = {**MODEL_PARAMETERS, **OPINION_PARAMETERS}
+_PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ScoringInput:
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options that score as the panel says: only those that are not the defaults."""
+    """The options that score as the panel prediction: only those that are not the defaults."""
     from ..scoring.lesions import ScoringRules
 
     arguments: list[str] = []
@@ -54,8 +56,8 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     else:
         parameters = [*MODEL_PARAMETERS.values()]
         if state.secondOpinions:
-            arguments += ["--second-opinion", "all"]
-            parameters += OPINION_PARAMETERS.values()
+            arguments += ["--whole-scan", "all"]
+            parameters += ESTIMATOR_PARAMETERS.values()
         for parameter in parameters:
             if name := getattr(state, parameter):
                 arguments += ["--model", name]
@@ -75,8 +77,8 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def ensureOpinionPackages(state: CACScoringParameterNode) -> None:
-    """Offer to install what the second opinions asked for need. Without it a run tells what it could not ask."""
+def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
+    """Offer to install what the whole-scan estimates asked for need. Without it a run tells what it could not ask."""
     from ..models.cards import list_models
 
     asked = state.method == Method.BOTH and state.secondOpinions
@@ -84,22 +86,22 @@ def ensureOpinionPackages(state: CACScoringParameterNode) -> None:
         ensurePackages(RADIOMICS_REQUIREMENTS)
 
 
-class InputSection:
+class InputSection(Section):
     """The widgets of the input, and the parameters that no connector keeps."""
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._state: CACScoringParameterNode | None = None
         self._facts = ScanFacts()
         self._factsOf: tuple | None = None
         self._filling = False
-        self._opinionModels = 0
-        self._opinionBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
+        self._models: dict[str, list[tuple[str, str]]] = {}
+        self._estimatorModels = 0
+        self._estimatorBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
         self._modelBoxes = {
             "heart": ui.heartModelBox,
             "slices": ui.slicesModelBox,
             "decomposition": ui.mapModelBox,
-            **self._opinionBoxes,
+            **self._estimatorBoxes,
         }
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
@@ -110,8 +112,7 @@ class InputSection:
         ui.defaultsButton.clicked.connect(self._setPublishedRules)
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        self._state = state
+        super().setState(state)
         if state is not None:
             self._listModels()
 
@@ -123,20 +124,18 @@ class InputSection:
         self._filling = True
         ui.heartSelector.setCurrentNode(state.inputHeart)
         ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
+        self._filling = False
         for network, box in self._modelBoxes.items():
             name = getattr(state, _PARAMETERS[network])
-            if box.findData(name) < 0:  # of a scene from elsewhere
-                box.addItem(_("{name} (not installed)").format(name=name), name)
-            box.setCurrentIndex(box.findData(name))
-        self._filling = False
+            fillBox(box, self._models[network], name, _("{name} (not installed)").format(name=name))
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
-        for widget in self._opinionBoxes.values():
+        for widget in self._estimatorBoxes.values():
             widget.setEnabled(networks and not running and state.secondOpinions)
         # What a scene from elsewhere has switched on can be switched off without a model.
-        possible = bool(self._opinionModels) or state.secondOpinions
-        ui.secondOpinionsBox.setEnabled(networks and not running and possible)
+        possible = bool(self._estimatorModels) or state.secondOpinions
+        ui.wholeScanBox.setEnabled(networks and not running and possible)
         for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox):
             widget.setEnabled(not running)
 
@@ -165,11 +164,9 @@ class InputSection:
         if shown != self._factsOf:
             self._factsOf = shown
             self._facts = ScanFacts() if volume is None else scanFacts(volume)
-        doubts = (self._facts.problem,) if self._facts.problem else self._facts.warnings
-        self._ui.factsLabel.setText("\n".join(self._facts.facts))
-        self._ui.factsLabel.setVisible(bool(self._facts.facts))
-        self._ui.doubtsLabel.setText("\n".join(f"⚠ {doubt}" for doubt in doubts))
-        self._ui.doubtsLabel.setVisible(bool(doubts))
+        warnings = (self._facts.problem,) if self._facts.problem else self._facts.warnings
+        say(self._ui.factsLabel, "\n".join(self._facts.facts))
+        say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
 
     def _listModels(self) -> None:
         from ..core.ct import CTError
@@ -180,22 +177,16 @@ class InputSection:
         except CTError as error:
             self._ui.statusLabel.setText(str(error))
             models = []
-        self._opinionModels = sum(model.card.network in OPINION_PARAMETERS for model in models)
-        self._filling = True
-        for network, box in self._modelBoxes.items():
-            box.clear()
+        self._estimatorModels = sum(model.card.network in ESTIMATOR_PARAMETERS for model in models)
+        for network in self._modelBoxes:
             stored = [model for model in models if model.card.network == network]
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
-            box.addItem(_preferred(bundled, stored), "")
-            for model in stored:
-                if model.origin != "bundled":
-                    box.addItem(model.card.name, model.card.name)
-        self._filling = False
+            own = [model.card.name for model in stored if model.origin != "bundled"]
+            self._models[network] = [(_preferred(bundled, stored), ""), *zip(own, own, strict=True)]
 
     def _modelChosen(self, network: str) -> None:
-        if not self._filling and self._state is not None:
-            box = self._modelBoxes[network]
-            setattr(self._state, _PARAMETERS[network], box.itemData(box.currentIndex) or "")
+        if self._state is not None:
+            setattr(self._state, _PARAMETERS[network], dataOf(self._modelBoxes[network]))
 
     def _heartChosen(self, *_args: object) -> None:
         if not self._filling and self._state is not None:
@@ -213,6 +204,6 @@ def _preferred(bundled: str | None, stored: list) -> str:
     """What is used where no model is named. stored: models of the network."""
     if bundled is not None:
         return _("{name} (comes with CAC)").format(name=bundled)
-    if len(stored) == 1 and stored[0].card.network in OPINION_PARAMETERS:
+    if len(stored) == 1 and stored[0].card.network in ESTIMATOR_PARAMETERS:
         return _("{name} (the only one)").format(name=stored[0].card.name)
     return _("none comes with CAC")

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import qt
 from slicer.i18n import tr as _
 
+from . import table_widgets
+from .widgets import colourIcon
+
 TITLES = ("No", "Artery", "Slices", "Peak\nHU", "Area ×\nweight mm²", "Volume\nmm³")
 _ARTERY_COLUMN = TITLES.index("Artery")
 
@@ -45,15 +48,8 @@ class LesionTable:
         self._table = table
         self._onSelected = onSelected
         self._filling = False
-        table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.setAlternatingRowColors(True)
-        table.setTabKeyNavigation(False)
-        table.setWordWrap(False)
-        table.horizontalHeader().setHighlightSections(False)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
         table.currentCellChanged.connect(self._currentChanged)
         table.cellClicked.connect(self._clicked)
 
@@ -129,13 +125,6 @@ class LesionTable:
             self._onSelected(self._idOf(row))
 
 
-def colourIcon(rgb: tuple[int, int, int]):
-    """A small square of one colour."""
-    pixmap = qt.QPixmap(12, 12)
-    pixmap.fill(qt.QColor(*rgb))
-    return qt.QIcon(pixmap)
-
-
 def arteryButtons(layout, table, colours: dict[str, tuple[int, int, int]], onArtery: Callable[[str], None]) -> list:
     """A button for each artery and one for what is not coronary, with their keys: 1 to 5, and X.
 
@@ -152,9 +141,9 @@ def arteryButtons(layout, table, colours: dict[str, tuple[int, int, int]], onArt
         button.setObjectName(f"artery{artery or 'Rejected'}Button")
         if rgb is not None:
             button.setIcon(colourIcon(rgb))
-            tip = _("The selected lesions belong to {artery} (key {key} in the list)")
+            tip = _("Assign the selected lesions to {artery} (key {key} in the list).")
         else:
-            tip = _("The selected lesions are not coronary: they count no more (key {key} in the list)")
+            tip = _("Reject the selected lesions as not coronary (key {key} in the list).")
         button.setToolTip(tip.format(artery=artery, key=shortcutKey))
         button.clicked.connect(lambda *_args, artery=artery: onArtery(artery))
         layout.addWidget(button)

@@ -17,7 +17,7 @@ TORCH_VERSION = ">=2.13"
 """The version that the bundled networks were trained and measured with, or a newer one."""
 
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
-"""What the second opinion by radiomics needs beside them."""
+"""What the whole-scan estimate by radiomics needs beside them."""
 
 PROCESS_REQUIREMENTS = {"psutil": "psutil>=6"}
 """What tells how much memory a cohort may use, and ends processes with all that they have started."""
@@ -75,7 +75,7 @@ def _install(requirements: list[str], requester: str) -> None:
         question = _("{requester} needs these Python packages: {packages}. Install them into Slicer's Python?")
         text = question.format(requester=requester, packages=", ".join(requirements))
         if not slicer.util.confirmOkCancelDisplay(text):
-            raise RuntimeError(_("It was declined.")) from None
+            raise RuntimeError(_("The installation was declined.")) from None
         for requirement in requirements:
             slicer.util.pip_install(requirement)
         return

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
-from .second_opinion_section import SecondOpinionSection
-from .table_height import fitHeight
+from . import table_widgets, widgets
+from .whole_scan_section import WholeScanSection
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -32,13 +32,8 @@ class ResultSection:
         self._ui = ui
         self._askForFolder = askForFolder
         self._review: SceneReview | None = None
-        self._opinions = SecondOpinionSection(ui)
-        table = ui.scoreTable
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.setSelectionMode(qt.QAbstractItemView.NoSelection)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
-        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        self._estimates = WholeScanSection(ui)
+        table_widgets.prepareTable(ui.scoreTable)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
 
@@ -55,7 +50,7 @@ class ResultSection:
             button.setEnabled(review is not None)
         results = {} if review is None else review.results()
         self._showScores(results)
-        self._opinions.update(review)
+        self._estimates.update(review)
         warnings = () if review is None else review.warnings
         texts = {
             ui.categoriesLabel: "" if review is None else _classes(results.get("threshold"), review.categories()),
@@ -64,32 +59,23 @@ class ResultSection:
             ui.warningsLabel: _lines(warning for warning in warnings if not warning.severe),
         }
         for label, text in texts.items():
-            label.setText(text)
-            label.setVisible(bool(text))
+            widgets.say(label, text)
 
     def _showScores(self, results: dict[str, MethodResult]) -> None:
         table = self._ui.scoreTable
         columns = [column for method, result in results.items() for column in _columns(method, result)]
         titles = [_("Artery"), *(title for title, _cell in columns)]
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
-        arteries = list(next(iter(results.values())).arteries) if results else []
-        table.setRowCount(len(arteries) + 1 if results else 0)
-        for row, artery in enumerate([*arteries, None][: table.rowCount]):
-            self._put(row, 0, _("total") if artery is None else artery.key, artery is None)
-            for column, (_title, cell) in enumerate(columns, 1):
-                self._put(row, column, cell(artery), artery is None)
+        arteries = [*next(iter(results.values())).arteries, None] if results else []
+        lines = [(_("total") if artery is None else artery.key, artery) for artery in arteries]
+        rows = [[name, *(cell(artery) for _title, cell in columns)] for name, artery in lines]
+        table_widgets.fillTable(table, titles, rows)
+        for column in range(table.columnCount if arteries else 0):
+            item = table.item(table.rowCount - 1, column)
+            font = item.font()
+            font.setBold(True)
+            item.setFont(font)
         table.resizeColumnsToContents()
-        fitHeight(table)
-
-    def _put(self, row: int, column: int, text: str, bold: bool) -> None:
-        item = qt.QTableWidgetItem(text)
-        if column:
-            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-        font = item.font()
-        font.setBold(bold)
-        item.setFont(font)
-        self._ui.scoreTable.setItem(row, column, item)
+        table_widgets.fitHeight(table)
 
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
@@ -167,7 +153,7 @@ def _lines(warnings: Iterable[ScanWarning]) -> str:
 def _told(warning: ScanWarning) -> str:
     """A warning's message; here without what only the command line's user can do."""
     if warning.code == "unreviewed":
-        return _("Nobody has reviewed these candidates: give each to an artery, or say that it is not coronary.")
+        return _("These candidates are not reviewed: assign each to an artery, or reject it as not coronary.")
     return warning.message
 
 
@@ -178,7 +164,7 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
     if result is None:
         return ""
     if categories is None:
-        return _("Clinical rule: {score:.1f} of unreviewed candidates is not a calcium score.").format(
+        return _("Clinical rule: {score:.1f} from unreviewed candidates is not a calcium score.").format(
             score=result.total.agatston
         )
     reviewed = _("Reviewed: no coronary calcium. ") if result.no_calcium else ""
@@ -200,7 +186,7 @@ def agatstonText(method: str, result: MethodResult) -> str:
     adjusted = _("adjusted Agatston {score:.1f}").format(score=result.total.agatston)
     if result.scaled_agatston is None:
         return adjusted
-    scaled = _("on the scale of clinical scores about {score:.0f}").format(score=result.scaled_agatston)
+    scaled = _("about {score:.0f} on the clinical scale").format(score=result.scaled_agatston)
     return f"{scaled} ({adjusted})"
 
 

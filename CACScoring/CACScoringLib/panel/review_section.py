@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -17,9 +16,10 @@ from slicer.util import VTKObservationMixin
 from . import views
 from .editor import LesionEditor
 from .lesion_table import LesionLine, LesionTable, arteryButtons
-from .parameters import CACScoringParameterNode
+from .lifecycle import Section
 from .result_section import agatstonText
 from .slice_plot import PlotSlice, SlicePlot
+from .widgets import fillBox, singleShot
 
 if TYPE_CHECKING:
     from ..results import MethodResult
@@ -29,11 +29,11 @@ REFRESH_MILLISECONDS = 20
 """Changes that come within this time, as one stroke of a brush makes many, are counted together."""
 
 
-class ReviewSection(VTKObservationMixin):
+class ReviewSection(Section, VTKObservationMixin):
     """The widgets of a review.
 
     onNumbers: called when scores have changed. onScoreAgain: called when the reader wants slices in the calcium map
-    that the networks have not taken apart.
+    that the networks have not decomposed.
     """
 
     def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
@@ -43,10 +43,8 @@ class ReviewSection(VTKObservationMixin):
 
         self._ui = ui
         self._onNumbers = onNumbers
-        self._state: CACScoringParameterNode | None = None  # until the panel is entered
         self._review: SceneReview | None = None
         self._editor: LesionEditor | None = None
-        self._filling = False
         self._shown: dict[str, object] = {}
         self._colours = {artery.key: ARTERY_COLOURS[artery] for artery in Artery}
         self._slices: dict = {}
@@ -58,10 +56,7 @@ class ReviewSection(VTKObservationMixin):
         self.table = LesionTable(ui.lesionTable, self._lesionSelected)
         assignable = {key: colour for key, colour in self._colours.items() if key != "unassigned"}
         self._buttons = arteryButtons(ui.arteryFrame.layout(), ui.lesionTable, assignable, self._assign)
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(REFRESH_MILLISECONDS)
-        self._timer.timeout.connect(self._refresh)
+        self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -80,8 +75,10 @@ class ReviewSection(VTKObservationMixin):
 
     # What the panel tells
 
-    def setState(self, state: CACScoringParameterNode) -> None:
-        self._state = state
+    def setState(self, state) -> None:
+        # What is painted after the panel was left is counted as the last state says.
+        if state is not None:
+            super().setState(state)
 
     def setReview(self, review: SceneReview | None) -> None:
         """Begin to review a result; None for none."""
@@ -89,20 +86,14 @@ class ReviewSection(VTKObservationMixin):
         if review is not None and self._review is not None:
             self._hideLesions()
         self._review = review
-        self._filling = True
-        self._ui.reviewMethodBox.clear()
+        self._fillMethods()
         if review is not None:
-            from ..results import METHOD_TITLES
-
-            for method in review.methods:
-                self._ui.reviewMethodBox.addItem(METHOD_TITLES[method], method)
             events = slicer.vtkSegmentation
             for segmentation in self._segmentations().values():
                 # Painting invokes the first; undo in Slicer's own segment editor the second alone.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self.addObserver(segmentation.GetSegmentation(), event, self._edited)
             self._followAxialView()
-        self._filling = False
         self._shown = {} if review is None else {"method": self._method}
         self.update()
 
@@ -137,10 +128,8 @@ class ReviewSection(VTKObservationMixin):
             ui.totalLabel.setText(_("Score a CT, or open a scene with a result."))
             self._showSlice()
             return
-        self._filling = True
-        ui.reviewMethodBox.setCurrentIndex(max(0, ui.reviewMethodBox.findData(self._method)))
+        self._fillMethods()
         ui.reviewedBox.setChecked(review.reviewed[self._method])
-        self._filling = False
         self._showSegmentation()
         if self._method in review.problems:
             self.table.show([], _("Mass\nmg"))
@@ -187,6 +176,13 @@ class ReviewSection(VTKObservationMixin):
         methods = self._review.methods
         return self._state.reviewMethod if self._state.reviewMethod in methods else methods[0]
 
+    def _fillMethods(self) -> None:
+        from ..results import METHOD_TITLES
+
+        methods = () if self._review is None else self._review.methods
+        choices = [(METHOD_TITLES[method], method) for method in methods]
+        fillBox(self._ui.reviewMethodBox, choices, self._method if methods else "")
+
     def _segmentations(self) -> dict[str, object]:
         """By method."""
         nodes = self._review.nodes
@@ -207,7 +203,7 @@ class ReviewSection(VTKObservationMixin):
             hint = ""
             if suggested is not None:
                 hint = _(
-                    "Its place suggests {artery} ({sure:.0%} if it is coronary); "
+                    "Its location suggests {artery} ({sure:.0%} if it is coronary); "
                     "{elsewhere:.0%} of the calcium there is not coronary."
                 ).format(
                     artery=suggested.artery.key,
@@ -267,7 +263,7 @@ class ReviewSection(VTKObservationMixin):
             ui.sliceLabel.setText(_("Slice {k}").format(k=k))
         else:
             ui.sliceLabel.setText(
-                _("Slice {k}: {probability:.0%} likely to show calcium").format(k=k, probability=row.probability)
+                _("Slice {k}: probability of calcium {probability:.0%}").format(k=k, probability=row.probability)
             )
 
     def _showTotal(self, result: MethodResult) -> None:
@@ -340,7 +336,7 @@ class ReviewSection(VTKObservationMixin):
         self._change(lambda: self._review.switch_slice(k, on))
 
     def _methodChosen(self, index: int) -> None:
-        if not self._filling and self._state is not None and index >= 0:
+        if self._state is not None and index >= 0:
             self._state.reviewMethod = self._ui.reviewMethodBox.itemData(index)
 
     def _editorToggled(self, open_: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """facts: lines to show. warnings: doubts about the score. problem: why it cannot be scored, or empty."""
+    """facts: lines to show. warnings: what makes the score doubtful. problem: why it cannot be scored, or empty."""
 
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -57,8 +57,8 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     facts.append(" · ".join(filter(None, known)))
     grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
     grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
-    doubts = examine(CTScan(grid, acquisition), None)
-    warnings = tuple(doubt.message for doubt in doubts if doubt.code != "blood-unmeasured")
+    warnings = examine(CTScan(grid, acquisition), None)
+    warnings = tuple(warning.message for warning in warnings if warning.code != "blood-unmeasured")
     return ScanFacts(tuple(facts), warnings, problem)
 
 

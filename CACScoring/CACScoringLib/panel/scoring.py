@@ -9,18 +9,18 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import qt
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from .process import Process
 from .scan_facts import acquisitionOf
-from .worker import Worker, stepOf
+from .widgets import singleShot
+from .worker import Worker
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -53,9 +53,6 @@ class _Run:
     onFinished: Callable[[ScoringOutcome], None]
     volume: vtkMRMLScalarVolumeNode | None = None
     image: sitk.Image | None = None
-    step: tuple[str, float] = ("", 0.0)
-    steps: int = 1
-    warnings: list[str] = field(default_factory=list)
 
 
 class Scorer:
@@ -65,9 +62,7 @@ class Scorer:
         self._worker = Worker(process)
         self._run: _Run | None = None
         self._next: Callable[[], None] | None = None
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._doNext)
+        self._timer = singleShot(0, self._doNext)
 
     @property
     def isRunning(self) -> bool:
@@ -93,12 +88,13 @@ class Scorer:
         run.result = run.temporary / "result"
         run.volume = volume
         try:
-            command = [*self._writeInput(run, heart), *arguments, "--no-scene", "--progress", "json"]
-            self._worker.start(command, self._onEvent, self._scored)
+            command = [*self._writeInput(run, heart), *arguments, "--no-scene"]
         except CTError as error:
             self._finish(ScoringOutcome(str(error)))
         except (OSError, RuntimeError) as error:
             self._finish(ScoringOutcome(_("Scoring could not be started: {error}").format(error=error)))
+        else:
+            self._worker.start(command, self._scored, onProgress)
 
     def openResult(
         self,
@@ -118,12 +114,9 @@ class Scorer:
         run.result = folder
         target = run.temporary / "ct.nrrd"
         arguments = [ct, str(target), *filter(None, [series])]
-        try:
-            self._worker.start(
-                arguments, self._onEvent, lambda reason: self._read(reason, target, name), "panel.open_ct"
-            )
-        except (OSError, RuntimeError) as error:
-            self._finish(ScoringOutcome(_("{name} could not be opened: {error}").format(name=name, error=error)))
+        self._worker.start(
+            arguments, lambda reason: self._read(reason, target, name), onProgress, module="panel.open_ct"
+        )
 
     def cancel(self) -> None:
         """End the run that is going on, if any."""
@@ -163,18 +156,6 @@ class Scorer:
             file.write_text(json.dumps(facts), encoding="utf-8")
             command += ["--acquisition", str(file)]
         return command
-
-    def _onEvent(self, event: dict) -> None:
-        run = self._run
-        step = stepOf(event)
-        if step is not None:
-            run.step, run.steps = step, event["count"]
-            run.onProgress(*step)
-        elif event["event"] == "counted" and event["count"]:
-            text, behind = run.step
-            run.onProgress(text, behind + event["done"] / event["count"] / run.steps)
-        elif event["event"] == "warning":
-            run.warnings.append(event["message"])
 
     def _scored(self, reason: str) -> None:
         run = self._run
@@ -217,11 +198,11 @@ class Scorer:
             self._finish(ScoringOutcome(_("The CT was closed while it was being scored.")))
             return
         nodes = mrml.add_to_scene(slicer.mrmlScene, content, run.volume)
-        self._finish(ScoringOutcome(_("Done."), nodes, tuple(run.warnings)))
+        self._finish(ScoringOutcome(_("Done."), nodes, tuple(event["message"] for event in self._worker.warnings)))
 
     def _later(self, step: Callable[[], None]) -> None:
         self._next = step
-        self._timer.start(0)
+        self._timer.start()
 
     def _doNext(self) -> None:
         from ..core.ct import CTError

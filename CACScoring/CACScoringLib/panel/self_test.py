@@ -47,7 +47,7 @@ def madeOf(volume: vtkMRMLScalarVolumeNode) -> PlacedRadiograph:
         write_job(Path(folder), DrrSettings(pixels=128), image_of_volume(volume))
         reasons = []
         worker = Worker(ForegroundProcess())
-        worker.start(["radiograph", folder], lambda event: None, reasons.append, "panel.project_ct")
+        worker.start(["radiograph", folder], reasons.append, module="panel.project_ct")
         if reasons != [""]:
             raise RuntimeError(str(reasons))
         return read_radiograph_of(Path(folder))

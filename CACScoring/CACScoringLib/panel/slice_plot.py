@@ -41,7 +41,7 @@ class SlicePlot(qt.QWidget):
         self._slices: dict[int, PlotSlice] = {}
         self._current = None
         self.setFixedHeight(96)
-        self.setToolTip(_("Height: how probably the slice shows calcium. Marks: lesions. Click to go to a slice."))
+        self.setToolTip(_("The height is the probability of calcium, the marks are lesions. Click to go to a slice."))
 
     def setSlices(self, slices: Mapping[int, PlotSlice]) -> None:
         """slices: by k."""

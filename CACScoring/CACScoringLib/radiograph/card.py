@@ -9,8 +9,8 @@ from ..models.cards import ModelCard
 
 _MEASURED_ON = {
     "external_": "patients of another cohort, none of them in training",
-    "cross_validated_": "patients, each judged by a model that had not seen them (cross-validation)",
-    "": "patients that the training was stopped and calibrated by, which flatters the model",
+    "cross_validated_": "patients, each evaluated by a model that was not trained on them (cross-validation)",
+    "": "patients who were also used for early stopping and calibration, which favours the model",
 }
 """By the beginning of a measure's name on the card; the first that is told counts."""
 
@@ -43,7 +43,7 @@ def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> Car
     return None
 
 
-def share_of(card: ModelCard, agatston: float) -> float | None:
+def proportion_of(card: ModelCard, agatston: float) -> float | None:
     """How many of the patients whom a model was calibrated on had such a score, 0 to 1; None where not told."""
     counts = card.validation.get(f"n_{_area_name(agatston)}")
     if not isinstance(counts, list) or len(counts) != 2 or not sum(counts):
@@ -61,7 +61,7 @@ def threshold_name(agatston: float) -> str:
     return "above 0" if agatston == 0 else f"{agatston:g} or more"
 
 
-def doubt_about_image(card: ModelCard) -> tuple[ScanWarning, ...]:
+def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
     """A warning where tests have not shown that the picture alone tells a threshold better than guessing."""
     unproven = []
     for threshold in card.config["thresholds"]:
@@ -73,7 +73,7 @@ def doubt_about_image(card: ModelCard) -> tuple[ScanWarning, ...]:
         return ()
     told = "; ".join(text for text, _ in unproven)
     message = (
-        f"By its tests {card.name} was not shown to see calcium in the picture better than guessing ({told}; on "
-        f"{unproven[0][1]}). What it tells of a person comes from age, sex and body mass index, where they are given."
+        f"In its tests, {card.name} was not shown to detect calcium in the radiograph better than chance ({told}; on "
+        f"{unproven[0][1]}). Its probabilities reflect age, sex and body mass index, where these are given."
     )
     return (ScanWarning("image-not-proven", message),)

@@ -45,20 +45,20 @@ def read_dicom(path: Path) -> ChestRadiograph:
     """A radiograph from a DICOM file. Raises CTError when it is none, or its pixels cannot be read."""
     ds = read_bounded(path)
     header = DicomSlice(path, ds)
-    doubts = _check_kind(header)
+    warnings = _check_kind(header)
     values = _stored_values(ds, path)
     try:
         picture, more = _displayed(ds, header, values)
     except Exception as error:  # broken tables raise whatever pydicom's conversions meet
         reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        message = f"The grey values of {path.name} cannot be made out ({reason}). Export it as PNG from a viewer."
+        message = f"The grey values of {path.name} cannot be interpreted ({reason}). Export it as PNG from a viewer."
         raise UnreadableError(message) from error
-    doubts += more
+    warnings += more
     view = _view(header)
     picture, pixel_mm, more = _upright(header, picture, _pixel_mm(header), view)
-    doubts += more
+    warnings += more
     pixel_mm, more = _believed(header, pixel_mm, picture.shape)
-    return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*doubts, *more), path)
+    return ChestRadiograph(picture, pixel_mm, view, _acquisition(header), (*warnings, *more), path)
 
 
 def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
@@ -78,18 +78,18 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
         raise NotVolumeError(f"{name} is in colour ({kind}); a radiograph is grey. Export the radiograph itself.")
     found = []
     if modality not in RADIOGRAPHIES:
-        what = f"is of modality {modality}" if modality else "does not tell its modality"
-        message = f"{name} {what}; it is taken for a radiograph. Check the picture."
+        what = f"is of modality {modality}" if modality else "does not state its modality"
+        message = f"{name} {what}; it is taken to be a radiograph. Check the image."
         found.append(ScanWarning("modality", message))
     part = (header.text("BodyPartExamined") or "").upper()
     if part and not any(word in part for word in CHESTS):
-        message = f"The header says that this is a radiograph of {part}, not of the chest."
+        message = f"According to its header this is a radiograph of {part}, not of the chest."
         found.append(ScanWarning("body-part", message))
     if (header.text("BurnedInAnnotation") or "").upper() == "YES":
-        message = "Text is burned into the picture; it may be taken for something bright."
+        message = "Text is burned into the image and may be mistaken for a bright structure."
         found.append(ScanWarning("burned-in", message))
     if header.text("LossyImageCompression") == "01":
-        message = "The picture was compressed with losses; faint detail may be gone."
+        message = "The image was compressed with losses; faint detail may be missing."
         found.append(ScanWarning("lossy-compression", message))
     return tuple(found)
 
@@ -97,7 +97,7 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
 def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     """Pixels [row, column] as stored, by pydicom's decoders, else by ITK's. Raises CTError."""
     if not any(key in ds for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise UnreadableError(f"{path.name} holds no picture. Export the radiograph itself.")
+        raise UnreadableError(f"{path.name} holds no image. Export the radiograph itself.")
     try:
         values = ds.pixel_array
     except Exception as error:  # a missing decoder or broken bytes raise whatever the decoder raises
@@ -105,9 +105,9 @@ def _stored_values(ds: pydicom.Dataset, path: Path) -> np.ndarray:
             raise UnreadableError(f"The pixels of {path.name} are cut off or broken. Copy it again.") from error
         values = _by_itk(ds, path.name)
     if values.ndim != 2 or min(values.shape) < 2:
-        raise NotVolumeError(f"{path.name} holds pixels of shape {values.shape}; a single grey picture is needed.")
+        raise NotVolumeError(f"{path.name} holds pixels of shape {values.shape}; a single greyscale image is needed.")
     if not np.isfinite(values).all():
-        raise UnreadableError(f"{path.name} holds values that are no numbers. Export it again.")
+        raise UnreadableError(f"{path.name} holds values that are not numbers. Export it again.")
     return values
 
 
@@ -151,18 +151,18 @@ def _displayed(
     values = apply_modality_lut(values, ds)
     relation = (header.text("PixelIntensityRelationship") or "").upper()
     sign = header.number("PixelIntensityRelationshipSign")
-    doubts = []
+    warnings = []
     if (header.text("PresentationIntentType") or "").upper() == "FOR PROCESSING":
-        picture, doubt = _of_raw(ds, values.astype(np.float64), relation, sign)
-        doubts.append(doubt)
+        picture, warning = _of_raw(ds, values.astype(np.float64), relation, sign)
+        warnings.append(warning)
     else:
         picture = _first_voi(ds, values).astype(np.float64)
         if _is_inverse(header):
             picture = -picture
-        doubts += _doubts_about_grey(header, relation)
+        warnings += _grey_warnings(header, relation)
     if padding.any() and not padding.all():  # beyond the collimated field, as if nothing were there
         picture[padding] = picture[~padding].min()
-    return picture.astype(np.float32), tuple(doubts)
+    return picture.astype(np.float32), tuple(warnings)
 
 
 def _is_inverse(header: DicomSlice) -> bool:
@@ -174,7 +174,7 @@ def _of_raw(
     ds: pydicom.Dataset, values: np.ndarray, relation: str, sign: float | None
 ) -> tuple[np.ndarray, ScanWarning]:
     """Attenuation from a detector's values that nobody has prepared for the eye (FOR PROCESSING)."""
-    message = "The file holds the detector's values (FOR PROCESSING), not a picture prepared for reading"
+    message = "The file holds the detector's values (FOR PROCESSING), not an image prepared for reading"
     if relation == "LIN" and sign == 1:
         floor = max(float(values.max()) * 1e-5, 1e-12)
         return -np.log(np.maximum(values, floor)), ScanWarning("raw-pixels", f"{message}; their logarithm is taken.")
@@ -182,7 +182,7 @@ def _of_raw(
         return -sign * values, ScanWarning("raw-pixels", f"{message}; they are taken as its logarithm.")
     if str(ds.get("PhotometricInterpretation", "")).upper() == "MONOCHROME1":
         values = -values
-    message += "; how they follow the X-rays cannot be told. Check that bone is bright."
+    message += "; how they relate to the X-ray intensity is not stated. Check that bone is bright."
     return values, ScanWarning("raw-pixels", message)
 
 
@@ -202,17 +202,19 @@ def _first_voi(ds: pydicom.Dataset, values: np.ndarray) -> np.ndarray:
     return apply_voi_lut(clipped, reduced)
 
 
-def _doubts_about_grey(header: DicomSlice, relation: str) -> list[ScanWarning]:
-    doubts = []
+def _grey_warnings(header: DicomSlice, relation: str) -> list[ScanWarning]:
+    warnings = []
     shape = (header.text("PresentationLUTShape") or "").upper()
     kind = (header.text("PhotometricInterpretation") or "MONOCHROME2").upper()
     if (shape, kind) in (("INVERSE", "MONOCHROME2"), ("IDENTITY", "MONOCHROME1")):
         message = f"The header contradicts itself: {kind}, but Presentation LUT Shape {shape}. {kind} was followed."
-        doubts.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
+        warnings.append(ScanWarning("grey-scale", f"{message} Check that bone is bright."))
     if relation == "LIN":
-        message = "Grey follows the X-rays' intensity, not its logarithm as on film, which models are trained on."
-        doubts.append(ScanWarning("linear-intensity", message))
-    return doubts
+        message = (
+            "The grey values follow the X-ray intensity, not its logarithm as on film, on which the models are trained."
+        )
+        warnings.append(ScanWarning("linear-intensity", message))
+    return warnings
 
 
 def _padding(header: DicomSlice, values: np.ndarray) -> np.ndarray:
@@ -266,8 +268,8 @@ def _upright(
         picture = picture[:, ::-1]
     if picture is before:
         return picture, pixel_mm, ()
-    message = "The picture was turned or mirrored as the header says, so that the head is up and the patient's "
-    message += "back at the right." if view == "lateral" else "left at the right."
+    message = "The image was rotated or mirrored according to its header, so that the head is up and the patient's "
+    message += "back is on the right." if view == "lateral" else "left is on the right."
     return np.ascontiguousarray(picture), (spacing, kind), (ScanWarning("turned", message),)
 
 
@@ -295,12 +297,18 @@ def _believed(
     sides = (spacing[0] * shape[1], spacing[1] * shape[0])
     if not all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
         size = " × ".join(f"{side:.4g}" for side in sides)
-        message = f"By the header the picture is {size} mm large, which no chest radiograph is; this is not believed."
+        message = (
+            f"According to its header the image measures {size} mm, which is impossible for a chest radiograph; this "
+            "size is ignored."
+        )
         return None, (ScanWarning("pixel-size-implausible", message),)
     if kind == "detector":
         return spacing, ()
-    where = "calibrated at the patient, with no magnification told" if kind == "calibrated" else "with no calibration"
-    message = f"The header tells only Pixel Spacing, {where}; it is taken as on the detector, 5 to 15% off perhaps."
+    where = "calibrated at the patient, with no magnification stated" if kind == "calibrated" else "with no calibration"
+    message = (
+        f"The header states only Pixel Spacing, {where}; it is taken as the spacing on the detector, which may be 5 "
+        "to 15% off."
+    )
     return spacing, (ScanWarning("pixel-size-uncertain", message),)
 
 

@@ -54,7 +54,7 @@ def read_radiograph(path: Path) -> ChestRadiograph:
             found = _reader(path)(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror or error}).") from error
-    return found.doubted(*_doubts(found))
+    return found.warned(*_warnings(found))
 
 
 def _reader(path: Path):
@@ -83,11 +83,11 @@ def _read_picture(path: Path) -> ChestRadiograph:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = printable(str(error))
         raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
-    doubts = ()
+    findings = ()
     if kind == "JPEG":
-        message = "JPEG compresses with losses; faint detail may be gone. Export the radiograph as DICOM or PNG."
-        doubts = (ScanWarning("lossy-compression", message),)
-    return ChestRadiograph(-picture if turned else picture, None, None, Acquisition(kind), doubts, path)
+        message = "JPEG compression is lossy; faint detail may be missing. Export the radiograph as DICOM or PNG."
+        findings = (ScanWarning("lossy-compression", message),)
+    return ChestRadiograph(-picture if turned else picture, None, None, Acquisition(kind), findings, path)
 
 
 _TIFF_PHOTOMETRIC = 262
@@ -105,10 +105,10 @@ def _grey(file, path: Path) -> np.ndarray:
         colours = values[..., :3] if file.mode in ("RGB", "RGBA", "RGBX") else values[..., :1]
         # Compression rounds each colour for itself.
         if np.abs(colours - colours[..., :1]).max() > 2:
-            raise NotVolumeError(f"{path.name} is in colour; a radiograph is grey. Export it without overlays.")
+            raise NotVolumeError(f"{path.name} is in colour; a radiograph is greyscale. Export it without overlays.")
         values = colours.mean(-1)
     if values.ndim != 2 or not np.isfinite(values).all():
-        raise UnreadableError(f"{path.name} does not hold a grey picture of numbers. Export it again.")
+        raise UnreadableError(f"{path.name} does not hold a greyscale image. Export it again.")
     return values
 
 
@@ -124,12 +124,12 @@ def _read_image(path: Path) -> ChestRadiograph:
             "--radiograph, or make a radiograph of it with cac drr."
         )
     if len(long_axes) < 2:
-        raise NotVolumeError(f"{path.name} is no picture: its size is {'×'.join(map(str, size))}.")
+        raise NotVolumeError(f"{path.name} is not an image: its size is {'×'.join(map(str, size))}. Give a radiograph.")
     if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise NotVolumeError(f"{path.name} holds complex numbers. Give a grey radiograph.")
     values = sitk.GetArrayFromImage(image).squeeze().astype(np.float32)
     if not np.isfinite(values).all():
-        raise UnreadableError(f"{path.name} holds values that are no numbers (NaN or infinite). Export it again.")
+        raise UnreadableError(f"{path.name} holds values that are not numbers (NaN or infinite). Export it again.")
     if values.min() < AIR_HU:
         raise NotCTError(
             f"{path.name} holds values down to {values.min():g}: this looks like one slice of a CT, not like a "
@@ -138,8 +138,8 @@ def _read_image(path: Path) -> ChestRadiograph:
     if any(key.startswith("Segment0_") for key in image.GetMetaDataKeys()):
         raise NotVolumeError(f"{path.name} is a segmentation (label map). Give the radiograph itself.")
     spacing = image.GetSpacing()
-    pixel_mm, doubts = _believed((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
-    return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), doubts, path)
+    pixel_mm, findings = _believed((spacing[long_axes[0]], spacing[long_axes[1]]), values.shape)
+    return ChestRadiograph(values, pixel_mm, None, Acquisition("image"), findings, path)
 
 
 def _believed(
@@ -149,41 +149,52 @@ def _believed(
     if all(MIN_SIDE_MM <= side <= MAX_SIDE_MM for side in sides):
         return pixel_mm, ()
     size = " × ".join(f"{side:.4g}" for side in sides)
-    message = f"By its header the picture is {size} mm large, which no chest radiograph is; this is not believed."
+    message = (
+        f"According to its header the image measures {size} mm, which is impossible for a chest radiograph; this "
+        "size is ignored."
+    )
     return None, (ScanWarning("pixel-size-implausible", message),)
 
 
-def _doubts(radiograph: ChestRadiograph) -> list[ScanWarning]:
+def _warnings(radiograph: ChestRadiograph) -> list[ScanWarning]:
     """What can be told from the picture itself. Raises CTError where it holds nothing."""
     picture, name = radiograph.picture, radiograph.source.name
     low, high = float(picture.min()), float(picture.max())
     if low == high:
-        raise UnreadableError(f"All pixels of {name} have the same value ({low:g}); this is an empty picture.")
+        raise UnreadableError(
+            f"All pixels of {name} have the same value ({low:g}); this is an empty image. Export it again."
+        )
     if min(picture.shape) < MIN_PIXELS:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
-    doubts = []
+    findings = []
     if radiograph.pixel_mm is None:
-        message = f"The size of its pixels is not known; the larger side is taken for {LARGER_SIDE_MM / 10:g} cm."
-        doubts.append(ScanWarning("pixel-size-unknown", message))
+        message = f"The pixel size is not known; the longer side is assumed to measure {LARGER_SIDE_MM / 10:g} cm."
+        findings.append(ScanWarning("pixel-size-unknown", message))
     else:
         width, height = radiograph.pixel_mm[0] * picture.shape[1], radiograph.pixel_mm[1] * picture.shape[0]
         if min(width, height) < SMALL_FIELD_MM:
-            message = f"The picture covers {width:.0f} × {height:.0f} mm only; part of the chest may be cut off."
-            doubts.append(ScanWarning("small-field", message))
+            message = f"The image covers only {width:.0f} × {height:.0f} mm; part of the chest may be cut off."
+            findings.append(ScanWarning("small-field", message))
     if radiograph.view is None:
-        message = "The file does not tell its view; it is taken for what it was given as, and bone for bright."
-        doubts.append(ScanWarning("view-unknown", message))
+        message = "The file does not state its view; the view given is assumed, and so is that bone is bright."
+        findings.append(ScanWarning("view-unknown", message))
     elif radiograph.view == "AP":
-        message = "This is an AP radiograph, where the heart is larger than on the PA ones that models are trained on."
-        doubts.append(ScanWarning("view-ap", message))
+        message = (
+            "This is an AP radiograph, on which the heart is larger than on the PA radiographs that the models are "
+            "trained on."
+        )
+        findings.append(ScanWarning("view-ap", message))
     share = float((picture == high).mean())
     if share > CLIPPED_SHARE:
-        message = f"{share:.0%} of the pixels have the brightest value: contrast was cut off, calcium may be hidden."
-        doubts.append(ScanWarning("clipped-bright", message))
+        message = (
+            f"{share:.0%} of the pixels have the brightest value: the grey scale was clipped, and calcium may be "
+            "hidden."
+        )
+        findings.append(ScanWarning("clipped-bright", message))
     views = {"PA": (False,), "AP": (False,), "lateral": (True,), None: (False, True)}[radiograph.view]
     standard = radiograph.standard()
     if all(looks_inverted(standard, lateral) for lateral in views):
-        message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
-        doubts.append(ScanWarning("looks-inverted", message))
-    return doubts
+        message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
+        findings.append(ScanWarning("looks-inverted", message))
+    return findings

@@ -12,7 +12,7 @@ from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks import radiograph_fusion
-from .card import doubt_about_image
+from .card import image_warning
 from .saliency import saliency
 from .view import STANDARD_MM, ChestRadiograph, enhanced, looks_inverted
 
@@ -28,8 +28,8 @@ Digital patients' hearts stay within about two thirds of it."""
 
 DIGITAL = ScanWarning(
     "digital-patients",
-    "The model learned from radiographs of digital patients. There was no real radiograph with known calcium to learn "
-    "from or to check it on, so nobody knows how well it does on this one.",
+    "The model was trained on radiographs of digital patients. No real radiograph with known calcium was available "
+    "for training or testing, so its accuracy on this one is unknown.",
 )
 
 
@@ -121,7 +121,7 @@ def score_radiograph(
     card, network = model.card, model.network
     names, field = tuple(card.config["views"]), float(card.config["field_mm"])
     _check_views(radiographs, names, card.name)
-    doubts = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
+    warnings = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
     with progress.step("scoring"):
         standard = {name: radiographs[name].standard() for name in names}
         inputs = np.stack([enhanced(view, card.config["enhancement"]) for view in standard.values()])
@@ -134,18 +134,18 @@ def score_radiograph(
     if factors is not None:
         found = radiograph_fusion.probabilities(logits, factors.row(), card.calibration)
         if np.isnan(found).any():
-            message = f"{card.name} was not told of age, sex and body mass index in training; they were left out."
-            doubts.append(ScanWarning("factors-unused", message))
+            message = f"{card.name} was trained without age, sex and body mass index; they were left out."
+            warnings.append(ScanWarning("factors-unused", message))
         else:
             with_factors = nested(found)[0]
-    doubts += (*told, *doubt_about_image(card))
+    warnings += (*told, *image_warning(card))
     for name, centre in zip(names, centres, strict=True):
-        doubts += _doubts_about_place(name, centre, standard[name], field)
+        warnings += _place_warnings(name, centre, standard[name], field)
     if unused := [name for name in radiographs if name not in names]:
         message = f"{card.name} does not use the {' and '.join(unused)} radiograph; it was left out."
-        doubts.append(ScanWarning("view-unused", message))
+        warnings.append(ScanWarning("view-unused", message))
     if "digital" in card.training.data.lower():
-        doubts.insert(0, DIGITAL)
+        warnings.insert(0, DIGITAL)
     thresholds = tuple(
         ThresholdResult(float(t), float(by_image[n]), None if with_factors is None else float(with_factors[n]))
         for n, t in enumerate(card.config["thresholds"])
@@ -155,7 +155,7 @@ def score_radiograph(
         for n, (name, centre) in enumerate(zip(names, centres, strict=True))
     }
     used = factors if with_factors is not None else None
-    return RadiographResult(views, thresholds, used, card, field, tuple(dict.fromkeys(doubts)))
+    return RadiographResult(views, thresholds, used, card, field, tuple(dict.fromkeys(warnings)))
 
 
 def nested(probabilities: np.ndarray) -> np.ndarray:
@@ -185,15 +185,15 @@ def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, .
 def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tuple[ScanWarning, ...]:
     """A radiograph's warnings; of several radiographs, each tells whose it is."""
     radiograph = radiographs[name]
-    doubts = radiograph.warnings
+    warnings = radiograph.warnings
     # A file that does not tell its view was checked for either; now it is known which.
-    inverted = any(warning.code == "looks-inverted" for warning in doubts)
+    inverted = any(warning.code == "looks-inverted" for warning in warnings)
     if radiograph.view is None and not inverted and looks_inverted(radiograph.standard(), name == "lateral"):
-        message = "The picture looks inverted, lungs bright and bone dark. Invert it and score it again."
-        doubts += (ScanWarning("looks-inverted", message),)
+        message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
+        warnings += (ScanWarning("looks-inverted", message),)
     if len(radiographs) == 1:
-        return doubts
-    return tuple(replace(doubt, message=f"{name}: {doubt.message}") for doubt in doubts)
+        return warnings
+    return tuple(replace(warning, message=f"{name}: {warning.message}") for warning in warnings)
 
 
 def _centres(network, inputs: np.ndarray) -> list[tuple[float, float]]:
@@ -204,14 +204,14 @@ def _centres(network, inputs: np.ndarray) -> list[tuple[float, float]]:
         return [(float(row), float(column)) for row, column in network.locate(x)[0].float().cpu().numpy()]
 
 
-def _doubts_about_place(name: str, centre: tuple[float, float], view: np.ndarray, field_mm: float) -> list[ScanWarning]:
+def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, field_mm: float) -> list[ScanWarning]:
     """Doubts when the heart was found where none can be, or the square about it goes beyond the picture."""
     middle = [(n - 1) / 2 for n in view.shape]
     off = [abs(place - half) * STANDARD_MM for place, half in zip(centre, middle, strict=True)]
     if any(distance > most for distance, most in zip(off, HEART_WITHIN_MM[name], strict=True)):
         message = (
             f"On the {name} radiograph the heart was found {off[0]:.0f} mm above or below and {off[1]:.0f} mm beside "
-            "the middle, where it hardly lies. Look at the picture; do not believe the probabilities."
+            "the centre, which is implausible. Check the image; do not rely on the probabilities."
         )
         return [ScanWarning("heart-place", message)]
     half = field_mm / 2 / STANDARD_MM
@@ -224,6 +224,7 @@ def _doubts_about_place(name: str, centre: tuple[float, float], view: np.ndarray
     if inside:
         return []
     message = (
-        f"On the {name} radiograph the square about the heart goes beyond the picture. Part of the heart may lack."
+        f"On the {name} radiograph the square around the heart extends beyond the image, so part of the heart "
+        "may be missing."
     )
     return [ScanWarning("heart-cut-off", message)]

@@ -66,7 +66,7 @@ class ChestRadiograph:
         """As `standard_view`. Raises ViewError."""
         return standard_view(self.picture, self.pixel_mm)
 
-    def doubted(self, *warnings: ScanWarning) -> ChestRadiograph:
+    def warned(self, *warnings: ScanWarning) -> ChestRadiograph:
         """The same radiograph with further warnings."""
         return replace(self, warnings=self.warnings + warnings)
 
@@ -81,7 +81,7 @@ def standard_view(picture: np.ndarray, pixel_mm: tuple[float, float] | None) -> 
     picture = np.asarray(picture, np.float32)
     if picture.ndim != 2 or min(picture.shape) < 2 or not np.isfinite(picture).all():
         raise ViewError(
-            f"A picture of shape {picture.shape} is no radiograph. Give one with rows and columns of numbers."
+            f"An image of shape {picture.shape} is not a radiograph. Give one with rows and columns of numbers."
         )
     if pixel_mm is None:
         pixel_mm = (LARGER_SIDE_MM / max(picture.shape),) * 2

@@ -38,15 +38,15 @@ _FACTS = {
 def comparison_as_page(comparison: Comparison, reports: dict[str, str] | None = None) -> str:
     """`comparison.html`. reports: relative addresses of the scans' own reports, by what to call them."""
     links = [tag.a(name, href=href) for name, href in (reports or {}).items()]
-    title = "Has the coronary calcium changed?"
-    end = [tag.h2("The scans' own reports"), items(links)] if links else None
+    title = "Serial comparison of coronary calcium"
+    end = [tag.h2("Reports of the scans"), items(links)] if links else None
     return page(title, tag.h1(title), RESEARCH_ONLY, comparison_as_html(comparison), end)
 
 
 def comparison_as_html(comparison: Comparison) -> Markup:
     """The section: where the limits come from, per method what changed, doubts, and what was compared."""
     return fragment(
-        tag.h2("Compared with an earlier scan"),
+        tag.h2("Comparison with an earlier scan"),
         _provenance(comparison),
         ((tag.h3(METHOD_TITLES[m.method]), _summary(m), _table(m)) for m in comparison.methods),
         warning_list(comparison.warnings) if comparison.warnings else None,
@@ -61,7 +61,7 @@ def comparison_as_text(comparison: Comparison) -> str:
         lines.append(f"{METHOD_TITLES[method.method]}:")
         lines += [f"  {_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
         if not method.changes:
-            lines.append(f"  cannot be said: {method.bars[0]}")
+            lines.append(f"  cannot be determined: {method.bars[0]}")
     source = comparison.repeatability
     if source is not None:
         lines.append(f"Limits: {source.data} ({source.date}).")
@@ -73,17 +73,17 @@ def _provenance(comparison: Comparison) -> Markup:
     source = comparison.repeatability
     if source is None:
         return tag.p(
-            tag.b("No limits of repeatability are stored"),
-            " with the model of the calcium map, so nothing tells a change from what two scans of the same day differ "
-            "by. A scan-rescan study stores them (",
+            tag.b("No repeatability limits are stored"),
+            " with the model of the calcium map, so a change cannot be distinguished from scan-rescan variability. "
+            "A scan-rescan study stores the limits (",
             tag.code("cac evaluate reproducibility --store-limits"),
             ").",
             class_="unreviewed",
         )
     text = (
-        "95\xa0% of differences between two scans of unchanged patients stay within the limits; of twenty numbers that "
-        f"have not changed, one lies outside by chance. Limits: {source.data}, {source.date}, {_pairs(source)} pairs "
-        "with calcium."
+        "95\xa0% of the differences between two scans of unchanged patients lie within the limits; of twenty "
+        f"unchanged numbers, one lies outside by chance. Limits: {source.data}, {source.date}, {_pairs(source)} "
+        "pairs with calcium."
     )
     return tag.p(tag.b(NOT_IN_PATIENTS), " ", text, class_="unreviewed") if source.digital else tag.p(text)
 
@@ -97,12 +97,12 @@ def _pairs(source: Repeatability) -> int:
 def _summary(method: MethodComparison) -> Markup:
     if method.bars:
         bars = (f"{bar[0].upper()}{bar[1:]}." for bar in method.bars)
-        return fragment(tag.p(tag.b("Whether it has changed cannot be said:")), items(bars))
+        return fragment(tag.p(tag.b("Whether the calcium has changed cannot be determined:")), items(bars))
     return tag.p(_sentence(method, next(change for change in method.changes if change.part == TOTAL)))
 
 
 def _sentence(method: MethodComparison, change: Change) -> str:
-    repeats = "" if change.limit is None else f", repeats within ±{_number(change.quantity, change.limit)}"
+    repeats = "" if change.limit is None else f", repeatability limit ±{_number(change.quantity, change.limit)}"
     return (
         f"{_title(method, change.quantity)} {_number(change.quantity, change.earlier)} → "
         f"{_number(change.quantity, change.later)} ({_signed(change)}{repeats}): {change.text}"
@@ -112,13 +112,13 @@ def _sentence(method: MethodComparison, change: Change) -> str:
 def _table(method: MethodComparison) -> Markup | None:
     if not method.changes:
         return None
-    rows = [head("", "Earlier", "Later", "Difference", "Repeats within", "Verdict")]
+    rows = [head("", "Earlier", "Later", "Difference", "Repeatability limit", "Result")]
     for quantity in QUANTITIES:
         rows.append(group(_title(method, quantity), 6))
         for change in (change for change in method.changes if change.quantity == quantity):
             limit = "–" if change.limit is None else f"±{_number(quantity, change.limit)}"
             # What bars the whole method is said once, above the table.
-            text = "cannot be said" if method.bars and change.verdict == UNKNOWN else change.text
+            text = "cannot be determined" if method.bars and change.verdict == UNKNOWN else change.text
             rows.append(
                 row(
                     tag.b("Total") if change.part == TOTAL else change.part,
@@ -159,7 +159,7 @@ def _facts(comparison: Comparison) -> Markup:
         for facts in (comparison.earlier, comparison.later)
     ]
     rows.append(row("models", *models))
-    return tag.details(tag.summary("What was compared"), table(rows, "facts"))
+    return tag.details(tag.summary("Scans compared"), table(rows, "facts"))
 
 
 def _fact(value: object) -> str:

@@ -17,13 +17,16 @@ from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston, score_lesions
-from ..whole_scan.second_opinion import SALIENCY_FILE, opinion_as_json, opinions_as_text
+from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 
 _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
     *("suggested_artery", "confidence", "not_coronary_probability"),
 )
+
+_STEP_KEYS = {"whole-scan estimates": "second opinions"}
+"""Keys of cac-score/1 that are older than the step's name."""
 
 
 def write_json(
@@ -45,7 +48,7 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
     `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not when healthy is False) and
-    `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a second opinion SALIENCY_FILE.
+    `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
     labels = result.methods["threshold"].lesions.label_image(result.scan.image)
@@ -56,9 +59,9 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
             sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
         sitk.WriteImage(labels, folder / "map_lesions.nii.gz")
-    for opinion in result.opinions:
-        if opinion.saliency is not None:
-            sitk.WriteImage(opinion.saliency, folder / SALIENCY_FILE, True)
+    for estimate in result.estimates:
+        if estimate.saliency is not None:
+            sitk.WriteImage(estimate.saliency, folder / SALIENCY_FILE, True)
 
 
 def result_as_text(result: ScoreResult) -> str:
@@ -81,7 +84,7 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
     if result.categories is not None:
         lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
-    lines += opinions_as_text(result.opinions, result.methods)
+    lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
 
 
@@ -112,8 +115,8 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
         "categories": _categories(result),
         "truth": _truth(result),
-        "second_opinions": {o.network: opinion_as_json(o, result.methods) for o in result.opinions},
-        "seconds": {step: round(took, 3) for step, took in seconds.items()},
+        "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
+        "seconds": {_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()},
     }
 
 
@@ -209,7 +212,7 @@ def _positive_from(result: ScoreResult) -> float | None:
 
 
 def _decomposed(result: ScoreResult) -> list[bool] | None:
-    """Whether each slice of the scan was taken apart; not so where a reader switched it off."""
+    """Whether each slice of the scan was decomposed; not so where a reader switched it off."""
     if result.slices is None or result.decomposition is None:
         return None
     taken = result.decomposition.decomposed.astype(np.float32)

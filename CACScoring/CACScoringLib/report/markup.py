@@ -1,7 +1,7 @@
 """The builder of all HTML of CAC: text is escaped unless an element of this module holds it; one page, one look.
 
 `tag.p("a < b", tag.b("bold"))` is a paragraph. Children are elements, which stay as they are, and texts and numbers,
-which are escaped; None is left out, and lists of children are taken apart. Attributes are keywords, `class_` for class.
+which are escaped; None is left out, and lists of children are decomposed. Attributes are keywords, `class_` for class.
 An element is a str, but a str that is made from it (by an f-string, by `+`, by `join`) is plain text again and is
 escaped in its turn: what is put together carelessly is shown wrongly, never run.
 """

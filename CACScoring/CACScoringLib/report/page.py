@@ -27,7 +27,7 @@ from .markup import (
     tag,
     warning_list,
 )
-from .second_opinion_page import opinions_as_html
+from .whole_scan_page import estimates_as_html
 
 MOST_TOLD = 50
 """Of more candidates that nobody has reviewed, only so many are drawn and told one by one: those that are largest and
@@ -53,8 +53,8 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         ]
     if comparison is not None:
         parts.append(comparison_as_html(comparison))
-    if result.opinions:
-        parts.append(opinions_as_html(result))
+    if result.estimates:
+        parts.append(estimates_as_html(result))
     parts.append(_warnings(result))
     for key, method in result.methods.items():
         parts += _method_pictures(result, method, METHOD_TITLES[key])
@@ -70,9 +70,9 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     if not method.reviewed and clinical:
         return tag.p(
             tag.b(f"{total.lesions} unreviewed candidates"),
-            f", together {total.agatston:.1f} Agatston units; {_elsewhere(method)} of them lie where digital patients "
-            "rarely have coronary calcium. This is not a calcium score: nobody has checked which of them are coronary. "
-            "Assign them in ",
+            f", together {total.agatston:.1f} Agatston units; {_elsewhere(method)} of them lie where digital "
+            "patients rarely have coronary calcium. This is not a calcium score: which candidates are coronary has "
+            "not been reviewed. Assign them to arteries in ",
             tag.code("lesions.nii.gz"),
             " and score again with ",
             tag.code("--lesions"),
@@ -82,8 +82,7 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     if not method.reviewed and not total.lesions:
         return tag.p(
             tag.b("The calcium map is empty."),
-            " That does not mean that there is no calcium: small and faint lesions are missed (the models' cards say "
-            "how many).",
+            " This does not exclude calcium: small and faint lesions are missed (the models' cards state how many).",
             class_="unreviewed",
         )
     if not method.reviewed:
@@ -91,7 +90,7 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
             tag.b(f"{total.lesions} unreviewed lesions"),
             " of the calcium map, ",
             _scaled(method),
-            ". The arteries are suggested by each lesion's place; nobody has checked them.",
+            ". The arteries are suggested from each lesion's location and have not been reviewed.",
             class_="unreviewed",
         )
     title = "Agatston score" if clinical else "Adjusted Agatston score"
@@ -153,20 +152,26 @@ def _severe_warnings(result: ScoreResult) -> Markup | None:
     severe = [warning for warning in result.warnings if warning.severe]
     if not severe:
         return None
-    return tag.div(tag.b("Before you read the numbers"), warning_list(severe), class_="severe")
+    return tag.div(tag.b("Important warnings"), warning_list(severe), class_="severe")
 
 
 def _warnings(result: ScoreResult) -> Markup:
     others = [warning for warning in result.warnings if not warning.severe]
-    none = "None but those at the top." if result.warnings else "None."
+    none = "There are no warnings other than those at the top." if result.warnings else "None."
     return fragment(tag.h2("Warnings"), warning_list(others) if others else tag.p(none))
 
 
 def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> list[Markup]:
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     figures = [
-        figure(pictures.overview_picture(scan, heart, lesions, 1), "Highest HU in the heart region, from the front"),
-        figure(pictures.overview_picture(scan, heart, lesions, 0), "Highest HU in the heart region, from the feet"),
+        figure(
+            pictures.overview_picture(scan, heart, lesions, 1),
+            "Maximum intensity projection of the heart region, seen from the front",
+        ),
+        figure(
+            pictures.overview_picture(scan, heart, lesions, 0),
+            "Maximum intensity projection of the heart region, seen from the feet",
+        ),
     ]
     parts = [tag.h2(f"Pictures: {title}"), tag.div(figures, class_="pictures")]
     told = told_lesions(method, scan.slice_spacing_mm)
@@ -176,7 +181,7 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
     else:
         slices = {k for lesion in told for k in lesion.slice_indices}
     if not slices:
-        return [*parts, tag.p("No slice holds a candidate.")]
+        return [*parts, tag.p("No slice contains a candidate.")]
     figures = []
     for k in sorted(slices, reverse=True):
         count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
@@ -186,14 +191,14 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         picture = pictures.slice_picture(scan, heart, lesions, k, ids)
         figures.append(figure(picture, f"{_place(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
-    parts.append(small(f"Window {low:g} to {high:g} HU; patient left is at the right."))
+    parts.append(small(f"Window {low:g} to {high:g} HU; the patient's left is on the right."))
     if folded:
         text = (
-            f"Of {len(lesions.lesions)} candidates the {len(told)} are drawn and numbered that are largest and most "
-            f"probably coronary, each in the slice where it is largest. Of {folded} others only those in these slices "
-            "are outlined. "
+            f"Of {len(lesions.lesions)} candidates, the {len(told)} that are largest and most probably coronary are "
+            f"drawn and numbered, each in the slice where it is largest. Of the {folded} others, only those in these "
+            "slices are outlined. All are listed in "
         )
-        parts.append(tag.p(text, tag.code("lesions.csv"), " lists all."))
+        parts.append(tag.p(text, tag.code("lesions.csv"), "."))
     parts.append(tag.div(figures, class_="pictures"))
     return parts
 
@@ -272,7 +277,7 @@ def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> lis
             tag.b(f"{method.total.agatston:.2f}"),
             ".",
         ),
-        tag.details(tag.summary("Every component"), table([first, *rows])),
+        tag.details(tag.summary("All components"), table([first, *rows])),
     ]
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ..core.text import percent
 from ..models.cards import ModelCard
-from ..radiograph.card import CardArea, area_of, share_of, threshold_name
+from ..radiograph.card import CardArea, area_of, proportion_of, threshold_name
 from ..radiograph.score import RadiographResult, ThresholdResult, ViewResult
 from ..radiograph.view import STANDARD_MM
 from .markup import (
@@ -93,7 +93,7 @@ def result_as_json(result: RadiographResult, seconds: dict[str, float]) -> dict:
 
 def result_as_text(result: RadiographResult) -> str:
     """A few lines for a terminal."""
-    lines = [f"{'Agatston score':<20}{'by the radiograph':>20}{'with age, sex, BMI':>20}"]
+    lines = [f"{'Agatston score':<20}{'radiograph alone':>20}{'with age, sex, BMI':>20}"]
     for found in result.thresholds:
         both = "–" if found.with_factors is None else percent(found.with_factors)
         lines.append(f"{threshold_name(found.agatston):<20}{percent(found.image):>20}{both:>20}")
@@ -118,30 +118,41 @@ def view_picture(view: ViewResult, field_mm: float, threshold: int | None = None
 def _warnings(result: RadiographResult) -> Markup | None:
     if not result.warnings:
         return None
-    return tag.div(tag.b("Before you read on"), warning_list(result.warnings), class_="unreviewed")
+    return tag.div(tag.b("Important warnings"), warning_list(result.warnings), class_="unreviewed")
 
 
 def _table(result: RadiographResult) -> Markup:
     factors = result.factors
-    ways = {"By the radiograph": False} | ({"With age, sex, BMI": True} if factors else {})
+    ways = {"Radiograph alone": False} | ({"With age, sex, BMI": True} if factors else {})
     areas = [area_of(result.card, found.agatston) for found in result.thresholds]
     told = next((area for area in areas if area is not None), None)
     titles = [cell for way in ways for cell in (way, *(["AUC"] if told else []))]
     rows = [row(*_cells(result.card, found, ways.values(), told is not None)) for found in result.thresholds]
-    notes = ["How probable it is that a CT of this patient would show such a score. This is not a score."]
+    notes = [
+        "The table gives the probability that a CT of this patient would show such a score; it is not a calcium score."
+    ]
     if factors:
         person = {"F": "woman", "M": "man"}[factors.sex]
-        notes.append(f"Taken into account: a {person} of {factors.age_years:g} years, {factors.bmi_kg_m2:g} kg/m².")
+        notes.append(
+            f"Age, sex and body mass index were taken into account: a {person} of {factors.age_years:g} years, "
+            f"{factors.bmi_kg_m2:g} kg/m²."
+        )
     else:
         notes.append("Age, sex and body mass index were not taken into account.")
-    shares = {threshold_name(found.agatston): share_of(result.card, found.agatston) for found in result.thresholds}
-    common = ", ".join(f"{name}: {share:.0%}" for name, share in shares.items() if share is not None)
+    proportions = {
+        threshold_name(found.agatston): proportion_of(result.card, found.agatston) for found in result.thresholds
+    }
+    common = ", ".join(f"{name}: {share:.0%}" for name, share in proportions.items() if share is not None)
     seen = f" ({common})" if common else ""
-    notes.append(f"It holds where such scores are as common as among the patients the model was calibrated on{seen}.")
+    notes.append(
+        "The probability holds where such scores are as common as among the patients on whom the model was "
+        f"calibrated{seen}."
+    )
     if told:
         notes.append(
-            "AUC, with its 95% interval: how often, of two patients of whom one has such a score, the model gives that "
-            f"one the higher probability; 0.5 is guessing. By the model's card, on {told.who}."
+            "The AUC, with its 95% confidence interval, is the probability that of two patients, of whom one has "
+            "such a score, the model gives that one the higher probability; 0.5 is chance level. According to the "
+            f"model's card it was measured on {told.who}."
         )
     first = head("Agatston score", *titles)
     return fragment(table([first, *rows], "probabilities", scroll=True), small(" ".join(notes)))
@@ -174,14 +185,19 @@ def _bar(probability: float) -> Markup:
 
 def _pictures(result: RadiographResult, name: str) -> Markup:
     view, field = result.views[name], result.field_mm
-    figures = [_figure(view_picture(view, field), "As the model was given it; it judges the square about the heart")]
+    figures = [
+        _figure(
+            view_picture(view, field),
+            "The radiograph as the model received it; the model evaluates the square around the heart",
+        )
+    ]
     figures += [
-        _figure(view_picture(view, field, n), f"What sways the answer to “{threshold_name(found.agatston)}” most")
+        _figure(view_picture(view, field, n), f"Saliency for “{threshold_name(found.agatston)}”")
         for n, found in enumerate(result.thresholds)
     ]
     note = (
-        "Orange: where a change of brightness would change the answer most, each picture scaled to its own highest. It "
-        "does not outline calcium."
+        "Orange marks where a change in brightness would change the probability most; each image is scaled to its "
+        "own maximum. It does not outline calcium."
     )
     return fragment(tag.h2(f"{_title(name)} radiograph"), small(note), tag.div(figures, class_="pictures large"))
 
@@ -210,10 +226,10 @@ def _facts(name: str, view: ViewResult, identify: bool) -> Markup:
         "view": radiograph.view,
         "pixels": f"{columns} × {rows}",
         "pixel size": None if size is None else f"{size[0]:.4g} × {size[1]:.4g} mm",
-        "heart found at": "row {:.0f}, column {:.0f} of the picture above, in mm".format(*view.heart_centre),
+        "heart found at": "row {:.0f}, column {:.0f} of the image above, in mm".format(*view.heart_centre),
         **{key: value for key, value in radiograph.acquisition.facts(identify).items() if value is not None},
     }
-    return fragment(tag.h2(f"{_title(name)} radiograph: what its file tells"), facts_table(in_words(facts)))
+    return fragment(tag.h2(f"{_title(name)} radiograph: information from its file"), facts_table(in_words(facts)))
 
 
 def _title(view: str) -> str:

@@ -16,7 +16,7 @@ from ..report import files as report
 from ..report import page
 from ..results import Categories, MethodResult, ScoreResult
 from ..scoring.acquisition import BloodPool
-from ..whole_scan.second_opinion import Opinion
+from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "noise-candidates", "reviewed-empty", "metal", "unassigned-left-out", "label-outside-heart"),
@@ -29,8 +29,8 @@ class Reviewed:
     """The state of a review, to be exported.
 
     record: the `scores.json` of the run that it began with. heart: mask on the scan's grid. slices_off: slices, from
-    the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never taken apart.
-    opinions: second opinions that the run has recorded.
+    the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never decomposed.
+    estimates: whole-scan estimates that the run has recorded.
     """
 
     scan: CTScan
@@ -41,7 +41,7 @@ class Reviewed:
     record: dict
     slices_off: tuple[int, ...] = ()
     slices_wished: tuple[int, ...] = ()
-    opinions: tuple[Opinion, ...] = ()
+    estimates: tuple[WholeScanEstimate, ...] = ()
 
 
 def acquisition_of_record(record: dict) -> Acquisition:
@@ -83,7 +83,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         categories=reviewed.categories,
         warnings=(note, *reviewed.warnings),
         true_mass_mg=masses,
-        opinions=reviewed.opinions,
+        estimates=reviewed.estimates,
     )
 
 

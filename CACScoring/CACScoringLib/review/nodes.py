@@ -20,7 +20,7 @@ from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segmen
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
-from ..whole_scan.second_opinion import Opinion, opinions_of_json
+from ..whole_scan.estimates import WholeScanEstimate, estimates_from_json
 from .export import acquisition_of_record
 
 
@@ -28,7 +28,7 @@ class ReviewNodes:
     """The nodes of a review.
 
     scan: the CT, with axes as in `CTScan` and the facts of the record. heart: mask on its grid. record: the content of
-    `scores.json`. opinions: those recorded. methods: those that have a segmentation of lesions. writing: whether nodes
+    `scores.json`. estimates: those recorded. methods: those that have a segmentation of lesions. writing: whether nodes
     are being written, so that whoever observes them must not take what they see for an edit.
 
     Raises UnreadableError when the nodes do not fit together, and CTErrors as `image_of_volume` does.
@@ -37,7 +37,7 @@ class ReviewNodes:
     def __init__(self, nodes: SceneNodes) -> None:
         self.nodes = nodes
         self.record = json.loads(nodes.record.GetText())
-        self.opinions = _opinions(self.record)
+        self.estimates = _estimates(self.record)
         own = image_of_volume(nodes.volume)
         self.scan = _scan_of_record(own, self.record, nodes.volume.GetName())
         self.heart = _heart_mask(nodes.heart, self.scan.image)
@@ -56,7 +56,7 @@ class ReviewNodes:
         return self._on_scans_grid(self.nodes.calcium_map)
 
     def saliency(self) -> sitk.Image | None:
-        """Of a second opinion, on the scan's grid; None without one. Raises UnreadableError when it is another."""
+        """Of a whole-scan estimate, on the scan's grid; None without one. Raises UnreadableError when it is another."""
         return None if self.nodes.saliency is None else self._on_scans_grid(self.nodes.saliency)
 
     def _on_scans_grid(self, volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
@@ -167,11 +167,13 @@ def _scan_of_record(own: sitk.Image, record: dict, name: str) -> CTScan:
     return scan
 
 
-def _opinions(record: dict) -> tuple[Opinion, ...]:
+def _estimates(record: dict) -> tuple[WholeScanEstimate, ...]:
     try:
-        return opinions_of_json(record)
+        return estimates_from_json(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableError(f"The second opinions of the record cannot be read ({error!r}). Score again.") from error
+        raise UnreadableError(
+            f"The whole-scan estimates of the record cannot be read ({error!r}). Score again."
+        ) from error
 
 
 def _heart_mask(heart: slicer.vtkMRMLSegmentationNode, image: sitk.Image) -> sitk.Image:

@@ -135,8 +135,8 @@ def pick_lesion(
     kji, too_many, too_far = grown
     if limits.radius_mm is not None or not (too_many or too_far):
         return Pick(*_box(kji))
-    what = f"is larger than {most_volume(limits)}" if too_many else f"goes on beyond {limits.most_depth_mm:g} mm"
-    return Pick(*_box(kji), True, f"It {what}: more likely aorta, valve or bone than a coronary lesion.")
+    what = f"is larger than {most_volume(limits)}" if too_many else f"extends beyond {limits.most_depth_mm:g} mm"
+    return Pick(*_box(kji), True, f"It {what}, so it is more likely aorta, valve or bone than a coronary lesion.")
 
 
 def most_volume(limits: PickLimits) -> str:

@@ -346,11 +346,11 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     if not reviewed:
         return ()
     found = review.result(reviewed).lesions
-    doubts = [*outside_warning(found, heart), *metal_warning(found, review.image)]
+    warnings = [*outside_warning(found, heart), *metal_warning(found, review.image)]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
-        message = f"{unassigned} voxels are not assigned to an artery: left out of the reviewed score."
-        doubts.append(ScanWarning("unassigned-left-out", message))
-    return tuple(doubts)
+        message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
+        warnings.append(ScanWarning("unassigned-left-out", message))
+    return tuple(warnings)
 
 
 def result_as_copied_text(methods: Mapping[str, MethodResult]) -> str:

@@ -22,7 +22,7 @@ from ..mrml.tables import fill_table, lesion_columns, score_columns
 from ..results import Categories, MethodResult, categories_of
 from ..scoring import risk
 from ..scoring.lesions import ScoringRules
-from ..whole_scan.second_opinion import DIFFERS, VESSELS, Opinion, disagreements
+from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, Reviewed, export_review
 from .nodes import ReviewNodes
 from .review import Difference, Review, known_lesions, review_warnings
@@ -109,7 +109,7 @@ class SceneReview:
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """Doubts about the scan and about the lesions as they are now."""
+        """Warnings about the scan and about the lesions as they are now."""
         reviewed = self.reviewed["threshold"]
         kept = [
             ScanWarning(**warning)
@@ -118,21 +118,21 @@ class SceneReview:
         ]
         if "threshold" not in self.problems:
             kept += review_warnings(self._reviews["threshold"], reviewed, self._state.heart)
-        kept += disagreements(self.opinions, self.results())
+        kept += disagreements(self.estimates, self.results())
         kept += [ScanWarning("review-problem", text) for text in self.problems.values()]
         off, wished = self.slices_off, self.slices_wished
         if off:
-            message = f"The calcium map does not count in slices {_listed(off)}: a reader switched them off."
+            message = f"A reader has excluded {_named(off)} from the calcium map."
             kept.append(ScanWarning("slices-switched-off", message))
         if wished:
-            message = f"Slices {_listed(wished)} are switched on but were never taken apart. Score the scan again."
+            message = f"A reader has included {_named(wished)}, not decomposed yet. Score the scan again."
             kept.append(ScanWarning("slices-to-decompose", message))
         return tuple(kept)
 
     @property
-    def opinions(self) -> tuple[Opinion, ...]:
-        """The second opinions that the run has recorded; a review changes none."""
-        return self._state.opinions
+    def estimates(self) -> tuple[WholeScanEstimate, ...]:
+        """The whole-scan estimates that the run has recorded; a review changes none."""
+        return self._state.estimates
 
     def categories(self) -> Categories | None:
         """The published classes of the clinical score; None while it is not reviewed or has a problem."""
@@ -189,18 +189,18 @@ class SceneReview:
 
     @property
     def slices_off(self) -> tuple[int, ...]:
-        """Slices that were taken apart and that a reader switched off."""
+        """Slices that were decomposed and that a reader switched off."""
         return tuple(row.k for row in self._slices if row.decomposed and not row.used)
 
     @property
     def slices_wished(self) -> tuple[int, ...]:
-        """Slices that a reader switched on but that were never taken apart: `cac score --slice K=on` does that."""
+        """Slices that a reader switched on but that were never decomposed: `cac score --slice K=on` does that."""
         return tuple(row.k for row in self._slices if row.used and not row.decomposed)
 
     def switch_slice(self, k: int, on: bool) -> None:
         """Let the calcium map count in a slice, or not. The segments stay as they are.
 
-        One that was never taken apart has no map to count: it is marked and waits for a new run (`slices_wished`).
+        One that was never decomposed has no map to count: it is marked and waits for a new run (`slices_wished`).
         Raises MaskError when the map has no such slice.
         """
         if k not in [row.k for row in self._slices]:
@@ -260,8 +260,8 @@ class SceneReview:
         methods = {method: self.result(method) for method in self.methods}
         # The only saliency is the vessel model's.
         saliency = self._state.saliency()
-        opinions = tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in self.opinions)
-        state = (self.slices_off, self.slices_wished, opinions)
+        estimates = tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in self.estimates)
+        state = (self.slices_off, self.slices_wished, estimates)
         warnings = self.warnings
         reviewed = Reviewed(
             self.scan, self._state.heart, methods, self.categories(), warnings, self._state.record, *state
@@ -331,5 +331,5 @@ def _review(method: str, state: ReviewNodes) -> Review:
     return Review(method, image, ScoringRules(**rules), peaks, recorded["agatston_scale"], state.heart, known)
 
 
-def _listed(slices: Iterable[int]) -> str:
-    return ", ".join(map(str, slices))
+def _named(slices: tuple[int, ...]) -> str:
+    return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"

@@ -27,7 +27,7 @@ NOISE_SDS = 3.0
 """Blood this many noise SDs below THRESHOLD_HU rarely reaches it (one voxel in 700). With unenhanced blood at 45 HU
 this allows 28 HU of noise, above the 20 to 23 HU that McCollough 2007 prescribes (10.1148/radiol.2432050808, (2nd))."""
 
-DOUBTFUL_BLOOD_HU = 90.0
+WARNING_BLOOD_HU = 90.0
 """Unenhanced blood has 30 to 60 HU, the tissue-like plastic of a thorax phantom up to 81."""
 
 ENHANCED_BLOOD_HU = 110.0
@@ -62,9 +62,14 @@ class BloodPool:
 
 
 def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
-    """What speaks against a reliable score: tube voltage, slices, contrast tag, bright blood, noise.
+    """Check what speaks against a reliable score: tube voltage, slices, contrast tag, bright blood, noise.
 
-    blood: from `measure_blood`; None where it could not be measured, which is a warning of its own.
+    Args:
+        scan: The CT.
+        blood: From `measure_blood`; None where it could not be measured, which is a warning of its own.
+
+    Returns:
+        A warning for each finding.
     """
     return _acquisition_warnings(scan.acquisition, scan.slice_spacing_mm) + _blood_warnings(blood)
 
@@ -72,10 +77,19 @@ def examine(scan: CTScan, blood: BloodPool | None) -> tuple[ScanWarning, ...]:
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
     """Refuse scans made with contrast, which calcium scores do not allow: enhanced blood passes the threshold.
 
-    The DICOM tag alone refuses as well, because it cannot be told from here whether the agent had yet arrived;
-    the message gives the measured blood so that the user can decide. allow_contrast: warn instead.
+    The DICOM tag alone refuses as well, because it cannot be told from here whether the agent had yet arrived; the
+    message gives the measured blood so that the user can decide.
 
-    Raises ContrastError.
+    Args:
+        scan: The CT.
+        blood: As `measure_blood` gives it.
+        allow_contrast: Warn instead.
+
+    Returns:
+        A warning where contrast is allowed and blood is enhanced.
+
+    Raises:
+        ContrastError: The scan was made with contrast.
     """
     agent = named_agent(scan.acquisition)
     if blood is not None and blood.enhanced:
@@ -83,17 +97,17 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
         finding = f"The blood in the heart measures {blood.bright_hu:.0f} HU (unenhanced: 30 to 60){tag}."
         if allow_contrast:
             message = (
-                f"{finding} The scan was made with contrast, and blood is counted as calcium: do not use the score."
+                f"{finding} The scan was acquired with contrast, so blood is counted as calcium. Do not use the score."
             )
             return (ScanWarning("contrast-enhanced", message),)
-        raise ContrastError(f"{finding} The scan was made with contrast. Score an unenhanced scan; {_HOW_TO_ALLOW}")
+        raise ContrastError(f"{finding} The scan was acquired with contrast. {_HOW_TO_ALLOW}")
     if agent and not allow_contrast:
         if blood is None:
             measured = "The blood could not be measured."
         else:
             measured = (
-                f"The blood measures {blood.bright_hu:.0f} HU, as without contrast: the agent may have been oral, or "
-                "given after this series."
+                f"The blood measures {blood.bright_hu:.0f} HU, as expected without contrast; the agent may have been "
+                "oral, or given after this series."
             )
         raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_HOW_TO_ALLOW}")
     return ()
@@ -158,27 +172,35 @@ def _acquisition_warnings(acquisition: Acquisition, spacing_mm: float) -> tuple[
     warnings = []
     kvp, thickness_mm = acquisition.kvp, acquisition.slice_thickness_mm
     if kvp is None:
-        message = "The tube voltage is unknown; the score holds at 120 kVp only."
+        message = "The tube voltage is unknown, but the score is valid at 120 kVp only."
         warnings.append(ScanWarning("kvp-unknown", message))
     elif abs(kvp - STANDARD_KVP) > 0.5:
-        message = f"The scan was made at {kvp:g} kVp; thresholds and weights were defined at 120 kVp."
+        message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
         warnings.append(ScanWarning("not-120-kvp", message))
     if thickness_mm is None:
         message = (
-            "The slice thickness is unknown (the slice spacing does not tell it); thick slices hide small lesions."
+            "The slice thickness is unknown (it does not follow from the slice spacing); thick slices can hide "
+            "small lesions."
         )
         warnings.append(ScanWarning("thickness-unknown", message))
     elif thickness_mm > MAX_THICKNESS_MM:
         message = (
-            f"The slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm: small lesions are missed."
+            f"The slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm, so small lesions may "
+            "be missed."
         )
         warnings.append(ScanWarning("thick-slices", message))
     if spacing_mm > MAX_SPACING_MM + 0.01:
-        message = f"The slices are {spacing_mm:g} mm apart, more than {MAX_SPACING_MM:g} mm: lesions lie between them."
+        message = (
+            f"The slices are {spacing_mm:g} mm apart, more than {MAX_SPACING_MM:g} mm, so lesions between them may "
+            "be missed."
+        )
         warnings.append(ScanWarning("wide-spacing", message))
     if thickness_mm is not None and spacing_mm > 1.02 * thickness_mm:
         gap_mm = spacing_mm - thickness_mm
-        message = f"The slices leave gaps of {gap_mm:.1f} mm. Lesions lie between them; is every second slice missing?"
+        message = (
+            f"There are gaps of {gap_mm:.1f} mm between the slices, so lesions may be missed. Check whether every "
+            "second slice is missing."
+        )
         warnings.append(ScanWarning("slice-gaps", message))
     agent = named_agent(acquisition)
     if agent:
@@ -193,7 +215,7 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     if blood.enhanced:
         return ()  # require_unenhanced judges it, and next to enhanced blood noise is no matter
     warnings = []
-    if blood.bright_hu >= DOUBTFUL_BLOOD_HU:
+    if blood.bright_hu >= WARNING_BLOOD_HU:
         message = f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU)."
         warnings.append(ScanWarning("blood-bright", message))
     if blood.median_hu + NOISE_SDS * blood.noise_hu >= THRESHOLD_HU:
@@ -205,4 +227,4 @@ def _blood_warnings(blood: BloodPool | None) -> tuple[ScanWarning, ...]:
     return tuple(warnings)
 
 
-_HOW_TO_ALLOW = "allow contrast (--allow-contrast) to score it all the same."
+_HOW_TO_ALLOW = "Score an unenhanced scan, or allow contrast (--allow-contrast) to score this one anyway."

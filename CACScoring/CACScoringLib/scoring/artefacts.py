@@ -31,7 +31,9 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> frozenset[int]:
     """Ids of the lesions that are metal: those that reach METAL_HU, and those that hold or touch (26 neighbours) a
     piece of METAL_EDGE_HU and more which reaches METAL_HU anywhere, also outside the heart.
 
-    found: lesions of the scan, in HU of the CT. scan: the CT they were found in.
+    Args:
+        found: Lesions of the scan, in HU of the CT.
+        scan: The CT they were found in.
     """
     dense = {lesion.id for lesion in found.lesions if lesion.peak_hu >= METAL_HU}
     box = _box(found, scan)
@@ -50,11 +52,15 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> frozenset[int]:
 
 def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
     """The doubt about a reader's lesions that are metal, if there are any."""
-    return _warning(found, metal_lesions(found, scan), "They are scored as labelled: check that they are calcium.")
+    return _warning(found, metal_lesions(found, scan), "They are scored as labelled. Check that they are calcium.")
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
-    """Candidates less those that are metal, and a warning that tells of these."""
+    """Leave out candidates that are metal.
+
+    Returns:
+        The other candidates, and a warning that names those left out.
+    """
     metal = metal_lesions(found, scan)
     if not metal:
         return found, []
@@ -77,9 +83,9 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     if count <= max(NOISE_CANDIDATES, total / 2):
         return []
     message = (
-        f"{count} of {total} candidates are no denser than noise reaches by itself (up to {reach:.0f} HU in blood of "
-        f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU): the candidates and their total say nothing "
-        "about calcium. Reconstruct the scan with a softer kernel or thicker slices."
+        f"{count} of {total} candidates are no denser than noise alone can be (up to {reach:.0f} HU in blood of "
+        f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU), so the candidates and their total are no "
+        "evidence of calcium. Reconstruct the scan with a softer kernel or thicker slices."
     )
     return [ScanWarning("noise-candidates", message)]
 
@@ -90,8 +96,8 @@ def _warning(found: LesionSet, metal: frozenset[int], consequence: str) -> list[
         return []
     slices = ", ".join(first[:5]) + (" …" if len(first) > 5 else "")
     message = (
-        f"{len(first)} lesion(s) reach {METAL_HU:g} HU or more, as metal does, or touch what does (slices {slices}). "
-        f"{consequence}"
+        f"{len(first)} lesion(s) reach {METAL_HU:g} HU or more, as metal does, or touch voxels that do (slices "
+        f"{slices}). {consequence}"
     )
     return [ScanWarning("metal", message)]
 
@@ -101,8 +107,11 @@ def _box(found: LesionSet, scan: sitk.Image) -> tuple[slice, slice, slice] | Non
     slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
     if not slices:
         return None
-    flat = (found.id_map[slices] > 0).any(0)
-    rows, columns = (flat.any(axis).nonzero()[0] for axis in (1, 0))
-    ends = [(int(at[0]), int(at[-1])) for at in (slices, rows, columns)]
+    in_slices = found.id_map[slices] > 0
+    rows, columns = (np.flatnonzero(in_slices.any((0, axis))) for axis in (2, 1))
     reach = [int(METAL_REACH_MM / mm) for mm in scan.GetSpacing()[::-1]]
-    return tuple(slice(max(a - n, 0), b + n + 1) for (a, b), n in zip(ends, reach, strict=True))
+    k, j, i = (
+        slice(max(int(at[0]) - n, 0), int(at[-1]) + n + 1)
+        for at, n in zip((np.array(slices), rows, columns), reach, strict=True)
+    )
+    return k, j, i

@@ -21,9 +21,9 @@ SCHEMA = "cac-comparison/1"
 
 CHANGED, WITHIN, UNKNOWN = "changed", "within", "unknown"
 VERDICTS = {
-    CHANGED: "changed beyond what repeats",
-    WITHIN: "within what repeats",
-    UNKNOWN: "cannot be said",
+    CHANGED: "changed beyond the repeatability limits",
+    WITHIN: "within the repeatability limits",
+    UNKNOWN: "cannot be determined",
 }
 
 METHODS = ("threshold", "decomposition")
@@ -94,15 +94,20 @@ class Comparison:
 
 
 def read_result(path: Path) -> dict:
-    """The content of a result's `scores.json`. path: the folder that `cac score` wrote, or the file.
+    """The content of a result's `scores.json`.
 
-    Raises UnreadableError, CTError.
+    Args:
+        path: The folder that `cac score` wrote, or the file.
+
+    Raises:
+        UnreadableError: It is missing or cannot be read.
+        CTError: The input cannot be used.
     """
     file = path / LAST_FILE if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"{path} holds no result that can be read ({error}). Give a folder that cac score wrote."
+        message = f"{path} holds no readable result ({error}). Give a results folder of cac score."
         raise UnreadableError(message) from error
     if not isinstance(content, dict) or content.get("schema") != SCORE_SCHEMA:
         raise CTError(f"{file} is not of schema {SCORE_SCHEMA}. Score the scan again with this version.")
@@ -115,15 +120,19 @@ def is_result(path: Path) -> bool:
 
 
 def compare(earlier: dict, later: dict, repeatability: Repeatability | None) -> Comparison:
-    """Compare two results. earlier, later: contents of `scores.json`; identifying facts in them are compared too, but
-    not kept.
+    """Compare two results.
+
+    Args:
+        earlier: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
+        later: Contents of `scores.json`; identifying facts in them are compared too, but not kept.
+        repeatability: Limits of a scan-rescan study; None for none.
     """
     bars = _acquisition_bars(earlier, later)
     methods = []
     for name in METHODS:
         if name in earlier["methods"] or name in later["methods"]:
             methods.append(_method(name, earlier, later, repeatability, bars))
-    warnings = (*_scan_doubts(earlier, later, repeatability), *_method_doubts(earlier, later))
+    warnings = (*_scan_warnings(earlier, later, repeatability), *_method_warnings(earlier, later))
     return Comparison(_facts(earlier), _facts(later), tuple(methods), warnings, repeatability)
 
 
@@ -178,15 +187,15 @@ def _method(
     if name == "decomposition":
         bars += _model_bars(earlier, later)
     if repeatability is None:
-        bars.append("no limits of repeatability are stored with the model")
+        bars.append("no repeatability limits are stored with the model")
     elif name == "decomposition":
         bars += _limit_bars(earlier, repeatability)
     changes = []
     for quantity in QUANTITIES:
         own_bars = [*bars, *(_scale_bars(name, scales, repeatability) if quantity == "agatston" else ())]
         for part in (TOTAL, *ARTERIES):
-            values = [_value(*pair, quantity, part) for pair in zip(found, scales, strict=True)]
-            changes.append(_change(name, quantity, part, values, repeatability, own_bars))
+            earlier_value, later_value = (_value(*of, quantity, part) for of in zip(found, scales, strict=True))
+            changes.append(_change(name, quantity, part, (earlier_value, later_value), repeatability, own_bars))
     return MethodComparison(name, tuple(bars), tuple(changes), None not in scales)
 
 
@@ -199,23 +208,23 @@ def _change(
     method: str,
     quantity: str,
     part: str,
-    values: list[float],
+    values: tuple[float, float],
     repeatability: Repeatability | None,
     bars: list[str],
 ) -> Change:
-    if bars:
+    if bars or repeatability is None:
         return Change(quantity, part, *values, None, UNKNOWN, bars[0])
     stored = repeatability.limits.get(method, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
     if stored is None:
         of = "this score" if part == TOTAL else "single arteries"
-        return Change(quantity, part, *values, None, UNKNOWN, f"no limits are stored for {of}")
+        return Change(quantity, part, *values, None, UNKNOWN, f"no repeatability limits are stored for {of}")
     mean = sum(values) / 2
     if mean > stored.highest:
-        reason = f"the study held no scores this high (up to {stored.highest:,.0f})"
+        reason = f"the scan-rescan study included no scores this high (up to {stored.highest:,.0f})"
         return Change(quantity, part, *values, None, UNKNOWN, reason)
-    limit = stored.at(mean)
+    limit = float(stored.at(mean))
     if limit >= 2 * mean > 0:  # the largest difference of two scores with this mean
-        reason = "scores of this size repeat so badly that no difference would be beyond it"
+        reason = "the repeatability of scores of this size is too poor for any difference to exceed the limit"
         return Change(quantity, part, *values, limit, UNKNOWN, reason)
     return Change(quantity, part, *values, limit, CHANGED if abs(values[1] - values[0]) > limit else WITHIN)
 
@@ -225,7 +234,7 @@ def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
     a, b = earlier["acquisition"], later["acquisition"]
     bars = [
         f"the {title} differ ({a[name]} and {b[name]})"
-        for name, title in (("kernel", "kernels"), ("gating", "ways of gating"))
+        for name, title in (("kernel", "kernels"), ("gating", "gating modes"))
         if _known(a, b, name) and str(a[name]).strip().lower() != str(b[name]).strip().lower()
     ]
     if _known(a, b, "kvp") and abs(a["kvp"] - b["kvp"]) > SAME_KVP:
@@ -240,7 +249,7 @@ def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
     if noise and _ratio(*noise) >= OTHER_NOISE_RATIO:
         bars.append(f"the noise differs too much ({noise[0]:.0f} and {noise[1]:.0f} HU)")
     bars += [
-        f"the {side} scan was made with contrast"
+        f"the {side} scan was acquired with contrast"
         for side, content in zip(_SIDES, (earlier, later), strict=True)
         if "contrast-enhanced" in _codes(content)
     ]
@@ -259,7 +268,7 @@ def _review_bars(name: str, found: list[dict]) -> list[str]:
     if reviewed[0] != reviewed[1]:
         return [f"only the {_SIDES[reviewed.index(True)]} scan's lesions were reviewed"]
     if name == "threshold" and not all(reviewed):
-        return ["nobody has reviewed the candidates, and unreviewed they are no calcium score"]
+        return ["the candidates have not been reviewed, so they are not a calcium score"]
     return []
 
 
@@ -294,7 +303,7 @@ def _scale_bars(name: str, scales: list[float | None], repeatability: Repeatabil
     scaled = repeatability is not None and (repeatability.settings or {}).get("agatston_scale") is not None
     if name != "decomposition" or not scaled or None not in scales:
         return []
-    return ["the stored limits are of scores on the clinical scale, and these are not on it"]
+    return ["the stored limits apply to scores on the clinical scale, and these scores are not on it"]
 
 
 def _shared(first: dict, second: dict) -> tuple[dict, dict]:
@@ -307,23 +316,23 @@ def _differing(first: dict, second: dict) -> str:
     return ", ".join(sorted(n for n in first.keys() | second.keys() if first.get(n) != second.get(n)))
 
 
-def _scan_doubts(earlier: dict, later: dict, repeatability: Repeatability | None) -> list[ScanWarning]:
+def _scan_warnings(earlier: dict, later: dict, repeatability: Repeatability | None) -> list[ScanWarning]:
     a, b = earlier["acquisition"], later["acquisition"]
-    doubts = []
+    warnings = []
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
     if unknown := [title for name, title in checked.items() if not _known(a, b, name)]:
-        message = f"Not known of both scans, so not checked that they agree: {', '.join(unknown)}."
-        doubts.append(ScanWarning("comparison-unchecked", message))
+        message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
+        warnings.append(ScanWarning("comparison-unchecked", message))
     if _known(a, b, "scanner_model") and a["scanner_model"] != b["scanner_model"]:
         message = f"The scans come from different scanners ({a['scanner_model']} and {b['scanner_model']})."
-        doubts.append(ScanWarning("comparison-scanners", message))
+        warnings.append(ScanWarning("comparison-scanners", message))
     noise = _noise(earlier, later)
     if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
-        doubts.append(ScanWarning("comparison-noise", message))
+        warnings.append(ScanWarning("comparison-noise", message))
     if _known(a, b, "study_date") and str(a["study_date"]) > str(b["study_date"]):
-        message = "By their study dates the scan given as the later one is the earlier."
-        doubts.append(ScanWarning("comparison-order", message))
+        message = "According to the study dates, the scan given as the later one was acquired first."
+        warnings.append(ScanWarning("comparison-order", message))
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
         values = {
             content["input"]["spacing_mm"][2] if name == "slice_spacing_mm" else content["acquisition"].get(name)
@@ -332,29 +341,32 @@ def _scan_doubts(earlier: dict, later: dict, repeatability: Repeatability | None
         if outside := sorted(v for v in values if v is not None and not low / 1.05 <= v <= high * 1.05):
             shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             message = (
-                f"The limits were found with {name.replace('_', ' ')} {shown}; here it is "
+                f"The repeatability limits were determined with {name.replace('_', ' ')} {shown}; here it is "
                 f"{' and '.join(f'{v:g}' for v in outside)}."
             )
-            doubts.append(ScanWarning("comparison-beyond-study", message))
-    return doubts
+            warnings.append(ScanWarning("comparison-beyond-study", message))
+    return warnings
 
 
-def _method_doubts(earlier: dict, later: dict) -> list[ScanWarning]:
-    doubts = []
+def _method_warnings(earlier: dict, later: dict) -> list[ScanWarning]:
+    warnings = []
     hearts = [content["heart"]["source"] for content in (earlier, later)]
     if hearts[0] != hearts[1]:
-        message = f"The hearts were found in different ways ({hearts[0]} and {hearts[1]})."
-        doubts.append(ScanWarning("comparison-hearts", message))
+        message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
+        warnings.append(ScanWarning("comparison-hearts", message))
     maps = [content["methods"].get("decomposition") for content in (earlier, later)]
     if None in maps:
-        return doubts
+        return warnings
     if any(content.get("slices_by_reader") for content in (earlier, later)) or all(m["reviewed"] for m in maps):
-        message = "The limits of the calcium map are those of a map that no reader has changed; here one has."
-        doubts.append(ScanWarning("comparison-map-reviewed", message))
+        message = (
+            "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
+            "one of these."
+        )
+        warnings.append(ScanWarning("comparison-map-reviewed", message))
     elif not any(m["reviewed"] for m in maps) and any(m["total"]["lesions"] for m in maps):
         message = "The arteries of the calcium map's lesions are suggestions: a lesion may have moved between them."
-        doubts.append(ScanWarning("comparison-arteries-suggested", message))
-    return doubts
+        warnings.append(ScanWarning("comparison-arteries-suggested", message))
+    return warnings
 
 
 def _facts(content: dict) -> dict[str, object]:
@@ -376,8 +388,8 @@ def _known(first: dict, second: dict, name: str) -> bool:
 
 def _noise(earlier: dict, later: dict) -> tuple[float, float] | None:
     """Of both scans, HU; None where one could not be measured."""
-    noise = tuple((content["measured"] or {}).get("noise_hu") for content in (earlier, later))
-    return None if None in noise or min(noise) <= 0 else noise
+    first, second = ((content["measured"] or {}).get("noise_hu") for content in (earlier, later))
+    return None if first is None or second is None or min(first, second) <= 0 else (first, second)
 
 
 def _ratio(first: float, second: float) -> float:

@@ -40,9 +40,13 @@ def lesion_features(
 ) -> np.ndarray:
     """FEATURES of each lesion, float64 [n, 7].
 
-    found: lesions of the map, with peaks read from the CT. calcium_map: HU [k, j, i]. slice_probabilities: of visible
-    calcium in each slice of the scan, [K], NaN outside the heart. suggestions: of the lesions' places, in their order.
-    noise_hu: SD of blood, None when it could not be measured.
+    Args:
+        found: Lesions of the map, with peaks read from the CT.
+        calcium_map: HU [k, j, i].
+        voxel_mm3: Volume of a voxel, mm³.
+        slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
+        suggestions: Of the lesions' places, in their order.
+        noise_hu: SD of blood, None when it could not be measured.
     """
     rows = []
     flat = np.flatnonzero(found.id_map)
@@ -74,7 +78,8 @@ def coronary_probabilities(features: np.ndarray, weights: Mapping[str, float]) -
     """
     if set(weights) != {*FEATURES, INTERCEPT}:
         message = (
-            f"The model weighs other evidence ({', '.join(sorted(weights))}) than this version. Calibrate it again."
+            f"The model's evidence weights ({', '.join(sorted(weights))}) do not match this version. Calibrate "
+            "it again."
         )
         raise CTError(message)
     evidence = features @ np.array([weights[name] for name in FEATURES]) + weights[INTERCEPT]

@@ -22,7 +22,9 @@ from ..core.labels import Artery
 
 @dataclass(frozen=True)
 class ScoringRules:
-    """Every choice that changes a score; the defaults are the rule of Agatston 1990 as clinics apply it.
+    """Every choice that changes a score; the defaults are the rule of Agatston et al. as clinics apply it.
+
+    Agatston 1990, doi:10.1016/0735-1097(90)90282-T.
 
     name: what to call the rule in a report.
     threshold_hu: candidates are voxels at or above it.
@@ -67,7 +69,7 @@ class ScoringRules:
         return 1 + sum(peak_hu >= bound for bound in self.weight_bounds_hu)
 
 
-TUBE_VOLTAGE_BOUNDS_HU = {
+TUBE_VOLTAGE_BOUNDS_HU: dict[float, tuple[float, float, float, float]] = {
     70: (207.0, 318.0, 477.0, 636.0),
     80: (177.0, 271.0, 408.0, 544.0),
     100: (145.0, 222.0, 334.0, 446.0),
@@ -168,12 +170,17 @@ def find_lesions(
 ) -> LesionSet:
     """Find the lesions in an image.
 
-    image: HU on axial slices: the CT for the clinical rule, the calcium map for the decomposition.
-    arteries: uint8 [k, j, i] on the same grid; the `Artery` each voxel would belong to, 0 where none can lie.
-    peaks: image on the same grid whose highest HU gives a component its weight; None for `image` itself.
+    Threshold, mean and sum are read from `image`.
 
-    Threshold, mean and sum are read from `image`. Raises MaskError when `arteries` is no such array,
-    CTError when there are more lesions than the id map can number.
+    Args:
+        image: HU on axial slices: the CT for the clinical rule, the calcium map for the decomposition.
+        arteries: uint8 [k, j, i] on the same grid; the `Artery` each voxel would belong to, 0 where none can lie.
+        rules: The scoring rules.
+        peaks: Image on the same grid whose highest HU gives a component its weight; None for `image` itself.
+
+    Raises:
+        MaskError: If `arteries` is no such array.
+        CTError: If there are more lesions than the id map can number.
     """
     hu = sitk.GetArrayViewFromImage(image)
     if arteries.dtype != np.uint8 or arteries.shape != hu.shape:
@@ -263,7 +270,7 @@ class _Voxels:
 
     shape: tuple[int, int, int]
     flat: np.ndarray
-    kji: tuple[np.ndarray, np.ndarray, np.ndarray]
+    kji: tuple[np.ndarray, ...]
     hu: np.ndarray
     peak_hu: np.ndarray
     artery: np.ndarray

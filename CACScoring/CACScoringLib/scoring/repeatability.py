@@ -71,10 +71,10 @@ class Repeatability:
 
 
 def _limits(values: dict) -> Limits:
-    numbers = [float(values[name]) for name in ("intercept", "slope", "factor", "highest")]
-    if not all(map(math.isfinite, numbers)):
+    intercept, slope, factor, highest = (float(values[name]) for name in ("intercept", "slope", "factor", "highest"))
+    if not all(map(math.isfinite, (intercept, slope, factor, highest))):
         raise ValueError(f"limits have to be finite: {values}")
-    return Limits(*numbers[:3], int(values["pairs"]), numbers[3])
+    return Limits(intercept, slope, factor, int(values["pairs"]), highest)
 
 
 def stored_repeatability(content: dict) -> Repeatability | None:

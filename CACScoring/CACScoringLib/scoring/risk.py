@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.ct import CTError
-from ..core.tables import TableError, read_table
+from ..core.tables import Line, TableError, read_table
 
 ROUNDING = "Scores are rounded to the nearest integer for classes; a score above 0 counts as at least 1."
 
@@ -77,11 +77,16 @@ class Percentile:
 def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:
     """Look a score up in the user's own table of percentiles by sex and age.
 
-    table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per
-    percentile named p25, p50, …, holding the lowest Agatston score of that percentile.
+    Args:
+        agatston: The Agatston score.
+        sex: "F" or "M".
+        age_years: Age in years.
+        table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per percentile
+            named p25, p50, …, holding the lowest Agatston score of that percentile.
 
-    Raises CTError when the table cannot be read or has no single row for this person, ValueError for a negative
-    score.
+    Raises:
+        CTError: If the table cannot be read or has no single row for this person.
+        ValueError: For a negative score.
     """
     _check_score(agatston)
     read = read_table(table, ("sex", "age_from", "age_to"))
@@ -94,18 +99,30 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
         if line.text("sex").upper() != sex.upper():
             continue
         line.need("age_from", "age_to", *names)
-        if line.number_in("age_from") <= age_years <= line.number_in("age_to"):
-            matches.append([line.number_in(name) for name in names])
+        if _number(line, "age_from") <= age_years <= _number(line, "age_to"):
+            matches.append([_number(line, name) for name in names])
     if len(matches) != 1:
-        raise CTError(f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}.")
+        raise CTError(
+            f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}; exactly one "
+            "is needed."
+        )
     limits = matches[0]
     if limits != sorted(limits):
-        raise CTError(f"The percentiles of {table.name} for sex {sex}, age {age_years} do not rise.")
+        raise CTError(
+            f"The percentiles of {table.name} for sex {sex}, age {age_years} do not increase. Correct the row."
+        )
     reached = sum(agatston >= limit for limit in limits)
     percent = [float(name[1:]) for name in names]
     return Percentile(
         percent[reached - 1] if reached else None, percent[reached] if reached < len(percent) else None, table.name
     )
+
+
+def _number(line: Line, column: str) -> float:
+    line.need(column)
+    number = line.number_in(column)
+    assert number is not None
+    return number
 
 
 def _check_score(agatston: float) -> None:

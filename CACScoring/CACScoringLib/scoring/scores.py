@@ -33,15 +33,18 @@ class Score:
 
 
 def component_agatston(component: SliceComponent, slice_spacing_mm: float, rules: ScoringRules) -> float:
-    """Contribution of one slice component to the Agatston score."""
+    """Contribution of one slice component to the Agatston score (Agatston 1990, doi:10.1016/0735-1097(90)90282-T)."""
     return component.area_mm2 * component.weight * slice_spacing_mm / rules.reference_spacing_mm
 
 
 def score_lesions(lesions: Iterable[Lesion], spacing_mm: tuple[float, float, float], rules: ScoringRules) -> Score:
     """Add up lesions.
 
-    spacing_mm: voxel spacing (i, j, k) of the image the lesions were found in; the slice *spacing* enters, not
-    the slice thickness, so that overlapping slices do not count twice. rules: those the lesions were found with.
+    Args:
+        lesions: The lesions.
+        spacing_mm: Voxel spacing (i, j, k) of the image the lesions were found in; the slice *spacing* enters, not the
+            slice thickness, so that overlapping slices do not count twice.
+        rules: Those the lesions were found with.
     """
     lesions = list(lesions)
     voxel_volume = math.prod(spacing_mm)
@@ -71,9 +74,17 @@ def calibration_from_insert(
 ) -> float:
     """Mass calibration c from a phantom insert of known hydroxyapatite density.
 
-    c = ρ / (HU_insert − HU_water), with ρ in mg/mm³. image: CT in HU; insert: mask on its grid, well inside the
-    insert. Raises MaskError when the mask does not fit or is empty, CTError when the density is not above zero or
-    the insert is not denser than water.
+    c = ρ / (HU_insert − HU_water), with ρ in mg/mm³.
+
+    Args:
+        image: CT in HU.
+        insert: Mask on its grid, well inside the insert.
+        density_mg_per_cm3: Density of the insert, mg/cm³.
+        water_hu: HU of water.
+
+    Raises:
+        MaskError: If the mask does not fit or is empty.
+        CTError: If the density is not above zero or the insert is not denser than water.
     """
     if not density_mg_per_cm3 > 0:
         raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")

@@ -69,9 +69,17 @@ def ibsi_features(
 ) -> dict[str, float]:
     """FEATURES of a region by name; what is not defined there, as texture in a single voxel, is 0.
 
-    hu: [k, j, i]. inside: bool, same shape: the region. limits_hu: what lies beyond is not counted. bin_width_hu: of
-    intensities, from the lower limit up. by_slice: of textures within slices, for voxels much longer than wide;
-    else in three dimensions, of voxels taken as cubes. Raises RadiomicsError where mirp is not installed.
+    Args:
+        hu: [k, j, i].
+        inside: bool, same shape: the region.
+        limits_hu: What lies beyond is not counted.
+        bin_width_hu: Of intensities, from the lower limit up.
+        by_slice: Of textures within slices, for voxels much longer than wide; else in three dimensions, of voxels taken
+            as cubes.
+        families: Which families of features.
+
+    Raises:
+        RadiomicsError: If mirp is not installed.
     """
     names = [name for family in families for name in FEATURES[family]]
     inside = inside & (hu >= limits_hu[0]) & (hu <= limits_hu[1])
@@ -82,7 +90,10 @@ def ibsi_features(
         try:
             from mirp import extract_features
         except ImportError as error:
-            message = "Radiomic features need the package mirp. Install it (pip install mirp), or choose another way."
+            message = (
+                "Radiomic features need the package mirp. Install it (pip install mirp), or choose a model without "
+                "these features."
+            )
             raise RadiomicsError(message) from error
         (table,) = extract_features(
             image=hu[box].astype(np.float32),

@@ -51,7 +51,7 @@ MOST_TOLD = 8
 
 
 @dataclass(frozen=True)
-class RadiomicsOpinion:
+class RadiomicsEstimate:
     """probability: of any coronary calcium, 0 to 1. limit: from it on the model calls it calcium.
 
     contributions: log-odds that features add for (above 0) or against calcium, beside those of an average patient of
@@ -72,9 +72,16 @@ class RadiomicsOpinion:
 def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig | None = None) -> dict[str, float]:
     """Features of a scan by name: "heart_…" of the whole heart, "candidate_…" of what is dense in it; all are finite.
 
-    config: how they are computed; its own list of features is not looked at. What cannot be computed is 0: all of the
-    candidates' where there is none. Raises MaskError for an empty heart, CTError where candidates are too many to be
-    numbered, RadiomicsError without mirp.
+    Args:
+        scan: The CT.
+        region: The scan's heart.
+        config: How they are computed; its own list of features is not looked at. What cannot be computed is 0: all of
+            the candidates' where there is none.
+
+    Raises:
+        MaskError: For an empty heart.
+        CTError: If candidates are too many to be numbered.
+        RadiomicsError: Without mirp.
     """
     if config is None:
         from ..networks.radiomics import RadiomicsConfig  # imports torch
@@ -90,9 +97,14 @@ def pseudo_label(features: Mapping[str, float]) -> bool:
     return math.expm1(features[PSEUDO_FEATURE]) > PSEUDO_AGATSTON
 
 
-def radiomic_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel) -> RadiomicsOpinion:
-    """What a trained radiomics model says of a scan. Raises MaskError, RadiomicsError, and ModelError where the model
-    wants features that this version does not compute."""
+def radiomics_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel) -> RadiomicsEstimate:
+    """What a trained radiomics model says of a scan.
+
+    Raises:
+        MaskError: The mask does not fit the scan.
+        RadiomicsError: The package mirp is not installed.
+        ModelError: If the model wants features that this version does not compute.
+    """
     import torch
 
     from ..networks.radiomics import RadiomicsConfig
@@ -100,11 +112,11 @@ def radiomic_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel) -> R
     config = RadiomicsConfig(**model.card.config)
     found = radiomic_features(scan, region, config)
     if missing := [name for name in config.features if name not in found]:
-        message = f"{model.card.name} wants {len(missing)} features that are not computed, among them {missing[0]}."
-        raise ModelError(f"{message} It was made with another version; train or install it again.")
+        message = f"{model.card.name} requires {len(missing)} features that are not computed, among them {missing[0]}."
+        raise ModelError(f"{message} It was trained with another version; train or install it again.")
     limit = model.card.calibration.get("probability_limit")
     if not isinstance(limit, int | float):
-        raise ModelError(f"The card of {model.card.name} tells no probability_limit. Train or install it again.")
+        raise ModelError(f"The card of {model.card.name} states no probability_limit. Train or install it again.")
     network = model.network
     values = [found[name] for name in config.features]
     with torch.inference_mode():
@@ -114,18 +126,21 @@ def radiomic_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel) -> R
         lowest, highest = (b.float().cpu().numpy() for b in (network.lowest, network.highest))
     order = np.argsort(-np.abs(shares))[:MOST_TOLD]
     told = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
-    doubts = _unlike_training(config.features, values, lowest, highest, model.card.name)
+    warnings = _unlike_training(config.features, values, lowest, highest, model.card.name)
     probability = 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
-    return RadiomicsOpinion(probability, float(limit), told, dict(zip(config.features, values, strict=True)), doubts)
+    return RadiomicsEstimate(probability, float(limit), told, dict(zip(config.features, values, strict=True)), warnings)
 
 
 def find_candidates(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None
 ) -> tuple[LesionSet, list[ArterySuggestion], ScoringRules]:
-    """What reaches the threshold in the heart region, without metal; where in the heart each lies; and the rules.
+    """Find what reaches the threshold in the heart region, without metal.
 
-    Where blood is enhanced, it would itself be a candidate: the threshold is raised above it, and the bounds of
-    weights by as much.
+    Where blood is enhanced, it would itself be a candidate: the threshold is raised above it, and the bounds of weights
+    by as much.
+
+    Returns:
+        The candidates, where in the heart each lies, and the rules.
     """
     rules = ScoringRules()
     if blood is not None and blood.enhanced:
@@ -222,8 +237,14 @@ def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, 
 
 
 def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float], multiple: int = 1) -> Grid:
-    """A grid that covers a mask, with a voxel's margin. sides_mm: of its voxels, (i, j, k). multiple: of their
-    numbers."""
+    """A grid that covers a mask, with a voxel's margin.
+
+    Args:
+        image: The CT, HU.
+        mask: bool [k, j, i], not empty.
+        sides_mm: Of its voxels, (i, j, k).
+        multiple: Of their numbers.
+    """
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(mask != 0)
     box = shape.GetBoundingBox(1)
@@ -249,7 +270,7 @@ def _unlike_training(
         return ()
     shown = ", ".join(far[:3]) + (" …" if len(far) > 3 else "")
     message = (
-        f"{len(far)} of the {len(names)} features that {model} uses lie far outside what it was trained on: {shown}. "
-        "Its probability is a guess here."
+        f"{len(far)} of the {len(names)} features that {model} uses lie far outside the range of its training data: "
+        f"{shown}. Its probability is not reliable here."
     )
     return (ScanWarning("unlike-training", message),)

@@ -1,6 +1,7 @@
-"""Second opinions asked for: which kinds, which models, and what each says of a scored scan.
+"""Whole-scan estimates asked for: which kinds, which models, and what each says of a scored scan.
 
-No score hangs on them: a second opinion that fails becomes a warning. Networks and packages are loaded only when asked.
+No score hangs on them: a whole-scan estimate that fails becomes a warning. Networks and packages are loaded only when
+asked.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from ..core.labels import MAIN_ARTERIES
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
 from ..results import ScoreResult
-from .second_opinion import OPINIONS, RADIOMICS, TITLES, VESSELS, Opinion, disagreements
+from .estimates import ESTIMATORS, RADIOMICS, TITLES, VESSELS, WholeScanEstimate, disagreements
 from .trust import trust_in
 
-STEP = "second opinions"
+STEP = "whole-scan estimates"
 """What progress is told."""
 
 ALL = "all"
@@ -30,27 +31,42 @@ FAILED = "second-opinion-failed"
 """Code of the warning."""
 
 
-def opinions_asked_for(text: str) -> tuple[str, ...]:
-    """Kinds from "vessels,radiomics", "vessels", "radiomics" or "all", each once. Raises ModelError for any other."""
+def requested_estimators(text: str) -> tuple[str, ...]:
+    """Parse the kinds of whole-scan estimates asked for.
+
+    Returns:
+        Kinds from "vessels,radiomics", "vessels", "radiomics" or "all", each once.
+
+    Raises:
+        ModelError: For any other.
+    """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if names == (ALL,):
         return names
-    if unknown := [name for name in names if name not in OPINIONS]:
-        known = ", ".join((*OPINIONS, ALL))
-        raise ModelError(f"There is no second opinion {unknown[0]!r}. Give {known}, or several with a comma between.")
+    if unknown := [name for name in names if name not in ESTIMATORS]:
+        known = ", ".join((*ESTIMATORS, ALL))
+        raise ModelError(
+            f"There is no whole-scan estimate {unknown[0]!r}. Give {known}, or several separated by commas."
+        )
     return names
 
 
-def opinion_models(asked: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:
-    """The model of each kind of second opinion asked for, by kind.
+def estimator_models(asked: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:
+    """The model of each kind of whole-scan estimate asked for, by kind.
 
-    A model that was named comes first; then the one that comes with CAC; then the user's, if there is only one. asked:
-    of `opinions_asked_for`. named: models for second opinions, one of a kind. Raises ModelError where a kind has no
-    model or several; of ALL, kinds without a model are left out, but not all of them.
+    A model that was named comes first; then the one that comes with CAC; then the user's, if there is only one. Of ALL,
+    kinds without a model are left out, but not all of them.
+
+    Args:
+        asked: Of `requested_estimators`.
+        named: Models for whole-scan estimates, one of a kind.
+
+    Raises:
+        ModelError: If a kind has no model, or several.
     """
     asked, chosen = tuple(asked), {model.card.network: model for model in named}
     everything = asked == (ALL,)
-    for network in OPINIONS if everything else asked:
+    for network in ESTIMATORS if everything else asked:
         stored = [] if network in chosen else list_models(network)
         fitting = [model for model in stored if model.origin == "bundled"] or stored
         if len(fitting) > 1:
@@ -61,98 +77,112 @@ def opinion_models(asked: Iterable[str], named: Iterable[StoredModel] = ()) -> d
         elif network not in chosen and not everything:
             raise ModelError(f"There is no model for {network!r}. {_how_to_get_one(network)}")
     if everything and not chosen:
-        raise ModelError(f"There is no model for a second opinion. {_how_to_get_one(VESSELS)}")
-    return {network: chosen[network] for network in OPINIONS if network in chosen}
+        raise ModelError(f"There is no model for a whole-scan estimate. {_how_to_get_one(VESSELS)}")
+    return {network: chosen[network] for network in ESTIMATORS if network in chosen}
 
 
 def _how_to_get_one(network: str) -> str:
-    return f"Train one (cac train {network}) and install it (cac models install), or leave --second-opinion out."
+    return f"Train one (cac train {network}) and install it (cac models install), or leave --whole-scan out."
 
 
-def load_opinions(
+def load_estimators(
     models: Mapping[str, StoredModel], device: str
 ) -> tuple[dict[str, LoadedModel], tuple[ScanWarning, ...]]:
-    """Models ready to be asked, by kind; of those whose Python packages are missing, a warning instead.
+    """Load models for whole-scan estimates.
 
-    Raises ModelError, DeviceError.
+    Returns:
+        The models by kind, and a warning for each whose Python packages are missing.
+
+    Raises:
+        ModelError: The model is missing, damaged or does not fit.
+        DeviceError: The device is not there or has too little memory.
     """
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
-    loaded, doubts = {}, []
+    loaded, warnings = {}, []
     for network, model in models.items():
         try:
             if missing:
                 raise ModuleNotFoundError(name=" and ".join(missing))
             loaded[network] = load_model(model.path, device)
         except ImportError as error:
-            doubts.append(_failure(network, _lacking(error)))
-    return loaded, tuple(doubts)
+            warnings.append(_failure(network, _lacking(error)))
+    return loaded, tuple(warnings)
 
 
-def with_second_opinions(
+def with_whole_scan_estimates(
     result: ScoreResult, models: Mapping[str, LoadedModel], saliency: bool = True, progress: Progress | None = None
 ) -> ScoreResult:
-    """A result with second opinions, and warnings where one fails or differs widely.
+    """A result with whole-scan estimates, and warnings where one fails or differs widely.
 
-    models: of `load_opinions`. saliency: make pictures of what sways the vessel model, which takes several times as
-    long as its answer. progress: is told STEP.
+    Args:
+        result: The scored scan.
+        models: Of `load_estimators`.
+        saliency: Make pictures of what sways the vessel model, which takes several times as long as its answer.
+        progress: Is told STEP.
     """
-    opinions: list[Opinion] = []
-    doubts: list[ScanWarning] = []
+    estimates: list[WholeScanEstimate] = []
+    warnings: list[ScanWarning] = []
     with (progress or Progress()).step(STEP):
         for network, model in models.items():
             try:
-                opinion, own_doubts = _ADVISERS[network](result, model, saliency)
-                opinions.append(_checked(opinion))
-                doubts += own_doubts
+                estimate, own_warnings = _ESTIMATE_BY[network](result, model, saliency)
+                estimates.append(_checked(estimate))
+                warnings += own_warnings
             except CTError as error:
-                doubts.append(_failure(network, str(error)))
+                warnings.append(_failure(network, str(error)))
             except ImportError as error:
-                doubts.append(_failure(network, _lacking(error)))
-            except Exception as error:  # whatever a second opinion brings about, the score is there
-                doubts.append(_failure(network, _unexpected(error)))
-    doubts += disagreements(opinions, result.methods)
-    return replace(result, opinions=tuple(opinions), warnings=tuple(dict.fromkeys((*result.warnings, *doubts))))
+                warnings.append(_failure(network, _lacking(error)))
+            except Exception as error:  # whatever a whole-scan estimate brings about, the score is there
+                warnings.append(_failure(network, _unexpected(error)))
+    warnings += disagreements(estimates, result.methods)
+    return replace(result, estimates=tuple(estimates), warnings=tuple(dict.fromkeys((*result.warnings, *warnings))))
 
 
-def _of_vessels(result: ScoreResult, model: LoadedModel, saliency: bool) -> tuple[Opinion, tuple[ScanWarning, ...]]:
-    from .vessels import vessel_opinion
+def _of_vessels(
+    result: ScoreResult, model: LoadedModel, saliency: bool
+) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+    from .vessels import vessel_estimate
 
-    doubts: tuple[ScanWarning, ...] = ()
+    warnings: tuple[ScanWarning, ...] = ()
     try:
-        told = vessel_opinion(result.scan, result.heart, model, saliency)
+        told = vessel_estimate(result.scan, result.heart, model, saliency)
     except ImportError as error:
         if not saliency:
             raise
-        message = f"There is no picture of what swayed the vessel regression: {_lacking(error)}."
-        doubts = (ScanWarning("no-saliency", message),)
-        told = vessel_opinion(result.scan, result.heart, model, False)
+        message = f"No saliency map of the vessel regression could be made: {_lacking(error)}."
+        warnings = (ScanWarning("no-saliency", message),)
+        told = vessel_estimate(result.scan, result.heart, model, False)
     # What an estimate lacks to 0 is as little calcium as there can be.
     agatston = {artery: max(0.0, float(told.agatston[artery])) for artery in MAIN_ARTERIES}
     weights = None if told.slice_weights is None else tuple(float(weight) for weight in told.slice_weights)
-    opinion = Opinion(
+    estimate = WholeScanEstimate(
         **_of_card(model, VESSELS),
         agatston=agatston,
         total=max(0.0, float(told.total)),
         slice_weights=weights,
         saliency=told.saliency,
     )
-    return opinion, (*told.warnings, *doubts)
+    return estimate, (*told.warnings, *warnings)
 
 
-def _of_radiomics(result: ScoreResult, model: LoadedModel, saliency: bool) -> tuple[Opinion, tuple[ScanWarning, ...]]:
-    from .radiomics import radiomic_opinion
+def _of_radiomics(
+    result: ScoreResult, model: LoadedModel, saliency: bool
+) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
+    from .radiomics import radiomics_estimate
 
-    told = radiomic_opinion(result.scan, result.heart, model)
-    opinion = Opinion(
+    told = radiomics_estimate(result.scan, result.heart, model)
+    estimate = WholeScanEstimate(
         **_of_card(model, RADIOMICS),
         probability=float(told.probability),
         limit=float(told.limit),
         contributions={name: float(value) for name, value in told.contributions.items()},
     )
-    return opinion, told.warnings
+    return estimate, told.warnings
 
 
-_ADVISERS: dict[str, Callable[[ScoreResult, LoadedModel, bool], tuple[Opinion, tuple[ScanWarning, ...]]]] = {
+_ESTIMATE_BY: dict[
+    str, Callable[[ScoreResult, LoadedModel, bool], tuple[WholeScanEstimate, tuple[ScanWarning, ...]]]
+] = {
     VESSELS: _of_vessels,
     RADIOMICS: _of_radiomics,
 }
@@ -168,17 +198,18 @@ def _of_card(model: LoadedModel, network: str) -> dict[str, str]:
     }
 
 
-def _checked(opinion: Opinion) -> Opinion:
-    numbers = [*(opinion.agatston or {}).values(), opinion.total, opinion.probability, opinion.limit]
-    numbers += [*opinion.contributions.values(), *(opinion.slice_weights or ())]
+def _checked(estimate: WholeScanEstimate) -> WholeScanEstimate:
+    numbers = [*(estimate.agatston or {}).values(), estimate.total, estimate.probability, estimate.limit]
+    numbers += [*estimate.contributions.values(), *(estimate.slice_weights or ())]
     if not all(math.isfinite(number) for number in numbers if number is not None):
-        raise CTError(f"{opinion.model} gave no finite number")
-    return opinion
+        raise CTError(f"{estimate.model} gave no finite number")
+    return estimate
 
 
 def _failure(network: str, reason: str) -> ScanWarning:
     message = (
-        f"There is no second opinion by {TITLES[network].lower()}: {reason.rstrip('.')}. The score does not need it."
+        f"No whole-scan estimate by {TITLES[network].lower()} could be made: {reason.rstrip('.')}. The scores are "
+        "not affected."
     )
     return ScanWarning(FAILED, message)
 

@@ -1,4 +1,4 @@
-"""What a second opinion is worth, in sentences made of the tests on its model's card.
+"""What a whole-scan estimate is worth, in sentences made of the tests on its model's card.
 
 A card's `validation["test"]` was measured once, on patients that were in no training. An estimate is
 {"estimate", "low", "high"}, with its 95% interval. What the card does not tell is left out, and a model without a test
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .second_opinion import VESSELS
+from .estimates import VESSELS
 
 GUESSING = 0.5
 """Area under the ROC curve."""
@@ -23,9 +23,9 @@ MISLED = 0.1
 """Share of patients with calcium outside the coronaries alone from which on a model is not to be trusted there."""
 
 NO_TEST = (
-    "Its card tells of no test on patients it was not trained with: nobody knows how good it is. Do not rely on it."
+    "Its card reports no test on patients outside its training data, so its accuracy is unknown. Do not rely on it."
 )
-NOT_CLINICAL = "How well it does on real patients is not known."
+NOT_CLINICAL = "Its accuracy in real patients is not known."
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,12 @@ class Estimate:
 
 
 def trust_in(network: str, validation: Mapping) -> str:
-    """When to trust a model's opinion, a few plain sentences. network: one of `OPINIONS`. validation: of its card."""
+    """When to trust a model's estimate, a few plain sentences.
+
+    Args:
+        network: One of `ESTIMATORS`.
+        validation: Of its card.
+    """
     test = validation.get("test")
     sentences: list[str] = []
     if isinstance(test, Mapping):
@@ -74,17 +79,17 @@ def _in_vessels(test: Mapping) -> list[str]:
         return []
     kappa = Estimate.of(test, "kappa_categories")
     told = f"{_tested(test)}: rank correlation with the true score {rank}"
-    told += "" if simple is None else f", by age and heart size alone {simple.value:.2f}"
+    told += "" if simple is None else f", with age and heart size alone {simple.value:.2f}"
     told += "." if kappa is None else f"; kappa of risk classes {kappa}."
     if rank.low <= (0.0 if simple is None else simple.value):
         than = "guessing" if simple is None else "age and heart size"
-        return [told, f"It was not shown to do better than {than}: do not rely on it."]
+        return [told, f"It was not shown to perform better than {than}. Do not rely on it."]
     if kappa is not None and kappa.low > SUBSTANTIAL:
-        advice = "Its risk class is good enough to question another: where they differ, look at the slices."
+        advice = "Its risk class is accurate enough to question another one. Review the slices where they differ."
     else:
         advice = (
-            "It can question a total but not replace it: for the risk class and the arteries trust a reviewed score, "
-            "or else the calcium map."
+            "It can question a total score but not replace it. For the risk class and the arteries, rely on a "
+            "reviewed score, or otherwise on the calcium map."
         )
     return [told, advice, *_misled(test, "gave a score")]
 
@@ -96,12 +101,18 @@ def _in_radiomics(test: Mapping) -> list[str]:
         return []
     told = f"{_tested(test)}: sensitivity {found}, specificity {cleared}."
     if (area is not None and area.low <= GUESSING) or found.low + cleared.low <= 1:
-        return [told, "It was not shown to do better than guessing: do not rely on it."]
+        return [told, "It was not shown to perform better than guessing. Do not rely on it."]
     if found.value > cleared.value:
-        advice = "It misses little but often says yes in error: trust its no more than its yes."
+        advice = (
+            "It misses few patients with calcium but has more false positives, so a negative result is more "
+            "reliable than a positive one."
+        )
     else:
-        advice = "It seldom says yes in error but misses more: trust its yes more than its no."
-    return [told, advice, *_misled(test, "said yes")]
+        advice = (
+            "It has few false positives but misses more patients with calcium, so a positive result is more "
+            "reliable than a negative one."
+        )
+    return [told, advice, *_misled(test, "was positive")]
 
 
 def _misled(test: Mapping, did: str) -> list[str]:
@@ -112,8 +123,8 @@ def _misled(test: Mapping, did: str) -> list[str]:
     patients, called = told.get("patients"), told.get("called_coronary")
     if not isinstance(patients, int) or not isinstance(called, int) or not patients or called < MISLED * patients:
         return []
-    counted = f"for {called} of {patients} patients with calcium there alone it {did}"
-    return [f"Do not trust it where aorta or valves are calcified: {counted}."]
+    counted = f"it {did} in {called} of {patients} patients with calcium only there"
+    return [f"Do not rely on it where the aorta or valves are calcified: {counted}."]
 
 
 def _tested(test: Mapping) -> str:

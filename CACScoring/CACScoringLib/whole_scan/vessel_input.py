@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> np.ndarray:
     """A scan as the networks see it: float32 [slices, size, size], superior, posterior, left.
 
-    image: HU, of any axis order. heart: mask (0 outside) on its grid; the field "scan" does not look at it.
-    Raises MaskError when the mask is empty or on another grid.
+    Args:
+        image: HU, of any axis order.
+        heart: Mask (0 outside) on its grid; the field "scan" does not look at it.
+        config: The network's configuration.
+
+    Raises:
+        MaskError: If the mask is empty or on another grid.
     """
     image = sitk.DICOMOrient(image, "LPS")
     if config.field == "scan":

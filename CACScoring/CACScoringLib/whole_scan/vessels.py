@@ -1,4 +1,4 @@
-"""A second opinion by regression: the arteries' scores from the scan at once, without looking for lesions.
+"""A whole-scan estimate by regression: the arteries' scores from the scan at once, without looking for lesions.
 
 The networks are those of Kecoglu, and one of ours (`vessels`). What they say is an estimate of a whole heart: no
 lesion stands behind it that a reader could check, so it never replaces a score.
@@ -38,10 +38,10 @@ NOISE = 0.02
 
 
 @dataclass(frozen=True)
-class VesselOpinion:
+class VesselEstimate:
     """agatston: by MAIN_ARTERIES. total: their sum. saliency: what sways the total, 0 to 1, float32 on the grid of the
-    scan; of "summed" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's input,
-    from the feet; None of the other kinds. warnings: doubts about this opinion.
+    scan; of "voxel-sum" where it sees calcium. slice_weights: of "se-cnn", 0 to 1 for each slice of the network's
+    input, from the feet; None of the other kinds. warnings: about this estimate.
     """
 
     agatston: dict[Artery, float]
@@ -51,12 +51,22 @@ class VesselOpinion:
     warnings: tuple[ScanWarning, ...] = ()
 
 
-def vessel_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False) -> VesselOpinion:
-    """What a model says of a scan. saliency: also make the map, which takes SAMPLES times as long for networks other
-    than "summed". Raises ModelError for another kind of model, MaskError, DeviceError.
+def vessel_estimate(scan: CTScan, region: HeartRegion, model: LoadedModel, saliency: bool = False) -> VesselEstimate:
+    """What a model says of a scan.
+
+    Args:
+        scan: The CT.
+        region: The scan's heart.
+        model: The loaded model.
+        saliency: Also make the map, which takes SAMPLES times as long for networks other than "voxel-sum".
+
+    Raises:
+        ModelError: For another kind of model.
+        MaskError: The mask does not fit the scan.
+        DeviceError: The device is not there or has too little memory.
     """
     if model.card.network != NETWORK or not isinstance(model.card.calibration.get(SCALE), int | float):
-        raise ModelError(f"{model.card.name} is no model for vessel scores, or lacks its scale. Train it again.")
+        raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
     config = model.network.config
     x = vessel_input(scan.image, region.mask, config)
     outputs, warnings = predict(model.network, x[None], 1)
@@ -66,23 +76,28 @@ def vessel_opinion(scan: CTScan, region: HeartRegion, model: LoadedModel, salien
     picture = None
     if saliency:
         picture = _pictured(model.network, x, grid, scan)
-    doubts = [*warnings, *_cut(region.mask, grid)]
+    warnings = [*warnings, *_cut(region.mask, grid)]
     if scores.max() > largest:
         message = (
-            f"Vessel regression estimates {scores.max():.0f} for one artery, more than any it was trained with "
-            f"({largest:.0f}): the estimate is beyond what it knows."
+            f"The vessel regression estimates {scores.max():.0f} for one artery, more than any in its training data "
+            f"({largest:.0f}), so the estimate is an extrapolation."
         )
-        doubts.append(ScanWarning("vessels-beyond-training", message))
+        warnings.append(ScanWarning("vessels-beyond-training", message))
     agatston = {artery: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
-    return VesselOpinion(agatston, float(scores.sum()), picture, _slice_weights(model.network, x), tuple(doubts))
+    return VesselEstimate(agatston, float(scores.sum()), picture, _slice_weights(model.network, x), tuple(warnings))
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
     """What sways the sum of a network's outputs: float32 [slices, size, size], not below 0, of any scale.
 
-    network: in eval mode. x: its input, likewise. Of "summed" it is the Agatston score that it sees in each voxel. Of
-    the others it is SmoothGrad (Smilkov et al. 2017, arXiv:1706.03825), the root of the sum of squared gradients over
-    SAMPLES noisy copies: where a change would change the answer, not where calcium is.
+    Of "voxel-sum" it is the Agatston score that it sees in each voxel. Of the others it is SmoothGrad (Smilkov et al.
+    2017, arXiv:1706.03825), the root of the sum of squared gradients over SAMPLES noisy copies: where a change would
+    change the answer, not where calcium is.
+
+    Args:
+        network: In eval mode.
+        x: Its input, likewise.
+        seed: Seed of the noise.
     """
     import torch
 
@@ -130,7 +145,7 @@ def _cut(heart: sitk.Image, grid: Grid) -> tuple[ScanWarning, ...]:
     if outside <= CUT_SHARE:
         return ()
     message = (
-        f"{outside:.0%} of the heart lies outside what the vessel regression looks at; calcium there is not in its "
-        "estimate."
+        f"{outside:.0%} of the heart lies outside the field of view of the vessel regression; calcium there is not "
+        "included in its estimate."
     )
     return (ScanWarning("vessels-heart-cut", message),)

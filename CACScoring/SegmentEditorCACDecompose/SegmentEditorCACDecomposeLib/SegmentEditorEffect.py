@@ -40,7 +40,7 @@ class SegmentEditorEffect(LesionEffect):
         return helpOf(
             _("Replace a rough region by the calcium that the map finds in it, without the 130 HU threshold"),
             actions,
-            _("The preview lights up in the slice views. Apply takes it over, Cancel changes nothing."),
+            _("The preview lights up in the slice views. Apply accepts it, Cancel changes nothing."),
         )
 
     # Options
@@ -71,9 +71,9 @@ class SegmentEditorEffect(LesionEffect):
         self.floorSpinBox.setRange(1, 1000)
         self.floorSpinBox.setDecimals(0)
         self.floorSpinBox.setSuffix(_(" HU"))
-        self.floorSpinBox.setToolTip(_("What calcium must add to a voxel, in HU, for the voxel to be taken"))
+        self.floorSpinBox.setToolTip(_("A voxel is taken where calcium adds at least this many HU."))
         self.floorSpinBox.valueChanged.connect(self.updateMRMLFromGUI)
-        self.scriptedEffect.addLabeledOptionsWidget(_("Floor:"), self.floorSpinBox)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Minimum calcium:"), self.floorSpinBox)
         self.applyButton = qt.QPushButton(_("Apply"))
         self.applyButton.clicked.connect(self.onApply)
         self.cancelButton = qt.QPushButton(_("Cancel"))
@@ -146,7 +146,7 @@ class SegmentEditorEffect(LesionEffect):
         self._onChanged()
 
     def _useFloorOfResult(self) -> None:
-        """A map is taken apart with the floor it was made with, until the reader changes it."""
+        """A map is decomposed with the floor it was made with, until the reader changes it."""
         segmentation = self.scan.segmentation
         if segmentation is None or self.scriptedEffect.parameter("FloorOf") == segmentation.GetID():
             return
@@ -247,7 +247,7 @@ class SegmentEditorEffect(LesionEffect):
         self._region = None
         self.updatePreview()
         name = self.scan.name_of(self.scan.selected)
-        done = _("Done: {artery} is what the calcium map holds there.").format(artery=name)
+        done = _("Done: {artery} now holds the calcium of the map there.").format(artery=name)
         self.statusLabel.setText(done if changed else _("Nothing changed."))
 
     def onCancel(self, _checked: bool = False) -> None:

@@ -31,7 +31,7 @@ class SegmentEditorEffect(LesionEffect):
                 "the lesion under the cursor lights up: what touches it in 3-D at or above the threshold."
             ),
             _("Left click"): _("add it to the selected artery. It is taken from any other."),
-            _("Left-button drag"): _("add only what lies within the ball drawn around the click."),
+            _("Left-button drag"): _("add only what lies within the sphere drawn around the click."),
             _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
             _("Key X"): _('reject the lesion under the cursor: it moves to "not-coronary" and is not scored.'),
         }
@@ -62,18 +62,16 @@ class SegmentEditorEffect(LesionEffect):
         self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
 
         limits = PickLimits()
-        self.thresholdSpinBox = self._spinBox(-100, 3000, _(" HU"), _("A lesion's voxels are at or above it"))
+        self.thresholdSpinBox = self._spinBox(-100, 3000, _(" HU"), _("Voxels of a lesion are at or above this value."))
         self.scriptedEffect.addLabeledOptionsWidget(_("Threshold:"), self.thresholdSpinBox)
-        tip = _("A lesion that grows larger is not added: it has leaked. {default:g} mm³ unless changed.")
+        tip = _("A larger lesion is not added, because it has leaked. The default is {default:g} mm³.")
         self.volumeSpinBox = self._spinBox(1, 100000, _(" mm³"), tip.format(default=limits.most_volume_mm3))
-        self.scriptedEffect.addLabeledOptionsWidget(_("Largest lesion:"), self.volumeSpinBox)
-        tip = _(
-            "A lesion that goes on further from the click is not added: it has leaked. {default:g} mm unless changed."
-        )
+        self.scriptedEffect.addLabeledOptionsWidget(_("Maximum volume:"), self.volumeSpinBox)
+        tip = _("A lesion that extends further is not added, because it has leaked. The default is {default:g} mm.")
         self.depthSpinBox = self._spinBox(1, 500, _(" mm"), tip.format(default=limits.most_depth_mm))
-        self.scriptedEffect.addLabeledOptionsWidget(_("Furthest reach:"), self.depthSpinBox)
-        self.heartCheckBox = qt.QCheckBox(_("Only inside the heart's outline"))
-        self.heartCheckBox.setToolTip(_("When off, lesions may lie anywhere in the slices that show the heart"))
+        self.scriptedEffect.addLabeledOptionsWidget(_("Maximum extent:"), self.depthSpinBox)
+        self.heartCheckBox = qt.QCheckBox(_("Only inside the heart outline"))
+        self.heartCheckBox.setToolTip(_("When off, lesions may lie anywhere in the slices that show the heart."))
         self.heartCheckBox.toggled.connect(self.updateMRMLFromGUI)
         self.scriptedEffect.addOptionsWidget(self.heartCheckBox)
         self.statusLabel = effect_views.plainLabel()
@@ -344,7 +342,7 @@ class SegmentEditorEffect(LesionEffect):
         return _("{volume:.1f} mm³, peak {peak:.0f} HU").format(volume=volume, peak=peak)
 
     def _leakMessage(self, pick) -> str:
-        return _("Not added. {reason} Drag from the lesion to add what lies within a ball.").format(reason=pick.reason)
+        return _("Not added. {reason} Drag from the lesion to add a sphere of it.").format(reason=pick.reason)
 
     def _whyNothing(self, ras) -> str:
         kji = self.scan.index_at(ras) if self.scan.update() else None
@@ -352,6 +350,6 @@ class SegmentEditorEffect(LesionEffect):
             return _("Nothing to add: the scan ends here.")
         value, threshold = float(self.scan.hu[kji]), self.scriptedEffect.doubleParameter("ThresholdHU")
         if value < threshold:
-            text = _("{value:.0f} HU, below the threshold of {threshold:g} HU. CAC Region paints free of it.")
+            text = _("{value:.0f} HU, below the threshold of {threshold:g} HU. CAC Region paints without a threshold.")
             return text.format(value=value, threshold=threshold)
-        return _("Outside the heart. Switch its outline off, or correct the heart.")
+        return _("Outside the heart. Switch the limit to the heart outline off, or correct the heart.")

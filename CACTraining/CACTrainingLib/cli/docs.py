@@ -46,6 +46,6 @@ def _build(options: argparse.Namespace, progress: Progress) -> None:
         # Material would announce the future of MkDocs at every build.
         built = subprocess.run(command, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
     if built.returncode != 0:
-        raise CTError("The documentation could not be built. What is to be mended is told above.")
+        raise CTError("The documentation could not be built. The messages above say what has to be corrected.")
     progress.done(output)
     print(f"{output / 'index.html'}: the documentation")

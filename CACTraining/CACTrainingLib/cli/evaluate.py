@@ -15,11 +15,11 @@ from .study_options import StudyParser, add_options, show_page
 REPRODUCIBILITY, ABLATION, ACQUISITION, ALL = "reproducibility", "ablation", "acquisition", "all"
 
 STUDIES = {
-    REPRODUCIBILITY: "how well two scans of a patient agree, and with the truth",
-    "detection": "which scans, arteries and lesions are found",
-    "heart": "how well the heart is found",
-    ABLATION: "what each part of the method is good for",
-    ACQUISITION: "how a score changes with the way one digital patient is scanned",
+    REPRODUCIBILITY: "reproducibility of two scans of a patient, and accuracy against the true mass",
+    "detection": "detection of calcium per scan, artery and lesion",
+    "heart": "agreement of the heart outline with the reference",
+    ABLATION: "contribution of each part of the method",
+    ACQUISITION: "dependence of the score of one digital patient on the acquisition",
 }
 
 MODELS = "models"
@@ -29,18 +29,20 @@ MODELS = "models"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the studies; each has options of its own."""
     parser.description = (
-        "Studies of methods and models. Each writes study.html, its tables (CSV) and figures (PNG, SVG). Run again, it "
-        "goes on where it stopped. cac evaluate STUDY --help lists a study's options."
+        "Studies of methods and models. Each writes study.html, its tables (CSV) and figures (PNG, "
+        "SVG). If it is run again, it continues where it stopped. cac evaluate STUDY --help lists a study's options."
     )
     studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY", parser_class=StudyParser)
     for name, text in {**STUDIES, ALL: "all of these: " + ", ".join(STUDIES)}.items():
         one = studies.add_parser(name, help=text, description=f"Studies {text}.")
         _add_scan_study(one, name)
         one.set_defaults(run=run)
-    text = "two or more models of one network on the same cases; no part of all"
+    text = "two or more models of one network, compared on the same cases; not part of all"
     models = studies.add_parser(MODELS, help=text, description=f"Compare {text}.")
     models.add_argument("--data", type=Path, metavar="COHORT", help="folder of a project, or of a cohort")
-    models.add_argument("--compare", nargs="+", default=[], metavar="MODEL", help="cards, or names of cac models list")
+    models.add_argument(
+        "--compare", nargs="+", default=[], metavar="MODEL", help="model cards, or names from cac models list"
+    )
     add_options(models, ("--use", "--annotator", "--workers", "--seed", "--device", "--cache"))
     models.set_defaults(run=_compare)
     experiments.add_studies(studies)
@@ -67,13 +69,21 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
             "pairs with the columns patient, scan (1 or 2), ct and, where you have them, series, heart, lesions; paths "
             "are relative to it",
         )
-        add("--results", type=Path, metavar="DIR", help="what cac cohort made of these scans, instead of scoring them")
+        add(
+            "--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them"
+        )
         add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
-        add("--overwrite", action="store_true", help="score all anew, whatever is in the folder")
-    add("--model", action="append", default=[], metavar="NAME", help="model instead of the one that comes with CAC")
+        add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="model to use instead of the one that comes with CAC",
+    )
     add_options(parser, (*(("--use", "--annotator", "--seed") if on_scans else ()), "--workers", "--device"))
     if name in (ABLATION, ALL):
-        again = "pairs to score again in every way (default: 30)"
+        again = "pairs to score again with each part left out (default: 30)"
         add("--ablation-pairs", type=int, default=30, metavar="N", help=again)
         add(
             "--variant",
@@ -81,7 +91,7 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
             default=[],
             type=_variant,
             metavar="NAME=CARD[,CARD…]",
-            help="other trained models to compare with; names that differ only behind a # are seeds of one variant",
+            help="other trained models to compare with; names that differ only after a # are seeds of one variant",
         )
     if name in (ACQUISITION, ALL):
         add("--patient", type=int, default=950341, metavar="NUMBER", help="the digital patient to scan")
@@ -92,8 +102,8 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
             const=Path(),
             type=Path,
             metavar="CARD",
-            help="store with a model what repeats, for cac compare (default: the model for the calcium map that was "
-            "used)",
+            help="store the repeatability coefficient with a model, for cac compare (default: the calcium map model "
+            "that was used)",
         )
 
 
@@ -114,7 +124,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     given = vars(options)
     variants = dict(given.get("variant", ()))
     if len(variants) < len(given.get("variant", ())):
-        raise StudyError("Two variants have one name. Seeds of a variant differ behind a #: alpha-10#1, alpha-10#2.")
+        raise StudyError("Two variants have one name. Seeds of a variant differ after a #: alpha-10#1, alpha-10#2.")
     done = evaluate(
         EvaluationSettings(
             studies=tuple(STUDIES) if options.study == ALL else (options.study,),
@@ -131,7 +141,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         from ..studies.limits import store_limits
 
         card = store_limits(done.records, None if options.store_limits == Path() else options.store_limits)
-        print(f"{card}: what repeats, for cac compare")
+        print(f"{card}: repeatability coefficient, for cac compare")
     show_page(done.page, options.output, progress)
 
 
@@ -140,7 +150,7 @@ def _compare(options: argparse.Namespace, progress: Progress) -> None:
     from ..studies.model_comparison import ComparisonSettings, compare_models
 
     if options.data is None:
-        raise StudyError("Say with --data by which scans the models are judged: a project, or a cohort.")
+        raise StudyError("Name with --data the scans on which the models are evaluated: a project, or a cohort.")
     settings = ComparisonSettings(
         data=options.data,
         models=tuple(options.compare),
@@ -158,5 +168,5 @@ def _compare(options: argparse.Namespace, progress: Progress) -> None:
 def _variant(text: str) -> tuple[str, tuple[Path, ...]]:
     name, _, cards = text.partition("=")
     if not name or not cards:
-        raise argparse.ArgumentTypeError(f"{text!r} is no variant; write for example alpha-10#1=models/map.json")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a variant; write for example alpha-10#1=models/map.json")
     return name, tuple(Path(card) for card in cards.split(","))

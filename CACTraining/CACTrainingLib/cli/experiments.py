@@ -21,28 +21,28 @@ def add_studies(studies: argparse._SubParsersAction) -> None:
     for name, text, rows, add_own, study in (
         (
             "radiograph",
-            "how well calcium is told from chest radiographs, by every way to train, cross-validated",
+            "cross-validated detection of coronary calcium on chest radiographs, by training method",
             "radiographs",
             _add_radiograph_options,
             _radiograph,
         ),
         (
             "prognosis",
-            "events by true and by foretold category of calcium",
+            "events by true and by predicted category of calcium",
             "patients with their events",
             partial(add_options, names=("--seed",)),
             _prognosis,
         ),
         (
             "vessels",
-            "how well scores of the arteries are told by regression, without finding lesions",
+            "regression of the scores of the arteries, without finding lesions",
             "CTs",
             _add_vessel_options,
             _vessels,
         ),
         (
             "radiomics",
-            "how well any coronary calcium is told by radiomics, against features of networks",
+            "detection of any coronary calcium by radiomics, compared with features of networks",
             "CTs",
             _add_radiomics_options,
             _radiomics,
@@ -65,40 +65,41 @@ def run(study: Study, options: argparse.Namespace, progress: Progress) -> None:
 
 
 _SHARED = ("--folds", "--minutes", "--workers", "--seed", "--device")
-_OF_SCANS = (*_SHARED, "--test", "--others", "--cache")
+_OF_SCANS = (*_SHARED, "--test", "--noncoronary-controls", "--cache")
 
 
 def _add_radiograph_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--external", type=Path, metavar="TABLE", help="another cohort's table, judged by once")
+    add("--external", type=Path, metavar="TABLE", help="table of another cohort, for a single external test")
     add(
         "--tables",
         **NAMES,
-        help="only thresholds, fusion, capacity, twins, curriculum, sharpening, external (default: all, in this order)",
+        help="only thresholds, fusion, capacity, counterfactual_pairs, curriculum, super_resolution, external "
+        "(default: all, in this order)",
     )
-    light = "at most, of a light network's training, others in proportion (default: as the presets)"
+    light = "training steps at most of a light network, others in proportion (default: those of the presets)"
     add("--steps", type=int, metavar="N", help=light)
     add_options(parser, (*_SHARED, "--only-folds"))
 
 
 def _add_vessel_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, summed (default: all)")
+    add("--kinds", **NAMES, help="only cnn, se-cnn, vit, voxel-sum (default: all)")
     add(
         "--outputs",
         **NAMES,
-        help="scores learned as they are (linear), as logarithms (log), or both; the first is what other tables are "
-        "trained with (default: linear,log)",
+        help="scale of the scores in training: linear, logarithmic (log), or both; the other tables use the first "
+        "(default: linear,log)",
     )
     add("--preset", default="compact", metavar="NAME", help="compact, or paper: the published size (default: compact)")
     add("--tables", **NAMES, help="only models, augmentation, published, grid (default: all, in this order)")
-    add("--steps", type=int, metavar="N", help="at most, of a training (default: as the presets)")
+    add("--steps", type=int, metavar="N", help="steps at most of a training (default: those of the presets)")
     add_options(parser, (*_OF_SCANS, "--only-folds"))
 
 
 def _add_radiomics_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
+    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
     add("--ct-fm", type=Path, metavar="FILE", help="weights of CT-FM, to compare its features")
     add("--radimagenet", type=Path, metavar="FILE", help="weights of RadImageNet, to compare its features")
     add_options(parser, _OF_SCANS)
@@ -134,7 +135,7 @@ def _vessels(options: argparse.Namespace, progress: Progress) -> Path:
         outputs=options.outputs or tuple(OUTPUTS),
     )
     settings = VesselStudySettings(
-        **_given(options, "data", "output", "minutes", "device", "test", "others", "tables", "cache"),
+        **_given(options, "data", "output", "minutes", "device", "test", "noncoronary_controls", "tables", "cache"),
         budget=budget,
         workers=options.workers or os.cpu_count() or 1,
     )
@@ -147,7 +148,7 @@ def _radiomics(options: argparse.Namespace, progress: Progress) -> Path:
 
     files = {"ct-fm": options.ct_fm, "radimagenet": options.radimagenet}
     settings = RadiomicsStudySettings(
-        **_given(options, "data", "output", "minutes", "workers", "test", "others", "cache"),
+        **_given(options, "data", "output", "minutes", "workers", "test", "noncoronary_controls", "cache"),
         budget=TrainingBudget(options.folds, seed=options.seed),
         contrast=options.contrast_data,
         encoders={name: file for name, file in files.items() if file is not None},

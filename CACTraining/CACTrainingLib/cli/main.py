@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
+from CACScoringLib.cli.aliases import SAMPLES as OLD_SAMPLES
+from CACScoringLib.cli.aliases import current_names
 from CACScoringLib.cli.extras import require
 from CACScoringLib.cli.parser import CommandParser, declared_commands
 from CACScoringLib.core.output import OutputError
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code (see `CACScoringLib.cli`)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = current_names(sys.argv[1:] if arguments is None else arguments)
     try:
         # Whatever follows `test` is pytest's own, options included, so it is not parsed here.
         if arguments[:1] == ["test"]:
@@ -61,7 +63,14 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json."
     named = "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items())
-    parser.add_argument("name", nargs="?", choices=SAMPLES, default=next(iter(SAMPLES)), help=named)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        type=lambda name: OLD_SAMPLES.get(name, name),
+        choices=SAMPLES,
+        default=next(iter(SAMPLES)),
+        help=named,
+    )
     parser.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet")
     parser.add_argument(
         "--compact",
@@ -77,25 +86,27 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
     from ..phantom.scanner.protocol import PROTOCOLS
     from ..phantom.scanner.simulation import CHEST_MM
 
-    parser.description = "Write a cohort of digital patients. Run again, it goes on where it stopped."
+    parser.description = "Write a cohort of digital patients. If it is run again, it continues where it stopped."
     count = parser.add_mutually_exclusive_group(required=True)
     count.add_argument("--pairs", type=int, metavar="N", help="number of patients, two scans each")
     count.add_argument("--single", type=int, metavar="N", help="number of patients, one scan each")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the cohort")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="how they are scanned")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="radiotherapy", help="scanning protocol")
     parser.add_argument("--sex", choices=("F", "M"), help="only women or only men")
-    parser.add_argument("--prevalence", type=float, metavar="SHARE", help="share of patients with coronary calcium")
+    parser.add_argument(
+        "--prevalence", type=float, metavar="SHARE", help="proportion of patients with coronary calcium"
+    )
     parser.add_argument(
         "--enriched",
         action="store_true",
-        help="choose patients so that severe calcium is common, as in a study of few",
+        help="select patients so that severe calcium is common, as in a small study",
     )
-    parser.add_argument("--contrast", action="store_true", help="with a contrast agent in the blood")
+    parser.add_argument("--contrast", action="store_true", help="scan with a contrast agent in the blood")
     parser.add_argument(
         "--heart-shape",
         choices=HEART_SHAPES,
         default=HEART_SHAPES[0],
-        help="hearts blended of measured ones (default), or drawn as ellipsoids",
+        help="hearts blended from measured ones (default), or drawn as ellipsoids",
     )
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(
@@ -104,10 +115,10 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=CHEST_MM,
         metavar=("LOW", "HIGH"),
-        help="heights scanned, mm from the heart's middle (default: the chest; -84 66 holds the heart)",
+        help="range scanned, mm from the centre of the heart (default: the chest; -84 66 covers the heart)",
     )
     parser.add_argument("--dicom", action="store_true", help="write each CT as a DICOM series too")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_write_cohort, interrupted="Interrupted. Run the same command again to go on.")
 
@@ -116,27 +127,32 @@ def _declare_insert(parser: argparse.ArgumentParser) -> None:
     from ..phantom.anatomy.coronaries import ARTERIES
 
     parser.description = (
-        "Write a real scan, and copies of it with coronary plaque of known mass. Run again, it goes on."
+        "Write a real scan, and copies of it with coronary plaque of known mass. If it is run again, it continues."
     )
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
     add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
-    add("--heart", type=Path, metavar="MASK", help="the heart, instead of the one found")
+    add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the one that is found")
     add(
         "--path",
         type=Path,
         metavar="FILE",
         help="vessel to follow: CSV of x,y,z (LPS mm) or a Slicer curve (.mrk.json)",
     )
-    add("--artery", choices=ARTERIES, help="which artery it is (default: drawn; needed with --path)")
-    add("--plaques", type=int, metavar="N", help="plaques in each copy (default: drawn; 0: aortic calcium only)")
+    add("--artery", choices=ARTERIES, help="the artery (default: drawn at random; needed with --path)")
+    add(
+        "--plaques",
+        type=int,
+        metavar="N",
+        help="plaques in each copy (default: drawn at random; 0: aortic calcium only)",
+    )
     add(
         "--motion", type=float, default=1.0, metavar="SCALE", help="0 for a still heart, 1 for the artery's full motion"
     )
     add("--sigma", type=float, metavar="MM", help="in-plane blur of the scan (default: measured at the skin)")
     add("--thickness", type=float, metavar="MM", help="slice thickness (default: the header's, else the spacing)")
-    add("--name", help="of the patient, for the split in training (default: the CT's name)")
+    add("--name", help="name of the patient, for the split in training (default: the CT's name)")
     add("--seed", type=int, default=0)
     scoring.add_progress_argument(parser)
     parser.set_defaults(run=_insert, interrupted="Interrupted. Run the same command again to go on.")
@@ -180,11 +196,11 @@ def _declare_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         run=calibration.run,
         extras=lambda options: ("studies",),
-        interrupted="Interrupted. The model is as it was.",
+        interrupted="Interrupted. The model is unchanged.",
     )
 
 
-_CALIBRATE = "choose, on scans with known calcium, what of the calcium map counts, and its clinical scale"
+_CALIBRATE = "calibrate, on scans with known calcium, which lesions of the calcium map count, and their clinical scale"
 
 
 def _declared_by(module: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -194,16 +210,19 @@ def _declared_by(module: str) -> Callable[[argparse.ArgumentParser], None]:
 _COMMANDS = {
     "sample": ("write a digital patient to try the software on", _declare_sample),
     "phantom": ("write a cohort of digital patients, scanned twice or once, with known calcium", _declare_phantom),
-    "insert": ("put coronary plaque of known mass into a real scan", _declare_insert),
-    "pseudo-hearts": ("carry a heart mask over to scans without one, to train with", _declare_pseudo_hearts),
+    "insert": ("insert coronary plaque of known mass into a real scan", _declare_insert),
+    "propagate-hearts": (
+        "propagate a heart mask to scans without one by registration, for training",
+        _declare_pseudo_hearts,
+    ),
     "train": ("train a network, or the atlas of arteries", _declare_train),
     "calibrate": (_CALIBRATE, _declare_calibrate),
     "evaluate": (
         "study how well scans of the same patients agree, with tables and figures",
         _declared_by("evaluate"),
     ),
-    "project": ("projects of annotated scans: make, fill, check and split them", _declared_by("project")),
-    "radiographs": ("make radiographs of CTs, to train and to study with", _declared_by("radiographs")),
+    "project": ("create, fill, check and split projects of annotated scans", _declared_by("project")),
+    "radiographs": ("compute radiographs from CTs, for training and studies", _declared_by("radiographs")),
     "docs": ("build the documentation as a site", _declared_by("docs")),
 }
 """What each command does, and what declares its options when it is used."""
@@ -213,13 +232,13 @@ _TRAINED = {
     "slices": ("training.slices", "the network that finds the slices with calcium"),
     "decomposition": ("training.decomposition", "the network that gives the calcium map"),
     "arteries": ("training.arteries", "the atlas that suggests a lesion's artery"),
-    "radiograph": ("radiograph.train", "the network that tells calcium from chest radiographs"),
+    "radiograph": ("radiograph.train", "the network that detects coronary calcium on chest radiographs"),
     "super-resolution": (
         "radiograph.train_super_resolution",
-        "the network that makes thin slices of thick ones for radiographs",
+        "the network that makes thin slices from thick ones for radiographs (super-resolution)",
     ),
-    "vessels": ("whole_scan.vessels.train", "the network that tells the arteries' scores from a CT at once"),
-    "radiomics": ("whole_scan.radiomics.train", "the model that tells any calcium from none by radiomic features"),
+    "vessels": ("whole_scan.vessels.train", "the network that estimates the scores of the arteries from the whole CT"),
+    "radiomics": ("whole_scan.radiomics.train", "the model that detects any coronary calcium by radiomic features"),
 }
 
 
@@ -285,7 +304,7 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
     from ..phantom.insertion.vessel_paths import PathError, read_path
 
     if options.path and not options.artery:
-        raise PathError("A path belongs to one artery. Say which with --artery.")
+        raise PathError("A path belongs to one artery. Name it with --artery.")
     progress.begin(["reading", "insertion"])
     settings = InsertedSettings(
         artery=options.artery,

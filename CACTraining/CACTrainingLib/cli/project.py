@@ -28,8 +28,8 @@ METHODS = ("supervised", "cyclegan")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's actions."""
     parser.description = (
-        "A project is a folder with the list of scans that are annotated and trained on, what annotators said of them, "
-        "and the models and studies made from it. The scans stay where they are."
+        "A project is a folder with the list of scans that are annotated and trained on, their "
+        "annotations, and the models and studies made from it. The scans stay where they are."
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, (text, declare, run, interrupted) in _ACTIONS.items():
@@ -73,14 +73,14 @@ def _add(options: argparse.Namespace, progress: Progress) -> None:
     with progress.step("finding scans"):
         for source in options.sources:
             try:
-                scans, doubts = find_new_scans(source, progress.counted, options.labels)
+                scans, warnings = find_new_scans(source, progress.counted, options.labels)
             except CTError as error:
                 if len(options.sources) == 1:
                     raise
-                scans, doubts = [], [str(error)]
+                scans, warnings = [], [str(error)]
             found += scans
-            for doubt in doubts:
-                progress.warning(ScanWarning("source-doubt", doubt))
+            for warning in warnings:
+                progress.warning(ScanWarning("source-doubt", warning))
     with progress.step("adding scans"):
         result = project.add(found, progress.counted)
     for name, same in result.duplicates:
@@ -100,7 +100,7 @@ def _add(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--annotator", metavar="NAME", help="whose work to show (default: everybody's)")
+    parser.add_argument("--annotator", metavar="NAME", help="annotator whose work is shown (default: all)")
 
 
 def _list(options: argparse.Namespace, progress: Progress) -> None:
@@ -136,9 +136,9 @@ def _annotated(project: Project, scan_id: str, missing: bool) -> str:
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", choices=NETWORKS, help="that is to be trained (default: any)")
-    parser.add_argument("--method", choices=METHODS, default="supervised", help="of training the decomposition")
-    parser.add_argument("--annotator", metavar="NAME", help="whose annotations are trained on (default: everybody's)")
+    parser.add_argument("--network", choices=NETWORKS, help="network to be trained (default: any)")
+    parser.add_argument("--method", choices=METHODS, default="supervised", help="method of training the decomposition")
+    parser.add_argument("--annotator", metavar="NAME", help="annotator whose annotations are trained on (default: all)")
 
 
 def _check(options: argparse.Namespace, progress: Progress) -> None:
@@ -154,7 +154,9 @@ def _check(options: argparse.Namespace, progress: Progress) -> None:
         _tell(options, "finding", severity=finding.severity, message=finding.message, scans=finding.scans)
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
-        raise ProjectError(f"{errors} {'things' if errors > 1 else 'thing'} must be mended before training can start.")
+        raise ProjectError(
+            f"{errors} {'problems' if errors > 1 else 'problem'} must be solved before training can start."
+        )
     progress.done(project.folder)
     if not findings:
         print("Nothing is missing.")
@@ -179,8 +181,8 @@ def _split(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _relocate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", type=Path, metavar="OLD", help="folder that the scans lay in")
-    parser.add_argument("new", type=Path, metavar="NEW", help="folder that they lie in now")
+    parser.add_argument("old", type=Path, metavar="OLD", help="former folder of the scans")
+    parser.add_argument("new", type=Path, metavar="NEW", help="present folder of the scans")
 
 
 def _relocate(options: argparse.Namespace, progress: Progress) -> None:
@@ -195,8 +197,8 @@ def _relocate(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _use_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("patient", metavar="PATIENT", help="as cac project list names them")
-    parser.add_argument("use", choices=(*USES, "none"), help="of all scans of the patient; none: of no use yet")
+    parser.add_argument("patient", metavar="PATIENT", help="patient, as cac project list names it")
+    parser.add_argument("use", choices=(*USES, "none"), help="use of all scans of the patient; none removes it")
 
 
 def _use(options: argparse.Namespace, progress: Progress) -> None:
@@ -207,7 +209,7 @@ def _use(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scan", metavar="ID", help="of the scan, such as 0001")
+    parser.add_argument("scan", metavar="ID", help="number of the scan, such as 0001")
 
 
 def _remove(options: argparse.Namespace, progress: Progress) -> None:
@@ -215,7 +217,7 @@ def _remove(options: argparse.Namespace, progress: Progress) -> None:
     project.remove(options.scan)
     progress.done(project.folder)
     print(
-        f"{project.folder}: scan {options.scan} was taken out; its annotations are kept in {project.folder / 'removed'}"
+        f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {project.folder / 'removed'}"
     )
 
 
@@ -230,9 +232,9 @@ def _agreement(options: argparse.Namespace, progress: Progress) -> None:
     project = _open(options.project, progress)
     progress.begin(["agreement"])
     with progress.step("agreement"):
-        rows, doubts = agreement(project, options.scan or None)
-    for doubt in doubts:
-        progress.warning(ScanWarning("annotation-doubt", doubt))
+        rows, warnings = agreement(project, options.scan or None)
+    for warning in warnings:
+        progress.warning(ScanWarning("annotation-doubt", warning))
     for row in rows:
         facts = {name: getattr(row, name) for name in ("first", "second", "scans", "slices", "unsure")}
         estimates = {name: _as_json(getattr(row, name)) for name in ("kappa", "same", "regions", "heart")}
@@ -266,9 +268,12 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         help="card of a model to use for the heart or the slices, instead of the one that comes with CAC",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--overwrite", action="store_true", help="make proposals anew that are there already")
+    parser.add_argument("--overwrite", action="store_true", help="make again proposals that exist already")
     parser.add_argument(
-        "--image", type=Path, metavar="TARGET.nrrd", help="write the CT of the one --scan there too, in axial slices"
+        "--image",
+        type=Path,
+        metavar="TARGET.nrrd",
+        help="write the CT of the single --scan to this file as well, in axial slices",
     )
 
 
@@ -297,13 +302,13 @@ def _prepare(options: argparse.Namespace, progress: Progress) -> None:
                     ScanWarning("scan-failed", f"There is no proposal for {scan.id}, {scan.name}. {error}")
                 )
             else:
-                for doubt in proposal.doubts:
-                    progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {doubt}"))
+                for warning in proposal.warnings:
+                    progress.warning(ScanWarning("proposal-doubt", f"{scan.id}, {scan.name}: {warning}"))
             progress.counted(n, len(waiting))
     progress.done(project.folder)
     print(
-        f"{project.folder}: {len(waiting) - failed} scans prepared, {len(scans) - len(waiting)} were so already, "
-        f"{failed} cannot be"
+        f"{project.folder}: {len(waiting) - failed} scans prepared, {len(scans) - len(waiting)} had been prepared "
+        f"before, {failed} could not be"
     )
 
 
@@ -335,8 +340,8 @@ def _as_json(estimate: Estimate) -> dict[str, float | None]:
 
 def _open(folder: Path, progress: Progress) -> Project:
     project = Project.open(folder)
-    for doubt in project.doubts:
-        progress.warning(ScanWarning("project-doubt", doubt))
+    for warning in project.warnings:
+        progress.warning(ScanWarning("project-doubt", warning))
     return project
 
 
@@ -361,7 +366,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 _ACTIONS = {
-    "new": ("make an empty project", _new_arguments, _new, "Interrupted."),
+    "new": ("create an empty project", _new_arguments, _new, "Interrupted."),
     "add": (
         "add scans to a project",
         _add_arguments,
@@ -369,21 +374,21 @@ _ACTIONS = {
         "Interrupted. What was added stays; run the same command again to go on.",
     ),
     "list": ("show the scans of a project", _list_arguments, _list, "Interrupted."),
-    "check": ("say what a project lacks before training can start", _check_arguments, _check, "Interrupted."),
+    "check": ("check what a project lacks before training can start", _check_arguments, _check, "Interrupted."),
     "split": (
-        "give patients without a use one: training, validation or test",
+        "assign patients that have no use to training, validation or test",
         _split_arguments,
         _split,
-        "Interrupted. The project is as it was.",
+        "Interrupted. The project is unchanged.",
     ),
     "relocate": (
-        "say where scans lie that were moved",
+        "update the paths of scans that were moved",
         _relocate_arguments,
         _relocate,
-        "Interrupted. The project is as it was.",
+        "Interrupted. The project is unchanged.",
     ),
-    "use": ("say what a patient is for", _use_arguments, _use, "Interrupted."),
-    "remove": ("take a scan out of a project; nothing is deleted", _remove_arguments, _remove, "Interrupted."),
+    "use": ("set the use of a patient", _use_arguments, _use, "Interrupted."),
+    "remove": ("remove a scan from a project; nothing is deleted", _remove_arguments, _remove, "Interrupted."),
     "agreement": (
         "compare annotators with each other and with the truth",
         _agreement_arguments,

@@ -16,7 +16,7 @@ _AGAIN = "Interrupted. Run the same command again to go on."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's sources of radiographs."""
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
-    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_sharpen, _sharpen)):
+    for add, run in ((_add_digital, _digital), (_add_scans, _scans), (_add_super_resolution, _super_resolution)):
         own = add(sources)
         scoring.add_progress_argument(own)
         own.set_defaults(run=run, extras=lambda options: ("studies",), interrupted=_AGAIN)
@@ -27,15 +27,15 @@ def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser
 
     parser = sources.add_parser(
         "digital",
-        help="of digital patients with known calcium",
+        help="radiographs of digital patients with known calcium",
         description="Scan digital patients and project them. Four in ten have no calcium; the others have from little "
-        "to much. Run again, it goes on where it stopped.",
+        "to much. If it is run again, it continues where it stopped.",
     )
     parser.add_argument("--patients", type=int, required=True, metavar="N", help="number of patients")
     _add_output(parser)
-    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="from which patients are chosen")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="how they are scanned")
-    parser.add_argument("--heart-box", action="store_true", help="keep the CT about the heart, for sharpen")
+    parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="cardiac", help="scanning protocol")
+    parser.add_argument("--heart-box", action="store_true", help="keep the CT around the heart, for super-resolution")
     _add_workers(parser)
     return parser
 
@@ -43,9 +43,9 @@ def _add_digital(sources: argparse._SubParsersAction) -> argparse.ArgumentParser
 def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = sources.add_parser(
         "scans",
-        help="of your own CTs",
+        help="radiographs of your own CTs",
         description="Project the CTs of a table (columns ct, patient; where known name, series, heart, calcium_map, "
-        "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored. Run again, it goes on.",
+        "age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored. If it is run again, it continues.",
     )
     parser.add_argument("input", type=Path, metavar="TABLE|RESULTS", help="a table (CSV), or the folder of cac cohort")
     _add_output(parser)
@@ -53,12 +53,12 @@ def _add_scans(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sharpen(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
+def _add_super_resolution(sources: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser = sources.add_parser(
-        "sharpen",
-        help="of digital patients once more, from thinner slices",
-        description="Add to each radiograph what thinner slices about the heart would make of it: interpolated, and "
-        "by a network. Needs radiographs made with --heart-box. Run again, it goes on.",
+        "super-resolution",
+        help="radiographs of digital patients from thinner slices (super-resolution)",
+        description="Add to each radiograph the radiographs projected from thinner slices around the heart: "
+        "interpolated, and by a network. Needs radiographs made with --heart-box. If it is run again, it continues.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of cac radiographs digital")
     parser.add_argument("--model", metavar="NAME", help="of the network (default: the one that comes with CAC)")
@@ -71,7 +71,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="processes at work (default: one per core)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one per core)")
 
 
 def _digital(options: argparse.Namespace, progress: Progress) -> None:
@@ -103,15 +103,15 @@ def _scans(options: argparse.Namespace, progress: Progress) -> None:
     print(f"{table}: radiographs of CTs{told}")
 
 
-def _sharpen(options: argparse.Namespace, progress: Progress) -> None:
-    from ..radiograph.sharpen import sharpen_cases
+def _super_resolution(options: argparse.Namespace, progress: Progress) -> None:
+    from ..radiograph.thin_slice_views import add_thin_slice_views
 
-    progress.begin(["sharpening"])
-    with progress.step("sharpening"):
-        done, failed = sharpen_cases(options.folder, _workers(options), options.model, progress)
+    progress.begin(["super-resolution"])
+    with progress.step("super-resolution"):
+        done, failed = add_thin_slice_views(options.folder, _workers(options), options.model, progress)
     _tell(failed, progress)
     progress.done(options.folder)
-    print(f"{options.folder}: {done} radiographs sharpened, {len(failed)} not")
+    print(f"{options.folder}: super-resolution was added to {done} radiographs and failed for {len(failed)}")
 
 
 def _tell(failed: dict[str, str], progress: Progress) -> None:

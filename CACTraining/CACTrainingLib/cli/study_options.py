@@ -38,7 +38,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _fewer(text: str) -> tuple[str, int]:
     name, _, count = text.partition("=")
     if not name or not count.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of folds; write for example capacity=2")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of folds; write for example capacity=2")
     return name, int(count)
 
 
@@ -50,16 +50,19 @@ _OPTIONS = {
         "type": Path,
         "required": True,
         "metavar": "DIR",
-        "help": "folder for study.html and all it is made from",
+        "help": "folder for study.html, its tables and figures",
     },
-    "--use": {"choices": ("test", "validation", "training"), "help": "of a project: which scans (default: test)"},
-    "--annotator": {"metavar": "NAME", "help": "of a project: whose annotations count, where several annotated"},
+    "--use": {"choices": ("test", "validation", "training"), "help": "use of the scans of a project (default: test)"},
+    "--annotator": {
+        "metavar": "NAME",
+        "help": "annotator whose annotations of a project count, where there are several",
+    },
     "--workers": {
         "type": int,
         "metavar": "N",
-        "help": "processes at work (default: one per core, as far as memory allows)",
+        "help": "number of processes (default: one per core, as far as memory allows)",
     },
-    "--seed": {"type": int, "default": 0, "help": "of the bootstrap, and of what is trained"},
+    "--seed": {"type": int, "default": 0, "help": "random seed of the bootstrap and of trainings"},
     "--device": {"choices": ("auto", "cpu", "cuda"), "default": "auto"},
     "--cache": {"type": Path, "metavar": "DIR", "help": "where prepared scans are kept"},
     "--test": {
@@ -67,18 +70,23 @@ _OPTIONS = {
         "metavar": "TABLE",
         "help": "other patients to test on (default: a fifth of --data)",
     },
-    "--others": {
+    "--noncoronary-controls": {
         "type": Path,
         "metavar": "TABLE",
-        "help": "other patients whose calcium lies in the aorta or valves only, who must not be called coronary",
+        "help": "other patients whose calcium lies in the aorta or valves only, as controls",
     },
-    "--folds": {"type": int, "default": 5, "metavar": "N", "help": "of the cross-validation (default: 5)"},
+    "--folds": {
+        "type": int,
+        "default": 5,
+        "metavar": "N",
+        "help": "number of folds of the cross-validation (default: 5)",
+    },
     "--only-folds": {
         "action": "append",
         "default": [],
         "type": _fewer,
         "metavar": "TABLE=N",
-        "help": "train only the first N folds for a table, which the page then says",
+        "help": "train only the first N folds for a table; the page states it",
     },
-    "--minutes": {"type": float, "metavar": "M", "help": "begin no training after M minutes; 0: only the page"},
+    "--minutes": {"type": float, "metavar": "M", "help": "begin no training after M minutes; 0 only writes the page"},
 }

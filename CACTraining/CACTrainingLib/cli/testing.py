@@ -24,7 +24,9 @@ def test(arguments: list[str]) -> int:
     chosen = any("::" in argument or argument.startswith("-m") for argument in arguments)
     quick = [] if "--all" in arguments or chosen else ["-m", "not long"]
     given = [argument for argument in arguments if argument != "--all"]
-    command = [sys.executable, "-m", "pytest", "--numprocesses=auto", *quick, *given]
+    # Files stay whole, in the order of Testing/conftest.py.
+    workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
+    command = [sys.executable, "-m", "pytest", *workers, *quick, *given]
     return subprocess.run(command, cwd=root).returncode
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from CACScoringLib.core.options import told
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
 
 NOISE_SIGMA_PIXELS = 0.5
@@ -30,7 +31,7 @@ class SliceAugmentation:
     use differ from outlined ones. zoom: largest factor of size, or its inverse, for slices that are not straight.
     """
 
-    crop: int = 224
+    crop: int = told(224, "side of the training crops, pixels (paper: 224)")
     shift_pixels: float = 8.0
     rotation_degrees: float = 17.0
     straight_share: float = 0.3

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.options import told
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
 
@@ -233,10 +234,10 @@ class Sampling:
 
     positive_share: float = 0.5
     position_tolerance: float = 0.08
-    hard_share: float = 0.5
+    hard_share: float = told(0.5, "proportion of negatives with something that resembles calcium (paper: 0)")
     hidden_calcium: bool = True
-    twin_share: float = 0.0
-    calcium_scale: float = 1.0
+    twin_share: float = told(0.0, "proportion of negatives that are positives without their calcium (paper: 0)")
+    calcium_scale: float = told(1.0, "largest factor by which calcium is made fainter or denser (paper: 1)")
 
 
 @dataclass(frozen=True)
@@ -349,13 +350,13 @@ class BalancedSampler:
         tolerance = self.sampling.position_tolerance
         places = self.data.position[partners] + generator.uniform(-tolerance, tolerance, len(partners))
         wanted = np.clip(places, 0, 1)
-        twins = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
+        counterfactual = (generator.random(len(partners)) < self.sampling.twin_share) & self.data.has_map[partners]
         hard = generator.random(len(partners)) < self.sampling.hard_share * (len(self.hard) > 0)
         pools = (self.negative, self.hard)
         others = [self._near(pools[h], place, generator) for h, place in zip(hard.astype(int), wanted, strict=True)]
         return Drawn(
-            chosen=np.concatenate([positives, np.where(twins, partners, np.array(others, np.intp))]),
-            calcium=np.concatenate([self._factors(positives, generator), ~twins]).astype(np.float32),
+            chosen=np.concatenate([positives, np.where(counterfactual, partners, np.array(others, np.intp))]),
+            calcium=np.concatenate([self._factors(positives, generator), ~counterfactual]).astype(np.float32),
             visible=np.arange(count) < len(positives),
         )
 

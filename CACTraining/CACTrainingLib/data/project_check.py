@@ -69,7 +69,7 @@ def _missing(project: Project) -> list[Finding]:
         return []
     message = (
         f"{_are(len(missing), 'scan')} not where the project looks for it, first {missing[0].name} at {missing[0].ct}. "
-        "If a folder was moved, say so: cac project relocate. Until then training goes without."
+        "If a folder was moved, give its new place with: cac project relocate. Until then, training does without them."
     )
     return [Finding("warning", message, tuple(scan.id for scan in missing))]
 

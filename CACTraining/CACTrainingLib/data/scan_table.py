@@ -71,7 +71,9 @@ def read_rows(
 def known_of(line: Line) -> dict[str, object]:
     """What every table tells of a patient, by the fields of `TableScan`. Raises TableError."""
     if not (patient := line.text("patient")):
-        raise TableError(f"There is no patient in {line.where}; patients must be told apart, or the split would leak.")
+        raise TableError(
+            f"There is no patient in {line.where}; patients must be distinguished, or the split would leak."
+        )
     numbers = {name: line.number_in(name, *limits) for name, limits in _PLAUSIBLE.items()}
     return {"patient": patient, "sex": line.choice("sex", SEXES), **numbers}
 

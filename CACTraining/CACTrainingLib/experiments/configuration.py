@@ -50,15 +50,33 @@ class TrainingBudget:
 
 
 def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raises StudyError where a name is not among those known."""
+    """Check that all names are known.
+
+    Args:
+        names: those asked for.
+        known: those that there are.
+        what: the kind of name, for the message.
+
+    Raises:
+        StudyError: a name is not among those known.
+    """
     if unknown := sorted(set(names) - set(known)):
-        raise StudyError(f"There is no {what} {unknown[0]!r}; choose of {', '.join(known)}.")
+        raise StudyError(f"There is no {what} {unknown[0]!r}; choose one of {', '.join(known)}.")
 
 
 def chosen_tables(names: Sequence[str], known: Iterable[str], always: Sequence[str] = ()) -> tuple[str, ...]:
     """The tables asked for, and those shown always, in the order of those known; all when none is named.
 
-    Raises StudyError for an unknown one.
+    Args:
+        names: the tables asked for.
+        known: all tables, in their order.
+        always: tables that are always shown.
+
+    Returns:
+        Their names, in the order of `known`.
+
+    Raises:
+        StudyError: a table is unknown.
     """
     check_known(names, known, "table")
     return tuple(name for name in known if not names or name in (*names, *always))

@@ -99,10 +99,15 @@ class Experiment(ABC):
         return [Table("failed", title, (column, "Why"), tuple(rows.items()))] if rows else []
 
     def facts(self, results: Collection[Mapping], data: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
-        """How the study was made, for its page. data, others: the study's own facts, before and after the trainings."""
+        """How the study was made, for its page.
+
+        Args:
+            results: of the trainings.
+            data, others: the study's own facts, before and after the trainings.
+        """
         minutes = sum(result["seconds"] for result in results) / 60
         text = f"{len(results)}, {minutes:.0f} min of one processor core in all, kept in {self.KEPT}"
-        bootstrap = f"{RESAMPLES} resamples of patients, seed {self.settings.budget.seed}, as of folds and "
+        bootstrap = f"{RESAMPLES} resamples of patients; seed {self.settings.budget.seed}, also of folds and "
         return (
             {"Date": datetime.date.today().isoformat(), "Data": str(self.settings.data), **data}
             | {self.TRAININGS.capitalize(): text, **others}
@@ -119,8 +124,17 @@ def carry_out(
 ) -> Path:
     """Train what is not yet kept, write `study.html` with its tables and figures, and return the page.
 
-    read: reads the data. steps: names of reading, training and writing, for the progress. A run that fails is told as a
-    warning and on the page, and stops nothing. Raises OutputError, and what `read` raises.
+    A run that fails is told as a warning and on the page, and stops nothing.
+
+    Args:
+        settings: where to write, and how much to train.
+        read: reads the data; what it raises is passed on.
+        train: prepares what does a run.
+        steps: names of reading, training and writing, for the progress.
+        progress: of these steps.
+
+    Raises:
+        OutputError: the output folder cannot be written to.
     """
     progress = progress or Progress()
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
@@ -148,7 +162,13 @@ def carry_out(
 
 @contextmanager
 def running_folder(output: Path, name: str, key: str) -> Iterator[Path]:
-    """Where a training may leave things while it runs; removed when it is done, kept for the next time when not."""
+    """Where a training may leave things while it runs; removed when it is done, kept for the next time when not.
+
+    Args:
+        output: the study's folder.
+        name: of the training.
+        key: all that its result depends on.
+    """
     folder = output / "running" / f"{name}-{sha256(key.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     yield folder

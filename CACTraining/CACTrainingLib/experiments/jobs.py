@@ -34,10 +34,21 @@ Prepared = Callable[[Any], dict]
 def kept_jobs(
     jobs: Mapping[str, Any], file: Path, prepare: Callable[[], Prepared], work: JobSettings
 ) -> tuple[dict[str, dict], dict[str, str]]:
-    """Do the jobs that `file` does not hold yet; returns the results, and why others failed, both by the jobs' keys.
+    """Do the jobs that `file` does not hold yet.
 
-    A key tells all that a result depends on. prepare: called in each process; it and the jobs have to be picklable.
-    What failed is not kept, and so tried again the next time. Raises OutputError when the file cannot be written.
+    What failed is not kept, and so tried again the next time.
+
+    Args:
+        jobs: by key, which contains all that a result depends on; picklable.
+        file: lines of JSON.
+        prepare: called in each process; picklable.
+        work: processes, device and progress.
+
+    Returns:
+        The results, and why others failed, both by the jobs' keys.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     done = {key: result for key, result in kept_results(file).items() if key in jobs}
     waiting = [key for key in jobs if key not in done]
@@ -58,7 +69,7 @@ def kept_jobs(
                     continue
                 key = waiting[event.index]
                 if event.state == "lost":
-                    failed[key] = f"Its process was ended (exit code {event.exit_code}). Is there memory enough?"
+                    failed[key] = f"Its process was ended (exit code {event.exit_code}). Is there enough memory?"
                 elif isinstance(event.result, str):
                     failed[key] = event.result
                 else:

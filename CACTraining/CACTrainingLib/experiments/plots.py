@@ -22,7 +22,13 @@ def roc_curve(
 ) -> Curve:
     """ROC curve averaged over folds, with the band of 95 % of the first resamples.
 
-    rows: which scan each case is, as `resamples` has them. folds, truth (bool), scores: of the cases, [m].
+    Args:
+        title: of the curve.
+        resamples: of the patients.
+        rows: which scan each case is, as `resamples` has them, int [m].
+        folds: int [m].
+        truth: bool [m].
+        scores: [m].
     """
     weights = resamples.weights[: BAND_RESAMPLES + 1][:, resamples.of_scan[rows]]
     drawn = curve_within(weights, folds, truth, scores)
@@ -31,6 +37,12 @@ def roc_curve(
 
 
 def areas_figure(name: str, title: str, panels: Sequence[Panel], size_inches: tuple[float, float]) -> Figure:
-    """Areas under the curve side by side."""
+    """Areas under the curve side by side.
+
+    Args:
+        name, title: of the figure.
+        panels: one for each threshold or group.
+        size_inches: width and height.
+    """
     draw = partial(panels_of_values, panels=panels, y_title="Area under the curve", reference=0.5)
-    return Figure(name, title, draw, "The line is chance.", size_inches)
+    return Figure(name, title, draw, "The line marks chance.", size_inches)

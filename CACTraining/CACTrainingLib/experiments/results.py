@@ -1,4 +1,4 @@
-"""What the results of all experiments are made into: differences, spreads, and rows of their tables."""
+"""What the results of all experiments are made into: differences and rows of their tables."""
 
 from __future__ import annotations
 
@@ -31,20 +31,28 @@ def by_configuration(kept: Mapping[ExperimentRun, Mapping]) -> dict[object, list
 
 
 def score_counts(title: str, patients: Sequence[str], agatston: np.ndarray) -> tuple[Cell, ...]:
-    """A row of how many cases there are of each category. agatston: float [n], NaN where not known."""
+    """A row of how many cases there are of each category.
+
+    Args:
+        title: first cell of the row.
+        patients: of the cases, [n].
+        agatston: float [n], NaN where not known.
+
+    Returns:
+        Cells as SCORE_COLUMNS names them, the title first.
+    """
     known = agatston[np.isfinite(agatston)]
     counts = np.bincount(category_of(known), minlength=len(CATEGORIES))
     return (title, len(set(patients)), len(patients), *map(int, counts))
 
 
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation over folds; NaN of fewer than two that are numbers."""
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
-
-
 def met(found: Estimate, reached: bool) -> str:
-    """Whether a goal was met, for its table."""
+    """Whether a goal was met, for its table.
+
+    Args:
+        found: the value of the goal; not defined where it is NaN.
+        reached: whether it reaches the goal.
+    """
     return "not defined" if math.isnan(found.value) else "yes" if reached else "no"
 
 

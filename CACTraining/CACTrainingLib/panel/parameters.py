@@ -31,7 +31,7 @@ class Order(Enum):
     def label(self) -> str:
         return {
             Order.ADDED: _("As added"),
-            Order.UNCERTAIN: _("Where the model is least sure first"),
+            Order.UNCERTAIN: _("Least certain first"),
         }[self]
 
 
@@ -70,7 +70,7 @@ class Preset(Enum):
     PAPER = "paper"
 
     def label(self) -> str:
-        return {Preset.COMPACT: _("Compact"), Preset.PAPER: _("As in the paper (large)")}[self]
+        return {Preset.COMPACT: _("Compact"), Preset.PAPER: _("As published (large)")}[self]
 
 
 class Use(Enum):

@@ -55,19 +55,19 @@ def agreement(project: Project, scan_ids: Iterable[str] | None = None) -> tuple[
     Names that differ only by their capitals are one annotator. Raises ProjectError for an unknown scan.
     """
     scans = project.scans if scan_ids is None else [project.scan(id_) for id_ in scan_ids]
-    doubts: list[str] = []
+    warnings: list[str] = []
     pairs: dict[tuple[str, str], _Pair] = defaultdict(_Pair)
     names: dict[str, str] = {}
     for scan in scans:
-        readers = _readers(project, scan, doubts)
+        readers = _readers(project, scan, warnings)
         for reader in readers:
             names.setdefault(reader.name.lower(), reader.name)
-            doubts += reader.doubts
+            warnings += reader.warnings
         readers.sort(key=lambda reader: (reader.name == TRUTH, reader.name.lower()))
         for first, second in combinations(readers, 2):
-            pairs[first.name.lower(), second.name.lower()].add(scan, first, second, doubts)
+            pairs[first.name.lower(), second.name.lower()].add(scan, first, second, warnings)
     rows = [pair.agreement(names[first], names[second]) for (first, second), pair in pairs.items()]
-    return sorted(rows, key=lambda row: (row.second == TRUTH, row.first.lower(), row.second.lower())), tuple(doubts)
+    return sorted(rows, key=lambda row: (row.second == TRUTH, row.first.lower(), row.second.lower())), tuple(warnings)
 
 
 class _Reader:
@@ -75,7 +75,7 @@ class _Reader:
 
     name: str
     labels: Mapping[int, SliceLabel]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def mask(self, kind: str) -> sitk.Image | None:
         raise NotImplementedError
@@ -85,7 +85,7 @@ class _Annotator(_Reader):
     def __init__(self, project: Project, scan: ProjectScan, name: str) -> None:
         self.name = name
         slices = slice_annotations(project, scan.id, name)
-        self.labels, self.doubts = slices.labels, slices.doubts
+        self.labels, self.warnings = slices.labels, slices.warnings
         self._of = (project, scan.id, name)
 
     def mask(self, kind: str) -> sitk.Image | None:
@@ -108,13 +108,13 @@ class _Truth(_Reader):
         return sitk.DICOMOrient(reading.read_mask(file), "LPS") if file.is_file() else None
 
 
-def _readers(project: Project, scan: ProjectScan, doubts: list[str]) -> list[_Reader]:
+def _readers(project: Project, scan: ProjectScan, warnings: list[str]) -> list[_Reader]:
     readers: list[_Reader] = [_Annotator(project, scan, name) for name in annotators(project, scan.id)]
     if scan.truth and readers:
         try:
             readers.append(_Truth(scan))
         except ProjectError as error:
-            doubts.append(f"The scan {scan.id} was compared without its truth. {error}")
+            warnings.append(f"The scan {scan.id} was compared without its truth. {error}")
     return readers
 
 
@@ -128,7 +128,7 @@ class _Pair:
         """How often a patient's slices were labelled so by the first and so by the second: visible or not."""
         self.dice: dict[str, list[tuple[str, float]]] = {kind: [] for kind in MASK_KINDS}
 
-    def add(self, scan: ProjectScan, first: _Reader, second: _Reader, doubts: list[str]) -> None:
+    def add(self, scan: ProjectScan, first: _Reader, second: _Reader, warnings: list[str]) -> None:
         both = sorted(set(first.labels) & set(second.labels))
         sure = [k for k in both if SliceLabel.UNSURE not in (first.labels[k], second.labels[k])]
         self.unsure += len(both) - len(sure)
@@ -144,7 +144,7 @@ class _Pair:
                 compared = True
                 dice = _dice(*masks)
             except CTError as error:
-                doubts.append(f"The {kind} of scan {scan.id} were not compared. {error}")
+                warnings.append(f"The {kind} of scan {scan.id} were not compared. {error}")
                 continue
             if dice is not None:
                 self.dice[kind].append((scan.patient, dice))

@@ -72,7 +72,7 @@ def slice_annotations(project: Project, scan_id: str, annotator: str) -> SliceAn
 class SliceAnnotations:
     """Labels of a scan's slices by one annotator, in a file that every key press adds a line to.
 
-    labels: by k. seconds: how long each took, by k, where it was measured. doubts: what was lost on reading.
+    labels: by k. seconds: how long each took, by k, where it was measured. warnings: what was lost on reading.
     Reading changes nothing on the disk; the folder is made by the first key press.
     """
 
@@ -112,7 +112,7 @@ class SliceAnnotations:
     def _read(self) -> None:
         self.labels: dict[int, SliceLabel] = {}
         self.seconds: dict[int, float] = {}
-        self.doubts: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self._presses: list[tuple[int, SliceLabel | None, float | None]] = []
         """What each key press that can be taken back has replaced."""
         try:
@@ -126,9 +126,9 @@ class SliceAnnotations:
         broken = [n for n, line in enumerate(data[:whole].splitlines(), 1) if line.strip() and not self._take(line)]
         if broken:
             lines = ", ".join(map(str, broken[:5])) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
-            self.doubts += (f"What is damaged in {self.file} was left out: line {lines}. Check the slices' labels.",)
+            self.warnings += (f"What is damaged in {self.file} was left out: line {lines}. Check the slices' labels.",)
         if whole < len(data):
-            self.doubts += (
+            self.warnings += (
                 f"The last label in {self.file} was not saved whole and is left out. Label that slice again.",
             )
 
@@ -303,13 +303,13 @@ def _as_labels(image: sitk.Image, name: str) -> sitk.Image:
         integer = values.dtype.kind in "iub" or bool((values == values.round()).all())
         integer = integer and values.min() >= 0 and values.max() <= 255
     if not integer:
-        raise ProjectError(f"{name} is no 3-D label map with whole numbers from 0 to 255.")
+        raise ProjectError(f"{name} is not a 3-D label map with whole numbers from 0 to 255.")
     return sitk.Cast(image, sitk.sitkUInt8)
 
 
 def _mask_file(folder: Path, kind: str) -> Path:
     if kind not in MASK_KINDS:
-        raise ProjectError(f"{kind!r} is no kind of mask. Kinds are {', '.join(MASK_KINDS)}.")
+        raise ProjectError(f"{kind!r} is not a kind of mask. Kinds are {', '.join(MASK_KINDS)}.")
     return folder / f"{kind}.nii.gz"
 
 

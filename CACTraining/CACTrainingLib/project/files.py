@@ -44,7 +44,7 @@ scans/ID/annotators/NAME/heart.nii.gz    the heart: 1
 scans/ID/proposal/                       what the software suggests
 scans/ID/training/                       what training made of the annotations; may be deleted
 models/           models trained here, each with its card (NAME.json) and weights (NAME.safetensors)
-studies/          studies of how well they do
+studies/          evaluations of the models
 removed/          scans that were taken out of the project, with their annotations and their rows
 
 scans.csv can be edited by hand while nobody has the project open; a spreadsheet program may spoil it, as it turns
@@ -186,7 +186,7 @@ def read_about(folder: Path) -> dict:
     file = folder / PROJECT_FILE
     if not file.is_file():
         raise ProjectError(
-            f"{folder} is no project: it has no {PROJECT_FILE}. Choose the folder of a project, or make a new one."
+            f"{folder} is not a project: it has no {PROJECT_FILE}. Choose the folder of a project, or make a new one."
         )
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
@@ -233,7 +233,7 @@ def read_table(file: Path) -> list[ScanRow]:
             raise _bad_row(file, number, f"it has {len(cells)} cells, not {len(header)}")
         row = ScanRow(**dict(zip(header, cells, strict=True)))
         if not is_id(row.id):
-            raise _bad_row(file, number, f"{row.id[:40]!r} is no id, as 0001 is")
+            raise _bad_row(file, number, f"{row.id[:40]!r} is not an id such as 0001")
         if row.id in seen:
             raise _bad_row(file, number, f"the id {row.id} is there twice")
         seen.add(row.id)
@@ -267,11 +267,11 @@ def read_scans(folder: Path) -> tuple[list[ScanRow], tuple[str, ...]]:
             f"{file} cannot be read ({why}), and there is no backup of it that can. The annotations in "
             f"{folder / 'scans'} are untouched. Put back {SCANS_FILE} from a copy of the project."
         ) from error
-    doubt = (
+    warning = (
         f"{SCANS_FILE} cannot be read ({why}), so {BACKUP_FILE} was taken: the last change of the list of scans may be "
         "missing."
     )
-    return rows, (doubt,)
+    return rows, (warning,)
 
 
 def write_scans(folder: Path, rows: Sequence[ScanRow], broken: bool = False) -> None:

@@ -106,14 +106,14 @@ def is_project(folder: Path) -> bool:
 class Project:
     """A project's folder, opened.
 
-    doubts: what was mended or is odd, found on opening. Other programs may change the folder meanwhile: what is changed
-    here is changed in the folder's present state, and `reload` reads that.
+    warnings: what was mended or is odd, found on opening. Other programs may change the folder meanwhile: what is
+    changed here is changed in the folder's present state, and `reload` reads that.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self.doubts: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self._known: dict[str, tuple[ScanRow, ProjectScan]] = {}
 
     @classmethod
@@ -133,9 +133,9 @@ class Project:
 
     def reload(self) -> None:
         """Read the list of scans anew. Raises ProjectError."""
-        rows, doubts = files.read_scans(self.folder)
+        rows, warnings = files.read_scans(self.folder)
         self._take(rows)
-        self.doubts = (*doubts, *self._oddities())
+        self.warnings = (*warnings, *self._oddities())
 
     @property
     def scans(self) -> tuple[ProjectScan, ...]:
@@ -201,7 +201,7 @@ class Project:
         """Say what patients are for: all scans of a patient get its use, "" takes it away. Raises ProjectError."""
         for use in uses.values():
             if use not in ("", *USES):
-                raise ProjectError(f"{str(use)[:40]!r} is no use of a scan. Uses are {', '.join(USES)}.")
+                raise ProjectError(f"{str(use)[:40]!r} is not a use of a scan. Uses are {', '.join(USES)}.")
         with self._changing() as rows:
             unknown = sorted(set(uses) - {row.patient for row in rows})
             if unknown:
@@ -257,11 +257,11 @@ class Project:
         with files.locked(self.folder):
             files.remove_leftovers(self.folder)
             files.remove_leftovers(self.folder / "scans")
-            rows, doubts = files.read_scans(self.folder)
+            rows, warnings = files.read_scans(self.folder)
             before = [replace(row) for row in rows]
             yield rows
             if rows != before:
-                files.write_scans(self.folder, rows, broken=bool(doubts))
+                files.write_scans(self.folder, rows, broken=bool(warnings))
             self._take(rows)
 
     def _take(self, rows: Sequence[ScanRow]) -> None:
@@ -292,23 +292,23 @@ class Project:
         return places.stored_path(path, self.folder)
 
     def _oddities(self) -> list[str]:
-        doubts = []
+        warnings = []
         uses: dict[str, set[str]] = {}
         for scan in self.scans:
             uses.setdefault(scan.patient, set()).add(scan.use)
         mixed = sorted(patient for patient, own in uses.items() if len(own) > 1)
         if mixed:
-            doubts.append(
+            warnings.append(
                 f"Scans of one patient have different uses, so that what is tested may have been trained on: "
                 f"{places.some(mixed)}. Set their use again: cac project use."
             )
         strays = sorted(self._ids_of_folders("scans") - set(self._known))
         if strays:
-            doubts.append(
+            warnings.append(
                 f"The folders {places.some(strays)} below scans belong to no row of {files.SCANS_FILE}: a program was "
                 "ended in the middle, or a row was deleted. They are left as they are."
             )
-        return doubts
+        return warnings
 
     def _ids_of_folders(self, name: str) -> set[str]:
         """Ids that folders are named by, some with a time behind them."""
@@ -318,7 +318,7 @@ class Project:
     def _add(self, new: NewScan) -> ProjectScan | tuple[str, str]:
         """The scan in the project, or the new one's name with the id of the scan that it equals."""
         if new.source not in SOURCES:
-            raise ProjectError(f"{new.source!r} is no source of a scan. Sources are {', '.join(SOURCES)}.")
+            raise ProjectError(f"{new.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
         ct = places.absolute(new.ct)
         sha256 = content_hash(ct, new.series)
         if same := self._equal(sha256):

@@ -45,7 +45,7 @@ class Proposal:
     heart_slices: tuple[int, ...]
     probabilities: dict[int, float]
     models: tuple[str, ...]
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def propose(
@@ -57,7 +57,7 @@ def propose(
 ) -> Proposal:
     """Make a scan's proposal, in place of an earlier one.
 
-    Without PyTorch the heart is the region between the lungs, and there is no word on slices.
+    Without PyTorch the heart is the region between the lungs, and nothing is known of slices.
     device: "auto", "cpu" or "cuda". models: cards of models to use in place of the bundled ones of their kind.
     progress: is told how many steps are done of how many.
 
@@ -67,17 +67,17 @@ def propose(
 
     tell = progress or (lambda done, count: None)
     own = project.scan(scan_id)
-    chosen, doubts = _chosen(models)
+    chosen, warnings = _chosen(models)
     scan = read_ct(own.ct, own.series)
     tell(1, STEPS)
     heart, source, more = _heart(scan, chosen.get("heart"), device)
-    doubts += more
+    warnings += more
     tell(2, STEPS)
     probabilities = {}
     used = [source] if source != "lungs" else []
     if "slices" in chosen:
         probabilities, more = _probabilities(scan, heart, chosen["slices"], device)
-        doubts += more
+        warnings += more
         used.append(chosen["slices"].card.name)
     tell(3, STEPS)
     facts = {
@@ -87,7 +87,7 @@ def propose(
         "heart_slices": _slices_of(heart),
         "probabilities": {str(k): probability for k, probability in probabilities.items()},
         "models": [{"name": m.card.name, "sha256": m.card.sha256} for m in chosen.values() if m.card.name in used],
-        "doubts": doubts,
+        "doubts": warnings,
     }
     _write(_folder(project, scan_id), heart, facts)
     tell(STEPS, STEPS)
@@ -117,7 +117,7 @@ def _proposal(folder: Path, facts: dict) -> Proposal:
         heart_slices=tuple(int(k) for k in facts["heart_slices"]),
         probabilities={int(k): float(probability) for k, probability in facts["probabilities"].items()},
         models=tuple(str(model["name"]) for model in facts["models"]),
-        doubts=tuple(map(str, facts["doubts"])),
+        warnings=tuple(map(str, facts["doubts"])),
     )
 
 

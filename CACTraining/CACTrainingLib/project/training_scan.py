@@ -72,7 +72,7 @@ def read_truth(path: Path) -> dict:
         truth["patient"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is no truth of a scan ({type(error).__name__}: {error}). Make the scan again."
+            f"{path} is not the truth of a scan ({type(error).__name__}: {error}). Make the scan again."
         ) from error
     return truth
 

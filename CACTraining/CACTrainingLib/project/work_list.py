@@ -20,8 +20,8 @@ class WorkItem:
     slices_done: slices of the heart with a label; any slice's while the heart is unknown. slices: of the heart; None
     before a proposal. unsure: labels that say so. regions, heart: whether there is a mask.
     state: "new"; "begun"; "done", when all slices of the heart have a label; or "missing", when the CT is not there.
-    uncertainty: mean entropy, in bits from 0 to 1, of the classifier's word on slices without a label; None when there
-    is no classifier or nothing left to label.
+    uncertainty: mean entropy, in bits from 0 to 1, of the classifier's probability of slices without a label; None
+    when there is no classifier or nothing left to label.
     """
 
     scan: ProjectScan
@@ -42,7 +42,7 @@ def work_list(project: Project, annotator: str, order: str = "added") -> list[Wo
     Raises ProjectError.
     """
     if order not in ORDERS:
-        raise ProjectError(f"{order!r} is no order of the work list. Orders are {', '.join(ORDERS)}.")
+        raise ProjectError(f"{order!r} is not an order of the work list. Orders are {', '.join(ORDERS)}.")
     missing = {scan.id for scan in project.missing()}
     items = [_item(project, scan, annotator, scan.id in missing) for scan in project.scans]
     if order == "uncertain":

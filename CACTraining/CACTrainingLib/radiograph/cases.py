@@ -26,8 +26,8 @@ TABLE, CASES = "radiographs.csv", "cases"
 _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
 """Steps per mm in which paths are stored, in 16 bits; calcium with a sign."""
 
-SHARPENINGS = ("none", "interpolated", "learned")
-"""What the slices about the heart were made into before they were projected: see `sharpen`."""
+SUPER_RESOLUTIONS = ("none", "interpolated", "learned")
+"""What the slices about the heart were made into before they were projected: see `thin_slice_views`."""
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
@@ -94,44 +94,49 @@ def write_case(path: Path, views: dict[str, View], box: HeartBox | None = None) 
     _write(path, arrays)
 
 
-def read_case(path: Path, sharpening: str = "none") -> dict[str, View]:
-    """The views of a case by name. sharpening: one of SHARPENINGS, of the bodies.
+def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
+    """The views of a case by name. super_resolution: one of SHARPENINGS, of the bodies.
 
     Raises CTError when it is no such file, or its slices were not sharpened.
     """
-    if sharpening not in SHARPENINGS:
-        raise CTError(f"There is no sharpening {sharpening!r}; choose of {', '.join(SHARPENINGS)}.")
+    if super_resolution not in SUPER_RESOLUTIONS:
+        raise CTError(
+            f"There is no super-resolution {super_resolution!r}; choose one of {', '.join(SUPER_RESOLUTIONS)}."
+        )
     found = {}
     with _opened(path) as file:
         for name in VIEWS:
             if f"{name}_body" not in file:
                 continue
             names = {part: f"{name}_{part}" for part in _STEPS}
-            if sharpening != "none":
-                names["body"] = f"{name}_body_{sharpening}"
+            if super_resolution != "none":
+                names["body"] = f"{name}_body_{super_resolution}"
                 if names["body"] not in file:
                     message = (
-                        f"The slices of {path} were not sharpened before they were projected ({sharpening} is asked "
-                        "for). Run cac radiographs sharpen on its folder; its cases need the box about the heart."
+                        f"The slices of {path} were projected without super-resolution ({super_resolution} was "
+                        "asked for). Run cac radiographs super-resolution on its folder; its cases need the box "
+                        "around the heart."
                     )
                     raise CTError(message)
             found[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))
     return found
 
 
-def has_sharpened(path: Path) -> bool:
+def has_thin_slices(path: Path) -> bool:
     """Whether a case has its bodies in all of SHARPENINGS."""
     with _opened(path) as file:
-        wanted = [f"{name}_body_{way}" for name in VIEWS if f"{name}_body" in file for way in SHARPENINGS[1:]]
+        wanted = [
+            f"{name}_body_{method}" for name in VIEWS if f"{name}_body" in file for method in SUPER_RESOLUTIONS[1:]
+        ]
         return all(name in file for name in wanted)
 
 
-def add_sharpened(path: Path, bodies: dict[tuple[str, str], np.ndarray]) -> None:
+def add_thin_slices(path: Path, bodies: dict[tuple[str, str], np.ndarray]) -> None:
     """Write a case anew with further bodies, mm, by view and way of sharpening."""
     with _opened(path) as file:
         arrays = dict(file)
-    for (view, way), body in bodies.items():
-        arrays[f"{view}_body_{way}"] = _stored(body, _STEPS["body"])
+    for (view, method), body in bodies.items():
+        arrays[f"{view}_body_{method}"] = _stored(body, _STEPS["body"])
     _write(path, arrays)
 
 

@@ -61,7 +61,7 @@ class RadiographSettings:
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
         if self.patients < len(STRATA) or self.first_number < 0:
             raise CohortError(f"Give at least {len(STRATA)} patients, and a first number from 0 up.")
 

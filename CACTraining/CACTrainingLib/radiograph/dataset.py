@@ -48,7 +48,7 @@ class RadiographSet:
     patients: np.ndarray
     views: tuple[str, ...]
     enhancement: str
-    sharpening: str
+    super_resolution: str
     squares: np.ndarray
     corners: np.ndarray
     reduced: np.ndarray
@@ -84,16 +84,17 @@ def load_radiographs(
     label: str | None = None,
     views: Sequence[str] = VIEWS,
     enhancement: str = "none",
-    sharpening: str = "none",
+    super_resolution: str = "none",
     scales: Sequence[float] = SCALES,
     finder: RadiographNet | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RadiographSet:
     """Read the radiographs of a table, or of a folder that holds one; see `table.read_table`.
 
-    label: a score that every row must have. sharpening: of digital cases, as in `cases.read_case`. scales: the first
-    has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one, squares are
-    cut about the middle of the view, with a warning. progress: told (done, rows). Raises TableError, CTError.
+    label: a score that every row must have. super_resolution: of digital cases, as in `cases.read_case`. scales: the
+    first has to be 1; (1,) makes no other pictures. finder: finds the heart where it is not known; without one,
+    squares are cut about the middle of the view, with a warning. progress: told (done, rows). Raises TableError,
+    CTError.
     """
     if not scales or scales[0] != 1.0:
         raise ValueError("The first scale has to be 1, the patient's own calcium.")
@@ -101,14 +102,14 @@ def load_radiographs(
     views = tuple(views)
     parts, warnings = [], []
     for number, row in enumerate(rows):
-        parts.append(_case(row, views, enhancement, sharpening, tuple(scales), finder))
+        parts.append(_case(row, views, enhancement, super_resolution, tuple(scales), finder))
         if progress:
             progress(number + 1, len(rows))
     unknown = sum(not part.known for part in parts)
     if unknown and finder is None:
         message = (
-            f"Where the heart is, is not known on {unknown} radiographs; the middle of the picture is taken instead. "
-            "Begin with a model that finds the heart (--start)."
+            f"The position of the heart is unknown on {unknown} radiographs; the centre of the image is used "
+            "instead. Start from a model that finds the heart (--start)."
         )
         warnings.append(ScanWarning("heart-not-known", message))
     own = [len(part.squares) for part in parts]
@@ -119,7 +120,7 @@ def load_radiographs(
         patients=np.array([row.patient for row in rows]),
         views=views,
         enhancement=enhancement,
-        sharpening=sharpening,
+        super_resolution=super_resolution,
         squares=np.concatenate([part.squares for part in parts]),
         corners=np.stack([part.corners for part in parts]),
         reduced=np.stack([part.reduced for part in parts]),
@@ -155,13 +156,15 @@ def _case(
     row: TableScan,
     views: tuple[str, ...],
     enhancement: str,
-    sharpening: str,
+    super_resolution: str,
     scales: tuple[float, ...],
     finder: RadiographNet | None,
 ) -> _Case:
     digital = row.files["PA"].suffix == ".npz"
     if digital:
-        found = read_case(row.files["PA"], sharpening) if sharpening != "none" else read_case(row.files["PA"])
+        found = (
+            read_case(row.files["PA"], super_resolution) if super_resolution != "none" else read_case(row.files["PA"])
+        )
         if missing := [view for view in views if view not in found]:
             raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
         paths = [found[view] for view in views]

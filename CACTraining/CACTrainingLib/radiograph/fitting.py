@@ -1,4 +1,4 @@
-"""One fold: train, stop where the validation is best, calibrate, and foretell the test patients."""
+"""One fold: train, stop where the validation is best, calibrate, and predict the test patients."""
 
 from __future__ import annotations
 
@@ -91,12 +91,14 @@ def folds(data: RadiographSet, count: int, seed: int, label: str = TRUTH) -> lis
     return result
 
 
-def validation_split(data: RadiographSet, share: float, seed: int, label: str = TRUTH) -> Fold:
+def validation_split(data: RadiographSet, proportion: float, seed: int, label: str = TRUTH) -> Fold:
     """Patients to learn from and about a share of them to validate on; none to test. Raises DataError."""
     category = category_of(check_label(data, label))
-    if not 0 < share <= 0.5:
-        raise DataError(f"The share of patients that validates is {share:g}; it has to lie above 0 and up to 0.5.")
-    parts = min(round(1 / share), max(2, int(np.bincount(category).max())))
+    if not 0 < proportion <= 0.5:
+        raise DataError(
+            f"The proportion of patients for validation is {proportion:g}; it has to be above 0 and at most 0.5."
+        )
+    parts = min(round(1 / proportion), max(2, int(np.bincount(category).max())))
     training, validation = next(iter(_splits(np.arange(len(data)), category, data.patients, parts, seed)))
     return Fold(training, validation, np.empty(0, int))
 
@@ -106,7 +108,7 @@ def _splits(
 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     most = int(np.bincount(category[cases]).max())
     if count < 2 or min(most, len(np.unique(patients[cases]))) < count:
-        raise DataError(f"{len(np.unique(patients[cases]))} patients cannot be split in {count} parts. Give more.")
+        raise DataError(f"{len(np.unique(patients[cases]))} patients cannot be split into {count} parts. Give more.")
     part = parts_by_patient(patients[cases], category[cases], count, seed)
     for number in range(count):
         yield cases[part != number], cases[part == number]
@@ -121,11 +123,11 @@ def fit_fold(
     folder: Path,
     progress: Progress | None = None,
 ) -> FoldResult:
-    """Train, calibrate and foretell; see `fit`. Test patients are judged by the truth, whatever was learned from."""
+    """Train, calibrate and predict; see `fit`. Test patients are judged by the truth, whatever was learned from."""
     network, calibration, outcome, metrics = fit(data, training, validation, settings, folder, progress)
-    result = foretold(network, data, test, calibration, finds(settings))
+    result = predictions_of(network, data, test, calibration, finds(settings))
     if TRUTH in data.scores:
-        metrics |= judged(data.scores[TRUTH][test], result, settings.config)
+        metrics |= evaluated(data.scores[TRUTH][test], result, settings.config)
     seen = outcome.steps * settings.training.batch_size
     return FoldResult(
         np.asarray(test),
@@ -173,7 +175,7 @@ def fit(
     return network, calibration, outcome, metrics
 
 
-def foretold(
+def predictions_of(
     network: RadiographNet, data: RadiographSet, cases: np.ndarray, calibration: dict, found: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits, probabilities from the image, and with clinical factors, each [n, thresholds].
@@ -190,7 +192,7 @@ def foretold(
     )
 
 
-def judged(
+def evaluated(
     scores: np.ndarray, result: tuple[np.ndarray, np.ndarray, np.ndarray], config: RadiographNetConfig
 ) -> dict[str, float | None]:
     """Areas under the ROC curve by `statistics.roc.area_name`, from the image (image_…) and with factors (fused_…)."""
@@ -260,7 +262,7 @@ def _facts(data: RadiographSet, part: Fold, settings: FitSettings) -> dict[str, 
     return {
         "data": data.sha256,
         "enhancement": data.enhancement,
-        "sharpening": data.sharpening,
+        "sharpening": data.super_resolution,
         "patients": [sorted(data.names[n] for n in cases) for cases in (part.training, part.validation, part.test)],
         "config": asdict(settings.config),
         "training": asdict(settings.training),
@@ -276,7 +278,7 @@ def _begun(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:
         card, begun = read_network(settings.start)
         if card.network != "radiograph" or begun.config != settings.config:
             raise CTError(
-                f"{card.name} is no radiograph model of the same backbone, views and size; --start needs one."
+                f"{card.name} is not a radiograph model of the same backbone, views and size; --start needs one."
             )
         network.load_state_dict(begun.state_dict())
         training = replace(training, start=card.sha256)

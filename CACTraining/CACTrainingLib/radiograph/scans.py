@@ -73,13 +73,13 @@ def write_scan_radiographs(
     Raises CTError when there is nothing to project, OutputError when the folder holds other radiographs.
     """
     progress = progress or Progress()
-    scans, doubts = own_scans(source)
+    scans, warnings = own_scans(source)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
     _check_settings(folder)
     (folder / CASES).mkdir(exist_ok=True)
-    for doubt in doubts:
-        progress.warning(doubt)
+    for warning in warnings:
+        progress.warning(warning)
     failed: dict[str, str] = {}
     codes: dict[str, str] = {}
     jobs = [(scan, folder) for scan in scans]
@@ -89,7 +89,7 @@ def write_scan_radiographs(
                 continue
             name = scans[event.index].name
             if event.state == "lost":
-                failed[name] = f"Its process was ended (exit code {event.exit_code}). Is there memory enough?"
+                failed[name] = f"Its process was ended (exit code {event.exit_code}). Is there enough memory?"
             elif isinstance(event.result, str):
                 failed[name] = event.result
             else:
@@ -119,15 +119,15 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
         scans.append(
             OwnScan(name, file, row["patient"] or name, Path(row["ct"]), row["series"] or None, **paths, known=known)
         )
-    doubts = []
+    warnings = []
     untold = [row["ct"] for row in rows if not row["patient"]]
     if untold:
         message = (
             f"{len(untold)} scans name no patient ({some(untold)}), and each is taken for a patient of its own. Where "
             "that is wrong, training and test share patients: fill the column patient."
         )
-        doubts.append(ScanWarning("patients-untold", message))
-    return scans, doubts
+        warnings.append(ScanWarning("patients-untold", message))
+    return scans, warnings
 
 
 def _rows_of_table(path: Path) -> list[dict[str, str]]:
@@ -175,7 +175,7 @@ def _read(path: Path, needed: Sequence[str] = ()) -> list[dict[str, str]]:
         message = f"{path} cannot be opened ({error.strerror}). Give a table (CSV), or the folder of cac cohort."
         raise UnreadableError(message) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UnreadableError(f"{path.name} is no table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
+        raise UnreadableError(f"{path.name} is not a table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
     if missing := [name for name in ("ct", *needed) if name not in columns]:
         raise CTError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}.")
     return rows
@@ -235,9 +235,11 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
         found.append(ScanWarning("chest-cut-off", message))
     hu = sitk.GetArrayViewFromImage(image)
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
-    share = max(float((side > BODY_HU).mean()) for side in sides)
-    if share > MOST_CUT_OFF:
-        message = f"The body reaches beyond the CT's field of view ({100 * share:.0f} % of a side): parts are missing."
+    proportion = max(float((side > BODY_HU).mean()) for side in sides)
+    if proportion > MOST_CUT_OFF:
+        message = (
+            f"The body reaches beyond the CT's field of view ({100 * proportion:.0f} % of a side): parts are missing."
+        )
         found.append(ScanWarning("body-cut-off", message))
     return found
 
@@ -245,7 +247,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
 def _image(path: Path) -> sitk.Image:
     image = read_mask(path)
     if image.GetDimension() != 3:
-        raise CTError(f"{path.name} is no three-dimensional image. Give one that was made of this CT.")
+        raise CTError(f"{path.name} is not a three-dimensional image. Give one that was made of this CT.")
     return image
 
 

@@ -1,7 +1,7 @@
 """Thin slices made of thick ones, before a CT is projected: by interpolation, or by what a network learned.
 
-The baseline is a cubic B-spline along the table. The network (`van_velzen.SliceSharpener`) adds to it what it learned
-from digital hearts that were scanned in thick and in thin slices (`thin_slices`).
+The baseline is a cubic B-spline along the table. The network (`van_velzen.SliceSuperResolution`) adds to it what it
+learned from digital hearts that were scanned in thick and in thin slices (`thin_slices`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
 from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.van_velzen import SliceSharpenerConfig
+from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig
 
 from .thin_slices import SlicePair
 
@@ -45,21 +45,21 @@ def interpolated(hu: np.ndarray, factor: int) -> np.ndarray:
 
 def learned(hu: np.ndarray, model: LoadedModel, batch_size: int = 8) -> np.ndarray:
     """Thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
-    config = SliceSharpenerConfig(**model.card.config)
+    config = SliceSuperResolutionConfig(**model.card.config)
     added = predict(model.network, network_input(hu, config), batch_size)[0]
     added = HU_SCALE * added.reshape(-1, *hu.shape[1:])
     added += interpolated(hu, config.factor)
     return added
 
 
-def network_input(hu: np.ndarray, config: SliceSharpenerConfig) -> np.ndarray:
+def network_input(hu: np.ndarray, config: SliceSuperResolutionConfig) -> np.ndarray:
     """Every slice amid its neighbours, float32 [k, 2 neighbours + 1, j, i]; the end slices are repeated."""
     own = np.arange(len(hu))[:, None] + np.arange(-config.neighbours, config.neighbours + 1)
     scaled = hu.astype(np.float32) / np.float32(HU_SCALE)
     return scaled[own.clip(0, len(hu) - 1)]
 
 
-def bundled_sharpener(factor: int, device: str = "cpu", name: str | None = None) -> LoadedModel:
+def super_resolution_model(factor: int, device: str = "cpu", name: str | None = None) -> LoadedModel:
     """The model that comes with CAC, or the one of this name. Raises ModelError where it makes other slices."""
     stored = find_model(NETWORK, name)
     if stored.card.config["factor"] != factor:

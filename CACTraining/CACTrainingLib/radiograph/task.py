@@ -16,12 +16,14 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import told
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
 from ..data.datasets import DataError
 from ..statistics.patient_folds import CATEGORIES, category_of
 from ..statistics.roc import above, area_name, areas
-from ..training.loop import LoopSettings, Task
+from ..training.loop import Task
+from ..training.settings import LoopSettings
 from .dataset import RadiographSet, check_label
 
 LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
@@ -58,9 +60,9 @@ SEVERE_FIRST = (Stage(0.15, 400.0), Stage(0.35, 100.0))
 
 @dataclass(frozen=True)
 class RadiographTraining:
-    """label: the score to learn from. shares: of the categories of the score (`category_of`) in a batch. scaled_share:
-    of a batch's pictures whose calcium is not the patient's own, in the categories that have both. curriculum: stages;
-    none is off.
+    """label: score that the network is trained on. shares: of the categories of the score (`category_of`) in a batch.
+    scaled_share: of a batch's pictures whose calcium is not the patient's own, in the categories that have both.
+    curriculum: stages; none is off.
 
     locate_weight: of the loss that asks where the calcium is; only for "light". finder_steps: of the heart's finder.
     pretrained: SHA-256 of the weights it began with. start: of the model it began with.
@@ -68,15 +70,15 @@ class RadiographTraining:
 
     loop: LoopSettings
     label: str = "agatston"
-    batch_size: int = 16
-    learning_rate: float = 2e-3
+    batch_size: int = told(16, "patients per step (default: the preset's)")
+    learning_rate: float = told(2e-3, "of the AdamW optimiser (default: the preset's)")
     weight_decay: float = 0.01
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
     scaled_share: float = 0.5
     curriculum: tuple[Stage, ...] = ()
     augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
     locate_weight: float = 1.0
-    finder_steps: int = 300
+    finder_steps: int = told(300, "of the part that finds the heart (default: the preset's; 0: as it began)")
     pretrained: str | None = None
     start: str | None = None
 
@@ -153,13 +155,13 @@ class RadiographTask(Task):
         found = areas(logits, self.validation_scores, self.config.thresholds)
         return {"auc": float(np.mean([found[name] for name in self.known])), **{k: found[k] for k in self.known}}
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         message = (
-            f"After {validations} validations the network tells radiographs with calcium from others hardly better "
-            f"than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
-            "pretrained weights or with severe calcium (--curriculum), or look whether the labels are right."
+            f"After {validations} validations the network discriminates radiographs with and without calcium little "
+            f"better than chance (mean area under the ROC curve {metrics['auc']:.2f}). Give more patients, begin with "
+            "pretrained weights or with severe calcium (--curriculum), or check the labels."
         )
         return [ScanWarning("radiographs-not-told-apart", message)]
 

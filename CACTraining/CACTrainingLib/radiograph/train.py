@@ -1,7 +1,7 @@
 """Training of a network that tells coronary calcium from chest radiographs.
 
 Learned from is a table of radiographs: digital patients' (`radiographs.cohort`), or the user's own with Agatston scores
-of a CT. With --folds, the patients are split and each is foretold once by a network that has not seen them; the model
+of a CT. With --folds, the patients are split and each is predicted once by a network that has not seen them; the model
 that is written is trained on all of them but those who validate.
 """
 
@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import json
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,35 +18,37 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
-from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.roc import above, area, area_interval, area_name
-from ..training.loop import LoopSettings
 from ..training.run_folder import record_training, training_lock
-from ..training.runs import LICENCE, RunOptions, commit
-from .cases import SHARPENINGS
+from ..training.runs import LICENCE, commit
+from ..training.settings import LoopSettings, RunOptions, options_from
+from .cases import SUPER_RESOLUTIONS
 from .dataset import SCALES, RadiographSet, check_label, load_radiographs
-from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, foretold, validation_split
+from .fitting import TRUTH, FitSettings, FoldResult, cross_validate, finds, fit, folds, predictions_of, validation_split
 from .table import LABELS, read_table
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
-    "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on radiographs "
+    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on "
+    "radiographs "
     "computed from digital patients; no real radiograph with known calcium. For research; not a medical device."
 )
 INTENDED_USE_OWN = (
-    "Tells from chest radiographs how probable coronary calcium is, where no CT is at hand. Trained on the radiographs "
+    "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on the "
+    "radiographs "
     "of a user's own table. For research; not a medical device."
 )
 
 CROSS_VALIDATED, EXTERNAL = "cross_validated.csv", "external.csv"
-"""What was foretold of each patient, in the folder beside the model."""
+"""What was predicted of each patient, in the folder beside the model."""
 
 PRESETS: dict[str, RadiographTraining] = {
     "light": RadiographTraining(LoopSettings(3000, validate_every=150, patience=8, average=0.98, half_precision=False)),
@@ -63,11 +64,12 @@ PRESETS: dict[str, RadiographTraining] = {
 
 @dataclass(frozen=True)
 class Sources:
-    """data, external: tables, or folders of them. sharpening: of digital cases. folds: of a cross-validation, or 0."""
+    """data, external: tables, or folders of them. super_resolution: of digital cases. folds: of a cross-validation, or
+    0."""
 
     data: Path
     external: Path | None = None
-    sharpening: str = "none"
+    super_resolution: str = "none"
     folds: int = 0
     validation_share: float = 0.2
 
@@ -76,42 +78,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train radiograph`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of radiographs, or a folder of them")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
-    add("--preset", choices=BACKBONES, default="light", help="the network, and settings of its training")
-    add("--views", choices=(*VIEWS, "both"), default="PA", help="which pictures it sees")
-    add("--label", choices=LABELS, default=TRUTH, help="the score to learn from")
-    add("--curriculum", action="store_true", help="begin with severe calcium, then moderate, then all")
-    add("--enhancement", choices=ENHANCEMENTS, default="none", help="of the pictures' contrast")
-    add("--sharpening", choices=SHARPENINGS, default="none", help="of digital patients' slices before projection")
-    add("--no-scaled", action="store_true", help="no pictures whose calcium is scaled or taken away")
-    add("--no-locate", action="store_true", help="do not ask in training where the calcium is")
+    preset = {"choices": BACKBONES, "default": "light", "help": "the network, and settings of its training"}
+    add_options(parser, RunOptions, "output", "preset", preset=preset)
+    add("--views", choices=(*VIEWS, "both"), default="PA", help="views that the network takes")
+    add("--label", choices=LABELS, default=TRUTH, help="score that the network is trained on")
+    add("--curriculum", action="store_true", help="train with severe calcium first, then moderate, then all")
+    add("--enhancement", choices=ENHANCEMENTS, default="none", help="enhancement of the contrast of the radiographs")
+    add(
+        "--super-resolution",
+        choices=SUPER_RESOLUTIONS,
+        default="none",
+        help="super-resolution of digital patients' slices before projection",
+    )
+    add(
+        "--no-scaled",
+        action="store_true",
+        help="train without counterfactual pairs, whose calcium is scaled or removed",
+    )
+    add("--no-locate", action="store_true", help="do not train on the location of the calcium")
     add("--pretrained", type=Path, metavar="FILE", help="weights with torchvision's names, for resnet18 or densenet121")
-    add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to begin with")
-    add("--folds", type=int, default=0, metavar="K", help="cross-validate first, in so many parts")
+    add("--start", type=Path, metavar="MODEL", help="card of a radiograph model to start from")
+    add("--folds", type=int, default=0, metavar="K", help="number of folds of a cross-validation before the training")
     add("--external", type=Path, metavar="TABLE", help="other patients, on whom the finished model is tested")
-    add("--size", type=int, default=RadiographNetConfig.size, help="side of the square in the network, pixels")
-    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the weights, the batches and the splits")
-    add("--steps", type=int, help="batches at most (default: the preset's)")
-    add("--minutes", type=float, help="end each training after this time, whatever the steps")
-    add("--batch-size", type=int, help="patients a step (default: the preset's)")
-    add("--learning-rate", type=float, help="of the AdamW optimiser (default: the preset's)")
-    add("--validate-every", type=int, metavar="STEPS", help="steps between validations")
-    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
-    add("--finder-steps", type=int, help="of the part that finds the heart (default: the preset's; 0: as it began)")
-    add("--validation-share", type=float, default=0.2, help="share of patients to validate and calibrate on")
-    add("--device", choices=DEVICES, default="auto")
+    add("--size", type=int, default=RadiographNetConfig.size, help="side of the network's square input, pixels")
+    add_options(parser, RunOptions, "resume", "overwrite")
+    changed = {
+        "seed": {"help": "random seed of the weights, the batches and the splits"},
+        "minutes": {"help": "end each training after this time, whatever the steps"},
+    }
+    add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
+    add_options(parser, RadiographTraining, "batch_size", "learning_rate")
+    add_options(parser, LoopSettings, "validate_every", "patience")
+    add_options(parser, RadiographTraining, "finder_steps")
+    proportion = {"help": "proportion of patients to validate and calibrate on"}
+    add_options(parser, RunOptions, "validation_share", "device", validation_share=proportion)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    training = PRESETS[arguments.preset]
-    asked = {name: getattr(arguments, name) for name in ("steps", "minutes", "validate_every", "patience", "seed")}
-    loop = replace(training.loop, **{name: value for name, value in asked.items() if value is not None})
-    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "finder_steps")}
-    training = replace(training, loop=loop, label=arguments.label)
-    training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+    options = options_from(arguments)
+    training = replace(settings_from(arguments, PRESETS[options.preset]), label=arguments.label)
     if arguments.curriculum:
         training = replace(training, curriculum=SEVERE_FIRST)
     if arguments.no_scaled:
@@ -119,25 +125,15 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     if arguments.no_locate:
         training = replace(training, locate_weight=0.0)
     config = RadiographNetConfig(
-        backbone=arguments.preset,
+        backbone=options.preset,
         views=VIEWS if arguments.views == "both" else (arguments.views,),
         size=arguments.size,
         enhancement=arguments.enhancement,
     )
-    options = RunOptions(
-        data=(arguments.data,),
-        output=arguments.output,
-        preset=arguments.preset,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        device=arguments.device,
-        validation_share=arguments.validation_share,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
-    )
     sources = Sources(
-        arguments.data, arguments.external, arguments.sharpening, arguments.folds, arguments.validation_share
+        arguments.data, arguments.external, arguments.super_resolution, arguments.folds, options.validation_share
     )
-    settings = FitSettings(config, training, arguments.device, arguments.pretrained, arguments.start)
+    settings = FitSettings(config, training, options.device, arguments.pretrained, arguments.start)
     return train_radiograph(options, sources, settings, progress)
 
 
@@ -172,7 +168,7 @@ def train_radiograph(options: RunOptions, sources: Sources, settings: FitSetting
         told = {
             **json.loads(json.dumps(asdict(settings.training))),
             **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
-            **{"validation_share": sources.validation_share, "sharpening": sources.sharpening},
+            **{"validation_share": sources.validation_share, "sharpening": sources.super_resolution},
         }
         trained = Training(_described(data, fold.training, fold.validation), loop.seed, told, commit())
         digital = bool(data.has_map.all())
@@ -208,7 +204,7 @@ def _loaded(
 ) -> RadiographSet:
     config = settings.config
     data = load_radiographs(
-        table, label, config.views, config.enhancement, sources.sharpening, scales, finder, progress.counted
+        table, label, config.views, config.enhancement, sources.super_resolution, scales, finder, progress.counted
     )
     for warning in data.warnings:
         progress.warning(warning)
@@ -239,11 +235,11 @@ def _as_loaded(
     loaded = _loaded_network(network, card)
     label = settings.training.label
     metrics = described_areas(
-        *foretold(loaded, data, cases, card.calibration, finds(settings)),
+        *predictions_of(loaded, data, cases, card.calibration, finds(settings)),
         data.scores[label][cases],
         settings,
     )
-    what = "validation patients of the training's own split, by whom it was stopped and calibrated"
+    what = "validation patients of the training's own split, on whom it was stopped and calibrated"
     return {**metrics, "n": len(cases), "data": what, "label": label}
 
 
@@ -272,8 +268,8 @@ def described_areas(
 def _crossed_metrics(
     data: RadiographSet, crossed: list[FoldResult], settings: FitSettings, path: Path
 ) -> dict[str, object]:
-    """Each patient was foretold once, by a network that had not seen them; judged by the truth where it is known."""
-    label = _judging_label(data, settings)
+    """Each patient was predicted once, by a network that had not seen them; judged by the truth where it is known."""
+    label = _evaluation_label(data, settings)
     cases = np.concatenate([one.test for one in crossed])
     together = tuple(np.concatenate([getattr(one, name) for one in crossed]) for name in ("logits", "image", "fused"))
     _write_predictions(path, data, cases, together, label, settings)
@@ -288,8 +284,8 @@ def _external_metrics(
     """Metrics of patients that were in no training, by the model as scoring will load it; each is written down."""
     cases = np.arange(len(data))
     loaded = _loaded_network(network, card)
-    result = foretold(loaded, data, cases, card.calibration, finds(settings))
-    label = _judging_label(data, settings)
+    result = predictions_of(loaded, data, cases, card.calibration, finds(settings))
+    label = _evaluation_label(data, settings)
     check_label(data, label)
     _write_predictions(path, data, cases, result, label, settings)
     facts = {"n": len(data), "label": label, "table_sha256": data.sha256}
@@ -297,7 +293,7 @@ def _external_metrics(
     return {f"external_{name}": value for name, value in {**metrics, **facts}.items()}
 
 
-def _judging_label(data: RadiographSet, settings: FitSettings) -> str:
+def _evaluation_label(data: RadiographSet, settings: FitSettings) -> str:
     """The truth where all have it, whatever was learned from."""
     truth = data.scores.get(TRUTH)
     return settings.training.label if truth is None or np.isnan(truth).any() else TRUTH
@@ -317,7 +313,7 @@ def _write_predictions(
     label: str,
     settings: FitSettings,
 ) -> None:
-    """What was foretold of each patient, as CSV: the score, and probabilities for each threshold."""
+    """What was predicted of each patient, as CSV: the score, and probabilities for each threshold."""
     limits = [f"{threshold:g}" for threshold in settings.config.thresholds]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

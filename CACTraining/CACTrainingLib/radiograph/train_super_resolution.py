@@ -20,14 +20,16 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
-from CACScoringLib.models.inference import DEVICES, predict
-from CACScoringLib.networks.van_velzen import SliceSharpenerConfig, build
+from CACScoringLib.models.inference import predict
+from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 
 from ..phantom.anatomy.strata import STRATA, chosen_patients
 from ..training import runs
-from ..training.loop import LoopSettings, Outcome, Task
+from ..training.loop import Outcome, Task
+from ..training.settings import LoopSettings, RunOptions, options_from
 from .super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
 from .thin_slices import FACTOR, SlicePair, read_pair, write_pairs
 
@@ -43,15 +45,15 @@ INTENDED_USE = (
 
 
 @dataclass(frozen=True)
-class SharpenerTraining:
+class SuperResolutionTraining:
     """first_number: of the patients; training takes `patients` of them in the shares of `strata.STRATA`.
 
     patch: side of the squares it learns from, pixels. calcium_share: of the squares about a calcified voxel.
     """
 
     loop: LoopSettings = LOOP
-    first_number: int = 1_400_000
-    patients: int = 10
+    first_number: int = told(1_400_000, "number from which they are chosen", flag="--first", metavar="NUMBER")
+    patients: int = told(10, "digital patients to learn from", metavar="N")
     validation_patients: int = 4
     test_patients: int = 6
     batch_size: int = 8
@@ -65,7 +67,7 @@ class SharpenerTraining:
         return tuple(chosen_patients(self.first_number + APART * n, count) for n, count in enumerate(counts))
 
 
-class SharpenerTask(Task):
+class SuperResolutionTask(Task):
     """See `Task`."""
 
     exported = "sharpener"
@@ -73,8 +75,8 @@ class SharpenerTask(Task):
 
     def __init__(
         self,
-        config: SliceSharpenerConfig,
-        settings: SharpenerTraining,
+        config: SliceSuperResolutionConfig,
+        settings: SuperResolutionTraining,
         training: Sequence[SlicePair],
         validation: Sequence[SlicePair],
     ) -> None:
@@ -150,7 +152,7 @@ def _mean_quality(made: Sequence[np.ndarray], pairs: Sequence[SlicePair]) -> dic
     return {name: fmean(one[name] for one in found if name in one) for name in names}
 
 
-def judge(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
+def evaluate(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
     """Both ways on patients that nothing was learned from, with each patient's values. pairs: by number."""
     factor = model.card.config["factor"]
     metrics: dict[str, object] = {"patients": len(pairs), "data": "digital patients apart from training and validation"}
@@ -166,35 +168,27 @@ def judge(model: LoadedModel, pairs: dict[int, SlicePair]) -> dict[str, object]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train super-resolution`."""
-    add, usual = parser.add_argument, SharpenerTraining()
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
-    add("--patients", type=int, default=usual.patients, metavar="N", help="digital patients to learn from")
-    add("--first", type=int, default=usual.first_number, metavar="NUMBER", help="number from which they are chosen")
-    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the weights and the batches")
-    add("--steps", type=int, default=LOOP.steps, help="batches at most")
-    add("--minutes", type=float, help="end after this time, whatever the steps")
-    add("--device", choices=DEVICES, default="auto")
-    add("--workers", type=int, default=1, metavar="N", help="processes that make the scans")
+    add_options(parser, RunOptions, "output")
+    add_options(parser, SuperResolutionTraining, "patients", "first_number")
+    add_options(parser, RunOptions, "resume", "overwrite")
+    changed = {"seed": {"help": "of the weights and the batches"}, "steps": {"help": "batches at most"}}
+    add_options(parser, LoopSettings, "seed", "steps", "minutes", **changed)
+    workers = {"default": 1, "help": "processes that make the scans"}
+    add_options(parser, RunOptions, "device", "workers", workers=workers)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    loop = replace(LOOP, steps=arguments.steps, minutes=arguments.minutes, seed=arguments.seed)
-    if arguments.patients < len(STRATA) or arguments.first < 0 or arguments.workers < 1:
+    options, settings = options_from(arguments), settings_from(arguments, SuperResolutionTraining())
+    if settings.patients < len(STRATA) or settings.first_number < 0 or options.workers < 1:
         raise CTError(f"Give at least {len(STRATA)} patients, a first number from 0 up, and at least one worker.")
-    settings = SharpenerTraining(loop, arguments.first, arguments.patients)
-    options = runs.RunOptions(
-        (), arguments.output, resume=arguments.resume, overwrite=arguments.overwrite, device=arguments.device
-    )
-    return train_sharpener(options, SliceSharpenerConfig(FACTOR), settings, progress, arguments.workers)
+    return train_network(options, SliceSuperResolutionConfig(FACTOR), settings, progress, options.workers)
 
 
-def train_sharpener(
-    options: runs.RunOptions,
-    config: SliceSharpenerConfig,
-    settings: SharpenerTraining,
+def train_network(
+    options: RunOptions,
+    config: SliceSuperResolutionConfig,
+    settings: SuperResolutionTraining,
     progress: Progress,
     workers: int = 1,
 ) -> Path:
@@ -210,7 +204,7 @@ def train_sharpener(
             pairs = scanned([*uses[0], *uses[1]])
             training, validation = ([pairs[number] for number in use] for use in uses[:2])
         with training_run.progress.step("training"):
-            outcome = training_run.train(SharpenerTask(config, settings, training, validation), settings.loop)
+            outcome = training_run.train(SuperResolutionTask(config, settings, training, validation), settings.loop)
         with training_run.progress.step("model"):
             path = _write(options, config, settings, outcome, uses, scanned(uses[2]))
             training_run.progress.done(path)
@@ -218,9 +212,9 @@ def train_sharpener(
 
 
 def _write(
-    options: runs.RunOptions,
-    config: SliceSharpenerConfig,
-    settings: SharpenerTraining,
+    options: RunOptions,
+    config: SliceSuperResolutionConfig,
+    settings: SuperResolutionTraining,
     outcome: Outcome,
     uses: Sequence[Sequence[int]],
     test: dict[int, SlicePair],
@@ -239,5 +233,5 @@ def _write(
     training = Training(data, settings.loop.seed, values, runs.commit())
     card = describe(options.name, config, "custom", training, {}, {}, runs.LICENCE, INTENDED_USE)
     with tempfile.TemporaryDirectory() as temporary:  # measured as it will be loaded, half precision and all
-        measured = judge(load_model(save_model(network, card, Path(temporary)), options.device), test)
+        measured = evaluate(load_model(save_model(network, card, Path(temporary)), options.device), test)
     return save_model(network, replace(card, validation=measured), options.output.parent, options.overwrite)

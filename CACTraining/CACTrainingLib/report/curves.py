@@ -29,16 +29,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bins:
-    """Reliability of one predictor: patients in groups of rising chance. chances: their mean; shares: truly above."""
+    """Reliability of one predictor: patients in groups of rising predicted probability. probabilities: their mean;
+    shares: truly above."""
 
     title: str
-    chances: Sequence[float]
+    probabilities: Sequence[float]
     shares: Sequence[Estimate]
 
 
 @dataclass(frozen=True)
 class Survival:
-    """Share without event over time, a step function that begins at 1. low, high: its 95 % band. at_risk: of n."""
+    """Proportion without event over time, a step function that begins at 1. low, high: its 95 % band. at_risk: of n."""
 
     title: str
     years: np.ndarray
@@ -69,7 +70,8 @@ def roc_bands(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Curve]]]) -
 
 
 def reliability(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Bins]]]) -> None:
-    """A panel for each threshold: what share is truly above, against the chance foretold; the line is equality."""
+    """A panel for each threshold: what share is truly above, against the predicted probability; the line is
+    equality."""
     axes = drawing.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, groups) in zip(axes, panels, strict=True):
         axis.plot([0, 1], [0, 1], color="#1c2529", linewidth=0.8)
@@ -80,15 +82,15 @@ def reliability(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Bins]]]) 
             values = [one.value for one in group.shares]
             bars = np.nan_to_num(np.maximum(np.array([low, high]), 0))
             look = {"color": colour, "marker": marker, "linewidth": 0.9, "elinewidth": 0.8}
-            axis.errorbar(group.chances, values, bars, label=group.title, **look)
-            highest = max([highest, *group.chances, *(v for one in group.shares for v in (one.value, one.high))])
+            axis.errorbar(group.probabilities, values, bars, label=group.title, **look)
+            highest = max([highest, *group.probabilities, *(v for one in group.shares for v in (one.value, one.high))])
         edge = min(1.02, 1.05 * highest)
         axis.set_xlim(0, edge)
         axis.set_ylim(0, edge)
         axis.set_aspect("equal")
         axis.set_title(title)
-        axis.set_xlabel("Chance foretold")
-    axes[0].set_ylabel("Share truly above")
+        axis.set_xlabel("Predicted probability")
+    axes[0].set_ylabel("Observed proportion above")
     _legend(drawing, axes[0])
 
 
@@ -105,7 +107,7 @@ def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Survi
         axis.set_ylim(max(0.0, lowest - 0.45 * (1.01 - lowest)), 1.01)  # room for the legend
         axis.set_xlim(left=0)
         axis.legend(loc="lower left")
-    axes[0].set_ylabel("Share without event")
+    axes[0].set_ylabel("Proportion without event")
 
 
 def _counted(curve: Survival) -> str:

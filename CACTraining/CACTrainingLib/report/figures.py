@@ -153,7 +153,7 @@ def bland_altman(drawing: Drawing, panels: Sequence[ScanPairs], unit: str, linea
         _scaled(axis, linear_to)
         axis.set_xlim(0, 1.05 * highest if linear_to is None else 1.5 * highest)
         axis.set_ylim(*(widest * np.array((-1.1, 1.1) if linear_to is None else (-1.6, 1.6))))
-    axes[0].set_ylabel(f"Second less first scan, {unit}")
+    axes[0].set_ylabel(f"Second minus first scan, {unit}")
 
 
 def against_truth(drawing: Drawing, panels: Sequence[AgainstTruth], unit: str, linear_to: float | None = None) -> None:

@@ -47,8 +47,8 @@ TABLES, FIGURES = "tables", "figures"
 """Folders of the CSV, PNG and SVG files beside the page."""
 
 DIGITAL = fragment(
-    tag.b("Digital patients: no figure here says how the method does in patients."),
-    " The scans were computed, so that the truth is known. They lack much of what real chests have.",
+    tag.b("Digital patients: no result here shows how the method performs in patients."),
+    " The scans were simulated, so that the truth is known. They lack much of what real chests contain.",
 )
 
 WIDE_COLUMNS = 6
@@ -223,7 +223,7 @@ def _how_to_read(sections: Sequence[Section]) -> Markup:
     return small(
         f"{text} ",
         tag.span("Shaded figures in italics were published by others", class_="published"),
-        ", on other scans of other patients: they stand beside the rest, they were not measured here.",
+        ", on other scans of other patients: they are shown for comparison and were not measured here.",
     )
 
 

@@ -78,7 +78,7 @@ class Section:
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name for a file: use small letters, digits and underscores")
+        raise ValueError(f"{name!r} is not a name for a file: use small letters, digits and underscores")
 
 
 def heading(title: str, columns: Sequence[str]) -> tuple[Cell, ...]:

@@ -28,11 +28,18 @@ def relative_differences(pairs: np.ndarray) -> np.ndarray:
 
 
 def absolute_difference_fit(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How |a − b| grows with the mean of a and b: intercept and slope, neither below zero; float [resamples] each.
+    """How |a − b| grows with the mean of a and b.
 
     Least squares (Bland and Altman 1999, section 3.2; Sevrukov 2005, doi:10.2214/AJR.04.1589); a limit of agreement at
-    the level m is LIMIT_FACTOR × (intercept + slope × m). Where the plain fit would start or fall below zero, it is
-    the best one that does not, because a limit cannot be negative. pairs: [n, 2].
+    the level m is LIMIT_FACTOR × (intercept + slope × m). Where the plain fit would start or fall below zero, it is the
+    best one that does not, because a limit cannot be negative.
+
+    Args:
+        weights: float [resamples, items].
+        pairs: [n, 2].
+
+    Returns:
+        Intercept and slope, neither below zero, float [resamples] each.
     """
     level, size = pairs.mean(1), np.abs(pairs[:, 0] - pairs[:, 1])
     slope, intercept = linear_fit(weights, level, size)
@@ -48,9 +55,11 @@ def limits_of_agreement(pairs: np.ndarray, empirical: bool = False) -> Limits:
     """How far the two of a pair differ: 95 % stay within factor × (intercept + slope × mean), see
     `absolute_difference_fit`.
 
-    pairs: [n, 2]. The factor is LIMIT_FACTOR, that of normal differences. empirical: or the one that 95 % of these
-    pairs keep to, where it is larger; differences of scores are no normal ones (a score may be zero in one scan), and
-    who asks whether a patient has changed must not be told so too often.
+    Args:
+        pairs: [n, 2].
+        empirical: whether the factor is the one within which 95 % of these pairs lie, where that is larger than
+            LIMIT_FACTOR, which holds for normal differences. Differences of scores are not normal (a score may be zero
+            in one scan), and change must not be reported too often.
     """
     intercept, slope = (float(x[0]) for x in absolute_difference_fit(np.ones((1, len(pairs))), pairs))
     factor, expected = LIMIT_FACTOR, intercept + slope * pairs.mean(1)
@@ -63,7 +72,10 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """ICC: two-way random effects, absolute agreement, single measurement; float [resamples].
 
     ICC(2,1) of Shrout and Fleiss 1979 (doi:10.1037/0033-2909.86.2.420), ICC(A,1) of McGraw and Wong 1996.
-    pairs: [n, k], one row per patient and one column per scan.
+
+    Args:
+        weights: float [resamples, items].
+        pairs: [n, k], one row per patient and one column per scan.
     """
     if not len(pairs):
         return np.full(len(weights), np.nan)
@@ -113,7 +125,12 @@ def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, n
 def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
     """Cohen's κ with linear weights (Cohen 1968, doi:10.1037/h0026256), float [resamples].
 
-    first, second: int [items], classes from 0 in their order. NaN where all are of one class in both.
+    NaN where all are of one class in both.
+
+    Args:
+        weights: float [resamples, items].
+        first, second: int [items], classes from 0 in their order.
+        classes: how many there are.
     """
     cells = np.eye(classes * classes)[np.asarray(first, int) * classes + np.asarray(second, int)]
     table = (weights @ cells).reshape(-1, classes, classes)
@@ -125,7 +142,12 @@ def kappa(weights: np.ndarray, first: np.ndarray, second: np.ndarray, classes: i
 
 
 def kappa_estimate(first: np.ndarray, second: np.ndarray, classes: int) -> Estimate:
-    """`kappa` of a sample with its asymptotic interval, by statsmodels. first, second: int [n]."""
+    """`kappa` of a sample with its asymptotic interval, by statsmodels.
+
+    Args:
+        first, second: int [n], classes from 0 in their order.
+        classes: how many there are.
+    """
     table = np.zeros((classes, classes), int)
     np.add.at(table, (first, second), 1)
     if len(np.unique(np.concatenate([first, second]))) < 2:

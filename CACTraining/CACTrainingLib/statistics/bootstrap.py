@@ -44,7 +44,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one method less another, on the same scans. p: two-sided, by the bootstrap (`p_value`)."""
+    """Of one method minus another, on the same scans. p: two-sided, by the bootstrap (`p_value`)."""
 
     estimate: Estimate
     p: float
@@ -89,8 +89,12 @@ class Bootstrap:
     def proportion(self, patients: Sequence[Hashable], hits: np.ndarray, of: np.ndarray | None = None) -> Estimate:
         """Proportion of hits among some items, n of them.
 
-        hits, of: bool [items]; of all items when `of` is None. Where all or none are hits, every resample says the
-        same; then the interval is that of `exact_proportion`.
+        Where all or none are hits, every resample says the same; then the interval is that of `exact_proportion`.
+
+        Args:
+            patients: whose each item is.
+            hits: bool [items].
+            of: the items that count, bool [items]; all when None.
         """
         of = np.ones(len(hits), bool) if of is None else np.asarray(of, bool)
         hits = np.asarray(hits, bool) & of
@@ -105,8 +109,13 @@ class Bootstrap:
 def estimate(values: np.ndarray, n: int, patients: int) -> Estimate:
     """A statistic's value with its percentile interval (Efron and Tibshirani 1993, chapter 13.3).
 
-    values: float [1 + resamples], first that of the sample. Resamples for which the statistic is not defined are left
-    out; where those are more than half, or there are fewer than LEAST_PATIENTS patients, there is no interval.
+    Resamples for which the statistic is not defined are left out; where those are more than half, or there are fewer
+    than LEAST_PATIENTS patients, there is no interval.
+
+    Args:
+        values: float [1 + resamples], first that of the sample.
+        n: number of items.
+        patients: number of patients.
     """
     value, drawn = float(values[0]), values[1:]
     drawn = drawn[np.isfinite(drawn)]
@@ -121,13 +130,18 @@ def exact_proportion(hits: bool, n: int, patients: int) -> Estimate:
     """The proportion 1 (hits) or 0 of n items with its exact binomial interval, each patient counted once.
 
     Clopper and Pearson 1934 (doi:10.1093/biomet/26.4.404), by SciPy.
+
+    Args:
+        hits: whether all items are hits, or none.
+        n: number of items.
+        patients: number of patients.
     """
     interval = stats.binomtest(patients if hits else 0, patients).proportion_ci(LEVEL, "exact")
     return Estimate(float(hits), float(interval.low), float(interval.high), n)
 
 
 def p_value(values: np.ndarray) -> float:
-    """Two-sided p of a difference being zero: twice the share of resamples on the other side of zero, ties counted.
+    """Two-sided p of a difference being zero: twice the proportion of resamples beyond zero, ties counted.
 
     values: as for `estimate`. Never below 2 / (resamples + 1); NaN where the difference is not defined. It is below
     0.05 where the percentile interval leaves zero out (Efron and Tibshirani 1993, chapter 15.4).
@@ -140,30 +154,50 @@ def p_value(values: np.ndarray) -> float:
 
 
 def paired_difference(first: Found, second: Found) -> Difference:
-    """The first measure less the second, of the same resamples, or of resamples that have nothing in common."""
+    """The first measure minus the second.
+
+    Args:
+        first, second: measures in the same resamples, or in resamples of groups that share no patient.
+    """
     change = first.values - second.values
     result = estimate(change, min(first.n, second.n), min(first.patients, second.patients))
     return Difference(result, math.nan if math.isnan(result.low) else p_value(change))
 
 
 def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Sum over sum, float [resamples]; NaN where the denominator's is 0. numerator, denominator: [items]."""
+    """Sum over sum, float [resamples]; NaN where the denominator's is 0.
+
+    Args:
+        weights: float [resamples, items].
+        numerator, denominator: [items].
+    """
     top, bottom = weights @ np.asarray(numerator, float), weights @ np.asarray(denominator, float)
     return np.divide(top, bottom, out=np.full(len(weights), np.nan), where=bottom != 0)
 
 
 def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean, float [resamples]. values: [items]."""
+    """Mean, float [resamples].
+
+    Args:
+        weights: float [resamples, items].
+        values: [items].
+    """
     return ratio(weights, values, np.ones(len(values)))
 
 
-def quantile(weights: np.ndarray, values: np.ndarray, share: float) -> np.ndarray:
-    """Quantile by linear interpolation between order statistics, as NumPy's default; float [resamples]."""
+def quantile(weights: np.ndarray, values: np.ndarray, probability: float) -> np.ndarray:
+    """Quantile by linear interpolation between order statistics, as NumPy's default; float [resamples].
+
+    Args:
+        weights: float [resamples, items].
+        values: [items].
+        probability: 0 to 1; 0.5 is the median.
+    """
     if not len(values):
         return np.full(len(weights), np.nan)
     order = np.argsort(values, kind="stable")
     ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
-    place = share * (reached[:, -1] - 1)
+    place = probability * (reached[:, -1] - 1)
     low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
     found = low + (high - low) * (place - np.floor(place))
     return np.where(reached[:, -1] > 0, found, np.nan)

@@ -13,11 +13,17 @@ from CACScoringLib.core.ct import MaskError, same_grid
 def mask_agreement(found: sitk.Image, reference: sitk.Image) -> tuple[float, float, float]:
     """Dice; Hausdorff distance, mm; average symmetric surface distance, mm.
 
-    found, reference: masks on one grid, any value above 0 is inside. A surface is the inside voxels that touch the
-    outside by a face (the image's edge counts as outside), and distances run between voxel centres. The Hausdorff
-    distance is the largest, the average is over the voxels of both surfaces.
+    A surface is the inside voxels that touch the outside by a face (the image's edge counts as outside), and distances
+    run between voxel centres. The Hausdorff distance is the largest, the average is over the voxels of both surfaces.
 
-    Raises MaskError for masks on two grids, or an empty one.
+    Args:
+        found, reference: masks on one grid, any value above 0 is inside.
+
+    Returns:
+        Dice, Hausdorff distance in mm, and average symmetric surface distance in mm.
+
+    Raises:
+        MaskError: the masks lie on two grids, or one is empty.
     """
     if not same_grid(found, reference):
         raise MaskError("The two heart masks lie on different grids. Resample one to the other first.")
@@ -35,7 +41,11 @@ def mask_agreement(found: sitk.Image, reference: sitk.Image) -> tuple[float, flo
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Overlap of two masks over their mean size (Dice 1945, doi:10.2307/1932409); None where both are empty. bool."""
+    """Overlap of two masks over their mean size (Dice 1945, doi:10.2307/1932409); None where both are empty.
+
+    Args:
+        first, second: bool, of one shape.
+    """
     total = int(first.sum()) + int(second.sum())
     return 2 * int((first & second).sum()) / total if total else None
 

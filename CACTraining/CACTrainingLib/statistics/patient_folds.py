@@ -1,7 +1,8 @@
-"""Patients split into parts of which each has its share of every category of score."""
+"""Patients split into parts of which each has its proportion of every category of score."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -18,10 +19,16 @@ def category_of(agatston: np.ndarray) -> np.ndarray:
 
 
 def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed: int | None) -> np.ndarray:
-    """Which of `count` parts each case is in, int [n]: no patient in two, and each category's share the same in all.
+    """Which of `count` parts each case is in, int [n]: no patient in two, and the categories in the same proportions.
 
-    patients: of the cases, [n]. category: int [n]. seed: of the order; None to leave it as it is. There have to be
-    `count` patients at least, and as many cases of one category. By scikit-learn's StratifiedGroupKFold.
+    There have to be `count` patients at least, and as many cases of one category. By scikit-learn's
+    StratifiedGroupKFold.
+
+    Args:
+        patients: of the cases, [n].
+        category: int [n].
+        count: number of parts.
+        seed: of the order; None to leave it as it is.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -33,3 +40,9 @@ def parts_by_patient(patients: Sequence, category: np.ndarray, count: int, seed:
     for number, (_, inside) in enumerate(split):
         found[inside] = number
     return found
+
+
+def sd_over_folds(values: Sequence[float]) -> float:
+    """Standard deviation over folds; NaN of fewer than two that are numbers."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan

@@ -1,4 +1,4 @@
-"""Comparing proportions: of two groups of patients, and of two ways to judge the same ones."""
+"""Comparing proportions: of two groups of patients, and of two methods on the same ones."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ def difference_of_proportions(found: Found, other: Found) -> Difference:
     Where all or none of a group are hits, each of its resamples says the same; then the interval is Newcombe's (1998,
     doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I) and p is Fisher's exact one, both with each
     patient counted once.
+
+    Args:
+        found, other: proportions of two groups of different patients.
     """
     change = paired_difference(found, other)
     if (found.exact is None and other.exact is None) or not (found.patients and other.patients):
@@ -30,9 +33,10 @@ def difference_of_proportions(found: Found, other: Found) -> Difference:
 
 
 def mcnemar_p(first: np.ndarray, second: np.ndarray) -> float:
-    """Exact two-sided p of two ways being right equally often on the same scans (McNemar 1947), by statsmodels.
+    """Exact two-sided p of two methods being right equally often on the same scans (McNemar 1947), by statsmodels.
 
-    first, second: whether each was right, bool [n].
+    Args:
+        first, second: whether each was right, bool [n].
     """
     from statsmodels.stats.contingency_tables import mcnemar
 

@@ -13,7 +13,9 @@ MOST_STEPS = 30
 def rank_correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation (1904, doi:10.2307/1412159) with mean ranks for ties, float [resamples].
 
-    first, second: [items].
+    Args:
+        weights: float [resamples, items].
+        first, second: [items].
     """
     if len(first) < 2:
         return np.full(len(weights), np.nan)
@@ -21,7 +23,12 @@ def rank_correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray)
 
 
 def ranks(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean rank of each item in each resample, float [resamples, items]."""
+    """Mean rank of each item in each resample, float [resamples, items].
+
+    Args:
+        weights: float [resamples, items].
+        values: [items].
+    """
     _, group = np.unique(values, return_inverse=True)
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(group.max() + 1))
@@ -30,7 +37,12 @@ def ranks(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pearson's correlation, float [resamples]. first, second: [items] or [resamples, items]."""
+    """Pearson's correlation, float [resamples].
+
+    Args:
+        weights: float [resamples, items].
+        first, second: [items] or [resamples, items].
+    """
     first, second = (_centred(weights, np.asarray(x, float)) for x in (first, second))
     both = np.einsum("rn,rn->r", weights, first * second)
     spread = np.sqrt(np.einsum("rn,rn->r", weights, first**2) * np.einsum("rn,rn->r", weights, second**2))
@@ -38,7 +50,15 @@ def correlation(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
 
 
 def linear_fit(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and intercept of the least-squares line of y on x, float [resamples] each. x, y: [items]."""
+    """Slope and intercept of the least-squares line of y on x.
+
+    Args:
+        weights: float [resamples, items].
+        x, y: [items].
+
+    Returns:
+        Slope and intercept, float [resamples] each.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
     total = weights.sum(1)
     off = _centred(weights, x)
@@ -58,8 +78,12 @@ def _centred(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 def half_found(weights: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Size at which half are found, by logistic regression of found on the logarithm of size; float [resamples].
 
-    sizes: [items], above 0. found: bool [items]. NaN where that lies outside the sizes seen, or larger ones are not
-    found more often.
+    NaN where that lies outside the sizes seen, or larger ones are not found more often.
+
+    Args:
+        weights: float [resamples, items].
+        sizes: [items], above 0.
+        found: bool [items].
     """
     if len(sizes) < 2 or sizes.min() == sizes.max():
         return np.full(len(weights), np.nan)
@@ -87,8 +111,14 @@ def half_found(weights: np.ndarray, sizes: np.ndarray, found: np.ndarray) -> np.
 def calibration_fit(truth: np.ndarray, probabilities: np.ndarray) -> tuple[Estimate, Estimate] | None:
     """Slope and intercept of the logistic regression of truth on the log odds of probabilities; ideal 1 and 0.
 
-    Cox 1958 (doi:10.1093/biomet/45.3-4.562), by statsmodels. truth: bool [n]. probabilities: [n]. None where it does
-    not exist.
+    Cox 1958 (doi:10.1093/biomet/45.3-4.562), by statsmodels.
+
+    Args:
+        truth: bool [n].
+        probabilities: [n].
+
+    Returns:
+        Slope and intercept; None where the regression does not exist.
     """
     import statsmodels.api as models
     from statsmodels.tools.sm_exceptions import PerfectSeparationError

@@ -28,16 +28,33 @@ class Resamples:
         """How often each patient counts: float [1 + resamples, patients]."""
 
     def sums(self, scans: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Sum of items by patient: float [patients]. scans: int [items], which scan each is of."""
+        """Sum of items by patient: float [patients].
+
+        Args:
+            scans: int [items], which scan each is of.
+            values: [items].
+        """
         return np.bincount(self.of_scan[scans], np.asarray(values, float), self.weights.shape[1])
 
     def ratio(self, scans: np.ndarray, top: np.ndarray, bottom: np.ndarray, n: int) -> Found:
-        """Sum over sum of items, of which n count."""
+        """Sum over sum of items, of which n count.
+
+        Args:
+            scans: int [items], which scan each is of.
+            top, bottom: [items].
+            n: number of items that count.
+        """
         values = ratio(self.weights, self.sums(scans, top), self.sums(scans, bottom))
         return Found(values, n, self._count(scans[np.asarray(bottom) != 0]))
 
     def proportion(self, scans: np.ndarray, hits: np.ndarray, of: np.ndarray) -> Found:
-        """Proportion of hits among some items; bool [items] each. All or none: as in `Bootstrap.proportion`."""
+        """Proportion of hits among some items. All or none: as in `Bootstrap.proportion`.
+
+        Args:
+            scans: int [items], which scan each is of.
+            hits: bool [items].
+            of: the items that count, bool [items].
+        """
         hits, n = hits & of, int(of.sum())
         found = self.ratio(scans, hits, of, n)
         if n and hits.sum() in (0, n):
@@ -45,20 +62,36 @@ class Resamples:
         return found
 
     def mean(self, scans: np.ndarray, values: np.ndarray) -> Found:
-        """Mean of items that are numbers; NaN ones are left out."""
+        """Mean of items that are numbers; NaN ones are left out.
+
+        Args:
+            scans: int [items], which scan each is of.
+            values: [items].
+        """
         known = np.isfinite(values)
         return self.ratio(scans, np.where(known, values, 0.0), known, int(known.sum()))
 
     def over_items(self, scans: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Found:
-        """A statistic of items that is no sum. statistic: of weights, float [resamples, items]."""
+        """A statistic of items that is no sum.
+
+        Args:
+            scans: int [items], which scan each is of.
+            statistic: of weights, float [resamples, items].
+        """
         place = self.of_scan[scans]
         rows = max(1, _CHUNK // max(1, len(place)))
         parts = [self.weights[n : n + rows][:, place] for n in range(0, len(self.weights), rows)]
         return Found(np.concatenate([statistic(part) for part in parts]), len(place), self._count(scans))
 
     def area_under_curve(self, scans: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
-        """Area under the ROC curve of items, ties counting half; as `roc.area_under_curve`, but in a fraction of
-        its time, because how often each patient's positives win against each one's negatives is counted once."""
+        """Area under the ROC curve of items, ties counting half; as `roc.area_under_curve`, but in a fraction of its
+        time, because how often each patient's positives win against each one's negatives is counted once.
+
+        Args:
+            scans: int [items], which scan each is of.
+            truth: bool [items].
+            scores: [items].
+        """
         place = self.of_scan[scans]
         count = self.weights.shape[1]
         order = np.argsort(scores[~truth], kind="stable")
@@ -77,7 +110,11 @@ class Resamples:
     def area_in_folds(self, scans: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> Found:
         """Area under the ROC curve of pairs within a fold: networks of different folds are not on one scale.
 
-        folds, truth (bool), scores: [items].
+        Args:
+            scans: int [items], which scan each is of.
+            folds: int [items].
+            truth: bool [items].
+            scores: [items].
         """
         return self.over_items(scans, lambda weights: area_within(weights, folds, truth, scores))
 

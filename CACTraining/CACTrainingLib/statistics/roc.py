@@ -13,7 +13,12 @@ _CHUNK = 4_000_000
 
 
 def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """Which scores [n] are above thresholds: float32 0 or 1, [n, thresholds]. Above 0 is more than 0, else at least."""
+    """Which scores [n] are above thresholds: float32 0 or 1, [n, thresholds]. Above 0 is more than 0, else at least.
+
+    Args:
+        scores: [n].
+        thresholds: of the score.
+    """
     scores, limits = np.asarray(scores)[:, None], np.asarray(thresholds)[None]
     return np.where(limits == 0, scores > 0, scores >= limits).astype(np.float32)
 
@@ -24,9 +29,14 @@ def area_name(threshold: float) -> str:
 
 
 def area_under_curve(weights: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve, float [resamples]; ties count half. truth: bool [items], scores: float [items].
+    """Area under the ROC curve, float [resamples]; ties count half.
 
     By the sum of the positives' ranks (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+
+    Args:
+        weights: float [resamples, items].
+        truth: bool [items].
+        scores: float [items].
     """
     truth = np.asarray(truth, bool)
     if not len(truth):
@@ -43,12 +53,23 @@ def area_under_curve(weights: np.ndarray, truth: np.ndarray, scores: np.ndarray)
 
 
 def area(values: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve; NaN where one class is missing. values, positive: [n]."""
+    """Area under the ROC curve; NaN where one class is missing.
+
+    Args:
+        values: [n].
+        positive: bool [n].
+    """
     return float(area_under_curve(np.ones((1, len(values))), positive, values)[0])
 
 
 def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -> dict[str, float]:
-    """Area for each threshold by `area_name`. values: logits or probabilities [n, thresholds]. scores: [n]."""
+    """Area for each threshold by `area_name`.
+
+    Args:
+        values: logits or probabilities, [n, thresholds].
+        scores: [n].
+        thresholds: of the score.
+    """
     truth = above(scores, thresholds)
     return {area_name(t): area(values[:, k], truth[:, k]) for k, t in enumerate(thresholds)}
 
@@ -57,6 +78,15 @@ def area_interval(values: np.ndarray, positive: np.ndarray, seed: int, draws: in
     """Central 95 % of the area over resamples of the patients; NaN where one class is missing.
 
     Positives and negatives are each drawn anew, so that none is ever missing.
+
+    Args:
+        values: [n].
+        positive: bool [n].
+        seed: of the draws.
+        draws: number of resamples.
+
+    Returns:
+        Low and high end of the interval.
     """
     positive = np.asarray(positive, bool)
     parts = np.nonzero(positive)[0], np.nonzero(~positive)[0]
@@ -78,7 +108,14 @@ _MOST_PAIRS = 4_000_000
 
 
 def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of pairs within a fold, float [resamples]; folds, truth (bool), scores: [items]."""
+    """Area under the ROC curve of pairs within a fold, float [resamples].
+
+    Args:
+        weights: float [resamples, items].
+        folds: int [items].
+        truth: bool [items].
+        scores: [items].
+    """
     won = np.zeros(len(weights))
     pairs = np.zeros(len(weights))
     for fold in np.unique(folds):
@@ -99,8 +136,15 @@ def area_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, score
 
 
 def roc_curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False positive rate and sensitivity at each score, from (0, 0) on, by scikit-learn. truth: bool [n], some of
-    each."""
+    """False positive rate and sensitivity at each score, from (0, 0) on, by scikit-learn.
+
+    Args:
+        truth: bool [n], some of each.
+        scores: [n].
+
+    Returns:
+        False positive rate and sensitivity, [points] each.
+    """
     from sklearn import metrics
 
     wrong, found, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
@@ -108,7 +152,14 @@ def roc_curve(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def curve_within(weights: np.ndarray, folds: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """ROC curve averaged over folds: sensitivity at ROC_POINTS, float [resamples, points]; as `area_within`."""
+    """ROC curve averaged over folds: sensitivity at ROC_POINTS, float [resamples, points]; as `area_within`.
+
+    Args:
+        weights: float [resamples, items].
+        folds: int [items].
+        truth: bool [items].
+        scores: [items].
+    """
     curves = np.zeros((len(weights), len(ROC_POINTS)))
     pairs = np.zeros(len(weights))
     for fold in np.unique(folds):

@@ -26,21 +26,21 @@ _CHUNK = 20_000_000
 
 @dataclass(frozen=True)
 class StepFunction:
-    """Share without event: `share` from each of `times` on (0 first), with its interval; NaN where the share is
-    1 or 0. n: patients."""
+    """Proportion without event: `proportion` from each of `times` on (0 first), with its interval; NaN where the share
+    is 1 or 0. n: patients."""
 
     times: np.ndarray
-    share: np.ndarray
+    proportion: np.ndarray
     low: np.ndarray
     high: np.ndarray
     n: int
 
     def at(self, time: float) -> Estimate:
-        """The share at a time; NaN after the last that anybody was followed."""
+        """The proportion at a time; NaN after the last that anybody was followed."""
         if not self.n or time > self.times[-1]:
             return Estimate(math.nan, math.nan, math.nan, self.n)
         place = int(np.searchsorted(self.times, time, "right")) - 1
-        return Estimate(*(float(values[place]) for values in (self.share, self.low, self.high)), self.n)
+        return Estimate(*(float(values[place]) for values in (self.proportion, self.low, self.high)), self.n)
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,25 @@ class LogRank:
 
 
 def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
-    """Share without event over time. time: from 0 up, [n]. event: bool [n], false where lost to view."""
+    """Proportion without event over time.
+
+    Args:
+        time: from 0 up, [n].
+        event: bool [n], false where lost to follow-up.
+    """
     from statsmodels.duration.survfunc import SurvfuncRight
 
     found = SurvfuncRight(time, event.astype(int))
-    share, error = np.asarray(found.surv_prob, float), np.asarray(found.surv_prob_se, float)
+    proportion, error = np.asarray(found.surv_prob, float), np.asarray(found.surv_prob_se, float)
     z = stats.norm.ppf((1 + LEVEL) / 2)
-    inner = (share > 0) & (share < 1)
-    low, high = np.full_like(share, np.nan), np.full_like(share, np.nan)
+    inner = (proportion > 0) & (proportion < 1)
+    low, high = np.full_like(proportion, np.nan), np.full_like(proportion, np.nan)
     if inner.any():
-        width = z * error[inner] / (share[inner] * np.abs(np.log(share[inner])))
-        low[inner], high[inner] = (share[inner] ** np.exp(sign * width) for sign in (1, -1))
+        width = z * error[inner] / (proportion[inner] * np.abs(np.log(proportion[inner])))
+        low[inner], high[inner] = (proportion[inner] ** np.exp(sign * width) for sign in (1, -1))
     last = float(time.max())
     times = np.concatenate([[0.0], found.surv_times])
-    values = [np.concatenate([[first], part]) for first, part in ((1.0, share), (np.nan, low), (np.nan, high))]
+    values = [np.concatenate([[first], part]) for first, part in ((1.0, proportion), (np.nan, low), (np.nan, high))]
     if last > times[-1]:
         times = np.append(times, last)
         values = [np.append(part, part[-1]) for part in values]
@@ -74,7 +79,13 @@ def kaplan_meier(time: np.ndarray, event: np.ndarray) -> StepFunction:
 
 
 def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> LogRank | None:
-    """Of two groups or more; None where there is one only, or too few events. group: [n]."""
+    """Of two groups or more; None where there is one only, or too few events.
+
+    Args:
+        time: from 0 up, [n].
+        event: bool [n], false where lost to follow-up.
+        group: [n].
+    """
     from statsmodels.duration.survfunc import survdiff
 
     count = len(np.unique(group))
@@ -88,10 +99,15 @@ def log_rank(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> LogRank 
 
 
 def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
-    """Cox's hazard ratio per unit of each column, all in one model. columns: [n] each.
+    """Cox's hazard ratio per unit of each column, all in one model.
 
     A column that makes its ratio endless or undefined (nobody with it had an event) has NaN. All have, where the model
     cannot be fitted.
+
+    Args:
+        time: from 0 up, [n].
+        event: bool [n], false where lost to follow-up.
+        columns: [n] each.
     """
     from statsmodels.duration.hazard_regression import PHReg
 
@@ -117,7 +133,13 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
 
 
 def linear_predictor(time: np.ndarray, event: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
-    """Logarithm of each patient's hazard by a Cox model of the columns, [n]; None where it cannot be fitted."""
+    """Logarithm of each patient's hazard by a Cox model of the columns, [n]; None where it cannot be fitted.
+
+    Args:
+        time: from 0 up, [n].
+        event: bool [n], false where lost to follow-up.
+        columns: [n, columns].
+    """
     ratios = hazard_ratios(time, event, {str(n): column for n, column in enumerate(columns.T)})
     logs = np.array([math.log(one.value) if one.value > 0 else math.nan for one in ratios.values()])
     return columns @ logs if np.isfinite(logs).all() else None
@@ -125,10 +147,16 @@ def linear_predictor(time: np.ndarray, event: np.ndarray, columns: np.ndarray) -
 
 def concordance(weights: np.ndarray, time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> np.ndarray:
     """Harrell's C, float [resamples]: of pairs in which one had the event while the other was still followed without,
-    the share in which the one had the higher risk; equal risks count half.
+    the proportion in which the one had the higher risk; equal risks count half.
 
     Who is lost at the very time of an event was still without. Two events at the same time are no pair (Harrell 1996,
-    10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4). weights: [resamples, n]; the rest [n].
+    10.1002/(SICI)1097-0258(19960229)15:4<361::AID-SIM168>3.0.CO;2-4).
+
+    Args:
+        weights: float [resamples, n].
+        time: from 0 up, [n].
+        event: bool [n], false where lost to follow-up.
+        risk: [n], higher for an earlier event.
     """
     won, pairs = np.zeros(len(weights)), np.zeros(len(weights))
     happened = np.flatnonzero(event)

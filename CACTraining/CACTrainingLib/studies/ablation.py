@@ -23,8 +23,8 @@ from CACScoringLib.results import Networks
 from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, kept_jobs
 from .records import Value, value_from_json
-from .scans import StudyScan, hu_mm3_per_mass
 from .scoring import chest_room, forget, ready_networks, value_of
+from .study_scan import StudyScan, hu_mm3_per_mass
 
 VERSION = 2
 """Of the cells; what another one made is not used."""
@@ -33,15 +33,15 @@ PUBLISHED_MIN_HEALTHY_HU = -10.0
 
 
 @dataclass(frozen=True)
-class Cell:
+class Configuration:
     """One way to score: with which parts of the method. other_rule: the rule about the healthy image switched, off
-    where the models have it on. judged: lesions that are probably not coronary calcium are left out."""
+    where the models have it on. evaluated: lesions that are probably not coronary calcium are left out."""
 
     key: str
     heart: bool = True
     classifier: bool = True
     other_rule: bool = False
-    judged: bool = True
+    evaluated: bool = True
 
     def settings(self, own: DecompositionSettings) -> DecompositionSettings:
         """own: those stored with the models."""
@@ -49,28 +49,30 @@ class Cell:
             own = replace(own, slice_threshold=0.0)
         if self.other_rule:
             own = replace(own, min_healthy_hu=PUBLISHED_MIN_HEALTHY_HU if own.min_healthy_hu is None else None)
-        return own if self.judged else replace(own, most_not_coronary=1.0)
+        return own if self.evaluated else replace(own, most_not_coronary=1.0)
 
 
-WHOLE = Cell("whole")
-JUDGED = (
+WHOLE = Configuration("whole")
+EVALUATED = (
     WHOLE,
-    Cell("no_classifier", classifier=False),
-    Cell("no_heart", heart=False),
-    Cell("neither", heart=False, classifier=False),
-    Cell("other_rule", other_rule=True),
+    Configuration("no_classifier", classifier=False),
+    Configuration("no_heart", heart=False),
+    Configuration("neither", heart=False, classifier=False),
+    Configuration("other_rule", other_rule=True),
 )
-ALL_LESIONS = tuple(replace(cell, key=f"all_{cell.key}", judged=False) for cell in JUDGED)
-CELLS = (*JUDGED, *ALL_LESIONS)
+ALL_LESIONS = tuple(
+    replace(configuration, key=f"all_{configuration.key}", evaluated=False) for configuration in EVALUATED
+)
+CONFIGURATIONS = (*EVALUATED, *ALL_LESIONS)
 
-Cells = dict[str, dict[str, Value]]
+Configurations = dict[str, dict[str, Value]]
 """By scan and way to score, what the calcium map scores there."""
 
 
 @dataclass(frozen=True)
 class AblationSettings:
     """pairs: how many are scored again. variants: name to cards of trained models that replace those of their kind;
-    names that differ only behind a # ("alpha-10#1", "alpha-10#2") are seeds of one variant."""
+    names that differ only after a # ("alpha-10#1", "alpha-10#2") are seeds of one variant."""
 
     pairs: int = 30
     variants: dict[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -80,21 +82,22 @@ class AblationSettings:
             raise StudyError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
 
 
-def score_cells(
+def score_configurations(
     scans: Sequence[StudyScan],
     models: Mapping[str, StoredModel],
-    cells: Sequence[Cell],
+    configurations: Sequence[Configuration],
     file: Path,
     work: JobSettings,
-) -> Cells:
+) -> Configurations:
     """Score scans in every way. What cannot be scored is left out. models: by network. file: keeps what is done."""
-    made_with = [VERSION, [asdict(cell) for cell in cells]]
+    stored = [asdict(configuration) for configuration in configurations]
+    made_with = [VERSION, [{"judged" if k == "evaluated" else k: v for k, v in own.items()} for own in stored]]
     made_with += [[network, m.card.sha256, m.card.calibration] for network, m in sorted(models.items())]
     keys = {}
     for scan in scans:
         text = json.dumps([made_with, str(scan.ct), scan.ct.stat().st_mtime_ns], sort_keys=True)
         keys[f"{scan.name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"] = scan
-    done, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(cells), work.device), work)
+    done, _ = kept_jobs(keys, file, partial(_scorer, dict(models), tuple(configurations), work.device), work)
     return {keys[key].name: {name: value_from_json(v) for name, v in found.items()} for key, found in done.items()}
 
 
@@ -106,26 +109,28 @@ def with_cards(models: Mapping[str, StoredModel], cards: Sequence[Path]) -> dict
     return {**models, **{model.card.network: model for model in own}}
 
 
-def _scorer(models: dict[str, StoredModel], cells: tuple[Cell, ...], device: str) -> Callable[[StudyScan], dict]:
-    return partial(_scored, ready_networks(models, device), cells)
+def _scorer(
+    models: dict[str, StoredModel], configurations: tuple[Configuration, ...], device: str
+) -> Callable[[StudyScan], dict]:
+    return partial(_scored, ready_networks(models, device), configurations)
 
 
-def _scored(networks: Networks, cells: tuple[Cell, ...], scan: StudyScan) -> dict:
+def _scored(networks: Networks, configurations: tuple[Configuration, ...], scan: StudyScan) -> dict:
     ct = read_ct(scan.ct, scan.series)
     per_mass = hu_mm3_per_mass(scan)
     forget(networks)
     whole = score_scan(ct, networks=networks)
     own = whole.decomposition.settings
-    room = None if all(cell.heart for cell in cells) else chest_room(ct)
+    room = None if all(configuration.heart for configuration in configurations) else chest_room(ct)
     found = {}
-    for cell in cells:
+    for configuration in configurations:
         result = whole
-        if cell != WHOLE:
+        if configuration != WHOLE:
             # In the room of the whole chest bones would be taken for enhanced blood.
-            changed = ScoreSettings(decomposition=cell.settings(own), allow_contrast=not cell.heart)
+            changed = ScoreSettings(decomposition=configuration.settings(own), allow_contrast=not configuration.heart)
             try:
-                result = score_scan(ct, changed, None if cell.heart else room, networks=networks)
+                result = score_scan(ct, changed, None if configuration.heart else room, networks=networks)
             except CTError:  # so many lesions that it is noise; the scan's other cells stand
                 continue
-        found[cell.key] = asdict(value_of(result.methods["decomposition"], per_mass))
+        found[configuration.key] = asdict(value_of(result.methods["decomposition"], per_mass))
     return found

@@ -16,10 +16,20 @@ from ..report.parts import Figure, Section, Table, heading, p_cell
 from ..statistics.agreement import agreement, relative_differences
 from ..statistics.bootstrap import Bootstrap, Estimate, Found, mean, paired_difference, ratio
 from ..statistics.regression import rank_correlation
-from .ablation import ALL_LESIONS, CELLS, JUDGED, WHOLE, AblationSettings, Cell, Cells, score_cells, with_cards
+from .ablation import (
+    ALL_LESIONS,
+    CONFIGURATIONS,
+    EVALUATED,
+    WHOLE,
+    AblationSettings,
+    Configuration,
+    Configurations,
+    score_configurations,
+    with_cards,
+)
 from .records import StudyRecord, Value, pairs_of
 from .sample import PAPER
-from .scans import StudyScan
+from .study_scan import StudyScan
 
 SHIPPED = "as shipped"
 
@@ -63,13 +73,13 @@ def sections(
     chosen = [scan for scan in scans if scan.name in known]
     if not chosen:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
-    cells = score_cells(chosen, models, CELLS, folder / "cells.jsonl", work)
+    configurations = score_configurations(chosen, models, CONFIGURATIONS, folder / "cells.jsonl", work)
     sample = _Sample(known, generator)
-    found = [_cells_section(sample, cells, models)]
+    found = [_configurations_section(sample, configurations, models)]
     if variants:
-        by_name = {SHIPPED: cells}
+        by_name = {SHIPPED: configurations}
         for name, own in variants.items():
-            by_name[name] = score_cells(chosen, own, (WHOLE,), folder / "variants.jsonl", work)
+            by_name[name] = score_configurations(chosen, own, (WHOLE,), folder / "variants.jsonl", work)
         found.append(_variants_section(sample, by_name))
     return tuple(found)
 
@@ -116,26 +126,33 @@ class _Sample:
         return Found(statistic(self._bootstrap.weights(patients)), len(records) if n is None else n, len(set(patients)))
 
 
-def _cells_section(sample: _Sample, cells: Cells, models: Mapping[str, StoredModel]) -> Section:
-    found = {cell.key: sample.statistics(_of_cell(cells, cell.key)) for cell in CELLS}
-    titles = {cell.key: _title_of(cell, models) for cell in CELLS}
-    groups = (("Lesions judged, as shipped", JUDGED), ("All lesions of the map, as published", ALL_LESIONS))
+def _configurations_section(
+    sample: _Sample, configurations: Configurations, models: Mapping[str, StoredModel]
+) -> Section:
+    found = {
+        configuration.key: sample.statistics(_of_configuration(configurations, configuration.key))
+        for configuration in CONFIGURATIONS
+    }
+    titles = {configuration.key: _title_of(configuration, models) for configuration in CONFIGURATIONS}
+    groups = (("Lesions classified, as shipped", EVALUATED), ("All lesions of the map, as published", ALL_LESIONS))
     columns = ("Method", *STATISTICS.values(), "Published")
     rows = []
     for title, own in groups:
         rows.append(heading(title, columns))
-        for cell in own:
-            estimates = (found[cell.key][name].estimate for name in STATISTICS)
-            rows.append((f"  {titles[cell.key]}", *estimates, _PUBLISHED.get(cell.key)))
-    lost = len(sample.records) - min(len(_of_cell(cells, cell.key)) for cell in CELLS)
+        for configuration in own:
+            estimates = (found[configuration.key][name].estimate for name in STATISTICS)
+            rows.append((f"  {titles[configuration.key]}", *estimates, _PUBLISHED.get(configuration.key)))
+    lost = len(sample.records) - min(
+        len(_of_configuration(configurations, configuration.key)) for configuration in CONFIGURATIONS
+    )
     note = (
-        "Without the heart the whole room inside the chest wall takes its place. Relative differences are each on the "
-        "pairs that are positive in that setting, so the rows are of different pairs. "
-        f"Published: {PAPER}, section 5.4, 119 patients; there no lesion of the map is judged."
+        "Without the heart mask, the whole space inside the chest wall takes its place. Each relative difference is "
+        "over the pairs that are positive in that setting, so the rows are of different pairs. "
+        f"Published: {PAPER}, section 5.4, 119 patients; there all lesions of the map count."
     )
     if lost:
-        note += f" {lost} scans could not be scored in one of the settings, most by an excess of lesions."
-    tables = [Table("ablation", "The method without parts of it", columns, tuple(rows), note)]
+        note += f" {lost} scans could not be scored in one of the settings, mostly because of too many lesions."
+    tables = [Table("ablation", "Ablation of the method", columns, tuple(rows), note)]
     tables.append(_differences(found, titles))
     text = (
         f"{len(sample.records)} scans of {len(sample.records) // 2} patients were scored again, each without a part of "
@@ -144,21 +161,21 @@ def _cells_section(sample: _Sample, cells: Cells, models: Mapping[str, StoredMod
     return Section("ablation", _TITLE, text, tuple(tables), (_figure(found, titles),))
 
 
-def _of_cell(cells: Cells, key: str) -> dict[str, Value]:
-    return {scan: values[key] for scan, values in cells.items() if key in values}
+def _of_configuration(configurations: Configurations, key: str) -> dict[str, Value]:
+    return {scan: values[key] for scan, values in configurations.items() if key in values}
 
 
-def _title_of(cell: Cell, models: Mapping[str, StoredModel]) -> str:
-    if cell.other_rule:
+def _title_of(configuration: Configuration, models: Mapping[str, StoredModel]) -> str:
+    if configuration.other_rule:
         shipped_with = models["decomposition"].card.calibration.get("min_healthy_hu", -10.0) is not None
         return "without the −10 HU rule" if shipped_with else "with the −10 HU rule"
-    if cell.heart and cell.classifier:
+    if configuration.heart and configuration.classifier:
         return "heart and slice classifier"
     return {
         (True, False): "without the slice classifier",
         (False, True): "without the heart",
         (False, False): "without both",
-    }[cell.heart, cell.classifier]
+    }[configuration.heart, configuration.classifier]
 
 
 def _differences(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, str]) -> Table:
@@ -166,30 +183,33 @@ def _differences(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, 
     for name in _SHOWN_AGAINST_WHOLE:
         columns += [STATISTICS[name], f"p, {STATISTICS[name]}"]
     rows = []
-    for cell in CELLS:
-        if cell == WHOLE:
+    for configuration in CONFIGURATIONS:
+        if configuration == WHOLE:
             continue
-        row: list = [titles[cell.key] + ("" if cell.judged else ", all lesions")]
+        row: list = [titles[configuration.key] + ("" if configuration.evaluated else ", all lesions")]
         for name in _SHOWN_AGAINST_WHOLE:
-            own, whole = found[cell.key][name], found[WHOLE.key][name]
+            own, whole = found[configuration.key][name], found[WHOLE.key][name]
             if own.n != whole.n or not own.n:
                 row += [None, None]
                 continue
             change = paired_difference(own, whole)
             row += [change.estimate, p_cell(change.p)]
         rows.append(tuple(row))
-    note = "Each setting less the whole method, on the same scans, with paired bootstrap intervals."
+    note = "Each setting minus the whole method, on the same scans, with paired bootstrap intervals."
     return Table("ablation_differences", "Difference from the whole method", tuple(columns), tuple(rows), note)
 
 
 def _figure(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, str]) -> Figure:
-    groups = tuple(_SHORT.get(cell.key, titles[cell.key]) for cell in JUDGED)
-    series = {"Lesions judged": JUDGED, "All lesions of the map": ALL_LESIONS}
+    groups = tuple(_SHORT.get(configuration.key, titles[configuration.key]) for configuration in EVALUATED)
+    series = {"Lesions classified": EVALUATED, "All lesions of the map": ALL_LESIONS}
     panels = [
         study_figures.Panel(
             STATISTICS[name],
             groups,
-            {title: [found[cell.key][name].estimate for cell in cells] for title, cells in series.items()},
+            {
+                title: [found[configuration.key][name].estimate for configuration in configurations]
+                for title, configurations in series.items()
+            },
         )
         for name in ("f1", "false_positives", "both", "rank")
     ]
@@ -200,12 +220,12 @@ def _figure(found: Mapping[str, Mapping[str, Found]], titles: Mapping[str, str])
     return Figure("ablation_figure", "Parts of the method left out", draw, note, (7, 7))
 
 
-def _variants_section(sample: _Sample, by_name: Mapping[str, Cells]) -> Section:
+def _variants_section(sample: _Sample, by_name: Mapping[str, Configurations]) -> Section:
     """A row per variant: the mean over its seeds, and the seeds below it."""
     pooled: dict[str, list[tuple[str, dict[str, Found]]]] = {}
-    for name, cells in by_name.items():
+    for name, configurations in by_name.items():
         variant, _, seed = name.partition("#")
-        pooled.setdefault(variant, []).append((seed, sample.statistics(_of_cell(cells, WHOLE.key))))
+        pooled.setdefault(variant, []).append((seed, sample.statistics(_of_configuration(configurations, WHOLE.key))))
     columns = ("Model", *STATISTICS.values())
     rows = []
     groups: dict[str, list[Estimate]] = {}

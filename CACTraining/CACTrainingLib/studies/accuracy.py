@@ -39,11 +39,11 @@ def sections(sample: Sample) -> tuple[Section, ...]:
         f"The true mass is known of {count(scans, 'scan')} of {count(set(patients_of(scans)), 'patient')}: {visible} "
         f"with visible coronary calcium, {_number(scans, 'hidden')} with coronary calcium that no slice shows, "
         f"{_number(scans, 'distractor')} with other calcium or metal only, {_number(scans, 'clean')} with none. A "
-        "score that follows the true mass ranks patients as they truly are, whatever its scale. Both scans of a "
-        "patient count, and share one truth; intervals are over patients.",
+        "score that follows the true mass ranks patients correctly, whatever its scale. Both scans of a patient "
+        "count, with one true mass; intervals are over patients.",
     ]
     tables = [_rank_table(sample, scans)]
-    if OWN in sample.methods and sample.rivals():
+    if OWN in sample.methods and sample.comparators():
         tables.append(_rank_difference_table(sample, scans))
         text += _rank_text(sample, scans)
     tables.append(_artery_table(sample, scans))
@@ -76,8 +76,8 @@ def _rank_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
             found.append(_estimate(sample, own, drawn))
         rows.append((METHODS[method], *found))
     note = (
-        "Spearman's rank correlation of a scan's score with the patient's true coronary calcium mass. The ceiling is "
-        "what remains when noise and search are taken away, but not motion and the scanner's blur."
+        "Spearman's rank correlation of a scan's score with the patient's true coronary calcium mass. The ceiling "
+        "is free of noise and of errors of detection, but not of motion and the scanner's blur."
     )
     return Table("rank_correlation", "Rank correlation with true mass", ("Method", *SUBSETS), tuple(rows), note)
 
@@ -92,21 +92,23 @@ def _rank_difference_table(sample: Sample, scans: Sequence[StudyRecord]) -> Tabl
     rows: list[tuple[Cell, ...]] = []
     for title, belongs in SUBSETS.items():
         rows.append(heading(title, columns))
-        for rival in sample.rivals():
-            own = [record for record in having(scans, OWN, rival) if belongs(record)]
-            mine, other, change = sample.compare(own, rank_statistic(own), rival)
-            rows.append((f"  {METHODS[rival]}", len(own), mine, other, change.estimate, p_cell(change.p)))
-    note = "Rank correlation of the calcium map less that of the other method, on the same scans; above zero is better."
+        for comparator in sample.comparators():
+            own = [record for record in having(scans, OWN, comparator) if belongs(record)]
+            mine, other, change = sample.compare(own, rank_statistic(own), comparator)
+            rows.append((f"  {METHODS[comparator]}", len(own), mine, other, change.estimate, p_cell(change.p)))
+    note = (
+        "Rank correlation of the calcium map minus that of the other method, on the same scans; above zero is better."
+    )
     title = "Rank correlation with true mass: the calcium map against each other method"
     return Table("rank_differences", title, columns, tuple(rows), note)
 
 
 def _rank_text(sample: Sample, scans: Sequence[StudyRecord]) -> list[str]:
     said = []
-    for rival in sample.rivals():
-        own = having(scans, OWN, rival)
-        mine, other, change = sample.compare(own, rank_statistic(own), rival)
-        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[rival]}”, {compared(change, LOWER, HIGHER)}")
+    for comparator in sample.comparators():
+        own = having(scans, OWN, comparator)
+        mine, other, change = sample.compare(own, rank_statistic(own), comparator)
+        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[comparator]}”, {compared(change, LOWER, HIGHER)}")
     opening = f"Over all scans (n = {len(scans)}) the rank correlation of the calcium map with true mass was"
     return [f"{opening} {'; '.join(said)}."]
 
@@ -123,7 +125,7 @@ def _artery_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
             found.append(_estimate(sample, own, drawn))
         rows.append((title, *found))
     columns = ("Artery", *(METHODS[m] for m in methods))
-    note = "Rank correlation of an artery's mass with what is truly in it, all scans."
+    note = "Rank correlation of an artery's measured mass with its true mass, all scans."
     return Table("rank_correlation_arteries", "Rank correlation in each artery", columns, tuple(rows), note)
 
 
@@ -148,9 +150,10 @@ def _error_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         drawn += [LIMIT_FACTOR * (base + growth * level) for level in LEVELS_MG]
         rows.append((METHODS[method], *(_estimate(sample, own, values) for values in drawn)))
     note = (
-        "Scans with coronary calcium. Slope and intercept: least squares of found on true mass; few large masses "
-        "decide them. Limits: 95 % of a scan's difference from the truth lies within ± this where mean of both is at "
-        f"the level ({LIMIT_FACTOR:.3f} times the regression of the absolute difference on the mean), around no bias."
+        f"Scans with coronary calcium. Slope and intercept are of the least-squares fit of found on true mass, "
+        f"which a few large masses dominate. Limits: 95 % of the differences between found and true mass lie within ± "
+        f"this value where their mean is at the level ({LIMIT_FACTOR:.3f} times the regression of the absolute "
+        "difference on the mean), assuming no bias."
     )
     return Table("mass_errors", "Found against true mass", columns, tuple(rows), note)
 
@@ -166,7 +169,7 @@ def _wrong_mass_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         rows.append((METHODS[method], *found))
     columns = ("Method", *(f"{title}, mg" for title in kinds.values()))
     note = "Mean mass that a method finds per scan where there is no coronary calcium at all."
-    return Table("wrong_mass", "Mass found where there is none", columns, tuple(rows), note)
+    return Table("wrong_mass", "Mass found without coronary calcium", columns, tuple(rows), note)
 
 
 def _scatter(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:

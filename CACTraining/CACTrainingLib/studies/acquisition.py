@@ -160,8 +160,8 @@ Scans = Mapping[tuple[Setting, int], dict]
 
 def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, str]) -> Section:
     text = [
-        f"Digital patient {settings.patient} was scanned {settings.repeats} times in each setting, with other noise. "
-        f"All but what a panel names is the same: {_base()}."
+        f"Digital patient {settings.patient} was scanned {settings.repeats} times in each setting, with different "
+        f"noise. All but the factor that a panel names is the same: {_base()}."
     ]
     if failed:
         reasons = "; ".join(sorted(set(failed.values()))[:3])
@@ -178,7 +178,7 @@ def _section(settings: AcquisitionSettings, found: Scans, failed: Mapping[str, s
     return Section("acquisition", _TITLE, tuple(text), tables, figures)
 
 
-_TITLE = "What changes a score"
+_TITLE = "Dependence of the score on the acquisition"
 
 
 def _base() -> str:
@@ -209,7 +209,10 @@ def _values_table(found: Scans) -> Table:
     for (setting, repeat), content in found.items():
         numbers = [round(content["mass_mg"][m], 2) for m in masses] + [round(content["agatston"][m], 1) for m in scores]
         rows.append((setting.changed, setting.value, repeat, *numbers))
-    note = "Mass is calibrated by what 1 mg truly adds at the tube voltage. Scans differ in their noise alone."
+    note = (
+        "Mass is calibrated by the true contribution of 1 mg at the tube voltage. The scans of a setting differ in "
+        "noise only."
+    )
     return Table("acquisition_scans", "All scans", columns, tuple(rows), note)
 
 
@@ -222,8 +225,8 @@ def _spread_table(found: Scans, quantity: str) -> Table:
     rows.append(("Noise alone", *(_noise_alone(_by_setting(found, quantity, method)) for method in methods)))
     title = {"mass_mg": "mass", "agatston": "Agatston score"}[quantity]
     note = (
-        "Highest less lowest of the settings' means, over the mean of them all; 0.5 is a change by half of the score. "
-        "Noise alone: the same of the scans within a setting, averaged over the settings."
+        "Range of the means of the settings, divided by their overall mean; 0.5 is a change by half of the score. "
+        "Noise alone: the same for the scans within a setting, averaged over the settings."
     )
     columns = ("Changed", *(METHODS[method] for method in methods))
     return Table(f"acquisition_{quantity}", f"How far the {title} moves", columns, tuple(rows), note)
@@ -257,7 +260,7 @@ def _figure(found: Scans, quantity: str, y_title: str, reference: float | None) 
     draw = partial(study_figures.panels_of_values, panels=panels, y_title=y_title, connected=True, reference=reference)
     line = " The line is the true mass." if reference is not None else ""
     note = f"Marks are means of the scans of a setting, bars their lowest and highest (no intervals).{line}"
-    return Figure(f"acquisition_{quantity}_figure", f"{y_title} by the way of scanning", draw, note, (7, 8))
+    return Figure(f"acquisition_{quantity}_figure", f"{y_title} by acquisition", draw, note, (7, 8))
 
 
 def _with_range(values: Sequence[float]) -> Estimate:

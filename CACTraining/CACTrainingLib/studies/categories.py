@@ -38,11 +38,11 @@ def sections(sample: Sample) -> tuple[Section, ...]:
         "the range of the 130 HU scores by the factor that is stored with the model, which was found on other patients."
     ]
     if OWN in methods and len(methods) > 1:
-        rivals = [m for m in methods if m != OWN]
-        changes = {rival: _change(sample, rival) for rival in rivals}
+        comparators = [m for m in methods if m != OWN]
+        changes = {comparator: _change(sample, comparator) for comparator in comparators}
         columns = ("Compared with", "Pairs", "Difference of κ", "p")
         rows = [(METHODS[r], len(having(sample.pairs, OWN, r)), c.estimate, p_cell(c.p)) for r, c in changes.items()]
-        note = "κ of the calcium map less that of the other method, on the same pairs; above zero is better."
+        note = "κ of the calcium map minus that of the other method, on the same pairs; above zero is better."
         tables.append(Table("kappa_differences", "κ of the calcium map against others", columns, tuple(rows), note))
         said = [f"with “{METHODS[r]}”: {compared(c, LOWER, HIGHER)}" for r, c in changes.items()]
         text.append(
@@ -92,10 +92,10 @@ def _agreement_table(sample: Sample, methods: Sequence[str]) -> Table:
     return Table("categories", "Agreement of risk categories", columns, tuple(rows), note)
 
 
-def _change(sample: Sample, rival: str) -> Difference:
-    pairs = having(sample.pairs, OWN, rival)
+def _change(sample: Sample, comparator: str) -> Difference:
+    pairs = having(sample.pairs, OWN, comparator)
     weights = sample.weights(pairs)
-    own, other = (kappa(weights, *_categories(pairs, method).T, len(CLASSES)) for method in (OWN, rival))
+    own, other = (kappa(weights, *_categories(pairs, method).T, len(CLASSES)) for method in (OWN, comparator))
     return paired_difference(*(Found(values, len(pairs), len(pairs)) for values in (own, other)))
 
 

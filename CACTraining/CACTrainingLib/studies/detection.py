@@ -89,7 +89,10 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
 
 
 def _nothing(sample: Sample) -> Section:
-    text = f"{sample.opening()} Of none is it known whether coronary calcium is visible, so detection cannot be judged."
+    text = (
+        f"{sample.opening()} For none of them is it known whether coronary calcium is visible, so detection cannot "
+        "be evaluated."
+    )
     return Section("detection", "Detection per scan", (text,))
 
 
@@ -115,9 +118,9 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
     ]
     unknown = len(sample.scans) - len(scans)
     if unknown:
-        text.append(f"Of {count(unknown, 'scan')} it is not known whether calcium is visible; they are left out here.")
+        text.append(f"For {count(unknown, 'scan')} it is not known whether calcium is visible; they are left out here.")
     tables = [_scan_table(sample, scans)]
-    if OWN in sample.methods and sample.rivals():
+    if OWN in sample.methods and sample.comparators():
         tables.append(_difference_table(sample, scans))
         text += _difference_text(sample, scans)
     split = _split_table(sample, scans)
@@ -146,10 +149,11 @@ def _scan_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         "Published F1",
     )
     note = (
-        "False positives: share of the scans without visible coronary calcium that score above zero. “130 HU, "
-        "arteries known” looks only where calcium shows, so it has none by its making. The ceiling counts calcium "
-        f"that no slice shows, too. Published: {PAPER}, 238 scans of 119 patients. Others report of patients, against "
-        "other references: AI-CAC an accuracy of 0.894 for zero against non-zero; Abaid 0.84 with a sensitivity of "
+        "False positives: proportion of the scans without visible coronary calcium that score above zero. “130 HU, "
+        f"arteries known” is restricted to regions where calcium is visible, so it has none by construction. The "
+        f"ceiling also counts calcium that is visible in no slice. Published: {PAPER}, 238 scans of 119 patients. "
+        "Others report values per patient, against other references: AI-CAC an accuracy of 0.894 for zero against "
+        "non-zero; Abaid 0.84 with a sensitivity of "
         "0.95; Eng 2021 a sensitivity of 0.71–0.94 for scores of at least 100 on non-gated CT."
     )
     return Table("detection_scans", "Scans with visible coronary calcium", columns, tuple(rows), note)
@@ -166,20 +170,20 @@ def _difference_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name in RATES:
         rows.append(heading(name, columns))
-        for rival in sample.rivals():
-            own = having(scans, OWN, rival)
-            mine, other, change = sample.compare(own, rate_statistic(own, name), rival)
-            rows.append((f"  {METHODS[rival]}", len(own), mine, other, change.estimate, p_cell(change.p)))
-    note = "The calcium map less the other method on the same scans; above zero is better but for false positives."
+        for comparator in sample.comparators():
+            own = having(scans, OWN, comparator)
+            mine, other, change = sample.compare(own, rate_statistic(own, name), comparator)
+            rows.append((f"  {METHODS[comparator]}", len(own), mine, other, change.estimate, p_cell(change.p)))
+    note = "The calcium map minus the other method on the same scans; above zero is better but for false positives."
     return Table("detection_differences", "Detection: the calcium map against others", columns, tuple(rows), note)
 
 
 def _difference_text(sample: Sample, scans: Sequence[StudyRecord]) -> list[str]:
     said = []
-    for rival in sample.rivals():
-        own = having(scans, OWN, rival)
-        mine, other, change = sample.compare(own, rate_statistic(own, "F1"), rival)
-        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[rival]}”, {compared(change, LOWER, HIGHER)}")
+    for comparator in sample.comparators():
+        own = having(scans, OWN, comparator)
+        mine, other, change = sample.compare(own, rate_statistic(own, "F1"), comparator)
+        said.append(f"{mine:.2f} against {other:.2f} of “{METHODS[comparator]}”, {compared(change, LOWER, HIGHER)}")
     return [f"F1 of the calcium map (n = {len(scans)} scans) was {'; '.join(said)}."]
 
 
@@ -193,10 +197,10 @@ def _split_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
             row.append(sample.bootstrap.proportion(patients_of(own), scores(own, method) > 0) if own else None)
         rows.append((METHODS[method], *row))
     note = (
-        "Share of scans above zero. Only the last two are wrong in every sense: in the first there is coronary "
-        "calcium, and finding it is right though nobody could see it."
+        "Proportion of scans above zero. Only the last two groups are false positives in every sense: in the first "
+        "there is coronary calcium, although no slice shows it."
     )
-    return Table("false_positives", "What false positive scans hold", ("Method", *KINDS.values()), tuple(rows), note)
+    return Table("false_positives", "Contents of false positive scans", ("Method", *KINDS.values()), tuple(rows), note)
 
 
 def _figure(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:
@@ -207,7 +211,7 @@ def _figure(sample: Sample, scans: Sequence[StudyRecord]) -> Figure:
         found, true = scores(own, method) > 0, _visible(own)
         series[method] = [rate(sample, patients_of(own), found, true, name) for name in RATES]
     panels = [study_figures.Panel(f"{len(scans)} scans", tuple(RATES), series)]
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title="Share of scans", limits=(0, 1))
+    draw = partial(study_figures.panels_of_values, panels=panels, y_title="Proportion of scans", limits=(0, 1))
     return Figure("detection_rates", "Detection of scans with visible coronary calcium", draw, "", (7, 3.2))
 
 
@@ -223,8 +227,9 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
         return ()
     text = (
         f"In {count(seen, 'scan')} it is known in which arteries coronary calcium is visible. An artery is found when "
-        "the method's mass in it is above zero: calcium that is seen but given to the wrong artery counts as missed "
-        "in one and as false in the other. The left main is counted with the descending artery.",
+        "the method's mass in it is above zero: calcium that is found but assigned to the wrong artery counts as "
+        "missed in one and as a false positive in the other. The left main is counted with the left anterior "
+        "descending artery.",
     )
     return (Section("detection_arteries", "Detection per artery and lesion", text if seen else (), tuple(tables)),)
 
@@ -273,8 +278,8 @@ def _pair_table(sample: Sample, methods: Sequence[str]) -> Table:
             both = sample.bootstrap.proportion(patients, hits.all(1)) if own else None
             rows.append((f"  {title}", single, published[0], both, published[1]))
     note = (
-        "Of arteries with visible calcium in both scans of a patient: share found in a scan (single), and in both "
-        f"scans (pairs). Published: {PAPER}, table 3 (51 artery pairs of 34 patients)."
+        f"Arteries with visible calcium in both scans of a patient: proportion found in a scan (single), and in "
+        f"both scans (pairs). Published: {PAPER}, table 3 (51 artery pairs of 34 patients)."
     )
     return Table("arteries_found", "Arteries found, singly and in both scans", columns, tuple(rows), note)
 
@@ -288,7 +293,7 @@ def _lesion_table(sample: Sample) -> Table:
             name = "All" if (low, high) == (0.0, math.inf) else f"  {_range(low, high)} {sample.unit}"
             hits = np.array([holds for _, _, holds in own], bool)
             rows.append((name, sample.bootstrap.proportion([p for p, _, _ in own], hits) if own else None))
-    note = "Share of the calcium map's lesions that hold coronary calcium, by their mass in the map."
+    note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
     return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)
 
@@ -315,7 +320,7 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
     text = (
         f"{len(true)} slices with heart of {count(scans, 'scan')}, {true.sum()} of them with visible coronary calcium. "
         f"The classifier calls a slice positive from the probability {', '.join(f'{t:.2f}' for t in thresholds)} on, "
-        "as its training chose; scoring may look at more slices than these.",
+        "which was chosen in its training; scoring may include more slices than these.",
     )
     note = f"Published: {PAPER}, 17,450 slices of 238 scans."
     table = Table("slices", "Slices with visible calcium", ("Slices", "Found", "Published"), tuple(rows), note)

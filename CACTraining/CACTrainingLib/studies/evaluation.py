@@ -40,7 +40,8 @@ from .ablation import AblationSettings
 from .acquisition import AcquisitionSettings
 from .project_scans import DEFAULT_USE, project_notes
 from .records import StudyRecord, from_json, models_of
-from .scans import StudyScan, find_study_scans, lone_patients, write_scan_table
+from .scans import find_study_scans, lone_patients, write_scan_table
+from .study_scan import StudyScan
 from .truth import recorder, refused
 
 SCANS, RECORDS, SCAN_TABLE = "scans", "records.jsonl", "scans.csv"
@@ -122,13 +123,13 @@ def _scans_and_records(
     settings: EvaluationSettings, work: JobSettings
 ) -> tuple[list[StudyScan], list[StudyRecord], list[Section]]:
     """What there is to study, and the sections that open the page."""
-    scans, doubts = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
+    scans, warnings = find_study_scans(settings.data, settings.pairs, settings.use, settings.annotator)
     with work.progress.step("scans"):
         folders = _results(scans, settings, work)
     with work.progress.step("records"):
         records = _records(scans, folders, settings.output / RECORDS, work)
     notes = project_notes(settings.data, settings.use or DEFAULT_USE, scans) if is_project(settings.data) else []
-    opening = [_data_section(scans, records, notes, doubts)]
+    opening = [_data_section(scans, records, notes, warnings)]
     if {"reproducibility", "detection"} <= set(settings.studies):
         opening = [*goals.sections(records, np.random.default_rng(settings.seed)), *opening]
     return scans, records, opening
@@ -146,7 +147,7 @@ def _sections(
         return ON_RECORDS[study](records, generator)
     models = chosen_models(settings.models).networks
     if not models:
-        raise StudyError(f"The study of {study} needs the networks, which are not to be had (cac models list).")
+        raise StudyError(f"The study of {study} needs the networks, which are not installed (cac models list).")
     place = settings.output / study
     if study == "ablation":
         return ablation_study.sections(scans, records, place, settings.ablation, models, work, generator)
@@ -184,7 +185,7 @@ def _found_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
-        raise StudyError(f"{folder} is no folder of cac cohort's results ({error}). Leave --results out.") from error
+        raise StudyError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
     places = [(Path(line.text("ct")).resolve(), line) for line in lines]
     found: list[Path | str] = []
     for scan in scans:
@@ -247,12 +248,12 @@ _KINDS = {
     "hidden": "Coronary calcium that no slice shows",
     "distractor": "Calcium or metal, but none in the coronary arteries",
     "clean": "No calcium",
-    None: "No coronary calcium painted, or nothing known",
+    None: "No coronary calcium annotated, or nothing known",
 }
 
 
 def _data_section(
-    scans: Sequence[StudyScan], records: Sequence[StudyRecord], notes: Sequence[str], doubts: Sequence[str]
+    scans: Sequence[StudyScan], records: Sequence[StudyRecord], notes: Sequence[str], warnings: Sequence[str]
 ) -> Section:
     scored = [record for record in records if record.refused is None]
     patients = {scan.patient for scan in scans}
@@ -264,22 +265,24 @@ def _data_section(
     ]
     if lone:
         text.append(
-            f"Of {len(lone)} patients only one scan is there: {_some(lone)}. These count for single scans, not for "
-            "pairs."
+            f"For {len(lone)} patients there is only one scan: {_some(lone)}. These are included in analyses of "
+            "single scans, not of pairs."
         )
-    if doubts:
-        more = f" {len(doubts) - 5} more are not named." if len(doubts) > 5 else ""
-        text.append(f"Left out or odd ({len(doubts)}): {' '.join(doubts[:5])}{more}")
+    if warnings:
+        more = f" {len(warnings) - 5} more are not named." if len(warnings) > 5 else ""
+        text.append(f"Left out or questionable ({len(warnings)}): {' '.join(warnings[:5])}{more}")
     kinds = Counter(record.kind for record in scored)
     rows = [(title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind]]
-    tables = [Table("scans", "What the scans hold", ("Scans", "Number"), tuple(rows))]
+    tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), tuple(rows))]
     refusals = [(record.scan, record.refused) for record in records if record.refused is not None]
     if refusals:
         tables.append(Table("refused_scans", "Scans that are left out", ("Scan", "Why"), tuple(refusals)))
-    reasons = Counter(doubt for record in scored for doubt in record.doubts)
+    reasons = Counter(warning for record in scored for warning in record.warnings)
     if reasons:
         rows = tuple(reasons.most_common())
-        tables.append(Table("doubtful_scans", "What could not be read of scans that count", ("What", "Scans"), rows))
+        tables.append(
+            Table("doubtful_scans", "Parts of included scans that could not be read", ("What", "Scans"), rows)
+        )
     return Section("data", "The scans", tuple(text), tuple(tables))
 
 
@@ -305,5 +308,5 @@ def _facts(
     if own:
         facts["Scoring"] = f"{np.median(own):.1f} s a scan (median) on one core"
     facts["Bootstrap"] = f"seed {settings.seed}, {RESAMPLES} resamples of patients"
-    facts["This run"] = f"{seconds:.0f} s with {workers} processes, without what earlier runs had kept"
+    facts["This run"] = f"{seconds:.0f} s with {workers} processes, not counting what earlier runs had stored"
     return facts

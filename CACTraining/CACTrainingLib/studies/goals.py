@@ -40,19 +40,19 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     rows = [*_accuracy(sample, scans), *_repeating(sample), *_detecting(sample, scans)]
     control = _control(sample, scans)
     if control:
-        rows += [heading(f"Better than “{METHODS[CONTROL]}”: the map less the control", columns), *control]
+        rows += [heading(f"Better than “{METHODS[CONTROL]}”: the map minus the control", columns), *control]
     met = sum(row[-1] == "yes" for row in rows)
-    judged = sum(row[-1] in ("yes", "no") for row in rows)
+    evaluated = sum(row[-1] in ("yes", "no") for row in rows)
     missed = [str(row[0]).strip() for row in rows if row[-1] == "no"]
     text = [
         sample.opening(),
-        f"{met} of {judged} goals were met." + (f" Missed: {'; '.join(missed)}." if missed else ""),
+        f"{met} of {evaluated} goals were met." + (f" Missed: {'; '.join(missed)}." if missed else ""),
     ]
     note = (
-        "A goal that is a number is met when the value itself reaches it, whatever its interval; one that compares two "
-        "methods, when the 95 % interval of their difference leaves zero out on the right side."
+        "A numeric goal is met when the value itself reaches it, whatever its interval; a goal that compares two "
+        "methods is met when the 95 % interval of their difference excludes zero in the required direction."
     )
-    table = Table("goals", "Goals and what was found", columns, tuple(rows), note)
+    table = Table("goals", "Goals and results", columns, tuple(rows), note)
     return (Section("goals", "Goals set before the study", tuple(text), (table,)),)
 
 
@@ -79,7 +79,7 @@ def _repeating(sample: Sample) -> list[tuple[Cell, ...]]:
     if "reader" in sample.methods:
         change = on_identical(sample, "reader")[3]
         title = (
-            f"Relative difference of mass on identical pairs, less that of “{METHODS['reader']}”: below zero, p < 0.05"
+            f"Relative difference of mass on identical pairs, minus that of “{METHODS['reader']}”: below zero, p < 0.05"
         )
         rows.append(_row(title, change.estimate, change.estimate.value < 0 and change.p < SIGNIFICANT, change.p))
     if "automatic" in sample.methods:
@@ -87,9 +87,12 @@ def _repeating(sample: Sample) -> list[tuple[Cell, ...]]:
         weights = sample.weights(pairs)
         own, other = (mean(weights, relative_differences(pair_scores(pairs, m))) for m in (OWN, "automatic"))
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = estimate(own / other, len(pairs), len(pairs))
-        title = f"Relative difference of mass on identical pairs, over that of “{METHODS['automatic']}”: at most {HALF}"
-        rows.append(_row(title, share, share.value <= HALF))
+            proportion = estimate(own / other, len(pairs), len(pairs))
+        title = (
+            f"Relative difference of mass on identical pairs, divided by that of “{METHODS['automatic']}”: at "
+            f"most {HALF}"
+        )
+        rows.append(_row(title, proportion, proportion.value <= HALF))
     pairs = having(sample.pairs, OWN)
     for quantity, name in ((MASS, "mass"), (AGATSTON, "Agatston score")):
         icc = agreement_estimate(pair_scores(pairs, OWN, quantity))

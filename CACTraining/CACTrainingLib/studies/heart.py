@@ -26,7 +26,10 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     sample = Sample(records, generator)
     scans = [record for record in sample.scans if record.heart is not None]
     if not scans:
-        text = f"{sample.opening()} Of none is the heart's true outline known, so the outline cannot be judged."
+        text = (
+            f"{sample.opening()} For none of them is the true outline of the heart known, so the outline cannot be "
+            "evaluated."
+        )
         return (Section("heart", "The heart's outline", (text,)),)
     patients = patients_of(scans)
     weights = sample.weights(scans)
@@ -39,7 +42,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         rows.append((title, median, float(low), float(high), float(worst), published))
     text = [
         sample.opening(),
-        f"Of {count(scans, 'scan')} of {count(set(patients), 'patient')} the heart is known and was found by the "
+        f"For {count(scans, 'scan')} of {count(set(patients), 'patient')}, the heart is known and was found by the "
         "network.",
         _poor(scans),
     ]
@@ -48,7 +51,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         "direction; here it is the mean over both surfaces."
     )
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")
-    table = Table("heart", "The heart found against the heart known", columns, tuple(rows), note)
+    table = Table("heart", "Heart found against reference heart", columns, tuple(rows), note)
     return (Section("heart", "The heart's outline", tuple(text), (table,)),)
 
 

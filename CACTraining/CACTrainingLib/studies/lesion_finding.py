@@ -80,7 +80,7 @@ def _having(items: Sequence[Item], method: str) -> list[Item]:
     return [item for item in items if method in item[1].found]
 
 
-def _share(sample: Sample, items: Sequence[Item], method: str) -> Estimate:
+def _proportion(sample: Sample, items: Sequence[Item], method: str) -> Estimate:
     own = _having(items, method)
     hits = np.array([lesion.found[method] > 0 for _, lesion in own], bool)
     return sample.bootstrap.proportion([record.patient for record, _ in own], hits)
@@ -100,12 +100,13 @@ def _found_table(sample: Sample, groups: dict[str, dict[str, list[Item]]], metho
     rows: list[tuple[Cell, ...]] = []
     for title, parts in groups.items():
         rows.append(heading(title, columns))
-        rows += [(f"  {name}", *(_share(sample, items, m) for m in methods)) for name, items in parts.items()]
+        rows += [(f"  {name}", *(_proportion(sample, items, m) for m in methods)) for name, items in parts.items()]
     note = (
-        "Share of plaques found. Speed: mean speed of the plaque while it was scanned, from heartbeat and breathing. "
-        "The groups are not alike in other respects: the right coronary artery moves most, dense plaques weigh more."
+        "Proportion of plaques found. Speed: mean speed of the plaque while it was scanned, from heartbeat and "
+        "breathing. "
+        "The groups differ in other respects as well: the right coronary artery moves most, dense plaques weigh more."
     )
-    return Table("plaques_found", "Share of true plaques found", columns, tuple(rows), note)
+    return Table("plaques_found", "Proportion of true plaques found", columns, tuple(rows), note)
 
 
 def _half_table(sample: Sample, groups: dict[str, dict[str, list[Item]]], methods: Sequence[str]) -> Table:
@@ -121,17 +122,17 @@ def _half_table(sample: Sample, groups: dict[str, dict[str, list[Item]]], method
         "Mass in mg of a plaque that is found in half of the scans, by logistic regression on the logarithm of mass; "
         "lower is better. Not defined where it lies outside the masses that occur."
     )
-    return Table("smallest_plaque", "Mass of plaques that are found half the time", columns, tuple(rows), note)
+    return Table("smallest_plaque", "Mass at which half of the plaques are found", columns, tuple(rows), note)
 
 
 def _smallest_text(sample: Sample, items: Sequence[Item], methods: Sequence[str]) -> str:
     said = []
     for method in (m for m in methods if m != "noise_free"):
-        half, share = _half(sample, items, method), _share(sample, items, method)
+        half, proportion = _half(sample, items, method), _proportion(sample, items, method)
         mass = (
             f"half of those of {half.value:.1f} mg" if math.isfinite(half.value) else "no mass at which half were found"
         )
-        said.append(f"“{METHODS[method]}” found {share.value:.0%} of all {share.n}, {mass}")
+        said.append(f"“{METHODS[method]}” found {proportion.value:.0%} of all {proportion.n}, {mass}")
     return f"{'; '.join(said)}."
 
 
@@ -139,16 +140,16 @@ def _figure(sample: Sample, groups: dict[str, dict[str, list[Item]]], methods: S
     shown = [m for m in methods if m != "noise_free"]
     panels = [
         study_figures.Panel(
-            title, tuple(parts), {m: [_share(sample, items, m) for items in parts.values()] for m in shown}
+            title, tuple(parts), {m: [_proportion(sample, items, m) for items in parts.values()] for m in shown}
         )
         for title, parts in groups.items()
         if parts
     ]
     draw = partial(study_figures.panels_of_values, panels=panels, y_title="Share found", limits=(0, 1), connected=True)
-    note = "Each panel sorts the same plaques in another way."
+    note = "Each panel groups the same plaques by another property."
     return Figure(
         "plaques_found_by",
-        "Share of true plaques found by mass, density, length, motion and artery",
+        "Proportion of true plaques found by mass, density, length, motion and artery",
         draw,
         note,
         (7, 5),

@@ -36,7 +36,8 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     made = {str((models_of(r), r.acquisition["decomposition_settings"])): r for r in scored}
     if len(made) != 1:
         raise StudyError(
-            f"The scans were scored with {len(made)} sets of models and settings; limits belong to one. Evaluate with "
+            f"The scans were scored with {len(made)} sets of models and settings; a repeatability coefficient belongs "
+            "to one. Evaluate with "
             "--overwrite."
         )
     first = scored[0]
@@ -50,7 +51,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
                     scaled = replace(own, intercept=own.intercept * factor, highest=own.highest * factor)
                     found.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
     if not found:
-        raise StudyError(f"{len(pairs_of(records))} pairs are too few for limits of what repeats.")
+        raise StudyError(f"{len(pairs_of(records))} pairs are too few for a repeatability coefficient.")
     patients = list(dict.fromkeys(record.patient for record in scored))
     digital = first.truth is not None
     named = f" ({patients[0]} to {patients[-1]})" if digital else ""

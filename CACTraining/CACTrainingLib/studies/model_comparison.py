@@ -28,8 +28,8 @@ from ..experiments.errors import StudyError
 from ..project.project import Project, is_project
 from ..report.page import table_as_csv, write_study
 from ..statistics.bootstrap import RESAMPLES
-from .model_comparison_page import Case, Rival, case_table, flattered, models_section, results_section
-from .model_measures import JUDGES, Judge
+from .model_comparison_page import Case, Comparator, case_table, flattered, models_section, results_section
+from .model_measures import EVALUATORS, Evaluator
 from .project_scans import DEFAULT_USE
 
 CASES = "cases.csv"
@@ -62,45 +62,48 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     progress = progress or Progress()
     started = time.perf_counter()
     progress.begin(["scans", "models", "page"])
-    rivals = _chosen(settings)
-    network = rivals[0].stored.card.network
-    judge = JUDGES[network]()
+    comparators = _chosen(settings)
+    network = comparators[0].stored.card.network
+    evaluator = EVALUATORS[network]()
     _make_folder(settings.output)
     with progress.step("scans"):
         scans, origin, refused = _scans(settings)
-        usable, more = _usable(scans, judge)
+        usable, more = _usable(scans, evaluator)
         refused += more
         if not usable:
             raise StudyError(
-                f"None of the {len(scans)} scans can be used to judge models for {network!r}: {refused[0][1]}. Label "
+                f"None of the {len(scans)} scans can be used to evaluate models for {network!r}: {refused[0][1]}. "
+                "Label "
                 "or outline them, or give a cohort of digital patients."
             )
-        inputs, more = _prepared(usable, judge, settings, progress)
+        inputs, more = _prepared(usable, evaluator, settings, progress)
         refused += more
     with progress.step("models"):
-        models = [load_model(rival.stored.path, settings.device) for rival in rivals]
-        cases, more = _judged(inputs, judge, models, progress)
+        models = [load_model(comparator.stored.path, settings.device) for comparator in comparators]
+        cases, more = _evaluated(inputs, evaluator, models, progress)
         refused += more
     if not cases:
         raise StudyError(f"No scan could be used: {refused[0][0]}: {refused[0][1]}")
     with progress.step("page"):
-        warnings = flattered(rivals, {case.scan.patient for case in cases})
+        warnings = flattered(comparators, {case.scan.patient for case in cases})
         for text in warnings:
             progress.warning(ScanWarning("trained-on-these-patients", text))
-        thresholds = [rival.stored.card.calibration.get("slice_threshold") for rival in rivals]
+        thresholds = [comparator.stored.card.calibration.get("slice_threshold") for comparator in comparators]
         sections = (
-            models_section(rivals, cases, refused, origin, warnings, judge),
-            results_section(rivals, cases, judge, thresholds, np.random.default_rng(settings.seed)),
+            models_section(comparators, cases, refused, origin, warnings, evaluator),
+            results_section(comparators, cases, evaluator, thresholds, np.random.default_rng(settings.seed)),
         )
-        facts = _facts(settings, rivals, time.perf_counter() - started)
+        facts = _facts(settings, comparators, time.perf_counter() - started)
         digital = all(case.scan.calcium_map is not None for case in cases)
         title = f"Models for {network} compared"
         page = write_study(settings.output, title, sections, facts, digital)
-        write_text_atomically(settings.output / CASES, table_as_csv(case_table(rivals, cases, judge, thresholds)))
+        write_text_atomically(
+            settings.output / CASES, table_as_csv(case_table(comparators, cases, evaluator, thresholds))
+        )
     return page
 
 
-def _chosen(settings: ComparisonSettings) -> list[Rival]:
+def _chosen(settings: ComparisonSettings) -> list[Comparator]:
     """The models, of one network and no two the same. Raises StudyError, ModelError."""
     if len(settings.models) < 2:
         raise StudyError("A comparison takes two models or more. Name them with --compare A B.")
@@ -116,7 +119,7 @@ def _chosen(settings: ComparisonSettings) -> list[Rival]:
     if len(set(labels)) < len(labels):  # the same weights with another calibration
         labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
     others = Project.open(settings.data).models_folder if is_project(settings.data) else None
-    return [Rival(label, model, _trained_on(model, others)) for label, model in zip(labels, stored, strict=True)]
+    return [Comparator(label, model, _trained_on(model, others)) for label, model in zip(labels, stored, strict=True)]
 
 
 def _model(name: str) -> StoredModel:
@@ -168,8 +171,8 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[
     scans = find_scans([settings.data], settings.annotator)
     if not is_project(settings.data):
         if settings.use is not None or settings.annotator is not None:
-            raise StudyError(f"{settings.data} is no project: only a project's scans have a use and annotators.")
-        return scans, f"All scans of {settings.data} are judged by.", []
+            raise StudyError(f"{settings.data} is not a project: only a project's scans have a use and annotators.")
+        return scans, f"All scans of {settings.data} are used.", []
     use = settings.use or DEFAULT_USE
     own = [scan for scan in scans if scan.use == use]
     project = Project.open(settings.data)
@@ -189,7 +192,7 @@ def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[
 
 
 def _usable(
-    scans: Sequence[TrainingScan], judge: Judge
+    scans: Sequence[TrainingScan], evaluator: Evaluator
 ) -> tuple[list[tuple[str, TrainingScan]], list[tuple[str, str]]]:
     """Scans with their names, and of others why not."""
     usable, refused = [], []
@@ -197,7 +200,7 @@ def _usable(
     for scan in scans:
         numbers[scan.patient] = numbers.get(scan.patient, 0) + 1
         name = f"{scan.patient}/{numbers[scan.patient]}"
-        why = judge.why_not(scan)
+        why = evaluator.why_not(scan)
         if why is None:
             usable.append((name, scan))
         else:
@@ -207,17 +210,17 @@ def _usable(
 
 def _prepared(
     usable: Sequence[tuple[str, TrainingScan]],
-    judge: Judge,
+    evaluator: Evaluator,
     settings: ComparisonSettings,
     progress: Progress,
 ) -> tuple[list[tuple[str, TrainingScan, Path | None]], list[tuple[str, str]]]:
     """Scans with their folders in the cache, where the judge reads them from there; and those that are unfit."""
-    if judge.prepared is None:
+    if evaluator.prepared is None:
         return [(name, scan, None) for name, scan in usable], []
     cache = settings.cache or default_cache()
     scans = [scan for _, scan in usable]
     try:
-        folders = prepare(scans, judge.prepared, cache, settings.workers, progress.counted)
+        folders = prepare(scans, evaluator.prepared, cache, settings.workers, progress.counted)
         return [(*one, folder) for one, folder in zip(usable, folders, strict=True)], []
     except CTError:
         pass  # one of them is unfit: prepared one by one, it is found, and the rest is in the cache already
@@ -225,22 +228,22 @@ def _prepared(
     refused = []
     for name, scan in usable:
         try:
-            inputs.append((name, scan, prepare([scan], judge.prepared, cache)[0]))
+            inputs.append((name, scan, prepare([scan], evaluator.prepared, cache)[0]))
         except CTError as error:
             refused.append((name, str(error)))
     return inputs, refused
 
 
-def _judged(
+def _evaluated(
     inputs: Sequence[tuple[str, TrainingScan, Path | None]],
-    judge: Judge,
+    evaluator: Evaluator,
     models: Sequence[LoadedModel],
     progress: Progress,
 ) -> tuple[list[Case], list[tuple[str, str]]]:
     cases, refused = [], []
     for n, (name, scan, folder) in enumerate(inputs, 1):
         try:
-            found = judge.run(scan if folder is None else load_slices(folder), models)
+            found = evaluator.run(scan if folder is None else load_slices(folder), models)
             cases.append(Case(name, scan, found))
         except CTError as error:
             refused.append((name, str(error)))
@@ -248,11 +251,11 @@ def _judged(
     return cases, refused
 
 
-def _facts(settings: ComparisonSettings, rivals: Sequence[Rival], seconds: float) -> dict[str, str]:
+def _facts(settings: ComparisonSettings, comparators: Sequence[Comparator], seconds: float) -> dict[str, str]:
     return {
         "Date": datetime.date.today().isoformat(),
         "Data": str(settings.data),
-        "Models": "\n".join(f"{r.label}: {r.stored.path}, SHA-256 {r.stored.card.sha256[:16]}" for r in rivals),
+        "Models": "\n".join(f"{r.label}: {r.stored.path}, SHA-256 {r.stored.card.sha256[:16]}" for r in comparators),
         "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients, the same for all models",
         "Every scan": CASES,
         "This run": f"{seconds:.0f} s on the device {settings.device}",

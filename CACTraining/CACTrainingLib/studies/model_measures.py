@@ -32,7 +32,7 @@ from ..training.decomposition_metrics import PIXEL_VOLUME_MM3, REGION_PIXELS
 from .heart import LEAST_DICE
 
 
-class NotJudgedError(CTError):
+class NotEvaluatedError(CTError):
     """A scan by which models cannot be judged. The message says why."""
 
 
@@ -45,7 +45,7 @@ class Measure:
     unit: str = ""
 
 
-class HeartJudge:
+class HeartEvaluator:
     """The heart found, without the margin that scoring adds, against the outline that is known."""
 
     prepared = None
@@ -83,7 +83,7 @@ class HeartJudge:
                 found.append((0.0, math.nan, math.nan))
         return np.array(found)
 
-    def judge(
+    def evaluator(
         self, resamples: Resamples, cases: Sequence[np.ndarray], thresholds: Sequence[float | None]
     ) -> list[dict]:
         """By model what is found, by the names of `measures`."""
@@ -119,7 +119,7 @@ class SliceCase:
     probabilities: np.ndarray
 
 
-class SliceJudge:
+class SliceEvaluator:
     """The classifier on slices with heart of which it is known whether coronary calcium is visible."""
 
     prepared = "slices"
@@ -142,7 +142,7 @@ class SliceJudge:
         """Raises NotJudgedError."""
         chosen = np.nonzero(slices.labelled)[0]
         if not len(chosen):
-            raise NotJudgedError("none of its slices is labelled")
+            raise NotEvaluatedError("none of its slices is labelled")
         probabilities = []
         for model in models:
             config = model.card.config
@@ -151,7 +151,7 @@ class SliceJudge:
             probabilities.append(predict(model.network, x, 16)[0][:, 1])
         return SliceCase(slices.visible[chosen].astype(bool), np.array(probabilities, float))
 
-    def judge(
+    def evaluator(
         self, resamples: Resamples, cases: Sequence[SliceCase], thresholds: Sequence[float | None]
     ) -> list[dict[str, Found]]:
         scans, truth, probabilities = self.pooled(cases)
@@ -201,7 +201,7 @@ class MapCase:
     both: np.ndarray
 
 
-class MapJudge:
+class MapEvaluator:
     """The calcium map of every slice with heart, after the rules on its card, against the true one."""
 
     prepared = "slices"
@@ -217,9 +217,9 @@ class MapJudge:
         "wrong": Measure("Mass found per scan without coronary calcium, HU·mm³", "lower", "HU·mm³"),
     }
     note = (
-        "Maps of every slice with heart, whatever the classifier would say of it, within the heart, above the floor "
-        "and by the rule for healthy tissue on each model's card. Overlap: twice the pixelwise lesser of map and true "
-        "map over the sum of both; 1 is perfect."
+        "Maps of every slice with heart, whatever the classifier predicts for it, within the heart, above the floor "
+        "and by the rule for healthy tissue on each model's card. Overlap: twice the pixelwise minimum of map and "
+        "true map over the sum of both; 1 is perfect."
     )
 
     def why_not(self, scan: TrainingScan) -> str | None:
@@ -246,7 +246,7 @@ class MapJudge:
             both=np.array([mass(np.minimum(own, true)) for own in maps]),
         )
 
-    def judge(
+    def evaluator(
         self, resamples: Resamples, cases: Sequence[MapCase], thresholds: Sequence[float | None]
     ) -> list[dict[str, Found]]:
         scans = np.repeat(np.arange(len(cases)), [len(case.true_mass) for case in cases])
@@ -304,6 +304,6 @@ def calcium_maps(model: LoadedModel, slices: ScanSlices, chosen: np.ndarray) -> 
 
 _RULES = ("floor_hu", "min_healthy_hu")
 
-Judge = HeartJudge | SliceJudge | MapJudge
-JUDGES = {"heart": HeartJudge, "slices": SliceJudge, "decomposition": MapJudge}
+Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
+EVALUATORS = {"heart": HeartEvaluator, "slices": SliceEvaluator, "decomposition": MapEvaluator}
 """By the key of the network."""

@@ -48,7 +48,7 @@ class SeenPlaque:
     speed_mm_s: float
 
     @property
-    def share(self) -> np.ndarray:
+    def proportion(self) -> np.ndarray:
         """Its weight where several plaques are near; 0 where it is not."""
         return np.where(self.near, np.maximum(self.hu, np.float32(1e-3)), np.float32(0))
 
@@ -113,12 +113,12 @@ def shared_masses(
     total = np.zeros(counted.shape, np.float32)
     for plaque in plaques:
         box = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(plaque.box, window, strict=True))
-        total[box] += plaque.share
+        total[box] += plaque.proportion
         boxes.append(box)
     masses = []
     for plaque, box in zip(plaques, boxes, strict=True):
         near = plaque.near
-        masses.append(float((counted[box][near] * plaque.share[near] / total[box][near]).sum(dtype=np.float64)))
+        masses.append(float((counted[box][near] * plaque.proportion[near] / total[box][near]).sum(dtype=np.float64)))
     return masses
 
 

@@ -26,7 +26,7 @@ from ..project.project import USES, Project, ProjectScan
 from ..project.proposals import read_proposal
 from ..project.training import painted_slices
 from ..report.parts import count
-from .scans import StudyScan
+from .study_scan import StudyScan
 
 DEFAULT_USE = "test"
 
@@ -45,7 +45,7 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
             f"The project {project.name} has no scans for {use} ({_uses(project)}). Choose another --use, or split its "
             "patients with: cac project split."
         )
-    doubts = list(project.doubts)
+    warnings = list(project.warnings)
     lost = {scan.id for scan in project.missing()}
     found: list[StudyScan] = []
     names = Counter(scan.name for scan in chosen)
@@ -53,7 +53,9 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
         name = scan.name if names[scan.name] == 1 else f"{scan.name} ({scan.id})"
         if scan.id in lost or (scan.truth is not None and not scan.truth.is_file()):
             moved = scan.ct if scan.id in lost else scan.truth
-            doubts.append(f"{name} is left out: {moved} is not where it was. Say where with: cac project relocate.")
+            warnings.append(
+                f"{name} is left out: {moved} is no longer where it was. Give its new place with: cac project relocate."
+            )
             continue
         own = StudyScan(name, scan.patient, 1, scan.ct, scan.series)
         if scan.truth is not None:
@@ -63,7 +65,7 @@ def find_project_scans(folder: Path, use: str, annotator: str | None) -> tuple[l
     found = _numbered(found)
     if any(own.truth is None for own in found):
         found = [own if own.truth is None else _as_read(own) for own in found]
-    return found, doubts
+    return found, warnings
 
 
 def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[str]:
@@ -76,15 +78,16 @@ def project_notes(folder: Path, use: str, scans: Sequence[StudyScan]) -> list[st
     ]
     if any(scan.truth is None for scan in scans):
         notes.append(
-            "What an annotator painted stands for where coronary calcium is. A region is generous, so only voxels of "
-            "at least 130 HU in it are scored. A slice shows calcium where its label says so, and where a region was "
-            "painted in it without a label."
+            "The regions that an annotator painted are the reference for coronary calcium. Regions are drawn "
+            "generously, so only voxels of at least 130 HU in them are scored. A slice counts as showing calcium "
+            "where its label is positive, or where a region was painted in it without a label."
         )
         digital = sum(scan.use == use and scan.truth is not None for scan in project.scans)
         if digital:
             notes.append(
                 f"Digital patients are among them (scans: {digital}). The mass of the others' calcium is not "
-                "known, so all are compared alike, by what shows. For true masses study a cohort of digital patients."
+                "known, so all are compared in the same manner, by visible calcium. For comparison true mass, study "
+                "a cohort of digital patients."
             )
     return notes
 
@@ -103,7 +106,7 @@ def _annotated(project: Project, scan: ProjectScan, own: StudyScan, annotator: s
         there = [name for name in there if name.lower() == wanted]
     if len(there) > 1:
         raise StudyError(
-            f"{own.name} was annotated by {', '.join(there)}. Say with --annotator whose annotations the study goes by."
+            f"{own.name} was annotated by {', '.join(there)}. Name with --annotator the one whose annotations are used."
         )
     if not there:
         return own

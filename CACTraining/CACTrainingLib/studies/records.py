@@ -83,7 +83,7 @@ class StudyRecord:
     visible in it and the classifier's probability. map_lesions: artery and mass of each lesion of the map, and whether
     it holds coronary calcium, None where unknown. acquisition: facts of the scan, as in `scores.json`, and with what it
     was scored (`models_of`, decomposition_settings, hu_mm3_per_mass: HU·mm³ for one unit of mass).
-    refused: why it could not be scored; then values is empty. doubts: what could not be read, and so is left out.
+    refused: why it could not be scored; then values is empty. warnings: what could not be read, and so is left out.
     """
 
     scan: str
@@ -100,7 +100,7 @@ class StudyRecord:
     heart: HeartAgreement | None
     acquisition: dict[str, object]
     refused: str | None = None
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str | None:
@@ -134,7 +134,9 @@ def models_of(record: StudyRecord) -> list[dict]:
 
 def as_json(record: StudyRecord) -> dict:
     """A record as JSON values."""
-    return {"schema": SCHEMA, **asdict(record)}
+    content = asdict(record)
+    content["doubts"] = content.pop("warnings")
+    return {"schema": SCHEMA, **content}
 
 
 def from_json(content: dict) -> StudyRecord:
@@ -143,6 +145,7 @@ def from_json(content: dict) -> StudyRecord:
         known = dict(content)
         if known.pop("schema") != SCHEMA:
             raise RecordError(f"A record is of schema {content['schema']}, not {SCHEMA}. Evaluate into another folder.")
+        known["warnings"] = known.pop("doubts")
         truth, heart = known["truth"], known["heart"]
         if truth is not None:
             lesions = tuple(TrueLesion(**lesion) for lesion in truth["lesions"])
@@ -156,7 +159,7 @@ def from_json(content: dict) -> StudyRecord:
             values=values,
             visible_arteries=None if arteries is None else tuple(arteries),
             **{name: tuple(map(tuple, known[name])) for name in ("slices", "map_lesions")},
-            doubts=tuple(known["doubts"]),
+            warnings=tuple(known["warnings"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"A record cannot be read ({error}). Remove the file of records.") from error

@@ -99,7 +99,7 @@ _TITLE = "Interscan reproducibility of mass and Agatston score"
 
 
 def _without_pairs(sample: Sample) -> str:
-    return f"{sample.opening()} Without pairs nothing can be said of reproducibility."
+    return f"{sample.opening()} Without pairs, reproducibility cannot be evaluated."
 
 
 def _between_scans(sample: Sample) -> Section:
@@ -107,11 +107,11 @@ def _between_scans(sample: Sample) -> Section:
         sample.opening(),
         f"Intervals are 95 % percentile intervals of {RESAMPLES} bootstrap resamples of patients, and p is two-sided "
         "from the same resamples. The relative difference of two scans is |a − b| over their mean; it is 2 where only "
-        "one of them is above zero, and does not exist where neither is.",
+        "one of them is above zero, and is undefined where neither is.",
         *_identical_text(sample),
     )
     if not sample.has_truth:
-        text += ("The true mass of no scan is known, so what is repeated cannot be held against it.",)
+        text += ("The true mass of no scan is known, so it is not known whether reproducible scores are accurate.",)
     tables = [_difference_table(sample), _identical_table(sample), _icc_table(sample)]
     tables += [table for table in (_artery_table(sample),) if table.rows]
     tables += [_limit_table(sample, quantity) for quantity in (MASS, AGATSTON)]
@@ -139,9 +139,9 @@ def _difference_table(sample: Sample) -> Table:
         rows.append((METHODS[method], either, published[0], both, published[1]))
     columns = ("Method", "Positive in either scan", "Published, either", "Positive in both", "Published, both")
     note = (
-        "Mean relative difference of mass between the two scans of a patient, lower is better; each method on the "
-        "pairs that it finds positive itself, so the rows are of different pairs ([[identical_pairs]] is of the same "
-        f"ones). Published: {PAPER}, 119 / 1543 patients; the reader there marked calcium above 130 HU by hand."
+        f"Mean relative difference of mass between the two scans of a patient, lower is better; each method over "
+        f"the pairs that it finds positive itself, so the rows are of different pairs ([[identical_pairs]] is of the "
+        f"same ones). Published: {PAPER}, 119 / 1543 patients; the reader there marked calcium above 130 HU by hand."
     )
     return Table("relative_difference", "Relative difference of mass", columns, tuple(rows), note)
 
@@ -150,23 +150,23 @@ def positive_in_both(pairs: Sequence[Pair], *methods: str) -> list[Pair]:
     return [p for p in having(pairs, *methods) if all(r.values[m].mass > 0 for r in p for m in methods)]
 
 
-def on_identical(sample: Sample, rival: str) -> tuple[int, float, float, Difference]:
+def on_identical(sample: Sample, comparator: str) -> tuple[int, float, float, Difference]:
     """Pairs that the map and the rival find positive in both scans; both mean relative differences, and map − rival."""
-    pairs = positive_in_both(sample.pairs, OWN, rival)
+    pairs = positive_in_both(sample.pairs, OWN, comparator)
 
     def statistic(weights: np.ndarray, method: str) -> np.ndarray:
         return mean(weights, relative_differences(pair_scores(pairs, method)))
 
-    return len(pairs), *sample.compare(pairs, statistic, rival)
+    return len(pairs), *sample.compare(pairs, statistic, comparator)
 
 
-def _icc_difference(sample: Sample, rival: str, quantity: str) -> tuple[int, float, float, Difference]:
-    pairs = having(sample.pairs, OWN, rival)
+def _icc_difference(sample: Sample, comparator: str, quantity: str) -> tuple[int, float, float, Difference]:
+    pairs = having(sample.pairs, OWN, comparator)
 
     def statistic(weights: np.ndarray, method: str) -> np.ndarray:
         return agreement(weights, pair_scores(pairs, method, quantity))
 
-    return len(pairs), *sample.compare(pairs, statistic, rival)
+    return len(pairs), *sample.compare(pairs, statistic, comparator)
 
 
 def _identical_table(sample: Sample) -> Table:
@@ -175,21 +175,21 @@ def _identical_table(sample: Sample) -> Table:
         heading("Relative difference of mass, both methods positive in both scans", columns)
     ]
 
-    def add(rival: str, result: tuple[int, float, float, Difference]) -> None:
+    def add(comparator: str, result: tuple[int, float, float, Difference]) -> None:
         n, own, other, change = result
-        rows.append((f"  {METHODS[rival]}", n, own, other, change.estimate, p_cell(change.p)))
+        rows.append((f"  {METHODS[comparator]}", n, own, other, change.estimate, p_cell(change.p)))
 
-    rivals = sample.rivals() if OWN in sample.methods else ()
-    for rival in rivals:
-        add(rival, on_identical(sample, rival))
-    for quantity, title, of in ((MASS, "mass", rivals), (AGATSTON, "Agatston score", WITH_AGATSTON)):
+    comparators = sample.comparators() if OWN in sample.methods else ()
+    for comparator in comparators:
+        add(comparator, on_identical(sample, comparator))
+    for quantity, title, of in ((MASS, "mass", comparators), (AGATSTON, "Agatston score", WITH_AGATSTON)):
         rows.append(heading(f"ICC of {title}, all pairs", columns))
-        for rival in (r for r in rivals if r in of):
-            add(rival, _icc_difference(sample, rival, quantity))
+        for comparator in (r for r in comparators if r in of):
+            add(comparator, _icc_difference(sample, comparator, quantity))
     note = (
-        "The calcium map less the other method, on the same pairs of scans. For the relative difference below zero is "
-        "better, for the ICC above. That the map repeats no better than the control that counts slices, or only as "
-        "well, would be no proof that it measures calcium: see the tables against truth, where the truth is known. "
+        "The calcium map minus the other method, on the same pairs of scans. For the relative difference, below zero "
+        "is better; for the ICC, above zero. Reproducibility alone does not prove that a method measures calcium, as "
+        "the control that counts slices shows: see the tables against truth, where the truth is known. "
         f"With {RESAMPLES} resamples p is never below {2 / (RESAMPLES + 1):.3f}."
     )
     return Table(
@@ -201,12 +201,12 @@ def _identical_text(sample: Sample) -> list[str]:
     if OWN not in sample.methods:
         return []
     sentences = []
-    for rival in sample.rivals():
-        n, own, other, change = on_identical(sample, rival)
+    for comparator in sample.comparators():
+        n, own, other, change = on_identical(sample, comparator)
         if n:
             sentences.append(
                 f"On the {n} pairs that both methods find positive in both scans, the mean relative difference of mass "
-                f"was {own:.2f} for the calcium map and {other:.2f} for “{METHODS[rival]}”: "
+                f"was {own:.2f} for the calcium map and {other:.2f} for “{METHODS[comparator]}”: "
                 f"{compared(change, LOWER, HIGHER)}."
             )
     return [" ".join(sentences)] if sentences else []
@@ -234,8 +234,8 @@ def _icc_table(sample: Sample) -> Table:
     note = (
         "Intraclass correlation: two-way random effects, absolute agreement, single measurement. The interval under "
         "the value is the usual one, for normally distributed scores, which publications give; it is too narrow for "
-        "scores as skewed as these, and the bootstrap's is to be trusted more. A few patients with much calcium "
-        f"decide an ICC. Published: {PAPER}, 1543 patients."
+        f"scores as skewed as these, and the bootstrap interval is more reliable. A few patients with much calcium "
+        f"dominate an ICC. Published: {PAPER}, 1543 patients."
     )
     return Table("icc", "Agreement of the two scans", columns, tuple(rows), note)
 
@@ -286,13 +286,13 @@ def _limit_table(sample: Sample, quantity: str) -> Table:
         change, level = values[:, 1] - values[:, 0], values.mean(1)
         within = np.abs(change) <= LIMIT_FACTOR * (start[0] + slope[0] * level)
         estimates = [mean(weights, change), start, slope, *(LIMIT_FACTOR * (start + slope * at) for at in levels)]
-        share = sample.bootstrap.proportion([p[0].patient for p in pairs], within)
-        rows.append((METHODS[method], *(estimate(values, n, n) for values in estimates), share))
+        proportion = sample.bootstrap.proportion([p[0].patient for p in pairs], within)
+        rows.append((METHODS[method], *(estimate(values, n, n) for values in estimates), proportion))
     note = (
-        "Second less first scan, pairs positive in either. The absolute difference is taken to grow as intercept + "
+        "Second minus first scan, pairs positive in either. The absolute difference is modelled as intercept + "
         f"slope × mean of both scans; the 95 % limits of agreement are ± {LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, "
-        "which holds for normal differences (Bland and Altman 1999). “Share within” is how many pairs truly lie "
-        "within: near 0.95 where the model fits."
+        "which holds for normal differences (Bland and Altman 1999). “Share within” is the proportion of pairs that "
+        "lie within: near 0.95 where the model fits."
     )
     title = "Agatston score" if quantity == AGATSTON else f"mass, {sample.unit}"
     return Table(f"limits_{quantity}", f"Limits of agreement of {title}", columns, tuple(rows), note)

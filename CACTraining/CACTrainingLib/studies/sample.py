@@ -54,7 +54,7 @@ class Sample:
     def has_truth(self) -> bool:
         return any(record.truth is not None for record in self.scans)
 
-    def rivals(self, of: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
+    def comparators(self, of: Sequence[str] = tuple(METHODS)) -> tuple[str, ...]:
         """Methods to compare the map with; the ceiling is none, because no method on the scan itself can reach it."""
         return tuple(m for m in self.methods if m in of and m not in (OWN, "noise_free"))
 
@@ -63,11 +63,11 @@ class Sample:
         return self.bootstrap.weights(patients_of(items))
 
     def compare(
-        self, items: Sequence[StudyRecord | Pair], statistic: Callable[[np.ndarray, str], np.ndarray], rival: str
+        self, items: Sequence[StudyRecord | Pair], statistic: Callable[[np.ndarray, str], np.ndarray], comparator: str
     ) -> tuple[float, float, Difference]:
         """The map's value, the rival's, and the difference, on the same items. statistic: of weights and a method."""
         weights = self.weights(items)
-        own, other = statistic(weights, OWN), statistic(weights, rival)
+        own, other = statistic(weights, OWN), statistic(weights, comparator)
         found = (Found(values, len(items), len(set(patients_of(items)))) for values in (own, other))
         change = paired_difference(*found)
         return float(own[0]), float(other[0]), change
@@ -134,6 +134,6 @@ def compared(change: Difference, below: str, above: str) -> str:
     if math.isnan(found.low):
         return "too few to compare"
     p = "p < 0.001" if change.p < 0.001 else f"p = {change.p:.2g}"
-    word = below if found.high < 0 else above if found.low > 0 else "no difference that this sample can show"
+    word = below if found.high < 0 else above if found.low > 0 else "no difference shown by this sample"
     numbers = f"{found.value:+.2f}, 95 % interval {found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
     return f"{word} ({numbers}, {p})"

@@ -6,42 +6,17 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from CACScoringLib.core.tables import read_table, write_table
 
 from ..experiments.errors import StudyError
 from ..project.project import is_project
+from .project_scans import DEFAULT_USE, find_project_scans
+from .study_scan import StudyScan
 
 TABLE_COLUMNS = ("patient", "scan", "ct", "series", "heart", "lesions")
 """Of a table of pairs; the first three are needed."""
-
-
-@dataclass(frozen=True)
-class StudyScan:
-    """One scan, as a rule of a patient's two.
-
-    name: in tables. number: 1 or 2; more for further scans of a patient, which are in no pair. ct: image file or DICOM
-    folder, with its series. truth: folder of a digital scan's files, None for others.
-
-    Of others, what the study compares with, and does not score the scan by. heart: a reader's mask. lesions: a reader's
-    label map of arteries (`labels.Artery`), painted as generously as one likes: a voxel counts from 130 HU on, within
-    a lesion of at least the clinical rule's area; an empty map says that the reader saw nothing. labels: of slices,
-    counted from the feet, whether coronary calcium is visible; where there are none, it is where lesions were painted.
-    labelled_whole: whether they are of every slice with heart, so that a scan without a visible one has none.
-    """
-
-    name: str
-    patient: str
-    number: int
-    ct: Path
-    series: str | None = None
-    truth: Path | None = None
-    heart: Path | None = None
-    lesions: Path | None = None
-    labels: tuple[tuple[int, bool], ...] | None = None
-    labelled_whole: bool = False
 
 
 def find_study_scans(
@@ -54,36 +29,23 @@ def find_study_scans(
     `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, TableError, ProjectError.
     """
     if is_project(source):
-        from .project_scans import DEFAULT_USE, find_project_scans
-
-        scans, doubts = find_project_scans(source, use or DEFAULT_USE, annotator)
+        scans, warnings = find_project_scans(source, use or DEFAULT_USE, annotator)
         if not scans:
-            raise StudyError(f"No scan of {source} can be studied: {doubts[0]}")
+            raise StudyError(f"No scan of {source} can be studied: {warnings[0]}")
     elif use is not None or annotator is not None:
-        raise StudyError(f"{source} is no project: only a project's scans have a use and annotators.")
+        raise StudyError(f"{source} is not a project: only a project's scans have a use and annotators.")
     elif source.is_dir():
-        scans, doubts = _digital(source)
+        scans, warnings = _digital(source)
     elif source.is_file():
-        scans, doubts = _listed(source)
+        scans, warnings = _listed(source)
     else:
         raise StudyError(f"{source} does not exist. Give the folder of a cohort, or a table of scan pairs (CSV).")
     if not scans:
         raise StudyError(
-            f"{source} holds no scan that can be studied{': ' + doubts[0] if doubts else ''}. Give a cohort as cac "
+            f"{source} holds no scan that can be studied{': ' + warnings[0] if warnings else ''}. Give a cohort as cac "
             f"phantom writes it, or a table (CSV) with the columns {', '.join(TABLE_COLUMNS)}."
         )
-    return (scans if pairs is None else _first_pairs(scans, pairs, source)), doubts
-
-
-def hu_mm3_per_mass(scan: StudyScan) -> float:
-    """HU·mm³ for one unit of mass: for 1 mg of a digital scan, as its truth says; else 1.
-
-    Raises OSError, ValueError, KeyError for a truth that cannot be read.
-    """
-    if scan.truth is None:
-        return 1.0
-    truth = json.loads((scan.truth / "truth.json").read_text(encoding="utf-8"))
-    return 1000 * float(truth["calcium_hu_per_mg_cm3"])
+    return (scans if pairs is None else _first_pairs(scans, pairs, source)), warnings
 
 
 def write_scan_table(scans: Iterable[StudyScan], path: Path) -> None:
@@ -116,25 +78,25 @@ def _by_patient(scans: Iterable[StudyScan]) -> dict[str, dict[int, StudyScan]]:
 
 def _digital(folder: Path) -> tuple[list[StudyScan], list[str]]:
     scans: dict[tuple[str, int], StudyScan] = {}
-    doubts = []
+    warnings = []
     for here in _folders_with_truth(folder):
         name, path = here.relative_to(folder).as_posix(), here / "truth.json"
         if not (here / "ct.nii.gz").is_file():
-            doubts.append(f"{name} has a truth.json but no ct.nii.gz.")
+            warnings.append(f"{name} has a truth.json but no ct.nii.gz.")
             continue
         try:
             truth = json.loads(path.read_text(encoding="utf-8"))
             key = str(truth["patient"]), int(truth["scan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            doubts.append(f"{name} is left out: its truth.json cannot be read ({type(error).__name__}: {error}).")
+            warnings.append(f"{name} is left out: its truth.json cannot be read ({type(error).__name__}: {error}).")
             continue
         if key[1] not in (1, 2) or key in scans:
-            doubts.append(
-                f"{name} is left out: scan {key[1]} of patient {key[0]} is no scan of a pair, or twice there."
+            warnings.append(
+                f"{name} is left out: scan {key[1]} of patient {key[0]} is not a scan of a pair, or is listed twice."
             )
             continue
         scans[key] = StudyScan(name, *key, here / "ct.nii.gz", truth=here)
-    return list(scans.values()), doubts
+    return list(scans.values()), warnings
 
 
 def _folders_with_truth(root: Path) -> list[Path]:
@@ -152,14 +114,14 @@ def _folders_with_truth(root: Path) -> list[Path]:
 
 def _listed(path: Path) -> tuple[list[StudyScan], list[str]]:
     scans: dict[tuple[str, int], StudyScan] = {}
-    doubts = []
+    warnings = []
     for line in read_table(path, TABLE_COLUMNS[:3], short_lines=True).lines:
         patient, number = line.text("patient"), line.text("scan")
         if not patient or number not in ("1", "2") or not line.text("ct"):
-            doubts.append(f"Line {line.number} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
+            warnings.append(f"Line {line.number} is left out: it needs a patient, a scan number 1 or 2, and a ct.")
             continue
         if (patient, int(number)) in scans:
-            doubts.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
+            warnings.append(f"Line {line.number} is left out: scan {number} of {patient} is listed above.")
             continue
         told = {key: line.text(key) for key in ("ct", "heart", "lesions")}
         files = {key: path.resolve().parent / text if text else None for key, text in told.items()}
@@ -167,7 +129,7 @@ def _listed(path: Path) -> tuple[list[StudyScan], list[str]]:
         scans[patient, int(number)] = StudyScan(
             name, patient, int(number), files["ct"], line.text("series") or None, None, files["heart"], files["lesions"]
         )
-    return list(scans.values()), doubts
+    return list(scans.values()), warnings
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -29,7 +29,7 @@ from ..phantom.scanner.scanner import Grid
 from ..statistics.masks import mask_agreement
 from .plaques import seen_plaques, shared_masses, window_of
 from .records import ARTERIES, HU_MM3, MG, HeartAgreement, StudyRecord, TrueLesion, Truth, Value, as_json
-from .scans import StudyScan, hu_mm3_per_mass
+from .study_scan import StudyScan, hu_mm3_per_mass
 
 _ANY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 
@@ -62,15 +62,15 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     if any(method["reviewed"] for method in methods.values()):
         raise CTError("It was scored with a reader's lesions. Score it without, as cac evaluate does.")
     files = _Files(scan, folder, read_ct(scan.ct, scan.series))
-    doubts: list[str] = []
+    warnings: list[str] = []
     values = {key: _value(methods[name], files.per_mass) for key, name in _SCORED.items()}
     rules = replace(ScoringRules(**_tuples(content["rules"]["threshold"])), calibration_mg_per_mm3_hu=None)
     reader = None
     if files.regions is not None:
         reader = find_lesions(files.ct.image, files.regions, rules)
         values["reader"] = _found_value(reader, files, rules)
-    own, doubt = _positive_from(content)
-    doubts += doubt
+    own, warning = _positive_from(content)
+    warnings += warning
     probabilities = content["slice_probabilities"]
     count = float(sum(p is not None and p >= own for p in probabilities))
     values["slices"] = Value(count, count, {})
@@ -78,9 +78,9 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         values["noise_free"] = _noise_free(files)
     visible = files.visible_slices
     with_both = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
-    heart, doubt = _heart(files)
-    doubts += doubt
-    truth, doubt = _truth(files, reader)
+    heart, warning = _heart(files)
+    warnings += warning
+    truth, warning = _truth(files, reader)
     return StudyRecord(
         scan=scan.name,
         patient=scan.patient,
@@ -95,7 +95,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
         map_lesions=_map_lesions(files),
         heart=heart,
         acquisition=_facts(content, files),
-        doubts=(*doubts, *doubt),
+        warnings=(*warnings, *warning),
     )
 
 
@@ -141,7 +141,7 @@ class _Files:
             return np.zeros(self.hu.shape, np.uint8) if none_seen else None
         labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
         if labels.max() > max(Artery):
-            raise MaskError(f"{path} holds the label {labels.max()}, which is no artery's.")
+            raise MaskError(f"{path} holds the label {labels.max()}, which is not that of an artery.")
         labels[labels == Artery.UNASSIGNED] = 0
         return labels
 
@@ -240,9 +240,9 @@ def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[
     except (KeyError, TypeError, ValueError):  # calcium inserted into a real scan, say
         plaques = None
     lesions: tuple[TrueLesion, ...] = ()
-    doubts = []
+    warnings = []
     if plaques is None:
-        doubts.append("The digital patient cannot be drawn again as it was: nothing is said of its single lesions.")
+        warnings.append("The digital patient cannot be recreated: its single lesions are not described.")
     elif plaques:
         window = window_of(plaques)
         hu = np.maximum(files.hu[window].astype(np.float32), 0)
@@ -268,7 +268,7 @@ def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[
         )
     arteries = {artery: float(truth["mass_mg_by_artery"][artery]) for artery in ARTERIES}
     distractors = tuple(sorted({d["kind"] for d in truth["distractors"]}))
-    return Truth(float(truth["mass_mg"]), arteries, distractors, lesions), doubts
+    return Truth(float(truth["mass_mg"]), arteries, distractors, lesions), warnings
 
 
 def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
@@ -299,8 +299,8 @@ def _positive_from(content: dict) -> tuple[float, list[str]]:
     own = content.get("slices_positive_from")
     if own is not None:
         return float(own), []
-    doubt = "The classifier's own threshold is unknown: slices are counted from the method's."
-    return float(content["decomposition_settings"]["slice_threshold"]), [doubt]
+    warning = "The classifier's own threshold is unknown: slices are counted from the threshold of the method."
+    return float(content["decomposition_settings"]["slice_threshold"]), [warning]
 
 
 def _heart(files: _Files) -> tuple[HeartAgreement | None, list[str]]:

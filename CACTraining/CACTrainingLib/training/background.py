@@ -63,7 +63,7 @@ class RunState:
 
     state: "starting", "running", "done" (the model is written), "failed" (message says why) or "stopped" (it was ended
     from outside). steps: at most, None before it is known. seconds: of training. message: what it does, or how it
-    ended. doubts: what is wrong with it now. best: of the best validation, `step` and metrics. can_resume: whether
+    ended. warnings: what is wrong with it now. best: of the best validation, `step` and metrics. can_resume: whether
     `resume` goes on from a checkpoint.
     """
 
@@ -74,7 +74,7 @@ class RunState:
     steps: int | None = None
     seconds: float = 0.0
     message: str = ""
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     best: dict[str, float] = field(default_factory=dict)
     can_resume: bool = False
 
@@ -98,7 +98,10 @@ def state_of(folder: Path) -> RunState:
         message = said.doing
     elif state == "done" and course.early_stop:
         message = course.early_stop
-    doubts = {**{code: text for code, text in said.warnings.items() if code not in course.resolved}, **course.doubts}
+    warnings = {
+        **{code: text for code, text in said.warnings.items() if code not in course.resolved},
+        **course.warnings,
+    }
     arguments = run.get("arguments") or []
     return RunState(
         name=folder.name.removesuffix(ENDING),
@@ -108,7 +111,7 @@ def state_of(folder: Path) -> RunState:
         steps=run.get("steps"),
         seconds=course.seconds,
         message=message,
-        doubts=tuple(doubts.values()),
+        warnings=tuple(warnings.values()),
         best=course.best,
         can_resume=state in ("stopped", "failed") and bool(arguments) and (folder / CHECKPOINT).exists(),
     )
@@ -224,12 +227,12 @@ def _launch(python: str, environment: Mapping[str, str], run: dict, folder: Path
 
 @dataclass
 class _Course:
-    """What the lines of `metrics.jsonl` come to. doubts: by code, that hold; resolved: codes of those that do not."""
+    """What the lines of `metrics.jsonl` come to. warnings: by code, that hold; resolved: codes of those that do not."""
 
     step: int = 0
     seconds: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
-    doubts: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
     resolved: set[str] = field(default_factory=set)
     early_stop: str = ""
 
@@ -242,10 +245,10 @@ def _read_metrics(folder: Path) -> _Course:
         if event == "validation" and line.get("best"):
             course.best = {k: v for k, v in line.items() if k not in _NO_VALUES or k == "step"}
         elif event == "warning":
-            course.doubts[str(line.get("code"))] = str(line.get("message"))
+            course.warnings[str(line.get("code"))] = str(line.get("message"))
             course.resolved.discard(str(line.get("code")))
         elif event == "resolved":
-            course.doubts.pop(str(line.get("code")), None)
+            course.warnings.pop(str(line.get("code")), None)
             course.resolved.add(str(line.get("code")))
         elif event == "early-stop":
             course.early_stop = str(line.get("message"))
@@ -263,7 +266,7 @@ class _Said:
     other: list[str] = field(default_factory=list)
 
 
-_DOING = {"scans": "Preparing scans", "training": "Training", "model": "Judging and writing the model"}
+_DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}
 
 
 def _read_progress(folder: Path) -> _Said:

@@ -1,7 +1,7 @@
 """What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
 
 A generator's map always holds a little where there is no coronary calcium. How probably a lesion of the map is coronary
-calcium is learned from the lesions' evidence by logistic regression; which slices are taken apart, and how probable a
+calcium is learned from the lesions' evidence by logistic regression; which slices are decomposed, and how probable a
 lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
 zero. Every lesion is judged by weights learned from other patients, so that the choice is not too hopeful; the weights
 that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no threshold cuts
@@ -42,7 +42,7 @@ class FalsePositiveGoals:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A way to take scans apart, and of each scan's lesions the probability of being coronary, judged by weights of
+    """A way to decompose scans, and of each scan's lesions the probability of being coronary, judged by weights of
     other patients, [n]. limit: the least probability that counts."""
 
     settings: MapSettings
@@ -70,7 +70,7 @@ def choose(
 ) -> tuple[dict[str, float | dict[str, float] | None], dict[str, object]]:
     """Calibration and what it achieves on these scans.
 
-    Of the ways to take scans apart, each with the lowest limit that keeps to the goals, the one that finds calcium in
+    Of the ways to decompose scans, each with the lowest limit that keeps to the goals, the one that finds calcium in
     most of the scans where it shows; of equal ones, that which keeps most coronary lesions, then the published rule.
     Raises DataError when a kind of scan is missing, or there is nothing to learn from.
     """
@@ -81,7 +81,7 @@ def choose(
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     ranked = []
     for settings in scans[0].lesions:
-        probabilities = _judged_by_others(scans, settings)
+        probabilities = _evaluated_by_others(scans, settings)
         if probabilities is None:
             continue
         limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
@@ -110,7 +110,7 @@ def choose(
         achieved[f"scans_{kind}"] = sum(chosen)
     achieved["patients"] = len({s.patient for s in scans})
     achieved["data"] = (
-        "digital patients apart from training, each lesion judged by weights from other patients; the limits were "
+        "digital patients apart from training, each lesion evaluated by weights from other patients; the limits were "
         "chosen on the same scans"
     )
     return calibration, achieved
@@ -125,7 +125,7 @@ def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: fl
     return float(min(1.0, np.nextafter(highest[allowed], 2.0)))
 
 
-def _judged_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> list[np.ndarray] | None:
+def _evaluated_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> list[np.ndarray] | None:
     """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
     few lesions of either class to learn them."""
     parts = [scan.lesions[settings] for scan in scans]
@@ -172,9 +172,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
     parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
-    parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="where what was measured is kept, to go on from there"
-    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where measurements are kept, to continue from there")
 
 
 def for_calibration(scans: Sequence[TrainingScan]) -> list[TrainingScan]:

@@ -50,10 +50,10 @@ class Curves:
             self._writer.add_scalar(f"{event}/{name}", value, step)
         self._writer.flush()
 
-    def doubt(self, step: int, seconds: float, doubt: ScanWarning) -> None:
+    def warning(self, step: int, seconds: float, warning: ScanWarning) -> None:
         """A doubt has come up."""
-        self._line(event="warning", step=step, seconds=round(seconds, 1), code=doubt.code, message=doubt.message)
-        self._writer.add_text(doubt.code, doubt.message, step)
+        self._line(event="warning", step=step, seconds=round(seconds, 1), code=warning.code, message=warning.message)
+        self._writer.add_text(warning.code, warning.message, step)
 
     def resolved(self, step: int, seconds: float, code: str) -> None:
         """A doubt no longer holds."""

@@ -16,14 +16,16 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import told
 from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.van_velzen import GeneratorConfig, build
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from .decomposition_metrics import CYCLEGAN_REMEDIES, collapse, map_metrics, watched_slices
-from .loop import LoopSettings, Task
+from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
+from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings
 from .slices import varied
 
 
@@ -43,20 +45,20 @@ class CycleTraining:
     """
 
     loop: LoopSettings
-    batch_size: int = 4
-    learning_rate: float = 1e-4
-    cycle_weight: float = 10.0
-    identity_weight: float = 10.0
-    sparsity_weight: float = 0.001
+    batch_size: int = told(4, BATCH_SIZE)
+    learning_rate: float = told(1e-4, LEARNING_RATE)
+    cycle_weight: float = told(10.0, "λ (paper: 10)")
+    identity_weight: float = told(10.0, "α (paper: 10)")
+    sparsity_weight: float = told(0.001, "β (paper: 0.001)")
     identity_by_area: bool = False
-    negative_weight: float = 0.0
-    dither_hu: float = 0.0
+    negative_weight: float = told(0.0, "of negative healthy values (paper: none)")
+    dither_hu: float = told(0.0, "noise on what discriminators see, HU (paper: none)")
     pool: int = 50
     discriminator_eval: bool = False
-    warmup_steps: int = 0
-    first_bias: float = 0.0
-    least_slope: float = 0.0
-    choose_by: str = "auc"
+    warmup_steps: int = told(0, "steps that first train the discriminators on slice labels")
+    first_bias: float = told(0.0, "bias of the generators' last layer at the start (paper: none)")
+    least_slope: float = told(0.0, "least slope of the sigmoid going backwards (paper: none)")
+    choose_by: str = told("auc", "metric that chooses the weights: labels or maps", choices=("auc", "overlap"))
     sampling: Sampling = field(default_factory=lambda: Sampling(hard_share=0.0))
     augmentation: SliceAugmentation = field(default_factory=lambda: SliceAugmentation(gain=0.0, offset_hu=0.0))
     validation_slices: int = 80
@@ -246,7 +248,7 @@ class CycleTask(Task):
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.watched)
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics, CYCLEGAN_REMEDIES)
 
     def picture(self, network: nn.Module) -> np.ndarray:

@@ -9,7 +9,7 @@ from a supervised generator.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelError, read_network
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
@@ -29,12 +30,14 @@ from ..data.datasets import BalancedSampler, DataError, Sampling, SliceDataset
 from . import runs
 from .cyclegan import ClassifierDiscriminator, CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import SUPERVISED_REMEDIES, collapse, map_metrics, watched_slices
-from .loop import LoopSettings, Task
+from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
-from .slices import varied
+from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
+from .settings import add_arguments as add_training_arguments
+from .slices import add_network_arguments, varied
 
 METHODS = ("supervised", "cyclegan")
-JUDGED_SLICES = 1000
+EVALUATED_SLICES = 1000
 INTENDED_USE = (
     "Gives the coronary calcium map of axial slices of non-contrast chest CT, as a step of calcium scoring with CAC. "
     "For research; not a medical device."
@@ -50,12 +53,12 @@ class SupervisedTraining:
     """
 
     loop: LoopSettings
-    batch_size: int = 8
-    learning_rate: float = 1e-3
+    batch_size: int = told(8, BATCH_SIZE)
+    learning_rate: float = told(1e-3, LEARNING_RATE)
     calcium_weight: float = 11.0
     bright_weight: float = 4.0
     outside_weight: float = 1.0
-    first_bias: float = -5.0
+    first_bias: float = told(-5.0)
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(
         default_factory=lambda: SliceAugmentation(crop=128, shift_pixels=28.0, gain=0.05, zoom=1.1)
@@ -163,18 +166,18 @@ class SupervisedTask(Task):
     def validate(self, network: nn.Module) -> dict[str, float]:
         return map_metrics(network, self.config, self.validation, self.watched)
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics, SUPERVISED_REMEDIES)
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)
 
 
-def judge(
+def evaluate(
     model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
 ) -> tuple[dict[str, object], dict[str, float]]:
     """Metrics of the finished model, with the −10 HU rule and without; no calibration."""
-    watched = watched_slices(data, JUDGED_SLICES, settings.loop.seed)
+    watched = watched_slices(data, EVALUATED_SLICES, settings.loop.seed)
     config = GeneratorConfig(**model.card.config)
     metrics: dict[str, object] = {
         "without_rule": map_metrics(model.network, config, data, watched),
@@ -189,60 +192,39 @@ def judge(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train decomposition`."""
-    runs.add_arguments(parser)
+    add_training_arguments(parser, SupervisedTraining, PRESETS)
     add = parser.add_argument
     add("--method", choices=METHODS, default="supervised", help="on true maps, or on slice labels alone")
-    add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to begin with")
-    add("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
-    add(
-        "--position",
-        action=argparse.BooleanOptionalAction,
-        help="let the network see the place in the heart's frame (paper: no)",
-    )
-    add("--crop", type=int, help="side of the training crops, pixels (paper: 224)")
-    runs.add_sampling_arguments(parser)
+    add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to start from")
+    add_network_arguments(parser)
+    add_options(parser, SliceAugmentation, "crop")
+    add_options(parser, Sampling, "hard_share", "twin_share", "calcium_scale")
     gan = parser.add_argument_group("cyclegan")
     gan.add_argument(
-        "--classifier", type=Path, metavar="MODEL", help="card of the classifier discriminators begin with"
+        "--classifier", type=Path, metavar="MODEL", help="card of the classifier that discriminators start from"
     )
-    gan.add_argument("--cycle-weight", type=float, help="λ (paper: 10)")
-    gan.add_argument("--identity-weight", type=float, help="α (paper: 10)")
-    gan.add_argument("--sparsity-weight", type=float, help="β (paper: 0.001)")
-    gan.add_argument("--negative-weight", type=float, help="of negative healthy values (paper: none)")
-    gan.add_argument("--dither-hu", type=float, help="noise on what discriminators see, HU (paper: none)")
-    gan.add_argument("--first-bias", type=float, help="bias of the generators' last layer at the start (paper: none)")
-    gan.add_argument("--least-slope", type=float, help="least slope of the sigmoid going backwards (paper: none)")
-    gan.add_argument("--choose-by", choices=("auc", "overlap"), help="metric that chooses the weights: labels or maps")
-    gan.add_argument("--warmup-steps", type=int, help="steps that first train the discriminators on slice labels")
+    add_options(gan, CycleTraining, *_OF_CYCLEGAN)
 
 
-_ASKED = ("batch_size", "learning_rate", "cycle_weight", "identity_weight", "sparsity_weight", "negative_weight")
-_ASKED += ("choose_by", "dither_hu", "first_bias", "least_slope", "warmup_steps")
+_OF_CYCLEGAN = ("cycle_weight", "identity_weight", "sparsity_weight", "negative_weight", "dither_hu")
+_OF_CYCLEGAN += ("first_bias", "least_slope", "choose_by", "warmup_steps")
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    config = PRESETS[arguments.preset]["decomposition"]
-    if arguments.neighbours is not None:
-        config = replace(config, neighbours=arguments.neighbours)
-    if arguments.position is not None:
-        config = replace(config, position=arguments.position)
-    settings = {"supervised": SUPERVISED, "cyclegan": CYCLEGAN}[arguments.method][arguments.preset]
-    known = {f.name for f in fields(settings)}
-    asked = {name: getattr(arguments, name) for name in _ASKED if getattr(arguments, name) is not None}
-    if not set(asked) <= known:
-        foreign = ", ".join("--" + name.replace("_", "-") for name in sorted(set(asked) - known))
-        raise DataError(f"{foreign} is for --method cyclegan only.")
-    sampling = runs.sampling_from(arguments, settings.sampling)
-    settings = replace(settings, **asked, sampling=sampling, loop=runs.loop_from(arguments, settings.loop))
-    if arguments.crop is not None:
-        settings = replace(settings, augmentation=replace(settings.augmentation, crop=arguments.crop))
-    options = runs.options_from(arguments)
+    options = options_from(arguments)
+    config = settings_from(arguments, PRESETS[options.preset]["decomposition"], ("neighbours", "position"))
+    settings = {"supervised": SUPERVISED, "cyclegan": CYCLEGAN}[arguments.method][options.preset]
+    foreign = [name for name in _OF_CYCLEGAN if getattr(arguments, name) is not None and not hasattr(settings, name)]
+    if foreign:
+        named = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
+        raise DataError(f"{named} is for --method cyclegan only.")
+    settings = settings_from(arguments, settings)
     return train_decomposition(options, config, settings, progress, arguments.start, arguments.classifier)
 
 
 def train_decomposition(
-    options: runs.RunOptions,
+    options: RunOptions,
     config: GeneratorConfig,
     settings: SupervisedTraining | CycleTraining,
     progress: Progress,
@@ -267,8 +249,8 @@ def train_decomposition(
             if isinstance(settings, SupervisedTraining):
                 task: Task = SupervisedTask(config, settings, training, validation, begun)
             else:
-                judges, settings = _discriminators(options.preset, settings, classifier)
-                task = CycleTask(config, settings, training, validation, judges, begun)
+                discriminators, settings = _discriminators(options.preset, settings, classifier)
+                task = CycleTask(config, settings, training, validation, discriminators, begun)
             outcome = training_run.train(task, settings.loop)
         return training_run.write_model(
             config,
@@ -276,7 +258,7 @@ def train_decomposition(
             settings.loop.seed,
             data,
             outcome,
-            lambda model: judge(model, settings, validation),
+            lambda model: evaluate(model, settings, validation),
             INTENDED_USE,
         )
 
@@ -293,8 +275,8 @@ def _discriminators(
     card, _ = read_network(classifier)
     if card.network != "slices" or SliceClassifierConfig(**card.config).neighbours or card.config["position"]:
         message = (
-            f"{classifier} cannot judge single slices: the discriminators need a model for 'slices' trained with "
-            "--neighbours 0 and without --position, or a slice's neighbours would give the synthetic ones away."
+            f"{classifier} cannot classify single slices: the discriminators need a model for 'slices' trained with "
+            "--neighbours 0 and without --position, or a slice's neighbours would reveal the synthetic ones."
         )
         raise ModelError(message)
     pair = tuple(ClassifierDiscriminator(read_network(classifier)[1], calcium) for calcium in (True, False))

@@ -20,6 +20,7 @@ from torch import nn
 from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import NoHeartError, ScanWarning
+from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.io.reading import read_ct
@@ -31,7 +32,9 @@ from CACScoringLib.networks.van_velzen import PRESETS, HeartNetConfig, build
 from ..data.augmentation import UNCHANGED, PatchAugmentation, augment_patch
 from ..data.datasets import DataError, HeartVolume, TrainingScan, find_scans, load_volume, split_by_patient
 from . import runs
-from .loop import LoopSettings, Task
+from .loop import Task
+from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
+from .settings import add_arguments as add_training_arguments
 
 NO_HEART_DICE, HEART_EVERYWHERE, PATIENT_VALIDATIONS = 0.05, 0.5, 3
 """A Dice below this, or so much of patches without heart, is no learning after so many validations."""
@@ -47,17 +50,18 @@ class HeartTraining:
     """present_share: of patches around a point of the heart; the others hold none of it where the scan has room.
 
     listed_share: of patches from scans of the table, where one is given. validation_patches: during training.
-    judged_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began with.
+    evaluated_scans: whole validation scans at the end, at most. start: SHA-256 of the model whose weights it began
+    with.
     """
 
     loop: LoopSettings
-    batch_size: int = 10
-    learning_rate: float = 1e-3
+    batch_size: int = told(10, BATCH_SIZE)
+    learning_rate: float = told(1e-3, LEARNING_RATE)
     present_share: float = 0.5
-    listed_share: float = 0.5
+    listed_share: float = told(0.5, "proportion of patches from the table's scans")
     augmentation: PatchAugmentation = field(default_factory=PatchAugmentation)
     validation_patches: int = 32
-    judged_scans: int = 30
+    evaluated_scans: int = 30
     start: str | None = None
 
 
@@ -138,10 +142,10 @@ class HeartTask(Task):
             metrics["found_where_none"] = float(found[~present].mean())
         return metrics
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS:
             return []
-        advice = "Lower --learning-rate, or look whether the heart masks are right."
+        advice = "Lower --learning-rate, or check the heart masks."
         if metrics["dice"] < NO_HEART_DICE:
             message = (
                 f"The network finds no heart (Dice {metrics['dice']:.2f} after {validations} validations). {advice}"
@@ -149,7 +153,7 @@ class HeartTask(Task):
             return [ScanWarning("heart-not-found", message)]
         if metrics.get("found_where_none", 0.0) > HEART_EVERYWHERE:
             message = (
-                f"The network takes {metrics['found_where_none']:.0%} of patches without heart for heart. {advice}"
+                f"The network finds a heart in {metrics['found_where_none']:.0%} of patches without heart. {advice}"
             )
             return [ScanWarning("heart-everywhere", message)]
         return []
@@ -227,11 +231,13 @@ def with_known_heart(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     return known
 
 
-def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]) -> dict:
+def evaluate(
+    model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingScan], folders: Sequence[Path]
+) -> dict:
     """Dice of whole validation scans on the heart network's grid, found as in scoring but without the margin."""
     values = []
-    step = max(1, len(scans) // settings.judged_scans)
-    for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.judged_scans]:
+    step = max(1, len(scans) // settings.evaluated_scans)
+    for scan, folder in list(zip(scans, folders, strict=True))[::step][: settings.evaluated_scans]:
         ct = read_ct(scan.ct, scan.series)
         try:
             mask, _ = heart_mask(ct, model, HeartNetworkSettings(margin_mm=0), heart_region(ct).mask)
@@ -251,24 +257,22 @@ def judge(model: LoadedModel, settings: HeartTraining, scans: Sequence[TrainingS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train heart`."""
-    runs.add_arguments(parser)
+    add_training_arguments(parser, HeartTraining, PRESETS)
     parser.add_argument("--pairs", type=Path, metavar="CSV", help="real scans with heart masks: patient, ct, heart, …")
-    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to begin with")
-    parser.add_argument("--listed-share", type=float, help="share of patches from the table's scans")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a heart model whose weights to start from")
+    add_options(parser, HeartTraining, "listed_share")
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    settings = SETTINGS[arguments.preset]
-    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "listed_share")}
-    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
-    settings = replace(settings, loop=runs.loop_from(arguments, settings.loop))
-    config = PRESETS[arguments.preset]["heart"]
-    return train_heart(runs.options_from(arguments), config, settings, progress, arguments.pairs, arguments.start)
+    options = options_from(arguments)
+    settings = settings_from(arguments, SETTINGS[options.preset])
+    config = PRESETS[options.preset]["heart"]
+    return train_heart(options, config, settings, progress, arguments.pairs, arguments.start)
 
 
 def train_heart(
-    options: runs.RunOptions,
+    options: RunOptions,
     config: HeartNetConfig,
     settings: HeartTraining,
     progress: Progress,
@@ -307,7 +311,7 @@ def train_heart(
             seed,
             data,
             outcome,
-            lambda model: (judge(model, settings, data.validation, data.validation_folders), {}),
+            lambda model: (evaluate(model, settings, data.validation, data.validation_folders), {}),
             INTENDED_USE,
         )
 

@@ -32,30 +32,10 @@ from CACScoringLib.core.progress import Progress
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
 from .run_folder import CHECKPOINT, TrainingError
+from .settings import LoopSettings
 
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long and how a network is trained; recorded in its model card.
-
-    steps: batches seen at most. minutes: end after this time, whatever the steps; the rate then follows the time.
-    validate_every: steps between validations, each of which writes a checkpoint. patience: validations without progress
-    until it stops early; None never stops. decay_from: share of the run after which the learning rate falls linearly to
-    5 %; 1 keeps it, as published. average: decay of the running average of weights that is validated and kept; 0 keeps
-    the weights themselves. half_precision: bfloat16 where the device has it.
-    """
-
-    steps: int
-    minutes: float | None = None
-    validate_every: int = 250
-    patience: int | None = None
-    decay_from: float = 0.5
-    average: float = 0.99
-    half_precision: bool = True
-    seed: int = 0
 
 
 class Task:
@@ -83,7 +63,7 @@ class Task:
         """Metrics of a network during training, on a fixed part of the validation data."""
         raise NotImplementedError
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         """What is wrong with the training, judged by the last of so many validations."""
         return []
 
@@ -157,7 +137,7 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
-        self.doubts: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
+        self.warnings: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
         self._last = time.monotonic()
 
     def tick(self) -> None:
@@ -212,7 +192,7 @@ class _Run:
         metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
         if not math.isfinite(metrics[self.task.better]):
             message = (
-                f"What the network gives is no number at step {self.step} ({self.task.better} of the validation: "
+                f"The output of the network is not a number at step {self.step} ({self.task.better} of the validation: "
                 f"{metrics[self.task.better]}). Start anew with a lower --learning-rate."
             )
             raise TrainingError(message)
@@ -234,7 +214,7 @@ class _Run:
                 "best_weights": self.best_weights,
                 "best_metrics": self.best_metrics,
                 "best_step": self.best_step,
-                "doubts": self.doubts,
+                "doubts": self.warnings,
                 "task": self.task.state(),
             }
             try:
@@ -281,7 +261,7 @@ class _Run:
         self.best_weights, self.best_metrics = state["best_weights"], state["best_metrics"]
         # Checkpoints of earlier versions lack these.
         self.best_step, self.validations = state.get("best_step", 0), state.get("validations", 0)
-        self.doubts = state.get("doubts", {})
+        self.warnings = state.get("doubts", {})
         self._last = time.monotonic()
 
 
@@ -327,17 +307,17 @@ def _tell(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, prog
     """Write down a validation. A doubt is told once; that it no longer holds, and holds again, is only written down."""
     step, seconds = run.step, run.seconds
     curves.write("validation", step, seconds, metrics, best=best)
-    doubts = {doubt.code: doubt for doubt in run.task.doubts(metrics, run.validations)}
-    for code, doubt in doubts.items():
-        if code not in run.doubts:
-            progress.warning(doubt)
-        if not run.doubts.get(code):
-            curves.doubt(step, seconds, doubt)
-        run.doubts[code] = True
-    for code in run.doubts.keys() - doubts.keys():
-        if run.doubts[code]:
+    warnings = {warning.code: warning for warning in run.task.warnings(metrics, run.validations)}
+    for code, warning in warnings.items():
+        if code not in run.warnings:
+            progress.warning(warning)
+        if not run.warnings.get(code):
+            curves.warning(step, seconds, warning)
+        run.warnings[code] = True
+    for code in run.warnings.keys() - warnings.keys():
+        if run.warnings[code]:
             curves.resolved(step, seconds, code)
-        run.doubts[code] = False
+        run.warnings[code] = False
     picture = run.task.picture(run.averaged)
     if picture is not None:
         curves.picture(step, picture)

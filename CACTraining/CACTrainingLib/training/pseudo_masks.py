@@ -101,6 +101,11 @@ def pericardium(scan: CTScan, chambers: sitk.Image) -> sitk.Image:
     inside, region = (
         sitk.GetArrayFromImage(sitk.Resample(m, grid, sitk.Transform(), sitk.sitkNearestNeighbor)) != 0 for m in masks
     )
+    # What lies further from the chambers than fat and smoothing reach stays empty.
+    margin = math.ceil(FAT_MM / OUTLINE_GRID_MM) + 7
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    near = [slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, size[::-1], strict=True)]
+    inside, region, grid = inside[tuple(near)], region[tuple(near)], grid[tuple(near[::-1])]
     pad = math.ceil(GAP_MM / OUTLINE_GRID_MM) + 2
     inside = np.pad(inside, pad)
     inside &= _within(_largest(_beyond(inside, VESSEL_MM)), VESSEL_MM + 1)
@@ -133,7 +138,7 @@ def sheet(scan: CTScan, masks: list[np.ndarray]) -> Image.Image:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `cac pseudo-hearts`."""
+    """The options of `cac propagate-hearts`."""
     add = parser.add_argument
     add("cts", type=Path, nargs="+", metavar="CT", help="scans without a heart mask")
     add("--atlas", type=Path, required=True, metavar="CT", help="a scan with one")

@@ -1,14 +1,11 @@
-"""From the command line to a model: options, data, and the best weights written with their card."""
+"""From what a run is told to a model: data, and the best weights written with their card."""
 
 from __future__ import annotations
 
-import argparse
 import errno
 import hashlib
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +19,11 @@ from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.models.cards import NAME, LoadedModel, ModelError, Training, describe, load_model, save_model
-from CACScoringLib.models.inference import DEVICES
+from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model, save_model
 from CACScoringLib.networks.van_velzen import PRESETS, Config, build
 
 from ..data.datasets import (
     DataError,
-    Sampling,
     SliceDataset,
     TrainingScan,
     default_cache,
@@ -39,120 +34,11 @@ from ..data.datasets import (
 )
 from ..project.scan_identity import content_hash
 from .distributed import from_first, in_turn, launched
-from .loop import LoopSettings, Outcome, Task, train
+from .loop import Outcome, Task, train
 from .run_folder import record_training, training_lock
+from .settings import LoopSettings, RunOptions
 
 LICENCE = "Apache-2.0"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """data: folders of scans and projects. output: the model's card, or its path without an ending.
-
-    devices: processes to start; torchrun's, where it has started this one. cache: of prepared scans. annotator: whose
-    labels to learn from, of a project that several have annotated. command: the command line's arguments, if any.
-    """
-
-    data: tuple[Path, ...]
-    output: Path
-    preset: str = "compact"
-    resume: bool = False
-    overwrite: bool = False
-    device: str = "auto"
-    devices: int = 1
-    workers: int = 1
-    cache: Path | None = None
-    validation_share: float = 0.2
-    annotator: str | None = None
-    command: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.output.name.removesuffix(".json")
-
-    @property
-    def folder(self) -> Path:
-        """Where checkpoint and curves lie, beside the model."""
-        return self.output.parent / f"{self.name}.training"
-
-    def check(self) -> None:
-        """Before hours are spent: whether the model can be written. Raises ModelError, OutputError."""
-        if not NAME.fullmatch(self.name):
-            raise ModelError(
-                f"{self.name!r} is no name for a model: use small letters, digits, dots, dashes, underscores."
-            )
-        card = self.output.with_name(f"{self.name}.json")
-        if card.exists() and not self.overwrite:
-            raise OutputError(f"{card} exists already. Choose another --output, or replace it with --overwrite.")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every training is told on the command line."""
-    add = parser.add_argument
-    add(
-        "--data",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder of scans, or a project; may be repeated",
-    )
-    add("--annotator", metavar="NAME", help="learn from this person's labels (default: what most annotators say)")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
-    add("--preset", choices=PRESETS, default="compact", help="size of the network and settings of its training")
-    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the weights, the batches and the split into training and validation")
-    add("--steps", type=int, help="batches at most (default: the preset's)")
-    add("--minutes", type=float, help="end after this time, whatever the steps")
-    add("--batch-size", type=int, help="samples a step (default: the preset's)")
-    add("--learning-rate", type=float, help="of the Adam optimiser (default: the published one)")
-    add("--validate-every", type=int, metavar="STEPS", help="steps between validations")
-    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
-    add("--validation-share", type=float, default=0.2, help="share of patients to validate on")
-    add("--device", choices=DEVICES, default="auto")
-    add("--devices", type=int, default=1, metavar="N", help="GPUs, each with a whole batch a step (not under torchrun)")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
-    add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: the user's cache folder)")
-
-
-def options_from(arguments: argparse.Namespace) -> RunOptions:
-    """The options that `add_arguments` parsed."""
-    return RunOptions(
-        data=tuple(arguments.data),
-        output=arguments.output,
-        preset=arguments.preset,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        device=arguments.device,
-        devices=arguments.devices,
-        workers=arguments.workers,
-        cache=arguments.cache,
-        validation_share=arguments.validation_share,
-        annotator=arguments.annotator,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
-    )
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which slices a batch holds, for networks that learn from slices."""
-    add = parser.add_argument
-    add("--hard-share", type=float, help="share of negatives with something that resembles calcium (paper: 0)")
-    add("--twin-share", type=float, help="share of negatives that are positives without their calcium (paper: 0)")
-    add("--calcium-scale", type=float, help="calcium is made up to so many times fainter or denser (paper: 1)")
-
-
-def sampling_from(arguments: argparse.Namespace, sampling: Sampling) -> Sampling:
-    """A preset's sampling with what was asked for on the command line."""
-    asked = {name: getattr(arguments, name) for name in ("hard_share", "twin_share", "calcium_scale")}
-    return replace(sampling, **{name: value for name, value in asked.items() if value is not None})
-
-
-def loop_from(arguments: argparse.Namespace, loop: LoopSettings) -> LoopSettings:
-    """A preset's loop with what was asked for on the command line."""
-    asked = {name: getattr(arguments, name) for name in ("steps", "minutes", "validate_every", "patience", "seed")}
-    return replace(loop, **{name: value for name, value in asked.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -218,13 +104,13 @@ class Run:
         seed: int,
         data: TrainingData,
         outcome: Outcome,
-        judge: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
+        evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
         intended_use: str,
     ) -> Path:
         """The first process writes the model (`write_model`) and says that all is done; returns the card's path."""
 
         def write() -> Path:
-            path = write_model(self.options, config, settings, seed, data, outcome, judge, intended_use)
+            path = write_model(self.options, config, settings, seed, data, outcome, evaluate, intended_use)
             self.progress.done(path)
             return path
 
@@ -293,12 +179,13 @@ def write_model(
     seed: int,
     data: TrainingData,
     outcome: Outcome,
-    judge: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
+    evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
     intended_use: str,
 ) -> Path:
     """Write the best weights with their card and return the card's path.
 
-    judge: metrics and calibration of the model as scoring will load it, half precision and all, on the validation data.
+    evaluate: metrics and calibration of the model as scoring will load it, half precision and all, on the validation
+    data.
     """
     network = build(config)
     network.load_state_dict(outcome.weights)
@@ -314,7 +201,7 @@ def write_model(
     training = Training(data.describe(options.annotator), seed, values, commit())
     card = describe(options.name, config, preset, training, {}, {}, LICENCE, intended_use)
     with tempfile.TemporaryDirectory() as temporary:
-        metrics, calibration = judge(load_model(save_model(network, card, Path(temporary)), options.device))
+        metrics, calibration = evaluate(load_model(save_model(network, card, Path(temporary)), options.device))
     card = replace(card, validation=metrics, calibration=calibration)
     return save_model(network, card, options.output.parent, options.overwrite)
 

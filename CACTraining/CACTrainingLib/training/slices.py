@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, read_network
 from CACScoringLib.models.inference import predict
@@ -28,7 +29,9 @@ from ..data.augmentation import SliceAugmentation, augment_slices
 from ..data.datasets import KINDS, BalancedSampler, Drawn, Sampling, SliceDataset
 from ..statistics.roc import area
 from . import runs
-from .loop import LoopSettings, Task
+from .loop import Task
+from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
+from .settings import add_arguments as add_training_arguments
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
@@ -54,11 +57,11 @@ class SliceTraining:
     """
 
     loop: LoopSettings
-    batch_size: int = 20
-    learning_rate: float = 1e-3
+    batch_size: int = told(20, BATCH_SIZE)
+    learning_rate: float = told(1e-3, LEARNING_RATE)
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
-    locate_weight: float = 0.0
+    locate_weight: float = told(0.0, "weight of the loss on the location of the calcium (paper: 0)")
     validation_slices: int = 150
     start: str | None = None
     false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
@@ -142,15 +145,15 @@ class SliceTask(Task):
         metrics = slice_metrics(probabilities, self.validation, self.watched, self.settings.false_positive_rate)
         return {**metrics, "called_positive": float((probabilities >= 0.5).mean())}
 
-    def doubts(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
+    def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
         told = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
-            metrics["called_positive"], "tells slices with calcium from others hardly better than chance"
+            metrics["called_positive"], "discriminates slices with and without calcium little better than chance"
         )
         message = (
             f"After {validations} validations the network {told} (area under the ROC curve {metrics['auc']:.2f}). "
-            "Lower --learning-rate, begin with a model (--start), or look whether the labels are right."
+            "Lower --learning-rate, begin with a model (--start), or check the labels."
         )
         return [ScanWarning("slices-not-told-apart", message)]
 
@@ -252,7 +255,7 @@ def threshold_at(negative: np.ndarray, most_false: float) -> float:
     return float(min(1.0, np.nextafter(np.float32(ordered[allowed]), np.float32(2.0))))
 
 
-def judge(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
+def evaluate(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tuple[dict, dict[str, float]]:
     """Metrics on all validation slices and scans, and the threshold for scoring."""
     config = SliceClassifierConfig(**model.card.config)
     everything = np.arange(len(data))
@@ -272,38 +275,34 @@ def judge(model: LoadedModel, settings: SliceTraining, data: SliceDataset) -> tu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train slices`."""
-    runs.add_arguments(parser)
+    add_training_arguments(parser, SliceTraining, PRESETS)
+    add_network_arguments(parser)
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices or decomposition")
+    parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
+    add_options(parser, SliceTraining, "locate_weight")
+    add_options(parser, Sampling, "hard_share", "twin_share", "calcium_scale")
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a network that reads slices is told."""
     parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
     parser.add_argument(
         "--position",
         action=argparse.BooleanOptionalAction,
-        help="let the network see the place in the heart's frame (paper: no)",
+        help="give the network the position in the heart's frame as well (paper: no)",
     )
-    parser.add_argument("--start", type=Path, metavar="MODEL", help="card of a model for slices or decomposition")
-    parser.add_argument("--size", type=int, help="side of the square around the heart, pixels (paper: 224)")
-    parser.add_argument("--locate-weight", type=float, help="of the loss that asks where the calcium is (paper: 0)")
-    runs.add_sampling_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    config = PRESETS[arguments.preset]["slices"]
-    if arguments.neighbours is not None:
-        config = replace(config, neighbours=arguments.neighbours)
-    if arguments.size is not None:
-        config = replace(config, size=arguments.size)
-    if arguments.position is not None:
-        config = replace(config, position=arguments.position)
-    settings = SETTINGS[arguments.preset]
-    changes = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "locate_weight")}
-    settings = replace(settings, **{name: value for name, value in changes.items() if value is not None})
-    sampling = runs.sampling_from(arguments, settings.sampling)
-    settings = replace(settings, sampling=sampling, loop=runs.loop_from(arguments, settings.loop))
-    return train_slices(runs.options_from(arguments), config, settings, progress, arguments.start)
+    options = options_from(arguments)
+    config = settings_from(arguments, PRESETS[options.preset]["slices"], ("neighbours", "position", "size"))
+    settings = settings_from(arguments, SETTINGS[options.preset])
+    return train_slices(options, config, settings, progress, arguments.start)
 
 
 def train_slices(
-    options: runs.RunOptions,
+    options: RunOptions,
     config: SliceClassifierConfig,
     settings: SliceTraining,
     progress: Progress,
@@ -330,6 +329,6 @@ def train_slices(
             settings.loop.seed,
             data,
             outcome,
-            lambda model: judge(model, settings, validation),
+            lambda model: evaluate(model, settings, validation),
             INTENDED_USE,
         )

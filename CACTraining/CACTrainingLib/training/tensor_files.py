@@ -23,12 +23,12 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
         try:
             return load(file.read_bytes())
         except SafetensorError as error:
-            raise PretrainedError(f"{file} is no safetensors file ({error}).") from error
+            raise PretrainedError(f"{file} is not a safetensors file ({error}).") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"{file} holds more than tensors, or is no file of PyTorch ({first}). Save its state dict alone."
+        message = f"{file} holds more than tensors, or is not a PyTorch file ({first}). Save its state dict alone."
         raise PretrainedError(message) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):

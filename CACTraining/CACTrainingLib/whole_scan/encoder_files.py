@@ -88,7 +88,7 @@ def load_encoder(kind: str, file: Path) -> nn.Module:
         _fill(encoder.encoder, named, file, "CT-FM's encoder (its model.safetensors)")
         return encoder.eval()
     if kind != "radimagenet":
-        raise ValueError(f"{kind!r} is no encoder from a file; choose ct-fm or radimagenet.")
+        raise ValueError(f"{kind!r} is not an encoder from a file; choose ct-fm or radimagenet.")
     given = {name.removeprefix("backbone."): tensor for name, tensor in given.items()}
     dense = any("denselayer" in name for name in given)
     encoder = RadImageNet("densenet121" if dense else "resnet50")
@@ -112,7 +112,7 @@ def _fill(network: nn.Module, given: dict[str, torch.Tensor], file: Path, what: 
         )
     filled = {name: given.get(name, tensor) for name, tensor in wanted.items()}
     if not all(tensor.isfinite().all() for tensor in filled.values()):
-        raise EncoderError(f"The weights in {file} hold values that are no numbers. Get the file again.")
+        raise EncoderError(f"The weights in {file} hold values that are not numbers. Get the file again.")
     network.load_state_dict(filled)
 
 

@@ -80,7 +80,7 @@ def features_of(
     works = {}
     for kind in kinds:
         if kind not in FEATURES:
-            raise ValueError(f"{kind!r} is no kind of features; choose of {', '.join(FEATURES)}.")
+            raise ValueError(f"{kind!r} is not a kind of features; choose one of {', '.join(FEATURES)}.")
         works.setdefault("radiomics" if kind in _BEGINNINGS else kind, _work_of(kind, files or {}, device, config))
     failed: dict[str, str] = {}
     made = {}

@@ -44,12 +44,14 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
     return "digital patients' chest CT with known calcium" if digital else "chest CT of a user's table"
 
 
-def check_others(learned: Sequence[TableScan], others: Sequence[TableScan]) -> None:
-    """Raises TableError where a patient of --others is learned from, or has coronary calcium."""
-    if both := {scan.patient for scan in learned} & {scan.patient for scan in others}:
-        raise TableError(f"Patient {min(both)} is in --others and is learned from. Test on other patients.")
-    if calcified := [scan.name for scan in others if scan.total]:
-        raise TableError(f"{calcified[0]} of --others has coronary calcium. Give patients without any.")
+def check_noncoronary_controls(learned: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
+    """Raises TableError where a patient of --noncoronary-controls is learned from, or has coronary calcium."""
+    if both := {scan.patient for scan in learned} & {scan.patient for scan in noncoronary_controls}:
+        raise TableError(
+            f"Patient {min(both)} is in --noncoronary-controls and is learned from. Test on other patients."
+        )
+    if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
+        raise TableError(f"{calcified[0]} of --noncoronary-controls has coronary calcium. Give patients without any.")
 
 
 def _made_with_contrast(folder: Path) -> bool:

@@ -32,9 +32,9 @@ def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = (
     return (*scans, *tested), [scan.name for scan in scans], [scan.name for scan in tested]
 
 
-def held_out(scans: Sequence[TableScan], share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
+def held_out(scans: Sequence[TableScan], proportion: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
     """Names of the scans to train on, and of about a share of them kept apart, by patient. Raises TableError."""
-    return folds(scans, round(1 / share), seed)[0]
+    return folds(scans, round(1 / proportion), seed)[0]
 
 
 def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
@@ -48,7 +48,7 @@ def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[tuple[l
     commonest = max(np.bincount(category), default=0)
     if count < 2 or min(len(np.unique(patients)), commonest) < count:
         raise TableError(
-            f"{len(np.unique(patients))} patients, at most {commonest} of one category of score, cannot be split in "
+            f"{len(np.unique(patients))} patients, at most {commonest} of one category of score, cannot be split into "
             f"{count} parts. Give more patients."
         )
     part = parts_by_patient(patients, category, count, seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from scipy import ndimage
 from torch import nn
 

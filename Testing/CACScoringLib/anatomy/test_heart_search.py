@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
-from networks_made_by_hand import loaded
+from handmade_networks import loaded
 
 from CACScoringLib.anatomy import heart_search
 from CACScoringLib.anatomy.heart_search import find_heart
@@ -148,6 +148,7 @@ def real(path):
     return sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
 
 
+@pytest.mark.long
 def test_an_arm_is_not_taken_for_the_heart(real_ct, network):
     """From head to mid-heart, with arms; the heart was found in the left upper arm, to the patient's left of 200 mm."""
     image = real(real_ct(UPPER_CHEST))
@@ -157,6 +158,7 @@ def test_an_arm_is_not_taken_for_the_heart(real_ct, network):
     assert 150 < array(found.mask).sum() * math.prod(image.GetSpacing()) / 1000 < 400
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width_mm", [150, 180])
 def test_small_field_of_view_without_lungs_is_scored(real_ct, network, width_mm):
     """As made for calcium scoring after a deep breath, the chest wall in front cut off."""

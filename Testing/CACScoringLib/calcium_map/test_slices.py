@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from networks_made_by_hand import loaded, scan_of
+from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.calcium_map.slices import on_scan_slices, slice_probabilities
@@ -131,7 +131,7 @@ def test_batches_do_not_change_the_answer():
     inputs = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
     together, one_by_one = (predict(network, inputs, size)[0] for size in (7, 1))
     np.testing.assert_allclose(together, one_by_one, rtol=1e-5)
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="no input"):
         predict(network, inputs[:0], 4)
 
 

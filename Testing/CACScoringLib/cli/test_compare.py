@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
@@ -95,7 +95,7 @@ def test_two_cts_are_scored_and_compared(scans, limits, capsys):
     assert (found["earlier"], found["later"]) == (pytest.approx(32), pytest.approx(48))
     assert found["limit"] == pytest.approx(2 * (1 + 0.1 * 40))
     assert found["verdict"] == "changed"
-    assert "changed beyond what repeats" in (scans / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "changed beyond the repeatability limits" in (scans / "out" / "comparison.html").read_text(encoding="utf-8")
     assert "32.0 → 48.0" in capsys.readouterr().out
     for side in ("earlier", "later"):
         assert (scans / "out" / side / "report.html").exists()
@@ -153,8 +153,8 @@ def test_a_result_of_the_clinical_rule_is_not_mixed_with_networks(scans, limits,
 def test_bad_usage_is_told_before_anything_is_scored(scans, capsys):
     score(scans, 1, "result1", "--threshold-only")
     for options, second, word in (
-        (["--heart1", str(scans / "heart.nii.gz")], "scan2.nii.gz", "belong to a CT"),
-        (["--model", "other"], "scan2.nii.gz", "for two CTs"),
+        (["--heart1", str(scans / "heart.nii.gz")], "scan2.nii.gz", "apply to a CT"),
+        (["--model", "other"], "scan2.nii.gz", "to two CTs only"),
         ([], "result1", "given twice"),
     ):
         assert compare(scans, *options, first="result1", second=second) == cli.BAD_USAGE
@@ -177,9 +177,9 @@ def test_score_beside_an_earlier_result(scans, limits, capsys):
     assert score(scans, 2, "result2", "--threshold-only", "--earlier", str(scans / "result1")) == 0
     assert total(read(scans / "result2" / "scores.json")["comparison"])["verdict"] == "changed"
     report = (scans / "result2" / "report.html").read_text(encoding="utf-8")
-    assert "Compared with an earlier scan" in report
+    assert "Comparison with an earlier scan" in report
     assert "not established in patients" in report
-    assert "changed beyond what repeats" in capsys.readouterr().out
+    assert "changed beyond the repeatability limits" in capsys.readouterr().out
     assert "comparison" not in read(scans / "result1" / "scores.json")
 
 

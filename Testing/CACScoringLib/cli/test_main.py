@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from damaged_files import damage
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
@@ -126,7 +126,7 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
     assert result(tmp_path / "out")["methods"]["threshold"]["total"]["mass_mg"] == pytest.approx(0.2 * 16 * 3)
 
 
-def test_an_inserts_density_is_a_number_and_doubts_about_its_mask_are_told(case, tmp_path, capsys):
+def test_an_inserts_density_is_a_number_and_warnings_about_its_mask_are_told(case, tmp_path, capsys):
     assert score(case, tmp_path / "no", "--calibration-insert", case["lesions"], "dense") == cli.BAD_INPUT
     assert "mg/cm³" in capsys.readouterr().err
     finer = sitk.Expand(sitk.ReadImage(case["lesions"]), (2, 2, 1))
@@ -241,7 +241,7 @@ def test_models_for_something_else_score_no_scan(case, tmp_path, bundled, capsys
     assert score(case, tmp_path / "out", "--no-scene") == 0
     assert [m["name"] for m in result(tmp_path / "out")["models"]] == ["our-slices", "our-decomposition"]
     assert score(case, tmp_path / "wrong", "--model", "our-discriminator") == cli.BAD_INPUT
-    assert "our-discriminator is a model for 'discriminator'; a scan is scored by heart" in capsys.readouterr().err
+    assert "model for 'discriminator'; scans are scored by models for heart" in capsys.readouterr().err
 
 
 def test_without_pytorch_the_clinical_rule_alone_is_scored(case, tmp_path, bundled, monkeypatch, capsys):
@@ -294,7 +294,7 @@ def test_models_are_replaced_and_rolled_back(tmp_path, bundled, capsys):
     assert cli.main(["models", "rollback", "mine"]) == 0
     assert "no longer installed" in capsys.readouterr().out
     assert cli.main(["models", "rollback", "mine"]) == cli.BAD_INPUT
-    assert "installed no model 'mine'" in capsys.readouterr().err
+    assert "not installed a model 'mine'" in capsys.readouterr().err
     untrained("slices", "mine", bundled)
     assert cli.main(["models", "install", str(first)]) == 0
     assert cli.main(["models", "rollback", "mine"]) == 0

@@ -16,8 +16,8 @@ import pytest
 import SimpleITK as sitk
 import worker_jobs
 from dicom_files import chest_hu, write_series
+from handmade_networks import untrained
 from in_this_process import InThisProcess
-from networks_made_by_hand import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
@@ -241,7 +241,7 @@ def test_other_masks_need_another_folder_or_a_word(table, tmp_path, capsys):
     text = table.read_text(encoding="utf-8")
     table.write_text(text.replace("p1/heart", "p1/other"), encoding="utf-8")
     assert run(table, out) == cli.BAD_USAGE
-    assert "another heart" in capsys.readouterr().err
+    assert "different heart mask" in capsys.readouterr().err
     assert run(table, out, "--overwrite") == 0
     assert states(out) == {"p1": "done", "broken": "failed", "p2": "done", "p3": "done"}
     assert run(table, out) == 0

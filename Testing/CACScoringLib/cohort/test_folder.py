@@ -84,7 +84,7 @@ def test_uids_are_not_written(tmp_path):
 
 def test_other_masks_are_refused(tmp_path):
     folders(tmp_path / "out", scan("x"))
-    with pytest.raises(OutputError, match="another heart"):
+    with pytest.raises(OutputError, match="different heart mask"):
         folders(tmp_path / "out", scan("x", masks=("h.nii", "")))
 
 
@@ -94,7 +94,7 @@ def test_overwriting_takes_other_masks_and_remembers_them(tmp_path):
     assert folders(out, other, overwrite=True) == ["x"]
     assert folders(out, other, scan("y", "2", masks=("", "l.nii"))) == ["x", "y"]  # y has no result since
     for changed in (scan("x"), scan("y", "2")):
-        with pytest.raises(OutputError, match="another heart"):
+        with pytest.raises(OutputError, match="different heart mask"):
             folders(out, changed)
 
 

@@ -44,16 +44,16 @@ class TestBytes:
             (LARGE, Asked(networks=False, scene=True), 1302),
             (256 * 256 * 64, Asked(), 846),
             (512 * 512 * 128, Asked(), 1446),
-            (LARGE, Asked(opinions=True), 2263),
-            (LARGE, Asked(opinions=True, scene=True), 2575),
-            (512 * 512 * 400, Asked(opinions=True, scene=True), 3379),
+            (LARGE, Asked(estimates=True), 2263),
+            (LARGE, Asked(estimates=True, scene=True), 2575),
+            (512 * 512 * 400, Asked(estimates=True, scene=True), 3379),
         ],
     )
     def test_bound_what_was_measured(self, voxels, asked, measured_mb):
         assert measured_mb * 10**6 < scoring_bytes(voxels, asked) < 1.5 * measured_mb * 10**6
 
     def test_what_is_asked_for_counts(self):
-        asked = (Asked(False), Asked(), Asked(opinions=True), Asked(opinions=True, scene=True))
+        asked = (Asked(False), Asked(), Asked(estimates=True), Asked(estimates=True, scene=True))
         needs = [scoring_bytes(LARGE, one) for one in asked]
         assert needs == sorted(set(needs))
 
@@ -62,7 +62,7 @@ class TestPlan:
     def test_as_many_as_memory_has_room_for(self, machine):
         machine(16, 8 * GB)
         many = [scan(LARGE)] * 20
-        assert plan(many, Asked(opinions=True, scene=True)).count == 2  # not the 4 that 2 GB each would make
+        assert plan(many, Asked(estimates=True, scene=True)).count == 2  # not the 4 that 2 GB each would make
         assert plan(many, Asked(networks=False)).count == 7
         assert plan([scan(256 * 256 * 64)] * 20, Asked()).count == 7
 

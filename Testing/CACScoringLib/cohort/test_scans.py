@@ -79,7 +79,10 @@ class TestFolder:
         (tmp_path / "p" / "a.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 50)
         assert "1 DICOM files in the folder are broken" in found(tmp_path)[0].fault
         search_result = search(tmp_path, tmp_path / "out")
-        assert "looked into" in scans_of_folder(tmp_path, search_result, [None] * len(search_result.folders))[-1].fault
+        assert (
+            "could not be read"
+            in scans_of_folder(tmp_path, search_result, [None] * len(search_result.folders))[-1].fault
+        )
 
     @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
     def test_linked_folders_are_followed_once(self, tmp_path):

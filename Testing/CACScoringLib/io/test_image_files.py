@@ -139,7 +139,7 @@ class TestMetaImage:
         (tmp_path / "scan.mhd").write_text(whole)
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
         (tmp_path / "scan.mhd").write_text(whole.replace("6 5 4", "6 5 3"))
-        with pytest.raises(UnreadableError, match="hold 240 bytes, its header tells of 180"):
+        with pytest.raises(UnreadableError, match="hold 240 bytes, but its header states 180"):
             read_image(tmp_path / "scan.mhd")
 
 

@@ -123,7 +123,7 @@ class TestSaved:
 
     @pytest.mark.parametrize("name", ["", "../up", "Name", "a/b", ".hidden"])
     def test_bad_names(self, name, tmp_path):
-        with pytest.raises(ModelError, match="no name for a model"):
+        with pytest.raises(ModelError, match="not a valid model name"):
             save_model(network_for(), card_for(name=name), tmp_path)
         assert not list(tmp_path.iterdir())
 
@@ -151,7 +151,7 @@ class TestRefused:
 
     def test_other_preprocessing(self, saved):
         change(saved, preprocessing_version=preprocessing.VERSION + 1)
-        with pytest.raises(ModelError, match=r"version 2 of the preprocessing.*by version 1"):
+        with pytest.raises(ModelError, match=r"version 2 of the preprocessing.*version 1"):
             load_model(saved)
 
     @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ class TestReplaced:
         assert roll_back("tiny") is None
         assert list_models() == []
         assert files_in(folders / "user" / "taken-out" / "tiny" / "1") == content
-        with pytest.raises(ModelError, match=r"installed no model 'tiny'\. Installed by you: none"):
+        with pytest.raises(ModelError, match=r"not installed a model 'tiny'\. Installed by you: none"):
             roll_back("tiny")
 
     def test_what_was_rolled_back_is_kept_but_not_offered(self, versions, folders):
@@ -397,7 +397,7 @@ class TestReplaced:
 
     @pytest.mark.parametrize("name", ["", "..", "../made/tiny", "Tiny", "a/b"])
     def test_names_are_checked_before_they_become_paths(self, name, folders):
-        with pytest.raises(ModelError, match="no name for a model"):
+        with pytest.raises(ModelError, match="not a valid model name"):
             roll_back(name)
 
     @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")

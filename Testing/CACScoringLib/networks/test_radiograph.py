@@ -24,7 +24,7 @@ def test_it_gives_a_logit_for_each_threshold():
     assert a_network()(views).shape == (2, 3)
 
 
-def test_it_judges_the_squares_about_the_hearts_it_finds():
+def test_it_evaluators_the_squares_about_the_hearts_it_finds():
     network, views = a_network(), torch.rand(1, 2, 432, 432)
     with torch.no_grad():
         network.finder.last.weight.normal_()  # so that it looks elsewhere than in the middle

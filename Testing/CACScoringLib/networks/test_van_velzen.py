@@ -14,7 +14,7 @@ from CACScoringLib.networks.van_velzen import (
     HeartNetConfig,
     PatchDiscriminator,
     SliceClassifierConfig,
-    SliceSharpenerConfig,
+    SliceSuperResolutionConfig,
     build,
     fold_batch_norm,
     input_channels,
@@ -223,7 +223,7 @@ def test_presets_hold_every_network_of_table_2():
 
 def test_slice_sharpener_adds_nothing_before_it_has_learned():
     torch.manual_seed(2)
-    network = build(SliceSharpenerConfig(factor=3, neighbours=1, width=4, layers=1))
+    network = build(SliceSuperResolutionConfig(factor=3, neighbours=1, width=4, layers=1))
     assert parameters(network) == (9 * 3 * 4 + 4) + (9 * 4 * 4 + 4) + (9 * 4 * 3 + 3)
     x = torch.rand(2, 3, 9, 13)
     with torch.no_grad():

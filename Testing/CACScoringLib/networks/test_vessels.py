@@ -87,8 +87,8 @@ def test_pooling():
     assert small("cnn").body.dense[1].in_features == 16
 
 
-def test_summed_begins_with_what_is_denser_than_tissue():
-    network = small("summed")
+def test_voxel_sum_begins_with_what_is_denser_than_tissue():
+    network = small("voxel-sum")
     share = 1 / (4 + math.e**4)
     hu_mm3 = 2 * (0.7 * 1000 - 100 - TISSUE_HU) * (40 / 32) ** 2 * 3
     wanted = share * hu_mm3 * AGATSTON_PER_HU_MM3
@@ -99,8 +99,8 @@ def test_summed_begins_with_what_is_denser_than_tissue():
     torch.testing.assert_close(found, torch.full((1, 4), wanted / 100), rtol=0.03, atol=0)
 
 
-def test_summed_adds_up():
-    network = stirred(small("summed"))
+def test_voxel_sum_adds_up():
+    network = stirred(small("voxel-sum"))
     places = [(0, 3, 3), (3, 25, 20)]
     with torch.no_grad():
         each = [network(scan_with(place)) for place in places]
@@ -111,7 +111,7 @@ def test_summed_adds_up():
 
 
 def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
-    network = stirred(small("summed"))
+    network = stirred(small("voxel-sum"))
     network.set_largest(1)
     places = [(0, 3, 3), (2, 17, 30), (3, 31, 0)]
     x = scan_with(*places)
@@ -124,8 +124,8 @@ def test_maps_lie_where_calcium_is_and_sum_to_the_scores():
     assert small("cnn").maps(x) is None
 
 
-def test_summed_sees_the_next_slices_and_the_near_surroundings():
-    network = stirred(small("summed"))
+def test_voxel_sum_sees_the_next_slices_and_the_near_surroundings():
+    network = stirred(small("voxel-sum"))
     network.body.bright = 0.6  # so that only the spot is looked at
     x = scan_with((1, CELL, CELL))
     with torch.no_grad():
@@ -147,7 +147,7 @@ def shown_at(*places, amount=0.5, artery=1):
 
 def test_shown_where_calcium_lies_it_is_learned():
     torch.manual_seed(0)
-    network = small("summed", width=4).train()
+    network = small("voxel-sum", width=4).train()
     network.set_largest(100)
     places, others = [(1, 5, 9), (2, 12, 20)], [(3, 25, 28), (0, 20, 5)]
     x, calcium = scan_with(*places, *others), shown_at(*places)
@@ -166,7 +166,7 @@ def test_shown_where_calcium_lies_it_is_learned():
 
 
 def test_a_sample_stands_for_all():
-    network = stirred(small("summed"))
+    network = stirred(small("voxel-sum"))
     generator = torch.Generator().manual_seed(1)
     x = 0.3 + 0.4 * torch.rand(1, 4, 32, 32, generator=generator)
     calcium = shown_at(*((1, j, i) for j in range(0, 32, 8) for i in range(0, 32, 8)))
@@ -181,7 +181,7 @@ def test_a_sample_stands_for_all():
 
 
 def test_scores_are_multiplied():
-    network = stirred(small("summed"))
+    network = stirred(small("voxel-sum"))
     x = scan_with((1, 5, 9))
     with torch.no_grad():
         before = network(x)
@@ -189,13 +189,13 @@ def test_scores_are_multiplied():
         torch.testing.assert_close(network(x), 3 * before)
 
 
-def test_only_summed_is_shown_where_calcium_lies():
+def test_only_voxel_sum_is_shown_where_calcium_lies():
     with pytest.raises(ValueError, match='"cnn" has no use for where calcium lies'):
         small("cnn")(scan_with(), shown_at())
 
 
-def test_summed_of_nothing_bright_is_nothing():
-    network = small("summed").train()
+def test_voxel_sum_of_nothing_bright_is_nothing():
+    network = small("voxel-sum").train()
     y = network(scan_with())
     assert not y.any()
     y.sum().backward()  # does not fail, though there is nothing to learn from
@@ -203,7 +203,7 @@ def test_summed_of_nothing_bright_is_nothing():
 
 
 def test_logarithm_is_of_the_same_scores():
-    linear, log = (stirred(small("summed", output=output)) for output in ("linear", "log"))
+    linear, log = (stirred(small("voxel-sum", output=output)) for output in ("linear", "log"))
     for network in (linear, log):
         network.set_largest(50)
     x = scan_with((1, 5, 9))
@@ -220,7 +220,7 @@ def test_logarithm_is_of_the_same_scores():
         ({"pooling": "max"}, "pooling is 'max'"),
         ({"size": 100}, "multiple of 8"),
         ({"kind": "vit", "size": 500, "field": "heart"}, "multiple of 32"),
-        ({"kind": "summed"}, 'needs the field "heart"'),
+        ({"kind": "voxel-sum"}, 'needs the field "heart"'),
         ({"low_hu": 900.0}, "low_hu below high_hu"),
     ],
 )

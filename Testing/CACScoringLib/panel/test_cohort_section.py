@@ -49,7 +49,7 @@ class TestCohort:
         for index in range(2):
             worker.say(self.scan(index, "waiting", tmp_path))
         worker.say(self.scan(0, "running", tmp_path))
-        assert cohort.ui.cohortTable.item(0, 1).text() == "running …"
+        assert cohort.ui.cohortTable.item(0, 1).text() == "running"
         worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["kvp-unknown"]))
         worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
         assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == [

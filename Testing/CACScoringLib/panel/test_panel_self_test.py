@@ -47,13 +47,13 @@ class TestDeadPages:
         assert "the panel could not be made" in panel_self_test.deadPages("CACScoring")[-1]
 
     def test_a_panel_whose_setup_ends_early(self, panel, dies):
-        dies(panel.RadiographPage, "__init__")
+        dies(panel.RadiographSection, "__init__")
         lines = panel_self_test.deadPages("CACScoring")
         assert lines[0] == "CACScoring: AttributeError: no such thing"
 
     def test_a_panel_that_died_before(self, panel, dies):
         """What it said was printed long ago; what it lacks is missing now."""
-        dies(panel.RadiographPage, "__init__")
+        dies(panel.RadiographSection, "__init__")
         slicer.modules.cacscoring.widgetRepresentation()
         assert any("has no attribute" in line for line in panel_self_test.deadPages("CACScoring"))
 

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import slicer
-from panel_driver import eventually
+from panel_driver import ScriptedProcess, eventually, line
 
 from CACScoringLib.mrml import scene as mrml
 
@@ -45,7 +46,7 @@ class TestBackgroundProcess:
         from CACScoringLib.panel.worker import Worker
 
         worker, ends = Worker(library="CACTrainingLib"), []
-        worker.start(["project", "no-such-command", "--progress", "json"], lambda event: None, ends.append)
+        worker.start(["project", "no-such-command"], ends.append)
         assert eventually(lambda: slicer.app.processEvents() or ends)
         assert "code 2" in ends[0], "bad usage is said by the program itself"
 
@@ -78,3 +79,57 @@ class TestBackgroundProcess:
 def _alive(process_id: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(process_id)], capture_output=True, text=True, check=False)
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+
+
+class TestWorker:
+    """What a worker makes of the lines that a command writes."""
+
+    @pytest.fixture
+    def heard(self, panel):
+        from CACScoringLib.panel.worker import Worker
+
+        heard = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
+        heard.worker = Worker(heard.process)
+        heard.worker.start(
+            ["work"], heard.ends.append, lambda text, behind: heard.progress.append((text, behind)), heard.events.append
+        )
+        return heard
+
+    def test_a_command_is_told_to_report_and_a_module_is_not(self, heard):
+        assert heard.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
+        heard.process.end(0)
+        heard.worker.start(["folder"], heard.ends.append, module="panel.project_ct")
+        assert heard.process.arguments == ["-m", "CACScoringLib.panel.project_ct", "folder"]
+
+    def test_progress_is_that_of_the_whole(self, heard):
+        heard.process.say(line(event="counted", done=1, count=4))
+        heard.process.say(line(event="step", step="reading", index=1, count=2))
+        heard.process.say(line(event="counted", done=1, count=2))
+        assert heard.progress == [("", 0.25), ("Step 2 of 2: reading …", 0.5), ("Step 2 of 2: reading …", 0.75)]
+
+    def test_warnings_are_those_of_the_last_command(self, heard):
+        heard.process.say(line(event="warning", code="thick", message="Thick slices."))
+        assert [event["code"] for event in heard.worker.warnings] == ["thick"]
+        heard.process.end(0)
+        heard.worker.start(["work"], heard.ends.append)
+        assert heard.worker.warnings == []
+
+    def test_nothing_is_heard_after_a_cancel(self, heard):
+        heard.worker.cancel()
+        heard.process.say(line(event="step", step="reading", index=0, count=1))
+        heard.process.end(3)
+        assert (heard.progress, heard.events, heard.ends) == ([], [], [])
+
+    def test_a_command_that_cannot_be_started_ends_with_the_reason(self, heard):
+        def fail(*_arguments):
+            raise RuntimeError("There is no Python.")
+
+        heard.process.end(0)
+        heard.process.start = fail
+        heard.worker.start(["work"], heard.ends.append)
+        assert heard.ends == ["", "There is no Python."]
+        assert not heard.worker.isRunning
+
+    def test_a_second_command_is_refused(self, heard):
+        with pytest.raises(RuntimeError, match="running already"):
+            heard.worker.start(["work"], heard.ends.append)

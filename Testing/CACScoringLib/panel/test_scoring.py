@@ -45,7 +45,7 @@ class TestRun:
         assert driver.ui.statusLabel.text == "Done."
         assert driver.ui.scoreButton.text == "Score"
         assert driver.ui.inputSelector.enabled
-        assert "Nobody has reviewed" in driver.ui.warningsLabel.text
+        assert "not reviewed" in driver.ui.warningsLabel.text
         kinds = ["Candidates of chest (130 HU)", "Heart of chest", "Lesions of chest", "Scores of chest"]
         assert result_nodes() == kinds
         assert driver.scores()["total"][0] == "1458.0"
@@ -149,7 +149,7 @@ class TestRun:
         volume.SetAndObserveTransformNodeID(transform.GetID())
         driver.widget.exit()
         driver.widget.enter()
-        assert "transform" in driver.ui.doubtsLabel.text
+        assert "transform" in driver.ui.scanWarningsLabel.text
         assert not driver.ui.scoreButton.enabled
 
     def test_slicers_python_is_missing(self, panel, volume, monkeypatch):

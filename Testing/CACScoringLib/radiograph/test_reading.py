@@ -126,7 +126,7 @@ class TestDicom:
         assert np.array_equal(read_radiograph(write_dicom(tmp_path / "pa.dcm", values)).picture, values)
 
     @pytest.mark.parametrize(
-        ("tags", "pixel_mm", "doubts"),
+        ("tags", "pixel_mm", "warnings"),
         [
             ({"ImagerPixelSpacing": [0.9, 0.8], "PixelSpacing": [0.5, 0.5]}, (0.8, 0.9), set()),
             ({"ImagerPixelSpacing": None, "PixelSpacing": [0.9, 0.8]}, (0.8, 0.9), {"pixel-size-uncertain"}),
@@ -151,10 +151,10 @@ class TestDicom:
             ({"ImagerPixelSpacing": [0.5, 0.5]}, (0.5, 0.5), {"small-field"}),
         ],
     )
-    def test_pixel_size(self, tmp_path, tags, pixel_mm, doubts):
+    def test_pixel_size(self, tmp_path, tags, pixel_mm, warnings):
         found = read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))
         assert found.pixel_mm == (None if pixel_mm is None else pytest.approx(pixel_mm))
-        assert codes(found) == doubts
+        assert codes(found) == warnings
 
     @pytest.mark.parametrize(
         ("tags", "view"),
@@ -226,7 +226,7 @@ class TestDicom:
             ({"Modality": None}, "modality"),
         ],
     )
-    def test_what_the_header_casts_doubt_on(self, tmp_path, tags, code):
+    def test_what_the_header_casts_warning_on(self, tmp_path, tags, code):
         assert codes(read_radiograph(write_dicom(tmp_path / "pa.dcm", VALUES, **tags))) == {code}
 
     def test_contrast_cut_off_is_told(self, tmp_path):
@@ -257,7 +257,7 @@ class TestDicom:
             ({"NumberOfFrames": 3}, NotVolumeError, "3 frames"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, NotVolumeError, "colour"),
             ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, NotVolumeError, "colour"),
-            ({"PixelData": None}, UnreadableError, "no picture"),
+            ({"PixelData": None}, UnreadableError, "no image"),
             ({"PixelData": b"\0" * 100}, UnreadableError, "cut off"),
             ({"BitsAllocated": 12}, UnreadableError, "cut off or broken"),
             ({"WindowCenter": 5, "WindowWidth": 0}, UnreadableError, "grey values"),
@@ -358,7 +358,7 @@ class TestPictures:
 
     def test_an_even_or_a_tiny_picture(self, tmp_path):
         Image.fromarray(np.full((300, 300), 9, np.uint8)).save(tmp_path / "even.png")
-        with pytest.raises(UnreadableError, match="empty picture"):
+        with pytest.raises(UnreadableError, match="empty image"):
             read_radiograph(tmp_path / "even.png")
         Image.fromarray(VALUES[:90, :90]).save(tmp_path / "tiny.png")
         with pytest.raises(UnreadableError, match="90 × 90"):
@@ -391,8 +391,8 @@ class TestImages:
         [
             (np.stack([CHEST] * 4), NotVolumeError, "volume"),
             (CHEST[None] - 1000, NotCTError, "slice of a CT"),
-            (np.where(CHEST > 200, np.nan, CHEST)[None], UnreadableError, "no numbers"),
-            (CHEST[None, :1], NotVolumeError, "no picture"),
+            (np.where(CHEST > 200, np.nan, CHEST)[None], UnreadableError, "not numbers"),
+            (CHEST[None, :1], NotVolumeError, "not an image"),
         ],
     )
     def test_what_is_refused(self, tmp_path, values, error, words):

@@ -127,7 +127,7 @@ class TestViews:
         assert score_radiograph({"PA": radiograph(view="AP")}, None, spot_model()).views
 
 
-class TestDoubts:
+class TestWarnings:
     def test_digital_patients_are_told_first(self):
         assert codes(score_radiograph({"PA": radiograph()}, None, spot_model())) == ["digital-patients"]
 

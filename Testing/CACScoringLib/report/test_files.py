@@ -49,17 +49,17 @@ def result():
 
 
 def test_severe_warnings_stand_above_the_numbers(result):
-    doubts = (ScanWarning("thick-slices", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
-    doubted = replace(result, warnings=doubts)
-    html = page.result_as_html(doubted)
+    warnings = (ScanWarning("thick-slices", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
+    warned = replace(result, warnings=warnings)
+    html = page.result_as_html(warned)
     numbers = html.index("<table>")
     assert html.index("<code>dire</code>") < numbers < html.index("<code>thick-slices</code>")
     assert "<script>alert" not in html
-    assert 'class="severe"' not in page.result_as_html(replace(result, warnings=doubts[:1]))
-    first, second = report.result_as_text(doubted).splitlines()[:2]
+    assert 'class="severe"' not in page.result_as_html(replace(result, warnings=warnings[:1]))
+    first, second = report.result_as_text(warned).splitlines()[:2]
     assert first == f"CAUTION: No heart: {NASTY}"
     assert not second.startswith("CAUTION")
-    written = report.result_as_json(doubted, {})["warnings"]
+    written = report.result_as_json(warned, {})["warnings"]
     assert [warning["severe"] for warning in written] == [False, True]
 
 
@@ -224,7 +224,7 @@ def many():
 class TestManyCandidates:
     COUNT = 400
 
-    def test_those_that_matter_are_told_and_the_rest_summed(self, many):
+    def test_those_that_matter_are_told_and_the_rest_voxel_sum(self, many):
         method = many.methods["threshold"]
         told = page.told_lesions(method, 3.0)
         assert len(told) == page.MOST_TOLD < self.COUNT == method.total.lesions
@@ -236,10 +236,10 @@ class TestManyCandidates:
             r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>.*?<td>([\d.]+)</td></tr>", html
         )
         assert (int(count), int(voxels)) == (self.COUNT - page.MOST_TOLD, 2 * (self.COUNT - page.MOST_TOLD))
-        shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("Every component")[1].split("</table>")[0])
+        shown = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
         assert sum(map(float, shown)) == pytest.approx(method.total.agatston, abs=0.01 * len(shown))
         assert points in shown
-        assert f"Of {self.COUNT} candidates the {page.MOST_TOLD} are drawn" in html
+        assert f"Of {self.COUNT} candidates, the {page.MOST_TOLD} that" in html
 
     def test_only_slices_with_those_are_drawn(self, many):
         slices = {lesion.components[0].slice_index for lesion in page.told_lesions(many.methods["threshold"], 3.0)}

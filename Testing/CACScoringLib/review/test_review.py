@@ -151,7 +151,7 @@ class TestReviewed:
     def test_categories_wait_for_the_review(self, scored):
         assert categories_of(review_of(scored, "threshold").result(reviewed=False)) is None
 
-    def test_doubts(self, scored, labels):
+    def test_warnings(self, scored, labels):
         scan, heart, _ = scored
         review = review_of(scored, "threshold")
         set_labels(review, labels)

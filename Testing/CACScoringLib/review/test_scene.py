@@ -242,14 +242,13 @@ class TestSlices:
         assert review.redo()
         assert numbers(review) == off
 
-    def test_never_taken_apart_waits_for_a_new_run(self, review):
+    def test_never_decomposed_waits_for_a_new_run(self, review):
         before = numbers(review)
         assert not review.slices()[0].decomposed
         review.switch_slice(0, True)
         assert review.slices_wished == (0,)
         assert numbers(review) == before
-        (warning,) = [w for w in review.warnings if w.code == "slices-to-decompose"]
-        assert "Score the scan again" in warning.message
+        assert [w.code for w in review.warnings].count("slices-to-decompose") == 1
 
     def test_no_such_slice(self, review):
         with pytest.raises(MaskError, match="no slice 24"):
@@ -468,7 +467,7 @@ class TestOtherTools:
         assert not review.problems  # without voxels it changes no score
         paint(review, "Segment_1", PART)
         assert review.refresh()
-        assert "The segment valve is no artery" in review.problems["threshold"]
+        assert "segment valve" in review.problems["threshold"]
         segments.GetSegment("Segment_1").SetName("LCX")
         assert review.refresh()
         assert not review.problems

@@ -149,7 +149,7 @@ def test_five_millimetres_are_still_good():
 
 
 @pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
-def test_noise_is_judged_by_what_blood_can_reach(noise_hu, expected):
+def test_noise_is_evaluated_by_what_blood_can_reach(noise_hu, expected):
     heart = Heart(blood_hu=45, noise_hu=noise_hu)
     assert codes(examine(heart.scan(), heart.blood())) == expected
 

@@ -138,7 +138,7 @@ class TestVerdict:
         found = compare(*both, LIMITS)
         total = changes(found, "decomposition")["total"]
         assert (total.earlier, total.later, total.verdict) == (1000, 5000, UNKNOWN)
-        assert "the stored limits are of scores on the clinical scale" in total.reason
+        assert "the stored limits apply to scores on the clinical scale" in total.reason
         assert changes(found, "decomposition", "pseudo_mass_hu_mm3")["total"].verdict == CHANGED
         assert not next(m for m in found.methods if m.method == "decomposition").scaled
 
@@ -154,7 +154,7 @@ class TestVerdict:
         """Of 4 and 12 the mean is 8: the limit is 21.6, and no difference of such scores exceeds 16."""
         total = changes(compare(content(4), content(12), LIMITS))["total"]
         assert (total.verdict, total.limit) == (UNKNOWN, pytest.approx(21.6))
-        assert "no difference would be beyond" in total.text
+        assert "exceed the limit" in total.text
 
     def test_no_word_beyond_the_study(self):
         total = changes(compare(content(900), content(1200), LIMITS))["total"]
@@ -165,7 +165,7 @@ class TestVerdict:
         only_total = {"threshold": {"agatston": {"total": TOTAL_LIMITS}}}
         found = changes(compare(content(), content(), Repeatability.of(stored(limits=only_total))))
         assert found["total"].verdict == WITHIN
-        assert found["LAD"].text == "cannot be said: no limits are stored for single arteries"
+        assert found["LAD"].text == "cannot be determined: no repeatability limits are stored for single arteries"
 
 
 def with_acquisition(**facts):
@@ -206,7 +206,7 @@ class TestReasons:
             ({**content(), "measured": {"noise_hu": 40.0}}, "noise differs too much (20 and 40 HU)"),
             (
                 {**content(), "warnings": [{"code": "contrast-enhanced", "message": ""}]},
-                "later scan was made with contrast",
+                "later scan was acquired with contrast",
             ),
             (with_acquisition(patient_sex="M"), "man and a woman"),
         ],
@@ -267,8 +267,8 @@ class TestReasons:
 
     def test_no_limits(self):
         found = compare(content(), content(150), None)
-        assert all("no limits" in bars(found, name)[0] for name in ("threshold", "decomposition"))
-        assert "No limits of repeatability are stored" in comparison_as_html(found)
+        assert all("no repeatability limits" in bars(found, name)[0] for name in ("threshold", "decomposition"))
+        assert "No repeatability limits are stored" in comparison_as_html(found)
 
     def test_one_scan_without_the_map(self):
         other = content()
@@ -286,10 +286,10 @@ class TestReasons:
 
     def test_candidates_that_nobody_reviewed(self):
         unreviewed = with_method("threshold", reviewed=False)
-        assert "nobody has reviewed" in bars(compare(unreviewed, unreviewed, LIMITS), "threshold")[0]
+        assert "not been reviewed" in bars(compare(unreviewed, unreviewed, LIMITS), "threshold")[0]
 
 
-class TestDoubts:
+class TestWarnings:
     def test_none_about_equal_scans_but_the_suggested_arteries(self):
         assert codes(compare(content(), content(), LIMITS)) == {"comparison-arteries-suggested"}
 
@@ -305,7 +305,7 @@ class TestDoubts:
             (content(), {**content(), "slices_by_reader": {"3": "off"}}, "comparison-map-reviewed"),
         ],
     )
-    def test_doubt(self, earlier, later, code):
+    def test_warning(self, earlier, later, code):
         assert code in codes(compare(earlier, later, LIMITS))
 
     def test_unmeasured_noise_is_no_fault(self):
@@ -318,14 +318,14 @@ class TestShown:
         assert document["schema"] == SCHEMA
         lad = document["methods"]["threshold"]["agatston"]["LAD"]
         assert (lad["earlier"], lad["later"], lad["difference"], lad["verdict"]) == (100, 150, 50, CHANGED)
-        assert lad["text"] == "changed beyond what repeats"
+        assert lad["text"] == "changed beyond the repeatability limits"
         assert document["limits"]["digital"] is True
 
     def test_page_says_where_the_limits_come_from(self):
         page = comparison_as_page(compare(content(), content(150), LIMITS))
         assert NOT_IN_PATIENTS in page
         assert "200 digital patients" in page
-        assert "changed beyond what repeats" in page
+        assert "changed beyond the repeatability limits" in page
         assert "+50.0" in page
 
     def test_limits_of_patients_are_not_called_digital(self):
@@ -335,7 +335,7 @@ class TestShown:
 
     def test_text_tells_totals_and_source(self):
         text = comparison_as_text(compare(content(), content(60), LIMITS))
-        assert "100.0 → 60.0 (−40.0, repeats within ±36.0): changed beyond what repeats" in text
+        assert "100.0 → 60.0 (−40.0, repeatability limit ±36.0): changed beyond the repeatability limits" in text
         assert NOT_IN_PATIENTS in text
 
     def test_names_are_escaped(self):

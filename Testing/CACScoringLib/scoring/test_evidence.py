@@ -63,5 +63,5 @@ def test_probabilities_follow_the_weights():
 
 
 def test_weights_of_other_features_are_refused():
-    with pytest.raises(CTError, match=r"other evidence .*colour.* Calibrate"):
+    with pytest.raises(CTError, match=r"evidence weights .*colour.* Calibrate"):
         coronary_probabilities(np.zeros((1, len(FEATURES))), {"colour": 1.0, INTERCEPT: 0.0})

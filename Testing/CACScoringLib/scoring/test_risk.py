@@ -177,7 +177,7 @@ def test_percentile_in_words(percentile, text):
         (GOOD + "M,50,60,0,1,2,3\n", "2 rows for sex M, age 50"),
         (GOOD.replace("M,", "X,"), "0 rows for sex M, age 50"),
         (GOOD.replace("M,45,54", "M,55,64"), "0 rows for sex M, age 50"),
-        (GOOD.replace("1,8,70", "1,80,70"), "do not rise"),
+        (GOOD.replace("1,8,70", "1,80,70"), "do not increase"),
     ],
     ids=[
         "empty file",

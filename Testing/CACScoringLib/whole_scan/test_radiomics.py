@@ -19,7 +19,7 @@ from CACScoringLib.whole_scan.radiomics import (
     grid_around,
     pseudo_label,
     radiomic_features,
-    radiomic_opinion,
+    radiomics_estimate,
 )
 
 pytest.importorskip("mirp")
@@ -161,28 +161,28 @@ def model(limit: float | None = 0.4, names: tuple[str, ...] = NAMES, bias: float
     return LoadedModel(card, network)
 
 
-def test_opinion_adds_up():
+def test_estimate_adds_up():
     scan, region = made([PLAQUE])
-    opinion = radiomic_opinion(scan, region, model())
+    estimate = radiomics_estimate(scan, region, model())
     first = 2 * (math.log1p(AGATSTON) - 1) / 2
-    assert opinion.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
-    sizes = [abs(share) for share in opinion.contributions.values()]
+    assert estimate.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
+    sizes = [abs(share) for share in estimate.contributions.values()]
     assert sizes == sorted(sizes, reverse=True)
     assert len(sizes) == MOST_TOLD < len(NAMES)
-    assert opinion.probability > 0.99
-    assert opinion.calcium
-    assert opinion.warnings == ()
-    assert opinion.features["candidate_highest_hu"] == 350
+    assert estimate.probability > 0.99
+    assert estimate.calcium
+    assert estimate.warnings == ()
+    assert estimate.features["candidate_highest_hu"] == 350
 
 
 def test_limit_decides():
     one = model(0.3, (PSEUDO_FEATURE,), bias=0.0)
     scan, region = made()
-    opinion = radiomic_opinion(scan, region, one)
+    estimate = radiomics_estimate(scan, region, one)
     # No candidate: 2 · (0 − 1) / 2 = −1.
-    assert opinion.probability == pytest.approx(1 / (1 + math.e))
-    assert not opinion.calcium
-    assert dataclasses.replace(opinion, limit=0.2).calcium
+    assert estimate.probability == pytest.approx(1 / (1 + math.e))
+    assert not estimate.calcium
+    assert dataclasses.replace(estimate, limit=0.2).calcium
 
 
 def test_scan_unlike_training_is_told():
@@ -190,7 +190,7 @@ def test_scan_unlike_training_is_told():
     with torch.no_grad():
         one.network.lowest.zero_()
         one.network.highest.fill_(100.0)
-    (warning,) = radiomic_opinion(*made([PLAQUE]), one).warnings
+    (warning,) = radiomics_estimate(*made([PLAQUE]), one).warnings
     assert warning.code == "unlike-training"
     assert "candidate_highest_hu 350 (seen: 0 to 100)" in warning.message
 
@@ -201,4 +201,4 @@ def test_scan_unlike_training_is_told():
 )
 def test_unusable_card_is_refused(limit, names, message):
     with pytest.raises(ModelError, match=message):
-        radiomic_opinion(*made(), model(limit, names))
+        radiomics_estimate(*made(), model(limit, names))

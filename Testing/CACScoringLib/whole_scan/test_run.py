@@ -1,4 +1,4 @@
-"""Asking models for second opinions: which, what becomes of one that fails, and where all is written."""
+"""Asking models for second estimates: which, what becomes of one that fails, and where all is written."""
 
 import importlib.util
 import io
@@ -7,8 +7,8 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import handmade_estimates as by_hand
 import numpy as np
-import opinions_by_hand as by_hand
 import panel_results
 import pytest
 import SimpleITK as sitk
@@ -24,12 +24,15 @@ from CACScoringLib.models.cards import ModelError
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
 from CACScoringLib.run import ModelChoice, chosen_models
-from CACScoringLib.whole_scan import run as second_opinion_run
+from CACScoringLib.whole_scan import run as whole_scan_run
 from CACScoringLib.whole_scan import vessels
-from CACScoringLib.whole_scan.run import FAILED, load_opinions, opinions_asked_for, with_second_opinions
-from CACScoringLib.whole_scan.second_opinion import DIFFERS, SALIENCY_FILE, opinions_of_json
+from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimates_from_json
+from CACScoringLib.whole_scan.run import FAILED, load_estimators, requested_estimators, with_whole_scan_estimates
 
-ADVISERS = {"vessels": by_hand.adviser("vessels"), "radiomics": by_hand.adviser("radiomics", by_hand.RADIOMICS_TEST)}
+ESTIMATORS = {
+    "vessels": by_hand.estimator("vessels"),
+    "radiomics": by_hand.estimator("radiomics", by_hand.RADIOMICS_TEST),
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +42,11 @@ def result():
 
 
 @pytest.fixture
-def says(monkeypatch):
+def prediction(monkeypatch):
     """Lets models answer. Takes by kind an opinion, or an error."""
 
     def answers(**by_kind):
-        def adviser(answer):
+        def estimator(answer):
             def ask(result, model, saliency):
                 if isinstance(answer, Exception):
                     raise answer
@@ -52,9 +55,9 @@ def says(monkeypatch):
             return ask
 
         monkeypatch.setattr(
-            second_opinion_run, "_ADVISERS", {kind: adviser(answer) for kind, answer in by_kind.items()}
+            whole_scan_run, "_ESTIMATE_BY", {kind: estimator(answer) for kind, answer in by_kind.items()}
         )
-        return {kind: ADVISERS[kind] for kind in by_kind}
+        return {kind: ESTIMATORS[kind] for kind in by_kind}
 
     return answers
 
@@ -74,31 +77,31 @@ def stored(monkeypatch, *cards):
 
 class TestWhichModels:
     def test_kinds_are_named_once_in_any_order(self):
-        assert opinions_asked_for("radiomics, vessels,radiomics") == ("radiomics", "vessels")
-        assert opinions_asked_for("all") == ("all",)
+        assert requested_estimators("radiomics, vessels,radiomics") == ("radiomics", "vessels")
+        assert requested_estimators("all") == ("all",)
 
     @pytest.mark.parametrize("text", ["vessel", "", "vessels,", "all,vessels", "scan.nii.gz"])
     def test_an_unknown_kind(self, text):
         with pytest.raises(ModelError, match="vessels, radiomics, all"):
-            opinions_asked_for(text)
+            requested_estimators(text)
 
     def test_none_are_chosen_where_none_were_asked_for(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"))
-        assert chosen_models(ModelChoice()).opinions == {}
+        assert chosen_models(ModelChoice()).estimates == {}
 
     def test_the_bundled_one_comes_before_the_users_and_a_named_one_before_both(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
-        chosen = chosen_models(ModelChoice(opinions=("radiomics", "vessels"))).opinions
+        chosen = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
         assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "v", "radiomics": "r"}
-        chosen = chosen_models(ModelChoice(("mine",), opinions=("all",))).opinions
+        chosen = chosen_models(ModelChoice(("mine",), estimates=("all",))).estimates
         assert {kind: model.card.name for kind, model in chosen.items()} == {"vessels": "mine", "radiomics": "r"}
 
     @pytest.mark.parametrize(
         ("choice", "words"),
         [
-            (ModelChoice(opinions=("radiomics",)), "no model for 'radiomics'.*cac train radiomics"),
-            (ModelChoice(opinions=("vessels",)), "several models for 'vessels': v, w. Name one"),
-            (ModelChoice(("v", "w"), opinions=("vessels",)), "Two models for 'vessels'"),
+            (ModelChoice(estimates=("radiomics",)), "no model for 'radiomics'.*cac train radiomics"),
+            (ModelChoice(estimates=("vessels",)), "several models for 'vessels': v, w. Name one"),
+            (ModelChoice(("v", "w"), estimates=("vessels",)), "Two models for 'vessels'"),
         ],
     )
     def test_what_cannot_be_chosen(self, monkeypatch, choice, words):
@@ -108,24 +111,24 @@ class TestWhichModels:
 
     def test_all_of_nothing(self, monkeypatch):
         stored(monkeypatch)
-        with pytest.raises(ModelError, match="no model for a second opinion"):
-            chosen_models(ModelChoice(opinions=("all",)))
+        with pytest.raises(ModelError, match="no model for a whole-scan estimate"):
+            chosen_models(ModelChoice(estimates=("all",)))
 
-    def test_a_named_model_whose_opinion_is_not_asked_for(self, monkeypatch):
+    def test_a_named_model_whose_estimate_is_not_asked_for(self, monkeypatch):
         stored(monkeypatch, ("v", "vessels", "user"))
-        with pytest.raises(ModelError, match="--second-opinion vessels"):
+        with pytest.raises(ModelError, match="--whole-scan vessels"):
             chosen_models(ModelChoice(("v",)))
-        with pytest.raises(ModelError, match="--second-opinion vessels"):
-            chosen_models(ModelChoice(("v",), opinions=("radiomics",)))
+        with pytest.raises(ModelError, match="--whole-scan vessels"):
+            chosen_models(ModelChoice(("v",), estimates=("radiomics",)))
 
 
 class TestAsking:
-    def test_opinions_come_with_the_result_in_their_own_step(self, result, says):
+    def test_estimates_come_with_the_result_in_their_own_step(self, result, prediction):
         progress = Progress()
         given = {"vessels": by_hand.vessels(1500), "radiomics": by_hand.radiomics(0.9)}
-        asked = with_second_opinions(result, says(**given), progress=progress)
-        assert asked.opinions == tuple(given.values())
-        assert list(progress.seconds) == ["second opinions"]
+        asked = with_whole_scan_estimates(result, prediction(**given), progress=progress)
+        assert asked.estimates == tuple(given.values())
+        assert list(progress.seconds) == ["whole-scan estimates"]
         assert asked.methods is result.methods
         assert asked.warnings == result.warnings
 
@@ -137,20 +140,20 @@ class TestAsking:
             (ValueError("odd"), "unexpected ValueError at test_run.py"),
         ],
     )
-    def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, says, error, words):
-        asked = with_second_opinions(result, says(vessels=error, radiomics=by_hand.radiomics(0.9)))
-        assert [opinion.network for opinion in asked.opinions] == ["radiomics"]
+    def test_one_that_fails_is_a_warning_and_the_others_are_asked(self, result, prediction, error, words):
+        asked = with_whole_scan_estimates(result, prediction(vessels=error, radiomics=by_hand.radiomics(0.9)))
+        assert [estimate.network for estimate in asked.estimates] == ["radiomics"]
         [failure] = [warning for warning in asked.warnings if warning.code == FAILED]
         assert words in failure.message
         assert asked.methods is result.methods
 
-    def test_what_is_no_number_is_no_opinion(self, result, says):
-        asked = with_second_opinions(result, says(vessels=by_hand.vessels(float("nan"))))
-        assert not asked.opinions
+    def test_what_is_no_number_is_no_estimate(self, result, prediction):
+        asked = with_whole_scan_estimates(result, prediction(vessels=by_hand.vessels(float("nan"))))
+        assert not asked.estimates
         assert "no finite number" in asked.warnings[-1].message
 
-    def test_a_wide_difference_travels_with_the_result(self, result, says):
-        asked = with_second_opinions(result, says(vessels=by_hand.vessels(0.1)))
+    def test_a_wide_difference_travels_with_the_result(self, result, prediction):
+        asked = with_whole_scan_estimates(result, prediction(vessels=by_hand.vessels(0.1)))
         [told] = [warning for warning in asked.warnings if warning.code == DIFFERS]
         assert "calcium map: 1323" in told.message
         document = report.result_as_json(asked, {})
@@ -168,14 +171,14 @@ class TestStoredModels:
         by_hand.save_radiomics(tmp_path)
         monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
         monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
-        found, doubts = load_opinions(chosen_models(ModelChoice(opinions=("all",))).opinions, "cpu")
-        assert not doubts
+        found, warnings = load_estimators(chosen_models(ModelChoice(estimates=("all",))).estimates, "cpu")
+        assert not warnings
         return found
 
     def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
-        asked = with_second_opinions(result, loaded)
+        asked = with_whole_scan_estimates(result, loaded)
         assert FAILED not in [warning.code for warning in asked.warnings], asked.warnings
-        estimated, told = asked.opinions
+        estimated, told = asked.estimates
         assert estimated.total == pytest.approx(sum(estimated.agatston.values()))
         assert estimated.saliency.GetSize() == result.scan.image.GetSize()
         assert len(estimated.slice_weights) == by_hand.SMALL_VESSELS.slices
@@ -184,21 +187,21 @@ class TestStoredModels:
         assert 0 < told.probability < 1
         assert told.limit == 0.5
         assert set(told.contributions) <= set(loaded["radiomics"].card.config["features"])
-        assert opinions_of_json(json.loads(json.dumps(report.result_as_json(asked, {})))) == tuple(
-            replace(opinion, saliency=None) for opinion in asked.opinions
+        assert estimates_from_json(json.loads(json.dumps(report.result_as_json(asked, {})))) == tuple(
+            replace(estimate, saliency=None) for estimate in asked.estimates
         )
 
     def test_without_what_pictures_need_there_is_an_answer_all_the_same(self, result, loaded, monkeypatch):
-        ask = vessels.vessel_opinion
+        ask = vessels.vessel_estimate
 
         def without_monai(scan, region, model, saliency):
             if saliency:
                 raise ModuleNotFoundError(name="monai")
             return ask(scan, region, model, saliency)
 
-        monkeypatch.setattr(vessels, "vessel_opinion", without_monai)
-        asked = with_second_opinions(result, {"vessels": loaded["vessels"]})
-        assert asked.opinions[0].saliency is None
+        monkeypatch.setattr(vessels, "vessel_estimate", without_monai)
+        asked = with_whole_scan_estimates(result, {"vessels": loaded["vessels"]})
+        assert asked.estimates[0].saliency is None
         assert "monai is not installed" in next(w.message for w in asked.warnings if w.code == "no-saliency")
 
     def test_without_pytorch_each_is_a_warning(self, tmp_path, monkeypatch):
@@ -206,9 +209,9 @@ class TestStoredModels:
         stored = {"vessels": models.StoredModel(models.read_card(card), card, "user")}
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
-        found, doubts = load_opinions(stored, "cpu")
+        found, warnings = load_estimators(stored, "cpu")
         assert not found
-        assert "torch is not installed" in doubts[0].message
+        assert "torch is not installed" in warnings[0].message
 
 
 def with_saliency(result, k=12, highest=2.0):
@@ -221,20 +224,20 @@ def with_saliency(result, k=12, highest=2.0):
 
 
 class TestReport:
-    def test_without_opinions_nothing_changes(self, result):
+    def test_without_estimates_nothing_changes(self, result):
         assert report.result_as_json(result, {})["second_opinions"] == {}
-        assert "Second opinion" not in page.result_as_html(result) + report.result_as_text(result)
+        assert "Whole-scan estimate" not in page.result_as_html(result) + report.result_as_text(result)
 
-    def test_numbers_agreement_and_worth(self, result, says):
-        answers = says(
+    def test_numbers_agreement_and_worth(self, result, prediction):
+        answers = prediction(
             vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
             radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
         )
-        asked = with_second_opinions(result, answers)
+        asked = with_whole_scan_estimates(result, answers)
         text = page.result_as_html(asked)
         assert "<td>900</td>" in text
         assert "about 960" in text
-        assert "12%; yes from 30%" in text
+        assert "12%; positive from 30%" in text
         assert "same class" in text
         assert "not reviewed" in text
         assert "Trust &lt;it&gt; little." in text
@@ -242,26 +245,28 @@ class TestReport:
         assert re.search(r"candidate count</td><td>−1.25</td><td>against", text)
         document = json.loads(json.dumps(report.result_as_json(asked, {})))
         assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
-        assert opinions_of_json(document) == asked.opinions
+        assert estimates_from_json(document) == asked.estimates
         assert "vessel regression: Agatston about 960" in report.result_as_text(asked)
 
-    def test_radiomics_alone_need_no_arteries(self, result, says):
-        text = page.result_as_html(with_second_opinions(result, says(radiomics=by_hand.radiomics(0.9))))
+    def test_radiomics_alone_need_no_arteries(self, result, prediction):
+        text = page.result_as_html(with_whole_scan_estimates(result, prediction(radiomics=by_hand.radiomics(0.9))))
         assert "<th>LCX</th>" not in text
         assert "yes <span" in text
 
-    def test_saliency_is_shown_and_written(self, result, says, tmp_path):
-        asked = with_second_opinions(result, says(vessels=by_hand.vessels(1500, saliency=with_saliency(result))))
-        assert "Slice 12, the one with the highest value" in page.result_as_html(asked)
+    def test_saliency_is_shown_and_written(self, result, prediction, tmp_path):
+        asked = with_whole_scan_estimates(
+            result, prediction(vessels=by_hand.vessels(1500, saliency=with_saliency(result)))
+        )
+        assert "Slice 12 has the highest saliency" in page.result_as_html(asked)
         report.write_images(tmp_path, asked)
         written = sitk.ReadImage(tmp_path / SALIENCY_FILE)
         assert SALIENCY_FILE in RESULT_FILES
         np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(with_saliency(result)))
 
-    def test_a_saliency_of_nothing(self, result, says):
+    def test_a_saliency_of_nothing(self, result, prediction):
         nothing = with_saliency(result, highest=0.0)
-        asked = with_second_opinions(result, says(vessels=by_hand.vessels(1500, saliency=nothing)))
-        assert "No change of any voxel" in page.result_as_html(asked)
+        asked = with_whole_scan_estimates(result, prediction(vessels=by_hand.vessels(1500, saliency=nothing)))
+        assert "No change in any voxel" in page.result_as_html(asked)
 
     def test_the_picture_is_orange_where_the_saliency_is_highest(self, result):
         lesions = result.methods["threshold"].lesions
@@ -276,11 +281,13 @@ class TestReport:
         assert rows.mean() / zoom == pytest.approx(27.5 - 11, abs=1.5)
 
 
-def test_columns_of_a_cohort(result, says):
-    asked = with_second_opinions(result, says(vessels=by_hand.vessels(1500), radiomics=by_hand.radiomics(0.75)))
+def test_columns_of_a_cohort(result, prediction):
+    asked = with_whole_scan_estimates(
+        result, prediction(vessels=by_hand.vessels(1500), radiomics=by_hand.radiomics(0.75))
+    )
     row = cohort_table.result_row(report.result_as_json(asked, {}))
     assert (row["vessels_agatston"], row["radiomics_probability"]) == (1500, 0.75)
     names = cohort_table.columns(["threshold"], False, ["vessels", "radiomics"])
     assert names[-3:] == ["vessels_agatston", "radiomics_probability", "seconds"]
     assert "vessels_agatston" not in cohort_table.columns(["threshold"], False)
-    assert Artery.LAD in asked.opinions[0].agatston
+    assert Artery.LAD in asked.estimates[0].agatston

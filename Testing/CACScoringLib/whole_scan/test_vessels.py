@@ -1,4 +1,4 @@
-"""The second opinion on vessel scores, by small random models that were saved and loaded as any other."""
+"""The whole-scan estimate on vessel scores, by small random models that were saved and loaded as any other."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.cards import LoadedModel, ModelError, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
-from CACScoringLib.whole_scan.vessels import SCALE, saliency, vessel_opinion
+from CACScoringLib.whole_scan.vessels import SCALE, saliency, vessel_estimate
 
 CONFIG = VesselNetConfig(
     slices=16, size=32, field="heart", field_mm=48.0, width=4, reduction=4, patch=16, feed_forward=16, output="log"
@@ -47,11 +47,11 @@ def scanned() -> tuple[CTScan, HeartRegion]:
     return scan_from_image(image, Acquisition("made up")), HeartRegion(mask, None, "given")
 
 
-@pytest.mark.parametrize("kind", ["cnn", "se-cnn", "vit", "summed"])
+@pytest.mark.parametrize("kind", ["cnn", "se-cnn", "vit", "voxel-sum"])
 def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
     scan, region = scanned
     network, model = made(tmp_path, kind)
-    told = vessel_opinion(scan, region, model)
+    told = vessel_estimate(scan, region, model)
     x = vessel_input(scan.image, region.mask, network.config)
     with torch.no_grad():
         wanted = to_agatston(network(torch.from_numpy(x)[None])[0].numpy(), 200.0, "log")
@@ -63,10 +63,10 @@ def test_scores_are_what_the_network_says(kind, scanned, tmp_path):
     assert told.warnings == ()
 
 
-def test_summed_shows_where_it_sees_calcium(scanned, tmp_path):
+def test_voxel_sum_shows_where_it_sees_calcium(scanned, tmp_path):
     scan, region = scanned
-    _, model = made(tmp_path, "summed")
-    told = vessel_opinion(scan, region, model, saliency=True)
+    _, model = made(tmp_path, "voxel-sum")
+    told = vessel_estimate(scan, region, model, saliency=True)
     seen = sitk.GetArrayFromImage(told.saliency)
     assert told.saliency.GetOrigin() == scan.image.GetOrigin()
     assert seen.shape == scan.hu.shape
@@ -83,7 +83,7 @@ def test_saliency_is_the_gradient(kind, scanned, tmp_path):
     """Nothing but what the network is given can sway it, and the same scan gives the same map."""
     scan, region = scanned
     network, model = made(tmp_path, kind)
-    told = vessel_opinion(scan, region, model, saliency=True)
+    told = vessel_estimate(scan, region, model, saliency=True)
     seen = sitk.GetArrayFromImage(told.saliency)
     assert seen.min() >= 0
     assert seen.max() == pytest.approx(1)
@@ -109,26 +109,26 @@ def test_saliency_follows_what_a_network_looks_at():
     assert all(p.grad is None for p in network.parameters())
 
 
-def test_doubts(scanned, tmp_path):
+def test_warnings(scanned, tmp_path):
     scan, region = scanned
-    _, model = made(tmp_path, "summed", field_mm=24.0, size=16)
-    told = vessel_opinion(scan, region, model)
-    assert [doubt.code for doubt in told.warnings] == ["vessels-heart-cut"]
+    _, model = made(tmp_path, "voxel-sum", field_mm=24.0, size=16)
+    told = vessel_estimate(scan, region, model)
+    assert [warning.code for warning in told.warnings] == ["vessels-heart-cut"]
     inside = np.zeros(scan.hu.shape, bool)
     inside[6:54, 20:44, 18:42] = True
     heart = sitk.GetArrayFromImage(region.mask) == 1
     share = 1 - (heart & inside).sum() / heart.sum()
     told_percent = int(told.warnings[0].message.partition("%")[0])
     assert told_percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
-    _, model = made(tmp_path / "other", "summed", scale=0.001)
-    assert [doubt.code for doubt in vessel_opinion(scan, region, model).warnings] == ["vessels-beyond-training"]
+    _, model = made(tmp_path / "other", "voxel-sum", scale=0.001)
+    assert [warning.code for warning in vessel_estimate(scan, region, model).warnings] == ["vessels-beyond-training"]
 
 
 def test_models_that_are_none(scanned, tmp_path):
     scan, region = scanned
-    _, model = made(tmp_path, "summed", scale=None)
+    _, model = made(tmp_path, "voxel-sum", scale=None)
     with pytest.raises(ModelError, match="lacks its scale"):
-        vessel_opinion(scan, region, model)
+        vessel_estimate(scan, region, model)
     other = replace(model, card=replace(model.card, network="heart", calibration={SCALE: 1.0}))
-    with pytest.raises(ModelError, match="no model for vessel scores"):
-        vessel_opinion(scan, region, other)
+    with pytest.raises(ModelError, match="not a vessel regression model"):
+        vessel_estimate(scan, region, other)

@@ -38,7 +38,7 @@ def run(study, *arguments):
 
 
 OPTIONS = ("--data", "t.csv", "--folds", "3", "--minutes", "0", "--seed", "4", "--workers", "2")
-OF_SCANS = ("--test", "test.csv", "--others", "o.csv", "--cache", "c")
+OF_SCANS = ("--test", "test.csv", "--noncoronary-controls", "o.csv", "--cache", "c")
 
 
 @pytest.mark.parametrize("study", ["radiograph", "vessels", "radiomics"])
@@ -50,7 +50,11 @@ def test_what_all_take_is_passed_on(asked, capsys, study):
     assert (settings.data, settings.output, settings.minutes, settings.workers) == (Path("t.csv"), Path("out"), 0, 2)
     assert (settings.budget.folds, settings.budget.seed, settings.budget.only) == (3, 4, {})
     if of_scans:
-        assert (settings.test, settings.others, settings.cache) == (Path("test.csv"), Path("o.csv"), Path("c"))
+        assert (settings.test, settings.noncoronary_controls, settings.cache) == (
+            Path("test.csv"),
+            Path("o.csv"),
+            Path("c"),
+        )
     assert run(study, "--data", "t.csv") == 0
     assert asked[1].minutes is None
 
@@ -58,7 +62,7 @@ def test_what_all_take_is_passed_on(asked, capsys, study):
 def test_what_a_study_of_radiographs_takes(asked):
     options = ["--external", "e.csv", "--tables", "fusion,twins", "--steps", "7", "--only-folds", "fusion=1"]
     assert run("radiograph", *OPTIONS, *options) == 0
-    assert (asked[0].external, asked[0].tables) == (Path("e.csv"), ("fusion", "twins"))
+    assert (asked[0].external, asked[0].tables) == (Path("e.csv"), ("fusion", "counterfactual_pairs"))
     assert (asked[0].budget.steps, asked[0].budget.only) == (7, {"fusion": 1})
 
 
@@ -66,7 +70,7 @@ def test_what_a_study_of_vessels_takes(asked):
     options = ["--kinds", "cnn,summed", "--outputs", "log", "--preset", "paper", "--steps", "7", "--tables", "grid"]
     assert run("vessels", *OPTIONS, *options, "--only-folds", "augmentation=1") == 0
     budget = asked[0].budget
-    assert (budget.kinds, budget.outputs, budget.preset) == (("cnn", "summed"), ("log",), "paper")
+    assert (budget.kinds, budget.outputs, budget.preset) == (("cnn", "voxel-sum"), ("log",), "paper")
     assert (budget.only, budget.steps, asked[0].tables) == ({"augmentation": 1}, 7, ("grid",))
     assert run("vessels", "--data", "t.csv") == 0
     assert (asked[1].budget.kinds, asked[1].budget.outputs) == (tuple(KINDS), tuple(OUTPUTS))

@@ -31,6 +31,7 @@ def test_score_takes_either_a_ct_or_the_sample(arguments, capsys):
     assert "one CT" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_written_sample_can_be_scored_from_its_files(tmp_path, capsys):
     folder = tmp_path / "patient"
     assert cli.main(["sample", "vessels", str(folder)]) == 0
@@ -47,6 +48,7 @@ def test_a_sample_does_not_overwrite(tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
     command = [
         "phantom",
@@ -81,10 +83,11 @@ def test_a_cohort_that_cannot_be_made_is_refused(tmp_path, capsys, option, messa
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_lesions_are_inserted_into_a_scan_and_known(tmp_path, capsys):
     """Into a digital patient without calcium, whose skin shows how sharp the scan is."""
-    assert cli.main(["sample", "clean", str(tmp_path / "clean")]) == 0
-    folder = tmp_path / "clean"
+    assert cli.main(["sample", "clean", str(tmp_path / "no-calcium")]) == 0, "as it was called"
+    folder = tmp_path / "no-calcium"
     command = ["insert", str(folder / "ct.nii.gz"), "--heart", str(folder / "heart.nii.gz"), "--name", "somebody"]
     command += ["--output", str(tmp_path / "out"), "--motion", "0", "--plaques", "2", "--sigma", "0.7"]
     assert cli.main(command) == 0

@@ -120,7 +120,7 @@ def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatc
 def test_every_action_wants_a_project(tmp_path, arguments, capsys):
     action, *rest = arguments
     assert cac(action, tmp_path, *rest) == BAD_INPUT
-    assert "is no project" in capsys.readouterr().err
+    assert "is not a project" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,7 @@ class TestCheck:
         assert cac("check", tmp_path / "project") == BAD_INPUT
         said = capsys.readouterr()
         assert said.out.startswith("error: The project has no scans.")
-        assert "1 thing must be mended before training can start" in said.err
+        assert "1 problem must be solved" in said.err
 
     def test_the_panel_is_told_each_finding(self, project, capsys):
         assert cac("check", project.folder, "--network", "heart", "--progress", "json") in (0, BAD_INPUT)
@@ -274,7 +274,7 @@ class TestPrepare:
         assert cac("prepare", project.folder, "--device", "cpu", "--progress", "json") == 0
         assert proposed == ["0001", "0002", "0004"]
         said = capsys.readouterr()
-        assert "2 scans prepared, 1 were so already, 1 cannot be" in said.out
+        assert "2 scans prepared, 1 had been prepared before, 1 could not be" in said.out
         found = [json.loads(line) for line in said.err.splitlines()]
         counted = [(e["done"], e["count"]) for e in found if e["event"] == "counted"]
         assert counted == [(1, 3), (2, 3), (3, 3)]

@@ -7,7 +7,7 @@ import pytest
 from CACScoringLib.cli.main import BAD_INPUT, BAD_USAGE
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.cohort.cohort import CohortError
-from CACTrainingLib.radiograph import cohort, scans, sharpen
+from CACTrainingLib.radiograph import cohort, scans, thin_slice_views
 
 
 def test_digital_patients(tmp_path, monkeypatch, capsys):
@@ -73,15 +73,17 @@ def test_own_scans_that_are_none(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_sharpening(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sharpen, "sharpen_cases", lambda folder, workers, model, progress: (5, {"x": f"{model}?"}))
-    command = ["radiographs", "sharpen", str(tmp_path), "--model", "mine", "--workers", "1"]
+def test_super_resolution(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        thin_slice_views, "add_thin_slice_views", lambda folder, workers, model, progress: (5, {"x": f"{model}?"})
+    )
+    command = ["radiographs", "super-resolution", str(tmp_path), "--model", "mine", "--workers", "1"]
     assert cli.main(command) == 0
     out, err = capsys.readouterr()
-    assert "5 radiographs sharpened, 1 not" in out
+    assert "added to 5 radiographs and failed for 1" in out
     assert "x: mine?" in err
     monkeypatch.undo()
-    assert cli.main(["radiographs", "sharpen", str(tmp_path)]) == BAD_INPUT
+    assert cli.main(["radiographs", "super-resolution", str(tmp_path)]) == BAD_INPUT
     assert "holds no radiographs" in capsys.readouterr().err
 
 

@@ -98,7 +98,7 @@ class TestExtras:
             (["score", "ct.nii.gz"], ("scene",)),
             (["score", "ct.nii.gz", "--no-scene"], ()),
             (["score", "--radiograph", "pa.png"], ()),
-            (["score", "ct.nii.gz", "--no-scene", "--second-opinion", "vessels,radiomics"], ("radiomics",)),
+            (["score", "ct.nii.gz", "--no-scene", "--whole-scan", "vessels,radiomics"], ("radiomics",)),
             (["cohort", "scans", "--output", "out"], ()),
             (["cohort", "scans", "--output", "out", "--scene"], ("scene",)),
             (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),
@@ -137,4 +137,5 @@ def test_long_tests_are_left_out_unless_asked_for(given, passed, monkeypatch):
         testing.subprocess, "run", lambda words, cwd: ran.append(words) or subprocess.CompletedProcess(words, 0)
     )
     assert cli.main(["test", *given]) == 0
-    assert ran == [[sys.executable, "-m", "pytest", "--numprocesses=auto", *passed]]
+    workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
+    assert ran == [[sys.executable, "-m", "pytest", *workers, *passed]]

@@ -70,7 +70,7 @@ def test_wrong_folder_is_told(tmp_path, broken):
         "missing": "does not exist",
         "empty": "holds no scan",
         "no-heart": r"no heart\.nii\.gz",
-        "bad-truth": "no truth of a scan",
+        "bad-truth": "not the truth of a scan",
     }[broken]
     with pytest.raises(DataError, match=message):
         find_scans([folder])
@@ -377,7 +377,7 @@ def test_whether_calcium_shows_can_be_unknown(cohort, tmp_path):
         find_scans([tmp_path])[0].shows_calcium()
     truth["slices"][0]["visible"] = "yes"
     (folder / "truth.json").write_text(json.dumps(truth))
-    with pytest.raises(DataError, match="no truth of a scan"):
+    with pytest.raises(DataError, match="not the truth of a scan"):
         find_scans([tmp_path])
 
 

@@ -24,7 +24,7 @@ OTHERS = {
     radiograph: {
         "backbone": "resnet18",
         "views": ("lateral",),
-        "sharpening": "learned",
+        "super_resolution": "learned",
         "enhancement": "clahe",
         "labels": "reader",
         "curriculum": True,
@@ -106,7 +106,7 @@ def test_studies_of_earlier_versions_go_on(study, key):
         (lambda: vessels.VesselBudget(kinds=()), "--kinds"),
         (lambda: vessels.VesselBudget(outputs=("square",)), "no output 'square'"),
         (lambda: vessels.VesselBudget(preset="huge"), "no preset 'huge'"),
-        (lambda: chosen_tables(["colours"], ["fusion"]), "no table 'colours'; choose of fusion"),
+        (lambda: chosen_tables(["colours"], ["fusion"]), "no table 'colours'; choose one of fusion"),
     ],
 )
 def test_what_cannot_be_is_said(wrong, said):

@@ -53,14 +53,14 @@ def box(*bounds, label_value=1, spacing=1.0):
 def test_kappa_of_slices_that_both_are_sure_of(project):
     label(project, "0001", "Anna", "VVVVNNNNU.VN")
     label(project, "0001", "Ben", "VVVNNNNVVVU.")
-    (row,), doubts = agreement(project)
+    (row,), warnings = agreement(project)
     assert (row.first, row.second, row.scans, row.slices, row.unsure) == ("Anna", "Ben", 1, 8, 2)
     assert row.kappa.value == pytest.approx(0.5)  # 6 of 8 agree, 4 by chance
     assert row.same.value == 0.75
     assert math.isnan(row.kappa.low)
     assert math.isnan(row.regions.value)
     assert math.isnan(row.heart.value)
-    assert doubts == ()
+    assert warnings == ()
 
 
 def test_all_scans_together_as_scikit_learn_has_it_with_an_interval_over_patients(tmp_path):
@@ -107,12 +107,12 @@ def test_dice_of_what_is_labelled_at_all(project):
     write_mask(project, "0001", "Ben", "heart", box((0, 8), (0, 8), (0, 8)))
     write_mask(project, "0002", "Anna", "regions", box((0, 4), (0, 4), (0, 4)))
     write_mask(project, "0002", "Ben", "regions", box())
-    (row,), doubts = agreement(project)
+    (row,), warnings = agreement(project)
     assert row.regions.value == pytest.approx((0.5 + 0) / 2)
     assert row.regions.n == 2
     assert row.heart.value == pytest.approx(2 / 3)
     assert (row.scans, row.slices) == (2, 0)
-    assert doubts == ()
+    assert warnings == ()
 
 
 def test_where_neither_drew_anything_there_is_nothing_to_compare(project):
@@ -138,12 +138,12 @@ def test_every_pair_is_compared_and_the_truth_comes_last(tmp_path):
     label(project, "0001", "Zoe", "VVNNV")
     label(project, "0001", "Anna", "VNNN.")
     write_mask(project, "0001", "Anna", "heart", flipped)
-    rows, doubts = agreement(project)
+    rows, warnings = agreement(project)
     assert [(row.first, row.second) for row in rows] == [("Anna", "Zoe"), ("Anna", "truth"), ("Zoe", "truth")]
     assert [row.slices for row in rows] == [4, 4, 4]
     assert [row.kappa.value for row in rows] == pytest.approx([0.5, 0.5, 1.0])
     assert rows[1].heart.value == pytest.approx(1.0)
-    assert doubts == ()
+    assert warnings == ()
 
 
 def test_what_cannot_be_compared_is_doubted_and_the_rest_is_compared(tmp_path):
@@ -158,13 +158,13 @@ def test_what_cannot_be_compared_is_doubted_and_the_rest_is_compared(tmp_path):
     (folder / "regions.nii.gz").write_bytes(b"torn")
     with (folder / "slices.jsonl").open("ab") as file:
         file.write(b'{"k": 3')
-    rows, doubts = agreement(project)
+    rows, warnings = agreement(project)
     assert rows[0].slices == 4
     assert rows[0].kappa.value == 1.0
-    assert len(doubts) == 3
-    assert any("heart of scan 0001 were not compared" in doubt and "grids" in doubt for doubt in doubts)
-    assert any("regions of scan 0002" in doubt for doubt in doubts)
-    assert any("not saved whole" in doubt for doubt in doubts)
+    assert len(warnings) == 3
+    assert any("heart of scan 0001 were not compared" in warning and "grids" in warning for warning in warnings)
+    assert any("regions of scan 0002" in warning for warning in warnings)
+    assert any("not saved whole" in warning for warning in warnings)
 
 
 def test_a_truth_that_is_gone_leaves_the_annotators(tmp_path):
@@ -174,9 +174,9 @@ def test_a_truth_that_is_gone_leaves_the_annotators(tmp_path):
     project.add([NewScan("d", "d", ct, source="digital", truth=tmp_path / "gone" / "truth.json")])
     for annotator in ("Anna", "Ben"):
         label(project, "0002", annotator, "VN")
-    rows, doubts = agreement(project)
+    rows, warnings = agreement(project)
     assert [(row.first, row.second) for row in rows] == [("Anna", "Ben")]
-    assert "0002 was compared without its truth" in doubts[0]
+    assert "0002 was compared without its truth" in warnings[0]
 
 
 def test_names_with_other_capitals_are_one(project):

@@ -64,7 +64,7 @@ class TestSlices:
         found = again(slices)
         assert found.labels == slices.labels == {12: UNSURE, 13: NOT_VISIBLE}
         assert found.seconds == slices.seconds == {12: 0.5}
-        assert found.doubts == ()
+        assert found.warnings == ()
 
     def test_nothing_is_written_before_the_first_key(self, slices):
         assert slices.labels == {}
@@ -123,11 +123,11 @@ class TestSlices:
             file.write(rest)
         torn = again(slices)
         assert torn.labels == {1: VISIBLE, 2: VISIBLE}
-        assert "not saved whole" in torn.doubts[0]
+        assert "not saved whole" in torn.warnings[0]
         assert slices.file.read_bytes().endswith(rest)
         torn.set(4, UNSURE)
         assert again(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
-        assert again(slices).doubts == ()
+        assert again(slices).warnings == ()
 
     @pytest.mark.parametrize(
         "line",
@@ -155,8 +155,8 @@ class TestSlices:
         slices.file.write_bytes(b"\n".join([*lines, b""]))
         damaged = again(slices)
         assert damaged.labels == {1: VISIBLE, 3: VISIBLE}
-        assert "line 2" in damaged.doubts[0]
-        assert str(slices.file) in damaged.doubts[0]
+        assert "line 2" in damaged.warnings[0]
+        assert str(slices.file) in damaged.warnings[0]
         assert [damaged.undo(), damaged.undo(), damaged.undo()] == [3, 1, None]
 
     def test_undo_of_a_lost_press_takes_no_other_back(self, slices):

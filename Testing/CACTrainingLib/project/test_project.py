@@ -64,7 +64,7 @@ class TestMakingAndOpening:
         made = Project.create(tmp_path / "here" / "Cologne 1", "")
         again = Project.open(tmp_path / "here" / "Cologne 1")
         assert made.name == again.name == "Cologne 1"
-        assert again.scans == () == again.doubts
+        assert again.scans == () == again.warnings
         assert is_project(again.folder)
         assert again.models_folder.is_dir()
         assert again.studies_folder.is_dir()
@@ -90,7 +90,7 @@ class TestMakingAndOpening:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
 
     def test_a_folder_without_project_is_none(self, data):
-        with pytest.raises(ProjectError, match=r"is no project: it has no project\.json"):
+        with pytest.raises(ProjectError, match=r"is not a project: it has no project\.json"):
             Project.open(data)
         assert not is_project(data)
 
@@ -130,9 +130,9 @@ class TestMakingAndOpening:
             file.write_bytes(held)
         opened = Project.open(project.folder)
         assert [scan.id for scan in opened.scans] == ["0001", "0002"]
-        assert "last change" in opened.doubts[0]
+        assert "last change" in opened.warnings[0]
         opened.set_use({"patient 0": "test"})
-        assert Project.open(project.folder).doubts == ()
+        assert Project.open(project.folder).warnings == ()
         broken = [path.read_bytes() for path in project.folder.glob("scans.broken-*.csv")]
         assert broken == ([] if held is None else [held])
 
@@ -145,8 +145,8 @@ class TestMakingAndOpening:
     @pytest.mark.parametrize(
         ("old", "new", "message"),
         [
-            ("0002,", "2,", r"Line 3 .*'2' is no id"),
-            ("0002,", "../../x,", "is no id"),
+            ("0002,", "2,", r"Line 3 .*'2' is not an id"),
+            ("0002,", "../../x,", "is not an id"),
             ("0002,", "0001,", "0001 is there twice"),
             ("0002,", "0002,more,", "it has 10 cells, not 9"),
             ("id,name", "id,nom", "the columns are id, nom"),
@@ -173,9 +173,9 @@ class TestMakingAndOpening:
         project.set_use({"patient 0": "training"})
         file = project.folder / "scans.csv"
         file.write_text(file.read_text(encoding="utf-8").replace("training", "test", 1), encoding="utf-8")
-        (doubt,) = Project.open(project.folder).doubts
-        assert "patient 0" in doubt
-        assert "different uses" in doubt
+        (warning,) = Project.open(project.folder).warnings
+        assert "patient 0" in warning
+        assert "different uses" in warning
 
 
 class TestAdding:
@@ -278,7 +278,7 @@ class TestAdding:
 
     def test_ids_of_folders_that_are_there_are_not_given_again(self, project, tmp_path):
         (project.folder / "scans" / "0012").mkdir()
-        assert "0012" in Project.open(project.folder).doubts[0]
+        assert "0012" in Project.open(project.folder).warnings[0]
         project.add([NewScan("x", "p", write_ct(tmp_path / "x.nii.gz", 5))])
         assert project.scans[-1].id == "0013"
 
@@ -374,7 +374,7 @@ class TestRemoving:
         assert '"visible"' in kept.read_text(encoding="utf-8")
         (row,) = project_files.read_table(project.folder / "removed" / "scans.csv")
         assert row.name == "scan1"
-        assert not Project.open(project.folder).doubts
+        assert not Project.open(project.folder).warnings
 
     def test_its_id_is_given_to_no_other(self, project, data):
         project.remove("0003")
@@ -401,7 +401,7 @@ class TestUses:
         assert not any(scan.use for scan in project.scans)
 
     def test_bad_ones_change_nothing(self, project):
-        with pytest.raises(ProjectError, match="'tests' is no use"):
+        with pytest.raises(ProjectError, match="'tests' is not a use"):
             project.set_use({"patient 0": "tests"})
         with pytest.raises(ProjectError, match="no patient 'nobody'"):
             project.set_use({"patient 0": "test", "nobody": "test"})

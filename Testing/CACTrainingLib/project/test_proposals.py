@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from annotated_project import YES, label
-from digital_pairs import CALCIFIED, HEIGHTS_MM, POSES, SCANNER
-from networks_made_by_hand import untrained
+from digital_pairs import CALCIFIED, write_coarse
+from handmade_networks import untrained
 from training_scans import write_scan
 
 from CACScoringLib.core.ct import CTError, NoHeartError
 from CACScoringLib.models.cards import ModelError, find_model, read_card
-from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-from CACTrainingLib.phantom.cohort.export import write_scan as write_digital
-from CACTrainingLib.phantom.cohort.labels import annotate
-from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 from CACTrainingLib.project import proposals
 from CACTrainingLib.project.importers.sources import find_new_scans
 from CACTrainingLib.project.project import NewScan, Project, ProjectWriteError
@@ -27,10 +23,8 @@ from CACTrainingLib.project.proposals import propose, read_proposal
 @pytest.fixture(scope="module")
 def proposed(tmp_path_factory):
     """A project with one digital scan, its proposal by the bundled networks, and what progress was told."""
-    folder, patient = tmp_path_factory.mktemp("proposals"), draw_patient(CALCIFIED)
-    grid = scan_grid(patient, SCANNER, POSES[0], HEIGHTS_MM)
-    scan = scan_patient(patient, SCANNER, POSES[0], 1, grid, threads=1)
-    write_digital(patient, scan, annotate(scan, stream(CALCIFIED, 21, 1)), 1, folder / "scan")
+    folder = tmp_path_factory.mktemp("proposals")
+    write_coarse(CALCIFIED, folder / "scan")
     project = Project.create(folder / "project")
     project.add(find_new_scans(folder / "scan")[0])
     told = []
@@ -77,7 +71,7 @@ def test_without_pytorch_the_lungs_show_the_heart(project, monkeypatch):
     _without_torch(monkeypatch)
     found = propose(project, "0001")
     assert (found.heart_source, found.models, found.probabilities) == ("lungs", (), {})
-    assert any("torch and safetensors, which are not installed" in doubt for doubt in found.doubts)
+    assert any("torch and safetensors, which are not installed" in warning for warning in found.warnings)
     assert found.heart_slices
     with pytest.raises(ModelError, match="give no model"):
         propose(project, "0001", models=[find_model("slices").path])

@@ -96,6 +96,7 @@ def torn(folder, times, *sins):
     return all_done, all_begun
 
 
+@pytest.mark.long
 def test_killed_a_hundred_times_at_any_moment(tmp_path):
     done, begun = torn(tmp_path / "project", 100)
     assert {"label", "undo", "mask", "add", "remove", "use", "split"} == set(done)
@@ -123,4 +124,4 @@ class TestWhatIsLeftOver:
             os.utime(project.folder / name, (long_ago, long_ago))
         project.add([annotating_program.NewScan("ct", "p", ct)])
         assert [name for name in left if (project.folder / name).exists()] == left[3:]
-        assert Project.open(project.folder).doubts == ()
+        assert Project.open(project.folder).warnings == ()

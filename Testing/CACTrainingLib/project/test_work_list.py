@@ -46,7 +46,7 @@ def test_states(project, tmp_path):
     assert [item.scan.name for item in items] == [f"scan {name}" for name in "abcdef"]
     for nobody in ("", "Bob"):
         assert {item.state for item in work_list(project, nobody)} == {"new", "missing"}
-    with pytest.raises(ProjectError, match="no order"):
+    with pytest.raises(ProjectError, match="not an order"):
         work_list(project, "Ann", "best")
 
 

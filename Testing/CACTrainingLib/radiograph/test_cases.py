@@ -7,8 +7,8 @@ from CACScoringLib.core.ct import CTError
 from CACTrainingLib.radiograph.cases import (
     HeartBox,
     View,
-    add_sharpened,
-    has_sharpened,
+    add_thin_slices,
+    has_thin_slices,
     read_box,
     read_case,
     view_geometry,
@@ -70,17 +70,20 @@ def test_paths_beyond_what_is_stored_stay_within(tmp_path):
 
 
 def test_sharpened_bodies_are_told_from_the_plain_one(path, views):
-    with pytest.raises(CTError, match=r"one\.npz were not sharpened.*interpolated is asked for.*radiographs sharpen"):
+    with pytest.raises(
+        CTError,
+        match=r"one\.npz were projected without super-resolution.*interpolated was asked for.*super-resolution on",
+    ):
         read_case(path, "interpolated")
-    with pytest.raises(CTError, match="no sharpening 'more'; choose of none, interpolated, learned"):
+    with pytest.raises(CTError, match="no super-resolution 'more'; choose one of none, interpolated, learned"):
         read_case(path, "more")
-    assert not has_sharpened(path)
-    add_sharpened(path, {(name, "interpolated"): view.body + 1 for name, view in views.items()})
-    assert not has_sharpened(path)
-    add_sharpened(path, {(name, "learned"): view.body + 2 for name, view in views.items()})
-    assert has_sharpened(path)
-    for way, more in (("none", 0), ("interpolated", 1), ("learned", 2)):
-        for name, found in read_case(path, way).items():
+    assert not has_thin_slices(path)
+    add_thin_slices(path, {(name, "interpolated"): view.body + 1 for name, view in views.items()})
+    assert not has_thin_slices(path)
+    add_thin_slices(path, {(name, "learned"): view.body + 2 for name, view in views.items()})
+    assert has_thin_slices(path)
+    for method, more in (("none", 0), ("interpolated", 1), ("learned", 2)):
+        for name, found in read_case(path, method).items():
             np.testing.assert_allclose(found.body, views[name].body + more, atol=0.01)
             np.testing.assert_allclose(found.calcium, views[name].calcium, atol=0.001)
     assert read_box(path) is not None
@@ -104,7 +107,7 @@ def test_damaged_files_are_told(path):
         with pytest.raises(CTError, match=r"one\.npz cannot be read.*Make them again"):
             read_case(path)
     path.write_bytes(b"PK")
-    for read in (read_box, has_sharpened, lambda path: add_sharpened(path, {})):
+    for read in (read_box, has_thin_slices, lambda path: add_thin_slices(path, {})):
         with pytest.raises(CTError, match="cannot be read"):
             read(path)
     with pytest.raises(CTError, match="cannot be read"):

@@ -21,6 +21,8 @@ from CACTrainingLib.radiograph import cohort
 from CACTrainingLib.radiograph.cases import read_box, read_case
 from CACTrainingLib.radiograph.cohort import RadiographSettings, geometries, write_radiographs
 
+pytestmark = pytest.mark.long
+
 drawn = functools.cache(draw_patient)
 
 SETTINGS = RadiographSettings(first_number=40, patients=4, heart_box=True)
@@ -110,14 +112,14 @@ def test_pictures_show_a_body_and_calcium_in_its_heart(folder, rows):
                 assert inside > 0.8
 
 
-def test_body_without_calcium_is_the_healthy_twins_picture(folder, rows):
+def test_body_without_calcium_is_the_healthy_counterfactual_pairs_picture(folder, rows):
     """Projecting is linear: taking the calcium's picture away equals scanning the patient without plaque."""
     number = int(max(rows, key=lambda row: float(row["mass_mg"]))["patient"])
     patient = drawn(number)
-    twin = cohort._scan(replace(patient, plaques=()), "cardiac")
-    image = image_on(twin.grid, twin.hu)
-    heart = image_on(twin.grid, twin.heart.astype(np.uint8))
-    healthy = cohort._views(twin, image, heart, geometries(number, image))
+    counterfactual = cohort._scan(replace(patient, plaques=()), "cardiac")
+    image = image_on(counterfactual.grid, counterfactual.hu)
+    heart = image_on(counterfactual.grid, counterfactual.heart.astype(np.uint8))
+    healthy = cohort._views(counterfactual, image, heart, geometries(number, image))
     for name, view in read_case(folder / f"cases/patient_{number:05d}.npz").items():
         assert view.calcium.max() > 0.5
         difference = view.body - view.calcium - healthy[name].body
@@ -180,7 +182,7 @@ def test_other_settings_are_refused(folder, change):
 
 def test_settings_that_cannot_be(tmp_path):
     for change, message in (
-        ({"protocol": "mri"}, "'mri'; choose of radiotherapy"),
+        ({"protocol": "mri"}, "'mri'; choose one of radiotherapy"),
         ({"patients": 3}, "at least 4 patients"),
         ({"first_number": -1}, "from 0 up"),
     ):

@@ -21,11 +21,11 @@ def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
 
 def test_a_healthy_twin_is_the_same_chest_without_calcium(drawn, drawn_folder):
     view = read_case(drawn_folder / "cases" / "case_3.npz")["PA"]
-    (twin,) = np.nonzero((drawn.sample == 3) & (drawn.scale == 0))[0]
+    (counterfactual,) = np.nonzero((drawn.sample == 3) & (drawn.scale == 0))[0]
     row, column = drawn.corners[3, 0]
     expected = view_of_path(view.body - view.calcium)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
-    np.testing.assert_allclose(drawn.squares[twin, 0] / 65535, expected, atol=1e-5)
-    assert abs(drawn.squares[twin].astype(int) - drawn.squares[drawn.own()[3]]).max() > 5000
+    np.testing.assert_allclose(drawn.squares[counterfactual, 0] / 65535, expected, atol=1e-5)
+    assert abs(drawn.squares[counterfactual].astype(int) - drawn.squares[drawn.own()[3]]).max() > 5000
 
 
 def test_only_patients_with_calcium_are_scaled(drawn):

@@ -50,7 +50,7 @@ def test_each_patient_is_tested_once_and_never_split(drawn):
 
 
 def test_too_few_patients(drawn):
-    with pytest.raises(DataError, match="cannot be split in 25 parts"):
+    with pytest.raises(DataError, match="cannot be split into 25 parts"):
         folds(drawn, 25, 0)
 
 
@@ -107,7 +107,7 @@ def test_finished_folds_are_not_fitted_again(drawn, parts, tmp_path, monkeypatch
         cross_validate(drawn, parts, other, tmp_path, only=[1])
 
 
-def test_weak_labels_are_learned_from_and_the_truth_judges(drawn, parts, tmp_path):
+def test_weak_labels_are_learned_from_and_the_truth_evaluators(drawn, parts, tmp_path):
     weak = drawn.scores["agatston"][np.arange(24)[::-1]]
     data = replace(drawn, scores={**drawn.scores, "agatston_automatic": weak})
     settings = replace(SHORT, training=replace(SHORT.training, label="agatston_automatic"))

@@ -68,7 +68,7 @@ def test_files_that_are_none(network, tmp_path):
     with pytest.raises(PretrainedError, match="state dict alone"):
         load_pretrained(network, tmp_path / "code.pth")
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
-    with pytest.raises(PretrainedError, match="no safetensors"):
+    with pytest.raises(PretrainedError, match="not a safetensors"):
         load_pretrained(network, tmp_path / "x.safetensors")
 
 

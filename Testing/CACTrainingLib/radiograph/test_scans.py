@@ -129,7 +129,7 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     for name in ("heart.nii.gz", "calcium_map.nii.gz"):
         (tmp_path / "in" / name).rename(results / "one" / name)
     write_table(results / "cohort.csv", [done, reviewed, failed])
-    found, doubts = own_scans(results)
+    found, warnings = own_scans(results)
     assert [scan.name for scan in found] == ["one", "two"]
     first, second = found
     assert first.heart == results / "one" / "heart.nii.gz"
@@ -138,7 +138,7 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     assert {name: cell for name, cell in first.known.items() if cell} == wanted
     assert (second.heart, second.known["agatston_reader"], second.known["agatston_automatic"]) == (None, "55.5", "")
     assert (second.patient, second.known["sex"]) == ("two", "")
-    assert [doubt.code for doubt in doubts] == ["patients-untold"]
+    assert [warning.code for warning in warnings] == ["patients-untold"]
     table, failed = write_scan_radiographs(results, tmp_path / "out")
     assert not failed
     cases = [read_case(tmp_path / "out" / row["file"]) for row in read_table(table)]
@@ -187,7 +187,7 @@ def test_folder_of_something_else_is_kept(tmp_path):
         write_scan_radiographs(table, tmp_path / "new", 0)
 
 
-def test_every_doubt_is_told(table, tmp_path):
+def test_every_warning_is_told(table, tmp_path):
     class Told(Progress):
         def __init__(self):
             super().__init__()
@@ -210,5 +210,5 @@ def test_every_doubt_is_told(table, tmp_path):
     assert {"chest-cut-off", "body-cut-off"} <= set(told)
 
 
-def test_whole_chest_leaves_no_doubt(table, tmp_path):
+def test_whole_chest_leaves_no_warning(table, tmp_path):
     assert cut_off(sitk.ReadImage(tmp_path / "in" / "scan.nii.gz")) == []

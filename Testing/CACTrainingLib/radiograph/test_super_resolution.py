@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, ModelError, Training, find_model
-from CACScoringLib.networks.van_velzen import SliceSharpenerConfig, build
+from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
 from CACTrainingLib.radiograph import super_resolution
-from CACTrainingLib.radiograph.super_resolution import HU_SCALE, bundled_sharpener, interpolated, learned, quality
+from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolated, learned, quality, super_resolution_model
 from CACTrainingLib.radiograph.thin_slices import FACTOR, SlicePair
 
 
@@ -37,7 +37,7 @@ def card(config):
 def test_network_sees_the_neighbours_in_order_and_its_answer_is_added_in_order(volume):
     """A network made by hand: the lowest thin slice gets half of what the slice below differs, the highest the same
     from the one above."""
-    config = SliceSharpenerConfig(factor=3, neighbours=1, width=4, layers=0)
+    config = SliceSuperResolutionConfig(factor=3, neighbours=1, width=4, layers=0)
     network = build(config)
     with torch.no_grad():
         for layer in network.layers:
@@ -73,7 +73,7 @@ def test_quality_of_a_known_error():
 
 def test_model_that_comes_with_cac_makes_a_thin_plaque_denser_than_interpolation_does():
     """A plaque of 1 mm in slices of 3 mm."""
-    model = bundled_sharpener(FACTOR)
+    model = super_resolution_model(FACTOR)
     truth = np.full((21, 24, 24), 40.0, np.float32)
     truth[10, 10:13, 10:13] = 640
     truth = ndimage.gaussian_filter(truth, (0.4, 0.8, 0.8))
@@ -87,4 +87,4 @@ def test_model_of_another_factor_is_refused(monkeypatch):
     stored = find_model("super_resolution")
     monkeypatch.setattr(super_resolution, "find_model", lambda network, name: stored)
     with pytest.raises(ModelError, match="makes 3 slices of one; 5 are needed"):
-        bundled_sharpener(5)
+        super_resolution_model(5)

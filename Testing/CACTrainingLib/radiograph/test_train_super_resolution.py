@@ -7,12 +7,12 @@ import pytest
 
 from CACScoringLib.cli.main import BAD_INPUT
 from CACScoringLib.models.cards import read_card
-from CACScoringLib.networks.van_velzen import SliceSharpenerConfig
+from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import train_super_resolution as training
 from CACTrainingLib.radiograph.super_resolution import interpolated
 from CACTrainingLib.radiograph.thin_slices import SlicePair, write_pairs
-from CACTrainingLib.radiograph.train_super_resolution import SharpenerTask, SharpenerTraining, lacking
+from CACTrainingLib.radiograph.train_super_resolution import SuperResolutionTask, SuperResolutionTraining, lacking
 
 
 def pair_of(seed):
@@ -40,7 +40,7 @@ def pairs(tmp_path, monkeypatch):
     return tmp_path / "mine"
 
 
-def test_model_is_trained_and_judged_beside_interpolation(pairs, capsys):
+def test_model_is_trained_and_evaluated_beside_interpolation(pairs, capsys):
     command = ["train", "super-resolution", "--output", str(pairs), "--patients", "4", "--first", "70"]
     assert cli.main([*command, "--steps", "60", "--device", "cpu"]) == 0
     card = read_card(pairs.with_suffix(".json"))
@@ -65,7 +65,9 @@ def test_what_cannot_be_trained(tmp_path, option, capsys):
 
 def test_batches_hold_what_the_interpolation_lacks():
     pair = pair_of(1)
-    task = SharpenerTask(SliceSharpenerConfig(), SharpenerTraining(patch=12, calcium_share=1.0), [pair], [pair])
+    task = SuperResolutionTask(
+        SliceSuperResolutionConfig(), SuperResolutionTraining(patch=12, calcium_share=1.0), [pair], [pair]
+    )
     batch = task.batch(np.random.default_rng(0))
     assert batch["x"].shape == (8, 5, 12, 12)
     assert batch["y"].shape == (8, 3, 12, 12)

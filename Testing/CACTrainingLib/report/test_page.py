@@ -111,7 +111,7 @@ class TestPage:
         html = page_of(tmp_path, table())
         assert DIGITAL in html
         assert html.index(DIGITAL) < html.index("<table")
-        assert "no figure here says how the method does in patients" in html
+        assert "no result here shows how the method performs in patients" in html
         assert DIGITAL not in page_of(tmp_path, table(), digital=False)
 
     def test_nothing_is_loaded_and_every_link_leads_somewhere(self, tmp_path):
@@ -238,7 +238,7 @@ class TestMistakes:
     def test_rows_and_names(self):
         with pytest.raises(ValueError, match="2 columns, but a row of 1"):
             table(rows=(("map",),))
-        with pytest.raises(ValueError, match="no name for a file"):
+        with pytest.raises(ValueError, match="not a name for a file"):
             table(name="../evil")
         with pytest.raises(ValueError, match="two columns of one title"):
             table(columns=("a", "a"))

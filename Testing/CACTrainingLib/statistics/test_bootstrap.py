@@ -27,10 +27,10 @@ class TestWeightsAreRepeats:
         wanted = [f1_score(truth[drawn], found[drawn]) for drawn in resamples[1]]
         assert bootstrap.ratio(resamples[0], 2 * (truth & found), 1 * truth + found) == pytest.approx(wanted)
 
-    @pytest.mark.parametrize("share", [0, 0.25, 0.5, 0.9, 1])
-    def test_quantile(self, resamples, sample, share):
-        wanted = [np.quantile(sample[drawn, 0], share) for drawn in resamples[1]]
-        assert bootstrap.quantile(resamples[0], sample[:, 0], share) == pytest.approx(wanted)
+    @pytest.mark.parametrize("proportion", [0, 0.25, 0.5, 0.9, 1])
+    def test_quantile(self, resamples, sample, proportion):
+        wanted = [np.quantile(sample[drawn, 0], proportion) for drawn in resamples[1]]
+        assert bootstrap.quantile(resamples[0], sample[:, 0], proportion) == pytest.approx(wanted)
 
     def test_patients_with_two_scans_are_drawn_whole(self):
         bootstrap = Bootstrap(["a", "a", "b"], np.random.default_rng(0), resamples=200)

@@ -1,10 +1,12 @@
 """Parts of patients: nobody in two, and each category shared out."""
 
+import math
+
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from CACTrainingLib.statistics.patient_folds import category_of, parts_by_patient
+from CACTrainingLib.statistics.patient_folds import category_of, parts_by_patient, sd_over_folds
 
 PATIENTS = np.repeat(np.arange(30), 2)
 CATEGORY = np.repeat(np.arange(30) % 3, 2)
@@ -27,3 +29,8 @@ def test_nobody_is_in_two_parts_and_each_has_its_share_of_every_category():
 
 def test_categories_begin_above_zero_and_at_100_and_400():
     assert category_of(np.array([0, 0.1, 99.9, 100, 399.9, 400])).tolist() == [0, 1, 1, 2, 2, 3]
+
+
+def test_standard_deviation_over_folds():
+    assert sd_over_folds([0.5, 0.7, math.nan]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    assert math.isnan(sd_over_folds([0.5]))

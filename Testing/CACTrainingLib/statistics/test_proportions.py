@@ -15,20 +15,20 @@ def test_proportions_of_two_groups_that_say_the_same_still_have_an_interval():
         for group, size in (("a", 10), ("b", 20))
     ]
 
-    def share(which, hits):
+    def proportion(which, hits):
         size = (10, 20)[which]
         return resamples[which].proportion(np.arange(size), np.arange(size) < hits, np.ones(size, bool))
 
-    none = difference_of_proportions(share(0, 0), share(1, 0))
+    none = difference_of_proportions(proportion(0, 0), proportion(1, 0))
     assert (none.estimate.value, none.p) == (0, 1)
     # Newcombe: from 0 less Wilson's upper end of 0 in 20 to Wilson's upper end of 0 in 10.
     wilson = [1.96**2 / (n + 1.96**2) for n in (20, 10)]
     assert (none.estimate.low, none.estimate.high) == pytest.approx((-wilson[0], wilson[1]), abs=1e-3)
-    some = difference_of_proportions(share(0, 5), share(1, 0))
+    some = difference_of_proportions(proportion(0, 5), proportion(1, 0))
     assert some.estimate.value == pytest.approx(0.5)
     assert some.p == pytest.approx(fisher_exact([[5, 5], [0, 20]]).pvalue)
-    both = difference_of_proportions(share(0, 5), share(1, 5))
-    assert both == paired_difference(share(0, 5), share(1, 5))
+    both = difference_of_proportions(proportion(0, 5), proportion(1, 5))
+    assert both == paired_difference(proportion(0, 5), proportion(1, 5))
 
 
 def test_mcnemar_is_the_binomial_test_of_those_who_differ():

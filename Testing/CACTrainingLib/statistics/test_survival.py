@@ -46,8 +46,16 @@ def test_kaplan_meier_of_leukaemia(leukaemia):
     time, event, _ = leukaemia
     found = kaplan_meier(time[21:], event[21:])
     # Kleinbaum and Klein, table of the treated group; intervals as R's with conf.type "log-log".
-    for week, share in ((6, 0.8571), (7, 0.8067), (10, 0.7529), (13, 0.6902), (16, 0.6275), (22, 0.5378), (23, 0.4482)):
-        assert found.at(week).value == pytest.approx(share, abs=5e-5)
+    for week, proportion in (
+        (6, 0.8571),
+        (7, 0.8067),
+        (10, 0.7529),
+        (13, 0.6902),
+        (16, 0.6275),
+        (22, 0.5378),
+        (23, 0.4482),
+    ):
+        assert found.at(week).value == pytest.approx(proportion, abs=5e-5)
     assert (found.at(6).low, found.at(6).high) == pytest.approx((0.620, 0.952), abs=5e-4)
     assert found.at(22.9).value == found.at(22).value
     assert found.at(0).value == found.at(5.9).value == 1.0

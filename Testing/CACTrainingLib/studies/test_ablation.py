@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 from digital_pairs import CALCIFIED, known_networks
+from handmade_networks import loaded, untrained
 from in_this_process import InThisProcess
-from networks_made_by_hand import loaded, untrained
 from study_samples import cohort
 from torch import nn
 
@@ -26,7 +26,7 @@ from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.experiments.jobs import JobSettings
 from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.studies import ablation, ablation_study
-from CACTrainingLib.studies.ablation import CELLS, WHOLE, AblationSettings, score_cells, with_cards
+from CACTrainingLib.studies.ablation import CONFIGURATIONS, WHOLE, AblationSettings, score_configurations, with_cards
 from CACTrainingLib.studies.records import Value
 from CACTrainingLib.studies.scoring import chest_room, forget, remembering, value_of
 
@@ -36,17 +36,22 @@ OWN = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=2
 def test_each_setting_changes_its_part_alone():
     own = dataclasses.asdict(OWN)
     changed = {}
-    for cell in CELLS:
-        now = dataclasses.asdict(cell.settings(OWN))
-        changed[cell.key] = {name: value for name, value in now.items() if value != own[name]}
+    for configuration in CONFIGURATIONS:
+        now = dataclasses.asdict(configuration.settings(OWN))
+        changed[configuration.key] = {name: value for name, value in now.items() if value != own[name]}
     assert changed["whole"] == changed["no_heart"] == {}
     assert changed["no_classifier"] == changed["neither"] == {"slice_threshold": 0.0}
     assert changed["other_rule"] == {"min_healthy_hu": -10.0}
     assert changed["all_whole"] == {"most_not_coronary": 1.0}
     assert changed["all_neither"] == {"slice_threshold": 0.0, "most_not_coronary": 1.0}
-    assert {cell.key for cell in CELLS if not cell.heart} == {"no_heart", "neither", "all_no_heart", "all_neither"}
+    assert {configuration.key for configuration in CONFIGURATIONS if not configuration.heart} == {
+        "no_heart",
+        "neither",
+        "all_no_heart",
+        "all_neither",
+    }
     with_rule = dataclasses.replace(OWN, min_healthy_hu=-10.0)
-    assert CELLS[4].settings(with_rule).min_healthy_hu is None
+    assert CONFIGURATIONS[4].settings(with_rule).min_healthy_hu is None
 
 
 class Asked(nn.Module):
@@ -86,6 +91,7 @@ def calcified(digital_pairs):
     return next(s for s in find_study_scans(digital_pairs)[0] if s.patient == str(CALCIFIED))
 
 
+@pytest.mark.long
 def test_the_room_in_the_chest_holds_the_heart_and_no_chest_wall(calcified):
     ct = read_ct(calcified.ct)
     room = sitk.GetArrayFromImage(chest_room(ct)) > 0
@@ -109,8 +115,8 @@ def test_cells_are_scored_as_their_settings_say(calcified, tmp_path, monkeypatch
     monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
     monkeypatch.setattr(ablation, "ready_networks", lambda *_: remembering(known_networks()))
     monkeypatch.setattr(ablation, "score_scan", as_if_enhanced_where_there_are_bones)
-    file, kept = tmp_path / "cells.jsonl", CELLS[:1] + CELLS[2:3]
-    found = score_cells([calcified], {}, kept, file, JobSettings())[calcified.name]
+    file, kept = tmp_path / "cells.jsonl", CONFIGURATIONS[:1] + CONFIGURATIONS[2:3]
+    found = score_configurations([calcified], {}, kept, file, JobSettings())[calcified.name]
     ct, networks = read_ct(calcified.ct), known_networks()
     whole = score_scan(ct, networks=networks)
     per_mg = 1000 * 1.385
@@ -119,7 +125,7 @@ def test_cells_are_scored_as_their_settings_say(calcified, tmp_path, monkeypatch
     assert found["no_heart"].mass == pytest.approx(free.total.pseudo_mass_hu_mm3 / per_mg)
     assert found["no_heart"].mass > 2 * found["whole"].mass, "bones are in it"
     monkeypatch.setattr(ablation, "ready_networks", lambda *_: pytest.fail("it is kept"))
-    assert score_cells([calcified], {}, kept, file, JobSettings())[calcified.name] == found
+    assert score_configurations([calcified], {}, kept, file, JobSettings())[calcified.name] == found
 
 
 def test_variants_take_the_place_of_their_kind(tmp_path):
@@ -133,23 +139,23 @@ def test_variants_take_the_place_of_their_kind(tmp_path):
 
 
 @pytest.fixture
-def known_cells(monkeypatch):
+def known_configurations(monkeypatch):
     """Instead of scoring: whole finds the true mass, without the classifier everything is positive."""
     records = [record for record in cohort(40) if record.refused is None]
     calls = []
 
-    def scored(scans, models, cells, file, work):
-        calls.append((len(scans), len(cells), file.name))
+    def scored(scans, models, configurations, file, work):
+        calls.append((len(scans), len(configurations), file.name))
         values = {}
         for scan in scans:
             true = next(r.truth.mass_mg for r in records if r.scan == scan.name)
-            masses = {cell.key: true if cell.classifier else 5.0 for cell in cells}
-            if len(cells) == 1 and "alpha" in models:
+            masses = {configuration.key: true if configuration.classifier else 5.0 for configuration in configurations}
+            if len(configurations) == 1 and "alpha" in models:
                 masses = {WHOLE.key: 0.0}
             values[scan.name] = {key: Value(mass, mass, {}) for key, mass in masses.items()}
         return values
 
-    monkeypatch.setattr(ablation_study, "score_cells", scored)
+    monkeypatch.setattr(ablation_study, "score_configurations", scored)
     monkeypatch.setattr(ablation_study, "with_cards", lambda models, cards: {**models, "alpha": cards})
     return records, calls
 
@@ -169,10 +175,10 @@ def sections(records, folder, settings):
     return ablation_study.sections(scans, records, folder, settings, models(), JobSettings(), generator)
 
 
-def test_tables_say_what_each_part_is_good_for(known_cells, tmp_path):
-    records, calls = known_cells
+def test_tables_say_what_each_part_is_good_for(known_configurations, tmp_path):
+    records, calls = known_configurations
     (section,) = sections(records, tmp_path, AblationSettings(pairs=20))
-    assert calls == [(40, len(CELLS), "cells.jsonl")]
+    assert calls == [(40, len(CONFIGURATIONS), "cells.jsonl")]
     table, differences = section.tables
     column = {title: n for n, title in enumerate(table.columns)}
     rows = {(n, row[0].strip()): row for n, row in enumerate(table.rows) if isinstance(row[1], Estimate)}
@@ -184,13 +190,13 @@ def test_tables_say_what_each_part_is_good_for(known_cells, tmp_path):
     assert free[column["Sensitivity of scans"]].value == 1
     assert math.isnan(free[column["Rank correlation with true mass"]].value)
     assert "without the −10 HU rule" in {name for _, name in rows}
-    assert len(rows) == len(CELLS)
-    assert len(differences.rows) == len(CELLS) - 1
+    assert len(rows) == len(CONFIGURATIONS)
+    assert len(differences.rows) == len(CONFIGURATIONS) - 1
     assert section.figures
 
 
-def test_seeds_of_a_variant_are_pooled(known_cells, tmp_path):
-    records, _ = known_cells
+def test_seeds_of_a_variant_are_pooled(known_configurations, tmp_path):
+    records, _ = known_configurations
     variants = {"alpha#1": ("a.json",), "alpha#2": ("b.json",)}
     found = sections(records, tmp_path, AblationSettings(20, variants))
     rows = found[1].tables[0].rows
@@ -199,8 +205,8 @@ def test_seeds_of_a_variant_are_pooled(known_cells, tmp_path):
     assert rows[1][2].value == 0
 
 
-def test_without_pairs_there_is_a_sentence(known_cells, tmp_path):
-    records, calls = known_cells
+def test_without_pairs_there_is_a_sentence(known_configurations, tmp_path):
+    records, calls = known_configurations
     (section,) = sections([record for record in records if record.number == 1], tmp_path, AblationSettings())
     assert section.text
     assert not calls

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 from study_samples import cohort
 
 from CACScoringLib.models.cards import read_card

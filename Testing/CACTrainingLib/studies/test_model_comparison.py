@@ -34,7 +34,7 @@ from CACTrainingLib.statistics.resamples import Resamples
 from CACTrainingLib.statistics.roc import area_under_curve
 from CACTrainingLib.studies import model_comparison, model_measures
 from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models
-from CACTrainingLib.studies.model_measures import MapJudge, calcium_maps
+from CACTrainingLib.studies.model_measures import MapEvaluator, calcium_maps
 
 SMALL = {
     "heart": HeartNetConfig(width=2, residual_blocks=1),
@@ -207,7 +207,7 @@ class TestMaps:
         prepared = load_slices(folder)
         model = load_model(card("decomposition", "bright", tmp_path), "cpu")
         model = replace(model, network=HAND_MADE["bright"])
-        case = MapJudge().run(prepared, [model])
+        case = MapEvaluator().run(prepared, [model])
         with_calcium = case.true_mass > 0
         assert case.near[0][with_calcium] == pytest.approx(case.true_mass[with_calcium], rel=0.4)
         assert (case.both <= np.minimum(case.mass, case.true_mass) + 1e-6).all()
@@ -345,7 +345,7 @@ class TestRefused:
             compare(slices)
 
     def test_a_cohort_has_no_uses(self, compare, slices):
-        with pytest.raises(StudyError, match="is no project"):
+        with pytest.raises(StudyError, match="is not a project"):
             compare(slices, use="test")
 
     def test_a_scan_that_is_unfit_is_told_and_stops_nothing(self, compare, slices, tmp_path):
@@ -454,7 +454,7 @@ def test_roc_curves_are_those_of_the_scores():
         assert curves[name] == pytest.approx(expected)
 
 
-def test_a_judge_that_cannot_read_a_scan_says_why(cohort, tmp_path):
+def test_a_evaluate_that_cannot_read_a_scan_says_why(cohort, tmp_path):
     scan = find_scans([cohort])[0]
     with pytest.raises(CTError):
-        model_measures.HeartJudge().run(replace(scan, ct=tmp_path / "gone.nii.gz"), [])
+        model_measures.HeartEvaluator().run(replace(scan, ct=tmp_path / "gone.nii.gz"), [])

@@ -80,18 +80,18 @@ class TestWhich:
 
     def test_only_a_project_has_uses(self, digital_pairs, tmp_path):
         for source in (digital_pairs, tmp_path / "pairs.csv"):
-            with pytest.raises(StudyError, match="is no project"):
+            with pytest.raises(StudyError, match="is not a project"):
                 find_study_scans(source, use="test")
-            with pytest.raises(StudyError, match="is no project"):
+            with pytest.raises(StudyError, match="is not a project"):
                 find_study_scans(source, annotator="eve")
 
     def test_a_moved_scan_is_left_out_and_said(self, project):
         project.scan("0003").ct.unlink()
-        scans, doubts = find_study_scans(project.folder)
+        scans, warnings = find_study_scans(project.folder)
         assert [scan.name for scan in scans] == ["chest (0001)", "chest (0002)"]
-        assert len(doubts) == 1
-        assert "ben is left out" in doubts[0]
-        assert "cac project relocate" in doubts[0]
+        assert len(warnings) == 1
+        assert "ben is left out" in warnings[0]
+        assert "cac project relocate" in warnings[0]
 
     def test_a_third_scan_of_a_patient_is_in_no_pair(self, project, tmp_path):
         folder = write_scan(tmp_path / "data" / "more", 77, True, valve=True)
@@ -137,7 +137,7 @@ class TestAnnotated:
     def test_two_annotators_have_to_be_told_apart(self, project):
         label(project, "0001", {3: SliceLabel.VISIBLE})
         label(project, "0001", {3: SliceLabel.NOT_VISIBLE}, annotator="Zoe")
-        with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Say with --annotator"):
+        with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Name with --annotator"):
             found(project)
         assert dict(found(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
         assert found(project, annotator="nobody")["chest (0001)"].labels is None

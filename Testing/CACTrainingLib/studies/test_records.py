@@ -59,7 +59,7 @@ def whole():
         map_lesions=(("LAD", 2.0, True), ("RCA", 0.1, None)),
         heart=HeartAgreement(0.9, 10.0, 1.5),
         acquisition={"kvp": 120.0, "kernel": None},
-        doubts=("a doubt",),
+        warnings=("a doubt",),
     )
 
 

@@ -85,8 +85,8 @@ class TestIdenticalPairs:
         ("interval", "said"),
         [
             ((-0.3, -0.5, -0.1), "lower (−0.30, 95 % interval −0.50 to −0.10, p = 0.02)"),
-            ((-0.3, -0.7, 0.1), "no difference that this sample can show (−0.30"),
-            ((0.3, -0.1, 0.7), "no difference that this sample can show (+0.30"),
+            ((-0.3, -0.7, 0.1), "no difference shown by this sample (−0.30"),
+            ((0.3, -0.1, 0.7), "no difference shown by this sample (+0.30"),
             ((0.3, 0.1, 0.5), "higher (+0.30"),
             ((0.3, math.nan, math.nan), "too few to compare"),
         ],
@@ -190,7 +190,7 @@ class TestWhatIsMissing:
 
     def test_a_single_scan_is_no_pair(self):
         section = reproducibility.sections([record(values={"map": 3})], np.random.default_rng(0))[0]
-        assert "nothing can be said" in section.text[0]
+        assert "1 scan of 1 patient" in section.text[0]
         assert not section.tables
 
     @pytest.mark.parametrize("records", [[], [record(refused="No heart.")]])

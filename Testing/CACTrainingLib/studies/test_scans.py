@@ -7,7 +7,8 @@ import pytest
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.experiments.errors import StudyError
-from CACTrainingLib.studies.scans import find_study_scans, hu_mm3_per_mass, lone_patients, write_scan_table
+from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_scan_table
+from CACTrainingLib.studies.study_scan import hu_mm3_per_mass
 
 
 def digital_scan(folder, patient, number, **more):
@@ -26,11 +27,11 @@ def cohort(tmp_path):
 
 
 def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
-    scans, doubts = find_study_scans(cohort)
+    scans, warnings = find_study_scans(cohort)
     assert [(s.patient, s.number) for s in scans] == [("9", 1), ("9", 2), ("10", 1), ("10", 2), ("11", 1)]
     assert scans[0].truth == cohort / "patient_9" / "scan_1"
     assert hu_mm3_per_mass(scans[0]) == 1400
-    assert not doubts
+    assert not warnings
     assert lone_patients(scans) == ["11"]
 
 
@@ -53,10 +54,10 @@ def test_the_first_pairs_are_whole(cohort):
 def test_a_bad_truth_stops_nothing(cohort, text):
     digital_scan(cohort / "zz", 99, 1)
     (cohort / "zz" / "truth.json").write_text(text, encoding="utf-8")
-    scans, doubts = find_study_scans(cohort)
+    scans, warnings = find_study_scans(cohort)
     assert len(scans) == 5
-    assert len(doubts) == 1
-    assert "zz" in doubts[0]
+    assert len(warnings) == 1
+    assert "zz" in warnings[0]
 
 
 def table(path, *rows):
@@ -74,7 +75,7 @@ def test_a_table_of_pairs(tmp_path):
         ";1;b.nrrd;;",
         "ben;3;b.nrrd;;",
     )
-    scans, doubts = find_study_scans(file)
+    scans, warnings = find_study_scans(file)
     assert [(s.name, s.patient, s.number, s.ct.name) for s in scans] == [
         ("anna/1", "anna", 1, "a1.nrrd"),
         ("anna/2", "anna", 2, "a2.nrrd"),
@@ -83,7 +84,7 @@ def test_a_table_of_pairs(tmp_path):
     assert scans[0].heart is None
     assert scans[1].heart.name == "h.nrrd"
     assert hu_mm3_per_mass(scans[0]) == 1
-    assert ["4" in doubts[0], "5" in doubts[1], "6" in doubts[2]] == [True] * 3
+    assert ["4" in warnings[0], "5" in warnings[1], "6" in warnings[2]] == [True] * 3
 
 
 def test_scoring_does_not_learn_of_the_readers_masks(tmp_path):

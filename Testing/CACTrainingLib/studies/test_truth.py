@@ -48,7 +48,7 @@ def test_who_and_what(calcified, clean):
     assert record.kind == "visible"
     assert clean.kind == "clean"
     assert record.refused is None
-    assert record.doubts == ()
+    assert record.warnings == ()
     assert record.acquisition["kvp"] == 120
     assert record.acquisition["slice_spacing_mm"] == 5
 
@@ -212,7 +212,7 @@ def test_an_unknown_threshold_is_said(calcified, tmp_path):
     (tmp_path / "older" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     record = make_record(scan, tmp_path / "older")
     assert record.slice_threshold == content["decomposition_settings"]["slice_threshold"]
-    assert len(record.doubts) == 1
+    assert len(record.warnings) == 1
 
 
 def test_a_scan_that_was_not_scored(calcified):

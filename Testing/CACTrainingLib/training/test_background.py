@@ -44,6 +44,7 @@ def lines(path, *content):
     path.write_text("".join(c if isinstance(c, str) else json.dumps(c) + "\n" for c in content), encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, tmp_path):
     folder = tmp_path / "models" / "n.training"
     arguments = ["train", "slices", "--data", str(cohort), "--output", str(folder.with_suffix("")), "--size", "64"]
@@ -186,7 +187,7 @@ class TestState:
     def test_what_an_earlier_start_said_is_past(self, folder):
         warning = {"event": "warning", "code": "a", "message": "A."}
         lines(folder / "progress.jsonl", self.STARTED, warning, {"event": "failed", "message": "x"}, self.STARTED)
-        assert (state_of(folder).state, state_of(folder).doubts) == ("stopped", ())
+        assert (state_of(folder).state, state_of(folder).warnings) == ("stopped", ())
 
     def test_preparing_is_counted(self, folder):
         step = {"event": "step", "step": "scans", "index": 0, "count": 3}
@@ -195,12 +196,12 @@ class TestState:
         with training_lock(folder):
             assert state_of(folder).message == "Preparing scans: 2 of 9"
 
-    def test_doubts_hold_until_they_are_resolved(self, folder):
-        doubts = [{"event": "warning", "step": 5, "code": c, "message": c.upper()} for c in "ab"]
-        lines(folder / "progress.jsonl", *doubts, {"event": "warning", "code": "c", "message": "C"})
-        lines(folder / "metrics.jsonl", *doubts, {"event": "resolved", "step": 10, "seconds": 2.5, "code": "a"})
+    def test_warnings_hold_until_they_are_resolved(self, folder):
+        warnings = [{"event": "warning", "step": 5, "code": c, "message": c.upper()} for c in "ab"]
+        lines(folder / "progress.jsonl", *warnings, {"event": "warning", "code": "c", "message": "C"})
+        lines(folder / "metrics.jsonl", *warnings, {"event": "resolved", "step": 10, "seconds": 2.5, "code": "a"})
         state = state_of(folder)
-        assert set(state.doubts) == {"B", "C"}
+        assert set(state.warnings) == {"B", "C"}
         assert (state.step, state.seconds) == (10, 2.5)
 
     def test_the_best_validation_and_early_stop(self, folder):

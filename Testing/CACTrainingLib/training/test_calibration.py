@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from networks_made_by_hand import untrained
+from digital_pairs import write_coarse
+from handmade_networks import untrained
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
-from CACTrainingLib.phantom.cohort.samples import write_sample
+from CACTrainingLib.phantom.cohort.samples import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
 from CACTrainingLib.training.measured_scans import MapLesions, MapSettings, MeasuredScan
@@ -72,13 +73,13 @@ def test_lenient_goals_keep_everything():
     assert achieved["above_zero_clean_scans"] == 1.0
 
 
-def test_more_slices_are_taken_apart_where_that_finds_more():
+def test_more_slices_are_decomposed_where_that_finds_more():
     calibration, achieved = choose(cohort(faint_in_lenient=True), FalsePositiveGoals(0.0, 0.0))
     assert (calibration["slice_threshold"], calibration["min_healthy_hu"], calibration["floor_hu"]) == (0.2, None, 20)
     assert achieved["sensitivity_scans"] > 0.9
 
 
-def test_a_lesion_is_not_judged_by_its_own_patient():
+def test_a_lesion_is_not_evaluated_by_its_own_patient():
     """Coronary or not at random: what is learned holds for nobody else, so the choice must not look good."""
     generator = np.random.default_rng(1)
     scans = []
@@ -104,8 +105,8 @@ def test_an_empty_map_teaches_nothing():
 @pytest.mark.long
 def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     """From the command line, on digital patients of all three kinds; the weights stay as they were."""
-    for name in ("vessels", "motion", "trap", "clean"):
-        write_sample(tmp_path / "data" / name, name)
+    for name in ("vessels", "motion", "aortic-valve", "no-calcium"):
+        write_coarse(SAMPLES[name].number, tmp_path / "data" / name)
     cards = {}
     for network, config in {
         "slices": SliceClassifierConfig(width=4, residual_blocks=0, size=64),

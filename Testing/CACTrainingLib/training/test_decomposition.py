@@ -29,9 +29,9 @@ from CACTrainingLib.training.decomposition_metrics import (
     map_metrics,
     watched_slices,
 )
-from CACTrainingLib.training.loop import LoopSettings, train
-from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.sample_pictures import decomposition_picture, pictured_slices
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
 LOOP = LoopSettings(steps=240, validate_every=60, average=0.8, half_precision=False, seed=2)
@@ -61,7 +61,7 @@ def supervised(cohort, cache, tmp_path_factory):
     return train_decomposition.train_decomposition(options, CONFIG, SUPERVISED, Progress())
 
 
-def judges():
+def discriminators():
     torch.manual_seed(0)
     return tuple(build(DiscriminatorConfig(4, 1, pooling)) for pooling in ("average+max", "average+min"))
 
@@ -89,6 +89,7 @@ class Constant(nn.Module):
         return torch.full_like(x[:, :1], self.value)
 
 
+@pytest.mark.long
 class TestSupervised:
     def test_it_learns(self, supervised):
         lines = (supervised.parent / "map.training" / "metrics.jsonl").read_text().splitlines()
@@ -224,9 +225,10 @@ class TestMetrics:
         assert map_metrics(constant, CONFIG, data, watched)["mass_clean"] > 0
 
 
+@pytest.mark.long
 class TestCycleGan:
     def test_step_teaches_all_four_networks(self, parts, tmp_path):
-        task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
         before = {n: [p.clone() for p in m.parameters()] for n, m in task.modules.items()}
         statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
         loop = replace(CYCLE.loop, steps=1, validate_every=1)
@@ -240,14 +242,14 @@ class TestCycleGan:
 
     def test_discriminators_in_training_mode_follow_their_batches(self, parts, tmp_path):
         settings = replace(CYCLE, discriminator_eval=False)
-        task = CycleTask(CONFIG, settings, *parts, judges())
+        task = CycleTask(CONFIG, settings, *parts, discriminators())
         statistics = task.modules["with_calcium"].patches[1].running_mean.clone()
         train(task, replace(CYCLE.loop, steps=1, validate_every=1), tmp_path, Progress(), "cpu")
         assert not torch.equal(task.modules["with_calcium"].patches[1].running_mean, statistics)
 
     def test_warmup_tells_slices_apart_and_leaves_generators(self, parts, tmp_path):
         settings = replace(CYCLE, warmup_steps=160, learning_rate=5e-3, loop=replace(CYCLE.loop, steps=160))
-        task = CycleTask(CONFIG, settings, *parts, judges())
+        task = CycleTask(CONFIG, settings, *parts, discriminators())
         before = [p.clone() for p in task.modules["remove"].parameters()]
         train(task, replace(settings.loop, validate_every=160), tmp_path, Progress(), "cpu")
         assert all(torch.equal(a, b) for a, b in zip(before, task.modules["remove"].parameters(), strict=True))
@@ -262,12 +264,12 @@ class TestCycleGan:
                     raise KeyboardInterrupt
                 return super().step(batch, fabric, number)
 
-        first_task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        first_task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
         whole = train(first_task, CYCLE.loop, tmp_path / "whole", Progress(), "cpu")
-        killed = Killed(CONFIG, CYCLE, *parts, judges())
+        killed = Killed(CONFIG, CYCLE, *parts, discriminators())
         with pytest.raises(KeyboardInterrupt):
             train(killed, CYCLE.loop, tmp_path / "killed", Progress(), "cpu")
-        task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
         resumed = train(task, CYCLE.loop, tmp_path / "killed", Progress(), "cpu", resume=True)
         assert resumed.metrics == whole.metrics
         for name, module in first_task.modules.items():
@@ -276,9 +278,9 @@ class TestCycleGan:
         assert len(task.pools["with_calcium"]) == 3
 
     def test_identity_weight_shrinks_with_the_crop(self, parts):
-        task = CycleTask(CONFIG, CYCLE, *parts, judges())
+        task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
         assert task.identity_weight == pytest.approx(10 * (64 / 224) ** 2)
-        published = CycleTask(CONFIG, replace(CYCLE, identity_by_area=False), *parts, judges())
+        published = CycleTask(CONFIG, replace(CYCLE, identity_by_area=False), *parts, discriminators())
         assert published.identity_weight == 10
 
     def test_leaky_sigmoid_can_come_back(self):

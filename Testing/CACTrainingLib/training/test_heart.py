@@ -25,8 +25,7 @@ from CACTrainingLib.training.heart import (
     split,
     with_known_heart,
 )
-from CACTrainingLib.training.loop import LoopSettings
-from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = HeartNetConfig(width=2, residual_blocks=1)
 SETTINGS = HeartTraining(
@@ -34,7 +33,7 @@ SETTINGS = HeartTraining(
     batch_size=2,
     learning_rate=1e-2,
     validation_patches=2,
-    judged_scans=1,
+    evaluated_scans=1,
 )
 
 
@@ -56,6 +55,7 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_it_learns_and_its_card_says_how(cohort, cache, table, tmp_path, monkeypatch):
     options = RunOptions((cohort,), tmp_path / "tiny", device="cpu", cache=cache, validation_share=0.3)
     monkeypatch.setattr("CACTrainingLib.training.loop.LOG_EVERY_STEPS", 2)
@@ -114,7 +114,13 @@ def test_batches_are_balanced_for_the_heart(cohort, cache):
     assert batch["x"].max() <= 1
 
 
-def test_share_of_patches_with_heart_that_is_no_whole_number():
+@pytest.fixture
+def small_patches(monkeypatch):
+    """For what is counted over many."""
+    monkeypatch.setattr(train_heart, "HEART_PATCH", 24)
+
+
+def test_share_of_patches_with_heart_that_is_no_whole_number(small_patches):
     """0.75 of two patches: as often two as one. The others hold nothing, because their centres lie far off."""
     heart = np.zeros((300, 70, 70), np.uint8)
     heart[20:30, 20:50, 20:50] = 1
@@ -138,7 +144,7 @@ def test_patches_without_heart_where_there_is_room():
             assert heart[box].any() == present
 
 
-def test_listed_scans_get_their_share():
+def test_listed_scans_get_their_share(small_patches):
     def volume(value):
         return HeartVolume(
             str(value), np.full((70, 70, 70), value, np.float16), np.ones((70, 70, 70), np.uint8), ((20, 50),) * 3
@@ -199,10 +205,10 @@ class TestTable:
 def test_a_network_that_learns_nothing_is_told(cohort, cache):
     volumes = [load_volume(f) for f in prepare(find_scans([cohort])[:1], "heart", cache)]
     task = HeartTask(CONFIG, SETTINGS, volumes, volumes)
-    assert task.doubts({"dice": 0.01}, 2) == []
-    assert [d.code for d in task.doubts({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
-    assert [d.code for d in task.doubts({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
-    assert task.doubts({"dice": 0.4}, 3) == task.doubts({"dice": 0.4, "found_where_none": 0.1}, 3) == []
+    assert task.warnings({"dice": 0.01}, 2) == []
+    assert [d.code for d in task.warnings({"dice": 0.01, "found_where_none": 0.9}, 3)] == ["heart-not-found"]
+    assert [d.code for d in task.warnings({"dice": 0.4, "found_where_none": 0.9}, 3)] == ["heart-everywhere"]
+    assert task.warnings({"dice": 0.4}, 3) == task.warnings({"dice": 0.4, "found_where_none": 0.1}, 3) == []
 
 
 def test_published_settings():

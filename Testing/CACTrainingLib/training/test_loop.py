@@ -61,7 +61,7 @@ class Line(Task):
             error = float(((network(x) - 3 * x) ** 2).mean())
         return {"closeness": -error if self.closeness is None else self.closeness.pop(0)}
 
-    def doubts(self, metrics, validations):
+    def warnings(self, metrics, validations):
         return [ScanWarning("map-empty", "It is far off.")] if metrics["closeness"] < -0.5 else []
 
     def state(self):
@@ -117,13 +117,13 @@ def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     assert first == second
 
 
-def test_a_doubt_is_told_once_and_when_it_has_passed(tmp_path):
+def test_a_warning_is_told_once_and_when_it_has_passed(tmp_path):
     told = []
     progress = Progress()
     progress.warning = told.append
     loop = replace(LOOP, steps=50)
     train(Line(loop, closeness=[-1, -1, 0, -1, 0]), loop, tmp_path, progress, "cpu")
-    assert [doubt.code for doubt in told] == ["map-empty"]
+    assert [warning.code for warning in told] == ["map-empty"]
     changes = [(x["event"], x["step"]) for x in lines(tmp_path) if x["event"] in ("warning", "resolved")]
     assert changes == [("warning", 10), ("resolved", 30), ("warning", 40), ("resolved", 50)]
 
@@ -225,7 +225,7 @@ def test_loss_that_is_no_number_is_told(tmp_path):
 
 
 def test_a_validation_that_is_no_number_is_told(tmp_path):
-    with pytest.raises(TrainingError, match="no number at step 20"):
+    with pytest.raises(TrainingError, match="at step 20"):
         train(Line(LOOP, closeness=[0.1, math.nan]), LOOP, tmp_path, Progress(), "cpu")
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
 

@@ -13,7 +13,10 @@ from training_scans import write_cohort
 from CACScoringLib.core.processes import kill_tree
 from CACScoringLib.models import cards as models
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch is built without gloo")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch is built without gloo"),
+]
 
 SECONDS = 120
 """After which it counts as hanging."""

@@ -78,7 +78,7 @@ def test_tables_hold_the_same_scans_in_the_order_given(monkeypatch, tmp_path):
 def test_missing_weights_and_unknown_kinds_are_told(tmp_path):
     with pytest.raises(EncoderError, match="CT-FM are missing"):
         features_of([TableScan("x", "x", {"ct": tmp_path})], tmp_path, ["ct-fm"])
-    with pytest.raises(ValueError, match="no kind of features"):
+    with pytest.raises(ValueError, match="not a kind of features"):
         features_of([TableScan("x", "x", {"ct": tmp_path})], tmp_path, ["tarot"])
 
 

@@ -40,10 +40,10 @@ def test_a_fifth_is_held_out_by_patient_with_every_category():
 def test_another_table_is_tested_on():
     everything = scans(40)
     assert learned_and_tested(everything) == (tuple(everything), *held_out(everything))
-    others = [TableScan(scan.name, f"other {scan.patient}", scan.files, scan.scores) for scan in scans(3)]
-    together, learned, tested = learned_and_tested(everything, others)
+    noncoronary_controls = [TableScan(scan.name, f"other {scan.patient}", scan.files, scan.scores) for scan in scans(3)]
+    together, learned, tested = learned_and_tested(everything, noncoronary_controls)
     assert learned == [scan.name for scan in everything]
-    assert tested == [TESTED + scan.name for scan in others], "names of both tables may be the same"
+    assert tested == [TESTED + scan.name for scan in noncoronary_controls], "names of both tables may be the same"
     assert [scan.name for scan in together] == learned + tested
     with pytest.raises(TableError, match="Patient 0 is in --test and is learned from"):
         learned_and_tested(everything, scans(1))
@@ -57,7 +57,7 @@ def test_every_scan_is_in_one_part():
 
 
 def test_too_few_patients():
-    with pytest.raises(TableError, match="2 patients, at most 2 of one category of score, cannot be split in 5"):
+    with pytest.raises(TableError, match="2 patients, at most 2 of one category of score, cannot be split into 5"):
         folds(scans(2), 5)
     with pytest.raises(TableError, match="12 patients, at most 3 of"):
         folds(scans(12, scans_each=1), 4)

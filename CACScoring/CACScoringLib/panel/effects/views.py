@@ -17,6 +17,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from ...review.picking import Voxels
 from .. import views
+from ..widgets import colourIcon
 
 if TYPE_CHECKING:
     from ...core.labels import Artery
@@ -229,10 +230,7 @@ class ArteryButtons:
             button.setText(f"{key} {artery.key}")
             button.setCheckable(True)
             button.setAutoExclusive(False)
-            red, green, blue = ARTERY_COLOURS[artery]
-            swatch = qt.QPixmap(12, 12)
-            swatch.fill(qt.QColor(red, green, blue))
-            button.setIcon(qt.QIcon(swatch))
+            button.setIcon(colourIcon(ARTERY_COLOURS[artery]))
             button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
             tip = _("Edit the {artery}. Key {key} in a slice view.")
             button.setToolTip(tip.format(artery=artery.full_name, key=key))

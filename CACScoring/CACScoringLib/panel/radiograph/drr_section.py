@@ -1,24 +1,24 @@
 """A radiograph of the CT: a small picture and a 3-D view follow the sliders; in the background it is made whole."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803
+# ruff: noqa: N802
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import qt
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
-from ..worker import Worker, stepOf
+from ..widgets import dataOf, fillBox, singleShot
+from ..worker import Worker, showIn
 from . import radiograph_views
 
 if TYPE_CHECKING:
@@ -32,21 +32,18 @@ MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
 """After a change: how soon a fast picture follows, and how soon a finer one when nothing has changed any more."""
 
 
-class DrrSection:
+class DrrSection(Section):
     """The widgets of the radiograph of the CT.
 
-    worker, preparer: run the making of a radiograph and the search for the body. isInSight: whether the section's page
-    is the one shown.
+    worker, preparer: run the making of a radiograph and the search for the body.
     """
 
-    def __init__(self, ui, worker: Worker, preparer: Worker, isInSight: Callable[[], bool]) -> None:
+    def __init__(self, ui, worker: Worker, preparer: Worker) -> None:
         from ...drr.preview import Pace
         from ...mrml.drr_nodes import StandNodes
 
         self._ui = ui
         self._worker, self._preparer = worker, preparer
-        self._isInSight = isInSight
-        self._state: CACScoringParameterNode | None = None
         self._review: SceneReview | None = None
         self._stand = StandNodes(slicer.mrmlScene)
         self._pace = Pace()
@@ -59,22 +56,21 @@ class DrrSection:
         self._folder: Path | None = None
         self._bodyFolder: Path | None = None
         self._making: tuple[vtkMRMLScalarVolumeNode, DrrSettings] | None = None
-        self._filling = False
-        for view, title in ((("PA"), _("PA")), ("lateral", _("Left lateral")), ("AP", _("AP")), ("", _("Other angle"))):
-            ui.drrViewBox.addItem(title, view)
+        fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrMakeButton.clicked.connect(self._makeOrCancel)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
+        ui.pages.currentChanged.connect(lambda *_args: self.update())
         ui.drrBar.setVisible(False)
-        self._movingTimer = self._timer(MOVING_MILLISECONDS, self._drawMoving)
-        self._restingTimer = self._timer(RESTING_MILLISECONDS, self._drawResting)
+        self._showProgress = showIn(ui.drrStatusLabel, ui.drrBar)
+        self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
+        self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
 
     # What the panel tells
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        self._state = state
+        super().setState(state)
         if state is None:
             self._hide()
 
@@ -84,13 +80,11 @@ class DrrSection:
         self.update()
 
     def closeScene(self) -> None:
-        """Leave nothing in a scene that is being closed, and forget its CT."""
         self.cancel()
         self._hide()
         self._review = self._scan = self._coarse = self._withTable = self._scanOf = None
 
     def cancel(self) -> None:
-        """End what runs in the background."""
         for worker in (self._worker, self._preparer):
             worker.cancel()
         self._making = None
@@ -103,13 +97,11 @@ class DrrSection:
         if state is None:
             return
         settings = settingsOf(state)
-        self._filling = True
-        ui.drrViewBox.setCurrentIndex(ui.drrViewBox.findData(settings.view() or ""))
-        self._filling = False
+        fillBox(ui.drrViewBox, _views(), settings.view() or "")
         ui.drrKvpBox.setEnabled(state.drrSpectrum)
         volume, running = state.inputVolume, self._worker.isRunning
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
-        ui.drrVolumeLabel.setText(problem or _("Of {name}, the CT of the first page.").format(name=volume.GetName()))
+        ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
         ui.drrMakeButton.setText(_("Cancel") if running else _("Make radiograph"))
         ui.drrMakeButton.setEnabled(running or not problem)
         ui.drrBar.setVisible(running)
@@ -161,12 +153,7 @@ class DrrSection:
 
         self._bodyFolder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
         drr_job.write_job(self._bodyFolder, settingsOf(self._state), self._scan.image)
-        arguments = ["body", str(self._bodyFolder)]
-        try:
-            self._preparer.start(arguments, lambda event: None, self._bodyFound, "panel.project_ct")
-        except (OSError, RuntimeError) as error:
-            self._removeBodyFolder()
-            self._say(_("The table stays in the small picture: {error}").format(error=error))
+        self._preparer.start(["body", str(self._bodyFolder)], self._bodyFound, module="panel.project_ct")
 
     def _bodyFound(self, reason: str) -> None:
         from dataclasses import replace
@@ -181,7 +168,7 @@ class DrrSection:
             except CTError as error:
                 reason = str(error)
         if reason:
-            self._say(_("The table stays in the small picture: {error}").format(error=reason))
+            self._say(_("The preview still shows the table: {error}").format(error=reason))
         self._removeBodyFolder()
         self.update()
 
@@ -217,7 +204,7 @@ class DrrSection:
             stand = stand_of(settings.geometry(scan.isocentre_mm))
         except ProjectionError as error:
             self._say(str(error))
-            self._ui.drrPreviewLabel.setText(_("No picture"))
+            self._ui.drrPreviewLabel.setText(_("No preview"))
             self._stand.remove()
             return False
         if self._ui.drrPreviewLabel.text:
@@ -251,24 +238,19 @@ class DrrSection:
         state = self._state
         settings, volume = settingsOf(state), state.inputVolume
         self._folder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
-        self._say(_("Preparing …"))
-        self._ui.drrBar.setValue(0)
+        self._showProgress(_("Preparing …"), 0.0)
         try:
             image, calcium, heart = self._images(volume)
             drr_job.write_job(
                 self._folder, settings, image, calcium if state.drrCalcium else None, heart if state.drrHeart else None
             )
-            self._making = volume, settings
-            self._worker.start(["radiograph", str(self._folder)], self._onEvent, self._made, "panel.project_ct")
         except (CTError, OSError, RuntimeError) as error:
             self._removeFolder()
             self._say(str(error))
-
-    def _onEvent(self, event: dict) -> None:
-        step = stepOf(event)
-        if step is not None:
-            self._say(step[0])
-            self._ui.drrBar.setValue(int(1000 * step[1]))
+            return
+        self._making = volume, settings
+        arguments = ["radiograph", str(self._folder)]
+        self._worker.start(arguments, self._made, self._showProgress, module="panel.project_ct")
 
     def _made(self, reason: str) -> None:
         from ...core.ct import CTError
@@ -351,12 +333,14 @@ class DrrSection:
 
     # Small things
 
+    def _isInSight(self) -> bool:
+        return self._ui.pages.currentWidget() is self._ui.radiographTab
+
     def _viewChosen(self, *_args: object) -> None:
         from ...drr.job import PRESETS
 
-        box = self._ui.drrViewBox
-        view = box.itemData(box.currentIndex)
-        if self._filling or self._state is None or not view:
+        view = dataOf(self._ui.drrViewBox)
+        if self._state is None or not view:
             return
         state = self._state
         state.drrTilt = 0.0
@@ -374,14 +358,6 @@ class DrrSection:
 
     def _say(self, text: str) -> None:
         self._ui.drrStatusLabel.setText(text)
-
-    @staticmethod
-    def _timer(milliseconds: int, call: Callable[[], None]):
-        timer = qt.QTimer()
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(call)
-        return timer
 
 
 def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
@@ -402,3 +378,7 @@ def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
         state.drrPhotons or None,
         state.drrTable,
     )
+
+
+def _views() -> list[tuple[str, str]]:
+    return [(_("PA"), "PA"), (_("Left lateral"), "lateral"), (_("AP"), "AP"), (_("Other angle"), "")]

@@ -15,15 +15,16 @@ import slicer
 from slicer import vtkMRMLTextNode
 from slicer.i18n import tr as _
 
+from .. import table_widgets, widgets
+from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource, Sex
-from ..table_height import fitHeight
-from ..worker import Worker, stepOf
+from ..worker import Worker, showIn
 from . import radiograph_views
 
 NETWORK = "radiograph"
 
 
-class RadiographSection:
+class RadiographSection(Section):
     """The widgets of scoring a radiograph. worker: runs the command."""
 
     def __init__(self, ui, worker: Worker) -> None:
@@ -31,19 +32,15 @@ class RadiographSection:
 
         self._ui = ui
         self._worker = worker
-        self._state: CACScoringParameterNode | None = None
         self._record: vtkMRMLTextNode | None = None
         self._folder: Path | None = None
         self._report: Path | None = None
         self._scored: tuple | None = None
         self._read = ""
-        self._models = 0
-        self._filling = False
+        self._models: list[tuple[str, str]] = []
+        self._installed = False
         for edit in (ui.radiographFileEdit, ui.radiographLateralEdit):
-            edit.filters = ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable
-            edit.currentPathChanged.connect(self._pathsChanged)
-            # An emptied field tells this alone.
-            edit.validInputChanged.connect(self._pathsChanged)
+            widgets.watchPath(edit, self._pathsChanged, ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable)
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         ui.radiographModelBox.currentIndexChanged.connect(self._modelChosen)
@@ -51,31 +48,24 @@ class RadiographSection:
         ui.radiographScoreButton.clicked.connect(self._scoreOrCancel)
         ui.radiographReportButton.clicked.connect(self._openReport)
         ui.radiographBar.setVisible(False)
-        table = ui.radiographTable
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.setSelectionMode(qt.QAbstractItemView.NoSelection)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
-        table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        self._showProgress = showIn(ui.radiographStatusLabel, ui.radiographBar)
+        table_widgets.prepareTable(ui.radiographTable)
         self._showRecord()
 
     # What the panel tells
 
     def setState(self, state: CACScoringParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        self._state = state
+        super().setState(state)
         if state is not None:
             self._read = state.radiographFile  # what was read or chosen of it is kept
             self._listModels()
 
     def closeScene(self) -> None:
-        """Forget the scene's result."""
         self.cancel()
         self._record = None
         self._showRecord()
 
     def cancel(self) -> None:
-        """End the command, and remove what it has written."""
         self._worker.cancel()
         self._removeFolder()
 
@@ -85,27 +75,18 @@ class RadiographSection:
         if state is None:
             return
         running, fromFile = self._worker.isRunning, state.radiographSource == RadiographSource.FILE
-        self._filling = True
-        for edit, path in (
-            (ui.radiographFileEdit, state.radiographFile),
-            (ui.radiographLateralEdit, state.radiographLateral),
-        ):
-            if edit.currentPath != path:
-                edit.setCurrentPath(path)
-        box = ui.radiographModelBox
-        if box.findData(state.radiographModel) < 0:  # of a scene from elsewhere
-            box.addItem(_("{name} (not installed)").format(name=state.radiographModel), state.radiographModel)
-        box.setCurrentIndex(box.findData(state.radiographModel))
-        self._filling = False
-        for widget in (ui.radiographFileEdit, ui.radiographFileEditLabel):
-            widget.setVisible(fromFile)
-        for widget in (ui.radiographLateralEdit, ui.radiographLateralEditLabel):
-            widget.setVisible(fromFile)
+        widgets.showPath(ui.radiographFileEdit, state.radiographFile)
+        widgets.showPath(ui.radiographLateralEdit, state.radiographLateral)
+        absent = _("{name} (not installed)").format(name=state.radiographModel)
+        widgets.fillBox(ui.radiographModelBox, self._models, state.radiographModel, absent)
+        for edit in ("radiographFileEdit", "radiographLateralEdit"):
+            for widget in (getattr(ui, edit), getattr(ui, f"{edit}Label")):
+                widget.setVisible(fromFile)
         for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
             widget.setVisible(not fromFile)
         chosen = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
         ui.radiographScoreButton.setText(_("Cancel") if running else _("Score radiograph"))
-        ui.radiographScoreButton.setEnabled(running or bool(chosen and self._models))
+        ui.radiographScoreButton.setEnabled(running or bool(chosen and self._installed))
         ui.radiographBar.setVisible(running)
         if state.radiographResult is not self._record:
             self._record = state.radiographResult
@@ -114,7 +95,7 @@ class RadiographSection:
     # The input
 
     def _pathsChanged(self, *_args: object) -> None:
-        if self._filling or self._state is None:
+        if self._state is None:
             return
         state = self._state
         state.radiographLateral = self._ui.radiographLateralEdit.currentPath
@@ -144,28 +125,22 @@ class RadiographSection:
         from ...core.ct import CTError
         from ...models.cards import list_models
 
-        box = self._ui.radiographModelBox
         try:
             models = list_models(NETWORK)
-            problem = "" if models else _("No network for radiographs is installed: cac models install FILE.")
+            problem = "" if models else _("No network for radiographs is installed. Add one: cac models install FILE.")
         except CTError as error:
             models, problem = [], str(error)
-        self._models = len(models)
-        self._filling = True
-        box.clear()
+        self._installed = bool(models)
         bundled = next((model.card.name for model in models if model.origin == "bundled"), "")
-        box.addItem(_("{name} (comes with CAC)").format(name=bundled) if bundled else _("none"), "")
-        for model in models:
-            if model.origin != "bundled":
-                box.addItem(model.card.name, model.card.name)
-        self._filling = False
+        usual = _("{name} (comes with CAC)").format(name=bundled) if bundled else _("none")
+        own = [model.card.name for model in models if model.origin != "bundled"]
+        self._models = [(usual, ""), *zip(own, own, strict=True)]
         if problem:
             self._say(problem)
 
     def _modelChosen(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
-            box = self._ui.radiographModelBox
-            self._state.radiographModel = box.itemData(box.currentIndex) or ""
+        if self._state is not None:
+            self._state.radiographModel = widgets.dataOf(self._ui.radiographModelBox)
 
     # The run
 
@@ -185,13 +160,8 @@ class RadiographSection:
             return
         self._removeFolder()
         self._folder = Path(tempfile.mkdtemp(prefix="cac-radiograph-"))
-        self._ui.radiographBar.setValue(0)
-        self._say(_("Preparing …"))
-        try:
-            self._worker.start(self._command(), self._onEvent, self._ended)
-        except (OSError, RuntimeError) as error:
-            self._removeFolder()
-            self._say(str(error))
+        self._showProgress(_("Preparing …"), 0.0)
+        self._worker.start(self._command(), self._ended, self._showProgress)
 
     def _command(self) -> list[str]:
         """The arguments of `cac score`; a volume is written for it."""
@@ -219,13 +189,7 @@ class RadiographSection:
         ):
             command += [option, value] if value else []
         output = str(self._folder / "result")
-        return [*command, "--device", state.device.value, "--output", output, "--progress", "json"]
-
-    def _onEvent(self, event: dict) -> None:
-        step = stepOf(event)
-        if step is not None:
-            self._say(step[0])
-            self._ui.radiographBar.setValue(int(1000 * step[1]))
+        return [*command, "--device", state.device.value, "--output", output]
 
     def _ended(self, reason: str) -> None:
         from ...core.ct import CTError
@@ -264,18 +228,16 @@ class RadiographSection:
         notes = [] if document is None else [warning["message"] for warning in document["warnings"]]
         if document is not None:
             notes.insert(0, _("Probabilities, not scores. For research only."))
-        ui.radiographWarningsLabel.setText("\n".join(f"⚠ {note}" for note in notes))
-        ui.radiographWarningsLabel.setVisible(bool(notes))
-        self._filling = True
-        box = ui.radiographSaliencyBox
-        box.clear()
+        widgets.say(ui.radiographWarningsLabel, "\n".join(f"⚠ {note}" for note in notes))
+        titles, self._pictures = [], []
         for view in document["views"] if document is not None else ():
-            box.addItem(_("{view}: radiograph alone").format(view=view), (view, None))
+            titles.append(_("{view}: radiograph alone").format(view=view))
+            self._pictures.append((view, None))
             for threshold in document["thresholds"]:
-                text = _("{view}: for {answer}").format(view=view, answer=_answer(threshold["agatston"]))
-                box.addItem(text, (view, threshold["agatston"]))
-        box.setCurrentIndex(min(1, box.count - 1))
-        self._filling = False
+                titles.append(_("{view}: for {answer}").format(view=view, answer=_answer(threshold["agatston"])))
+                self._pictures.append((view, threshold["agatston"]))
+        box = ui.radiographSaliencyBox
+        widgets.fillBox(box, [(title, n) for n, title in enumerate(titles)], min(1, len(titles) - 1))
         for widget in (box, ui.radiographSaliencyLabel):
             widget.setVisible(document is not None)
         ui.radiographReportButton.setVisible(document is not None)
@@ -298,25 +260,15 @@ class RadiographSection:
             columns[_("With age, sex, BMI")] = lambda row: f"{row['probability_with_factors']:.0%}"
         if any(row.get("auc") is not None for row in rows):
             columns[_("AUC in tests")] = lambda row: f"{row['auc']:.2f}" if row.get("auc") is not None else ""
-        table.setColumnCount(len(columns))
-        table.setHorizontalHeaderLabels(list(columns))
-        table.setRowCount(len(rows))
-        for line, row in enumerate(rows):
-            for column, text in enumerate(columns.values()):
-                item = qt.QTableWidgetItem(text(row))
-                if column:
-                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-                table.setItem(line, column, item)
-        table.resizeColumnsToContents()
-        fitHeight(table)
+        table_widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
 
     def _showSaliency(self) -> None:
         from ...mrml.radiograph_nodes import SALIENCY_OPACITY, pictures_of
 
         box = self._ui.radiographSaliencyBox
-        if self._filling or self._record is None or box.currentIndex < 0:
+        if self._record is None or box.currentIndex < 0:
             return
-        picture, saliency = pictures_of(self._record, *box.itemData(box.currentIndex))
+        picture, saliency = pictures_of(self._record, *self._pictures[box.currentIndex])
         if picture is not None:
             radiograph_views.showPicture(picture, saliency, opacity=SALIENCY_OPACITY)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.worker import Worker
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.worker import Worker, showIn
 
-from ..parameters import CACTrainingParameterNode, Task
+from ..parameters import Task
 from ..project.prepare_section import PrepareSection
 from ..project.work_list_section import WorkListSection
 from . import axial_view
@@ -28,7 +29,7 @@ _TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
 """In the order of their pages."""
 
 
-class AnnotateSection:
+class AnnotateSection(Section):
     """The widgets of the page.
 
     worker: reads the CT of a scan, and proposes its heart, in the background. prepareWorker: proposes those of all.
@@ -36,7 +37,6 @@ class AnnotateSection:
 
     def __init__(self, ui, worker: Worker, prepareWorker: Worker) -> None:
         self._ui = ui
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._listed: tuple = ()
         self._blind = False
@@ -54,6 +54,7 @@ class AnnotateSection:
         ui.taskTabs.currentChanged.connect(self._taskChosen)
         ui.pages.currentChanged.connect(lambda *_args: self._pageChanged())
         ui.taskTabs.setEnabled(False)
+        self._onProgress = showIn(ui.workStatusLabel, ui.openingBar)
 
     @property
     def opened(self) -> OpenScan | None:
@@ -66,11 +67,10 @@ class AnnotateSection:
 
     # What the panel tells
 
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
-        self.workList.setState(state)
-        self.prepare.setState(state)
-        self.slices.setState(state)
+    def setState(self, state) -> None:
+        super().setState(state)
+        for section in (self.workList, self.prepare, self.slices):
+            section.setState(state)
 
     def setProject(self, project: Project | None) -> None:
         """Annotate another project, or the same one with other scans; None for none."""
@@ -128,8 +128,8 @@ class AnnotateSection:
             section.cleanup()
         self._keys.remove()
 
-    def startCloseScene(self) -> None:
-        """Save before the nodes go. Nothing is taken out of the scene, which is being emptied."""
+    def closeScene(self) -> None:
+        # Saved before the nodes go. Nothing is taken out of the scene, which is being emptied.
         self._opener.cancel()
         self._ui.openingBar.setVisible(False)
         self._save()
@@ -144,9 +144,9 @@ class AnnotateSection:
         if self._opened is None:
             return
         if node in (self._opened.volume, self.regions.segmentation, self.heart.segmentation):
-            self.startCloseScene()
+            self.closeScene()
             removeNodes()
-            self.workList.say(_("The scan was taken out of the scene. Open it again to go on."))
+            self.workList.say(_("The scan was taken out of the scene. Open it again to continue."))
 
     # Scans
 
@@ -175,17 +175,13 @@ class AnnotateSection:
         if self._opened is None:
             return True
         if not self._save():
-            self.workList.say(_("This scan stays open, because what was painted could not be saved: see below."))
+            self.workList.say(_("This scan stays open, because the painted regions could not be saved: see below."))
             return False
         self._setOpened(None)
         removeNodes()
         if self._state is not None:
             self._state.scanId = ""
         return True
-
-    def _onProgress(self, text: str, done: float) -> None:
-        self.workList.say(text)
-        self._ui.openingBar.setValue(int(1000 * done))
 
     def _onOpened(self, opened: OpenScan | None, message: str) -> None:
         self._ui.openingBar.setVisible(False)

@@ -1,4 +1,4 @@
-"""One scan's slices in labelling: which comes next, what was said, and how long each was looked at. Knows no Qt."""
+"""One scan's slices in labelling: which comes next, its label, and how long each was looked at. Knows no Qt."""
 
 # Named as the panel's other parts are.
 # ruff: noqa: N802

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.panel.editor import LesionEditor
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.widgets import singleShot
 
 from .keys import Keys
 from .opening import PROJECT_ATTRIBUTE, SCAN_ATTRIBUTE
@@ -53,7 +54,7 @@ HEART = MaskKind(
 )
 
 
-class MaskSection(VTKObservationMixin):
+class MaskSection(Section, VTKObservationMixin):
     """The widgets of one kind of mask, whose names begin with the kind's.
 
     onSaved: called after the mask was written.
@@ -71,10 +72,7 @@ class MaskSection(VTKObservationMixin):
         self._segmentation = None
         self._saved: Labelled | None = None
         self._active = False
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SAVE_MILLISECONDS)
-        self._timer.timeout.connect(self.save)
+        self._timer = singleShot(SAVE_MILLISECONDS, self.save)
         self._accept.clicked.connect(lambda *_args: self.accept())
         owner = slicer.util.mainWindow() or ui.taskTabs.window()
         self._keys = Keys([owner], {"Ctrl+Z": self.undo})
@@ -245,7 +243,8 @@ class MaskSection(VTKObservationMixin):
         def region(name: str) -> int:
             label = label_of_segment(name)
             if label > len(_ARTERIES):
-                raise MaskError(f"The segment {name} is no artery. Rename it ({', '.join(_ARTERIES)}) or remove it.")
+                known = ", ".join(_ARTERIES)
+                raise MaskError(f"The segment {name} is not an artery. Rename it ({known}) or remove it.")
             return label
 
         return voxels_of_segments(self._segmentation, self._opened.grid, region if self._kind is REGIONS else _heart)
@@ -265,13 +264,13 @@ class MaskSection(VTKObservationMixin):
             text = _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
             return text if own else _("{text} Nothing is saved yet.").format(text=text)
         if own:
-            return _("This is your heart of this scan.")
+            return _("This is your heart annotation of this scan.")
         proposal = self._opened.proposal
         if proposal is None:
             return _("There is no proposal for this heart: draw it.")
-        doubts = "".join(f" {doubt}" for doubt in proposal.doubts)
-        return _("Proposal ({source}). Correct it, or accept it as it is.{doubts}").format(
-            source=proposal.heart_source, doubts=doubts
+        warnings = "".join(f" {warning}" for warning in proposal.warnings)
+        return _("Proposal ({source}). Correct it, or accept it as it is.{warnings}").format(
+            source=proposal.heart_source, warnings=warnings
         )
 
     def _edited(self, caller=None, event=None) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.worker import Worker, stepOf
+from CACScoringLib.panel.worker import Worker
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -141,27 +141,17 @@ class ScanOpener:
         self.cancel()
         self._folder = Path(tempfile.mkdtemp(prefix="cac-training-"))
         ct = self._folder / "ct.nrrd"
-        doubts: list[str] = []
-
-        def heard(event: dict) -> None:
-            if (step := stepOf(event)) is not None:
-                onProgress(*step)
-            elif event["event"] == "warning":
-                doubts.append(_hidden(event["message"], scan, name))
 
         def ended(reason: str) -> None:
             try:
                 opened, message = (None, reason) if reason else self._load(ct, project, scan, annotator, name)
             finally:
                 self._forget()
-            onFinished(opened, _hidden(message, scan, name) or "\n".join(doubts))
+            warnings = [event["message"] for event in self._worker.warnings]
+            onFinished(opened, _hidden(message or "\n".join(warnings), scan, name))
 
         arguments = ["project", "prepare", str(project.folder), "--scan", scan.id, "--image", str(ct), *options]
-        try:
-            self._worker.start([*arguments, "--progress", "json"], heard, ended)
-        except (OSError, RuntimeError) as error:
-            self._forget()
-            onFinished(None, _("{name} could not be opened: {error}").format(name=name, error=error))
+        self._worker.start(arguments, ended, onProgress)
 
     def cancel(self) -> None:
         """End the opening that is going on, if any; nothing more is called."""

@@ -14,8 +14,9 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from CACScoringLib.panel.lesion_table import colourIcon
+from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+from CACScoringLib.panel.widgets import colourIcon
 from CACScoringLib.report.markup import fragment, tag
 
 from . import axial_view
@@ -24,7 +25,6 @@ from .labelling import Labelling
 
 if TYPE_CHECKING:
     from ...project.annotations import SliceLabel
-    from ..parameters import CACTrainingParameterNode
     from .opening import OpenScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
@@ -33,7 +33,7 @@ COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (1
 _PLOT_PIXELS, _PLOT_WITH_SUGGESTION_PIXELS = 48, 96
 
 
-class SlicesSection(VTKObservationMixin):
+class SlicesSection(Section, VTKObservationMixin):
     """The widgets of slice labels.
 
     onChanged: called after each label. onComplete: called when the last slice has its label.
@@ -44,7 +44,6 @@ class SlicesSection(VTKObservationMixin):
         self._ui = ui
         self._onChanged = onChanged
         self._onComplete = onComplete
-        self._state: CACTrainingParameterNode | None = None
         self._opened: OpenScan | None = None
         self._labelling: Labelling | None = None
         self._k: int | None = None
@@ -80,9 +79,6 @@ class SlicesSection(VTKObservationMixin):
 
     # What the panel tells
 
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
-
     def setScan(self, opened: OpenScan | None) -> None:
         """Begin to label a scan; None for none."""
         self.removeObservers()
@@ -90,7 +86,7 @@ class SlicesSection(VTKObservationMixin):
         self._labelling = None if opened is None else Labelling(opened.annotations, opened.slices)
         self._ui.slicesStatusLabel.setText("")
         if opened is not None:
-            self._ui.slicesStatusLabel.setText("\n".join(opened.annotations.doubts))
+            self._ui.slicesStatusLabel.setText("\n".join(opened.annotations.warnings))
             node = axial_view.sliceNode()
             if node is not None:
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._viewMoved)
@@ -150,9 +146,9 @@ class SlicesSection(VTKObservationMixin):
         labelling, suggested = self._labelling, self._suggestions()
         self.plot.setFixedHeight(_PLOT_WITH_SUGGESTION_PIXELS if suggested else _PLOT_PIXELS)
         self.plot.setToolTip(
-            _("Marks: your labels. Height: how probably a network finds calcium. Click to go to a slice.")
+            _("The marks are your labels, the height is the predicted probability of calcium. Click to go to a slice.")
             if suggested
-            else _("Marks: your labels. Click to go to a slice.")
+            else _("The marks are your labels. Click to go to a slice.")
         )
         if labelling is None:
             self.plot.setSlices({})
@@ -181,7 +177,7 @@ class SlicesSection(VTKObservationMixin):
             said += _(", outside the heart")
         text = _("Slice {k}: {said}").format(k=k, said=said)
         if (probability := self._suggestions().get(k)) is not None:
-            text += _(" (suggestion: {probability:.0%} visible)").format(probability=probability)
+            text += _(" (suggestion: probability {probability:.0%})").format(probability=probability)
         ui.sliceLabel.setText(text)
 
     def _suggestions(self) -> dict[int, float]:

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
-from CACScoringLib.panel.worker import Worker, stepOf
+from CACScoringLib.panel.widgets import dataOf, fillBox, say
+from CACScoringLib.panel.worker import Worker, showIn
 
-from ..parameters import CACTrainingParameterNode
+from ..model_cards import cardsIn
 from ..train.training_options import PACKAGES
 from .install_section import InstallSection
 from .study_view import StudyView
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
 
     from ...project.project import Project
-
-UI_FILE = Path(__file__).resolve().parents[3] / "Resources" / "UI" / "CACTrainingEvaluate.ui"
 
 STUDY_PACKAGES = {
     **PACKAGES,
@@ -41,26 +39,19 @@ ACQUISITION = "acquisition"
 """The study that makes its own scans and takes none of the project."""
 
 
-class EvaluateSection:
-    """The page. layout: of the tab that it fills. worker: makes studies, and installs models."""
+class EvaluateSection(Section):
+    """The page. worker: makes studies, and installs models."""
 
-    def __init__(self, layout, worker: Worker) -> None:
+    def __init__(self, ui, worker: Worker) -> None:
         self._worker = worker
-        self._panel = slicer.util.loadUI(str(UI_FILE))
-        layout.addWidget(self._panel)
-        self.ui = ui = slicer.util.childWidgetVariables(self._panel)
-        self._state: CACTrainingParameterNode | None = None
-        self._guiTag = None
+        self.ui = ui
         self._project: Project | None = None
         self._models: dict[str, ModelCard] = {}
-        self._step = ("", 0.0, 1)
-        self._doubts: list[str] = []
         self._studying = False
-        self._filling = False
+        self._showProgress = showIn(ui.evaluateStatusLabel, ui.evaluateBar)
         self.view = StudyView(ui)
         self.install = InstallSection(ui, worker, self.update)
-        for key, text in _studies().items():
-            ui.evaluateStudyBox.addItem(text, key)
+        self._fillStudies("")
         ui.evaluateStudyBox.currentIndexChanged.connect(self._chosen)
         ui.evaluateModelBox.currentIndexChanged.connect(self._chosen)
         ui.evaluateOtherBox.currentIndexChanged.connect(self._chosen)
@@ -68,13 +59,8 @@ class EvaluateSection:
         ui.evaluateBar.setVisible(False)
         ui.evaluateStatusLabel.setVisible(False)
 
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        if self._state is not None:
-            self._state.disconnectGui(self._guiTag)
-        self._state = state
-        if state is not None:
-            self._guiTag = state.connectGui(self.ui)
+    def setState(self, state) -> None:
+        super().setState(state)
         self.view.setState(state)
         self.update()
 
@@ -88,7 +74,7 @@ class EvaluateSection:
     def update(self) -> None:
         """Show the state."""
         state, ui = self._state, self.ui
-        if state is None or not self._panel.visible:
+        if state is None or not ui.evaluateTab.visible:
             return
         running, compares = self._worker.isRunning, state.evaluateStudy == COMPARISON
         self._fillChoices(compares)
@@ -99,25 +85,24 @@ class EvaluateSection:
         for box in boxes:
             box.setEnabled(not running)
         ready = self._project is not None and (not compares or self._canCompare())
-        ui.evaluateButton.setText(_("Cancel") if self._studying else _("Make the study"))
+        ui.evaluateButton.setText(_("Cancel") if self._studying else _("Evaluate"))
         ui.evaluateButton.setEnabled(self._studying or (ready and not running))
         ui.evaluateBar.setVisible(self._studying)
         self.view.update()
         self.install.update()
 
     def cancel(self) -> None:
-        """End what runs in the background."""
         self._worker.cancel()
         self._studying = False
 
     def _hint(self, compares: bool) -> str:
         if self._project is None:
-            return _("Open a project, or make one.")
+            return _("Open a project, or make a new one.")
         if compares and not self._canCompare():
             return _("Choose two models of one network.")
         state = self._state
         return _("Device and annotations are those of the page Train: {device}, {annotator}.").format(
-            device=state.trainDevice.label(), annotator=state.trainAnnotator or _("what most annotators say")
+            device=state.trainDevice.label(), annotator=state.trainAnnotator or _("majority of the annotators")
         )
 
     def _canCompare(self) -> bool:
@@ -127,7 +112,7 @@ class EvaluateSection:
     def _fillChoices(self, compares: bool) -> None:
         """Models to compare are named by their cards. A study takes what is installed, by name."""
         from CACScoringLib.core.ct import CTError
-        from CACScoringLib.models.cards import list_models, read_card
+        from CACScoringLib.models.cards import list_models
 
         state, ui = self._state, self.ui
         origins = {"bundled": _("comes with CAC"), "user": _("installed")}
@@ -141,28 +126,22 @@ class EvaluateSection:
                     choices.append((key, f"{model.card.name} ({model.card.network}, {origins[model.origin]})"))
         except CTError as error:
             self._say(str(error))
-        for path in sorted(self._project.models_folder.glob("*.json")) if compares and self._project else ():
-            try:
-                card = self._models[str(path)] = read_card(path)
-            except CTError:
-                continue
-            choices.append((str(path), _("{name} ({network}, of this project)").format(**vars(card))))
-        self._filling = True
-        ui.evaluateStudyBox.setCurrentIndex(max(0, ui.evaluateStudyBox.findData(state.evaluateStudy)))
-        for box, chosen in ((ui.evaluateModelBox, state.evaluateModel), (ui.evaluateOtherBox, state.evaluateOther)):
-            if choices != [(box.itemData(n), box.itemText(n)) for n in range(box.count)]:
-                box.clear()
-                for key, text in choices:
-                    box.addItem(text, key)
-            box.setCurrentIndex(max(0, box.findData(chosen)))
-        self._filling = False
+        for path, card in cardsIn(self._project.models_folder).items() if compares and self._project else ():
+            self._models[path] = card
+            choices.append((path, _("{name} ({network}, of this project)").format(**vars(card))))
+        offered = [(text, key) for key, text in choices]
+        self._fillStudies(state.evaluateStudy)
+        fillBox(ui.evaluateModelBox, offered, state.evaluateModel)
+        fillBox(ui.evaluateOtherBox, offered, state.evaluateOther)
+
+    def _fillStudies(self, chosen: str) -> None:
+        fillBox(self.ui.evaluateStudyBox, [(text, key) for key, text in _studies().items()], chosen)
 
     def _chosen(self, *_args: object) -> None:
-        if self._filling or self._state is None:
+        if self._state is None:
             return
         state, ui = self._state, self.ui
-        boxes = (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox)
-        study, model, other = (box.itemData(box.currentIndex) or "" for box in boxes)
+        study, model, other = map(dataOf, (ui.evaluateStudyBox, ui.evaluateModelBox, ui.evaluateOtherBox))
         state.evaluateStudy, state.evaluateModel, state.evaluateOther = study, model, other
 
     # A study
@@ -170,7 +149,7 @@ class EvaluateSection:
     def _startOrCancel(self, *_args: object) -> None:
         if self._studying:
             self.cancel()
-            self._say(_("Cancelled. What is done stays; make the study again to go on."))
+            self._say(_("Cancelled. Finished parts are kept; press Evaluate again to continue."))
         else:
             self._start()
         self.update()
@@ -180,15 +159,10 @@ class EvaluateSection:
             self._say(reason)
             return
         name, command = self._command()
-        self._doubts = []
-        self._step = (_("Beginning …"), 0.0, 1)
+        self._studying = True
+        self._say(_("Starting …"))
         self.ui.evaluateBar.setValue(0)
-        self._say(self._step[0])
-        try:
-            self._worker.start(command, self._onEvent, lambda reason: self._onEnd(name, reason))
-            self._studying = True
-        except (OSError, RuntimeError) as error:
-            self._say(str(error))
+        self._worker.start(command, lambda reason: self._onEnd(name, reason), self._showProgress)
 
     def _command(self) -> tuple[str, list[str]]:
         """Name of the study's folder, and the command. The same study of the same models goes on in its folder."""
@@ -207,34 +181,20 @@ class EvaluateSection:
             command += ["--compare", *chosen]
         else:
             command += [word for key in chosen for word in ("--model", key)]
-        return name, [*command, "--progress", "json"]
-
-    def _onEvent(self, event: dict) -> None:
-        step = stepOf(event)
-        if step is not None:
-            self._step = (*step, event["count"])
-            self._show(step[0], step[1])
-        elif event["event"] == "counted" and event["count"]:
-            text, behind, steps = self._step
-            self._show(text, behind + event["done"] / event["count"] / steps)
-        elif event["event"] == "warning":
-            self._doubts.append(event["message"])
-
-    def _show(self, text: str, behind: float) -> None:
-        self._say(text)
-        self.ui.evaluateBar.setValue(round(1000 * behind))
+        return name, command
 
     def _onEnd(self, name: str, reason: str) -> None:
         self._studying = False
-        doubts = "".join(f"\n⚠ {doubt}" for doubt in dict.fromkeys(self._doubts))
-        self._say((reason or _("Done: {name}.").format(name=name)) + doubts)
+        warnings = "".join(
+            f"\n⚠ {warning}" for warning in dict.fromkeys(event["message"] for event in self._worker.warnings)
+        )
+        self._say((reason or _("Done: {name}.").format(name=name)) + warnings)
         if not reason:
             self.view.choose(name)
         self.update()
 
     def _say(self, text: str) -> None:
-        self.ui.evaluateStatusLabel.setText(text)
-        self.ui.evaluateStatusLabel.setVisible(bool(text))
+        say(self.ui.evaluateStatusLabel, text)
 
 
 def _studies() -> dict[str, str]:
@@ -242,8 +202,8 @@ def _studies() -> dict[str, str]:
     return {
         "detection": _("Detection: which scans, arteries and lesions are found"),
         "reproducibility": _("Reproducibility: two scans of each patient"),
-        "heart": _("Heart: how well it is outlined"),
-        "ablation": _("Ablation: what each part of the method is good for"),
-        ACQUISITION: _("Acquisition: one digital patient scanned in many ways"),
+        "heart": _("Heart: agreement of its outline with the true one"),
+        "ablation": _("Ablation: contribution of each part of the method"),
+        ACQUISITION: _("Acquisition: one digital patient, many protocols"),
         COMPARISON: _("Comparison of two models on the same scans"),
     }

@@ -14,8 +14,10 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.packages import REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.widgets import dataOf, fillBox, say
 from CACScoringLib.panel.worker import Worker
 
+from ..model_cards import cardsIn
 from ..train.curve_nodes import SHOWN_METRICS
 from ..train.training_options import PACKAGES
 
@@ -39,7 +41,6 @@ class InstallSection:
         self._onChanged = onChanged
         self._project: Project | None = None
         self._cards: dict[str, ModelCard] = {}
-        self._filling = False
         self._calibrating = False
         ui.installModelBox.currentIndexChanged.connect(self._show)
         ui.calibrateButton.clicked.connect(self._calibrateOrCancel)
@@ -55,26 +56,15 @@ class InstallSection:
     def update(self) -> None:
         """Show the models that are there."""
         self._cards = {} if self._project is None else cardsIn(self._project.models_folder)
-        box = self._ui.installModelBox
-        chosen = self._chosen
-        offered = [(str(path), f"{card.name} ({card.network})") for path, card in self._cards.items()]
-        self._filling = True
-        if offered != [(box.itemData(n), box.itemText(n)) for n in range(box.count)]:
-            box.clear()
-            for path, text in offered:
-                box.addItem(text, path)
-            box.setCurrentIndex(max(0, box.findData(chosen)) if offered else -1)
-        self._filling = False
+        offered = [(f"{card.name} ({card.network})", path) for path, card in self._cards.items()]
+        fillBox(self._ui.installModelBox, offered, self._chosen)
         self._show()
 
     @property
     def _chosen(self) -> str:
-        box = self._ui.installModelBox
-        return (box.itemData(box.currentIndex) or "") if box.count else ""
+        return dataOf(self._ui.installModelBox)
 
     def _show(self, *_args: object) -> None:
-        if self._filling:
-            return
         ui, card = self._ui, self._cards.get(self._chosen)
         installed = None if card is None else installedModel(card.name, card.network)
         ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else inShort(card, installed))
@@ -88,7 +78,7 @@ class InstallSection:
         if self._calibrating:
             self._calibrating = False
             self._worker.cancel()
-            self._end(_("Cancelled. What was measured is kept; calibrate again to go on."))
+            self._end(_("Cancelled. What was measured is kept; calibrate again to continue."))
             return
         from CACScoringLib.core.ct import CTError
 
@@ -161,10 +151,7 @@ class InstallSection:
             ended(reason)
             return
         self._say(doing)
-        try:
-            self._worker.start([*command, "--progress", "json"], heard, ended)
-        except (OSError, RuntimeError) as error:
-            ended(str(error))
+        self._worker.start(command, ended, onEvent=heard)
         self._onChanged()
 
     def _end(self, text: str) -> None:
@@ -172,22 +159,7 @@ class InstallSection:
         self._onChanged()
 
     def _say(self, text: str) -> None:
-        self._ui.installLabel.setText(text)
-        self._ui.installLabel.setVisible(bool(text))
-
-
-def cardsIn(folder: Path) -> dict[str, ModelCard]:
-    """The cards in a folder of models, by path; those that cannot be read are passed over."""
-    from CACScoringLib.core.ct import CTError
-    from CACScoringLib.models.cards import read_card
-
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found[str(path)] = read_card(path)
-        except CTError:
-            continue
-    return found
+        say(self._ui.installLabel, text)
 
 
 def installedModel(name: str, network: str) -> ModelCard | None:
@@ -244,9 +216,7 @@ def inShort(card: ModelCard, installed: ModelCard | None) -> str:
             ).format(own=card.preprocessing_version, ours=preprocessing.VERSION)
         )
     if card.network == "decomposition" and "evidence_weights" not in card.calibration:
-        lines.append(
-            _("⚠ Not calibrated: every spot of its map would count, be it coronary calcium or not. Calibrate it first.")
-        )
+        lines.append(_("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first."))
     if installed is not None and installed == card:
         lines.append(_("✓ It is installed."))
     elif installed is not None and installed.sha256 == card.sha256:

@@ -14,9 +14,9 @@ import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.tables import FORMULA, TableError, read_cells
-from CACScoringLib.panel.table_height import fitHeight
-
-from ..parameters import CACTrainingParameterNode
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareTable
+from CACScoringLib.panel.widgets import dataOf, fillBox, say, showPicture
 
 if TYPE_CHECKING:
     from ...project.project import Project
@@ -25,8 +25,6 @@ INDEX, PAGE, SCHEMA = "study.json", "study.html", "cac-study/1"
 """In a study's folder: see `report.page.write_study`."""
 
 _MOST_ROWS = 14
-_FIGURE_WIDTH = 440
-"""Of a figure before the panel has a width, pixels."""
 _DIGITS = 4
 _NO_NUMBER = {"", "nan"}
 
@@ -77,28 +75,19 @@ def tableOf(file: Path) -> list[list[str]]:
     return [[title for title, _cells in columns], *map(list, lines)]
 
 
-class StudyView:
+class StudyView(Section):
     """The widgets that show studies."""
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._studies: list[Study] = []
         self._shown: tuple | None = None
-        self._filling = False
-        table = ui.studyTable
-        table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+        prepareTable(ui.studyTable)
         ui.studyBox.currentIndexChanged.connect(self._studyChosen)
         ui.studySectionBox.currentIndexChanged.connect(self._sectionChosen)
         ui.studyItemBox.currentIndexChanged.connect(self._showItem)
         ui.studyPageButton.clicked.connect(self._openPage)
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        self._state = state
 
     def setProject(self, project: Project | None) -> None:
         """Show the studies of another project; None for none."""
@@ -110,14 +99,9 @@ class StudyView:
         ui = self._ui
         self._studies = [] if self._project is None else studiesIn(self._project.studies_folder)
         names = [study.folder.name for study in self._studies]
-        self._filling = True
-        if names != [ui.studyBox.itemData(n) for n in range(ui.studyBox.count)]:
-            ui.studyBox.clear()
-            for study in self._studies:
-                ui.studyBox.addItem(study.folder.name, study.folder.name)
-                ui.studyBox.setItemData(ui.studyBox.count - 1, study.title, qt.Qt.ToolTipRole)
-        ui.studyBox.setCurrentIndex(max(0, ui.studyBox.findData(self._state.shownStudy)) if names else -1)
-        self._filling = False
+        fillBox(ui.studyBox, [(name, name) for name in names], self._state.shownStudy)
+        for n, study in enumerate(self._studies):
+            ui.studyBox.setItemData(n, study.title, qt.Qt.ToolTipRole)
         ui.studyPageButton.setEnabled(bool(names))
         self._showStudy()
 
@@ -133,7 +117,7 @@ class StudyView:
         return self._studies[index] if 0 <= index < len(self._studies) else None
 
     def _studyChosen(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
+        if self._state is not None:
             self._state.shownStudy = "" if self.study is None else self.study.folder.name
             self._showStudy()
 
@@ -144,26 +128,17 @@ class StudyView:
             return
         self._shown = shown
         sections = () if study is None else study.sections
-        self._filling = True
-        box.clear()
-        for section in sections:
-            box.addItem(section["title"])
         # What was found comes with figures; before it is told what was looked at.
-        box.setCurrentIndex(next((n for n, section in enumerate(sections) if section["figures"]), 0))
-        self._filling = False
+        first = next((n for n, section in enumerate(sections) if section["figures"]), 0)
+        fillBox(box, [(section["title"], n) for n, section in enumerate(sections)], first)
         self._sectionChosen()
 
     def _sectionChosen(self, *_args: object) -> None:
-        if self._filling:
-            return
         ui, section = self._ui, self._section()
         files = [] if section is None else [*section["tables"], *section["figures"]]
-        self._filling = True
-        ui.studyItemBox.clear()
-        for file in files:
-            ui.studyItemBox.addItem(_short(self.study.captions.get(file, file)), file)
-        self._filling = False
-        _say(ui.studyText, "" if section is None else "\n\n".join(section["text"]))
+        offered = [(_short(self.study.captions.get(file, file)), file) for file in files]
+        fillBox(ui.studyItemBox, offered, files[0] if files else "")
+        say(ui.studyText, "" if section is None else "\n\n".join(section["text"]))
         for widget in (ui.studyItemLabel, ui.studyItemBox):
             widget.setVisible(bool(files))
         for widget in (ui.studySectionLabel, ui.studySectionBox):
@@ -175,22 +150,20 @@ class StudyView:
         return None if self.study is None or index < 0 else self.study.sections[index]
 
     def _showItem(self, *_args: object) -> None:
-        if self._filling:
-            return
         ui, study = self._ui, self.study
-        file = ui.studyItemBox.itemData(ui.studyItemBox.currentIndex) if ui.studyItemBox.count else None
+        file = dataOf(ui.studyItemBox) or None
         path = None if file is None else study.folder / file
         is_table = path is not None and path.suffix == ".csv"
-        _say(ui.studyCaption, "" if file is None else study.captions.get(file, ""))
+        say(ui.studyCaption, "" if file is None else study.captions.get(file, ""))
         ui.studyTable.setVisible(is_table)
         ui.studyFigure.setVisible(path is not None and not is_table)
         try:
             if is_table:
                 self._showTable(tableOf(path))
-            elif path is not None:
-                self._showFigure(path)
+            elif path is not None and not showPicture(ui.studyFigure, path):
+                raise ValueError(_("it is not a picture"))
         except (OSError, ValueError, TableError) as error:
-            _say(ui.studyCaption, _("{file} cannot be shown: {error}").format(file=file, error=error))
+            say(ui.studyCaption, _("{file} cannot be shown: {error}").format(file=file, error=error))
 
     def _showTable(self, lines: list[list[str]]) -> None:
         table = self._ui.studyTable
@@ -198,25 +171,10 @@ class StudyView:
         table.setColumnCount(len(titles))
         table.setHorizontalHeaderLabels(titles)
         table.setRowCount(len(rows))
-        for r, row in enumerate(rows):
-            for c, text in enumerate(row):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(text)
-                if c and text[:1].isdigit():
-                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-                table.setItem(r, c, item)
+        for number, row in enumerate(rows):
+            fillRow(table, number, row, [n for n, text in enumerate(row) if n and text[:1].isdigit()])
         table.resizeColumnsToContents()
         fitHeight(table, min(len(rows), _MOST_ROWS))
-
-    def _showFigure(self, path: Path) -> None:
-        label = self._ui.studyFigure
-        picture = qt.QPixmap(str(path))
-        if picture.isNull():
-            raise ValueError(_("it is no picture"))
-        width = label.width if label.width > 100 else _FIGURE_WIDTH
-        picture = picture.scaledToWidth(min(width, picture.width()), qt.Qt.SmoothTransformation)
-        label.setPixmap(picture)
-        label.setFixedHeight(picture.height())
 
     def _openPage(self, *_args: object) -> None:
         if self.study is not None:
@@ -245,8 +203,3 @@ def _cell(text: str) -> str:
     except ValueError:
         return text
     return text if text.lstrip("-").isdigit() else f"{number:.{_DIGITS}g}"
-
-
-def _say(label, text: str) -> None:
-    label.setText(text)
-    label.setVisible(bool(text))

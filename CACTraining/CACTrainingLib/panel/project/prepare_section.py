@@ -1,4 +1,4 @@
-"""Proposals of all scans: hearts, and what a network says of their slices, made in the background."""
+"""Proposals of all scans: hearts, and a network's predictions for their slices, made in the background."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N803
@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.widgets import dataOf, fillBox
 from CACScoringLib.panel.worker import Worker
+
+from ..model_cards import cardsIn
 
 if TYPE_CHECKING:
     from ...project.project import Project
-    from ..parameters import CACTrainingParameterNode
 
 NETWORK = "slices"
 
 
-class PrepareSection:
+class PrepareSection(Section):
     """The widgets of proposals.
 
     onChanged: called when there are new proposals. say: shows a message.
@@ -31,15 +34,10 @@ class PrepareSection:
         self._worker = worker
         self._onChanged = onChanged
         self._say = say
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._cards: dict[str, Path] = {}
-        self._filling = False
         ui.proposalModelBox.currentIndexChanged.connect(self._modelChosen)
         ui.prepareButton.clicked.connect(lambda *_args: self._startOrCancel())
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
 
     def setProject(self, project: Project | None) -> None:
         if project is None or self._project is None or project.folder != self._project.folder:
@@ -50,15 +48,9 @@ class PrepareSection:
     def update(self) -> None:
         """Offer the models that there are, and show which is chosen."""
         ui, state = self._ui, self._state
-        self._cards = {} if self._project is None else _cards(self._project.models_folder)
+        self._cards = {} if self._project is None else _classifiers(self._project.models_folder)
         box, chosen = ui.proposalModelBox, "" if state is None else state.proposalModel
-        self._filling = True
-        box.clear()
-        box.addItem(_("the network that comes with CAC"), "")
-        for name in self._cards:
-            box.addItem(name, name)
-        box.setCurrentIndex(max(0, box.findData(chosen)))
-        self._filling = False
+        fillBox(box, [(_("the network that comes with CAC"), ""), *((name, name) for name in self._cards)], chosen)
         running = self._worker.isRunning
         box.setEnabled(not running)
         ui.prepareButton.setText(_("Stop preparing") if running else _("Prepare all"))
@@ -71,35 +63,33 @@ class PrepareSection:
         return [] if card is None else ["--model", str(card)]
 
     def cancel(self) -> None:
-        """End what runs in the background; what is prepared stays."""
+        # What is prepared stays.
         if self._worker.isRunning:
             self._worker.cancel()
             self.update()
 
     def _modelChosen(self, index: int) -> None:
-        if not self._filling and self._state is not None and index >= 0:
-            self._state.proposalModel = self._ui.proposalModelBox.itemData(index) or ""
+        if self._state is not None and index >= 0:
+            self._state.proposalModel = dataOf(self._ui.proposalModelBox)
 
     def _startOrCancel(self) -> None:
         if self._worker.isRunning:
             self.cancel()
-            self._say(_("Stopped. What is prepared stays."))
+            self._say(_("Stopped. Prepared scans are kept."))
             self._onChanged()
             return
-        doubts: list[str] = []
 
         def heard(event: dict) -> None:
             if event["event"] == "counted":
                 text = _("Preparing: {done} of {count} scans …")
                 self._say(text.format(done=event["done"], count=event["count"]))
-            elif event["event"] == "warning" and event["code"] == "scan-failed":
-                doubts.append(event["message"])
 
         def ended(reason: str) -> None:
             self._onChanged()
+            warnings = [event["message"] for event in self._worker.warnings if event["code"] == "scan-failed"]
             # Names of scans are not for blind annotators.
-            told = [] if self._state is not None and self._state.blind else doubts[:3]
-            failed = _("Scans without a proposal: {count}.").format(count=len(doubts)) if doubts else ""
+            told = [] if self._state is not None and self._state.blind else warnings[:3]
+            failed = _("Scans without a proposal: {count}.").format(count=len(warnings)) if warnings else ""
             self._say("\n".join(filter(None, [reason or _("All scans are prepared."), failed, *told])))
             self.update()
 
@@ -107,10 +97,7 @@ class PrepareSection:
         if self._isStale():
             arguments.append("--overwrite")
         self._say(_("Preparing …"))
-        try:
-            self._worker.start([*arguments, "--progress", "json"], heard, ended)
-        except (OSError, RuntimeError) as error:
-            self._say(str(error))
+        self._worker.start(arguments, ended, onEvent=heard)
         self.update()
 
     def _isStale(self) -> bool:
@@ -123,17 +110,7 @@ class PrepareSection:
         return any(chosen not in own if chosen else own & set(self._cards) for own in models)
 
 
-def _cards(folder: Path) -> dict[str, Path]:
+def _classifiers(folder: Path) -> dict[str, Path]:
     """Cards of the project's own classifiers of slices, by name."""
-    from CACScoringLib.core.ct import CTError
-    from CACScoringLib.models.cards import read_card
-
-    found = {}
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        try:
-            card = read_card(path)
-        except CTError:
-            continue  # the page of evaluation tells what is wrong with it
-        if card.network == NETWORK and path.with_suffix(".safetensors").is_file():
-            found[card.name] = path
-    return found
+    cards = {card.name: Path(path) for path, card in cardsIn(folder).items() if card.network == NETWORK}
+    return {name: path for name, path in cards.items() if path.with_suffix(".safetensors").is_file()}

@@ -14,14 +14,14 @@ import ctk
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.worker import Worker, stepOf
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.table_widgets import fillRow, prepareColumns
+from CACScoringLib.panel.worker import Worker, showIn
 
 from ..asking import askForFile, askForFolder
-from ..table_rows import fillRow, prepareTable
 
 if TYPE_CHECKING:
     from ...project.project import Project
-    from ..parameters import CACTrainingParameterNode
 
 SCAN_TITLES = ("Scan", "Patient", "Source", "Use", "Annotated by")
 _LAST_PROJECT = "CACTraining/lastProject"
@@ -31,7 +31,7 @@ _MESSAGES = 8
 AGREEMENT_TITLES = ("Annotators", "Scans", "Slices", "κ", "Same", "Dice\nregions", "Dice\nheart")
 
 
-class ProjectSection:
+class ProjectSection(Section):
     """The widgets of the page.
 
     worker: runs what takes long. onProject: called with the project after it was opened or its scans have changed, and
@@ -42,18 +42,16 @@ class ProjectSection:
         self._ui = ui
         self._worker = worker
         self._onProject = onProject
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._folder = ""
-        self._heard: list[str] = []
         self._askForFolder = askForFolder
         self._askForFile = askForFile
-        prepareTable(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
-        prepareTable(ui.findingTable, ("Severity", "What was found"), (10,))
+        prepareColumns(ui.scanTable, SCAN_TITLES, (15, 11, 8, 11))
+        prepareColumns(ui.findingTable, ("Severity", "Finding"), (10,))
         ui.findingTable.setWordWrap(True)
-        prepareTable(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
+        prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
         ui.agreementTable.setToolTip(
-            _("κ with its 95 % interval, and the share of slices with the same label, leave out what one is unsure of")
+            _("κ (95 % interval) and the proportion of equal labels leave out slices that an annotator is unsure of.")
         )
         for table in (ui.findingTable, ui.agreementTable):
             table.setVisible(False)
@@ -73,6 +71,7 @@ class ProjectSection:
         ui.annotatorEdit.editingFinished.connect(self._annotatorGiven)
         ui.scanTable.itemSelectionChanged.connect(self._showButtons)
         ui.projectBar.setVisible(False)
+        self._showProgress = showIn(ui.projectStatusLabel, ui.projectBar)
         self.update()
 
     @property
@@ -80,9 +79,6 @@ class ProjectSection:
         return self._project
 
     # What the panel tells
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
 
     def setProject(self, project: Project | None) -> None:
         """Show another project; None for none."""
@@ -121,7 +117,6 @@ class ProjectSection:
         self._showButtons()
 
     def cancel(self) -> None:
-        """End what runs in the background."""
         self._worker.cancel()
         self._ui.projectBar.setVisible(False)
 
@@ -137,8 +132,8 @@ class ProjectSection:
         if not uses:
             lines = [_("{name}. No scans yet").format(name=project.name)]
         if gone:
-            lines.append(_("⚠ Scans that are not where they were: {count}.").format(count=len(gone)))
-        return "\n".join([*lines, *(f"⚠ {doubt}" for doubt in project.doubts)])
+            lines.append(_("⚠ Missing scans: {count}. Relocate them.").format(count=len(gone)))
+        return "\n".join([*lines, *(f"⚠ {warning}" for warning in project.warnings)])
 
     def _states(self, scanId: str) -> str:
         """Who has annotated a scan."""
@@ -261,7 +256,7 @@ class ProjectSection:
         self._changed()
         count = next((event["added"] for event in events if event["event"] == "added"), None)
         lines = [] if count is None else [_("Scans added: {count}.").format(count=count)]
-        lines += [*filter(None, [reason]), *self._heard]
+        lines += [*filter(None, [reason]), *self._warnings()]
         more = len(lines) - _MESSAGES
         lines = lines[:_MESSAGES] + ([_("{count} more messages.").format(count=more)] if more > 0 else [])
         self._say("\n".join(lines))
@@ -292,7 +287,7 @@ class ProjectSection:
         except (CTError, OSError) as error:
             self._say(str(error))
             return
-        text = _("Patients that were given a use: {count}. Those that had one kept it.")
+        text = _("Patients assigned: {count}. Earlier assignments are kept.")
         self._say(text.format(count=len(given)))
         self._changed()
 
@@ -326,7 +321,7 @@ class ProjectSection:
             message = finding["message"] + (f" ({names}{more})" if names else "")
             fillRow(table, row, (_severities()[finding["severity"]], message))
         table.resizeRowsToContents()
-        self._say(reason or _("Nothing hinders training."))
+        self._say(reason or _("Training can start."))
 
     def _nameOf(self, scanId: str) -> str:
         return next((scan.name for scan in self._project.scans if scan.id == scanId), scanId)
@@ -352,39 +347,26 @@ class ProjectSection:
                 with_interval,
                 *(_number(pair[key]["value"]) for key in ("same", "regions", "heart")),
             )
-            fillRow(table, row, texts, rightAligned=(1, 2, 3, 4, 5, 6))
-        nobody = _("No scan was annotated by two, or by one beside a known truth.")
-        self._say("\n".join(filter(None, [reason or ("" if pairs else nobody), *self._heard])))
+            fillRow(table, row, texts, range(1, 7))
+        nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
+        self._say("\n".join(filter(None, [reason or ("" if pairs else nobody), *self._warnings()])))
 
     def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[dict]], None]) -> None:
         """Run a command in the background. onEnd: called with why it failed, or "", and the events it reported."""
         events: list[dict] = []
-        self._heard = []
-
-        def heard(event: dict) -> None:
-            events.append(event)
-            if (step := stepOf(event)) is not None:
-                self._say(step[0])
-                self._ui.projectBar.setValue(int(1000 * step[1]))
-            elif event["event"] == "counted" and event["count"]:
-                self._ui.projectBar.setValue(int(1000 * event["done"] / event["count"]))
-            elif event["event"] == "warning":
-                self._heard.append(event["message"])
 
         def ended(reason: str) -> None:
             self._ui.projectBar.setVisible(False)
             onEnd(reason, events)
             self._showButtons()
 
-        self._say(text)
-        self._ui.projectBar.setValue(0)
+        self._showProgress(text, 0.0)
         self._ui.projectBar.setVisible(True)
-        try:
-            self._worker.start(["project", *arguments, "--progress", "json"], heard, ended)
-        except (OSError, RuntimeError) as error:
-            self._ui.projectBar.setVisible(False)
-            self._say(str(error))
+        self._worker.start(["project", *arguments], ended, self._showProgress, events.append)
         self._showButtons()
+
+    def _warnings(self) -> list[str]:
+        return [event["message"] for event in self._worker.warnings]
 
 
 def _number(value: float | None) -> str:
@@ -392,7 +374,7 @@ def _number(value: float | None) -> str:
 
 
 def _useNames() -> dict[str, str]:
-    return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("no use yet")}
+    return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("not assigned")}
 
 
 def _severities() -> dict[str, str]:

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from ..table_rows import fillRow, prepareTable
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.table_widgets import fillRow, prepareColumns
 
 if TYPE_CHECKING:
     from ...project.project import Project
     from ...project.work_list import WorkItem
-    from ..parameters import CACTrainingParameterNode
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
 _COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
 
 
-class WorkListSection:
+class WorkListSection(Section):
     """The widgets of the work list.
 
     onOpen: called with the id of the scan that is to be opened, and with what it is called here.
@@ -31,22 +31,18 @@ class WorkListSection:
     def __init__(self, ui, onOpen: Callable[[str, str], None]) -> None:
         self._ui = ui
         self._onOpen = onOpen
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._items: list[WorkItem] = []
         self._names: dict[str, str] = {}
-        prepareTable(ui.workTable, TITLES, _COLUMN_LETTERS)
+        prepareColumns(ui.workTable, TITLES, _COLUMN_LETTERS)
         ui.workTable.horizontalHeaderItem(len(TITLES) - 1).setToolTip(
-            _("How unsure the network is of the slices without a label: mean entropy, 0 sure, 1 a toss-up.")
+            _("This is the mean entropy of the predictions for slices without a label: 0 is certain, 1 undecided.")
         )
         ui.workTable.itemSelectionChanged.connect(self._showButtons)
         ui.workTable.cellDoubleClicked.connect(lambda *_args: self._openSelected())
         ui.openScanButton.clicked.connect(lambda *_args: self._openSelected())
         ui.nextScanButton.clicked.connect(lambda *_args: self.openNext())
         ui.openingBar.setVisible(False)
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        self._state = state
 
     def setProject(self, project: Project | None) -> None:
         self._project = project
@@ -64,7 +60,7 @@ class WorkListSection:
         if self._project is None:
             self.say(_("Open a project on the first page."))
         elif not state.annotator:
-            self.say(_("Say who you are on the first page: annotations are kept apart by annotator."))
+            self.say(_("Enter your name on the first page: every annotator has separate annotations."))
         else:
             try:
                 self._items = work_list(self._project, state.annotator, "blind" if state.blind else state.order.value)
@@ -131,7 +127,7 @@ class WorkListSection:
 
     def _fill(self, row: int, item: WorkItem) -> None:
         count = "?" if item.slices is None else item.slices
-        doubt = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
+        warning = "" if item.uncertainty is None else f"{item.uncertainty:.2f}"
         yes = _("yes")
         texts = (
             self._names[item.scan.id],
@@ -140,9 +136,9 @@ class WorkListSection:
             str(item.unsure or ""),
             yes if item.regions else "",
             yes if item.heart else "",
-            doubt,
+            warning,
         )
-        fillRow(self._ui.workTable, row, texts, rightAligned=(2, 3, 6))
+        fillRow(self._ui.workTable, row, texts, (2, 3, 6))
 
     def _showButtons(self) -> None:
         state = next((item.state for item in self._items if item.scan.id == self.selected), "missing")
@@ -154,7 +150,7 @@ class WorkListSection:
         if item is None:
             return
         if item.state == "missing":
-            self.say(_("The CT of this scan is not where it was. Relocate it on the first page."))
+            self.say(_("The CT of this scan is missing. Relocate it on the first page."))
             return
         self._onOpen(item.scan.id, self._names[item.scan.id])
 

@@ -106,7 +106,7 @@ def _layoutDescription() -> str:
 
 
 def _shown(curves: Curves, kind: str) -> dict[str, tuple[Sequence[int], Sequence[float]]]:
-    """Those that belong to a chart, by their name in it. Of metrics that nobody chose, those that are shares."""
+    """Those that belong to a chart, by their name in it. Of metrics that nobody chose, those that are proportions."""
     own = {name.partition("/")[2]: curve for name, curve in curves.items() if name.startswith(f"{kind}/") and curve[0]}
     if kind == LOSS:
         return own
@@ -126,7 +126,7 @@ def _chart(run: str, name: str, kind: str) -> vtkMRMLPlotChartNode:
     chart.SetXAxisRangeAuto(False)
     chart.SetYAxisRangeAuto(False)
     chart.SetXAxisTitle(_("Step"))
-    chart.SetYAxisTitle({LOSS: _("Loss"), METRICS: _("Share, 1 is all")}[kind])
+    chart.SetYAxisTitle({LOSS: _("Loss"), METRICS: _("Metric")}[kind])
     return chart
 
 

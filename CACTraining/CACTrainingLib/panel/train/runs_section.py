@@ -16,10 +16,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.table_height import fitHeight
+from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.table_widgets import fitHeight, prepareColumns
+from CACScoringLib.panel.widgets import say, showPicture, widthOf
 
-from ..parameters import CACTrainingParameterNode, Network
-from ..table_rows import prepareTable
+from ..parameters import Network
 from . import curve_nodes
 
 if TYPE_CHECKING:
@@ -37,11 +38,9 @@ _CHOSEN_BY = ("dice", "overlap", "auc")
 """What the best validation is chosen by, of heart, calcium map and slices."""
 
 _MOST_ROWS = 6
-_SAMPLE_WIDTH = 440
-"""Of a sample picture before the panel has a width, pixels."""
 
 
-class RunsSection:
+class RunsSection(Section):
     """The list of trainings, and the chosen one.
 
     panel: the page's widget; what is on disk is looked at only while it can be seen. onShown: called when it comes to
@@ -52,7 +51,6 @@ class RunsSection:
         self._ui = ui
         self._panel = panel
         self._onShown = onShown
-        self._state: CACTrainingParameterNode | None = None
         self._project: Project | None = None
         self._runs: dict[str, RunState] = {}
         self._samples: list[tuple[int, Path]] = []
@@ -63,7 +61,7 @@ class RunsSection:
         self._filling = False
         self._message = ""
         table = ui.runsTable
-        prepareTable(table, TITLES, COLUMN_LETTERS)
+        prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         table.itemSelectionChanged.connect(self._rowChosen)
         ui.stopButton.clicked.connect(self._stop)
@@ -74,10 +72,6 @@ class RunsSection:
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.timeout.connect(self.poll)
         self._timer.start()
-
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        self._state = state
 
     def setProject(self, project: Project | None) -> None:
         """Show the trainings of another project; None for none."""
@@ -117,7 +111,7 @@ class RunsSection:
         self._state.shownRun = name
 
     def cancel(self) -> None:
-        """Stop looking; trainings go on."""
+        # Trainings go on.
         self._timer.stop()
 
     def _folder(self, name: str) -> Path:
@@ -172,10 +166,10 @@ class RunsSection:
         ui.stopButton.setEnabled(run is not None and run.state in UNDER_WAY)
         broken_off = run is not None and run.state in ("stopped", "failed")
         ui.resumeButton.setEnabled(broken_off)
-        ui.resumeButton.setText(_("Begin again") if broken_off and not run.can_resume else _("Resume"))
+        ui.resumeButton.setText(_("Start again") if broken_off and not run.can_resume else _("Resume"))
         ui.curvesButton.setEnabled(run is not None)
-        _say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
-        _say(ui.runDoubtsLabel, "" if run is None else "\n".join(f"⚠ {doubt}" for doubt in run.doubts))
+        say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
+        say(ui.runWarningsLabel, "" if run is None else "\n".join(f"⚠ {warning}" for warning in run.warnings))
         folder = None if run is None else self._folder(run.name)
         # Whoever chose another layout meanwhile has left the curves.
         if self._layoutBefore is not None and not curve_nodes.isShown():
@@ -259,15 +253,10 @@ class RunsSection:
         ui = self._ui
         step, path = self._samples[min(ui.sampleSlider.value, len(self._samples) - 1)]
         ui.sampleStepLabel.setText(_("step {step}").format(step=step))
-        width = ui.sampleLabel.width if ui.sampleLabel.width > 100 else _SAMPLE_WIDTH
-        if (path, width) == self._sample:
-            return
-        self._sample = (path, width)
-        picture = qt.QPixmap(str(path))
-        if not picture.isNull():
-            picture = picture.scaledToWidth(min(width, picture.width()), qt.Qt.SmoothTransformation)
-            ui.sampleLabel.setPixmap(picture)
-            ui.sampleLabel.setFixedHeight(picture.height())
+        width = widthOf(ui.sampleLabel)
+        if (path, width) != self._sample:
+            self._sample = (path, width)
+            showPicture(ui.sampleLabel, path)
 
 
 def stateNames() -> dict[str, str]:
@@ -309,9 +298,3 @@ def _progressOf(run: RunState) -> str:
     if run.message:
         lines.append(_("Now: {doing}.").format(doing=run.message) if run.state in UNDER_WAY else run.message)
     return "\n".join(lines)
-
-
-def _say(label, text: str) -> None:
-    if label.text != text:
-        label.setText(text)
-    label.setVisible(bool(text))

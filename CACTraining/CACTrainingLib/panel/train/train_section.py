@@ -8,23 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import ctk
 import qt
-import slicer
 from slicer.i18n import tr as _
 
+from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages
 from CACScoringLib.panel.process import workerCommand
+from CACScoringLib.panel.widgets import dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
 
-from ..parameters import CACTrainingParameterNode, Network
+from ..parameters import Network
 from .runs_section import RunsSection
-from .training_options import PACKAGES, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
+from .training_options import PACKAGES, addRows, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
 
 if TYPE_CHECKING:
     from ...project.project import Project
-
-UI_FILE = Path(__file__).resolve().parents[3] / "Resources" / "UI" / "CACTrainingTrain.ui"
 
 CHECK_MILLISECONDS = 300
 """After the last change, so that the project is not looked through at every letter of a name."""
@@ -32,16 +30,13 @@ CHECK_MILLISECONDS = 300
 _MOST_FINDINGS = 6
 
 
-class TrainSection:
-    """The page. layout: of the tab that it fills. worker: looks for what a training lacks."""
+class TrainSection(Section):
+    """The page. worker: looks for what a training lacks."""
 
-    def __init__(self, layout, worker: Worker) -> None:
+    def __init__(self, ui, worker: Worker) -> None:
         self._worker = worker
-        self._panel = slicer.util.loadUI(str(UI_FILE))
-        layout.addWidget(self._panel)
-        self.ui = ui = slicer.util.childWidgetVariables(self._panel)
-        self._state: CACTrainingParameterNode | None = None
-        self._guiTag = None
+        self.ui = ui
+        addRows(ui)
         self._project: Project | None = None
         self._findings: list[dict] | None = None
         self._checked: tuple | None = None
@@ -49,17 +44,10 @@ class TrainSection:
         self._stale = True
         self._missing: list[str] = []
         self._problem = ""
-        self._filling = False
         self._choicesOf: tuple | None = None
-        self.runs = RunsSection(ui, self._panel, self.refresh)
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(CHECK_MILLISECONDS)
-        self._timer.timeout.connect(self.check)
-        ui.trainFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
-        ui.trainFolderEdit.currentPathChanged.connect(self._folderChosen)
-        # An emptied field tells this alone.
-        ui.trainFolderEdit.validInputChanged.connect(self._folderChosen)
+        self.runs = RunsSection(ui, ui.trainTab, self.refresh)
+        self._timer = singleShot(CHECK_MILLISECONDS, self.check)
+        watchPath(ui.trainFolderEdit, self._folderChosen)
         ui.trainNetworkBox.activated.connect(self._networkChosen)
         ui.trainStartBox.currentIndexChanged.connect(self._startChosen)
         ui.trainAnnotatorBox.currentIndexChanged.connect(self._annotatorChosen)
@@ -67,13 +55,8 @@ class TrainSection:
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
 
-    def setState(self, state: CACTrainingParameterNode | None) -> None:
-        """state: None while the panel is closed."""
-        if self._state is not None:
-            self._state.disconnectGui(self._guiTag)
-        self._state = state
-        if state is not None:
-            self._guiTag = state.connectGui(self.ui)
+    def setState(self, state) -> None:
+        super().setState(state)
         self.runs.setState(state)
         self.update()
 
@@ -86,7 +69,7 @@ class TrainSection:
     def update(self) -> None:
         """Show the state."""
         state, ui = self._state, self.ui
-        if state is None or not self._panel.visible:
+        if state is None or not ui.trainTab.visible:
             return
         decomposition = state.trainNetwork == Network.DECOMPOSITION
         for widget in (ui.trainMethodLabel, ui.trainMethodBox):
@@ -132,13 +115,10 @@ class TrainSection:
             self._checked, self._findings, self._stale = self._asking, findings, False
             self.update()
 
-        try:
-            self._worker.start([*command, "--progress", "json"], heard, ended)
-        except (OSError, RuntimeError) as error:
-            ended(str(error))
+        self._worker.start(command, ended, onEvent=heard)
 
     def cancel(self) -> None:
-        """Let go of all; trainings go on."""
+        # Trainings go on.
         self._timer.stop()
         self._worker.cancel()
         self.runs.cancel()
@@ -152,13 +132,13 @@ class TrainSection:
 
     def _problemOf(self, name: str) -> str:
         if self._project is None:
-            return _("Open a project, or make one.")
+            return _("Open a project, or make a new one.")
         if self._missing:
             return _("Training needs Python packages that are not installed: {packages}.").format(
                 packages=", ".join(self._missing)
             )
         if not isName(name):
-            return _("“{name}” is no name for a model: use small letters, digits, dots, dashes, underscores.").format(
+            return _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.").format(
                 name=name
             )
         if name in modelNames(self._project.models_folder):
@@ -172,7 +152,7 @@ class TrainSection:
         errors = [finding for finding in findings if finding["severity"] == "error"]
         lines = [f"✗ {self._problem}"] if self._problem else []
         if self._findings is None and not lines:
-            lines = [_("Looking at the project …")]
+            lines = [_("Checking the project …")]
         marks = {"error": "✗", "warning": "⚠", "note": "·"}
         ordered = sorted(findings, key=lambda finding: list(marks).index(finding["severity"]))
         lines += [_line(marks[each["severity"]], each) for each in ordered[:_MOST_FINDINGS]]
@@ -180,7 +160,7 @@ class TrainSection:
             lines.append(_("… and {count} more; see the first page.").format(count=len(ordered) - _MOST_FINDINGS))
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
-            lines = [_("✓ All that this training needs is there.")]
+            lines = [_("✓ The project holds all that this training needs.")]
         self.ui.trainCheckLabel.setText("\n".join(lines))
         self.ui.trainStartButton.setEnabled(ready)
         self.ui.trainCheckButton.setEnabled(self._project is not None)
@@ -223,20 +203,16 @@ class TrainSection:
     def _fillChoices(self) -> None:
         state, ui = self._state, self.ui
         key = self._project, state.trainNetwork
-        self._filling = True
         if key != self._choicesOf:
             self._choicesOf = key
             people = self._annotators()
+            self._people = [(_("majority of the annotators"), ""), *zip(people, people, strict=True)]
             starts = [(start.name, start.path) for start in startsFor(state.trainNetwork, self._project)]
-            _fill(ui.trainStartBox, [(_("nothing: random weights"), ""), *starts])
-            _fill(ui.trainAnnotatorBox, [(_("what most annotators say"), ""), *zip(people, people, strict=True)])
-        for box, chosen in ((ui.trainStartBox, state.trainStart), (ui.trainAnnotatorBox, state.trainAnnotator)):
-            if box.findData(chosen) < 0:
-                box.addItem(_("{name} (not there)").format(name=Path(chosen).name), chosen)
-            box.setCurrentIndex(box.findData(chosen))
-        if ui.trainFolderEdit.currentPath != state.trainFolder:
-            ui.trainFolderEdit.setCurrentPath(state.trainFolder)
-        self._filling = False
+            self._starts = [(_("random weights"), ""), *starts]
+        absent = _("{name} (missing)")
+        fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
+        fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
+        showPath(ui.trainFolderEdit, state.trainFolder)
 
     def _annotators(self) -> list[str]:
         from ...project.annotations import annotators
@@ -250,29 +226,19 @@ class TrainSection:
         self._state.trainStart = ""
 
     def _startChosen(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
-            self._state.trainStart = _dataOf(self.ui.trainStartBox)
+        if self._state is not None:
+            self._state.trainStart = dataOf(self.ui.trainStartBox)
 
     def _annotatorChosen(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
-            self._state.trainAnnotator = _dataOf(self.ui.trainAnnotatorBox)
+        if self._state is not None:
+            self._state.trainAnnotator = dataOf(self.ui.trainAnnotatorBox)
 
     def _folderChosen(self, *_args: object) -> None:
-        if not self._filling and self._state is not None:
+        if self._state is not None:
             self._state.trainFolder = self.ui.trainFolderEdit.currentPath
 
     def _copy(self, *_args: object) -> None:
         qt.QApplication.clipboard().setText(self.ui.elsewhereEdit.plainText)
-
-
-def _dataOf(box) -> str:
-    return box.itemData(box.currentIndex) or ""
-
-
-def _fill(box, choices: list[tuple[str, str]]) -> None:
-    box.clear()
-    for text, data in choices:
-        box.addItem(text, data)
 
 
 def _line(mark: str, finding: dict) -> str:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import qt
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.options import rows_of
 from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
 
+from ..model_cards import cardsIn
 from ..parameters import CACTrainingParameterNode, Network, TrainMethod
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ PACKAGES = {
     "PIL": "pillow>=10",
 }
 """That training needs: what to tell pip, by the name that is imported."""
+
+ASKED = ("minutes", "steps", "patience")
+"""Of `LoopSettings`, in the order of the form. Each is a parameter of the panel's state, where 0 leaves it as it is."""
 
 SHORT_STEPS, VALIDATIONS = 1000, 5
 """A training of fewer steps is validated so often; otherwise none might come before its end."""
@@ -53,22 +59,40 @@ def startsFor(network: Network, project: Project | None) -> list[Start]:
 
     Cards that cannot be read are left out, for nothing can begin with them.
     """
-    from CACScoringLib.core.ct import CTError
-    from CACScoringLib.models.cards import bundled_folder, read_card, user_folder
+    from CACScoringLib.models.cards import bundled_folder, user_folder
 
     places = [(bundled_folder(), _("comes with CAC")), (user_folder(), _("installed"))]
     if project is not None:
         places.append((project.models_folder, _("of this project")))
     found = []
     for folder, origin in places:
-        for path in sorted(folder.glob("*.json")):
-            try:
-                card = read_card(path)
-            except CTError:
-                continue
+        for path, card in cardsIn(folder).items():
             if card.network in STARTS[network.value]:
-                found.append(Start(f"{card.name} ({card.network}, {origin})", str(path)))
+                found.append(Start(f"{card.name} ({card.network}, {origin})", path))
     return found
+
+
+def parameterOf(name: str) -> str:
+    """The parameter that holds a setting of a training."""
+    return f"train{name.capitalize()}"
+
+
+def addRows(ui) -> None:
+    """Make the rows of the form that ask for ASKED, beneath the first."""
+    from ...training.settings import LoopSettings
+
+    rows = rows_of(LoopSettings)
+    for number, name in enumerate(ASKED, 1):
+        row, parameter = rows[name], parameterOf(name)
+        box = qt.QDoubleSpinBox() if row.decimals else qt.QSpinBox()
+        if row.decimals:
+            box.setDecimals(row.decimals)
+        box.setSpecialValueText(_(row.unset))
+        box.setToolTip(_(row.tip))
+        box.setProperty("SlicerParameterName", parameter)
+        box.setObjectName(f"{parameter}Box")
+        ui.trainMoreBox.layout().insertRow(number, qt.QLabel(_(row.label)), box)
+        setattr(ui, f"{parameter}Box", box)
 
 
 def nameOf(state: CACTrainingParameterNode, taken: Sequence[str]) -> str:
@@ -86,13 +110,8 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
     arguments += ["--output", output, "--preset", state.trainPreset.value, "--device", state.trainDevice.value]
     if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
         arguments += ["--method", state.trainMethod.value]
-    for option, value in (
-        ("--start", state.trainStart),
-        ("--annotator", state.trainAnnotator),
-        ("--steps", state.trainSteps),
-        ("--minutes", state.trainMinutes),
-        ("--patience", state.trainPatience),
-    ):
+    asked = {f"--{name}": getattr(state, parameterOf(name)) for name in ASKED}
+    for option, value in (("--start", state.trainStart), ("--annotator", state.trainAnnotator), *asked.items()):
         if value:
             arguments += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     if 0 < state.trainSteps < SHORT_STEPS:

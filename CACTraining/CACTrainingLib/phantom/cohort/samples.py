@@ -32,8 +32,8 @@ class SamplePatient:
 SAMPLES = {
     "vessels": SamplePatient(39, "calcium in all four arteries and in the aortic wall"),
     "motion": SamplePatient(22, "one large lesion in the right coronary artery, blurred by motion"),
-    "trap": SamplePatient(12, "calcium in the aortic valve only, none in a coronary artery"),
-    "clean": SamplePatient(5, "no calcium at all"),
+    "aortic-valve": SamplePatient(12, "calcium in the aortic valve only, none in a coronary artery"),
+    "no-calcium": SamplePatient(5, "no calcium at all"),
 }
 
 _DIGITAL = ScanWarning(

@@ -63,13 +63,13 @@ def prepare_background(
     """
     grid = grid_of(scan)
     name = name or _stem(scan)
-    doubts: list[ScanWarning] = list(scan.warnings)
+    warnings: list[ScanWarning] = list(scan.warnings)
     if heart is None:
         region = heart_region(scan)
     else:
         mask, resampled = mask_on_scan_grid(heart, scan, "heart mask")
         region = HeartRegion(mask != 0, None, "given", resampled)
-    doubts += region.warnings
+    warnings += region.warnings
     blood = measure_blood(scan, region.mask)
     try:
         require_unenhanced(scan, blood)
@@ -79,7 +79,7 @@ def prepare_background(
         agent = named_agent(scan.acquisition)
         tag = f", and the DICOM tag names a contrast agent ({agent})" if agent else ""
         raise ContrastError(f"Lesions are inserted into scans without contrast only; here {found}{tag}.") from error
-    doubts += examine(scan, blood)
+    warnings += examine(scan, blood)
     if blood is None:
         raise InsertionError(
             "The noise in the heart cannot be measured, so it is unknown what would be visible: the heart mask is too "
@@ -95,11 +95,11 @@ def prepare_background(
             f"{dense} places in the heart reach 130 HU. Look whether they are noise, bone or calcium: a scan with "
             "calcium of its own must not be used, because its truth would be wrong."
         )
-        doubts.append(ScanWarning("maybe-not-clean", message))
+        warnings.append(ScanWarning("maybe-not-clean", message))
     aorta = None if region.excluded is None else _descending_aorta(region.excluded, grid)
     share = _smoothed_noise_hu(scan, region.mask, blood.noise_hu) / blood.noise_hu
     noise = _noise_by_slice(scan, region.mask, blood.noise_hu)
-    return Background(scan, name, grid, mask, region.source, room, aorta, noise, share, tuple(doubts))
+    return Background(scan, name, grid, mask, region.source, room, aorta, noise, share, tuple(warnings))
 
 
 def _descending_aorta(excluded: sitk.Image, grid: Grid) -> Vessel | None:

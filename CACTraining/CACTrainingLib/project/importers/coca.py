@@ -117,7 +117,7 @@ def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple
 
     series: by the patient's number. A scan whose regions are missing or cannot be told to be its own comes without.
     """
-    scans, doubts, without = [], [], []
+    scans, warnings, without = [], [], []
     outlined = {path.stem: path for path in sorted((root / REGIONS_FOLDER).glob("*.xml"))}
     for number, own in series.items():
         chosen, regions = None, None
@@ -128,19 +128,19 @@ def gated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple
                 regions = read_regions(outlined[number])
                 chosen = _outlined_series(regions, own, outlined[number])
             except CTError as error:
-                doubts.append(f"Scan {number} of COCA comes without its regions: {error}")
+                warnings.append(f"Scan {number} of COCA comes without its regions: {error}")
         for n, one in enumerate(own):
             read = partial(gated_annotations, one.folder, one.uid, regions) if one is chosen else None
             name = f"coca-gated-{number}" + (f"-{n + 1}" if len(own) > 1 else "")
             scans.append(NewScan(name, f"coca-gated-{number}", one.folder, one.uid, "coca", annotations=read))
     if without:
-        doubts.append(
+        warnings.append(
             f"{len(without)} gated scans of COCA have no file in {REGIONS_FOLDER} and come without labels: "
             f"{some(without)}. Label their slices, also where there is no calcium."
         )
     if lost := [number for number in outlined if number not in series]:
-        doubts.append(f"{len(lost)} files in {REGIONS_FOLDER} are of patients without a scan here: {some(lost)}.")
-    return scans, doubts
+        warnings.append(f"{len(lost)} files in {REGIONS_FOLDER} are of patients without a scan here: {some(lost)}.")
+    return scans, warnings
 
 
 def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tuple[list[NewScan], list[str]]:
@@ -148,12 +148,12 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
 
     series: by the patient's number.
     """
-    doubts, scores = [], {}
+    warnings, scores = [], {}
     table = next(path for path in _score_tables(root) if path.is_file())
     try:
         scores = read_scores(table)
     except CocaError as error:
-        doubts.append(str(error))
+        warnings.append(str(error))
     scans, scored, unknown = [], [], []
     for number, own in series.items():
         if number not in scores:
@@ -165,15 +165,15 @@ def nongated_scans(root: Path, series: Mapping[str, Sequence[CocaSeries]]) -> tu
             name = f"coca-nongated-{number}" + (f"-{n + 1}" if len(own) > 1 else "")
             scans.append(NewScan(name, f"coca-nongated-{number}", one.folder, one.uid, "coca", annotations=read))
     if scored:
-        doubts.append(
+        warnings.append(
             f"{len(scored)} scans of COCA that are not gated have a calcium score but no regions, so they come without "
             f"labels: {some(scored)}. Label their slices."
         )
     if unknown and scores:
-        doubts.append(
+        warnings.append(
             f"{table.name} has no score for {len(unknown)} scans, which come without labels: {some(unknown)}."
         )
-    return scans, doubts
+    return scans, warnings
 
 
 def read_scores(path: Path) -> dict[str, float]:
@@ -194,7 +194,7 @@ def read_scores(path: Path) -> dict[str, float]:
                     continue
                 found[re.sub(r"\D*$", "", cells[0].strip())] = max(values)
     except (OSError, ValueError, TableError) as error:
-        raise CocaError(f"{path} is no table of scores ({error}). Download {SCORES}.xlsx again.") from error
+        raise CocaError(f"{path} is not a table of scores ({error}). Download {SCORES}.xlsx again.") from error
     return found
 
 
@@ -276,7 +276,8 @@ def read_regions(path: Path) -> list[Region]:
         raise CocaError(f"{path.name} cannot be opened ({error.strerror}).") from error
     except _NO_LIST as error:
         raise CocaError(
-            f"{path.name} is no list of regions ({type(error).__name__}: {printable(str(error))}). Download it again."
+            f"{path.name} is not a list of regions ({type(error).__name__}: {printable(str(error))}). Download it "
+            "again."
         ) from error
     return regions
 
@@ -377,7 +378,7 @@ def _points(texts: Sequence[str], count: int) -> np.ndarray:
     points = []
     for text in texts:
         if not (match := pattern.fullmatch(text)):
-            raise ValueError(f"{text[:40]!r} is no point")
+            raise ValueError(f"{text[:40]!r} is not a point")
         points.append([float(number) for number in match.groups()])
     result = np.array(points)
     if not (np.abs(result) < 1e6).all():

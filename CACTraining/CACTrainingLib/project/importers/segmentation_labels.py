@@ -76,7 +76,7 @@ def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, si
             arteries[name] = int(artery)
         elif not is_not_coronary(name) and not _is_heart(name):
             known = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
-            raise MaskError(f"The segment {printable(name)} of {path.name} is no artery. Rename it: {known}.")
+            raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {known}.")
     hearts = [name for name in segments if _is_heart(name)]
     regions = None
     if arteries or not hearts:
@@ -126,7 +126,7 @@ def _on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk
     cropped: whether the image may end where its labels do, as 3D Slicer saves segmentations.
     """
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() != 3:
-        raise MaskError(f"{path.name} is no 3-D label map with one label per voxel. Export it as one.")
+        raise MaskError(f"{path.name} is not a 3-D label map with one label per voxel. Export it as one.")
     size = scan.image.GetSize()
     corners = [[at * (n - 1) for at, n in zip(corner, size, strict=True)] for corner in np.ndindex(2, 2, 2)]
     places = np.array(

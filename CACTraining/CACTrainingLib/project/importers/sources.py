@@ -74,23 +74,23 @@ def find_new_scans(
     if source.name.lower().endswith(TABLE_ENDINGS) and source.is_file():
         return _listed(source)
     if source.is_file():
-        found, doubts = _one_file(source)
+        found, warnings = _one_file(source)
     elif source.is_dir():
-        found, doubts = _below(source, labels, progress)
+        found, warnings = _below(source, labels, progress)
     else:
         raise SourceError(f"{source} does not exist. Give a CT, or a folder of scans.")
     scans, more = _with_segmentations(found, None if labels is None else Path(labels))
-    doubts += more
+    warnings += more
     if not scans:
-        why = f" {doubts[0]}" if doubts else ""
+        why = f" {warnings[0]}" if warnings else ""
         raise SourceError(f"{source} holds no scan that can be added.{why} Give DICOM folders, NIfTI, NRRD or MHA.")
     patients = Counter(scan.patient for scan in scans)
     if len(patients) == 1 and len(scans) > 2:
-        doubts.append(
+        warnings.append(
             f"All {len(scans)} scans are of one patient by their headers ({scans[0].patient}). If they are not, give "
             "each patient an ID of its own: scans of one patient are never split between training and test."
         )
-    return scans, doubts
+    return scans, warnings
 
 
 def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
@@ -110,7 +110,9 @@ def _listed(table: Path) -> tuple[list[NewScan], list[str]]:
 
 def _one_file(path: Path) -> tuple[list[_Found], list[str]]:
     if not path.name.lower().endswith(IMAGE_ENDINGS):
-        raise SourceError(f"{path.name} is no image file. Give NIfTI, NRRD or MHA, or the folder of a DICOM series.")
+        raise SourceError(
+            f"{path.name} is not an image file. Give NIfTI, NRRD or MHA, or the folder of a DICOM series."
+        )
     if fault := _fault_of_image(path):
         raise SourceError(fault)
     return _image_scan(path, printable(_plain_name(path)) or "scan")
@@ -122,11 +124,11 @@ def _below(
     if is_project(root):
         raise SourceError(f"{root} is a project itself. Give the folder where scans lie.")
     everything = search(root, root / ".cac-no-output" if labels is None else labels)
-    doubts = [warning.message for warning in everything.warnings]
+    warnings = [warning.message for warning in everything.warnings]
     projects = {path.parent: _project_above(path, root) for path in everything.files}
     projects |= {folder: _project_above(folder / "file", root) for folder in everything.folders}
     for project in dict.fromkeys(project for project in projects.values() if project is not None):
-        doubts.append(f"What lies in the project {project} was passed over.")
+        warnings.append(f"What lies in the project {project} was passed over.")
     # Folders of property lists hold no DICOM.
     folders = tuple(f for f in everything.folders if projects[f] is None and f.name != coca.REGIONS_FOLDER)
     read: list[tuple[list[Series], int] | None] = []
@@ -135,12 +137,12 @@ def _below(
         if progress:
             progress(n, len(folders))
     ours = [coca.gated_place(folder) is not None or coca.nongated_place(folder) is not None for folder in folders]
-    found = _coca_scans([(f, r or ([], 1)) for f, r, own in zip(folders, read, ours, strict=True) if own], doubts)
+    found = _coca_scans([(f, r or ([], 1)) for f, r, own in zip(folders, read, ours, strict=True) if own], warnings)
     others = [(f, r) for f, r, own in zip(folders, read, ours, strict=True) if not own]
     rest = replace(everything, files=(), folders=tuple(f for f, _ in others))
-    found += _dicom_scans(root, rest, [r for _, r in others], doubts)
-    found += _image_scans(root, [path for path in everything.files if projects[path.parent] is None], doubts)
-    return found, doubts
+    found += _dicom_scans(root, rest, [r for _, r in others], warnings)
+    found += _image_scans(root, [path for path in everything.files if projects[path.parent] is None], warnings)
+    return found, warnings
 
 
 def _project_above(path: Path, root: Path) -> Path | None:
@@ -154,7 +156,7 @@ def _series_in(folder: Path) -> tuple[list[Series], int] | None:
         return None
 
 
-def _coca_scans(folders: Sequence[tuple[Path, tuple[list[Series], int]]], doubts: list[str]) -> list[_Found]:
+def _coca_scans(folders: Sequence[tuple[Path, tuple[list[Series], int]]], warnings: list[str]) -> list[_Found]:
     found = []
     for place_of, scans_of in ((coca.gated_place, coca.gated_scans), (coca.nongated_place, coca.nongated_scans)):
         roots: dict[Path, dict[str, list[coca.CocaSeries]]] = {}
@@ -163,27 +165,27 @@ def _coca_scans(folders: Sequence[tuple[Path, tuple[list[Series], int]]], doubts
             if place is None:
                 continue
             if broken:
-                doubts.append(f"{broken} files in {folder} are broken or cannot be opened.")
+                warnings.append(f"{broken} files in {folder} are broken or cannot be opened.")
             for one in series:
                 own = roots.setdefault(place[0], {}).setdefault(place[1], [])
                 own.append(coca.CocaSeries(folder, one.uid))
         for root, series in sorted(roots.items()):
             scans, more = scans_of(root, dict(sorted(series.items(), key=lambda item: _natural(item[0]))))
             found += [_Found(scan, scan.name) for scan in scans]
-            doubts += more
+            warnings += more
     return found
 
 
 def _dicom_scans(
-    root: Path, folders: Search, series: Sequence[tuple[list[Series], int] | None], doubts: list[str]
+    root: Path, folders: Search, series: Sequence[tuple[list[Series], int] | None], warnings: list[str]
 ) -> list[_Found]:
     found = []
     for folder, read in zip(folders.folders, series, strict=True):
         if read and read[0] and read[1]:
-            doubts.append(f"{read[1]} DICOM files in {folder} are broken; its scans may have gaps.")
+            warnings.append(f"{read[1]} DICOM files in {folder} are broken; its scans may have gaps.")
     for scan in scans_of_folder(root, folders, series):
         if scan.fault:
-            doubts.append(f"{scan.name} was passed over. {scan.fault}")
+            warnings.append(f"{scan.name} was passed over. {scan.fault}")
         else:
             new = NewScan(scan.name, _patient_in(scan) or scan.name, scan.ct, scan.series)
             found.append(_Found(new, scan.ct.name))
@@ -203,7 +205,7 @@ def _patient_in(scan: CohortScan) -> str | None:
     return None
 
 
-def _image_scans(root: Path, files: Sequence[Path], doubts: list[str]) -> list[_Found]:
+def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list[_Found]:
     found, segmentations, faults = [], [], []
     beside = {(path.parent, stem(path)) for path in files}
     for path in files:
@@ -220,9 +222,9 @@ def _image_scans(root: Path, files: Sequence[Path], doubts: list[str]) -> list[_
         named = scans_of_folder(root, Search((path,), (), ()), [])[0].name
         own, more = _image_scan(path, named)
         found += own
-        doubts += more
+        warnings += more
     if faults:
-        doubts.append(f"{len(faults)} image files were passed over. {some(faults)}")
+        warnings.append(f"{len(faults)} image files were passed over. {some(faults)}")
     return found
 
 
@@ -250,14 +252,14 @@ def _fault_of_image(path: Path) -> str | None:
         return str(error)
     size = reader.GetSize()
     if len([n for n in size if n > 1]) < 3:
-        return f"{path.name} is no volume (size {'×'.join(map(str, size))})."
+        return f"{path.name} is not a volume (size {'×'.join(map(str, size))})."
     if reader.GetNumberOfComponents() > 1 or reader.GetPixelID() in (sitk.sitkUInt8, sitk.sitkInt8):
         return f"{path.name} is a label map or a picture, not HU."
     return None
 
 
 def _with_segmentations(found: Sequence[_Found], labels: Path | None) -> tuple[list[NewScan], list[str]]:
-    doubts: list[str] = []
+    warnings: list[str] = []
     shared = {name for name, count in Counter(one.name for one in found).items() if count > 1}
     given = _by_name(labels.iterdir()) if labels is not None else {}
     beside: dict[Path, dict[str, Path]] = {}
@@ -276,17 +278,17 @@ def _with_segmentations(found: Sequence[_Found], labels: Path | None) -> tuple[l
         if not own:
             scans.append(one.scan)
         elif (labels is not None and one.name in shared) or _several_series(one, found):
-            doubts.append(f"{one.scan.name} comes without {own[0].name}: several scans are called {one.name}.")
+            warnings.append(f"{one.scan.name} comes without {own[0].name}: several scans are called {one.name}.")
             scans.append(one.scan)
         elif one.scan.annotations is not None:
-            doubts.append(f"{one.scan.name} comes with labels of its own; {own[0].name} was passed over.")
+            warnings.append(f"{one.scan.name} comes with labels of its own; {own[0].name} was passed over.")
             scans.append(one.scan)
         else:
             read = partial(segmentation_annotations, one.scan.ct, one.scan.series, lesions, heart)
             scans.append(replace(one.scan, annotations=read))
     if unused := sorted(path.name for path in given.values() if path not in used):
-        doubts.append(f"{len(unused)} files of {labels} fit no scan by their name: {some(unused)}.")
-    return scans, doubts
+        warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {some(unused)}.")
+    return scans, warnings
 
 
 def _several_series(one: _Found, found: Sequence[_Found]) -> bool:

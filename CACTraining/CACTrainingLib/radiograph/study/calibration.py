@@ -37,38 +37,45 @@ def calibration_section(study: Study, comparators: Sequence[Comparator], digital
         groups = [_bins(study, comparator, n) for comparator in comparators]
         panels.append((title, tuple(groups)))
     draw = partial(study_drawings.reliability, panels=panels)
-    note = f"Patients in {BINS} groups of equal size by rising chance; bars are 95 % intervals. The line is equality."
-    figure = Figure("reliability_figure", "Chances foretold and what is true", draw, note, (7, 3.1))
-    text = ["Chances are calibrated in each fold on patients the network did not learn from, and judged on others."]
+    note = (
+        f"Patients in {BINS} groups of equal size by rising predicted probability; bars are 95 % intervals. The "
+        "line is equality."
+    )
+    figure = Figure("reliability_figure", "Predicted probabilities and observed proportions", draw, note, (7, 3.1))
+    text = [
+        "Probabilities are calibrated in each fold on patients that the network was not trained on, and evaluated on "
+        "others."
+    ]
     if digital:
-        shares = ", ".join(f"{100 * part:.1f} %" for part in NATURAL_MIX)
+        proportions = ", ".join(f"{100 * part:.1f} %" for part in NATURAL_MIX)
         text.append(
-            "The cohort was chosen to hold more severe calcium than there is: the chances, and predictive values, are "
-            f"those of its mix. Digital patients without the choice have the categories 0, 1–99, 100–399 and 400 or "
-            f"more in the shares {shares}; [[predictive]] gives both."
+            f"The cohort was selected to hold more severe calcium than an unselected population: probabilities and "
+            f"predictive values are those of its case mix. Unselected digital patients have the categories 0, 1–99, "
+            f"100–399 and 400 or more in the proportions {proportions}; [[predictive]] gives both."
         )
     return Section("calibration", "Calibration and predictive values", tuple(text), tuple(tables), (figure,))
 
 
 def _calibration_table(study: Study, comparators: Sequence[Comparator]) -> Table:
-    columns = ("Threshold", "Truly above", "Mean chance", "Brier score", "Brier skill", "Slope", "Intercept")
+    columns = ("Threshold", "Truly above", "Mean probability", "Brier score", "Brier skill", "Slope", "Intercept")
     rows: list[tuple[Entry, ...]] = []
     for comparator in comparators:
         rows.append(heading(comparator.title, columns))
         own = comparator.predictions.rows
         for n, title in enumerate(THRESHOLD_TITLES):
-            truth, chances = study.data.above(THRESHOLDS[n])[own], comparator.scores[:, n]
-            error = (chances - truth) ** 2
+            truth, probabilities = study.data.above(THRESHOLDS[n])[own], comparator.scores[:, n]
+            error = (probabilities - truth) ** 2
             brier = study.resamples.over_items(own, lambda w, error=error: w @ error / w.sum(1))
             level = study.resamples.over_items(own, lambda w, truth=truth: w @ truth.astype(float) / w.sum(1))
             with np.errstate(invalid="ignore", divide="ignore"):
                 skill = 1 - brier.values / (level.values * (1 - level.values))
-            line = calibration_fit(truth, chances) or (None, None)
+            line = calibration_fit(truth, probabilities) or (None, None)
             skilled = estimate(skill, brier.n, brier.patients)
-            rows.append((f"  {title}", level.estimate, float(chances.mean()), brier.estimate, skilled, *line))
+            rows.append((f"  {title}", level.estimate, float(probabilities.mean()), brier.estimate, skilled, *line))
     note = (
-        "Brier skill: 1 for certainty that is right, 0 for telling everybody the cohort's share. Slope and intercept: "
-        "of the logistic regression on the chance's log odds, ideally 1 and 0; below 1 the chances are too extreme."
+        "Brier skill: 1 for correct certainty, 0 for predicting the proportion in the cohort for every patient. "
+        "Slope and intercept are those of the logistic regression on the log odds of the probability, ideally 1 and "
+        "0; with a slope below 1 the probabilities are too extreme."
     )
     return Table("calibration_table", "Calibration", columns, tuple(rows), note)
 
@@ -84,11 +91,11 @@ def _predictive_table(study: Study, comparators: Sequence[Comparator], digital: 
         rows.append(heading(comparator.title, columns))
         own = comparator.predictions.rows
         for n, title in enumerate(THRESHOLD_TITLES):
-            truth, chances = study.data.above(THRESHOLDS[n])[own], comparator.scores[:, n]
+            truth, probabilities = study.data.above(THRESHOLDS[n])[own], comparator.scores[:, n]
             if not truth.any():
                 continue
-            cut = float(np.quantile(chances[truth], 1 - SENSITIVITY, method="lower"))
-            found = chances >= cut
+            cut = float(np.quantile(probabilities[truth], 1 - SENSITIVITY, method="lower"))
+            found = probabilities >= cut
             wanted = [(found, truth, 1.0), (~found, ~truth, 1.0), (truth, found, 1.0), (~truth, ~found, 1.0)]
             wanted += [(truth, found, factor[own]), (~truth, ~found, factor[own])] if digital else []
             cells = [
@@ -97,19 +104,19 @@ def _predictive_table(study: Study, comparators: Sequence[Comparator], digital: 
             ]
             rows.append((f"  {title}", cut, *cells))
     note = (
-        f"At the cut of the chance that finds {100 * SENSITIVITY:.0f} % of those above the threshold, chosen on these "
-        "same patients. PPV, NPV: share truly above among those found, and truly not above among the rest."
+        f"At the cut-off of the probability that has a sensitivity of {100 * SENSITIVITY:.0f} % for scores above "
+        "the threshold, chosen on these same patients. PPV and NPV: positive and negative predictive value."
     )
     if digital:
-        note += (
-            " Natural mix: each patient weighted by how common the category is in digital patients that nobody chose."
-        )
+        note += " Natural mix: each patient is weighted by how common the category is in unselected digital patients."
     return Table("predictive", "Ruling out", columns, tuple(rows), note)
 
 
 def _bins(study: Study, comparator: Comparator, threshold: int) -> study_drawings.Bins:
-    own, chances = comparator.predictions.rows, comparator.scores[:, threshold]
+    own, probabilities = comparator.predictions.rows, comparator.scores[:, threshold]
     truth = study.data.above(THRESHOLDS[threshold])[own]
-    parts = [part for part in np.array_split(np.argsort(chances, kind="stable"), BINS) if len(part)]
-    shares = [study.resamples.proportion(own[part], truth[part], np.ones(len(part), bool)).estimate for part in parts]
-    return study_drawings.Bins(comparator.title, [float(chances[part].mean()) for part in parts], shares)
+    parts = [part for part in np.array_split(np.argsort(probabilities, kind="stable"), BINS) if len(part)]
+    proportions = [
+        study.resamples.proportion(own[part], truth[part], np.ones(len(part), bool)).estimate for part in parts
+    ]
+    return study_drawings.Bins(comparator.title, [float(probabilities[part].mean()) for part in parts], proportions)

@@ -20,7 +20,11 @@ from ...statistics.patient_folds import CATEGORIES, category_of, parts_by_patien
 THRESHOLDS = tuple(map(int, CATEGORIES))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 BACKBONES = {"light": "Light", "resnet18": "ResNet18", "densenet121": "DenseNet121"}
-SHARPENINGS = {"none": "As projected", "interpolated": "Thin slices, interpolated", "learned": "Thin slices, learned"}
+SUPER_RESOLUTIONS = {
+    "none": "As projected",
+    "interpolated": "Thin slices, interpolated",
+    "learned": "Thin slices, learned",
+}
 ENHANCEMENTS = {
     "none": "None",
     "clahe": "CLAHE",
@@ -41,7 +45,7 @@ class Configuration:
 
     backbone: str = "light"
     views: tuple[str, ...] = ("PA",)
-    sharpening: str = "none"
+    super_resolution: str = "none"
     enhancement: str = "none"
     labels: str = "truth"
     curriculum: bool = False
@@ -68,15 +72,15 @@ TABLES: dict[str, tuple[Configuration, ...]] = {
     "thresholds": (BASE,),
     "fusion": tuple(replace(BASE, views=views) for views in (("PA",), ("lateral",), ("PA", "lateral"))),
     "capacity": (BASE, *(replace(BASE, backbone=backbone, located=False) for backbone in BACKBONES)),
-    "twins": tuple(
+    "counterfactual_pairs": tuple(
         replace(BASE, counterfactual=pairs, located=located) for pairs in (True, False) for located in (True, False)
     ),
     "curriculum": tuple(
         replace(UNAIDED, labels=labels, curriculum=curriculum) for labels in LABELS for curriculum in (False, True)
     ),
-    "sharpening": tuple(
-        replace(BASE, sharpening=sharpening, enhancement=enhancement)
-        for sharpening in SHARPENINGS
+    "super_resolution": tuple(
+        replace(BASE, super_resolution=super_resolution, enhancement=enhancement)
+        for super_resolution in SUPER_RESOLUTIONS
         for enhancement in ENHANCEMENTS
     ),
     "external": (replace(BASE, external=True),),
@@ -105,7 +109,8 @@ class RadiographBudget(TrainingBudget):
 def run_key(run: ExperimentRun, budget: RadiographBudget, data: str) -> str:
     """All that a run's result depends on. data: what stands for the table's content."""
     kept = asdict(run.configuration)
-    kept["twins"] = kept.pop("counterfactual")  # as it was called when the first studies were kept
+    # As they were called when the first studies were kept.
+    kept["twins"], kept["sharpening"] = kept.pop("counterfactual"), kept.pop("super_resolution")
     folds = 0 if run.configuration.external else budget.folds
     settings = {"fold": run.fold, "folds": folds, "steps": budget.steps, "seed": budget.seed, "data": data}
     return json.dumps(kept | settings, sort_keys=True)

@@ -1,7 +1,7 @@
-"""The study of prognosis: do foretold categories of calcium tell of events what the true ones do?
+"""The study of prognosis: do predicted categories of calcium tell of events what the true ones do?
 
 As Hong et al. (2025, 10.1016/j.jcct.2025.03.010): Kaplan–Meier curves, the log-rank test, Cox's hazard ratios and the
-index of concordance, of true and of foretold categories of the same patients.
+index of concordance, of true and of predicted categories of the same patients.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import numpy as np
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
+from ...experiments.results import CATEGORIES
 from ...report import curves as study_drawings
 from ...report.page import write_study
 from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import RESAMPLES, Bootstrap, Estimate, Found, paired_difference
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
-from ..events import CATEGORIES, Events, read_events
+from ..events import Events, read_events
 
 if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
 
-TRUE, FORETOLD = "True category", "Foretold category"
+TRUE, PREDICTED = "True category", "Predicted category"
 LANDMARKS_YEARS = (1, 2, 5, 10)
 EVENTS_PER_VARIABLE = 10
 """Fewer make a Cox model's ratios unreliable (Peduzzi 1995, 10.1016/0895-4356(95)00048-8)."""
@@ -46,7 +47,7 @@ _FACTOR_UNITS = {"age_years": 10.0, "sex": 1.0, "bmi_kg_m2": 5.0}
 def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progress | None = None) -> Path:
     """Write `study.html` of a table of events (see `events.read_events`) and return its path.
 
-    seed: of the bootstrap. Raises EventsError, OutputError.
+    seed: of the bootstrap. Raises TableError, OutputError.
     """
     progress = progress or Progress()
     progress.begin(["events", "page"])
@@ -62,13 +63,13 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
         }
         try:
             output.mkdir(parents=True, exist_ok=True)
-            return write_study(output, "Events by true and by foretold calcium", sections, facts, digital=False)
+            return write_study(output, "Events by true and by predicted calcium", sections, facts, digital=False)
         except OSError as error:
             raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
 
 
 def sections_of(events: Events, seed: int) -> list[Section]:
-    groups = {TRUE: events.true, FORETOLD: events.foretold}
+    groups = {TRUE: events.true, PREDICTED: events.predicted}
     return [
         _patients_section(events, groups, seed),
         _survival_section(events, groups),
@@ -82,30 +83,32 @@ def _patients_section(events: Events, groups: Mapping[str, np.ndarray], seed: in
     # How long patients were followed is itself a time that events cut short.
     followed = kaplan_meier(events.years, ~events.event) if (~events.event).any() else None
     median = math.nan
-    if followed is not None and (followed.share <= 0.5).any():
-        median = float(followed.times[np.argmax(followed.share <= 0.5)])
+    if followed is not None and (followed.proportion <= 0.5).any():
+        median = float(followed.times[np.argmax(followed.proportion <= 0.5)])
     text = [
         f"{n:,} patients with {happened:,} events. {events.how}",
-        "Events and times are as the table gives them; what counts as an event is for its makers to say.",
+        "Events and times are as the table gives them; the definition of an event is that of its source.",
     ]
     if math.isfinite(median):
         text.insert(1, f"Patients were followed for {median:.1f} years (median, by the reverse Kaplan–Meier method).")
     if happened < EVENTS_PER_VARIABLE * (len(CATEGORIES) - 1):
         text.append(
-            f"There are fewer than {EVENTS_PER_VARIABLE} events for each category that is compared: too few for hazard "
-            "ratios that could be trusted."
+            f"There are fewer than {EVENTS_PER_VARIABLE} events for each category that is compared: too few for "
+            "reliable hazard ratios."
         )
     weights = Bootstrap(events.patients, np.random.default_rng(seed)).weights(events.patients)
-    values = kappa(weights, events.true, events.foretold, len(CATEGORIES))
+    values = kappa(weights, events.true, events.predicted, len(CATEGORIES))
     agreement = Found(values, n, n).estimate
     crossed = np.zeros((len(CATEGORIES), len(CATEGORIES)), int)
-    np.add.at(crossed, (events.true, events.foretold), 1)
+    np.add.at(crossed, (events.true, events.predicted), 1)
     rows = [(title, *map(int, line)) for title, line in zip(CATEGORIES, crossed, strict=True)]
-    columns = ("True", *(f"Foretold {title}" for title in CATEGORIES))
-    share = float((events.true == events.foretold).mean())
+    columns = ("True", *(f"Predicted {title}" for title in CATEGORIES))
+    proportion = float((events.true == events.predicted).mean())
     low, high = (f"{end:.2f}" for end in (agreement.low, agreement.high))
-    note = f"Patients. In {100 * share:.0f} % both agree; weighted (linear) κ {agreement.value:.2f} [{low}, {high}]."
-    table = Table("categories", "True and foretold categories", columns, tuple(rows), note)
+    note = (
+        f"Patients. In {100 * proportion:.0f} % both agree; weighted (linear) κ {agreement.value:.2f} [{low}, {high}]."
+    )
+    table = Table("categories", "True and predicted categories", columns, tuple(rows), note)
     return Section("patients", "Patients and events", tuple(text), (table,))
 
 
@@ -130,17 +133,20 @@ def _survival_section(events: Events, groups: Mapping[str, np.ndarray]) -> Secti
                 kept = found.at(year)
                 at.append(None if math.isnan(kept.value) else kept)
             rows.append((f"  {name}", int(own.sum()), count, 100 * count / years if years else None, *at))
-            curves.append(study_drawings.Survival(name, found.times, found.share, found.low, found.high, found.n))
+            curves.append(study_drawings.Survival(name, found.times, found.proportion, found.low, found.high, found.n))
         panels.append((title, tuple(curves)))
         test = log_rank(events.years, events.event, group)
         tests.append((title, test.chi_square, test.degrees, p_cell(test.p)) if test else (title, None, None, None))
-    note = "Share without event, Kaplan–Meier, with Greenwood's error on the log(−log) scale. Per 100 years: events."
+    note = (
+        "Proportion without event, by Kaplan–Meier, with Greenwood's error on the log(−log) scale. Per 100 years: "
+        "events per 100 patient-years."
+    )
     tables = (
         Table("survival", "Without event", columns, tuple(rows), note),
         Table("log_rank", "Log-rank test of categories", ("Categories", "χ²", "Degrees", "p"), tuple(tests)),
     )
     draw = partial(study_drawings.survival_curves, panels=panels)
-    figure = Figure("survival_figure", "Share without event", draw, "Bands are 95 % intervals.", (7, 3.6))
+    figure = Figure("survival_figure", "Proportion without event", draw, "Bands are 95 % intervals.", (7, 3.6))
     return Section("survival", "Events over time", (), tables, (figure,))
 
 
@@ -168,20 +174,23 @@ def _hazard_section(events: Events, groups: Mapping[str, np.ndarray]) -> Section
             cells.append(hazard_ratios(events.years, events.event, trend | factors)["Per category"])
         rows.append(("  Per category", *cells))
         rows += [(f"  {name}", None, full.get(name)) for name in factors]
-    note = "Hazard ratios of Cox models with Efron's ties. Per category: of a model in which each step counts alike."
+    note = (
+        "Hazard ratios of Cox models with Efron's ties. Per category: of a model in which each step has the same "
+        "effect."
+    )
     if factors:
         note += f" Adjusted for {', '.join(_FACTOR_NAMES[name] for name in events.factors)}."
-    note += " – where nobody of a category had an event, or nobody of category 0."
+    note += " – where no patient of a category, or none of category 0, had an event."
     table = Table("hazards", "Hazard ratios", columns, tuple(rows), note)
-    text = ("They hold if the ratio of hazards is the same at all times, which the curves let one judge.",)
+    text = ("They are valid if hazards are proportional over time, which the curves help to assess.",)
     return Section("hazards", "Hazard ratios", text, (table,))
 
 
 def _concordance_section(events: Events, seed: int) -> Section:
     weights = Bootstrap(events.patients, np.random.default_rng(seed)).weights(events.patients)
-    risks: dict[str, np.ndarray] = {TRUE: events.true, FORETOLD: events.foretold}
+    risks: dict[str, np.ndarray] = {TRUE: events.true, PREDICTED: events.predicted}
     if events.risk is not None:
-        risks["Foretold, finer than categories"] = events.risk
+        risks["Predicted, finer than categories"] = events.risk
     if events.score is not None:
         risks["True score"] = events.score
     if events.factors:
@@ -189,7 +198,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
         for title, extra in {
             "Clinical factors": None,
             "Factors and true category": events.true,
-            "Factors and foretold category": events.foretold,
+            "Factors and predicted category": events.predicted,
         }.items():
             design = known if extra is None else np.column_stack([known, extra])
             logs = linear_predictor(events.years, events.event, design)
@@ -206,20 +215,21 @@ def _concordance_section(events: Events, seed: int) -> Section:
         rows.append((title, one.estimate, *cells))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (
-        "Share of pairs in which who had the event sooner had the higher risk; 0.5 is chance. Differences are paired. "
-        "Models with clinical factors are judged by the patients they were fitted to, which flatters them."
+        "Proportion of pairs in which the patient with the earlier event had the higher risk; 0.5 is chance. "
+        "Differences are paired. Models with clinical factors are evaluated on the patients that they were fitted to, "
+        "so their values are optimistic."
     )
     table = Table("concordance", "Concordance", columns, tuple(rows), note)
     return Section("concordance", "Concordance", (_in_words(found),), (table,))
 
 
 def _in_words(found: Mapping[str, Found]) -> str:
-    change = paired_difference(found[FORETOLD], found[TRUE])
+    change = paired_difference(found[PREDICTED], found[TRUE])
     own: Estimate = change.estimate
     if math.isnan(own.low):
-        return "There are too few events to compare true and foretold categories."
+        return "There are too few events to compare true and predicted categories."
     if own.high < 0:
-        return "Foretold categories tell less of events than true ones do."
+        return "Predicted categories discriminate events less well than true ones."
     if own.low > 0:
-        return "Foretold categories tell more of events than true ones do."
-    return "This sample cannot show that foretold categories tell more or less of events than true ones do."
+        return "Predicted categories discriminate events better than true ones."
+    return "This sample does not show that predicted categories discriminate events better or less well than true ones."

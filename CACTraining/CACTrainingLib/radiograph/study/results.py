@@ -135,11 +135,11 @@ def factors_alone(study: Study) -> Predictions | None:
     if study.data.factors is None:
         return None
     everyone = np.arange(len(study.data.names))
-    chances = np.zeros((len(everyone), len(THRESHOLDS)))
+    probabilities = np.zeros((len(everyone), len(THRESHOLDS)))
     for fold in np.unique(study.folds):
         train = study.folds != fold
-        chances[~train] = factors_model(study.data, train)(study.data.factors[~train])
-    return Predictions(everyone, study.folds, log_odds(chances), chances, chances, (), (), None)
+        probabilities[~train] = factors_model(study.data, train)(study.data.factors[~train])
+    return Predictions(everyone, study.folds, log_odds(probabilities), probabilities, probabilities, (), (), None)
 
 
 def factors_model(data: Radiographs, train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -156,11 +156,11 @@ def factors_model(data: Radiographs, train: np.ndarray) -> Callable[[np.ndarray]
         model = make_pipeline(StandardScaler(), LogisticRegression())
         models.append(float(truth.mean()) if constant else model.fit(data.factors[train], truth))
 
-    def chances(factors: np.ndarray) -> np.ndarray:
+    def probabilities(factors: np.ndarray) -> np.ndarray:
         columns = [
             np.full(len(factors), model) if isinstance(model, float) else model.predict_proba(factors)[:, 1]
             for model in models
         ]
         return np.stack(columns, 1)
 
-    return chances
+    return probabilities

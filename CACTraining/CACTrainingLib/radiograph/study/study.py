@@ -19,7 +19,7 @@ from ...experiments.results import SCORE_COLUMNS, by_configuration, score_counts
 from ...report.page import write_study
 from ...report.parts import Section, Table
 from ..cohort import SETTINGS
-from ..events import CHANCES, FACTORS
+from ..events import FACTORS, PROBABILITIES
 from .configurations import (
     BASE,
     TABLES,
@@ -56,7 +56,7 @@ def evaluate_radiographs(
             raise StudyError("The table “external” takes another cohort. Name it with --external.")
         tables = tuple(name for name in tables if name != "external")
     if not _is_digital(settings.data):
-        tables = tuple(name for name in tables if name != "twins")  # takes CTs whose calcium is known
+        tables = tuple(name for name in tables if name != "counterfactual_pairs")  # takes CTs whose calcium is known
     return carry_out(settings, partial(_read, settings, tables), train, ("radiographs", "trainings", "page"), progress)
 
 
@@ -110,7 +110,7 @@ class _RadiographStudy(Experiment):
             sections.append(self._external_section([f for one, f in results.items() if one.external], digital))
         if BASE in whole:
             _write_predictions(self.settings.output / PREDICTIONS, self.known, whole[BASE])
-        title = "Coronary calcium on chest radiographs: how well it is told"
+        title = "Detection of coronary calcium on chest radiographs"
         return write_study(self.settings.output, title, sections, self._facts(list(kept.values())), digital)
 
     def _data_section(
@@ -125,16 +125,17 @@ class _RadiographStudy(Experiment):
             f"{self.settings.budget.folds} folds. {done} of {planned} trainings are done.",
             "No real radiograph whose calcium is known was available. Nothing here was measured on one."
             if digital
-            else "Whether a picture is a real radiograph or was projected from a CT, the table does not say.",
-            "Ways to train were compared on the patients by whom the best of them would be chosen: the best figure of "
-            "a table is better than what new patients would give."
+            else "The table does not state whether an image is a real radiograph or was projected from a CT.",
+            "Training methods were compared on the patients on whom the best of them would be chosen: the best value "
+            "of a table is higher than is to be expected in new patients."
             + (" The external cohort was used for no choice." if self.other is not None else ""),
         ]
         if digital:
             text.append(
                 "The radiographs were projected from computed CTs with the whole chest. Of what makes calcium hard to "
-                "see in people they have ribs, spine, vessels and calcium outside the coronary arteries, but neither "
-                "scatter nor the finer blur of a real detector; and nothing but calcium, shape and size tells of age."
+                "see in patients, they have ribs, spine, vessels and calcium outside the coronary arteries, but "
+                "neither "
+                "scatter nor the finer blur of a real detector; and age shows in nothing but calcium, shape and size."
             )
         rows = [
             score_counts(title, data.patients, data.agatston)
@@ -148,19 +149,17 @@ class _RadiographStudy(Experiment):
 
     def _external_section(self, results: list[list[dict]], digital: bool) -> Section:
         if not results or self.other is None:
-            text = ("It was not run yet. Run the same command again to go on.",)
+            text = ("It has not been run yet. Run the same command again to go on.",)
             return Section("external", "External test", text)
         found = gathered(self.other, results[0])
         study = Study(self.other, {}, np.zeros(len(self.other.names), int), self.settings.budget.seed)
         alone = self._factors_alone(found)
         text = [
-            f"One network was trained on all patients of the cohort, and judged once by {len(set(self.other.patients))}"
-            " patients that neither it nor any choice has seen.",
+            f"One network was trained on all patients of the cohort, and evaluated once on "
+            f"{len(set(self.other.patients))} patients who were used neither for its training nor for any choice.",
         ]
         if digital:
-            text.append(
-                "They are digital patients like the others, only other ones: it says nothing of real hospitals."
-            )
+            text.append("They are digital patients too, so that the test allows no conclusion about real hospitals.")
         return thresholds_section(
             study, comparators_of(study, found, alone), "external", text, PUBLISHED_EXTERNAL, "External test"
         )
@@ -168,31 +167,33 @@ class _RadiographStudy(Experiment):
     def _factors_alone(self, found: Predictions) -> Predictions | None:
         if self.known.factors is None or self.other is None or self.other.factors is None:
             return None
-        chances = factors_model(self.known, np.ones(len(self.known.names), bool))(self.other.factors)
+        probabilities = factors_model(self.known, np.ones(len(self.known.names), bool))(self.other.factors)
         everyone = np.arange(len(self.other.names))
-        return Predictions(everyone, np.zeros(len(everyone), int), chances, chances, chances, (), (), None)
+        return Predictions(
+            everyone, np.zeros(len(everyone), int), probabilities, probabilities, probabilities, (), (), None
+        )
 
     def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
         budget, external = self.settings.budget, self.settings.external
-        steps = "at most as the presets say"
+        steps = "at most those of the presets"
         if budget.steps is not None:
             steps = f"at most {budget.steps} of a light network, of others in proportion to their presets"
-        others = {"Effort": budget.folds_text, "Steps": steps}
-        others["Every patient"] = f"{PREDICTIONS}: what the base foretold, for cac evaluate prognosis"
+        others = {"Training budget": budget.folds_text, "Steps": steps}
+        others["Every patient"] = f"{PREDICTIONS}: predictions of the base, for cac evaluate prognosis"
         return self.facts(results, {"External cohort": str(external)} if external else {}, others)
 
 
 def _write_predictions(file: Path, data: Radiographs, found: Predictions) -> None:
     """The base's chances, with clinical factors where they are known, as `events.read_events` takes them."""
-    columns = ["name", "patient", "fold", "agatston", *CHANCES, *(() if data.factors is None else FACTORS)]
+    columns = ["name", "patient", "fold", "agatston", *PROBABILITIES, *(() if data.factors is None else FACTORS)]
     rows = []
-    for row, fold, chance in zip(
+    for row, fold, probability in zip(
         found.rows, found.folds, found.image if found.both is None else found.both, strict=True
     ):
         known = () if data.factors is None else data.factors[row]
         told = [value if n != 1 else "FM"[int(value)] for n, value in enumerate(known)]
         own = (data.names[row], data.patients[row], fold, data.agatston[row])
-        rows.append((*own, *(round(float(c), 4) for c in chance), *told))
+        rows.append((*own, *(round(float(c), 4) for c in probability), *told))
     write_table(file, columns, rows)
 
 

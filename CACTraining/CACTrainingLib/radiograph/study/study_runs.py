@@ -1,4 +1,4 @@
-"""One training of the study, in a process of its own: which radiographs it learns from, and what it foretells."""
+"""One training of the study, in a process of its own: which radiographs it learns from, and what it predicts."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def fit_settings(configuration: Configuration, budget: RadiographBudget, device:
         enhancement=configuration.enhancement,
     )
     preset = PRESETS[configuration.backbone]
-    share = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].loop.steps
-    loop = replace(preset.loop, seed=budget.seed, steps=max(1, round(share * preset.loop.steps)))
+    proportion = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].loop.steps
+    loop = replace(preset.loop, seed=budget.seed, steps=max(1, round(proportion * preset.loop.steps)))
     training = replace(
         preset,
         loop=loop,
@@ -127,13 +127,15 @@ class _Trainer:
         from ..dataset import SCALES, load_radiographs
 
         scales = SCALES if configuration.counterfactual else SCALES[:1]
-        pictures = (configuration.views, configuration.enhancement, configuration.sharpening, scales)
+        pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
         if self._held is None or self._held[0] != (table, *pictures):
             self._held = None  # so that there is never room needed for both
-            if configuration.sharpening != "none" and any(
+            if configuration.super_resolution != "none" and any(
                 f.suffix != ".npz" for r in read_table(table) for f in r.files.values()
             ):
-                raise CTError("Only radiographs projected from CTs with thick slices can be made from sharpened ones.")
+                raise CTError(
+                    "Only radiographs projected from CTs with thick slices can be made with super-resolution."
+                )
             self._held = (table, *pictures), load_radiographs(table, LABELS[0], *pictures)
         return self._held[1]
 

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...experiments.plots import areas_figure, roc_curve
-from ...experiments.results import NOT_RUN, lowered, spread
+from ...experiments.results import NOT_RUN, lowered
 from ...report.curves import roc_bands
 from ...report.figures import Panel
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.patient_folds import sd_over_folds
 from .calibration import calibration_section
 from .configurations import (
     BACKBONES,
     BASE,
     ENHANCEMENTS,
     LABELS,
-    SHARPENINGS,
+    SUPER_RESOLUTIONS,
     TABLES,
     THRESHOLD_TITLES,
     THRESHOLDS,
@@ -37,7 +38,7 @@ HONG = "Hong et al. 2025, 10.1016/j.jcct.2025.03.010: 10,230 patients, radiograp
 PUBLISHED_ROWS = {
     "radiographs, image alone": (0.74, 0.75, 0.79, None),
     "radiographs, image and clinical factors": (0.77, 0.79, 0.82, None),
-    "projected CTs, best way to train": (None, None, None, "0.754"),
+    "projected CTs, best training method": (None, None, None, "0.754"),
 }
 PUBLISHED_EXTERNAL = {"radiographs, external patients": (0.78, 0.79, 0.81, None)}
 
@@ -46,7 +47,7 @@ IMAGE, ALONE, BOTH = "Image alone", "Clinical factors alone", "Image and clinica
 
 @dataclass(frozen=True)
 class Comparator:
-    """A way to foretell, by its title. scores: [m, thresholds], of the radiographs and folds of predictions."""
+    """A way to predict, by its title. scores: [m, thresholds], of the radiographs and folds of predictions."""
 
     title: str
     predictions: Predictions
@@ -84,8 +85,8 @@ def sections_of(
 
 
 _THRESHOLDS_TEXT = (
-    "Three thresholds of the Agatston score, by one network with three outputs, on the view from the front (PA). Those "
-    "published are of other patients, real radiographs and another mix of them: they cannot be compared in size.",
+    "Three thresholds of the Agatston score, by one network with three outputs, on the frontal view (PA). Published "
+    "values are of other patients, real radiographs and another case mix: their size cannot be compared.",
 )
 
 
@@ -115,13 +116,13 @@ def _comparator_differences(areas: Mapping[str, Sequence[Found]], name: str) -> 
     for first, second in ((BOTH, ALONE), (BOTH, IMAGE), (IMAGE, ALONE)):
         if first not in areas or second not in areas:
             continue
-        rows.append(heading(f"{first} less {lowered(second)}", columns))
+        rows.append(heading(f"{first} minus {lowered(second)}", columns))
         for head, own, other in zip((*THRESHOLD_TITLES, "Mean"), areas[first], areas[second], strict=True):
             change = paired_difference(own, other)
             values = (float(own.values[0]), float(other.values[0]))
             rows.append((f"  {head}", *values, change.estimate, p_cell(change.p)))
     note = "On the same patients and resamples: paired. p is not adjusted for the number of comparisons."
-    return Table(f"{name}_differences", "What each adds", columns, tuple(rows), note)
+    return Table(f"{name}_differences", "Added value of each", columns, tuple(rows), note)
 
 
 def _roc_figure(study: Study, comparators: Sequence[Comparator], name: str) -> Figure:
@@ -165,14 +166,14 @@ def _strata_section(study: Study, comparators: Sequence[Comparator]) -> Section:
         with_calcium = int((score[chosen] > 0).sum())
         rows.append((title, *cells, len(chosen) - with_calcium, with_calcium))
     note = "Area under the curve of the output for any calcium, between those without calcium and those of one stratum."
-    table = Table("strata_auc", "By how much calcium is truly there", columns, tuple(rows), note)
+    table = Table("strata_auc", "By amount of true calcium", columns, tuple(rows), note)
     panel = Panel("Against no calcium", tuple(title for title, *_ in STRATA), series)
-    figure = areas_figure("strata_figure", "By how much calcium is truly there", [panel], (5, 3.2))
+    figure = areas_figure("strata_figure", "By amount of true calcium", [panel], (5, 3.2))
     text = (
-        "The reference is the calcium that is truly there, which no reader knows. With a score of 1 to 99 a radiograph "
-        "has least to show; in a cohort that nobody chose, these are most of the patients above 0.",
+        "The reference is the true calcium, which no reader knows. Scores of 1 to 99 show least on a radiograph; in "
+        "an unselected cohort, these are most of the patients above 0.",
     )
-    return Section("strata", "Against the calcium that is truly there", text, (table,), (figure,))
+    return Section("strata", "Comparison with the true calcium", text, (table,), (figure,))
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _side_table(
         }
         if BASE in study.predictions:
             areas.setdefault(BASE, study.areas(study.predictions[BASE], study.predictions[BASE].image, rows))
-    columns = (shown.head, *THRESHOLD_TITLES, "Mean", f"Mean less {shown.less}", "p", *(extra or {}))
+    columns = (shown.head, *THRESHOLD_TITLES, "Mean", f"Mean minus {shown.less}", "p", *(extra or {}))
     lines, group = [], None
     for config, title in shown.titles.items():
         if groups and groups[config] != group:
@@ -232,7 +233,7 @@ def _side_table(
 
 _PAIRED = (
     "Areas under the curve of the image alone, by threshold, on the patients that all trained rows share. Base: "
-    "light network, PA, no sharpening, no enhancement, labels from the true mass. Differences are paired."
+    "light network, PA, no super-resolution, no enhancement, labels from the true mass. Differences are paired."
 )
 
 
@@ -241,17 +242,17 @@ def _folds_text(
 ) -> str:
     own = [config for config in configs if config in study.predictions]
     if not own:
-        return "Nothing of this was trained yet. Run the same command again to go on."
+        return "None of this has been trained yet. Run the same command again to go on."
     folds = min(trained[config][0] for config in own)
     rest = len(configs) - len(own)
     text = f"{folds} of {len(np.unique(study.folds))} folds were trained of each."
-    return text + (f" {rest} of {len(configs)} ways to train were not run, or not to the end." if rest else "")
+    return text + (f" {rest} of {len(configs)} training methods were not run, or not completed." if rest else "")
 
 
 def _fusion_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
     titles = {config: " and ".join(config.views) for config in TABLES["fusion"]}
     table, _ = _side_table(study, trained, _Shown("fusion_auc", "One view or two", "Views", titles))
-    text = (_folds_text(study, list(titles), trained), "Two views are fused by putting their features side by side.")
+    text = (_folds_text(study, list(titles), trained), "Two views are fused by concatenating their features.")
     return Section("fusion", "Fusion of two views", text, (table,))
 
 
@@ -270,9 +271,12 @@ def _capacity_section(study: Study, trained: Mapping[Configuration, tuple[int, i
         for config, found in own.items()
     ]
     columns = ("Backbone", "Weights", "Minutes a training", "Steps")
-    cost = Table("capacity_cost", "What they take", columns, tuple(rows), "Median, on one processor core.")
-    note = "Located: asked in training where the calcium is, as only the light network can be; the others are to be "
-    note += "compared with the light one that was not. Published: a light network beat large pretrained ones "
+    cost = Table("capacity_cost", "Training time", columns, tuple(rows), "Median, on one processor core.")
+    note = (
+        "Located: trained on the location of the calcium as well, as only the light network can be; the others are "
+        "to be "
+    )
+    note += "compared with the light network that was not. Published: a light network beat large pretrained ones "
     note += f"({SAEED}); here none is pretrained."
     light = next(config for config in configs if config != BASE)
     against = {config: config if config == BASE else light for config in configs}
@@ -286,17 +290,27 @@ def _capacity_section(study: Study, trained: Mapping[Configuration, tuple[int, i
     return Section("capacity", "Capacity", (_folds_text(study, list(configs), trained),), (table, cost), figures)
 
 
-def _twins_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
-    kinds = {(True, True): "both", (True, False): "twins", (False, True): "place", (False, False): "neither"}
-    titles = {config: kinds[config.counterfactual, config.located] for config in TABLES["twins"]}
-    table, _ = _side_table(study, trained, _Shown("twins_auc", "With twins and place in training", "With", titles))
+def _counterfactual_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    kinds = {
+        (True, True): "both",
+        (True, False): "counterfactual pairs",
+        (False, True): "place",
+        (False, False): "neither",
+    }
+    titles = {config: kinds[config.counterfactual, config.located] for config in TABLES["counterfactual_pairs"]}
+    table, _ = _side_table(
+        study, trained, _Shown("twins_auc", "With counterfactual pairs and location in training", "With", titles)
+    )
     text = (
         _folds_text(study, list(titles), trained),
-        "Projection is linear: taking the calcium's share away gives the radiograph that the same patient would have "
-        "without it, or with more. Training shows such twins beside the patients, so that only calcium tells them "
-        "apart; and it asks where the calcium is. The papers did neither; both take a CT whose calcium is known.",
+        "Projection is linear: subtracting or adding the contribution of calcium gives the radiograph that the same "
+        "patient would have without it, or with more. Training uses such counterfactual pairs, which differ in "
+        "calcium alone, beside the patients, and learns the location of the calcium. The papers did neither; both "
+        "take a CT whose calcium is known.",
     )
-    return Section("twins", "Twins without calcium, and its place, in training", text, (table,))
+    return Section(
+        "counterfactual_pairs", "Counterfactual pairs, and the location of calcium, in training", text, (table,)
+    )
 
 
 def _curriculum_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
@@ -304,13 +318,14 @@ def _curriculum_section(study: Study, trained: Mapping[Configuration, tuple[int,
     titles = {config: "curriculum" if config.curriculum else "all cases from the start" for config in configs}
     groups = {config: LABELS[config.labels] for config in configs}
     spreads = {
-        config: spread(_fold_means(study, study.predictions[config]))
+        config: sd_over_folds(_fold_means(study, study.predictions[config]))
         for config in configs
         if config in study.predictions
     }
     note = (
-        "SD over folds: of the mean area of each fold; it holds the chance of who is in a fold, the same for all rows. "
-        "All are judged by the true mass, whatever they learned from, and trained without twins and place."
+        "SD over folds: of the mean area of each fold; it includes the random assignment of patients to folds, "
+        "which is the same for all rows. All are evaluated against the true mass, whatever their labels in training, "
+        "and trained without counterfactual pairs and location."
     )
     against = {config: replace(config, curriculum=False) for config in configs}
     shown = _Shown("curriculum_auc", "Curriculum, by label", "Training", titles, note, against, "without")
@@ -330,10 +345,10 @@ def _fold_means(study: Study, predictions: Predictions) -> list[float]:
     return means
 
 
-def _sharpening_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
-    configs = TABLES["sharpening"]
+def _super_resolution_section(study: Study, trained: Mapping[Configuration, tuple[int, int]]) -> Section:
+    configs = TABLES["super_resolution"]
     titles = {config: ENHANCEMENTS[config.enhancement] for config in configs}
-    groups = {config: SHARPENINGS[config.sharpening] for config in configs}
+    groups = {config: SUPER_RESOLUTIONS[config.super_resolution] for config in configs}
     shown = _Shown("sharpening_auc", "Every combination", "Enhancement", titles)
     table, areas = _side_table(study, trained, shown, None, groups)
     rows = [
@@ -342,16 +357,16 @@ def _sharpening_section(study: Study, trained: Mapping[Configuration, tuple[int,
             *(
                 areas[config][-1].estimate if config in areas else NOT_RUN
                 for config in configs
-                if config.sharpening == sharpening
+                if config.super_resolution == super_resolution
             ),
         )
-        for sharpening, title in SHARPENINGS.items()
+        for super_resolution, title in SUPER_RESOLUTIONS.items()
     ]
     note = f"Mean area under the curve over the thresholds. Published: both together gain significantly ({SAEED})."
     columns = ("Slices", *ENHANCEMENTS.values())
     matrix = Table("sharpening_matrix", "Super-resolution and contrast", columns, tuple(rows), note)
     return Section(
-        "sharpening", "Super-resolution × contrast", (_folds_text(study, configs, trained),), (matrix, table)
+        "super_resolution", "Super-resolution × contrast", (_folds_text(study, configs, trained),), (matrix, table)
     )
 
 
@@ -365,7 +380,7 @@ def _areas_figure(name: str, title: str, areas: Mapping[str, Sequence[Found] | N
 _SIDE = {
     "fusion": _fusion_section,
     "capacity": _capacity_section,
-    "twins": _twins_section,
+    "counterfactual_pairs": _counterfactual_section,
     "curriculum": _curriculum_section,
-    "sharpening": _sharpening_section,
+    "super_resolution": _super_resolution_section,
 }

@@ -54,17 +54,17 @@ def found_section(study: Study) -> Section:
             ]
             rows.append((f"  {title}", *(one.estimate for one in found)))
     note = f"True scores; categories begin above 0, at {CATEGORIES[1]:.0f} and at {CATEGORIES[2]:.0f}."
-    tables = [Table("called_by_category", "By how much calcium there is", columns, tuple(rows), note)]
-    text = ["The first column is the share called wrongly, the others are sensitivities."]
+    tables = [Table("called_by_category", "By amount of calcium", columns, tuple(rows), note)]
+    text = ["The first column is the false positive rate, the others are sensitivities."]
     if np.isfinite(study.scans.visible).all():
         hidden = study.scans.truth & (study.scans.visible == 0)
         text.append(
-            f"{int(hidden.sum())} of {int(study.scans.truth.sum())} scans with coronary calcium show none that could "
-            "be told from noise in any slice. No reader would call them; [[visible]] gives the same with what can be "
-            "seen as the reference."
+            f"{int(hidden.sum())} of {int(study.scans.truth.sum())} scans with coronary calcium show none that can be "
+            "distinguished from noise in any slice. No reader would call them positive; [[visible]] gives the same "
+            "with visible calcium as the reference."
         )
         tables.append(_visible_table(study))
-    return Section("found", "By how much calcium there is, and whether it can be seen", tuple(text), tuple(tables))
+    return Section("found", "By amount of calcium, and whether it is visible", tuple(text), tuple(tables))
 
 
 def _visible_table(study: Study) -> Table:
@@ -94,13 +94,14 @@ def _visible_table(study: Study) -> Table:
 
 
 def importance_section(study: Study) -> Section | None:
-    """Which features matter; None where no model on all radiomics was made."""
+    """Importance of features; None where no model on all radiomics was made."""
     best = study.best([Configuration("both", classifier) for classifier in CLASSIFIERS])
     kept = study.kept.get(ExperimentRun(best, HELD_OUT)) if best else None
     tables, figures = [], []
     text = [
-        "A feature matters when shuffling it among the held-out patients costs area under the curve. Features that say "
-        "the same stand in for each other and then look unimportant one by one; families are shuffled as one.",
+        "The importance of a feature is the area under the curve that is lost when it is permuted among the held-out "
+        "patients. Correlated features stand in for each other and then appear unimportant one by one; families are "
+        "permuted as one.",
     ]
     if kept and kept["importance"]:
         for name, title in (("features", "Single features"), ("families", "Families of features")):
@@ -115,13 +116,13 @@ def importance_section(study: Study) -> Section | None:
     if weights is not None:
         tables.append(weights)
         text.append(
-            "Weights are of the logistic regression on standardised features: what the log odds gain when a feature "
-            "grows by one standard deviation and the others stay. Where two features say the same they share the "
-            "weight in ways that differ from fold to fold, as the spread tells."
+            "Weights are of the logistic regression on standardised features: the change of the log odds when a "
+            "feature grows by one standard deviation and the others are constant. Correlated features share the "
+            "weight in proportions that differ from fold to fold, as the standard deviation shows."
         )
     if not tables:
         return None
-    return Section("importance", "Which features matter", tuple(text), tuple(tables), tuple(figures))
+    return Section("importance", "Importance of features", tuple(text), tuple(tables), tuple(figures))
 
 
 def _estimate(row: Sequence, n: int) -> Estimate:
@@ -152,20 +153,20 @@ def _weights_table(study: Study) -> Table | None:
         over = (float(spread[:, n].mean()), float(spread[:, n].std(ddof=1))) if several else (None, None)
         rows.append((titles[n], float(weights[n]), *over, same))
     columns = ("Feature", "Weight", "Mean over folds", "SD over folds", "Folds of the same sign")
-    used = f"{int((weights != 0).sum())} of {len(weights)} features have a weight; the {LISTED} greatest."
+    used = f"{int((weights != 0).sum())} of {len(weights)} features have a weight; the {LISTED} greatest are listed."
     return Table("weights", f"Weights: {title_of(INSTALLABLE)}", columns, tuple(rows), used)
 
 
-def others_section(study: Study) -> Section | None:
+def controls_section(study: Study) -> Section | None:
     """Calcium that is not coronary; None where nobody knows of any."""
     known = np.isfinite(study.scans.other).all()
     models = shown_models(study, HELD) if study.parts[HELD] else []
-    given = [(title, evaluated) for title, evaluated in models if evaluated.others is not None]
+    given = [(title, evaluated) for title, evaluated in models if evaluated.noncoronary_controls is not None]
     if not known and not given:
         return None
     text = [
-        "A model that tells coronary calcium calls no more of those whose only calcium lies in the aorta or the valves "
-        "than of those who have none.",
+        "A model that is specific to coronary calcium calls no more patients positive whose only calcium lies in the "
+        "aorta or the valves than patients who have none.",
     ]
     columns = ("Called coronary", "No calcium at all", "No coronary, but other calcium", "Difference", "p")
     tables = []
@@ -182,9 +183,14 @@ def others_section(study: Study) -> Section | None:
         tables.append(Table("others_within", "Other calcium, within the cohort", columns, tuple(rows), note))
     if given:
         asked = [*((title, evaluated, evaluated) for title, evaluated in given), (RULE, study.rule(HELD), None)]
-        rows = [(title, *_side_by_side(without_any(study, own), called_others(study, by))) for title, own, by in asked]
+        rows = [
+            (title, *_side_by_side(without_any(study, own), called_controls(study, by))) for title, own, by in asked
+        ]
         none = "calcium at all" if known else "coronary calcium"
-        note = f"{len(study.others.names)} scans with other calcium only, and the held-out patients without {none}."
+        note = (
+            f"{len(study.noncoronary_controls.names)} scans with other calcium only, and the held-out patients "
+            f"without {none}."
+        )
         columns = ("Called coronary", f"Held out, no {none}", "Calcium in aorta or valves only", "Difference", "p")
         tables.append(Table("others", "A cohort with other calcium only", columns, tuple(rows), note))
         text.append("Those of [[others]] were part of no training and of no choice.")
@@ -209,7 +215,7 @@ def without_any(study: Study, evaluated: Evaluated) -> Found:
     return study.resamples.proportion(evaluated.rows, evaluated.called, ~study.scans.truth[evaluated.rows])
 
 
-def called_others(study: Study, evaluated: Evaluated | None) -> Found:
+def called_controls(study: Study, evaluated: Evaluated | None) -> Found:
     """Share called of the cohort with other calcium only; by the rule when None."""
-    called = study.others.pseudo if evaluated is None else evaluated.others[1]
+    called = study.noncoronary_controls.pseudo if evaluated is None else evaluated.noncoronary_controls[1]
     return study.other_resamples.proportion(np.arange(len(called)), called, np.ones(len(called), bool))

@@ -109,7 +109,7 @@ def read_scans(
 
 
 def with_derived(scans: Scans) -> Scans:
-    """With the sets that are made of others: heart and candidates side by side, and the baselines."""
+    """With the sets that are made of noncoronary_controls: heart and candidates side by side, and the baselines."""
     from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
     values, titles = dict(scans.features), dict(scans.titles)

@@ -133,19 +133,19 @@ def fit_classifier(
     """
     features, labels = np.asarray(features, float), np.asarray(labels, bool)
     if kind not in CLASSIFIERS:
-        raise ValueError(f"{kind!r} is no classifier; choose one of {', '.join(CLASSIFIERS)}.")
+        raise ValueError(f"{kind!r} is not a classifier; choose one of {', '.join(CLASSIFIERS)}.")
     if not np.isfinite(features).all():
-        raise FittingError("Some of the features are no numbers. Make them again.")
+        raise FittingError("Some of the features are not numbers. Compute them again.")
     parts = _inner_folds(labels, patients, seed)
-    standardised = [(Standardisation.of(features[training]), training, judged) for training, judged in parts]
+    standardised = [(Standardisation.of(features[training]), training, evaluated) for training, evaluated in parts]
     best: tuple[float, dict[str, float], np.ndarray] | None = None
     for settings in SETTINGS[kind]:
         scores, areas = np.full(len(labels), np.nan), []
-        for standardisation, training, judged in standardised:
+        for standardisation, training, evaluated in standardised:
             model = _model(kind, settings, len(standardisation.kept), seed)
             model.fit(standardisation(features[training]), labels[training])
-            scores[judged] = _scores(model, standardisation(features[judged]))
-            own = area_under_curve(np.ones((1, len(judged))), labels[judged], scores[judged])[0]
+            scores[evaluated] = _scores(model, standardisation(features[evaluated]))
+            own = area_under_curve(np.ones((1, len(evaluated))), labels[evaluated], scores[evaluated])[0]
             areas.append(own)
         area = float(np.nanmean(areas))
         if best is None or area > best[0] + 1e-9:
@@ -171,11 +171,11 @@ def nested_scores(
     """What models say of scans that they have not learned from. folds: indices of training and judged scans."""
     features, labels, patients = np.asarray(features, float), np.asarray(labels, bool), np.asarray(patients)
     found = NestedScores(np.full(len(labels), np.nan), np.full(len(labels), np.nan))
-    for training, judged in folds:
-        training, judged = np.asarray(training, int), np.asarray(judged, int)
+    for training, evaluated in folds:
+        training, evaluated = np.asarray(training, int), np.asarray(evaluated, int)
         model = fit_classifier(kind, features[training], labels[training], patients[training], seed)
-        found.probabilities[judged] = model.probabilities(features[judged])
-        found.limits[judged] = model.limit
+        found.probabilities[evaluated] = model.probabilities(features[evaluated])
+        found.limits[evaluated] = model.limit
     return found
 
 

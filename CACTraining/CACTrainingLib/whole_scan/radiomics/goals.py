@@ -9,7 +9,7 @@ from ...experiments.results import lowered, met
 from ...report.parts import Section, Table, p_cell
 from ...statistics.bootstrap import Estimate, paired_difference
 from ...statistics.proportions import difference_of_proportions, mcnemar_p
-from .checks import INSTALLABLE, called_others, without_any
+from .checks import INSTALLABLE, called_controls, without_any
 from .configurations import Configuration
 from .results import ACCURACY, HELD, SENSITIVITY, Evaluated, Study
 from .tables import (
@@ -50,22 +50,23 @@ def goals_section(study: Study) -> Section | None:
             if config in held
         ),
     ]
-    if held[best].others is not None:
-        change = difference_of_proportions(called_others(study, held[best]), without_any(study, held[best]))
-        title = "Called coronary, those with calcium in aorta or valves only, less those without any: at most "
+    if held[best].noncoronary_controls is not None:
+        change = difference_of_proportions(called_controls(study, held[best]), without_any(study, held[best]))
+        title = "Called coronary, those with calcium in aorta or valves only, minus those without any: at most "
         found = change.estimate
         rows.append(_row(f"{title}{MOST_MORE:.2f}", found, found.value <= MOST_MORE, change.p))
     missed = [str(row[0]) for row in rows if row[-1] == "no"]
     count = sum(row[-1] == "yes" for row in rows)
     text = (
         f"{count} of {len(rows)} goals were met." + (f" Missed: {'; '.join(missed)}." if missed else ""),
-        f"The chosen model is “{title_of(best)}”. Judged by the {len(study.rows_of(HELD))} held-out scans, once.",
+        f"The chosen model is “{title_of(best)}”. It was evaluated once, on the {len(study.rows_of(HELD))} held-out "
+        "scans.",
     )
     note = (
-        "A goal that is a number is met when the value itself reaches it, whatever its interval; one that compares, "
-        "when p is below 0.05 and the difference lies on the right side."
+        "A numeric goal is met when the value itself reaches it, whatever its interval; a goal that compares is "
+        "met when p is below 0.05 and the difference has the required sign."
     )
-    table = Table("goals", "Goals and what was found", ("Goal", "Found", "p", "Met"), tuple(rows), note)
+    table = Table("goals", "Goals and results", ("Goal", "Found", "p", "Met"), tuple(rows), note)
     return Section("goals", "Goals set before the study", text, (table,))
 
 

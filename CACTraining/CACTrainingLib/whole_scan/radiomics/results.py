@@ -25,35 +25,38 @@ MEASURES = (ACCURACY, SENSITIVITY, SPECIFICITY, AREA)
 class Evaluated:
     """What one way to make models said of m scans.
 
-    rows: int [m], which scans. folds: in which each was evaluated. chances: of coronary calcium, float [m]. called:
-    whether that reaches the limit of the model, which was chosen on the scans it learned from: bool [m]. others: the
-    same of the patients with other calcium only, by the models of those held out; None where there are none.
+    rows: int [m], which scans. folds: in which each was evaluated. probabilities: of coronary calcium, float [m].
+    called: whether that reaches the limit of the model, which was chosen on the scans it learned from: bool [m].
+    noncoronary_controls: the same of the patients with other calcium only, by the models of those held out; None where
+    there are none.
     """
 
     rows: np.ndarray
     folds: np.ndarray
-    chances: np.ndarray
+    probabilities: np.ndarray
     called: np.ndarray
-    others: tuple[np.ndarray, np.ndarray] | None = None
+    noncoronary_controls: tuple[np.ndarray, np.ndarray] | None = None
 
     def of(self, keep: np.ndarray) -> Evaluated:
         """Only some of the scans. keep: bool [m]."""
-        return Evaluated(self.rows[keep], self.folds[keep], self.chances[keep], self.called[keep], self.others)
+        return Evaluated(
+            self.rows[keep], self.folds[keep], self.probabilities[keep], self.called[keep], self.noncoronary_controls
+        )
 
 
 def gathered(results: Sequence[Mapping]) -> Evaluated:
     """Of one configuration, from what its runs kept (`whole_scan.radiomics.study_runs`)."""
-    chances = [np.asarray(result["probabilities"], float) for result in results]
-    others = None
+    probabilities = [np.asarray(result["probabilities"], float) for result in results]
+    noncoronary_controls = None
     if results[0].get("others") is not None:
         found = np.asarray(results[0]["others"], float)
-        others = found, found >= results[0]["limit"]
+        noncoronary_controls = found, found >= results[0]["limit"]
     return Evaluated(
         np.concatenate([np.asarray(result["rows"], int) for result in results]),
         np.concatenate([np.full(len(result["rows"]), result["fold"]) for result in results]),
-        np.concatenate(chances),
-        np.concatenate([own >= result["limit"] for own, result in zip(chances, results, strict=True)]),
-        others,
+        np.concatenate(probabilities),
+        np.concatenate([own >= result["limit"] for own, result in zip(probabilities, results, strict=True)]),
+        noncoronary_controls,
     )
 
 
@@ -62,22 +65,23 @@ class Study:
     """Scans, what was said of them by part and configuration, and resamples of patients that all statistics share.
 
     folds: int [n] as in `whole_scan.radiomics.study_runs.Data`. kept: what the runs kept; a configuration's part is
-    evaluated when all its folds are there. others: scans with calcium that is not coronary only, where there are any.
+    evaluated when all its folds are there. noncoronary_controls: scans with calcium that is not coronary only, where
+    there are any.
     """
 
     scans: Scans
     folds: np.ndarray
     kept: Mapping[ExperimentRun, Mapping]
     seed: int = 0
-    others: Scans | None = None
+    noncoronary_controls: Scans | None = None
     parts: dict[str, dict[Configuration, Evaluated]] = field(init=False)
     resamples: Resamples = field(init=False)
     other_resamples: Resamples = field(init=False)
 
     def __post_init__(self) -> None:
         self.resamples = Resamples(self.scans.patients, np.random.default_rng(self.seed))
-        others = self.others.patients if self.others else ()
-        self.other_resamples = Resamples(others, np.random.default_rng(self.seed + 1))
+        noncoronary_controls = self.noncoronary_controls.patients if self.noncoronary_controls else ()
+        self.other_resamples = Resamples(noncoronary_controls, np.random.default_rng(self.seed + 1))
         self.parts = {CROSSED: {}, HELD: {}}
         crossed = sorted(set(self.folds.tolist()) - {HELD_OUT})
         for part, wanted in ((CROSSED, crossed), (HELD, [HELD_OUT])):
@@ -107,7 +111,7 @@ class Study:
 
     def area(self, evaluated: Evaluated, true: np.ndarray) -> Found:
         """Area under the ROC curve of pairs within a fold. true: bool [m]."""
-        return self.resamples.area_in_folds(evaluated.rows, evaluated.folds, true, evaluated.chances)
+        return self.resamples.area_in_folds(evaluated.rows, evaluated.folds, true, evaluated.probabilities)
 
     def best(self, configs: Sequence[Configuration]) -> Configuration | None:
         """The one with the greatest area under the curve, cross-validated; the first where several have it."""
@@ -116,6 +120,6 @@ class Study:
         def area(config: Configuration) -> float:
             evaluated = crossed[config]
             one, true = np.ones((1, len(evaluated.rows))), self.scans.truth[evaluated.rows]
-            return float(np.nan_to_num(area_within(one, evaluated.folds, true, evaluated.chances)[0]))
+            return float(np.nan_to_num(area_within(one, evaluated.folds, true, evaluated.probabilities)[0]))
 
         return max((config for config in configs if config in crossed), key=area, default=None)

@@ -29,13 +29,13 @@ LEAST_OF_A_CLASS = 5
 @dataclass(frozen=True)
 class Data:
     """own: the study's scans. folds: int [n], in which each is tested, or HELD_OUT. contrast: further scans to learn
-    from; others: further scans to test on.
+    from; noncoronary_controls: further scans to test on.
     """
 
     own: Scans
     folds: np.ndarray
     contrast: Scans | None = None
-    others: Scans | None = None
+    noncoronary_controls: Scans | None = None
 
 
 def trainer(data: Data, budget: TrainingBudget) -> Prepared:
@@ -72,8 +72,8 @@ class _Trainer:
             "learned_from": len(labels),
         }
         if run.fold == HELD_OUT:
-            if self.data.others is not None:
-                result["others"] = _probabilities(model, self.data.others.features[config.features])
+            if self.data.noncoronary_controls is not None:
+                result["others"] = _probabilities(model, self.data.noncoronary_controls.features[config.features])
             if config == Configuration("both", config.classifier):
                 tested = own.chosen(rows)
                 values, titles = tested.features[config.features], tested.titles[config.features]
@@ -98,7 +98,7 @@ class _Trainer:
 def _probabilities(model, features: np.ndarray) -> list[float]:
     found = np.asarray(model.probabilities(features), float) if len(features) else np.zeros(0)
     if not np.isfinite(found).all():
-        raise CTError("The model gave no numbers. Are there features that are none?")
+        raise CTError("The model gave values that are not numbers. Check whether all features are numbers.")
     return found.tolist()
 
 
@@ -141,15 +141,18 @@ def importance(
     def rows_of(groups: Mapping[str, list[int]], listed: int) -> list[list]:
         found = {}
         for name, columns in groups.items():
-            chances = shuffled(columns)
-            found[name] = chances, [whole[0] - area_under_curve(weights[:1], truth, own)[0] for own in chances]
+            probabilities = shuffled(columns)
+            found[name] = (
+                probabilities,
+                [whole[0] - area_under_curve(weights[:1], truth, own)[0] for own in probabilities],
+            )
         order = sorted(found, key=lambda name: -np.mean(found[name][1]))
         rows = []
         for place, name in enumerate(order):
-            chances, losses = found[name]
+            probabilities, losses = found[name]
             ends = [None, None]
             if place < listed:
-                drawn = whole - np.mean([area_under_curve(weights, truth, own) for own in chances], axis=0)
+                drawn = whole - np.mean([area_under_curve(weights, truth, own) for own in probabilities], axis=0)
                 interval = estimate(drawn, len(truth), len(set(patients)))
                 ends = [_rounded(end) if np.isfinite(end) else None for end in (interval.low, interval.high)]
             rows.append([name, _rounded(np.mean(losses)), _rounded(np.std(losses, ddof=1)), *ends])

@@ -65,15 +65,17 @@ def models_section(study: Study) -> Section:
     """Every set of features with every classifier, held out and cross-validated, and ROC curves."""
     tables = [_models_table(study, part) for part in (HELD, CROSSED) if study.parts[part]]
     text = [
-        "Does a patient have any coronary calcium? A model gives a chance; it calls those that reach its limit, which "
-        f"was chosen to find {100 * ABAID_SENSITIVITY:.0f} % of those with calcium among the scans it learned from, "
-        "each judged by models that had not seen it. Settings of classifiers were chosen inside each fold."
+        "The task is to detect any coronary calcium of a patient. A model gives a probability; those that reach its "
+        f"threshold are called positive. The threshold was chosen for a sensitivity of {100 * ABAID_SENSITIVITY:.0f} % "
+        "on the training scans, each predicted by models that had not seen it. Settings of classifiers were chosen "
+        "inside each fold."
     ]
     best = study.best(radiomics_configurations())
     if best is None:
         return Section("models", "Models", ("No model was made. The messages of the run say why.",))
     text.append(
-        f"By its cross-validated area under the curve, “{title_of(best)}” was chosen of the models on radiomics; the "
+        f"By its cross-validated area under the curve, “{title_of(best)}” was chosen among the models on radiomics; "
+        "the "
         "held-out patients had no part in it."
     )
     figures = [_roc_figure(study), _areas_figure(study)]
@@ -93,7 +95,7 @@ def _models_table(study: Study, part: str) -> Table:
         if own:
             rows.append(heading(FEATURES[name], columns))
             rows += [(f"  {CLASSIFIERS[config.classifier]}", *_row(study, evaluated[config])) for config in own]
-    rows.append(heading("To compare with", columns))
+    rows.append(heading("For comparison", columns))
     rows.append((f"  {RULE}", *_row(study, study.rule(part))[:-1], None))
     rows += [
         (f"  {title}", *_row(study, evaluated[Configuration(name)]))
@@ -102,8 +104,9 @@ def _models_table(study: Study, part: str) -> Table:
     ]
     rows.append(PUBLISHED_ROW)
     note = (
-        f"Published: {ABAID}, 182 patients with a clinical CT; whether both figures are of one model, and of which "
-        "limit, could not be seen. Accuracy at 0.5: when everyone with a chance of one half or more is called."
+        f"Published: {ABAID}, 182 patients with a clinical CT; it is not stated whether both values are of one "
+        "model, and of which threshold. Accuracy at 0.5: when every patient with a probability of one half or more is "
+        "called positive."
     )
     if part == CROSSED:
         note += " Areas count pairs of patients of the same fold."
@@ -113,7 +116,9 @@ def _models_table(study: Study, part: str) -> Table:
 def _row(study: Study, evaluated: Evaluated) -> list[Entry]:
     found = study.measures(evaluated)
     true = study.scans.truth[evaluated.rows]
-    half = study.resamples.proportion(evaluated.rows, (evaluated.chances >= 0.5) == true, np.ones(len(true), bool))
+    half = study.resamples.proportion(
+        evaluated.rows, (evaluated.probabilities >= 0.5) == true, np.ones(len(true), bool)
+    )
     return [*(found[name].estimate for name in MEASURES), half.estimate]
 
 
@@ -136,7 +141,7 @@ def _roc_figure(study: Study) -> Figure | None:
         if not study.parts[part]:
             continue
         curves = [
-            roc_curve(name, study.resamples, one.rows, one.folds, study.scans.truth[one.rows], one.chances)
+            roc_curve(name, study.resamples, one.rows, one.folds, study.scans.truth[one.rows], one.probabilities)
             for name, one in _comparators(study, part)
         ]
         panels.append((f"{title}, n = {len(study.rows_of(part))}", tuple(curves)))
@@ -181,12 +186,13 @@ def significance_section(study: Study) -> Section:
     """Radiomics against features of networks, and against the simple ways."""
     tables = tuple(_significance_table(study, part) for part in (HELD, CROSSED) if study.parts[part])
     text = (
-        "On the same patients: accuracy by McNemar’s exact test, which looks only at those whom one of the two gets "
-        "right and the other wrong, and areas by a paired bootstrap over patients. “yes” is p < 0.05 for accuracy, as "
+        "On the same patients: accuracy by McNemar’s exact test, which uses only the patients whom one of the two "
+        "classifies correctly and the other does not, and areas by a paired bootstrap over patients. “yes” is p < "
+        "0.05 for accuracy, as "
         "in the paper, whichever side is better. p is not adjusted for the number of comparisons.",
-        "Cross-validated, more patients stand behind a comparison, but models of different folds share most of what "
-        "they learned from, and the best models were chosen by these patients: those p are too small. Held out, there "
-        "is no such doubt, and fewer patients.",
+        "The cross-validated comparison is based on more patients, but models of different folds share most of their "
+        "training data, and the best models were chosen on these patients: those p are too small. The held-out "
+        "comparison is free of this bias, but has fewer patients.",
     )
     return Section("significance", "Radiomics against features of networks", text, tables)
 
@@ -218,7 +224,7 @@ def _significance_table(study: Study, part: str) -> Table:
         for name, title in BASELINES.items():
             if Configuration(name) in evaluated:
                 rows.append((f"  {title}", *versus(study, evaluated[best], evaluated[Configuration(name)])))
-    title = f"What is better: {PARTS[part].lower()}"
+    title = f"Comparison of models: {PARTS[part].lower()}"
     return Table(f"significance_{part}", title, columns, tuple(rows))
 
 
@@ -237,8 +243,9 @@ def versus(study: Study, own: Evaluated, other: Evaluated) -> list[Entry]:
 def contrast_section(study: Study, scans: int) -> Section:
     """Contrast-enhanced scans added to what is learned from. scans: how many there are."""
     text = (
-        f"{scans} contrast-enhanced scans were added to what models learn from; all are judged on the scans without "
-        "contrast agent. Where blood is enhanced, candidates begin above it instead of at 130 HU. Labels are true.",
+        f"{scans} contrast-enhanced scans were added to the training data; all models are evaluated on the scans "
+        "without contrast agent. Where blood is enhanced, candidates begin above it instead of at 130 HU. Labels are "
+        "true.",
     )
     table = _changed_table(study, contrast_configurations(), "contrast_models", "With contrast-enhanced scans added")
     return Section("contrast", "Contrast-enhanced scans in training", text, (table,))
@@ -249,10 +256,10 @@ def labels_section(study: Study) -> Section:
     rows = np.flatnonzero(np.isfinite(study.scans.agatston))
     same = float((study.scans.pseudo[rows] == study.scans.truth[rows]).mean())
     text = (
-        f"A pseudo-label says “non-zero” where candidates at 130 HU in the heart, but for the smallest, have a score; "
-        f"{100 * same:.0f} % of these labels agree with the truth. Models that learned from them were judged by the "
-        "truth like the others. From the candidates’ own features a model can learn the rule itself, from those of the "
-        "heart it has to find what goes with it.",
+        f"A pseudo-label is “non-zero” where candidates at 130 HU in the heart, except the smallest, have a score; "
+        f"{100 * same:.0f} % of these labels agree with the truth. Models trained on them were evaluated against the "
+        "truth like the others. From the candidates’ own features a model can learn the rule itself; from those of "
+        "the heart it has to learn what is associated with it.",
     )
     table = _changed_table(study, label_configurations(), "label_models", "Learned from pseudo-labels")
     return Section("labels", "Pseudo-labels in training", text, (table,))
@@ -277,5 +284,5 @@ def _changed_table(study: Study, configs: Sequence[Configuration], name: str, ti
             rows.append(
                 (f"  {CLASSIFIERS[config.classifier]}", *shown, change.estimate, areas.estimate, p_cell(areas.p))
             )
-    note = "Changes: against the same model that learned from the truth of scans without contrast agent; paired."
+    note = "Changes are relative to the same model trained on the true labels of scans without contrast agent; paired."
     return Table(name, title, columns, tuple(rows), note)

@@ -1,7 +1,8 @@
-"""Training of a model that tells any coronary calcium from none by radiomic features, a second opinion beside a score.
+"""Training of a model that tells any coronary calcium from none by radiomic features, a whole-scan estimate beside a
+score.
 
-Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
-of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
+Learned from is a table of CTs with a score for each artery (`estimates.scan_table`). Without a table to test on, a
+fifth of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
 cross-validation, which also chooses the limit from which a probability is called calcium. The finished model, as
 scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
 """
@@ -9,8 +10,6 @@ scoring will load it, is judged once on those it is tested on, and the outcome i
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import add_options
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe, load_model, save_model
@@ -29,15 +29,17 @@ from ...data.scan_table import TableScan, table_hash
 from ...statistics.bootstrap import Bootstrap, estimate
 from ...statistics.roc import area_under_curve
 from ...training.run_folder import record_training, training_lock
-from ...training.runs import LICENCE, RunOptions, commit
+from ...training.runs import LICENCE, commit
+from ...training.settings import RunOptions, options_from
 from ..encoders import FeatureTable, features_of
-from ..scan_table import check_others, kind_of_data, read_scan_table
+from ..scan_table import check_noncoronary_controls, kind_of_data, read_scan_table
 from ..split import learned_and_tested
 from .fitting import SENSITIVITY, FittedClassifier, as_network, fit_classifier, pseudo_labels
 
 INTENDED_USE = (
-    "Tells whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the heart and of what "
-    "is dense in it, as a second opinion beside a score made of lesions. For research; not a medical device."
+    "Estimates whether a non-contrast chest CT shows any coronary calcium, by radiomic features of the "
+    "heart and of dense candidates in it, as a whole-scan estimate beside a score of lesions. For research; not a "
+    "medical device."
 )
 
 LABELS = ("truth", "pseudo")
@@ -54,16 +56,16 @@ INTERRUPTED = "Interrupted. Run it again: features that are finished are kept."
 
 @dataclass(frozen=True)
 class Settings:
-    """data: table to learn from. test: to test on; None: a fifth of data. contrast: of contrast-enhanced scans to learn
-    from too. others: of patients whose calcium lies elsewhere, to test on. labels: of LABELS. features: of SETS. cache:
-    folder.
+    """data: table to learn from. test: to test on; None: a fifth of data. contrast: of contrast-enhanced scans to
+    train on as well. noncoronary_controls: of patients whose calcium lies elsewhere, to test on. labels: of LABELS.
+    features: of SETS. cache: folder.
     """
 
     data: Path
     cache: Path
     test: Path | None = None
     contrast: Path | None = None
-    others: Path | None = None
+    noncoronary_controls: Path | None = None
     labels: str = "truth"
     features: str = "both"
     seed: int = 0
@@ -101,35 +103,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train radiomics`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
+    add_options(parser, RunOptions, "output")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
-    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to learn from too")
-    add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
-    add("--labels", choices=LABELS, default="truth", help="learn from the scores, or from what reaches 130 HU alone")
-    add("--features", choices=SETS, default="both", help="of the whole heart, of what is dense in it, or both")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the cross-validation that chooses settings and limit")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
-    add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: beside the model)")
+    add("--contrast-data", type=Path, metavar="TABLE", help="contrast-enhanced scans to train on as well")
+    add(
+        "--noncoronary-controls",
+        type=Path,
+        metavar="TABLE",
+        help="patients with calcium outside the coronaries only, to test on",
+    )
+    add(
+        "--labels",
+        choices=LABELS,
+        default="truth",
+        help="train on the true scores, or on pseudo-labels at 130 HU alone",
+    )
+    add(
+        "--features",
+        choices=SETS,
+        default="both",
+        help="features of the whole heart, of dense candidates in it, or both",
+    )
+    add_options(parser, RunOptions, "overwrite")
+    add("--seed", type=int, default=0, help="random seed of the cross-validation that chooses settings and threshold")
+    cache = {"help": "where prepared scans are kept (default: beside the model)"}
+    add_options(parser, RunOptions, "workers", "cache", cache=cache)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    options = RunOptions(
-        data=(arguments.data,),
-        output=arguments.output,
-        preset="custom",
-        overwrite=arguments.overwrite,
-        device="cpu",
-        workers=arguments.workers,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
-    )
+    options = replace(options_from(arguments), preset="custom", device="cpu")
     settings = Settings(
         data=arguments.data,
         cache=arguments.cache or options.folder / PREPARED,
         test=arguments.test,
         contrast=arguments.contrast_data,
-        others=arguments.others,
+        noncoronary_controls=arguments.noncoronary_controls,
         labels=arguments.labels,
         features=arguments.features,
         seed=arguments.seed,
@@ -140,7 +149,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
 def train_radiomics(options: RunOptions, settings: Settings, progress: Progress) -> Path:
     """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    paths = (settings.data, settings.test, settings.contrast, settings.others)
+    paths = (settings.data, settings.test, settings.contrast, settings.noncoronary_controls)
     data, test, *more = (read_scan_table(path) if path else () for path in paths)
     scans, _, tested = learned_and_tested(data, test)
     tables = [scans, *more]
@@ -149,7 +158,9 @@ def train_radiomics(options: RunOptions, settings: Settings, progress: Progress)
     with training_lock(options.folder):
         record_training(options.folder, options.command, network="radiomics")
         with progress.step("scans"):
-            data, contrast, others = (_prepared(scans, settings, options.workers, progress) for scans in tables)
+            data, contrast, noncoronary_controls = (
+                _prepared(scans, settings, options.workers, progress) for scans in tables
+            )
         learned, tested = _split(tested, data)
         with progress.step("training"):
             count = len(learned.scans)
@@ -165,15 +176,17 @@ def train_radiomics(options: RunOptions, settings: Settings, progress: Progress)
             kind = kind_of_data(tables[0])
             card = _card(options, settings, f"{kind}; {uses} scans; {_hashes(tables)}", fitted, config)
             card = replace(card, validation=_crossed(fitted, labels, learned.truth))
-            test = _judged(_as_loaded(network, card), card, tested, others, settings.seed)
+            test = _evaluated(_as_loaded(network, card), card, tested, noncoronary_controls, settings.seed)
             card = replace(card, validation={**card.validation, "test": {**test, "data": kind}})
             path = save_model(network, card, options.output.parent, options.overwrite)
         progress.done(path)
         return path
 
 
-def _check(scans: Sequence[TableScan], contrast: Sequence[TableScan], others: Sequence[TableScan]) -> None:
-    check_others((*scans, *contrast), others)
+def _check(
+    scans: Sequence[TableScan], contrast: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]
+) -> None:
+    check_noncoronary_controls((*scans, *contrast), noncoronary_controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(
             f"{enhanced[0]} of --data or --test is contrast-enhanced. Give scans to learn from with --contrast-data, "
@@ -253,13 +266,15 @@ def _as_loaded(network: RadiomicsNet, card: ModelCard) -> LoadedModel:
         return load_model(save_model(network, card, Path(temporary)), "cpu")
 
 
-def _judged(model: LoadedModel, card: ModelCard, tested: Data, others: Data | None, seed: int) -> dict[str, object]:
+def _evaluated(
+    model: LoadedModel, card: ModelCard, tested: Data, noncoronary_controls: Data | None, seed: int
+) -> dict[str, object]:
     """The test on the patients kept apart, as `whole_scan.trust` reads it; intervals by a bootstrap of patients."""
     limit, names = card.calibration[LIMIT], card.config["features"]
-    chances, truth = _chances(model, tested.columns(names)), tested.truth
-    called = chances >= limit
+    probabilities, truth = _probabilities(model, tested.columns(names)), tested.truth
+    called = probabilities >= limit
     resamples = Bootstrap(tested.patients, np.random.default_rng([seed, 9]))
-    areas = area_under_curve(resamples.weights(tested.patients), truth, chances)
+    areas = area_under_curve(resamples.weights(tested.patients), truth, probabilities)
     test: dict[str, object] = {
         "patients": len(set(tested.patients)),
         "with_calcium": int(truth.sum()),
@@ -268,13 +283,13 @@ def _judged(model: LoadedModel, card: ModelCard, tested: Data, others: Data | No
         "specificity": resamples.proportion(tested.patients, ~called, ~truth).as_json(),
         "auc": estimate(areas, len(truth), len(set(tested.patients))).as_json(),
     }
-    if others is not None:
-        wrong = _chances(model, others.columns(names)) >= limit
+    if noncoronary_controls is not None:
+        wrong = _probabilities(model, noncoronary_controls.columns(names)) >= limit
         test["non_coronary_only"] = {"patients": len(wrong), "called_coronary": int(wrong.sum())}
     return test
 
 
-def _chances(model: LoadedModel, values: np.ndarray) -> np.ndarray:
+def _probabilities(model: LoadedModel, values: np.ndarray) -> np.ndarray:
     import torch
 
     with torch.inference_mode():

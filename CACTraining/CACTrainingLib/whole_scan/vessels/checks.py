@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACScoringLib.whole_scan.estimates import NONE_BELOW
 
 from ...experiments.results import NOT_RUN
 from ...report.parts import Figure, Section, Table, count, heading, p_cell
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from ...report.parts import Cell as Entry
 
 CALLED = (NONE_BELOW, 10.0, 100.0)
-"""From which total on a patient is called coronary: a regression hardly ever says 0. First as second opinions do."""
+"""From which total on a patient is called coronary: a regression hardly ever says 0. First as whole-scan estimates
+do."""
 
 VARIANTS = {
     "augmentation": (
         "With and without augmentation",
         ("with", "without"),
-        "The paper names augmentation with noise, blur and shifts as missing. Here it is on unless said otherwise.",
+        "The paper names augmentation with noise, blur and shifts as missing. Here it is on unless stated otherwise.",
     ),
     "published": (
         "As here, and as published",
@@ -49,49 +50,52 @@ def control_section(shown: Shown) -> Section | None:
     known = [places is not None for places in study.scans.elsewhere]
     held = np.array([bool(places) for places in study.scans.elsewhere])
     clean, own = none & known & ~held, none & held
-    judged = {config.title: [r for r in shown.results[config] if r.test is not None] for config in shown.networks}
-    judged = {title: results for title, results in judged.items() if results}
-    if study.others is None and not own.any():
+    evaluated = {config.title: [r for r in shown.results[config] if r.test is not None] for config in shown.networks}
+    evaluated = {title: results for title, results in evaluated.items() if results}
+    if study.noncoronary_controls is None and not own.any():
         return None
     columns = ("Network", "Calcium elsewhere only", "No calcium at all", "Difference", "p", "Coronary calcium")
     rows: list[tuple[Entry, ...]] = []
     for limit in CALLED:
         rows.append(heading(f"Called coronary: a total of {limit:g} or more", columns))
-        rows += _control_rows(study, judged, (own, clean, ~none), lambda weights, x, n=limit: mean(weights, x >= n))
-    rows.append(heading("Median of the totals foretold, Agatston units", columns))
-    rows += _control_rows(study, judged, (own, clean, ~none), lambda weights, x: quantile(weights, x, 0.5))
+        rows += _control_rows(study, evaluated, (own, clean, ~none), lambda weights, x, n=limit: mean(weights, x >= n))
+    rows.append(heading("Median of the totals predicted, Agatston units", columns))
+    rows += _control_rows(study, evaluated, (own, clean, ~none), lambda weights, x: quantile(weights, x, 0.5))
     note = (
-        "Each network foretells patients that it did not learn from: those of --others, those held out, and those of "
+        "Each network predicts patients that it was not trained on: those of --noncoronary-controls, those held out, "
+        "and those of "
         "its own validation; mean over the networks of all folds."
     )
     table = Table("control", "Calcium that is not coronary", columns, tuple(rows), note)
     where = (
-        f"{count(study.others.names, 'scan')} of other patients (--others)"
-        if study.others is not None
+        f"{count(study.noncoronary_controls.names, 'scan')} of other patients (--noncoronary-controls)"
+        if study.noncoronary_controls is not None
         else f"{count(int(own.sum()), 'scan')} of the same table"
     )
     text = (
         f"Calcium elsewhere only: {where}, with calcium or metal in or near the heart, none of it coronary. No calcium "
-        f"at all: {count(int(clean.sum()), 'scan')} of the same table. A network that adds up whatever is dense would "
+        f"at all: {count(int(clean.sum()), 'scan')} of the same table. A network that sums whatever is dense would "
         "call the first coronary.",
     )
     return Section("control", "Calcium that is not coronary", text, (table,))
 
 
 Of = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Of weights [resamples, scans] and foretold totals [scans]: float [resamples]."""
+"""Of weights [resamples, scans] and predicted totals [scans]: float [resamples]."""
 
 
 def _control_rows(
-    study: Study, judged: Mapping[str, Sequence[Result]], groups: Sequence[np.ndarray], statistic: Of
+    study: Study, evaluated: Mapping[str, Sequence[Result]], groups: Sequence[np.ndarray], statistic: Of
 ) -> list[tuple[Entry, ...]]:
     own, clean, coronary = groups
     rows = []
-    for title, results in judged.items():
+    for title, results in evaluated.items():
         parts = [_joined(result.validation, result.test) for result in results]
-        if study.others is not None and study.other_weights is not None:
-            found = [result.others for result in results if result.others is not None]
-            elsewhere = _averaged(study.other_weights, found, np.ones(len(study.others.names), bool), statistic)
+        if study.noncoronary_controls is not None and study.other_weights is not None:
+            found = [result.noncoronary_controls for result in results if result.noncoronary_controls is not None]
+            elsewhere = _averaged(
+                study.other_weights, found, np.ones(len(study.noncoronary_controls.names), bool), statistic
+            )
         else:
             elsewhere = _averaged(study.weights, parts, own, statistic)
         none = _averaged(study.weights, parts, clean, statistic)
@@ -125,20 +129,20 @@ def _averaged(weights: np.ndarray, parts: Sequence[Predicted], wanted: np.ndarra
 
 def saliency_section(shown: Shown, folder: Path) -> Section | None:
     """Figure 3 of the paper, with numbers: where the answers come from. None where nothing was looked at."""
-    looked = {config: shown.results[config][0] for config in shown.networks if shown.results[config][0].saliency}
+    with_saliency = {config: shown.results[config][0] for config in shown.networks if shown.results[config][0].saliency}
     weighted = {config: shown.results[config][0] for config in shown.networks if shown.results[config][0].slice_weights}
-    if not looked and not weighted:
+    if not with_saliency and not weighted:
         return None
     tables, figures, text = [], [], []
-    if looked:
-        tables.append(_saliency_table(looked, shown.study.seed))
-        figures += _saliency_figure(looked, folder)
-        patients = max(len(result.saliency["names"]) for result in looked.values())
+    if with_saliency:
+        tables.append(_saliency_table(with_saliency, shown.study.seed))
+        figures += _saliency_figure(with_saliency, folder)
+        patients = max(len(result.saliency["names"]) for result in with_saliency.values())
         text.append(
-            "Saliency says where a change of the picture would change the answer, not where calcium is; of “Summed” "
-            "alone it is the score that the network sees in each place. It was looked at in "
+            f"Saliency shows where a change of the image would change the prediction, not where calcium is; for "
+            f"“Voxel sum” alone it is the score that the network assigns to each location. It was computed for "
             f"{count(patients, 'patient')} held out, with a score of 100 or more, by the network of the first fold. "
-            "Where the input is cut out about the heart, there is hardly any bone to look at."
+            "Where the input is cropped around the heart, it contains little bone."
         )
     if weighted:
         curves = [_weights_of(config, result) for config, result in weighted.items()]
@@ -146,43 +150,46 @@ def saliency_section(shown: Shown, folder: Path) -> Section | None:
         note = "Mean of the held-out patients; bands: one standard deviation. Network of the first fold."
         title = "Weights of the slices by squeeze-and-excite"
         figures.append(Figure("slice_weights", title, draw, note, (3.5 * min(2, len(curves)), 2.6)))
-        text.append(f"How much the weights tell slices apart, [[slice_weights]] shows: {_said(curves[0])}.")
-    return Section("saliency", "Where the networks look", tuple(text), tuple(tables), tuple(figures))
+        text.append(f"[[slice_weights]] shows how much the weights differ between slices: {_said(curves[0])}.")
+    return Section("saliency", "Saliency of the networks", tuple(text), tuple(tables), tuple(figures))
 
 
-def _saliency_table(looked: Mapping[Configuration, Result], seed: int) -> Table:
+def _saliency_table(with_saliency: Mapping[Configuration, Result], seed: int) -> Table:
     titles = tuple(name[:1].upper() + name[1:] for name in REGIONS)
     columns = ("Network", *titles, "Near calcium, times its volume")
     rows: list[tuple[Entry, ...]] = []
     volumes = None
-    for config, result in looked.items():
+    for config, result in with_saliency.items():
         names, own = result.saliency["names"], np.array(result.saliency["volumes"])
         weights = Bootstrap(names, np.random.default_rng(seed)).weights(names)
         if volumes is None or volumes.shape != own.shape or not np.allclose(volumes, own):
             volumes = own
-            rows.append(("Share of the volume", *(float(share) for share in own.mean(0)), None))
-        shares = np.array(result.saliency["shares"])
-        found = [Found(mean(weights, shares[:, n]), len(names), len(names)).estimate for n in range(len(REGIONS))]
-        times = Found(mean(weights, shares[:, 0]) / mean(weights, own[:, 0]), len(names), len(names))
+            rows.append(("Share of the volume", *(float(proportion) for proportion in own.mean(0)), None))
+        proportions = np.array(result.saliency["shares"])
+        found = [Found(mean(weights, proportions[:, n]), len(names), len(names)).estimate for n in range(len(REGIONS))]
+        times = Found(mean(weights, proportions[:, 0]) / mean(weights, own[:, 0]), len(names), len(names))
         rows.append((config.title, *found, times.estimate))
     note = (
-        f"Share of all saliency, mean over the patients. Near calcium: within {NEAR_MM:g} mm of true coronary calcium. "
-        f"Heart: the rest of it. Bone: above {BONE_HU:g} HU outside the heart. A share as large as that of the volume "
-        "is what looking anywhere would give."
+        f"Proportion of all saliency, mean over the patients. Near calcium: within {NEAR_MM:g} mm of true coronary "
+        "calcium. "
+        f"Heart: the rest of it. Bone: above {BONE_HU:g} HU outside the heart. Uniform saliency would give the "
+        "proportion of the volume."
     )
-    return Table("saliency_shares", "Where the saliency lies", columns, tuple(rows), note)
+    return Table("saliency_shares", "Location of the saliency", columns, tuple(rows), note)
 
 
-def _saliency_figure(looked: Mapping[Configuration, Result], folder: Path) -> list[Figure]:
+def _saliency_figure(with_saliency: Mapping[Configuration, Result], folder: Path) -> list[Figure]:
     rows = []
     # One way to train of each kind: all would fill pages.
-    for config, result in {config.kind: (config, result) for config, result in reversed(looked.items())}.values():
+    for config, result in {
+        config.kind: (config, result) for config, result in reversed(with_saliency.items())
+    }.values():
         file = folder / PICTURES / f"{config.name}.npz"
         if not file.is_file():
             continue
         with np.load(file, allow_pickle=False) as content:
             found = [
-                drawings.Looked(
+                drawings.SaliencyPicture(
                     result.saliency["names"][n],
                     *(content[f"{part}_{n}"].astype(float) for part in ("grey", "saliency")),
                     content[f"near_{n}"],
@@ -237,7 +244,7 @@ def variants_section(shown: Shown, table: str, configs: Sequence[Configuration],
         changes = (change.estimate, p_cell(change.p), ranks[1].estimate, other.estimate, p_cell(other.p))
         rows.append((f"  {titles[1]}", errors[1].estimate, *changes))
     note = (
-        "Of patients who validated, in the folds that both were trained in. Error: mean squared, thousandths. Rank "
+        "Validation patients of the folds in which both were trained. Error: mean squared, thousandths. Rank "
         "correlation of the total, within folds. Differences are paired; p is not adjusted."
     )
     made = Table(table, name, columns, tuple(rows), note)
@@ -264,7 +271,7 @@ def grid_section(
     note = "Mean squared error of one fold’s validation, thousandths. Batches are as the preset has them."
     table = Table("grid", "Grid search", columns, tuple(rows), note)
     text = (
-        "All other trainings of a kind took what was chosen here; who was held out had no part in it. In the fold that "
-        "it was chosen by, the validation error is a little too good.",
+        "All other trainings of a kind used the value chosen here; held-out patients had no part in the choice. In "
+        "the fold on which it was chosen, the validation error is slightly optimistic.",
     )
     return Section("grid", "Grid search", text, (table,))

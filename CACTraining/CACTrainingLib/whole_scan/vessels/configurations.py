@@ -16,9 +16,13 @@ from ...experiments.configuration import ExperimentRun, TrainingBudget, check_kn
 from ...experiments.errors import StudyError
 
 PAPERS = {"cnn": "CNN", "se-cnn": "SE-CNN", "vit": "ViT"}
-SHOWN = "summed-shown"
-KINDS = {**PAPERS, "summed": "Summed", SHOWN: "Summed, shown where"}
-"""Title by way to train (`whole_scan.vessels.fitting.WAYS`). Where calcium lies is known of digital patients alone."""
+SUPERVISED = "voxel-sum-supervised"
+KINDS = {**PAPERS, "voxel-sum": "Voxel sum", SUPERVISED: "Voxel sum, supervised"}
+"""Title by way to train (`whole_scan.vessels.fitting.TRAINABLE`). Where calcium lies is known of digital patients
+alone."""
+
+_STORED_KINDS = {"voxel-sum": "summed", SUPERVISED: "summed-shown"}
+"""Names in files of results, which are older."""
 
 OUTPUTS = {"linear": "", "log": ", logarithm"}
 """What is added to a network's title where it learns logarithms of scores, not the scores."""
@@ -46,7 +50,8 @@ class Configuration:
     @property
     def name(self) -> str:
         """Short, and unlike any other configuration's; fit for a folder."""
-        parts = [self.kind, self.output, *(["average"] if self.pooling == "average" else [])]
+        kind = _STORED_KINDS.get(self.kind, self.kind)
+        parts = [kind, self.output, *(["average"] if self.pooling == "average" else [])]
         parts += [] if self.augmented else ["plain"]
         return "-".join([*parts, *(f"{rate:g}" for rate in self.rates or ())])
 
@@ -95,6 +100,7 @@ def run_key(run: VesselRun, budget: VesselBudget, data: str) -> str:
     """All that a run's result depends on. data: what stands for the tables' content and the prepared scans."""
     # Keys are called as when the first studies were kept.
     kept = {"cell": asdict(run.configuration), "fold": run.fold, "judged": run.evaluated, "looked_at": run.saliency}
+    kept["cell"]["kind"] = _STORED_KINDS.get(run.configuration.kind, run.configuration.kind)
     settings = {"folds": budget.folds, "steps": budget.steps, "seed": budget.seed, "preset": budget.preset}
     return json.dumps(kept | settings | {"choosing": run.grid, "data": data}, sort_keys=True)
 

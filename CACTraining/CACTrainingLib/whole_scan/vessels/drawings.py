@@ -21,7 +21,7 @@ MOST_LEVELS = 4
 @dataclass(frozen=True)
 class Losses:
     """Errors over the steps of one kind of network. middle, sd: training and validation, [p, 2]. level: of always
-    foretelling the mean.
+    predicting the mean.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Losses:
 
 
 @dataclass(frozen=True)
-class Looked:
+class SaliencyPicture:
     """One slice of a patient. grey, saliency (each 0 to 1), coronary (bool): [rows, columns]."""
 
     title: str
@@ -73,7 +73,7 @@ def loss_curves(drawing: Drawing, panels: Sequence[Losses]) -> None:
     drawing.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
-def saliency_maps(drawing: Drawing, rows: Sequence[tuple[str, Sequence[Looked]]]) -> None:
+def saliency_maps(drawing: Drawing, rows: Sequence[tuple[str, Sequence[SaliencyPicture]]]) -> None:
     """A row for each kind and a column for each patient: the CT, its saliency in colour, true calcium outlined."""
     count = max(len(looked) for _, looked in rows)
     axes = drawing.subplots(len(rows), count, squeeze=False)

@@ -21,10 +21,11 @@ from CACScoringLib.whole_scan.vessel_input import to_agatston, vessel_input
 from ...data.datasets import DataError
 from ...data.scan_table import TableScan
 from ...training.background import read_curves
-from ...training.loop import LoopSettings, train
+from ...training.loop import train
+from ...training.settings import LoopSettings
 from ..prepared import Prepared, load, prepare
 from ..scan_table import ARTERIES
-from .configurations import SHOWN
+from .configurations import SUPERVISED
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, outputs
 from .truth import true_calcium
 
@@ -67,39 +68,39 @@ class VesselFit:
     seconds: float
 
 
-WAYS = (*KINDS, SHOWN)
-"""SHOWN is "summed", shown in training where calcium lies: it looks at faint calcium too, by more features."""
+TRAINABLE = (*KINDS, SUPERVISED)
+"""SHOWN is "voxel-sum", shown in training where calcium lies: it looks at faint calcium too, by more features."""
 
 _COMPACT = VesselTraining(LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False))
 _PAPER = replace(_COMPACT, batch_size=32)
-_SHOWN = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)
+_SUPERVISED = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)
 TRAININGS: dict[str, dict[str, VesselTraining]] = {
     "compact": {
         "cnn": _COMPACT,
         "se-cnn": _COMPACT,
         "vit": replace(_COMPACT, learning_rate=3e-4),
-        "summed": replace(_COMPACT, learning_rate=3e-3),
-        SHOWN: VesselTraining(_SHOWN, learning_rate=5e-3, shown=True),
+        "voxel-sum": replace(_COMPACT, learning_rate=3e-3),
+        SUPERVISED: VesselTraining(_SUPERVISED, learning_rate=5e-3, shown=True),
     },
     "paper": {
         "cnn": _PAPER,
         "se-cnn": _PAPER,
         "vit": replace(_PAPER, learning_rate=3e-4),
-        "summed": replace(_PAPER, learning_rate=3e-3),
-        SHOWN: VesselTraining(_SHOWN, learning_rate=5e-3, shown=True),
+        "voxel-sum": replace(_PAPER, learning_rate=3e-3),
+        SUPERVISED: VesselTraining(_SUPERVISED, learning_rate=5e-3, shown=True),
     },
 }
 """By preset and way. bfloat16 is off: on processors it is slower for networks as small as these."""
 
 
-def fit_settings(preset_name: str, way: str, output: str | None = None, device: str = "auto") -> FitSettings:
+def fit_settings(preset_name: str, kind: str, output: str | None = None, device: str = "auto") -> FitSettings:
     """One of WAYS to train in the size of a preset, with its settings. output: None as the preset has."""
-    config = preset(preset_name, "summed" if way == SHOWN else way)
-    if way == SHOWN:
+    config = preset(preset_name, "voxel-sum" if kind == SUPERVISED else kind)
+    if kind == SUPERVISED:
         config = replace(config, bright_hu=60.0, width=2 * config.width)
     if output is not None:
         config = replace(config, output=output)
-    return FitSettings(config, TRAININGS[preset_name][way], device)
+    return FitSettings(config, TRAININGS[preset_name][kind], device)
 
 
 def prepare_vessels(
@@ -189,7 +190,7 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
         network.multiply(float((found * true).sum() / (found**2).sum()))
 
 
-def foretold(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
+def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
     """Agatston scores [n, 4] of prepared scans by a trained network, in the order of ARTERIES."""
     volumes = Volumes(files, [], network.config)
     config = network.config

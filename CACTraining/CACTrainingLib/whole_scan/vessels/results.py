@@ -72,7 +72,7 @@ class Result:
     training: Predicted
     validation: Predicted
     test: Predicted | None
-    others: Predicted | None
+    noncoronary_controls: Predicted | None
     curves: np.ndarray
     seconds: float
     steps: int
@@ -82,7 +82,7 @@ class Result:
     slice_weights: Mapping | None
 
 
-def read_result(scans: Scans, others: Scans | None, kept: Mapping) -> Result:
+def read_result(scans: Scans, noncoronary_controls: Scans | None, kept: Mapping) -> Result:
     """A training's result from what its job returned."""
 
     def part(name: str, of: Scans | None) -> Predicted | None:
@@ -96,7 +96,7 @@ def read_result(scans: Scans, others: Scans | None, kept: Mapping) -> Result:
         part("training", scans),
         part("validation", scans),
         part("test", scans),
-        part("others", others),
+        part("others", noncoronary_controls),
         np.asarray(kept["curves"], float).reshape(-1, 3),
         kept["seconds"],
         kept["steps"],
@@ -111,12 +111,13 @@ def read_result(scans: Scans, others: Scans | None, kept: Mapping) -> Result:
 class Study:
     """Scans, how they are split, and resamples of the patients that all statistics share.
 
-    others: scans of patients whose calcium lies elsewhere. folds: names learned from and validated by, of each fold.
-    held_out: rows. scale: the largest score of one artery among those not held out; errors are relative to it.
+    noncoronary_controls: scans of patients whose calcium lies elsewhere. folds: names learned from and validated by,
+    of each fold. held_out: rows. scale: the largest score of one artery among those not held out; errors are relative
+    to it.
     """
 
     scans: Scans
-    others: Scans | None
+    noncoronary_controls: Scans | None
     folds: Sequence[tuple[Sequence[str], Sequence[str]]]
     held_out: np.ndarray
     seed: int = 0
@@ -131,8 +132,10 @@ class Study:
         generator = np.random.default_rng(self.seed)
         self.weights = Bootstrap(self.scans.patients, generator).weights(self.scans.patients)
         self.other_weights = None
-        if self.others is not None:
-            self.other_weights = Bootstrap(self.others.patients, generator).weights(self.others.patients)
+        if self.noncoronary_controls is not None:
+            self.other_weights = Bootstrap(self.noncoronary_controls.patients, generator).weights(
+                self.noncoronary_controls.patients
+            )
 
     def of(self, found: Sequence[Predicted], statistic: Statistic) -> Found:
         """A statistic, averaged over networks that predicted the same patients, or each its own."""
@@ -207,7 +210,7 @@ def comparator_of(title: str, results: Sequence[Result]) -> Comparator:
 
 
 def always_the_mean(study: Study, folds: int) -> Comparator:
-    """Foretells of everyone the mean scores of those learned from."""
+    """Predicts of everyone the mean scores of those learned from."""
 
     def learned(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         middle = study.scans.agatston[rows].mean(0)

@@ -19,14 +19,14 @@ from ..prepared import prepare
 from ..scan_table import ARTERIES
 from .configurations import Configuration, VesselBudget
 from .results import Scans
-from .study_runs import Data, LookedAt, config_of, field_of, input_regions
+from .study_runs import Data, SaliencyPatient, config_of, field_of, input_regions
 from .truth import REGIONS as CALCIUM
 from .truth import TRUTH
 
 OTHER = "other "
-"""Before the names of --others, so that no two scans have one name."""
+"""Before the names of --noncoronary-controls, so that no two scans have one name."""
 
-LOOKED_AT, LOOKED_AT_FROM = 12, 100.0
+SALIENCY_PATIENTS, SALIENCY_LEAST_AGATSTON = 12, 100.0
 """At most of how many held-out patients saliency is looked at; least score of such."""
 
 REGIONS = "vessel_regions"
@@ -34,21 +34,21 @@ REGIONS = "vessel_regions"
 
 @dataclass(frozen=True)
 class Known:
-    """scans, others: those that could be prepared. inputs: their files by field and name. failed: why others could not
-    be, by name. digital: whether all are digital patients.
+    """scans, noncoronary_controls: those that could be prepared. inputs: their files by field and name. failed: why
+    others could not be, by name. digital: whether all are digital patients.
     """
 
     scans: Scans
-    others: Scans | None
+    noncoronary_controls: Scans | None
     inputs: Mapping[str, Mapping[str, Path]]
-    looked_at: tuple[LookedAt, ...]
+    saliency_patients: tuple[SaliencyPatient, ...]
     failed: Mapping[str, str]
     digital: bool
 
 
 def read_scans(
     table: Sequence[TableScan],
-    others: Sequence[TableScan],
+    noncoronary_controls: Sequence[TableScan],
     test: Sequence[str],
     budget: VesselBudget,
     cache: Path,
@@ -61,7 +61,7 @@ def read_scans(
     """
     from .fitting import heart_ml, prepare_vessels
 
-    others = [replace(scan, name=OTHER + scan.name) for scan in others]
+    noncoronary_controls = [replace(scan, name=OTHER + scan.name) for scan in noncoronary_controls]
     fields = {
         field_of(config): config for config in (config_of(Configuration(kind), budget.preset) for kind in budget.kinds)
     }
@@ -69,7 +69,7 @@ def read_scans(
     failed: dict[str, str] = {}
     for name, config in fields.items():
         inputs[name] = {}
-        for part in filter(None, (table, others)):
+        for part in filter(None, (table, noncoronary_controls)):
             found = prepare_vessels(part, cache, config, workers, progress)
             inputs[name] |= found.files
             failed |= found.failed
@@ -80,21 +80,23 @@ def read_scans(
     shown = [
         scan
         for scan in known
-        if scan.name in set(test) and scan.total >= LOOKED_AT_FROM and (scan.ct.parent / CALCIUM).is_file()
-    ][:LOOKED_AT]
+        if scan.name in set(test) and scan.total >= SALIENCY_LEAST_AGATSTON and (scan.ct.parent / CALCIUM).is_file()
+    ][:SALIENCY_PATIENTS]
     regions: dict[str, dict[str, Path]] = {}
     for name, config in fields.items() if shown else ():
         work = partial(input_regions, config=config)
         regions[name] = prepare(shown, cache, REGIONS, work, name, workers, progress).files
-    looked_at = tuple(
-        LookedAt(scan.name, {name: files[scan.name] for name, files in regions.items()}, scan.ct.parent / CALCIUM)
+    saliency_patients = tuple(
+        SaliencyPatient(
+            scan.name, {name: files[scan.name] for name, files in regions.items()}, scan.ct.parent / CALCIUM
+        )
         for scan in shown
         if all(scan.name in files for files in regions.values())
     )
     scans = scans_of(known, volumes)
-    other = scans_of([scan for scan in others if scan.name in there], volumes)
-    digital = all((scan.ct.parent / TRUTH).is_file() for scan in (*table, *others))
-    return Known(scans, other if other.names else None, inputs, looked_at, failed, digital)
+    other = scans_of([scan for scan in noncoronary_controls if scan.name in there], volumes)
+    digital = all((scan.ct.parent / TRUTH).is_file() for scan in (*table, *noncoronary_controls))
+    return Known(scans, other if other.names else None, inputs, saliency_patients, failed, digital)
 
 
 def scans_of(table: Sequence[TableScan], volumes_ml: Mapping[str, float]) -> Scans:
@@ -123,22 +125,26 @@ def data_section(known: Known, data: Data, with_contrast: int, failed: Sequence[
     """Who learned, who was held out, who was left out. failed: tables of trainings that failed."""
     scans = known.scans
     learned = np.array([name for outside, inside in data.folds[:1] for name in (*outside, *inside)])
-    parts = [("To learn from, cross-validated", scans.rows(learned)), ("Held out", scans.rows(data.test))]
+    parts = [("For training, cross-validated", scans.rows(learned)), ("Held out", scans.rows(data.test))]
     rows = []
     for title, own in parts:
         totals = scans.agatston[own].sum(1)
         rows.append((*score_counts(title, [scans.patients[n] for n in own], totals), float(np.median(totals))))
-    if known.others is not None:
-        names, patients = known.others.names, set(known.others.patients)
-        rows.append(("Calcium elsewhere only (--others)", len(patients), len(names), len(names), 0, 0, 0, 0.0))
+    if known.noncoronary_controls is not None:
+        names, patients = known.noncoronary_controls.names, set(known.noncoronary_controls.patients)
+        rows.append(
+            ("Calcium elsewhere only (--noncoronary-controls)", len(patients), len(names), len(names), 0, 0, 0, 0.0)
+        )
     columns = ("Scans", *SCORE_COLUMNS, "Median score")
-    note = "By the true total. Nobody who was held out is learned from."
+    note = "By the true total. No held-out patient is used for training."
     tables = [Table("scans", "Scans by their score", columns, tuple(rows), note)]
-    text = [f"{len(data.folds)} folds of those who were not held out. The held-out were used for no choice."]
+    text = [
+        f"{len(data.folds)} folds of the patients who were not held out. Held-out patients were used for no choice."
+    ]
     if known.digital:
         text.append(
             "No real CT whose scores are known was available: nothing here was measured on one. The patients are "
-            "computed, and chosen so that much calcium is common; the score of an artery is its true mass on the "
+            "simulated, and selected so that much calcium is common; the score of an artery is its true mass on the "
             "Agatston scale."
         )
     if with_contrast:

@@ -21,7 +21,7 @@ from ..scan_table import ARTERIES, read_scan_table
 from ..split import folds, learned_and_tested
 from . import checks
 from .configurations import (
-    SHOWN,
+    SUPERVISED,
     TABLES,
     Chosen,
     Configuration,
@@ -41,13 +41,14 @@ from .tables import errors_section, goals_section, models_section, shown
 
 @dataclass(frozen=True)
 class VesselStudySettings(ExperimentSettings):
-    """test: to test on; None: a fifth of data. others: of patients whose calcium lies elsewhere only. tables: names in
-    TABLES; none: all. cache: where prepared scans are kept; None: in the output folder. Otherwise as all experiments'.
+    """test: to test on; None: a fifth of data. noncoronary_controls: of patients whose calcium lies elsewhere only.
+    tables: names in TABLES; none: all. cache: where prepared scans are kept; None: in the output folder. Otherwise as
+    all experiments'.
     """
 
     budget: VesselBudget = field(default_factory=VesselBudget)
     test: Path | None = None
-    others: Path | None = None
+    noncoronary_controls: Path | None = None
     tables: tuple[str, ...] = ()
     cache: Path | None = None
 
@@ -74,23 +75,24 @@ def _read(
     given = [read_scan_table(path) if path else () for path in (settings.data, settings.test)]
     without = [tuple(scan for scan in table if not scan.contrast) for table in given]
     if any(table and not plain for table, plain in zip(given, without, strict=True)):
-        raise StudyError("There is no scan without contrast agent. Scores are foretold of such.")
+        raise StudyError("There is no scan without contrast agent; scores are predicted for such scans only.")
     plain, training, test = learned_and_tested(*without)
-    others: tuple[TableScan, ...] = ()
-    if settings.others is not None:
+    noncoronary_controls: tuple[TableScan, ...] = ()
+    if settings.noncoronary_controls is not None:
         patients = {scan.patient for scan in plain}
-        asked = read_scan_table(settings.others, scored=False)
+        asked = read_scan_table(settings.noncoronary_controls, scored=False)
         # Of whom a network may have learned, and those who have coronary calcium after all, it would say nothing.
-        others = tuple(scan for scan in asked if scan.patient not in patients and not scan.total)
-        if not others:
+        noncoronary_controls = tuple(scan for scan in asked if scan.patient not in patients and not scan.total)
+        if not noncoronary_controls:
             raise StudyError(
-                f"None of the {len(asked)} scans of --others is of a new patient without coronary calcium."
+                f"None of the {len(asked)} scans of --noncoronary-controls is of a new patient without coronary "
+                "calcium."
             )
     cache = settings.cache or settings.output / "prepared"
-    known = read(plain, others, test, settings.budget, cache, settings.workers, progress)
+    known = read(plain, noncoronary_controls, test, settings.budget, cache, settings.workers, progress)
     if not known.digital:  # where calcium lies is not known
         budget = settings.budget
-        kinds = tuple(kind for kind in budget.kinds if kind != SHOWN)
+        kinds = tuple(kind for kind in budget.kinds if kind != SUPERVISED)
         settings = replace(settings, budget=replace(budget, kinds=kinds))
     there = set(known.scans.names)
     rest = [scan for scan in plain if scan.name in there and scan.name in set(training)]
@@ -100,15 +102,15 @@ def _read(
         {name: tuple(map(float, scores)) for name, scores in zip(known.scans.names, known.scans.agatston, strict=True)},
         tuple((tuple(outside), tuple(inside)) for outside, inside in split),
         tuple(name for name in test if name in there),
-        () if known.others is None else known.others.names,
-        known.looked_at,
+        () if known.noncoronary_controls is None else known.noncoronary_controls.names,
+        known.saliency_patients,
         settings.output,
         settings.device,
     )
     if not data.test:
         raise StudyError("None of the scans that were held out could be prepared.")
     left_out = sum(map(len, given)) - len(plain)
-    stamp = f"{table_hash(plain)[:16]} {table_hash(others)[:16]}"
+    stamp = f"{table_hash(plain)[:16]} {table_hash(noncoronary_controls)[:16]}"
     return _VesselStudy(settings, data, tables, known, stamp, left_out)
 
 
@@ -155,12 +157,14 @@ class _VesselStudy(Experiment):
     @cached_property
     def study(self) -> Study:
         rows = self.known.scans.rows(self.data.test)
-        return Study(self.known.scans, self.known.others, self.data.folds, rows, self.settings.budget.seed)
+        return Study(
+            self.known.scans, self.known.noncoronary_controls, self.data.folds, rows, self.settings.budget.seed
+        )
 
     def results(self, runs: Sequence[VesselRun]) -> dict[Configuration, list[Result]]:
         kept = {run: found for run, found in self.kept(runs).items() if "useless" not in found}
         return {
-            one: [read_result(self.known.scans, self.known.others, found) for found in results]
+            one: [read_result(self.known.scans, self.known.noncoronary_controls, found) for found in results]
             for one, results in by_configuration(kept).items()
         }
 
@@ -186,7 +190,7 @@ class _VesselStudy(Experiment):
             tried = [run.configuration for run in self.grid_runs]
             sections.append(checks.grid_section(study, {one: found[0] for one, found in grid.items()}, tried, chosen))
         self._write_predictions(page.models, results)
-        title = "Coronary calcium by vessel regression: how well scores are told without finding lesions"
+        title = "Coronary calcium scores by vessel regression, without finding lesions"
         done = [{"seconds": one.seconds} for part in (results, grid) for found in part.values() for one in found]
         shown_sections = list(filter(None, sections))
         return write_study(self.settings.output, title, shown_sections, self._facts(done), self.known.digital)
@@ -203,7 +207,7 @@ class _VesselStudy(Experiment):
             for use, part, of in (
                 ("validation", result.validation, self.known.scans),
                 ("held out", result.test, self.known.scans),
-                ("others", result.others, self.known.others),
+                ("others", result.noncoronary_controls, self.known.noncoronary_controls),
             )
             if part is not None
             for row, predicted in zip(part.rows, part.agatston, strict=True)
@@ -212,10 +216,10 @@ class _VesselStudy(Experiment):
         write_table(self.settings.output / PREDICTIONS, columns, rows)
 
     def _facts(self, results: Sequence[Mapping]) -> dict[str, str]:
-        budget, others = self.settings.budget, self.settings.others
+        budget, noncoronary_controls = self.settings.budget, self.settings.noncoronary_controls
         own = {
-            "Effort": f"preset {budget.preset}; {budget.folds_text}",
-            "Steps": "at most as the preset says" if budget.steps is None else f"at most {budget.steps}",
-            "Every patient": f"{PREDICTIONS}: what each network foretold",
+            "Training budget": f"preset {budget.preset}; {budget.folds_text}",
+            "Steps": "at most those of the preset" if budget.steps is None else f"at most {budget.steps}",
+            "Every patient": f"{PREDICTIONS}: predictions of each network",
         }
-        return self.facts(results, {"Others": str(others)} if others else {}, own)
+        return self.facts(results, {"Others": str(noncoronary_controls)} if noncoronary_controls else {}, own)

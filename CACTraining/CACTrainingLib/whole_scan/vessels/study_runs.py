@@ -37,7 +37,7 @@ PICTURES, PICTURED = "looked_at", 3
 
 
 @dataclass(frozen=True)
-class LookedAt:
+class SaliencyPatient:
     """A patient whose saliency is looked at. regions: by field (`field_of`), as prepared by `input_regions`. calcium:
     mask of the true coronary calcium, on the scan's grid.
     """
@@ -50,16 +50,16 @@ class LookedAt:
 @dataclass(frozen=True)
 class Data:
     """inputs: prepared scans by field (`field_of`) and name, others among them. agatston: of those that are learned
-    from, by ARTERIES. folds: names learned from and validated by. test: names held out. others: names of patients whose
-    calcium lies elsewhere, as in `inputs`. folder: of the study.
+    from, by ARTERIES. folds: names learned from and validated by. test: names held out. noncoronary_controls: names of
+    patients whose calcium lies elsewhere, as in `inputs`. folder: of the study.
     """
 
     inputs: Mapping[str, Mapping[str, Path]]
     agatston: Mapping[str, tuple[float, ...]]
     folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     test: tuple[str, ...]
-    others: tuple[str, ...]
-    looked_at: tuple[LookedAt, ...]
+    noncoronary_controls: tuple[str, ...]
+    saliency_patients: tuple[SaliencyPatient, ...]
     folder: Path
     device: str = "cpu"
 
@@ -170,7 +170,7 @@ class _Trainer:
             network = fitted.network
             parts = {"training": training, "validation": validation}
             if run.evaluated:
-                parts |= {"test": data.test, "others": data.others}
+                parts |= {"test": data.test, "others": data.noncoronary_controls}
             kept = {
                 **{name: _predicted(network, files, names) for name, names in parts.items() if names},
                 "fold": run.fold,
@@ -192,8 +192,8 @@ class _Trainer:
 
         config = network.config
         spacing = (config.slice_mm, *[config.field_mm / config.size] * 2)
-        names, shares, volumes, pictures = [], [], [], {}
-        for patient in self.data.looked_at:
+        names, proportions, volumes, pictures = [], [], [], {}
+        for patient in self.data.saliency_patients:
             x = load(files[patient.name])["input"].astype(np.float32)
             found = np.abs(saliency(network, x))
             if not found.sum() > 0:
@@ -207,12 +207,12 @@ class _Trainer:
                 pictures |= _picture(len(names), k, x[k], found[k] / found.max(), regions[k] == 0)
             each = [regions == n for n in range(len(REGIONS))]
             names.append(patient.name)
-            shares.append([float(found[one].sum() / found.sum()) for one in each])
+            proportions.append([float(found[one].sum() / found.sum()) for one in each])
             volumes.append([float(one.mean()) for one in each])
         if not names:
             return None
         write_arrays(self.data.folder / PICTURES / f"{configuration.name}.npz", pictures)
-        return {"names": names, "shares": shares, "volumes": volumes}
+        return {"names": names, "shares": proportions, "volumes": volumes}
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -223,9 +223,9 @@ def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _predicted(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> dict:
-    from .fitting import foretold
+    from .fitting import predictions_of
 
-    scores = foretold(network, files, names)
+    scores = predictions_of(network, files, names)
     if not np.isfinite(scores).all():
         raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")
     return {"names": list(names), "agatston": np.round(scores, 3).tolist()}

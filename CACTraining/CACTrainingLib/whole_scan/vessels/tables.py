@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...experiments.results import NOT_RUN, lowered, met, spread
+from ...experiments.results import NOT_RUN, lowered, met
 from ...report import figures as study_figures
 from ...report.parts import PUBLISHED, Figure, Section, Table, heading, p_cell
 from ...statistics.bootstrap import Found, paired_difference
+from ...statistics.patient_folds import sd_over_folds
 from ..scan_table import ARTERIES
 from . import drawings
 from .configurations import KINDS, OUTPUTS, Configuration
@@ -45,7 +46,7 @@ PUBLISHED_MSE = {
 BEST_PUBLISHED = 8.4
 """Of them all, for a kind that is not published."""
 PLACES = (*ARTERIES, "Total")
-SUMMED_OVER = len(ARTERIES)
+VOXEL_SUM_OVER = len(ARTERIES)
 """How many times as large errors are where they are summed over the arteries."""
 
 
@@ -124,17 +125,17 @@ def goals_section(shown: Shown) -> Section:
     if shown.best_factors is not None:
         other = study.of(shown.best_factors.test, rank(TOTAL))
         rows.append(
-            heading(f"Rank correlation of the total, less that of {lowered(shown.best_factors.title)}", columns)
+            heading(f"Rank correlation of the total, minus that of {lowered(shown.best_factors.title)}", columns)
         )
         for comparator in shown.networks.values():
             change = paired_difference(study.of(comparator.test, rank(TOTAL)), other)
             reached = met(change.estimate, change.estimate.low > 0)
             rows.append((f"  {comparator.title}: above zero", change.estimate, p_cell(change.p), reached))
-    judged = [row for row in rows if row[-1] in ("yes", "no")]
-    count = sum(row[-1] == "yes" for row in judged)
-    text = [f"{count} of {len(judged)} goals were met." if judged else "No network is trained yet."]
+    evaluated = [row for row in rows if row[-1] in ("yes", "no")]
+    count = sum(row[-1] == "yes" for row in evaluated)
+    text = [f"{count} of {len(evaluated)} goals were met." if evaluated else "No network has been trained yet."]
     if shown.best is not None:
-        own = [row for row in judged if str(row[0]).strip().startswith(f"{shown.best.title}:")]
+        own = [row for row in evaluated if str(row[0]).strip().startswith(f"{shown.best.title}:")]
         count = sum(row[-1] == "yes" for row in own)
         text.append(
             f"Of the networks, the one that ranks validated patients best is “{shown.best.title}”: it met {count} of "
@@ -142,23 +143,26 @@ def goals_section(shown: Shown) -> Section:
         )
     text.append(
         "The paper does not say how it normalised its scores. Here a score is divided by the largest score of one "
-        f"artery among the patients that were not held out, {study.scale:,.0f}: the error hangs on that one patient. It"
-        f" is a mean over the arteries; as equation 1 of the paper is written it would be a sum, {SUMMED_OVER} times as"
-        f" large, and {sum(SUMMED_OVER * errors[n].value <= limit for n, limit in limits.items() if n in errors)} of "
+        f"artery among the patients that were not held out, {study.scale:,.0f}: the error depends on that one "
+        "patient. It"
+        f" is a mean over the arteries; as equation 1 of the paper is written it would be a sum, {VOXEL_SUM_OVER} "
+        "times as"
+        f" large, and {sum(VOXEL_SUM_OVER * errors[n].value <= limit for n, limit in limits.items() if n in errors)} "
+        "of "
         f"{len(set(limits) & set(errors))} networks would still stay at or below the published."
     )
     constant = errors.get(shown.mean.title)
     if constant is not None and constant.value <= BEST_PUBLISHED:
         text.append(
-            "Always foretelling the mean reaches the published error as well. On these scores that goal says little; "
-            "the rank correlation and the variance explained say more."
+            "Always predicting the mean reaches the published error as well. On these scores that goal is not "
+            "informative; the rank correlation and the variance explained are."
         )
     note = (
-        "A goal that is a number is met when the value itself reaches it, whatever its interval; one that compares, "
-        "when the 95 % interval of the difference leaves zero out on the right side. Of the regressions on age, sex "
-        "and heart size it is held against the one that ranks validated patients better."
+        "A numeric goal is met when the value itself reaches it, whatever its interval; a goal that compares is "
+        "met when the 95 % interval of the difference excludes zero in the required direction. Of the regressions on "
+        "age, sex and heart size, the one that ranks validated patients better is the comparator."
     )
-    table = Table("goals", "Goals and what was found", columns, tuple(rows), note)
+    table = Table("goals", "Goals and results", columns, tuple(rows), note)
     return Section("goals", "Goals set before the study", tuple(text), (table,))
 
 
@@ -182,24 +186,25 @@ def models_section(shown: Shown) -> Section:
     rows += [_errors(study, comparator, constant, "  ") for comparator in (*shown.factors, shown.mean)]
     note = (
         "Mean squared error of normalised scores, in thousandths; of training and validation mean ± standard deviation "
-        "over the folds. Each fold's network foretells the held-out patients; the test is that of one network, averaged"
-        " over them. Variance explained: 1 less the test error over that of always foretelling the mean of those "
-        f"learned from. Published: {PAPER}; other scans, normalised in an unknown way."
+        "over the folds. Each fold's network predicts the held-out patients; the test is that of one network, averaged"
+        f" over them. Variance explained: 1 minus the test error divided by that of always predicting the mean of the "
+        f"training scans. Published: {PAPER}; other scans, normalised in an unknown way."
     )
     tables = [Table("models_mse", "Networks", columns, tuple(rows), note)]
     if shown.networks:
         tables.append(_folds_table(shown))
     text = [
-        "CNN, SE-CNN and ViT are the paper's. “Summed” is our own: one small network looks at each slice and its "
-        "neighbours, and what it finds is added up, because calcium adds up; “shown where” was told in training not "
-        "only the scores but also where the calcium of each digital patient lies, which no paper knows. All foretell "
-        "the scores of LM, LAD, LCX and RCA. “Logarithm” learns the logarithms of the scores, so that one patient with "
-        "very much calcium does not rule; its error is that of the scores all the same."
+        "CNN, SE-CNN and ViT are the paper's. “Voxel sum” is our own: one small network takes each slice with its "
+        "neighbours, and its outputs are summed over the voxels, because calcium is additive; “supervised” was "
+        "trained not only on the scores but also on the location of the calcium of each digital patient, which no "
+        "published study had. All predict "
+        "the scores of LM, LAD, LCX and RCA. “Logarithm” learns the logarithms of the scores, so that one patient "
+        "with very much calcium does not dominate; its error is still that of the scores."
     ]
     lacking = sum(shown.folds - len(shown.results.get(config, ())) for config in shown.models)
     if lacking:
         text.append(
-            f"{lacking} of {shown.folds * len(shown.models)} trainings are lacking. Run the same command again."
+            f"{lacking} of {shown.folds * len(shown.models)} trainings are missing. Run the same command again."
         )
     return Section("models", "The networks", tuple(text), tuple(tables), _loss_figures(shown))
 
@@ -241,7 +246,7 @@ _PLUS_MINUS = "\u00a0±\u00a0"
 def _plus_minus(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{np.mean(values):.1f}"
-    return f"{np.mean(values):.1f}{_PLUS_MINUS}{spread(values):.1f}"
+    return f"{np.mean(values):.1f}{_PLUS_MINUS}{sd_over_folds(values):.1f}"
 
 
 def _loss_figures(shown: Shown) -> tuple[Figure, ...]:
@@ -257,7 +262,7 @@ def _loss_figures(shown: Shown) -> tuple[Figure, ...]:
                 panels.append(drawings.Losses(title, steps, middle, sd, level))
         if panels:
             note = "Mean over the folds; bands: one standard deviation. Training is on augmented scans, while the "
-            note += "weights still move. Where a training stopped early, its last errors go on. "
+            note += "weights still move. Where a training stopped early, its last errors are continued. "
             note += "Very large errors are cut off."
             draw = partial(drawings.loss_curves, panels=panels)
             title = f"Loss curves{OUTPUTS[output]}"
@@ -271,23 +276,28 @@ def errors_section(shown: Shown) -> Section:
     comparators = [comparator for comparator in shown.comparators if comparator.test]
     tables = []
     for name, title, statistic, note in (
-        ("mean_errors", "Mean absolute error, Agatston units", mean_error, "Ruled by the few with very much calcium."),
+        (
+            "mean_errors",
+            "Mean absolute error, Agatston units",
+            mean_error,
+            "Dominated by the few with very much calcium.",
+        ),
         ("median_errors", "Median absolute error, Agatston units", median_error, ""),
         ("ranks", "Rank correlation with the true score", rank, "Spearman, with mean ranks for ties."),
     ):
         rows = [(r.title, *(study.of(r.test, statistic(n)).estimate for n in range(TOTAL + 1))) for r in comparators]
-        tables.append(Table(name, title, ("Foretold by", *PLACES), tuple(rows), note))
+        tables.append(Table(name, title, ("Predicted by", *PLACES), tuple(rows), note))
     if shown.best_factors is not None and shown.networks:
         tables.append(_differences(shown))
     rows = [(comparator.title, study.of(comparator.test, category_agreement).estimate) for comparator in comparators]
     note = "Cohen's κ with linear weights; categories 0, 1–99, 100–399 and from 400 of the total."
-    tables.append(Table("kappa", "Agreement of categories", ("Foretold by", "κ"), tuple(rows), note))
+    tables.append(Table("kappa", "Agreement of categories", ("Predicted by", "κ"), tuple(rows), note))
     figures = _rank_figures(shown)
     text = (
-        f"{len(study.held_out)} patients were held out. No choice was made by them.",
-        "The true score is what the patient's calcium would give, not what a reader found in the picture.",
+        f"{len(study.held_out)} patients were held out and used for no choice.",
+        "The true score is what the patient's calcium would give, not what a reader found in the image.",
     )
-    return Section("errors", "How far off, in Agatston units", text, tuple(tables), figures)
+    return Section("errors", "Errors in Agatston units", text, tuple(tables), figures)
 
 
 def _rank_figures(shown: Shown) -> tuple[Figure, ...]:
@@ -319,6 +329,6 @@ def _differences(shown: Shown) -> Table:
                 for n in range(TOTAL + 1)
             ]
             rows.append((comparator.title, *(change.estimate for change in changes), p_cell(changes[-1].p)))
-    title = f"Rank correlation less that of {lowered(shown.best_factors.title)}"
+    title = f"Rank correlation minus that of {lowered(shown.best_factors.title)}"
     note = "On the same patients and resamples: paired. p is not adjusted for the number of comparisons."
     return Table("rank_differences", title, columns, tuple(rows), note)

@@ -20,11 +20,13 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.core.options import told
 from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
 from CACScoringLib.whole_scan.vessel_input import normalised, to_agatston
 
 from ...data.datasets import DataError
-from ...training.loop import LoopSettings, Task
+from ...training.loop import Task
+from ...training.settings import LoopSettings
 from ..prepared import load
 
 IN_MEMORY_BYTES = 3_000_000_000
@@ -48,13 +50,13 @@ class VolumeAugmentation:
 @dataclass(frozen=True)
 class VesselTraining:
     """loop: its validate_every counts epochs here, its steps are batches. augmentation: None is off. shown: whether
-    "summed" is shown where calcium lies, which is known of digital patients alone.
+    "voxel-sum" is shown where calcium lies, which is known of digital patients alone.
     """
 
     loop: LoopSettings
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    batch_size: int = told(8, "scans per step (default: the preset's)")
+    learning_rate: float = told(1e-3, "of the AdamW optimiser (default: the preset's)")
+    weight_decay: float = told(0.01, "of the AdamW optimiser (default: the preset's)")
     augmentation: VolumeAugmentation | None = field(default_factory=VolumeAugmentation)
     shown: bool = False
 
@@ -102,7 +104,7 @@ class Volumes:
         if "calcium" not in found:
             raise DataError(
                 f"Where the calcium of {name} lies is not known; it is of digital patients' scans alone (cac phantom). "
-                "Train a network that learns from scores, such as summed."
+                "Train a network that learns from scores, such as voxel-sum."
             )
         return np.array(np.unravel_index(found["calcium_at"], self.shape)), found["calcium"], found["calcium_artery"]
 
@@ -134,8 +136,10 @@ class VesselTask(Task):
         self.agatston = agatston
         self.per_epoch = math.ceil(len(training.names) / settings.batch_size)
         weights = [p for p in network.parameters() if p.ndim > 1]
-        others = [p for p in network.parameters() if p.ndim <= 1]  # biases, normalisations, gains: not towards 0
-        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+        noncoronary_controls = [
+            p for p in network.parameters() if p.ndim <= 1
+        ]  # biases, normalisations, gains: not towards 0
+        groups = [{"params": weights}, {"params": noncoronary_controls, "weight_decay": 0.0}]
         self.optimizers = {
             "vessels": torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
         }

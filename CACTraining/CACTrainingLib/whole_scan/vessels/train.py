@@ -1,15 +1,13 @@
-"""Training of a network that tells the arteries' scores from a CT at once, a second opinion beside the scores.
+"""Training of a network that tells the arteries' scores from a CT at once, a whole-scan estimate beside the scores.
 
-Learned from is a table of CTs with a score for each artery (`opinions.scan_table`). Without a table to test on, a fifth
-of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
+Learned from is a table of CTs with a score for each artery (`estimates.scan_table`). Without a table to test on, a
+fifth of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
 scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,37 +16,39 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.options import add_options, settings_from
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, save_model
-from CACScoringLib.models.inference import DEVICES
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
-from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
 from ...training.run_folder import CHECKPOINT, record_training, training_lock
-from ...training.runs import LICENCE, RunOptions, commit, loop_from
-from ..scan_table import check_others, kind_of_data, read_scan_table
+from ...training.runs import LICENCE, commit
+from ...training.settings import LoopSettings, RunOptions, options_from
+from ..scan_table import check_noncoronary_controls, kind_of_data, read_scan_table
 from ..split import folds, learned_and_tested
-from .configurations import SHOWN
+from .configurations import SUPERVISED
 from .fitting import (
-    WAYS,
+    TRAINABLE,
     FitSettings,
     VesselFit,
     as_facts,
     fit_settings,
     fit_vessels,
-    foretold,
     heart_ml,
+    predictions_of,
     prepare_vessels,
     targets_of,
 )
 from .results import PER_MILLE, TOTAL, Predicted, Scans, Statistic, Study, category_agreement, factors_alone, rank
+from .task import VesselTraining
 
 INTENDED_USE = (
-    "Estimates the Agatston scores of the coronary arteries from a non-contrast chest CT at once, as a second opinion "
-    "beside a score made of lesions. For research; not a medical device."
+    "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
+    "whole-scan estimate beside a score of lesions. For research; not a medical device."
 )
 
 VALIDATION_PARTS = 5
@@ -59,78 +59,69 @@ PREPARED = "scans"
 
 @dataclass(frozen=True)
 class Sources:
-    """data: table to learn from. test: to test on; None: a fifth of data. others: of patients whose calcium lies
-    elsewhere. cache: folder.
+    """data: table to learn from. test: to test on; None: a fifth of data. noncoronary_controls: of patients whose
+    calcium lies elsewhere. cache: folder.
     """
 
     data: Path
     cache: Path
     test: Path | None = None
-    others: Path | None = None
+    noncoronary_controls: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train vessels`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="TABLE", help="CSV of CTs with scores, or a cohort's folder")
-    add("--output", type=Path, required=True, metavar="MODEL", help="the model's path, without an ending")
-    add("--preset", choices=PRESETS, default="compact", help="size of the input; paper needs a GPU")
+    preset = {"choices": PRESETS, "help": "size of the input; paper needs a GPU"}
+    add_options(parser, RunOptions, "output", "preset", preset=preset)
     add(
         "--kind",
-        choices=WAYS,
-        default="summed",
-        help=f"the network (default: summed, none of the paper's; {SHOWN}: shown where the calcium of digital patients "
-        "lies)",
+        choices=TRAINABLE,
+        default="voxel-sum",
+        help=f"the network (default: voxel-sum, not one of the paper's; {SUPERVISED}: trained on the location of the "
+        "calcium of digital patients as well)",
     )
     add("--scale", choices=OUTPUTS, help="how scores are normalised (default: the preset's)")
     add("--test", type=Path, metavar="TABLE", help="other patients to test on (default: a fifth of --data)")
-    add("--others", type=Path, metavar="TABLE", help="patients with calcium outside the coronaries only, to test on")
-    add("--resume", action="store_true", help="go on from the checkpoint of a training that was ended")
-    add("--overwrite", action="store_true", help="replace a model of this name")
-    add("--seed", type=int, default=0, help="of the weights, the batches and the patients who validate")
-    add("--steps", type=int, help="batches at most (default: the preset's)")
-    add("--minutes", type=float, help="end after this time, whatever the steps")
-    add("--batch-size", type=int, help="scans a step (default: the preset's)")
-    add("--learning-rate", type=float, help="of the AdamW optimiser (default: the preset's)")
-    add("--weight-decay", type=float, help="of the AdamW optimiser (default: the preset's)")
-    add("--validate-every", type=int, metavar="EPOCHS", help="rounds through all scans between validations")
-    add("--patience", type=int, metavar="N", help="stop after N validations without progress")
-    add("--no-augmentation", action="store_true", help="scans as they are: no shifts, blur and noise")
-    add("--device", choices=DEVICES, default="auto")
-    add("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that prepare scans")
-    add("--cache", type=Path, metavar="DIR", help="where prepared scans are kept (default: beside the model)")
+    add(
+        "--noncoronary-controls",
+        type=Path,
+        metavar="TABLE",
+        help="patients with calcium outside the coronaries only, to test on",
+    )
+    add_options(parser, RunOptions, "resume", "overwrite")
+    seed = {"help": "random seed of the weights, the batches and the validation patients"}
+    add_options(parser, LoopSettings, "seed", "steps", "minutes", seed=seed)
+    add_options(parser, VesselTraining, "batch_size", "learning_rate", "weight_decay")
+    epochs = {"metavar": "EPOCHS", "help": "passes through all scans between validations"}
+    add_options(parser, LoopSettings, "validate_every", "patience", validate_every=epochs)
+    add("--no-augmentation", action="store_true", help="train without augmentation by shifts, blur and noise")
+    cache = {"help": "where prepared scans are kept (default: beside the model)"}
+    add_options(parser, RunOptions, "device", "workers", "cache", cache=cache)
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
-    settings = fit_settings(arguments.preset, arguments.kind, arguments.scale, arguments.device)
-    asked = {name: getattr(arguments, name) for name in ("batch_size", "learning_rate", "weight_decay")}
-    training = replace(settings.training, loop=loop_from(arguments, settings.training.loop))
-    training = replace(training, **{name: value for name, value in asked.items() if value is not None})
+    options = options_from(arguments)
+    settings = fit_settings(options.preset, arguments.kind, arguments.scale, options.device)
+    training = settings_from(arguments, settings.training)
     if arguments.no_augmentation:
         training = replace(training, augmentation=None)
-    options = RunOptions(
-        data=(arguments.data,),
-        output=arguments.output,
-        preset=arguments.preset,
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        device=arguments.device,
-        workers=arguments.workers,
-        command=tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else (),
+    sources = Sources(
+        arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.noncoronary_controls
     )
-    sources = Sources(arguments.data, arguments.cache or options.folder / PREPARED, arguments.test, arguments.others)
     return train_vessels(options, sources, replace(settings, training=training), progress)
 
 
 def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
     """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
-    data, test, others = (
-        read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.others)
+    data, test, noncoronary_controls = (
+        read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.noncoronary_controls)
     )
     scans, learned, tested = learned_and_tested(data, test)
-    check_others(scans, others)
+    check_noncoronary_controls(scans, noncoronary_controls)
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
         if (options.folder / CHECKPOINT).exists() and not options.resume:
@@ -140,7 +131,8 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
         record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
         with progress.step("scans"):
             files, other_files = (
-                _prepared(part, sources.cache, settings, options.workers, progress) for part in (scans, others)
+                _prepared(part, sources.cache, settings, options.workers, progress)
+                for part in (scans, noncoronary_controls)
             )
         rest = [scan for scan in scans if scan.name in set(learned) and scan.name in files]
         parts = (*folds(rest, VALIDATION_PARTS, loop.seed)[0], [name for name in tested if name in files])
@@ -148,7 +140,7 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
             fit = fit_vessels(files, targets_of(scans), *parts[:2], settings, options.folder, progress)
         with progress.step("model"):
             card = _card(options, scans, parts, settings, fit)
-            test = _judged(_as_loaded(fit.network, card), scans, files, parts, other_files)
+            test = _evaluated(_as_loaded(fit.network, card), scans, files, parts, other_files)
             card = replace(card, validation={**card.validation, "test": test})
             path = save_model(fit.network, card, options.output.parent, options.overwrite)
         progress.done(path)
@@ -192,12 +184,12 @@ def _as_loaded(network: VesselNet, card: ModelCard) -> VesselNet:
         return load_model(save_model(network, card, Path(temporary)), "cpu").network
 
 
-def _judged(
+def _evaluated(
     network: VesselNet,
     scans: Sequence[TableScan],
     files: Mapping[str, Path],
     parts: Parts,
-    others: Mapping[str, Path],
+    noncoronary_controls: Mapping[str, Path],
 ) -> dict[str, object]:
     """The test on the patients kept apart, as `whole_scan.trust` reads it; intervals by a bootstrap of patients."""
     names = [name for part in parts for name in part]
@@ -211,7 +203,7 @@ def _judged(
         (None,) * len(chosen),
     )
     study = Study(table, None, [parts[:2]], table.rows(parts[2]))
-    found = Predicted(study.held_out, foretold(network, files, parts[2]))
+    found = Predicted(study.held_out, predictions_of(network, files, parts[2]))
     simple = factors_alone(study, 1, logarithm=True)
 
     def measure(statistic: Statistic, of: Predicted = found) -> dict[str, float | None]:
@@ -225,7 +217,7 @@ def _judged(
         "mse_normalised": round(study.error_of(found) / PER_MILLE, 6),
         "kappa_categories": measure(category_agreement),
     }
-    if others:
-        totals = foretold(network, others, list(others)).sum(1)
+    if noncoronary_controls:
+        totals = predictions_of(network, noncoronary_controls, list(noncoronary_controls)).sum(1)
         test["non_coronary_only"] = {"patients": len(totals), "called_coronary": int((totals >= NONE_BELOW).sum())}
     return test

@@ -37,7 +37,7 @@ def pictures() -> list[str]:
 @pytest.fixture
 def page(driver):
     """The driver with the page of radiographs in sight."""
-    driver.drr = driver.widget.radiographs.drr
+    driver.drr = driver.widget.drr
     driver.worker, driver.preparer = OwnProcess(), OwnProcess()
     driver.drr._worker._process, driver.drr._preparer._process = driver.worker, driver.preparer
     driver.ui.drrPixelsBox.setValue(64)
@@ -70,7 +70,7 @@ class TestPreview:
         assert models() == []
 
     def test_nothing_is_done_while_it_is_out_of_sight(self, driver):
-        process = driver.widget.radiographs.drr._preparer._process = OwnProcess()
+        process = driver.widget.drr._preparer._process = OwnProcess()
         slicer.app.processEvents()
         assert process.arguments is None
         assert models() == []

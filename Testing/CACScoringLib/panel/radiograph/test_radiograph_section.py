@@ -73,7 +73,7 @@ def page(open_panel, volume, monkeypatch, tmp_path):
         models, "list_models", lambda network=None: [Model] if network == "radiograph" else known(network)
     )
     driver = open_panel()
-    driver.section = driver.widget.radiographs.scoring
+    driver.section = driver.widget.radiograph
     driver.worker = driver.section._worker._process = RadiographProcess()
     driver.ui.drrButton.collapsed = True
     driver.ui.pages.setCurrentIndex(RADIOGRAPH_PAGE)
@@ -108,7 +108,7 @@ class TestInput:
         assert page.ui.radiographScoreButton.enabled
         page.ui.radiographFileEdit.setCurrentPath("")
         assert not page.ui.radiographScoreButton.enabled
-        page.widget.radiographs.update()
+        page.widget.radiograph.update()
         assert page.ui.radiographFileEdit.currentPath == ""
         page.ui.radiographLateralEdit.setCurrentPath("/lateral.dcm")
         assert page.ui.radiographScoreButton.enabled

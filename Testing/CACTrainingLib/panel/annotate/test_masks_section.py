@@ -116,7 +116,7 @@ class TestRegions:
         segmentation = annotating.widget.annotate.regions.segmentation.GetSegmentation()
         segmentation.GetSegment("LAD").SetName("unassigned")
         annotating.paint("RCA", (6, 24, 20))
-        assert "unassigned is no artery" in annotating.ui.regionsStatusLabel.text
+        assert "segment unassigned" in annotating.ui.regionsStatusLabel.text
         np.testing.assert_array_equal(saved(annotating, "regions"), before)
         segmentation.GetSegment("LAD").SetName("LAD")
         annotating.ui.regionsAcceptButton.click()

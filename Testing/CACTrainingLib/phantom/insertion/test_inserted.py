@@ -24,6 +24,8 @@ from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Grid, Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
+pytestmark = pytest.mark.long
+
 STILL = InsertedSettings(motion_scale=0.0, sigma_mm=0.7)
 CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
 LIVER = "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz"
@@ -48,6 +50,12 @@ def background(digital):
 @pytest.fixture(scope="module")
 def folder(background, tmp_path_factory):
     return write_insertions(background, tmp_path_factory.mktemp("inserted"), 3, STILL)
+
+
+@pytest.fixture(scope="module")
+def chest(real_ct):
+    """A real one, prepared for insertions."""
+    return prepare_background(read_ct(real_ct(CHEST)))
 
 
 def truth_in(folder):
@@ -243,18 +251,17 @@ def test_what_is_no_path_says_why(tmp_path, name, text, reason):
         read_path(tmp_path / "absent.mrk.json")
 
 
-def test_a_real_chest_takes_aortic_calcium_as_a_distractor(real_ct, tmp_path):
-    background = prepare_background(read_ct(real_ct(CHEST)))
-    folder = write_insertions(background, tmp_path, 1, InsertedSettings(plaques=0))
+def test_a_real_chest_takes_aortic_calcium_as_a_distractor(chest, tmp_path):
+    folder = write_insertions(chest, tmp_path, 1, InsertedSettings(plaques=0))
     assert folder.name == "LIDC-IDRI-0002_nc_bin2_2p5mm_chest"
     truth = truth_in(folder / "insertion_00000")
     assert truth["mass_mg"] == truth["map_mass_mg"] == 0
-    added = read_ct(folder / "insertion_00000" / "ct.nii.gz").hu.astype(float) - background.scan.hu
-    volume = background.scan.voxel_volume_mm3
+    added = read_ct(folder / "insertion_00000" / "ct.nii.gz").hu.astype(float) - chest.scan.hu
+    volume = chest.scan.voxel_volume_mm3
     in_hu = sum(d["mass_mg"] for d in truth["distractors"]) * 1000 * truth["calcium_hu_per_mg_cm3"]
     assert added.sum() * volume == pytest.approx(in_hu, rel=0.05)
     # Not within the heart but beside it, where the region marks the aorta.
-    assert added[background.heart].max() < 0.5 * added.max()
+    assert added[chest.heart].max() < 0.5 * added.max()
     assert {scan.kind for scan in find_scans([folder])} == {"clean", "distractor"}
 
 
@@ -271,16 +278,21 @@ def test_no_artery_runs_in_the_liver_beside_a_real_heart(real_ct):
         assert all(background.room[k, j, i] for i, j, k in index)
 
 
+@pytest.fixture(scope="module")
+def chest_fat(chest):
+    """The chest without lesions, the fat of its heart, and the chest smoothed."""
+    clean = clean_scan(chest, STILL)
+    fat = heart_fat(clean.hu, chest.heart, chest.grid)
+    return clean, fat, sitk.SmoothingRecursiveGaussian(chest.scan.image, 1.0)
+
+
 @pytest.mark.parametrize("number", range(3))
-def test_in_a_real_chest_every_plaque_lies_in_its_hearts_fat(real_ct, number):
-    background = prepare_background(read_ct(real_ct(CHEST)))
-    clean = clean_scan(background, STILL)
-    fat = heart_fat(clean.hu, background.heart, background.grid)
-    one = inserted_scan(clean, background, number, STILL, fat)
-    voxel_cm3 = np.prod(background.grid.spacing_mm) / 1000
+def test_in_a_real_chest_every_plaque_lies_in_its_hearts_fat(chest, chest_fat, number):
+    clean, fat, smooth = chest_fat
+    one = inserted_scan(clean, chest, number, STILL, fat)
+    voxel_cm3 = np.prod(chest.grid.spacing_mm) / 1000
     true_mg = sum(plaque.mass_mg for plaque in one.plaques)
     assert one.calcium_mg_cm3.sum(dtype=float) * voxel_cm3 == pytest.approx(true_mg, rel=0.02)
-    smooth = sitk.SmoothingRecursiveGaussian(background.scan.image, 1.0)
     for vessel in one.vessels:
-        hu = [smooth[background.scan.image.TransformPhysicalPointToIndex(tuple(p))] for p in vessel.path_mm]
+        hu = [smooth[chest.scan.image.TransformPhysicalPointToIndex(tuple(p))] for p in vessel.path_mm]
         assert np.mean(hu) < -25

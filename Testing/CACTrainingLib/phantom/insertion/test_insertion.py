@@ -18,6 +18,8 @@ from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
+pytestmark = pytest.mark.long
+
 STILL = InsertionSettings(plaques=3, motion_scale=0.0, sigma_mm=0.7)
 PATH = np.array([[10.0, -40.0, -12.0], [20.0, -45.0, 0.0], [22.0, -40.0, 12.0]])
 

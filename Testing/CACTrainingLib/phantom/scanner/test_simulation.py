@@ -13,6 +13,8 @@ from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
+pytestmark = pytest.mark.long
+
 STILL = ScanPose(motion_scale=0.0)
 SCANNER = Scanner(field_of_view_mm=400, matrix=256, noise_hu=15)
 HEART = (-66.0, 66.0)

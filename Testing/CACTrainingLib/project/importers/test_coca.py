@@ -85,13 +85,13 @@ def test_scan_without_regions_and_regions_without_scan_are_told(tmp_path):
     write_gated(tmp_path, 0, [region(0, 30.0, SQUARE)])
     write_gated(tmp_path, 1, None, seed=1)
     write_regions(tmp_path / "Gated_release_final" / "calcium_xml" / "77.xml", [region(0, 30.0, SQUARE)])
-    scans, doubts = find_new_scans(tmp_path)
+    scans, warnings = find_new_scans(tmp_path)
     assert [(s.name, s.patient, s.source, s.annotations is None) for s in scans] == [
         ("coca-gated-0", "coca-gated-0", "coca", False),
         ("coca-gated-1", "coca-gated-1", "coca", True),
     ]
-    assert any("1 gated scans of COCA have no file in calcium_xml" in d and "without labels: 1." in d for d in doubts)
-    assert any("of patients without a scan here: 77" in d for d in doubts)
+    assert any("1 gated scans of COCA have no file in calcium_xml" in d and "without labels: 1." in d for d in warnings)
+    assert any("of patients without a scan here: 77" in d for d in warnings)
 
 
 def test_of_two_series_the_outlined_one_gets_the_regions(tmp_path):
@@ -102,29 +102,29 @@ def test_of_two_series_the_outlined_one_gets_the_regions(tmp_path):
     assert first.annotations is None
     assert {k for k, *_ in labelled(second.annotations().regions)} == {1}
     write_gated(tmp_path, 0, series="c", seed=2)
-    scans, doubts = find_new_scans(tmp_path)
+    scans, warnings = find_new_scans(tmp_path)
     assert [s.annotations for s in scans] == [None] * 3
-    assert any("0.xml fits 2 of the 3 series" in doubt for doubt in doubts)
+    assert any("0.xml fits 2 of the 3 series" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no list of regions"),
-        (b"<plist><dict><key>Images</key>", "no list of regions"),
-        (b"bplist00" + bytes(40), "no list of regions"),
+        (b"", "not a list of regions"),
+        (b"<plist><dict><key>Images</key>", "not a list of regions"),
+        (b"bplist00" + bytes(40), "not a list of regions"),
         (b'<!DOCTYPE a [<!ENTITY b "c">]><plist><dict><key>Images</key><string>&b;</string></dict></plist>', "entity"),
-        (b"<plist><dict><key>Images</key><array><string>x</string></array></dict></plist>", "no list of regions"),
-        (b"<plist><array/></plist>", "no list of regions"),
-        (b"<plist><key>a</key></plist>", "no list of regions"),
+        (b"<plist><dict><key>Images</key><array><string>x</string></array></dict></plist>", "not a list of regions"),
+        (b"<plist><array/></plist>", "not a list of regions"),
+        (b"<plist><key>a</key></plist>", "not a list of regions"),
     ],
 )
 def test_broken_property_list_is_told_and_its_scan_comes_without(tmp_path, content, message):
     write_gated(tmp_path, 0, [])
     (tmp_path / "Gated_release_final" / "calcium_xml" / "0.xml").write_bytes(content)
-    (scan,), doubts = find_new_scans(tmp_path)
+    (scan,), warnings = find_new_scans(tmp_path)
     assert scan.annotations is None
-    assert any("0.xml" in doubt and message in doubt.lower() for doubt in doubts)
+    assert any("0.xml" in warning and message in warning.lower() for warning in warnings)
 
 
 @given(st.binary(max_size=60), st.integers(0, 900), st.integers(0, 60))
@@ -144,8 +144,8 @@ def test_whatever_a_file_holds_there_are_regions_or_an_error(tmp_path_factory, n
     ("change", "message"),
     [
         ({"Name": "Aorta"}, "the artery 'Aorta' is unknown"),
-        ({"Point_px": ["__import__('os')"]}, "is no point"),
-        ({"Point_px": ["(nan, 1.0)"]}, "is no point"),
+        ({"Point_px": ["__import__('os')"]}, "is not a point"),
+        ({"Point_px": ["(nan, 1.0)"]}, "is not a point"),
         ({"Point_mm": ["(1.0, 2.0, 3.0)", "(1.0, 2.0, 3.0)"]}, "1 points in pixels and 2 in mm"),
         ({"Point_px": ["(1e9, 1.0)"]}, "kilometres"),
     ],
@@ -174,10 +174,10 @@ def test_region_of_another_scan_is_told(tmp_path, roi, message):
 
 def test_scans_that_are_not_gated(tmp_path):
     folder = write_nongated(tmp_path, {1: (0, 0, 0, 0, 0), 2: (0, 12.5, 0, 0, 12.5)})
-    (clean, scored), doubts = find_new_scans(tmp_path)
+    (clean, scored), warnings = find_new_scans(tmp_path)
     assert (clean.name, clean.patient, scored.annotations) == ("coca-nongated-1", "coca-nongated-1", None)
     assert set(clean.annotations().slices.items()) == {(k, SliceLabel.NOT_VISIBLE) for k in range(6)}
-    assert any("a calcium score but no regions" in d and "without labels: 2." in d for d in doubts)
+    assert any("a calcium score but no regions" in d and "without labels: 2." in d for d in warnings)
     (folder / "scores.csv").write_text("filename,total\n1A,7\n2A,0\n", encoding="utf-8")
     (scored, clean), _ = find_new_scans(tmp_path)
     assert (scored.annotations, clean.name) == (None, "coca-nongated-2"), "a CSV takes the workbook's place"
@@ -185,12 +185,12 @@ def test_scans_that_are_not_gated(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"not a workbook", b""])
-def test_a_broken_workbook_of_scores_is_a_doubt(tmp_path, content):
+def test_a_broken_workbook_of_scores_is_a_warning(tmp_path, content):
     folder = write_nongated(tmp_path, {1: (0, 0, 0, 0, 0)})
     (folder / "scores.xlsx").write_bytes(content)
-    scans, doubts = find_new_scans(tmp_path)
+    scans, warnings = find_new_scans(tmp_path)
     assert [s.annotations for s in scans] == [None]
-    assert any("scores.xlsx is no table of scores" in doubt for doubt in doubts)
+    assert any("scores.xlsx is not a table of scores" in warning for warning in warnings)
 
 
 def test_without_openpyxl_the_way_out_is_told(tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ def test_scores_are_the_highest_of_a_scan(tmp_path):
 def test_broken_table_of_scores_is_told(tmp_path):
     table = tmp_path / "scores.csv"
     table.write_text("filename,total\n1A,none\n", encoding="utf-8")
-    with pytest.raises(CocaError, match="no table of scores"):
+    with pytest.raises(CocaError, match="not a table of scores"):
         read_scores(table)
     table.write_text("filename,total\n1A,-3\n", encoding="utf-8")
     with pytest.raises(CocaError, match="scores of 1A are -3"):

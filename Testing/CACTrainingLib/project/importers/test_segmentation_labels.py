@@ -109,7 +109,7 @@ def test_heart_alone_says_nothing_of_calcium(ct, tmp_path):
         ({"array": _lesions() * 3}, "holds the label 12"),
         ({"array": _lesions()[:3]}, "does not cover the scan"),
         ({"origin": (5.0, -7.0, 400.0)}, "does not cover the scan"),
-        ({"name": "l.seg.nrrd", "facts": _segments(("Aorta", 2, 0))}, "segment Aorta of l.seg.nrrd is no artery"),
+        ({"name": "l.seg.nrrd", "facts": _segments(("Aorta", 2, 0))}, "segment Aorta of l.seg.nrrd is not an artery"),
         ({"name": "l.seg.nrrd", "facts": _segments(("LAD", 2, 0)), "origin": (5.0, -7.0, 400.0)}, "outside the scan"),
         (
             {

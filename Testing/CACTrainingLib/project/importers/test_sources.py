@@ -39,14 +39,14 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
     write_gated(tmp_path / "coca", 9, [region(0, 30.0, [(3.5, 3.5)])])
     (tmp_path / "images" / "notes.txt").write_text("no scan")
     told = []
-    found, doubts = find_new_scans(tmp_path / "dicom", lambda *state: told.append(state))
+    found, warnings = find_new_scans(tmp_path / "dicom", lambda *state: told.append(state))
     assert told == [(1, 2), (2, 2)]
     assert [(s.name, s.patient) for s in found] == [("one", "P1"), ("two-3", "P2"), ("two-4", "two-4")]
     assert all(s.source == "scan" and s.series and s.annotations is None for s in found)
     shutil.copytree(tmp_path / "images", tmp_path / "all" / "images")
     shutil.copytree(tmp_path / "cohort", tmp_path / "all" / "cohort")
     shutil.copytree(tmp_path / "coca", tmp_path / "all" / "coca")
-    found, doubts = find_new_scans(tmp_path / "all")
+    found, warnings = find_new_scans(tmp_path / "all")
     kinds = {s.name: (s.source, s.patient, s.truth) for s in found}
     digital = tmp_path / "all" / "cohort" / "patient_5" / "scan_1"
     assert kinds == {
@@ -54,14 +54,14 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
         "cohort/patient_5/scan_1": ("digital", "5", digital / "truth.json"),
         "images/scan": ("scan", "images/scan", None),
     }
-    assert not doubts
+    assert not warnings
     project = Project.create(tmp_path / "project")
     assert len(project.add(found).added) == 3
 
 
 def test_one_file(tmp_path):
-    (scan,), doubts = find_new_scans(_image(tmp_path / "a.nii.gz"))
-    assert (scan.name, scan.patient, scan.ct.name, doubts) == ("a", "a", "a.nii.gz", [])
+    (scan,), warnings = find_new_scans(_image(tmp_path / "a.nii.gz"))
+    assert (scan.name, scan.patient, scan.ct.name, warnings) == ("a", "a", "a.nii.gz", [])
     write_scan(tmp_path / "patient_1", 1, True, False)
     (scan,), _ = find_new_scans(tmp_path / "patient_1" / "ct.nii.gz")
     assert (scan.name, scan.patient, scan.source) == ("patient_1", "1", "digital")
@@ -81,11 +81,11 @@ def test_table_says_who_is_who(tmp_path):
     ]
     table = tmp_path / "scans.csv"
     table.write_text("\n".join(rows), encoding="utf-8")
-    found, doubts = find_new_scans(table)
+    found, warnings = find_new_scans(table)
     assert [(scan.name, scan.patient) for scan in found] == [("one", "P7"), ("two", "P7"), ("three", "three")]
     assert [scan.annotations is not None for scan in found] == [False, True, False]
     assert found[1].annotations().slices[2] is SliceLabel.VISIBLE
-    assert "colour" in doubts[0]
+    assert "colour" in warnings[0]
     table.write_text("name\none", encoding="utf-8")
     with pytest.raises(SourceError, match="no column ct"):
         find_new_scans(table)
@@ -98,9 +98,9 @@ def test_table_says_who_is_who(tmp_path):
         (lambda p: p, "holds no scan that can be added"),
         (lambda p: Project.create(p / "p").folder, "is a project itself"),
         (lambda p: _lesions(p / "mask.nrrd"), "is a label map"),
-        (lambda p: _image(p / "flat.nrrd", np.zeros((1, 8, 8), np.int16)), "is no volume"),
+        (lambda p: _image(p / "flat.nrrd", np.zeros((1, 8, 8), np.int16)), "is not a volume"),
         (lambda p: shutil.copy(__file__, p / "text.nii"), "is in no known image format"),
-        (lambda p: shutil.copy(__file__, p / "text.py"), "is no image file"),
+        (lambda p: shutil.copy(__file__, p / "text.py"), "is not an image file"),
     ],
 )
 def test_what_holds_no_scan_is_told(tmp_path, make, message):
@@ -117,9 +117,9 @@ def test_what_is_passed_over_is_told(tmp_path):
     write_series(tmp_path / "d2", chest_hu(), tags={"SeriesInstanceUID": "1.2.3"})
     write_scan(tmp_path / "patient_1", 1, True, False)
     (tmp_path / "patient_1" / "truth.json").write_text("{}")
-    found, doubts = find_new_scans(tmp_path)
+    found, warnings = find_new_scans(tmp_path)
     assert [s.name for s in found] == ["a"]
-    told = "\n".join(doubts)
+    told = "\n".join(warnings)
     for part in (
         "somewhat.nii.gz is a label map",
         "in the project",
@@ -132,8 +132,8 @@ def test_what_is_passed_over_is_told(tmp_path):
 def test_scans_that_all_have_one_id_are_doubted(tmp_path):
     for n in range(3):
         write_series(tmp_path / str(n), chest_hu(seed=n))
-    _, doubts = find_new_scans(tmp_path)
-    assert any("All 3 scans are of one patient by their headers (P1)" in doubt for doubt in doubts)
+    _, warnings = find_new_scans(tmp_path)
+    assert any("All 3 scans are of one patient by their headers (P1)" in warning for warning in warnings)
 
 
 class TestSegmentations:
@@ -144,8 +144,8 @@ class TestSegmentations:
         _image(tmp_path / "b.nii.gz")
         write_series(tmp_path / "c", chest_hu())
         _lesions(tmp_path / "c-lesions.nrrd", ORIGIN_MM)
-        found, doubts = find_new_scans(tmp_path)
-        assert not doubts
+        found, warnings = find_new_scans(tmp_path)
+        assert not warnings
         own = {scan.name: scan.annotations for scan in found}
         assert (set(own), own["b"]) == ({"a", "b", "c"}, None)
         given = own["a"]()
@@ -160,10 +160,10 @@ class TestSegmentations:
         _image(tmp_path / "scans" / "p7" / "ct.nii.gz")
         for name in ("a", "b", "p7", "q"):
             _lesions(tmp_path / "scans" / "labels" / f"{name}.nrrd")
-        found, doubts = find_new_scans(tmp_path / "scans", labels=tmp_path / "scans" / "labels")
+        found, warnings = find_new_scans(tmp_path / "scans", labels=tmp_path / "scans" / "labels")
         own = {scan.name: scan.annotations is not None for scan in found}
         assert own == {"x/a": True, "y/b": False, "z/b": False, "p7": True}
-        told = "\n".join(doubts)
+        told = "\n".join(warnings)
         assert "several scans are called b" in told
         assert "1 files of" in told
         assert "q.nrrd" in told

@@ -19,8 +19,8 @@ from CACTrainingLib.radiograph.study.configurations import (
 
 
 def test_every_table_holds_what_the_papers_compare():
-    sharpening = {(one.sharpening, one.enhancement) for one in TABLES["sharpening"]}
-    assert len(TABLES["sharpening"]) == len(sharpening) == 12
+    super_resolution = {(one.super_resolution, one.enhancement) for one in TABLES["super_resolution"]}
+    assert len(TABLES["super_resolution"]) == len(super_resolution) == 12
     assert {(one.labels, one.curriculum) for one in TABLES["curriculum"]} == {
         (labels, on) for labels in ("truth", "reader", "automatic") for on in (True, False)
     }
@@ -39,18 +39,18 @@ def test_shared_configurations_are_trained_once_and_the_base_first():
 
 
 def test_fewer_folds_of_a_table_but_never_of_the_base():
-    budget = RadiographBudget(folds=5, only={"sharpening": 2, "capacity": 1})
-    runs = runs_of(("capacity", "sharpening"), budget)
+    budget = RadiographBudget(folds=5, only={"super_resolution": 2, "capacity": 1})
+    runs = runs_of(("capacity", "super_resolution"), budget)
     counts = {one: sum(run.configuration == one for run in runs) for one in {run.configuration for run in runs}}
     assert counts.pop(BASE) == 5
-    assert {counts[one] for one in TABLES["sharpening"] if one != BASE} == {2}
+    assert {counts[one] for one in TABLES["super_resolution"] if one != BASE} == {2}
     assert {counts[one] for one in TABLES["capacity"] if one != BASE} == {1}
 
 
 def test_a_configuration_of_two_tables_gets_the_most_folds():
     light = replace(BASE, located=False)
     assert light in TABLES["capacity"]
-    assert light in TABLES["twins"]
+    assert light in TABLES["counterfactual_pairs"]
     assert RadiographBudget(5, {"capacity": 1}).folds_of(light, tuple(TABLES)) == 5
 
 

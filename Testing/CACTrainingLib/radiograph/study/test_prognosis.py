@@ -1,12 +1,14 @@
 """The study of prognosis: a table of events read, and its page."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 
+from CACScoringLib.core.tables import TableError
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.radiograph.events import CHANCES, EventsError, read_events
+from CACTrainingLib.radiograph.events import PROBABILITIES, read_events
 from CACTrainingLib.radiograph.study.prognosis import evaluate_prognosis
 
 
@@ -28,19 +30,19 @@ arithmetic, not of prognosis."""
 
 
 def simulated(patients=600, seed=0):
-    """Rows of patients whose hazards are HAZARDS, and whose foretold category is often the true one."""
+    """Rows of patients whose hazards are HAZARDS, and whose predicted category is often the true one."""
     generator = np.random.default_rng(seed)
     category = generator.choice(4, patients, p=(0.4, 0.3, 0.2, 0.1))
     happens = generator.exponential(1 / (0.01 * HAZARDS[category]))
     lost = generator.uniform(2, 12, patients)
-    foretold = np.clip(category + generator.integers(-1, 2, patients), 0, 3)
+    predicted = np.clip(category + generator.integers(-1, 2, patients), 0, 3)
     return [
         {
             "patient": f"p{n}",
             "time_years": round(float(min(happens[n], lost[n])), 4),
             "event": int(happens[n] <= lost[n]),
             "agatston": (0, 30, 200, 900)[category[n]],
-            "predicted_category": int(foretold[n]),
+            "predicted_category": int(predicted[n]),
             "age_years": round(float(generator.normal(60, 8)), 1),
             "sex": "FM"[n % 2],
         }
@@ -66,8 +68,7 @@ def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
     page = evaluate_prognosis(table, tmp_path / "out").read_text(encoding="utf-8")
     for title in ("Events over time", "Hazard ratios", "Concordance", "Log-rank test"):
         assert title in page
-    assert "Digital patients" not in page
-    assert "Foretold categories tell less of events than true ones do." in page
+    assert not json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8"))["digital"]
     hazards = cells(tmp_path / "out", "hazards")
     true = hazards[1:4]
     assert [row["Against category 0"] for row in true] == ["1–99", "100–399", "≥ 400"]
@@ -75,10 +76,12 @@ def test_the_page_finds_the_hazards_that_were_put_in(tmp_path):
         assert float(row["Unadjusted low"]) < hazard < float(row["Unadjusted high"])
         # Age and sex tell nothing here.
         assert float(row["Adjusted"]) == pytest.approx(float(row["Unadjusted"]), rel=0.1)
-    values = {row["Sorted by"]: float(row["Harrell's C"]) for row in cells(tmp_path / "out", "concordance")}
-    assert 0.5 < values["Foretold category"] < values["True category"] < 0.9
+    concordance = {row["Sorted by"]: row for row in cells(tmp_path / "out", "concordance")}
+    values = {title: float(row["Harrell's C"]) for title, row in concordance.items()}
+    assert 0.5 < values["Predicted category"] < values["True category"] < 0.9
+    assert float(concordance["Predicted category"]["Less true category high"]) < 0
     tests = {row["Categories"]: row for row in cells(tmp_path / "out", "log_rank")}
-    assert float(tests["True category"]["χ²"]) > float(tests["Foretold category"]["χ²"]) > 16.3  # p 0.001
+    assert float(tests["True category"]["χ²"]) > float(tests["Predicted category"]["χ²"]) > 16.3  # p 0.001
     assert (tmp_path / "out" / "figures" / "survival_figure.png").stat().st_size > 1000
 
 
@@ -110,19 +113,22 @@ def test_a_category_without_events_has_no_ratio(tmp_path, unpainted):
     assert float(true[0]["Unadjusted"]) > 1
 
 
-def test_foretold_categories_from_chances_scores_or_as_given(tmp_path):
+def test_predicted_categories_from_probabilities_scores_or_as_given(tmp_path):
     base = {"time_years": 1, "event": 0, "agatston": 0}
-    chances = [(0.4, 0.9, 0.9), (0.5, 0.1, 0.0), (0.9, 0.6, 0.4), (0.9, 0.8, 0.7)]
-    rows = [{"patient": n, **base, **dict(zip(CHANCES, chance, strict=True))} for n, chance in enumerate(chances)]
+    probabilities = [(0.4, 0.9, 0.9), (0.5, 0.1, 0.0), (0.9, 0.6, 0.4), (0.9, 0.8, 0.7)]
+    rows = [
+        {"patient": n, **base, **dict(zip(PROBABILITIES, probability, strict=True))}
+        for n, probability in enumerate(probabilities)
+    ]
     found = read_events(written(tmp_path / "a.csv", rows))
-    assert found.foretold.tolist() == [0, 1, 2, 3]
+    assert found.predicted.tolist() == [0, 1, 2, 3]
     assert found.risk == pytest.approx([2.2, 0.6, 1.9, 2.4])
     rows = [{"patient": n, **base, "predicted_agatston": score} for n, score in enumerate((0, 1, 100, 400))]
-    assert read_events(written(tmp_path / "b.csv", rows)).foretold.tolist() == [0, 1, 2, 3]
+    assert read_events(written(tmp_path / "b.csv", rows)).predicted.tolist() == [0, 1, 2, 3]
     rows = [{"patient": n, "time_years": 1, "event": 1, "category": n, "predicted_category": 3 - n} for n in range(4)]
     found = read_events(written(tmp_path / "c.csv", rows))
     assert found.true.tolist() == [0, 1, 2, 3]
-    assert found.foretold.tolist() == [3, 2, 1, 0]
+    assert found.predicted.tolist() == [3, 2, 1, 0]
     assert (found.score, found.risk) == (None, None)
 
 
@@ -138,36 +144,36 @@ def test_factors_that_all_have_and_that_differ(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"event": 2}, "event in line 2 of .* is '2', not a whole number from 0 to 1"),
+        ({"event": 2}, "event in line 2 of .* is '2'; it has to be a whole number between 0 and 1"),
         ({"event": ""}, "event in line 2"),
         ({"time_years": -1}, "time_years in line 2"),
         ({"time_years": "inf"}, "time_years in line 2"),
         ({"time_years": "soon"}, "'soon'"),
         ({"agatston": "nan"}, "agatston in line 2"),
-        ({"predicted_category": 4}, "predicted_category in line 2 .* from 0 to 3"),
+        ({"predicted_category": 4}, "predicted_category in line 2 .* between 0 and 3"),
         ({"predicted_category": 1.5}, "whole number"),
-        ({"patient": ""}, "needs a patient"),
-        ({"patient": "p1"}, "one row only"),
-        ({"sex": "x"}, "'X'; write F or M"),
+        ({"patient": ""}, "no patient in line 2"),
+        ({"patient": "p1"}, "have the same patient"),
+        ({"sex": "x"}, "'x'; write F or M"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path, change, said):
     rows = simulated(3)
     rows[0] |= change
-    with pytest.raises(EventsError, match=said):
+    with pytest.raises(TableError, match=said):
         read_events(written(tmp_path / "t.csv", rows))
 
 
 @pytest.mark.parametrize("column", ["patient", "time_years", "event", "agatston", "predicted_category"])
 def test_a_column_that_is_missing_is_named(tmp_path, column):
     rows = [{key: value for key, value in row.items() if key != column} for row in simulated(3)]
-    with pytest.raises(EventsError, match=column):
+    with pytest.raises(TableError, match=column):
         read_events(written(tmp_path / "t.csv", rows))
 
 
 def test_no_table(tmp_path):
-    with pytest.raises(EventsError, match="cannot be read"):
+    with pytest.raises(TableError, match="There is no table"):
         read_events(tmp_path / "none.csv")
     (tmp_path / "empty.csv").write_text("patient,time_years,event,agatston,predicted_category\n", encoding="utf-8")
-    with pytest.raises(EventsError, match="no rows"):
+    with pytest.raises(TableError, match="no rows"):
         read_events(tmp_path / "empty.csv")

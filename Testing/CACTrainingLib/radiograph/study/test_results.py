@@ -7,7 +7,6 @@ import pytest
 from radiograph_study import write_table
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from CACTrainingLib.experiments.results import spread
 from CACTrainingLib.radiograph.study.configurations import BASE
 from CACTrainingLib.radiograph.study.results import (
     Predictions,
@@ -97,7 +96,7 @@ def test_a_table_is_read_with_its_factors(tmp_path):
     assert read_radiographs(write_table(tmp_path / "other.csv", 8, factors=False)).factors is None
 
 
-def test_clinical_factors_are_judged_on_others_than_they_learned_from(tmp_path):
+def test_clinical_factors_are_evaluated_on_others_than_they_learned_from(tmp_path):
     data, study = study_of(tmp_path)
     found = factors_alone(study)
     assert found.image.shape == (80, 3)
@@ -151,8 +150,3 @@ def test_only_rows_that_are_asked_for_count(tmp_path):
     found = study.areas(predictions, value, np.arange(20))
     assert found[0].n == 20
     assert found[0].estimate.value == 1.0
-
-
-def test_spread():
-    assert spread([0.5, 0.7, math.nan]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
-    assert math.isnan(spread([0.5]))

@@ -36,8 +36,8 @@ def asked(monkeypatch):
     """What the network's own training is asked for, which it answers at once."""
     seen = []
 
-    def load(table, label, views, enhancement, sharpening, scales):
-        seen.append(("load", views, enhancement, sharpening, scales))
+    def load(table, label, views, enhancement, super_resolution, scales):
+        seen.append(("load", views, enhancement, super_resolution, scales))
         return Held(table, scales)
 
     def fit(known, training, validation, test, settings, folder):
@@ -102,8 +102,8 @@ def test_settings_follow_the_configuration():
         == train_radiograph.PRESETS["light"].loop.steps
     )
     presets = train_radiograph.PRESETS
-    share = presets["resnet18"].loop.steps / presets["light"].loop.steps
-    assert fit_settings(replace(BASE, backbone="resnet18"), BUDGET, "cpu").training.loop.steps == round(30 * share)
+    proportion = presets["resnet18"].loop.steps / presets["light"].loop.steps
+    assert fit_settings(replace(BASE, backbone="resnet18"), BUDGET, "cpu").training.loop.steps == round(30 * proportion)
 
 
 def test_without_counterfactual_pairs_none_are_made(asked, data):
@@ -130,4 +130,4 @@ def test_own_pictures_have_no_slices_to_sharpen(asked, tmp_path, data):
     for row in read_table(data.table):
         row.files["PA"].with_suffix(".png").touch()
     with pytest.raises(CTError, match="Only radiographs projected"):
-        trainer(replace(data, table=table), BUDGET)(ExperimentRun(replace(BASE, sharpening="learned"), 0))
+        trainer(replace(data, table=table), BUDGET)(ExperimentRun(replace(BASE, super_resolution="learned"), 0))

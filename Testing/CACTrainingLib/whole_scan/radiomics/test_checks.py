@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from CACTrainingLib.experiments.configuration import ExperimentRun
 from CACTrainingLib.statistics.bootstrap import Bootstrap
-from CACTrainingLib.whole_scan.radiomics.checks import found_section, importance_section, others_section
+from CACTrainingLib.whole_scan.radiomics.checks import controls_section, found_section, importance_section
 from CACTrainingLib.whole_scan.radiomics.configurations import HELD_OUT, Configuration
 from CACTrainingLib.whole_scan.radiomics.goals import goals_section
 from CACTrainingLib.whole_scan.radiomics.results import CROSSED, HELD, Study
@@ -25,7 +25,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def study():
     """The models' chances are the first feature of the heart, and those of the networks."""
-    scans, others = made_scans(N), made_scans(20, 500, seed=7, score=0.0)
+    scans, noncoronary_controls = made_scans(N), made_scans(20, 500, seed=7, score=0.0)
     kept = {}
     for one, values in ((Configuration(), scans.features["both"]), (Configuration("own"), scans.features["own"])):
         for fold in (HELD_OUT, 0, 1):
@@ -39,7 +39,7 @@ def study():
                 "weights": [0.0, 1.0, -2.0, 0.5, 0.0, 0.1] if fold == HELD_OUT else [0.0, 1.0, 2.0, 0.5, 0.0, 0.1],
                 "importance": None,
             }
-    return Study(scans, FOLDS, kept, others=others)
+    return Study(scans, FOLDS, kept, noncoronary_controls=noncoronary_controls)
 
 
 def rows_of(table):
@@ -70,14 +70,14 @@ def test_hidden_calcium_is_counted_apart(study):
 
 
 def test_other_calcium_against_none(study):
-    tables = {table.name: rows_of(table) for table in others_section(study).tables}
+    tables = {table.name: rows_of(table) for table in controls_section(study).tables}
     held = np.flatnonzero(FOLDS == HELD_OUT)
     called = study.scans.features["both"][held, 0] >= 0
     none = ~study.scans.truth[held] & (study.scans.other[held] == 0)
     first, second, change, _ = tables["others"][title_of(Configuration())]
     assert (first.value, second.value) == (pytest.approx(called[none].mean()), pytest.approx(0.25))
     assert change.value == pytest.approx(second.value - first.value)
-    assert tables["others"][RULE][1].value == pytest.approx(study.others.pseudo.mean())
+    assert tables["others"][RULE][1].value == pytest.approx(study.noncoronary_controls.pseudo.mean())
     crossed = (FOLDS != HELD_OUT) & ~study.scans.truth
     for cell, kind in zip(tables["others_within"][RULE], (0, 1), strict=False):
         wanted = crossed & (study.scans.other == kind)

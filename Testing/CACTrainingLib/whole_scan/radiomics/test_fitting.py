@@ -63,7 +63,7 @@ def test_patient_is_never_on_both_sides(kind, few_settings):
     assert ((fitted.out_of_fold > np.median(fitted.out_of_fold)) == labels).mean() < 0.75
 
 
-def test_scans_in_no_fold_are_not_judged(few_settings):
+def test_scans_in_no_fold_are_not_evaluated(few_settings):
     features, labels, patients = data()
     folds = [(list(range(20, 60)), list(range(10))), (list(range(10)) + list(range(20, 60)), list(range(10, 20)))]
     found = nested_scores("logistic", features, labels, patients, folds, 0)
@@ -133,9 +133,9 @@ def test_what_cannot_be_learned_from_is_told():
         fit_classifier("logistic", features, np.ones(N, bool), patients, 0)
     with pytest.raises(FittingError, match="at least two patients"):
         fit_classifier("logistic", features, labels, np.where(labels, "one", patients), 0)
-    with pytest.raises(FittingError, match="no numbers"):
+    with pytest.raises(FittingError, match="not numbers"):
         fit_classifier("logistic", np.full((N, 2), np.nan), labels, patients, 0)
-    with pytest.raises(ValueError, match="no classifier"):
+    with pytest.raises(ValueError, match="not a classifier"):
         fit_classifier("oracle", features, labels, patients, 0)
     with pytest.raises(FittingError, match="no scan with calcium"):
         limit_for_sensitivity(np.zeros(3), np.zeros(3, bool))

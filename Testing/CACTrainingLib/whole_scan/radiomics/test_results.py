@@ -33,10 +33,16 @@ def scans():
     return made_scans(N)
 
 
-def result(scans, fold, column=0, limit=0.5, others=None):
+def result(scans, fold, column=0, limit=0.5, noncoronary_controls=None):
     rows = np.flatnonzero(fold == FOLDS)
-    chances = 1 / (1 + np.exp(-scans.features["heart"][rows, column]))
-    return {"rows": rows.tolist(), "fold": fold, "probabilities": chances.tolist(), "limit": limit, "others": others}
+    probabilities = 1 / (1 + np.exp(-scans.features["heart"][rows, column]))
+    return {
+        "rows": rows.tolist(),
+        "fold": fold,
+        "probabilities": probabilities.tolist(),
+        "limit": limit,
+        "others": noncoronary_controls,
+    }
 
 
 def kept_of(scans, configurations, folds=(0, 1, 2, HELD_OUT)):
@@ -48,36 +54,36 @@ def kept_of(scans, configurations, folds=(0, 1, 2, HELD_OUT)):
 
 
 def test_each_fold_has_its_own_limit(scans):
-    parts = [result(scans, 0, limit=0.9), result(scans, 1, limit=0.1, others=[0.2, 0.8])]
+    parts = [result(scans, 0, limit=0.9), result(scans, 1, limit=0.1, noncoronary_controls=[0.2, 0.8])]
     found = gathered(parts)
     first = found.folds == 0
-    assert found.called[first].tolist() == (found.chances[first] >= 0.9).tolist()
-    assert found.called[~first].tolist() == (found.chances[~first] >= 0.1).tolist()
-    assert found.others is None
-    chances, called = gathered(parts[1:]).others
-    assert (chances.tolist(), called.tolist()) == ([0.2, 0.8], [True, True])
+    assert found.called[first].tolist() == (found.probabilities[first] >= 0.9).tolist()
+    assert found.called[~first].tolist() == (found.probabilities[~first] >= 0.1).tolist()
+    assert found.noncoronary_controls is None
+    probabilities, called = gathered(parts[1:]).noncoronary_controls
+    assert (probabilities.tolist(), called.tolist()) == ([0.2, 0.8], [True, True])
 
 
 def test_measures_are_the_librarys(scans):
     study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0}))
-    judged = study.parts[HELD][Configuration()]
-    truth = scans.truth[judged.rows]
-    found = {name: one.estimate for name, one in study.measures(judged).items()}
-    assert found[ACCURACY].value == pytest.approx(accuracy_score(truth, judged.called))
-    assert found[SENSITIVITY].value == pytest.approx(recall_score(truth, judged.called))
-    assert found[SPECIFICITY].value == pytest.approx(recall_score(~truth, ~judged.called))
-    assert found[AREA].value == pytest.approx(roc_auc_score(truth, judged.chances))
+    evaluated = study.parts[HELD][Configuration()]
+    truth = scans.truth[evaluated.rows]
+    found = {name: one.estimate for name, one in study.measures(evaluated).items()}
+    assert found[ACCURACY].value == pytest.approx(accuracy_score(truth, evaluated.called))
+    assert found[SENSITIVITY].value == pytest.approx(recall_score(truth, evaluated.called))
+    assert found[SPECIFICITY].value == pytest.approx(recall_score(~truth, ~evaluated.called))
+    assert found[AREA].value == pytest.approx(roc_auc_score(truth, evaluated.probabilities))
     assert [found[name].n for name in (ACCURACY, SENSITIVITY, SPECIFICITY)] == [len(truth), truth.sum(), (~truth).sum()]
     assert found[ACCURACY].low < found[ACCURACY].value < found[ACCURACY].high
 
 
 def test_another_reference_can_be_asked_for(scans):
     study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0}))
-    judged = study.parts[CROSSED][Configuration()]
-    found = study.measures(judged, scans.visible == 1)
-    visible = scans.visible[judged.rows] == 1
-    assert found[SENSITIVITY].estimate.value == pytest.approx(judged.called[visible].mean())
-    assert found[SENSITIVITY].n == visible.sum() < scans.truth[judged.rows].sum()
+    evaluated = study.parts[CROSSED][Configuration()]
+    found = study.measures(evaluated, scans.visible == 1)
+    visible = scans.visible[evaluated.rows] == 1
+    assert found[SENSITIVITY].estimate.value == pytest.approx(evaluated.called[visible].mean())
+    assert found[SENSITIVITY].n == visible.sum() < scans.truth[evaluated.rows].sum()
 
 
 def test_areas_across_folds_count_pairs_of_a_fold(scans):
@@ -93,7 +99,7 @@ def test_areas_across_folds_count_pairs_of_a_fold(scans):
     assert study.area(shifted, truth).values[0] == pytest.approx(study.area(plain, truth).values[0])
 
 
-def test_what_is_not_complete_is_not_judged(scans):
+def test_what_is_not_complete_is_not_evaluated(scans):
     study = Study(scans, FOLDS, kept_of(scans, {Configuration(): 0}, (0, 2, HELD_OUT)))
     assert Configuration() not in study.parts[CROSSED]
     assert Configuration() in study.parts[HELD]
@@ -116,7 +122,7 @@ def test_the_rule_calls_what_the_pseudo_labels_call(scans):
     rule = study.rule(CROSSED)
     assert set(rule.rows.tolist()) == set(np.flatnonzero(FOLDS != HELD_OUT).tolist())
     assert rule.called.tolist() == scans.pseudo[rule.rows].tolist()
-    assert rule.chances.tolist() == scans.features["agatston"][rule.rows, 0].tolist()
+    assert rule.probabilities.tolist() == scans.features["agatston"][rule.rows, 0].tolist()
 
 
 def test_differences_are_paired_on_the_same_patients(scans):

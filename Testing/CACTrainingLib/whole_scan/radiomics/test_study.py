@@ -1,12 +1,11 @@
 """The study of radiomics as a whole, with scans and models that are made up."""
 
 import csv
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_experiments import make_quick, table_of
+from made_experiments import index_of, make_quick, sections_of, table_of
 from made_radiomics import Fitting, reader, write_table
 
 from CACScoringLib.core.ct import CTError
@@ -43,11 +42,10 @@ def test_the_whole_page(settings, tmp_path):
     whole = replace(
         settings,
         contrast=write_table(tmp_path / "c" / "t.csv", 16, 1000, contrast=True),
-        others=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0),
+        noncoronary_controls=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0),
     )
-    page = page_of(whole)
-    index = json.loads((settings.output / "study.json").read_text(encoding="utf-8"))
-    names = [section["name"] for section in index["sections"]]
+    page_of(whole)
+    names = sections_of(settings)
     assert names[0] == "goals"
     assert set(names) == {
         "goals",
@@ -60,7 +58,7 @@ def test_the_whole_page(settings, tmp_path):
         "importance",
         "others",
     }
-    assert "Digital patients: no figure here" in page
+    assert index_of(settings)["digital"]
     rows = [row[0].strip() for row in table_of(settings, "models_held")]
     assert rows.count("Random forest") == 4
     assert "Age and sex alone" in rows
@@ -85,7 +83,7 @@ def test_the_whole_page(settings, tmp_path):
 def test_a_new_control_leaves_cross_validated_models_as_they_are(settings, tmp_path):
     page_of(settings)
     fit = Fitting()
-    page_of(replace(settings, others=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0)), fit)
+    page_of(replace(settings, noncoronary_controls=write_table(tmp_path / "o" / "t.csv", 12, 2000, score=0.0)), fit)
     assert {run.fold for run in fit.done} == {HELD_OUT}
 
 
@@ -93,11 +91,11 @@ def test_without_time_there_is_a_page_of_what_is_there(settings):
     fit = Fitting()
     page_of(settings, fit)
     again = Fitting()
-    page = page_of(replace(settings, budget=TrainingBudget(folds=3), minutes=0), again)
+    page_of(replace(settings, budget=TrainingBudget(folds=3), minutes=0), again)
     assert not again.done
-    assert "were not done in the time given" in page
-    assert "Models that were not made" not in page
-    assert "No model was made." in page  # all that are kept are of other folds
+    # All that are kept are of other folds.
+    assert not (settings.output / "tables" / "models_crossed.csv").exists()
+    assert not (settings.output / "tables" / "failed.csv").exists()
 
 
 def test_when_no_model_is_made_the_page_says_so(settings):
@@ -108,10 +106,12 @@ def test_when_no_model_is_made_the_page_says_so(settings):
 
             return do
 
-    assert "No model was made." in page_of(settings, Nothing())
+    page_of(settings, Nothing())
+    assert len(table_of(settings, "failed")) > 1
+    assert not (settings.output / "tables" / "models_held.csv").exists()
 
 
-def test_chances_of_every_scan(settings):
+def test_probabilities_of_every_scan(settings):
     page_of(settings)
     with (settings.output / PREDICTIONS).open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -121,13 +121,12 @@ def test_chances_of_every_scan(settings):
 
 
 def test_ones_own_scans_have_no_truth_but_their_scores(settings):
-    page = page_of(settings, digital=False, factors=False, networks=False)
-    assert "Digital patients" not in page
-    assert "Age and sex alone" not in page
-    assert "Calcium that is not coronary" not in page
-    assert "With visible calcium" not in page
-    assert "No network’s features were at hand" in page
-    assert "Any coronary calcium" in page
+    page_of(settings, digital=False, factors=False, networks=False)
+    assert not index_of(settings)["digital"]
+    assert {"others"}.isdisjoint(sections_of(settings))
+    assert not (settings.output / "tables" / "visible.csv").exists()
+    rows = [row[0].strip() for row in table_of(settings, "models_held")]
+    assert "Age and sex alone" not in rows
 
 
 def test_a_control_holds_nobody_who_was_learned_from(settings, tmp_path):
@@ -135,10 +134,10 @@ def test_a_control_holds_nobody_who_was_learned_from(settings, tmp_path):
     training, _ = held_out(read_scan_table(settings.data))
     known = sum(f"p{n}" in training for n in range(N - 6, N))
     assert known > 0
-    page = page_of(replace(settings, others=table))
+    page = page_of(replace(settings, noncoronary_controls=table))
     assert f"{known} scans with other calcium were left out" in page
     with pytest.raises(StudyError, match="Give others"):
-        page_of(replace(settings, others=write_table(tmp_path / "bad" / "t.csv", 3, 2000, score=50.0)))
+        page_of(replace(settings, noncoronary_controls=write_table(tmp_path / "bad" / "t.csv", 3, 2000, score=50.0)))
 
 
 def test_enhanced_scans_belong_in_a_table_of_their_own(settings, tmp_path):

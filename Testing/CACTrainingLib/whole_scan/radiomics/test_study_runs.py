@@ -69,12 +69,12 @@ def test_pseudo_labels_take_the_place_of_the_truth(data, learned):
 
 
 @pytest.mark.parametrize("fold", [1, HELD_OUT])
-def test_contrast_enhanced_scans_of_nobody_who_is_judged(data, learned, fold):
+def test_contrast_enhanced_scans_of_nobody_who_is_evaluated(data, learned, fold):
     trainer(data, BUDGET)(ExperimentRun(Configuration(contrast=True), fold))
-    judged = {data.own.patients[row] for row in np.flatnonzero((data.folds == fold) | (data.folds == HELD_OUT))}
+    evaluated = {data.own.patients[row] for row in np.flatnonzero((data.folds == fold) | (data.folds == HELD_OUT))}
     patients = learned[0][3]
-    assert not judged & set(patients)
-    wanted = [patient for patient in data.contrast.patients if patient not in judged]
+    assert not evaluated & set(patients)
+    wanted = [patient for patient in data.contrast.patients if patient not in evaluated]
     assert list(patients[-len(wanted) :]) == wanted
     assert 10 <= len(wanted) < 30
 
@@ -89,7 +89,7 @@ def test_too_few_of_a_kind_are_told(data, learned):
 def test_a_model_that_gives_no_numbers_is_told(data, learned, monkeypatch):
     monkeypatch.setattr(MadeModel, "probabilities", lambda self, features: np.full(len(features), np.nan))
     monkeypatch.setattr(MadeModel, "__init__", lambda self, *a: None)
-    with pytest.raises(CTError, match="gave no numbers"):
+    with pytest.raises(CTError, match="not numbers"):
         trainer(data, BUDGET)(ExperimentRun(Configuration(), 0))
 
 

@@ -61,8 +61,8 @@ def train(tmp_path, *options):
     return cli.main(["train", "radiomics", "--output", str(tmp_path / "model"), "--workers", "1", *map(str, options)])
 
 
-def test_model_is_trained_judged_once_and_written(tables, tmp_path):
-    assert train(tmp_path, "--data", tables["data"], "--others", tables["others"]) == 0
+def test_model_is_trained_evaluated_once_and_written(tables, tmp_path):
+    assert train(tmp_path, "--data", tables["data"], "--noncoronary-controls", tables["others"]) == 0
     card = read_card(tmp_path / "model.json")
     test = card.validation["test"]
     apart = held_out(read_scan_table(tables["data"]))[1]
@@ -79,6 +79,7 @@ def test_model_is_trained_judged_once_and_written(tables, tmp_path):
     json.dumps(card.validation, allow_nan=False)
 
 
+@pytest.mark.long
 def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, tmp_path, monkeypatch):
     learned = []
     fit = train_radiomics.fit_classifier
@@ -120,11 +121,13 @@ def test_model_is_not_replaced_unasked(tables, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("others", "message"),
-    [(([1], [0]), "is in --others and is learned from"), (([901], [7]), "has coronary calcium")],
+    ("noncoronary_controls", "message"),
+    [(([1], [0]), "is in --noncoronary-controls and is learned from"), (([901], [7]), "has coronary calcium")],
 )
-def test_tables_that_cannot_be_a_test_are_refused(others, message, tables, tmp_path):
-    settings = train_radiomics.Settings(tables["data"], tmp_path, others=table(tmp_path, "bad", *others))
+def test_tables_that_cannot_be_a_test_are_refused(noncoronary_controls, message, tables, tmp_path):
+    settings = train_radiomics.Settings(
+        tables["data"], tmp_path, noncoronary_controls=table(tmp_path, "bad", *noncoronary_controls)
+    )
     options = train_radiomics.RunOptions((tables["data"],), tmp_path / "model")
     with pytest.raises(TableError, match=message):
         train_radiomics.train_radiomics(options, settings, Progress())

@@ -39,7 +39,7 @@ def test_nothing_is_trained_twice_and_first_come_all_networks():
 
 def test_fewer_folds_of_a_table():
     runs = runs_of(TABLES, VesselBudget(folds=4, only={"augmentation": 1, "published": 2}), {})
-    plain = [run for run in runs if not run.configuration.augmented and run.configuration.kind == "summed"]
+    plain = [run for run in runs if not run.configuration.augmented and run.configuration.kind == "voxel-sum"]
     published = [run for run in runs if not run.configuration.augmented and run.configuration.kind == "vit"]
     assert [run.fold for run in plain] == [0]
     assert [run.fold for run in published] == [0, 1]
@@ -52,7 +52,7 @@ def test_pairs_of_the_side_tables_differ_in_what_they_say():
     base, published = configurations_of("published", budget, {})[:2]
     assert base == Configuration("cnn", "log", "average+max")
     assert published == Configuration("cnn", "linear", "average", augmented=False)
-    assert "summed" not in {one.kind for one in configurations_of("published", budget, {})}
+    assert "voxel-sum" not in {one.kind for one in configurations_of("published", budget, {})}
 
 
 def test_the_lowest_error_of_each_kind_is_chosen():

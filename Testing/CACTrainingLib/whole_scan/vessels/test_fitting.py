@@ -21,15 +21,15 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
     FitSettings,
     fit_settings,
     fit_vessels,
-    foretold,
     heart_ml,
+    predictions_of,
     prepare_vessels,
     targets_of,
     vessel_work,
 )
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
 
-CONFIG = VesselNetConfig(kind="summed", slices=2, size=16, field="heart", field_mm=20.0, width=2)
+CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 LOOP = LoopSettings(30, validate_every=1, average=0.0, half_precision=False)
 SETTINGS = FitSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=None), "cpu")
 NAMES = [f"scan {n}" for n in range(10)]
@@ -56,7 +56,7 @@ def test_learns_and_tells_how(files, tmp_path):
     assert epochs == 15
     assert {name: len(values) for name, values in fit.curves.items()} == dict.fromkeys(fit.curves, epochs)
     assert fit.curves["training_mse"][-1] < 0.2 * fit.curves["training_mse"][0]
-    found = foretold(fit.network, files, NAMES)
+    found = predictions_of(fit.network, files, NAMES)
     assert found.shape == (10, 4)
     assert found.min() >= 0
     assert np.corrcoef(found[:, 1], np.arange(10))[0, 1] > 0.9
@@ -82,7 +82,7 @@ def test_shown_amounts_become_scores(tmp_path):
     training = replace(SETTINGS.training, shown=True, learning_rate=0.01, loop=replace(LOOP, steps=60))
     settings = replace(SETTINGS, training=training)
     fit = fit_vessels(files, TARGETS, NAMES[:7], NAMES[7:], settings, tmp_path / "fit")
-    found = foretold(fit.network, files, NAMES)
+    found = predictions_of(fit.network, files, NAMES)
     slope = (found[7:, 1] * [70, 80, 90]).sum() / (found[7:, 1] ** 2).sum()
     assert slope == pytest.approx(1, abs=1e-3)
     assert np.corrcoef(found[:, 1], np.arange(10))[0, 1] > 0.85

@@ -1,4 +1,4 @@
-"""What networks predicted, against values worked out by hand, and against what age and heart size alone foretell."""
+"""What networks predicted, against values worked out by hand, and against what age and heart size alone predict."""
 
 import numpy as np
 import pytest
@@ -142,7 +142,7 @@ def test_a_kept_training_is_read_back(study):
     result = read_result(study.scans, None, kept)
     assert result.test.rows.tolist() == [3, 1]
     assert result.test.agatston[1].tolist() == [5, 6, 7, 8]
-    assert result.others is None  # there is no table of others any more
+    assert result.noncoronary_controls is None  # there is no table of others any more
     assert result.saliency is None
     assert normalised_curve(result.curves, 10.0).tolist() == [[10, 40, 90]]
     assert comparator_of("CNN", [result]).test[0].rows.tolist() == [3, 1]

@@ -38,23 +38,23 @@ def table(tmp_path, monkeypatch):
 
 
 def test_scans_are_prepared_with_what_is_known(table, tmp_path):
-    budget = VesselBudget(kinds=("cnn", "summed"))
+    budget = VesselBudget(kinds=("cnn", "voxel-sum"))
     known = read_scans(table[:2], table[2:], ["p0", "p1"], budget, tmp_path / "cache", 1, Progress())
     field = field_of(config_of(Configuration("cnn"), "compact"))
     assert list(known.inputs) == [field]
     assert set(known.inputs[field]) == {"p0", "p1", f"{OTHER}p2"}
     assert known.scans.names == ("p0", "p1")
-    assert known.others.names == (f"{OTHER}p2",)
+    assert known.noncoronary_controls.names == (f"{OTHER}p2",)
     assert list(known.failed) == [f"{OTHER}p3"]
     assert known.digital
     assert known.scans.agatston.tolist() == [[60] * 4, [0] * 4]
     assert known.scans.factors[:, :2].tolist() == [[60, 0], [61, 1]]
     # A disc of 14 pixels of 4 mm, in 8 slices of 3 mm.
     assert known.scans.factors[0, 2] == pytest.approx(np.pi * 56**2 * 24 / 1000, rel=0.03)
-    assert known.others.elsewhere == (("aortic valve",),)
+    assert known.noncoronary_controls.elsewhere == (("aortic valve",),)
     # Looked at is who was held out and has a score of 100 or more.
-    assert [one.name for one in known.looked_at] == ["p0"]
-    assert set(prepared.load(known.looked_at[0].regions[field])) == {"regions", "grid"}
+    assert [one.name for one in known.saliency_patients] == ["p0"]
+    assert set(prepared.load(known.saliency_patients[0].regions[field])) == {"regions", "grid"}
 
 
 def test_what_is_not_known_is_no_number(tmp_path):

@@ -22,7 +22,7 @@ from CACTrainingLib.whole_scan.vessels.study_runs import (
     PICTURES,
     REGIONS,
     Data,
-    LookedAt,
+    SaliencyPatient,
     config_of,
     field_of,
     fit_settings_of,
@@ -64,9 +64,9 @@ def data(folders, tmp_path_factory):
     calcium = sitk.Cast(sitk.ReadImage(folders[0] / "calcium_map.nii.gz") > 0, sitk.sitkUInt8)
     sitk.WriteImage(calcium, base / "calcium.nii.gz")
     rest = [f"p{n}" for n in range(2, PATIENTS)]
-    looked_at = (LookedAt("p0", {field_of(TINY): base / "regions.npz"}, base / "calcium.nii.gz"),)
+    saliency_patients = (SaliencyPatient("p0", {field_of(TINY): base / "regions.npz"}, base / "calcium.nii.gz"),)
     folds = ((tuple(rest[:4]), tuple(rest[4:])),)
-    return Data({field_of(TINY): inputs}, agatston, folds, ("p0", "p1"), (), looked_at, base)
+    return Data({field_of(TINY): inputs}, agatston, folds, ("p0", "p1"), (), saliency_patients, base)
 
 
 def test_where_things_lie(folders):
@@ -90,7 +90,7 @@ def test_where_things_lie(folders):
 
 
 def test_near_calcium_is_within_the_distance(data):
-    looked = data.looked_at[0]
+    looked = data.saliency_patients[0]
     with np.load(looked.regions[field_of(TINY)]) as content:
         prepared = dict(content)
     spacing = (TINY.slice_mm, *[TINY.field_mm / TINY.size] * 2)
@@ -107,7 +107,7 @@ def test_near_calcium_is_within_the_distance(data):
     assert NEAR_MM == 5
 
 
-@pytest.mark.parametrize("kind", ["se-cnn", "summed"])
+@pytest.mark.parametrize("kind", ["se-cnn", "voxel-sum"])
 def test_one_training(data, kind):
     budget = VesselBudget(kinds=(kind,), folds=2, steps=4)
     done = trainer(data, budget)(VesselRun(Configuration(kind, "log"), 0, evaluated=True, saliency=True))
@@ -166,7 +166,7 @@ def test_configurations_become_settings():
 
 
 def test_kinds_that_see_the_same_share_it():
-    fields = {kind: field_of(config_of(Configuration(kind), "compact")) for kind in ("cnn", "vit", "summed")}
+    fields = {kind: field_of(config_of(Configuration(kind), "compact")) for kind in ("cnn", "vit", "voxel-sum")}
     assert len(set(fields.values())) == 1
     assert field_of(replace(TINY, field_mm=100.0)) != field_of(TINY)
     assert field_of(replace(TINY, field="scan")) == field_of(replace(TINY, field="scan", field_mm=100.0))

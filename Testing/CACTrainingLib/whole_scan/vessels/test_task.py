@@ -22,7 +22,7 @@ from CACTrainingLib.whole_scan.vessels.task import (
     varied,
 )
 
-CONFIG = VesselNetConfig(kind="summed", slices=2, size=16, field="heart", field_mm=20.0, width=2)
+CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 STILL = VolumeAugmentation(0, 0, 0.0, 0.0)
 
 

@@ -23,7 +23,7 @@ from CACTrainingLib.whole_scan.vessels.fitting import FitSettings
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
 from CACTrainingLib.whole_scan.vessels.train import Sources
 
-CONFIG = VesselNetConfig(kind="summed", slices=2, size=16, field="heart", field_mm=20.0, width=2)
+CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 SETTINGS = FitSettings(CONFIG, VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8), "cpu")
 COUNT = 30
 
@@ -72,16 +72,16 @@ class Told(Progress):
 
 def train(tmp_path, **changes) -> Path:
     options = RunOptions(data=(), output=tmp_path / "model", **{"device": "cpu", **changes.pop("options", {})})
-    tables = {name: changes.pop(name, None) for name in ("test", "others")}
+    tables = {name: changes.pop(name, None) for name in ("test", "noncoronary_controls")}
     sources = Sources(tmp_path / "scans" / "table.csv", tmp_path / "cache", **tables)
     return train_vessels.train_vessels(options, sources, SETTINGS, changes.pop("progress", Progress()))
 
 
 def test_model_and_its_card(tmp_path, prepared):
     table = write_table(tmp_path / "scans", 0)
-    others = write_table(tmp_path / "others", 100, calcium=False)
+    noncoronary_controls = write_table(tmp_path / "noncoronary_controls", 100, calcium=False)
     told = Told()
-    path = train(tmp_path, others=others, progress=told)
+    path = train(tmp_path, noncoronary_controls=noncoronary_controls, progress=told)
     assert told.warnings == ["s7 was left out: it is no CT"]
     assert len(prepared) == 2 * COUNT
     model = load_model(path, "cpu")
@@ -144,10 +144,10 @@ def test_earlier_trainings_are_kept(tmp_path, prepared):
 
 def test_others_that_are_none(tmp_path, prepared):
     write_table(tmp_path / "scans", 0)
-    with pytest.raises(TableError, match="is in --others and is learned from"):
-        train(tmp_path, others=tmp_path / "scans" / "table.csv")
+    with pytest.raises(TableError, match="is in --noncoronary-controls and is learned from"):
+        train(tmp_path, noncoronary_controls=tmp_path / "scans" / "table.csv")
     with pytest.raises(TableError, match="has coronary calcium"):
-        train(tmp_path, others=write_table(tmp_path / "others", 100))
+        train(tmp_path, noncoronary_controls=write_table(tmp_path / "noncoronary_controls", 100))
     assert not prepared, "before hours are spent"
 
 
@@ -167,11 +167,11 @@ def test_options(tmp_path, monkeypatch):
     assert settings.training.augmentation is None
     assert sources.cache == options.folder / "scans"
     train_vessels.run(parser.parse_args(["--data", "T", "--output", "m"]), Progress())
-    assert asked["given"][2].config.kind == "summed"
+    assert asked["given"][2].config.kind == "voxel-sum"
     assert not asked["given"][2].training.shown
     train_vessels.run(
-        parser.parse_args(["--data", "T", "--output", "m", "--kind", "summed-shown", "--test", "U"]), Progress()
+        parser.parse_args(["--data", "T", "--output", "m", "--kind", "voxel-sum-supervised", "--test", "U"]), Progress()
     )
     _, sources, settings, _ = asked["given"]
-    assert (settings.config.kind, settings.config.bright_hu, settings.training.shown) == ("summed", 60.0, True)
+    assert (settings.config.kind, settings.config.bright_hu, settings.training.shown) == ("voxel-sum", 60.0, True)
     assert sources.test == Path("U")

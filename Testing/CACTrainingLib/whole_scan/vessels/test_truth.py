@@ -14,7 +14,7 @@ from CACScoringLib.whole_scan.vessel_input import vessel_input
 from CACTrainingLib.data.datasets import DataError
 from CACTrainingLib.whole_scan.vessels.truth import MAP, REGIONS, TRUTH, true_calcium
 
-CONFIG = VesselNetConfig(kind="summed", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
+CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
 SPACING = (1.0, 1.0, 2.0)
 PER_MG = 1.5
 
@@ -89,7 +89,7 @@ def test_truth_on_another_grid(tmp_path, empty):
         true_calcium(scan, region, CONFIG)
 
 
-@pytest.mark.parametrize(("name", "message"), [(TRUTH, "is no truth of a scan"), (MAP, "cannot be read")])
+@pytest.mark.parametrize(("name", "message"), [(TRUTH, "is not the truth of a scan"), (MAP, "cannot be read")])
 def test_truth_that_is_broken(tmp_path, empty, name, message):
     scan, region = write(tmp_path, *empty)
     (tmp_path / name).write_text("{}", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Asking for second opinions in the panel, and what it shows of them."""
+"""Asking for whole-scan estimates in the panel, and what it shows of them."""
 
 import json
 from types import SimpleNamespace
 
+import handmade_estimates as by_hand
 import numpy as np
-import opinions_by_hand as by_hand
 import panel_results
 import pytest
 import SimpleITK as sitk
@@ -12,7 +12,7 @@ import slicer
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.whole_scan.second_opinion import DIFFERS, SALIENCY_FILE, opinion_as_json, opinions_of_json
+from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_as_json, estimates_from_json
 
 
 @pytest.fixture
@@ -48,40 +48,40 @@ def ready(installed, open_panel, volume, panel, monkeypatch, asked):
     return driver
 
 
-def score_with(driver, *opinions):
+def score_with(driver, *estimates):
     """A run whose result has these opinions."""
     driver.ui.scoreButton.click()
     driver.process.write_result(networks=True)
     file = driver.process.output / "scores.json"
     record = json.loads(file.read_text(encoding="utf-8"))
-    record["second_opinions"] = {opinion.network: opinion_as_json(opinion, {}) for opinion in opinions}
+    record["second_opinions"] = {estimate.network: estimate_as_json(estimate, {}) for estimate in estimates}
     file.write_text(json.dumps(record), encoding="utf-8")
-    for opinion in opinions:
-        if opinion.saliency is not None:
-            sitk.WriteImage(opinion.saliency, str(driver.process.output / SALIENCY_FILE))
+    for estimate in estimates:
+        if estimate.saliency is not None:
+            sitk.WriteImage(estimate.saliency, str(driver.process.output / SALIENCY_FILE))
     driver.process.end(0)
     driver.settle()
 
 
 def rows(driver):
-    table = driver.ui.opinionTable
+    table = driver.ui.wholeScanTable
     cells = [[table.item(row, n) for n in range(table.columnCount)] for row in range(table.rowCount)]
     return [["" if cell is None else cell.text() for cell in row] for row in cells]
 
 
 class TestAsking:
     def test_off_by_default(self, ready, asked):
-        assert not ready.ui.secondOpinionsBox.checked
+        assert not ready.ui.wholeScanBox.checked
         ready.ui.scoreButton.click()
         assert not asked
-        assert "--second-opinion" not in ready.process.arguments
+        assert "--whole-scan" not in ready.process.arguments
 
     def test_all_at_hand_are_asked(self, ready, asked):
-        ready.ui.secondOpinionsBox.setChecked(True)
+        ready.ui.wholeScanBox.setChecked(True)
         assert ready.state.secondOpinions
         ready.ui.scoreButton.click()
         assert [list(requirements) for requirements in asked] == [["mirp"]]
-        assert ready.process.option("--second-opinion") == ["all"]
+        assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
 
     def test_a_model_of_theirs_is_named_only_when_they_are_asked(self, ready):
@@ -89,7 +89,7 @@ class TestAsking:
         ready.ui.scoreButton.click()
         assert ready.process.option("--model") == []
         ready.ui.scoreButton.click()
-        ready.ui.secondOpinionsBox.setChecked(True)
+        ready.ui.wholeScanBox.setChecked(True)
         ready.ui.scoreButton.click()
         assert ready.process.option("--model") == ["my-vessels"]
 
@@ -97,35 +97,44 @@ class TestAsking:
         assert ready.ui.vesselsModelBox.itemText(0) == "my-vessels (the only one)"
 
     def test_not_for_the_clinical_rule_alone(self, ready):
-        ready.ui.secondOpinionsBox.setChecked(True)
-        assert ready.ui.secondOpinionsBox.enabled
+        ready.ui.wholeScanBox.setChecked(True)
+        assert ready.ui.wholeScanBox.enabled
         ready.ui.methodBox.setCurrentIndex(1)
-        assert not ready.ui.secondOpinionsBox.enabled
+        assert not ready.ui.wholeScanBox.enabled
         ready.ui.scoreButton.click()
-        assert "--second-opinion" not in ready.process.arguments
+        assert "--whole-scan" not in ready.process.arguments
 
     def test_without_a_model_it_cannot_be_switched_on_but_off(self, installed, open_panel, volume):
         driver = open_panel()
         driver.ui.methodBox.setCurrentIndex(0)
-        assert not driver.ui.secondOpinionsBox.enabled
+        assert not driver.ui.wholeScanBox.enabled
         driver.state.secondOpinions = True  # as a scene from elsewhere may say
-        assert driver.ui.secondOpinionsBox.enabled
+        assert driver.ui.wholeScanBox.enabled
 
 
 class TestShowing:
     def test_nothing_where_none_was_asked(self, driver):
         driver.score(networks=True)
-        assert not driver.ui.opinionTable.isVisibleTo(driver.widget.parent)
-        assert not driver.ui.opinionsLabel.isVisibleTo(driver.widget.parent)
+        assert not driver.ui.wholeScanTable.isVisibleTo(driver.widget.parent)
+        assert not driver.ui.wholeScanLabel.isVisibleTo(driver.widget.parent)
 
     def test_answers_agreement_and_worth(self, ready):
         score_with(ready, by_hand.vessels(5, 1000, 20, 30, trust="Little."), by_hand.radiomics(0.1, trust="Less."))
         ui = ready.ui
-        titles = [ui.opinionTable.horizontalHeaderItem(n).text() for n in range(ui.opinionTable.columnCount)]
-        assert titles == ["Second opinion", "Says", "Clinical\nagrees", "Map\nagrees", "LM", "LAD", "LCX", "RCA"]
+        titles = [ui.wholeScanTable.horizontalHeaderItem(n).text() for n in range(ui.wholeScanTable.columnCount)]
+        assert titles == [
+            "Whole-scan estimate",
+            "Prediction",
+            "Clinical\nagrees",
+            "Map\nagrees",
+            "LM",
+            "LAD",
+            "LCX",
+            "RCA",
+        ]
         vessels = ["Vessel regression", "1055 (> 400)", "not reviewed", "same class", "5", "1000", "20", "30"]
         assert rows(ready) == [vessels, ["Radiomics", "none (10%)", "not reviewed", "⚠ differs", "", "", "", ""]]
-        assert ui.opinionsLabel.text == "Vessel regression: Little.\nRadiomics: Less."
+        assert ui.wholeScanLabel.text == "Vessel regression: Little.\nRadiomics: Less."
         assert "Radiomics: no calcium; calcium map: 1323" in ui.warningsLabel.text
 
     def test_a_review_changes_who_agrees(self, ready):
@@ -145,7 +154,7 @@ class TestShowing:
         score_with(ready, given)
         ready.review.export(tmp_path / "out")
         record = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-        assert opinions_of_json(record) == (given,)
+        assert estimates_from_json(record) == (given,)
         assert "Little." in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
     def test_what_swayed_the_vessel_model_is_in_the_scene_and_the_report(self, ready, tmp_path):
@@ -159,13 +168,13 @@ class TestShowing:
         assert mrml.nodes_of_record(slicer.mrmlScene, nodes.record).saliency is nodes.saliency
         assert ready.ui.inputSelector.nodeCount() == 1, "a saliency is no CT"
         ready.review.export(tmp_path / "out")
-        assert "the one with the highest value" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert "has the highest saliency" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
-    def test_a_scene_with_broken_opinions_is_told(self, ready):
+    def test_a_scene_with_broken_estimates_is_told(self, ready):
         score_with(ready, by_hand.vessels(200))
         record = ready.review.nodes.record
         text = json.loads(record.GetText())
         del text["second_opinions"]["vessels"]["total"]
         record.SetText(json.dumps(text))
         ready.widget._showResult(record)
-        assert "second opinions of the record cannot be read" in ready.ui.statusLabel.text
+        assert "whole-scan estimates of the record cannot be read" in ready.ui.statusLabel.text

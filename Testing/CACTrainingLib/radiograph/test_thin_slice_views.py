@@ -10,10 +10,10 @@ from in_this_process import InThisProcess
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.drr.projection import water_equivalent_mm
-from CACTrainingLib.radiograph import sharpen
+from CACTrainingLib.radiograph import thin_slice_views
 from CACTrainingLib.radiograph.cases import CASES, HeartBox, View, read_case, view_geometry, write_case
-from CACTrainingLib.radiograph.sharpen import as_projected, fade, sharpen_cases, sharpened_bodies
 from CACTrainingLib.radiograph.super_resolution import interpolated
+from CACTrainingLib.radiograph.thin_slice_views import add_thin_slice_views, as_projected, fade, thin_slice_bodies
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
@@ -24,7 +24,7 @@ STANDS = {"PA": view_geometry(1.5, -1.0, (0.0, 0.0, 0.0)), "lateral": view_geome
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    monkeypatch.setattr(sharpen, "Workers", InThisProcess)
+    monkeypatch.setattr(thin_slice_views, "Workers", InThisProcess)
 
 
 def image_of(hu, spacing, origin):
@@ -58,7 +58,7 @@ def bodies(ct):
 @pytest.mark.parametrize("view", STANDS)
 def test_same_as_projecting_the_sharpened_ct(ct, box, bodies, view):
     thin = interpolated(box.hu, 3)
-    found = sharpened_bodies(bodies, box, {"interpolated": thin})[view, "interpolated"]
+    found = thin_slice_bodies(bodies, box, {"interpolated": thin})[view, "interpolated"]
     whole = as_projected(np.maximum(ct, -1000), 3)
     own = tuple(slice(f * a, f * b) for a, b, f in zip(LOW, HIGH, (3, 1, 1), strict=True))
     weights = fade(thin.shape, (2.0, 2.0, 1.0))
@@ -71,7 +71,7 @@ def test_same_as_projecting_the_sharpened_ct(ct, box, bodies, view):
 
 
 def test_slices_as_the_projector_sees_them_change_nothing(box, bodies):
-    found = sharpened_bodies(bodies, box, {"learned": as_projected(box.hu, 3)})
+    found = thin_slice_bodies(bodies, box, {"learned": as_projected(box.hu, 3)})
     for view, body in bodies.items():
         np.testing.assert_allclose(found[view, "learned"], body, atol=1e-4)
 
@@ -85,7 +85,7 @@ def test_nothing_shows_at_the_borders():
 
 def test_even_numbers_of_thin_slices_are_refused(box, bodies):
     with pytest.raises(ValueError, match="odd"):
-        sharpened_bodies(bodies, box, {"interpolated": interpolated(box.hu, 2)})
+        thin_slice_bodies(bodies, box, {"interpolated": interpolated(box.hu, 2)})
 
 
 @pytest.fixture
@@ -100,30 +100,30 @@ def cohort(tmp_path, box, bodies):
 
 def test_cohort_is_sharpened_and_goes_on(cohort, box, bodies):
     path = cohort / CASES / "one.npz"
-    with pytest.raises(CTError, match=r"one\.npz were not sharpened.*learned is asked for"):
+    with pytest.raises(CTError, match=r"one\.npz were projected without super-resolution.*learned was asked for"):
         read_case(path, "learned")
-    done, failed = sharpen_cases(cohort)
+    done, failed = add_thin_slice_views(cohort)
     assert done == 1
     assert failed.keys() == {"without", "torn"}
     assert "without the box" in failed["without"]
     assert "torn.npz cannot be read" in failed["torn"]
-    expected = sharpened_bodies(bodies, box, {"interpolated": interpolated(box.hu, 3)})
+    expected = thin_slice_bodies(bodies, box, {"interpolated": interpolated(box.hu, 3)})
     for view in STANDS:
-        plain, sharp, learned = (read_case(path, way)[view] for way in ("none", "interpolated", "learned"))
+        plain, sharp, learned = (read_case(path, method)[view] for method in ("none", "interpolated", "learned"))
         np.testing.assert_allclose(plain.body, bodies[view], atol=0.01)
         # Stored to 1/64 mm, once before and once after.
         np.testing.assert_allclose(sharp.body, expected[view, "interpolated"], atol=1.001 / 64)
         assert np.abs(learned.body - sharp.body).max() > 0.05
     # A second run leaves the case as it is.
     written = path.stat().st_mtime_ns
-    assert sharpen_cases(cohort)[0] == 1
+    assert add_thin_slice_views(cohort)[0] == 1
     assert path.stat().st_mtime_ns == written
-    settings = json.loads((cohort / sharpen.SETTINGS).read_text(encoding="utf-8"))
-    (cohort / sharpen.SETTINGS).write_text(json.dumps({**settings, "sha256": "another"}), encoding="utf-8")
-    with pytest.raises(OutputError, match="sharpened in another way"):
-        sharpen_cases(cohort)
+    settings = json.loads((cohort / thin_slice_views.SETTINGS).read_text(encoding="utf-8"))
+    (cohort / thin_slice_views.SETTINGS).write_text(json.dumps({**settings, "sha256": "another"}), encoding="utf-8")
+    with pytest.raises(OutputError, match="super-resolution with other settings"):
+        add_thin_slice_views(cohort)
 
 
 def test_what_cannot_be_sharpened(tmp_path):
     with pytest.raises(CTError, match="holds no radiographs"):
-        sharpen_cases(tmp_path)
+        add_thin_slice_views(tmp_path)

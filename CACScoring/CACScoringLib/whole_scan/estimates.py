@@ -1,4 +1,4 @@
-"""Second opinions: what models that score no lesions say of a scan, and whether that agrees with its scores.
+"""Second estimates: what models that score no lesions say of a scan, and whether that agrees with its scores.
 
 Plain numbers and sentences, which go into `scores.json` and come back from it, so that a result that was opened again
 shows them without any network. `whole_scan.run` asks the models.
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..results import MethodResult
 
 VESSELS, RADIOMICS = "vessels", "radiomics"
-OPINIONS = (VESSELS, RADIOMICS)
-"""Keys of `networks.van_velzen.NETWORKS` whose models give second opinions."""
+ESTIMATORS = (VESSELS, RADIOMICS)
+"""Keys of `networks.van_velzen.NETWORKS` whose models give whole-scan estimates."""
 
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
 
@@ -43,10 +43,10 @@ SALIENCY_FILE = "saliency_vessels.nii.gz"
 
 
 @dataclass(frozen=True)
-class Opinion:
+class WholeScanEstimate:
     """What a model says of a scan.
 
-    network: one of OPINIONS. model, sha256: its name and the hash of its weights.
+    network: one of ESTIMATORS. model, sha256: its name and the hash of its weights.
     agatston: estimates by artery, and total of all; None of a model that only tells calcium from none.
     probability: of any coronary calcium, 0 to 1, and limit: from which on the model says yes; None of a model that
     estimates scores.
@@ -69,15 +69,15 @@ class Opinion:
     saliency: sitk.Image | None = None
 
     @property
-    def says(self) -> Statement:
+    def prediction(self) -> Prediction:
         """The answer as it is compared with others."""
         if self.total is None:
-            return Statement(TITLES[self.network], None, self.probability >= self.limit)
-        return Statement(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
+            return Prediction(TITLES[self.network], None, self.probability >= self.limit)
+        return Prediction(TITLES[self.network], self.total if self.total >= NONE_BELOW else 0.0)
 
 
 @dataclass(frozen=True)
-class Statement:
+class Prediction:
     """What anybody says of the calcium of a scan. agatston: None where only yes or no is said.
 
     answer: whether there is coronary calcium; needed only where no score says so.
@@ -119,7 +119,7 @@ class Agreement:
         return {0: "same class", 1: "one class apart"}.get(self.classes_apart, f"{self.classes_apart} classes apart")
 
 
-def agreement(one: Statement, other: Statement) -> Agreement:
+def agreement(one: Prediction, other: Prediction) -> Agreement:
     """How two statements about a scan agree."""
     missed = any(
         not a.calcium and b.agatston is not None and b.agatston >= MUCH_CALCIUM for a, b in ((one, other), (other, one))
@@ -130,36 +130,43 @@ def agreement(one: Statement, other: Statement) -> Agreement:
     return Agreement(apart == 0, apart, missed or apart >= FAR_CLASSES)
 
 
-def statement_of(name: str, method: MethodResult) -> Statement | None:
+def prediction_of(name: str, method: MethodResult) -> Prediction | None:
     """What a method of the pipeline says, on the scale of clinical scores where it is known; None of candidates by the
     clinical rule that nobody has reviewed, which may be anything dense.
 
     name: key of `ScoreResult.methods`.
     """
     if name == "threshold":
-        return Statement("Clinical rule", method.total.agatston) if method.reviewed else None
+        return Prediction("Clinical rule", method.total.agatston) if method.reviewed else None
     scaled = method.scaled_agatston
     if scaled is None:
-        return Statement("Calcium map, adjusted", method.total.agatston)
-    return Statement("Calcium map", scaled)
+        return Prediction("Calcium map, adjusted", method.total.agatston)
+    return Prediction("Calcium map", scaled)
 
 
-def agreements(opinion: Opinion, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
-    """How an opinion agrees with each method, by its key; None where the method says nothing yet."""
-    said = {name: statement_of(name, method) for name, method in methods.items()}
-    return {name: None if other is None else agreement(opinion.says, other) for name, other in said.items()}
+def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
+    """How a whole-scan estimate agrees with each method, by its key; None where the method says nothing yet."""
+    prediction = {name: prediction_of(name, method) for name, method in methods.items()}
+    return {
+        name: None if other is None else agreement(estimate.prediction, other) for name, other in prediction.items()
+    }
 
 
-def disagreements(opinions: Iterable[Opinion], methods: Mapping[str, MethodResult]) -> tuple[ScanWarning, ...]:
-    """A warning for each pair, of which one is an opinion, that differs so much that somebody should look."""
-    opinions = tuple(opinions)
-    own = [said for name, method in methods.items() if (said := statement_of(name, method)) is not None]
-    pairs = [(opinion.says, said) for opinion in opinions for said in own]
-    pairs += itertools.combinations([opinion.says for opinion in opinions], 2)
+def disagreements(
+    estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]
+) -> tuple[ScanWarning, ...]:
+    """Warn of each pair, of which one is a whole-scan estimate, that differs so much that the slices should be
+    reviewed.
+
+    Returns:
+        A warning for each such pair.
+    """
+    estimates = tuple(estimates)
+    own = [prediction for name, method in methods.items() if (prediction := prediction_of(name, method)) is not None]
+    pairs = [(estimate.prediction, prediction) for estimate in estimates for prediction in own]
+    pairs += itertools.combinations([estimate.prediction for estimate in estimates], 2)
     return tuple(
-        ScanWarning(
-            DIFFERS, f"{one}; {_lower(str(other))}. They differ widely: look at the slices before using either."
-        )
+        ScanWarning(DIFFERS, f"{one}; {_lower(str(other))}. They differ widely. Review the slices before using either.")
         for one, other in pairs
         if agreement(one, other).far
     )
@@ -169,40 +176,51 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def opinion_as_json(opinion: Opinion, methods: Mapping[str, MethodResult]) -> dict:
-    """An entry of "second_opinions" in `scores.json`; `opinions_of_json` reads it."""
-    said = opinion.says
-    document: dict = {"model": {"name": opinion.model, "sha256": opinion.sha256}, "calcium": said.calcium}
-    if opinion.agatston is not None:
+def estimate_as_json(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict:
+    """An entry of "second_opinions" in `scores.json`; `estimates_from_json` reads it."""
+    prediction = estimate.prediction
+    document: dict = {"model": {"name": estimate.model, "sha256": estimate.sha256}, "calcium": prediction.calcium}
+    if estimate.agatston is not None:
         document |= {
-            "agatston": {artery.key: value for artery, value in opinion.agatston.items()},
-            "total": opinion.total,
-            "risk_class": said.risk_class,
-            "slice_weights": None if opinion.slice_weights is None else list(opinion.slice_weights),
+            "agatston": {artery.key: value for artery, value in estimate.agatston.items()},
+            "total": estimate.total,
+            "risk_class": prediction.risk_class,
+            "slice_weights": None if estimate.slice_weights is None else list(estimate.slice_weights),
         }
     else:
-        document |= {"probability": opinion.probability, "limit": opinion.limit, "contributions": opinion.contributions}
-    agreed = agreements(opinion, methods)
+        document |= {
+            "probability": estimate.probability,
+            "limit": estimate.limit,
+            "contributions": estimate.contributions,
+        }
+    agreed = agreements(estimate, methods)
     document["agreement"] = {
         name: None if found is None else {"agrees": found.agrees, "classes_apart": found.classes_apart}
         for name, found in agreed.items()
     }
-    return {**document, "trust": opinion.trust}
+    return {**document, "trust": estimate.trust}
 
 
-def opinions_of_json(record: Mapping) -> tuple[Opinion, ...]:
-    """The opinions of a `scores.json`, without saliency; none where it has none, as those of earlier versions.
+def estimates_from_json(record: Mapping) -> tuple[WholeScanEstimate, ...]:
+    """Read the whole-scan estimates of a `scores.json`.
 
-    Raises KeyError, TypeError, ValueError, AttributeError where it is none of ours.
+    Returns:
+        The estimates, without saliency; none where it has none, as in earlier versions.
+
+    Raises:
+        KeyError: A key is missing.
+        TypeError: A value is of another type.
+        ValueError: A value is no number.
+        AttributeError: If it is none of ours.
     """
     arteries = {artery.key: artery for artery in MAIN_ARTERIES}
     found = []
     for network, told in (record.get("second_opinions") or {}).items():
-        if network not in OPINIONS:  # of a later version
+        if network not in ESTIMATORS:  # of a later version
             continue
         by_artery, weights = told.get("agatston"), told.get("slice_weights")
         found.append(
-            Opinion(
+            WholeScanEstimate(
                 network,
                 str(told["model"]["name"]),
                 str(told["model"]["sha256"]),
@@ -218,23 +236,23 @@ def opinions_of_json(record: Mapping) -> tuple[Opinion, ...]:
     return tuple(found)
 
 
-def opinions_as_text(opinions: Iterable[Opinion], methods: Mapping[str, MethodResult]) -> list[str]:
+def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]) -> list[str]:
     """A few lines for a terminal."""
     lines = []
-    for opinion in opinions:
-        lines.append(f"Second opinion, {TITLES[opinion.network].lower()}: {answer_in_words(opinion)}")
-        for name, found in agreements(opinion, methods).items():
-            other = statement_of(name, methods[name])
+    for estimate in estimates:
+        lines.append(f"Whole-scan estimate, {TITLES[estimate.network].lower()}: {described(estimate)}")
+        for name, found in agreements(estimate, methods).items():
+            other = prediction_of(name, methods[name])
             if found is not None:
                 lines.append(f"  {_lower(str(other))}, {found.text}")
-        lines.append(f"  {opinion.trust}")
+        lines.append(f"  {estimate.trust}")
     return lines
 
 
-def answer_in_words(opinion: Opinion) -> str:
-    """ "Agatston about 120 (11–100)", or "calcium (87%; yes from 31%)"."""
-    said = opinion.says
-    if opinion.total is None:
-        word = "calcium" if said.calcium else "no calcium"
-        return f"{word} ({percent(opinion.probability)}; yes from {percent(opinion.limit)})"
-    return f"Agatston about {opinion.total:.0f} (class {said.risk_class})"
+def described(estimate: WholeScanEstimate) -> str:
+    """ "Agatston about 120 (11–100)", or "calcium (87%; positive from 31%)"."""
+    prediction = estimate.prediction
+    if estimate.total is None:
+        word = "calcium" if prediction.calcium else "no calcium"
+        return f"{word} ({percent(estimate.probability)}; positive from {percent(estimate.limit)})"
+    return f"Agatston about {estimate.total:.0f} (class {prediction.risk_class})"

@@ -1,4 +1,4 @@
-"""Second opinions whose words are known, and cards for their models."""
+"""Whole-scan estimates whose words are known, and cards for their models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describ
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 from CACScoringLib.networks.van_velzen import build
 from CACScoringLib.networks.vessels import VesselNetConfig
-from CACScoringLib.whole_scan.second_opinion import Opinion
+from CACScoringLib.whole_scan.estimates import WholeScanEstimate
 
 ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 
@@ -34,20 +34,22 @@ RADIOMICS_TEST = {
 }
 
 
-def vessels(*agatston: float, **further: object) -> Opinion:
+def vessels(*agatston: float, **further: object) -> WholeScanEstimate:
     """Estimates of LM, LAD, LCX and RCA, or of one artery alone: the LAD."""
     scores = agatston if len(agatston) == 4 else (0.0, *agatston, 0.0, 0.0)
-    return Opinion(
+    return WholeScanEstimate(
         "vessels", "vessels-by-hand", "a" * 64, dict(zip(ARTERIES, scores, strict=True)), sum(scores), **further
     )
 
 
-def radiomics(probability: float, limit: float = 0.3, **further: object) -> Opinion:
-    return Opinion("radiomics", "radiomics-by-hand", "b" * 64, probability=probability, limit=limit, **further)
+def radiomics(probability: float, limit: float = 0.3, **further: object) -> WholeScanEstimate:
+    return WholeScanEstimate(
+        "radiomics", "radiomics-by-hand", "b" * 64, probability=probability, limit=limit, **further
+    )
 
 
-def adviser(network: str, test: dict | None = None, calibration: dict | None = None) -> LoadedModel:
-    """A model for a second opinion that is nothing but its card."""
+def estimator(network: str, test: dict | None = None, calibration: dict | None = None) -> LoadedModel:
+    """A model for a whole-scan estimate that is nothing but its card."""
     card = ModelCard(
         f"{network}-by-hand",
         network,

@@ -1,19 +1,19 @@
-"""`cac score --second-opinion` and the same of `cac cohort`, from the arguments to the files."""
+"""`cac score --whole-scan` and the same of `cac cohort`, from the arguments to the files."""
 
 import csv
 import json
 
+import handmade_estimates as by_hand
 import numpy as np
-import opinions_by_hand as by_hand
 import pytest
 import SimpleITK as sitk
+from handmade_networks import untrained
 from in_this_process import InThisProcess
-from networks_made_by_hand import untrained
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
 from CACScoringLib.models import cards as models
-from CACScoringLib.whole_scan import run as second_opinion_run
+from CACScoringLib.whole_scan import run as whole_scan_run
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def asked(monkeypatch):
         calls.append((model.card.name, saliency))
         return by_hand.vessels(333, trust="Little."), ()
 
-    monkeypatch.setitem(second_opinion_run._ADVISERS, "vessels", vessels)
+    monkeypatch.setitem(whole_scan_run._ESTIMATE_BY, "vessels", vessels)
     return calls
 
 
@@ -64,33 +64,33 @@ def test_nothing_is_asked_unless_asked_for(chest, asked):
     assert content(chest / "out")["second_opinions"] == {}
 
 
-@pytest.mark.parametrize("option", [["--second-opinion", "vessels"], ["--second-opinion"]])
-def test_an_opinion_is_asked_for_and_written(chest, asked, capsys, option):
+@pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
+def test_an_estimate_is_asked_for_and_written(chest, asked, capsys, option):
     assert score(chest, "--progress", "json", *option) == 0
     assert asked == [("our-vessels", True)]
     assert content(chest / "out")["second_opinions"]["vessels"]["total"] == 333
-    assert "Second opinions" in (chest / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Whole-scan estimates" in (chest / "out" / "report.html").read_text(encoding="utf-8")
     output = capsys.readouterr()
     steps = [event for event in map(json.loads, output.err.splitlines()) if event["event"] == "step"]
     names = [event["step"] for event in steps]
-    assert names[-2:] == ["second opinions", "report"]
+    assert names[-2:] == ["whole-scan estimates", "report"]
     assert steps[-1]["count"] == len(names)
     assert "Agatston about 333" in output.out
 
 
 def test_a_model_is_named(chest, asked):
     by_hand.save_vessels(chest / "installed", "mine")
-    assert score(chest, "--second-opinion", "vessels", "--model", "mine", "--model", "our-slices") == 0
+    assert score(chest, "--whole-scan", "vessels", "--model", "mine", "--model", "our-slices") == 0
     assert asked == [("mine", True)]
 
 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--second-opinion", "radiomics"], cli.BAD_INPUT, "no model for 'radiomics'"),
-        (["--second-opinion", "vessel"], cli.BAD_INPUT, "no second opinion 'vessel'"),
-        (["--model", "our-vessels"], cli.BAD_INPUT, "--second-opinion vessels"),
-        (["--second-opinion", "--threshold-only"], cli.BAD_USAGE, "Leave one of them out"),
+        (["--whole-scan", "radiomics"], cli.BAD_INPUT, "no model for 'radiomics'"),
+        (["--whole-scan", "vessel"], cli.BAD_INPUT, "no whole-scan estimate 'vessel'"),
+        (["--model", "our-vessels"], cli.BAD_INPUT, "--whole-scan vessels"),
+        (["--whole-scan", "--threshold-only"], cli.BAD_USAGE, "Leave one of them out"),
     ],
 )
 def test_what_cannot_be_asked(chest, asked, capsys, options, code, words):
@@ -102,16 +102,16 @@ def test_what_cannot_be_asked(chest, asked, capsys, options, code, words):
 
 def test_a_damaged_model_is_told_before_anything_is_scored(chest, capsys):
     (chest / "bundled" / "our-vessels.safetensors").write_bytes(b"x")
-    assert score(chest, "--second-opinion") == cli.BAD_INPUT
+    assert score(chest, "--whole-scan") == cli.BAD_INPUT
     assert "SHA-256" in capsys.readouterr().err
 
 
-def test_the_score_is_kept_where_an_opinion_fails(chest, monkeypatch):
+def test_the_score_is_kept_where_an_estimate_fails(chest, monkeypatch):
     def fails(*_args):
         raise ModuleNotFoundError(name="monai")
 
-    monkeypatch.setitem(second_opinion_run._ADVISERS, "vessels", fails)
-    assert score(chest, "--second-opinion") == 0
+    monkeypatch.setitem(whole_scan_run._ESTIMATE_BY, "vessels", fails)
+    assert score(chest, "--whole-scan") == 0
     found = content(chest / "out")
     assert found["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
     assert "second-opinion-failed" in [warning["code"] for warning in found["warnings"]]
@@ -122,7 +122,7 @@ def test_a_cohort_has_a_column_of_its_own(chest, asked, monkeypatch):
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     (chest / "table.csv").write_text("ct,heart,name\nscan.nii.gz,heart.nrrd,one\n", encoding="utf-8")
     words = ["cohort", str(chest / "table.csv"), "--output", str(chest / "all"), "--workers", "1", "--device", "cpu"]
-    assert cli.main([*words, "--second-opinion", "vessels"]) == 0
+    assert cli.main([*words, "--whole-scan", "vessels"]) == 0
     assert asked == [("our-vessels", False)], "pictures of many scans would take long"
     with (chest / "all" / "cohort.csv").open(newline="", encoding="utf-8") as stream:
         [row] = csv.DictReader(stream)

@@ -23,8 +23,8 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel
 
-from .cases import CASES, HeartBox, add_sharpened, has_sharpened, read_box, read_case
-from .super_resolution import bundled_sharpener, interpolated, learned
+from .cases import CASES, HeartBox, add_thin_slices, has_thin_slices, read_box, read_case
+from .super_resolution import interpolated, learned, super_resolution_model
 from .thin_slices import FACTOR
 
 SETTINGS = "sharpening.json"
@@ -35,7 +35,7 @@ FADE_MM = 9.0
 _AIR_HU = -1000.0
 
 
-def sharpen_cases(
+def add_thin_slice_views(
     folder: Path, workers: int = 1, model: str | None = None, progress: Progress | None = None
 ) -> tuple[int, dict[str, str]]:
     """Add the sharpened radiographs to every case of a cohort that has a box about the heart.
@@ -51,7 +51,7 @@ def sharpen_cases(
         raise CTError(f"{folder} holds no radiographs in {CASES}. Make them first, with cac radiographs digital.")
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
-    card = bundled_sharpener(FACTOR, name=model).card
+    card = super_resolution_model(FACTOR, name=model).card
     _check_settings(folder, {"model": card.name, "sha256": card.sha256, "factor": FACTOR, "fade_mm": FADE_MM})
     failed: dict[str, str] = {}
     done = 0
@@ -78,20 +78,20 @@ def _prepare(model: str | None) -> Callable[[Path], str | None]:
     # All cores are at work already, so each worker keeps to one.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     torch.set_num_threads(1)
-    return partial(_sharpen, bundled_sharpener(FACTOR, name=model))
+    return partial(_add_thin, super_resolution_model(FACTOR, name=model))
 
 
-def _sharpen(model: LoadedModel, path: Path) -> str | None:
+def _add_thin(model: LoadedModel, path: Path) -> str | None:
     """Sharpen one case; returns why that was not possible."""
     try:
-        if has_sharpened(path):
+        if has_thin_slices(path):
             return None
         box = read_box(path)
         if box is None:
-            return "It was made without the box about the heart."
+            return "It was made without the box around the heart."
         bodies = {name: view.body for name, view in read_case(path).items()}
         thin = {"interpolated": interpolated(box.hu, FACTOR), "learned": learned(box.hu, model)}
-        add_sharpened(path, sharpened_bodies(bodies, box, thin))
+        add_thin_slices(path, thin_slice_bodies(bodies, box, thin))
     except CTError as error:
         return str(error)
     except OSError as error:
@@ -99,7 +99,7 @@ def _sharpen(model: LoadedModel, path: Path) -> str | None:
     return None
 
 
-def sharpened_bodies(
+def thin_slice_bodies(
     bodies: dict[str, np.ndarray], box: HeartBox, thin: dict[str, np.ndarray]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Radiographs of the CT with thin slices in the box, mm of water, by view and way.
@@ -109,8 +109,8 @@ def sharpened_bodies(
     found = {}
     for view, body in bodies.items():
         before = water_equivalent_mm(_faded(as_projected(box.hu, _factor(box, thin)), box), box.geometries[view])
-        for way, hu in thin.items():
-            found[view, way] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
+        for method, hu in thin.items():
+            found[view, method] = body + water_equivalent_mm(_faded(hu, box), box.geometries[view]) - before
     return found
 
 
@@ -162,6 +162,8 @@ def _check_settings(folder: Path, settings: dict) -> None:
         except (OSError, ValueError) as error:
             raise OutputError(f"{path} cannot be read ({error}). Remove it, and make the radiographs anew.") from error
         if found != wanted:
-            raise OutputError(f"{folder} was sharpened in another way ({path}). Work on a copy of the radiographs.")
+            raise OutputError(
+                f"{folder} holds super-resolution with other settings ({path}). Work on a copy of the radiographs."
+            )
         return
     write_text_atomically(path, json.dumps(wanted, indent=1) + "\n")

@@ -1,8 +1,8 @@
-"""Which answer to trust when: CAC's own scores and second opinions on the same patients, whose truth is known.
+"""Which answer to trust when: CAC's own scores and whole-scan estimates on the same patients, whose truth is known.
 
-    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/second_opinions.py RESULTS TABLE
+    PYTHONPATH=Testing/support .venv/bin/python Testing/Benchmarks/whole_scan_estimates.py RESULTS TABLE
 
-RESULTS: folder of `cac cohort … --second-opinion`. TABLE: the scans' true scores, as `cac train vessels --data` takes
+RESULTS: folder of `cac cohort … --whole-scan`. TABLE: the scans' true scores, as `cac train vessels --data` takes
 them, such as a digital cohort's folder. Printed are, each with its 95 % interval by a bootstrap of patients, how well
 each answer ranks patients, tells any calcium from none, and finds the risk class; and who is right where two agree and
 where they differ.
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.scoring.risk import class_number
-from CACScoringLib.whole_scan.second_opinion import NONE_BELOW
+from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
@@ -42,15 +42,18 @@ def read(results: Path, truth: Mapping[Path, TableScan]) -> tuple[list[TableScan
     for row in rows:
         content = json.loads((results / row["folder"] / "scores.json").read_text(encoding="utf-8"))
         scans.append(truth[Path(row["ct"]).resolve()])
-        methods, opinions = content["methods"], content["second_opinions"]
+        methods, estimates = content["methods"], content["second_opinions"]
         scores = {
             "threshold": methods["threshold"]["total"]["agatston"],
             "decomposition": methods["decomposition"]["scaled_agatston"],
-            "vessels": opinions["vessels"]["total"],
+            "vessels": estimates["vessels"]["total"],
         }
         one = {SCORES[name]: score if score >= NONE_BELOW else 0.0 for name, score in scores.items()}
         one |= {f"calls {title}": score > 0 for title, score in one.items()}
-        one |= {RADIOMICS: opinions["radiomics"]["probability"], f"calls {RADIOMICS}": opinions["radiomics"]["calcium"]}
+        one |= {
+            RADIOMICS: estimates["radiomics"]["probability"],
+            f"calls {RADIOMICS}": estimates["radiomics"]["calcium"],
+        }
         said.append(one)
     return scans, {name: np.array([one[name] for one in said]) for name in said[0]}
 

@@ -1,22 +1,22 @@
-"""What second opinions say, whether they agree with scores, and what they are worth."""
+"""What whole-scan estimates say, whether they agree with scores, and what they are worth."""
 
 import copy
 import json
 from dataclasses import replace
 from types import SimpleNamespace
 
-import opinions_by_hand as by_hand
+import handmade_estimates as by_hand
 import pytest
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.whole_scan import second_opinion
-from CACScoringLib.whole_scan.second_opinion import (
+from CACScoringLib.whole_scan import estimates
+from CACScoringLib.whole_scan.estimates import (
     DIFFERS,
-    Statement,
+    Prediction,
     agreement,
     agreements,
     disagreements,
-    statement_of,
+    prediction_of,
 )
 from CACScoringLib.whole_scan.trust import NO_TEST, NOT_CLINICAL, trust_in
 
@@ -41,7 +41,7 @@ class TestAgreement:
     )
     def test_two_scores_are_compared_by_their_class(self, one, other, apart, far):
         for pair in ((one, other), (other, one)):
-            found = agreement(*(Statement("x", float(score)) for score in pair))
+            found = agreement(*(Prediction("x", float(score)) for score in pair))
             assert (found.classes_apart, found.far, found.agrees) == (apart, far, apart == 0)
 
     @pytest.mark.parametrize(
@@ -55,21 +55,21 @@ class TestAgreement:
         ],
     )
     def test_a_yes_or_no_is_compared_with_whether_there_is_calcium(self, answer, score, agrees, far):
-        one, other = Statement("x", None, answer), Statement("y", float(score))
+        one, other = Prediction("x", None, answer), Prediction("y", float(score))
         for found in (agreement(one, other), agreement(other, one)):
             assert (found.classes_apart, found.agrees, found.far) == (None, agrees, far)
 
     def test_a_map_says_what_kind_of_score_it_tells(self):
-        scaled, unscaled = (statement_of("decomposition", method(1700.0, scaled=value)) for value in (192.1, None))
+        scaled, unscaled = (prediction_of("decomposition", method(1700.0, scaled=value)) for value in (192.1, None))
         assert (str(scaled), str(unscaled)) == ("Calcium map: 192", "Calcium map, adjusted: 1700")
 
     def test_an_estimate_that_rounds_to_nothing_is_none(self):
-        assert not by_hand.vessels(0.49).says.calcium
-        assert by_hand.vessels(0.5).says.risk_class == "1–10"
+        assert not by_hand.vessels(0.49).prediction.calcium
+        assert by_hand.vessels(0.5).prediction.risk_class == "1–10"
 
     def test_a_probability_is_a_yes_from_its_limit_on(self):
-        assert by_hand.radiomics(0.3, limit=0.3).says.calcium
-        assert not by_hand.radiomics(0.299, limit=0.3).says.calcium
+        assert by_hand.radiomics(0.3, limit=0.3).prediction.calcium
+        assert not by_hand.radiomics(0.299, limit=0.3).prediction.calcium
 
     def test_candidates_that_nobody_reviewed_say_nothing(self):
         methods = {"threshold": method(900, reviewed=False), "decomposition": method(0, reviewed=False)}
@@ -106,9 +106,9 @@ class TestJson:
             by_hand.vessels(1.5, 200, 0, 7.25, slice_weights=(0.25, 0.75), trust="Little."),
             by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
         )
-        document = {o.network: second_opinion.opinion_as_json(o, methods) for o in given}
+        document = {o.network: estimates.estimate_as_json(o, methods) for o in given}
         text = json.dumps({"second_opinions": document}, allow_nan=False)
-        assert second_opinion.opinions_of_json(json.loads(text)) == given
+        assert estimates.estimates_from_json(json.loads(text)) == given
         assert document["vessels"]["risk_class"] == "101–400"
         assert document["vessels"]["agreement"] == {
             "threshold": None,
@@ -117,15 +117,15 @@ class TestJson:
         assert document["radiomics"]["calcium"] is True
 
     def test_results_of_earlier_versions_have_none(self):
-        assert second_opinion.opinions_of_json({"methods": {}}) == ()
+        assert estimates.estimates_from_json({"methods": {}}) == ()
 
     def test_words_for_a_terminal(self):
         methods = {"threshold": method(0, reviewed=False), "decomposition": method(280)}
-        lines = second_opinion.opinions_as_text([by_hand.vessels(130.4), by_hand.radiomics(0.998)], methods)
+        lines = estimates.estimates_as_text([by_hand.vessels(130.4), by_hand.radiomics(0.998)], methods)
         text = "\n".join(lines)
         assert "vessel regression: Agatston about 130 (class 101–400)" in text
         assert "calcium map, adjusted: 280, same class" in text
-        assert "calcium (above 99%; yes from 30%)" in text
+        assert "calcium (above 99%; positive from 30%)" in text
         assert "clinical rule" not in text
 
 
@@ -142,13 +142,13 @@ class TestTrust:
         text = trust_in("vessels", {"test": by_hand.VESSELS_TEST})
         assert "on 56 patients (digital patients, none of them in training; 95% intervals in brackets)" in text
         assert "0.80 [0.70, 0.88]" in text
-        assert "by age and heart size alone 0.40" in text
+        assert "age and heart size alone 0.40" in text
         assert NOT_CLINICAL in text
-        assert "do not rely" not in text
+        assert "not shown to perform better" not in text
 
     def test_vessels_that_do_not_beat_age_and_heart_size(self):
         text = trust_in("vessels", changed(by_hand.VESSELS_TEST, rank_correlation=estimate(0.55, 0.39, 0.7)))
-        assert "not shown to do better than age and heart size: do not rely on it" in text
+        assert "not shown to perform better than age and heart size" in text
         assert "0.55 [0.39, 0.70]" in text
 
     @pytest.mark.parametrize(("low", "stands"), [(0.59, False), (0.61, True)])
@@ -160,30 +160,30 @@ class TestTrust:
     def test_calcium_elsewhere(self, called, misled):
         counts = {"patients": 20, "called_coronary": called}
         text = trust_in("vessels", changed(by_hand.VESSELS_TEST, non_coronary_only=counts))
-        assert (f"for {called} of 20 patients with calcium there alone it gave a score" in text) == misled
-        assert ("Do not trust it where aorta or valves are calcified" in text) == misled
+        assert (f"it gave a score in {called} of 20 patients" in text) == misled
+        assert ("where the aorta or valves are calcified" in text) == misled
 
     def test_radiomics_made_to_miss_little(self):
         text = trust_in("radiomics", {"test": by_hand.RADIOMICS_TEST})
         assert "sensitivity 0.97 [0.90, 1.00]" in text
         assert "specificity 0.60" in text
-        assert "trust its no more than its yes" in text
-        assert "for 18 of 20 patients" in text
+        assert "a negative result is more reliable" in text
+        assert "in 18 of 20 patients" in text
 
     def test_radiomics_that_miss_much(self):
         turned = changed(
             by_hand.RADIOMICS_TEST, sensitivity=estimate(0.6, 0.5, 0.7), specificity=estimate(0.95, 0.85, 1.0)
         )
-        assert "trust its yes more than its no" in trust_in("radiomics", turned)
+        assert "a positive result is more reliable" in trust_in("radiomics", turned)
 
     @pytest.mark.parametrize(
         "values",
         [{"auc": estimate(0.6, 0.45, 0.7)}, {"specificity": estimate(0.1, 0.02, 0.2)}],
     )
     def test_radiomics_that_guess(self, values):
-        assert "do not rely on it" in trust_in("radiomics", changed(by_hand.RADIOMICS_TEST, **values))
+        assert "not shown to perform better" in trust_in("radiomics", changed(by_hand.RADIOMICS_TEST, **values))
 
-    @pytest.mark.parametrize("network", second_opinion.OPINIONS)
+    @pytest.mark.parametrize("network", estimates.ESTIMATORS)
     @pytest.mark.parametrize(
         "validation",
         [{}, {"test": None}, {"test": {}}, {"test": {"rank_correlation": 0.9, "sensitivity": estimate(None, 0, 1)}}],
@@ -200,11 +200,11 @@ class TestTrust:
         assert NOT_CLINICAL not in text
 
 
-def test_an_opinion_without_the_estimates_of_its_arteries_reads_as_broken():
-    document = second_opinion.opinion_as_json(by_hand.vessels(3), {})
+def test_an_estimate_without_the_estimates_of_its_arteries_reads_as_broken():
+    document = estimates.estimate_as_json(by_hand.vessels(3), {})
     del document["total"]
     with pytest.raises(KeyError):
-        second_opinion.opinions_of_json({"second_opinions": {"vessels": document}})
+        estimates.estimates_from_json({"second_opinions": {"vessels": document}})
 
 
 def test_arteries_keep_their_order():

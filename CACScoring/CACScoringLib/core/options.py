@@ -1,0 +1,80 @@
+"""Settings that a user is asked for, each declared once: as a field of the dataclass that holds it, with its help.
+
+The options of a command are made from these fields, and so can be the form of a panel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass
+from typing import ClassVar, Protocol, TypeVar, get_args, get_type_hints
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict]
+
+
+Settings = TypeVar("Settings", bound=_Dataclass)
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a panel asks for a number. Its texts are translated where they are shown.
+
+    unset: what is shown for 0, which leaves the setting as it is.
+    """
+
+    label: str
+    tip: str
+    unset: str
+    decimals: int = 0
+
+
+def told(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> object:
+    """A field that an option of its name sets. Its type is the option's; a bool is switched on.
+
+    Args:
+        default: The field's default.
+        text: Its help.
+        row: How a panel asks for it.
+        **option: What else `argparse` is to know, such as a metavar; flag: another name.
+    """
+    return dataclasses.field(default=default, metadata={"option": {"help": text, **option}, "row": row})
+
+
+def add_options(parser: argparse._ActionsContainer, kind: type, *names: str, **changed: Mapping[str, object]) -> None:
+    """Add the options of a dataclass's fields, by name. changed: what differs in this command, by field."""
+    hints, fields = get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
+    for name in names:
+        option = {**fields[name].metadata["option"], **changed.get(name, {})}
+        flag = option.pop("flag", f"--{name.replace('_', '-')}")
+        inner = [each for each in get_args(hints[name]) if each not in (type(None), Ellipsis)]
+        value = inner[0] if inner else hints[name]
+        if "action" not in option and value is bool:
+            option["action"] = "store_true"
+        elif value not in (bool, str):
+            option["type"] = value
+        parser.add_argument(flag, dest=name, **option)
+
+
+def settings_from(arguments: argparse.Namespace, settings: Settings, names: Iterable[str] | None = None) -> Settings:
+    """Settings, and those within them, with what was asked for on the command line; None asks for nothing.
+
+    names: of the fields; None for all that have an option.
+    """
+    changes = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changes[field.name] = settings_from(arguments, value)
+        elif "option" in field.metadata if names is None else field.name in names:
+            asked = getattr(arguments, field.name, None)
+            changes[field.name] = value if asked is None else asked
+    return dataclasses.replace(settings, **changes)
+
+
+def rows_of(kind: type) -> dict[str, Row]:
+    """How a panel asks for a dataclass's settings, by field."""
+    return {field.name: field.metadata["row"] for field in dataclasses.fields(kind) if field.metadata.get("row")}

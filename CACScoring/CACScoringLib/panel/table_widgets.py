@@ -1,0 +1,78 @@
+"""Tables of the panels: read by rows, and as high as what they hold where they do not scroll."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import qt
+from slicer.i18n import tr as _
+
+_LEAST_LETTERS = 5
+
+
+def prepareTable(table) -> None:
+    """A table that is only read."""
+    table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+    table.setSelectionMode(qt.QAbstractItemView.NoSelection)
+    table.verticalHeader().setVisible(False)
+    table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 6)
+
+
+def prepareRows(table) -> None:
+    """A table one of whose rows is chosen."""
+    prepareTable(table)
+    table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+    table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
+    table.setAlternatingRowColors(True)
+    table.setTabKeyNavigation(False)
+    table.setWordWrap(False)
+    table.horizontalHeader().setHighlightSections(False)
+
+
+def prepareColumns(table, titles: Sequence[str], letters: Sequence[int]) -> None:
+    """The same, with columns of set widths. letters: widths of all but the last, which takes the rest."""
+    prepareRows(table)
+    table.setColumnCount(len(titles))
+    table.setHorizontalHeaderLabels([_(title) for title in titles])
+    # Names of scans differ at their ends.
+    table.setTextElideMode(qt.Qt.ElideMiddle)
+    table.horizontalHeader().setStretchLastSection(True)
+    letter = table.fontMetrics().horizontalAdvance("n")
+    # The last one is stretched, but never made narrower than it was.
+    for column, count in enumerate([*letters, _LEAST_LETTERS]):
+        table.setColumnWidth(column, count * letter)
+
+
+def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = (), hint: str | None = None) -> None:
+    """Write a row's cells. numbers: columns that are aligned to the right. hint: of the row; None for each its text."""
+    for column, text in enumerate(texts):
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(text if hint is None else hint)
+        if column in numbers:
+            item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+        table.setItem(row, column, item)
+
+
+def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints: Sequence[str] | None = None) -> None:
+    """Write a whole table, numbers in all columns but the first, and show all of it. hints: of the rows."""
+    table.setColumnCount(len(titles))
+    table.setHorizontalHeaderLabels(titles)
+    table.setRowCount(len(rows))
+    for row, texts in enumerate(rows):
+        fillRow(table, row, texts, range(1, len(texts)), "" if hints is None else hints[row])
+    table.resizeColumnsToContents()
+    table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+    fitHeight(table)
+
+
+def fitHeight(table, rows: int | None = None) -> None:
+    """Show so many rows, with the scroll bar below them where there is one. rows: None for all."""
+    header = table.horizontalHeader()
+    rows = table.rowCount if rows is None else rows
+    height = header.sizeHint.height() + rows * table.verticalHeader().defaultSectionSize
+    if header.length() > table.viewport().width:
+        height += table.horizontalScrollBar().sizeHint.height()
+    table.setFixedHeight(height + 2 * table.frameWidth)

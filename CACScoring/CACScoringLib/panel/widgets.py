@@ -1,0 +1,93 @@
+"""What the sections of the panels do with labels, boxes, paths, timers and pictures."""
+
+# Slicer's naming.
+# ruff: noqa: N802, N803
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ctk
+import qt
+
+_PICTURE_WIDTH = 440
+"""Of a picture before the panel has a width, pixels."""
+
+
+def say(label, text: str) -> None:
+    """Show a text; without one the label takes no room."""
+    if label.text != text:
+        label.setText(text)
+    label.setVisible(bool(text))
+
+
+def fillBox(box, choices: Sequence[tuple[str, object]], chosen: object, absent: str = "") -> None:
+    """Offer choices, texts with their data, and choose one by its data, without a signal.
+
+    absent: text of one that is not offered, as of a scene from elsewhere; without it, the first is chosen instead. A
+    box that offers these already keeps them.
+    """
+    choices = list(choices)
+    if absent and chosen not in [data for _text, data in choices]:
+        choices.append((absent, chosen))
+    blocked = box.blockSignals(True)
+    if choices != [(box.itemText(n), box.itemData(n)) for n in range(box.count)]:
+        box.clear()
+        for text, data in choices:
+            box.addItem(text, data)
+    box.setCurrentIndex(max(0, box.findData(chosen)) if choices else -1)
+    box.blockSignals(blocked)
+
+
+def dataOf(box):
+    """The data of what is chosen in a box; an empty text without any."""
+    return (box.itemData(box.currentIndex) or "") if box.count else ""
+
+
+def watchPath(edit, onChanged: Callable[..., None], filters=ctk.ctkPathLineEdit.Dirs) -> None:
+    """Let a path be chosen, of a folder unless `filters` says otherwise. onChanged: called with every change of it."""
+    edit.filters = filters
+    edit.currentPathChanged.connect(onChanged)
+    # An emptied field tells this alone.
+    edit.validInputChanged.connect(onChanged)
+
+
+def showPath(edit, path: str) -> None:
+    """Show a path without a signal."""
+    if edit.currentPath != path:
+        blocked = edit.blockSignals(True)
+        edit.setCurrentPath(path)
+        edit.blockSignals(blocked)
+
+
+def singleShot(milliseconds: int, call: Callable[[], object]):
+    """A timer that calls once, so long after it was started last."""
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(call)
+    return timer
+
+
+def showPicture(label, path: Path) -> bool:
+    """Show a picture as wide as a label, but never larger than it is. False where the file is none."""
+    picture = qt.QPixmap(str(path))
+    if picture.isNull():
+        return False
+    picture = picture.scaledToWidth(min(widthOf(label), picture.width()), qt.Qt.SmoothTransformation)
+    label.setPixmap(picture)
+    label.setFixedHeight(picture.height())
+    return True
+
+
+def widthOf(label) -> int:
+    """How wide a picture in a label may be, pixels."""
+    return label.width if label.width > 100 else _PICTURE_WIDTH
+
+
+def colourIcon(rgb: tuple[int, int, int]):
+    """A small square of one colour."""
+    pixmap = qt.QPixmap(12, 12)
+    pixmap.fill(qt.QColor(*rgb))
+    return qt.QIcon(pixmap)

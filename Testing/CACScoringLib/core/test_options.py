@@ -1,0 +1,74 @@
+"""Settings that are declared once, as options of a command line and rows of a form."""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from CACScoringLib.core.options import Row, add_options, rows_of, settings_from, told
+
+
+@dataclass(frozen=True)
+class Inner:
+    steps: int = told(help="how many", row=Row("Steps:", "How many", "all"))
+    share: float = told(0.5, "how much", metavar="SHARE")
+    kept: int = 7
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=lambda: Inner(3))
+    limit: float | None = told(None, "no more than this")
+    first: int = told(1, "begin here", flag="--begin")
+    quick: bool = told(False, "do less")
+    mode: str = told("a", choices=("a", "b"))
+    folders: tuple[Path, ...] = told((), action="append", metavar="DIR")
+
+
+@pytest.fixture
+def parse():
+    parser = argparse.ArgumentParser()
+    add_options(parser, Inner, "steps", "share", share={"help": "another help"})
+    add_options(parser, Outer, "limit", "first", "quick", "mode", "folders")
+    return lambda *words: parser.parse_args(words)
+
+
+def test_what_is_not_asked_for_stays(parse):
+    settings = Outer(Inner(4, 0.1, 9), 2.0, 5, mode="b")
+    assert settings_from(parse(), settings) == settings
+
+
+def test_all_that_is_asked_for(parse):
+    words = ("--steps", "6", "--share", "0.25", "--limit", "3", "--begin", "2", "--quick", "--mode", "b")
+    asked = settings_from(parse(*words, "--folders", "x", "--folders", "y"), Outer())
+    assert asked == Outer(Inner(6, 0.25), 3.0, 2, True, "b", [Path("x"), Path("y")])
+    assert isinstance(asked.limit, float)
+
+
+def test_only_the_fields_named(parse):
+    assert settings_from(parse("--limit", "3", "--begin", "2"), Outer(), ("first",)) == Outer(first=2)
+
+
+def test_a_field_without_an_option_is_left_alone():
+    assert settings_from(argparse.Namespace(kept=1), Inner(3)) == Inner(3)
+
+
+@pytest.mark.parametrize("words", [("--steps", "1.5"), ("--mode", "c"), ("--limit", "much")])
+def test_what_does_not_fit_is_refused(parse, words):
+    with pytest.raises(SystemExit):
+        parse(*words)
+
+
+def test_help_is_the_fields_or_this_commands():
+    parser = argparse.ArgumentParser()
+    add_options(parser, Inner, "steps", "share", share={"help": "another help"})
+    text = parser.format_help()
+    assert "how many" in text
+    assert "--share SHARE" in text
+    assert "another help" in text
+    assert "how much" not in text
+
+
+def test_rows_of_a_form():
+    assert rows_of(Inner) == {"steps": Row("Steps:", "How many", "all")}
