@@ -66,7 +66,7 @@ def sources(patient: Patient, scan: DigitalScan) -> dict[str, np.ndarray]:
         add_stamps(found.setdefault(artery, np.zeros(scan.grid.shape, np.float32)), stamps, per_mg)
     for other in patient.distractors:
         motion = displacement(patient, scan.pose, other.group, other.anchor == "heart")
-        placed = other.placed(patient.body, posed_frame(patient.body, scan.pose))
+        placed = other.placed(patient.body, posed_frame(patient.body, scan.pose), patient.heart)
         stamps = image_of_points(placed, own, scan.scanner, motion, other.view_gain)
         kind = f"{other.kind} (metal)" if other.metal else other.kind
         add_stamps(

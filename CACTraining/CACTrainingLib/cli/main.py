@@ -82,6 +82,7 @@ def _declare_sample(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_phantom(parser: argparse.ArgumentParser) -> None:
+    from ..phantom.anatomy.patient import HEART_SHAPES
     from ..phantom.scanner.protocol import PROTOCOLS
     from ..phantom.scanner.simulation import CHEST_MM
 
@@ -101,6 +102,12 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
         help="select patients so that severe calcium is common, as in a small study",
     )
     parser.add_argument("--contrast", action="store_true", help="scan with a contrast agent in the blood")
+    parser.add_argument(
+        "--heart-shape",
+        choices=HEART_SHAPES,
+        default=HEART_SHAPES[0],
+        help="hearts blended from measured ones (default), or drawn as ellipsoids",
+    )
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(
         "--range",
@@ -277,6 +284,7 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
             scans=1 if options.pairs is None else 2,
             contrast=options.contrast,
             enriched=options.enriched,
+            heart_shape=options.heart_shape,
         )
         patients = options.single if options.pairs is None else options.pairs
         with progress.step("cohort"):

@@ -15,9 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..phantom.anatomy.body import Body
-from ..phantom.anatomy.coronaries import draw_coronaries
 from ..phantom.anatomy.heart import Heart
-from ..phantom.anatomy.patient import Patient, stream
+from ..phantom.anatomy.patient import Patient, draw_heart, stream
 from ..phantom.anatomy.plaque import Plaque, draw_plaques
 from ..phantom.anatomy.points import POINT_STEP_MM, PointCloud
 from ..phantom.scanner.motion import ScanPose, draw_heart_beat
@@ -67,7 +66,8 @@ def seen_plaques(truth: dict, grid: Grid) -> list[SeenPlaque] | None:
     if not known:
         return []
     body = _made(Body, truth["body"])
-    tree = draw_coronaries(body, stream(number, 2))
+    # Before there were other hearts, all were drawn.
+    _, tree = draw_heart(number, body, truth.get("heart_shape", "drawn"))
     plaques = draw_plaques(tree, body.sex, stream(number, 3), 1.0)
     if len(plaques) != len(known):
         return None

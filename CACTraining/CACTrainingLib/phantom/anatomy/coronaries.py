@@ -42,7 +42,7 @@ class Vessel:
 
 @dataclass(frozen=True)
 class CoronaryTree:
-    """All vessels of a heart. dominance: "right" or "left"."""
+    """All vessels of a heart. dominance: "right", "left" or "co"."""
 
     vessels: tuple[Vessel, ...]
     dominance: str
@@ -144,9 +144,13 @@ class _Builder:
         return path + fade * (start - path[0])
 
     def _add(self, name: str, artery: str, path: np.ndarray, first_mm: float, last_mm: float) -> None:
-        arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))]
-        s = np.arange(0, arc[-1], _SPACING_MM)
-        even = np.stack([np.interp(s, arc, path[:, n]) for n in range(3)], axis=1)
         spread = self.size * float(np.clip(self.g.normal(1, 0.09), 0.75, 1.3))
-        radius = spread * (first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)
-        self.vessels.append(Vessel(name, artery, even, radius))
+        self.vessels.append(vessel_along_path(name, artery, path, spread * first_mm, spread * last_mm))
+
+
+def vessel_along_path(name: str, artery: str, path_mm: np.ndarray, first_mm: float, last_mm: float) -> Vessel:
+    """A vessel along a polyline [n, 3] that tapers from one radius to another."""
+    arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
+    s = np.arange(0, arc[-1], _SPACING_MM)
+    even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
+    return Vessel(name, artery, even, first_mm + (last_mm - first_mm) * np.linspace(0, 1, len(s)) ** 0.8)

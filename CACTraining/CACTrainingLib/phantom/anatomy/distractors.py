@@ -14,6 +14,8 @@ import numpy as np
 from .body import Body
 from .coronaries import CoronaryTree
 from .heart import HeartFrame, aorta_paths, reference_frame
+from .hearts.deposits import DEPOSITS, deposits
+from .hearts.shape import HeartShape
 from .points import PointCloud, frames_along, joined, tube
 
 PREVALENCE = {
@@ -23,11 +25,15 @@ PREVALENCE = {
     "mitral annulus": 0.12,
     "hilar node": 0.12,
     "pericardium": 0.03,
+    "papillary muscle": 0.03,
     "stent": 0.04,
     "pacemaker lead": 0.03,
     "sternal wires": 0.04,
 }
 """Share of patients who have each; those with coronary calcium have the first four 1.5 times as often."""
+
+MOVES_WITH = {"aortic root": "LM", "pericardium": "LCX"}
+"""A key of `motion.EXCURSION_MM` for what does not move with the valves."""
 
 STREAK_SPREAD = 0.35
 """Standard deviation between view directions of the gain on metal."""
@@ -53,13 +59,13 @@ class Distractor:
     def mass_mg(self) -> float:
         return 0.0 if self.metal else self.cloud.total
 
-    def placed(self, body: Body, frame: HeartFrame) -> PointCloud:
-        """The cloud in LPS for a heart in this pose."""
+    def placed(self, body: Body, frame: HeartFrame, heart: HeartShape | None = None) -> PointCloud:
+        """The cloud in LPS for a heart in this pose. heart: its shape, None for a drawn one."""
         if self.anchor == "heart":
             return PointCloud(frame.to_lps(self.cloud.positions_mm), self.cloud.weights)
         if self.anchor == "body":
             return self.cloud
-        path, radii = aorta_paths(body, frame)[0 if self.anchor == "arch" else 1]
+        path, radii = aorta_paths(body, frame, heart)[0 if self.anchor == "arch" else 1]
         share, beyond, angle = self.cloud.positions_mm.T
         at = share * (len(path) - 1)
         index = np.arange(len(path))
@@ -72,9 +78,13 @@ class Distractor:
 
 
 def draw_distractors(
-    body: Body, tree: CoronaryTree, calcified: bool, generator: np.random.Generator
+    body: Body,
+    tree: CoronaryTree,
+    calcified: bool,
+    generator: np.random.Generator,
+    heart: HeartShape | None = None,
 ) -> tuple[Distractor, ...]:
-    """A patient's distractors. calcified: whether the coronaries hold calcium."""
+    """A patient's distractors. calcified: whether the coronaries hold calcium. heart: its shape, None when drawn."""
     found: list[Distractor] = []
     makers = {
         "aortic wall": _aortic_wall,
@@ -86,6 +96,8 @@ def draw_distractors(
         "stent": _stent,
         "pacemaker lead": _lead,
         "sternal wires": _sternal_wires,
+        # A drawn heart has none.
+        "papillary muscle": lambda *_: [],
     }
     for kind, maker in makers.items():
         ageing = kind in ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
@@ -94,7 +106,12 @@ def draw_distractors(
             share = 0.0
         # One draw per kind whatever the outcome, so that one kind's settings leave the others alone.
         own = np.random.default_rng(generator.integers(2**63))
-        if own.random() < share:
+        if own.random() >= share:
+            continue
+        if heart is not None and kind in DEPOSITS:
+            group = MOVES_WITH.get(kind, "valve")
+            found.append(Distractor(kind, "heart", group, deposits(kind, heart, tree, own)))
+        else:
             found.extend(maker(body, tree, own))
     return tuple(found)
 

@@ -16,6 +16,8 @@ from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
 from . import tissues
 from .body import Body
 from .canvas import Canvas, coverage, smooth_path
+from .hearts.painting import ShapePainter
+from .hearts.shape import HeartShape
 
 AV_PLANE = -0.20
 """Height of the atrioventricular groove along the long axis, in long semi-axes."""
@@ -95,12 +97,16 @@ def fat_thickness_mm(body: Body, u_mm: np.ndarray, angle: np.ndarray, frame: Hea
 class Heart:
     """Paints heart, great vessels, airways and oesophagus of a body in a pose."""
 
-    def __init__(self, body: Body, pose: ScanPose) -> None:
+    def __init__(self, body: Body, pose: ScanPose, shape: HeartShape | None = None) -> None:
+        """shape: the heart within the pericardium, an ellipsoid with ellipsoids in it when None."""
         self.body = body
         self.frame = posed_frame(body, pose)
         self._pose = pose
         self._softness = 1.2 + 1.3 * pose.motion_scale
-        self._vessels = great_vessels(body, self.frame)
+        self._shape = shape
+        self._vessels = great_vessels(body, self.frame, shape)
+        if shape is not None:
+            self._anatomy = ShapePainter(body, self.frame, shape, self._softness)
         # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
         self._sleeves = [(path[n:], radii[n:] + 2.5) for n, (path, radii) in ((2, self._aorta()), (4, self._trunk()))]
 
@@ -110,9 +116,18 @@ class Heart:
         breath_mm: the diaphragm's height above its middle; the heart follows in part. Returns the pericardial
         content's share of each pixel [rows, columns]: the heart mask where above one half.
         """
-        body = self.body
         lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
         self._paint_mediastinum(canvas, lung, grain)
+        if self._shape is None:
+            heart = self._paint_ellipsoid(canvas, lung, grain, lift)
+            self._paint_sleeves(canvas, lung, lift)
+        else:
+            self._paint_sleeves(canvas, lung, lift)
+            heart = self._anatomy.paint(canvas, lung, grain, lift)
+        self._paint_vessels(canvas, lung, lift)
+        return heart
+
+    def _paint_ellipsoid(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray) -> np.ndarray:
         heart = np.zeros_like(canvas.hu)
         a, b, c = self.frame.semi_axes_mm
         centre = self.frame.centre_mm + lift
@@ -122,13 +137,11 @@ class Heart:
             share = coverage(distance, self._softness)
             heart[box] = share
             lung[box] *= 1 - share
-            canvas.blend(box, share, body.fat_hu + 6 * grain[box])
+            canvas.blend(box, share, self.body.fat_hu + 6 * grain[box])
             self._paint_wall(canvas, box, distance, grain, centre)
             line = np.clip(1.0 - np.abs(distance) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1)
             canvas.blend(box, 0.55 * line, 40.0)
             self._paint_chambers(canvas, centre)
-        self._paint_sleeves(canvas, lung, lift)
-        self._paint_vessels(canvas, lung, lift)
         return heart
 
     def _paint_wall(
@@ -193,10 +206,10 @@ class Heart:
                 lung[box] -= share
 
     def _aorta(self) -> tuple[np.ndarray, np.ndarray]:
-        return aorta_paths(self.body, self.frame)[0]
+        return aorta_paths(self.body, self.frame, self._shape)[0]
 
     def _trunk(self) -> tuple[np.ndarray, np.ndarray]:
-        return pulmonary_trunk(self.body, self.frame)
+        return pulmonary_trunk(self.body, self.frame, self._shape)
 
     def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii in self._sleeves:
@@ -216,14 +229,18 @@ class Heart:
                 lung[box] *= 1 - share
 
 
-def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
+def great_vessels(
+    body: Body, frame: HeartFrame, shape: HeartShape | None = None
+) -> list[tuple[np.ndarray, np.ndarray, float, float]]:
     """Tubes as (path [n, 3], radii [n], HU, edge mm), in painting order."""
     blood = body.blood_hu
     a, b, c = frame.semi_axes_mm
-    trunk, trunk_radii = pulmonary_trunk(body, frame)
+    trunk, trunk_radii = pulmonary_trunk(body, frame, shape)
     fork = tuple(trunk[-1])
     left_atrium = frame.to_lps(np.array([-0.55 * a, -0.22 * b, 0.10 * c]))
     right_atrium = frame.to_lps(np.array([-0.55 * a, 0.40 * b, -0.1 * c]))
+    if shape is not None:
+        left_atrium, right_atrium = (frame.to_lps(shape.landmarks_mm[name]) for name in ("la", "ra"))
     spine = body.spine_y_mm
     tubes: list[tuple[np.ndarray, np.ndarray, float, float]] = []
 
@@ -263,7 +280,7 @@ def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.nd
     add([fork, (-8, 2, fork[2] - 3), *right_hilum], [12, 11, 10, 8.5, 7, 4.5])
     add([fork, (32, 2, fork[2] + 4), *left_hilum], [12, 11, 10, 8.5, 7, 4.5])
     # Aorta.
-    for path, radii in aorta_paths(body, frame):
+    for path, radii in aorta_paths(body, frame, shape):
         tubes.append((path, radii, blood, 1.4))
     for x, y, top in ((-20, -28, (-28, -30, 190)), (8, -8, (20, -10, 190)), (18, 8, (34, 12, 190))):
         add([(x * 0.6, y * 0.6, 104), (x, y, 125), top], [6.0, 5.0, 4.2], count=6)
@@ -284,25 +301,34 @@ def great_vessels(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.nd
     return tubes
 
 
-def aorta_paths(body: Body, frame: HeartFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Root to arch, and descending aorta: centre lines [n, 3] in LPS with their radii [n]."""
     r, spine = body.aorta_radius_mm, body.spine_y_mm
-    root = frame.to_lps(frame.root_mm)
-    up = frame.axes @ np.array([-0.75, 0.0, 0.65])
-    ascending = root + 42 * up / np.linalg.norm(up)
-    arch = smooth_path(
-        [root, ascending * [0.8, 1, 1] + [-4, 2, 0], (-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)],
-        26,
-    )
-    arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, 6), np.array([1.08, 1.04, 1, 0.92, 0.86, 0.82]) * r)
+    over = [(-8, -20, 88), (6, -2, 101), (16, 20, 97), (20, spine - 18, 78)]
+    if shape is None:
+        root = frame.to_lps(frame.root_mm)
+        up = frame.axes @ np.array([-0.75, 0.0, 0.65])
+        ascending = root + 42 * up / np.linalg.norm(up)
+        knots = [root, ascending * [0.8, 1, 1] + [-4, 2, 0], *over]
+        radii = np.array([1.08, 1.04, 1, 0.92, 0.86, 0.82]) * r
+    else:
+        stem, wide = shape.stem("aorta")
+        knots = [*frame.to_lps(stem[::3]), *over]
+        radii = np.array([*wide[::3], *(wide[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
+    arch = smooth_path(knots, 26)
+    arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, len(radii)), radii)
     descending = smooth_path(
         [(20, spine - 18, 80), (22, spine - 14, 40), (20, spine - 14, -20), (10, spine - 20, -140)], 14
     )
-    return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) * r)]
+    return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) / 0.82 * arch_radii[-1])]
 
 
-def pulmonary_trunk(body: Body, frame: HeartFrame) -> tuple[np.ndarray, np.ndarray]:
+def pulmonary_trunk(body: Body, frame: HeartFrame, shape: HeartShape | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
+    if shape is not None:
+        stem, radii = shape.stem("pulmonary")
+        count = len(stem)
+        return smooth_path(frame.to_lps(stem), 14), np.interp(np.linspace(0, count - 1, 14), np.arange(count), radii)
     a, b, c = frame.semi_axes_mm
     start = frame.to_lps(np.array([-0.12 * a, 0.10 * b, 0.72 * c]))
     fork = np.array([14.0, -16.0, start[2] * 0.2 + 50])

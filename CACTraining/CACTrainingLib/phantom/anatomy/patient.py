@@ -10,12 +10,19 @@ from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
 from .coronaries import CoronaryTree, draw_coronaries
 from .distractors import Distractor, draw_distractors
+from .heart import reference_frame
+from .hearts.shape import HeartShape, draw_heart_shape
+from .hearts.tree import draw_tree
 from .lungs import lung_grain, lung_vessels
 from .plaque import Plaque, draw_plaques
 from .points import POINT_STEP_MM, PointCloud, joined
 
 _SEED = 20210531
 """Changing it changes every patient; a cohort's table records it."""
+HEART_SHAPES = ("anatomical", "drawn")
+"""Hearts blended of measured ones, or ellipsoids with grooves."""
+STERNUM_GAP_MM = 8.0
+"""Usual distance of the pericardium from the wall of the chest; shape."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Patient:
     beat: HeartBeat
     vessels: PointCloud
     grain: PointCloud
+    heart: HeartShape | None = None
 
     @property
     def mass_mg(self) -> float:
@@ -47,23 +55,49 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([_SEED, number, *purpose])
 
 
-def draw_patient(number: int, sex: str | None = None, prevalence: float | None = None) -> Patient:
+def draw_heart(number: int, body: Body, heart_shape: str = HEART_SHAPES[0]) -> tuple[HeartShape | None, CoronaryTree]:
+    """A patient's heart, None when drawn, and the arteries on it. heart_shape: one of HEART_SHAPES."""
+    if heart_shape not in HEART_SHAPES:
+        raise ValueError(f"There is no heart shape {heart_shape!r}; choose of {', '.join(HEART_SHAPES)}.")
+    if heart_shape == "drawn":
+        return None, draw_coronaries(body, stream(number, 2))
+    heart = draw_heart_shape(body, stream(number, 50))
+    tree = draw_tree(body, heart, stream(number, 2))
+    points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
+    return heart.holding(points, radii), tree
+
+
+def draw_patient(
+    number: int, sex: str | None = None, prevalence: float | None = None, heart_shape: str = HEART_SHAPES[0]
+) -> Patient:
     """Patient `number` (0 or more). sex: "F" or "M" to ask for one. prevalence: share of patients with calcium."""
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
-    tree = draw_coronaries(body, stream(number, 2))
+    heart, tree = draw_heart(number, body, heart_shape)
+    if heart is not None:
+        body = _moved_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     return Patient(
         number=number,
         body=body,
         tree=tree,
         plaques=plaques,
-        distractors=draw_distractors(body, tree, bool(plaques), stream(number, 4)),
+        distractors=draw_distractors(body, tree, bool(plaques), stream(number, 4), heart),
         beat=draw_heart_beat(stream(number, 5)),
         vessels=lung_vessels(body, stream(number, 6)),
         grain=lung_grain(body, stream(number, 7)),
+        heart=heart,
     )
+
+
+def _moved_to_sternum(body: Body, heart: HeartShape) -> Body:
+    """The body with its heart half of the way to where it lies behind the sternum."""
+    frame = reference_frame(body)
+    front = float(frame.to_lps(heart.places_mm[heart.pericardium < 0])[:, 1].min())
+    gap = front + body.cavity_half_depth_mm - STERNUM_GAP_MM
+    x, y, z = body.heart_centre_mm
+    return replace(body, heart_centre_mm=(x, y - 0.5 * max(gap, 0.0), z))
 
 
 def with_contrast(patient: Patient) -> Patient:

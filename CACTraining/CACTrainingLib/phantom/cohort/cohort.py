@@ -19,7 +19,7 @@ from CACScoringLib.core.tables import write_table
 
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics_of_truth
-from ..anatomy.patient import Patient, draw_patient, stream, with_contrast
+from ..anatomy.patient import HEART_SHAPES, Patient, draw_patient, stream, with_contrast
 from ..anatomy.strata import STRATA, chosen_patients
 from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
@@ -42,7 +42,7 @@ class CohortSettings:
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
     folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
     in the blood. enriched: of the numbers from the first only so many of each of `strata.STRATA`, so that severe
-    calcium is common.
+    calcium is common. heart_shape: a name in `patient.HEART_SHAPES`.
     """
 
     protocol: str = "radiotherapy"
@@ -54,10 +54,13 @@ class CohortSettings:
     scans: int = 2
     contrast: bool = False
     enriched: bool = False
+    heart_shape: str = HEART_SHAPES[0]
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+        if self.heart_shape not in HEART_SHAPES:
+            raise CohortError(f"There is no heart shape {self.heart_shape!r}; choose of {', '.join(HEART_SHAPES)}.")
         if self.sex not in (None, "F", "M"):
             raise CohortError(f"Sex is F, M or not given, not {self.sex!r}.")
         if self.prevalence is not None and not 0 <= self.prevalence <= 1:
@@ -76,7 +79,7 @@ class CohortSettings:
         if self.enriched and patients < len(STRATA):
             raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
-            return chosen_patients(self.first_number, patients)
+            return chosen_patients(self.first_number, patients, self.heart_shape)
         return list(range(self.first_number, self.first_number + patients))
 
 
@@ -92,7 +95,7 @@ def make_scan(
 
 
 def _patient(number: int, settings: CohortSettings) -> Patient:
-    patient = draw_patient(number, settings.sex, settings.prevalence)
+    patient = draw_patient(number, settings.sex, settings.prevalence, settings.heart_shape)
     return with_contrast(patient) if settings.contrast else patient
 
 
@@ -219,8 +222,9 @@ def _check_settings(directory: Path, settings: CohortSettings) -> None:
     wanted = json.loads(json.dumps({"schema": SCHEMA, "settings": asdict(settings)}))
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        # An earlier version knew fewer settings: those that it did not write are as usual.
-        found["settings"] = json.loads(json.dumps(asdict(CohortSettings()))) | found.get("settings", {})
+        # An earlier version knew fewer settings: those that it did not write are as usual, but all hearts were drawn.
+        usual = asdict(CohortSettings(heart_shape="drawn"))
+        found["settings"] = json.loads(json.dumps(usual)) | found.get("settings", {})
         if found != wanted:
             raise CohortError(f"{directory} holds a cohort of other settings ({path}); choose another folder.")
         return

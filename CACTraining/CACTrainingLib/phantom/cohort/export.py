@@ -73,6 +73,8 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
         "age_years": known.age_years,
         "bmi_kg_m2": known.bmi_kg_m2,
         "dominance": patient.tree.dominance,
+        "heart_shape": "drawn" if patient.heart is None else "anatomical",
+        "heart_blend": None if patient.heart is None else patient.heart.weights,
         "mass_mg": patient.mass_mg,
         "mass_mg_by_artery": masses,
         "scanned_mass_mg_by_artery": seen,

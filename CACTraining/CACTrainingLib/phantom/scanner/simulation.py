@@ -120,7 +120,8 @@ def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
             things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
     for d in patient.distractors:
         kind = "metal" if d.metal else "deposit"
-        things.append(_Moving(kind, d.group, d.placed(patient.body, frame), d.view_gain, d.anchor == "heart"))
+        cloud = d.placed(patient.body, frame, patient.heart)
+        things.append(_Moving(kind, d.group, cloud, d.view_gain, d.anchor == "heart"))
     return things
 
 
@@ -166,7 +167,7 @@ class _Painter:
         self.patient, self.scanner, self.pose, self.grid = patient, scanner, pose, grid
         self.x, self.y = grid.x_mm(), grid.y_mm()
         self.thorax = Thorax(patient.body, pose, self.x, self.y, patient.number)
-        self.heart = Heart(patient.body, pose)
+        self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
         self._times = slice_times_s(grid, scanner)
         self._offsets, self._weights = _sub_slices(scanner)

@@ -178,9 +178,9 @@ def test_the_girth_is_of_the_body_in_the_image():
     assert chest_girth_cm(patient.body) * 10 > 2 * seen
 
 
-def test_scan_and_truth_are_what_they_were(scanned):
+def test_scan_and_truth_of_a_drawn_heart_are_what_they_were():
     """Age and BMI are added; everything that fixes a patient and a scan is left."""
-    patient, scan, labels = scanned
+    patient, scan, labels = make_scan(8, 1, replace(SMALL, heart_shape="drawn"))
     truth = truth_of(patient, scan, labels, 1)
     assert (truth["age_years"], truth["bmi_kg_m2"]) == (
         demographics(patient).age_years,

@@ -11,7 +11,14 @@ import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.phantom.cohort import cohort as cohort_module
-from CACTrainingLib.phantom.cohort.cohort import CohortError, CohortSettings, make_scan, write_cohort, write_patient
+from CACTrainingLib.phantom.cohort.cohort import (
+    CohortError,
+    CohortSettings,
+    _check_settings,
+    make_scan,
+    write_cohort,
+    write_patient,
+)
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
 from CACTrainingLib.phantom.scanner.protocol import PROTOCOLS, draw_pair
 
@@ -185,14 +192,18 @@ def test_contrast_brightens_blood_and_leaves_calcium_and_lungs():
 
 
 def test_enriched_patients_are_chosen_by_their_calcium(monkeypatch):
-    monkeypatch.setattr(cohort_module, "chosen_patients", lambda first, count: [first + 3, first + 9][:count] * 2)
+    monkeypatch.setattr(cohort_module, "chosen_patients", lambda first, count, _: [first + 3, first + 9][:count] * 2)
     assert CohortSettings(first_number=5, enriched=True).numbers(4) == [8, 14, 8, 14]
     assert CohortSettings(first_number=5).numbers(3) == [5, 6, 7]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"scans": 3}, "once or twice"), ({"enriched": True, "sex": "F"}, "leave both out")],
+    [
+        ({"scans": 3}, "once or twice"),
+        ({"enriched": True, "sex": "F"}, "leave both out"),
+        ({"heart_shape": "round"}, "'round'; choose of anatomical, drawn"),
+    ],
 )
 def test_settings_that_cannot_be(settings, words):
     with pytest.raises(CohortError, match=words):
@@ -215,3 +226,20 @@ def test_a_folder_whose_settings_an_earlier_version_wrote_goes_on(cohort, tmp_pa
     write_cohort(2, tmp_path / "copy", SMALL, workers=1)
     with pytest.raises(CohortError, match="other settings"):
         write_cohort(2, tmp_path / "copy", replace(SMALL, contrast=True), workers=1)
+
+
+def test_hearts_of_a_cohort_of_an_earlier_version_were_drawn(cohort, tmp_path):
+    folder, _ = cohort
+    content = json.loads((folder / "cohort.json").read_text())
+    assert content["settings"].pop("heart_shape") == "anatomical"
+    (tmp_path / "cohort.json").write_text(json.dumps(content))
+    _check_settings(tmp_path, replace(SMALL, heart_shape="drawn"))
+    with pytest.raises(CohortError, match="other settings"):
+        _check_settings(tmp_path, SMALL)
+
+
+def test_the_truth_names_the_hearts_shape(cohort):
+    folder, _ = cohort
+    truth = json.loads(next(folder.rglob("truth.json")).read_text())
+    assert truth["heart_shape"] == "anatomical"
+    assert sum(truth["heart_blend"].values()) == pytest.approx(1, abs=0.01)

@@ -1,0 +1,124 @@
+"""To which artery, valve or vessel every place in and around a patient's heart belongs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ...scanner.motion import ScanPose
+from ...scanner.scanner import Grid
+from ..coronaries import ARTERIES
+from ..heart import aorta_paths, posed_frame
+from .shape import STEP_MM, WALL_MM, HeartShape, interpolated
+from .valves import ROOT_MM, aortic_root, posterior_arc
+
+if TYPE_CHECKING:
+    from ..patient import Patient
+
+TERRITORIES = {
+    "LM": 1,
+    "LAD": 2,
+    "LCX": 3,
+    "RCA": 4,
+    "aortic valve and root": 5,
+    "mitral annulus": 6,
+    "ascending aorta": 7,
+    "descending aorta": 8,
+    "pulmonary artery": 9,
+    "other": 10,
+}
+"""Labels; 0 is outside heart and vessels. "other": heart that no artery, valve or vessel is near to."""
+NEAR_MM = 14.0
+"""What is farther than this from all arteries is other."""
+SKIN_MM = 5.0
+"""So deep under the outer surface calcium may still be an artery's; deeper, every mm counts threefold against it."""
+_BEYOND_MM = 2.5
+"""Territories reach so far beyond the pericardium and the walls of vessels: calcium is blurred."""
+
+
+def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
+    """Labels of TERRITORIES, uint8 [k, j, i], on a scan's grid, in the middle of the breath and of diastole.
+
+    Raises ValueError for a patient whose heart is drawn.
+    """
+    heart = patient.heart
+    if heart is None:
+        raise ValueError("Territories are known of anatomical hearts only; this patient's is drawn.")
+    frame = posed_frame(patient.body, pose)
+    shift = np.asarray(pose.table_shift_mm)
+    x, y, z = (places - s for places, s in zip((grid.x_mm(), grid.y_mm(), grid.z_mm()), shift, strict=True))
+    labels = np.zeros(grid.shape, np.uint8)
+    arch, descending = aorta_paths(patient.body, frame, heart)
+    for (path, radii), name in ((arch, "ascending aorta"), (descending, "descending aorta")):
+        _add_tube(labels, (x, y, z), path, radii + _BEYOND_MM, TERRITORIES[name])
+    # Behind its top the arch belongs to the descending part.
+    behind = y[None, :, None] > arch[0][int(np.argmax(arch[0][:, 2])), 1] + 12
+    labels[(labels == TERRITORIES["ascending aorta"]) & behind] = TERRITORIES["descending aorta"]
+    table = _costs(heart, patient)
+    inside = frame.to_lps(heart.places_mm[heart.pericardium < STEP_MM + _BEYOND_MM])
+    inside = np.concatenate([inside, frame.to_lps(heart.places_mm[heart.part("pulmonary") < STEP_MM + _BEYOND_MM])])
+    box = [
+        np.flatnonzero((p >= low - 1) & (p <= high + 1))
+        for p, low, high in zip((x, y, z), inside.min(0), inside.max(0), strict=True)
+    ]
+    if not all(len(index) for index in box):
+        return labels
+    columns, rows = slice(box[0][0], box[0][-1] + 1), slice(box[1][0], box[1][-1] + 1)
+    flat = np.stack(np.meshgrid(x[columns], y[rows], indexing="xy"), -1).reshape(-1, 2)
+    for k in box[2]:
+        places = frame.to_heart(np.column_stack([flat, np.full(len(flat), z[k])]))
+        cost = interpolated(table, heart.distances_mm.shape[:3], heart.low_mm, places)
+        found = cost[:, :-1].argmin(axis=1).astype(np.uint8) + 1
+        part = labels[k, rows, columns]
+        mine = (cost[:, -1] < _BEYOND_MM).reshape(part.shape)
+        part[mine] = found.reshape(part.shape)[mine]
+    return labels
+
+
+def _costs(heart: HeartShape, patient: Patient) -> np.ndarray:
+    """[lattice points, labels + 1]: how far each point is from each territory, least is best, and from them all."""
+    places = heart.places_mm.reshape(-1, 3).astype(float)
+    surface, pericardium = heart.surface.reshape(-1), heart.pericardium.reshape(-1)
+    cost = np.full((len(places), len(TERRITORIES) + 1), 60.0, np.float32)
+    deep = 3 * np.maximum(-surface - SKIN_MM, 0)
+    for artery in ARTERIES:
+        vessels = patient.tree.of(artery)
+        path, radius = (np.concatenate([getattr(v, field)[::2] for v in vessels]) for field in ("path_mm", "radius_mm"))
+        gap, which = cKDTree(path).query(places)
+        cost[:, TERRITORIES[artery] - 1] = gap - radius[which] + deep
+    root = aortic_root(heart, patient.tree)
+    height = (places - root.annulus.middle_mm) @ root.axis
+    aorta, trunk = (heart.part(name).reshape(-1) for name in ("aorta", "pulmonary"))
+    ring_gap = cKDTree(root.annulus.curve_mm).query(places)[0]
+    in_root = np.maximum(aorta - WALL_MM["aorta"], np.maximum(ROOT_MM[0] - height, height - ROOT_MM[1]))
+    cost[:, TERRITORIES["aortic valve and root"] - 1] = np.minimum(in_root, ring_gap - 5.0)
+    cost[:, TERRITORIES["mitral annulus"] - 1] = cKDTree(posterior_arc(heart)).query(places)[0] - 6.0
+    above = np.maximum(aorta - WALL_MM["aorta"], ROOT_MM[1] - height)
+    cost[:, TERRITORIES["ascending aorta"] - 1] = above
+    cost[:, TERRITORIES["pulmonary artery"] - 1] = trunk - 0.5
+    # Unlike an artery's, these reach hardly beyond what they are named after.
+    for name in ("aortic valve and root", "mitral annulus", "ascending aorta", "pulmonary artery"):
+        column = cost[:, TERRITORIES[name] - 1]
+        column += 4 * np.maximum(column, 0)
+    cost[:, TERRITORIES["other"] - 1] = NEAR_MM
+    cost[:, -1] = np.minimum(pericardium, np.minimum(above, trunk))
+    return cost
+
+
+def _add_tube(labels: np.ndarray, axes: tuple, path: np.ndarray, radii: np.ndarray, label: int) -> None:
+    """Label a tube along a polyline, in place. axes: places of the columns, rows and slices."""
+    x, y, z = axes
+    t = np.linspace(0, len(path) - 1, 4 * len(path))
+    index = np.arange(len(path))
+    fine = np.stack([np.interp(t, index, path[:, n]) for n in range(3)], axis=1)
+    wide = np.interp(t, index, radii)
+    for k, height in enumerate(z):
+        near = np.abs(fine[:, 2] - height) < wide
+        for (a, b, c), r in zip(fine[near], wide[near], strict=True):
+            j = np.flatnonzero(np.abs(y - b) < r)
+            i = np.flatnonzero(np.abs(x - a) < r)
+            if len(i) and len(j):
+                part = labels[k, j[0] : j[-1] + 1, i[0] : i[-1] + 1]
+                part[(y[j, None] - b) ** 2 + (x[None, i] - a) ** 2 + (height - c) ** 2 < r * r] = label

@@ -1,0 +1,237 @@
+"""Patients' hearts blended of measured ones: their parts, arteries, valves and territories."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.phantom.anatomy.body import draw_body
+from CACTrainingLib.phantom.anatomy.heart import posed_frame
+from CACTrainingLib.phantom.anatomy.hearts import tree as tree_module
+from CACTrainingLib.phantom.anatomy.hearts.deposits import DEPOSITS, deposits
+from CACTrainingLib.phantom.anatomy.hearts.models import LANDMARKS, HeartModelError, read_models
+from CACTrainingLib.phantom.anatomy.hearts.shape import (
+    REFLECTION_MM,
+    WALL_MM,
+    Flow,
+    _velocity,
+    interpolated,
+    shipped_models,
+    union,
+)
+from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
+from CACTrainingLib.phantom.anatomy.hearts.tree import draw_tree
+from CACTrainingLib.phantom.anatomy.hearts.valves import ROOMS, aortic_root, posterior_arc, ring
+from CACTrainingLib.phantom.anatomy.patient import draw_heart, draw_patient, stream
+from CACTrainingLib.phantom.scanner.motion import ScanPose
+from CACTrainingLib.phantom.scanner.scanner import Grid
+
+NUMBERS = range(6)
+
+
+@pytest.fixture(scope="module")
+def hearts():
+    return [draw_heart(number, draw_body(stream(number, 1))) for number in NUMBERS]
+
+
+def at(shape, lattice, points):
+    return interpolated(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
+
+
+def test_seven_hearts_are_shipped_with_arteries_of_two():
+    models = shipped_models()
+    assert len(models.names) == 7
+    assert {key.split()[0] for key in models.lines} == {"VH_M", "VH_F"}
+    assert {"LM", "LAD", "LCX", "RCA", "PDA", "CS"} <= {key.split()[1] for key in models.lines}
+    # Landmarks agree: the frame is common to all.
+    assert models.landmarks_mm.std(axis=0).max() < 10
+
+
+def test_models_are_read_as_they_were_written(tmp_path):
+    models = shipped_models()
+    models.save(tmp_path / "hearts.npz")
+    again = read_models(tmp_path / "hearts.npz")
+    assert np.allclose(again.coefficients, models.coefficients, atol=1e-4)
+    assert again.lines.keys() == models.lines.keys()
+    (tmp_path / "other.npz").write_bytes(b"no archive")
+    with pytest.raises(HeartModelError, match=r"other\.npz"):
+        read_models(tmp_path / "other.npz")
+
+
+def test_chambers_have_the_sizes_of_adults_hearts(hearts):
+    for shape, _ in hearts:
+        assert 40 < shape.volume_ml(shape.part("lv")) < 190
+        assert 60 < shape.volume_ml(shape.part("rv")) < 220
+        assert 25 < shape.volume_ml(shape.part("la")) < 160
+        assert 35 < shape.volume_ml(shape.part("ra")) < 220
+        assert 450 < shape.volume_ml(shape.pericardium) < 1250
+        assert shape.volume_ml(shape.part("lv_epi")) > shape.volume_ml(shape.part("lv")) + 60
+
+
+def test_hearts_differ(hearts):
+    volumes = np.array(
+        [[shape.volume_ml(shape.part(name)) for name in ("lv", "rv", "la", "ra")] for shape, _ in hearts]
+    )
+    assert (volumes.std(axis=0) / volumes.mean(axis=0)).min() > 0.05
+
+
+def test_the_pericardium_holds_all_walls(hearts):
+    for shape, _ in hearts:
+        for name in ("lv_epi", "rv", "la", "ra"):
+            assert shape.pericardium[shape.outsides[name] < -0.5].max() < 0, name
+
+
+def test_the_pericardium_ends_on_the_great_vessels(hearts):
+    for shape, _ in hearts:
+        # Beside it atria may reach higher.
+        vessel = (shape.part("aorta") < 0) & (np.minimum(shape.part("la"), shape.part("ra")) > 8)
+        far = np.linalg.norm(shape.places_mm - shape.landmarks_mm["aortic"], axis=-1)
+        assert np.percentile(far[vessel & (shape.pericardium < 0)], 95) < REFLECTION_MM + 19
+        assert far[vessel].max() > REFLECTION_MM + 8
+
+
+def test_arteries_run_on_the_surface_under_the_pericardium(hearts):
+    """0.5 to 4 mm over the outer walls, but for their first way out of the aorta; never in blood."""
+    for shape, tree in hearts:
+        surface = np.minimum.reduce(list(shape.outsides.values()))
+        for vessel in tree.vessels:
+            path = vessel.path_mm[24:] if vessel.name in ("LM", "RCA") else vessel.path_mm
+            if not len(path):
+                continue
+            height = at(shape, surface, path)
+            assert height.min() > 0.2, vessel.name
+            assert ((height > 0.5) & (height < 4.0)).mean() > 0.9, vessel.name
+            assert np.mean(at(shape, shape.pericardium, path) < 0) > 0.9, vessel.name
+
+
+def test_main_arteries_run_in_their_grooves(hearts):
+    for shape, tree in hearts:
+        o = shape.outsides
+        ventricles, atria = union([o["lv_epi"], o["rv"]], 1.5), union([o["la"], o["ra"]], 1.5)
+        by_name = {vessel.name: vessel.path_mm for vessel in tree.vessels}
+        right, left = by_name["RCA"][40:], by_name["LCX"][30:]
+        assert np.median(np.abs(at(shape, ventricles - atria, right))) < 2
+        assert np.median(np.abs(at(shape, ventricles - atria, left))) < 2
+        assert np.median(np.abs(at(shape, o["lv_epi"] - o["rv"], by_name["LAD"][40:]))) < 2
+        # Left and right groove: the circumflex lies between the left chambers.
+        assert np.mean(at(shape, o["lv_epi"] - o["rv"], left) < 0) > 0.9
+        assert np.mean(at(shape, o["la"] - o["ra"], left) < 0) > 0.9
+        assert np.mean(at(shape, o["la"] - o["ra"], right[:80]) > 0) > 0.9
+
+
+def test_arteries_begin_at_the_aorta_and_join(hearts):
+    for shape, tree in hearts:
+        by_name = {vessel.name: vessel.path_mm for vessel in tree.vessels}
+        for name in ("LM", "RCA"):
+            assert abs(at(shape, shape.part("aorta"), by_name[name][:1])[0]) < 1.5
+        assert np.linalg.norm(by_name["LM"][-1] - by_name["LAD"][0]) < 1.5
+        assert np.linalg.norm(by_name["LM"][-1] - by_name["LCX"][0]) < 1.5
+        assert 3 < next(v.length_mm for v in tree.vessels if v.name == "LM") < 20
+
+
+def test_calibres_and_lengths_are_those_of_coronaries(hearts):
+    for _, tree in hearts:
+        by_name = {vessel.name: vessel for vessel in tree.vessels}
+        assert 3.2 < 2 * by_name["LM"].radius_mm[0] < 6.2
+        assert 70 < by_name["LAD"].length_mm < 170
+        assert 60 < by_name["RCA"].length_mm < 240
+        assert 25 < by_name["LCX"].length_mm < 170
+
+
+def test_dominance_decides_who_feeds_the_posterior_artery(hearts, monkeypatch):
+    body, length = draw_body(stream(1, 1)), {}
+    for dominance, shares in {"right": (1.0, 0.0, 0.0), "left": (0.0, 1.0, 0.0), "co": (0.0, 0.0, 1.0)}.items():
+        for name, share in zip(("RIGHT", "LEFT", "CO"), shares, strict=True):
+            monkeypatch.setattr(tree_module, f"{name}{'' if name == 'CO' else '_'}DOMINANT_SHARE", share)
+        tree = draw_tree(body, hearts[1][0], np.random.default_rng(0))
+        assert tree.dominance == dominance
+        owner = next(vessel.artery for vessel in tree.vessels if vessel.name == "PDA")
+        assert owner == ("LCX" if dominance == "left" else "RCA")
+        length[dominance] = {v.name: v.length_mm for v in tree.vessels}
+    assert length["left"]["LCX"] > length["co"]["LCX"] > length["right"]["LCX"]
+    assert length["left"]["RCA"] < length["co"]["RCA"] <= length["right"]["RCA"]
+
+
+def test_points_go_forward_as_places_go_back():
+    g = np.random.default_rng(3)
+    landmarks = np.tile(np.linspace(-30, 30, len(LANDMARKS))[:, None], (1, 3))
+    flow = Flow(_velocity(landmarks, g), np.array([1.1, 0.95, 1.0]))
+    points = g.uniform(-60, 60, (500, 3))
+    assert np.abs(flow.backward(flow.forward(points)) - points).max() < 0.15
+    assert np.abs(flow.forward(points) / flow.scale - points).max() > 1.0
+
+
+def test_rings_lie_between_their_rooms(hearts):
+    for shape, _ in hearts:
+        for valve in ROOMS:
+            found = ring(shape, valve)
+            radius = np.linalg.norm(found.curve_mm - found.middle_mm, axis=1)
+            assert 6 < radius.min() < radius.max() < 26, valve
+            assert np.linalg.norm(found.middle_mm - shape.landmarks_mm[valve]) < 12, valve
+        whole, arc = ring(shape, "mitral"), posterior_arc(shape)
+        aortic = shape.landmarks_mm["aortic"]
+        nearest = np.linalg.norm(whole.curve_mm - aortic, axis=1).min()
+        assert np.linalg.norm(arc - aortic, axis=1).min() > nearest + 1.5
+        assert 40 < np.linalg.norm(np.diff(arc, axis=0), axis=1).sum() < 120
+
+
+def test_coronary_sinuses_look_at_their_arteries(hearts):
+    for shape, tree in hearts:
+        root = aortic_root(shape, tree)
+        assert np.allclose(root.sinuses @ root.axis, 0, atol=1e-6)
+        for name, sinus in (("LM", 0), ("RCA", 1)):
+            ostium = next(v.path_mm[0] for v in tree.vessels if v.name == name) - root.annulus.middle_mm
+            assert np.argmax(root.sinuses @ ostium) == sinus
+
+
+@pytest.mark.parametrize("kind", DEPOSITS)
+def test_deposits_lie_where_they_are_named_after(hearts, kind):
+    for number, (shape, tree) in enumerate(hearts[:3]):
+        cloud = deposits(kind, shape, tree, np.random.default_rng(number))
+        places = cloud.positions_mm
+        assert cloud.total > 0
+        if kind == "pericardium":
+            assert np.median(np.abs(at(shape, shape.pericardium, places))) < 2
+        elif kind == "mitral annulus":
+            gap = np.linalg.norm(places[:, None] - ring(shape, "mitral").curve_mm, axis=2).min(axis=1)
+            assert np.median(gap) < 3
+        elif kind == "papillary muscle":
+            assert np.mean(at(shape, shape.part("lv_epi"), places) < 0) > 0.9
+        else:
+            assert np.mean(np.linalg.norm(places - shape.landmarks_mm["aortic"], axis=1) < 40) > 0.95
+            assert np.mean(at(shape, shape.part("aorta"), places) < 4) > 0.7
+
+
+def test_territories_hold_their_own_calcium():
+    patient = draw_patient(8, prevalence=1.0)
+    pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
+    grid = Grid((90, 130, 140), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
+    labels = territories(patient, pose, grid)
+    frame = posed_frame(patient.body, pose)
+
+    def found(points_mm):
+        ijk = np.rint((frame.to_lps(points_mm) + pose.table_shift_mm - grid.origin_mm) / grid.spacing_mm).astype(int)
+        return labels[tuple(ijk[:, ::-1].T)]
+
+    for artery in ("LAD", "LCX", "RCA"):
+        main = next(v for v in patient.tree.vessels if v.name == artery)
+        assert np.mean(found(main.path_mm[40:]) == TERRITORIES[artery]) > 0.95, artery
+    for kind in ("aortic valve", "mitral annulus"):
+        places = deposits(kind, patient.heart, patient.tree, np.random.default_rng(2)).positions_mm
+        name = "aortic valve and root" if kind == "aortic valve" else kind
+        assert np.mean(found(places) == TERRITORIES[name]) > 0.75, kind
+    assert set(np.unique(labels)) == {0, *TERRITORIES.values()}
+    with pytest.raises(ValueError, match="drawn"):
+        territories(replace(patient, heart=None), pose, grid)
+
+
+def test_walls_are_as_thick_as_stated(hearts):
+    shape, _ = hearts[0]
+    assert np.allclose(shape.outsides["rv"], shape.part("rv") - WALL_MM["rv"])
+
+
+def test_a_patient_may_have_the_old_heart():
+    assert draw_patient(3, heart_shape="drawn").heart is None
+    assert draw_patient(3).heart is not None
+    with pytest.raises(ValueError, match="round"):
+        draw_patient(3, heart_shape="round")
