@@ -106,7 +106,7 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
         "--heart-shape",
         choices=HEART_SHAPES,
         default=HEART_SHAPES[0],
-        help="hearts blended from measured ones (default), or drawn as ellipsoids",
+        help="hearts drawn as ellipsoids (default), or anatomical, blended from seven measured hearts",
     )
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(

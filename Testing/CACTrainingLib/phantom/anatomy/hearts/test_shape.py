@@ -203,7 +203,7 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
 
 
 def test_territories_hold_their_own_calcium():
-    patient = draw_patient(8, prevalence=1.0)
+    patient = draw_patient(8, prevalence=1.0, heart_shape="anatomical")
     pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
     grid = Grid((90, 130, 140), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
     labels = territories(patient, pose, grid)
@@ -231,7 +231,7 @@ def test_walls_are_as_thick_as_stated(hearts):
 
 
 def test_a_patient_may_have_the_old_heart():
-    assert draw_patient(3, heart_shape="drawn").heart is None
-    assert draw_patient(3).heart is not None
+    assert draw_patient(3).heart is None
+    assert draw_patient(3, heart_shape="anatomical").heart is not None
     with pytest.raises(ValueError, match="round"):
         draw_patient(3, heart_shape="round")
