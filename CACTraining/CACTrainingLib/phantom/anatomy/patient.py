@@ -20,7 +20,7 @@ from .points import POINT_STEP_MM, PointCloud, joined
 _SEED = 20210531
 """Changing it changes every patient; a cohort's table records it."""
 HEART_SHAPES = ("drawn", "anatomical")
-"""Ellipsoids with grooves, which the networks that come with CAC were trained on, or hearts blended of measured ones."""
+"""Ellipsoids with grooves, which the networks that come with CAC know, or hearts blended of measured ones."""
 STERNUM_GAP_MM = 8.0
 """Usual distance of the pericardium from the wall of the chest; shape."""
 

@@ -31,7 +31,7 @@ NUMBERS = range(6)
 
 @pytest.fixture(scope="module")
 def hearts():
-    return [draw_heart(number, draw_body(stream(number, 1))) for number in NUMBERS]
+    return [draw_heart(number, draw_body(stream(number, 1)), "anatomical") for number in NUMBERS]
 
 
 def at(shape, lattice, points):
