@@ -74,7 +74,7 @@ def digital_scan(number: int, kind: str, matrix: int) -> tuple[Patient, ScanPose
     grid = centred_grid(scanner, heights, middle)
     made = scan_patient(patient, scanner, pose, 1, grid)
     image = image_on(grid, made.hu)
-    return patient, pose, scan_from_image(image, Acquisition()), grid, made.heart
+    return patient, pose, scan_from_image(image, Acquisition("simulation")), grid, made.heart
 
 
 def calcium_by_territory(labels: np.ndarray, patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:

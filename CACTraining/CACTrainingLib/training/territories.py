@@ -29,6 +29,7 @@ from ..data.datasets import default_cache
 from ..data.territory_patches import UNKNOWN, Patch, TerritoryAugmentation, plain_patch, random_patch
 from ..data.territory_volumes import TerritoryVolume, territory_volume
 from . import runs
+from .distributed import in_turn
 from .loop import Outcome, Task
 from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
 
@@ -99,11 +100,13 @@ class TerritoryTask(Task):
         optimizer.step()
         return {"loss": loss.detach(), **parts}
 
+    def prepare(self) -> None:
+        """Make the patients to validate on, where they are not there yet."""
+        first = FIRST_NUMBERS["validation"]
+        numbers = range(first, first + self.settings.validation_patients)
+        self._watched = [territory_volume(number, self.cache) for number in numbers]
+
     def validate(self, network: nn.Module) -> dict[str, float]:
-        if not self._watched:
-            first = FIRST_NUMBERS["validation"]
-            numbers = range(first, first + self.settings.validation_patients)
-            self._watched = [territory_volume(number, self.cache) for number in numbers]
         return summary([agreement(network, volume) for volume in self._watched])
 
 
@@ -117,11 +120,12 @@ def territory_loss(
     logits = logits.float()
     known = (labels != UNKNOWN).float()
     weights = torch.tensor(CLASS_WEIGHTS, device=logits.device)
-    entropy = functional.cross_entropy(logits[:, 1:], labels, weights, ignore_index=UNKNOWN)
+    each = functional.cross_entropy(logits[:, 1:], labels, weights, ignore_index=UNKNOWN, reduction="none")
+    true_labels = torch.where(labels == UNKNOWN, 0, labels)
+    # A batch may lie outside the field of view altogether.
+    entropy = each.sum() / ((weights[true_labels] * known).sum() + 1)
     probability = torch.softmax(logits[:, 1:], 1) * known[:, None]
-    true = (
-        functional.one_hot(torch.where(labels == UNKNOWN, 0, labels), len(TERRITORIES)).movedim(-1, 1) * known[:, None]
-    )
+    true = functional.one_hot(true_labels, len(TERRITORIES)).movedim(-1, 1) * known[:, None]
     axes = (0, 2, 3, 4)
     both, total = (probability * true).sum(axes), probability.sum(axes) + true.sum(axes)
     present = true.sum(axes) > 0
@@ -207,9 +211,10 @@ def train_territories(
 ) -> Path:
     """Train a territory network; returns its card's path. Raises CTError, OutputError."""
     with runs.begun(options, "territories", settings.loop, progress) as training_run:
-        cache = (options.cache or default_cache()) / "territories"
+        task = TerritoryTask(config, settings, (options.cache or default_cache()) / "territories")
+        with training_run.progress.step("scans"):
+            in_turn(training_run.fabric, task.prepare)
         with training_run.progress.step("training"):
-            task = TerritoryTask(config, settings, cache)
             outcome = training_run.train(task, settings.loop)
         with training_run.progress.step("model"):
             path = _write(options, config, settings, outcome, task)
@@ -228,8 +233,9 @@ def _write(
         "best_step": outcome.best_step,
         "seconds": round(outcome.seconds, 1),
     }
-    parts = ((use, FIRST_NUMBERS[use], getattr(settings, name)) for use, name in _PATIENTS.items())
-    data = "; ".join(f"{use}: digital patients {first} to {first + count - 1}" for use, first, count in parts)
+    counts = {"training": settings.patients, "validation": settings.validation_patients}
+    firsts = {use: FIRST_NUMBERS[use] for use in counts}
+    data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
     card = describe(
         options.name,
         config,
@@ -244,6 +250,3 @@ def _write(
         loaded = load_model(save_model(network, card, Path(temporary)), options.device)
         measured = {name: round(value, 4) for name, value in task.validate(loaded.network).items()}
     return save_model(network, replace(card, validation=measured), options.output.parent, options.overwrite)
-
-
-_PATIENTS = {"training": "patients", "validation": "validation_patients"}
