@@ -28,7 +28,7 @@ from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 1
+VERSION = 2
 """Part of the files' names; raised whenever a patient would come out otherwise."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -81,8 +81,8 @@ def territory_volume(number: int, folder: Path) -> TerritoryVolume:
         return TerritoryVolume(stored["hu"], labels & 15, labels >= 16, plaques, deposits)
 
 
-def make_volume(number: int) -> TerritoryVolume:
-    """Paint a patient. The same number gives the same volume."""
+def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
+    """The patient as he lies in the scanner, which of SHARES he has, and the generator for how he has it."""
     g = stream(number, 60)
     has = {name: bool(g.random() < share) for name, share in SHARES.items()}
     patient = draw_patient(number, prevalence=PREVALENCE)
@@ -100,6 +100,12 @@ def make_volume(number: int) -> TerritoryVolume:
         tilt_degrees=tuple(float(t) for t in g.normal(0, 4.0, 3)),
         motion_scale=float(g.uniform(0.0, 1.5)),
     )
+    return patient, pose, has, g
+
+
+def make_volume(number: int) -> TerritoryVolume:
+    """Paint a patient. The same number gives the same volume."""
+    patient, pose, has, g = draw(number)
     grid = Grid(SHAPE, TERRITORY_SPACING_MM, FIRST_MM)
     own = Grid(SHAPE, TERRITORY_SPACING_MM, tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
     hu, lung, heart, frame = _painted(patient, pose, own, has, g)
