@@ -59,7 +59,7 @@ class Territories:
         label = np.zeros(near.GetSize()[::-1], np.uint8)
         best = np.zeros(label.shape, np.float32)
         for number, probability in enumerate(self.probability):
-            part = sitk.GetArrayViewFromImage(from_grid(probability[box], grid, near))
+            part = sitk.GetArrayFromImage(from_grid(probability[box], grid, near))
             better = part > best
             best[better], label[better] = part[better], number
         return _pasted(label, near, image)
