@@ -33,6 +33,13 @@ HEART_PATCH = 64
 HEART_LOW_HU, HEART_HIGH_HU = -500.0, 500.0
 """Window of the heart network, scaled to 0 to 1; the paper gives none. Lung is 0, bone and contrast are 1."""
 
+TERRITORY_SPACING_MM = (3.0, 3.0, 3.0)
+TERRITORY_PATCH = 64
+"""Sides of the territory network's patches, voxels."""
+
+TERRITORY_WINDOWS_HU = ((-160.0, 240.0), (-1000.0, 600.0))
+"""Windows of the territory network's channels, each scaled to 0 to 1: soft tissue, and all from air to bone."""
+
 SLICE_SPACING_MM = (1.0, 1.0, 1.5)
 SLICE_SIZE = 224
 LOW_HU, HIGH_HU = -50.0, 950.0
@@ -101,6 +108,16 @@ def heart_input(image: sitk.Image) -> np.ndarray:
     """A scan as the heart network sees it: float32 [k, j, i] on `heart_grid`, 0 to 1."""
     hu = on_grid(image, heart_grid(image), AIR_HU)
     return _scaled(hu, HEART_LOW_HU, HEART_HIGH_HU)
+
+
+def territory_grid(image: sitk.Image) -> Grid:
+    """The territory network's grid over a whole scan."""
+    return _grid_over(image, TERRITORY_SPACING_MM)
+
+
+def territory_input(hu: np.ndarray) -> np.ndarray:
+    """HU [..., k, j, i] on the territory network's grid as it sees them: float32 [2, ..., k, j, i], 0 to 1."""
+    return np.stack([_scaled(hu, low, high) for low, high in TERRITORY_WINDOWS_HU])
 
 
 def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:

@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .radiograph import RadiographNet, RadiographNetConfig
 from .radiomics import RadiomicsConfig, RadiomicsNet
+from .territories import TerritoryNet, TerritoryNetConfig
 from .vessels import VesselNet, VesselNetConfig
 
 STRIDE = 4
@@ -110,6 +111,7 @@ Config = (
     | RadiographNetConfig
     | RadiomicsConfig
     | VesselNetConfig
+    | TerritoryNetConfig
 )
 
 
@@ -271,6 +273,7 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "radiograph": (RadiographNetConfig, RadiographNet),
     "radiomics": (RadiomicsConfig, RadiomicsNet),
     "vessels": (VesselNetConfig, VesselNet),
+    "territories": (TerritoryNetConfig, TerritoryNet),
 }
 """Name of each network, its configuration and its class."""
 

@@ -229,6 +229,10 @@ _COMMANDS = {
 
 _TRAINED = {
     "heart": ("training.heart", "the network that finds the heart"),
+    "territories": (
+        "training.territories",
+        "the network that finds the territories of arteries, valves and great vessels",
+    ),
     "slices": ("training.slices", "the network that finds the slices with calcium"),
     "decomposition": ("training.decomposition", "the network that gives the calcium map"),
     "arteries": ("training.arteries", "the atlas that suggests a lesion's artery"),

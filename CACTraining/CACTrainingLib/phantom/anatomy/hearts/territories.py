@@ -34,6 +34,8 @@ NEAR_MM = 14.0
 """What is farther than this from all arteries is other."""
 SKIN_MM = 5.0
 """So deep under the outer surface calcium may still be an artery's; deeper, every mm counts threefold against it."""
+VESSEL_MM = 1.5
+"""So far beyond its lumen all belongs to an artery: its wall, and how far a voxel blurs it."""
 _BEYOND_MM = 2.5
 """Territories reach so far beyond the pericardium and the walls of vessels: calcium is blurred."""
 
@@ -83,14 +85,18 @@ def _costs(heart: HeartShape, patient: Patient) -> np.ndarray:
     surface, pericardium = heart.surface.reshape(-1), heart.pericardium.reshape(-1)
     cost = np.full((len(places), len(TERRITORIES) + 1), 60.0, np.float32)
     deep = 3 * np.maximum(-surface - SKIN_MM, 0)
+    aorta, trunk = (heart.part(name).reshape(-1) for name in ("aorta", "pulmonary"))
+    outside = np.minimum(aorta - WALL_MM["aorta"], trunk) > -VESSEL_MM
     for artery in ARTERIES:
         vessels = patient.tree.of(artery)
         path, radius = (np.concatenate([getattr(v, field)[::2] for v in vessels]) for field in ("path_mm", "radius_mm"))
         gap, which = cKDTree(path).query(places)
-        cost[:, TERRITORIES[artery] - 1] = gap - radius[which] + deep
+        gap -= radius[which]
+        # Also beside a valve or another vessel, an artery's own wall is the artery's.
+        own = (gap < VESSEL_MM) & outside
+        cost[:, TERRITORIES[artery] - 1] = np.where(own, gap - 60.0, gap + deep)
     root = aortic_root(heart, patient.tree)
     height = (places - root.annulus.middle_mm) @ root.axis
-    aorta, trunk = (heart.part(name).reshape(-1) for name in ("aorta", "pulmonary"))
     ring_gap = cKDTree(root.annulus.curve_mm).query(places)[0]
     in_root = np.maximum(aorta - WALL_MM["aorta"], np.maximum(ROOT_MM[0] - height, height - ROOT_MM[1]))
     cost[:, TERRITORIES["aortic valve and root"] - 1] = np.minimum(in_root, ring_gap - 5.0)

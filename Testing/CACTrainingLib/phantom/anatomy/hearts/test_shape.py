@@ -225,6 +225,20 @@ def test_territories_hold_their_own_calcium():
         territories(replace(patient, heart=None), pose, grid)
 
 
+def test_calcium_of_the_left_main_is_not_the_aortic_roots():
+    shares = []
+    for number in (100_009, 100_010, 100_011):
+        patient, pose = draw_patient(number, prevalence=1.0), ScanPose()
+        cloud = patient.calcium("LM")
+        places = posed_frame(patient.body, pose).to_lps(cloud.positions_mm)
+        low, high = places.min(0) - 2, places.max(0) + 2
+        grid = Grid(tuple(np.ceil(high - low).astype(int)[::-1] + 1), (1.0, 1.0, 1.0), tuple(low))
+        ijk = np.rint(places - low).astype(int)
+        mine = territories(patient, pose, grid)[tuple(ijk[:, ::-1].T)] == TERRITORIES["LM"]
+        shares.append(np.average(mine, weights=cloud.weights))
+    assert min(shares) > 0.9
+
+
 def test_walls_are_as_thick_as_stated(hearts):
     shape, _ = hearts[0]
     assert np.allclose(shape.outsides["rv"], shape.part("rv") - WALL_MM["rv"])

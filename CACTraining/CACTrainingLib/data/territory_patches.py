@@ -1,0 +1,229 @@
+"""Patches of digital patients for the territory network, as many scanners would show them.
+
+Everything random is drawn from the generator that is given. HU are varied before they are windowed, so that what a
+scanner does (noise, kernel, slices, field of view) has its own size in HU and mm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from CACScoringLib.core.ct import AIR_HU
+from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
+
+from .territory_volumes import TerritoryVolume, with_dense
+
+SIZE, STEP_MM = TERRITORY_PATCH, TERRITORY_SPACING_MM[0]
+UNKNOWN = 255
+"""Label of what lies outside the field of view."""
+
+
+@dataclass(frozen=True)
+class TerritoryAugmentation:
+    """Largest changes.
+
+    off_centre_mm: of the patch's centre from the heart's. elsewhere_share: of patches anywhere in the scan. turn, tilt:
+    degrees about the body's axis and the others. scale: of the whole, or its inverse. displacement_mm: smooth and
+    random. offset_hu, gain: of all HU. noise_hu: standard deviation on 3 mm voxels, where 70 HU on a scanner's own
+    voxels are 10 or less. shade_hu: smooth and random, as from beam hardening and scatter. streak_hu: of noise that
+    is alike along the rows, as from shoulders and arms. tissue_hu: of what is soft tissue, smooth and random.
+    thickest_mm: of slices. blur_mm: standard deviation. sharpening: of edges. specks: dense spots at random places at
+    most, so that calcium tells nothing of the territory. dedicated_share: of patches with the field of view of a
+    calcium scan (160 to 260 mm, the heart's slices alone). cut_share: of the others whose scan begins or ends within
+    the heart.
+    """
+
+    off_centre_mm: float = 45.0
+    elsewhere_share: float = 0.12
+    turn_degrees: float = 22.0
+    tilt_degrees: float = 12.0
+    scale: float = 1.2
+    displacement_mm: float = 9.0
+    offset_hu: float = 15.0
+    gain: float = 0.06
+    noise_hu: float = 14.0
+    shade_hu: float = 18.0
+    streak_hu: float = 12.0
+    tissue_hu: float = 25.0
+    thickest_mm: float = 6.0
+    blur_mm: float = 2.4
+    sharpening: float = 0.5
+    specks: int = 12
+    dedicated_share: float = 0.35
+    cut_share: float = 0.15
+
+
+@dataclass(frozen=True)
+class Patch:
+    """x: float32 [2, k, j, i], as the network sees it. labels: int64 [k, j, i], UNKNOWN included. heart: float32."""
+
+    x: torch.Tensor
+    labels: torch.Tensor
+    heart: torch.Tensor
+
+
+def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
+    """The patch around the heart as it is, with its first voxel (k, j, i) in the volume."""
+    low = tuple(round(c - SIZE / 2) for c in heart_centre(volume))
+    index = np.ix_(*(np.clip(np.arange(a, a + SIZE), 0, n - 1) for a, n in zip(low, volume.hu.shape, strict=True)))
+    inside = np.ones((SIZE,) * 3, bool)
+    for axis, (a, n) in enumerate(zip(low, volume.hu.shape, strict=True)):
+        place = np.arange(a, a + SIZE)
+        inside &= ((place >= 0) & (place < n)).reshape([-1 if axis == m else 1 for m in range(3)])
+    hu = np.where(inside, with_dense(volume)[index], AIR_HU)
+    labels = np.where(inside, volume.labels[index], UNKNOWN)
+    return _as_patch(hu, labels, volume.heart[index] & inside), low
+
+
+def random_patch(volume: TerritoryVolume, settings: TerritoryAugmentation, generator: np.random.Generator) -> Patch:
+    """A varied patch of a patient."""
+    g = generator
+    gains = (float(g.choice([0.0, 1.0, 1.0, 2.0])), float(g.choice([0.0, 1.0, 1.0, 2.0])))
+    hu = _with_specks(with_dense(volume, *gains), volume, settings, g)
+    middle, shape = np.array(heart_centre(volume)), np.array(volume.hu.shape)
+    if g.random() < settings.elsewhere_share:
+        centre = g.uniform(0, shape)
+    else:
+        centre = middle + g.uniform(-1, 1, 3) * settings.off_centre_mm / STEP_MM
+    grid = _sampling_grid(centre, shape, settings, g)
+    both = torch.from_numpy(np.stack([hu - AIR_HU, volume.heart.astype(np.float32)]))[None]
+    found = functional.grid_sample(both, grid, padding_mode="zeros", align_corners=False)[0]
+    names = torch.from_numpy(volume.labels.astype(np.float32))[None, None]
+    labels = functional.grid_sample(names, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
+    x = _as_scanned(found[0] + AIR_HU, settings, g)
+    patch = x.numpy(), labels.numpy().astype(np.int64), found[1].numpy() >= 0.5
+    return _as_patch(*_in_field_of_view(*patch, middle - centre, settings, g))
+
+
+def heart_centre(volume: TerritoryVolume) -> tuple[float, float, float]:
+    """Middle of the heart's box, (k, j, i)."""
+    found = []
+    for others in ((1, 2), (0, 2), (0, 1)):
+        places = np.nonzero(volume.heart.any(others))[0]
+        found.append(float(places[0] + places[-1]) / 2)
+    return tuple(found)
+
+
+def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray) -> Patch:
+    return Patch(
+        torch.from_numpy(territory_input(hu)),
+        torch.from_numpy(labels.astype(np.int64)),
+        torch.from_numpy(heart.astype(np.float32)),
+    )
+
+
+def _with_specks(
+    hu: np.ndarray, volume: TerritoryVolume, settings: TerritoryAugmentation, g: np.random.Generator
+) -> np.ndarray:
+    places = np.flatnonzero(volume.labels)
+    for _ in range(int(g.integers(settings.specks + 1))):
+        at = np.array(np.unravel_index(places[g.integers(len(places))], hu.shape))
+        size = g.uniform(0.25, 1.6, 3)
+        low, high = np.maximum(at - 4, 0), np.minimum(at + 5, hu.shape)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        offset = np.ogrid[box]
+        square = sum(((o - a) / s) ** 2 for o, a, s in zip(offset, at, size, strict=True))
+        hu[box] += (math.exp(g.uniform(math.log(40), math.log(1500))) * np.exp(-0.5 * square)).astype(np.float32)
+    return hu
+
+
+def _sampling_grid(
+    centre: np.ndarray, shape: np.ndarray, settings: TerritoryAugmentation, g: np.random.Generator
+) -> torch.Tensor:
+    limits = np.radians([settings.turn_degrees, settings.tilt_degrees, settings.tilt_degrees])
+    matrix = np.eye(3)
+    for axis, angle in enumerate(g.uniform(-limits, limits)):
+        a, b = [n for n in range(3) if n != axis]
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ turn
+    limit = math.log(settings.scale)
+    matrix = matrix * np.exp(g.uniform(-limit, limit) + g.uniform(-limit, limit, 3) / 3)
+    axis = torch.arange(SIZE, dtype=torch.float32) - (SIZE - 1) / 2
+    places = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1) @ torch.from_numpy(matrix.T).float()
+    reach = g.uniform(0, settings.displacement_mm) / STEP_MM
+    places = places + torch.from_numpy(centre).float() + reach * _smooth(3, g, 5).permute(1, 2, 3, 0)
+    return ((2 * places + 1) / torch.from_numpy(shape).float() - 1).flip(-1)[None]
+
+
+def _smooth(channels: int, g: np.random.Generator, knots: int = 4) -> torch.Tensor:
+    """Random and smooth, −1 to 1: [channels, k, j, i]."""
+    values = torch.from_numpy(g.uniform(-1, 1, (1, channels, knots, knots, knots)).astype(np.float32))
+    return functional.interpolate(values, size=(SIZE,) * 3, mode="trilinear", align_corners=True)[0]
+
+
+def _as_scanned(hu: torch.Tensor, settings: TerritoryAugmentation, g: np.random.Generator) -> torch.Tensor:
+    tissue = ((hu + 20) / 40).clamp(0, 1)
+    hu = hu + float(g.uniform(0, settings.tissue_hu)) * _smooth(1, g)[0] * tissue
+    if g.random() < 0.5:
+        hu = _thick(hu, float(g.uniform(2.0, settings.thickest_mm)), float(g.uniform(0.5, 1.0)), g)
+    kind = g.random()
+    if kind < 0.35:
+        hu = _blurred(hu, float(g.uniform(0.5, settings.blur_mm)) / STEP_MM)
+    elif kind < 0.65:
+        hu = hu + float(g.uniform(0, settings.sharpening)) * (hu - _blurred(hu, 0.7))
+    hu = hu + float(g.uniform(0, settings.shade_hu)) * _smooth(1, g, 3)[0]
+    noise = torch.from_numpy(g.standard_normal(hu.shape, np.float32))
+    hu = hu + float(settings.noise_hu * g.random() ** 2) * noise
+    if g.random() < 0.3:
+        rows = torch.from_numpy(g.standard_normal((SIZE, SIZE, 1), np.float32))
+        hu = hu + float(g.uniform(0, settings.streak_hu)) * rows
+    gain, offset = 1 + g.uniform(-1, 1) * settings.gain, g.uniform(-1, 1) * settings.offset_hu
+    return (hu - AIR_HU) * float(gain) + float(AIR_HU + offset)
+
+
+def _blurred(hu: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Within slices; sigma in voxels."""
+    profile = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
+    profile = profile / profile.sum()
+    for axis in (1, 2):
+        padded = functional.pad(hu[None], (3, 3, 0, 0) if axis == 2 else (0, 0, 3, 3), mode="replicate")[0]
+        hu = sum(weight * padded.narrow(axis, n, SIZE) for n, weight in enumerate(profile.tolist()))
+    return hu
+
+
+def _thick(hu: torch.Tensor, thickness_mm: float, spacing_share: float, g: np.random.Generator) -> torch.Tensor:
+    """Averaged to slices of this thickness, at this share of it from one another, and brought back."""
+    spacing = thickness_mm * spacing_share / STEP_MM
+    own = np.arange(SIZE)
+    middles = np.arange(g.uniform(-spacing, 0), SIZE + spacing, spacing)
+    half = thickness_mm / STEP_MM / 2
+    over = np.minimum(own[None] + 0.5, middles[:, None] + half) - np.maximum(own[None] - 0.5, middles[:, None] - half)
+    slices = np.maximum(over, 0) + 1e-6 * np.exp(-np.abs(own[None] - middles[:, None]))
+    slices /= slices.sum(1, keepdims=True)
+    over = np.minimum(own[:, None] + 0.5, middles + spacing / 2) - np.maximum(own[:, None] - 0.5, middles - spacing / 2)
+    back = np.maximum(over, 0)
+    back /= back.sum(1, keepdims=True)
+    both = torch.from_numpy((back @ slices).astype(np.float32))
+    return (both @ hu.reshape(SIZE, -1)).reshape(hu.shape)
+
+
+def _in_field_of_view(
+    hu: np.ndarray,
+    labels: np.ndarray,
+    heart: np.ndarray,
+    middle: np.ndarray,
+    settings: TerritoryAugmentation,
+    g: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Air beyond the field of view. middle: of the heart, voxels from the patch's centre (before it was turned)."""
+    reach = np.full((3, 2), 1e6)
+    dedicated = g.random() < settings.dedicated_share
+    side = g.uniform(160, 260) if dedicated else g.uniform(280, 500)
+    reach[1:] = side / 2 + np.array([-1, 1]) * g.uniform(-20, 20, (2, 1))
+    reach[0] = g.uniform(55, 110, 2) if dedicated else 1e6
+    if not dedicated and g.random() < settings.cut_share:
+        reach[0, int(g.integers(2))] = g.uniform(-20, 60)
+    place = np.arange(SIZE) - (SIZE - 1) / 2
+    for axis, (low, high) in enumerate(reach / STEP_MM):
+        outside = (place < middle[axis] - low) | (place > middle[axis] + high)
+        part = [slice(None)] * 3
+        part[axis] = outside
+        hu[tuple(part)], labels[tuple(part)], heart[tuple(part)] = AIR_HU, UNKNOWN, False
+    return hu, labels, heart

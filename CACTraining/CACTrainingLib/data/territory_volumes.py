@@ -1,0 +1,233 @@
+"""Digital patients as the territory network learns them: painted without noise on its voxels, with their territories.
+
+A patient costs about 3 s: anatomy is painted at half the network's voxel and averaged, vessels and calcium are points
+shared out to voxels. What a scanner adds (noise, kernel, slices, field of view) is added when a patch is drawn
+(`territory_patches`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.files import whole
+from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
+from CACScoringLib.networks.territories import TERRITORIES
+
+from ..phantom.anatomy import tissues
+from ..phantom.anatomy.canvas import Canvas
+from ..phantom.anatomy.heart import Heart
+from ..phantom.anatomy.hearts.territories import territories
+from ..phantom.anatomy.lungs import breathed
+from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
+from ..phantom.anatomy.points import PointCloud
+from ..phantom.anatomy.thorax import Thorax
+from ..phantom.scanner.motion import ScanPose
+from ..phantom.scanner.scanner import Grid
+from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
+
+VERSION = 2
+"""Part of the files' names; raised whenever a patient would come out otherwise."""
+STEP_MM = TERRITORY_SPACING_MM[0]
+SHAPE = (120, 134, 160)
+FIRST_MM = (-238.5, -178.5, -168.5)
+"""Where the first voxel lies: the grid holds the chest, and most of the arms and the couch."""
+
+PREVALENCE = 0.8
+"""Of coronary calcium, far above a clinic's: where it lies is what is learned."""
+SHARES = {"contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15}
+"""Of patients: enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, heart pushed aside."""
+_GRAIN_HU = 900.0
+_PER_MG = 1000.0 / STEP_MM**3
+"""mg/cm³ in a voxel that holds 1 mg."""
+
+
+@dataclass(frozen=True)
+class TerritoryVolume:
+    """A digital patient on 3 mm voxels, [k, j, i] = SHAPE.
+
+    hu: int16, without noise and calcium. labels: uint8, of TERRITORIES. heart: bool, inside the pericardium.
+    plaques, deposits: coronary calcium and other dense things, as voxels that they lie in: flat index int32 [n],
+    HU added there float32 [n], and label of the artery uint8 [n] (0 for what is not coronary).
+    """
+
+    hu: np.ndarray
+    labels: np.ndarray
+    heart: np.ndarray
+    plaques: tuple[np.ndarray, np.ndarray, np.ndarray]
+    deposits: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def territory_volume(number: int, folder: Path) -> TerritoryVolume:
+    """A patient from the folder; where it is not there yet, it is made and written."""
+    path = folder / f"territories-v{VERSION}-{number}.npz"
+    if not path.exists():
+        made = make_volume(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(path) as half, half.open("wb") as file:
+            np.savez(
+                file,
+                hu=made.hu,
+                labels=made.labels + np.uint8(16) * made.heart,
+                **{f"plaques{n}": part for n, part in enumerate(made.plaques)},
+                **{f"deposits{n}": part for n, part in enumerate(made.deposits)},
+            )
+        return made
+    with np.load(path) as stored:
+        labels = stored["labels"]
+        plaques, deposits = (tuple(stored[f"{name}{n}"] for n in range(3)) for name in ("plaques", "deposits"))
+        return TerritoryVolume(stored["hu"], labels & 15, labels >= 16, plaques, deposits)
+
+
+def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
+    """The patient as he lies in the scanner, which of SHARES he has, and the generator for how he has it."""
+    g = stream(number, 60)
+    has = {name: bool(g.random() < share) for name, share in SHARES.items()}
+    patient = draw_patient(number, prevalence=PREVALENCE, heart_shape="anatomical")
+    if has["contrast"]:
+        patient = with_contrast(patient)
+    move = g.normal(0, (6.0, 3.0, 6.0))
+    move[0] += has["shifted"] * g.uniform(-32, 32)
+    # Not towards the sternum, where it lies already.
+    move[1] = abs(move[1])
+    centre = tuple(float(a + b) for a, b in zip(patient.body.heart_centre_mm, move, strict=True))
+    patient = replace(patient, body=replace(patient.body, heart_centre_mm=centre))
+    pose = ScanPose(
+        table_shift_mm=tuple(float(s) for s in g.normal(0, (8.0, 5.0, 5.0))),
+        inspiration=float(g.uniform(-0.15, 1.1)),
+        tilt_degrees=tuple(float(t) for t in g.normal(0, 4.0, 3)),
+        motion_scale=float(g.uniform(0.0, 1.5)),
+    )
+    return patient, pose, has, g
+
+
+def make_volume(number: int) -> TerritoryVolume:
+    """Paint a patient. The same number gives the same volume."""
+    patient, pose, has, g = draw(number)
+    grid = Grid(SHAPE, TERRITORY_SPACING_MM, FIRST_MM)
+    own = Grid(SHAPE, TERRITORY_SPACING_MM, tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
+    hu, lung, heart, frame = _painted(patient, pose, own, has, g)
+    body = patient.body
+    for cloud, value in ((patient.vessels, body.blood_hu - body.lung_hu), (patient.grain, _GRAIN_HU)):
+        share = _shared(PointCloud(breathed(cloud.positions_mm, body, pose), cloud.weights), own) / STEP_MM**3
+        hu += lung * (np.clip(share, 0, 1) if cloud is patient.vessels else share) * np.float32(value)
+    lumen = sum(_shared(_placed(patient.tree.lumen(a), frame), own) for a in TERRITORIES[1:5]) / STEP_MM**3
+    room = np.clip((body.blood_hu - hu) / (body.blood_hu - body.fat_hu), 0, 1)
+    hu += np.minimum(lumen, 1) * room * np.float32(body.blood_hu - body.fat_hu)
+    plaques = [(_placed(patient.calcium(artery), frame), label) for label, artery in enumerate(TERRITORIES[1:5], 1)]
+    other = [(d.placed(body, frame, patient.heart), d.metal) for d in patient.distractors]
+    return TerritoryVolume(
+        np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16),
+        territories(patient, pose, grid),
+        heart > 0.5,
+        _voxels([(c, tissues.CALCIUM_HU_PER_MG_CM3_AT_120_KVP * _PER_MG, label) for c, label in plaques], own),
+        _voxels(
+            [
+                (c, tissues.METAL_HU / STEP_MM**3 if m else tissues.CALCIUM_HU_PER_MG_CM3_AT_120_KVP * _PER_MG, 0)
+                for c, m in other
+            ],
+            own,
+        ),
+    )
+
+
+def with_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: float = 1.0) -> np.ndarray:
+    """HU float32 [k, j, i] with calcium and metal, more or less dense than they are."""
+    hu = volume.hu.astype(np.float32).ravel()
+    for (index, value, _), gain in ((volume.plaques, plaque_gain), (volume.deposits, deposit_gain)):
+        np.add.at(hu, index, gain * value)
+    return np.minimum(hu, HIGHEST_HU, out=hu).reshape(volume.hu.shape)
+
+
+def _painted(
+    patient: Patient, pose: ScanPose, grid: Grid, has: dict[str, bool], g: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, object]:
+    """HU, share of lung and of heart [k, j, i], and the heart's frame."""
+    fine = tuple(
+        f + STEP_MM * (np.arange(2 * n) - 0.5) / 2 for f, n in zip(grid.origin_mm, grid.shape[::-1], strict=True)
+    )
+    x, y, z = fine
+    thorax, heart = Thorax(patient.body, pose, x, y, patient.number), Heart(patient.body, pose, patient.heart)
+    arms = _arms(g) if has["arms"] else []
+    fluid = g.uniform(-10, 50), float(g.uniform(0, 25)), g.choice([-1, 0, 1])
+    dense = g.uniform(-500, 40), g.uniform(0, 2 * np.pi, 6)
+    parts = [np.zeros(grid.shape, np.float32) for _ in range(3)]
+    for k in range(grid.shape[0]):
+        base = Canvas(x, y, float(z[2 * k : 2 * k + 2].mean()), tissues.AIR_HU)
+        for path, radius, hu in arms:
+            base.tube(path, np.full(len(path), radius), hu)
+        trunk = thorax.trunk(base)
+        for height in z[2 * k : 2 * k + 2]:
+            canvas = base.copy(float(height))
+            air = thorax.paint(canvas, trunk, 0.0)
+            inside = heart.paint(canvas, air, trunk.grain, 0.0)
+            thorax.skeleton.paint_spine(canvas, air, trunk.grain)
+            if has["effusion"]:
+                level, value, side = fluid
+                depth = (y[:, None] - level) / 8 + np.float32(0.05) * height
+                wet = air * np.clip(depth, 0, 1) * ((np.sign(x) == side) | (side == 0))
+                canvas.hu += wet * (np.float32(value) - canvas.hu)
+                air *= 1 - np.clip(wet, 0, 1)
+            if has["consolidation"]:
+                value, phase = dense
+                waves = (
+                    np.sin(x / 31 + phase[0])[None]
+                    + np.sin(y / 27 + phase[1])[:, None]
+                    + np.sin(height / 35 + phase[2])
+                )
+                solid = air * np.clip(2 * waves - 2.4, 0, 1).astype(np.float32)
+                canvas.hu += solid * (np.float32(value) - canvas.hu)
+            for total, part in zip(parts, (canvas.hu, air, inside), strict=True):
+                total[k] += part.reshape(grid.shape[1], 2, grid.shape[2], 2).mean((1, 3)) / 2
+    return (*parts, heart.frame)
+
+
+def _arms(g: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
+    """Arms beside the trunk as tubes: path, radius mm, HU; fat, muscle, bone."""
+    found = []
+    for side in (-1, 1):
+        top, low = g.uniform(165, 215), g.uniform(190, 250)
+        forward = g.uniform(-30, 60, 2)
+        path = np.array([[side * top, forward[0], 220.0], [side * low, forward[1], -200.0]])
+        radius = g.uniform(34, 52)
+        found += [(path, radius, -100.0), (path, 0.8 * radius, 55.0), (path, 11.0, 700.0)]
+    return found
+
+
+def _placed(cloud: PointCloud, frame: object) -> PointCloud:
+    return PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights) if len(cloud.weights) else cloud
+
+
+def _corners(cloud: PointCloud, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices and weights of the voxels that points are shared out to, linearly."""
+    place = (cloud.positions_mm - grid.origin_mm) / grid.spacing_mm
+    inside = ((place >= 0) & (place < np.array(grid.shape[::-1]) - 1)).all(1)
+    place, weights = place[inside], cloud.weights[inside]
+    base = np.floor(place).astype(np.int64)
+    t = place - base
+    index, value = [], []
+    for corner in np.ndindex(2, 2, 2):
+        i, j, k = (base + corner).T
+        index.append((k * grid.shape[1] + j) * grid.shape[2] + i)
+        value.append(weights * np.prod(np.where(corner, t, 1 - t), axis=1))
+    return np.concatenate(index), np.concatenate(value)
+
+
+def _shared(cloud: PointCloud, grid: Grid) -> np.ndarray:
+    index, value = _corners(cloud, grid)
+    return np.bincount(index, value, minlength=int(np.prod(grid.shape))).reshape(grid.shape).astype(np.float32)
+
+
+def _voxels(clouds: list[tuple[PointCloud, float, int]], grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxels of clouds times a factor each: flat index, value and label; a voxel may come several times."""
+    parts = [(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))]
+    for cloud, factor, label in clouds:
+        if not len(cloud.weights):
+            continue
+        index, value = _corners(cloud, grid)
+        found, where = np.unique(index, return_inverse=True)
+        total = factor * np.bincount(where, value)
+        parts.append((found.astype(np.int32), total.astype(np.float32), np.full(len(found), label, np.uint8)))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

@@ -1,0 +1,111 @@
+"""Heart and territories of a scan by a network, with one whose answer is known: it names tissue by its brightness."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from torch import nn
+
+from CACScoringLib.anatomy.territory_network import MIN_HEART_ML, find_territories, largest_part
+from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
+from CACScoringLib.networks.territories import TERRITORIES
+
+LAD, AORTA, OTHER = (TERRITORIES.index(name) for name in ("LAD", "ascending aorta", "other"))
+HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0
+
+
+class ByBrightness(nn.Module):
+    """Heart is what is brighter than fat; the brightest of it is the aorta, then the LAD."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.patches += len(x)
+        hu = x[:, 0] * 400 - 160
+        heart = (hu > -20).float()
+        y = torch.zeros(len(x), 1 + len(TERRITORIES), *x.shape[2:])
+        y[:, 0] = heart
+        names = torch.where(hu > 180, AORTA, torch.where(hu > 90, LAD, OTHER)) * heart.long()
+        return y.scatter_(1, 1 + names[:, None], 1.0)
+
+
+@pytest.fixture
+def model():
+    return SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval())
+
+
+def scan_of(spacing, size_mm, centre_mm=(20.0, -15.0, 10.0), radius_mm=50.0):
+    """A body with a ball for heart: its front quarter LAD, its top aorta. The origin is the body's middle."""
+    counts = [round(side / step) for side, step in zip(size_mm, spacing, strict=True)]
+    axes = [(np.arange(n) - (n - 1) / 2) * step for n, step in zip(counts, spacing, strict=True)]
+    z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
+    hu = np.where((x / 150) ** 2 + (y / 100) ** 2 < 1, BODY_HU, -1000.0)
+    ball = (x - centre_mm[0]) ** 2 + (y - centre_mm[1]) ** 2 + (z - centre_mm[2]) ** 2 < radius_mm**2
+    hu[ball] = HEART_HU
+    hu[ball & (y < centre_mm[1] - radius_mm / 3)] = LAD_HU
+    hu[ball & (z > centre_mm[2] + radius_mm / 2)] = AORTA_HU
+    hu[0, 0, 0] = 900  # or the image would look as if it were clipped
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.SetSpacing(spacing)
+    image.SetOrigin([axis[0] for axis in axes])
+    hu[0, 0, 0] = -1000
+    return scan_from_image(image, Acquisition("test")), hu
+
+
+SCANS = {
+    "whole chest": ((1.5, 1.5, 3.0), (390, 300, 330)),
+    "thick slices": ((1.0, 1.0, 5.0), (300, 240, 260)),
+    "heart alone": ((1.5, 1.5, 2.5), (180, 180, 120)),
+}
+
+
+@pytest.mark.parametrize("kind", SCANS)
+def test_labels_and_heart_lie_where_the_network_saw_them(kind, model):
+    scan, hu = scan_of(*SCANS[kind])
+    found = find_territories(scan, model)
+    labels = sitk.GetArrayFromImage(found.labels(scan.image))
+    heart = sitk.GetArrayFromImage(found.heart_mask(scan.image)) > 0
+    for name, true in ((LAD, hu == LAD_HU), (AORTA, hu == AORTA_HU), (OTHER, hu == HEART_HU)):
+        both = (labels == name) & true
+        assert 2 * both.sum() / ((labels == name).sum() + true.sum()) > 0.85, TERRITORIES[name]
+    true = hu > 0
+    assert 2 * (heart & true).sum() / (heart.sum() + true.sum()) > 0.94
+
+
+def test_territories_are_probabilities_on_a_grid_of_3_mm(model):
+    scan, _ = scan_of(*SCANS["whole chest"])
+    found = find_territories(scan, model)
+    np.testing.assert_allclose(np.array(found.grid.step) * scan.image.GetSpacing(), 3.0)
+    assert found.probability.shape == (len(TERRITORIES), *found.heart.shape) == (11, *found.grid.size[::-1])
+    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)
+
+
+def test_a_heart_beside_the_middle_is_looked_at_in_full(model):
+    scan, hu = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(75.0, 20.0, -60.0))
+    heart = sitk.GetArrayFromImage(find_territories(scan, model).heart_mask(scan.image)) > 0
+    assert (heart & (hu > 0)).sum() / (hu > 0).sum() > 0.95
+
+
+def test_few_patches_are_looked_at(model):
+    scan, _ = scan_of(*SCANS["whole chest"])
+    find_territories(scan, model)
+    assert model.network.patches <= 5
+
+
+def test_a_scan_without_a_heart_is_refused(model):
+    scan, _ = scan_of((3.0, 3.0, 3.0), (300, 240, 240), radius_mm=15.0)
+    with pytest.raises(NoHeartError, match=r"by-brightness found only 1\d ml") as error:
+        find_territories(scan, model)
+    assert "heart mask" in str(error.value)
+    assert 4 / 3 * np.pi * 1.5**3 < MIN_HEART_ML
+
+
+def test_only_the_largest_part_is_kept():
+    mask = np.zeros((5, 5, 5), bool)
+    mask[0, 0, 0] = mask[2:, 2:, 2:] = True
+    assert largest_part(mask).sum() == 27
+    assert not largest_part(np.zeros((3, 3, 3), bool)).any()

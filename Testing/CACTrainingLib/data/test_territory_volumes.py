@@ -1,0 +1,115 @@
+"""Digital patients for the territory network, and patches of them as scanners would show them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
+from CACScoringLib.networks.territories import TERRITORIES
+from CACTrainingLib.data import territory_volumes
+from CACTrainingLib.data.territory_patches import (
+    SIZE,
+    UNKNOWN,
+    TerritoryAugmentation,
+    heart_centre,
+    plain_patch,
+    random_patch,
+)
+from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, make_volume, territory_volume, with_dense
+from CACTrainingLib.phantom.anatomy.hearts import territories as hearts
+from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.anatomy.tissues import CALCIUM_HU_PER_MG_CM3_AT_120_KVP
+
+NUMBER = 300_001
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return make_volume(NUMBER)
+
+
+def test_labels_are_the_phantoms_own():
+    assert dict(zip(TERRITORIES[1:], range(1, 11), strict=True)) == hearts.TERRITORIES
+
+
+def test_a_volume_holds_a_chest_with_its_territories(volume):
+    assert volume.hu.shape == volume.labels.shape == volume.heart.shape == SHAPE
+    assert 400 < volume.heart.sum() * STEP_MM**3 / 1000 < 1500
+    assert set(np.unique(volume.labels)) == set(range(11))
+    assert (volume.labels[volume.heart] > 0).mean() > 0.99
+    assert 0.1 < (volume.hu < -700).mean() < 0.9
+    assert np.median(volume.hu[volume.heart]) > 0
+
+
+def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
+    index, value, artery = volume.plaques
+    patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE, heart_shape="anatomical")
+    assert patient.mass_mg > 0
+    mass = value.sum() * STEP_MM**3 / 1000 / CALCIUM_HU_PER_MG_CM3_AT_120_KVP
+    assert mass == pytest.approx(patient.mass_mg, rel=0.02)
+    rca = artery == TERRITORIES.index("RCA")
+    assert value[rca & (volume.labels.ravel()[index] == 4)].sum() > 0.9 * value[rca].sum()
+
+
+def test_calcium_may_be_left_out_or_doubled(volume):
+    plain = with_dense(volume, 0.0, 0.0)
+    np.testing.assert_array_equal(plain, volume.hu)
+    value = volume.plaques[1]
+    once, twice = (with_dense(volume, gain, 0.0) - plain for gain in (1.0, 2.0))
+    assert once.sum() == pytest.approx(value.sum(), rel=1e-3)
+    assert twice.sum() == pytest.approx(2 * value.sum(), rel=1e-3)
+
+
+def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch):
+    monkeypatch.setattr(territory_volumes, "make_volume", lambda number: volume)
+    territory_volume(7, tmp_path)
+    monkeypatch.delattr(territory_volumes, "make_volume")
+    again = territory_volume(7, tmp_path)
+    for name in ("hu", "labels", "heart"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(volume, name))
+    for one, other in zip((*again.plaques, *again.deposits), (*volume.plaques, *volume.deposits), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [path.name for path in tmp_path.iterdir()] == [f"territories-v{territory_volumes.VERSION}-7.npz"]
+
+
+def test_the_plain_patch_is_the_volume_around_the_heart(volume):
+    patch, low = plain_patch(volume)
+    assert patch.heart.sum() == volume.heart.sum()
+    box = tuple(slice(a, a + SIZE) for a in low)
+    assert np.array_equal(patch.labels.numpy(), volume.labels[box])
+    bottom, top = TERRITORY_WINDOWS_HU[0]
+    expected = np.clip((with_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
+    np.testing.assert_allclose(patch.x[0].numpy(), expected, atol=1e-5)
+    assert np.abs(np.array(heart_centre(volume)) - np.array(low) - SIZE / 2).max() <= 0.5
+
+
+def test_the_same_generator_gives_the_same_patch_and_another_another(volume):
+    settings = TerritoryAugmentation()
+    one, same, other = (random_patch(volume, settings, np.random.default_rng(n)) for n in (1, 1, 2))
+    assert torch.equal(one.x, same.x)
+    assert torch.equal(one.labels, same.labels)
+    assert not torch.equal(one.x, other.x)
+    assert one.x.shape == (2, SIZE, SIZE, SIZE)
+    assert one.x.min() >= 0
+    assert one.x.max() <= 1
+
+
+def test_beyond_a_dedicated_scans_field_of_view_there_is_air_and_nothing_is_known(volume):
+    settings = replace(TerritoryAugmentation(), dedicated_share=1.0, elsewhere_share=0.0, off_centre_mm=0.0)
+    patches = [random_patch(volume, settings, np.random.default_rng(n)) for n in range(6)]
+    for patch in patches:
+        unknown = patch.labels == UNKNOWN
+        assert (patch.x[:, unknown] == 0).all()
+        assert not patch.heart[unknown].any()
+        assert patch.labels[~unknown].max() <= 10
+    assert max(float((patch.labels == UNKNOWN).float().mean()) for patch in patches) > 0.1
+
+
+def test_without_changes_a_random_patch_shows_the_heart_as_it_is(volume):
+    names = ("off_centre_mm", "elsewhere_share", "turn_degrees", "tilt_degrees", "displacement_mm", "dedicated_share")
+    still = replace(TerritoryAugmentation(scale=1.0, cut_share=0.0), **dict.fromkeys(names, 0.0))
+    patch, plain = random_patch(volume, still, np.random.default_rng(3)), plain_patch(volume)[0]
+    both = (patch.heart * plain.heart).sum()
+    assert 2 * both / (patch.heart.sum() + plain.heart.sum()) > 0.95

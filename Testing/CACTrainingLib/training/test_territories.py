@@ -1,0 +1,140 @@
+"""The territory network's training: its loss, its measures, and a model that comes out of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.networks.territories import TERRITORIES, TerritoryNetConfig
+from CACTrainingLib.cli.main import main
+from CACTrainingLib.data.territory_patches import UNKNOWN
+from CACTrainingLib.data.territory_volumes import TerritoryVolume
+from CACTrainingLib.training import territories as training
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
+from CACTrainingLib.training.territories import (
+    FIRST_NUMBERS,
+    Agreement,
+    TerritoryTraining,
+    calcium_given,
+    summary,
+    territory_loss,
+    train_territories,
+)
+
+NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
+
+
+def small_volume(number=0):
+    """A ball for heart in the middle, half LAD and half RCA, with a plaque in each."""
+    k, j, i = np.mgrid[:70, :70, :70] - 35
+    heart = k**2 + j**2 + i**2 < 400
+    labels = np.where(heart, np.where(i < 0, 4, 2), 0).astype(np.uint8)
+    hu = np.where(heart, 40, -900).astype(np.int16)
+    places = np.ravel_multi_index(np.array([[35, 35, 35], [35, 35, 35], [30, 40, 31]]), hu.shape)
+    plaques = (places.astype(np.int32), np.array([100, 50, 30], np.float32), np.array([4, 2, 2], np.uint8))
+    return TerritoryVolume(hu, labels, heart, plaques, NONE)
+
+
+def sure(labels, heart):
+    """Logits of a network that is sure of these."""
+    hot = torch.nn.functional.one_hot(labels, 11).movedim(-1, 1).float()
+    return torch.cat([20 * (2 * heart[:, None] - 1), 20 * hot], 1)
+
+
+@pytest.fixture
+def truth():
+    labels = torch.from_numpy(small_volume().labels.astype(np.int64))[None]
+    return labels, (labels > 0).float()
+
+
+def test_the_loss_of_what_is_right_is_nothing_and_of_what_is_wrong_much(truth):
+    labels, heart = truth
+    loss, parts = territory_loss(sure(labels, heart), labels, heart)
+    assert float(loss) < 1e-3
+    assert set(parts) == {"entropy", "overlap", "heart"}
+    swapped = torch.where(labels == 2, 4, torch.where(labels == 4, 2, labels))
+    assert float(territory_loss(sure(swapped, heart), labels, heart)[0]) > 1
+    assert float(territory_loss(sure(labels, 1 - heart), labels, heart)[0]) > 1
+
+
+def test_what_is_unknown_does_not_count(truth):
+    labels, heart = truth
+    wrong = sure(labels, heart)
+    wrong[..., :20] = wrong[..., :20].flip(1)
+    hidden = labels.clone()
+    hidden[..., :20] = UNKNOWN
+    assert float(territory_loss(wrong, labels, heart)[0]) > 0.1
+    assert float(territory_loss(wrong, hidden, heart * (hidden != UNKNOWN))[0]) < 1e-3
+
+
+def test_a_patch_outside_everything_has_a_loss_too(truth):
+    labels, heart = truth
+    all_unknown = torch.full_like(labels, UNKNOWN)
+    loss, _ = territory_loss(sure(labels, heart), labels * 0, heart * 0)
+    assert torch.isfinite(loss)
+    assert float(loss) > 0.1
+    assert torch.isfinite(territory_loss(sure(labels, heart), all_unknown, heart * 0)[0])
+
+
+def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
+    volume = small_volume()
+    probability = np.zeros((11, 20, 20, 20), np.float32)
+    probability[0] = 0.6
+    probability[4] = 0.3
+    probability[2, :, :, 8:] = 0.4
+    mass = calcium_given(probability, (25, 25, 25), volume)
+    # The third plaque lies at column 31 - 25 = 6, where the RCA is likeliest after outside.
+    assert mass[3, 4] == 100
+    assert mass[1, 2] == 50
+    assert mass[1, 4] == 30
+    assert mass.sum() == 180
+    assert calcium_given(probability, (25, 25, 31), volume).sum() == 80
+
+
+def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories():
+    mass = np.zeros((4, 11))
+    mass[1, 2], mass[1, 3], mass[3, 4] = 6, 2, 2
+    one = Agreement((None, 0.5, *[1.0] * 8, 0.9), mass)
+    other = Agreement((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
+    metrics = summary([one, other])
+    assert metrics["mass"] == pytest.approx(0.8)
+    assert metrics["mass_LAD"] == pytest.approx(0.75)
+    assert "mass_LCX" not in metrics
+    assert metrics["dice_LM"] == pytest.approx(0.4)
+    assert metrics["dice_LAD"] == pytest.approx(0.6)
+    assert metrics["heart"] == pytest.approx(0.8)
+    assert metrics["score"] == pytest.approx((metrics["mass"] + metrics["dice"] + metrics["heart"]) / 3)
+
+
+def test_it_learns_goes_on_and_its_card_says_of_whom(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(training, "territory_volume", lambda number, folder: made.append(number) or small_volume())
+    loop = LoopSettings(steps=2, validate_every=2, average=0.0, half_precision=False)
+    settings = TerritoryTraining(loop, patients=3, validation_patients=1, batch_size=1)
+    config = TerritoryNetConfig(width=2, blocks=1)
+    options = RunOptions((), tmp_path / "tiny", device="cpu", cache=tmp_path)
+    path = train_territories(options, config, settings, Progress())
+    card = read_card(path)
+    assert card.network == "territories"
+    assert (
+        card.training.data
+        == "training: digital patients 100000 to 100002; validation: digital patients 200000 to 200000"
+    )
+    assert {"score", "mass", "dice_LAD", "heart"} <= set(card.validation)
+    assert load_model(path, "cpu").network is not None
+    training_numbers = [number for number in made if number < FIRST_NUMBERS["validation"]]
+    assert set(training_numbers) <= {100_000, 100_001, 100_002}
+    assert len(training_numbers) >= 2
+
+
+def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):
+    assert FIRST_NUMBERS["training"] < FIRST_NUMBERS["validation"] < FIRST_NUMBERS["test"]
+    command = ["train", "territories", "--output", str(tmp_path / "m"), "--patients", "100001"]
+    assert main(command) == 3
+    assert "1 to 100000 patients" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_territories_have_weights():
+    assert len(training.CLASS_WEIGHTS) == len(TERRITORIES)
