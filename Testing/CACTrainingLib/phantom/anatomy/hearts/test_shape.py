@@ -228,7 +228,7 @@ def test_territories_hold_their_own_calcium():
 def test_calcium_of_the_left_main_is_not_the_aortic_roots():
     shares = []
     for number in (100_009, 100_010, 100_011):
-        patient, pose = draw_patient(number, prevalence=1.0), ScanPose()
+        patient, pose = draw_patient(number, prevalence=1.0, heart_shape="anatomical"), ScanPose()
         cloud = patient.calcium("LM")
         places = posed_frame(patient.body, pose).to_lps(cloud.positions_mm)
         low, high = places.min(0) - 2, places.max(0) + 2
