@@ -1,4 +1,4 @@
-"""Measures the hearts that digital patients are blended of, on published meshes, and says how well they are met.
+"""Measures on published meshes the hearts that digital patients are blended from, and how well the series keep them.
 
 Run from the repository's root with a folder that holds both collections (see `hearts.meshes`), some minutes:
 

@@ -50,7 +50,7 @@ class CohortFolder:
             entry = {"scan": _digest(scan.given), "masks": _digest(*scan.masks)}
             name = by_scan.get(entry["scan"])
             if name is None:
-                name = _free(safe_name(scan.name), taken)
+                name = free_name(safe_name(scan.name), taken)
                 taken.add(name.casefold())
             elif known[name]["masks"] not in (None, entry["masks"]):
                 raise OutputError(
@@ -148,7 +148,8 @@ def safe_name(name: str) -> str:
     return f"scan-{text}" if _RESERVED.fullmatch(text) else text
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
+    """The name itself, or with "-2", "-3" … where it is taken. taken: names without case (`str.casefold`)."""
     number, free = 1, name
     while free.casefold() in taken:
         number += 1

@@ -163,9 +163,9 @@ def slice_input(
     above, its position (`position_channels`). Beyond the scan's ends the end slice is repeated.
 
     Args:
-        slices: The slices of the heart.
+        slices: From `heart_slices`.
         chosen: Indices of slices of the heart, [n].
-        neighbours: How many neighbours on each side.
+        neighbours: Slices added on each side, 0 to MAX_NEIGHBOURS.
         position: Whether the position channels are added.
         size: Side of the square around the heart's centre, pixels.
 
@@ -173,7 +173,7 @@ def slice_input(
         ValueError: For more than MAX_NEIGHBOURS neighbours.
     """
     if neighbours > MAX_NEIGHBOURS:
-        raise ValueError(f"{neighbours} neighbours were asked for; slices are kept for {MAX_NEIGHBOURS}.")
+        raise ValueError(f"{neighbours} neighbours were asked for; give at most {MAX_NEIGHBOURS}.")
     offsets = [0, *range(-neighbours, 0), *range(1, neighbours + 1)]
     planes = np.asarray(chosen, np.intp)[:, None] + np.array(offsets) + MAX_NEIGHBOURS
     cut = slice((SLICE_SIZE - size) // 2, (SLICE_SIZE + size) // 2)

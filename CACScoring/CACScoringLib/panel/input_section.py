@@ -47,7 +47,7 @@ class ScoringInput:
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """The options that score as the panel prediction: only those that are not the defaults."""
+    """The options of `cac score` and `cac cohort` for what is set in the panel, where it is not the default."""
     from ..scoring.lesions import ScoringRules
 
     arguments: list[str] = []
@@ -78,7 +78,10 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
 
 
 def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
-    """Offer to install what the whole-scan estimates asked for need. Without it a run tells what it could not ask."""
+    """Offer to install what the whole-scan estimates that are switched on need.
+
+    Without it they are unavailable, and the run warns of that.
+    """
     from ..models.cards import list_models
 
     asked = state.method == Method.BOTH and state.secondOpinions

@@ -16,13 +16,14 @@ from slicer.i18n import tr as _
 TORCH_VERSION = ">=2.13"
 """The version that the bundled networks were trained and measured with, or a newer one."""
 
+REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
+"""What the networks need: what to tell pip, by the name that is imported."""
+
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
 """What the whole-scan estimate by radiomics needs beside them."""
 
 PROCESS_REQUIREMENTS = {"psutil": "psutil>=6"}
-"""What tells how much memory a cohort may use, and ends processes with all that they have started."""
-
-REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0.8"}
+"""For the memory that a cohort may use, and for ending processes with all that they have started."""
 
 
 def missingPackages(requirements: Mapping[str, str] = REQUIREMENTS) -> list[str]:

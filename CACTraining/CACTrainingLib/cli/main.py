@@ -1,4 +1,4 @@
-"""The command line that `./cac` starts: scoring's commands, and those that make and judge methods."""
+"""The command line that `./cac` starts: scoring's commands, and those that make and evaluate methods."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
 A scan's folder holds `ct.nii.gz`, `heart.nii.gz`, `truth.json` and, where the true calcium is known,
 `calcium_map.nii.gz` (mg/cm³, coronary calcium alone), as digital patients and inserted lesions are written
-(`phantom.export`). Of `truth.json` these keys are read: `patient` (number or name; scans of one patient carry the same
-in every folder), `slices` (`k`, `visible`: true, false or, where nobody has said, null), `mass_mg`, `distractors`,
-`calcium_hu_per_mg_cm3`. A project's folder (`project`) gives the scans that it refers to, with their annotations.
+(`phantom.cohort.export`). Of `truth.json` these keys are read: `patient` (number or name; scans of one patient carry
+the same in every folder), `slices` (`k`, `visible`: true, false or, where it is not known, null), `mass_mg`,
+`distractors`, `calcium_hu_per_mg_cm3`. A project's folder (`project`) gives the scans that it refers to, with
+their annotations.
 
 What the networks see comes from `preprocessing` alone. It is written once below a cache folder as arrays that are
 mapped into memory, so that a cohort larger than the memory can be trained on.

@@ -20,7 +20,7 @@ class TableScan:
 
     scores: Agatston scores that are known: of a CT by artery, all or none; of radiographs by label. series: which of
     the DICOM series in a folder. contrast: whether a contrast agent is in the blood. event: whether it happened at
-    time_years (None: not told).
+    time_years (None: not known).
     """
 
     name: str
@@ -69,7 +69,7 @@ def read_rows(
 
 
 def known_of(line: Line) -> dict[str, object]:
-    """What every table tells of a patient, by the fields of `TableScan`. Raises TableError."""
+    """What every table holds of a patient, by the fields of `TableScan`. Raises TableError."""
     if not (patient := line.text("patient")):
         raise TableError(
             f"There is no patient in {line.where}; patients must be distinguished, or the split would leak."
@@ -84,9 +84,9 @@ def table_hash(rows: Iterable[TableScan]) -> str:
     for row in rows:
         scores = sorted(row.scores.items())
         if "ct" in row.files:
-            said = (row.name, row.patient, row.series, scores, row.age_years, row.sex, row.contrast)
+            facts = (row.name, row.patient, row.series, scores, row.age_years, row.sex, row.contrast)
         else:
             known = (row.age_years, row.sex, row.bmi_kg_m2, row.time_years, row.event)
-            said = (row.name, row.patient, scores, *known)
-        lines.append(repr(said))
+            facts = (row.name, row.patient, scores, *known)
+        lines.append(repr(facts))
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -124,7 +124,7 @@ def carry_out(
 ) -> Path:
     """Train what is not yet kept, write `study.html` with its tables and figures, and return the page.
 
-    A run that fails is told as a warning and on the page, and stops nothing.
+    A run that fails is reported as a warning and on the page, and stops nothing.
 
     Args:
         settings: where to write, and how much to train.

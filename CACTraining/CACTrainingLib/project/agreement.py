@@ -33,9 +33,9 @@ class Agreement:
 
     scans: how many that are. slices: that both have labelled and neither is unsure of. unsure: that both have labelled
     but one or both are unsure of; they are left out of kappa and same. kappa: Cohen's, of visible and not visible.
-    same: share of slices with the same label. regions, heart: mean Dice over scans in which either has drawn something
-    and both have such a mask (regions of any artery). Intervals are by a bootstrap over patients, NaN where there are
-    too few; a value is NaN where it is not defined (no slices, or all of one label).
+    same: proportion of slices with the same label. regions, heart: mean Dice over scans in which either has drawn
+    something and both have such a mask (regions of any artery). Intervals are by a bootstrap over patients,
+    NaN where there are too few; a value is NaN where it is not defined (no slices, or all of one label).
     """
 
     first: str
@@ -162,7 +162,7 @@ class _Pair:
         )
 
     def _of_slices(self) -> tuple[Estimate, Estimate]:
-        """κ, and the share with the same label."""
+        """κ, and the proportion with the same label."""
         from ..statistics.agreement import kappa
         from ..statistics.bootstrap import Bootstrap, estimate, ratio
 

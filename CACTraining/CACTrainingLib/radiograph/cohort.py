@@ -4,14 +4,12 @@ The CT is gated, for a radiograph takes milliseconds in which no artery moves. E
 tilted and out of the middle. Nothing of the CT is kept but, if asked for, the part about the heart.
 
 Of calcium as it is in people, too few are severe: patients are chosen by their true mass until each of STRATA has its
-share. Age, sex and BMI still belong to each patient's calcium as `phantom.demographics` says; only how common calcium
-is differs, and with it every predictive value.
+share. Age, sex and BMI still depend on each patient's calcium as in `phantom.anatomy.demographics`; only the
+prevalence of calcium differs, and with it every predictive value.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +21,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.tables import write_table
 from CACScoringLib.drr.projection import Geometry, calcium_path, path_length_mm, water_equivalent_mm
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
@@ -51,7 +50,8 @@ BOX_MARGIN_MM = 12.0
 class RadiographSettings:
     """What a cohort is made of; recorded in SETTINGS, with the patients' numbers.
 
-    protocol: a name in `phantom.protocol.PROTOCOLS`; "cardiac" is gated. heart_box: keep the CT about the heart.
+    protocol: a name in `phantom.scanner.protocol.PROTOCOLS`; "cardiac" is gated. heart_box: keep the CT
+        about the heart.
     """
 
     first_number: int = 0
@@ -78,8 +78,8 @@ def write_radiographs(
     mass; agatston_reader, what a reader who knows all visible calcium measures in this CT; agatston_automatic, what
     130 HU finds in the heart without a reader; mass_mg.
 
-    workers: processes, one per core when None. progress: told (done, patients). Raises CohortError when the folder
-    holds another cohort.
+    workers: processes, one per core when None. progress: called with (done, patients). Raises CohortError when the
+    folder holds another cohort.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,11 +88,7 @@ def write_radiographs(
     # number its patients come last.
     shuffled = np.random.default_rng(settings.first_number).permutation(numbers).tolist()
     rows = in_processes(partial(write_patient, folder=folder, settings=settings), shuffled, workers, progress)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[numbers[0]]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[number] for number in numbers)
-    write_text_atomically(folder / TABLE, text.getvalue())
+    write_table(folder / TABLE, list(rows[numbers[0]]), (rows[number] for number in numbers))
     return folder / TABLE
 
 

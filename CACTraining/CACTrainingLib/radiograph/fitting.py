@@ -29,7 +29,7 @@ from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, predicted
 
 TRUTH = "agatston"
-"""What test patients are judged by, wherever all have it."""
+"""Label that test patients are evaluated by, wherever all have it."""
 
 RESULT = "fold.json"
 
@@ -92,7 +92,7 @@ def folds(data: RadiographSet, count: int, seed: int, label: str = TRUTH) -> lis
 
 
 def validation_split(data: RadiographSet, proportion: float, seed: int, label: str = TRUTH) -> Fold:
-    """Patients to learn from and about a share of them to validate on; none to test. Raises DataError."""
+    """Patients to learn from and about this proportion of them to validate on; none to test. Raises DataError."""
     category = category_of(check_label(data, label))
     if not 0 < proportion <= 0.5:
         raise DataError(
@@ -123,7 +123,7 @@ def fit_fold(
     folder: Path,
     progress: Progress | None = None,
 ) -> FoldResult:
-    """Train, calibrate and predict; see `fit`. Test patients are judged by the truth, whatever was learned from."""
+    """Train, calibrate and predict; see `fit`. Test patients are evaluated by the truth, whatever was learned from."""
     network, calibration, outcome, metrics = fit(data, training, validation, settings, folder, progress)
     result = predictions_of(network, data, test, calibration, finds(settings))
     if TRUTH in data.scores:

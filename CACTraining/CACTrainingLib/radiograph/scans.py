@@ -1,13 +1,12 @@
 """Own CTs projected to radiographs, with what is known of them: weakly labelled pictures to learn from.
 
 From a table, or from the folder of `cac cohort`, whose scores become the labels and whose hearts and calcium maps are
-projected too. Table and other clothes-on things are taken out of the CT first (`projection.body_only`).
+projected too. The patient table and whatever else lies outside the body are taken out of the CT first
+(`projection.body_only`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.cohort.folder import safe_name
+from CACScoringLib.cohort.folder import free_name, safe_name
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError, CTScan, ScanWarning, UnreadableError
+from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.drr.projection import body_only, calcium_path, path_length_mm, water_equivalent_mm
 from CACScoringLib.drr.xray import CT_EFFECTIVE_KEV, attenuation_per_mm
 from CACScoringLib.io.dicom import printable, some
@@ -97,21 +97,21 @@ def write_scan_radiographs(
             progress.counted(len(codes) + len(failed), len(scans))
     rows = [_row(scan, codes[scan.name]) for scan in scans if scan.name in codes]
     columns = ["name", "patient", "file", *KNOWN, "warnings"]
-    write_text_atomically(folder / TABLE, _as_csv(columns, rows))
+    _write_table(folder / TABLE, columns, rows)
     lines = [{"name": scan.name, "ct": scan.ct, "reason": failed[scan.name]} for scan in scans if scan.name in failed]
-    write_text_atomically(folder / FAILURES, _as_csv(["name", "ct", "reason"], lines))
+    _write_table(folder / FAILURES, ["name", "ct", "reason"], lines)
     return folder / TABLE, failed
 
 
 def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
-    """The scans that a table lists, or those of a cohort's folder that were scored; and doubts. Raises CTError."""
+    """The scans that a table lists, or those of a cohort's folder that were scored; and warnings. Raises CTError."""
     rows = _rows_of_cohort(source) if source.is_dir() else _rows_of_table(source)
     if not rows:
         raise CTError(f"{source} lists no CT that could be projected.")
     scans, taken = [], set()
     for row in rows:
         name = row["name"] or Path(row["ct"]).name
-        file = _free(safe_name(name), taken)
+        file = free_name(safe_name(name), taken)
         taken.add(file.casefold())
         paths = {part: Path(row[part]) if row[part] else None for part in ("heart", "calcium_map")}
         known = {part: row[part] for part in KNOWN}
@@ -131,19 +131,21 @@ def own_scans(source: Path) -> tuple[list[OwnScan], list[ScanWarning]]:
 
 
 def _rows_of_table(path: Path) -> list[dict[str, str]]:
-    rows = _read(path)
-    for number, row in enumerate(rows, 2):
-        if not row["ct"]:
-            raise CTError(f"Line {number} of {path.name} names no ct.")
+    rows = []
+    for line in read_table(path, ["ct"], COHORT_TABLE, short_lines=True).lines:
+        line.need("ct")
+        row = _Row(line.cells)
         for part in ("ct", "heart", "calcium_map"):
             row[part] = str(path.resolve().parent / row[part]) if row[part] else ""
+        rows.append(row)
     return rows
 
 
 def _rows_of_cohort(folder: Path) -> list[dict[str, str]]:
     """Of the scans that `cac cohort` has scored."""
     rows = []
-    for row in _read(folder / COHORT_TABLE, ("folder", "state")):
+    for line in read_table(folder, ["ct", "folder", "state"], COHORT_TABLE, short_lines=True).lines:
+        row = _Row(line.cells)
         if row["state"] != "done":
             continue
         place = folder / row["folder"]
@@ -163,22 +165,6 @@ class _Row(dict):
 
     def __missing__(self, column: str) -> str:
         return ""
-
-
-def _read(path: Path, needed: Sequence[str] = ()) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, strict=True)
-            rows = [_Row({k: (v or "").strip() for k, v in row.items() if k is not None}) for row in table]
-            columns = table.fieldnames or []
-    except OSError as error:
-        message = f"{path} cannot be opened ({error.strerror}). Give a table (CSV), or the folder of cac cohort."
-        raise UnreadableError(message) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UnreadableError(f"{path.name} is not a table in UTF-8 text ({error}). Save it as CSV UTF-8.") from error
-    if missing := [name for name in ("ct", *needed) if name not in columns]:
-        raise CTError(f"{path.name} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}.")
-    return rows
 
 
 def _prepare():
@@ -274,20 +260,8 @@ def _row(scan: OwnScan, codes: str) -> dict[str, str]:
     return {"name": scan.name, "patient": scan.patient, "file": file, **scan.known, "warnings": codes}
 
 
-def _as_csv(columns: Sequence[str], rows: Sequence[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: printable(str(value)) for name, value in row.items()} for row in rows)
-    return text.getvalue()
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number, free = 1, name
-    while free.casefold() in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
+    write_table(path, columns, ({name: printable(str(value)) for name, value in row.items()} for row in rows))
 
 
 def _check_settings(folder: Path) -> None:

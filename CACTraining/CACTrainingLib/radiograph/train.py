@@ -1,6 +1,6 @@
 """Training of a network that tells coronary calcium from chest radiographs.
 
-Learned from is a table of radiographs: digital patients' (`radiographs.cohort`), or the user's own with Agatston scores
+Learned from is a table of radiographs: digital patients' (`radiograph.cohort`), or the user's own with Agatston scores
 of a CT. With --folds, the patients are split and each is predicted once by a network that has not seen them; the model
 that is written is trained on all of them but those who validate.
 """
@@ -8,8 +8,6 @@ that is written is trained on all of them but those who validate.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -17,17 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.options import add_options, settings_from
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.tables import TableError, write_table
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, read_network, save_model
 from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..statistics.roc import above, area, area_interval, area_name
-from ..training.run_folder import record_training, training_lock
+from ..training.run_folder import has_checkpoint, record_training, training_lock
 from ..training.runs import LICENCE, commit
 from ..training.settings import LoopSettings, RunOptions, options_from
 from .cases import SUPER_RESOLUTIONS
@@ -143,9 +139,7 @@ def train_radiograph(options: RunOptions, sources: Sources, settings: FitSetting
     steps = ["radiographs", *([f"fold {n + 1}" for n in range(sources.folds)]), "training", "model"]
     progress.begin([*steps, *(["external"] if sources.external else [])])
     with training_lock(options.folder):
-        if (options.folder / "checkpoint.pt").exists() and not options.resume:
-            message = f"{options.folder} holds an earlier training. Go on with --resume, or choose another --output."
-            raise OutputError(message)
+        has_checkpoint(options.folder, options.resume)
         loop = settings.training.loop
         facts = {"network": "radiograph", "steps": loop.steps, "minutes": loop.minutes}
         record_training(options.folder, options.command, **facts)
@@ -165,12 +159,12 @@ def train_radiograph(options: RunOptions, sources: Sources, settings: FitSetting
             )
         if crossed:
             metrics |= _crossed_metrics(data, crossed, settings, options.folder / CROSS_VALIDATED)
-        told = {
+        values = {
             **json.loads(json.dumps(asdict(settings.training))),
             **{"steps_done": outcome.steps, "best_step": outcome.best_step, "seconds": round(outcome.seconds, 1)},
             **{"validation_share": sources.validation_share, "sharpening": sources.super_resolution},
         }
-        trained = Training(_described(data, fold.training, fold.validation), loop.seed, told, commit())
+        trained = Training(_described(data, fold.training, fold.validation), loop.seed, values, commit())
         digital = bool(data.has_map.all())
         use = INTENDED_USE if digital else INTENDED_USE_OWN
         card = describe(options.name, settings.config, options.preset, trained, {}, calibration, LICENCE, use)
@@ -268,7 +262,7 @@ def described_areas(
 def _crossed_metrics(
     data: RadiographSet, crossed: list[FoldResult], settings: FitSettings, path: Path
 ) -> dict[str, object]:
-    """Each patient was predicted once, by a network that had not seen them; judged by the truth where it is known."""
+    """Metrics of patients each predicted once, by a network that had not seen them; by the truth where it is known."""
     label = _evaluation_label(data, settings)
     cases = np.concatenate([one.test for one in crossed])
     together = tuple(np.concatenate([getattr(one, name) for one in crossed]) for name in ("logits", "image", "fused"))
@@ -315,10 +309,9 @@ def _write_predictions(
 ) -> None:
     """What was predicted of each patient, as CSV: the score, and probabilities for each threshold."""
     limits = [f"{threshold:g}" for threshold in settings.config.thresholds]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "patient", label, *(f"image_{t}" for t in limits), *(f"with_factors_{t}" for t in limits)])
+    columns = ("name", "patient", label, *(f"image_{t}" for t in limits), *(f"with_factors_{t}" for t in limits))
+    rows = []
     for n, case in enumerate(cases):
         shown = [round(float(p), 5) if np.isfinite(p) else "" for p in (*result[1][n], *result[2][n])]
-        writer.writerow([data.names[case], data.patients[case], data.scores[label][case], *shown])
-    write_text_atomically(path, text.getvalue())
+        rows.append((data.names[case], data.patients[case], data.scores[label][case], *shown))
+    write_table(path, columns, rows)

@@ -30,20 +30,20 @@ class Curve:
 @dataclass(frozen=True)
 class Bins:
     """Reliability of one predictor: patients in groups of rising predicted probability. probabilities: their mean;
-    shares: truly above."""
+    proportions: truly above."""
 
     title: str
     probabilities: Sequence[float]
-    shares: Sequence[Estimate]
+    proportions: Sequence[Estimate]
 
 
 @dataclass(frozen=True)
 class Survival:
-    """Proportion without event over time, a step function that begins at 1. low, high: its 95 % band. at_risk: of n."""
+    """Proportion without event over time, a step function that begins at 1. low, high: its 95 % band. n: patients."""
 
     title: str
     years: np.ndarray
-    share: np.ndarray
+    proportion: np.ndarray
     low: np.ndarray
     high: np.ndarray
     n: int
@@ -70,20 +70,22 @@ def roc_bands(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Curve]]]) -
 
 
 def reliability(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Bins]]]) -> None:
-    """A panel for each threshold: what share is truly above, against the predicted probability; the line is
+    """A panel for each threshold: what proportion is truly above, against the predicted probability; the line is
     equality."""
     axes = drawing.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, groups) in zip(axes, panels, strict=True):
         axis.plot([0, 1], [0, 1], color="#1c2529", linewidth=0.8)
         highest = 0.05
         for group, (colour, _, marker) in zip(groups, LOOKS, strict=False):
-            low = [one.value - one.low for one in group.shares]
-            high = [one.high - one.value for one in group.shares]
-            values = [one.value for one in group.shares]
+            low = [one.value - one.low for one in group.proportions]
+            high = [one.high - one.value for one in group.proportions]
+            values = [one.value for one in group.proportions]
             bars = np.nan_to_num(np.maximum(np.array([low, high]), 0))
             look = {"color": colour, "marker": marker, "linewidth": 0.9, "elinewidth": 0.8}
             axis.errorbar(group.probabilities, values, bars, label=group.title, **look)
-            highest = max([highest, *group.probabilities, *(v for one in group.shares for v in (one.value, one.high))])
+            highest = max(
+                [highest, *group.probabilities, *(v for one in group.proportions for v in (one.value, one.high))]
+            )
         edge = min(1.02, 1.05 * highest)
         axis.set_xlim(0, edge)
         axis.set_ylim(0, edge)
@@ -97,10 +99,10 @@ def reliability(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Bins]]]) 
 def survival_curves(drawing: Drawing, panels: Sequence[tuple[str, Sequence[Survival]]]) -> None:
     """A panel for each way to sort patients, and in it a curve with its band for each category."""
     axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-    lowest = min(float(np.fmin(c.low, c.share).min()) for _, curves in panels for c in curves)
+    lowest = min(float(np.fmin(c.low, c.proportion).min()) for _, curves in panels for c in curves)
     for axis, (title, curves) in zip(axes, panels, strict=True):
         for curve, (colour, line, _) in zip(curves, LOOKS, strict=False):
-            axis.step(curve.years, curve.share, where="post", color=colour, linestyle=line, label=_counted(curve))
+            axis.step(curve.years, curve.proportion, where="post", color=colour, linestyle=line, label=_counted(curve))
             axis.fill_between(curve.years, curve.low, curve.high, step="post", color=colour, alpha=0.13, linewidth=0)
         axis.set_title(title)
         axis.set_xlabel("Years")

@@ -68,7 +68,8 @@ def write_study(
     with paths relative to the folder and all text plain.
 
     facts: shown at the end: data, models with hashes, seeds, date, seconds. digital: whether the scans are of digital
-    patients, which is said on top. In texts and notes `[[name]]` becomes a link to the table or figure of that name.
+    patients, which the page says on top. In texts and notes `[[name]]` becomes a link to the table or figure of that
+    name.
 
     Raises ValueError when two sections share a name, or two of all tables and figures do, or a text refers to a name
     that is not there. Tables and figures of an earlier study in the folder are removed, for they are of other numbers.
@@ -262,7 +263,7 @@ def _table(made: Table, numbers: dict[str, str]) -> Markup:
 
 
 def _places_of_n(table: Table) -> tuple[str, dict[object, int]]:
-    """Where the estimates' n is told, so that it is told as rarely as it can be: of the whole table, of each column, of
+    """Where the estimates' n is shown, as rarely as possible: of the whole table, of each column, of
     each group or row, or in each cell. Returns the place, and n by "table", ("column", c) or ("row", r); a group's is
     that of its heading's row.
     """

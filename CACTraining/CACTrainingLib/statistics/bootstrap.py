@@ -89,7 +89,7 @@ class Bootstrap:
     def proportion(self, patients: Sequence[Hashable], hits: np.ndarray, of: np.ndarray | None = None) -> Estimate:
         """Proportion of hits among some items, n of them.
 
-        Where all or none are hits, every resample says the same; then the interval is that of `exact_proportion`.
+        Where all or none are hits, every resample gives the same value; then the interval is `exact_proportion`'s.
 
         Args:
             patients: whose each item is.

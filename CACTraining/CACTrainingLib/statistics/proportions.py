@@ -12,9 +12,9 @@ from .bootstrap import Difference, Found, paired_difference
 def difference_of_proportions(found: Found, other: Found) -> Difference:
     """Of the proportions of two groups of different patients.
 
-    Where all or none of a group are hits, each of its resamples says the same; then the interval is Newcombe's (1998,
-    doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I) and p is Fisher's exact one, both with each
-    patient counted once.
+    Where all or none of a group are hits, each of its resamples gives the same value; then the interval is Newcombe's
+    (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I) and p is Fisher's exact one, both with
+    each patient counted once.
 
     Args:
         found, other: proportions of two groups of different patients.

@@ -118,7 +118,7 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
         return nothing
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what did not converge is told by its size
+            warnings.simplefilter("ignore")  # what did not converge is recognised by its size
             fit = PHReg(time, design, status=event.astype(int), ties="efron").fit(disp=0)
             ends = np.asarray(fit.conf_int(alpha=1 - LEVEL))
     except (np.linalg.LinAlgError, ValueError):

@@ -1,7 +1,7 @@
 """What each part of the method is good for: the same scans scored without it, and by other trained models.
 
 After van Velzen et al., section 5.4 and figure 6: with and without the heart's mask, with and without the classifier of
-slices. Beside that the rule about the healthy image, and the judging of the map's lesions, which the paper lacks.
+slices. Beside that the rule about the healthy image, and the evaluation of the map's lesions, which the paper lacks.
 """
 
 from __future__ import annotations

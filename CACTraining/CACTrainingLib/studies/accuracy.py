@@ -62,7 +62,7 @@ def _true(scans: Sequence[StudyRecord]) -> np.ndarray:
     return np.array([record.truth.mass_mg for record in scans])
 
 
-def _estimate(sample: Sample, scans: Sequence[StudyRecord], values: np.ndarray) -> Estimate:
+def _estimate(scans: Sequence[StudyRecord], values: np.ndarray) -> Estimate:
     return estimate(values, len(scans), len(set(patients_of(scans))))
 
 
@@ -73,7 +73,7 @@ def _rank_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         for belongs in SUBSETS.values():
             own = [record for record in having(scans, method) if belongs(record)]
             drawn = rank_correlation(sample.weights(own), scores(own, method), _true(own))
-            found.append(_estimate(sample, own, drawn))
+            found.append(_estimate(own, drawn))
         rows.append((METHODS[method], *found))
     note = (
         "Spearman's rank correlation of a scan's score with the patient's true coronary calcium mass. The ceiling "
@@ -122,7 +122,7 @@ def _artery_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
             own = having(scans, method)
             true = np.array([sum(record.truth.arteries_mg.get(a, 0.0) for a in arteries) for record in own])
             drawn = rank_correlation(sample.weights(own), scores(own, method, arteries=arteries), true)
-            found.append(_estimate(sample, own, drawn))
+            found.append(_estimate(own, drawn))
         rows.append((title, *found))
     columns = ("Artery", *(METHODS[m] for m in methods))
     note = "Rank correlation of an artery's measured mass with its true mass, all scans."
@@ -148,7 +148,7 @@ def _error_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         drawn = [ratio(weights, found, true), mean(weights, found - true), slope, start]
         drawn += [correlation(weights, true, found)]
         drawn += [LIMIT_FACTOR * (base + growth * level) for level in LEVELS_MG]
-        rows.append((METHODS[method], *(_estimate(sample, own, values) for values in drawn)))
+        rows.append((METHODS[method], *(_estimate(own, values) for values in drawn)))
     note = (
         f"Scans with coronary calcium. Slope and intercept are of the least-squares fit of found on true mass, "
         f"which a few large masses dominate. Limits: 95 % of the differences between found and true mass lie within ± "
@@ -165,7 +165,7 @@ def _wrong_mass_table(sample: Sample, scans: Sequence[StudyRecord]) -> Table:
         found = []
         for kind in kinds:
             own = [record for record in having(scans, method) if record.kind == kind]
-            found.append(_estimate(sample, own, mean(sample.weights(own), scores(own, method))))
+            found.append(_estimate(own, mean(sample.weights(own), scores(own, method))))
         rows.append((METHODS[method], *found))
     columns = ("Method", *(f"{title}, mg" for title in kinds.values()))
     note = "Mean mass that a method finds per scan where there is no coronary calcium at all."

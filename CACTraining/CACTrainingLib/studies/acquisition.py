@@ -43,9 +43,6 @@ HEART_MM = (-84.0, 66.0)
 BASE_SCANNER = Scanner(field_of_view_mm=460.0, noise_hu=16.0, rotation_s=0.44, table_speed_mm_s=34.0, half_scan=True)
 BASE_POSE = ScanPose(inspiration=0.8, heart_rate_bpm=68.0, start_phase=0.3)
 
-WEIGHED = ("map", "reader", "automatic", "noise_free")
-"""Methods whose mass is shown; of METHODS."""
-
 
 @dataclass(frozen=True)
 class AcquisitionSettings:
@@ -71,7 +68,7 @@ def scan_settings() -> list[Setting]:
     """Every setting of the study, by what it changes."""
     base = BASE_SCANNER
     found = []
-    # Noise as in `phantom.protocol`: sharp kernels and thin slices are noisier, in part made up for by dose.
+    # Noise as in `phantom.scanner.protocol`: sharp kernels and thin slices are noisier, in part made up for by dose.
     for name, factor in (("soft", 1.0), ("medium", 1.15), ("sharp", 1.9)):
         scanner = replace(base, kernel=KERNELS[name], noise_hu=base.noise_hu * factor)
         found.append(Setting("Kernel", name, scanner))

@@ -62,7 +62,7 @@ STUDIES = (*ON_RECORDS, "ablation", "acquisition")
 class EvaluationSettings:
     """studies: of STUDIES. data: cohort, table of pairs or project (`studies.scans`); "acquisition" alone needs none.
 
-    use, annotator: of a project, which scans and whose annotations (`project.scans`).
+    use, annotator: of a project, which scans and whose annotations (`studies.project_scans`).
     results: folder of `cac cohort` with the scans' results, instead of scoring them. pairs: only the first ones.
     workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there.
     seed: of the bootstrap.

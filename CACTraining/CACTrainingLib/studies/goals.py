@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONTROL = "slices"
 
 RANK, ICC, KAPPA, F1, FALSE_POSITIVES, HALF, SIGNIFICANT = 0.90, 0.97, 0.85, 0.85, 0.10, 0.5, 0.05
-"""Least rank correlation, ICC, κ and F1; most false positives and share of the automatic method's difference; p."""
+"""Least rank correlation, ICC, κ and F1; most false positives, ratio to the automatic method's difference, and p."""
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:

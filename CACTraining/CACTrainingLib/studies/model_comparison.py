@@ -54,10 +54,10 @@ class ComparisonSettings:
 
 
 def compare_models(settings: ComparisonSettings, progress: Progress | None = None) -> Path:
-    """Judge models on the same cases and write `study.html`, its tables and figures, and CASES; returns the page.
+    """Evaluate models on the same cases and write `study.html`, its tables and figures, and CASES; returns the page.
 
     Raises StudyError for models or scans that cannot be compared, ModelError, DataError, ProjectError, OutputError. A
-    scan that cannot be used is said in the page and stops nothing.
+    scan that cannot be used is named on the page and stops nothing.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -167,7 +167,7 @@ def _make_folder(path: Path) -> None:
 
 
 def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[tuple[str, str]]]:
-    """The scans to judge by, where they are from, and those of a project that cannot be used, each with why."""
+    """The scans to evaluate on, where they are from, and those of a project that cannot be used, each with why."""
     scans = find_scans([settings.data], settings.annotator)
     if not is_project(settings.data):
         if settings.use is not None or settings.annotator is not None:

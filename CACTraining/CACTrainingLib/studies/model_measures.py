@@ -1,6 +1,6 @@
 """How good models are on the same cases, with resamples of patients that all of them share.
 
-Each of the judges is for one network: it says which scans can be judged by, runs all models on one scan, and turns what
+Each evaluator is for one network: it knows which scans it can use, runs all models on one scan, and turns what
 it found into measures.
 """
 
@@ -33,7 +33,7 @@ from .heart import LEAST_DICE
 
 
 class NotEvaluatedError(CTError):
-    """A scan by which models cannot be judged. The message says why."""
+    """Models cannot be evaluated on a scan. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class MapEvaluator:
         "rank_scans": Measure("Rank correlation with true mass, scans"),
         "overlap": Measure("Overlap of map and true map"),
         "captured": Measure("Mass of the map at true calcium / true mass", "nearer to 1"),
-        "precision": Measure("Share of the map's mass that is at true calcium"),
+        "precision": Measure("Proportion of the map's mass that is at true calcium"),
         "ratio": Measure("Mass found / true, scans with coronary calcium", "nearer to 1"),
         "wrong": Measure("Mass found per scan without coronary calcium, HU·mm³", "lower", "HU·mm³"),
     }

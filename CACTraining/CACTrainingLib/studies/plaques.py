@@ -25,7 +25,7 @@ from ..phantom.scanner.scanner import Grid, Kernel, Scanner
 from ..phantom.scanner.simulation import displacement
 
 LEAST_HU, LEAST_SHARE = 10.0, 0.1
-"""A plaque shows in voxels to which it adds this much, or, when it is fainter, this share of its highest value."""
+"""A plaque shows in voxels to which it adds this much, or, when it is fainter, this proportion of its highest value."""
 NEAR_VOXELS = 2
 """Calcium that a method finds this close in the slice is the plaque's."""
 

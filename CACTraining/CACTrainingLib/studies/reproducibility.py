@@ -26,8 +26,7 @@ from ..statistics.agreement import (
     relative_differences,
 )
 from ..statistics.bootstrap import RESAMPLES, Difference, Estimate, estimate, mean
-from . import accuracy as against_truth
-from . import categories, lesion_finding
+from . import accuracy, categories, lesion_finding
 from .records import ARTERIES, MG, StudyRecord, pairs_of
 from .sample import (
     AGATSTON,
@@ -77,7 +76,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     """
     sample = Sample(records, generator)
     between = _between_scans(sample) if sample.pairs else Section("between_scans", _TITLE, (_without_pairs(sample),))
-    return (between, *categories.sections(sample), *against_truth.sections(sample), *lesion_finding.sections(sample))
+    return (between, *categories.sections(sample), *accuracy.sections(sample), *lesion_finding.sections(sample))
 
 
 def limits(

@@ -26,7 +26,7 @@ def find_study_scans(
 
     source: folder as `cac phantom` writes it, a table (CSV, TABLE_COLUMNS, paths relative to it), or a project. pairs:
     only the first patients that have both scans. use, annotator: of a project only, see
-    `project.scans.find_project_scans`; its use is "test" unless told. Raises StudyError, TableError, ProjectError.
+    `project_scans.find_project_scans`; its use is "test" by default. Raises StudyError, TableError, ProjectError.
     """
     if is_project(source):
         scans, warnings = find_project_scans(source, use or DEFAULT_USE, annotator)

@@ -1,7 +1,7 @@
 """Trainings in the background, as a panel starts, follows, ends and resumes them. See `run_folder` for their files.
 
 A training outlives whoever started it. What is going on is read from its folder alone, so that any process may ask, at
-any time: whether it runs is whether its lock is held; how it ended is what its last lines say.
+any time: whether it runs is whether its lock is held; how it ended is in its last lines.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NUMBERS = {int, float}
 _DISASTERS = ("Traceback (most recent call last)", "Fatal Python error", ": error: ", "No module named")
 
 _started: dict[Path, subprocess.Popen] = {}
-"""By folder, so that a process that has ended is told from one that lives on."""
+"""By folder, to tell a process that has ended from one that lives on."""
 
 
 class TrainingRunError(CTError):
@@ -92,14 +92,14 @@ def state_of(folder: Path) -> RunState:
         raise TrainingRunError(f"There is no training in {folder}.")
     run = read_run(folder)
     course = _read_metrics(folder)
-    said = _read_progress(folder)
-    state, message = _ending(folder, run, said)
+    output = _read_progress(folder)
+    state, message = _ending(folder, run, output)
     if state == "running":
-        message = said.doing
+        message = output.doing
     elif state == "done" and course.early_stop:
         message = course.early_stop
     warnings = {
-        **{code: text for code, text in said.warnings.items() if code not in course.resolved},
+        **{code: text for code, text in output.warnings.items() if code not in course.resolved},
         **course.warnings,
     }
     arguments = run.get("arguments") or []
@@ -256,8 +256,8 @@ def _read_metrics(folder: Path) -> _Course:
 
 
 @dataclass
-class _Said:
-    """What the process said since it was started last. end: its last word, if any. other: lines that are no JSON."""
+class _Output:
+    """What the process printed since its last start. end: its last event, if any. other: lines that are no JSON."""
 
     launched: float = 0.0
     doing: str = ""
@@ -269,8 +269,8 @@ class _Said:
 _DOING = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}
 
 
-def _read_progress(folder: Path) -> _Said:
-    said = _Said()
+def _read_progress(folder: Path) -> _Output:
+    output = _Output()
     step, counted = "", ""
     for text in _texts(folder / PROGRESS):
         # Most lines only count, and only the last of them is of interest.
@@ -280,42 +280,42 @@ def _read_progress(folder: Path) -> _Said:
         line = _parsed(text)
         event = line.get("event") if line else None
         if event == "started":
-            said, step, counted = _Said(launched=float(line.get("time", 0.0))), "", ""
+            output, step, counted = _Output(launched=float(line.get("time", 0.0))), "", ""
         elif event == "step":
             step, counted = str(line.get("step")), ""
         elif event == "warning":
-            said.warnings[str(line.get("code"))] = str(line.get("message"))
+            output.warnings[str(line.get("code"))] = str(line.get("message"))
         elif event in ("done", "failed"):
-            said.end = line
+            output.end = line
         elif line is None:
-            said.other.append(text)
-    said.doing = _DOING.get(step, "")
+            output.other.append(text)
+    output.doing = _DOING.get(step, "")
     count = _parsed(counted) or {}
     if step == "scans" and "count" in count:
-        said.doing += f": {count.get('done')} of {count['count']}"
-    return said
+        output.doing += f": {count.get('done')} of {count['count']}"
+    return output
 
 
-def _ending(folder: Path, run: dict, said: _Said) -> tuple[str, str]:
-    """State, and what to say of it."""
+def _ending(folder: Path, run: dict, output: _Output) -> tuple[str, str]:
+    """State, and the message that goes with it."""
     if is_locked(folder):
         return "running", ""
-    if said.end.get("event") == "done":
+    if output.end.get("event") == "done":
         return "done", "The model is written."
-    if said.end:
-        state = "stopped" if said.end.get("exit_code") == INTERRUPTED else "failed"
-        return state, str(said.end.get("message"))
-    if _is_alive(folder, run, said):
+    if output.end:
+        state = "stopped" if output.end.get("exit_code") == INTERRUPTED else "failed"
+        return state, str(output.end.get("message"))
+    if _is_alive(folder, run, output):
         # Without the lock it is loading PyTorch, or about to say why it gave up.
         return "running" if "pid" in run else "starting", ""
-    if any(sign in text for text in said.other for sign in _DISASTERS):
-        return "failed", said.other[-1]
-    if not said.launched and folder.with_name(f"{folder.name.removesuffix(ENDING)}.json").exists():
+    if any(sign in text for text in output.other for sign in _DISASTERS):
+        return "failed", output.other[-1]
+    if not output.launched and folder.with_name(f"{folder.name.removesuffix(ENDING)}.json").exists():
         return "done", "The model is written."
     return "stopped", "Ended from outside before it was done."
 
 
-def _is_alive(folder: Path, run: dict, said: _Said) -> bool:
+def _is_alive(folder: Path, run: dict, output: _Output) -> bool:
     """Whether the process that was started lives: known of one's own; of another's, believed for START_SECONDS."""
     launcher = run.get("launcher")
     own = _started.get(folder.resolve())
@@ -323,7 +323,7 @@ def _is_alive(folder: Path, run: dict, said: _Said) -> bool:
         return own.poll() is None
     if "pid" in run or launcher is None or run.get("host") != platform.node():
         return False
-    if time.time() - said.launched >= START_SECONDS:
+    if time.time() - output.launched >= START_SECONDS:
         return False
     try:
         import psutil

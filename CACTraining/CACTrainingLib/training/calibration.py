@@ -3,9 +3,10 @@
 A generator's map always holds a little where there is no coronary calcium. How probably a lesion of the map is coronary
 calcium is learned from the lesions' evidence by logistic regression; which slices are decomposed, and how probable a
 lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
-zero. Every lesion is judged by weights learned from other patients, so that the choice is not too hopeful; the weights
-that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no threshold cuts
-lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al., table 7.
+zero. Every lesion is evaluated with weights learned from other patients, so that the choice is not too hopeful; the
+weights that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no
+threshold cuts lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al.,
+table 7.
 
 The patients must be others than those that the networks learned from, and others than those that are reported on.
 """
@@ -33,7 +34,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class FalsePositiveGoals:
-    """Largest shares of scans that may score above zero: of those whose only calcium is not coronary, and of those
+    """Largest proportions of scans that may score above zero: of those whose only calcium is not coronary, and of those
     without any."""
 
     distractor: float = 0.08
@@ -42,7 +43,7 @@ class FalsePositiveGoals:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A way to decompose scans, and of each scan's lesions the probability of being coronary, judged by weights of
+    """A way to decompose scans, and of each scan's lesions the probability of being coronary, by weights of
     other patients, [n]. limit: the least probability that counts."""
 
     settings: MapSettings
@@ -50,7 +51,7 @@ class _Choice:
     limit: float
 
     def above_zero(self, chosen: Sequence[bool]) -> float:
-        """Share of the chosen scans in which a lesion counts."""
+        """Proportion of the chosen scans in which a lesion counts."""
         own = [p for p, wanted in zip(self.probabilities, chosen, strict=True) if wanted]
         return float(np.mean([(p >= self.limit).any() for p in own]))
 
@@ -117,7 +118,7 @@ def choose(
 
 
 def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:
-    """The lowest probability that the likeliest lesion reaches in at most this share of the chosen scans."""
+    """The lowest probability that the likeliest lesion reaches in at most this proportion of the chosen scans."""
     highest = sorted((p.max(initial=0.0) for p, own in zip(probabilities, chosen, strict=True) if own), reverse=True)
     allowed = int(most * len(highest))
     if allowed >= len(highest):

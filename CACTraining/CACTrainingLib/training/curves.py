@@ -3,7 +3,7 @@
 Lines of `metrics.jsonl` are JSON objects with `event`, `step` and `seconds`:
 - "training": losses, as means since the line before;
 - "validation": metrics, and `best`, whether they are the best so far;
-- "warning": a doubt that has come up (`code`, `message`); "resolved": it no longer holds (`code`);
+- "warning": one that has come up (`code`, `message`); "resolved": it no longer holds (`code`);
 - "early-stop": why it ended before its last step (`message`).
 """
 
@@ -51,12 +51,12 @@ class Curves:
         self._writer.flush()
 
     def warning(self, step: int, seconds: float, warning: ScanWarning) -> None:
-        """A doubt has come up."""
+        """A warning has come up."""
         self._line(event="warning", step=step, seconds=round(seconds, 1), code=warning.code, message=warning.message)
         self._writer.add_text(warning.code, warning.message, step)
 
     def resolved(self, step: int, seconds: float, code: str) -> None:
-        """A doubt no longer holds."""
+        """A warning no longer holds."""
         self._line(event="resolved", step=step, seconds=round(seconds, 1), code=code)
 
     def early_stop(self, step: int, seconds: float, message: str) -> None:

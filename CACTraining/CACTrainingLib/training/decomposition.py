@@ -266,7 +266,7 @@ def train_decomposition(
 def _discriminators(
     preset: str, settings: CycleTraining, classifier: Path | None
 ) -> tuple[tuple[nn.Module, nn.Module], CycleTraining]:
-    """What judges images with, and without calcium; and the settings that say so."""
+    """What discriminates images with calcium, and without; and the settings with it."""
     torch.manual_seed(settings.loop.seed + 1)
     if classifier is None:
         config = PRESETS[preset]["discriminator"]

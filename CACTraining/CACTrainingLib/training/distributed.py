@@ -25,7 +25,7 @@ from .run_folder import TrainingError
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for one that prepares scans, validates, or judges the finished model."""
+"""How long processes wait for one that prepares scans, validates, or evaluates the finished model."""
 
 
 def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:

@@ -31,7 +31,7 @@ from CACScoringLib.core.progress import Progress
 
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
-from .run_folder import CHECKPOINT, TrainingError
+from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
 from .settings import LoopSettings
 
 PREFETCHED_BATCHES = 3
@@ -41,7 +41,7 @@ LOG_EVERY_STEPS = 20
 class Task:
     """What is trained: networks, their batches, one step, and how good they are. One subclass per network.
 
-    settings: a frozen dataclass with all that the training was told; a checkpoint belongs to it. modules, optimizers:
+    settings: a frozen dataclass with all options of the training; a checkpoint belongs to it. modules, optimizers:
     by name; `exported` names the module that becomes the model. better: the validation metric that is maximised.
     """
 
@@ -112,7 +112,7 @@ def train(
     """
     fabric = fabric or make_fabric(settings.half_precision, device)
     run = _Run(task, settings, folder, fabric)
-    if from_first(fabric, lambda: run.goes_on(resume)):
+    if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
     writer = Curves(folder, run.step) if fabric.is_global_zero else nullcontext()
     with writer as curves, _prefetched(task, settings, run.step, fabric.global_rank) as batches:
@@ -228,14 +228,6 @@ class _Run:
                 raise OutputError(message) from error
         self.fabric.barrier()
 
-    def goes_on(self, resume: bool) -> bool:
-        """Whether there is a checkpoint to go on from. Raises OutputError when there is one that is not asked for."""
-        found = self.checkpoint.exists()
-        if found and not resume:
-            folder = self.checkpoint.parent
-            raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
-        return found
-
     def load(self) -> None:
         if not zipfile.is_zipfile(self.checkpoint):
             message = (
@@ -268,7 +260,7 @@ class _Run:
 def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
     """curves: of the first process; the others write nothing."""
     task, settings = run.task, run.settings
-    told = -math.inf
+    shown = -math.inf
     sums: dict[str, float] = {}
     summed = 0
     while run.part_done() < 1 and not run.out_of_patience():
@@ -288,9 +280,9 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
         sums, summed = {name: sums.get(name, 0.0) + value for name, value in values.items()}, summed + 1
         run.tick()
         now = time.monotonic()
-        if now - told > 1:
+        if now - shown > 1:
             progress.counted(round(1000 * min(1.0, run.part_done())), 1000)
-            told = now
+            shown = now
         ended = run.part_done() >= 1
         if curves and (run.step % LOG_EVERY_STEPS == 0 or ended):
             curves.write("training", run.step, run.seconds, {name: value / summed for name, value in sums.items()})
@@ -298,13 +290,13 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
         if run.step % settings.validate_every == 0 or ended:
             metrics, best = run.validate()
             if curves:
-                _tell(run, metrics, best, curves, progress)
+                _record(run, metrics, best, curves, progress)
             run.tick()
             run.save()
 
 
-def _tell(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, progress: Progress) -> None:
-    """Write down a validation. A doubt is told once; that it no longer holds, and holds again, is only written down."""
+def _record(run: _Run, metrics: dict[str, float], best: bool, curves: Curves, progress: Progress) -> None:
+    """Write down a validation. A warning is shown once; that it ended, or came up again, is only written down."""
     step, seconds = run.step, run.seconds
     curves.write("validation", step, seconds, metrics, best=best)
     warnings = {warning.code: warning for warning in run.task.warnings(metrics, run.validations)}

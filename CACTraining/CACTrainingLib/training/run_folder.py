@@ -65,6 +65,14 @@ def training_lock(folder: Path) -> Iterator[None]:
     lock.release()
 
 
+def has_checkpoint(folder: Path, resume: bool) -> bool:
+    """Whether there is a checkpoint to go on from. Raises OutputError when there is one, but no resume."""
+    found = (folder / CHECKPOINT).exists()
+    if found and not resume:
+        raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
+    return found
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process trains in a folder now; False also where filelock, which comes with PyTorch, is missing."""
     if not (folder / LOCK).exists():

@@ -1,4 +1,4 @@
-"""From what a run is told to a model: data, and the best weights written with their card."""
+"""From the options of a run to a model: data, and the best weights written with their card."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Run:
-    """A training under way, in one of its processes. progress: says nothing but in the first of them."""
+    """A training under way, in one of its processes. progress: silent in all but the first of them."""
 
     options: RunOptions
     fabric: Fabric
@@ -107,10 +107,31 @@ class Run:
         evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
         intended_use: str,
     ) -> Path:
-        """The first process writes the model (`write_model`) and says that all is done; returns the card's path."""
+        """The first process writes the best weights with their card; returns the card's path.
+
+        evaluate: metrics and calibration of the model as scoring will load it, half precision and all, on the
+        validation data.
+        """
+        options = self.options
+        preset = options.preset if config == PRESETS[options.preset].get(_network_of(config)) else "custom"
 
         def write() -> Path:
-            path = write_model(self.options, config, settings, seed, data, outcome, evaluate, intended_use)
+            network = build(config)
+            network.load_state_dict(outcome.weights)
+            values = {
+                **json.loads(json.dumps(asdict(settings))),
+                "steps_done": outcome.steps,
+                "best_step": outcome.best_step,
+                "processes": outcome.processes,
+                "seconds": round(outcome.seconds, 1),
+                "validation_share": options.validation_share,
+            }
+            training = Training(data.describe(options.annotator), seed, values, commit())
+            card = describe(options.name, config, preset, training, {}, {}, LICENCE, intended_use)
+            with tempfile.TemporaryDirectory() as temporary:
+                metrics, calibration = evaluate(load_model(save_model(network, card, Path(temporary)), options.device))
+            card = replace(card, validation=metrics, calibration=calibration)
+            path = save_model(network, card, options.output.parent, options.overwrite)
             self.progress.done(path)
             return path
 
@@ -170,40 +191,6 @@ def _keep_table(options: RunOptions, data: TrainingData) -> None:
     if options.resume and path.exists() and path.read_text(encoding="utf-8") != table:
         raise DataError(f"The data are not those of {path}, with which this training began. Start anew.")
     write_text_atomically(path, table)
-
-
-def write_model(
-    options: RunOptions,
-    config: Config,
-    settings: object,
-    seed: int,
-    data: TrainingData,
-    outcome: Outcome,
-    evaluate: Callable[[LoadedModel], tuple[dict[str, object], dict[str, float]]],
-    intended_use: str,
-) -> Path:
-    """Write the best weights with their card and return the card's path.
-
-    evaluate: metrics and calibration of the model as scoring will load it, half precision and all, on the validation
-    data.
-    """
-    network = build(config)
-    network.load_state_dict(outcome.weights)
-    values = {
-        **json.loads(json.dumps(asdict(settings))),
-        "steps_done": outcome.steps,
-        "best_step": outcome.best_step,
-        "processes": outcome.processes,
-        "seconds": round(outcome.seconds, 1),
-        "validation_share": options.validation_share,
-    }
-    preset = options.preset if config == PRESETS[options.preset].get(_network_of(config)) else "custom"
-    training = Training(data.describe(options.annotator), seed, values, commit())
-    card = describe(options.name, config, preset, training, {}, {}, LICENCE, intended_use)
-    with tempfile.TemporaryDirectory() as temporary:
-        metrics, calibration = evaluate(load_model(save_model(network, card, Path(temporary)), options.device))
-    card = replace(card, validation=metrics, calibration=calibration)
-    return save_model(network, card, options.output.parent, options.overwrite)
 
 
 def commit() -> str:

@@ -1,6 +1,6 @@
-"""What every training is told: how long, from what, and what it writes. Nothing here needs PyTorch."""
+"""The options of every training: how long, from what, and what it writes. Nothing here needs PyTorch."""
 
-# What is told is a field, not a default that all share.
+# An option is a field, not a default that all share.
 # ruff: noqa: RUF009
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RunOptions:
     cache: Path | None = told(None, "where prepared scans are kept (default: the user's cache folder)", metavar="DIR")
     validation_share: float = told(0.2, "proportion of patients to validate on")
     annotator: str | None = told(
-        None, "learn from this person's labels (default: what most annotators say)", metavar="NAME"
+        None, "learn from this person's labels (default: the majority of annotators)", metavar="NAME"
     )
     command: tuple[str, ...] = ()
 
@@ -104,7 +104,7 @@ class RunOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser, kind: type, presets: object) -> None:
-    """What every training of a network for CTs is told. kind: of its settings. presets: names."""
+    """Declare the options of every training of a network for CTs. kind: of its settings. presets: names."""
     preset = {"choices": presets}
     add_options(parser, RunOptions, *("data", "annotator", "output", "preset", "resume", "overwrite"), preset=preset)
     add_options(parser, LoopSettings, "seed", "steps", "minutes")
@@ -114,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type, presets: object) 
 
 
 def options_from(arguments: argparse.Namespace) -> RunOptions:
-    """What a run is told on the command line."""
+    """The options of a run, from the command line."""
     data = getattr(arguments, "data", [])  # one training makes its own scans
     data = data if isinstance(data, list) else [data]
     command = tuple(sys.argv[1:]) if sys.argv[1:2] == ["train"] else ()

@@ -50,7 +50,7 @@ INTENDED_USE = (
 class SliceTraining:
     """locate_weight: of a further loss that asks the features where the calcium is, on slices whose true map is known;
     0 leaves it out, as published. Slice labels alone take far longer to teach lesions of one or two pixels.
-    validation_slices: at most this many of each class during training; at the end all are judged.
+    validation_slices: at most this many of each class during training; at the end all are evaluated.
 
     false_positive_rate: the threshold is the lowest that keeps to this on the validation slices. start: SHA-256 of the
     model whose weights it began with.
@@ -148,11 +148,11 @@ class SliceTask(Task):
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
             return []
-        told = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
+        finding = {0.0: "calls every slice free of calcium", 1.0: "sees calcium in every slice"}.get(
             metrics["called_positive"], "discriminates slices with and without calcium little better than chance"
         )
         message = (
-            f"After {validations} validations the network {told} (area under the ROC curve {metrics['auc']:.2f}). "
+            f"After {validations} validations the network {finding} (area under the ROC curve {metrics['auc']:.2f}). "
             "Lower --learning-rate, begin with a model (--start), or check the labels."
         )
         return [ScanWarning("slices-not-told-apart", message)]
@@ -224,8 +224,9 @@ def slice_metrics(
 ) -> dict[str, float]:
     """Area under the ROC curve, and accuracy, sensitivity and false-positive rate at the chosen threshold.
 
-    The threshold is the lowest that calls at most this share of the negatives positive. Accuracy is for the share of
-    positives among all of the data's slices, not among the chosen. False-positive rates are also given by kind of scan.
+    The threshold is the lowest that calls at most this proportion of the negatives positive. Accuracy is for the
+    proportion of positives among all of the data's slices, not among the chosen. False-positive rates are
+    also given by kind of scan.
     """
     visible = data.visible[chosen]
     positive, negative = probabilities[visible], probabilities[~visible]
@@ -247,7 +248,7 @@ def slice_metrics(
 
 
 def threshold_at(negative: np.ndarray, most_false: float) -> float:
-    """The lowest probability that at most this share of the negatives reach; between 0 and 1."""
+    """The lowest probability that at most this proportion of the negatives reach; between 0 and 1."""
     ordered = np.sort(negative)[::-1]
     allowed = int(most_false * len(ordered))
     if allowed >= len(ordered):
@@ -284,7 +285,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a network that reads slices is told."""
+    """Declare the options of a network that reads slices."""
     parser.add_argument("--neighbours", type=int, help="slices on either side that the network sees too (paper: 0)")
     parser.add_argument(
         "--position",

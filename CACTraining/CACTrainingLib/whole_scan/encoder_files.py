@@ -20,7 +20,7 @@ from CACScoringLib.core.ct import CTError
 from ..training.tensor_files import read_tensors
 
 CT_FM_HU = (-1024.0, 2048.0)
-"""What CT-FM was told as 0 and 1."""
+"""HU that CT-FM was given as 0 and 1."""
 
 CT_FM_WIDTH = 32
 """Channels of its first layer."""

@@ -47,7 +47,7 @@ def prepare(
     """Do `work` on every scan and keep what it gives below `folder`/`kind`; done before, it is not done again.
 
     settings_key: stands for all that the work depends on beside the scan. workers: processes; one per core, as far as
-    the memory allows, when None. A scan that cannot be read or has no heart stops no other: it is told in `failed`.
+    the memory allows, when None. A scan that cannot be read or has no heart stops no other: `failed` has the reason.
     Raises CTError where none can be prepared.
     """
     progress = progress or Progress()
@@ -144,9 +144,9 @@ def _read_region(file: Path, scan: CTScan) -> HeartRegion:
 
 def _key(scan: TableScan, settings: str = "") -> str:
     """Of a scan's files as they are now, and of settings."""
-    said = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
+    parts = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
     for place in (scan.ct, *([scan.heart] if scan.heart else [])):
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             found = file.stat()
-            said.append(f"{file.name} {found.st_size} {found.st_mtime_ns}")
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:24]
+            parts.append(f"{file.name} {found.st_size} {found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -1,4 +1,4 @@
-"""Scans split by patient, each part with its share of every category of score."""
+"""Scans split by patient, each part with its proportion of every category of score."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def learned_and_tested(scans: Sequence[TableScan], test: Sequence[TableScan] = (
 
 
 def held_out(scans: Sequence[TableScan], proportion: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Names of the scans to train on, and of about a share of them kept apart, by patient. Raises TableError."""
+    """Names of the scans to train on, and of about `proportion` of them kept apart, by patient. Raises TableError."""
     return folds(scans, round(1 / proportion), seed)[0]
 
 

@@ -1,4 +1,4 @@
-"""Radiographs in memory: squares, twins and labels."""
+"""Radiographs in memory: squares, counterfactual pairs and labels."""
 
 import numpy as np
 import pytest

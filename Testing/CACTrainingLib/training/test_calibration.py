@@ -53,7 +53,7 @@ def test_evidence_together_tells_what_no_single_limit_does():
     assert achieved["above_zero_distractor_scans"] == achieved["above_zero_clean_scans"] == 0.0
     assert (achieved["scans_distractor"], achieved["scans_clean"], achieved["scans_with_visible_calcium"]) == (20,) * 3
     assert achieved["patients"] == 60
-    # What is stored says the same as what was chosen.
+    # What is stored is what was chosen.
     kept = [
         coronary_probabilities(s.lesions[STRICT].features, calibration["evidence_weights"])
         >= 1 - calibration["most_not_coronary"]

@@ -110,13 +110,13 @@ def chest_girth_cm(body: Body) -> float:
 
 
 def share_with_calcium(age_years: float | np.ndarray, sex: str) -> np.ndarray:
-    """Share of people of an age and sex who have an Agatston score above 0."""
+    """Proportion of people of an age and sex who have an Agatston score above 0."""
     at_60, per_decade = PRESENCE[sex]
     return 1 / (1 + np.exp(-(at_60 + per_decade * (np.asarray(age_years, float) - 60) / 10)))
 
 
 def share_above(agatston: float, age_years: float | np.ndarray, sex: str) -> np.ndarray:
-    """Share of people of an age and sex whose Agatston score is above a number from 0 up."""
+    """Proportion of people of an age and sex whose Agatston score is above a number from 0 up."""
     present = share_with_calcium(age_years, sex)
     if agatston == 0:
         return present

@@ -209,7 +209,7 @@ class Heart:
         return aorta_paths(self.body, self.frame, self._shape)[0]
 
     def _trunk(self) -> tuple[np.ndarray, np.ndarray]:
-        return pulmonary_trunk(self.body, self.frame, self._shape)
+        return pulmonary_trunk(self.frame, self._shape)
 
     def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii in self._sleeves:
@@ -235,7 +235,7 @@ def great_vessels(
     """Tubes as (path [n, 3], radii [n], HU, edge mm), in painting order."""
     blood = body.blood_hu
     a, b, c = frame.semi_axes_mm
-    trunk, trunk_radii = pulmonary_trunk(body, frame, shape)
+    trunk, trunk_radii = pulmonary_trunk(frame, shape)
     fork = tuple(trunk[-1])
     left_atrium = frame.to_lps(np.array([-0.55 * a, -0.22 * b, 0.10 * c]))
     right_atrium = frame.to_lps(np.array([-0.55 * a, 0.40 * b, -0.1 * c]))
@@ -323,7 +323,7 @@ def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape | None = None) 
     return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) / 0.82 * arch_radii[-1])]
 
 
-def pulmonary_trunk(body: Body, frame: HeartFrame, shape: HeartShape | None = None) -> tuple[np.ndarray, np.ndarray]:
+def pulmonary_trunk(frame: HeartFrame, shape: HeartShape | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Right ventricle's outflow to the fork: centre line [n, 3] in LPS with radii [n]."""
     if shape is not None:
         stem, radii = shape.stem("pulmonary")

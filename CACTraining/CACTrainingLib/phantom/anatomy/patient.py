@@ -20,7 +20,7 @@ from .points import POINT_STEP_MM, PointCloud, joined
 _SEED = 20210531
 """Changing it changes every patient; a cohort's table records it."""
 HEART_SHAPES = ("drawn", "anatomical")
-"""Ellipsoids with grooves, which the networks that come with CAC know, or hearts blended of measured ones."""
+"""Ellipsoids with grooves, which the networks that come with CAC know, or hearts blended from measured ones."""
 STERNUM_GAP_MM = 8.0
 """Usual distance of the pericardium from the wall of the chest; shape."""
 
@@ -58,7 +58,7 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
 def draw_heart(number: int, body: Body, heart_shape: str = HEART_SHAPES[0]) -> tuple[HeartShape | None, CoronaryTree]:
     """A patient's heart, None when drawn, and the arteries on it. heart_shape: one of HEART_SHAPES."""
     if heart_shape not in HEART_SHAPES:
-        raise ValueError(f"There is no heart shape {heart_shape!r}; choose of {', '.join(HEART_SHAPES)}.")
+        raise ValueError(f"There is no heart shape {heart_shape!r}; choose one of {', '.join(HEART_SHAPES)}.")
     if heart_shape == "drawn":
         return None, draw_coronaries(body, stream(number, 2))
     heart = draw_heart_shape(body, stream(number, 50))

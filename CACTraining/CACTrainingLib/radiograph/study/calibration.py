@@ -1,4 +1,4 @@
-"""Are the chances true? Calibration of the base's chances, and predictive values at another mix of patients."""
+"""Calibration of predicted probabilities, and predictive values at another mix of patients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...report import curves as study_drawings
+from ...report import curves
 from ...report.parts import Figure, Section, Table, heading
 from ...statistics.bootstrap import estimate, ratio
 from ...statistics.patient_folds import category_of
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from .tables import Comparator
 
 NATURAL_MIX = (0.507, 0.336, 0.143, 0.014)
-"""Shares of the categories 0, above 0, from 100, from 400 in 4,000 digital patients as they are drawn (numbers 900,000
-to 903,999), without the choice that makes a cohort of radiographs (`strata.STRATA`)."""
+"""Proportions of the categories 0, above 0, from 100, from 400 in 4,000 digital patients as they are drawn (numbers
+900,000 to 903,999), without the choice that makes a cohort of radiographs (`strata.STRATA`)."""
 
 BINS = 8
 SENSITIVITY = 0.9
-"""Share of those above a threshold that a cut has to find: as for ruling calcium out."""
+"""Proportion of those above a threshold that a cut has to find: as for ruling calcium out."""
 
 
 def calibration_section(study: Study, comparators: Sequence[Comparator], digital: bool) -> Section:
-    """Of comparators that give chances. digital: whether NATURAL_MIX is theirs."""
+    """Of comparators that give probabilities. digital: whether NATURAL_MIX is theirs."""
     tables = [_calibration_table(study, comparators), _predictive_table(study, comparators, digital)]
     panels = []
     for n, title in enumerate(THRESHOLD_TITLES):
         groups = [_bins(study, comparator, n) for comparator in comparators]
         panels.append((title, tuple(groups)))
-    draw = partial(study_drawings.reliability, panels=panels)
+    draw = partial(curves.reliability, panels=panels)
     note = (
         f"Patients in {BINS} groups of equal size by rising predicted probability; bars are 95 % intervals. The "
         "line is equality."
@@ -112,11 +112,11 @@ def _predictive_table(study: Study, comparators: Sequence[Comparator], digital: 
     return Table("predictive", "Ruling out", columns, tuple(rows), note)
 
 
-def _bins(study: Study, comparator: Comparator, threshold: int) -> study_drawings.Bins:
+def _bins(study: Study, comparator: Comparator, threshold: int) -> curves.Bins:
     own, probabilities = comparator.predictions.rows, comparator.scores[:, threshold]
     truth = study.data.above(THRESHOLDS[threshold])[own]
     parts = [part for part in np.array_split(np.argsort(probabilities, kind="stable"), BINS) if len(part)]
     proportions = [
         study.resamples.proportion(own[part], truth[part], np.ones(len(part), bool)).estimate for part in parts
     ]
-    return study_drawings.Bins(comparator.title, [float(probabilities[part].mean()) for part in parts], proportions)
+    return curves.Bins(comparator.title, [float(probabilities[part].mean()) for part in parts], proportions)

@@ -1,4 +1,4 @@
-"""The study of prognosis: do predicted categories of calcium tell of events what the true ones do?
+"""The study of prognosis: do predicted categories of calcium predict events as the true ones do?
 
 As Hong et al. (2025, 10.1016/j.jcct.2025.03.010): Kaplan–Meier curves, the log-rank test, Cox's hazard ratios and the
 index of concordance, of true and of predicted categories of the same patients.
@@ -19,7 +19,7 @@ from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 
 from ...experiments.results import CATEGORIES
-from ...report import curves as study_drawings
+from ...report import curves
 from ...report.page import write_study
 from ...report.parts import Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
@@ -71,14 +71,14 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
 def sections_of(events: Events, seed: int) -> list[Section]:
     groups = {TRUE: events.true, PREDICTED: events.predicted}
     return [
-        _patients_section(events, groups, seed),
+        _patients_section(events, seed),
         _survival_section(events, groups),
         _hazard_section(events, groups),
         _concordance_section(events, seed),
     ]
 
 
-def _patients_section(events: Events, groups: Mapping[str, np.ndarray], seed: int) -> Section:
+def _patients_section(events: Events, seed: int) -> Section:
     n, happened = len(events.years), int(events.event.sum())
     # How long patients were followed is itself a time that events cut short.
     followed = kaplan_meier(events.years, ~events.event) if (~events.event).any() else None
@@ -120,7 +120,7 @@ def _survival_section(events: Events, groups: Mapping[str, np.ndarray]) -> Secti
     panels, tests = [], []
     for title, group in groups.items():
         rows.append(heading(title, columns))
-        curves = []
+        survival = []
         for number, name in enumerate(CATEGORIES):
             own = group == number
             if not own.any():
@@ -133,8 +133,8 @@ def _survival_section(events: Events, groups: Mapping[str, np.ndarray]) -> Secti
                 kept = found.at(year)
                 at.append(None if math.isnan(kept.value) else kept)
             rows.append((f"  {name}", int(own.sum()), count, 100 * count / years if years else None, *at))
-            curves.append(study_drawings.Survival(name, found.times, found.proportion, found.low, found.high, found.n))
-        panels.append((title, tuple(curves)))
+            survival.append(curves.Survival(name, found.times, found.proportion, found.low, found.high, found.n))
+        panels.append((title, tuple(survival)))
         test = log_rank(events.years, events.event, group)
         tests.append((title, test.chi_square, test.degrees, p_cell(test.p)) if test else (title, None, None, None))
     note = (
@@ -145,7 +145,7 @@ def _survival_section(events: Events, groups: Mapping[str, np.ndarray]) -> Secti
         Table("survival", "Without event", columns, tuple(rows), note),
         Table("log_rank", "Log-rank test of categories", ("Categories", "χ²", "Degrees", "p"), tuple(tests)),
     )
-    draw = partial(study_drawings.survival_curves, panels=panels)
+    draw = partial(curves.survival_curves, panels=panels)
     figure = Figure("survival_figure", "Proportion without event", draw, "Bands are 95 % intervals.", (7, 3.6))
     return Section("survival", "Events over time", (), tables, (figure,))
 

@@ -153,7 +153,7 @@ class _RadiographStudy(Experiment):
             return Section("external", "External test", text)
         found = gathered(self.other, results[0])
         study = Study(self.other, {}, np.zeros(len(self.other.names), int), self.settings.budget.seed)
-        alone = self._factors_alone(found)
+        alone = self._factors_alone()
         text = [
             f"One network was trained on all patients of the cohort, and evaluated once on "
             f"{len(set(self.other.patients))} patients who were used neither for its training nor for any choice.",
@@ -161,10 +161,10 @@ class _RadiographStudy(Experiment):
         if digital:
             text.append("They are digital patients too, so that the test allows no conclusion about real hospitals.")
         return thresholds_section(
-            study, comparators_of(study, found, alone), "external", text, PUBLISHED_EXTERNAL, "External test"
+            study, comparators_of(found, alone), "external", text, PUBLISHED_EXTERNAL, "External test"
         )
 
-    def _factors_alone(self, found: Predictions) -> Predictions | None:
+    def _factors_alone(self) -> Predictions | None:
         if self.known.factors is None or self.other is None or self.other.factors is None:
             return None
         probabilities = factors_model(self.known, np.ones(len(self.known.names), bool))(self.other.factors)

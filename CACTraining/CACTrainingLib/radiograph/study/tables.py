@@ -54,7 +54,7 @@ class Comparator:
     scores: np.ndarray
 
 
-def comparators_of(study: Study, predictions: Predictions, alone: Predictions | None) -> list[Comparator]:
+def comparators_of(predictions: Predictions, alone: Predictions | None) -> list[Comparator]:
     """Image, clinical factors, both; the latter two where factors are known. alone: of all radiographs."""
     found = [Comparator(IMAGE, predictions, predictions.image)]
     if alone is not None:
@@ -73,7 +73,7 @@ def sections_of(
     """One for each table that was asked for but the external one. trained: folds done and planned, by configuration."""
     made = []
     if BASE in study.predictions:
-        comparators = comparators_of(study, study.predictions[BASE], factors_alone(study))
+        comparators = comparators_of(study.predictions[BASE], factors_alone(study))
         made.append(thresholds_section(study, comparators, "thresholds", _THRESHOLDS_TEXT, PUBLISHED_ROWS))
         if digital:
             made.append(_strata_section(study, comparators))

@@ -32,7 +32,7 @@ HELD_OUT = -1
 @dataclass(frozen=True)
 class Configuration:
     """How to make a model. contrast: contrast-enhanced scans are learned from too. pseudo: learned from pseudo-labels
-    instead of the truth, by which all are judged.
+    instead of the truth, by which all are evaluated.
     """
 
     features: str = "both"

@@ -46,7 +46,7 @@ max_features: of a split, times the square root of the features' number."""
 INNER_FOLDS = 5
 SENSITIVITY = 0.95
 SAME_SHARE = 0.95
-"""A feature that is the same in this share of scans is left out."""
+"""A feature that is the same in this proportion of scans is left out."""
 
 
 class FittingError(CTError):
@@ -116,7 +116,7 @@ class FittedClassifier:
 
 @dataclass(frozen=True)
 class NestedScores:
-    """probabilities, limits: of each scan by the model of the fold that judged it, [n]; NaN where none did."""
+    """probabilities, limits: of each scan by the model of the fold that it was held out of, [n]; NaN where none did."""
 
     probabilities: np.ndarray
     limits: np.ndarray
@@ -168,7 +168,7 @@ def nested_scores(
     folds: Sequence[tuple[Sequence[int], Sequence[int]]],
     seed: int,
 ) -> NestedScores:
-    """What models say of scans that they have not learned from. folds: indices of training and judged scans."""
+    """Predictions for scans by models that were not trained on them. folds: indices of training and evaluated scans."""
     features, labels, patients = np.asarray(features, float), np.asarray(labels, bool), np.asarray(patients)
     found = NestedScores(np.full(len(labels), np.nan), np.full(len(labels), np.nan))
     for training, evaluated in folds:
@@ -180,7 +180,7 @@ def nested_scores(
 
 
 def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float = SENSITIVITY) -> float:
-    """The highest limit from which at least this share of the scans with calcium is found, between two scans.
+    """The highest limit from which at least this proportion of the scans with calcium is found, between two scans.
 
     probabilities: of scans that their model has not learned from, or the limit would be too high.
     """

@@ -218,7 +218,7 @@ def _split_stamp(split: np.ndarray) -> str:
 
 
 def _write_predictions(file: Path, study: Study) -> None:
-    """One line a scan: its truth and what two models said, each judged by those that had not seen it."""
+    """One line a scan: its truth and what two models predicted that had not seen it."""
     shown = {"chosen": study.best(tables.radiomics_configurations()), "installable": checks.INSTALLABLE}
     probabilities = {name: np.full(len(study.scans.names), np.nan) for name in shown}
     for name, one in shown.items():

@@ -108,7 +108,7 @@ def _rounded(value: float) -> float:
 
 
 def family_of(feature: str) -> str:
-    """Of features that say much the same: the first two words of the name."""
+    """Of features that carry much the same information: the first two words of the name."""
     return "_".join(feature.split("_")[:2])
 
 

@@ -204,7 +204,7 @@ def _significance_table(study: Study, part: str) -> Table:
         "The other’s",
         "p, McNemar",
         "p < 0.05",
-        "AUC less the other’s",
+        "AUC minus the other’s",
         "p, bootstrap",
     )
     evaluated = study.parts[part]

@@ -1,10 +1,10 @@
 """Training of a model that tells any coronary calcium from none by radiomic features, a whole-scan estimate beside a
 score.
 
-Learned from is a table of CTs with a score for each artery (`estimates.scan_table`). Without a table to test on, a
+Learned from is a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a table to test on, a
 fifth of the patients is kept apart, whatever the seed; on those learned from a logistic regression is tuned by
 cross-validation, which also chooses the limit from which a probability is called calcium. The finished model, as
-scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
+scoring will load it, is evaluated once on those it is tested on, and the outcome is written on its card.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
 
 
 def train_radiomics(options: RunOptions, settings: Settings, progress: Progress) -> Path:
-    """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
+    """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
     paths = (settings.data, settings.test, settings.contrast, settings.noncoronary_controls)
     data, test, *more = (read_scan_table(path) if path else () for path in paths)

@@ -164,7 +164,7 @@ def _saliency_table(with_saliency: Mapping[Configuration, Result], seed: int) ->
         weights = Bootstrap(names, np.random.default_rng(seed)).weights(names)
         if volumes is None or volumes.shape != own.shape or not np.allclose(volumes, own):
             volumes = own
-            rows.append(("Share of the volume", *(float(proportion) for proportion in own.mean(0)), None))
+            rows.append(("Proportion of the volume", *(float(proportion) for proportion in own.mean(0)), None))
         proportions = np.array(result.saliency["shares"])
         found = [Found(mean(weights, proportions[:, n]), len(names), len(names)).estimate for n in range(len(REGIONS))]
         times = Found(mean(weights, proportions[:, 0]) / mean(weights, own[:, 0]), len(names), len(names))

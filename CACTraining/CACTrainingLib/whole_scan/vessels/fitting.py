@@ -182,7 +182,7 @@ def fit_vessels(
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
     """Let a network that learned amounts of calcium give scores, by one factor: least squares on patients that it has
-    not learned from. Where calcium is rare, amounts that are unsure are told too small."""
+    not learned from. Where calcium is rare, uncertain amounts are predicted too small."""
     config = network.config
     found = to_agatston(outputs(network, volumes, volumes.names), float(network.largest), config.output)
     true = np.stack([targets[name] for name in volumes.names])

@@ -196,7 +196,7 @@ class _VesselStudy(Experiment):
         return write_study(self.settings.output, title, shown_sections, self._facts(done), self.known.digital)
 
     def _write_predictions(self, models: Sequence[Configuration], results: Mapping) -> None:
-        scores = [f"{what}_{artery}" for what in ("true", "foretold") for artery in ARTERIES]
+        scores = [f"{what}_{artery}" for what in ("true", "predicted") for artery in ARTERIES]
         rows = [
             (
                 *(one.title, result.fold + 1, of.names[row], of.patients[row], use),

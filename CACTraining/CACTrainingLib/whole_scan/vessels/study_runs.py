@@ -74,10 +74,10 @@ def config_of(configuration: Configuration, preset: str) -> VesselNetConfig:
 
 def field_of(config: VesselNetConfig) -> str:
     """Stands for all that a network's input depends on, beside the scan."""
-    said = (config.field, config.slices, config.size)
+    parts = (config.field, config.slices, config.size)
     if config.field == "heart":
-        said += (config.field_mm, config.slice_mm, config.around_mm, config.low_hu, config.high_hu)
-    return " ".join(map(str, said))
+        parts += (config.field_mm, config.slice_mm, config.around_mm, config.low_hu, config.high_hu)
+    return " ".join(map(str, parts))
 
 
 def input_regions(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
@@ -187,7 +187,7 @@ class _Trainer:
         return kept
 
     def _saliency(self, configuration: Configuration, network: VesselNet, files: Mapping[str, Path]) -> dict | None:
-        """Share of the saliency, and of the volume, in each of REGIONS, by patient; pictures of the first few."""
+        """Proportion of the saliency, and of the volume, in each of REGIONS, by patient; pictures of the first few."""
         from CACScoringLib.whole_scan.vessels import saliency
 
         config = network.config

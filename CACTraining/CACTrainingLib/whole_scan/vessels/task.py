@@ -1,4 +1,4 @@
-"""How networks for vessel scores are trained: volumes, how they are varied, the loss, and what is told of each epoch.
+"""How networks for vessel scores are trained: volumes, how they are varied, the loss, and the record of each epoch.
 
 The loss is the mean squared error of normalised scores; where a network is shown where calcium lies, how badly it tells
 it there is added (`VesselNet.forward`). Kecoglu names augmentation with noise, blur and shifts as missing; it is built
@@ -215,10 +215,10 @@ class VesselTask(Task):
 
 
 def _digest(training: Volumes, validation: Volumes, agatston: Mapping[str, np.ndarray]) -> str:
-    said = [
+    parts = [
         [(name, np.asarray(agatston[name], float).tolist()) for name in part.names] for part in (training, validation)
     ]
-    return hashlib.sha256(repr(said).encode()).hexdigest()
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def outputs(network: nn.Module, volumes: Volumes, names: Sequence[str], batch_size: int = 8) -> np.ndarray:

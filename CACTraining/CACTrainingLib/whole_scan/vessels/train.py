@@ -1,8 +1,8 @@
 """Training of a network that tells the arteries' scores from a CT at once, a whole-scan estimate beside the scores.
 
-Learned from is a table of CTs with a score for each artery (`estimates.scan_table`). Without a table to test on, a
+Learned from is a table of CTs with a score for each artery (`whole_scan.scan_table`). Without a table to test on, a
 fifth of the patients is kept apart, whatever the seed; a fifth of those learned from validates. The finished model, as
-scoring will load it, is judged once on those it is tested on, and the outcome is written on its card.
+scoring will load it, is evaluated once on those it is tested on, and the outcome is written on its card.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.options import add_options, settings_from
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard, Training, describe, load_model, save_model
 from CACScoringLib.networks.vessels import OUTPUTS, PRESETS, VesselNet
@@ -25,7 +24,7 @@ from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 
 from ...data.scan_table import TableScan, table_hash
-from ...training.run_folder import CHECKPOINT, record_training, training_lock
+from ...training.run_folder import has_checkpoint, record_training, training_lock
 from ...training.runs import LICENCE, commit
 from ...training.settings import LoopSettings, RunOptions, options_from
 from ..scan_table import check_noncoronary_controls, kind_of_data, read_scan_table
@@ -115,7 +114,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
 
 
 def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, progress: Progress) -> Path:
-    """Train a model, judge it and write it; returns its card's path. Raises CTError, OutputError."""
+    """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
     options.check()
     data, test, noncoronary_controls = (
         read_scan_table(path) if path else () for path in (sources.data, sources.test, sources.noncoronary_controls)
@@ -124,9 +123,7 @@ def train_vessels(options: RunOptions, sources: Sources, settings: FitSettings, 
     check_noncoronary_controls(scans, noncoronary_controls)
     progress.begin(["scans", "training", "model"])
     with training_lock(options.folder):
-        if (options.folder / CHECKPOINT).exists() and not options.resume:
-            message = f"{options.folder} holds an earlier training. Go on with --resume, or choose another --output."
-            raise OutputError(message)
+        has_checkpoint(options.folder, options.resume)
         loop = settings.training.loop
         record_training(options.folder, options.command, network="vessels", steps=loop.steps, minutes=loop.minutes)
         with progress.step("scans"):
@@ -154,7 +151,7 @@ Parts = tuple[Sequence[str], Sequence[str], Sequence[str]]
 def _prepared(
     scans: Sequence[TableScan], cache: Path, settings: FitSettings, workers: int, progress: Progress
 ) -> dict[str, Path]:
-    """Files by name; of those that failed, it is told why."""
+    """Files by name; for those that failed, a warning gives the reason."""
     if not scans:
         return {}
     found = prepare_vessels(scans, cache, settings.config, workers, progress)
@@ -171,8 +168,8 @@ def _card(
     )
     data = f"{kind_of_data(scans)}; {uses} scans; table SHA-256 {table_hash(tuple(scans))}"
     facts = as_facts(settings)["training"]
-    told = {**facts, "steps_done": fit.steps, "best_step": fit.best_step, "seconds": fit.seconds}
-    trained = Training(data, settings.training.loop.seed, told, commit())
+    values = {**facts, "steps_done": fit.steps, "best_step": fit.best_step, "seconds": fit.seconds}
+    trained = Training(data, settings.training.loop.seed, values, commit())
     errors = {"training_mse_normalised": round(fit.training, 6), "validation_mse_normalised": round(fit.validation, 6)}
     calibration = {SCALE: fit.largest}
     return describe(options.name, settings.config, options.preset, trained, errors, calibration, LICENCE, INTENDED_USE)

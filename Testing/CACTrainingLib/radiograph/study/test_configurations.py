@@ -1,4 +1,4 @@
-"""What the study of radiographs trains, and by whom it is judged."""
+"""What the study of radiographs trains, and on whom it is evaluated."""
 
 from dataclasses import replace
 

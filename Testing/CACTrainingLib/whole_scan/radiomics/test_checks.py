@@ -24,7 +24,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def study():
-    """The models' chances are the first feature of the heart, and those of the networks."""
+    """The models' probabilities are the first feature of the heart, and those of the networks."""
     scans, noncoronary_controls = made_scans(N), made_scans(20, 500, seed=7, score=0.0)
     kept = {}
     for one, values in ((Configuration(), scans.features["both"]), (Configuration("own"), scans.features["own"])):

@@ -1,4 +1,4 @@
-"""`cac train vessels`: from a table to a model that was judged on patients kept apart."""
+"""`cac train vessels`: from a table to a model that was evaluated on patients kept apart."""
 
 import argparse
 import json

@@ -20,10 +20,10 @@ from scipy.spatial import Delaunay, cKDTree
 
 from .meshes import TORONTO, VISIBLE_HUMANS, Mesh, MeshError, read_toronto, read_visible_human
 from .models import PARTS, HeartModels, cosine_index, soft
+from .shape import WALL_MM
 from .voxels import Cubes, cavities, cubes_around, enclosed, surface
 
 STEP_MM = 1.25
-RIGHT_WALL_MM, ATRIAL_WALL_MM = 3.0, 1.8
 LEFT_WALL_MM = (10.0, 6.0)
 """Left ventricular wall of hearts of which only the blood is known: at the base, at the apex."""
 VESSEL_MM = 48.0
@@ -128,7 +128,7 @@ def _visible_human(folder: Path, name: str) -> VoxelHeart:
     tubes = [key for key in parts if key in _TUBES or key.startswith("pulmonary_vein") or key.endswith("valve")]
     bodies = [mesh for group in _SOLIDS.values() for mesh in group]
     if missing := {*bodies, *_LINES[name].values()} - set(parts):
-        raise MeshError(f"The heart {name} lacks {', '.join(sorted(missing))}; it is another version than v1.2.")
+        raise MeshError(f"The heart {name} lacks {', '.join(sorted(missing))}. Give version v1.2 of its meshes.")
     cubes = cubes_around([parts[key] for key in bodies], 30.0, STEP_MM)
     walls = ndimage.binary_closing(np.any([surface(parts[key], cubes) for key in bodies + tubes], axis=0))
     solid = {key: np.any([enclosed(parts[m], cubes) for m in group], axis=0) for key, group in _SOLIDS.items()}
@@ -151,9 +151,9 @@ def _visible_human(folder: Path, name: str) -> VoxelHeart:
         rooms[atrium] = both & ~rooms[ventricle] & hull[atrium]
     epi = ndimage.binary_fill_holes(ndimage.binary_closing(solid["lv"] | rooms["lv"], iterations=3))
     masks = {"lv_epi": _smooth(epi), "lv": _smooth(rooms["lv"])}
-    for key, wall_mm in (("rv", RIGHT_WALL_MM), ("la", ATRIAL_WALL_MM), ("ra", ATRIAL_WALL_MM)):
+    for key in ("rv", "la", "ra"):
         outside = ~ndimage.binary_closing(solid[key] | rooms[key], iterations=2)
-        inside = ndimage.distance_transform_edt(~outside, sampling=STEP_MM) > wall_mm
+        inside = ndimage.distance_transform_edt(~outside, sampling=STEP_MM) > WALL_MM[key]
         masks[key] = _smooth(inside & ~epi)
     masks["aorta"] = _stem(_smooth(rooms["aorta"]), masks["lv"])
     masks["pulmonary"] = _stem(_smooth(rooms["pulmonary"]), masks["rv"])
@@ -175,7 +175,7 @@ def _toronto(folder: Path, name: str) -> VoxelHeart:
     mitral, apex = (cubes.index(place) for place in _landmarks(VoxelHeart(name, cubes, masks, {}, {}))[[4, 8]])
     axis = (apex - mitral) / np.dot(apex - mitral, apex - mitral)
     along = (np.stack(np.indices(cubes.shape), -1) - mitral) @ axis
-    thick = np.interp(along, (-0.06, 0.10, 0.6, 1.0), (0.0, *LEFT_WALL_MM[:1] * 2, LEFT_WALL_MM[1]))
+    thick = np.interp(along, (-0.06, 0.10, 0.6, 1.0), (0.0, LEFT_WALL_MM[0], *LEFT_WALL_MM))
     others = np.any([masks[key] for key in ("rv", "la", "ra", "aorta", "pulmonary")], axis=0)
     epi = masks["lv"] | ((ndimage.distance_transform_edt(~masks["lv"], sampling=STEP_MM) < thick) & ~others)
     masks["lv_epi"] = _smooth(epi)

@@ -69,9 +69,8 @@ def read_toronto(folder: Path, name: str) -> dict[str, Mesh]:
     parts = {}
     for title, mesh in _read_obj(path).items():
         words = title.lower().removeprefix("ccase_").split("_repaired")[0].split("_remeshed")[0]
-        words = (
-            words.removeprefix("2018016_").split("_", 1)[-1] if words[0].isdigit() and "2018016" not in words else words
-        )
+        if words[0].isdigit() and "2018016" not in words:
+            words = words.split("_", 1)[-1]
         key = words.removeprefix("2018016_").removeprefix("pre_").removeprefix("post_")
         if key in _TORONTO_PARTS:
             parts[_TORONTO_PARTS[key]] = mesh

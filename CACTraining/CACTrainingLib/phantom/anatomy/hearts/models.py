@@ -19,6 +19,7 @@ class HeartModelError(Exception):
 
 
 def soft(distance_mm: np.ndarray) -> np.ndarray:
+    """Distances as shares of REACH_MM, -1 to 1, linear near 0."""
     return np.tanh(distance_mm / REACH_MM)
 
 
@@ -97,4 +98,7 @@ def read_models(path: Path) -> HeartModels:
                 papillary={key[10:]: data[key].astype(float) for key in data.files if key.startswith("papillary ")},
             )
     except (OSError, KeyError, ValueError) as error:
-        raise HeartModelError(f"{path} holds no measured hearts ({type(error).__name__}: {error}).") from error
+        raise HeartModelError(
+            f"{path} holds no measured hearts ({type(error).__name__}: {error}). Install CAC again, or make the file "
+            "with Testing/Benchmarks/measure_hearts.py."
+        ) from error

@@ -56,6 +56,7 @@ class Flow:
         return self._followed(np.asarray(common_mm, float), 1.0) * self.scale
 
     def backward(self, heart_mm: np.ndarray) -> np.ndarray:
+        """Points [..., 3] of the patient's heart frame in the common frame."""
         return self._followed(np.asarray(heart_mm, float) / self.scale, -1.0)
 
     def _followed(self, points: np.ndarray, sign: float) -> np.ndarray:
@@ -108,8 +109,7 @@ class HeartShape:
     @cached_property
     def places_mm(self) -> np.ndarray:
         """The lattice's points [i, j, k, 3]."""
-        axes = [lo + STEP_MM * np.arange(n) for lo, n in zip(self.low_mm, self.distances_mm.shape, strict=False)]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32)
+        return _lattice_mm(self.low_mm, self.distances_mm.shape[:3])
 
     @cached_property
     def surface(self) -> np.ndarray:
@@ -140,13 +140,23 @@ class HeartShape:
         fat[tuple(near[found].T)] += more.astype(np.float32)
         return replace(self, fat_mm=fat)
 
-    def volume_ml(self, lattice: np.ndarray) -> float:
-        return float(np.clip(0.5 - lattice / STEP_MM, 0, 1).sum()) * STEP_MM**3 / 1000.0
-
     def stem(self, vessel: str) -> tuple[np.ndarray, np.ndarray]:
         """Centre line [n, 3] and radii [n] of the first part of "aorta" or "pulmonary", from its valve on."""
         start = self.landmarks_mm["aortic" if vessel == "aorta" else "pulmonary"]
         return _stem(self.part(vessel), self.places_mm, start)
+
+
+def _lattice_mm(low_mm: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
+    """The points float32 [i, j, k, 3] of a lattice of this many steps of STEP_MM."""
+    axes = [low + STEP_MM * np.arange(n) for low, n in zip(low_mm, counts, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32)
+
+
+def _read_along(values: np.ndarray, axis: int, at: np.ndarray) -> np.ndarray:
+    """Values interpolated linearly along one axis. at: [n], in steps of the values, below the last."""
+    first = at.astype(int)
+    rest = (at - first).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return np.take(values, first, axis) * (1 - rest) + np.take(values, first + 1, axis) * rest
 
 
 def _stem(field: np.ndarray, places_mm: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -190,9 +200,9 @@ def interpolated(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, 
     return result
 
 
-def draw_heart_shape(body: Body, generator: np.random.Generator, models: HeartModels | None = None) -> HeartShape:
-    """A heart for a body. models: the measured hearts; those shipped when None."""
-    g, models = generator, models or shipped_models()
+def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
+    """A heart for a body, blended from the measured hearts that are shipped."""
+    g, models = generator, shipped_models()
     # A normal heart or two dominate; those of patients with wide roots vary them.
     normal = np.array([1.0 if any(key.startswith(name) for key in models.lines) else 0.45 for name in models.names])
     weights = g.dirichlet(0.9 * normal)
@@ -204,18 +214,16 @@ def draw_heart_shape(body: Body, generator: np.random.Generator, models: HeartMo
     counts = np.ceil((high - low) / STEP_MM).astype(int)
     distances = _bent(models, weights, flow, low, counts)
     _thickened(distances, low, g)
-    _widened(distances, low, dict(zip(LANDMARKS, flow.forward(landmarks), strict=True)), body)
-    u, v, w = (lo + STEP_MM * np.arange(n) for lo, n in zip(low, counts, strict=True))
-    thick = _fat(body, u, v, w, g)
-    keep = {key: flow.forward(line) for key, line in models.lines.items()}
+    placed = dict(zip(LANDMARKS, flow.forward(landmarks), strict=True))
+    _widened(distances, low, placed, body)
     return HeartShape(
         low_mm=low,
         distances_mm=distances,
         weights={name: round(float(x), 3) for name, x in zip(models.names, weights, strict=True)},
-        landmarks_mm=dict(zip(LANDMARKS, flow.forward(landmarks), strict=True)),
-        lines=keep,
+        landmarks_mm=placed,
+        lines={key: flow.forward(line) for key, line in models.lines.items()},
         papillary={key: flow.forward(place) for key, place in models.papillary.items()},
-        fat_mm=thick,
+        fat_mm=_fat(body, low, counts, g),
         groove_mm=0.8 * body.groove_fat_mm,
     )
 
@@ -245,10 +253,7 @@ def _bent(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray,
     coarse = [lo + 3 * STEP_MM * np.arange(math.ceil(n / 3) + 1) for lo, n in zip(low, counts, strict=True)]
     bend = flow.backward(np.stack(np.meshgrid(*coarse, indexing="ij"), -1))
     for axis, n in enumerate(counts):
-        at = np.arange(n) / 3
-        first = at.astype(int)
-        rest = (at - first).reshape([-1 if a == axis else 1 for a in range(4)])
-        bend = np.take(bend, first, axis) * (1 - rest) + np.take(bend, first + 1, axis) * rest
+        bend = _read_along(bend, axis, np.arange(n) / 3)
     corner = np.array([a[0] for a in axes])
     result = interpolated(straight, shape, corner, bend.reshape(-1, 3)).reshape(*counts, len(PARTS))
     result *= np.float32(np.prod(flow.scale) ** (1 / 3))
@@ -269,8 +274,7 @@ def _thickened(distances: np.ndarray, low: np.ndarray, g: np.random.Generator) -
 
 def _widened(distances: np.ndarray, low: np.ndarray, landmarks: dict[str, np.ndarray], body: Body) -> None:
     """Great vessels of the body's calibre, which a blend makes too narrow, and chambers beside them, in place."""
-    axes = [lo + STEP_MM * np.arange(n) for lo, n in zip(low, distances.shape, strict=False)]
-    places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).astype(np.float32)
+    places = _lattice_mm(low, distances.shape[:3])
     for name, valve, radius in (("aorta", "aortic", 1.0), ("pulmonary", "pulmonary", 0.9)):
         field = distances[..., PARTS.index(name)]
         _, radii = _stem(field, places, landmarks[valve])
@@ -281,16 +285,13 @@ def _widened(distances: np.ndarray, low: np.ndarray, landmarks: dict[str, np.nda
         np.maximum(field, np.float32(WALL_MM["aorta"]) - aorta, out=field)
 
 
-def _fat(body: Body, u: np.ndarray, v: np.ndarray, w: np.ndarray, g: np.random.Generator) -> np.ndarray:
+def _fat(body: Body, low: np.ndarray, counts: np.ndarray, g: np.random.Generator) -> np.ndarray:
     """Thickness of the epicardial fat on the lattice: more on the right ventricle, little on the left one's side."""
     coarse = ndimage.gaussian_filter(g.standard_normal((9, 8, 8)), 1.2, mode="wrap")
     coarse *= 0.3 / coarse.std()
-    shape = (len(u), len(v), len(w))
     wave = coarse
-    for axis, n in enumerate(shape):
-        at = np.linspace(0, wave.shape[axis] - 1.001, n)
-        first = at.astype(int)
-        rest = (at - first).reshape([-1 if a == axis else 1 for a in range(3)])
-        wave = np.take(wave, first, axis) * (1 - rest) + np.take(wave, first + 1, axis) * rest
+    for axis, n in enumerate(counts):
+        wave = _read_along(wave, axis, np.linspace(0, wave.shape[axis] - 1.001, n))
+    v = low[1] + STEP_MM * np.arange(counts[1])
     side = 1 + 0.5 * np.tanh(v / 25)[None, :, None]
     return (body.epicardial_fat_mm * np.clip(side + wave, 0.2, 2.2)).astype(np.float32)

@@ -47,7 +47,10 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
     """
     heart = patient.heart
     if heart is None:
-        raise ValueError("Territories are known of anatomical hearts only; this patient's is drawn.")
+        raise ValueError(
+            "Territories are known of anatomical hearts only; this patient's is drawn. Draw the "
+            "patient with heart_shape='anatomical'."
+        )
     frame = posed_frame(patient.body, pose)
     shift = np.asarray(pose.table_shift_mm)
     x, y, z = (places - s for places, s in zip((grid.x_mm(), grid.y_mm(), grid.z_mm()), shift, strict=True))

@@ -16,7 +16,9 @@ from .shape import STEP_MM, HeartShape, interpolated, union
 DEPTH_MM = 2.1
 """Height of a centre line over the surface: half of a calibre and the wall."""
 LEFT_DOMINANT_SHARE, CODOMINANT_SHARE = 0.08, 0.07
-RADII_MM = {"LM": (2.25, 2.2), "LAD": (1.85, 0.95), "LCX": (1.7, 0.9), "RCA": (1.95, 1.3)}
+RADII_MM = {"LM": (2.25, 2.2), "LAD": (1.85, 0.95), "LCX": (1.7, 0.9), "RCA": (1.95, 1.2)}
+LEFT_DOMINANT_RADII_MM = {**RADII_MM, "LCX": (2.1, 0.9), "RCA": (1.4, 0.8)}
+"""Radii of the main arteries at their beginning and end."""
 LEFT_MAIN_MM = (5.0, 15.0)
 _POINT_MM, _ROUNDS = 1.5, 60
 
@@ -36,7 +38,6 @@ class _Grooves:
         columns = [f for field in fields for f in (field, *np.gradient(field, STEP_MM))]
         self._shape, self._low = fields[0].shape, shape.low_mm
         self._table = np.ascontiguousarray(np.stack(columns, -1).reshape(-1, 12), np.float32)
-        self._pericardium = shape.pericardium
 
     def at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values [3, n] and slopes [3, n, 3] of height, atrioventricular and interventricular side."""
@@ -99,10 +100,11 @@ class _Builder:
         reach = {"right": g.uniform(0.85, 1.5) * own, "co": g.uniform(0.75, 0.9), "left": 1.0}[dominance]
         lcx = self._first(left, min(reach, 0.97 if dominance == "right" else 1.0))
         right = self._right(dominance, reach)
-        self._add("LM", "LM", stem, *RADII_MM["LM"])
-        self._add("LAD", "LAD", self._first(lad, g.uniform(0.85, 1.0)), *RADII_MM["LAD"])
-        self._add("LCX", "LCX", lcx, 2.1 if dominance == "left" else 1.7, 0.9)
-        self._add("RCA", "RCA", right, 1.4 if dominance == "left" else 1.95, 0.8 if dominance == "left" else 1.2)
+        radii = LEFT_DOMINANT_RADII_MM if dominance == "left" else RADII_MM
+        self._add("LM", "LM", stem, *radii["LM"])
+        self._add("LAD", "LAD", self._first(lad, g.uniform(0.85, 1.0)), *radii["LAD"])
+        self._add("LCX", "LCX", lcx, *radii["LCX"])
+        self._add("RCA", "RCA", right, *radii["RCA"])
         self._branches(lad, lcx, left, right, dominance)
         return CoronaryTree(tuple(self.vessels), dominance)
 
