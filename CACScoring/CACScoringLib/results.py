@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
+from .anatomy.territories import Territories
 from .calcium_map.decomposition import Decomposition
 from .calcium_map.slices import SliceProbabilities
 from .core.ct import CTScan, ScanWarning
-from .core.labels import MAIN_ARTERIES, Artery
+from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from .scoring import risk
 from .scoring.acquisition import BloodPool
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
@@ -32,11 +33,16 @@ AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks that score without a threshold. heart: None for the region found from the lungs."""
+    """The networks that score without a threshold.
+
+    territories, heart: None where there is no such model. The heart is that of the territories' network, unless there
+    is a model that finds hearts alone; without either it is the region between the lungs.
+    """
 
     heart: LoadedModel | None
     slices: LoadedModel
     decomposition: LoadedModel
+    territories: LoadedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,19 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
+class NonCoronaryResult:
+    """Calcium outside the coronary arteries, by the clinical rule.
+
+    reviewed: whether a person gave it its sites; else they are suggested by the territories.
+    """
+
+    reviewed: bool
+    rules: ScoringRules
+    lesions: LesionSet
+    scores: dict[NonCoronary, Score]
+
+
+@dataclass(frozen=True)
 class Categories:
     """What the reviewed Agatston score means in published classes."""
 
@@ -90,6 +109,8 @@ class ScoreResult:
 
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
     categories: of the clinical rule; None while nothing was reviewed.
+    territories: of the arteries, valves and great vessels; None when no network has found them.
+    non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
     networks, slices, decomposition: None when only the clinical rule was asked for.
     slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
@@ -102,6 +123,8 @@ class ScoreResult:
     methods: dict[str, MethodResult]
     categories: Categories | None
     warnings: tuple[ScanWarning, ...]
+    territories: Territories | None = None
+    non_coronary: NonCoronaryResult | None = None
     networks: Networks | None = None
     slices: SliceProbabilities | None = None
     decomposition: Decomposition | None = None

@@ -1,4 +1,4 @@
-"""How well a territory network tells where the heart is, and to which artery calcium belongs.
+"""How well a territory network finds the heart, and the artery to which calcium belongs.
 
 Run from the repository's root, about 15 s a digital patient:
 
@@ -11,7 +11,7 @@ and motion included. Dice is of the likeliest territory; "calcium" is the share 
 places of the plaques' points in the middle of diastole, that is given to the artery: by the likeliest territory
 ("outside" left aside), and "of labels" by the true territories, which differ from the plaques' own artery near ostia.
 
-Real scans: none has a truth; volumes and seconds are told, and pictures are written to be looked at.
+Real scans: none has a truth; volumes and seconds are printed, and pictures are written to be looked at.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from PIL import Image
+from scipy import ndimage
 
 from CACScoringLib.anatomy.territory_network import find_territories
 from CACScoringLib.core.ct import Acquisition, CTScan, NoHeartError, scan_from_image
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, load_model
-from CACScoringLib.networks.territories import TERRITORIES
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.hearts.territories import territories
 from CACTrainingLib.phantom.anatomy.patient import Patient, draw_patient, stream
@@ -114,6 +115,8 @@ def digital(model: LoadedModel, kind: str, first: int, patients: int, matrix: in
         inner = sitk.GetArrayFromImage(likeliest.labels(scan.image))
         found_mass += calcium_by_territory(inner, patient, pose, grid)
     print(f"\n{kind}: {patients} patients, heart not found in {failed or 'none'}")
+    if not hearts:
+        return
     print(f"heart: Dice median {np.median(hearts):.3f}, lowest {min(hearts):.3f}; {np.median(seconds):.1f} s a scan")
     for name, values in zip(TERRITORIES[1:], np.array(dice).T, strict=True):
         print(f"{name:24s} Dice median {np.nanmedian(values):.3f}, lowest {np.nanmin(values):.3f}")
@@ -152,8 +155,8 @@ def real(model: LoadedModel, data: Path, pictures: Path | None) -> None:
         seconds = time.perf_counter() - start
         ml = float(np.prod(scan.image.GetSpacing())) / 1000
         counts = np.bincount(sitk.GetArrayViewFromImage(labels).ravel(), minlength=len(TERRITORIES)) * ml
-        told = ", ".join(f"{n} {v:.0f}" for n, v in zip(TERRITORIES[1:], counts[1:], strict=True))
-        print(f"{name}: {seconds:.1f} s; ml: heart {sitk.GetArrayViewFromImage(heart).sum() * ml:.0f}, {told}")
+        volumes = ", ".join(f"{n} {v:.0f}" for n, v in zip(TERRITORIES[1:], counts[1:], strict=True))
+        print(f"{name}: {seconds:.1f} s; ml: heart {sitk.GetArrayViewFromImage(heart).sum() * ml:.0f}, {volumes}")
         if pictures:
             pictures.mkdir(parents=True, exist_ok=True)
             picture(scan.image, labels, heart).save(pictures / f"territories_real_{Path(name).name.split('.')[0]}.png")
@@ -175,11 +178,8 @@ def picture(image: sitk.Image, labels: sitk.Image, heart: sitk.Image) -> Image.I
         grey = np.clip((hu[cut].astype(float) + 160) * (255 / 400), 0, 255)
         plain = np.repeat(grey[..., None], 3, -1)
         over = np.where(names[cut][..., None] > 0, 0.65 * plain + 0.35 * COLOURS[names[cut]], plain)
-        edge = np.pad(inside[cut], 1)
-        edge = inside[cut].astype(bool) & ~(edge[2:, 1:-1] & edge[:-2, 1:-1] & edge[1:-1, 2:] & edge[1:-1, :-2]).astype(
-            bool
-        )
-        over[edge] = 255
+        heart_cut = inside[cut].astype(bool)
+        over[heart_cut & ~ndimage.binary_erosion(heart_cut)] = 255
         size = (320, 320)
         both = [Image.fromarray(a.astype(np.uint8)).resize(size) for a in (plain, over)]
         tile = Image.new("RGB", (320, 640))

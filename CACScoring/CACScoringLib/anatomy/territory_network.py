@@ -7,25 +7,21 @@ of a large heart; then once more at a patch around the heart that it found, whic
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
-from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning
+from ..core.labels import TERRITORIES
 from ..models.inference import predict
 from ..models.preprocessing import (
     TERRITORY_PATCH,
     TERRITORY_SPACING_MM,
-    Grid,
-    from_grid,
     on_grid,
     territory_grid,
     territory_input,
 )
-from ..networks.territories import TERRITORIES
+from .territories import Territories, counts_along, largest_part
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -39,59 +35,6 @@ MIN_HEART_ML = 50.0
 AGAIN_MM = 24.0
 """If the heart's middle moved further than this by the last look, it is looked at once more."""
 LOOKS = 3
-
-
-@dataclass(frozen=True)
-class Territories:
-    """grid: where the probabilities lie. heart: float32 [k, j, i]. probability: float32 [11, k, j, i], of TERRITORIES.
-
-    What the network has not looked at is outside.
-    """
-
-    grid: Grid
-    heart: np.ndarray
-    probability: np.ndarray
-    warnings: tuple[ScanWarning, ...] = ()
-
-    def labels(self, image: sitk.Image) -> sitk.Image:
-        """The likeliest territory of every voxel of the scan, uint8 on its grid; ties go to the lower label."""
-        near, grid, box = self._part(image, self.probability[0] < 0.5)
-        label = np.zeros(near.GetSize()[::-1], np.uint8)
-        best = np.zeros(label.shape, np.float32)
-        for number, probability in enumerate(self.probability):
-            part = sitk.GetArrayFromImage(from_grid(probability[box], grid, near))
-            better = part > best
-            best[better], label[better] = part[better], number
-        return _pasted(label, near, image)
-
-    def heart_mask(self, image: sitk.Image, threshold: float = 0.5) -> sitk.Image:
-        """The heart, uint8 0/1 on the scan's grid: the largest connected part."""
-        heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
-        near, grid, box = self._part(image, heart)
-        kept = np.where(heart, self.heart, np.float32(0))[box]
-        inside = sitk.GetArrayFromImage(from_grid(kept, grid, near) >= threshold + 1e-3)
-        return _pasted(inside, near, image)
-
-    def _part(self, image: sitk.Image, wanted: np.ndarray) -> tuple[sitk.Image, Grid, tuple[slice, ...]]:
-        """The part of the scan that holds what is wanted, the grid's part there, and its box [k, j, i]."""
-        places = [np.nonzero(_counts(wanted, axis))[0] for axis in range(3)]
-        box = tuple(slice(max(0, int(p[0]) - 1), int(p[-1]) + 2) for p in places)
-        cut, first = [], []
-        for part, count, start, step in zip(box[::-1], image.GetSize(), self.grid.first, self.grid.step, strict=True):
-            low = max(0, math.floor(start + (part.start - 1) * step))
-            cut.append(slice(low, min(count, math.ceil(start + (part.stop + 1) * step) + 1)))
-            first.append(start + part.start * step - low)
-        size = tuple(self.heart[box].shape[::-1])
-        return image[tuple(cut)], Grid(tuple(first), self.grid.step, size), box
-
-
-def _pasted(array: np.ndarray, near: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """uint8 [k, j, i] on a part of a scan's grid as an image on the whole grid, 0 elsewhere."""
-    part = sitk.GetImageFromArray(array.astype(np.uint8))
-    whole = sitk.Image(image.GetSize(), sitk.sitkUInt8)
-    whole.CopyInformation(image)
-    start = image.TransformPhysicalPointToIndex(near.GetOrigin())
-    return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
 
 
 def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
@@ -108,8 +51,8 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
         lows = [np.rint(c - TERRITORY_PATCH / 2).astype(int) for c in centres]
         boxes = [_box(low, hu.shape) for low in lows]
         patches = np.stack([territory_input(_filled(hu, box)) for box in boxes])
-        found, told = predict(model.network, patches, 1)
-        warnings.extend(told)
+        found, doubtful = predict(model.network, patches, 1)
+        warnings.extend(doubtful)
         for (inside, part), one in zip(boxes, found, strict=True):
             trust = times * _WEIGHT[part]
             output[(slice(None), *inside)] += trust * one[(slice(None), *part)]
@@ -123,28 +66,17 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
         if np.abs(middle - before).max() * TERRITORY_SPACING_MM[0] <= AGAIN_MM:
             break
     output /= weight
-    return Territories(grid, output[0], output[1:], tuple(dict.fromkeys(warnings)))
-
-
-def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask."""
-    labels, count = ndimage.label(mask)
-    return mask if count < 2 else labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)))
 
 
 def _along(hu: np.ndarray) -> list[np.ndarray]:
     """Centres of patches along the scan, in the middle of the body's tissue."""
     tissue = hu > TISSUE_HU
-    middle = [float(np.average(np.arange(hu.shape[n]), weights=_counts(tissue, n))) for n in (1, 2)]
+    middle = [float(np.average(np.arange(hu.shape[n]), weights=counts_along(tissue, n))) for n in (1, 2)]
     room = hu.shape[0] - TERRITORY_PATCH
     count = max(1, math.ceil(room / (TERRITORY_PATCH * (1 - OVERLAP))) + 1)
     ends = (TERRITORY_PATCH / 2, hu.shape[0] - TERRITORY_PATCH / 2) if room > 0 else (hu.shape[0] / 2,) * 2
     return [np.array([k, *middle]) for k in np.linspace(*ends, count)]
-
-
-def _counts(mask: np.ndarray, axis: int) -> np.ndarray:
-    counts = mask.sum(tuple(n for n in range(3) if n != axis))
-    return counts if counts.any() else counts + 1
 
 
 def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
@@ -157,7 +89,7 @@ def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
             "shows the heart, or a heart mask."
         )
         raise NoHeartError(message)
-    places = [np.nonzero(_counts(heart, axis))[0] for axis in range(3)]
+    places = [np.nonzero(counts_along(heart, axis))[0] for axis in range(3)]
     return np.array([(p[0] + p[-1]) / 2 for p in places])
 
 

@@ -1,4 +1,4 @@
-"""Labels of lesions: the arteries, and what a reader rejected."""
+"""Labels of lesions: the arteries, calcium elsewhere, and what a reader rejected."""
 
 from __future__ import annotations
 
@@ -36,6 +36,41 @@ class Artery(IntEnum):
         return next((artery for artery in cls if artery.key.lower() == _word(name)), None)
 
 
+class NonCoronary(IntEnum):
+    """Label of calcium outside the coronary arteries in `lesions.nii.gz` and in label maps given by a reader."""
+
+    AORTIC_VALVE = 8
+    MITRAL_ANNULUS = 9
+    THORACIC_AORTA = 10
+    OTHER = 11
+
+    @property
+    def key(self) -> str:
+        """Its name in `scores.json`: aortic_valve, mitral_annulus, thoracic_aorta, other."""
+        return self.name.lower()
+
+    @property
+    def full_name(self) -> str:
+        return _FULL_NAMES[self]
+
+    @classmethod
+    def called(cls, name: str) -> NonCoronary | None:
+        """The place of a segment called like its full name, alone or before a colon ("Aortic valve: …")."""
+        return next((place for place in cls if place.full_name == _word(name)), None)
+
+
+Site = Artery | NonCoronary
+"""Where calcium lies."""
+
+
+def site_of(label: int) -> Site:
+    """The site of a label. Raises ValueError for any other number."""
+    return Artery(label) if label <= max(Artery) else NonCoronary(label)
+
+
+SITES: tuple[Site, ...] = (*Artery, *NonCoronary)
+
+
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 """The four that CAC-DRS counts and whole-scan estimates estimate."""
 
@@ -56,11 +91,31 @@ _FULL_NAMES = {
     Artery.RCA: "right coronary artery",
     Artery.OTHER: "other coronary artery",
     Artery.UNASSIGNED: "not assigned to an artery",
+    NonCoronary.AORTIC_VALVE: "aortic valve and root",
+    NonCoronary.MITRAL_ANNULUS: "mitral annulus",
+    NonCoronary.THORACIC_AORTA: "thoracic aorta",
+    NonCoronary.OTHER: "other non-coronary",
 }
 
 
+TERRITORIES = (
+    "outside",
+    "LM",
+    "LAD",
+    "LCX",
+    "RCA",
+    "aortic valve and root",
+    "mitral annulus",
+    "ascending aorta",
+    "descending aorta",
+    "pulmonary artery",
+    "other",
+)
+"""Labels of `territories.nii.gz`, label 0 first. "other": heart that no artery, valve or vessel is near to."""
+
+
 NOT_CORONARY = 7
-"""Label in a review of what a reader rejected. It never reaches a file of labels: `Artery` ends at 6."""
+"""Label in a review of what a reader rejected. It never reaches a file of labels: no `Site` has it."""
 
 
 @dataclass(frozen=True)

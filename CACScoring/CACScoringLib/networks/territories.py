@@ -1,4 +1,4 @@
-"""The network that tells where the heart is and to which artery, valve or vessel every place in and around it belongs.
+"""The network that outlines the heart, and names the artery, valve or vessel to which each place around it belongs.
 
 A small U-Net on voxels of 3 mm. Its features are normalised per sample, because scans differ in brightness, noise and
 in how much air and lung their field of view holds; on the way up they are added to those of the way down.
@@ -12,20 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-TERRITORIES = (
-    "outside",
-    "LM",
-    "LAD",
-    "LCX",
-    "RCA",
-    "aortic valve and root",
-    "mitral annulus",
-    "ascending aorta",
-    "descending aorta",
-    "pulmonary artery",
-    "other",
-)
-"""The labels' names, label 0 first. "other": heart that no artery, valve or vessel is near to."""
+from ..core.labels import TERRITORIES
 
 INPUTS = 2
 STRIDE = 8
@@ -62,7 +49,7 @@ class TerritoryNet(nn.Module):
 
     def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
         if any(n % STRIDE for n in x.shape[2:]):
-            raise ValueError(f"Sides of {tuple(x.shape[2:])} are not multiples of {STRIDE}.")
+            raise ValueError(f"Sides of {tuple(x.shape[2:])} are not multiples of {STRIDE}. Pad them.")
         levels = [self.first(x)]
         for layer in self.down:
             levels.append(layer(levels[-1]))

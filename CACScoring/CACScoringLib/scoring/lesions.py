@@ -9,6 +9,7 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core.ct import CTError, MaskError
-from ..core.labels import Artery
+from ..core.labels import SITES, Artery, NonCoronary, Site, site_of
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,13 @@ class SliceComponent:
 
 @dataclass(frozen=True)
 class Lesion:
-    """Slice components of one artery that touch in three dimensions (26 neighbours).
+    """Slice components of one artery, or of one site beside them, that touch in three dimensions (26 neighbours).
 
     id: 1, 2, … in the lesion map. centroid_ras_mm: mean position of its voxels, Slicer's RAS axes.
     """
 
     id: int
-    artery: Artery
+    artery: Site
     components: tuple[SliceComponent, ...]
     centroid_ras_mm: tuple[float, float, float]
 
@@ -150,8 +151,27 @@ class LesionSet:
     lesions: tuple[Lesion, ...]
     id_map: np.ndarray
 
+    @property
+    def coronary(self) -> LesionSet:
+        """The lesions of arteries, those not assigned included."""
+        return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, Artery))
+
+    @property
+    def non_coronary(self) -> LesionSet:
+        return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, NonCoronary))
+
+    def of(self, ids: Iterable[int]) -> LesionSet:
+        """The lesions with these ids."""
+        ids = set(ids)
+        if len(ids) == len(self.lesions):
+            return self
+        kept = tuple(lesion for lesion in self.lesions if lesion.id in ids)
+        is_kept = np.zeros(max((lesion.id for lesion in self.lesions), default=0) + 1, bool)
+        is_kept[[lesion.id for lesion in kept]] = True
+        return LesionSet(kept, np.where(is_kept[self.id_map], self.id_map, np.uint16(0)))
+
     def artery_map(self) -> np.ndarray:
-        """uint8 [k, j, i]: the `Artery` label at each lesion's voxels, else 0."""
+        """uint8 [k, j, i]: the label of the `Site` at each lesion's voxels, else 0."""
         # Not len(lesions) + 1: ids have gaps once lesions were taken out.
         arteries = np.zeros(max((lesion.id for lesion in self.lesions), default=0) + 1, np.uint8)
         for lesion in self.lesions:
@@ -174,7 +194,7 @@ def find_lesions(
 
     Args:
         image: HU on axial slices: the CT for the clinical rule, the calcium map for the decomposition.
-        arteries: uint8 [k, j, i] on the same grid; the `Artery` each voxel would belong to, 0 where none can lie.
+        arteries: uint8 [k, j, i] on the same grid; the `Site` each voxel would belong to, 0 where none can lie.
         rules: The scoring rules.
         peaks: Image on the same grid whose highest HU gives a component its weight; None for `image` itself.
 
@@ -189,8 +209,9 @@ def find_lesions(
             f"they must be uint8 of the image's shape {hu.shape}."
         )
     flat = _nonzero(arteries)
-    if (highest := int(arteries.reshape(-1)[flat].max(initial=0))) > max(Artery):
-        raise MaskError(f"The artery labels hold {highest}; the highest artery label is {int(max(Artery))}.")
+    unknown = set(np.unique(arteries.reshape(-1)[flat]).tolist()) - set(SITES)
+    if unknown:
+        raise MaskError(f"The labels hold {min(unknown)}; valid are {', '.join(f'{s:d}' for s in SITES)}.")
     flat = flat[hu.reshape(-1)[flat] >= rules.threshold_hu]
     peak_hu = hu if peaks is None else sitk.GetArrayViewFromImage(peaks)
     if peak_hu.shape != hu.shape:
@@ -208,6 +229,16 @@ def find_lesions(
 
     lesion = voxels.connected(_IN_SLICE[8] + _TO_NEXT_SLICE)
     return _lesion_set(image, voxels, component, lesion, pixel_area, rules)
+
+
+def connected_voxels(flat: np.ndarray, labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Number voxels by connected part (26 neighbours); voxels of different labels never connect.
+
+    flat: indices into an array of this shape [k, j, i], rising. labels: of each. Returns intp [n].
+    """
+    nothing = np.zeros(len(flat))
+    voxels = _Voxels(shape, flat, np.unravel_index(flat, shape), nothing, nothing, labels)
+    return voxels.connected(_IN_SLICE[8] + _TO_NEXT_SLICE)
 
 
 def _lesion_set(
@@ -252,7 +283,7 @@ def _lesion_set(
     for number, old in enumerate(order, start=1):
         k, j, i = (float(axis[old]) for axis in centre_kji)
         x, y, z = image.TransformContinuousIndexToPhysicalPoint((i, j, k))
-        artery = Artery(int(voxels.artery[lesion_first[old]]))
+        artery = site_of(int(voxels.artery[lesion_first[old]]))
         lesions.append(Lesion(number, artery, tuple(parts[old]), (-x, -y, z)))
     number_of = np.empty(len(order), np.uint16)
     number_of[order] = np.arange(1, len(order) + 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 
 from ..core.ct import CTError, MaskError
-from ..core.labels import Artery
+from ..core.labels import Artery, NonCoronary
 from .lesions import Lesion, ScoringRules, SliceComponent
 
 
@@ -67,6 +67,14 @@ def score_arteries(
     """Scores of every artery, those without calcium included."""
     lesions = list(lesions)
     return {a: score_lesions((x for x in lesions if x.artery == a), spacing_mm, rules) for a in Artery}
+
+
+def score_non_coronary(
+    lesions: Iterable[Lesion], spacing_mm: tuple[float, float, float], rules: ScoringRules
+) -> dict[NonCoronary, Score]:
+    """Scores of every site beside the arteries, those without calcium included."""
+    lesions = list(lesions)
+    return {s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in NonCoronary}
 
 
 def calibration_from_insert(

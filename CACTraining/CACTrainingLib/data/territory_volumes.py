@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.files import whole
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
-from CACScoringLib.networks.territories import TERRITORIES
 
 from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas
-from ..phantom.anatomy.heart import Heart
+from ..phantom.anatomy.heart import Heart, HeartFrame
 from ..phantom.anatomy.hearts.territories import territories
 from ..phantom.anatomy.lungs import breathed
 from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
@@ -82,7 +82,7 @@ def territory_volume(number: int, folder: Path) -> TerritoryVolume:
 
 
 def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
-    """The patient as he lies in the scanner, which of SHARES he has, and the generator for how he has it."""
+    """A patient as positioned in the scanner, which of SHARES apply, and the generator for how they look."""
     g = stream(number, 60)
     has = {name: bool(g.random() < share) for name, share in SHARES.items()}
     patient = draw_patient(number, prevalence=PREVALENCE, heart_shape="anatomical")
@@ -143,12 +143,11 @@ def with_dense(volume: TerritoryVolume, plaque_gain: float = 1.0, deposit_gain: 
 
 def _painted(
     patient: Patient, pose: ScanPose, grid: Grid, has: dict[str, bool], g: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, object]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, HeartFrame]:
     """HU, share of lung and of heart [k, j, i], and the heart's frame."""
-    fine = tuple(
+    x, y, z = (
         f + STEP_MM * (np.arange(2 * n) - 0.5) / 2 for f, n in zip(grid.origin_mm, grid.shape[::-1], strict=True)
     )
-    x, y, z = fine
     thorax, heart = Thorax(patient.body, pose, x, y, patient.number), Heart(patient.body, pose, patient.heart)
     arms = _arms(g) if has["arms"] else []
     fluid = g.uniform(-10, 50), float(g.uniform(0, 25)), g.choice([-1, 0, 1])
@@ -196,7 +195,7 @@ def _arms(g: np.random.Generator) -> list[tuple[np.ndarray, float, float]]:
     return found
 
 
-def _placed(cloud: PointCloud, frame: object) -> PointCloud:
+def _placed(cloud: PointCloud, frame: HeartFrame) -> PointCloud:
     return PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights) if len(cloud.weights) else cloud
 
 

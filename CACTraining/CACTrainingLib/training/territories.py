@@ -18,11 +18,12 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.options import add_options, settings_from, told
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Training, describe, load_model, save_model
 from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.territories import TERRITORIES, TerritoryNetConfig
+from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACScoringLib.networks.van_velzen import build
 
 from ..data.datasets import default_cache
@@ -31,7 +32,7 @@ from ..data.territory_volumes import TerritoryVolume, territory_volume
 from . import runs
 from .distributed import in_turn
 from .loop import Outcome, Task
-from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
+from .settings import LoopSettings, RunOptions, options_from
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
 """Patients' numbers begin here, far from one another and from any cohort's."""
@@ -54,8 +55,8 @@ class TerritoryTraining:
     loop: LoopSettings = LoopSettings(30_000, validate_every=400, decay_from=0.5, average=0.998)  # noqa: RUF009
     patients: int = told(600, "digital patients to learn from", metavar="N")
     validation_patients: int = 40
-    batch_size: int = told(2, BATCH_SIZE)
-    learning_rate: float = told(1e-3, LEARNING_RATE)
+    batch_size: int = told(2, "samples per step (default: 2)")
+    learning_rate: float = told(1e-3, "of the AdamW optimiser (default: 0.001)")
     augmentation: TerritoryAugmentation = field(default_factory=TerritoryAugmentation)
 
 

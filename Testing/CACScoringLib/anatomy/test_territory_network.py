@@ -8,9 +8,10 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from CACScoringLib.anatomy.territory_network import MIN_HEART_ML, find_territories, largest_part
+from CACScoringLib.anatomy.territories import largest_part
+from CACScoringLib.anatomy.territory_network import MIN_HEART_ML, find_territories
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
-from CACScoringLib.networks.territories import TERRITORIES
+from CACScoringLib.core.labels import TERRITORIES
 
 LAD, AORTA, OTHER = (TERRITORIES.index(name) for name in ("LAD", "ascending aorta", "other"))
 HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0

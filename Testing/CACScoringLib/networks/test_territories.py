@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH
-from CACScoringLib.networks.territories import INPUTS, STRIDE, TERRITORIES, TerritoryNetConfig
+from CACScoringLib.networks.territories import INPUTS, STRIDE, TerritoryNetConfig
 from CACScoringLib.networks.van_velzen import NETWORKS, build
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
-from CACScoringLib.networks.territories import TERRITORIES
 from CACTrainingLib.data import territory_volumes
 from CACTrainingLib.data.territory_patches import (
     SIZE,

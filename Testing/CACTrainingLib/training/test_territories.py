@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
-from CACScoringLib.networks.territories import TERRITORIES, TerritoryNetConfig
+from CACScoringLib.networks.territories import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
 from CACTrainingLib.data.territory_patches import UNKNOWN
 from CACTrainingLib.data.territory_volumes import TerritoryVolume

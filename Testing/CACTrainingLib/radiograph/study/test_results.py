@@ -103,7 +103,7 @@ def test_clinical_factors_are_evaluated_on_others_than_they_learned_from(tmp_pat
     assert ((found.image > 0) & (found.image < 1)).all()
     # Age tells: it was drawn higher where there is calcium.
     assert study.areas(found, found.image)[0].estimate.value > 0.55
-    # Who is tested has no part in it: another outcome of theirs leaves their chances as they are.
+    # Who is tested has no part in it: another outcome of theirs leaves their probabilities as they are.
     changed = data.agatston.copy()
     changed[study.folds == 0] = 900.0
     other = Study(Radiographs(data.names, data.patients, changed, data.factors, ""), {}, study.folds)
