@@ -13,10 +13,11 @@ import numpy as np
 
 from .body import Body
 from .coronaries import CoronaryTree
+from .devices import DEVICES
 from .heart import HeartFrame, aorta_paths, reference_frame
 from .hearts.deposits import DEPOSITS, deposits
 from .hearts.shape import HeartShape
-from .points import PointCloud, frames_along, joined, tube
+from .points import PointCloud, frames_along, joined
 
 PREVALENCE = {
     "aortic wall": 0.45,
@@ -25,12 +26,18 @@ PREVALENCE = {
     "mitral annulus": 0.12,
     "hilar node": 0.12,
     "pericardium": 0.03,
-    "papillary muscle": 0.03,
     "stent": 0.04,
     "pacemaker lead": 0.03,
     "sternal wires": 0.04,
+    "papillary muscle": 0.03,
+    "venous catheter": 0.03,
+    "bypass clips": 0.02,
+    "prosthetic valve": 0.01,
 }
 """Share of patients who have each; those with coronary calcium have the first four 1.5 times as often."""
+
+ADDED = ("venous catheter", "bypass clips", "prosthetic valve")
+"""Drawn apart from the other kinds, so that these stay as they were before there were such devices."""
 
 MOVES_WITH = {"aortic root": "LM", "pericardium": "LCX"}
 """A key of `motion.EXCURSION_MM` for what does not move with the valves."""
@@ -93,27 +100,39 @@ def draw_distractors(
         "mitral annulus": _mitral_annulus,
         "hilar node": _hilar_nodes,
         "pericardium": _pericardium,
-        "stent": _stent,
-        "pacemaker lead": _lead,
-        "sternal wires": _sternal_wires,
-        # A drawn heart has none.
-        "papillary muscle": lambda *_: [],
     }
-    for kind, maker in makers.items():
+    (apart,) = generator.spawn(1)
+    for kind, share in PREVALENCE.items():
         ageing = kind in ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
-        share = PREVALENCE[kind] * ((1.5 if calcified else 0.7) if ageing else 1.0)
-        if kind == "stent" and not calcified:
+        share *= (1.5 if calcified else 0.7) if ageing else 1.0
+        if kind in ("stent", "bypass clips") and not calcified:
             share = 0.0
         # One draw per kind whatever the outcome, so that one kind's settings leave the others alone.
-        own = np.random.default_rng(generator.integers(2**63))
+        own = np.random.default_rng((apart if kind in ADDED else generator).integers(2**63))
         if own.random() >= share:
             continue
         if heart is not None and kind in DEPOSITS:
             group = MOVES_WITH.get(kind, "valve")
             found.append(Distractor(kind, "heart", group, deposits(kind, heart, tree, own)))
-        else:
-            found.extend(maker(body, tree, own))
+        elif kind in DEVICES:
+            found.extend(device(kind, body, tree, own, heart))
+        elif kind in makers:
+            # A drawn heart has no papillary muscles.
+            found.extend(makers[kind](body, tree, own))
+    # Whose heart was operated on has a sternum that was closed with wires.
+    kinds = {one.kind for one in found}
+    if "bypass clips" in kinds and "sternal wires" not in kinds:
+        found.extend(device("sternal wires", body, tree, apart, heart))
     return tuple(found)
+
+
+def device(
+    kind: str, body: Body, tree: CoronaryTree, generator: np.random.Generator, heart: HeartShape | None = None
+) -> list[Distractor]:
+    """A device of one of `devices.DEVICES`, piece by piece. heart: its shape, None when drawn."""
+    parts = DEVICES[kind](body, tree, heart, generator)
+    gain = _gain(generator, max(part.streaks for part in parts))
+    return [Distractor(kind, part.anchor, part.group, part.cloud, metal=True, view_gain=gain) for part in parts]
 
 
 def _mass(g: np.random.Generator, median_mg: float, spread: float) -> float:
@@ -188,53 +207,6 @@ def _pericardium(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list
     places = frame.surface_mm(u, angle, np.full(count, -0.5)) + g.normal(0, 0.5, (count, 3))
     mass = _mass(g, 25, 0.8)
     return [Distractor("pericardium", "heart", "LCX", PointCloud(places, np.full(count, mass / count)))]
-
-
-def _stent(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    main = [v for v in tree.vessels if v.name == v.artery and v.name != "LM"]
-    vessel = main[g.integers(len(main))]
-    first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
-    path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
-    shell = tube(path, np.full(len(path), float(vessel.radius_mm[first])), 1.0, 0.5)
-    # Struts are 0.1 mm thick and cover a fifth of the wall; the cloud's section is not its metal.
-    strut_mm2 = 2 * math.pi * float(vessel.radius_mm[first]) * 0.1 * 0.2
-    length = 0.5 * (len(path) - 1)
-    cloud = shell.scaled(strut_mm2 * length / shell.total)
-    return [Distractor("stent", "heart", vessel.artery, cloud, metal=True, view_gain=_gain(g, 0.4))]
-
-
-def _lead(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    frame = reference_frame(body)
-    a, b, c = frame.semi_axes_mm
-    right_atrium = np.array([-0.5 * a, 0.38 * b, 0.0])
-    tip = np.array([g.uniform(0.45, 0.62) * a, 0.32 * b, -0.3 * c])
-    inside = np.stack([right_atrium, [-0.15 * a, 0.5 * b, -0.25 * c], tip])
-    t = np.linspace(0, 1, 60)[:, None]
-    bend = (1 - t) ** 2 * inside[0] + 2 * t * (1 - t) * inside[1] + t**2 * inside[2]
-    heart = tube(bend, np.full(60, 0.5), 0.6, 0.5)
-    top = frame.to_lps(right_atrium)
-    down = np.array([[40, -40, 150], [10, -38, 116], [-24, -22, 102], [-29, -12, 70], top])
-    vein = tube(
-        np.stack([np.interp(np.linspace(0, 4, 120), np.arange(5), down[:, n]) for n in range(3)], 1),
-        np.full(120, 0.5),
-        0.6,
-        0.5,
-    )
-    gain = _gain(g, 1.0)
-    return [
-        Distractor("pacemaker lead", "heart", "RCA", heart, metal=True, view_gain=gain),
-        Distractor("pacemaker lead", "body", None, vein, metal=True, view_gain=gain),
-    ]
-
-
-def _sternal_wires(body: Body, tree: CoronaryTree, g: np.random.Generator) -> list[Distractor]:
-    clouds = []
-    angle = np.linspace(0, 2 * math.pi, 40)
-    y0 = -body.cavity_half_depth_mm - 6.5
-    for z in np.arange(-15, 110, g.uniform(18, 24)):
-        loop = np.stack([15 * np.cos(angle), y0 + 8.5 * np.sin(angle), z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
-        clouds.append(tube(loop, np.full(40, 0.4), 1.0, 0.5))
-    return [Distractor("sternal wires", "body", None, joined(clouds), metal=True, view_gain=_gain(g, 0.8))]
 
 
 def _gain(g: np.random.Generator, strength: float) -> np.ndarray:
