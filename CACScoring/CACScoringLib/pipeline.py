@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from .anatomy.arteries import ArterySuggestion, suggest_arteries
-from .anatomy.heart_region import HeartRegion, candidate_region
+from .anatomy.arteries import ArterySuggestion
+from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import find_heart
 from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .core.labels import Artery
+from .core.labels import SITES, Artery
 from .core.progress import Progress
-from .results import MethodResult, Networks, ScoreResult, categories_of
+from .results import MethodResult, Networks, NonCoronaryResult, ScoreResult, categories_of
 from .scoring import risk
-from .scoring.acquisition import examine, measure_blood, require_unenhanced
+from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
-from .scoring.evidence import coronary_probabilities, lesion_features
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .scoring.scores import score_arteries, score_lesions
+from .scoring.map_lesions import evaluated_lesions, map_lesions, without_improbable
+from .scoring.scores import score_arteries, score_lesions, score_non_coronary
+from .scoring.sites import candidate_sites, suggested_arteries
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -72,10 +72,11 @@ def score_scan(
         scan: The CT.
         settings: How it is done.
         heart: Mask of the heart, on any grid; found when None.
-        lesions: A reader's label map (`Artery` values); only what it labels is scored, and an empty one is a reviewed
-            score of 0. When None, everything at or above the threshold inside the heart region is reported as
-            unassigned and unreviewed, and the lesions of the calcium map as the arteries that their place suggests,
-            unreviewed as well.
+        lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
+            without any is a reviewed score of 0. Calcium elsewhere is that which it labels, or if it labels none,
+            what lies in the territories of valves and great vessels. When None, everything at or above the threshold
+            and the lesions of the calcium map are reported in the arteries of their territories, unreviewed; without
+            territories those by the threshold are unassigned.
         networks: The networks; None for the clinical rule alone.
         progress: Is told of the steps.
 
@@ -97,7 +98,7 @@ def score_scan(
 
     reviewed, label_warnings = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
-        region = find_heart(scan, heart, networks.heart if networks else None)
+        region = find_heart(scan, heart, *((networks.heart, networks.territories) if networks else (None, None)))
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
@@ -108,45 +109,96 @@ def score_scan(
             found_slices, parts = _decomposition(scan, region, networks, chosen, reviewed, settings.slices)
             warnings += parts.warnings
             if reviewed is None and settings.decomposition is None:
-                used = {"slices": networks.slices, "heart": None if heart is not None else networks.heart}
+                found_by = None if heart is not None else networks.heart
+                used = {"slices": networks.slices, "heart": found_by, "territories": networks.territories}
                 warnings += calibration_warnings(networks.decomposition, used)
     with progress.step("lesions"):
-        if reviewed is not None:
-            arteries = reviewed
-            found = find_lesions(scan.image, arteries, rules)
-            label_warnings += outside_warning(found, region.mask)
-            label_warnings += metal_warning(found, scan.image)
-        else:
-            arteries = candidate_region(region)
-            found, label_warnings = without_metal(find_lesions(scan.image, arteries, rules), scan.image)
-            label_warnings += [*noise_warning(found, blood), _UNREVIEWED]
-            if settings.percentile_table is not None:
-                message = (
-                    "Percentiles are reported for reviewed scores only. Review the lesions and score again with "
-                    "--lesions."
-                )
-                label_warnings.append(ScanWarning("percentile-unreviewed", message))
-        suggestions = [] if lesions is not None else suggest_arteries(found, scan.image, region.mask)
+        spacing = scan.image.GetSpacing()
+        territory_labels = None if region.territories is None else region.territories.labels(scan.image)
+        found, clinical_warnings = _clinical_lesions(scan, region, territory_labels, rules, reviewed, blood)
+        suggestions = [] if lesions is not None else suggested_arteries(found.coronary, scan, region)
+        label_warnings += clinical_warnings
+        if settings.percentile_table is not None and reviewed is None:
+            label_warnings.append(_NO_PERCENTILE)
         if found_slices is not None and parts is not None:
-            noise_hu = None if blood is None else blood.noise_hu
-            in_map, map_rules = map_lesions(scan, parts, arteries, rules)
+            map_sites = reviewed
+            if map_sites is None:
+                dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= parts.settings.floor_hu
+                map_sites = candidate_sites(region, territory_labels, dense)
+            in_map, map_rules = map_lesions(scan, parts, map_sites, rules)
             map_suggestions: list[ArterySuggestion] = []
             if reviewed is None:
-                evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map, noise_hu)
+                noise_hu = None if blood is None else blood.noise_hu
+                evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map.coronary, noise_hu)
                 in_map, map_suggestions, parts, map_warnings = without_improbable(scan, parts, in_map, evaluated)
                 label_warnings += map_warnings
     with progress.step("scores"):
-        spacing = scan.image.GetSpacing()
-        methods = {"threshold": _scored(found, rules, spacing, reviewed, suggestions)}
+        methods = {"threshold": _scored(found.coronary, rules, spacing, reviewed, suggestions)}
         if parts:
-            mapped = _scored(in_map, map_rules, spacing, reviewed, map_suggestions)
+            mapped = _scored(in_map.coronary, map_rules, spacing, reviewed, map_suggestions)
             # The scale makes up for what a map holds beside coronary calcium, which a reader's labels cut off.
             scale = parts.settings.agatston_scale if reviewed is None else None
             methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
+        non_coronary = _non_coronary(scan, region, territory_labels, rules, reviewed, found)
     every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
-    return ScoreResult(scan, region, blood, methods, categories, every, networks, found_slices, parts, settings.slices)
+    return ScoreResult(
+        scan,
+        region,
+        blood,
+        methods,
+        categories,
+        every,
+        territory_labels,
+        non_coronary,
+        networks,
+        found_slices,
+        parts,
+        settings.slices,
+    )
+
+
+def _clinical_lesions(
+    scan: CTScan,
+    region: HeartRegion,
+    territory_labels: sitk.Image | None,
+    rules: ScoringRules,
+    reviewed: np.ndarray | None,
+    blood: BloodPool | None,
+) -> tuple[LesionSet, list[ScanWarning]]:
+    """All lesions by the clinical rule, those outside the arteries too, and what is doubtful about them."""
+    if reviewed is not None:
+        found = find_lesions(scan.image, reviewed, rules)
+        return found, [*outside_warning(found.coronary, region.mask), *metal_warning(found, scan.image)]
+    sites = candidate_sites(region, territory_labels, scan.hu >= rules.threshold_hu)
+    found, warnings = without_metal(find_lesions(scan.image, sites, rules), scan.image)
+    return found, [*warnings, *noise_warning(found.coronary, blood), _unreviewed(region)]
+
+
+def _non_coronary(
+    scan: CTScan,
+    region: HeartRegion,
+    territory_labels: sitk.Image | None,
+    rules: ScoringRules,
+    reviewed: np.ndarray | None,
+    found: LesionSet,
+) -> NonCoronaryResult | None:
+    """Calcium outside the coronary arteries: as a reader labelled it, else where the territories say; None where
+    neither is known. found: all lesions by the clinical rule; reviewed: a reader's labels, [k, j, i].
+    """
+    by_reader = reviewed is not None and bool((reviewed > max(Artery)).any())
+    if reviewed is not None and not by_reader:
+        if territory_labels is None:
+            return None
+        sites = candidate_sites(region, territory_labels, (scan.hu >= rules.threshold_hu) & (reviewed == 0))
+        sites[sites <= max(Artery)] = 0
+        found, _ = without_metal(find_lesions(scan.image, sites, rules), scan.image)
+    elif territory_labels is None and not by_reader:
+        return None
+    elsewhere = found.non_coronary
+    scores = score_non_coronary(elsewhere.lesions, scan.image.GetSpacing(), rules)
+    return NonCoronaryResult(by_reader, rules, elsewhere, scores)
 
 
 def _decomposition(
@@ -157,14 +209,14 @@ def _decomposition(
     reviewed: np.ndarray | None,
     by_reader: dict[int, bool],
 ) -> tuple[SliceProbabilities, Decomposition]:
-    """reviewed: a reader's labels, [k, j, i]; slices that hold any are decomposed whatever the network says, and so
-    are those that `by_reader` switches on. In those it switches off the map is empty.
+    """reviewed: a reader's labels, [k, j, i]; slices that hold any of an artery are decomposed whatever the network
+    says, and so are those that `by_reader` switches on. In those it switches off the map is empty.
     """
     check_switched(by_reader, region.mask)
     on = {k for k, switched_on in by_reader.items() if switched_on}
     off = sorted(set(by_reader) - on)
     if reviewed is not None:
-        on |= set(np.nonzero(reviewed.any((1, 2)))[0].tolist())
+        on |= set(np.nonzero(_in_arteries(reviewed).any((1, 2)))[0].tolist())
     found = slice_probabilities(scan, region.mask, networks.slices)
     overlap = overlaps(found.slices.grid, scan.image.GetSize()[2])
     probabilities = np.where(overlap[:, sorted(on)].any(1), np.float32(1), found.on_grid)
@@ -178,83 +230,6 @@ def _decomposition(
         parts = without(parts, scan, left_out)
         warnings += (switched_note(by_reader),)
     return found, replace(parts, warnings=warnings)
-
-
-def map_lesions(
-    scan: CTScan, parts: Decomposition, arteries: np.ndarray, rules: ScoringRules
-) -> tuple[LesionSet, ScoringRules]:
-    """Find the lesions of the calcium map.
-
-    Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
-    score equals the conventional one where the map is what a 130 HU threshold segments.
-
-    Returns:
-        The lesions, and the rules they are scored by.
-    """
-    rules = replace(
-        rules,
-        name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
-        threshold_hu=parts.settings.floor_hu,
-    )
-    return find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image), rules
-
-
-def evidence_of(
-    scan: CTScan,
-    slices: SliceProbabilities,
-    parts: Decomposition,
-    found: LesionSet,
-    suggestions: list[ArterySuggestion],
-    noise_hu: float | None,
-) -> np.ndarray:
-    """`evidence.FEATURES` of the map's lesions, [n, features]. suggestions: by their places."""
-    values = sitk.GetArrayViewFromImage(parts.calcium_map)
-    voxel_mm3 = math.prod(scan.image.GetSpacing())
-    return lesion_features(found, values, voxel_mm3, slices.on_scan, suggestions, noise_hu)
-
-
-def evaluated_lesions(
-    scan: CTScan,
-    region: HeartRegion,
-    slices: SliceProbabilities,
-    parts: Decomposition,
-    found: LesionSet,
-    noise_hu: float | None,
-) -> list[ArterySuggestion]:
-    """The artery that each of the map's lesions probably belongs to, and how probably it is not coronary calcium: by
-    all evidence where the model holds its weights, else by the lesion's place alone."""
-    suggestions = suggest_arteries(found, scan.image, region.mask)
-    weights = parts.settings.evidence_weights
-    if not weights or not suggestions:
-        return suggestions
-    features = evidence_of(scan, slices, parts, found, suggestions, noise_hu)
-    coronary = coronary_probabilities(features, weights)
-    return [replace(s, not_coronary_probability=float(1 - p)) for s, p in zip(suggestions, coronary, strict=True)]
-
-
-def without_improbable(
-    scan: CTScan, parts: Decomposition, found: LesionSet, evaluated: list[ArterySuggestion]
-) -> tuple[LesionSet, list[ArterySuggestion], Decomposition, list[ScanWarning]]:
-    """Leave out lesions of an unreviewed map that are probably not coronary calcium.
-
-    Returns:
-        The other lesions in their probable arteries, their evaluations, the decomposition without those left out
-        (`DecompositionSettings.most_not_coronary`), and a warning about them.
-    """
-    limit = parts.settings.most_not_coronary
-    pairs = list(zip(found.lesions, evaluated, strict=True))
-    kept = [(lesion, own) for lesion, own in pairs if own.not_coronary_probability <= limit]
-    id_map, notes = found.id_map, []
-    if count := len(pairs) - len(kept):
-        left_out = np.isin(id_map, [own.lesion_id for _, own in pairs if own.not_coronary_probability > limit])
-        id_map = np.where(left_out, id_map.dtype.type(0), id_map)
-        parts = without(parts, scan, left_out)
-        message = (
-            f"{count} lesions of the calcium map were left out because they are probably noise or not coronary calcium."
-        )
-        notes.append(ScanWarning("map-left-out", message))
-    lesions = tuple(replace(lesion, artery=own.artery) for lesion, own in kept)
-    return LesionSet(lesions, id_map), [own for _, own in kept], parts, notes
 
 
 def _scored(
@@ -272,37 +247,49 @@ def _scored(
         total=score_lesions(lesions.lesions, spacing_mm, rules),
         arteries=score_arteries(lesions.lesions, spacing_mm, rules),
         suggestions=tuple(suggestions),
-        no_calcium=reviewed is not None and not reviewed.any(),
+        no_calcium=reviewed is not None and not _in_arteries(reviewed).any(),
     )
 
 
-_UNREVIEWED = ScanWarning(
-    "unreviewed",
-    "These candidates have not been reviewed. They include everything dense inside the heart region: coronary and "
-    "valve calcium, the aorta, and noise. Assign the coronary lesions to their arteries in lesions.nii.gz and score "
-    "again with --lesions.",
+def _unreviewed(region: HeartRegion) -> ScanWarning:
+    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
+    if region.territories is not None:
+        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
+    message = (
+        f"These candidates have not been reviewed. They include everything dense {where} Correct their labels in "
+        "lesions.nii.gz and score again with --lesions."
+    )
+    return ScanWarning("unreviewed", message)
+
+
+_NO_PERCENTILE = ScanWarning(
+    "percentile-unreviewed",
+    "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions.",
 )
 
 
 _NO_CALCIUM = ScanWarning(
     "reviewed-empty",
-    "The lesion label map is empty, so this is a reviewed score of 0: no coronary calcium. If the file is empty by "
-    "mistake, score again with the right one.",
+    "The lesion label map holds no artery, so this is a reviewed score of 0: no coronary calcium. If that is a "
+    "mistake, score again with the right file.",
 )
+
+
+def _in_arteries(labels: np.ndarray) -> np.ndarray:
+    return (labels > 0) & (labels <= max(Artery))
 
 
 def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, list[ScanWarning]]:
     labels, resampled = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     arteries = sitk.GetArrayFromImage(labels)
-    highest = int(arteries.max())
-    if highest > max(Artery):
-        meaning = ", ".join(f"{a.value} {a.key}" for a in Artery)
-        raise MaskError(f"The lesion label map contains the label {highest}; valid labels are {meaning}.")
+    if unknown := set(np.unique(arteries).tolist()) - {0, *SITES}:
+        meaning = ", ".join(f"{site.value} {site.key}" for site in SITES)
+        raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
     warnings = list(resampled)
-    if not highest:
+    if not _in_arteries(arteries).any():
         warnings.append(_NO_CALCIUM)
     if (unassigned := arteries == Artery.UNASSIGNED).any():
-        if (unassigned == (arteries > 0)).all():
+        if (unassigned == _in_arteries(arteries)).all():
             raise MaskError(
                 f"All {int(unassigned.sum())} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} "
                 "(unassigned), so they have not been reviewed. Assign the coronary lesions to their arteries and "

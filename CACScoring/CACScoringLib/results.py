@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import SimpleITK as sitk
+
 from .anatomy.arteries import ArterySuggestion
 from .anatomy.heart_region import HeartRegion
-from .anatomy.territories import Territories
 from .calcium_map.decomposition import Decomposition
 from .calcium_map.slices import SliceProbabilities
 from .core.ct import CTScan, ScanWarning
@@ -109,7 +110,7 @@ class ScoreResult:
 
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
     categories: of the clinical rule; None while nothing was reviewed.
-    territories: of the arteries, valves and great vessels; None when no network has found them.
+    territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
     non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
     networks, slices, decomposition: None when only the clinical rule was asked for.
     slices_by_reader: as in `ScoreSettings.slices`.
@@ -123,7 +124,7 @@ class ScoreResult:
     methods: dict[str, MethodResult]
     categories: Categories | None
     warnings: tuple[ScanWarning, ...]
-    territories: Territories | None = None
+    territories: sitk.Image | None = None
     non_coronary: NonCoronaryResult | None = None
     networks: Networks | None = None
     slices: SliceProbabilities | None = None

@@ -27,7 +27,7 @@ from .scoring.scores import calibration_from_insert
 from .whole_scan.estimates import ESTIMATORS
 from .whole_scan.run import ALL, STEP, estimator_models, load_estimators, with_whole_scan_estimates
 
-SCORING_NETWORKS = ("heart", "slices", "decomposition")
+SCORING_NETWORKS = ("heart", "territories", "slices", "decomposition")
 """Models of other networks may come with CAC too; a scan is scored without them."""
 
 
@@ -320,4 +320,4 @@ def load_networks(models: dict[str, StoredModel], device: str) -> Networks | Non
     if not models:
         return None
     loaded = {network: load_model(model.path, device) for network, model in models.items()}
-    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"])
+    return Networks(loaded.get("heart"), loaded["slices"], loaded["decomposition"], loaded.get("territories"))

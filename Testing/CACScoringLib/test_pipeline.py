@@ -127,8 +127,8 @@ def test_labels_that_are_all_unassigned_are_no_review(heart_with_two_lesions):
 
 def test_a_label_without_meaning_is_refused(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
-    with pytest.raises(MaskError, match=r"label 9; valid labels are 1 LM, 2 LAD"):
-        score_scan(scan, heart=heart, lesions=sitk.ChangeLabel(labels, {4.0: 9.0}))
+    with pytest.raises(MaskError, match=r"label 7; valid labels are 1 LM, 2 LAD"):
+        score_scan(scan, heart=heart, lesions=sitk.ChangeLabel(labels, {4.0: 7.0}))
 
 
 def test_metal_is_no_candidate_but_a_readers_label_stands(heart_with_two_lesions):

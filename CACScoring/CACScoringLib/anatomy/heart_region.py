@@ -32,6 +32,7 @@ from .chest import (
     voxels,
     within,
 )
+from .territories import Territories
 
 BONE_LABEL = 1
 AORTA_LABEL = 2
@@ -89,12 +90,14 @@ class HeartRegion:
     the user gave.
     source: where the mask comes from: "lungs" as found here, or "given", or a network's name.
     warnings: doubts about the region.
+    territories: in and around the heart; None where no network has found them, or they do not fit the heart.
     """
 
     mask: sitk.Image
     excluded: sitk.Image | None
     source: str
     warnings: tuple[ScanWarning, ...] = ()
+    territories: Territories | None = None
 
 
 def heart_region(scan: CTScan) -> HeartRegion:

@@ -9,6 +9,7 @@ has read for calcium.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,16 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
 from .chest import GRID_MM, TISSUE_HU, on_working_grid, resampled, within
-from .heart_network import heart_mask
+from .heart_network import heart_mask, widened
 from .heart_region import HeartRegion, cut_warnings, heart_region
+from .territories import Territories
+from .territory_network import find_territories
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
+
+HEART_MARGIN_MM = 3.0
+"""By how much the heart of the territories' network is widened, because moving coronaries leave its outline."""
 
 LEAST_AGREEMENT = 0.5
 """Dice of the network's heart and the region found from the lungs below which the region is taken: 0.80 and more on six
@@ -38,9 +44,27 @@ LUNG_REACH_MM = 12.0
 chests; 0.02 beside a liver, 0 on one side of an arm that the field of view cuts."""
 
 
-def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | None) -> HeartRegion:
-    """The heart: as given, a mask on any grid; else by the network, held to the region found from the lungs; or that
+@dataclass(frozen=True)
+class _Found:
+    """A heart by networks. source: the name of the one whose outline it is."""
+
+    mask: sitk.Image
+    source: str
+    warnings: tuple[ScanWarning, ...]
+    territories: Territories | None
+
+
+def find_heart(
+    scan: CTScan, given: sitk.Image | None, network: LoadedModel | None, territories: LoadedModel | None = None
+) -> HeartRegion:
+    """The heart: as given, a mask on any grid; else by a network, held to the region found from the lungs; or that
     region, where there is no network or it is misled.
+
+    Args:
+        scan: The CT.
+        given: A mask of the heart.
+        network: Model that finds hearts alone. Where there is none, the territories' network finds the heart too.
+        territories: Model that finds heart and territories.
 
     Raises:
         NoHeartError: If neither lungs nor network show a plausible heart.
@@ -48,25 +72,59 @@ def find_heart(scan: CTScan, given: sitk.Image | None, network: LoadedModel | No
     """
     if given is not None:
         mask, warnings = mask_on_scan_grid(given, scan, "heart mask")
-        return HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
-    if network is None:
+        region = HeartRegion(mask=mask > 0, excluded=None, source="given", warnings=warnings)
+        return region if territories is None else _with_territories(scan, region, territories)
+    models = [model for model in (network, territories) if model is not None]
+    if not models:
         return heart_region(scan)
+    name = models[0].card.name
     try:
         lungs = heart_region(scan)
     except NoHeartError as error:
-        return _without_lungs(scan, network, error)
+        return _without_lungs(scan, network, territories, error)
     try:
-        mask, warnings = heart_mask(scan, network, region=lungs.mask)
+        found = _by_networks(scan, network, territories, lungs.mask)
     except NoHeartError:
-        return _from_lungs(lungs, f"The network {network.card.name} found no heart between the lungs.")
-    agreement = _dice(mask, lungs.mask)
+        return _from_lungs(lungs, f"The network {name} found no heart between the lungs.")
+    agreement = _dice(found.mask, lungs.mask)
     if agreement < LEAST_AGREEMENT:
         reason = (
-            f"The heart found by the network {network.card.name} and the heart region derived from the lungs overlap "
+            f"The heart found by the network {name} and the heart region derived from the lungs overlap "
             f"by only {math.floor(100 * agreement)}% (Dice)."
         )
         return _from_lungs(lungs, reason)
-    return HeartRegion(mask, lungs.excluded, network.card.name, (*lungs.warnings, *warnings))
+    warnings = (*lungs.warnings, *found.warnings)
+    return HeartRegion(found.mask, lungs.excluded, found.source, warnings, found.territories)
+
+
+def _by_networks(
+    scan: CTScan, network: LoadedModel | None, territories: LoadedModel | None, lungs: sitk.Image | None
+) -> _Found:
+    """lungs: the region found from the lungs; None where they show none. Raises NoHeartError."""
+    if network is not None:
+        mask, warnings = heart_mask(scan, network, region=lungs)
+        region = HeartRegion(mask, None, network.card.name, warnings)
+        if territories is not None:
+            region = _with_territories(scan, region, territories)
+        return _Found(region.mask, region.source, region.warnings, region.territories)
+    found = find_territories(scan, territories)
+    mask = widened(found.heart_mask(scan.image), HEART_MARGIN_MM)
+    return _Found(mask, found.source, found.warnings, found)
+
+
+def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> HeartRegion:
+    """The region with its territories, or with a warning where a network finds them elsewhere or not at all."""
+    try:
+        found = find_territories(scan, model)
+    except NoHeartError:
+        found = None
+    if found is not None and _dice(found.heart_mask(scan.image), region.mask) >= LEAST_AGREEMENT:
+        return replace(region, territories=found, warnings=(*region.warnings, *found.warnings))
+    message = (
+        f"The network {model.card.name} found no heart where the heart mask lies, so arteries are suggested by the "
+        "place in the mask alone, and calcium of valves and great vessels is not told from that of the arteries."
+    )
+    return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
@@ -78,23 +136,22 @@ def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
     return HeartRegion(lungs.mask, lungs.excluded, lungs.source, (*lungs.warnings, warning))
 
 
-def _without_lungs(scan: CTScan, network: LoadedModel, error: NoHeartError) -> HeartRegion:
+def _without_lungs(
+    scan: CTScan, network: LoadedModel | None, territories: LoadedModel | None, error: NoHeartError
+) -> HeartRegion:
     """The network's heart where the lungs show none, as long as it looks like one. error: why the lungs show none."""
     try:
-        mask, warnings = heart_mask(scan, network)
+        found = _by_networks(scan, network, territories, None)
     except NoHeartError as further:
         raise NoHeartError(f"{error} {further}") from None
-    if implausibility := implausible(scan, mask):
-        raise NoHeartError(f"{error} The heart of the network {network.card.name} is implausible: {implausibility}")
+    if implausibility := implausible(scan, found.mask):
+        raise NoHeartError(f"{error} The heart of the network {found.source} is implausible: {implausibility}")
     message = (
-        f"The heart could not be located from the lungs, so it was found by the network {network.card.name} alone, "
-        "and bone and the descending aorta are not excluded. Check the heart outline."
+        f"The heart could not be located from the lungs, so it was found by the network {found.source} alone, "
+        "and bone is not excluded. Check the heart outline."
     )
-    found = [
-        ScanWarning("heart-without-lungs", message),
-        *cut_warnings(sitk.GetArrayViewFromImage(mask) != 0),
-    ]
-    return HeartRegion(mask, None, network.card.name, (*warnings, *found))
+    further = (ScanWarning("heart-without-lungs", message), *cut_warnings(sitk.GetArrayViewFromImage(found.mask) != 0))
+    return HeartRegion(found.mask, None, found.source, (*found.warnings, *further), found.territories)
 
 
 def implausible(scan: CTScan, mask: sitk.Image) -> str:

@@ -44,6 +44,7 @@ ADVICE = {
     "heart-floor-uncertain": "Check the lower end of the heart outline; give --heart MASK if it is wrong.",
     "heart-from-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
     "heart-without-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
+    "no-territories": "Check the heart mask, and that every lesion has its artery.",
     "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",
     # Scores and lesions
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",

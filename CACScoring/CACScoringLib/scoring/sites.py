@@ -12,8 +12,10 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
-from ..anatomy.arteries import ArterySuggestion
+from ..anatomy.arteries import ArterySuggestion, suggest_arteries
+from ..anatomy.heart_region import BONE_LABEL, HeartRegion, candidate_region
 from ..anatomy.territories import Territories
+from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery, NonCoronary, Site
 from .lesions import LesionSet, connected_voxels
 
@@ -39,28 +41,49 @@ _LEAST_PROBABILITY = 1e-3
 _RATES = np.array([CALCIUM_RATES.get(name, 1.0) for name in TERRITORIES], np.float32)
 
 
-def sites_at(territories: Territories, inside: np.ndarray, image: sitk.Image) -> np.ndarray:
-    """The site that calcium would belong to, uint8 [k, j, i] (`Site`), where a mask is true and a territory or heart
-    was found; 0 elsewhere.
+def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
+    """The site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
 
-    inside: bool [k, j, i], on the image's grid: where calcium is looked for. Touching voxels of one site that fill
-    less than SLIVER_MM3 go to the site that touches them.
+    With territories: in heart and territories, but not in bone; touching voxels of one site that fill less than
+    SLIVER_MM3 go to the site that touches them. Without: UNASSIGNED in the heart, but not in bone or aorta.
+
+    Args:
+        region: The heart.
+        territory_labels: From `Territories.labels`, on the scan's grid; None where there are none.
+        candidates: bool [k, j, i], where something is dense enough.
     """
-    flat = np.flatnonzero(inside)
-    probability = territories.at(flat, inside.shape)
-    near = probability[:, 0] < 0.5
-    flat, probability = flat[near], probability[near]
-    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[(probability * _RATES).argmax(1)]
-    sites = np.zeros(inside.shape, np.uint8)
-    sites.reshape(-1)[flat] = _without_slivers(flat, values, image)
+    territories = region.territories
+    if territories is None or territory_labels is None:
+        return np.where(candidates, candidate_region(region), np.uint8(0))
+    flat = np.flatnonzero(candidates)
+    inside = _at(region.mask, flat) | _at(territory_labels, flat)
+    if region.excluded is not None:
+        inside &= sitk.GetArrayViewFromImage(region.excluded).reshape(-1)[flat] != BONE_LABEL
+    flat = flat[inside]
+    weighted = territories.at(flat, candidates.shape) * _RATES
+    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[weighted.argmax(1)]
+    sites = np.zeros(candidates.shape, np.uint8)
+    sites.reshape(-1)[flat] = _without_slivers(flat, values, region.mask)
     return sites
 
 
-def suggestions_by_territory(found: LesionSet, territories: Territories) -> list[ArterySuggestion]:
-    """A suggestion for each lesion, in the lesions' order, from the territories of all its voxels.
+def suggested_arteries(found: LesionSet, scan: CTScan, region: HeartRegion) -> list[ArterySuggestion]:
+    """A suggestion for each lesion, in the lesions' order: by the territories, else by its place in the heart.
 
-    A lesion's site, where it is an artery, is that artery: it was found there.
+    Raises:
+        AtlasError: The atlas cannot be read.
     """
+    if region.territories is None:
+        return suggest_arteries(found, scan.image, region.mask)
+    return _by_territory(found, region.territories)
+
+
+def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
+    return sitk.GetArrayViewFromImage(mask).reshape(-1)[flat] != 0
+
+
+def _by_territory(found: LesionSet, territories: Territories) -> list[ArterySuggestion]:
+    """From the territories of all voxels of each lesion; the artery is the one that the lesion is labelled with."""
     flat = np.flatnonzero(found.id_map)
     ids = found.id_map.reshape(-1)[flat]
     weighted = territories.at(flat, found.id_map.shape) * _RATES
@@ -78,13 +101,13 @@ def suggestions_by_territory(found: LesionSet, territories: Territories) -> list
     return result
 
 
-def _without_slivers(flat: np.ndarray, values: np.ndarray, image: sitk.Image) -> np.ndarray:
-    """Labels of voxels with those of small pieces replaced by what touches them."""
+def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
+    """Labels of voxels with those of small pieces replaced by what touches them. grid: an image on the scan's grid."""
     if not len(flat):
         return values
-    shape = image.GetSize()[::-1]
+    shape = grid.GetSize()[::-1]
     piece = connected_voxels(flat, values, shape)
-    small = (np.bincount(piece) * math.prod(image.GetSpacing()) < SLIVER_MM3)[piece]
+    small = (np.bincount(piece) * math.prod(grid.GetSpacing()) < SLIVER_MM3)[piece]
     if not small.any() or small.all():
         return values
     places = np.stack(np.unravel_index(flat, shape), axis=1).astype(float)
