@@ -62,7 +62,7 @@ def draw_heart(number: int, body: Body, heart_shape: str = HEART_SHAPES[0]) -> t
     if heart_shape == "drawn":
         return None, draw_coronaries(body, stream(number, 2))
     heart = draw_heart_shape(body, stream(number, 50))
-    tree = draw_tree(body, heart, stream(number, 2))
+    tree = draw_tree(body.sex, heart, stream(number, 2))
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
     return heart.holding(points, radii), tree
 

@@ -32,7 +32,8 @@ REFLECTION_MM = 22.0
 """Distance from their valves to which aorta and pulmonary trunk lie within the pericardium."""
 BODY_SEMI_AXES_MM = (72.0, 57.0, 53.0)
 """A body whose heart has these has one of the measured hearts' mean size."""
-_LOW_MM, _HIGH_MM = np.array([-96.0, -78.0, -81.0]), np.array([108.0, 84.0, 99.0])
+LOW_MM, HIGH_MM = np.array([-96.0, -78.0, -81.0]), np.array([108.0, 84.0, 99.0])
+"""Box of the common frame that a heart with its great vessels' stems fills."""
 _BEND_MM, _BEND_REACH_MM = 2.5, 26.0
 _CHAMBER_SD, _CHAMBER_REACH_MM = 0.07, 26.0
 _VELOCITY_STEP_MM, _FLOW_STEPS = 9.0, 6
@@ -67,7 +68,7 @@ class Flow:
         return points
 
     def _at(self, points: np.ndarray) -> np.ndarray:
-        where = np.moveaxis((points - _LOW_MM) / _VELOCITY_STEP_MM, -1, 0)
+        where = np.moveaxis((points - LOW_MM) / _VELOCITY_STEP_MM, -1, 0)
         parts = [ndimage.map_coordinates(v, where, order=1, mode="nearest") for v in self.velocity_mm]
         return np.stack(parts, axis=-1)
 
@@ -210,7 +211,7 @@ def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
     landmarks = np.tensordot(weights, models.landmarks_mm, 1)
     scale = np.array(body.heart_semi_axes_mm) / np.array(BODY_SEMI_AXES_MM)
     flow = Flow(_velocity(landmarks, g), scale * (1 + g.normal(0, 0.02, 3)))
-    low, high = _LOW_MM * flow.scale, _HIGH_MM * flow.scale
+    low, high = LOW_MM * flow.scale, HIGH_MM * flow.scale
     counts = np.ceil((high - low) / STEP_MM).astype(int)
     distances = _bent(models, weights, flow, low, counts)
     _thickened(distances, low, g)
@@ -230,11 +231,11 @@ def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
 
 def _velocity(landmarks: np.ndarray, g: np.random.Generator) -> np.ndarray:
     """A random smooth field [3, i, j, k], with chambers that widen or narrow about their middles."""
-    shape = np.ceil((_HIGH_MM - _LOW_MM) / _VELOCITY_STEP_MM).astype(int) + 1
+    shape = np.ceil((HIGH_MM - LOW_MM) / _VELOCITY_STEP_MM).astype(int) + 1
     sigma = _BEND_REACH_MM / _VELOCITY_STEP_MM
     field = np.stack([ndimage.gaussian_filter(g.standard_normal(shape), sigma, mode="wrap") for _ in range(3)])
     field *= _BEND_MM / field.std()
-    axes = [lo + _VELOCITY_STEP_MM * np.arange(n) for lo, n in zip(_LOW_MM, shape, strict=True)]
+    axes = [lo + _VELOCITY_STEP_MM * np.arange(n) for lo, n in zip(LOW_MM, shape, strict=True)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     for chamber in range(4):
         away = places - landmarks[chamber]
@@ -245,7 +246,7 @@ def _velocity(landmarks: np.ndarray, g: np.random.Generator) -> np.ndarray:
 
 def _bent(models: HeartModels, weights: np.ndarray, flow: Flow, low: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The blend's distances on the patient's lattice [i, j, k, PARTS], unit slope at the surfaces."""
-    axes = [np.arange(lo - 24, hi + 24, STEP_MM) for lo, hi in zip(_LOW_MM, _HIGH_MM, strict=True)]
+    axes = [np.arange(lo - 24, hi + 24, STEP_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
     straight = np.moveaxis(models.distances(weights, axes), 0, -1)
     shape = straight.shape[:3]
     straight = np.ascontiguousarray(straight.reshape(-1, len(PARTS)), np.float32)

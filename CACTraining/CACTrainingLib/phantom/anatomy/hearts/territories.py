@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from ...scanner.motion import ScanPose
 from ...scanner.scanner import Grid
-from ..coronaries import ARTERIES
+from ..coronaries import ARTERIES, CoronaryTree
 from ..heart import aorta_paths, posed_frame
 from .shape import STEP_MM, WALL_MM, HeartShape, interpolated
 from .valves import ROOT_MM, aortic_root, posterior_arc
@@ -36,7 +36,7 @@ SKIN_MM = 5.0
 """So deep under the outer surface calcium may still be an artery's; deeper, every mm counts threefold against it."""
 VESSEL_MM = 1.5
 """So far beyond its lumen all belongs to an artery: its wall, and how far a voxel blurs it."""
-_BEYOND_MM = 2.5
+BEYOND_MM = 2.5
 """Territories reach so far beyond the pericardium and the walls of vessels: calcium is blurred."""
 
 
@@ -57,13 +57,13 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
     labels = np.zeros(grid.shape, np.uint8)
     arch, descending = aorta_paths(patient.body, frame, heart)
     for (path, radii), name in ((arch, "ascending aorta"), (descending, "descending aorta")):
-        _add_tube(labels, (x, y, z), path, radii + _BEYOND_MM, TERRITORIES[name])
+        _add_tube(labels, (x, y, z), path, radii + BEYOND_MM, TERRITORIES[name])
     # Behind its top the arch belongs to the descending part.
     behind = y[None, :, None] > arch[0][int(np.argmax(arch[0][:, 2])), 1] + 12
     labels[(labels == TERRITORIES["ascending aorta"]) & behind] = TERRITORIES["descending aorta"]
-    table = _costs(heart, patient)
-    inside = frame.to_lps(heart.places_mm[heart.pericardium < STEP_MM + _BEYOND_MM])
-    inside = np.concatenate([inside, frame.to_lps(heart.places_mm[heart.part("pulmonary") < STEP_MM + _BEYOND_MM])])
+    table = costs(heart, patient.tree)
+    inside = frame.to_lps(heart.places_mm[heart.pericardium < STEP_MM + BEYOND_MM])
+    inside = np.concatenate([inside, frame.to_lps(heart.places_mm[heart.part("pulmonary") < STEP_MM + BEYOND_MM])])
     box = [
         np.flatnonzero((p >= low - 1) & (p <= high + 1))
         for p, low, high in zip((x, y, z), inside.min(0), inside.max(0), strict=True)
@@ -77,13 +77,16 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
         cost = interpolated(table, heart.distances_mm.shape[:3], heart.low_mm, places)
         found = cost[:, :-1].argmin(axis=1).astype(np.uint8) + 1
         part = labels[k, rows, columns]
-        mine = (cost[:, -1] < _BEYOND_MM).reshape(part.shape)
+        mine = (cost[:, -1] < BEYOND_MM).reshape(part.shape)
         part[mine] = found.reshape(part.shape)[mine]
     return labels
 
 
-def _costs(heart: HeartShape, patient: Patient) -> np.ndarray:
-    """[lattice points, labels + 1]: how far each point is from each territory, least is best, and from them all."""
+def costs(heart: HeartShape, tree: CoronaryTree, own_wall: bool = True) -> np.ndarray:
+    """[lattice points, labels + 1]: how far each point is from each territory, least is best, and from them all.
+
+    own_wall: whether an artery's own wall is the artery's also where it lies beside something else.
+    """
     places = heart.places_mm.reshape(-1, 3).astype(float)
     surface, pericardium = heart.surface.reshape(-1), heart.pericardium.reshape(-1)
     cost = np.full((len(places), len(TERRITORIES) + 1), 60.0, np.float32)
@@ -91,14 +94,13 @@ def _costs(heart: HeartShape, patient: Patient) -> np.ndarray:
     aorta, trunk = (heart.part(name).reshape(-1) for name in ("aorta", "pulmonary"))
     outside = np.minimum(aorta - WALL_MM["aorta"], trunk) > -VESSEL_MM
     for artery in ARTERIES:
-        vessels = patient.tree.of(artery)
+        vessels = tree.of(artery)
         path, radius = (np.concatenate([getattr(v, field)[::2] for v in vessels]) for field in ("path_mm", "radius_mm"))
         gap, which = cKDTree(path).query(places)
         gap -= radius[which]
-        # Also beside a valve or another vessel, an artery's own wall is the artery's.
-        own = (gap < VESSEL_MM) & outside
+        own = own_wall & (gap < VESSEL_MM) & outside
         cost[:, TERRITORIES[artery] - 1] = np.where(own, gap - 60.0, gap + deep)
-    root = aortic_root(heart, patient.tree)
+    root = aortic_root(heart, tree)
     height = (places - root.annulus.middle_mm) @ root.axis
     ring_gap = cKDTree(root.annulus.curve_mm).query(places)[0]
     in_root = np.maximum(aorta - WALL_MM["aorta"], np.maximum(ROOT_MM[0] - height, height - ROOT_MM[1]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ..body import Body
 from ..coronaries import RIGHT_DOMINANT_SHARE, CoronaryTree, Vessel, vessel_along_path
 from .models import PARTS
 from .shape import STEP_MM, HeartShape, interpolated, union
@@ -23,9 +22,37 @@ LEFT_MAIN_MM = (5.0, 15.0)
 _POINT_MM, _ROUNDS = 1.5, 60
 
 
-def draw_tree(body: Body, shape: HeartShape, generator: np.random.Generator) -> CoronaryTree:
-    """The coronary tree of a heart."""
-    return _Builder(body, shape, generator).build()
+def draw_tree(sex: str, shape: HeartShape, generator: np.random.Generator) -> CoronaryTree:
+    """The coronary tree of a heart. sex: "F" or "M", whose calibres differ."""
+    return _Builder(sex, shape, generator).build()
+
+
+def usual_tree(shape: HeartShape) -> CoronaryTree:
+    """The tree as it usually runs on a heart, the measured courses' mean in the grooves; the circumflex goes on along
+    the coronary sinus, since where it ends is not known."""
+    return _Builder("M", shape, _Middle()).build()
+
+
+class _Middle:
+    """In place of a generator: the middle of every law, and the last choice."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return 0.5 * (low + high)
+
+    def normal(self, mean: float, sd: float, size: int = 1) -> float | np.ndarray:
+        return mean if size == 1 else np.full(size, float(mean))
+
+    def integers(self, low: int, high: int) -> int:
+        return (low + high) // 2
+
+    def choice(self, options: list[str], p: list[float]) -> str:
+        return options[-1]
+
+    def dirichlet(self, shares: np.ndarray) -> np.ndarray:
+        return shares / shares.sum()
+
+    def random(self) -> float:
+        return 0.5
 
 
 class _Grooves:
@@ -72,12 +99,12 @@ class _Grooves:
 
 
 class _Builder:
-    def __init__(self, body: Body, shape: HeartShape, generator: np.random.Generator) -> None:
-        self.body, self.shape, self.g = body, shape, generator
+    def __init__(self, sex: str, shape: HeartShape, generator: np.random.Generator | _Middle) -> None:
+        self.shape, self.g = shape, generator
         self.grooves = _Grooves(shape)
         self.hearts = sorted({key.split()[0] for key in shape.lines})
         self.vessels: list[Vessel] = []
-        self.size = 0.94 if body.sex == "F" else 1.03
+        self.size = 0.94 if sex == "F" else 1.03
 
     def build(self) -> CoronaryTree:
         g = self.g

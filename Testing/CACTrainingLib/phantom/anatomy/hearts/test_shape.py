@@ -146,7 +146,7 @@ def test_dominance_decides_who_feeds_the_posterior_artery(hearts, monkeypatch):
     for dominance, shares in {"right": (1.0, 0.0, 0.0), "left": (0.0, 1.0, 0.0), "co": (0.0, 0.0, 1.0)}.items():
         for name, share in zip(("RIGHT", "LEFT", "CO"), shares, strict=True):
             monkeypatch.setattr(tree_module, f"{name}{'' if name == 'CO' else '_'}DOMINANT_SHARE", share)
-        tree = draw_tree(body, hearts[1][0], np.random.default_rng(0))
+        tree = draw_tree(body.sex, hearts[1][0], np.random.default_rng(0))
         assert tree.dominance == dominance
         owner = next(vessel.artery for vessel in tree.vessels if vessel.name == "PDA")
         assert owner == ("LCX" if dominance == "left" else "RCA")

@@ -1,0 +1,73 @@
+"""Where a heart of the common frame lies in a scan: a similarity with a scale for each axis, and a low-order bend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .shape import HIGH_MM, LOW_MM
+
+USUAL_AXIS = (0.63, -0.53, -0.57)
+"""Usual direction from base to apex in LPS."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """From the scan's LPS to the common frame: turned, scaled, then bent by cosine waves over a box.
+
+    axes: columns u, v, w in LPS. index: wave numbers [n, 3]. waves_mm: [n, 3].
+    """
+
+    axes: np.ndarray
+    centre_mm: np.ndarray
+    scale: np.ndarray
+    index: np.ndarray
+    waves_mm: np.ndarray
+
+    def straight(self, lps_mm: np.ndarray) -> np.ndarray:
+        """Points [n, 3] of the scan in the common frame, before the bend."""
+        return (lps_mm - self.centre_mm) @ self.axes / self.scale
+
+    def to_common(self, lps_mm: np.ndarray) -> np.ndarray:
+        """Points [n, 3] of the scan in the common frame."""
+        straight = self.straight(lps_mm)
+        return straight + waves(straight, self.index) @ self.waves_mm
+
+    def to_lps(self, common_mm: np.ndarray) -> np.ndarray:
+        """Points [n, 3] of the common frame in the scan."""
+        straight = np.array(common_mm, float)
+        for _ in range(12):
+            straight = common_mm - waves(straight, self.index) @ self.waves_mm
+        return (straight * self.scale) @ self.axes.T + self.centre_mm
+
+    @property
+    def size(self) -> float:
+        """How many mm of the scan a mm of the common frame is, on average."""
+        return float(np.prod(self.scale) ** (1 / 3))
+
+
+def waves(common_mm: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Cosine waves [n, waves] at points [n, 3]."""
+    inside = np.clip((common_mm - LOW_MM) / (HIGH_MM - LOW_MM), 0, 1).astype(np.float32)
+    counts = index.max(axis=0) + 1
+    u, v, w = (np.cos(np.pi * inside[:, [a]] * np.arange(counts[a], dtype=np.float32)) for a in range(3))
+    return u[:, index[:, 0]] * v[:, index[:, 1]] * w[:, index[:, 2]]
+
+
+def usual_axes() -> np.ndarray:
+    """Columns u, v, w in LPS of a heart that lies as hearts usually do."""
+    u = np.array(USUAL_AXIS) / np.linalg.norm(USUAL_AXIS)
+    w = np.array([0.0, 0.0, 1.0]) - u[2] * u
+    w /= np.linalg.norm(w)
+    return np.stack([u, np.cross(u, w), w], axis=1)
+
+
+def rotation(turn: np.ndarray) -> np.ndarray:
+    """Rotation matrix about an axis [3] by its length in radians."""
+    angle = float(np.linalg.norm(turn))
+    if angle < 1e-9:
+        return np.eye(3)
+    x, y, z = turn / angle
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k

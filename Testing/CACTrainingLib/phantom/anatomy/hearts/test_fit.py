@@ -1,0 +1,127 @@
+"""The measured hearts fitted to a scan: painted hearts are found again with their arteries, whatever a mask spilt."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import NoHeartError
+from CACTrainingLib.phantom.anatomy.body import draw_body
+from CACTrainingLib.phantom.anatomy.heart import reference_frame
+from CACTrainingLib.phantom.anatomy.hearts.fit import MARKS, fit_heart
+from CACTrainingLib.phantom.anatomy.hearts.shape import interpolated
+from CACTrainingLib.phantom.anatomy.hearts.territories import BEYOND_MM, TERRITORIES, costs
+from CACTrainingLib.phantom.anatomy.hearts.tree import usual_tree
+from CACTrainingLib.phantom.anatomy.patient import draw_heart, stream
+
+SPACING = (2.0, 2.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def painted():
+    """A patient's heart as muscle in fat in lung, its mask, that mask spilt upwards, and its territories."""
+    body = draw_body(stream(7, 1))
+    shape, tree = draw_heart(7, body, "anatomical")
+    frame = reference_frame(body)
+    inside = frame.to_lps(shape.places_mm[shape.pericardium < 0])
+    axes = [np.arange(a - 30, b + 30, s) for a, b, s in zip(inside.min(axis=0), inside.max(axis=0), SPACING, strict=True)]
+    z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
+    places = frame.to_heart(np.stack([x, y, z], -1).reshape(-1, 3))
+    pericardium, walls = (at(shape, field, places).reshape(x.shape) for field in (shape.pericardium, shape.surface))
+    hu = np.where(walls < 0, 40, np.where(pericardium < 0, -100, -850))
+    hu = hu + np.random.default_rng(0).normal(0, 15, x.shape)
+    mask = pericardium < 0
+    spilt = mask.copy()
+    spilt[8:] |= mask[:-8] & (hu[8:] > -300)
+    cost = interpolated(costs(shape, tree), shape.distances_mm.shape[:3], shape.low_mm, places)
+    labels = np.where(cost[:, -1] < BEYOND_MM, cost[:, :-1].argmin(axis=1) + 1, 0).reshape(x.shape)
+    low = [a[0] for a in axes]
+    arrays = {"image": hu.astype(np.int16), "mask": mask, "spilt": spilt, "labels": labels}
+    images = {name: image_of(a if name == "image" else a.astype(np.uint8), low) for name, a in arrays.items()}
+    return SimpleNamespace(**images, shape=shape, frame=frame, tree=tree)
+
+
+def at(shape, lattice, points):
+    return interpolated(lattice.reshape(-1, 1), lattice.shape, shape.low_mm, points)[:, 0]
+
+
+def image_of(array, origin):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(SPACING)
+    image.SetOrigin([float(v) for v in origin])
+    return image
+
+
+def landmark_errors(fit, painted, names=None):
+    names = names or list(painted.shape.landmarks_mm)
+    true = painted.frame.to_lps(np.array([painted.shape.landmarks_mm[n] for n in names]))
+    found = fit.placement.to_lps(np.array([fit.shape.landmarks_mm[n] for n in names]))
+    return np.linalg.norm(true - found, axis=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(painted):
+    return fit_heart(painted.image, painted.mask)
+
+
+def test_a_painted_heart_is_found_again(painted, fitted):
+    assert fitted.agreement > 0.94
+    assert fitted.residual_mm < 3
+    assert landmark_errors(fitted, painted).mean() < 6
+
+
+def test_placement_goes_to_the_scan_and_back(fitted):
+    points = np.random.default_rng(1).uniform(-50, 50, (40, 3))
+    assert np.abs(fitted.placement.to_common(fitted.placement.to_lps(points)) - points).max() < 0.1
+
+
+def test_arteries_lie_in_their_own_territories(painted, fitted):
+    table = costs(fitted.shape, usual_tree(fitted.shape))
+    for artery, least in (("LAD", 0.7), ("RCA", 0.8)):
+        vessel = next(v for v in painted.tree.vessels if v.name == artery)
+        points = fitted.placement.to_common(painted.frame.to_lps(vessel.path_mm[: len(vessel.path_mm) // 2]))
+        cost = interpolated(table, fitted.shape.distances_mm.shape[:3], fitted.shape.low_mm, points)
+        assert (cost[:, :-1].argmin(axis=1) + 1 == TERRITORIES[artery]).mean() > least, artery
+
+
+def test_what_a_mask_spilt_is_left_out(painted):
+    fit = fit_heart(painted.image, painted.spilt)
+    mask, spilt = (sitk.GetArrayFromImage(m) > 0 for m in (painted.mask, painted.spilt))
+    extra = np.argwhere(spilt & ~mask)[:, ::-1]
+    points = extra * SPACING + np.array(painted.image.GetOrigin())
+    assert (at(fit.shape, fit.shape.pericardium, fit.placement.to_common(points)) < 0).mean() < 0.6
+    assert landmark_errors(fit, painted).mean() < 8
+
+
+def test_labels_draw_the_heart_to_the_places_that_they_name(painted):
+    """Valves lie where labels put them, also where the mask would have them elsewhere."""
+    near = tuple(dict.fromkeys(MARKS.values()))
+    errors = [
+        landmark_errors(fit_heart(painted.image, painted.spilt, labels=labels), painted, near).mean()
+        for labels in (None, painted.labels)
+    ]
+    assert errors[1] < errors[0]
+    assert errors[1] < 5
+
+
+def test_labels_that_the_field_of_view_cuts_are_left_out(painted):
+    whole = fit_heart(painted.image, painted.mask)
+    cut = painted.labels * 1
+    for name in MARKS:
+        cut *= cut != TERRITORIES[name]
+    cut[:, :, 0] = TERRITORIES["LM"]
+    assert np.array_equal(fit_heart(painted.image, painted.mask, labels=cut).parameters, whole.parameters)
+
+
+def test_the_scans_axes_do_not_matter(painted, fitted):
+    flipped = [sitk.Flip(image, (True, False, True)) for image in (painted.image, painted.mask)]
+    again = fit_heart(*flipped)
+    for name in ("aortic", "apex"):
+        first, second = (f.placement.to_lps(f.shape.landmarks_mm[name][None]) for f in (fitted, again))
+        assert np.linalg.norm(first - second) < 3
+
+
+def test_too_little_of_a_heart_is_refused(painted):
+    with pytest.raises(NoHeartError, match="ml of the scan"):
+        fit_heart(painted.image, painted.mask * 0)
