@@ -25,7 +25,7 @@ def painted():
     shape, tree = draw_heart(7, body, "anatomical")
     frame = reference_frame(body)
     inside = frame.to_lps(shape.places_mm[shape.pericardium < 0])
-    axes = [np.arange(a - 30, b + 30, s) for a, b, s in zip(inside.min(axis=0), inside.max(axis=0), SPACING, strict=True)]
+    axes = [np.arange(a - 30, b + 30, s) for a, b, s in zip(inside.min(0), inside.max(0), SPACING, strict=True)]
     z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
     places = frame.to_heart(np.stack([x, y, z], -1).reshape(-1, 3))
     pericardium, walls = (at(shape, field, places).reshape(x.shape) for field in (shape.pericardium, shape.surface))
