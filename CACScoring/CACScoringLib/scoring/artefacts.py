@@ -1,24 +1,14 @@
-"""Telling what is dense but no calcium among lesions: metal (stents, leads, clips, wires, bands), and noise."""
+"""Telling what is dense but no calcium among lesions: metal and other foreign bodies, and noise."""
 
 from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from ..core.ct import ScanWarning
 from .acquisition import BloodPool
 from .lesions import LesionSet
-
-METAL_HU = 2000.0
-"""Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
-
-METAL_EDGE_HU = 500.0
-"""What touches metal from this density on is taken for the same metal, blurred: blood, enhanced too, marrow and noise
-are below it, so that metal does not reach calcium through them, as it would at the threshold of the score."""
-
-METAL_REACH_MM = 50.0
-"""How far beyond the lesions a device is followed: one of 7 cm, with only its rim at the heart, is still told."""
+from .metal import MetalKind, metal_voxels
 
 NOISE_REACH_SDS = 5.0
 """So far above the blood noise reaches by itself: one voxel in 3.5 million, as many as a heart has in a thin scan."""
@@ -27,27 +17,19 @@ NOISE_CANDIDATES = 20
 """More candidates of noise than this a reader would not reject one by one."""
 
 
-def metal_lesions(found: LesionSet, scan: sitk.Image) -> frozenset[int]:
-    """Ids of the lesions that are metal: those that reach METAL_HU, and those that hold or touch (26 neighbours) a
-    piece of METAL_EDGE_HU and more which reaches METAL_HU anywhere, also outside the heart.
+def metal_lesions(found: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
+    """The lesions, by id, that hold or touch (26 neighbours) metal or another foreign body, and of which kind it is
+    (`metal.metal_voxels`).
 
     Args:
-        found: Lesions of the scan, in HU of the CT.
-        scan: The CT they were found in.
+        found: Lesions of the scan, of the CT itself or of its calcium map.
+        scan: The CT.
     """
-    dense = {lesion.id for lesion in found.lesions if lesion.peak_hu >= METAL_HU}
-    box = _box(found, scan)
-    if box is None:
-        return frozenset(dense)
-    hu, ids = sitk.GetArrayViewFromImage(scan)[box], found.id_map[box]
-    if hu.max() < METAL_HU:
-        return frozenset(dense)
-    around = np.ones((3, 3, 3), bool)
-    pieces, count = ndimage.label(hu >= METAL_EDGE_HU, around)
-    is_metal = np.zeros(count + 1, bool)
-    is_metal[pieces[hu >= METAL_HU]] = True
-    touched = np.unique(ids[ndimage.binary_dilation(is_metal[pieces], around)])
-    return frozenset({*dense, *touched[touched > 0].tolist()})
+    metal = metal_voxels(found.id_map, scan)
+    where = np.flatnonzero(metal)
+    counts = np.zeros((int(found.id_map.max(initial=0)) + 1, max(MetalKind) + 1), int)
+    np.add.at(counts, (found.id_map.reshape(-1)[where], metal.reshape(-1)[where]), 1)
+    return {own.id: MetalKind(int(counts[own.id].argmax())) for own in found.lesions if counts[own.id].any()}
 
 
 def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
@@ -56,7 +38,7 @@ def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
 
 
 def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[ScanWarning]]:
-    """Leave out candidates that are metal.
+    """Leave out candidates, of the CT or of its calcium map, that are metal.
 
     Returns:
         The other candidates, and a warning that names those left out.
@@ -90,28 +72,13 @@ def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning
     return [ScanWarning("noise-candidates", message)]
 
 
-def _warning(found: LesionSet, metal: frozenset[int], consequence: str) -> list[ScanWarning]:
-    first = [str(lesion.slice_indices[0]) for lesion in found.lesions if lesion.id in metal]
-    if not first:
+def _warning(found: LesionSet, metal: dict[int, MetalKind], consequence: str) -> list[ScanWarning]:
+    if not metal:
         return []
-    slices = ", ".join(first[:5]) + (" …" if len(first) > 5 else "")
-    message = (
-        f"{len(first)} lesion(s) reach {METAL_HU:g} HU or more, as metal does, or touch voxels that do (slices "
-        f"{slices}). {consequence}"
-    )
+    parts = []
+    for kind in sorted(set(metal.values()), reverse=True):
+        slices = [str(lesion.slice_indices[0]) for lesion in found.lesions if metal.get(lesion.id) == kind]
+        parts.append(f"{kind.title} (slices {', '.join(slices[:5])}{' …' if len(slices) > 5 else ''})")
+    kinds = "; ".join(parts)
+    message = f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}. {consequence}"
     return [ScanWarning("metal", message)]
-
-
-def _box(found: LesionSet, scan: sitk.Image) -> tuple[slice, slice, slice] | None:
-    """The lesions' bounding box, METAL_REACH_MM wider, as slices along k, j, i; None without lesions."""
-    slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
-    if not slices:
-        return None
-    in_slices = found.id_map[slices] > 0
-    rows, columns = (np.flatnonzero(in_slices.any((0, axis))) for axis in (2, 1))
-    reach = [int(METAL_REACH_MM / mm) for mm in scan.GetSpacing()[::-1]]
-    k, j, i = (
-        slice(max(int(at[0]) - n, 0), int(at[-1]) + n + 1)
-        for at, n in zip((np.array(slices), rows, columns), reach, strict=True)
-    )
-    return k, j, i

@@ -21,8 +21,9 @@ from ..core.ct import CTScan, ScanWarning
 from ..models.cards import LoadedModel, ModelError
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, Grid, heart_moments, on_grid
 from ..scoring.acquisition import BloodPool, measure_blood
-from ..scoring.artefacts import METAL_HU, without_metal
+from ..scoring.artefacts import without_metal
 from ..scoring.lesions import LesionSet, ScoringRules, find_lesions
+from ..scoring.metal import METAL_HU
 from ..scoring.scores import component_agatston
 from .radiomic_texture import ibsi_features
 

@@ -53,10 +53,11 @@ def stent(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random
     vessel = main[g.integers(len(main))]
     first = int(g.uniform(0.05, 0.35) * len(vessel.path_mm))
     path = vessel.path_mm[first : first + int(g.uniform(12, 28) / 0.5)]
-    # Expanded, it is as wide as the artery; struts cover some 15 to 20 % of the wall.
+    # Expanded, it is as wide as the artery; struts cover some 15 to 20 % of the wall. They are too thin to harden the
+    # beam, so that steel and cobalt weigh more than in a thick wire.
     radius = float(vessel.radius_mm[first])
     length = 0.5 * (len(path) - 1)
-    volume = 2 * math.pi * radius * length * g.uniform(0.07, 0.14) * g.uniform(0.15, 0.2)
+    volume = 2 * math.pi * radius * length * g.uniform(0.07, 0.14) * g.uniform(0.15, 0.2) * 1.6
     return [Part("heart", vessel.artery, mesh(path, np.full(len(path), radius), volume), 0.4)]
 
 
@@ -81,8 +82,8 @@ def lead(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np.random.
         clouds.append(tube(inside[45:82], np.full(37, 1.2), 0.3, 0.5))
     if g.random() < 0.5:
         # A second lead, into the atrial appendage.
-        appendage = atrium + [0.12 * a, 0.2 * b, 0.25 * c]
-        hook = smooth_path(np.stack([atrium, atrium + [0, 0.15 * b, -0.1 * c], appendage]), 40)
+        appendage = atrium + np.array([0.12 * a, 0.2 * b, 0.25 * c])
+        hook = smooth_path(np.stack([atrium, atrium + np.array([0, 0.15 * b, -0.1 * c]), appendage]), 40)
         clouds.append(tube(hook, np.full(40, radius), fill, 0.4))
     vein = tube(_cava(frame, atrium), np.full(120, radius), fill, 0.4)
     return [Part("heart", "RCA", joined(clouds), 1.0), Part("body", None, vein, 1.0)]
@@ -110,7 +111,7 @@ def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape | None, g: np
         graft = smooth_path(np.stack([start, 0.58 * (start + target), target]), 100)
     clouds = []
     for place in graft[g.choice(100, int(g.integers(4, 15)), replace=False)]:
-        u, v, w = frame_along(g.normal(size=3))
+        u, _, w = frame_along(g.normal(size=3))
         half = g.uniform(1.6, 3.0)
         legs = place + np.array([[half, 0.7], [-half, 0.4], [-half, -0.4], [half, -0.7]]) @ np.stack([w, u])
         clouds.append(tube(legs, np.full(4, g.uniform(0.3, 0.45)), g.uniform(0.4, 0.9), 0.3))
