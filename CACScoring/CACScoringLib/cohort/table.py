@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..core.ct import Acquisition
-from ..core.labels import Artery
+from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..io.dicom import printable
@@ -26,7 +26,8 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
         names += [f"{method}_{part}" for part in ("reviewed", *_TOTALS)]
         names += ["decomposition_scaled_agatston"] if method == "decomposition" else []
         names += [f"{method}_agatston_{artery.key}" for artery in Artery]
-    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds"]
+    elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
+    return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere]
 
 
 def result_row(content: dict) -> dict[str, object]:
@@ -45,6 +46,8 @@ def result_row(content: dict) -> dict[str, object]:
         row |= {f"{method}_{part}": result["total"][part] for part in _TOTALS}
         row |= {f"{method}_{part}": result[part] for part in ("reviewed", "scaled_agatston")}
         row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
+    if elsewhere := content.get("non_coronary"):
+        row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in NonCoronary}
     for network, estimate in content.get("second_opinions", {}).items():
         column, key = _ESTIMATES[network]
         row[column] = estimate[key]

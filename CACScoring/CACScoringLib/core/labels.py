@@ -30,6 +30,11 @@ class Artery(IntEnum):
     def full_name(self) -> str:
         return _FULL_NAMES[self]
 
+    @property
+    def short_name(self) -> str:
+        """In lists and on buttons: its key."""
+        return self.key
+
     @classmethod
     def called(cls, name: str) -> Artery | None:
         """The artery of a segment called like its key, alone or before a colon ("LAD: left anterior …")."""
@@ -53,10 +58,19 @@ class NonCoronary(IntEnum):
     def full_name(self) -> str:
         return _FULL_NAMES[self]
 
+    @property
+    def short_name(self) -> str:
+        """In lists and on buttons, where `key` would not tell it from an artery: aortic valve, mitral annulus, …"""
+        return self.full_name.removesuffix(" and root")
+
     @classmethod
     def called(cls, name: str) -> NonCoronary | None:
-        """The place of a segment called like its full name, alone or before a colon ("Aortic valve: …")."""
-        return next((place for place in cls if place.full_name == _word(name)), None)
+        """The site of a segment called like its full or short name, alone or before a colon ("Aortic valve: …").
+
+        A hyphen or an underscore is as good as a space.
+        """
+        word = _spaced(_word(name))
+        return next((s for s in cls if word in (_spaced(s.full_name), _spaced(s.short_name))), None)
 
 
 Site = Artery | NonCoronary
@@ -66,6 +80,11 @@ Site = Artery | NonCoronary
 def site_of(label: int) -> Site:
     """The site of a label. Raises ValueError for any other number."""
     return Artery(label) if label <= max(Artery) else NonCoronary(label)
+
+
+def site_called(name: str) -> Site | None:
+    """The site of a segment; see `Artery.called` and `NonCoronary.called`."""
+    return Artery.called(name) or NonCoronary.called(name)
 
 
 SITES: tuple[Site, ...] = (*Artery, *NonCoronary)
@@ -82,6 +101,10 @@ def is_not_coronary(name: str) -> bool:
 
 def _word(name: str) -> str:
     return name.split(":")[0].strip().lower()
+
+
+def _spaced(word: str) -> str:
+    return word.replace("-", " ").replace("_", " ")
 
 
 _FULL_NAMES = {

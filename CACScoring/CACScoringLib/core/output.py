@@ -16,7 +16,7 @@ SCHEMA = "cac-score/1"
 
 RESULT_FILES = (
     *(LAST_FILE, "report.html", "lesions.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz", "calcium_map.nii.gz"),
-    *("healthy.nii.gz", "map_lesions.nii.gz", "saliency_vessels.nii.gz"),
+    *("healthy.nii.gz", "map_lesions.nii.gz", "territories.nii.gz", "saliency_vessels.nii.gz"),
     *("view_PA.nii.gz", "saliency_PA.nii.gz", "view_lateral.nii.gz", "saliency_lateral.nii.gz"),
 )
 """What scoring may write into a folder; LAST_FILE first, so that what is half removed is not whole."""

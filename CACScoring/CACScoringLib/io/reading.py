@@ -28,7 +28,7 @@ from ..core.ct import (
     scan_from_image,
     with_warnings,
 )
-from ..core.labels import NOT_CORONARY_ID, Artery, is_not_coronary
+from ..core.labels import NOT_CORONARY_ID, SITES, is_not_coronary, site_called
 from .dicom import (
     ORTHONORMAL_TOLERANCE,
     SHEARED,
@@ -112,15 +112,16 @@ def read_mask(path: Path) -> sitk.Image:
 
 
 def read_lesion_labels(path: Path) -> sitk.Image:
-    """Read a reader's lesions as a map of `Artery` labels.
+    """Read a reader's lesions as a map of `Site` labels.
 
     Args:
-        path: A label map whose values are `Artery` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
-            values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned;
-            not-coronary is left out). Either may be empty: there is no coronary calcium.
+        path: A label map whose values are `Site` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
+            values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned, aortic
+            valve, mitral annulus, thoracic aorta, other non-coronary; not-coronary is left out). Either may be empty:
+            there is no coronary calcium.
 
     Raises:
-        MaskError: If a segment is no artery or segments overlap.
+        MaskError: If a segment is no such site or segments overlap.
         CTError: As `read_ct` does.
     """
     image = read_mask(path)
@@ -136,14 +137,14 @@ def read_lesion_labels(path: Path) -> sitk.Image:
             if is_not_coronary(name):
                 labels[value] = 0.0
                 continue
-            artery = Artery.called(name)
-            if artery is None:
-                known = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
+            site = site_called(name)
+            if site is None:
+                known = ", ".join([*(s.short_name for s in SITES), NOT_CORONARY_ID])
                 raise MaskError(
-                    f"The segment {printable(name)} of {path.name} is not named after an artery. Rename it to one of "
-                    f"{known}."
+                    f"The segment {printable(name)} of {path.name} is not named after an artery, nor after another "
+                    f"site. Rename it to one of {known}."
                 )
-            labels[value] = float(artery)
+            labels[value] = float(site)
     return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), labels)
 
 

@@ -1,4 +1,4 @@
-"""Segmentations of heart and lesions: their segments with names, colours and codes."""
+"""Segmentations of heart, territories and lesions: their segments with names, colours and codes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,26 @@ import SimpleITK as sitk
 import slicer
 
 from ..core.ct import MaskError
-from ..core.labels import NOT_CORONARY, NOT_CORONARY_ID, Artery, is_not_coronary
-from ..report.pictures import ARTERY_COLOURS, HEART_COLOUR
+from ..core.labels import (
+    NOT_CORONARY,
+    NOT_CORONARY_ID,
+    SITES,
+    TERRITORIES,
+    Artery,
+    NonCoronary,
+    Site,
+    is_not_coronary,
+    site_called,
+)
+from ..report.pictures import HEART_COLOUR, SITE_COLOURS
+from ..scoring.sites import SITE_OF
 from .segments import oriented_image, vtk_array
 
 TERMINOLOGY = "Coronary artery calcium"
 """Name of the extension's own terminology: Resources/Terminology/CoronaryArteryCalcium.term.json."""
 
 HEART_ID = "heart"
-"""Segment id of the heart; the lesion segments' ids are the arteries' keys and NOT_CORONARY_ID."""
+"""Segment id of the heart; the lesion segments' ids are the sites' short names, hyphenated, and NOT_CORONARY_ID."""
 
 REJECTED_COLOUR = (110, 110, 110)
 
@@ -27,39 +38,55 @@ _REGIONS = "Anatomic codes - DICOM master list"
 _PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
 # Nobody has said that an unassigned candidate is a plaque, nor where it lies.
 _CALCIUM = "SCT^91720002^Body Substance~SCT^5540006^Calcium~^^"
-_ARTERY_REGIONS = {
+_SITE_REGIONS = {
     Artery.LM: "SCT^3227004^Left Main Coronary Artery",
     Artery.LAD: "SCT^59438005^Left Anterior Descending Coronary Artery",
     Artery.LCX: "SCT^57396003^Circumflex Coronary Artery",
     Artery.RCA: "SCT^13647002^Right Coronary Artery",
     Artery.OTHER: "SCT^41801008^Coronary artery",
+    NonCoronary.AORTIC_VALVE: "SCT^34202007^Aortic Valve",
+    NonCoronary.MITRAL_ANNULUS: "SCT^65197004^Mitral Annulus",
+    NonCoronary.THORACIC_AORTA: "SCT^113262008^Thoracic aorta",
 }
+_TERRITORY_TYPES = {
+    "aortic valve and root": "SCT^8128003^Aortic Root",
+    "ascending aorta": "SCT^54247002^Ascending aorta",
+    "descending aorta": "SCT^281130003^Descending aorta",
+    "pulmonary artery": "SCT^81040000^Pulmonary artery",
+    "other": "SCT^80891009^Heart",
+}
+_TERRITORY_COLOURS = {"descending aorta": (176, 190, 197), "pulmonary artery": (121, 134, 203)}
+# The other territories have types and colours of their sites.
 _HEART_TERMINOLOGY = (
     f"{_ANATOMY}~SCT^123037004^Anatomical Structure~SCT^80891009^Heart~^^~Anatomic codes - DICOM master list~^^~^^"
 )
 
 
-def artery_terminology(artery: Artery) -> str:
-    """Slicer's seven-part terminology entry (SNOMED CT) of an artery's calcium segment."""
-    if artery == Artery.UNASSIGNED:
-        return f"{TERMINOLOGY}~{_CALCIUM}~{_REGIONS}~^^~^^"
-    return f"{TERMINOLOGY}~{_PLAQUE}~{_REGIONS}~{_ARTERY_REGIONS[artery]}~^^"
+def site_terminology(site: Site) -> str:
+    """Slicer's seven-part terminology entry (SNOMED CT) of the segment of calcium at a site."""
+    morphology = _PLAQUE if isinstance(site, Artery) and site != Artery.UNASSIGNED else _CALCIUM
+    return f"{TERMINOLOGY}~{morphology}~{_REGIONS}~{_SITE_REGIONS.get(site, '^^')}~^^"
 
 
 def label_of_segment(name: str) -> int:
-    """The `Artery` of a segment, or NOT_CORONARY, by the name that the user sees. Raises MaskError for any other."""
+    """The `Site` of a segment, or NOT_CORONARY, by the name that the user sees. Raises MaskError for any other."""
     if is_not_coronary(name):
         return NOT_CORONARY
-    artery = Artery.called(name)
-    if artery is None:
-        names = ", ".join([*(a.key for a in Artery), NOT_CORONARY_ID])
-        raise MaskError(f"The segment {name} is not an artery. Rename it ({names}) or remove it.")
-    return int(artery)
+    site = site_called(name)
+    if site is None:
+        names = ", ".join([*(s.short_name for s in SITES), NOT_CORONARY_ID])
+        raise MaskError(f"The segment {name} is not an artery, nor another site. Rename it ({names}) or remove it.")
+    return int(site)
 
 
-def segment_name(artery: Artery) -> str:
-    """What the segment of an artery is called."""
-    return f"{artery.key}: {artery.full_name}"
+def segment_name(site: Site) -> str:
+    """What the segment of a site is called."""
+    return f"{site.key}: {site.full_name}" if isinstance(site, Artery) else site.full_name
+
+
+def segment_id(site: Site) -> str:
+    """The id of the segment of a site."""
+    return site.short_name.replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -72,7 +99,7 @@ class _Segment:
 
 
 _LESION_SEGMENTS = (
-    *(_Segment(a, a.key, segment_name(a), ARTERY_COLOURS[a], artery_terminology(a)) for a in Artery),
+    *(_Segment(s, segment_id(s), segment_name(s), SITE_COLOURS[s], site_terminology(s)) for s in SITES),
     _Segment(
         NOT_CORONARY,
         NOT_CORONARY_ID,
@@ -80,6 +107,20 @@ _LESION_SEGMENTS = (
         REJECTED_COLOUR,
         f"{TERMINOLOGY}~{_CALCIUM}~{_REGIONS}~^^~^^",
     ),
+)
+
+
+_TERRITORY_SEGMENTS = tuple(
+    _Segment(
+        label,
+        name.replace(" ", "-"),
+        name,
+        _TERRITORY_COLOURS.get(name, SITE_COLOURS[SITE_OF[name]]),
+        f"{_ANATOMY}~SCT^123037004^Anatomical Structure~{_TERRITORY_TYPES.get(name) or _SITE_REGIONS[SITE_OF[name]]}"
+        f"~^^~{_REGIONS}~^^~^^",
+    )
+    for label, name in enumerate(TERRITORIES)
+    if label
 )
 
 
@@ -94,10 +135,20 @@ def add_heart(
     return node
 
 
+def add_territories(
+    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
+) -> slicer.vtkMRMLSegmentationNode:
+    """The territories (labels of `TERRITORIES`) as outlines, hidden until a user wants to see them."""
+    node = _add_segmentation(scene, name, volume, labels, _TERRITORY_SEGMENTS)
+    node.GetDisplayNode().SetVisibility2DFill(False)
+    node.GetDisplayNode().SetVisibility(False)
+    return node
+
+
 def add_lesions(
     scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Lesions (`Artery` labels) with a segment for each artery and one for what a reader will reject, empty or not."""
+    """Lesions (`Site` labels) with a segment for each site and one for what a reader will reject, empty or not."""
     node = _add_segmentation(scene, name, volume, labels, _LESION_SEGMENTS)
     display = node.GetDisplayNode()
     display.SetOpacity2DFill(0.3)
@@ -107,11 +158,11 @@ def add_lesions(
 
 
 def add_lesion_segment(node: slicer.vtkMRMLSegmentationNode, label: int) -> str:
-    """Add the segment of an `Artery` or of NOT_CORONARY that a user has removed; returns its id."""
-    style = _LESION_SEGMENTS[label - 1]
-    segment_id = node.GetSegmentation().AddEmptySegment(style.id, style.name, [c / 255 for c in style.colour])
-    _dress(node.GetSegmentation().GetSegment(segment_id), style)
-    return segment_id
+    """Add the segment of a `Site` or of NOT_CORONARY that a user has removed; returns its id."""
+    style = next(style for style in _LESION_SEGMENTS if style.label == label)
+    added = node.GetSegmentation().AddEmptySegment(style.id, style.name, [c / 255 for c in style.colour])
+    _dress(node.GetSegmentation().GetSegment(added), style)
+    return added
 
 
 def _add_segmentation(

@@ -21,7 +21,7 @@ from ..core.files import whole
 from ..core.output import SCHEMA, OutputError
 from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
-from .lesion_segments import add_heart, add_lesions
+from .lesion_segments import add_heart, add_lesions, add_territories
 from .scene_content import SceneContent, content_of_result
 from .segments import check_no_transform, vtk_array
 from .tables import add_table, lesion_columns, score_columns, slice_columns
@@ -53,10 +53,10 @@ SALIENCY_LEAST = 0.1
 class SceneNodes:
     """The nodes of one result.
 
-    calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each artery and one for what a
+    calcium, map_lesions: lesions by the threshold and of the calcium map; a segment for each site and one for what a
     reader rejected, empty or not. lesions: table of both. record: text of `scores.json`, which refers to all others.
     calcium_map, healthy, map_lesions, slices: None without a decomposition. saliency: of a whole-scan estimate, None
-    without one. folder: subject hierarchy item.
+    without one. territories: None where they are unknown. folder: subject hierarchy item.
     """
 
     volume: slicer.vtkMRMLScalarVolumeNode
@@ -71,11 +71,12 @@ class SceneNodes:
     map_lesions: slicer.vtkMRMLSegmentationNode | None = None
     slices: slicer.vtkMRMLTableNode | None = None
     saliency: slicer.vtkMRMLScalarVolumeNode | None = None
+    territories: slicer.vtkMRMLSegmentationNode | None = None
 
 
 _NODE_NAMES = tuple(field.name for field in fields(SceneNodes) if field.name != "folder")
 _OF_A_MAP = ("calcium_map", "healthy", "map_lesions", "slices")
-_MAY_LACK = ("saliency",)
+_MAY_LACK = ("saliency", "territories")
 
 
 def add_to_scene(
@@ -114,6 +115,9 @@ def add_to_scene(
         made["slices"] = add_table(scene, f"Slices of {content.name}", slice_columns(content.slices))
         for derived in ("healthy", "calcium_map"):
             made[derived].SetAttribute(DERIVED_ATTRIBUTE, "1")
+    if content.territories is not None:
+        labels = _on_grid(content.territories, grid)
+        made["territories"] = add_territories(scene, f"Territories of {content.name}", volume, labels)
     if content.saliency is not None:
         made["saliency"] = _add_saliency(scene, content.saliency, f"Saliency of {content.name}")
     made["record"] = scene.AddNewNodeByClass("vtkMRMLTextNode", f"Calcium score of {content.name}")

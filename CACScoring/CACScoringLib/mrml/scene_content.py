@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
+from ..core.labels import NonCoronary
 from ..core.output import LAST_FILE, SCHEMA
 from ..io.image_files import read_image
+from ..report.files import site_labels
 from ..scoring.scores import Score, score_lesions
 from ..whole_scan.estimates import SALIENCY_FILE
 
 if TYPE_CHECKING:
-    from ..results import MethodResult, ScoreResult
+    from ..results import MethodResult, NonCoronaryResult, ScoreResult
+    from ..scoring.lesions import Lesion, ScoringRules
+
+NON_CORONARY = "non_coronary"
+"""Method, in rows, of calcium outside the coronary arteries."""
 
 TOTAL = "total"
 """Name of the row that holds all arteries together."""
@@ -24,7 +30,8 @@ TOTAL = "total"
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """Scores of one artery, or of all ("total"), by one method."""
+    """Scores of one artery, or of all ("total"), by one method; or of a site outside them, whose method is
+    NON_CORONARY."""
 
     method: str
     artery: str
@@ -70,9 +77,10 @@ class SliceRow:
 class SceneContent:
     """What a scene shows of a result.
 
-    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Artery` labels. record: the text of
+    name: of the scan, as it may be shown. ct: HU. heart: mask. lesions: `Site` labels. record: the text of
     `scores.json`. calcium_map, healthy (HU), map_lesions (`Artery` labels) and slices: of a decomposition; else None
-    and (). saliency: of a whole-scan estimate, None without one. All images are on one grid.
+    and (). saliency: of a whole-scan estimate, None without one. territories: labels of `TERRITORIES`, None where they
+    are unknown. All images are on one grid.
     """
 
     name: str
@@ -87,6 +95,7 @@ class SceneContent:
     map_lesions: sitk.Image | None = None
     slices: tuple[SliceRow, ...] = ()
     saliency: sitk.Image | None = None
+    territories: sitk.Image | None = None
 
 
 def content_of_result(result: ScoreResult, record: dict, identify: bool = False) -> SceneContent:
@@ -98,15 +107,15 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     name = scan.source.name if scan.source is not None else "CT"
     if identify and scan.acquisition.patient_name:
         name = f"{scan.acquisition.patient_name} – {name}"
-    labels = {method: found.lesions.label_image(scan.image) for method, found in result.methods.items()}
     text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    content = _content(name, scan.image, result.heart.mask, labels["threshold"], record, text)
+    content = _content(name, scan.image, result.heart.mask, site_labels(result), record, text)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
-    content = replace(content, saliency=saliency)
+    content = replace(content, saliency=saliency, territories=result.territories)
     parts = result.decomposition
     if parts is None:
         return content
-    return _with_map(content, parts.calcium_map, parts.healthy, labels["decomposition"], record)
+    labels = result.methods["decomposition"].lesions.label_image(scan.image)
+    return _with_map(content, parts.calcium_map, parts.healthy, labels, record)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
@@ -123,6 +132,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         content = _content(name, ct, heart, lesions, record, text)
         if (folder / SALIENCY_FILE).exists():
             content = replace(content, saliency=read_image(folder / SALIENCY_FILE))
+        if (folder / "territories.nii.gz").exists():
+            content = replace(content, territories=read_image(folder / "territories.nii.gz"))
         if "decomposition" not in record["methods"]:
             return content
         names = ("calcium_map", "healthy", "map_lesions")
@@ -139,13 +150,19 @@ def _content(
     for method, found in record["methods"].items():
         scores += [ScoreRow(method, key, _score(values)) for key, values in found["arteries"].items()]
         scores.append(ScoreRow(method, TOTAL, _score(found["total"])))
-        for lesion in found["lesions"]:
-            parts = lesion["components"]
-            slices = tuple(sorted({part["slice"] for part in parts}))
-            area = sum(part["area_mm2"] * part["weight"] for part in parts)
-            suggestion = [lesion.get(k) for k in ("suggested_artery", "confidence", "not_coronary_probability")]
-            rows.append(LesionRow(method, lesion["id"], lesion["artery"], slices, area, _score(lesion), *suggestion))
+        rows += [_lesion_row(method, lesion, lesion["artery"]) for lesion in found["lesions"]]
+    if elsewhere := record.get("non_coronary"):
+        scores += [ScoreRow(NON_CORONARY, site.key, _score(elsewhere[site.key])) for site in NonCoronary]
+        rows += [_lesion_row(NON_CORONARY, lesion, lesion["site"]) for lesion in elsewhere["lesion_list"]]
     return SceneContent(name, ct, heart, lesions, tuple(scores), tuple(rows), text)
+
+
+def _lesion_row(method: str, lesion: dict, site: str) -> LesionRow:
+    parts = lesion["components"]
+    slices = tuple(sorted({part["slice"] for part in parts}))
+    area = sum(part["area_mm2"] * part["weight"] for part in parts)
+    suggestion = [lesion.get(k) for k in ("suggested_artery", "confidence", "not_coronary_probability")]
+    return LesionRow(method, lesion["id"], site, slices, area, _score(lesion), *suggestion)
 
 
 def _with_map(
@@ -169,28 +186,33 @@ def slice_position_ras(image: sitk.Image, k: int) -> tuple[float, float, float]:
 
 
 def rows_of_methods(
-    methods: dict[str, MethodResult], spacing_mm: tuple[float, float, float]
+    methods: dict[str, MethodResult], spacing_mm: tuple[float, float, float], elsewhere: NonCoronaryResult | None = None
 ) -> tuple[tuple[ScoreRow, ...], tuple[LesionRow, ...]]:
     """The rows of the tables, of results just computed. spacing_mm: of the scan, i j k."""
     scores, rows = [], []
     for method, found in methods.items():
         scores += [ScoreRow(method, artery.key, score) for artery, score in found.arteries.items()]
         scores.append(ScoreRow(method, TOTAL, found.total))
-        suggestions = {suggestion.lesion_id: suggestion for suggestion in found.suggestions}
         for lesion in found.lesions.lesions:
-            area = sum(c.area_mm2 * c.weight for c in lesion.components)
-            score = score_lesions([lesion], spacing_mm, found.rules)
-            row = LesionRow(method, lesion.id, lesion.artery.key, lesion.slice_indices, area, score)
-            if (suggestion := suggestions.get(lesion.id)) is not None:
-                probabilities = (suggestion.confidence, suggestion.not_coronary_probability)
+            row = _row_of(method, lesion, found.rules, spacing_mm)
+            if (suggestion := found.suggestion_of(lesion)) is not None:
                 row = replace(
                     row,
                     suggested=suggestion.artery.key,
-                    confidence=round(probabilities[0], 3),
-                    not_coronary_probability=round(probabilities[1], 3),
+                    confidence=round(suggestion.confidence, 3),
+                    not_coronary_probability=round(suggestion.not_coronary_probability, 3),
                 )
             rows.append(row)
+    if elsewhere is not None:
+        scores += [ScoreRow(NON_CORONARY, site.key, score) for site, score in elsewhere.scores.items()]
+        rows += [_row_of(NON_CORONARY, lesion, elsewhere.rules, spacing_mm) for lesion in elsewhere.lesions.lesions]
     return tuple(scores), tuple(rows)
+
+
+def _row_of(method: str, lesion: Lesion, rules: ScoringRules, spacing_mm: tuple[float, float, float]) -> LesionRow:
+    area = sum(c.area_mm2 * c.weight for c in lesion.components)
+    score = score_lesions([lesion], spacing_mm, rules)
+    return LesionRow(method, lesion.id, lesion.artery.key, lesion.slice_indices, area, score)
 
 
 def _score(values: dict) -> Score:

@@ -39,14 +39,14 @@ class ReviewSection(Section, VTKObservationMixin):
     def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
         VTKObservationMixin.__init__(self)
         from ..core.labels import Artery
-        from ..report.pictures import ARTERY_COLOURS
+        from ..report.pictures import SITE_COLOURS
 
         self._ui = ui
         self._onNumbers = onNumbers
         self._review: SceneReview | None = None
         self._editor: LesionEditor | None = None
         self._shown: dict[str, object] = {}
-        self._colours = {artery.key: ARTERY_COLOURS[artery] for artery in Artery}
+        self._colours = {artery.key: SITE_COLOURS[artery] for artery in Artery}
         self._slices: dict = {}
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", "CACRecord", "1")

@@ -11,12 +11,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calcium_map.slices import on_scan_slices
+from ..core.labels import TERRITORIES
 from ..core.output import SCHEMA
 from ..core.tables import table_text
 from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
-from ..scoring.lesions import Lesion
-from ..scoring.scores import component_agatston, score_lesions
+from ..scoring.lesions import Lesion, ScoringRules
+from ..scoring.scores import Score, component_agatston, score_lesions
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 
 _CSV_COLUMNS = (
@@ -46,13 +47,15 @@ def write_json(
 def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
-    `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Artery` labels, by the threshold); of a decomposition also
-    `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not when healthy is False) and
-    `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
+    `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known `territories.nii.gz`
+    (`TERRITORIES`); of a decomposition also `calcium_map.nii.gz` (HU above healthy tissue), `healthy.nii.gz` (HU; not
+    when healthy is False) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
+    SALIENCY_FILE.
     """
     sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
-    labels = result.methods["threshold"].lesions.label_image(result.scan.image)
-    sitk.WriteImage(labels, folder / "lesions.nii.gz")
+    sitk.WriteImage(site_labels(result), folder / "lesions.nii.gz")
+    if result.territories is not None:
+        sitk.WriteImage(result.territories, folder / "territories.nii.gz")
     if result.decomposition:
         sitk.WriteImage(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
         if healthy:
@@ -62,6 +65,13 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
     for estimate in result.estimates:
         if estimate.saliency is not None:
             sitk.WriteImage(estimate.saliency, folder / SALIENCY_FILE, True)
+
+
+def site_labels(result: ScoreResult) -> sitk.Image:
+    """The lesions by the threshold on the scan's grid, uint8 labels (`Site`): of the arteries, and elsewhere."""
+    labels = result.methods["threshold"].lesions.label_image(result.scan.image)
+    elsewhere = result.non_coronary
+    return labels if elsewhere is None else labels + elsewhere.lesions.label_image(result.scan.image)
 
 
 def result_as_text(result: ScoreResult) -> str:
@@ -75,9 +85,12 @@ def result_as_text(result: ScoreResult) -> str:
             lines.append(f"  on the scale of clinical Agatston scores about {method.scaled_agatston:.0f}")
         agatston = AGATSTON_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
-        for name, score in [*rows, ("total", method.total)]:
-            plural = " " if score.lesions == 1 else "s"
-            lines.append(f"  {name:<11}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}")
+        lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
+    elsewhere = result.non_coronary
+    if elsewhere is not None and elsewhere.lesions.lesions:
+        lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
+        scores = elsewhere.scores.items()
+        lines += [_line(site.short_name, score, "Agatston") for site, score in scores if score.lesions]
     if result.true_mass_mg is not None:
         measured = result.methods["threshold"].total.mass_mg
         found = "" if measured is None else f", {measured:.1f} mg measured"
@@ -86,6 +99,11 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
     lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
+
+
+def _line(name: str, score: Score, agatston: str) -> str:
+    plural = " " if score.lesions == 1 else "s"
+    return f"  {name:<18}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}"
 
 
 def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:
@@ -108,6 +126,8 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
         "models": _models(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
+        "non_coronary": _non_coronary(result),
+        "territories": _territories(result),
         "slice_probabilities": _probabilities(result),
         "slices_positive_from": _positive_from(result),
         "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
@@ -121,36 +141,47 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
 
 def lesions_as_csv(result: ScoreResult) -> str:
-    """One row per lesion and method; positions in mm, Slicer's RAS axes."""
+    """One row per lesion and method, then those outside the coronary arteries; positions in mm, Slicer's RAS axes."""
     rows = []
-    spacing = result.scan.image.GetSpacing()
     for name, method in result.methods.items():
         for lesion in method.lesions.lesions:
-            score = score_lesions([lesion], spacing, method.rules)
-            numbers = {
-                "volume_mm3": score.volume_mm3,
-                "peak_hu": lesion.peak_hu,
-                "mean_hu": lesion.mean_hu,
-                "agatston": score.agatston,
-                "mass_mg": score.mass_mg,
-                "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
-                **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
-            }
-            row = {
-                "method": name,
-                "lesion": lesion.id,
-                "artery": lesion.artery.key,
-                "first_slice": lesion.slice_indices[0],
-                "last_slice": lesion.slice_indices[-1],
-                "voxels": lesion.voxels,
-                **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
-                **_suggestion(method, lesion),
-            }
-            rows.append(row)
+            row = _csv_row(name, lesion, method.rules, result.scan.image.GetSpacing())
+            rows.append({**row, **_suggestion(method, lesion)})
+    elsewhere = result.non_coronary
+    if elsewhere is not None:
+        for lesion in elsewhere.lesions.lesions:
+            rows.append(_csv_row("non_coronary", lesion, elsewhere.rules, result.scan.image.GetSpacing()))
     return table_text(_CSV_COLUMNS, rows)
 
 
+def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict:
+    score = score_lesions([lesion], spacing, rules)
+    numbers = {
+        "volume_mm3": score.volume_mm3,
+        "peak_hu": lesion.peak_hu,
+        "mean_hu": lesion.mean_hu,
+        "agatston": score.agatston,
+        "mass_mg": score.mass_mg,
+        "pseudo_mass_hu_mm3": score.pseudo_mass_hu_mm3,
+        **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
+    }
+    return {
+        "method": method,
+        "lesion": lesion.id,
+        "artery": lesion.artery.key,
+        "first_slice": lesion.slice_indices[0],
+        "last_slice": lesion.slice_indices[-1],
+        "voxels": lesion.voxels,
+        **{key: "" if n is None else f"{n:.3f}" for key, n in numbers.items()},
+    }
+
+
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
+    lesions = [
+        {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
+        | _suggestion(method, lesion)
+        for lesion in method.lesions.lesions
+    ]
     return {
         "reviewed": method.reviewed,
         "agatston_scale": method.agatston_scale,
@@ -158,12 +189,32 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
         "no_calcium": method.no_calcium,
         "total": asdict(method.total),
         "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
-        "lesions": [_lesion(lesion, method, spacing) for lesion in method.lesions.lesions],
+        "lesions": lesions,
     }
 
 
-def _lesion(lesion: Lesion, method: MethodResult, spacing: tuple[float, float, float]) -> dict:
-    score = asdict(score_lesions([lesion], spacing, method.rules))
+def _non_coronary(result: ScoreResult) -> dict | None:
+    """Calcium outside the coronary arteries, by the rules of the clinical score; None where it is unknown."""
+    elsewhere = result.non_coronary
+    if elsewhere is None:
+        return None
+    spacing = result.scan.image.GetSpacing()
+    lesions = [
+        {"id": lesion.id, "site": lesion.artery.key, **_lesion(lesion, elsewhere.rules, spacing)}
+        for lesion in elsewhere.lesions.lesions
+    ]
+    sites = {site.key: asdict(score) for site, score in elsewhere.scores.items()}
+    return {"reviewed": elsewhere.reviewed, **sites, "lesion_list": lesions}
+
+
+def _territories(result: ScoreResult) -> dict | None:
+    found = result.heart.territories
+    if found is None:
+        return None
+    return {"labels": {str(n): name for n, name in enumerate(TERRITORIES) if n}, "model": found.source}
+
+
+def _lesion(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict:
     components = [
         {
             "slice": c.slice_index,
@@ -171,13 +222,12 @@ def _lesion(lesion: Lesion, method: MethodResult, spacing: tuple[float, float, f
             "area_mm2": c.area_mm2,
             "peak_hu": c.peak_hu,
             "weight": c.weight,
-            "agatston": component_agatston(c, spacing[2], method.rules),
+            "agatston": component_agatston(c, spacing[2], rules),
         }
         for c in lesion.components
     ]
-    suggestion = _suggestion(method, lesion)
     place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
-    return {"id": lesion.id, "artery": lesion.artery.key, **score, **place, **suggestion, "components": components}
+    return {**asdict(score_lesions([lesion], spacing, rules)), **place, "components": components}
 
 
 def _suggestion(method: MethodResult, lesion: Lesion) -> dict:
@@ -194,7 +244,7 @@ def _suggestion(method: MethodResult, lesion: Lesion) -> dict:
 
 def _models(result: ScoreResult) -> list[dict]:
     networks = result.networks
-    loaded = [networks.heart, networks.slices, networks.decomposition] if networks else []
+    loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition) if networks else ()
     return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
 
 

@@ -9,7 +9,7 @@ from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
 from ..scoring.lesions import Lesion
-from ..scoring.scores import Score, component_agatston
+from ..scoring.scores import component_agatston
 from . import pictures
 from .comparison_page import comparison_as_html
 from .markup import (
@@ -27,6 +27,7 @@ from .markup import (
     tag,
     warning_list,
 )
+from .non_coronary_page import SCORE_TITLES, non_coronary_as_html, place_of, score_cells, site_name
 from .whole_scan_page import estimates_as_html
 
 MOST_TOLD = 50
@@ -38,8 +39,8 @@ PROBABLY = 0.5
 
 
 def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
-    """One page that needs no other file: severe warnings, summary, arteries, other warnings, pictures, arithmetic,
-    rules, acquisition.
+    """One page that needs no other file: severe warnings, summary, arteries, calcium elsewhere, other warnings,
+    pictures, arithmetic, rules, acquisition.
 
     comparison: with an earlier result of the patient; a section of its own.
     """
@@ -51,6 +52,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
             _summary(result, method),
             _arteries_table(method, AGATSTON_TITLES[key], result.true_mass_mg),
         ]
+    parts.append(non_coronary_as_html(result))
     if comparison is not None:
         parts.append(comparison_as_html(comparison))
     if result.estimates:
@@ -69,10 +71,9 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     clinical = method is result.methods["threshold"]
     if not method.reviewed and clinical:
         return tag.p(
-            tag.b(f"{total.lesions} unreviewed candidates"),
-            f", together {total.agatston:.1f} Agatston units; {_elsewhere(method)} of them lie where digital "
-            "patients rarely have coronary calcium. This is not a calcium score: which candidates are coronary has "
-            "not been reviewed. Assign them to arteries in ",
+            tag.b(f"{total.lesions} unreviewed candidate{'' if total.lesions == 1 else 's'}"),
+            f", together {total.agatston:.1f} Agatston units; {_lie(result, method)} This is not a calcium score: "
+            "which candidates are coronary has not been reviewed. Correct their labels in ",
             tag.code("lesions.nii.gz"),
             " and score again with ",
             tag.code("--lesions"),
@@ -87,7 +88,7 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
         )
     if not method.reviewed:
         return tag.p(
-            tag.b(f"{total.lesions} unreviewed lesions"),
+            tag.b(f"{total.lesions} unreviewed lesion{'' if total.lesions == 1 else 's'}"),
             " of the calcium map, ",
             _scaled(method),
             ". The arteries are suggested from each lesion's location and have not been reviewed.",
@@ -123,29 +124,14 @@ def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Arte
         # An artery that nobody has looked at must not read as free of calcium.
         if (artery == Artery.UNASSIGNED) == (method.reviewed or assigned):
             continue
-        dot = tag.span(class_="dot", style=f"background:rgb{pictures.ARTERY_COLOURS[artery]}")
-        name = fragment(dot, f" {artery.key} ", tag.span(artery.full_name, class_="small"))
         truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
-        rows.append(row(name, *_score_cells(score), *truth))
+        rows.append(row(site_name(artery), *score_cells(score), *truth))
     truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
-    rows.append(row(tag.b("Total"), *_score_cells(method.total), *truth))
-    titles = ["Artery", "Lesions", agatston, "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU"]
+    rows.append(row(tag.b("Total"), *score_cells(method.total), *truth))
+    titles = ["Artery", "Lesions", agatston, *SCORE_TITLES]
     first = head(*titles, *(["True mass mg"] if known else []))
     note = None if method.total.mass_mg is not None else small("Mass in mg needs a calibration.")
     return fragment(table([first, *rows]), note)
-
-
-def _score_cells(score: Score) -> list[str]:
-    mass = "–" if score.mass_mg is None else f"{score.mass_mg:.2f}"
-    peak = "–" if score.peak_hu is None else f"{score.peak_hu:.0f}"
-    return [
-        str(score.lesions),
-        f"{score.agatston:.1f}",
-        f"{score.volume_mm3:.1f}",
-        mass,
-        f"{score.pseudo_mass_hu_mm3:.0f}",
-        peak,
-    ]
 
 
 def _severe_warnings(result: ScoreResult) -> Markup | None:
@@ -188,10 +174,14 @@ def _method_pictures(result: ScoreResult, method: MethodResult, title: str) -> l
         first = [(x, c) for x in told for c in x.components if c.slice_index == k][:6]
         named = ", ".join(f"{x.id} {_named(method, x)} {c.peak_hu:.0f} HU" for x, c in first)
         more = f" and {count - len(first)} more" if count > len(first) else ""
-        picture = pictures.slice_picture(scan, heart, lesions, k, ids)
-        figures.append(figure(picture, f"{_place(result, k)}: {named}{more}"))
+        picture = pictures.slice_picture(scan, heart, lesions, k, ids, result.territories)
+        figures.append(figure(picture, f"{place_of(result, k)}: {named}{more}"))
     low, high = pictures.WINDOW_HU
     parts.append(small(f"Window {low:g} to {high:g} HU; the patient's left is on the right."))
+    if result.territories is not None:
+        sites = dict.fromkeys(pictures.TERRITORY_SITES.values())
+        named = (fragment(site_name(site), " ") for site in sites)
+        parts.append(small("Faint outlines are territories, as a model found them: ", named))
     if folded:
         text = (
             f"Of {len(lesions.lesions)} candidates, the {len(told)} that are largest and most probably coronary are "
@@ -233,9 +223,12 @@ def _percent(probability: float) -> str:
     return f"{min(probability, 0.99):.0%}"  # an atlas is never certain
 
 
-def _elsewhere(method: MethodResult) -> int:
-    """How many lesions lie where digital patients have other calcium rather than coronary."""
-    return sum(suggested.not_coronary_probability > PROBABLY for suggested in method.suggestions)
+def _lie(result: ScoreResult, method: MethodResult) -> str:
+    """Where candidates lie."""
+    if result.territories is not None:
+        return "each stands in the artery in whose territory it lies."
+    elsewhere = sum(suggested.not_coronary_probability > PROBABLY for suggested in method.suggestions)
+    return f"{elsewhere} of them lie where digital patients rarely have coronary calcium."
 
 
 def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> list[Markup]:
@@ -251,7 +244,7 @@ def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> lis
                 row(
                     str(lesion.id),
                     _named(method, lesion),
-                    _place(result, c.slice_index),
+                    place_of(result, c.slice_index),
                     str(c.voxels),
                     f"{c.area_mm2:.2f}",
                     f"{c.peak_hu:g}",
@@ -296,10 +289,3 @@ def _facts(result: ScoreResult, identify: bool) -> Markup:
     if result.blood is not None:
         facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
     return fragment(tag.h2("Scan"), facts_table(in_words(facts)))
-
-
-def _place(result: ScoreResult, slice_index: int) -> str:
-    """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
-    size = result.scan.image.GetSize()
-    z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
-    return f"slice {slice_index} (S {z:.1f} mm)"

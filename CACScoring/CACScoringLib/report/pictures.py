@@ -11,21 +11,29 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ..core.ct import CTScan
-from ..core.labels import Artery
+from ..core.labels import TERRITORIES, Artery, NonCoronary, Site
 from ..scoring.lesions import LesionSet
+from ..scoring.sites import SITE_OF
 
 WINDOW_HU = (-150.0, 450.0)
 """Darkest and brightest HU of the pictures: fat, muscle and the four density weights can be told apart."""
 
-ARTERY_COLOURS = {
+SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
     Artery.LM: (255, 214, 0),
     Artery.LAD: (255, 82, 82),
     Artery.LCX: (64, 196, 255),
     Artery.RCA: (105, 240, 174),
     Artery.OTHER: (234, 128, 252),
     Artery.UNASSIGNED: (255, 145, 0),
+    NonCoronary.AORTIC_VALVE: (244, 143, 177),
+    NonCoronary.MITRAL_ANNULUS: (149, 117, 205),
+    NonCoronary.THORACIC_AORTA: (236, 239, 241),
+    NonCoronary.OTHER: (161, 136, 127),
 }
 HEART_COLOUR = (120, 144, 156)
+TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SITE_OF[name] != NonCoronary.OTHER}
+"""The territories that are outlined, by label, and the sites whose colours they have."""
+TERRITORY_OPACITY = 0.4
 SALIENCY_COLOUR = (255, 145, 0)
 SALIENCY_OPACITY = 0.75
 """Where the saliency is highest."""
@@ -38,31 +46,39 @@ _JPEG_QUALITY = 85
 
 
 def slice_picture(
-    scan: CTScan, heart: sitk.Image, lesions: LesionSet, slice_index: int, numbered: Container[int] | None = None
+    scan: CTScan,
+    heart: sitk.Image,
+    lesions: LesionSet,
+    slice_index: int,
+    numbered: Container[int] | None = None,
+    territories: sitk.Image | None = None,
 ) -> bytes:
-    """JPEG of one axial slice around the heart: lesions outlined in their artery's colour and numbered.
+    """JPEG of one axial slice around the heart: lesions outlined in their site's colour and numbered.
 
-    heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all.
+    heart: mask on the scan's grid. numbered: ids of the lesions whose number is written; None for all. territories:
+    labels (`TERRITORIES`) on the scan's grid, outlined faintly.
     """
     box = _box_around(heart, scan, lesions)
     area = (slice_index, *box[1:])
     picture, zoom = _enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
+    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
+    if territories is not None:
+        labels = sitk.GetArrayViewFromImage(territories)[area]
+        for label, site in TERRITORY_SITES.items():
+            _outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
     here = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
-    for artery, colour in ARTERY_COLOURS.items():
-        own = [lesion.id for lesion in here if lesion.artery == artery]
+    for site, colour in SITE_COLOURS.items():
+        own = [lesion.id for lesion in here if lesion.artery == site]
         if own:
-            _outline(picture, np.isin(ids, own), zoom, colour)
+            _outline(picture, np.isin(ids, own), colour)
     draw = ImageDraw.Draw(picture)
     for lesion in here:
         if numbered is not None and lesion.id not in numbered:
             continue
         rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
-        draw.text(
-            (x, y), str(lesion.id), fill=ARTERY_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0
-        )
+        draw.text((x, y), str(lesion.id), fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
     return _jpeg(picture)
 
 
@@ -83,12 +99,12 @@ def saliency_picture(
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)
     spacing = scan.image.GetSpacing()[:2]
-    picture, zoom = _enlarged(scan.hu[area], spacing)
+    picture, _ = _enlarged(scan.hu[area], spacing)
     spread = [max(1, round(SALIENCY_SPOT_MM / mm)) for mm in spacing[::-1]]
     shown = ndimage.maximum_filter(values[area], spread) * (SALIENCY_OPACITY * 255 / highest)
     opacity = Image.fromarray(np.rint(shown).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
-    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, zoom, HEART_COLOUR)
+    _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
     return _jpeg(picture), k
 
 
@@ -105,11 +121,11 @@ def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: 
     spacing = scan.image.GetSpacing()
     spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
     flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
-    picture, zoom = _enlarged(highest[::-1] if flip else highest, spacing)
-    for artery, colour in ARTERY_COLOURS.items():
+    picture, _ = _enlarged(highest[::-1] if flip else highest, spacing)
+    for artery, colour in SITE_COLOURS.items():
         shape = (arteries == artery).any(axis=axis)
         if shape.any():
-            _outline(picture, shape[::-1] if flip else shape, zoom, colour)
+            _outline(picture, shape[::-1] if flip else shape, colour)
     return _jpeg(picture)
 
 
@@ -135,12 +151,12 @@ def _enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Im
     return picture.convert("RGB"), (_WIDTH_PIXELS / columns, height / rows)
 
 
-def _outline(picture: Image.Image, shape: np.ndarray, zoom: tuple[float, float], colour: tuple[int, int, int]) -> None:
-    """Draw a line just outside a shape, so that what it encloses stays visible."""
+def _outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
+    """Draw a line just outside a shape, so that what it encloses stays visible; a faint one is thinner."""
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
     inside = np.asarray(large) > 0
-    ring = ndimage.binary_dilation(inside, iterations=2) & ~inside
-    picture.paste(colour, mask=Image.fromarray(ring.astype(np.uint8) * 255))
+    ring = ndimage.binary_dilation(inside, iterations=2 if opacity == 1 else 1) & ~inside
+    picture.paste(colour, mask=Image.fromarray(ring.astype(np.uint8) * round(255 * opacity)))
 
 
 def _jpeg(picture: Image.Image) -> bytes:

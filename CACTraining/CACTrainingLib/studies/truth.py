@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import SITES, Artery
 from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
@@ -140,9 +140,9 @@ class _Files:
             none_seen = (painted is not None or self.scan.labelled_whole) and not any(shows for _, shows in labels)
             return np.zeros(self.hu.shape, np.uint8) if none_seen else None
         labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
-        if labels.max() > max(Artery):
-            raise MaskError(f"{path} holds the label {labels.max()}, which is not that of an artery.")
-        labels[labels == Artery.UNASSIGNED] = 0
+        if unknown := set(np.unique(labels).tolist()) - {0, *SITES}:
+            raise MaskError(f"{path} holds the label {max(unknown)}, which is not that of an artery or another site.")
+        labels[labels >= Artery.UNASSIGNED] = 0
         return labels
 
     @cached_property
@@ -189,6 +189,11 @@ class _Files:
         if not same_grid(image, self.ct.image):
             raise MaskError(f"{path} is not on the grid of its CT.")
         return sitk.GetArrayFromImage(image)
+
+
+def _in_arteries(labels: np.ndarray) -> np.ndarray:
+    """`lesions.nii.gz` holds calcium outside the coronary arteries too."""
+    return (labels > 0) & (labels <= max(Artery))
 
 
 def _value(method: dict, per_mass: float) -> Value:
@@ -248,7 +253,7 @@ def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[
         hu = np.maximum(files.hu[window].astype(np.float32), 0)
         counted = {
             "map": files.map_hu[window] * (files.map_labels[window] > 0),
-            "automatic": hu * (files.image(files.folder / "lesions.nii.gz")[window] > 0),
+            "automatic": hu * _in_arteries(files.image(files.folder / "lesions.nii.gz")[window]),
             "noise_free": np.maximum(files.true_hu[window], 0),
         }
         if reader is not None:

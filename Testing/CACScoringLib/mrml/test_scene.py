@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import handmade_estimates
+import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -26,7 +27,7 @@ from CACScoringLib.core.ct import (
     mask_on_scan_grid,
     scan_from_image,
 )
-from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, Artery
+from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, TERRITORIES, Artery, NonCoronary
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.preprocessing import heart_slices
@@ -36,7 +37,7 @@ from CACScoringLib.mrml.scene_content import content_of_folder, content_of_resul
 from CACScoringLib.mrml.segments import segment_mask, voxels_of_segments
 from CACScoringLib.report import files as report
 from CACScoringLib.report.files import result_as_json
-from CACScoringLib.report.pictures import ARTERY_COLOURS
+from CACScoringLib.report.pictures import SITE_COLOURS
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_arteries, score_lesions
 
@@ -102,7 +103,7 @@ def result():
     inside = np.zeros(labels_of(scan.image).shape, np.uint8)
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
-    region = SimpleNamespace(mask=mask, source="given")
+    region = SimpleNamespace(mask=mask, source="given", territories=None)
     return ScoreResult(scan, region, None, {"threshold": method}, None, ())
 
 
@@ -150,13 +151,14 @@ class TestSceneReadBack:
     def test_each_artery_has_a_segment_with_lesions_or_without(self, read_back, result):
         calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
         segments = calcium.GetSegmentation()
-        assert list(segments.GetSegmentIDs()) == [*(artery.key for artery in Artery), NOT_CORONARY_ID]
+        sites = ["aortic-valve", "mitral-annulus", "thoracic-aorta", "other-non-coronary"]
+        assert list(segments.GetSegmentIDs()) == [*(artery.key for artery in Artery), *sites, NOT_CORONARY_ID]
         assert not segment_mask(calcium, NOT_CORONARY_ID, result.scan.image).any()
         labels = labels_of(result.scan.image)
         for artery in Artery:
             segment = segments.GetSegment(artery.key)
             assert segment.GetName() == f"{artery.key}: {artery.full_name}"
-            assert segment.GetColor() == pytest.approx([c / 255 for c in ARTERY_COLOURS[artery]], abs=1e-3)
+            assert segment.GetColor() == pytest.approx([c / 255 for c in SITE_COLOURS[artery]], abs=1e-3)
             mask = segment_mask(calcium, artery.key, result.scan.image)
             assert mask.sum() == VOXELS.get(artery, 0)
             np.testing.assert_array_equal(mask, labels == artery)
@@ -456,7 +458,7 @@ class TestTerminology:
             for kind in category["Type"]
         }
         for artery in Artery:
-            context, category, kind, *_ = lesion_segments.artery_terminology(artery).split("~")
+            context, category, kind, *_ = lesion_segments.site_terminology(artery).split("~")
             assert context == terminology["SegmentationCategoryTypeContextName"]
             assert (category, kind) in known
 
@@ -465,7 +467,7 @@ class TestTerminology:
         logic = slicer.vtkSlicerTerminologiesModuleLogic()
         assert logic.LoadTerminologyFromFile(str(file)) == lesion_segments.TERMINOLOGY
         entry = slicer.vtkSlicerTerminologyEntry()
-        assert logic.DeserializeTerminologyEntry(lesion_segments.artery_terminology(Artery.LAD), entry)
+        assert logic.DeserializeTerminologyEntry(lesion_segments.site_terminology(Artery.LAD), entry)
         assert entry.GetTypeObject().GetCodeValue() == "29483008"
         assert entry.GetRegionObject().GetCodeValue() == "59438005"
 
@@ -560,7 +562,10 @@ class TestRecord:
 
     def test_survives_saving(self, decomposed, tmp_path):
         saliency = sitk.Cast(decomposed.scan.image > 100, sitk.sitkFloat32)
-        asked = replace(decomposed, estimates=(handmade_estimates.vessels(7, saliency=saliency),))
+        territories = sitk.Cast(decomposed.scan.image > 100, sitk.sitkUInt8) * TERRITORIES.index("LAD")
+        asked = replace(
+            decomposed, estimates=(handmade_estimates.vessels(7, saliency=saliency),), territories=territories
+        )
         mrml.write_scene(tmp_path / "scene.mrb", asked)
         (tmp_path / "cache").mkdir()
         scene = read_mrb(tmp_path / "scene.mrb", tmp_path / "cache")
@@ -573,6 +578,7 @@ class TestRecord:
             "calcium": CANDIDATES,
             "scores": "Scores of chest 7.nrrd",
             "lesions": "Lesions of chest 7.nrrd",
+            "territories": "Territories of chest 7.nrrd",
             "record": "Calcium score of chest 7.nrrd",
             "calcium_map": "Calcium map of chest 7.nrrd",
             "healthy": "Healthy image of chest 7.nrrd",
@@ -603,6 +609,62 @@ class TestRecord:
         assert mrml.records_in(scene) == []
         with pytest.raises(UnreadableError, match="notes"):
             mrml.nodes_of_record(scene, text)
+
+
+def tag_of(segment) -> str:
+    tag = vtk.reference("")
+    assert segment.GetTag("TerminologyEntry", tag)
+    return str(tag)
+
+
+def test_territories_are_a_segmentation_that_is_hidden_at_first(scene, monkeypatch):
+    result = heart_with_territories.score(monkeypatch)
+    nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
+    segments = nodes.territories.GetSegmentation()
+    assert [segments.GetSegment(own).GetName() for own in segments.GetSegmentIDs()] == list(TERRITORIES[1:])
+    display = nodes.territories.GetDisplayNode()
+    assert not display.GetVisibility()
+    assert not display.GetVisibility2DFill()
+    valve = segment_mask(nodes.territories, "aortic-valve-and-root", result.scan.image)
+    expected = sitk.GetArrayFromImage(result.territories) == TERRITORIES.index("aortic valve and root")
+    np.testing.assert_array_equal(valve, expected)
+    aorta = segments.GetSegment("ascending-aorta")
+    assert "SCT^54247002^" in tag_of(aorta)
+
+
+def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path):
+    result = heart_with_territories.score(monkeypatch)
+    nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
+    segments = nodes.calcium.GetSegmentation()
+    codes = {"aortic-valve": "34202007", "mitral-annulus": "65197004", "thoracic-aorta": "113262008"}
+    for site in NonCoronary:
+        segment = segments.GetSegment(lesion_segments.segment_id(site))
+        assert segment.GetName() == site.full_name
+        assert segment.GetColor() == pytest.approx([c / 255 for c in SITE_COLOURS[site]], abs=1e-3)
+        mask = segment_mask(nodes.calcium, lesion_segments.segment_id(site), result.scan.image)
+        np.testing.assert_array_equal(mask, sitk.GetArrayFromImage(report.site_labels(result)) == site)
+        code = codes.get(lesion_segments.segment_id(site), "")
+        assert "SCT^5540006^Calcium" in tag_of(segment)
+        assert (f"~SCT^{code}^" if code else "master list~^^~^^") in tag_of(segment)
+    labelled = voxels_of_segments(nodes.calcium, result.scan.image, lesion_segments.label_of_segment)
+    assert set(labelled.values.tolist()) == set(heart_with_territories.SITES)
+    rows = {r["Artery"]: r["Agatston"] for r in rows_of(nodes.scores) if r["Method"] == "non_coronary"}
+    assert rows == pytest.approx({"aortic_valve": 128, "mitral_annulus": 96, "thoracic_aorta": 96, "other": 0})
+    saved = read_lesion_labels(save_segmentation(nodes.calcium, tmp_path / "sites.seg.nrrd"))
+    on_scan, _ = mask_on_scan_grid(saved, result.scan, "labels")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(on_scan), sitk.GetArrayFromImage(report.site_labels(result)))
+
+
+def test_territories_come_from_the_folder_of_a_run(scene, monkeypatch, tmp_path):
+    result = heart_with_territories.score(monkeypatch)
+    report.write_images(tmp_path, result)
+    report.write_json(tmp_path / "scores.json", result, {})
+    content = content_of_folder(tmp_path, result.scan.image, "scan")
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(content.territories), sitk.GetArrayFromImage(result.territories)
+    )
+    fresh = content_of_result(result, result_as_json(result, {}))
+    assert (content.scores, content.lesion_rows) == (fresh.scores, fresh.lesion_rows)
 
 
 def test_segmentations_moved_by_slicer_return_to_their_folder(scene, content):
@@ -636,6 +698,10 @@ def test_a_saved_segment_goes_by_the_name_the_user_sees(scene, content, tmp_path
     calcium.GetSegmentation().GetSegment("LAD").SetName("LCX")
     labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "renamed.seg.nrrd"))
     assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, Artery.LM, Artery.LCX, Artery.UNASSIGNED}
+    for name in ("Aortic valve", "aortic_valve", "aortic valve and root: calcified"):
+        calcium.GetSegmentation().GetSegment("LAD").SetName(name)
+        labels = read_lesion_labels(save_segmentation(calcium, tmp_path / "valve.seg.nrrd"))
+        assert NonCoronary.AORTIC_VALVE in sitk.GetArrayFromImage(labels)
     calcium.GetSegmentation().GetSegment("LAD").SetName("valve")
     with pytest.raises(MaskError, match="segment valve"):
         read_lesion_labels(save_segmentation(calcium, tmp_path / "valve.seg.nrrd"))

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 
+import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -14,10 +15,12 @@ from PIL import Image
 
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
+from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
+from CACScoringLib.report.non_coronary_page import severe_stenosis
 from CACScoringLib.scoring.lesions import ScoringRules
 
 NASTY = "<script>alert(1)</script>&\"'"
@@ -288,3 +291,99 @@ def test_an_unreviewed_lesion_is_named_by_what_its_place_suggests(not_coronary, 
     text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
     assert shown in text
     assert f"{elsewhere} of them lie where digital patients rarely have coronary calcium" in text
+
+
+def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):
+    result = heart_with_territories.score(monkeypatch)
+    content = report.result_as_json(result, {})
+    elsewhere = content["non_coronary"]
+    sites = ["aortic_valve", "mitral_annulus", "thoracic_aorta", "other"]
+    assert list(elsewhere) == ["reviewed", *sites, "lesion_list"]
+    assert not elsewhere["reviewed"]
+    assert set(elsewhere["aortic_valve"]) == set(content["methods"]["threshold"]["total"])
+    assert [elsewhere[site]["agatston"] for site in sites] == pytest.approx([128, 96, 96, 0])
+    assert [lesion["site"] for lesion in elsewhere["lesion_list"]] == sites[:3]
+    assert elsewhere["lesion_list"][0]["voxels"] == 32
+    assert content["methods"]["threshold"]["total"]["agatston"] == pytest.approx(64)
+    assert content["territories"]["model"] == "stand-in"
+    assert content["territories"]["labels"]["2"] == "LAD"
+    text = report.result_as_text(result)
+    assert "Outside the coronary arteries: unreviewed" in text
+    assert re.search(r"mitral annulus +1 lesion +Agatston +96\.0", text)
+    assert "other non-coronary" not in text
+    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result))))
+    assert [(row["method"], row["artery"]) for row in rows] == [("threshold", "LAD")] + [
+        ("non_coronary", site) for site in sites[:3]
+    ]
+    report.write_images(tmp_path, result)
+    territories = sitk.ReadImage(str(tmp_path / "territories.nii.gz"))
+    assert territories.GetPixelID() == sitk.sitkUInt8
+    names = {TERRITORIES[n] for n in np.unique(sitk.GetArrayViewFromImage(territories))}
+    assert names == {"outside", *heart_with_territories.NAMES}
+
+
+def test_lesions_given_back_give_the_same_numbers_reviewed(monkeypatch, tmp_path):
+    first = heart_with_territories.score(monkeypatch)
+    report.write_images(tmp_path, first)
+    labels = read_lesion_labels(tmp_path / "lesions.nii.gz")
+    assert set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()) == {0, *heart_with_territories.SITES}
+    before, after = (report.result_as_json(r, {}) for r in (first, heart_with_territories.score(monkeypatch, labels)))
+    assert after["non_coronary"].pop("reviewed")
+    assert not before["non_coronary"].pop("reviewed")
+    assert after["non_coronary"] == before["non_coronary"]
+    assert after["methods"]["threshold"]["total"] == before["methods"]["threshold"]["total"]
+
+
+def test_calcium_elsewhere_is_null_where_nobody_knows_it(result):
+    content = report.result_as_json(result, {})
+    assert content["non_coronary"] is None
+    assert content["territories"] is None
+    assert "Calcium outside" not in page.result_as_html(result)
+    assert "Outside" not in report.result_as_text(result)
+
+
+@pytest.mark.parametrize(("sex", "rows"), [("F", ["women"]), ("M", ["men"]), (None, ["women", "men"])])
+def test_the_valve_stands_beside_the_limits_of_the_patients_sex(monkeypatch, sex, rows):
+    html = page.result_as_html(heart_with_territories.score(monkeypatch, patient_sex=sex))
+    shown = re.findall(r"<tr><td>(women|men)</td>.*?<b>128: (.*?)</b> \(not reviewed\)", html)
+    assert shown == [(row, "unlikely") for row in rows]
+    assert "Here the root is included" in html
+    assert html.index("Calcium outside the coronary arteries") < html.index("Pictures:")
+
+
+@pytest.mark.parametrize(
+    ("agatston", "women", "men"),
+    [
+        (799.9, "unlikely", "unlikely"),
+        (800, "undetermined", "unlikely"),
+        (1200, "likely", "unlikely"),
+        (1600, "very likely", "undetermined"),
+        (2000, "very likely", "likely"),
+        (3000, "very likely", "very likely"),
+    ],
+)
+def test_published_limits_of_severe_aortic_stenosis(agatston, women, men):
+    assert (severe_stenosis(agatston, "F"), severe_stenosis(agatston, "M")) == (women, men)
+
+
+def test_no_limits_are_given_without_calcium_of_the_valve(monkeypatch):
+    scored = heart_with_territories.score(monkeypatch)
+    labels = report.site_labels(scored)
+    labels = labels * sitk.Cast(labels != NonCoronary.AORTIC_VALVE, sitk.sitkUInt8)
+    html = page.result_as_html(heart_with_territories.score(monkeypatch, labels))
+    assert "The sites have been reviewed." in html
+    assert "stenosis" not in html
+
+
+def test_territories_are_outlined_faintly(monkeypatch):
+    scored = heart_with_territories.score(monkeypatch)
+    lesions = scored.methods["threshold"].lesions
+    arguments = scored.scan, scored.heart.mask, lesions, 9
+    plain, outlined = (
+        np.asarray(Image.open(io.BytesIO(pictures.slice_picture(*arguments, territories=t)))).astype(int)
+        for t in (None, scored.territories)
+    )
+    changed = np.abs(outlined - plain).max(2) > 25
+    assert 0.005 < changed.mean() < 0.05
+    # A lesion's own colour is not reached.
+    assert (np.abs(outlined[changed] - pictures.SITE_COLOURS[Artery.LAD]).max(1) > 40).all()

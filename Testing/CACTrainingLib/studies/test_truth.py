@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACTrainingLib.studies.records import ARTERIES, HU_MM3, MG
-from CACTrainingLib.studies.truth import make_record, refused
+from CACTrainingLib.studies.truth import _in_arteries, make_record, refused
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +177,16 @@ def test_an_empty_lesion_mask_says_that_there_is_no_calcium(users_scan, tmp_path
     assert record.visible is False
     assert record.visible_arteries == ()
     assert record.values["reader"].mass == 0
+
+
+def test_a_readers_calcium_outside_the_arteries_is_not_coronary(users_scan, tmp_path):
+    scan, folder, _ = users_scan
+    labels = sitk.ChangeLabel(sitk.ReadImage(scan.lesions), {float(a): float(NonCoronary.OTHER) for a in Artery})
+    sitk.WriteImage(labels, tmp_path / "elsewhere.nrrd")
+    record = make_record(replace(scan, lesions=tmp_path / "elsewhere.nrrd"), folder)
+    assert record.visible is False
+    assert record.values["reader"].mass == 0
+    np.testing.assert_array_equal(_in_arteries(np.array([0, 1, 6, 8, 11])), [False, True, True, False, False])
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ class ArteryButtons:
 
     def __init__(self, onChosen: Callable[[Artery], None]) -> None:
         from ...core.labels import Artery
-        from ...report.pictures import ARTERY_COLOURS
+        from ...report.pictures import SITE_COLOURS
 
         self._onChosen = onChosen
         self._byKey = {key: Artery.called(name) for key, name in KEYS.items()}
@@ -230,7 +230,7 @@ class ArteryButtons:
             button.setText(f"{key} {artery.key}")
             button.setCheckable(True)
             button.setAutoExclusive(False)
-            button.setIcon(colourIcon(ARTERY_COLOURS[artery]))
+            button.setIcon(colourIcon(SITE_COLOURS[artery]))
             button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
             tip = _("Edit the {artery}. Key {key} in a slice view.")
             button.setToolTip(tip.format(artery=artery.full_name, key=key))

@@ -1,0 +1,70 @@
+"""A scan whose territories are known, with calcium in an artery, the aortic valve, the mitral annulus and the aorta.
+
+Territories come from a stand-in for the heart search, so that no network is needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import phantoms
+import SimpleITK as sitk
+
+from CACScoringLib import pipeline
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.anatomy.territories import Territories
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
+from CACScoringLib.models.preprocessing import Grid
+from CACScoringLib.results import ScoreResult
+from CACScoringLib.scoring.lesions import ScoringRules
+
+SITES = (Artery.LAD, NonCoronary.AORTIC_VALVE, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA)
+NAMES = ("LAD", "aortic valve and root", "mitral annulus", "descending aorta")
+HU = (250, 450, 350, 300)
+"""Of the calcium in each of them: 4 × 4 voxels in two slices."""
+
+
+def boxes() -> list[tuple[slice, slice, slice]]:
+    """The territories [k, j, i]."""
+    quarters = [(j, i) for j in (10, 30) for i in (10, 30)]
+    return [(slice(2, 12), slice(j, j + 18), slice(i, i + 18)) for j, i in quarters]
+
+
+def calcium() -> list[tuple[slice, slice, slice]]:
+    """The calcium of each territory [k, j, i]."""
+    return [
+        (slice(5, 7), slice(b[1].start + 6, b[1].start + 10), slice(b[2].start + 6, b[2].start + 10)) for b in boxes()
+    ]
+
+
+def scan(**facts):
+    """Voxels of 1 × 1 × 3 mm."""
+    phantom = phantoms.tissue((60, 60, 14), (1.0, 1.0, 3.0))
+    hu = sitk.GetArrayFromImage(phantom.image) + np.random.default_rng(0).normal(0, 8, phantom.labels.shape).round()
+    for place, value in zip(calcium(), HU, strict=True):
+        hu[place] = value
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
+    image.CopyInformation(phantom.image)
+    return scan_from_image(image, Acquisition("test", kvp=120.0, slice_thickness_mm=3.0, **facts))
+
+
+def region(image: sitk.Image) -> HeartRegion:
+    """The heart with its territories."""
+    shape = image.GetSize()[::-1]
+    probability = np.zeros((len(TERRITORIES), *shape), np.float32)
+    probability[0] = 1
+    heart = np.zeros(shape, np.uint8)
+    for name, place in zip(NAMES, boxes(), strict=True):
+        probability[0][place], probability[TERRITORIES.index(name)][place] = 0, 1
+        heart[place] = 1
+    mask = sitk.GetImageFromArray(heart)
+    mask.CopyInformation(image)
+    grid = Grid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
+    return HeartRegion(mask, None, "stand-in", (), Territories(grid, heart.astype(np.float32), probability, "stand-in"))
+
+
+def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:
+    """The scan scored by the clinical rule. lesions: a reader's labels."""
+    monkeypatch.setattr(pipeline, "find_heart", lambda scan, *_: region(scan.image))
+    settings = pipeline.ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
+    return pipeline.score_scan(scan(**facts), settings, lesions=lesions)
