@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -9,6 +11,9 @@ from ..core.ct import ScanWarning
 from .acquisition import BloodPool
 from .lesions import LesionSet
 from .metal import MetalKind, metal_voxels
+
+BLOOD_MM3 = 50000.0
+"""A lesion larger than this is enhanced blood, also where a catheter runs through it: it is not called metal."""
 
 NOISE_REACH_SDS = 5.0
 """So far above the blood noise reaches by itself: one voxel in 3.5 million, as many as a heart has in a thin scan."""
@@ -29,7 +34,9 @@ def metal_lesions(found: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
     where = np.flatnonzero(metal)
     counts = np.zeros((int(found.id_map.max(initial=0)) + 1, max(MetalKind) + 1), int)
     np.add.at(counts, (found.id_map.reshape(-1)[where], metal.reshape(-1)[where]), 1)
-    return {own.id: MetalKind(int(counts[own.id].argmax())) for own in found.lesions if counts[own.id].any()}
+    most = BLOOD_MM3 / math.prod(scan.GetSpacing())
+    touched = [own.id for own in found.lesions if counts[own.id].any() and own.voxels <= most]
+    return {number: MetalKind(int(counts[number].argmax())) for number in touched}
 
 
 def metal_warning(found: LesionSet, scan: sitk.Image) -> list[ScanWarning]:
@@ -48,7 +55,8 @@ def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[S
         return found, []
     kept = tuple(lesion for lesion in found.lesions if lesion.id not in metal)
     id_map = np.where(np.isin(found.id_map, list(metal)), np.uint16(0), found.id_map)
-    return LesionSet(kept, id_map), _warning(found, metal, "They are left out of the candidates.")
+    consequence = "They are left out of the candidates, with any calcium that touches them: label that by hand."
+    return LesionSet(kept, id_map), _warning(found, metal, consequence)
 
 
 def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:

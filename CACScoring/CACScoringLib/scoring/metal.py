@@ -60,7 +60,7 @@ class MetalKind(IntEnum):
 
     @property
     def title(self) -> str:
-        return {self.METAL: "metal", self.LINE: "lead or catheter", self.CLIP: "stent, clip or wire"}[self]
+        return {self.METAL: "metal", self.LINE: "lead, catheter or wire", self.CLIP: "stent, clip or wire"}[self]
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ class TestLines:
         assert metal_lesions(found, image) == {catheter.id: MetalKind.LINE}
         kept, (warning,) = without_metal(found, image)
         assert kept.lesions == (plaque,)
-        assert "lead or catheter (slices 30)" in warning.message
+        assert "lead, catheter or wire (slices 30)" in warning.message
 
     @pytest.mark.parametrize(
         "line",
@@ -168,6 +168,20 @@ class TestLines:
         line = values == 1000
         assert (kinds[line] == MetalKind.LINE).all()
         assert (kinds > 0).sum() < 10 * line.sum(), "and not the blood"
+
+    def test_enhanced_blood_around_a_catheter_is_not_metal(self):
+        found, image = columns_of((30, 95, 2, 1000))
+        values = sitk.GetArrayFromImage(image)
+        for edge, metal in ((12, True), (20, False)):
+            enhanced = values.copy()
+            enhanced[:, :, :edge] = np.maximum(values[:, :, :edge], 350)
+            blood = sitk.GetImageFromArray(enhanced)
+            blood.SetSpacing((1.25, 1.25, 1.0))
+            heart = np.zeros(values.shape, np.uint8)
+            heart[: LENGTH // 2] = Artery.UNASSIGNED
+            found = find_lesions(blood, heart, ScoringRules())
+            assert len(found.lesions) == 1
+            assert bool(metal_lesions(found, blood)) == metal
 
     def test_the_rim_is_marked_too(self):
         found, image = columns_of((30, 95, 2, 800))
