@@ -19,7 +19,7 @@ from scipy import ndimage
 from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
 from .chest import GRID_MM, TISSUE_HU, on_working_grid, resampled, within
 from .heart_network import heart_mask, widened
-from .heart_region import HeartRegion, cut_warnings, heart_region
+from .heart_region import BONE_LABEL, HeartRegion, cut_warnings, heart_region
 from .territories import Territories
 from .territory_network import find_territories
 
@@ -94,7 +94,8 @@ def find_heart(
         )
         return _from_lungs(lungs, reason)
     warnings = (*lungs.warnings, *found.warnings)
-    return HeartRegion(found.mask, lungs.excluded, found.source, warnings, found.territories)
+    mask = sitk.And(found.mask, lungs.excluded != BONE_LABEL)
+    return HeartRegion(mask, lungs.excluded, found.source, warnings, found.territories)
 
 
 def _by_networks(

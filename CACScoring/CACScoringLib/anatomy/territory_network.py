@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning
 from ..core.labels import TERRITORIES
@@ -35,6 +36,11 @@ MIN_HEART_ML = 50.0
 AGAIN_MM = 24.0
 """If the heart's middle moved further than this by the last look, it is looked at once more."""
 LOOKS = 3
+NEAR_HEART_MM = 12.0
+"""Arteries, valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
+LONG_AORTA_ML = 15.0
+"""A descending aorta that does not hang together with the heart or the arch holds at least as much."""
+_AORTA = tuple(TERRITORIES.index(name) for name in ("ascending aorta", "descending aorta"))
 
 
 def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
@@ -66,7 +72,26 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
         if np.abs(middle - before).max() * TERRITORY_SPACING_MM[0] <= AGAIN_MM:
             break
     output /= weight
+    _clear(output[1:], largest_part(output[0] >= 0.5))
     return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)))
+
+
+def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
+    """Make outside, in place, what cannot belong to this heart: arteries and valves far from it, and vessels that do
+    not hang together with it. A descending aorta may lie apart, if it is a long one."""
+    steps = round(NEAR_HEART_MM / TERRITORY_SPACING_MM[0])
+    near = ndimage.binary_dilation(heart, iterations=steps)
+    label = probability.argmax(0)
+    aorta = np.isin(label, _AORTA)
+    parts, _ = ndimage.label(aorta | ((label > 0) & near))
+    kept = parts == parts[heart & (parts > 0)][0] if (heart & (parts > 0)).any() else np.zeros_like(heart)
+    for number, box in enumerate(ndimage.find_objects(parts), 1):
+        part = (parts[box] == number) & (label[box] == _AORTA[1])
+        if part.sum() * math.prod(TERRITORY_SPACING_MM) / 1000 >= LONG_AORTA_ML:
+            kept[box] |= part
+    gone = ~kept & (label > 0)
+    probability[:, gone] = 0
+    probability[0, gone] = 1
 
 
 def _along(hu: np.ndarray) -> list[np.ndarray]:

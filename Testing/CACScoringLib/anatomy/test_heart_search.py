@@ -7,8 +7,10 @@ import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
 from handmade_networks import loaded
+from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
+from CACScoringLib.anatomy.heart_region import BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 from CACScoringLib.models.cards import find_model, load_model
@@ -190,3 +192,63 @@ def test_small_field_of_view_without_lungs_is_scored(real_ct, network, width_mm)
 def test_abdomen_and_phantom_are_refused(real_ct, network, name):
     with pytest.raises(NoHeartError):
         find_heart(scan_from_image(real(real_ct(name)), Acquisition("test")), None, network)
+
+
+class TestTerritories:
+    """Heart and territories of one network, whose answer is given."""
+
+    @pytest.fixture
+    def say(self, monkeypatch):
+        def say(heart, image):
+            def find_territories(scan, model):
+                if heart is None:
+                    raise NoHeartError("The network hand found 3 ml of heart.")
+                return territories_of(image, heart.astype(np.uint8) * label_of("other"))
+
+            monkeypatch.setattr(heart_search, "find_territories", find_territories)
+
+        return say
+
+    def test_their_heart_is_taken_a_little_wider_and_without_bone(self, chest, region, say):
+        say(chest.heart, chest.image)
+        found = find_heart(chest.scan(), None, None, NETWORK)
+        heart, bone = array(found.mask), sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
+        assert found.source == "known"
+        assert found.territories is not None
+        assert heart[chest.heart & ~bone].all()
+        assert not heart[bone].any()
+        assert chest.heart.sum() < heart.sum() < 1.4 * chest.heart.sum()
+
+    @pytest.mark.parametrize("heart", ["liver", None])
+    def test_misled_they_are_not_used(self, chest, region, say, heart):
+        say(heart and getattr(chest, heart), chest.image)
+        found = find_heart(chest.scan(), None, None, NETWORK)
+        assert found.territories is None
+        assert sitk.Hash(found.mask) == sitk.Hash(region.mask)
+        assert severe(found) == ["heart-from-lungs"]
+
+    def test_a_given_heart_keeps_its_outline(self, chest, say):
+        say(chest.heart, chest.image)
+        given = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
+        given.CopyInformation(chest.image)
+        found = find_heart(chest.scan(), given, None, NETWORK)
+        np.testing.assert_array_equal(array(found.mask), chest.heart)
+        assert found.territories is not None
+        assert codes(found) == []
+
+    @pytest.mark.parametrize("heart", ["liver", None])
+    def test_territories_beside_a_given_heart_are_left_out(self, chest, say, heart):
+        say(heart and getattr(chest, heart), chest.image)
+        given = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
+        given.CopyInformation(chest.image)
+        found = find_heart(chest.scan(), given, None, NETWORK)
+        assert found.territories is None
+        assert codes(found) == ["no-territories"]
+
+    def test_a_network_for_hearts_alone_gives_the_outline(self, chest, region, say, monkeypatch):
+        network_says(monkeypatch, chest.heart, chest.image)
+        say(chest.heart, chest.image)
+        found = find_heart(chest.scan(), None, NETWORK, NETWORK)
+        bone = sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
+        np.testing.assert_array_equal(array(found.mask), chest.heart & ~bone)
+        assert found.territories is not None

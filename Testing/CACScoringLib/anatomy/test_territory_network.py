@@ -110,3 +110,22 @@ def test_only_the_largest_part_is_kept():
     mask[0, 0, 0] = mask[2:, 2:, 2:] = True
     assert largest_part(mask).sum() == 27
     assert not largest_part(np.zeros((3, 3, 3), bool)).any()
+
+
+def test_arteries_far_from_the_heart_are_none():
+    """Something as bright as the LAD in the neck, and something as bright as the aorta beside it."""
+    scan, hu = scan_of((1.5, 1.5, 3.0), (390, 300, 330))
+    hu = sitk.GetArrayFromImage(scan.image)
+    hu[95:100, 90:100, 90:100] = LAD_HU
+    hu[95:100, 90:100, 120:130] = AORTA_HU
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+    found = find_territories(
+        scan_from_image(image, Acquisition("test")),
+        SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=ByBrightness().eval()),
+    )
+    labels = sitk.GetArrayFromImage(found.labels(image))
+    assert not labels[93:103].any()
+    assert (labels == LAD).any()
+    assert (labels == AORTA).any()
+    np.testing.assert_allclose(found.probability.sum(0), 1, atol=1e-4)

@@ -1,0 +1,132 @@
+"""Which artery, valve or vessel calcium is given to by territories whose place is known."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from known_territories import label_of, territories_of
+
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, suggested_arteries
+
+SHAPE = (6, 24, 24)
+LAD, LCX, ANNULUS, RCA, OTHER = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))
+
+
+def image_of(array):
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.0, 1.0, 3.0))
+    return image
+
+
+def halves(left, right):
+    """Territories: the columns below 12 are one, the others another."""
+    names = np.full(SHAPE, left)
+    names[:, :, 12:] = right
+    return names
+
+
+def region_of(names, sure=1.0, excluded=None):
+    image = image_of(np.zeros(SHAPE, np.int16))
+    mask = image_of((names > 0).astype(np.uint8))
+    found = None if excluded is None else image_of(excluded)
+    region = HeartRegion(mask, found, "hand", territories=territories_of(image, names, sure))
+    return region, image_of(names.astype(np.uint8))
+
+
+def sites(names, candidates, **more):
+    return candidate_sites(*region_of(names, **more), candidates)
+
+
+def box(*columns):
+    found = np.zeros(SHAPE, bool)
+    found[2:4, 8:12, slice(*columns)] = True
+    return found
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (LAD, LCX, (Artery.LAD, Artery.LCX)),
+        (ANNULUS, RCA, (NonCoronary.AORTIC_VALVE, Artery.RCA)),
+        (label_of("mitral annulus"), LCX, (NonCoronary.MITRAL_ANNULUS, Artery.LCX)),
+        (label_of("ascending aorta"), label_of("descending aorta"), (NonCoronary.THORACIC_AORTA,) * 2),
+    ],
+)
+def test_a_lesion_across_two_territories_is_split(left, right, expected):
+    found = sites(halves(left, right), box(6, 18))
+    assert (found[2:4, 8:12, 6:12] == expected[0]).all()
+    assert (found[2:4, 8:12, 12:18] == expected[1]).all()
+    assert (found > 0).sum() == box(6, 18).sum()
+
+
+def test_its_parts_are_lesions_of_their_own():
+    names = halves(ANNULUS, RCA)
+    hu = np.where(box(6, 18), 300, 40).astype(np.int16)
+    found = find_lesions(image_of(hu), sites(names, hu >= 130), ScoringRules())
+    assert [lesion.artery for lesion in found.lesions] == [Artery.RCA, NonCoronary.AORTIC_VALVE]
+    assert [lesion.artery for lesion in found.coronary.lesions] == [Artery.RCA]
+    assert (found.non_coronary.id_map > 0).sum() == 2 * 4 * 6
+
+
+def test_a_sliver_is_not_split_off():
+    """One column of 4 pixels in one slice is 12 mm³, which is kept; one pixel is not."""
+    names = halves(LAD, LCX)
+    candidates = box(6, 12)
+    candidates[2, 8, 12] = True
+    assert 3.0 < SLIVER_MM3 < 12.0
+    assert (sites(names, candidates)[candidates] == Artery.LAD).all()
+    candidates[2, 8:12, 12] = True
+    assert (sites(names, candidates)[2, 8:12, 12] == Artery.LCX).all()
+
+
+def test_a_small_lesion_of_its_own_keeps_its_site():
+    names = halves(LAD, LCX)
+    candidates = box(2, 8)
+    candidates[5, 20, 20] = True
+    assert sites(names, candidates)[5, 20, 20] == Artery.LCX
+
+
+def test_muscle_must_be_far_likelier_than_an_artery():
+    """0.8 to 0.02 is, 0.28 to 0.072 is not, because calcium is rare in it."""
+    names = halves(OTHER, LAD)
+    candidates = box(2, 8)
+    assert (sites(names, candidates, sure=0.8)[candidates] == NonCoronary.OTHER).all()
+    assert (sites(names, candidates, sure=0.28)[candidates] != NonCoronary.OTHER).all()
+
+
+def test_bone_is_no_candidate_but_the_aorta_is():
+    excluded = np.zeros(SHAPE, np.uint8)
+    excluded[:, :, :9], excluded[:, :, 9:] = BONE_LABEL, AORTA_LABEL
+    found = sites(np.full(SHAPE, label_of("descending aorta")), box(6, 18), excluded=excluded)
+    assert not found[:, :, :9].any()
+    assert (found[2:4, 8:12, 9:18] == NonCoronary.THORACIC_AORTA).all()
+
+
+def test_nothing_lies_outside_heart_and_territories():
+    names = halves(LAD, 0)
+    assert not sites(names, box(12, 18)).any()
+
+
+def test_without_territories_candidates_are_not_assigned():
+    region = HeartRegion(image_of(np.ones(SHAPE, np.uint8)), None, "lungs")
+    found = candidate_sites(region, None, box(6, 18))
+    assert (found[box(6, 18)] == Artery.UNASSIGNED).all()
+    assert found.sum() == Artery.UNASSIGNED * box(6, 18).sum()
+
+
+def test_suggestions_say_how_sure_the_territories_are():
+    names = halves(LAD, RCA)
+    region, labels = region_of(names, sure=0.7)
+    hu = np.where(box(2, 8), 300, 40).astype(np.int16)
+    hu[0], hu[0, 0, 0] = -1000, 900
+    scan = scan_from_image(image_of(hu), Acquisition("test"))
+    found = find_lesions(scan.image, candidate_sites(region, labels, box(2, 8)), ScoringRules())
+    (suggestion,) = suggested_arteries(found, scan, region)
+    # Eleven territories: 0.7 for the LAD, 0.03 for each other; three of those count a tenth.
+    coronary, total = 0.7 + 3 * 0.03, 0.7 + 7 * 0.03 + 3 * 0.003
+    assert suggestion.artery is Artery.LAD
+    assert suggestion.confidence == pytest.approx(0.7 / coronary, abs=1e-3)
+    assert suggestion.not_coronary_probability == pytest.approx(1 - coronary / total, abs=1e-3)
