@@ -50,17 +50,22 @@ def scan(**facts):
 
 def region(image: sitk.Image) -> HeartRegion:
     """The heart with its territories."""
+    return region_of(image, dict(zip(NAMES, boxes(), strict=True)))
+
+
+def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], heart=None) -> HeartRegion:
+    """A heart whose territories are boxes [k, j, i]. heart: its mask; None for all boxes."""
     shape = image.GetSize()[::-1]
     probability = np.zeros((len(TERRITORIES), *shape), np.float32)
     probability[0] = 1
-    heart = np.zeros(shape, np.uint8)
-    for name, place in zip(NAMES, boxes(), strict=True):
+    for name, place in places.items():
         probability[0][place], probability[TERRITORIES.index(name)][place] = 0, 1
-        heart[place] = 1
-    mask = sitk.GetImageFromArray(heart)
-    mask.CopyInformation(image)
+    if heart is None:
+        heart = sitk.GetImageFromArray((probability[0] == 0).astype(np.uint8))
+        heart.CopyInformation(image)
     grid = Grid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
-    return HeartRegion(mask, None, "stand-in", (), Territories(grid, heart.astype(np.float32), probability, "stand-in"))
+    inside = sitk.GetArrayFromImage(heart).astype(np.float32)
+    return HeartRegion(heart, None, "stand-in", (), Territories(grid, inside, probability, "stand-in"))
 
 
 def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:

@@ -14,7 +14,7 @@ from ..core.labels import Artery
 from ..core.output import OutputFolder
 from ..report import files as report
 from ..report import page
-from ..results import Categories, MethodResult, ScoreResult
+from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
 from ..scoring.acquisition import BloodPool
 from ..whole_scan.estimates import WholeScanEstimate
 
@@ -30,7 +30,7 @@ class Reviewed:
 
     record: the `scores.json` of the run that it began with. heart: mask on the scan's grid. slices_off: slices, from
     the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never decomposed.
-    estimates: whole-scan estimates that the run has recorded.
+    estimates: whole-scan estimates that the run has recorded. non_coronary, territories: as of a `ScoreResult`.
     """
 
     scan: CTScan
@@ -42,6 +42,8 @@ class Reviewed:
     slices_off: tuple[int, ...] = ()
     slices_wished: tuple[int, ...] = ()
     estimates: tuple[WholeScanEstimate, ...] = ()
+    non_coronary: NonCoronaryResult | None = None
+    territories: sitk.Image | None = None
 
 
 def acquisition_of_record(record: dict) -> Acquisition:
@@ -51,16 +53,19 @@ def acquisition_of_record(record: dict) -> Acquisition:
 
 
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> None:
-    """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz` and, of a calcium map, `map_lesions.nii.gz`.
+    """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; of a calcium map `map_lesions.nii.gz`; and
+    where they are known `territories.nii.gz`.
 
     The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
     """
     result = _result(reviewed)
     with OutputFolder(folder, overwrite).being_written() as files:
-        for method, name in (("threshold", "lesions"), ("decomposition", "map_lesions")):
-            if method in result.methods:
-                labels = result.methods[method].lesions.label_image(result.scan.image)
-                sitk.WriteImage(labels, str(files / f"{name}.nii.gz"))
+        images = {"lesions": report.site_labels(result), "territories": result.territories}
+        if (in_map := result.methods.get("decomposition")) is not None:
+            images["map_lesions"] = in_map.lesions.label_image(result.scan.image)
+        for name, image in images.items():
+            if image is not None:
+                sitk.WriteImage(image, str(files / f"{name}.nii.gz"))
         (files / "lesions.csv").write_text(report.lesions_as_csv(result), encoding="utf-8")
         html = page.result_as_html(result, identify=_identifies(reviewed.record))
         (files / "report.html").write_text(html, encoding="utf-8")
@@ -82,6 +87,8 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         methods=reviewed.methods,
         categories=reviewed.categories,
         warnings=(note, *reviewed.warnings),
+        territories=reviewed.territories,
+        non_coronary=reviewed.non_coronary,
         true_mass_mg=masses,
         estimates=reviewed.estimates,
     )
@@ -93,7 +100,7 @@ def _document(reviewed: Reviewed, result: ScoreResult) -> dict:
     document = report.result_as_json(result, {}, _identifies(record))
     document["input"] = record["input"]
     of_the_map = ("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings")
-    document |= {key: record[key] for key in ("models", "seconds", *of_the_map) if key in record}
+    document |= {key: record[key] for key in ("models", "seconds", "territories", *of_the_map) if key in record}
     document["review"] = {
         "program": "CAC panel of 3D Slicer",
         "methods": {name: method.reviewed for name, method in reviewed.methods.items()},

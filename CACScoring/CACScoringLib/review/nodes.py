@@ -15,7 +15,7 @@ import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import CTScan, MaskError, UnreadableError, scan_from_image
-from ..core.labels import Labelled
+from ..core.labels import TERRITORIES, Labelled
 from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segment
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
@@ -65,6 +65,17 @@ class ReviewNodes:
             raise UnreadableError(f"{volume.GetName()} no longer has the CT's size. Score again.")
         found.CopyInformation(self.scan.image)
         return found
+
+    def territories(self) -> sitk.Image | None:
+        """Labels of `TERRITORIES` on the scan's grid; None where the run knew none."""
+        if self.nodes.territories is None:
+            return None
+        found = voxels_of_segments(self.nodes.territories, self.scan.image, _territory)
+        labels = np.zeros(self.scan.image.GetSize()[::-1], np.uint8)
+        labels.reshape(-1)[found.flat] = found.values
+        image = sitk.GetImageFromArray(labels)
+        image.CopyInformation(self.scan.image)
+        return image
 
     # Labels
 
@@ -155,6 +166,10 @@ class ReviewNodes:
         """Mark a method as reviewed, or not."""
         with self._while_writing():
             self._segmentations[method].SetAttribute(REVIEWED_ATTRIBUTE, "1" if on else "0")
+
+
+def _territory(name: str) -> int:
+    return TERRITORIES.index(name) if name in TERRITORIES else 0
 
 
 def _scan_of_record(own: sitk.Image, record: dict, name: str) -> CTScan:

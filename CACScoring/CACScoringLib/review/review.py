@@ -16,13 +16,13 @@ import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
-from ..core.labels import NOT_CORONARY, Artery, Labelled
+from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from ..core.tables import table_text
 from ..pipeline import outside_warning
-from ..results import METHOD_TITLES, MethodResult
+from ..results import METHOD_TITLES, MethodResult, NonCoronaryResult
 from ..scoring.artefacts import metal_warning
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
-from ..scoring.scores import score_arteries, score_lesions
+from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 
@@ -77,11 +77,11 @@ class KnownLesion:
     suggestion: ArterySuggestion | None
 
 
-def known_lesions(method: Mapping) -> dict[LesionKey, KnownLesion]:
-    """The lesions of a method in a `scores.json`."""
+def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, KnownLesion]:
+    """The lesions of a method in a `scores.json`. elsewhere: its "non_coronary", for the clinical rule."""
     arteries = {artery.key: artery for artery in Artery}
     known = {}
-    for lesion in method["lesions"]:
+    for lesion in [*method["lesions"], *(elsewhere["lesion_list"] if elsewhere else ())]:
         slices = sorted({part["slice"] for part in lesion["components"]})
         suggestion = None
         if "suggested_artery" in lesion:
@@ -92,6 +92,15 @@ def known_lesions(method: Mapping) -> dict[LesionKey, KnownLesion]:
     return known
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """What labels give. lesions: of the arteries and elsewhere."""
+
+    lesions: LesionSet
+    coronary: MethodResult
+    elsewhere: NonCoronaryResult
+
+
 class Review:
     """One method's lesions, derived from labels.
 
@@ -99,7 +108,8 @@ class Review:
     calcium map. rules: those that the method was scored by. peaks: the CT, for a calcium map (see `find_lesions`).
     heart: mask on the image's grid, by which a lesion that nobody has reviewed and no run knew gets its suggested
     artery from its place. known: lesions of the run that began the review; they keep their suggestions, and like all
-    lesions their ids, for as long as their voxels stay.
+    lesions their ids, for as long as their voxels stay. by_territory: whether the run knew territories, by which it
+    found each lesion of the map in its artery.
     """
 
     def __init__(
@@ -111,6 +121,7 @@ class Review:
         agatston_scale: float | None = None,
         heart: sitk.Image | None = None,
         known: Mapping[LesionKey, KnownLesion] | None = None,
+        by_territory: bool = False,
     ) -> None:
         self.method = method
         self.image = image
@@ -123,7 +134,8 @@ class Review:
         self._counted = self._labels
         self._found = LesionSet((), np.zeros(self._shape, np.uint16))
         self._current = True
-        self._results: dict[bool, MethodResult] = {}
+        self._by_artery = method == "threshold" or by_territory
+        self._results: dict[bool, _Counted] = {}
         self._shown = False
         known = known or {}
         self._ids = {key: lesion.id for key, lesion in known.items()}
@@ -137,9 +149,9 @@ class Review:
         return self._labels
 
     def set_labelled(self, labelled: Labelled) -> Difference:
-        """Take new labels; says what changed. Raises MaskError when one is above 7."""
-        if (highest := int(labelled.values.max(initial=0))) > NOT_CORONARY:
-            raise MaskError(f"A label of the review is {highest}; the highest is {NOT_CORONARY} (not coronary).")
+        """Take new labels; says what changed. Raises MaskError when one is that of no site."""
+        if (highest := int(labelled.values.max(initial=0))) > max(NonCoronary):
+            raise MaskError(f"A label of the review is {highest}; the highest is {int(max(NonCoronary))}.")
         difference = Difference.of(self._labels, labelled)
         self._labels = labelled
         self._current = self._current and not difference.flat.size
@@ -151,11 +163,22 @@ class Review:
         self._current = False
 
     def result(self, reviewed: bool) -> MethodResult:
-        """The scores of the labels.
+        """The scores of the labels of arteries.
 
         reviewed: False lists unassigned lesions as candidates, as `cac score` does; True leaves them out, as `cac
         score --lesions` does.
         """
+        return self._counted_as(reviewed).coronary
+
+    def non_coronary(self, reviewed: bool) -> NonCoronaryResult:
+        """The scores of the labels outside the coronary arteries. reviewed: as of `result`."""
+        return self._counted_as(reviewed).elsewhere
+
+    def lesions(self, reviewed: bool) -> LesionSet:
+        """All lesions, of the arteries and elsewhere. reviewed: as of `result`."""
+        return self._counted_as(reviewed).lesions
+
+    def _counted_as(self, reviewed: bool) -> _Counted:
         self._shown = reviewed
         if not self._current:
             self._find()
@@ -167,7 +190,7 @@ class Review:
 
     def flat_voxels(self, lesion_ids: Iterable[int]) -> np.ndarray:
         """Flat indices of the voxels of lesions of the last result. Raises MaskError when there is none of that id."""
-        found = self.result(self._shown).lesions
+        found = self.lesions(self._shown)
         wanted = list(lesion_ids)
         known = {lesion.id for lesion in found.lesions}
         if missing := [number for number in wanted if number not in known]:
@@ -201,7 +224,7 @@ class Review:
             raise CTError(f"{len(kept) + len(new.lesions)} separate lesions: this is noise, not calcium.")
         number_of = np.zeros(len(new.lesions) + 1, np.uint16)
         taken = {lesion.id for lesion in kept}
-        for lesion in _in_order(new, again.flat, by_artery=self.method == "threshold"):
+        for lesion in _in_order(new, again.flat, self._by_artery):
             number_of[lesion.id] = self._id_of(lesion, taken)
         id_map = np.zeros(self._shape, np.uint16)
         ids = id_map.reshape(-1)
@@ -212,7 +235,7 @@ class Review:
         self._found, self._counted = LesionSet(lesions, id_map), counted
 
     def _counts(self) -> np.ndarray:
-        counts = self._labels.values <= max(Artery)
+        counts = self._labels.values != NOT_CORONARY
         if self._slices_off:
             slices = self._labels.flat // (self._shape[1] * self._shape[2])
             counts &= ~np.isin(slices, list(self._slices_off))
@@ -233,30 +256,35 @@ class Review:
         taken.add(number)
         return number
 
-    def _scored(self, reviewed: bool) -> MethodResult:
-        found, ids = self._found, self._found.id_map
-        by_artery = reviewed or self.method == "threshold"
-        lesions = tuple(_in_order(found, self._counted.flat, by_artery))
+    def _scored(self, reviewed: bool) -> _Counted:
+        lesions = tuple(_in_order(self._found, self._counted.flat, reviewed or self._by_artery))
         if reviewed:
-            left_out = [lesion.id for lesion in lesions if lesion.artery == Artery.UNASSIGNED]
             lesions = tuple(lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED)
-            if left_out:
-                at = self._counted.flat
-                shown = ids.reshape(-1)[at]
-                ids = np.zeros(self._shape, np.uint16)
-                ids.reshape(-1)[at] = np.where(np.isin(shown, left_out), np.uint16(0), shown)
+        coronary = self._part(tuple(lesion for lesion in lesions if isinstance(lesion.artery, Artery)))
+        elsewhere = self._part(tuple(lesion for lesion in lesions if isinstance(lesion.artery, NonCoronary)))
         spacing = self.image.GetSpacing()
-        suggested = () if reviewed else self._suggestions.of(LesionSet(lesions, ids), self._counted.flat)
-        return MethodResult(
+        result = MethodResult(
             reviewed=reviewed,
             rules=self.rules,
-            lesions=LesionSet(lesions, ids),
-            total=score_lesions(lesions, spacing, self.rules),
-            arteries=score_arteries(lesions, spacing, self.rules),
-            suggestions=suggested,
+            lesions=coronary,
+            total=score_lesions(coronary.lesions, spacing, self.rules),
+            arteries=score_arteries(coronary.lesions, spacing, self.rules),
+            suggestions=() if reviewed else self._suggestions.of(coronary, self._counted.flat),
             agatston_scale=None if reviewed else self.agatston_scale,
             no_calcium=reviewed and not (self._labels.values <= max(Artery)).any(),
         )
+        scores = score_non_coronary(elsewhere.lesions, spacing, self.rules)
+        return _Counted(self._part(lesions), result, NonCoronaryResult(reviewed, self.rules, elsewhere, scores))
+
+    def _part(self, lesions: tuple[Lesion, ...]) -> LesionSet:
+        """Some of the lesions that were found."""
+        if len(lesions) == len(self._found.lesions):
+            return LesionSet(lesions, self._found.id_map)
+        at = self._counted.flat
+        found = self._found.id_map.reshape(-1)[at]
+        ids = np.zeros(self._shape, np.uint16)
+        ids.reshape(-1)[at] = np.where(np.isin(found, [lesion.id for lesion in lesions]), found, np.uint16(0))
+        return LesionSet(lesions, ids)
 
 
 def _in_order(found: LesionSet, labelled: np.ndarray, by_artery: bool) -> list[Lesion]:
@@ -345,24 +373,34 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     """Doubts about a review of the clinical rule, as `cac score --lesions` has them. heart: mask on the scan's grid."""
     if not reviewed:
         return ()
-    found = review.result(reviewed).lesions
-    warnings = [*outside_warning(found, heart), *metal_warning(found, review.image)]
+    coronary, every = review.result(reviewed).lesions, review.lesions(reviewed)
+    warnings = [*outside_warning(coronary, heart), *metal_warning(every, review.image)]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
         message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
         warnings.append(ScanWarning("unassigned-left-out", message))
     return tuple(warnings)
 
 
-def result_as_copied_text(methods: Mapping[str, MethodResult]) -> str:
-    """Totals per method and artery for the clipboard: tab separated lines that a spreadsheet takes as columns."""
+def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCoronaryResult | None = None) -> str:
+    """Totals per method and artery for the clipboard: tab separated lines that a spreadsheet takes as columns.
+
+    elsewhere: calcium outside the coronary arteries, below them.
+    """
     measures = ("Agatston (of the map: adjusted)", "Volume mm³", "Mass mg", "Pseudo-mass HU·mm³", "Peak HU")
     lines = []
+
+    def add(title: str, name: str, score: Score, state: str) -> None:
+        numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
+        shown = ["" if number is None else f"{number:.3f}" for number in numbers]
+        lines.append((title, name, score.lesions, *shown, state))
+
     for name, method in methods.items():
         state = "reviewed" if method.reviewed else "not reviewed"
         state += ", no coronary calcium" if method.no_calcium else ""
-        rows = [(artery.key, score) for artery, score in method.arteries.items()] + [("total", method.total)]
-        for artery, score in rows:
-            numbers = (score.agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
-            shown = ["" if number is None else f"{number:.3f}" for number in numbers]
-            lines.append((METHOD_TITLES[name], artery, score.lesions, *shown, state))
+        for artery, score in method.arteries.items():
+            add(METHOD_TITLES[name], artery.key, score, state)
+        add(METHOD_TITLES[name], "total", method.total, state)
+    for site, score in elsewhere.scores.items() if elsewhere is not None else ():
+        state = "reviewed" if elsewhere.reviewed else "not reviewed"
+        add("Outside the coronary arteries", site.short_name, score, state)
     return table_text(("Method", "Artery", "Lesions", *measures, "State"), lines, delimiter="\t")

@@ -15,13 +15,13 @@ import numpy as np
 import slicer
 
 from ..core.ct import CTError, MaskError, ScanWarning
-from ..core.labels import NOT_CORONARY, Artery, Labelled
+from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
 from ..mrml.scene_content import SliceRow, rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns
-from ..results import Categories, MethodResult, categories_of
+from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
-from ..scoring.lesions import ScoringRules
+from ..scoring.lesions import Lesion, ScoringRules
 from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, Reviewed, export_review
 from .nodes import ReviewNodes
@@ -95,9 +95,27 @@ class SceneReview:
 
     def result(self, method: str) -> MethodResult:
         """The scores of a method as reviewed now. Raises MaskError while it has a problem."""
-        if method in self.problems:
-            raise MaskError(self.problems[method])
+        self._check(method)
         return self._reviews[method].result(self.reviewed[method])
+
+    def lesions(self, method: str) -> tuple[Lesion, ...]:
+        """All lesions of a method, those outside the coronary arteries too. Raises MaskError while it has a problem."""
+        self._check(method)
+        return self._reviews[method].lesions(self.reviewed[method]).lesions
+
+    @property
+    def non_coronary(self) -> NonCoronaryResult | None:
+        """Calcium outside the coronary arteries by the clinical rule; None while nobody has told it from coronary
+        calcium, neither the run nor the reader, or while there is a problem."""
+        recorded, review = self._state.record.get("non_coronary"), self._reviews["threshold"]
+        unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
+        if unknown or "threshold" in self.problems:
+            return None
+        found = review.non_coronary(self.reviewed["threshold"])
+        # Of a run with labels of arteries alone nobody has reviewed the other sites.
+        if recorded is not None and self._state.record["methods"]["threshold"]["reviewed"]:
+            return replace(found, reviewed=found.reviewed and recorded["reviewed"])
+        return found
 
     def results(self) -> dict[str, MethodResult]:
         """The scores of all methods without a problem."""
@@ -152,12 +170,12 @@ class SceneReview:
 
     # Edits
 
-    def assign(self, method: str, lesion_ids: Iterable[int], artery: Artery) -> None:
-        """Give lesions of the last result to an artery. Raises MaskError when one is not there."""
-        self._give(method, self._reviews[method].flat_voxels(lesion_ids), int(artery))
+    def assign(self, method: str, lesion_ids: Iterable[int], site: Site) -> None:
+        """Give listed lesions to an artery, or to a site outside them. Raises MaskError when one is not there."""
+        self._give(method, self._reviews[method].flat_voxels(lesion_ids), int(site))
 
     def reject(self, method: str, lesion_ids: Iterable[int]) -> None:
-        """Say that lesions of the last result are not coronary. Raises MaskError when one is not there."""
+        """Say that listed lesions are no calcium, or of no interest. Raises MaskError when one is not there."""
         self._give(method, self._reviews[method].flat_voxels(lesion_ids), NOT_CORONARY)
 
     def reject_unassigned(self, method: str) -> None:
@@ -166,14 +184,16 @@ class SceneReview:
         self._give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
 
     def set_no_calcium(self) -> None:
-        """Say that there is no coronary calcium: reject every lesion of every method, and mark all methods as reviewed.
+        """Say that there is no coronary calcium: reject every lesion of an artery, of every method, and mark all
+        methods as reviewed.
 
         One step for `undo`. Raises MaskError while a method has a problem.
         """
         if self.problems:
             raise MaskError(next(iter(self.problems.values())))
         for method in self.methods:
-            flat = self._reviews[method].labelled.flat
+            labelled = self._reviews[method].labelled
+            flat = labelled.flat[labelled.values <= max(Artery)]
             self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
             self._state.set_reviewed(method, True)
         self.refresh()
@@ -251,7 +271,7 @@ class SceneReview:
 
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
-        scores, lesions = rows_of_methods(self.results(), self.scan.image.GetSpacing())
+        scores, lesions = rows_of_methods(self.results(), self.scan.image.GetSpacing(), self.non_coronary)
         fill_table(self.nodes.scores, score_columns(scores))
         fill_table(self.nodes.lesions, lesion_columns(lesions))
 
@@ -261,7 +281,7 @@ class SceneReview:
         # The only saliency is the vessel model's.
         saliency = self._state.saliency()
         estimates = tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in self.estimates)
-        state = (self.slices_off, self.slices_wished, estimates)
+        state = (self.slices_off, self.slices_wished, estimates, self.non_coronary, self._state.territories())
         warnings = self.warnings
         reviewed = Reviewed(
             self.scan, self._state.heart, methods, self.categories(), warnings, self._state.record, *state
@@ -270,9 +290,12 @@ class SceneReview:
 
     # The nodes
 
-    def _give(self, method: str, flat: np.ndarray, label: int) -> None:
+    def _check(self, method: str) -> None:
         if method in self.problems:
             raise MaskError(self.problems[method])
+
+    def _give(self, method: str, flat: np.ndarray, label: int) -> None:
+        self._check(method)
         self._state.write(method, Labelled(flat, np.full(len(flat), label, np.uint8)))
         self.refresh()
 
@@ -327,8 +350,10 @@ def _review(method: str, state: ReviewNodes) -> Review:
     rules, recorded = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
     image, peaks = (state.scan.image, None) if method == "threshold" else (state.calcium_map(), state.scan.image)
-    known = known_lesions(recorded)
-    return Review(method, image, ScoringRules(**rules), peaks, recorded["agatston_scale"], state.heart, known)
+    elsewhere = state.record.get("non_coronary") if method == "threshold" else None
+    known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
+    scale = recorded["agatston_scale"]
+    return Review(method, image, ScoringRules(**rules), peaks, scale, state.heart, known, by_territory)
 
 
 def _named(slices: tuple[int, ...]) -> str:

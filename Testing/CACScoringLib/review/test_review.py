@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from calcified_heart import NETWORKS, calcified_scan
 
+from CACScoringLib import pipeline
 from CACScoringLib.anatomy.arteries import ArterySuggestion, suggest_arteries
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import MaskError
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.results import categories_of
@@ -301,11 +303,11 @@ class TestLabels:
         np.testing.assert_array_equal(before.reshape(-1)[difference.flat], difference.before)
         assert not set_labels(review, labels).flat.size
 
-    def test_above_not_coronary(self, scored):
+    def test_of_no_site(self, scored):
         review = review_of(scored, "threshold")
         labels = labels_of(review)
-        labels[0, 0, 0] = 8
-        with pytest.raises(MaskError, match="is 8"):
+        labels[0, 0, 0] = 12
+        with pytest.raises(MaskError, match="is 12"):
             set_labels(review, labels)
 
     def test_nothing_labelled(self, scored):
@@ -334,3 +336,96 @@ def test_the_fixture_is_hard_enough(scored):
     everything = (sitk.GetArrayFromImage(heart) > 0).astype(np.uint8)
     specks = find_lesions(scan.image, everything, ScoringRules(minimum_area_mm2=0))
     assert len(specks.lesions) > len(lesions)
+
+
+@pytest.fixture(scope="module")
+def scored_by_territories():
+    """The same scan with territories: strips of arteries and valves."""
+    scan, heart = calcified_scan()
+    names = {"LAD": slice(0, 40), "RCA": slice(40, 56), "aortic valve and root": slice(56, 66)}
+    strips = {name: (slice(None), slice(None), part) for name, part in names.items()}
+    strips["mitral annulus"] = (slice(None), slice(None), slice(66, None))
+    region = heart_with_territories.region_of(scan.image, strips, heart)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "find_heart", lambda *_: region)
+        return scan, heart, score_scan(scan, networks=NETWORKS)
+
+
+def review_with_sites(scored, method):
+    scan, heart, result = scored
+    found, content = result.methods[method], report.result_as_json(result, {})
+    image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
+    elsewhere = content["non_coronary"] if method == "threshold" else None
+    known = known_lesions(content["methods"][method], elsewhere)
+    review = Review(method, image, found.rules, peaks, found.agatston_scale, heart, known, by_territory=True)
+    labels = report.site_labels(result) if method == "threshold" else found.lesions.label_image(scan.image)
+    set_labels(review, sitk.GetArrayFromImage(labels))
+    return review
+
+
+class TestSites:
+    """Calcium outside the coronary arteries is counted apart, and can be moved there and back."""
+
+    @pytest.mark.parametrize("method", ["threshold", "decomposition"])
+    def test_before_any_edit(self, scored_by_territories, method):
+        expected = scored_by_territories[2].methods[method]
+        review = review_with_sites(scored_by_territories, method)
+        found = review.result(reviewed=False)
+        assert {lesion.artery for lesion in expected.lesions.lesions} == {Artery.LAD, Artery.RCA}
+        assert_same_numbers(found, expected)
+        assert found.lesions.lesions == expected.lesions.lesions
+
+    def test_numbers_elsewhere_are_those_of_cac_score(self, scored_by_territories):
+        review, expected = review_with_sites(scored_by_territories, "threshold"), scored_by_territories[2].non_coronary
+        found = review.non_coronary(reviewed=False)
+        assert expected.scores[NonCoronary.AORTIC_VALVE].lesions
+        assert expected.scores[NonCoronary.MITRAL_ANNULUS].lesions
+        assert (found.scores, found.lesions.lesions) == (expected.scores, expected.lesions.lesions)
+        np.testing.assert_array_equal(found.lesions.id_map, expected.lesions.id_map)
+        every = review.lesions(reviewed=False)
+        assert len(every.lesions) == len(expected.lesions.lesions) + review.result(reviewed=False).total.lesions
+
+    @pytest.mark.parametrize("method", ["threshold", "decomposition"])
+    def test_a_lesion_moves_to_a_site_and_back(self, scored_by_territories, method):
+        review = review_with_sites(scored_by_territories, method)
+        before, labels = review.result(reviewed=False), labels_of(review)
+        lesion = before.lesions.lesions[0]
+        sites_before = review.non_coronary(reviewed=False).scores
+        flat = review.flat_voxels([lesion.id])
+        moved = labels.copy()
+        moved.reshape(-1)[flat] = NonCoronary.THORACIC_AORTA
+        set_labels(review, moved)
+        after, sites = review.result(reviewed=True), review.non_coronary(reviewed=True)
+        assert after.total.lesions == before.total.lesions - 1
+        assert after.total.agatston < before.total.agatston
+        assert [x.id for x in sites.lesions.lesions if x.artery == NonCoronary.THORACIC_AORTA] == [lesion.id]
+        assert sites.reviewed
+        np.testing.assert_array_equal(review.flat_voxels([lesion.id]), flat)
+        set_labels(review, labels)
+        assert_same_numbers(review.result(reviewed=False), before)
+        assert review.non_coronary(reviewed=False).scores == sites_before
+
+    def test_what_was_rejected_is_of_no_site(self, scored_by_territories):
+        review = review_with_sites(scored_by_territories, "threshold")
+        lesion = review.non_coronary(reviewed=False).lesions.lesions[0]
+        before = review.non_coronary(reviewed=False).scores[lesion.artery].lesions
+        flat = review.flat_voxels([lesion.id])
+        values = review.labelled.values.copy()
+        values[np.isin(review.labelled.flat, flat)] = NOT_CORONARY
+        review.set_labelled(Labelled(review.labelled.flat, values))
+        assert review.non_coronary(reviewed=False).scores[lesion.artery].lesions == before - 1
+        assert lesion.id not in [x.id for x in review.lesions(reviewed=False).lesions]
+
+    def test_sites_are_copied_below_the_methods(self, scored_by_territories):
+        result = scored_by_territories[2]
+        rows = result_as_copied_text(result.methods, result.non_coronary).splitlines()
+        valve = result.non_coronary.scores[NonCoronary.AORTIC_VALVE]
+        cells = next(row for row in rows if "aortic valve" in row).split("\t")
+        assert cells[:4] == [
+            "Outside the coronary arteries",
+            "aortic valve",
+            str(valve.lesions),
+            f"{valve.agatston:.3f}",
+        ]
+        assert cells[-1] == "not reviewed"
+        assert len(rows) == len(result_as_copied_text(result.methods).splitlines()) + 4

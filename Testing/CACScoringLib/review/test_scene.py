@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -12,7 +13,7 @@ from calcified_heart import NETWORKS, calcified_scan
 from saved_scenes import read_mrb, read_mrml, write_mrml
 
 from CACScoringLib.core.ct import MaskError, UnreadableError
-from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery
+from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery, NonCoronary
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
@@ -348,7 +349,7 @@ def paint(review, segment_id, part, mode=slicer.vtkSlicerSegmentEditorLogic.Modi
 def separate_layers(segmentation):
     for segment_id in segmentation.GetSegmentation().GetSegmentIDs():
         segmentation.GetSegmentation().SeparateSegmentLabelmap(segment_id)
-    assert segmentation.GetSegmentation().GetNumberOfLayers() == 7
+    assert segmentation.GetSegmentation().GetNumberOfLayers() == 11
 
 
 def all_masks(review):
@@ -670,3 +671,88 @@ def test_scored_by_the_clinical_rule_alone(scene, scored):
     assert review.result("threshold").total.lesions == alone.methods["threshold"].total.lesions - 1
     with pytest.raises(MaskError, match="no slice 3"):
         review.switch_slice(3, False)
+
+
+class TestSites:
+    """Calcium outside the coronary arteries: moved there and back, undone, exported, and scored again."""
+
+    @pytest.fixture
+    def with_sites(self, scene, monkeypatch):
+        result = heart_with_territories.score(monkeypatch, patient_sex="M")
+        content = content_of_result(result, report.result_as_json(result, {}))
+        return SceneReview(scene, mrml.add_to_scene(scene, content)), result
+
+    def test_before_any_edit(self, with_sites):
+        review, result = with_sites
+        assert review.result("threshold").total == result.methods["threshold"].total
+        assert review.non_coronary.scores == result.non_coronary.scores
+        assert review.non_coronary.lesions.lesions == result.non_coronary.lesions.lesions
+        assert not review.non_coronary.reviewed
+        sites = [lesion.artery for lesion in review.lesions("threshold")]
+        assert sites == list(heart_with_territories.SITES)
+
+    def test_a_lesion_moves_to_a_site_and_back(self, with_sites):
+        review, result = with_sites
+        (lesion,) = review.result("threshold").lesions.lesions
+        review.assign("threshold", [lesion.id], NonCoronary.AORTIC_VALVE)
+        assert review.result("threshold").total.agatston == 0
+        assert review.non_coronary.scores[NonCoronary.AORTIC_VALVE].agatston == pytest.approx(128 + 64)
+        review.update_tables()
+        table = review.nodes.scores.GetTable()
+        assert "192" in [table.GetValueByName(n, "Agatston").ToString() for n in range(table.GetNumberOfRows())]
+        review.undo()
+        assert review.non_coronary.scores == result.non_coronary.scores
+        review.redo()
+        review.assign("threshold", [lesion.id], Artery.LAD)
+        assert review.result("threshold").total == result.methods["threshold"].total
+
+    def test_no_coronary_calcium_leaves_the_other_sites(self, with_sites):
+        review, result = with_sites
+        review.set_no_calcium()
+        assert review.result("threshold").no_calcium
+        assert review.non_coronary.scores == result.non_coronary.scores
+
+    def test_a_rejected_lesion_stays_rejected(self, with_sites, tmp_path):
+        review, _ = with_sites
+        valve = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.AORTIC_VALVE)
+        review.reject("threshold", [valve.id])
+        assert review.non_coronary.scores[NonCoronary.AORTIC_VALVE].lesions == 0
+        review.export(tmp_path / "out")
+        labels = sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz"))
+        assert NonCoronary.AORTIC_VALVE not in sitk.GetArrayViewFromImage(labels)
+
+    def test_the_export_scored_again_gives_the_same_numbers(self, with_sites, monkeypatch, tmp_path):
+        review, _ = with_sites
+        aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
+        review.assign("threshold", [aorta.id], NonCoronary.OTHER)
+        review.set_reviewed("threshold", True)
+        review.export(tmp_path / "out")
+        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+        again = heart_with_territories.score(monkeypatch, read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
+        assert document["non_coronary"]["reviewed"]
+        assert document["non_coronary"]["other"]["agatston"] == pytest.approx(96)
+        assert again.non_coronary.scores == review.non_coronary.scores
+        assert again.methods["threshold"].total == review.result("threshold").total
+        assert document["territories"]["model"] == "stand-in"
+        exported = sitk.ReadImage(str(tmp_path / "out" / "territories.nii.gz"))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
+        html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert "The sites have been reviewed." in html
+        assert "<td>men</td>" in html
+
+    def test_sites_of_a_review_of_arteries_alone_are_not_reviewed(self, scene, monkeypatch):
+        lad = heart_with_territories.score(monkeypatch).methods["threshold"].lesions
+        result = heart_with_territories.score(monkeypatch, lad.label_image(heart_with_territories.scan().image))
+        nodes = mrml.add_to_scene(scene, content_of_result(result, report.result_as_json(result, {})))
+        review = SceneReview(scene, nodes)
+        assert review.result("threshold").reviewed
+        assert not review.non_coronary.reviewed
+        assert review.non_coronary.scores == result.non_coronary.scores
+
+    def test_nobody_knows_of_sites_until_the_reader_does(self, review):
+        assert review.non_coronary is None
+        lesion = ids(review, "threshold")[0]
+        review.assign("threshold", [lesion], NonCoronary.MITRAL_ANNULUS)
+        assert [lesion] == [x.id for x in review.non_coronary.lesions.lesions]
+        review.undo()
+        assert review.non_coronary is None
