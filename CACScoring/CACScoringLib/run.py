@@ -275,6 +275,8 @@ def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
         chosen[network] = stored[name]
     bundled = [model for model in found if model.origin == "bundled" and model.card.network in SCORING_NETWORKS]
     models = {model.card.network: model for model in bundled} | chosen
+    if "territories" in models and "heart" not in chosen:
+        models.pop("heart", None)  # the territories' network finds the heart too
     if models and not {"slices", "decomposition"} <= set(models):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     return models
