@@ -21,7 +21,7 @@ from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .scoring.map_lesions import evaluated_lesions, map_lesions, without_improbable
+from .scoring.map_lesions import evaluated_lesions, map_lesions, map_without_metal, without_improbable
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
 from .scoring.sites import candidate_sites, suggested_arteries
 
@@ -128,6 +128,7 @@ def score_scan(
             in_map, map_rules = map_lesions(scan, parts, map_sites, rules)
             map_suggestions: list[ArterySuggestion] = []
             if reviewed is None:
+                in_map, parts = map_without_metal(scan, parts, in_map)
                 noise_hu = None if blood is None else blood.noise_hu
                 evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map.coronary, noise_hu)
                 in_map, map_suggestions, parts, map_warnings = without_improbable(scan, parts, in_map, evaluated)
