@@ -21,6 +21,7 @@ from . import testing
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
+    from CACScoringLib.models.cards import StoredModel
     from CACScoringLib.run import Sample
 
 
@@ -125,15 +126,18 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
 
 def _declare_insert(parser: argparse.ArgumentParser) -> None:
     from ..phantom.anatomy.coronaries import ARTERIES
+    from ..phantom.anatomy.hearts.deposits import DEPOSITS
 
     parser.description = (
-        "Write a real scan, and copies of it with coronary plaque of known mass. If it is run again, it continues."
+        "Write a real scan, and copies of it with coronary plaque and other calcium of known mass. If it is run again, "
+        "it continues."
     )
     add = parser.add_argument
     add("ct", type=Path, metavar="CT", help="an unenhanced CT free of calcium")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the scans")
     add("--count", type=int, default=1, metavar="N", help="how many copies with plaque")
     add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the one that is found")
+    add("--model", metavar="NAME", help="network for territories or heart (default: the one that comes with CAC)")
     add(
         "--path",
         type=Path,
@@ -145,7 +149,20 @@ def _declare_insert(parser: argparse.ArgumentParser) -> None:
         "--plaques",
         type=int,
         metavar="N",
-        help="plaques in each copy (default: drawn at random; 0: aortic calcium only)",
+        help="plaques in each copy (default: drawn at random; 0: other calcium only)",
+    )
+    add(
+        "--deposits",
+        nargs="+",
+        choices=["aortic-wall", *(kind.replace(" ", "-") for kind in DEPOSITS), "none"],
+        metavar="KIND",
+        help="calcium outside the coronary arteries in each copy: aortic-wall, aortic-root, aortic-valve, "
+        "mitral-annulus, papillary-muscle, pericardium, or none (default: drawn as often as in people)",
+    )
+    add(
+        "--vary",
+        action="store_true",
+        help="vary in each copy what scanners vary: field of view, pixels, slices, kernel, noise, air, position",
     )
     add(
         "--motion", type=float, default=1.0, metavar="SCALE", help="0 for a still heart, 1 for the artery's full motion"
@@ -301,7 +318,7 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
 
 def _insert(options: argparse.Namespace, progress: Progress) -> None:
     from CACScoringLib.io.reading import read_ct, read_mask
-    from CACScoringLib.models.cards import find_model, load_model
+    from CACScoringLib.models.cards import load_model
 
     from ..phantom.insertion.background import prepare_background
     from ..phantom.insertion.inserted import InsertedSettings, write_insertions
@@ -310,10 +327,15 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
     if options.path and not options.artery:
         raise PathError("A path belongs to one artery. Name it with --artery.")
     progress.begin(["reading", "insertion"])
+    deposits = None
+    if options.deposits:
+        deposits = tuple(dict.fromkeys(kind.replace("-", " ") for kind in options.deposits if kind != "none"))
     settings = InsertedSettings(
         artery=options.artery,
         plaques=options.plaques,
+        deposits=deposits,
         motion_scale=options.motion,
+        vary=options.vary,
         sigma_mm=options.sigma,
         slice_thickness_mm=options.thickness,
         seed=options.seed,
@@ -322,11 +344,23 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
         path = read_path(options.path) if options.path else None
         heart = read_mask(options.heart) if options.heart else None
         # On the processor, so that a graphics card's rounding does not move the paths of an interrupted run.
-        network = load_model(find_model("heart").path, "cpu") if heart is None and path is None else None
-        background = prepare_background(read_ct(options.ct), heart, options.name, network)
+        network = load_model(_finder(options.model).path, "cpu") if options.model or heart is None else None
+        fitted = path is None or bool(set(deposits or ()) - {"aortic wall"})
+        background = prepare_background(read_ct(options.ct), heart, options.name, network, fitted)
     for warning in background.warnings:
         progress.warning(warning)
     with progress.step("insertion"):
         folder = write_insertions(background, options.output, options.count, settings, path, progress.counted)
     progress.done(folder)
     print(f"{folder}: {options.count} scans with plaque of known mass, and the scan without")
+
+
+def _finder(name: str | None) -> StoredModel:
+    """The model of this name that finds the heart, or the one that comes with CAC: for territories, else for the heart
+    alone. Raises ModelError."""
+    from CACScoringLib.models.cards import ModelError, find_model
+
+    try:
+        return find_model("territories", name)
+    except ModelError:
+        return find_model("heart", name)

@@ -9,16 +9,19 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, HeartRegion, heart_region
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning, mask_on_scan_grid
+from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
 from CACScoringLib.scoring.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 from ..anatomy.coronaries import Vessel
+from ..anatomy.hearts.shape import WALL_MM
+from ..anatomy.hearts.territories import TERRITORIES
 from ..scanner.scanner import Grid
 from ..scanner.simulation import SMOOTHING_MM
 from .insertion import InsertionError, grid_of, vessel_along
+from .scan_heart import ScanHeart, fit_scan_heart
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import LoadedModel
@@ -33,10 +36,10 @@ _NOISE_NEIGHBOURS = 5
 class Background:
     """A real scan and what is measured in it once for all insertions.
 
-    name: of the patient, who must be the same in all folders. heart: bool [k, j, i]; heart_source: "given" or "lungs".
-    room: bool [k, j, i], that part of the heart in which arteries may run.
-    aorta: the descending one, None when it was not found. noise_sd_hu: [k]; smoothed_noise_share: what a Gaussian of
-    SMOOTHING_MM leaves of it, texture included. warnings: doubts about the scan.
+    name: of the patient, who must be the same in all folders. heart: bool [k, j, i]; heart_source: "given",
+    "lungs" or a network's name. anatomy: the measured hearts fitted to it, None where only a given path is followed.
+    aortas: ascending and descending, as far as they were found. noise_sd_hu: [k]; smoothed_noise_share: what a Gaussian
+    of SMOOTHING_MM leaves of it, texture included. warnings: doubts about the scan.
     """
 
     scan: CTScan
@@ -44,32 +47,33 @@ class Background:
     grid: Grid
     heart: np.ndarray
     heart_source: str
-    room: np.ndarray
-    aorta: Vessel | None
+    anatomy: ScanHeart | None
+    aortas: tuple[Vessel, ...]
     noise_sd_hu: np.ndarray
     smoothed_noise_share: float
     warnings: tuple[ScanWarning, ...]
 
 
 def prepare_background(
-    scan: CTScan, heart: sitk.Image | None = None, name: str | None = None, network: LoadedModel | None = None
+    scan: CTScan,
+    heart: sitk.Image | None = None,
+    name: str | None = None,
+    network: LoadedModel | None = None,
+    fitted: bool = True,
 ) -> Background:
-    """Find the heart and measure the scan's noise.
+    """Find heart, arteries and aorta, and measure the scan's noise.
 
-    heart: mask, the heart region found from the lungs when None. name: of the patient; the file's name when None.
-    network: the heart network, which leaves out of the room for arteries what is no heart in the lungs' region.
+    heart: mask on any grid, found when None. name: of the patient; the file's name when None. network: one for
+    territories, whose labels draw the fitted hearts to root and valves, or one for the heart. fitted: whether arteries
+    are needed.
     Raises ContrastError for a scan with contrast, NoHeartError, MaskError, InsertionError when the noise cannot be
-    measured or the scan is oblique.
+    measured, the scan is oblique, or the measured hearts do not fit it.
     """
     grid = grid_of(scan)
     name = name or _stem(scan)
-    warnings: list[ScanWarning] = list(scan.warnings)
-    if heart is None:
-        region = heart_region(scan)
-    else:
-        mask, resampled = mask_on_scan_grid(heart, scan, "heart mask")
-        region = HeartRegion(mask != 0, None, "given", resampled)
-    warnings += region.warnings
+    territories = network if network is not None and network.card.network == "territories" else None
+    region = find_heart(scan, heart, None if territories else network, territories)
+    warnings: list[ScanWarning] = [*scan.warnings, *region.warnings]
     blood = measure_blood(scan, region.mask)
     try:
         require_unenhanced(scan, blood)
@@ -86,9 +90,6 @@ def prepare_background(
             "small. Give a mask of the whole heart."
         )
     mask = sitk.GetArrayFromImage(region.mask) > 0
-    room = mask
-    if heart is None and network is not None:
-        room = mask & (sitk.GetArrayFromImage(find_heart(scan, None, network).mask) > 0)
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
         message = (
@@ -96,25 +97,73 @@ def prepare_background(
             "calcium of its own must not be used, because its truth would be wrong."
         )
         warnings.append(ScanWarning("maybe-not-clean", message))
-    aorta = None if region.excluded is None else _descending_aorta(region.excluded, grid)
-    share = _smoothed_noise_hu(scan, region.mask, blood.noise_hu) / blood.noise_hu
-    noise = _noise_by_slice(scan, region.mask, blood.noise_hu)
-    return Background(scan, name, grid, mask, region.source, room, aorta, noise, share, tuple(warnings))
+    labels = None if region.territories is None else region.territories.labels(scan.image)
+    anatomy = None
+    if fitted:
+        # The network's own outline, which is not widened for arteries that move.
+        own = heart is None and region.territories is not None
+        anatomy = fit_scan_heart(scan, region.territories.heart_mask(scan.image) if own else region.mask, labels)
+    noise, share = measured_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
+    aortas = _aortas(scan, labels, region.excluded, grid)
+    return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
 
 
-def _descending_aorta(excluded: sitk.Image, grid: Grid) -> Vessel | None:
-    """The descending aorta in the heart's slices from the region's label."""
-    label = sitk.GetArrayViewFromImage(excluded) == AORTA_LABEL
+def _aortas(scan: CTScan, labels: sitk.Image | None, excluded: sitk.Image | None, grid: Grid) -> tuple[Vessel, ...]:
+    """The ascending aorta from a network's labels, the descending one from what the heart region excludes."""
+    found = []
+    if labels is not None:
+        # Labels reach beyond the wall, into fat and beside it: the aorta is the round middle.
+        label = sitk.GetArrayViewFromImage(labels) == TERRITORIES["ascending aorta"]
+        blood = ndimage.gaussian_filter(scan.hu.astype(np.float32), 1.2 / np.array(grid.spacing_mm[::-1])) > 0
+        found.append(_aorta(_round_middle(label & blood, grid), "ascending aorta", WALL_MM["aorta"], grid))
+    if excluded is not None:
+        label = sitk.GetArrayViewFromImage(excluded) == AORTA_LABEL
+        found.append(_aorta(label, "descending aorta", AORTA_LABEL_MARGIN_MM, grid))
+    return tuple(vessel for vessel in found if vessel is not None)
+
+
+def _round_middle(label: np.ndarray, grid: Grid) -> np.ndarray:
+    """In every slice the largest disc within a label."""
+    found = np.zeros_like(label)
+    row, column = np.ogrid[: label.shape[1], : label.shape[2]]
+    for k in np.flatnonzero(label.any((1, 2))):
+        depth = ndimage.distance_transform_edt(label[k])
+        j, i = np.argwhere(depth > 0.95 * depth.max()).mean(axis=0)
+        found[k] = (row - j) ** 2 + (column - i) ** 2 < depth.max() ** 2
+    return found
+
+
+def _aorta(label: np.ndarray, name: str, margin_mm: float, grid: Grid) -> Vessel | None:
+    """The aorta along the slices that show it round, from its label, which is wider by a margin."""
     area = label.sum((1, 2))
-    slices = np.flatnonzero(area)
+    usual = np.median(area[area > 0.3 * area.max()]) if area.any() else 0
+    numbers, count = ndimage.label((area > 0.5 * usual) & (area < 1.6 * usual))
+    if not count:
+        return None
+    slices = np.flatnonzero(numbers == 1 + np.bincount(numbers)[1:].argmax())
     if len(slices) < 3:
         return None
     row, column = ((label * n).sum((1, 2))[slices] / area[slices] for n in np.ogrid[: label.shape[1], : label.shape[2]])
     centre = [grid.x_mm()[0] + column * grid.spacing_mm[0], grid.y_mm()[0] + row * grid.spacing_mm[1]]
     smooth = [ndimage.gaussian_filter1d(c, 6.0 / grid.spacing_mm[2], mode="nearest") for c in centre]
-    radius = np.sqrt(np.median(area[slices]) * grid.spacing_mm[0] * grid.spacing_mm[1] / np.pi) - AORTA_LABEL_MARGIN_MM
+    radius = np.sqrt(np.median(area[slices]) * grid.spacing_mm[0] * grid.spacing_mm[1] / np.pi) - margin_mm
     path = np.stack([*smooth, grid.z_mm()[slices]], axis=1)
-    return vessel_along(path, "aortic wall", float(radius), grid)
+    return vessel_along(path, name, "aortic wall", float(radius), grid)
+
+
+def measured_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu: float) -> tuple[np.ndarray, float]:
+    """Noise SD of every slice [k] at the heart, and what share of it a Gaussian of SMOOTHING_MM in the slice leaves.
+
+    usual_hu, smoothed_hu: noise and smoothed noise where none can be measured.
+    """
+    noise = _noise_by_slice(scan, heart, usual_hu)
+    width = SMOOTHING_MM / scan.image.GetSpacing()[0]
+    smooth = sitk.GetImageFromArray(ndimage.gaussian_filter(scan.hu.astype(np.float32), (0, width, width)))
+    smooth.CopyInformation(scan.image)
+    sharp, blood = (measure_blood(one, heart) for one in (scan, CTScan(smooth, scan.acquisition)))
+    if sharp is None or blood is None:
+        return noise, min(1.0, smoothed_hu / usual_hu)
+    return noise, min(1.0, blood.noise_hu / sharp.noise_hu)
 
 
 def _noise_by_slice(scan: CTScan, heart: sitk.Image, usual_hu: float) -> np.ndarray:
@@ -126,15 +175,6 @@ def _noise_by_slice(scan: CTScan, heart: sitk.Image, usual_hu: float) -> np.ndar
         if blood is not None:
             noise[k] = blood.noise_hu
     return ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")
-
-
-def _smoothed_noise_hu(scan: CTScan, heart: sitk.Image, usual_hu: float) -> float:
-    """Noise SD that a Gaussian of SMOOTHING_MM in the slice leaves."""
-    width = SMOOTHING_MM / scan.image.GetSpacing()[0]
-    smooth = sitk.GetImageFromArray(ndimage.gaussian_filter(scan.hu.astype(np.float32), (0, width, width)))
-    smooth.CopyInformation(scan.image)
-    blood = measure_blood(CTScan(smooth, scan.acquisition), heart)
-    return usual_hu if blood is None else min(blood.noise_hu, usual_hu)
 
 
 def _stem(scan: CTScan) -> str:

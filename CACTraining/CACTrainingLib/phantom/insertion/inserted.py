@@ -1,9 +1,9 @@
 """Real scans with inserted lesions, in the folder form of digital scans, to train networks on real texture.
 
-Each scan gets plaques drawn as a digital patient's (`plaque`), in the fat of its own heart or along a path, and often
-calcium of the aortic wall, which is none of the coronaries'. The untouched scan is written beside them as a clean
-negative: what is inserted into must be free of calcium, and no program can vouch for that. Valves, annulus and nodes
-are left out: without contrast their place cannot be told from a heart mask.
+Each scan gets plaques drawn as a digital patient's (`plaque`) in arteries that run in its own heart's grooves or along
+a given path, and often calcium of aorta, valves and pericardium, which is none of the coronaries'. The untouched scan
+is written beside them as a clean negative: what is inserted into must be free of calcium, and no program can vouch for
+that.
 """
 
 from __future__ import annotations
@@ -18,25 +18,36 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import whole_folder, write_text_atomically
 
 from ..anatomy.coronaries import ARTERIES, Vessel
-from ..anatomy.distractors import PREVALENCE
-from ..anatomy.plaque import ARC_DEGREES, ARTERY_SHARE, BURDEN, Plaque, draw_plaque
-from ..anatomy.points import POINT_STEP_MM, PointCloud, joined
-from ..cohort.export import SCHEMA, write_files
+from ..anatomy.distractors import MOVES_WITH, PREVALENCE
+from ..anatomy.hearts.deposits import DEPOSITS
+from ..anatomy.hearts.territories import TERRITORIES
+from ..anatomy.plaque import ARC_DEGREES, ARTERY_SHARE, BURDEN, PROXIMAL_SHARE, Plaque, draw_plaque
+from ..anatomy.points import POINT_STEP_MM, PointCloud
+from ..cohort.export import SCHEMA, image_on, write_files
 from ..cohort.labels import Labels, annotate
-from ..scanner.response import Stamp
+from ..scanner.response import Stamp, add_stamps
 from ..scanner.scanner import Grid, Scanner
-from .background import Background
-from .insertion import InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
-from .vessel_paths import HeartFat, PathError, heart_fat
+from ..scanner.simulation import SMOOTHING_MM
+from .background import Background, measured_noise
+from .insertion import Deposit, InsertionError, add_plaques, draw_motion, measured_sigma_mm, scanner_of, vessel_along
+from .looks import Look, draw_look
+from .scan_heart import ScanTree
 
 RADIUS_MM = {"LM": 2.2, "LAD": 1.6, "LCX": 1.6, "RCA": 1.8}
-"""Lumen of the vessels drawn, after Dodge 1992 (see `coronaries`)."""
+"""Lumen of vessels along a given path, after Dodge 1992 (see `coronaries`)."""
+
+DEPOSIT_KINDS = ("aortic wall", *DEPOSITS)
+AGEING = ("aortic wall", "aortic root", "aortic valve", "mitral annulus")
+"""More frequent in those with coronary calcium, by WITH_PLAQUE against WITHOUT, as in digital patients."""
+WITH_PLAQUE, WITHOUT = 1.5, 0.7
 
 AORTIC_ARC_DEGREES = (8.0, 45.0)
 CLEAN = "clean"
+TERRITORIES_FILE = "territories.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -44,17 +55,18 @@ class InsertedSettings:
     """What is inserted; recorded in `insertions.json`.
 
     artery: that of all plaques, None to draw it by `plaque.ARTERY_SHARE`. plaques: how many in each scan, 0 for other
-    calcium only, None to draw it by `plaque.BURDEN`. motion_scale: 0 for a still heart, 1 for the arteries' full
-    motion. aortic_share: share of scans with calcium in the wall of the descending aorta, where it was found; all when
-    plaques is 0. length_mm: of the vessels in which plaques lie. sigma_mm, slice_thickness_mm: as in
-    `InsertionSettings`. seed: each seed has its own lesions.
+    calcium only, None to draw it by `plaque.BURDEN`. deposits: the kinds of DEPOSIT_KINDS that each scan has, None to
+    draw them by `distractors.PREVALENCE`, at least one where there are no plaques. motion_scale: 0 for a still heart,
+    1 for full motion. vary: whether each scan gets a look of its own (`looks`). sigma_mm: in-plane blur of the scan,
+    None to measure it. slice_thickness_mm: None for the header's, or else the spacing. seed: each seed has its own
+    lesions.
     """
 
     artery: str | None = None
     plaques: int | None = None
+    deposits: tuple[str, ...] | None = None
     motion_scale: float = 1.0
-    aortic_share: float = PREVALENCE["aortic wall"]
-    length_mm: float = 30.0
+    vary: bool = False
     sigma_mm: float | None = None
     slice_thickness_mm: float | None = None
     seed: int = 0
@@ -66,13 +78,20 @@ class InsertedSettings:
             raise InsertionError(f"The number of plaques is 0 to 100, not {self.plaques}.")
         if not 0 <= self.motion_scale <= 3:
             raise InsertionError(f"The motion's scale is 0 (still) to 3, 1 for full motion; not {self.motion_scale:g}.")
+        if unknown := set(self.deposits or ()) - set(DEPOSIT_KINDS):
+            kinds = ", ".join(DEPOSIT_KINDS)
+            raise InsertionError(f"There is no calcium of the {', '.join(sorted(unknown))}; choose of {kinds}.")
         if self.seed < 0:
             raise InsertionError(f"A seed is 0 or more, not {self.seed}.")
 
 
 @dataclass(frozen=True)
 class InsertedScan:
-    """One scan with lesions, as `labels.annotate` takes it; fields as in `simulation.DigitalScan`."""
+    """One scan with lesions, as `labels.annotate` takes it; fields as in `simulation.DigitalScan`.
+
+    vessels: with plaques, in LPS. territories: labels uint8 [k, j, i], None without a fitted heart. look: None for the
+    scan's own.
+    """
 
     grid: Grid
     scanner: Scanner
@@ -84,12 +103,15 @@ class InsertedScan:
     smoothed_noise_share: float
     plaques: tuple[Plaque, ...] = ()
     vessels: tuple[Vessel, ...] = ()
-    deposits: tuple[Plaque, ...] = ()
+    deposits: tuple[Deposit, ...] = ()
+    dominance: str | None = None
+    territories: np.ndarray | None = None
+    look: Look | None = None
 
 
 def clean_scan(background: Background, settings: InsertedSettings) -> InsertedScan:
     """The scan as it is, without calcium."""
-    scan = background.scan
+    scan, anatomy = background.scan, background.anatomy
     hu = np.rint(scan.hu).astype(np.int16)
     return InsertedScan(
         background.grid,
@@ -100,6 +122,7 @@ def clean_scan(background: Background, settings: InsertedSettings) -> InsertedSc
         {},
         background.noise_sd_hu,
         background.smoothed_noise_share,
+        territories=anatomy and anatomy.territories(anatomy.usual, background.aortas, background.grid),
     )
 
 
@@ -108,39 +131,85 @@ def inserted_scan(
     background: Background,
     number: int,
     settings: InsertedSettings,
-    fat: HeartFat | None = None,
     path_mm: np.ndarray | None = None,
 ) -> InsertedScan:
     """The scan with the lesions of this number.
 
-    clean: from `clean_scan`. fat: of the heart, where path_mm, a vessel's centre line [n, 3] in LPS mm, is not given;
-    with a path the settings must name its artery. Raises InsertionError, PathError.
+    clean: from `clean_scan`. path_mm: a vessel's centre line [n, 3] in LPS mm, whose artery the settings must name; the
+    background needs a fitted heart where it is not given. Raises InsertionError.
     """
     # Each patient has lesions of his own, also under one seed.
-    generator = np.random.default_rng([settings.seed, number, zlib.crc32(background.name.encode())])
+    seed = [settings.seed, number, zlib.crc32(background.name.encode())]
+    generator, anatomy = np.random.default_rng(seed), background.anatomy
+    base, look = clean, None
+    if settings.vary:
+        noise_hu = float(np.median(clean.noise_sd_hu))
+        look = draw_look(clean.grid, clean.heart, clean.scanner, noise_hu, np.random.default_rng([*seed, 1]))
+        base = _looked(clean, background, look, (*seed, 2))
+    sex = background.scan.acquisition.patient_sex or str(generator.choice(["F", "M"]))
+    tree = anatomy and anatomy.tree(sex, np.random.default_rng([*seed, 3]))
     arteries = _draw_arteries(settings, generator)
-    vessels = _draw_vessels(arteries, background.grid, settings, fat, path_mm, generator)
+    if path_mm is None:
+        places = _draw_places(arteries, tree, generator)
+    else:
+        along = vessel_along(path_mm, settings.artery, settings.artery, RADIUS_MM[settings.artery], clean.grid)
+        places = [(along, float(generator.uniform(0, along.length_mm))) for _ in arteries]
     tendency = float(generator.normal(0, 0.25))
-    plaques = []
-    for n, artery in enumerate(arteries, 1):
-        place = float(generator.uniform(0, vessels[artery].length_mm))
-        plaques.append(draw_plaque(n, vessels[artery], place, tendency, generator))
+    plaques = tuple(draw_plaque(n, vessel, at, tendency, generator) for n, (vessel, at) in enumerate(places, 1))
     motion = draw_motion(settings.motion_scale, float(generator.uniform(55, 85)), generator)
-    deposits, cloud = _draw_deposits(background.aorta, settings, generator)
-    used = tuple({vessel.name: vessel for vessel in vessels.values()}.values())
-    result = add_plaques(background.scan, used, tuple(plaques), clean.scanner, motion, path_mm is None, cloud)
-    return InsertedScan(
-        clean.grid,
-        clean.scanner,
-        sitk.GetArrayFromImage(result.image),
-        clean.heart,
-        sitk.GetArrayFromImage(result.calcium_map),
-        result.arteries,
-        clean.noise_sd_hu,
-        clean.smoothed_noise_share,
-        result.plaques,
-        used,
-        deposits,
+    used = tuple({vessel.name: vessel for vessel, _ in places}.values())
+    deposits, aortas = _draw_deposits(background, tree, settings, generator), background.aortas
+    if look is not None:
+        used, aortas = (tuple(replace(v, path_mm=look.moved(v.path_mm)) for v in part) for part in (used, aortas))
+        deposits = tuple(
+            replace(d, cloud=PointCloud(look.moved(d.cloud.positions_mm), d.cloud.weights)) for d in deposits
+        )
+    hu, stamps = add_plaques(base.hu, base.grid, base.scanner, used, plaques, motion, path_mm is None, deposits)
+    calcium = np.zeros(base.grid.shape, np.float32)
+    for own in stamps.values():
+        add_stamps(calcium, own, 1000.0)
+    return replace(
+        base,
+        hu=np.rint(np.maximum(hu, look.air_hu if look else -1024)).astype(np.int16),
+        calcium_mg_cm3=calcium,
+        arteries=stamps,
+        plaques=plaques,
+        vessels=used,
+        deposits=deposits,
+        dominance=tree and tree.in_heart.dominance,
+        # A given path is not one of the drawn tree, so its territory is unknown.
+        territories=anatomy.territories(tree, aortas, base.grid, look) if anatomy and path_mm is None else None,
+        look=look,
+    )
+
+
+def _looked(clean: InsertedScan, background: Background, look: Look, seed: tuple[int, ...]) -> InsertedScan:
+    """The scan without lesions in another look, its noise measured again."""
+    grid, scanner = look.grid(), look.scanner(clean.scanner)
+    heart = look.of_mask(clean.heart, clean.grid)
+    hu = look.of(clean.hu, clean.grid, min(look.air_hu, -1000.0))
+    scan = CTScan(image_on(grid, np.rint(hu).astype(np.int16)), background.scan.acquisition)
+    usual = float(np.median(clean.noise_sd_hu))
+    noise, share = measured_noise(
+        scan, image_on(grid, heart.astype(np.uint8)), usual, clean.smoothed_noise_share * usual
+    )
+    if look.noise_hu:
+        source = look.noise(scanner, seed)
+        for k in range(grid.shape[0]):
+            hu[k] += np.float32(look.noise_hu) * source.slice_field(k)
+        own = float(np.median(noise))
+        smoothed = np.hypot(share * own, source.smoothed_share(SMOOTHING_MM) * look.noise_hu)
+        noise, share = np.hypot(noise, look.noise_hu), float(smoothed / np.hypot(own, look.noise_hu))
+    calcium = np.zeros(grid.shape, np.float32)
+    return replace(
+        clean,
+        grid=grid,
+        scanner=scanner,
+        hu=hu,
+        heart=heart,
+        calcium_mg_cm3=calcium,
+        noise_sd_hu=noise,
+        smoothed_noise_share=share,
     )
 
 
@@ -154,19 +223,28 @@ def write_insertions(
 ) -> Path:
     """Write a clean scan and `count` scans with lesions into DIR/NAME; called again, it goes on where it stopped.
 
-    Each is a folder with `export.FILES`, which appears only when complete; numbers count from 0 for each seed, and
-    a higher count adds to those there. path_mm: see `inserted_scan`. progress: told (done, count + 1) after each.
-    Returns DIR/NAME. Raises InsertionError when the folder holds insertions of other settings or another scan.
+    Each is a folder with `export.FILES`, and with TERRITORIES_FILE where the heart was fitted; it appears only when
+    complete. Numbers count from 0 for each seed, and a higher count adds to those there. path_mm: see `inserted_scan`.
+    progress: told (done, count + 1) after each. Returns DIR/NAME. Raises InsertionError when the folder holds
+    insertions of other settings or another scan.
     """
     settings = settings or InsertedSettings()
     if count < 0:
         raise InsertionError(f"The number of scans to write is 0 or more, not {count}.")
     if path_mm is not None and settings.artery is None and settings.plaques != 0:
         raise InsertionError(f"Name the artery that the path follows: one of {', '.join(ARTERIES)}.")
-    if settings.plaques == 0 and background.aorta is None and count:
+    if background.anatomy is None and path_mm is None and settings.plaques != 0:
+        raise InsertionError("Plaques need arteries: prepare the scan with a fitted heart, or give a path.")
+    present = _present(background)
+    if absent := set(settings.deposits or ()) - set(present):
         raise InsertionError(
-            "There is nothing to insert: no plaques are asked for, and the descending aorta, whose wall could calcify, "
-            "was not found (with a given heart mask it is not looked for). Ask for 0 scans to have the clean one."
+            f"Calcium of the {', '.join(sorted(absent))} cannot be inserted, because that part was not found: the "
+            "descending aorta is found between whole lungs, the ascending one by a network for territories."
+        )
+    if settings.plaques == 0 and settings.deposits is None and not present and count:
+        raise InsertionError(
+            "There is nothing to insert: no plaques are asked for, and neither aorta nor valves were found. Ask for 0 "
+            "scans to have the clean one."
         )
     folder = Path(directory) / background.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,15 +253,14 @@ def write_insertions(
     missing = [name for name in names if not (folder / name / "truth.json").exists()]
     if missing:
         clean = clean_scan(background, settings)
-        fat = None
-        if path_mm is None and settings.plaques != 0 and missing != [CLEAN]:
-            fat = heart_fat(clean.hu, background.heart, background.grid, background.room)
         for name in missing:
             number = None if name == CLEAN else int(name.rsplit("_", 1)[1])
-            scan = clean if number is None else inserted_scan(clean, background, number, settings, fat, path_mm)
+            scan = clean if number is None else inserted_scan(clean, background, number, settings, path_mm)
             labels = annotate(scan, np.random.default_rng([settings.seed, number or 0, 38]))
             with whole_folder(folder / name) as half:
                 write_files(half, scan, labels, _truth(background, scan, labels, number, settings))
+                if scan.territories is not None:
+                    sitk.WriteImage(image_on(scan.grid, scan.territories), half / TERRITORIES_FILE)
             if progress:
                 progress(len(names) - len(missing) + missing.index(name) + 1, len(names))
     return folder
@@ -198,51 +275,63 @@ def _draw_arteries(settings: InsertedSettings, generator: np.random.Generator) -
     return [str(a) for a in generator.choice(list(ARTERY_SHARE), count, p=list(ARTERY_SHARE.values()))]
 
 
-def _draw_vessels(
-    arteries: list[str],
-    grid: Grid,
-    settings: InsertedSettings,
-    fat: HeartFat | None,
-    path_mm: np.ndarray | None,
-    generator: np.random.Generator,
-) -> dict[str, Vessel]:
-    """A vessel for each artery; one without fat of its own gives its plaques to another that has some."""
-    if path_mm is not None:
-        return {a: vessel_along(path_mm, a, RADIUS_MM[a], grid) for a in dict.fromkeys(arteries)}
-    wanted = list(dict.fromkeys(arteries))
-    if not wanted:
-        return {}
-    # The left main is short; a path of its full length would be a piece of its branches.
-    lengths = {a: min(settings.length_mm, 10.0) if a == "LM" else settings.length_mm for a in ARTERIES}
-    found: dict[str, Vessel] = {}
-    reasons = []
-    for artery in wanted if settings.artery else [*wanted, *(a for a in ARTERY_SHARE if a not in wanted)]:
-        if artery not in wanted and found:
-            break
-        try:
-            path = fat.path(artery, lengths[artery], generator)
-            found[artery] = vessel_along(path, artery, RADIUS_MM[artery], grid)
-        except PathError as error:
-            reasons.append(error)
-    if not found:
-        raise reasons[0]
-    return {a: found.get(a, next(iter(found.values()))) for a in wanted}
+def _draw_places(
+    arteries: list[str], tree: ScanTree | None, generator: np.random.Generator
+) -> list[tuple[Vessel, float]]:
+    """For each plaque its vessel and the distance from that vessel's start, as in digital patients; an artery that
+    this heart does not show gives its plaques to another."""
+    if not arteries:
+        return []
+    shares = {artery: share for artery, share in ARTERY_SHARE.items() if tree.vessels.of(artery)}
+    if not shares:
+        raise InsertionError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
+    places = []
+    for wanted in arteries:
+        artery = wanted
+        if artery not in shares:
+            artery = str(generator.choice(list(shares), p=np.array([*shares.values()]) / sum(shares.values())))
+        vessels = tree.vessels.of(artery)
+        lengths = np.array([v.length_mm * (1.0 if v.name == artery else 0.25) for v in vessels])
+        vessel = vessels[generator.choice(len(vessels), p=lengths / lengths.sum())]
+        places.append((vessel, vessel.length_mm * min(0.95, float(generator.exponential(PROXIMAL_SHARE)))))
+    return places
+
+
+def _present(background: Background) -> list[str]:
+    """The kinds of deposits for which the background shows a place."""
+    places = {"aortic wall": background.aortas} | dict.fromkeys(DEPOSITS, background.anatomy)
+    return [kind for kind, place in places.items() if place]
 
 
 def _draw_deposits(
-    aorta: Vessel | None, settings: InsertedSettings, generator: np.random.Generator
-) -> tuple[tuple[Plaque, ...], PointCloud | None]:
-    """Calcium in the wall of the descending aorta, and its points."""
-    own = np.random.default_rng(generator.integers(2**63))
-    if aorta is None or (settings.plaques != 0 and own.random() >= settings.aortic_share):
-        return (), None
-    plaques = []
-    for n in range(1 + int(own.poisson(1.5))):
-        plaque = draw_plaque(n + 1, aorta, float(own.uniform(0, aorta.length_mm)), 0.0, own)
+    background: Background, tree: ScanTree | None, settings: InsertedSettings, generator: np.random.Generator
+) -> tuple[Deposit, ...]:
+    present, wanted = _present(background), settings.deposits
+    streams = {kind: np.random.default_rng(generator.integers(2**63)) for kind in DEPOSIT_KINDS}
+    if wanted is None:
+        factor = WITHOUT if settings.plaques == 0 else WITH_PLAQUE
+        shares = {kind: PREVALENCE[kind] * (factor if kind in AGEING else 1.0) for kind in present}
+        wanted = [kind for kind, share in shares.items() if streams[kind].random() < share]
+        if not wanted and settings.plaques == 0 and shares:
+            wanted = [generator.choice(list(shares), p=np.array([*shares.values()]) / sum(shares.values()))]
+    found = []
+    for kind in wanted:
+        if kind == "aortic wall":
+            found += _draw_aortic(background.aortas, streams[kind])
+        elif (cloud := background.anatomy.deposit(kind, tree, streams[kind])) is not None:
+            found.append(Deposit(kind, MOVES_WITH.get(kind, "valve"), cloud))
+    return tuple(found)
+
+
+def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Deposit]:
+    found = []
+    for n in range(1 + int(g.poisson(1.5))):
+        aorta = aortas[g.integers(len(aortas))]
+        plaque = draw_plaque(n + 1, aorta, float(g.uniform(0, aorta.length_mm)), 0.0, g)
         # Drawn for a coronary's narrow wall; on the aorta's wide one the same sheet spans a smaller arc.
         arc = float(np.interp(plaque.arc_degrees, ARC_DEGREES, AORTIC_ARC_DEGREES))
-        plaques.append(replace(plaque, arc_degrees=arc))
-    return tuple(plaques), joined([plaque.cloud(aorta, POINT_STEP_MM) for plaque in plaques])
+        found.append(Deposit("aortic wall", None, replace(plaque, arc_degrees=arc).cloud(aorta, POINT_STEP_MM)))
+    return found
 
 
 def _truth(
@@ -262,13 +351,17 @@ def _truth(
         "background": "real",
         "heart_source": background.heart_source,
         "sex": background.scan.acquisition.patient_sex,
+        "dominance": scan.dominance,
         "mass_mg": sum(masses.values()),
         "mass_mg_by_artery": masses,
         "scanned_mass_mg_by_artery": seen,
         "map_mass_mg": float(scan.calcium_mg_cm3.sum(dtype=np.float64)) * voxel_cm3,
         "calcium_hu_per_mg_cm3": scan.scanner.calcium_hu_per_mg_cm3,
         "lesions": [{**asdict(p), "volume_mm3": p.volume_mm3, "mass_mg": p.mass_mg} for p in scan.plaques],
-        "distractors": [{"kind": p.artery, "mass_mg": p.mass_mg, "metal": False} for p in scan.deposits],
+        "distractors": [{"kind": d.kind, "mass_mg": d.cloud.total, "metal": False} for d in scan.deposits],
+        "territories": None if scan.territories is None else TERRITORIES,
+        "look": None if scan.look is None else asdict(scan.look),
+        "heart_fit": _fit_of(background),
         "slices": [asdict(label) for label in labels.slices],
         "noise_sd_hu": [round(float(n), 2) for n in scan.noise_sd_hu],
         "smoothed_noise_share": round(scan.smoothed_noise_share, 3),
@@ -279,12 +372,21 @@ def _truth(
     }
 
 
+def _fit_of(background: Background) -> dict[str, float] | None:
+    """How well the measured hearts fit, as `ScanHeart` and `HeartFit` say."""
+    if background.anatomy is None:
+        return None
+    fit = background.anatomy.fit
+    found = {"agreement": fit.agreement, "residual_mm": fit.residual_mm, "spread": fit.spread, "seen": fit.seen}
+    found |= {"kept": background.anatomy.kept, "moved_mm": background.anatomy.moved_mm}
+    return {name: round(float(value), 3) for name, value in found.items()}
+
+
 def _check_settings(
     folder: Path, background: Background, settings: InsertedSettings, path_mm: np.ndarray | None
 ) -> None:
     pixels = hashlib.sha256(np.ascontiguousarray(background.scan.hu).data)
-    for mask in (background.heart, background.room):
-        pixels.update(repr(background.grid).encode() + np.packbits(mask).tobytes())
+    pixels.update(repr(background.grid).encode() + np.packbits(background.heart).tobytes())
     path = None if path_mm is None else np.asarray(path_mm, float).tolist()
     wanted = {"schema": SCHEMA, "settings": asdict(settings), "path_mm": path, "scan_and_heart": pixels.hexdigest()}
     file = folder / "insertions.json"

@@ -1,7 +1,7 @@
 """Lesions of known mass in a real scan: the plaque and scanner model on real texture.
 
 The scan's in-plane blur is measured at the skin, or given; the slice thickness comes from its header, or is given. The
-path is the user's, or one found in the epicardial fat; there a vessel is drawn with the plaque, because calcium
+path is the user's, or that of an artery drawn on the heart; there a vessel is drawn with the plaque, because calcium
 without its artery would lie bare in fat.
 """
 
@@ -10,19 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid
+from CACScoringLib.core.ct import CTError, CTScan
 
 from ..anatomy import tissues
 from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Vessel
-from ..anatomy.plaque import Plaque, draw_plaque
+from ..anatomy.plaque import Plaque
 from ..anatomy.points import POINT_STEP_MM, PointCloud, joined, tube
 from ..scanner.motion import HeartBeat, ScanPose, draw_heart_beat
 from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
 from ..scanner.scanner import Grid, Kernel, Scanner
-from .vessel_paths import heart_fat
 
 HIGHEST_HU = 3071
 _SKIN_LEVELS_HU = (-800.0, -400.0)
@@ -33,44 +31,13 @@ class InsertionError(CTError):
 
 
 @dataclass(frozen=True)
-class InsertionSettings:
-    """What is inserted and how the scanner blurs it.
+class Deposit:
+    """Calcium outside the coronary arteries. kind: as in `distractors.PREVALENCE`. group: what it moves with, a key of
+    `motion.EXCURSION_MM`, None for the aorta. cloud: LPS and mg."""
 
-    artery: which artery it counts to and moves as. plaques: how many on the path. length_mm: of a path found in fat.
-    sigma_mm: in-plane blur of the scan, None to measure it. slice_thickness_mm: None for the header's, or else the
-    spacing. motion_scale: 0 for a still heart, 1 for the artery's full motion. seed: of plaque, path and motion.
-    """
-
-    artery: str = "LAD"
-    plaques: int = 1
-    length_mm: float = 30.0
-    sigma_mm: float | None = None
-    slice_thickness_mm: float | None = None
-    motion_scale: float = 1.0
-    heart_rate_bpm: float = 68.0
-    vessel_radius_mm: float = 1.7
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """A scan with lesions, and their truth, on the scan's grid.
-
-    image: int16 HU. calcium_map: float32 mg/cm³. arteries: the same by artery, as stamps in mg/mm³.
-    vessels: what the plaques lie on, in LPS.
-    """
-
-    image: sitk.Image
-    calcium_map: sitk.Image
-    arteries: dict[str, list[Stamp]]
-    plaques: tuple[Plaque, ...]
-    vessels: tuple[Vessel, ...]
-    scanner: Scanner
-
-    @property
-    def mass_mg(self) -> float:
-        """True mass, mg hydroxyapatite."""
-        return sum(plaque.mass_mg for plaque in self.plaques)
+    kind: str
+    group: str | None
+    cloud: PointCloud
 
 
 @dataclass(frozen=True)
@@ -86,83 +53,47 @@ class HeartMotion:
     pose: ScanPose
     scale: float
 
-    def of(self, artery: str) -> Displacement | None:
-        if self.scale == 0:
+    def of(self, group: str | None) -> Displacement | None:
+        """How a group of `motion.EXCURSION_MM` moves; None for what is at rest."""
+        if self.scale == 0 or group is None:
             return None
 
         def moved(time_s: np.ndarray) -> np.ndarray:
-            away = self.scale * self.beat.displacement_mm(artery, self.pose.cardiac_phase(time_s))
+            away = self.scale * self.beat.displacement_mm(group, self.pose.cardiac_phase(time_s))
             return away - np.median(away, axis=0)
 
         return moved
 
 
-def insert_plaques(
-    scan: CTScan,
-    path_mm: np.ndarray | None = None,
-    heart: sitk.Image | None = None,
-    settings: InsertionSettings | None = None,
-) -> Insertion:
-    """Add coronary plaque to a scan.
-
-    path_mm: vessel centre line [n, 3], LPS mm, along a vessel of the scan. heart: mask in whose fat a path is found
-    when none is given. Raises InsertionError when neither is given, the path leaves the scan, or the slices are
-    oblique; PathError when the heart holds no fat where the artery could run.
-    """
-    settings = settings or InsertionSettings()
-    grid = grid_of(scan)
-    generator = np.random.default_rng([settings.seed, 31])
-    given = path_mm is not None
-    if not given:
-        if heart is None:
-            raise InsertionError("Give the vessel's path, or a heart mask in whose fat one can be found.")
-        mask = sitk.GetArrayFromImage(mask_on_scan_grid(heart, scan, "heart mask")[0]) > 0
-        path_mm = heart_fat(scan.hu, mask, grid).path(settings.artery, settings.length_mm, generator)
-    vessel = vessel_along(path_mm, settings.artery, settings.vessel_radius_mm, grid)
-    scanner = scanner_of(scan, settings.sigma_mm or measured_sigma_mm(scan), settings.slice_thickness_mm)
-    tendency = float(generator.normal(0, 0.25))
-    places = generator.uniform(0, vessel.length_mm, settings.plaques)
-    plaques = tuple(draw_plaque(n + 1, vessel, float(p), tendency, generator) for n, p in enumerate(places))
-    motion = draw_motion(settings.motion_scale, settings.heart_rate_bpm, generator)
-    return add_plaques(scan, (vessel,), plaques, scanner, motion, draw_vessels=not given)
-
-
 def add_plaques(
-    scan: CTScan,
+    hu: np.ndarray,
+    grid: Grid,
+    scanner: Scanner,
     vessels: tuple[Vessel, ...],
     plaques: tuple[Plaque, ...],
-    scanner: Scanner,
     motion: HeartMotion,
     draw_vessels: bool,
-    deposits: PointCloud | None = None,
-) -> Insertion:
-    """Add plaques, each on the vessel of its name, to a scan as a scanner would have shown them.
+    deposits: tuple[Deposit, ...] = (),
+) -> tuple[np.ndarray, dict[str, list[Stamp]]]:
+    """Add plaques, each on the vessel of its name, and deposits to a scan as a scanner would have shown them.
 
-    draw_vessels: whether the vessels are drawn too, where the scan shows fat. deposits: other calcium, at rest, LPS and
-    mg; it is in the image and not in the map.
+    hu: [k, j, i] on the grid. vessels: in LPS. draw_vessels: whether the vessels are drawn too, where the scan shows
+    fat. Returns HU, float32, and by artery the plaques' image as stamps in mg/mm³.
     """
-    grid = grid_of(scan)
-    calcium = np.zeros(grid.shape, np.float32)
-    hu = scan.hu.astype(np.float32)
+    hu = hu.astype(np.float32)
+    per_mg = 1000.0 * scanner.calcium_hu_per_mg_cm3
     arteries: dict[str, list[Stamp]] = {}
     for vessel in vessels:
         move = motion.of(vessel.artery)
         own = [plaque.cloud(vessel, POINT_STEP_MM) for plaque in plaques if plaque.vessel == vessel.name]
-        stamps = image_of_points(joined(own), grid, scanner, move)
-        arteries.setdefault(vessel.artery, []).extend(stamps)
-        add_stamps(calcium, stamps, 1000.0)
+        arteries.setdefault(vessel.artery, []).extend(image_of_points(joined(own), grid, scanner, move))
         if draw_vessels:
             points = tube(vessel.path_mm, vessel.radius_mm + WALL_MM, 1.0, LUMEN_STEP_MM)
             _add_lumen(hu, image_of_points(points, grid, scanner, move))
-    per_mg = scanner.calcium_hu_per_mg_cm3
-    hu += calcium * np.float32(per_mg)
-    if deposits is not None:
-        add_stamps(hu, image_of_points(deposits, grid, scanner), 1000.0 * per_mg)
-    image = sitk.GetImageFromArray(np.rint(np.clip(hu, -1024, HIGHEST_HU)).astype(np.int16))
-    truth = sitk.GetImageFromArray(calcium)
-    image.CopyInformation(scan.image)
-    truth.CopyInformation(scan.image)
-    return Insertion(image, truth, arteries, plaques, vessels, scanner)
+    images = [*arteries.values(), *(image_of_points(d.cloud, grid, scanner, motion.of(d.group)) for d in deposits)]
+    for stamps in images:
+        add_stamps(hu, stamps, per_mg)
+    return np.minimum(hu, HIGHEST_HU, out=hu), arteries
 
 
 def _add_lumen(hu: np.ndarray, stamps: list[Stamp]) -> None:
@@ -282,7 +213,7 @@ def _checked_path(path_mm: np.ndarray, grid: Grid) -> np.ndarray:
     return path_mm
 
 
-def vessel_along(path_mm: np.ndarray, artery: str, radius_mm: float, grid: Grid) -> Vessel:
+def vessel_along(path_mm: np.ndarray, name: str, artery: str, radius_mm: float, grid: Grid) -> Vessel:
     """A vessel along points [n, 3] in LPS mm. Raises InsertionError when they leave the grid or are too few."""
     path_mm = _checked_path(np.asarray(path_mm, float), grid)
     arc = np.r_[0, np.cumsum(np.linalg.norm(np.diff(path_mm, axis=0), axis=1))]
@@ -290,7 +221,7 @@ def vessel_along(path_mm: np.ndarray, artery: str, radius_mm: float, grid: Grid)
         raise InsertionError(f"The path is {arc[-1]:.1f} mm long; it must be at least 1 mm. Are its points in mm?")
     s = np.arange(0, arc[-1], 0.5)
     even = np.stack([np.interp(s, arc, path_mm[:, n]) for n in range(3)], axis=1)
-    return Vessel(artery, artery, even, np.full(len(s), radius_mm))
+    return Vessel(name, artery, even, np.full(len(s), radius_mm))
 
 
 def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Generator) -> HeartMotion:

@@ -12,38 +12,46 @@ from CACScoringLib.core.ct import ContrastError, CTScan
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import find_model, load_model
 from CACTrainingLib.data.datasets import find_scans
+from CACTrainingLib.phantom.anatomy.hearts.deposits import DEPOSITS
+from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, image_on
 from CACTrainingLib.phantom.cohort.labels import annotate
 from CACTrainingLib.phantom.insertion import inserted
 from CACTrainingLib.phantom.insertion.background import prepare_background
-from CACTrainingLib.phantom.insertion.inserted import InsertedSettings, clean_scan, inserted_scan, write_insertions
+from CACTrainingLib.phantom.insertion.inserted import (
+    TERRITORIES_FILE,
+    InsertedSettings,
+    clean_scan,
+    inserted_scan,
+    write_insertions,
+)
 from CACTrainingLib.phantom.insertion.insertion import InsertionError
-from CACTrainingLib.phantom.insertion.vessel_paths import PathError, heart_fat, read_path
+from CACTrainingLib.phantom.insertion.vessel_paths import PathError, read_path
 from CACTrainingLib.phantom.scanner.motion import ScanPose
-from CACTrainingLib.phantom.scanner.scanner import Grid, Scanner
+from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 pytestmark = pytest.mark.long
 
 STILL = InsertedSettings(motion_scale=0.0, sigma_mm=0.7)
 CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
-LIVER = "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz"
 
 
 @pytest.fixture(scope="module")
 def digital():
-    """A digital scan without calcium, as digital patient's scan and as CT with its heart mask."""
-    patient = draw_patient(3, "M", prevalence=0.0)
+    """A digital scan of an anatomical heart without calcium, as CT with its heart mask, and its true territories."""
+    patient = draw_patient(3, "M", prevalence=0.0, heart_shape="anatomical")
     patient = replace(patient, distractors=())
     scanner, pose = Scanner(field_of_view_mm=340, matrix=320, noise_hu=12), ScanPose(motion_scale=0)
-    scan = scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose, (-45.0, 45.0)))
-    return scan, as_ct_scan(scan, patient), image_on(scan.grid, scan.heart.astype(np.uint8))
+    scan = scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose, (-84.0, 66.0)))
+    labels = territories(patient, pose, scan.grid)
+    return scan, as_ct_scan(scan, patient), image_on(scan.grid, scan.heart.astype(np.uint8)), labels
 
 
 @pytest.fixture(scope="module")
 def background(digital):
-    _, ct, heart = digital
+    _, ct, heart, _ = digital
     return prepare_background(ct, heart, "someone")
 
 
@@ -54,8 +62,10 @@ def folder(background, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chest(real_ct):
-    """A real one, prepared for insertions."""
-    return prepare_background(read_ct(real_ct(CHEST)))
+    """A real one, prepared for insertions, and smoothed."""
+    scan = read_ct(real_ct(CHEST))
+    background = prepare_background(scan, network=load_model(find_model("heart").path, "cpu"))
+    return background, sitk.SmoothingRecursiveGaussian(scan.image, 1.0)
 
 
 def truth_in(folder):
@@ -66,7 +76,7 @@ def test_the_folders_have_the_form_of_digital_scans(folder, background):
     names = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
     assert names == ["clean", "insertion_00000", "insertion_00001", "insertion_00002"]
     for name in names:
-        assert sorted(path.name for path in (folder / name).iterdir()) == sorted(FILES)
+        assert sorted(path.name for path in (folder / name).iterdir()) == sorted([*FILES, TERRITORIES_FILE])
         truth, ct = truth_in(folder / name), read_ct(folder / name / "ct.nii.gz")
         assert np.allclose(ct.image.GetOrigin(), background.scan.image.GetOrigin(), atol=1e-3)
         calcium = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / name / "calcium_map.nii.gz"))).astype(float)
@@ -94,7 +104,7 @@ def test_scans_differ_and_an_interrupted_run_goes_on(folder, background, tmp_pat
     assert told == [(3, 3)]
     assert (tmp_path / "someone" / "insertion_00000" / "truth.json").stat().st_mtime_ns == before
     for n in range(2):
-        for name in FILES:
+        for name in (*FILES, TERRITORIES_FILE):
             path = f"insertion_0000{n}/{name}"
             assert (tmp_path / "someone" / path).read_bytes() == (folder / path).read_bytes()
     with pytest.raises(InsertionError, match="other settings"):
@@ -115,13 +125,12 @@ def test_a_failed_write_leaves_no_half_scan(background, tmp_path, monkeypatch):
 
 
 def test_noise_is_measured_and_decides_what_is_visible(digital, background):
-    scan, _, _ = digital
+    scan, *_ = digital
     inside = background.heart.any((1, 2))
     assert np.median(background.noise_sd_hu[inside]) == pytest.approx(np.median(scan.noise_sd_hu[inside]), rel=0.15)
     assert background.smoothed_noise_share == pytest.approx(scan.smoothed_noise_share, rel=0.35)
     clean = clean_scan(background, STILL)
-    fat = heart_fat(clean.hu, background.heart, background.grid)
-    one = inserted_scan(clean, background, 0, replace(STILL, plaques=6), fat)
+    one = inserted_scan(clean, background, 0, replace(STILL, plaques=6))
     seen = [
         sum(s.visible for s in annotate(replace(one, noise_sd_hu=f * one.noise_sd_hu), np.random.default_rng(0)).slices)
         for f in (1, 1000)
@@ -144,7 +153,7 @@ def test_all_plaques_follow_a_given_path(background, tmp_path):
 
 
 def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
-    _, ct, heart = digital
+    _, ct, heart, _ = digital
     enhanced = sitk.Cast(ct.image + 150 * sitk.Cast(heart, sitk.sitkInt16), sitk.sitkInt16)
     with pytest.raises(ContrastError, match=r"without contrast only; here the blood measures \d+ HU\.$"):
         prepare_background(CTScan(enhanced, ct.acquisition), heart, "someone")
@@ -152,66 +161,99 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
         prepare_background(ct, heart)
     with pytest.raises(InsertionError, match="no artery 'LDA'"):
         InsertedSettings(artery="LDA")
+    with pytest.raises(InsertionError, match="no calcium of the nose"):
+        InsertedSettings(deposits=("nose",))
+    bare = replace(background, anatomy=None)
     with pytest.raises(InsertionError, match="nothing to insert"):
-        write_insertions(background, tmp_path, 1, replace(STILL, plaques=0))
+        write_insertions(bare, tmp_path, 1, replace(STILL, plaques=0))
+    with pytest.raises(InsertionError, match="aortic wall cannot be inserted"):
+        write_insertions(background, tmp_path, 1, replace(STILL, deposits=("aortic wall",)))
+    with pytest.raises(InsertionError, match="need arteries"):
+        write_insertions(bare, tmp_path, 1, STILL)
 
 
-def grooved_heart():
-    """A ball of muscle of 45 mm with a groove of fat on the right in front, and a pad of fat all around."""
-    grid = Grid((60, 100, 100), (1.2, 1.2, 2.0), (-60.0, -60.0, -60.0))
-    z, y, x = np.ix_(grid.z_mm(), grid.y_mm(), grid.x_mm())
-    radius = np.sqrt(x**2 + y**2 + z**2)
-    angle = np.degrees(np.arctan2(-y, x))
-    hu = np.where(radius < 45, 45.0, -100.0)
-    groove = (np.abs(angle - 135) < 6) & (radius > 32) & (radius < 45)
-    hu[groove] = -100
-    return hu, radius < 54, grid
+def test_plaques_lie_in_the_true_territories_of_their_arteries(digital, background):
+    """Which the fit does not know."""
+    *_, labels = digital
+    clean, right, total = clean_scan(background, STILL), 0.0, 0.0
+    for number in range(6):
+        one = inserted_scan(clean, background, number, replace(STILL, plaques=5, deposits=()))
+        for artery, stamps in one.arteries.items():
+            for stamp in stamps:
+                place = (stamp.k, slice(stamp.j, stamp.j + stamp.values.shape[0]))
+                there = labels[place][:, stamp.i : stamp.i + stamp.values.shape[1]]
+                own = np.where(there == TERRITORIES[artery], stamp.values, 0)
+                right, total = right + float(own.sum()), total + float(stamp.values.sum())
+    assert right > 0.65 * total
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_paths_run_in_the_groove_not_in_the_pad(seed):
-    hu, mask, grid = grooved_heart()
-    path = heart_fat(hu, mask, grid).path("RCA", 20.0, np.random.default_rng(seed))
-    assert len(path) > 6
-    assert (np.linalg.norm(path, axis=1) < 46).all()
-    assert np.abs(np.degrees(np.arctan2(-path[:, 1], path[:, 0])) - 135).max() < 9
+def test_its_own_territories_hold_what_is_inserted(background):
+    clean = clean_scan(background, STILL)
+    one = inserted_scan(clean, background, 1, replace(STILL, plaques=8, deposits=()))
+    labels = one.territories
+    own, total = 0.0, 0.0
+    for artery, stamps in one.arteries.items():
+        for s in stamps:
+            there = labels[s.k, s.j : s.j + s.values.shape[0], s.i : s.i + s.values.shape[1]]
+            own += float(np.where(there == TERRITORIES[artery], s.values, 0).sum())
+            total += float(s.values.sum())
+    assert own > 0.9 * total
+    true, mine = (set(np.unique(part)) for part in (clean.territories, labels))
+    assert mine == true
+    assert {TERRITORIES[name] for name in ("LM", "aortic valve and root", "mitral annulus")} < mine
 
 
-def heart_beside_a_liver():
-    """A ball of muscle of 45 mm with a groove in front and a liver that it touches below; above, fat lies between them.
-    The mask holds part of the liver.
-    """
-    grid = Grid((70, 130, 130), (1.2, 1.2, 2.0), (-100.0, -80.0, -70.0))
-    z, y, x = np.ix_(grid.z_mm(), grid.y_mm(), grid.x_mm())
-    radius, angle = np.sqrt(x**2 + y**2 + z**2), np.degrees(np.arctan2(-y, x))
-    hu = np.where(radius < 45, 45.0, -100.0)
-    hu[(np.abs(angle - 100) < 6) & (radius > 32) & (radius < 45) & (z > -20)] = -100
-    liver = (x + y < -40) & (z < 10) & (radius > np.where(z < -15, 45, 53))
-    hu[liver] = 60
-    return hu, (radius < 54) | (liver & (x > -75) & (y > -60) & (z > -40)), grid
+@pytest.mark.parametrize("kind", list(DEPOSITS))
+def test_other_calcium_lies_where_digital_patients_have_it(digital, background, kind):
+    *_, labels = digital
+    one = inserted_scan(clean_scan(background, STILL), background, 2, replace(STILL, plaques=0, deposits=(kind,)))
+    assert [d.kind for d in one.deposits] == [kind]
+    assert one.calcium_mg_cm3.max() == 0
+    cloud = one.deposits[0].cloud
+    spacing, origin = (np.array(v) for v in (one.grid.spacing_mm, one.grid.origin_mm))
+    index = np.rint((cloud.positions_mm - origin) / spacing).astype(int)
+    label = labels[tuple(index.T[::-1])]
+    # The fit errs by some mm, so that calcium of the mitral annulus may lie where the circumflex is nearer.
+    root = ("aortic valve and root",)
+    where = {"aortic root": root, "aortic valve": root, "mitral annulus": ("mitral annulus", "LCX")}.get(
+        kind, TERRITORIES
+    )
+    assert np.average(np.isin(label, [TERRITORIES[name] for name in where]), weights=cloud.weights) > 0.6
+    added = one.hu.astype(float) - background.scan.hu
+    assert added.sum() * np.prod(spacing) == pytest.approx(cloud.total * 1385, rel=0.06)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_fat_between_heart_and_liver_is_no_groove(seed):
-    hu, mask, grid = heart_beside_a_liver()
-    path = heart_fat(hu, mask, grid).path("RCA", 20.0, np.random.default_rng(seed))
-    assert np.abs(np.degrees(np.arctan2(-path[:, 1], path[:, 0])) - 100).max() < 9
-    assert (np.linalg.norm(path, axis=1) < 46).all()
+def test_each_scan_can_have_a_look_of_its_own(background, tmp_path):
+    settings = replace(STILL, vary=True, plaques=6, deposits=("mitral annulus",))
+    folder = write_insertions(background, tmp_path, 3, settings)
+    spacings = set()
+    for n in range(3):
+        truth, ct = truth_in(folder / f"insertion_0000{n}"), read_ct(folder / f"insertion_0000{n}" / "ct.nii.gz")
+        look = truth["look"]
+        assert ct.image.GetSize()[0] == look["matrix"]
+        assert ct.image.GetSpacing()[0] == pytest.approx(look["field_of_view_mm"] / look["matrix"])
+        assert ct.hu.min() >= look["air_hu"]
+        spacings.add(ct.image.GetSpacing())
+        calcium = sitk.GetArrayFromImage(sitk.ReadImage(folder / f"insertion_0000{n}" / "calcium_map.nii.gz"))
+        assert calcium.sum(dtype=float) * ct.voxel_volume_mm3 / 1000 == pytest.approx(truth["map_mass_mg"], rel=1e-3)
+        assert truth["map_mass_mg"] == pytest.approx(truth["mass_mg"], rel=0.1)
+        heart = sitk.GetArrayFromImage(sitk.ReadImage(folder / f"insertion_0000{n}" / "heart.nii.gz")) > 0
+        assert ct.hu[heart].mean() == pytest.approx(background.scan.hu[background.heart].mean(), abs=8)
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(folder / f"insertion_0000{n}" / TERRITORIES_FILE))
+        assert (labels[heart] > 0).mean() > 0.9
+    assert len(spacings) == 3
+    assert truth_in(folder / "clean")["look"] is None
 
 
-def test_paths_keep_to_the_room_for_them():
-    hu, mask, grid = grooved_heart()
-    room = mask & (grid.z_mm() > 5)[:, None, None]
-    for own, kept in ((room, True), (None, False)):
-        fat = heart_fat(hu, mask, grid, own)
-        lowest = min(fat.path("RCA", 20.0, np.random.default_rng(seed))[:, 2].min() for seed in range(5))
-        assert (lowest > 5) == kept
-
-
-def test_an_artery_without_a_groove_is_not_placed():
-    hu, mask, grid = grooved_heart()
-    with pytest.raises(PathError, match="LCX"):
-        heart_fat(hu, mask, grid).path("LCX", 20.0, np.random.default_rng(0))
+def test_a_fit_that_is_poor_is_refused(digital):
+    """A block of liver and lung is no heart."""
+    _, ct, heart, _ = digital
+    block = sitk.Image(heart.GetSize(), sitk.sitkUInt8)
+    block.CopyInformation(heart)
+    i, j, k = heart.GetSize()
+    block[i // 4 : 3 * i // 4, j // 3 : 2 * j // 3, k // 4 : 3 * k // 4] = 1
+    with pytest.raises(InsertionError, match="fit this scan poorly"):
+        prepare_background(ct, block, "someone")
 
 
 def test_paths_are_read_in_lps(tmp_path):
@@ -251,48 +293,20 @@ def test_what_is_no_path_says_why(tmp_path, name, text, reason):
         read_path(tmp_path / "absent.mrk.json")
 
 
-def test_a_real_chest_takes_aortic_calcium_as_a_distractor(chest, tmp_path):
-    folder = write_insertions(chest, tmp_path, 1, InsertedSettings(plaques=0))
+def test_real_chests_take_plaques_in_fat_and_aortic_calcium(chest, tmp_path):
+    background, smooth = chest
+    folder = write_insertions(background, tmp_path, 1, InsertedSettings(plaques=0, deposits=("aortic wall",)))
     assert folder.name == "LIDC-IDRI-0002_nc_bin2_2p5mm_chest"
     truth = truth_in(folder / "insertion_00000")
     assert truth["mass_mg"] == truth["map_mass_mg"] == 0
-    added = read_ct(folder / "insertion_00000" / "ct.nii.gz").hu.astype(float) - chest.scan.hu
-    volume = chest.scan.voxel_volume_mm3
+    added = read_ct(folder / "insertion_00000" / "ct.nii.gz").hu.astype(float) - background.scan.hu
     in_hu = sum(d["mass_mg"] for d in truth["distractors"]) * 1000 * truth["calcium_hu_per_mg_cm3"]
-    assert added.sum() * volume == pytest.approx(in_hu, rel=0.05)
+    assert added.sum() * background.scan.voxel_volume_mm3 == pytest.approx(in_hu, rel=0.05)
     # Not within the heart but beside it, where the region marks the aorta.
-    assert added[chest.heart].max() < 0.5 * added.max()
+    assert added[background.heart].max() < 0.5 * added.max()
     assert {scan.kind for scan in find_scans([folder])} == {"clean", "distractor"}
-
-
-def test_no_artery_runs_in_the_liver_beside_a_real_heart(real_ct):
-    """Where liver and effusion lie beside the heart, below slice 30, and in the heart region too."""
-    background = prepare_background(read_ct(real_ct(LIVER)), network=load_model(find_model("heart").path, "cpu"))
-    assert background.room.sum() < 0.9 * background.heart.sum()
-    assert not (background.room & ~background.heart).any()
-    fat = heart_fat(background.scan.hu, background.heart, background.grid, background.room)
-    for seed in range(8):
-        path = fat.path("RCA", 30.0, np.random.default_rng(seed))
-        index = [background.scan.image.TransformPhysicalPointToIndex(tuple(p)) for p in path]
-        assert min(k for _, _, k in index) > 30
-        assert all(background.room[k, j, i] for i, j, k in index)
-
-
-@pytest.fixture(scope="module")
-def chest_fat(chest):
-    """The chest without lesions, the fat of its heart, and the chest smoothed."""
-    clean = clean_scan(chest, STILL)
-    fat = heart_fat(clean.hu, chest.heart, chest.grid)
-    return clean, fat, sitk.SmoothingRecursiveGaussian(chest.scan.image, 1.0)
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_in_a_real_chest_every_plaque_lies_in_its_hearts_fat(chest, chest_fat, number):
-    clean, fat, smooth = chest_fat
-    one = inserted_scan(clean, chest, number, STILL, fat)
-    voxel_cm3 = np.prod(chest.grid.spacing_mm) / 1000
-    true_mg = sum(plaque.mass_mg for plaque in one.plaques)
-    assert one.calcium_mg_cm3.sum(dtype=float) * voxel_cm3 == pytest.approx(true_mg, rel=0.02)
-    for vessel in one.vessels:
-        hu = [smooth[chest.scan.image.TransformPhysicalPointToIndex(tuple(p))] for p in vessel.path_mm]
-        assert np.mean(hu) < -25
+    paths = np.concatenate([vessel.path_mm for vessel in background.anatomy.usual.vessels.vessels])
+    hu = [smooth[background.scan.image.TransformPhysicalPointToIndex(tuple(p))] for p in paths]
+    # In fat or at the surface: neither in lung nor in bone, nor all in muscle and liver.
+    assert np.mean((np.array(hu) > -250) & (np.array(hu) < 80)) > 0.95
+    assert np.mean(np.array(hu) < 0) > 0.5

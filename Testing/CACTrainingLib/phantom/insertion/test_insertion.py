@@ -6,63 +6,68 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.cohort.export import as_ct_scan, image_on
+from CACTrainingLib.phantom.anatomy.plaque import draw_plaque
+from CACTrainingLib.phantom.anatomy.points import PointCloud
+from CACTrainingLib.phantom.cohort.export import as_ct_scan
 from CACTrainingLib.phantom.insertion.insertion import (
+    Deposit,
     InsertionError,
-    InsertionSettings,
-    insert_plaques,
+    add_plaques,
+    draw_motion,
+    grid_of,
     measured_sigma_mm,
+    scanner_of,
+    vessel_along,
 )
-from CACTrainingLib.phantom.insertion.vessel_paths import PathError
 from CACTrainingLib.phantom.scanner.motion import ScanPose
+from CACTrainingLib.phantom.scanner.response import add_stamps
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 pytestmark = pytest.mark.long
 
-STILL = InsertionSettings(plaques=3, motion_scale=0.0, sigma_mm=0.7)
 PATH = np.array([[10.0, -40.0, -12.0], [20.0, -45.0, 0.0], [22.0, -40.0, 12.0]])
 
 
 @pytest.fixture(scope="module")
 def negative():
-    """A digital patient without calcium, with its heart mask."""
+    """A digital patient without calcium."""
     patient = draw_patient(3, "M", prevalence=0.0)
     scanner, pose = Scanner(field_of_view_mm=360, noise_hu=12), ScanPose(motion_scale=0)
     scan = scan_patient(patient, scanner, pose, 1, scan_grid(patient, scanner, pose, (-45.0, 45.0)))
-    return as_ct_scan(scan, patient), image_on(scan.grid, scan.heart.astype(np.uint8))
+    return as_ct_scan(scan, patient)
+
+
+def inserted(scan, path=PATH, count=3, sigma_mm=0.7, motion=0.0, seed=0, deposits=()):
+    """HU, map [k, j, i] in mg/cm³ and plaques on a path."""
+    grid, scanner, g = grid_of(scan), scanner_of(scan, sigma_mm), np.random.default_rng(seed)
+    vessel = vessel_along(path, "LAD", "LAD", 1.7, grid)
+    plaques = tuple(draw_plaque(n, vessel, float(g.uniform(0, vessel.length_mm)), 0.0, g) for n in range(count))
+    hu, stamps = add_plaques(
+        scan.hu, grid, scanner, (vessel,), plaques, draw_motion(motion, 68.0, g), False, tuple(deposits)
+    )
+    calcium = np.zeros(grid.shape, np.float32)
+    add_stamps(calcium, stamps["LAD"], 1000.0)
+    return hu, calcium, plaques
 
 
 def test_the_map_weighs_the_plaques_and_is_what_was_added(negative):
-    scan, _ = negative
-    result = insert_plaques(scan, PATH, settings=STILL)
-    calcium = sitk.GetArrayFromImage(result.calcium_map)
-    assert calcium.sum(dtype=np.float64) * scan.voxel_volume_mm3 / 1000 == pytest.approx(result.mass_mg, rel=0.01)
-    added = sitk.GetArrayFromImage(result.image).astype(float) - scan.hu
-    assert np.abs(added - 1.385 * calcium).max() <= 0.51
-    assert result.image.GetOrigin() == scan.image.GetOrigin()
+    hu, calcium, plaques = inserted(negative)
+    mass_mg = calcium.sum(dtype=np.float64) * negative.voxel_volume_mm3 / 1000
+    assert mass_mg == pytest.approx(sum(plaque.mass_mg for plaque in plaques), rel=0.01)
+    assert np.abs(hu - negative.hu - 1.385 * calcium).max() <= 0.51
 
 
-def test_the_same_seed_is_the_same_lesion(negative):
-    scan, heart = negative
-    one, two = (insert_plaques(scan, heart=heart, settings=InsertionSettings(seed=5)) for _ in range(2))
-    assert one.plaques == two.plaques
-    assert np.array_equal(sitk.GetArrayViewFromImage(one.image), sitk.GetArrayViewFromImage(two.image))
-    assert insert_plaques(scan, heart=heart, settings=InsertionSettings(seed=6)).plaques != one.plaques
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_path_of_its_own_runs_in_the_hearts_fat(negative, seed):
-    scan, heart = negative
-    result = insert_plaques(scan, heart=heart, settings=InsertionSettings(seed=seed, length_mm=20))
-    index = np.array([scan.image.TransformPhysicalPointToIndex(tuple(p)) for p in result.vessels[0].path_mm])
-    hu = sitk.GetArrayFromImage(sitk.SmoothingRecursiveGaussian(scan.image, 1.0))[tuple(index.T[::-1])]
-    assert np.mean((hu > -160) & (hu < -20)) > 0.8
-    assert sitk.GetArrayFromImage(heart)[tuple(index.T[::-1])].mean() > 0.9
+def test_deposits_are_in_the_image_and_not_in_the_map(negative):
+    cloud = PointCloud(np.random.default_rng(0).normal((0, 0, 0), 2.0, (400, 3)), np.full(400, 0.1))
+    plain, with_deposit = inserted(negative), inserted(negative, deposits=[Deposit("mitral annulus", "valve", cloud)])
+    assert np.array_equal(plain[1], with_deposit[1])
+    added_mg = (with_deposit[0] - plain[0]).sum(dtype=np.float64) * negative.voxel_volume_mm3 / 1385
+    assert added_mg == pytest.approx(40.0, rel=0.02)
 
 
 def test_sharpness_is_measured_at_the_skin(negative):
-    scan, _ = negative
+    scan = negative
     # Kernel and focal spot, and the ramp of 1 mm with which the skin is painted.
     soft = np.sqrt(0.49**2 + 0.47**2 + 1 / 12)
     assert measured_sigma_mm(scan) == pytest.approx(soft, rel=0.06)
@@ -72,16 +77,12 @@ def test_sharpness_is_measured_at_the_skin(negative):
 
 
 def test_a_moving_lesion_stays_where_the_scan_shows_its_vessel(negative):
-    scan, _ = negative
     away, sums, peaks = [], [], []
     for seed in range(5):
-        maps = []
-        for motion in (1.0, 0.0):
-            settings = InsertionSettings(sigma_mm=0.7, seed=seed, motion_scale=motion)
-            maps.append(sitk.GetArrayFromImage(insert_plaques(scan, PATH, settings=settings).calcium_map).astype(float))
+        maps = [inserted(negative, count=1, motion=motion, seed=seed)[1].astype(float) for motion in (1.0, 0.0)]
         core = [m * (m > 0.5 * m.max()) for m in maps]
         places = [np.array([np.sum(c * n) / c.sum() for n in np.indices(c.shape, sparse=True)]) for c in core]
-        away.append(np.linalg.norm((places[0] - places[1]) * scan.image.GetSpacing()[::-1]))
+        away.append(np.linalg.norm((places[0] - places[1]) * negative.image.GetSpacing()[::-1]))
         sums.append(maps[0].sum() / maps[1].sum())
         peaks.append(maps[0].max() / maps[1].max())
     assert np.median(away) < 1.0
@@ -91,38 +92,19 @@ def test_a_moving_lesion_stays_where_the_scan_shows_its_vessel(negative):
 
 
 def test_a_blunter_scan_blunts_the_lesion(negative):
-    scan, _ = negative
-    peaks = []
-    for sigma in (0.5, 1.2):
-        settings = InsertionSettings(plaques=1, motion_scale=0.0, sigma_mm=sigma)
-        peaks.append(sitk.GetArrayFromImage(insert_plaques(scan, PATH, settings=settings).calcium_map).max())
+    peaks = [inserted(negative, count=1, sigma_mm=sigma)[1].max() for sigma in (0.5, 1.2)]
     assert peaks[1] < 0.7 * peaks[0]
 
 
 def test_what_cannot_be_done_says_why(negative):
-    scan, _ = negative
-    with pytest.raises(InsertionError, match="path, or a heart mask"):
-        insert_plaques(scan)
     with pytest.raises(InsertionError, match="LPS, not RAS"):
-        insert_plaques(scan, PATH + np.array([0, 500, 0]))
+        inserted(negative, PATH + np.array([0, 500, 0]))
     with pytest.raises(InsertionError, match=r"\(2, 2\)"):
-        insert_plaques(scan, np.zeros((2, 2)))
-    muscle = sitk.Image(scan.image.GetSize(), sitk.sitkUInt8)
-    muscle.CopyInformation(scan.image)
-    i, j, k = scan.image.TransformPhysicalPointToIndex((10.0, 0.0, 0.0))
-    muscle[i - 15 : i + 15, j - 15 : j + 15, k - 5 : k + 5] = 1
-    with pytest.raises(PathError, match="no fat in which the LAD"):
-        insert_plaques(scan, heart=muscle, settings=STILL)
-    with pytest.raises(PathError, match="no muscle"):
-        insert_plaques(
-            scan,
-            heart=sitk.BinaryThreshold(scan.image, 2000, 4000) + sitk.BinaryThreshold(scan.image, -110, -90),
-            settings=STILL,
-        )
-    tilted = sitk.Image(scan.image)
+        inserted(negative, np.zeros((2, 2)))
+    tilted = sitk.Image(negative.image)
     tilted.SetDirection((1, 0, 0, 0, 0.94, -0.342, 0, 0.342, 0.94))
     with pytest.raises(InsertionError, match="oblique"):
-        insert_plaques(scan_from_image(tilted, scan.acquisition), PATH)
+        inserted(scan_from_image(tilted, negative.acquisition))
 
 
 def test_real_scans_take_lesions(real_ct):
@@ -130,7 +112,8 @@ def test_real_scans_take_lesions(real_ct):
     scan = scan_from_image(image, Acquisition("nifti", kvp=120.0, slice_thickness_mm=5.0))
     centre = np.array(scan.image.TransformContinuousIndexToPhysicalPoint((270.0, 120.0, 24.0)))
     path = centre + np.array([[-8.0, 0, 0], [0, 2, 4], [8, 0, 10]])
-    result = insert_plaques(scan, path, settings=InsertionSettings(plaques=4, motion_scale=0.0))
-    assert 0.5 < result.scanner.kernel.sigma_mm < 1.4
-    calcium = sitk.GetArrayViewFromImage(result.calcium_map)
-    assert calcium.sum(dtype=np.float64) * scan.voxel_volume_mm3 / 1000 == pytest.approx(result.mass_mg, rel=0.02)
+    sigma_mm = measured_sigma_mm(scan)
+    assert 0.5 < sigma_mm < 1.4
+    _, calcium, plaques = inserted(scan, path, 4, sigma_mm)
+    mass_mg = calcium.sum(dtype=np.float64) * scan.voxel_volume_mm3 / 1000
+    assert mass_mg == pytest.approx(sum(plaque.mass_mg for plaque in plaques), rel=0.02)

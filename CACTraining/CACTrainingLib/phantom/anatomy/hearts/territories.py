@@ -57,7 +57,7 @@ def territories(patient: Patient, pose: ScanPose, grid: Grid) -> np.ndarray:
     labels = np.zeros(grid.shape, np.uint8)
     arch, descending = aorta_paths(patient.body, frame, heart)
     for (path, radii), name in ((arch, "ascending aorta"), (descending, "descending aorta")):
-        _add_tube(labels, (x, y, z), path, radii + BEYOND_MM, TERRITORIES[name])
+        add_tube(labels, (x, y, z), path, radii + BEYOND_MM, TERRITORIES[name])
     # Behind its top the arch belongs to the descending part.
     behind = y[None, :, None] > arch[0][int(np.argmax(arch[0][:, 2])), 1] + 12
     labels[(labels == TERRITORIES["ascending aorta"]) & behind] = TERRITORIES["descending aorta"]
@@ -118,7 +118,7 @@ def costs(heart: HeartShape, tree: CoronaryTree, own_wall: bool = True) -> np.nd
     return cost
 
 
-def _add_tube(labels: np.ndarray, axes: tuple, path: np.ndarray, radii: np.ndarray, label: int) -> None:
+def add_tube(labels: np.ndarray, axes: tuple, path: np.ndarray, radii: np.ndarray, label: int) -> None:
     """Label a tube along a polyline, in place. axes: places of the columns, rows and slices."""
     x, y, z = axes
     t = np.linspace(0, len(path) - 1, 4 * len(path))

@@ -1,0 +1,111 @@
+"""The same scan as other scanners would show it, calcium included."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.phantom.anatomy.points import PointCloud
+from CACTrainingLib.phantom.insertion import looks
+from CACTrainingLib.phantom.insertion.looks import Look, draw_look
+from CACTrainingLib.phantom.scanner.response import add_stamps, image_of_points
+from CACTrainingLib.phantom.scanner.scanner import Grid, Kernel, Scanner
+
+GRID = Grid((40, 120, 140), (0.8, 0.8, 1.25), (-56.0, -48.0, -25.0))
+SCANNER = Scanner(
+    kernel=Kernel("measured", 0.7), aperture_sigma_mm=0.0, slice_thickness_mm=1.25, slice_spacing_mm=1.25, matrix=140
+)
+SAME = Look(
+    roll_degrees=0.0,
+    pivot_mm=(-0.4, -0.4),
+    centre_mm=(0.0, 0.0),
+    field_of_view_mm=80.0,
+    matrix=100,
+    first_slice_mm=-25.0,
+    slices=40,
+    slice_spacing_mm=1.25,
+    averaged_mm=0.0,
+    softened_mm=0.0,
+    boost=0.0,
+    boost_frequency_per_mm=0.35,
+    noise_hu=0.0,
+    air_hu=-1024.0,
+)
+
+
+def image(cloud, grid, scanner):
+    volume = np.zeros(grid.shape, np.float32)
+    add_stamps(volume, image_of_points(cloud, grid, scanner), 1000.0)
+    return volume
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"roll_degrees": 5.0, "centre_mm": (6.0, -4.0)},
+        {"field_of_view_mm": 60.0, "matrix": 150},
+        {"softened_mm": 0.8},
+        {"boost": 1.0},
+        {"averaged_mm": 3.0, "slice_spacing_mm": 2.0, "slices": 24, "first_slice_mm": -23.6},
+        {"averaged_mm": 5.0, "slice_spacing_mm": 2.5, "slices": 18, "first_slice_mm": -22.0, "softened_mm": 0.4},
+    ],
+)
+def test_calcium_looks_the_same_inserted_before_or_after(change):
+    """So inserted calcium is as sharp and as bright as the scan's own would be."""
+    look = replace(SAME, **change)
+    g = np.random.default_rng(0)
+    cloud = PointCloud(np.array([9.0, -7.0, 1.0]) + g.normal(0, (0.5, 0.8, 1.2), (400, 3)), np.full(400, 0.02))
+    before = look.of(image(cloud, GRID, SCANNER), GRID, 0.0)
+    after = image(PointCloud(look.moved(cloud.positions_mm), cloud.weights), look.grid(), look.scanner(SCANNER))
+    assert before.sum() == pytest.approx(after.sum(), rel=0.02)
+    assert before.max() == pytest.approx(after.max(), rel=0.08)
+    assert np.abs(before - after).max() < 0.1 * after.max()
+
+
+def test_points_go_to_the_look_and_back():
+    points = np.random.default_rng(0).uniform(-40, 40, (20, 3))
+    look = replace(SAME, roll_degrees=6.0)
+    assert np.abs(look.unmoved(look.moved(points)) - points).max() < 1e-9
+    assert np.abs(look.moved(points) - points).max() > 1
+
+
+def test_a_mask_goes_with_the_scan():
+    mask = np.zeros(GRID.shape, bool)
+    mask[10:30, 30:90, 40:100] = True
+    look = replace(SAME, roll_degrees=4.0, averaged_mm=2.5, slice_spacing_mm=2.5, slices=19, first_slice_mm=-23.0)
+    moved = look.of_mask(mask, GRID)
+    volume = mask.sum() * np.prod(GRID.spacing_mm)
+    assert moved.sum() * np.prod(look.grid().spacing_mm) == pytest.approx(volume, rel=0.05)
+
+
+def test_draws_keep_to_what_a_scan_holds():
+    """All limits are reached, none is passed, slices get no thinner, and the heart stays in view."""
+    grid = Grid((120, 300, 400), (1.0, 1.0, 2.0), (-200.0, -150.0, -120.0))
+    heart = np.zeros(grid.shape, bool)
+    heart[40:90, 100:210, 150:270] = True
+    scanner = Scanner(slice_thickness_mm=2.5, slice_spacing_mm=2.0)
+    generator = np.random.default_rng(0)
+    drawn = [draw_look(grid, heart, scanner, 12.0, generator) for _ in range(200)]
+    widths = [look.field_of_view_mm for look in drawn]
+    assert 160 <= min(widths) < 180
+    assert 370 < max(widths) <= 400
+    for look in drawn:
+        pixel = look.grid().spacing_mm[0]
+        assert looks.PIXEL_MM[0] <= pixel <= looks.PIXEL_MM[1]
+        own = look.scanner(scanner)
+        assert 2.5 <= own.slice_thickness_mm <= 5.0
+        assert 2.0 <= own.slice_spacing_mm <= max(2.0, own.slice_thickness_mm)
+        z = look.grid().z_mm()
+        assert z[0] >= grid.z_mm()[0] - 1e-6
+        assert z[-1] <= grid.z_mm()[-1] + 1e-6
+        assert abs(look.roll_degrees) <= looks.ROLL_DEGREES
+        assert np.hypot(look.noise_hu, 12.0) <= 70.1
+        if look.field_of_view_mm < looks.DEDICATED_MM:
+            assert z[-1] - z[0] < 160
+        inside = np.abs(np.array(look.centre_mm) - (10.0, 5.0)).max()
+        assert inside < look.field_of_view_mm / 2 - 40
+    assert {look.air_hu for look in drawn} == {-1000.0, -1024.0}
+    assert {bool(look.softened_mm) + 2 * bool(look.boost) for look in drawn} == {0, 1, 2}
+    assert {bool(look.averaged_mm) for look in drawn} == {False, True}
+    assert max(look.noise_hu for look in drawn) > 55
