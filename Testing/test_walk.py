@@ -129,6 +129,15 @@ def test_one_scan(driver, camera, tmp_path):
     ui.redoButton.click()
     assert driver.review.result("threshold").total.agatston == rejected
 
+    # Another lies outside the coronary arteries.
+    driver.choose_lesion(next(x["Slices"] for x in driver.lesions() if "?" in x["Artery"]))
+    driver.press_artery("aortic valve")
+    assert driver.review.result("threshold").total.agatston < rejected
+    assert driver.ui.nonCoronaryTable.rowCount == 1
+    camera.panel("07-sites", driver)
+    ui.undoButton.click()
+    assert driver.review.result("threshold").total.agatston == rejected
+
     # A slice of the calcium map is switched off.
     ui.reviewMethodBox.setCurrentIndex(1)
     mapped = driver.review.result("decomposition")

@@ -9,9 +9,10 @@ import slicer
 import vtk
 from effect_desk import LESION, SHAPE, arrays, image_of, rotation
 
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.output import SCHEMA
 from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.lesion_segments import segment_id
 from CACScoringLib.mrml.scene_content import SceneContent
 
 
@@ -60,6 +61,21 @@ class TestLesion:
             assert desk.node.GetSelectedSegmentID() == artery
             desk.click((7, 21, 15))
             assert desk.counts() == {artery: 24}
+
+    def test_keys_choose_a_site_outside_the_arteries(self, desk):
+        effect = desk.use("CAC Lesion")
+        desk.move((7, 21, 15))
+        for key, site in zip("6789", NonCoronary, strict=True):
+            desk.key(key)
+            assert desk.node.GetSelectedSegmentID() == segment_id(site)
+            desk.click((7, 21, 15))
+            assert desk.counts() == {segment_id(site): 24}
+            checked = [s for s, button in effect._arteries._buttons.items() if button.isChecked()]
+            assert checked == [site]
+            assert effect.statusLabel.text.startswith(f"Added to {site.full_name}: ")
+        desk.key("2")
+        desk.click((7, 21, 15))
+        assert desk.counts() == {"LAD": 24}
 
     def test_keys_are_not_the_editors_while_the_effect_is_active(self, desk):
         desk.editor.installKeyboardShortcuts()

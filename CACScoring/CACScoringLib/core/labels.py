@@ -60,17 +60,17 @@ class NonCoronary(IntEnum):
 
     @property
     def short_name(self) -> str:
-        """In lists and on buttons, where `key` would not tell it from an artery: aortic valve, mitral annulus, …"""
-        return self.full_name.removesuffix(" and root")
+        """In lists and on buttons, where `key` would not tell it from an artery."""
+        return _SHORT_NAMES[self]
 
     @classmethod
     def called(cls, name: str) -> NonCoronary | None:
-        """The site of a segment called like its full or short name, alone or before a colon ("Aortic valve: …").
-
-        A hyphen or an underscore is as good as a space.
+        """The site of a segment called like its full or short name or its key, alone or before a colon ("Aortic
+        valve: …"); a hyphen or an underscore is as good as a space. "other" is an artery.
         """
         word = _spaced(_word(name))
-        return next((s for s in cls if word in (_spaced(s.full_name), _spaced(s.short_name))), None)
+        keys = {_spaced(site.key): site for site in cls if site != cls.OTHER}
+        return keys.get(word) or next((s for s in cls if word in (_spaced(s.full_name), s.short_name)), None)
 
 
 Site = Artery | NonCoronary
@@ -118,6 +118,14 @@ _FULL_NAMES = {
     NonCoronary.MITRAL_ANNULUS: "mitral annulus",
     NonCoronary.THORACIC_AORTA: "thoracic aorta",
     NonCoronary.OTHER: "other non-coronary",
+}
+
+
+_SHORT_NAMES = {
+    NonCoronary.AORTIC_VALVE: "aortic valve",
+    NonCoronary.MITRAL_ANNULUS: "mitral annulus",
+    NonCoronary.THORACIC_AORTA: "aorta",
+    NonCoronary.OTHER: "elsewhere",
 }
 
 

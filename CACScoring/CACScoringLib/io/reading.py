@@ -28,7 +28,7 @@ from ..core.ct import (
     scan_from_image,
     with_warnings,
 )
-from ..core.labels import NOT_CORONARY_ID, SITES, is_not_coronary, site_called
+from ..core.labels import NOT_CORONARY_ID, Artery, NonCoronary, is_not_coronary, site_called
 from .dicom import (
     ORTHONORMAL_TOLERANCE,
     SHEARED,
@@ -117,8 +117,8 @@ def read_lesion_labels(path: Path) -> sitk.Image:
     Args:
         path: A label map whose values are `Site` labels, or a segmentation saved by 3D Slicer (.seg.nrrd), whose
             values mean nothing: its segments are told by their names (LM, LAD, LCX, RCA, other, unassigned, aortic
-            valve, mitral annulus, thoracic aorta, other non-coronary; not-coronary is left out). Either may be empty:
-            there is no coronary calcium.
+            valve and root, mitral annulus, thoracic aorta, other non-coronary; not-coronary is left out). Either may be
+            empty: there is no coronary calcium.
 
     Raises:
         MaskError: If a segment is no such site or segments overlap.
@@ -139,7 +139,7 @@ def read_lesion_labels(path: Path) -> sitk.Image:
                 continue
             site = site_called(name)
             if site is None:
-                known = ", ".join([*(s.short_name for s in SITES), NOT_CORONARY_ID])
+                known = ", ".join([*(a.key for a in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
                 raise MaskError(
                     f"The segment {printable(name)} of {path.name} is not named after an artery, nor after another "
                     f"site. Rename it to one of {known}."

@@ -29,7 +29,7 @@ TERMINOLOGY = "Coronary artery calcium"
 """Name of the extension's own terminology: Resources/Terminology/CoronaryArteryCalcium.term.json."""
 
 HEART_ID = "heart"
-"""Segment id of the heart; the lesion segments' ids are the sites' short names, hyphenated, and NOT_CORONARY_ID."""
+"""Segment id of the heart; the lesion segments' ids are those of `segment_id` and NOT_CORONARY_ID."""
 
 REJECTED_COLOUR = (110, 110, 110)
 
@@ -74,7 +74,7 @@ def label_of_segment(name: str) -> int:
         return NOT_CORONARY
     site = site_called(name)
     if site is None:
-        names = ", ".join([*(s.short_name for s in SITES), NOT_CORONARY_ID])
+        names = ", ".join([*(a.key for a in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
         raise MaskError(f"The segment {name} is not an artery, nor another site. Rename it ({names}) or remove it.")
     return int(site)
 
@@ -86,7 +86,7 @@ def segment_name(site: Site) -> str:
 
 def segment_id(site: Site) -> str:
     """The id of the segment of a site."""
-    return site.short_name.replace(" ", "-")
+    return site.key if isinstance(site, Artery) else site.full_name.replace(" ", "-")
 
 
 @dataclass(frozen=True)

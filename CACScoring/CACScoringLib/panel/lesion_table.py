@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
 
 from . import table_widgets
-from .widgets import colourIcon
+from .widgets import SITE_KEYS, colourIcon
+
+if TYPE_CHECKING:
+    from ..core.labels import Site
 
 TITLES = ("No", "Artery", "Slices", "Peak\nHU", "Area ×\nweight mm²", "Volume\nmm³")
 _ARTERY_COLUMN = TITLES.index("Artery")
@@ -22,8 +26,8 @@ _ARTERY_COLUMN = TITLES.index("Artery")
 class LesionLine:
     """One row.
 
-    artery: its key. colour: RGB. suggestion: artery that is shown, with a question mark, in place of none; or empty.
-    hint: shown when the pointer rests on the row.
+    artery: short name of its site. colour: RGB. suggestion: artery that is shown, with a question mark, in place of
+    none; or empty. hint: shown when the pointer rests on the row.
     """
 
     id: int
@@ -125,31 +129,38 @@ class LesionTable:
             self._onSelected(self._idOf(row))
 
 
-def arteryButtons(layout, table, colours: dict[str, tuple[int, int, int]], onArtery: Callable[[str], None]) -> list:
-    """A button for each artery and one for what is not coronary, with their keys: 1 to 5, and X.
+def siteButtons(arteries, elsewhere, table, onSite: Callable[[Site | None], None]) -> list:
+    """A button for each artery and one to reject, and one for each site outside the arteries, with their keys: 1 to 5
+    and X, and 6 to 9. After each button its shortcut.
 
     The keys work while the table has the keyboard, so that they mean nothing else elsewhere.
-    colours: by artery key, in the order of the keys. onArtery: called with the key, or "" for not coronary.
+    arteries, elsewhere: layouts of the buttons. onSite: called with the site, or None to reject.
     """
+    from ..core.labels import Artery, site_called
+    from ..report.pictures import SITE_COLOURS
+
+    sites = {key: site_called(name) for key, name in SITE_KEYS.items()}
     buttons = []
-    choices = [(str(n), key, rgb) for n, (key, rgb) in enumerate(colours.items(), 1)] + [("X", "", None)]
-    for shortcutKey, artery, rgb in choices:
+    for shortcutKey, site in (sites | {"X": None}).items():
         button = qt.QToolButton()
-        button.setText(f"{shortcutKey} {artery or _('not coronary')}")
         button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
         button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
-        button.setObjectName(f"artery{artery or 'Rejected'}Button")
-        if rgb is not None:
-            button.setIcon(colourIcon(rgb))
-            tip = _("Assign the selected lesions to {artery} (key {key} in the list).")
+        if site is None:
+            button.setText(f"{shortcutKey} {_('reject')}")
+            button.setObjectName("arteryRejectedButton")
+            tip = _("Reject the selected lesions: they count nowhere (key {key} in the list).").format(key=shortcutKey)
         else:
-            tip = _("Reject the selected lesions as not coronary (key {key} in the list).")
-        button.setToolTip(tip.format(artery=artery, key=shortcutKey))
-        button.clicked.connect(lambda *_args, artery=artery: onArtery(artery))
-        layout.addWidget(button)
+            button.setText(f"{shortcutKey} {site.short_name}")
+            button.setObjectName(f"artery{site.short_name}Button")
+            button.setIcon(colourIcon(SITE_COLOURS[site]))
+            tip = _("Assign the selected lesions to {site} (key {key} in the list).")
+            tip = tip.format(site=site.full_name, key=shortcutKey)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda *_args, site=site: onSite(site))
+        (arteries if site is None or isinstance(site, Artery) else elsewhere).addWidget(button)
         shortcut = qt.QShortcut(table)
         shortcut.setKey(qt.QKeySequence(shortcutKey))
         shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-        shortcut.activated.connect(lambda artery=artery: onArtery(artery))
+        shortcut.activated.connect(lambda site=site: onSite(site))
         buttons += [button, shortcut]
     return buttons

@@ -20,7 +20,7 @@ from .whole_scan_section import WholeScanSection
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
     from ..core.labels import Artery
-    from ..results import Categories, MethodResult
+    from ..results import Categories, MethodResult, NonCoronaryResult
     from ..review.scene import SceneReview
     from ..scoring.scores import Score
 
@@ -34,6 +34,7 @@ class ResultSection:
         self._review: SceneReview | None = None
         self._estimates = WholeScanSection(ui)
         table_widgets.prepareTable(ui.scoreTable)
+        table_widgets.prepareTable(ui.nonCoronaryTable)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
 
@@ -50,6 +51,7 @@ class ResultSection:
             button.setEnabled(review is not None)
         results = {} if review is None else review.results()
         self._showScores(results)
+        self._showNonCoronary(None if review is None else review.non_coronary)
         self._estimates.update(review)
         warnings = () if review is None else review.warnings
         texts = {
@@ -77,6 +79,23 @@ class ResultSection:
         table.resizeColumnsToContents()
         table_widgets.fitHeight(table)
 
+    def _showNonCoronary(self, found: NonCoronaryResult | None) -> None:
+        """Calcium outside the coronary arteries, by the sites that have any."""
+        table = self._ui.nonCoronaryTable
+        scores = {} if found is None else {site: score for site, score in found.scores.items() if score.lesions}
+        table.setVisible(bool(scores))
+        if not scores:
+            return
+        state = _("reviewed") if found.reviewed else _("not reviewed")
+        titles = [_("Outside the arteries\n({state})").format(state=state), _("Clinical\nAgatston"), _("Clinical\nmm³")]
+        rows = [[s.full_name, f"{score.agatston:.1f}", f"{score.volume_mm3:.1f}"] for s, score in scores.items()]
+        if found.rules.calibration_mg_per_mm3_hu is not None:
+            titles.append(_("Clinical\nmg"))
+            rows = [[*cells, f"{score.mass_mg:.1f}"] for cells, score in zip(rows, scores.values(), strict=True)]
+        table_widgets.fillTable(table, titles, rows)
+        table.resizeColumnsToContents()
+        table_widgets.fitHeight(table)
+
     def _export(self, *_args: object) -> None:
         from ..core.ct import CTError
         from ..core.output import OutputError
@@ -96,7 +115,7 @@ class ResultSection:
         from ..review.review import result_as_copied_text
 
         review = self._review
-        text = result_as_copied_text(review.results())
+        text = result_as_copied_text(review.results(), review.non_coronary)
         qt.QApplication.clipboard().setText(text)
         self._ui.exportLabel.setText(_("Copied: paste it into a spreadsheet or a letter."))
 
@@ -153,7 +172,7 @@ def _lines(warnings: Iterable[ScanWarning]) -> str:
 def _told(warning: ScanWarning) -> str:
     """A warning's message; here without what only the command line's user can do."""
     if warning.code == "unreviewed":
-        return _("These candidates are not reviewed: assign each to an artery, or reject it as not coronary.")
+        return _("These candidates are not reviewed: see that each has its artery, move it elsewhere, or reject it.")
     return warning.message
 
 

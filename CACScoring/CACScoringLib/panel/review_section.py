@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import slicer
@@ -15,15 +15,17 @@ from slicer.util import VTKObservationMixin
 
 from . import views
 from .editor import LesionEditor
-from .lesion_table import LesionLine, LesionTable, arteryButtons
+from .lesion_table import LesionLine, LesionTable, siteButtons
 from .lifecycle import Section
 from .result_section import agatstonText
 from .slice_plot import PlotSlice, SlicePlot
 from .widgets import fillBox, singleShot
 
 if TYPE_CHECKING:
+    from ..core.labels import Site
     from ..results import MethodResult
     from ..review.scene import SceneReview
+    from ..scoring.lesions import Lesion
 
 REFRESH_MILLISECONDS = 20
 """Changes that come within this time, as one stroke of a brush makes many, are counted together."""
@@ -38,7 +40,6 @@ class ReviewSection(Section, VTKObservationMixin):
 
     def __init__(self, ui, onNumbers: Callable[[], None], onScoreAgain: Callable[[], None]) -> None:
         VTKObservationMixin.__init__(self)
-        from ..core.labels import Artery
         from ..report.pictures import SITE_COLOURS
 
         self._ui = ui
@@ -46,7 +47,7 @@ class ReviewSection(Section, VTKObservationMixin):
         self._review: SceneReview | None = None
         self._editor: LesionEditor | None = None
         self._shown: dict[str, object] = {}
-        self._colours = {artery.key: SITE_COLOURS[artery] for artery in Artery}
+        self._colours = SITE_COLOURS
         self._slices: dict = {}
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", "CACRecord", "1")
@@ -54,8 +55,8 @@ class ReviewSection(Section, VTKObservationMixin):
         self.plot = SlicePlot(self._sliceChosen)
         ui.plotFrame.layout().addWidget(self.plot)
         self.table = LesionTable(ui.lesionTable, self._lesionSelected)
-        assignable = {key: colour for key, colour in self._colours.items() if key != "unassigned"}
-        self._buttons = arteryButtons(ui.arteryFrame.layout(), ui.lesionTable, assignable, self._assign)
+        layouts = ui.arteryFrame.layout(), ui.siteFrame.layout()
+        self._buttons = siteButtons(*layouts, ui.lesionTable, self._assign)
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
@@ -136,8 +137,9 @@ class ReviewSection(Section, VTKObservationMixin):
             ui.totalLabel.setText(review.problems[self._method])
             return
         result = review.result(self._method)
-        self._showLesions(result)
-        self._showSlices(result)
+        lesions = review.lesions(self._method)
+        self._showLesions(result, lesions)
+        self._showSlices(lesions)
         self._showTotal(result)
 
     @property
@@ -189,17 +191,18 @@ class ReviewSection(Section, VTKObservationMixin):
         both = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
         return {method: both[method] for method in self._review.methods}
 
-    def _showLesions(self, result: MethodResult) -> None:
+    def _showLesions(self, result: MethodResult, lesions: Sequence[Lesion]) -> None:
+        """lesions: of the result, and those outside the coronary arteries."""
+        from ..core.labels import Artery
         from ..scoring.scores import score_lesions
 
         spacing = self._review.scan.image.GetSpacing()
         calibrated = result.rules.calibration_mg_per_mm3_hu is not None
-        suggestions = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
         lines = []
-        for lesion in result.lesions.lesions:
+        for lesion in lesions:
             score = score_lesions([lesion], spacing, result.rules)
-            suggested = suggestions.get(lesion.id)
-            unassigned = lesion.artery.key == "unassigned"
+            suggested = result.suggestion_of(lesion)
+            unassigned = lesion.artery == Artery.UNASSIGNED
             hint = ""
             if suggested is not None:
                 hint = _(
@@ -213,8 +216,8 @@ class ReviewSection(Section, VTKObservationMixin):
             lines.append(
                 LesionLine(
                     id=lesion.id,
-                    artery=lesion.artery.key,
-                    colour=self._colours[lesion.artery.key],
+                    artery=lesion.artery.short_name,
+                    colour=self._colours[lesion.artery],
                     slices=lesion.slice_indices,
                     peak_hu=lesion.peak_hu,
                     weighted_area_mm2=sum(c.area_mm2 * c.weight for c in lesion.components),
@@ -226,12 +229,12 @@ class ReviewSection(Section, VTKObservationMixin):
             )
         self.table.show(lines, _("Mass\nmg") if calibrated else _("Mass\nHU·mm³"))
 
-    def _showSlices(self, result: MethodResult) -> None:
+    def _showSlices(self, lesions: Sequence[Lesion]) -> None:
         colours: dict[int, list] = {}
-        for lesion in result.lesions.lesions:
+        for lesion in lesions:
             for k in lesion.slice_indices:
                 marks = colours.setdefault(k, [])
-                if (colour := self._colours[lesion.artery.key]) not in marks:
+                if (colour := self._colours[lesion.artery]) not in marks:
                     marks.append(colour)
         self._slices = {row.k: row for row in self._review.slices() or self._slicesWithoutMap()}
         self._ui.rescoreButton.setVisible(bool(self._review.slices_wished))
@@ -318,16 +321,15 @@ class ReviewSection(Section, VTKObservationMixin):
             views.scrollTo(row.position_ras)
             self.plot.setCurrent(k)
 
-    def _assign(self, key: str) -> None:
-        from ..core.labels import Artery
-
+    def _assign(self, site: Site | None) -> None:
+        """site: of the selected lesions; None rejects them."""
         lesions = self.table.selected if self._review is not None else []
         if not lesions:
             return
-        if key:
-            self._change(lambda: self._review.assign(self._method, lesions, Artery.called(key)))
-        else:
+        if site is None:
             self._change(lambda: self._review.reject(self._method, lesions))
+        else:
+            self._change(lambda: self._review.assign(self._method, lesions, site))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()

@@ -11,6 +11,12 @@ from pathlib import Path
 import ctk
 import qt
 
+SITE_KEYS = {
+    **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
+    **{"6": "aortic valve", "7": "mitral annulus", "8": "aorta", "9": "elsewhere"},
+}
+"""Short names of sites (`core.labels.Site`) by the keys of the keyboard that choose them."""
+
 _PICTURE_WIDTH = 440
 """Of a picture before the panel has a width, pixels."""
 

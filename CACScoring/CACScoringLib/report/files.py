@@ -90,7 +90,7 @@ def result_as_text(result: ScoreResult) -> str:
     if elsewhere is not None and elsewhere.lesions.lesions:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
         scores = elsewhere.scores.items()
-        lines += [_line(site.short_name, score, "Agatston") for site, score in scores if score.lesions]
+        lines += [_line(site.full_name, score, "Agatston") for site, score in scores if score.lesions]
     if result.true_mass_mg is not None:
         measured = result.methods["threshold"].total.mass_mg
         found = "" if measured is None else f", {measured:.1f} mg measured"
@@ -103,7 +103,7 @@ def result_as_text(result: ScoreResult) -> str:
 
 def _line(name: str, score: Score, agatston: str) -> str:
     plural = " " if score.lesions == 1 else "s"
-    return f"  {name:<18}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}"
+    return f"  {name:<22}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}"
 
 
 def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:

@@ -27,7 +27,7 @@ SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
     Artery.UNASSIGNED: (255, 145, 0),
     NonCoronary.AORTIC_VALVE: (244, 143, 177),
     NonCoronary.MITRAL_ANNULUS: (149, 117, 205),
-    NonCoronary.THORACIC_AORTA: (236, 239, 241),
+    NonCoronary.THORACIC_AORTA: (38, 166, 154),
     NonCoronary.OTHER: (161, 136, 127),
 }
 HEART_COLOUR = (120, 144, 156)

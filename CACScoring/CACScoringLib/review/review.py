@@ -402,5 +402,5 @@ def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCor
         add(METHOD_TITLES[name], "total", method.total, state)
     for site, score in elsewhere.scores.items() if elsewhere is not None else ():
         state = "reviewed" if elsewhere.reviewed else "not reviewed"
-        add("Outside the coronary arteries", site.short_name, score, state)
+        add("Outside the coronary arteries", site.full_name, score, state)
     return table_text(("Method", "Artery", "Lesions", *measures, "State"), lines, delimiter="\t")

@@ -36,6 +36,7 @@ class SegmentEditorEffect(LesionEffect):
                 "another artery or was rejected stays there."
             ),
             _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+            _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
         }
         return helpOf(
             _("Replace a rough region by the calcium that the map finds in it, without the 130 HU threshold"),
@@ -58,7 +59,7 @@ class SegmentEditorEffect(LesionEffect):
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.updatePreview)
-        self._arteries = effect_views.ArteryButtons(self.chooseArtery)
+        self._arteries = effect_views.SiteButtons(self.chooseArtery)
         self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
         regions = qt.QVBoxLayout()
         self.paintedButton = qt.QRadioButton(_("Painted region of the segment"))

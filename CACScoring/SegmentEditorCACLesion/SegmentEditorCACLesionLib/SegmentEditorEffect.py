@@ -33,6 +33,7 @@ class SegmentEditorEffect(LesionEffect):
             _("Left click"): _("add it to the selected artery. It is taken from any other."),
             _("Left-button drag"): _("add only what lies within the sphere drawn around the click."),
             _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+            _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
             _("Key X"): _('reject the lesion under the cursor: it moves to "not-coronary" and is not scored.'),
         }
         return helpOf(
@@ -58,7 +59,7 @@ class SegmentEditorEffect(LesionEffect):
         self.scan = effect_scan.EffectScan(self.scriptedEffect)
         self._light = effect_views.VoxelOverlay(self.scriptedEffect)
         self._ball = effect_views.CircleOverlay(self.scriptedEffect)
-        self._arteries = effect_views.ArteryButtons(self.chooseArtery)
+        self._arteries = effect_views.SiteButtons(self.chooseArtery)
         self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
 
         limits = PickLimits()

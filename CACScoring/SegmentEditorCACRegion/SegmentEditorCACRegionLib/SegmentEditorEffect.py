@@ -33,6 +33,7 @@ class SegmentEditorEffect(LesionEffect):
         actions = {
             _("Left-button drag"): _("paint; what is painted is taken from any other artery."),
             _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+            _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
             _("Shift + mouse wheel or +/- keys"): _("larger or smaller brush."),
         }
         return helpOf(
@@ -54,7 +55,7 @@ class SegmentEditorEffect(LesionEffect):
         self.scan = effect_scan.EffectScan(self.scriptedEffect)
         self._paint = effect_views.VoxelOverlay(self.scriptedEffect)
         self._brush = effect_views.CircleOverlay(self.scriptedEffect)
-        self._arteries = effect_views.ArteryButtons(self.chooseArtery)
+        self._arteries = effect_views.SiteButtons(self.chooseArtery)
         self.scriptedEffect.addLabeledOptionsWidget(_("Artery:"), self._arteries.layout)
         self.diameterSpinBox = qt.QDoubleSpinBox()
         self.diameterSpinBox.setRange(0.5, 100)

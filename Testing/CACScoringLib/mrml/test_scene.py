@@ -151,7 +151,7 @@ class TestSceneReadBack:
     def test_each_artery_has_a_segment_with_lesions_or_without(self, read_back, result):
         calcium = node(read_back, "vtkMRMLSegmentationNode", CANDIDATES)
         segments = calcium.GetSegmentation()
-        sites = ["aortic-valve", "mitral-annulus", "thoracic-aorta", "other-non-coronary"]
+        sites = ["aortic-valve-and-root", "mitral-annulus", "thoracic-aorta", "other-non-coronary"]
         assert list(segments.GetSegmentIDs()) == [*(artery.key for artery in Artery), *sites, NOT_CORONARY_ID]
         assert not segment_mask(calcium, NOT_CORONARY_ID, result.scan.image).any()
         labels = labels_of(result.scan.image)
@@ -636,7 +636,7 @@ def test_calcium_elsewhere_has_segments_of_its_own(scene, monkeypatch, tmp_path)
     result = heart_with_territories.score(monkeypatch)
     nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
     segments = nodes.calcium.GetSegmentation()
-    codes = {"aortic-valve": "34202007", "mitral-annulus": "65197004", "thoracic-aorta": "113262008"}
+    codes = {"aortic-valve-and-root": "34202007", "mitral-annulus": "65197004", "thoracic-aorta": "113262008"}
     for site in NonCoronary:
         segment = segments.GetSegment(lesion_segments.segment_id(site))
         assert segment.GetName() == site.full_name

@@ -36,6 +36,21 @@ class TestResult:
         assert "1458.000" in text
         assert len(text.splitlines()) == 8
 
+    def test_calcium_elsewhere_is_copied_and_exported(self, driver, tmp_path):
+        driver.score()
+        driver.choose_lesion("12–13")
+        driver.press_artery("aorta")
+        driver.choose_lesion("5–6")
+        driver.press_artery("LAD")
+        driver.ui.copyButton.click()
+        text = slicer.app.clipboard().text()
+        assert "Outside the coronary arteries\tthoracic aorta\t1\t486.000" in text
+        driver.widget.result._askForFolder = lambda: str(tmp_path)
+        driver.ui.exportButton.click()
+        labels = sitk.ReadImage(str(tmp_path / "chest-cac" / "lesions.nii.gz"))
+        again = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
+        assert again.non_coronary.scores == driver.review.non_coronary.scores
+
     def test_both_methods_are_compared(self, driver):
         driver.score(networks=True)
         text = driver.ui.comparisonLabel.text

@@ -7,6 +7,8 @@ import slicer
 import vtk
 from panel_driver import line
 
+from CACScoringLib.core.labels import NonCoronary
+
 
 class TestReview:
     @pytest.fixture
@@ -40,6 +42,31 @@ class TestReview:
         reviewed.ui.redoButton.click()
         assert reviewed.scores()["total"][0] == "810.0"
 
+    def test_a_lesion_moves_out_of_the_arteries_and_back(self, reviewed):
+        table = reviewed.ui.nonCoronaryTable
+        assert not table.isVisibleTo(table.parent())
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("aortic valve")
+        assert reviewed.scores()["total"][0] == "972.0"
+        assert "aortic valve" in [lesion["Artery"] for lesion in reviewed.lesions()]
+        assert table.isVisibleTo(table.parent())
+        assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
+        assert table.rowCount == 1
+        assert "not reviewed" in table.horizontalHeaderItem(0).text()
+        reviewed.choose_lesion("12–13")
+        reviewed.press_artery("LM")
+        assert reviewed.scores()["total"][0] == "1458.0"
+        assert not table.isVisibleTo(table.parent())
+        reviewed.ui.undoButton.click()
+        assert table.isVisibleTo(table.parent())
+
+    def test_keys_of_the_list_for_the_other_sites(self, reviewed):
+        shortcuts = {b.key.toString(): b for b in reviewed.widget.review._buttons if b.className() == "QShortcut"}
+        for key, site in zip("6789", NonCoronary, strict=True):
+            reviewed.choose_lesion("5–6")
+            shortcuts[key].activated.emit()
+            assert site.short_name in [lesion["Artery"] for lesion in reviewed.lesions()]
+
     def test_several_rows_at_once(self, reviewed):
         reviewed.ui.lesionTable.selectAll()
         reviewed.press_artery("RCA")
@@ -47,7 +74,7 @@ class TestReview:
 
     def test_keys_of_the_list(self, reviewed):
         shortcuts = [b for b in reviewed.widget.review._buttons if b.className() == "QShortcut"]
-        assert [shortcut.key.toString() for shortcut in shortcuts] == ["1", "2", "3", "4", "5", "X"]
+        assert [shortcut.key.toString() for shortcut in shortcuts] == [*"123456789", "X"]
         reviewed.choose_lesion("5–6")
         shortcuts[3].activated.emit()
         assert reviewed.scores()["RCA"][0] == "324.0"

@@ -423,7 +423,7 @@ class TestSites:
         cells = next(row for row in rows if "aortic valve" in row).split("\t")
         assert cells[:4] == [
             "Outside the coronary arteries",
-            "aortic valve",
+            "aortic valve and root",
             str(valve.lesions),
             f"{valve.agatston:.3f}",
         ]

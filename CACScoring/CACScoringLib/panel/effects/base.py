@@ -41,7 +41,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
     """An effect on the segment of an artery.
 
     name: not translated, because modules find effects by it. source: the effect's own file. scan: an `EffectScan`, and
-    _arteries: its `ArteryButtons`; both are made when the effect is used for the first time.
+    _arteries: its `SiteButtons`; both are made when the effect is used for the first time.
     """
 
     def __init__(self, scriptedEffect, name: str, title: str, source: str) -> None:

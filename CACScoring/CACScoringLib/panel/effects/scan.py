@@ -18,7 +18,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from ...review.picking import Place, Voxels
 
 if TYPE_CHECKING:
-    from ...core.labels import Artery
+    from ...core.labels import Site
 
 
 class EffectScan:
@@ -146,21 +146,21 @@ class EffectScan:
 
     # Segments
 
-    def segment_of(self, artery: Artery | int) -> str:
-        """Id of the segment of an artery, or of what is not coronary; made where there is none."""
+    def segment_of(self, site: Site | int) -> str:
+        """Id of the segment of a site, or of what is not coronary; made where there is none."""
         from ...mrml.lesion_segments import add_lesion_segment
 
-        return self.known_segment_of(artery) or add_lesion_segment(self.segmentation, int(artery))
+        return self.known_segment_of(site) or add_lesion_segment(self.segmentation, int(site))
 
-    def known_segment_of(self, artery: Artery | int) -> str:
-        """Id of the segment of an artery, or of what is not coronary; "" where there is none."""
+    def known_segment_of(self, site: Site | int) -> str:
+        """Id of the segment of a site, or of what is not coronary; "" where there is none."""
         collection = self.segmentation.GetSegmentation()
         labels = {own: _label(collection.GetSegment(own).GetName()) for own in collection.GetSegmentIDs()}
-        return next((own for own, label in labels.items() if label == int(artery)), "")
+        return next((own for own, label in labels.items() if label == int(site)), "")
 
-    def select(self, artery: Artery) -> None:
-        """Make an artery's segment the one that is edited."""
-        self._effect.parameterSetNode().SetSelectedSegmentID(self.segment_of(artery))
+    def select(self, site: Site) -> None:
+        """Make a site's segment the one that is edited."""
+        self._effect.parameterSetNode().SetSelectedSegmentID(self.segment_of(site))
 
     def name_of(self, segment_id: str) -> str:
         """What to call a segment in a message: LAD, not "LAD: left anterior descending"."""

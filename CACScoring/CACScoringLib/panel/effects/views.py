@@ -17,13 +17,10 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from ...review.picking import Voxels
 from .. import views
-from ..widgets import colourIcon
+from ..widgets import SITE_KEYS, colourIcon
 
 if TYPE_CHECKING:
-    from ...core.labels import Artery
-
-KEYS = {"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"}
-"""Keys of arteries (`Artery.key`) by the keys of the keyboard that choose them."""
+    from ...core.labels import Site
 
 CANDIDATE_COLOUR = (1.0, 0.9, 0.1)
 LEAK_COLOUR = (1.0, 0.25, 0.1)
@@ -211,52 +208,58 @@ class CircleOverlay(_Overlay):
                 self._effect.scheduleRender(viewWidget)
 
 
-class ArteryButtons:
-    """A row of buttons that chooses the artery to edit; the keys 1 to 5 do the same in a slice view.
+class SiteButtons:
+    """Buttons that choose the artery to edit, and below them the sites outside the arteries; the keys 1 to 5 and 6 to 9
+    do the same in a slice view.
 
-    onChosen: called with the `Artery` that a user has chosen.
+    onChosen: called with the `Site` that a user has chosen.
     """
 
-    def __init__(self, onChosen: Callable[[Artery], None]) -> None:
-        from ...core.labels import Artery
+    def __init__(self, onChosen: Callable[[Site], None]) -> None:
+        from ...core.labels import Artery, site_called
         from ...report.pictures import SITE_COLOURS
 
         self._onChosen = onChosen
-        self._byKey = {key: Artery.called(name) for key, name in KEYS.items()}
-        self.layout = qt.QHBoxLayout()
+        self._byKey = {key: site_called(name) for key, name in SITE_KEYS.items()}
+        self._siteCalled = site_called
+        self.layout = qt.QVBoxLayout()
+        rows = {kind: qt.QHBoxLayout() for kind in (True, False)}
         self._buttons = {}
-        for key, artery in self._byKey.items():
+        for key, site in self._byKey.items():
             button = qt.QToolButton()
-            button.setText(f"{key} {artery.key}")
+            button.setText(f"{key} {site.short_name}")
             button.setCheckable(True)
             button.setAutoExclusive(False)
-            button.setIcon(colourIcon(SITE_COLOURS[artery]))
+            button.setIcon(colourIcon(SITE_COLOURS[site]))
             button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
-            tip = _("Edit the {artery}. Key {key} in a slice view.")
-            button.setToolTip(tip.format(artery=artery.full_name, key=key))
-            button.clicked.connect(lambda checked=False, artery=artery: onChosen(artery))
-            self.layout.addWidget(button)
-            self._buttons[artery] = button
-        self.layout.addStretch(1)
+            tip = _("Edit the {site}. Key {key} in a slice view.")
+            button.setToolTip(tip.format(site=site.full_name, key=key))
+            button.clicked.connect(lambda checked=False, site=site: onChosen(site))
+            rows[isinstance(site, Artery)].addWidget(button)
+            self._buttons[site] = button
+        for row in rows.values():
+            row.addStretch(1)
+            self.layout.addLayout(row)
 
     def show(self, segmentName: str) -> None:
-        """Mark the artery of that key, if it is one."""
-        for artery, button in self._buttons.items():
-            button.setChecked(segmentName.lower() == artery.key.lower())
+        """Mark the site of that name, if it is one."""
+        shown = self._siteCalled(segmentName)
+        for site, button in self._buttons.items():
+            button.setChecked(site == shown)
 
     def takeKey(self, interactor) -> bool:
-        """Choose the artery of the key that was pressed. False when it is none of theirs."""
-        artery = self._byKey.get(pressedKey(interactor))
-        if artery is None:
+        """Choose the site of the key that was pressed. False when it is none of theirs."""
+        site = self._byKey.get(pressedKey(interactor))
+        if site is None:
             return False
-        self._onChosen(artery)
+        self._onChosen(site)
         return True
 
     def takeDigits(self) -> None:
         """Take the digits from the Segment Editor module, where they choose effects, until `giveDigits`."""
         window = slicer.util.mainWindow()
         for child in [] if window is None else window.children():
-            if child.className() == "QShortcut" and child.key.toString() in KEYS and child.enabled:
+            if child.className() == "QShortcut" and child.key.toString() in SITE_KEYS and child.enabled:
                 child.setEnabled(False)
                 # The module may delete its shortcuts meanwhile, so they are marked and not remembered.
                 child.setProperty(_TAKEN, True)
