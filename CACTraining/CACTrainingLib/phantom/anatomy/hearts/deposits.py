@@ -11,6 +11,9 @@ from .models import PARTS
 from .shape import HeartShape, union
 from .valves import aortic_root, posterior_arc
 
+DENSEST_MG_CM3, CELL_MM = 1000.0, 1.5
+"""Calcium in a CT reaches about 1500 HU at 120 kVp; density is looked at in cells of this side."""
+
 
 def aortic_root_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> list[PointCloud]:
     """Arcs on the annulus, and flecks in the wall of the sinuses up to the sinotubular junction."""
@@ -92,7 +95,15 @@ def _mass(g: np.random.Generator, median_mg: float, spread: float) -> float:
 
 def _weighted(places: np.ndarray, mass_mg: float, g: np.random.Generator) -> PointCloud:
     weights = g.lognormal(0, 0.6, len(places))
-    return PointCloud(places, weights / weights.sum() * mass_mg)
+    return _possible(PointCloud(places, weights / weights.sum() * mass_mg))
+
+
+def _possible(cloud: PointCloud) -> PointCloud:
+    """With less calcium where it would be denser than calcium gets."""
+    cells = np.unique(np.floor(cloud.positions_mm / CELL_MM), axis=0, return_inverse=True)[1].reshape(-1)
+    most_mg = DENSEST_MG_CM3 * CELL_MM**3 / 1000
+    share = np.minimum(1, most_mg / np.maximum(np.bincount(cells, cloud.weights), 1e-9))
+    return PointCloud(cloud.positions_mm, cloud.weights * share[cells])
 
 
 def _part(curve: np.ndarray, share: float, g: np.random.Generator, closed: bool = False) -> np.ndarray:
@@ -112,7 +123,7 @@ def _along(curve: np.ndarray, thick_mm: float, mass_mg: float, g: np.random.Gene
     lumps = ndimage.gaussian_filter1d(g.standard_normal(len(at)), 12.0, mode="reflect")
     lumps = np.clip(1 + 0.8 * lumps / max(lumps.std(), 1e-6), 0.05, 3)
     places = middle + g.normal(0, 0.5 * thick_mm, (len(at), 3)) * np.minimum(lumps, 1.5)[:, None]
-    return PointCloud(places, lumps / lumps.sum() * mass_mg)
+    return _possible(PointCloud(places, lumps / lumps.sum() * mass_mg))
 
 
 def _on_wall(shape: HeartShape, part: str, places: np.ndarray) -> np.ndarray:
