@@ -27,10 +27,10 @@ from CACScoringLib.core.files import whole, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
-from CACScoringLib.pipeline import evidence_of, map_lesions
 from CACScoringLib.scoring.acquisition import measure_blood
 from CACScoringLib.scoring.evidence import FEATURES
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
 from ..data.datasets import TrainingScan
