@@ -379,7 +379,7 @@ def _fit_of(background: Background) -> dict[str, float] | None:
     fit = background.anatomy.fit
     found = {"agreement": fit.agreement, "residual_mm": fit.residual_mm, "spread": fit.spread, "seen": fit.seen}
     found |= {"kept": background.anatomy.kept, "moved_mm": background.anatomy.moved_mm}
-    return {name: round(float(value), 3) for name, value in found.items()}
+    return {name: round(float(value), 3) if np.isfinite(value) else None for name, value in found.items()}
 
 
 def _check_settings(

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.chest import GRID_MM
 
 from .fit_points import BAND_MM, FitPoints, fit_points
-from .models import LANDMARKS, PARTS, REACH_MM, HeartModels, cosine_index
+from .models import LANDMARKS, PARTS, REACH_MM, HeartModels, cosine_index, hard, soft
 from .placement import Placement, rotation, usual_axes, waves
 from .shape import HIGH_MM, LOW_MM, REFLECTION_MM, STEP_MM, WALL_MM, HeartShape, interpolated, shipped_models
 from .territories import BEYOND_MM, TERRITORIES, costs
@@ -136,7 +136,8 @@ class _Fitter:
         self.axes_mm = [np.arange(lo - 8, hi + 9, _LATTICE_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
         self.low = np.array([a[0] for a in self.axes_mm])
         self.grid = tuple(len(a) for a in self.axes_mm)
-        self.soft = _soft(models, self.axes_mm)
+        alone = (models.distances(one, self.axes_mm) for one in np.eye(hearts))
+        self.soft = soft(np.stack(list(alone))).astype(np.float32)
         u, v, w = np.meshgrid(*self.axes_mm, indexing="ij")
         self.places = np.stack([u, v, w], -1).astype(np.float32)
         self.side = np.tanh(v / 25).astype(np.float32)
@@ -180,9 +181,9 @@ class _Fitter:
         """[lattice, 8 + 2 x shape parameters]: pericardium and walls, their slopes, and how they change."""
         weights = self.weights(theta).astype(np.float32)
         fat, slope, aorta, trunk = theta[self.shape_at : self.waves_at].astype(np.float32)
-        soft = np.clip(np.tensordot(weights, self.soft, 1), -0.97, 0.97)
-        distance = REACH_MM * np.arctanh(soft)
-        growth = REACH_MM / (1 - soft**2)
+        blended = np.tensordot(weights, self.soft, 1)
+        distance = hard(blended)
+        growth = REACH_MM / (1 - np.clip(blended, -0.97, 0.97) ** 2)
         landmarks = np.tensordot(weights, self.models.landmarks_mm, 1)
         keep = [PARTS.index(name) for name in _OUTSIDES]
         outside = distance[keep] - np.array([WALL_MM.get(n, 0.0) for n in _OUTSIDES], np.float32)[:, None, None, None]
@@ -326,7 +327,6 @@ class _Fitter:
             for _ in range(steps):
                 self._step(points, stage, doubt_mm)
         theta, place = self.theta, self._place(self.theta)
-        self.table = self._table(theta)
         shape = self._shape(theta)
         common = place.to_common(self.points.lps_mm)
         size = float(np.exp(theta[6:9].mean()))
@@ -372,19 +372,6 @@ class _Fitter:
             fat_mm=thick,
             groove_mm=self.settings.groove_mm,
         )
-
-
-_SOFT: dict[int, tuple[HeartModels, np.ndarray]] = {}
-
-
-def _soft(models: HeartModels, axes_mm: list[np.ndarray]) -> np.ndarray:
-    """Softened distances [hearts, PARTS, i, j, k] of each heart alone, kept for the next fit."""
-    if id(models) not in _SOFT:
-        alone = np.eye(len(models.names))
-        soft = [np.tanh(models.distances(one, axes_mm) / REACH_MM) for one in alone]
-        _SOFT.clear()
-        _SOFT[id(models)] = models, np.stack(soft).astype(np.float32)
-    return _SOFT[id(models)][1]
 
 
 def _shape_middles(shape: HeartShape) -> dict[str, np.ndarray]:
