@@ -38,6 +38,10 @@ def non_coronary_as_html(result: ScoreResult) -> Markup | None:
             "counts as far as the scan shows it."
         ),
         _stenosis(result, found),
+        small(
+            "For each site the slice with most of its calcium. ",
+            None if result.territories is None else "Faint outlines are the territories, in the colours of the tables.",
+        ),
         tag.div(_figures(result, found), class_="pictures"),
     )
 

@@ -69,6 +69,13 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
 def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     total = method.total
     clinical = method is result.methods["threshold"]
+    if not method.reviewed and clinical and not total.lesions:
+        where = "heart region" if result.territories is None else "territories of the coronary arteries"
+        return tag.p(
+            tag.b("No candidates."),
+            f" Nothing in the {where} reaches {method.rules.threshold_hu:g} HU. Nobody has reviewed this.",
+            class_="unreviewed",
+        )
     if not method.reviewed and clinical:
         return tag.p(
             tag.b(f"{total.lesions} unreviewed candidate{'' if total.lesions == 1 else 's'}"),

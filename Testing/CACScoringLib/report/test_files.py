@@ -22,6 +22,7 @@ from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
 from CACScoringLib.report.non_coronary_page import severe_stenosis
 from CACScoringLib.scoring.lesions import ScoringRules
+from CACScoringLib.scoring.scores import score_lesions
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
@@ -387,3 +388,13 @@ def test_territories_are_outlined_faintly(monkeypatch):
     assert 0.005 < changed.mean() < 0.05
     # A lesion's own colour is not reached.
     assert (np.abs(outlined[changed] - pictures.SITE_COLOURS[Artery.LAD]).max(1) > 40).all()
+
+
+def test_no_candidates_in_the_arteries_are_not_a_score(monkeypatch):
+    scored = heart_with_territories.score(monkeypatch)
+    empty = scored.methods["threshold"].lesions.of([])
+    total = score_lesions([], (1, 1, 3), ScoringRules())
+    threshold = replace(scored.methods["threshold"], lesions=empty, suggestions=(), total=total)
+    html = page.result_as_html(replace(scored, methods={"threshold": threshold}))
+    assert "<b>No candidates.</b> Nothing in the territories of the coronary arteries reaches 130 HU." in html
+    assert "not a calcium score" not in html
