@@ -18,7 +18,7 @@ from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
 
 from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas
-from ..phantom.anatomy.heart import Heart, HeartFrame
+from ..phantom.anatomy.heart import Heart, HeartFrame, reference_frame
 from ..phantom.anatomy.hearts.territories import territories
 from ..phantom.anatomy.lungs import breathed
 from ..phantom.anatomy.patient import Patient, draw_patient, stream, with_contrast
@@ -28,7 +28,7 @@ from ..phantom.scanner.motion import ScanPose
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 2
+VERSION = 3
 """Part of the files' names; raised whenever a patient would come out otherwise."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -37,8 +37,10 @@ FIRST_MM = (-238.5, -178.5, -168.5)
 
 PREVALENCE = 0.8
 """Of coronary calcium, far above a clinic's: where it lies is what is learned."""
-SHARES = {"contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15}
-"""Of patients: enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, heart pushed aside."""
+SHARES = {"contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15, "flat": 0.4}
+"""Of patients: enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, heart pushed aside, a chest so
+flat that the heart touches its front wall, and the spine."""
+FLATTENED = (0.76, 0.95)
 _GRAIN_HU = 900.0
 _PER_MG = 1000.0 / STEP_MM**3
 """mg/cm³ in a voxel that holds 1 mg."""
@@ -92,8 +94,13 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
     move[0] += has["shifted"] * g.uniform(-32, 32)
     # Not towards the sternum, where it lies already.
     move[1] = abs(move[1])
-    centre = tuple(float(a + b) for a, b in zip(patient.body.heart_centre_mm, move, strict=True))
-    patient = replace(patient, body=replace(patient.body, heart_centre_mm=centre))
+    body = patient.body
+    if has["flat"]:
+        front = float(reference_frame(body).to_lps(patient.heart.places_mm[patient.heart.pericardium < 0])[:, 1].min())
+        body = replace(body, cavity_half_depth_mm=body.cavity_half_depth_mm * g.uniform(*FLATTENED))
+        move[1] = -body.cavity_half_depth_mm - front + g.uniform(0, 3)
+    centre = tuple(float(a + b) for a, b in zip(body.heart_centre_mm, move, strict=True))
+    patient = replace(patient, body=replace(body, heart_centre_mm=centre))
     pose = ScanPose(
         table_shift_mm=tuple(float(s) for s in g.normal(0, (8.0, 5.0, 5.0))),
         inspiration=float(g.uniform(-0.15, 1.1)),
