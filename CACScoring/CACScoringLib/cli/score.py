@@ -46,7 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         help="how the scan was acquired, in place of what its file states: kvp, kernel, slice_thickness_mm, …",
     )
     add("--heart", type=Path, metavar="MASK", help="heart mask to use instead of the heart that is found")
-    add("--lesions", type=Path, metavar="LABELS", help="reviewed lesion labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other")
+    add(
+        "--lesions",
+        type=Path,
+        metavar="LABELS",
+        help="reviewed lesion labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, "
+        "9 mitral annulus, 10 thoracic aorta, 11 other",
+    )
     add_input_arguments(parser)
     add(
         "--earlier",
