@@ -79,7 +79,7 @@ def test_an_empty_label_map_is_a_reviewed_score_of_0(case, tmp_path, capsys):
     assert data["categories"]["risk_class"] == "0"
     told = capsys.readouterr()
     assert "reviewed, no coronary calcium" in told.out
-    assert "If the file is empty by mistake" in told.err
+    assert "If that is a mistake" in told.err
 
 
 @pytest.mark.parametrize("damaged", ["ct", "heart", "lesions"])

@@ -288,6 +288,6 @@ def test_columns_of_a_cohort(result, prediction):
     row = cohort_table.result_row(report.result_as_json(asked, {}))
     assert (row["vessels_agatston"], row["radiomics_probability"]) == (1500, 0.75)
     names = cohort_table.columns(["threshold"], False, ["vessels", "radiomics"])
-    assert names[-3:] == ["vessels_agatston", "radiomics_probability", "seconds"]
+    assert names[-7:-4] == ["vessels_agatston", "radiomics_probability", "seconds"]
     assert "vessels_agatston" not in cohort_table.columns(["threshold"], False)
     assert Artery.LAD in asked.estimates[0].agatston
