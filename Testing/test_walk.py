@@ -17,6 +17,7 @@ import slicer
 from panel_driver import Driver, eventually, put_slicers_python_on_the_path
 
 import desktop_host
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.mrml.sample_data import SAMPLE_NAME, sample_file
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
@@ -77,6 +78,12 @@ def wait(driver: Driver, seconds: float = 300) -> None:
     driver.settle()
 
 
+def _coronary(driver: Driver) -> list[dict[str, object]]:
+    """The rows of lesions of arteries, assigned or not."""
+    arteries = {artery.key for artery in Artery}
+    return [lesion for lesion in driver.lesions() if lesion["Artery"].removesuffix("?") in arteries]
+
+
 def load_sample() -> None:
     """As Slicer's Sample Data module does."""
     slicer.util.loadVolume(str(sample_file()), {"name": SAMPLE_NAME})
@@ -115,11 +122,12 @@ def test_one_scan(driver, camera, tmp_path):
 
     # One lesion is given to an artery, another is rejected, and one of those taken back.
     total = driver.review.result("threshold").total.agatston
-    largest = max(found, key=lambda lesion: lesion["Area × weight mm²"])
+    largest = max(_coronary(driver), key=lambda lesion: lesion["Area × weight mm²"])
+    before = driver.review.result("threshold").arteries[Artery.LCX].lesions
     driver.choose_lesion(largest["Slices"])
-    driver.press_artery("LAD")
-    assert driver.review.result("threshold").arteries[2].lesions == 1
-    driver.choose_lesion(next(x["Slices"] for x in driver.lesions() if "?" in x["Artery"]))
+    driver.press_artery("LCX")
+    assert driver.review.result("threshold").arteries[Artery.LCX].lesions == before + 1
+    driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
     driver.press_artery("Rejected")
     rejected = driver.review.result("threshold").total.agatston
     assert rejected < total
@@ -130,10 +138,10 @@ def test_one_scan(driver, camera, tmp_path):
     assert driver.review.result("threshold").total.agatston == rejected
 
     # Another lies outside the coronary arteries.
-    driver.choose_lesion(next(x["Slices"] for x in driver.lesions() if "?" in x["Artery"]))
-    driver.press_artery("aortic valve")
+    driver.choose_lesion(next(x["Slices"] for x in _coronary(driver) if x["Artery"] != "LCX"))
+    driver.press_artery("mitral annulus")
     assert driver.review.result("threshold").total.agatston < rejected
-    assert driver.ui.nonCoronaryTable.rowCount == 1
+    assert driver.review.non_coronary.scores[NonCoronary.MITRAL_ANNULUS].lesions == 1
     camera.panel("07-sites", driver)
     ui.undoButton.click()
     assert driver.review.result("threshold").total.agatston == rejected
