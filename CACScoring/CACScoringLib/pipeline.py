@@ -284,7 +284,7 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
     labels, resampled = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     arteries = sitk.GetArrayFromImage(labels)
     if unknown := set(np.unique(arteries).tolist()) - {0, *SITES}:
-        meaning = ", ".join(f"{site.value} {site.key}" for site in SITES)
+        meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
         raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
     warnings = list(resampled)
     if not _in_arteries(arteries).any():

@@ -39,7 +39,7 @@ AORTA_LABEL = 2
 """Labels of `HeartRegion.excluded`."""
 
 EXCLUDED_MARGIN_MM = 60.0
-"""Further from the heart nothing has to be told from calcium."""
+"""Further from the heart to the sides nothing has to be told from calcium; above and below it the aorta's has to be."""
 
 DENSE_HU = 130
 """What could be taken for calcium."""
@@ -84,7 +84,7 @@ class HeartRegion:
     """The heart, and what near it must not be taken for coronary calcium.
 
     mask: uint8 0/1 on the scan's grid.
-    excluded: uint8 labels on the scan's grid, within EXCLUDED_MARGIN_MM of the heart: BONE_LABEL spine, ribs, their
+    excluded: uint8 labels on the scan's grid, within EXCLUDED_MARGIN_MM of the heart's sides: BONE_LABEL spine, ribs, their
     cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its wall (left out
     where it could not be followed reliably, as in contrast scans). None where nothing is known, as with a mask that
     the user gave.
@@ -119,15 +119,15 @@ def heart_region(scan: CTScan) -> HeartRegion:
 
 
 def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """The part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box."""
+    """The part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights."""
     margin = voxels(EXCLUDED_MARGIN_MM)
     box = bounding_box(heart)[::-1]
     low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
     high = coarse.TransformContinuousIndexToPhysicalPoint([s.stop + margin - 0.5 for s in box])
     start = image.TransformPhysicalPointToContinuousIndex(low)
     stop = image.TransformPhysicalPointToContinuousIndex(high)
-    limits = zip(start, stop, image.GetSize(), strict=True)
-    return image[tuple(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits)]
+    limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
+    return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))]
 
 
 def _pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:

@@ -234,7 +234,13 @@ def find_lesions(
 def connected_voxels(flat: np.ndarray, labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Number voxels by connected part (26 neighbours); voxels of different labels never connect.
 
-    flat: indices into an array of this shape [k, j, i], rising. labels: of each. Returns intp [n].
+    Args:
+        flat: Indices into an array [k, j, i], rising.
+        labels: Of each.
+        shape: Of the array.
+
+    Returns:
+        The number of each voxel's part, intp [n].
     """
     nothing = np.zeros(len(flat))
     voxels = _Voxels(shape, flat, np.unravel_index(flat, shape), nothing, nothing, labels)

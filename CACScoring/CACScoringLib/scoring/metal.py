@@ -152,7 +152,14 @@ def _parts(voxels: np.ndarray, among: np.ndarray, holding: np.ndarray) -> list[n
 
 
 def course(voxels: np.ndarray, hu: np.ndarray, at: np.ndarray, mm: np.ndarray) -> Course:
-    """The course of a connected piece. voxels: [n, 3] along k, j, i; hu, at (a candidate): [n]; mm: spacing."""
+    """Follow a connected piece from end to end.
+
+    Args:
+        voxels: Its voxels, [n, 3] along k, j, i.
+        hu: Of each.
+        at: Whether each is a candidate.
+        mm: Spacing along k, j, i.
+    """
     factor = np.maximum(1, np.ceil(_CELL_MM / mm - 1e-6)).astype(int)
     cells, cell = np.unique(voxels // factor, axis=0, return_inverse=True)
     graph = _graph(cells, factor * mm)
