@@ -13,8 +13,8 @@ SIZE = (148, 92, 90)
 class Chest:
     """A chest of ellipsoids and tubes with noise: x to the left, y to the back, z upwards, in mm from its middle."""
 
-    def __init__(self, blood_hu: float = 40.0, fluid_mm: float = 0.0, gas: bool = False):
-        """fluid_mm: height of fluid in the right lung above its base. gas: in the stomach."""
+    def __init__(self, blood_hu: float = 40.0, fluid_mm: float = 0.0, gas: bool = False, aorta_y: float = 42.0):
+        """fluid_mm: height of fluid in the right lung above its base. gas: in the stomach. aorta_y: of its middle."""
         axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(SIZE, SPACING_MM, strict=True)]
         x, y, z = axes[0][None, None, :], axes[1][None, :, None], axes[2][:, None, None]
 
@@ -26,7 +26,7 @@ class Chest:
 
         body = ((x / 175) ** 2 + (y / 108) ** 2 <= 1) & (z > -999)
         self.heart = ball(22, -28, -8, 56, 48, 50)
-        self.aorta = tube(18, 42, 12)
+        self.aorta = tube(18, aorta_y, 12)
         self.spine = tube(0, 68, 17) | ((abs(x) < 6) & (y > 68) & (y < 102) & (z > -999))
         self.sternum = (abs(x) < 18) & (y > -100) & (y < -90) & (z > -50) & (z < 110)
         self.spur = (abs(x - 12) < 2) & (y >= -90) & (y < -76) & (abs(z - 10) < 2)

@@ -110,10 +110,13 @@ def heart_region(scan: CTScan) -> HeartRegion:
     heart, warnings = _heart(chest)
     near = _region_near(heart, coarse, scan.image)
     mask = _on_grid(heart, coarse, near)
-    excluded = _bone_on_grid(chest, coarse, near)
+    skeleton = _on_grid(ndimage.binary_dilation(chest.bone), coarse, near)
+    excluded = _with_what_joins(skeleton, chest, coarse, near)
     aorta = _descending_aorta(chest, heart)
     if aorta is not None:
-        excluded = sitk.Maximum(excluded, _on_grid(aorta, coarse, near) * AORTA_LABEL)
+        # What joins bone may be calcium of the wall; the vertebra that a disc cuts into is not.
+        tube = sitk.And(_on_grid(aorta, coarse, near), skeleton == 0)
+        excluded = sitk.Maximum(excluded, tube * AORTA_LABEL)
     mask = sitk.And(mask, excluded == 0)
     return HeartRegion(_pasted(mask, scan.image), _pasted(excluded, scan.image), "lungs", warnings)
 
@@ -146,12 +149,11 @@ def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> si
     return resampled(soft, *grid) >= 100
 
 
-def _bone_on_grid(chest: Chest, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
-    """BONE_LABEL where the skeleton is, with a rim, and where something dense hangs together with it nearby.
+def _with_what_joins(bone: sitk.Image, chest: Chest, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
+    """BONE_LABEL where the skeleton is, with its rim, and where something dense hangs together with it nearby.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
-    bone = _on_grid(ndimage.binary_dilation(chest.bone), coarse, near)
     if chest.lumen is not None:  # enhanced blood would join it too
         return bone
     reach = _on_grid(within(chest.bone, voxels(15)), coarse, near)

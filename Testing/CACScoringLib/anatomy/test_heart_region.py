@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from ellipsoid_chest import Chest
+from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
@@ -75,6 +76,15 @@ def test_excluded_labels_are_bone_and_descending_aorta(chest, region):
     assert (excluded[chest.sternum & slices] == BONE_LABEL).all()
     assert (excluded[chest.aorta & slices] == AORTA_LABEL).mean() >= 0.85
     assert (excluded[chest.heart] != 0).mean() <= 0.02
+
+
+def test_a_vertebra_that_the_aorta_lies_on_is_bone():
+    chest = Chest(aorta_y=50)
+    region = chest.region()
+    slices = array(region.mask).any((1, 2))[:, None, None]
+    touching = ndimage.binary_dilation(chest.aorta & slices, iterations=2) & chest.spine & chest.bone
+    assert (array(region.excluded)[touching] == BONE_LABEL).all()
+    assert (array(region.excluded) == AORTA_LABEL).any()
 
 
 def test_thin_parts_of_bone_are_excluded_and_coronary_plaque_is_not(chest, region):
