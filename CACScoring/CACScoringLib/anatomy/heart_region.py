@@ -84,10 +84,10 @@ class HeartRegion:
     """The heart, and what near it must not be taken for coronary calcium.
 
     mask: uint8 0/1 on the scan's grid.
-    excluded: uint8 labels on the scan's grid, within EXCLUDED_MARGIN_MM of the heart's sides: BONE_LABEL spine, ribs, their
-    cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its wall (left out
-    where it could not be followed reliably, as in contrast scans). None where nothing is known, as with a mask that
-    the user gave.
+    excluded: uint8 labels on the scan's grid, within EXCLUDED_MARGIN_MM of the heart's sides: BONE_LABEL spine, ribs,
+    their cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its wall (left
+    out where it could not be followed reliably, as in contrast scans). None where nothing is known, as with a mask
+    that the user gave.
     source: where the mask comes from: "lungs" as found here, or "given", or a network's name.
     warnings: doubts about the region.
     territories: in and around the heart; None where no network has found them, or they do not fit the heart.
