@@ -93,8 +93,10 @@ def find_heart(
             f"by only {math.floor(100 * agreement)}% (Dice)."
         )
         return _from_lungs(lungs, reason)
-    warnings = (*lungs.warnings, *found.warnings)
     mask = sitk.And(found.mask, lungs.excluded != BONE_LABEL)
+    cut = cut_warnings(sitk.GetArrayViewFromImage(mask) != 0)
+    # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
+    warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *found.warnings, *cut)
     return HeartRegion(mask, lungs.excluded, found.source, warnings, found.territories)
 
 
