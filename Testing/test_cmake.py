@@ -109,7 +109,7 @@ for library in ("CACScoringLib", "CACTrainingLib"):
             importlib.import_module(module.name)
             print(module.name)
 from CACScoringLib.models.cards import find_model, verify_model
-print(verify_model(find_model("heart").path).name)
+print(verify_model(find_model("territories").path).name)
 """
 
 
@@ -123,7 +123,7 @@ def test_installed_libraries_import(tmp_path):
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert {"CACScoringLib.pipeline", "CACTrainingLib.cli.main", "heart-compact"} <= set(done.stdout.split())
+    assert {"CACScoringLib.pipeline", "CACTrainingLib.cli.main", "territories-compact"} <= set(done.stdout.split())
 
 
 class TestTheTest:

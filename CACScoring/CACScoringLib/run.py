@@ -275,8 +275,6 @@ def _networks(choice: ModelChoice) -> dict[str, StoredModel]:
         chosen[network] = stored[name]
     bundled = [model for model in found if model.origin == "bundled" and model.card.network in SCORING_NETWORKS]
     models = {model.card.network: model for model in bundled} | chosen
-    if "territories" in models and "heart" not in chosen:
-        models.pop("heart", None)  # the territories' network finds the heart too
     if models and not {"slices", "decomposition"} <= set(models):
         raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     return models
@@ -300,7 +298,7 @@ def _is_asked_for(network: str, choice: ModelChoice) -> bool:
 
 
 def load_models(chosen: ChosenModels, heart_is_given: bool = False) -> LoadedModels:
-    """Load models; not the one that finds hearts where a mask is given.
+    """Load models; not one that finds hearts alone where a mask is given.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.

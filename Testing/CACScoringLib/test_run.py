@@ -7,13 +7,14 @@ import numpy as np
 import panel_results
 import pytest
 import SimpleITK as sitk
+from handmade_networks import untrained
 
 from CACScoringLib.core.ct import Acquisition, MaskError, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.pipeline import ScoreSettings
-from CACScoringLib.run import LoadedModels, RunSettings, Sample, ScanInput, run_scan
+from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings, Sample, ScanInput, chosen_models, run_scan
 from CACScoringLib.scoring.lesions import ScoringRules
 
 MASSES = {Artery.LAD: 12.0}
@@ -86,6 +87,16 @@ def test_a_given_heart_leaves_out_the_network_that_finds_it(files, tmp_path):
     result, content = run(files, tmp_path / "out", models=LoadedModels(networks))
     assert result.networks.heart is None
     assert len(content["models"]) == 2
+
+
+def test_a_model_for_the_heart_alone_is_used_where_it_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
+    untrained("heart", "mine", tmp_path)
+    bundled = {"territories", "slices", "decomposition"}
+    assert set(chosen_models(ModelChoice()).networks) == bundled
+    named = chosen_models(ModelChoice(("mine",))).networks
+    assert set(named) == {"heart", *bundled}
+    assert named["heart"].card.name == "mine"
 
 
 def test_results_call_the_scan_as_they_are_told(files, tmp_path):

@@ -46,7 +46,7 @@ def write_proposal(project, scan_id: str, heart_slices, probabilities=None, hear
     if heart is None:
         heart = sitk.Image(sitk.ReadImage(str(project.scan(scan_id).ct))) * 0
     sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(folder / "heart.nii.gz"))
-    facts = {"schema": "cac-proposal/1", "heart_source": "heart-compact", "heart_slices": list(heart_slices)}
+    facts = {"schema": "cac-proposal/1", "heart_source": "territories-compact", "heart_slices": list(heart_slices)}
     facts |= {"probabilities": {str(k): p for k, p in (probabilities or {}).items()}, "models": [], "doubts": []}
     (folder / "proposal.json").write_text(json.dumps(facts), encoding="utf-8")
 

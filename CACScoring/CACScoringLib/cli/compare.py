@@ -134,8 +134,8 @@ def _models_like(content: dict) -> dict[str, StoredModel]:
             "Install them, or give both CTs to score them again."
         )
     models = {network: stored[sha256] for network, sha256 in wanted.items()}
-    if models and content["heart"]["source"] == "given":  # the other scan's is perhaps not
-        models |= {m.card.network: m for m in list_models("heart") if m.origin == "bundled"}
+    if models and not {"heart", "territories"} & set(models):  # its heart was given; the other scan's is perhaps not
+        models |= {m.card.network: m for m in list_models("territories") if m.origin == "bundled"}
     return models
 
 

@@ -44,8 +44,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
         action="append",
         default=[],
         metavar="NAME",
-        help="model to use instead of the bundled one for heart, slices or decomposition (see cac models list); may "
-        "be repeated",
+        help="model to use instead of the bundled one for territories, slices or decomposition, or to find the heart "
+        "instead of the one for territories (see cac models list); may be repeated",
     )
     which.add_argument(
         "--threshold-only", action="store_true", help="score by the clinical rule alone, without networks"

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 
 HALF_PRECISION = frozenset({"heart", "slices"})
-"""Networks that run in bfloat16 where the processor has it. Not the decomposition: it would move the map by 15 HU."""
+"""Networks that run in bfloat16 where the processor has it. Not the decomposition: it would move the map by 15 HU. Nor
+that for territories: of two scans it would name 0.3 % of the voxels otherwise, to save 0.5 of 1.1 s."""
 
 FEW_CHANNELS = 2
 """Convolutions with so few output channels, the networks' last ones, are computed several voxels at once."""

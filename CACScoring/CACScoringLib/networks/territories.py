@@ -50,16 +50,20 @@ class TerritoryNet(nn.Module):
     def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
         if any(n % STRIDE for n in x.shape[2:]):
             raise ValueError(f"Sides of {tuple(x.shape[2:])} are not multiples of {STRIDE}. Pad them.")
-        levels = [self.first(x)]
-        for layer in self.down:
-            levels.append(layer(levels[-1]))
-        y = levels.pop()
-        for block in self.lowest:
-            y = y + block(y)
+        *levels, y = self.features(x)
         for widen, up, beside in zip(reversed(self.widen), reversed(self.up), reversed(levels), strict=True):
             y = up(widen(y) + beside)
         z = self.last(y).float()
         return z if logits else torch.cat([torch.sigmoid(z[:, :1]), torch.softmax(z[:, 1:], 1)], 1)
+
+    def features(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What it sees on the way down, at full size first, at 1/STRIDE of it last [B, 8 width, k, j, i]."""
+        levels = [self.first(x)]
+        for layer in self.down:
+            levels.append(layer(levels[-1]))
+        for block in self.lowest:
+            levels[-1] = levels[-1] + block(levels[-1])
+        return levels
 
 
 def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

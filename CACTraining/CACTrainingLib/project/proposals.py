@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SCHEMA = "cac-proposal/1"
 HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
 STEPS = 4
+NETWORKS = ("heart", "territories", "slices")
+"""What a proposal's models are for. One for territories finds the heart, unless there is one for the heart alone."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def propose(
     chosen, warnings = _chosen(models)
     scan = read_ct(own.ct, own.series)
     tell(1, STEPS)
-    heart, source, more = _heart(scan, chosen.get("heart"), device)
+    heart, source, more = _heart(scan, chosen, device)
     warnings += more
     tell(2, STEPS)
     probabilities = {}
@@ -126,12 +128,16 @@ def _chosen(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
     from CACScoringLib.models.cards import ModelError, StoredModel, list_models, read_card
 
     bundled = [model for model in list_models() if model.origin == "bundled"]
-    models = {model.card.network: model for model in bundled if model.card.network in ("heart", "slices")}
+    models = {model.card.network: model for model in bundled if model.card.network in ("territories", "slices")}
     for path in map(Path, cards):
         card = read_card(path)
-        if card.network not in ("heart", "slices"):
-            raise ModelError(f"{card.name} is a model for {card.network!r}; proposals use models for heart and slices.")
+        if card.network not in NETWORKS:
+            raise ModelError(
+                f"{card.name} is a model for {card.network!r}; proposals use models for {', '.join(NETWORKS)}."
+            )
         models[card.network] = StoredModel(card, path, "user")
+    if "heart" in models:
+        models.pop("territories", None)  # of them only the heart is proposed
     missing = [name for name in ("torch", "safetensors") if importlib.util.find_spec(name) is None]
     if models and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
@@ -149,11 +155,13 @@ def _loaded(path: Path, sha256: str, device: str) -> LoadedModel:
     return load_model(path, device)
 
 
-def _heart(scan: CTScan, model: StoredModel | None, device: str) -> tuple[sitk.Image, str, list[str]]:
+def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[sitk.Image, str, list[str]]:
     """The heart as in scoring, where it comes from, and doubts about it. Raises CTError."""
     from CACScoringLib.anatomy.heart_search import find_heart
 
-    region = find_heart(scan, None, None if model is None else _loaded(model.path, model.card.sha256, device))
+    finders = (models.get(network) for network in ("heart", "territories"))
+    loaded = (model and _loaded(model.path, model.card.sha256, device) for model in finders)
+    region = find_heart(scan, None, *loaded)
     return region.mask, region.source, [warning.message for warning in region.warnings]
 
 

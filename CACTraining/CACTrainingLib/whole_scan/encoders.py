@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,11 +16,12 @@ from CACScoringLib.core.ct import AIR_HU, CTScan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
-    heart_grid,
-    heart_input,
+    TERRITORY_PATCH,
+    TERRITORY_SPACING_MM,
     heart_slices,
     on_grid,
     slice_input,
+    territory_input,
 )
 
 from ..data.scan_table import TableScan
@@ -111,14 +111,14 @@ def radiomics_work(scan: CTScan, region: HeartRegion, config: RadiomicsConfig | 
 
 
 def own_work(scan: CTScan, region: HeartRegion, device: str = "cpu") -> dict[str, np.ndarray]:
-    """What the bundled networks' last features before their decision are in the heart, mean and highest.
+    """What the bundled networks' deepest features are in the heart, mean and highest.
 
-    Of the slice classifier over all slices of the heart (its answer for each slice too), and of the heart network over
-    the heart.
+    Of the slice classifier over all slices of the heart (its answer for each slice too), and of the territories'
+    network over the heart.
     """
     import torch
 
-    slices_network, config, heart_network = _own_networks(device)
+    slices_network, config, territories_network = _own_networks(device)
     slices = heart_slices(scan.image, region.mask)
     means, highest, logits = [], [], []
     with torch.inference_mode():
@@ -131,7 +131,7 @@ def own_work(scan: CTScan, region: HeartRegion, device: str = "cpu") -> dict[str
             logits.append(z[:, 1] - z[:, 0])
         mean, high, logit = torch.cat(means).mean(0), torch.cat(highest).amax(0), torch.cat(logits)
         x, inside = _heart_box(scan, region)
-        deep = heart_network.layers[:-_DECODER](torch.from_numpy(x).to(device))[0]
+        deep = territories_network.features(torch.from_numpy(x).to(device))[-1][0]
         within = torch.from_numpy(inside).to(device)
         found = {
             **_numbered("slices_mean", mean),
@@ -160,10 +160,6 @@ def file_work(scan: CTScan, region: HeartRegion, kind: str, file: Path, device: 
         return _arrays({**_numbered("mean", found.mean(0)), **_numbered("highest", found.amax(0))})
 
 
-_DECODER = 7
-"""Last layers of `van_velzen.HeartNet`: two transposed convolutions with what follows each, and the decision."""
-
-
 def _work_of(kind: str, files: Mapping[str, Path], device: str, config: RadiomicsConfig | None) -> tuple:
     """What `prepare` does, and what it depends on."""
     if kind in _BEGINNINGS:
@@ -175,8 +171,8 @@ def _work_of(kind: str, files: Mapping[str, Path], device: str, config: Radiomic
     from CACScoringLib.models.cards import find_model
 
     if kind == "own":
-        hashes = " ".join(find_model(name).card.sha256 for name in ("slices", "heart"))
-        return partial(own_work, device=device), f"1 {hashes}"
+        hashes = " ".join(find_model(name).card.sha256 for name in ("slices", "territories"))
+        return partial(own_work, device=device), f"2 {hashes}"
     from .encoder_files import EncoderError, load_encoder
 
     if kind not in files:
@@ -202,14 +198,14 @@ def _numbered(name: str, values: torch.Tensor) -> dict[str, float]:
 
 @lru_cache(maxsize=1)
 def _own_networks(device: str) -> tuple:
-    """Slice classifier, its configuration, and heart network: as trained, in single precision, whatever the processor
-    could do faster."""
+    """Slice classifier, its configuration, and the territories' network: as trained, in single precision, whatever the
+    processor could do faster."""
     from CACScoringLib.models.cards import find_model, read_network
     from CACScoringLib.networks.van_velzen import SliceClassifierConfig
 
     card, slices = read_network(find_model("slices").path)
-    _, heart = read_network(find_model("heart").path)
-    return slices.eval().to(device), SliceClassifierConfig(**card.config), heart.eval().to(device)
+    _, territories = read_network(find_model("territories").path)
+    return slices.eval().to(device), SliceClassifierConfig(**card.config), territories.eval().to(device)
 
 
 @lru_cache(maxsize=1)
@@ -220,18 +216,16 @@ def _encoder(kind: str, file: Path, device: str) -> torch.nn.Module:
 
 
 def _heart_box(scan: CTScan, region: HeartRegion) -> tuple[np.ndarray, np.ndarray]:
-    """The heart with a margin as the heart network sees it, [1, 1, k, j, i], sides multiples of 4; and where the heart
-    is on a quarter of that grid, bool."""
-    whole = heart_input(scan.image)
-    inside = on_grid(region.mask != 0, heart_grid(scan.image), 0.0) >= 0.5
-    box = tuple(slice(max(0, places.min() - 8), places.max() + 9) for places in np.nonzero(inside))
-    pads = [
-        (0, -(s.stop - s.start) % 4)
-        for s in (slice(*part.indices(n)) for part, n in zip(box, whole.shape, strict=True))
-    ]
-    x, mask = np.pad(whole[box], pads), np.pad(inside[box], pads)
-    quarter = mask.reshape(*itertools.chain.from_iterable((n // 4, 4) for n in mask.shape)).mean((1, 3, 5))
-    return x[None, None], quarter >= min(0.5, quarter.max())
+    """The patch around the heart as the territories' network sees it, [1, 2, k, j, i]; and where the heart is on an
+    eighth of that grid, bool."""
+    from CACScoringLib.networks.territories import STRIDE
+    from CACScoringLib.whole_scan.radiomics import grid_around
+
+    grid = grid_around(scan.image, region.mask, TERRITORY_SPACING_MM, TERRITORY_PATCH)
+    x = territory_input(on_grid(scan.image, grid, float(AIR_HU)))
+    inside = on_grid(region.mask != 0, grid, 0.0)
+    coarse = inside.reshape(*(m for n in inside.shape for m in (n // STRIDE, STRIDE))).mean((1, 3, 5))
+    return x[None], coarse >= min(0.5, coarse.max())
 
 
 def _ct_fm_box(scan: CTScan, region: HeartRegion) -> np.ndarray:

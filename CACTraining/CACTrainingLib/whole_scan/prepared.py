@@ -17,6 +17,7 @@ from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
+from CACScoringLib.models.cards import find_model, load_model
 
 from ..data.scan_table import TableScan
 
@@ -84,11 +85,9 @@ def load(file: Path) -> dict[str, np.ndarray]:
 
 def _begin(work: Work) -> Callable[[tuple[TableScan, Path, Path]], str]:
     """In a process of its own: one core each, and one heart network for all its scans."""
-    from CACScoringLib.models.cards import find_model, load_model
-
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     _one_thread()
-    network = load_model(find_model("heart").path, "cpu")
+    network = load_model(find_model("territories").path, "cpu")
     return partial(_prepare_one, work, network)
 
 
@@ -111,7 +110,7 @@ def _prepare_one(work: Work, network: object, job: tuple[TableScan, Path, Path])
         elif heart_file.exists():
             region = _read_region(heart_file, scan)
         else:
-            region = find_heart(scan, None, network)
+            region = find_heart(scan, None, None, network)
             _write_region(heart_file, region)
         arrays = work(scan, region)
     except CTError as error:
@@ -143,8 +142,10 @@ def _read_region(file: Path, scan: CTScan) -> HeartRegion:
 
 
 def _key(scan: TableScan, settings: str = "") -> str:
-    """Of a scan's files as they are now, and of settings."""
+    """Of a scan's files as they are now, of settings, and of the network that finds the heart where none is given."""
     parts = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
+    if scan.heart is None:
+        parts.append(find_model("territories").card.sha256)
     for place in (scan.ct, *([scan.heart] if scan.heart else [])):
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             found = file.stat()

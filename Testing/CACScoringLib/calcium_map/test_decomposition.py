@@ -203,5 +203,6 @@ class TestCalibrationWarnings:
         assert all(" and ".join(told) in warning.message for warning in warnings)
 
     def test_bundled_models_fit_each_other(self):
-        models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in ("heart", "slices", "decomposition")}
+        kinds = ("territories", "slices", "decomposition")
+        models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
         assert calibration_warnings(models.pop("decomposition"), models) == []

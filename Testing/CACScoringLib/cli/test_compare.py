@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import SimpleITK as sitk
 from handmade_networks import untrained
 
 from CACScoringLib.cli import main as cli
+from CACScoringLib.cli.compare import _models_like
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError, find_model, read_card, store_repeatability, update_card
 from CACScoringLib.scoring.repeatability import stored_repeatability
 
+ROOT = Path(__file__).parents[3]
 LIMITS = {"intercept": 1.0, "slope": 0.1, "factor": 2.0, "pairs": 100, "highest": 1e5}
 
 
@@ -141,6 +144,14 @@ def test_models_that_are_gone_are_named(scans, limits, bundled, capsys):
     assert compare(scans, *masks(scans, 2), first="result1") == cli.BAD_INPUT
     assert "not installed (our-slices)" in capsys.readouterr().err
     assert not (scans / "out").exists()
+
+
+def test_beside_a_result_with_a_given_heart_a_network_finds_the_other(bundled):
+    used = [read_card(untrained(network, f"our-{network}", bundled)) for network in ("slices", "decomposition")]
+    shutil.copy(ROOT / "CACScoring" / "Resources" / "Models" / "territories-compact.json", bundled)
+    content = {"models": [{"name": c.name, "network": c.network, "sha256": c.sha256} for c in used]}
+    assert set(_models_like(content)) == {"territories", "slices", "decomposition"}
+    assert _models_like({"models": []}) == {}
 
 
 def test_a_result_of_the_clinical_rule_is_not_mixed_with_networks(scans, limits, bundled):

@@ -45,7 +45,7 @@ def _without_torch(monkeypatch):
 def test_bundled_networks_propose_heart_and_slices(proposed):
     project, found, told = proposed
     assert told == [(n, 4) for n in (1, 2, 3, 4)]
-    assert (found.heart_source, found.models) == ("heart-compact", ("heart-compact", "slices-compact"))
+    assert (found.heart_source, set(found.models)) == ("territories-compact", {"territories-compact", "slices-compact"})
     heart = sitk.ReadImage(found.heart_file)
     ct = sitk.ReadImage(project.scan("0001").ct)
     assert (heart.GetPixelID(), heart.GetSize(), heart.GetOrigin()) == (sitk.sitkUInt8, ct.GetSize(), ct.GetOrigin())
@@ -80,11 +80,25 @@ def test_without_pytorch_the_lungs_show_the_heart(project, monkeypatch):
 def test_a_model_of_one_s_own(project, tmp_path):
     card = untrained("slices", "mine", tmp_path / "models")
     found = propose(project, "0001", "cpu", [card])
-    assert found.models == ("heart-compact", "mine")
+    assert set(found.models) == {"territories-compact", "mine"}
     facts = json.loads((found.heart_file.parent / "proposal.json").read_text(encoding="utf-8"))
-    assert facts["models"][1] == {"name": "mine", "sha256": read_card(card).sha256}
-    with pytest.raises(ModelError, match="heart and slices"):
+    assert {"name": "mine", "sha256": read_card(card).sha256} in facts["models"]
+    with pytest.raises(ModelError, match="heart, territories, slices"):
         propose(project, "0001", "cpu", [untrained("decomposition", "map", tmp_path / "models")])
+
+
+def test_a_model_for_the_heart_alone_takes_the_place_of_that_for_territories(project, tmp_path, monkeypatch):
+    asked = []
+
+    def find(scan, given, heart, territories):
+        asked.append((heart and heart.card.name, territories and territories.card.name))
+        raise NoHeartError("Nothing is looked for.")
+
+    monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", find)
+    for models in ([], [untrained("heart", "mine", tmp_path / "models")]):
+        with pytest.raises(NoHeartError):
+            propose(project, "0001", "cpu", models)
+    assert asked == [(None, "territories-compact"), ("mine", None)]
 
 
 def test_model_from_another_preprocessing_is_told_and_nothing_is_lost(project, tmp_path):

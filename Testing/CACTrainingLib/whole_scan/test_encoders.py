@@ -7,7 +7,8 @@ import torch
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
-from CACScoringLib.networks.van_velzen import HeartNet, HeartNetConfig, SliceClassifier, SliceClassifierConfig
+from CACScoringLib.networks.territories import TerritoryNet, TerritoryNetConfig
+from CACScoringLib.networks.van_velzen import SliceClassifier, SliceClassifierConfig
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan import encoder_files, encoders
 from CACTrainingLib.whole_scan.encoder_files import CTFM, EncoderError, RadImageNet
@@ -35,8 +36,8 @@ def small_networks(monkeypatch):
     """In place of the bundled ones: the fewest channels, weights drawn by lot."""
     torch.manual_seed(0)
     config = SliceClassifierConfig(width=2, residual_blocks=1, pooling="average+max", size=64)
-    heart_network = HeartNet(HeartNetConfig(width=2, residual_blocks=1)).eval()
-    networks = SliceClassifier(config).eval(), config, heart_network
+    territories_network = TerritoryNet(TerritoryNetConfig(width=2, blocks=1)).eval()
+    networks = SliceClassifier(config).eval(), config, territories_network
     monkeypatch.setattr(encoders, "_own_networks", lambda device: networks)
     return networks
 
@@ -93,8 +94,9 @@ def test_radiomics_are_named():
 def test_own_features_are_those_of_the_hearts_slices(small_networks):
     scan, region = heart()
     found = dict(zip(*own_work(scan, region).values(), strict=True))
-    # 4 width channels of the slice classifier and of the heart network, mean and highest, and two of its answer.
-    assert len(found) == 4 * 8 + 2
+    # Channels of the slice classifier (4 width) and of the territories' network (8 width), mean and highest of each,
+    # and two of the classifier's answer.
+    assert len(found) == 2 * (8 + 16) + 2
     slices = encoders.heart_slices(scan.image, region.mask)
     network, config, _ = small_networks
     x = torch.from_numpy(encoders.slice_input(slices, np.arange(len(slices)), 0, False, config.size))
@@ -105,12 +107,13 @@ def test_own_features_are_those_of_the_hearts_slices(small_networks):
     assert found["slices_logit_highest"] == pytest.approx(float((z[:, 1] - z[:, 0]).max()), abs=1e-5)
 
 
-def test_heart_networks_features_are_taken_in_the_heart(small_networks):
+def test_territory_networks_features_are_taken_in_the_heart(small_networks):
     scan, region = heart()
     x, inside = encoders._heart_box(scan, region)
-    assert [n // 4 for n in x.shape[2:]] == list(inside.shape)
-    assert 0 < inside.mean() < 0.7
-    hu = x[0, 0].reshape(*(m for n in inside.shape for m in (n, 4))).mean((1, 3, 5))
+    assert x.shape == (1, 2, 64, 64, 64)
+    assert inside.shape == (8, 8, 8)
+    assert 0 < inside.sum() <= 8  # about its 18 × 40 × 32 mm, on 24 mm
+    hu = x[0, 0].reshape(8, 8, 8, 8, 8, 8).mean((1, 3, 5))
     assert hu[inside].mean() > hu[~inside].mean() + 0.05
     other, _ = encoders._heart_box(heart(80)[0], region)
     assert (other[0, 0] != x[0, 0]).any()

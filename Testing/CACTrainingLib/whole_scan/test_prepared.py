@@ -11,6 +11,7 @@ from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.models.cards import find_model
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan import prepared
 from CACTrainingLib.whole_scan.prepared import _key, load, prepare
@@ -110,8 +111,8 @@ def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
     assert inside == 1
     calls = []
 
-    def find(scan, given, network):
-        calls.append(network)
+    def find(scan, given, heart, territories):
+        calls.append(territories)
         return HeartRegion(mask, excluded, "network")
 
     monkeypatch.setattr(heart_search, "find_heart", find)
@@ -129,6 +130,16 @@ def test_a_heart_that_was_found_is_kept(scans, tmp_path, monkeypatch):
         assert sitk.Hash(sitk.Cast(region.mask, sitk.sitkUInt8)) == sitk.Hash(sitk.Cast(mask, sitk.sitkUInt8))
         assert region.excluded[3, 4, 5] == 2
         assert region.excluded[24, 24, 5] == 1
+
+
+def test_a_heart_by_another_network_is_found_anew(scans, monkeypatch):
+    unknown = TableScan("0", "0", {"ct": scans[0].ct})
+    before, given = _key(unknown), _key(scans[0])
+    other = find_model("territories")
+    other = replace(other, card=replace(other.card, sha256="another"))
+    monkeypatch.setattr(prepared, "find_model", lambda network: other)
+    assert _key(unknown) != before
+    assert _key(scans[0]) == given
 
 
 def test_a_kept_heart_that_is_damaged_is_told(scans, tmp_path):

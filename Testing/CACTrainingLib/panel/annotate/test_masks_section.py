@@ -133,7 +133,7 @@ class TestHeart:
         annotating.task("heart")
         annotating.settle()
         assert saved(annotating, "heart") is None
-        assert "Proposal (heart-compact)" in annotating.ui.heartLabel.text
+        assert "Proposal (territories-compact)" in annotating.ui.heartLabel.text
 
     def test_accepting_saves_it_as_it_is(self, annotating):
         annotating.task("heart")
