@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -17,6 +18,9 @@ from .parameters import CACScoringParameterNode, Connectivity, Method
 from .scan_facts import ScanFacts, scanFacts
 from .widgets import dataOf, fillBox, say
 
+if TYPE_CHECKING:
+    from ..models.cards import ModelCard
+
 RULE_PARAMETERS = {
     "thresholdHU": "threshold_hu",
     "minimumAreaMm2": "minimum_area_mm2",
@@ -26,8 +30,13 @@ RULE_PARAMETERS = {
 }
 """Fields of `ScoringRules` by the parameters that hold them."""
 
-MODEL_PARAMETERS = {"heart": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
-"""Parameters that name a model, by network."""
+MODEL_PARAMETERS = {
+    "territories": "heartModel",
+    "heart": "heartModel",
+    "slices": "slicesModel",
+    "decomposition": "mapModel",
+}
+"""Parameters that name a model, by network; one for both kinds of models that find the heart."""
 
 ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
 """The same for whole-scan estimates."""
@@ -54,7 +63,7 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
     else:
-        parameters = [*MODEL_PARAMETERS.values()]
+        parameters = [*dict.fromkeys(MODEL_PARAMETERS.values())]
         if state.secondOpinions:
             arguments += ["--whole-scan", "all"]
             parameters += ESTIMATOR_PARAMETERS.values()
@@ -99,17 +108,17 @@ class InputSection(Section):
         self._filling = False
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
-        self._estimatorBoxes = {"vessels": ui.vesselsModelBox, "radiomics": ui.radiomicsModelBox}
+        self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
         self._modelBoxes = {
-            "heart": ui.heartModelBox,
-            "slices": ui.slicesModelBox,
-            "decomposition": ui.mapModelBox,
+            "heartModel": ui.heartModelBox,
+            "slicesModel": ui.slicesModelBox,
+            "mapModel": ui.mapModelBox,
             **self._estimatorBoxes,
         }
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
-        for network, box in self._modelBoxes.items():
-            box.currentIndexChanged.connect(lambda index, network=network: self._modelChosen(network))
+        for parameter, box in self._modelBoxes.items():
+            box.currentIndexChanged.connect(lambda index, parameter=parameter: self._modelChosen(parameter))
         ui.heartSelector.currentNodeChanged.connect(self._heartChosen)
         ui.heartSelector.currentSegmentChanged.connect(self._heartChosen)
         ui.defaultsButton.clicked.connect(self._setPublishedRules)
@@ -128,9 +137,9 @@ class InputSection(Section):
         ui.heartSelector.setCurrentNode(state.inputHeart)
         ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         self._filling = False
-        for network, box in self._modelBoxes.items():
-            name = getattr(state, _PARAMETERS[network])
-            fillBox(box, self._models[network], name, _("{name} (not installed)").format(name=name))
+        for parameter, box in self._modelBoxes.items():
+            name = getattr(state, parameter)
+            fillBox(box, self._models[parameter], name, _("{name} (not installed)").format(name=name))
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
@@ -181,15 +190,15 @@ class InputSection(Section):
             self._ui.statusLabel.setText(str(error))
             models = []
         self._estimatorModels = sum(model.card.network in ESTIMATOR_PARAMETERS for model in models)
-        for network in self._modelBoxes:
-            stored = [model for model in models if model.card.network == network]
+        for parameter in self._modelBoxes:
+            stored = [model for model in models if _PARAMETERS.get(model.card.network) == parameter]
             bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
-            own = [model.card.name for model in stored if model.origin != "bundled"]
-            self._models[network] = [(_preferred(bundled, stored), ""), *zip(own, own, strict=True)]
+            own = [(_offered(model.card), model.card.name) for model in stored if model.origin != "bundled"]
+            self._models[parameter] = [(_preferred(bundled, stored), ""), *own]
 
-    def _modelChosen(self, network: str) -> None:
+    def _modelChosen(self, parameter: str) -> None:
         if self._state is not None:
-            setattr(self._state, _PARAMETERS[network], dataOf(self._modelBoxes[network]))
+            setattr(self._state, parameter, dataOf(self._modelBoxes[parameter]))
 
     def _heartChosen(self, *_args: object) -> None:
         if not self._filling and self._state is not None:
@@ -201,6 +210,10 @@ class InputSection(Section):
         state = self._state
         for parameter in (*RULE_PARAMETERS, "calibration", "adaptToTubeVoltage", "allowContrast"):
             setattr(state, parameter, state.default(parameter).value)
+
+
+def _offered(card: ModelCard) -> str:
+    return _("{name} (heart alone)").format(name=card.name) if card.network == "heart" else card.name
 
 
 def _preferred(bundled: str | None, stored: list) -> str:

@@ -74,6 +74,7 @@ class CACScoringParameterNode:
 
     inputHeart, inputHeartSegment: an existing heart to use; none for the region that is found.
     heartModel, slicesModel, mapModel, vesselsModel, radiomicsModel: names of models; empty for the bundled one.
+    heartModel is for territories and heart, or for the heart alone.
     secondOpinions: ask the models that there are for whole-scan estimates too.
     The rules' defaults are those published (see `ScoringRules`); calibration 0 is none.
     result: the record of the result under review, from which all its nodes are found.

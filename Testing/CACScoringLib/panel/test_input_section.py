@@ -1,9 +1,14 @@
 """What is scored, and how."""
 
+import json
+
 import numpy as np
 import panel_results
 import SimpleITK as sitk
 import slicer
+from handmade_networks import untrained
+
+from CACScoringLib.models.cards import find_model
 
 
 class TestInput:
@@ -46,6 +51,25 @@ class TestInput:
         assert driver.process.option("--model") == ["mine"]
         assert driver.process.option("--device") == ["cpu"]
         assert "--threshold-only" not in driver.process.arguments
+
+    def test_own_models_for_territories_or_the_heart_alone_stand_in_one_row(self, driver, tmp_path, monkeypatch):
+        from CACScoringLib.panel.input_section import argumentsOf
+
+        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+        untrained("heart", "my-heart", tmp_path / "installed")
+        mine = {"name": "my-territories", "sha256": ""}
+        content = json.loads(find_model("territories").path.read_text(encoding="utf-8"))
+        (tmp_path / "installed" / "my-territories.json").write_text(json.dumps({**content, **mine}), encoding="utf-8")
+        driver.state.method = type(driver.state.method).BOTH
+        driver.widget.input.setState(driver.state)
+        driver.widget.input.update(False)
+        box = driver.ui.heartModelBox
+        shown = [box.itemText(n) for n in range(box.count)]
+        assert shown == ["territories-compact (comes with CAC)", "my-heart (heart alone)", "my-territories"]
+        for n, arguments in enumerate(([], ["my-heart"], ["my-territories"])):
+            box.setCurrentIndex(n)
+            given = argumentsOf(driver.state)
+            assert [given[k + 1] for k, word in enumerate(given) if word == "--model"] == arguments
 
     def test_a_model_that_is_not_installed_is_named_as_such(self, driver):
         """The scene may come from elsewhere; a run would use what it says."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import slicer
@@ -22,7 +21,7 @@ from ..train.curve_nodes import SHOWN_METRICS
 from ..train.training_options import PACKAGES
 
 if TYPE_CHECKING:
-    from CACScoringLib.models.cards import ModelCard
+    from CACScoringLib.models.cards import ModelCard, StoredModel
 
     from ...project.project import Project
 
@@ -85,8 +84,8 @@ class InstallSection:
         name = self._cards[self._chosen].name
         command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._chosen]
         try:
-            for network in ("heart", "slices"):
-                command += [f"--{network}", str(modelInScoring(network))]
+            for used in modelsInScoring():
+                command += [f"--{used.card.network}", str(used.path)]
         except CTError as error:
             self._say(str(error))
             return
@@ -174,14 +173,19 @@ def installedModel(name: str, network: str) -> ModelCard | None:
     return next((model.card for model in models if model.origin == "user" and model.card.name == name), None)
 
 
-def modelInScoring(network: str) -> Path:
-    """Card of the model that CAC Scoring uses now. Raises ModelError when it is gone."""
+def modelsInScoring() -> list[StoredModel]:
+    """The models that CAC Scoring finds the heart and slices with now. Raises ModelError when one is gone."""
     from CACScoringLib.models.cards import find_model
 
-    name = ""
+    names = {"heartModel": "", "slicesModel": ""}
     if hasattr(slicer.modules, "cacscoring"):
-        name = getattr(_scoringState(), MODEL_PARAMETERS[network])
-    return find_model(network, name or None).path
+        names = {parameter: getattr(_scoringState(), parameter) for parameter in names}
+    heart = names["heartModel"]
+    if installedModel(heart, "heart") is not None:
+        found = [find_model("heart", heart), find_model("territories")]
+    else:
+        found = [find_model("territories", heart or None)]
+    return [*found, find_model("slices", names["slicesModel"] or None)]
 
 
 def _scoringState():

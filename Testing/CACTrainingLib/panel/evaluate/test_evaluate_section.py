@@ -257,7 +257,7 @@ class TestInstall:
         section.ui.calibrateButton.click()
         assert driver.process.option("--decomposition") == [str(card)]
         assert driver.process.option("--slices") == [str(models / "own.json")]
-        assert driver.process.option("--heart") == [str(find_model("heart").path)]
+        assert driver.process.option("--territories") == [str(find_model("territories").path)]
         assert driver.process.option("--data") == [str(project.folder)]
         driver.process.say(line(event="counted", done=1, count=4))
         assert "1 of 4 scans" in section.ui.installLabel.text
@@ -274,6 +274,17 @@ class TestInstall:
         driver.process.end(0)
         assert "map is calibrated" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
+
+    def test_map_is_calibrated_with_an_own_model_for_the_heart_alone(self, driver, section, scoring, project, models):
+        untrained("decomposition", "map", project.models_folder)
+        path = untrained("heart", "my-heart", models)
+        driver.process = section._worker._process = ScriptedProcess()
+        section.update()
+        choose(section.ui.installModelBox, "map")
+        scoring.heartModel = "my-heart"
+        section.ui.calibrateButton.click()
+        assert driver.process.option("--heart") == [str(path)]
+        assert driver.process.option("--territories") == [str(find_model("territories").path)]
 
     def test_model_that_is_gone_is_told(self, section, scoring, project):
         untrained("decomposition", "map", project.models_folder)
