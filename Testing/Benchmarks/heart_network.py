@@ -1,4 +1,4 @@
-"""How well a heart network finds the heart, beside the region found from the lungs.
+"""How well a network, for territories or for the heart alone, finds the heart, beside the region found from the lungs.
 
 Run from the repository's root, about 20 s a digital patient; with --cohort FOLDER those of a cohort, in about 6 s:
 
@@ -28,9 +28,10 @@ import SimpleITK as sitk
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask
+from CACScoringLib.anatomy.heart_network import HeartNetworkSettings, heart_mask, widened
 from CACScoringLib.anatomy.heart_region import heart_region
-from CACScoringLib.core.ct import Acquisition, CTScan, NoHeartError, scan_from_image
+from CACScoringLib.anatomy.territory_network import find_territories
+from CACScoringLib.core.ct import Acquisition, CTScan, NoHeartError, ScanWarning, scan_from_image
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, load_model
 from CACTrainingLib.data.datasets import find_scans
@@ -147,7 +148,7 @@ def real(model: LoadedModel, folder: Path, pictures: Path | None) -> None:
         print(name)
         try:
             region = heart_region(scan).mask
-            mask, warnings = heart_mask(scan, model, HeartNetworkSettings(margin_mm=0), region)
+            mask, warnings = heart_by(model, scan, region, 0.0)
         except NoHeartError as error:
             print(f"  refused: {error}")
             continue
@@ -175,9 +176,19 @@ def real(model: LoadedModel, folder: Path, pictures: Path | None) -> None:
 def found(scan: CTScan, model: LoadedModel, region: sitk.Image, margin_mm: float) -> np.ndarray:
     """The network's heart, bool [k, j, i]; empty where it finds none."""
     try:
-        return array(heart_mask(scan, model, HeartNetworkSettings(margin_mm=margin_mm), region)[0])
+        return array(heart_by(model, scan, region, margin_mm)[0])
     except NoHeartError:
         return np.zeros(scan.hu.shape, bool)
+
+
+def heart_by(
+    model: LoadedModel, scan: CTScan, region: sitk.Image, margin_mm: float
+) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+    """The network's heart, widened. Raises NoHeartError."""
+    if model.card.network == "heart":
+        return heart_mask(scan, model, HeartNetworkSettings(margin_mm=margin_mm), region)
+    found = find_territories(scan, model)
+    return widened(found.heart_mask(scan.image), margin_mm), found.warnings
 
 
 def outlined(scan: CTScan, outline: dict) -> np.ndarray:

@@ -38,6 +38,7 @@ SCANS = {
     "qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz": "nine inserts, 190.3 mg in all",
 }
 PICTURED = 12
+NETWORKS = ("territories", "slices", "decomposition")
 
 INSERT = (240, 221, 45.0)
 """The phantom's insert: its middle (i, j) in pixels, and a radius in mm that holds all nine inserts of calcium."""
@@ -74,12 +75,12 @@ def pictures(result: ScoreResult, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for network in ("heart", "slices", "decomposition"):
+    for network in NETWORKS:
         parser.add_argument(f"--{network}", type=Path, help=f"card of the model for {network}")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the slices with most of the map")
     options = parser.parse_args()
-    loaded = [load_model(getattr(options, n) or find_model(n).path) for n in ("heart", "slices", "decomposition")]
-    networks = Networks(*loaded)
+    loaded = {network: load_model(getattr(options, network) or find_model(network).path) for network in NETWORKS}
+    networks = Networks(heart=None, **loaded)
     for name, what in SCANS.items():
         scan = read_ct(REAL_CT_DIR / name)
         heart = insert_mask(scan.image) if "qrm" in name else None

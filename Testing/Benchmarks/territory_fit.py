@@ -127,7 +127,7 @@ parser.add_argument("--leave-out", action="store_true")
 parser.add_argument("--samples", type=Path)
 options = parser.parse_args()
 models = shapes.shipped_models()
-network = load_model(find_model("heart").path) if options.mask == "network" else None
+network = load_model(find_model("territories").path) if options.mask == "network" else None
 shares, heart_dice, mask_dice, seconds, samples = {}, [], [], [], []
 for number in range(options.first, options.first + options.patients):
     left_out = number % len(models.names)
@@ -144,7 +144,7 @@ for number in range(options.first, options.first + options.patients):
     mask = spilt(truth, scan.hu, grid.spacing_mm) if options.mask == "spilt" else truth
     given = image_on(grid, mask.astype(np.uint8))
     if options.mask == "network":
-        given = find_heart(scan_from_image(image, Acquisition(file_format="phantom")), None, network).mask
+        given = find_heart(scan_from_image(image, Acquisition(file_format="phantom")), None, None, network).mask
     true = image_on(grid, truth.astype(np.uint8))
     if options.mask == "cropped":
         middle = np.argwhere(truth).mean(axis=0)[::-1]
