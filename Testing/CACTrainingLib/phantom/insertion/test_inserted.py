@@ -64,7 +64,7 @@ def folder(background, tmp_path_factory):
 def chest(real_ct):
     """A real one, prepared for insertions, and smoothed."""
     scan = read_ct(real_ct(CHEST))
-    background = prepare_background(scan, network=load_model(find_model("heart").path, "cpu"))
+    background = prepare_background(scan, network=load_model(find_model("territories").path, "cpu"))
     return background, sitk.SmoothingRecursiveGaussian(scan.image, 1.0)
 
 
