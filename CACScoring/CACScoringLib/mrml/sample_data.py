@@ -14,7 +14,7 @@ CATEGORY = "CAC"
 SAMPLE_NAME = "CACDigitalPatient"
 """Also of the node: `SampleData.downloadSample(SAMPLE_NAME)` loads it."""
 
-CHECKSUM = "SHA256:0f988cc5f4afce85edae3cf701733f59f9d536bf2118b38045b606b1fd8bf30a"
+CHECKSUM = "SHA256:fe1e5d79928d80ba5e228778e3c6b2deab713c773e678eb0cd2fa4e44dfa8402"
 
 
 def sample_file() -> Path:

@@ -94,7 +94,7 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
             help="other trained models to compare with; names that differ only after a # are seeds of one variant",
         )
     if name in (ACQUISITION, ALL):
-        add("--patient", type=int, default=950341, metavar="NUMBER", help="the digital patient to scan")
+        add("--patient", type=int, default=950191, metavar="NUMBER", help="the digital patient to scan")
     if name in (REPRODUCIBILITY, ALL):
         add(
             "--store-limits",

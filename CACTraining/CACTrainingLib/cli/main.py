@@ -107,7 +107,7 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
         "--heart-shape",
         choices=HEART_SHAPES,
         default=HEART_SHAPES[0],
-        help="hearts drawn as ellipsoids (default), or anatomical, blended from seven measured hearts",
+        help="anatomical (default): hearts blended from seven measured ones; drawn: ellipsoids, as in older cohorts",
     )
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(

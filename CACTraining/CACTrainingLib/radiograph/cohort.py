@@ -44,6 +44,8 @@ ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 """Standard deviations of how a patient stands."""
 BOX_MARGIN_MM = 12.0
+HEART_SHAPE = "drawn"
+"""As the bundled models for radiographs were trained on, and the published results are of."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def write_patient(number: int, folder: Path, settings: RadiographSettings) -> di
     if row_file.exists():
         return json.loads(row_file.read_text(encoding="utf-8"))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    patient = draw_patient(number)
+    patient = draw_patient(number, heart_shape=HEART_SHAPE)
     scan = _scan(patient, settings.protocol)
     labels = annotate(scan, stream(number, 21, 1))
     image = image_on(scan.grid, scan.hu)
@@ -178,7 +180,7 @@ def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
     path = folder / SETTINGS
     wanted = {"schema": SCHEMA, "settings": asdict(settings)}
     if not path.exists():
-        numbers = chosen_patients(settings.first_number, settings.patients)
+        numbers = chosen_patients(settings.first_number, settings.patients, HEART_SHAPE)
         write_text_atomically(path, json.dumps({**wanted, "numbers": numbers}, indent=1))
         return numbers
     try:
@@ -189,4 +191,4 @@ def _numbers(folder: Path, settings: RadiographSettings) -> list[int]:
     if found != wanted:
         raise CohortError(f"{folder} holds radiographs of other settings ({path}); choose another folder.")
     # Earlier versions wrote none.
-    return numbers or chosen_patients(settings.first_number, settings.patients)
+    return numbers or chosen_patients(settings.first_number, settings.patients, HEART_SHAPE)

@@ -30,6 +30,7 @@ from ..phantom.anatomy.strata import STRATA, chosen_patients
 from ..training import runs
 from ..training.loop import Outcome, Task
 from ..training.settings import LoopSettings, RunOptions, options_from
+from .cohort import HEART_SHAPE
 from .super_resolution import CALCIUM_HU, HU_SCALE, interpolated, learned, network_input, quality
 from .thin_slices import FACTOR, SlicePair, read_pair, write_pairs
 
@@ -64,7 +65,7 @@ class SuperResolutionTraining:
     def numbers(self) -> tuple[list[int], list[int], list[int]]:
         """Patients to train, to validate and to test on."""
         counts = self.patients, self.validation_patients, self.test_patients
-        return tuple(chosen_patients(self.first_number + APART * n, count) for n, count in enumerate(counts))
+        return tuple(chosen_patients(self.first_number + APART * n, m, HEART_SHAPE) for n, m in enumerate(counts))
 
 
 class SuperResolutionTask(Task):

@@ -85,7 +85,9 @@ def test_it_has_calcium_in_several_arteries_and_nothing_is_cut_off(tmp_path):
     assert cli.main(["score", str(sample_data.sample_file()), "--output", str(tmp_path / "out"), "--no-scene"]) == 0
     data = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     threshold = data["methods"]["threshold"]
-    assert 200 < threshold["total"]["agatston"] < 500
+    assert 120 < threshold["total"]["agatston"] < 300
     assert {lesion["suggested_artery"] for lesion in threshold["lesions"]} >= {"LM", "LAD", "RCA"}
-    assert {w["code"] for w in data["warnings"]} <= {"kvp-unknown", "thickness-unknown", "unreviewed", "map-left-out"}
+    # Nothing severe, and above all not that the heart is cut.
+    expected = {"kvp-unknown", "thickness-unknown", "unreviewed", "map-left-out", "map-calibrated-for-others"}
+    assert {w["code"] for w in data["warnings"]} <= expected
     assert data["methods"]["decomposition"]["total"]["agatston"] > 0

@@ -19,8 +19,8 @@ from .points import POINT_STEP_MM, PointCloud, joined
 
 _SEED = 20210531
 """Changing it changes every patient; a cohort's table records it."""
-HEART_SHAPES = ("drawn", "anatomical")
-"""Ellipsoids with grooves, which the networks that come with CAC know, or hearts blended from measured ones."""
+HEART_SHAPES = ("anatomical", "drawn")
+"""Blended from measured hearts, or an ellipsoid with grooves: map and slice networks were trained on the latter."""
 STERNUM_GAP_MM = 8.0
 """Usual distance of the pericardium from the wall of the chest; shape."""
 

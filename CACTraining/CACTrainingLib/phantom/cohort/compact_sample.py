@@ -17,7 +17,7 @@ from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.scanner import KERNELS
 from ..scanner.simulation import DigitalScan, scan_grid, scan_patient
 from .export import image_on
-from .samples import HEART_SHAPE, SAMPLES
+from .samples import SAMPLES
 
 NAME = "CACDigitalPatient"
 
@@ -56,7 +56,7 @@ def write_compact_sample(directory: Path, name: str) -> Path:
 
 
 def _scan(number: int) -> DigitalScan:
-    patient = draw_patient(number, heart_shape=HEART_SHAPE)
+    patient = draw_patient(number)
     scanner, pose = draw_pair(PROTOCOLS["radiotherapy"], stream(number, 20))[0]
     scanner = replace(
         scanner,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _SCAN = 2
 """Of each patient's two scans, the one sampled."""
-HEART_SHAPE = "drawn"
-"""As the networks that come with the software were trained on."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ _DIGITAL = ScanWarning(
 
 def write_sample(directory: Path, name: str) -> dict:
     """Write one scan of a sample patient into a folder that does not exist yet; returns its truth (see `export`)."""
-    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings(heart_shape=HEART_SHAPE))
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
     return write_scan(patient, scan, labels, _SCAN, directory)
 
 
@@ -53,7 +51,7 @@ def scored_sample(name: str = next(iter(SAMPLES))) -> Sample:
     """A sample patient as `score --sample` takes it; nothing is written."""
     from CACScoringLib.run import Sample
 
-    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings(heart_shape=HEART_SHAPE))
+    patient, scan, labels = make_scan(SAMPLES[name].number, _SCAN, CohortSettings())
     ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
     return Sample(

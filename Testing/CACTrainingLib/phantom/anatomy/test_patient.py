@@ -1,4 +1,4 @@
-"""Anatomy, coronaries, plaque and distractors of a drawn patient."""
+"""Anatomy, coronaries, plaque and distractors of a patient."""
 
 import math
 
@@ -8,18 +8,19 @@ import pytest
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, RIGHT_DOMINANT_SHARE, draw_coronaries
 from CACTrainingLib.phantom.anatomy.heart import fat_thickness_mm, reference_frame
-from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
+from CACTrainingLib.phantom.anatomy.patient import HEART_SHAPES, draw_patient, stream
 from CACTrainingLib.phantom.anatomy.plaque import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 from CACTrainingLib.phantom.anatomy.points import tube
 
 
-@pytest.fixture(scope="module")
-def patient():
-    return draw_patient(8, prevalence=1.0)
+@pytest.fixture(scope="module", params=HEART_SHAPES)
+def patient(request):
+    return draw_patient(8, prevalence=1.0, heart_shape=request.param)
 
 
 def test_the_number_is_the_patient(patient):
-    again, other = draw_patient(8, prevalence=1.0), draw_patient(9, prevalence=1.0)
+    shape = "drawn" if patient.heart is None else "anatomical"
+    again, other = (draw_patient(number, prevalence=1.0, heart_shape=shape) for number in (8, 9))
     assert again.body == patient.body
     assert again.plaques == patient.plaques
     assert np.array_equal(again.vessels.positions_mm, patient.vessels.positions_mm)

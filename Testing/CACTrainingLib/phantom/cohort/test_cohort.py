@@ -202,7 +202,7 @@ def test_enriched_patients_are_chosen_by_their_calcium(monkeypatch):
     [
         ({"scans": 3}, "once or twice"),
         ({"enriched": True, "sex": "F"}, "leave both out"),
-        ({"heart_shape": "round"}, "'round'; choose of drawn, anatomical"),
+        ({"heart_shape": "round"}, "'round'; choose of anatomical, drawn"),
     ],
 )
 def test_settings_that_cannot_be(settings, words):
@@ -231,17 +231,17 @@ def test_a_folder_whose_settings_an_earlier_version_wrote_goes_on(cohort, tmp_pa
 def test_hearts_of_a_cohort_of_an_earlier_version_were_drawn(cohort, tmp_path):
     folder, _ = cohort
     content = json.loads((folder / "cohort.json").read_text())
-    assert content["settings"].pop("heart_shape") == "drawn"
+    assert content["settings"].pop("heart_shape") == "anatomical"
     (tmp_path / "cohort.json").write_text(json.dumps(content))
-    _check_settings(tmp_path, SMALL)
+    _check_settings(tmp_path, replace(SMALL, heart_shape="drawn"))
     with pytest.raises(CohortError, match="other settings"):
-        _check_settings(tmp_path, replace(SMALL, heart_shape="anatomical"))
+        _check_settings(tmp_path, SMALL)
 
 
 def test_the_truth_names_the_hearts_shape(cohort, tmp_path):
     folder, _ = cohort
-    assert json.loads(next(folder.rglob("truth.json")).read_text())["heart_shape"] == "drawn"
-    write_cohort(1, tmp_path / "c", replace(SMALL, heart_shape="anatomical"), workers=1)
-    truth = json.loads(next((tmp_path / "c").rglob("truth.json")).read_text())
+    truth = json.loads(next(folder.rglob("truth.json")).read_text())
     assert truth["heart_shape"] == "anatomical"
     assert sum(truth["heart_blend"].values()) == pytest.approx(1, abs=0.01)
+    write_cohort(1, tmp_path / "c", replace(SMALL, heart_shape="drawn"), workers=1)
+    assert json.loads(next((tmp_path / "c").rglob("truth.json")).read_text())["heart_shape"] == "drawn"

@@ -248,7 +248,7 @@ def test_walls_are_as_thick_as_stated(hearts):
 
 
 def test_a_patient_may_have_the_old_heart():
-    assert draw_patient(3).heart is None
-    assert draw_patient(3, heart_shape="anatomical").heart is not None
+    assert draw_patient(3).heart is not None
+    assert draw_patient(3, heart_shape="drawn").heart is None
     with pytest.raises(ValueError, match="round"):
         draw_patient(3, heart_shape="round")
