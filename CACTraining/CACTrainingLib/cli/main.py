@@ -356,8 +356,8 @@ def _insert(options: argparse.Namespace, progress: Progress) -> None:
 
 
 def _finder(name: str | None) -> StoredModel:
-    """The model of this name that finds the heart, or the one that comes with CAC: for territories, else for the heart
-    alone. Raises ModelError."""
+    """The model of this name that finds the heart, for territories or for the heart alone; without a name the one that
+    comes with CAC. Raises ModelError."""
     from CACScoringLib.models.cards import ModelError, find_model
 
     try:
