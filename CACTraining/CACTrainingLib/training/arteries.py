@@ -1,9 +1,9 @@
 """The atlas from which arteries are suggested, drawn from digital patients.
 
 Nothing is scanned: the patients' plaques and their other calcium are drawn as points at a moment of a scan (pose and
-heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask. The hearts are the drawn ones, as for
-the atlas that comes with CAC, which is used where no territories are found: their pericardium is an ellipsoid, so
-centre and radii of its mask are known without one.
+heart beat), and placed in the frame that `anatomy.arteries` finds from a heart mask. The hearts are drawn ones, not
+anatomical: the atlas is used only where no territories are found. Their pericardium is an ellipsoid, so centre and
+radii of its mask are known without one.
 """
 
 from __future__ import annotations
