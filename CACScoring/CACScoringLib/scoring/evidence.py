@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from ..anatomy.arteries import ArterySuggestion
     from .lesions import LesionSet
 
-FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "log_volume", "slice_logit", "place_logit", "log_noise")
-"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the highest HU of map and CT, of its volume
-(mm³); log-odds of visible calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in
+FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "slice_logit", "place_logit", "log_noise")
+"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³) and of the highest HU of map and CT; log-odds of visible calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in
 blood, HU."""
+
+DIRECTIONS = {name: 1.0 for name in FEATURES} | {"log_noise": -1.0}
+"""Sign of each feature's weight: more calcium, or calcium at a likelier place, is never less probably coronary."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
@@ -38,7 +40,7 @@ def lesion_features(
     suggestions: Sequence[ArterySuggestion],
     noise_hu: float | None,
 ) -> np.ndarray:
-    """FEATURES of each lesion, float64 [n, 7].
+    """FEATURES of each lesion, float64 [n, 6].
 
     Args:
         found: Lesions of the map, with peaks read from the CT.
@@ -62,7 +64,6 @@ def lesion_features(
                 math.log1p(max(mass, 0.0)),
                 math.log1p(peaks[lesion.id]),
                 math.log1p(max(lesion.peak_hu, 0.0)),
-                math.log(lesion.voxels * voxel_mm3),
                 _logit(likeliest),
                 -_logit(suggestion.not_coronary_probability),
                 noise,

@@ -19,11 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, read_card, update_card
-from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
+from CACScoringLib.run import SCORING_NETWORKS
+from CACScoringLib.scoring.evidence import DIRECTIONS, FEATURES, INTERCEPT, coronary_probabilities
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
@@ -98,7 +100,9 @@ def choose(
     best = max(ranked, key=lambda found: found[0])[1]
     adjusted = best.agatston(scans)
     calibration: dict[str, float | dict[str, float] | None] = asdict(best.settings)
-    calibration["evidence_weights"] = _weights([scan.lesions[best.settings] for scan in scans])
+    parts = [scan.lesions[best.settings] for scan in scans]
+    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    calibration["evidence_weights"] = _weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
     if sum(adjusted) > 0:
         calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
@@ -143,33 +147,37 @@ def _evaluated_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -
     for number in range(count):
         training, held_out = fold != number, fold == number
         if len(set(coronary[training])) == 2:
-            model = _regression(features[training], coronary[training])
-            probabilities[held_out] = model.predict_proba(features[held_out])[:, 1]
+            weights = _weights(features[training], coronary[training])
+            probabilities[held_out] = coronary_probabilities(features[held_out], weights)
     return [probabilities[owner == number] for number in range(len(scans))]
 
 
-def _regression(features: np.ndarray, coronary: np.ndarray):
-    """A fitted scikit-learn pipeline."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def _weights(features: np.ndarray, coronary: np.ndarray) -> dict[str, float]:
+    """Weights of FEATURES as they are measured, and INTERCEPT: logistic regression with an L2 penalty, in which no
+    feature may count against what DIRECTIONS says."""
+    from scipy.optimize import minimize
 
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, coronary)
+    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
+    z, target = (features - mean) / spread, coronary.astype(float)
 
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, intercept = parameters[:-1], parameters[-1]
+        evidence = z @ weights + intercept
+        wrong = expit(evidence) - target
+        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + weights @ weights / 2)
+        return cost, np.append(wrong @ z + weights, wrong.sum())
 
-def _weights(parts: Sequence) -> dict[str, float]:
-    """Weights of FEATURES as they are measured, and INTERCEPT."""
-    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
-    scaler, regression = _regression(features, np.concatenate([part.coronary for part in parts]).astype(bool))
-    weights = regression.coef_[0] / scaler.scale_
-    intercept = float(regression.intercept_[0] - weights @ scaler.mean_)
-    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: intercept}
+    bounds = [(0, None) if DIRECTIONS[name] > 0 else (None, 0) for name in FEATURES]
+    fitted = minimize(loss, np.zeros(len(FEATURES) + 1), jac=True, bounds=[*bounds, (None, None)]).x
+    weights = fitted[:-1] / spread
+    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac calibrate`."""
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
-    parser.add_argument("--heart", type=Path, metavar="CARD", help="card of the heart model (default: by the lungs)")
+    parser.add_argument("--heart", type=Path, metavar="CARD", help="card of a model of hearts alone (default: none)")
+    parser.add_argument("--territories", type=Path, metavar="CARD", help="card of the territory model (default: none)")
     parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
     parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
@@ -203,8 +211,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     A classifier that comes with CAC is left as it is: its threshold stays, and the rest is chosen for it. Returns the
     generator's card. Raises CTError, OutputError.
     """
-    models = (arguments.heart, arguments.slices, arguments.decomposition)
-    for path, network in zip(models, ("heart", "slices", "decomposition"), strict=True):
+    models = (arguments.heart, arguments.territories, arguments.slices, arguments.decomposition)
+    for path, network in zip(models, SCORING_NETWORKS, strict=True):
         if path is not None and read_card(path).network != network:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
     progress.begin(["scans", "model"])

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.arteries import suggest_arteries
-from CACScoringLib.anatomy.heart_region import HeartRegion, candidate_region
+from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
+from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps
 from CACScoringLib.calcium_map.slices import slice_probabilities
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
@@ -27,19 +27,24 @@ from CACScoringLib.core.files import whole, write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
+from CACScoringLib.models.preprocessing import Grid
 from CACScoringLib.scoring.acquisition import measure_blood
 from CACScoringLib.scoring.evidence import FEATURES
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions
+from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions, map_without_metal
 from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
 
-VERSION = 2
+ModelPaths = tuple[Path | None, Path | None, Path, Path]
+"""Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
+
+VERSION = 3
 """Of what is kept; another one is measured anew."""
 
-SLICE_THRESHOLDS = (0.05, 0.2)
-"""Tried beside the threshold that the classifier's training chose."""
+SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
+"""Tried beside the threshold that the classifier's training chose; from 0 on all slices are decomposed."""
 MAP_RULES = ((-10.0, 10.0), (None, 20.0), (None, 40.0))
 """Least HU of the healthy image (published: −10; None: no such rule) and floor of the map, tried together."""
 
@@ -58,7 +63,7 @@ class MapSettings:
 
 @dataclass(frozen=True)
 class MapLesions:
-    """Lesions of one scan's map. features: float [n, 7], `evidence.FEATURES`. coronary: bool [n], whether there is
+    """Lesions of one scan's map. features: float [n, 6], `evidence.FEATURES`. coronary: bool [n], whether there is
     coronary calcium in it. agatston: float [n], adjusted score."""
 
     features: np.ndarray
@@ -83,7 +88,7 @@ class MeasuredScan:
 
 def measure_all(
     scans: Sequence[TrainingScan],
-    models: tuple[Path | None, Path, Path],
+    models: ModelPaths,
     cache: Path,
     workers: int,
     progress: Progress,
@@ -105,12 +110,12 @@ def measure_all(
     return sorted(measured, key=lambda scan: scan.patient)
 
 
-def measure(scan: TrainingScan, models: tuple[Path | None, Path, Path], cache: Path) -> MeasuredScan:
+def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:
     """One scan, from the cache where it was measured before. Raises CTError."""
     hashes = [path and read_card(path).sha256 for path in models]
     kept = cache / f"{_name(scan, hashes)}.json"
     if not kept.is_file():
-        found = _measured(scan, models, cache / f"{_name(scan, hashes[:1])}-heart.nii.gz")
+        found = _measured(scan, models, cache / f"{_name(scan, hashes[:2])}-heart.npz")
         lesions = [
             (asdict(settings), {name: values.tolist() for name, values in vars(own).items()})
             for settings, own in found.lesions.items()
@@ -133,13 +138,14 @@ def _name(scan: TrainingScan, hashes: Sequence[str | None]) -> str:
     return hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes]).encode()).hexdigest()[:24]
 
 
-def _measured(scan: TrainingScan, models: tuple[Path | None, Path, Path], heart_file: Path) -> MeasuredScan:
+def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> MeasuredScan:
     import torch
 
     torch.set_num_threads(1)  # scans are scored side by side
-    heart, classifier, generator = models
+    *finders, classifier, generator = models
     ct = read_ct(scan.ct)
-    region = _heart(ct, heart, heart_file)
+    region = _heart(ct, finders, heart_file)
+    territory_labels = None if region.territories is None else region.territories.labels(ct.image)
     slice_model, map_model = load_model(classifier), load_model(generator)
     stored = DecompositionSettings.of(slice_model, map_model)
     found_slices = slice_probabilities(ct, region.mask, slice_model)
@@ -148,15 +154,16 @@ def _measured(scan: TrainingScan, models: tuple[Path | None, Path, Path], heart_
     maps, _ = raw_maps(slices, probabilities >= thresholds[0], map_model, stored.batch_size)
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
-    arteries = candidate_region(region)
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     spacing = ct.image.GetSpacing()
     lesions = {}
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
-        found, rules = map_lesions(ct, parts, arteries, ScoringRules())
-        suggestions = suggest_arteries(found, ct.image, region.mask)
+        dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
+        in_map, rules = map_lesions(ct, parts, candidate_sites(region, territory_labels, dense), ScoringRules())
+        found = map_without_metal(ct, parts, in_map)[0].coronary
+        suggestions = suggested_arteries(found, ct, region)
         coronary = set(np.unique(found.id_map[truth]).tolist())
         lesions[settings] = MapLesions(
             evidence_of(ct, found_slices, parts, found, suggestions, noise_hu),
@@ -169,16 +176,29 @@ def _measured(scan: TrainingScan, models: tuple[Path | None, Path, Path], heart_
     return MeasuredScan(scan.patient, scan.kind, scan.shows_calcium(), lesions, clinical.agatston)
 
 
-def _heart(ct: CTScan, card: Path | None, kept: Path) -> HeartRegion:
-    """The heart by its network, or by the lungs; from `kept` (bits: 1 heart, 2 excluded) where that exists."""
+def _heart(ct: CTScan, models: Sequence[Path | None], kept: Path) -> HeartRegion:
+    """The heart and its territories by their networks, or by the lungs; from `kept` where that exists."""
     if not kept.is_file():
-        region = find_heart(ct, None, None if card is None else load_model(card))
-        bits = sitk.Cast(region.mask != 0, sitk.sitkUInt8)
+        region = find_heart(ct, None, *(None if path is None else load_model(path) for path in models))
+        found = {"mask": sitk.GetArrayViewFromImage(region.mask)}
         if region.excluded is not None:
-            bits += 2 * sitk.Cast(region.excluded != 0, sitk.sitkUInt8)
+            found["excluded"] = sitk.GetArrayViewFromImage(region.excluded)
+        if (own := region.territories) is not None:
+            found |= {name: getattr(own.grid, name) for name in ("first", "step", "size")}
+            found |= {"probability": own.probability.astype(np.float16), "heart": own.heart.astype(np.float16)}
         with whole(kept) as half:
-            sitk.WriteImage(bits, str(half))
-    bits = read_mask(kept)
-    bits.CopyInformation(ct.image)
-    one, two = (sitk.Cast((bits & bit) != 0, sitk.sitkUInt8) for bit in (1, 2))
-    return HeartRegion(one, two, "kept")
+            np.savez_compressed(half, **found)
+    with np.load(kept, allow_pickle=False) as file:
+        mask, excluded = (_like(ct.image, file[name]) if name in file else None for name in ("mask", "excluded"))
+        territories = None
+        if "probability" in file:
+            grid = Grid(*(tuple(file[name].tolist()) for name in ("first", "step", "size")))
+            heart, probability = (file[name].astype(np.float32) for name in ("heart", "probability"))
+            territories = Territories(grid, heart, probability, "kept")
+    return HeartRegion(mask, excluded, "kept", territories=territories)
+
+
+def _like(image: sitk.Image, array: np.ndarray) -> sitk.Image:
+    made = sitk.GetImageFromArray(array)
+    made.CopyInformation(image)
+    return made
