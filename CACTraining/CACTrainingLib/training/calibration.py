@@ -102,7 +102,7 @@ def choose(
     calibration: dict[str, float | dict[str, float] | None] = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
     features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
-    calibration["evidence_weights"] = _weights(features, np.concatenate([part.coronary for part in parts]))
+    calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
     if sum(adjusted) > 0:
         calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
@@ -147,12 +147,12 @@ def _evaluated_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -
     for number in range(count):
         training, held_out = fold != number, fold == number
         if len(set(coronary[training])) == 2:
-            weights = _weights(features[training], coronary[training])
+            weights = fitted_weights(features[training], coronary[training])
             probabilities[held_out] = coronary_probabilities(features[held_out], weights)
     return [probabilities[owner == number] for number in range(len(scans))]
 
 
-def _weights(features: np.ndarray, coronary: np.ndarray) -> dict[str, float]:
+def fitted_weights(features: np.ndarray, coronary: np.ndarray) -> dict[str, float]:
     """Weights of FEATURES as they are measured, and INTERCEPT: logistic regression with an L2 penalty, in which no
     feature may count against what DIRECTIONS says."""
     from scipy.optimize import minimize

@@ -5,6 +5,9 @@ import pytest
 import torch
 from digital_pairs import write_coarse
 from handmade_networks import untrained
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
@@ -171,3 +174,31 @@ def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, 
     assert chosen_from == ([STRICT] if bundled else [STRICT, LENIENT])
     assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
     assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}
+
+
+def lesions_by_evidence(weights, count=4000):
+    """Features, and whether a lesion is coronary, drawn by these weights."""
+    generator = np.random.default_rng(5)
+    features = generator.normal(2.0, 1.5, (count, len(FEATURES)))
+    evidence = (features - 2.0) @ np.array([weights.get(name, 0.0) for name in FEATURES])
+    return features, generator.random(count) < 1 / (1 + np.exp(-evidence))
+
+
+def test_weights_are_those_of_logistic_regression_where_all_agree_with_physics():
+    drawn = {"log_mass": 0.8, "place_logit": 1.2, "slice_logit": 0.5, "log_noise": -0.6}
+    features, coronary = lesions_by_evidence(drawn)
+    found = calibration.fitted_weights(features, coronary)
+    scaler, regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, coronary)
+    expected = regression.coef_[0] / scaler.scale_
+    for name, weight in zip(FEATURES, expected, strict=True):
+        if name in drawn:
+            assert found[name] == pytest.approx(weight, abs=0.05)
+
+
+def test_more_calcium_never_counts_against_a_lesion():
+    """Even where it did in the scans that were learned from."""
+    features, coronary = lesions_by_evidence({"log_mass": -0.9, "place_logit": 1.0, "log_noise": 0.7})
+    found = calibration.fitted_weights(features, coronary)
+    assert found["log_mass"] == 0
+    assert found["log_noise"] == 0
+    assert found["place_logit"] > 0.5
