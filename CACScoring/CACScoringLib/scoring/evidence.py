@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from .lesions import LesionSet
 
 FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "slice_logit", "place_logit", "log_noise")
-"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³) and of the highest HU of map and CT; log-odds of visible calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in
-blood, HU."""
+"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³) and of the highest HU of map and CT; log-odds of visible
+calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in blood, HU."""
 
-DIRECTIONS = {name: 1.0 for name in FEATURES} | {"log_noise": -1.0}
+DIRECTIONS = dict.fromkeys(FEATURES, 1.0) | {"log_noise": -1.0}
 """Sign of each feature's weight: more calcium, or calcium at a likelier place, is never less probably coronary."""
 
 INTERCEPT = "intercept"
