@@ -154,7 +154,7 @@ def measured_sigma_mm(scan: CTScan) -> float:
     found = [width for width in widths if width is not None]
     if len(found) < 2:
         raise InsertionError(
-            "Too few slices show a clean step from air to skin to measure the scan's sharpness; give it as sigma_mm "
+            "Too few slices show a clean step from air to skin to measure the scan's sharpness; give it with --sigma "
             "(about 0.7 mm for a soft, 0.5 mm for a sharper kernel)."
         )
     return float(np.percentile(found, 25)) / 1.095
