@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from ..anatomy.arteries import ArterySuggestion
     from .lesions import LesionSet
 
-FEATURES = ("log_mass", "log_map_peak", "log_ct_peak", "slice_logit", "place_logit", "log_noise")
-"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³) and of the highest HU of map and CT; log-odds of visible
-calcium in its likeliest slice, and of its place being coronary; logarithm of the noise in blood, HU."""
+FEATURES = ("log_mass", "log_map_peak", "log_ct_excess", "slice_logit", "place_logit")
+"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the highest HU of the map, and of the HU by which the
+CT's highest exceeds blood and its noise (NOISE_SDS); log-odds of visible calcium in its likeliest slice, and of its
+place being coronary. None may count against a lesion: more calcium, or a likelier place, never makes it less probable.
+"""
 
-DIRECTIONS = dict.fromkeys(FEATURES, 1.0) | {"log_noise": -1.0}
-"""Sign of each feature's weight: more calcium, or calcium at a likelier place, is never less probably coronary."""
+BLOOD_HU, NOISE_SDS = 45.0, 3.0
+"""Unenhanced blood, and up to how many standard deviations above it a peak may be noise."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
@@ -40,7 +42,7 @@ def lesion_features(
     suggestions: Sequence[ArterySuggestion],
     noise_hu: float | None,
 ) -> np.ndarray:
-    """FEATURES of each lesion, float64 [n, 6].
+    """FEATURES of each lesion, float64 [n, 5].
 
     Args:
         found: Lesions of the map, with peaks read from the CT.
@@ -55,7 +57,7 @@ def lesion_features(
     ids = found.id_map.reshape(-1)[flat]
     peaks = np.zeros(int(ids.max(initial=0)) + 1)
     np.maximum.at(peaks, ids, calcium_map.reshape(-1)[flat])
-    noise = math.log(max(noise_hu or UNKNOWN_NOISE_HU, 1.0))
+    background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
     for lesion, suggestion in zip(found.lesions, suggestions, strict=True):
         mass = sum(part.sum_hu for part in lesion.components) * voxel_mm3
         likeliest = np.nan_to_num(slice_probabilities[list(lesion.slice_indices)]).max()
@@ -63,10 +65,9 @@ def lesion_features(
             (
                 math.log1p(max(mass, 0.0)),
                 math.log1p(peaks[lesion.id]),
-                math.log1p(max(lesion.peak_hu, 0.0)),
+                math.log1p(max(lesion.peak_hu - background, 0.0)),
                 _logit(likeliest),
                 -_logit(suggestion.not_coronary_probability),
-                noise,
             )
         )
     return np.array(rows, float).reshape(-1, len(FEATURES))

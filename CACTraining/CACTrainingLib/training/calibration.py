@@ -25,7 +25,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, read_card, update_card
 from CACScoringLib.run import SCORING_NETWORKS
-from CACScoringLib.scoring.evidence import DIRECTIONS, FEATURES, INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
@@ -74,7 +74,7 @@ def choose(
     """Calibration and what it achieves on these scans.
 
     Of the ways to decompose scans, each with the lowest limit that keeps to the goals, the one that finds calcium in
-    most of the scans where it shows; of equal ones, that which keeps most coronary lesions, then the published rule.
+    most of the scans where it shows; of equal ones, that which keeps most coronary lesions, then fewer slices.
     Raises DataError when a kind of scan is missing, or there is nothing to learn from.
     """
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
@@ -89,8 +89,7 @@ def choose(
             continue
         limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
         choice = _Choice(settings, probabilities, limit)
-        published = settings.min_healthy_hu is not None
-        ranked.append(((choice.above_zero(shown), choice.coronary_kept(scans), published), choice))
+        ranked.append(((choice.above_zero(shown), choice.coronary_kept(scans), settings.slice_threshold), choice))
     if not ranked:
         message = (
             "The calcium maps hold too few lesions with or without coronary calcium to learn from. Give more patients, "
@@ -154,7 +153,7 @@ def _evaluated_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -
 
 def fitted_weights(features: np.ndarray, coronary: np.ndarray) -> dict[str, float]:
     """Weights of FEATURES as they are measured, and INTERCEPT: logistic regression with an L2 penalty, in which no
-    feature may count against what DIRECTIONS says."""
+    feature counts against a lesion."""
     from scipy.optimize import minimize
 
     mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
@@ -167,7 +166,7 @@ def fitted_weights(features: np.ndarray, coronary: np.ndarray) -> dict[str, floa
         cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + weights @ weights / 2)
         return cost, np.append(wrong @ z + weights, wrong.sum())
 
-    bounds = [(0, None) if DIRECTIONS[name] > 0 else (None, 0) for name in FEATURES]
+    bounds = [(0, None)] * len(FEATURES)
     fitted = minimize(loss, np.zeros(len(FEATURES) + 1), jac=True, bounds=[*bounds, (None, None)]).x
     weights = fitted[:-1] / spread
     return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}

@@ -32,17 +32,23 @@ def test_features_are_what_they_say(two_lesions):
     calcium, found = two_lesions
     suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(found.lesions, (0.2, 0.5), strict=True)]
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
-    features = lesion_features(found, calcium, 2.0, probabilities, suggestions, 20.0)
+    features = lesion_features(found, calcium, 2.0, probabilities, suggestions, 20.0)  # blood and noise reach 105 HU
     by_name = dict(zip(FEATURES, features.T, strict=True))
     large = int(np.argmax(by_name["log_mass"]))
     assert found.lesions[large].voxels == 8
     assert by_name["log_mass"][large] == pytest.approx(math.log1p((7 * 50 + 90) * 2))
     assert by_name["log_map_peak"][large] == pytest.approx(math.log1p(90))
-    assert by_name["log_ct_peak"][large] == pytest.approx(math.log1p(135))
+    assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
     assert by_name["place_logit"][large] == pytest.approx(math.log(0.8 / 0.2) if large == 0 else 0, abs=1e-9)
     assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
-    np.testing.assert_allclose(by_name["log_noise"], math.log(20))
+
+
+def test_what_noise_alone_reaches_is_no_excess(two_lesions):
+    calcium, found = two_lesions
+    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in found.lesions]
+    features = lesion_features(found, calcium, 2.0, np.ones(4), suggestions, 40.0)
+    assert not features[:, FEATURES.index("log_ct_excess")].any()
 
 
 def test_certain_and_unknown_values_stay_finite(two_lesions):

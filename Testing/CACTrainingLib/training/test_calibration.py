@@ -185,7 +185,7 @@ def lesions_by_evidence(weights, count=4000):
 
 
 def test_weights_are_those_of_logistic_regression_where_all_agree_with_physics():
-    drawn = {"log_mass": 0.8, "place_logit": 1.2, "slice_logit": 0.5, "log_noise": -0.6}
+    drawn = {"log_mass": 0.8, "place_logit": 1.2, "slice_logit": 0.5}
     features, coronary = lesions_by_evidence(drawn)
     found = calibration.fitted_weights(features, coronary)
     scaler, regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, coronary)
@@ -197,8 +197,7 @@ def test_weights_are_those_of_logistic_regression_where_all_agree_with_physics()
 
 def test_more_calcium_never_counts_against_a_lesion():
     """Even where it did in the scans that were learned from."""
-    features, coronary = lesions_by_evidence({"log_mass": -0.9, "place_logit": 1.0, "log_noise": 0.7})
+    features, coronary = lesions_by_evidence({"log_mass": -0.9, "place_logit": 1.0})
     found = calibration.fitted_weights(features, coronary)
     assert found["log_mass"] == 0
-    assert found["log_noise"] == 0
     assert found["place_logit"] > 0.5
