@@ -46,8 +46,8 @@ VERSION = 3
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
 """Tried beside the threshold that the classifier's training chose; from 0 on all slices are decomposed."""
 MAP_RULES = ((None, 20.0), (None, 40.0))
-"""Least HU of the healthy image (None: no such rule) and floor of the map, tried together. The published rule of −10 HU is
-left out: arteries lie in fat, and with it the bundled map captures half as much calcium (0.35 instead of 0.70)."""
+"""Least HU of the healthy image (None: no such rule) and floor of the map, tried together. The published rule of −10 HU
+is left out: arteries lie in fat, and with it the bundled map captures half as much calcium (0.35 instead of 0.70)."""
 
 CORONARY_MG_CM3 = 10.0
 """A lesion of the map that reaches a voxel with this much coronary calcium is taken for coronary."""
