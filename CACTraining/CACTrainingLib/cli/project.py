@@ -265,7 +265,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CARD",
-        help="card of a model to use for the heart or the slices, instead of the one that comes with CAC",
+        help="card of a model for territories, the heart alone or slices to use instead of the one that comes with CAC",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--overwrite", action="store_true", help="make again proposals that exist already")
