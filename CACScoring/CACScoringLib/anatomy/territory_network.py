@@ -40,6 +40,8 @@ NEAR_HEART_MM = 12.0
 """Arteries, valves and the trunk of the pulmonary artery lie no farther than this from the heart."""
 LONG_AORTA_ML = 15.0
 """A descending aorta that does not hang together with the heart or the arch holds at least as much."""
+BELOW_HEART_MM = 30.0
+"""The aorta leaves the thorax about so far below the heart."""
 _AORTA = tuple(TERRITORIES.index(name) for name in ("ascending aorta", "descending aorta"))
 
 
@@ -77,8 +79,8 @@ def find_territories(scan: CTScan, model: LoadedModel) -> Territories:
 
 
 def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
-    """Make outside, in place, what cannot belong to this heart: arteries and valves far from it, and vessels that do
-    not hang together with it. A descending aorta may lie apart, if it is a long one."""
+    """Make outside, in place, what cannot belong to this heart: arteries and valves far from it, vessels that do not
+    hang together with it, and the aorta of the abdomen. A descending aorta may lie apart, if it is a long one."""
     steps = round(NEAR_HEART_MM / TERRITORY_SPACING_MM[0])
     near = ndimage.binary_dilation(heart, iterations=steps)
     label = probability.argmax(0)
@@ -89,6 +91,8 @@ def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
         part = (parts[box] == number) & (label[box] == _AORTA[1])
         if part.sum() * math.prod(TERRITORY_SPACING_MM) / 1000 >= LONG_AORTA_ML:
             kept[box] |= part
+    lowest = np.nonzero(counts_along(heart, 0))[0][0]
+    kept[: max(0, lowest - round(BELOW_HEART_MM / TERRITORY_SPACING_MM[0]))] = False
     gone = ~kept & (label > 0)
     probability[:, gone] = 0
     probability[0, gone] = 1
