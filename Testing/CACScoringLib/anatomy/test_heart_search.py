@@ -206,11 +206,11 @@ def test_an_abdomen_is_refused(real_ct, network):
         find_heart(scan_from_image(image, Acquisition("test")), None, None, network)
 
 
-def test_a_phantoms_heart_is_told_to_be_doubtful(real_ct, network):
+def test_a_phantom_has_no_heart(real_ct, network):
     """Its chest is shaped like a patient's, but what should be lung is as empty as air outside."""
     image = real(real_ct("qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz"))
-    found = find_heart(scan_from_image(image, Acquisition("test")), None, None, network)
-    assert severe(found) == ["heart-without-lungs", "heart-cut"]
+    with pytest.raises(NoHeartError, match="its territory RCA holds"):
+        find_heart(scan_from_image(image, Acquisition("test")), None, None, network)
 
 
 class TestTerritories:
@@ -271,3 +271,13 @@ class TestTerritories:
         bone = sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
         np.testing.assert_array_equal(array(found.mask), chest.heart & ~bone)
         assert found.territories is not None
+
+    def test_without_lungs_a_heart_has_its_arteries(self, chest, say, monkeypatch):
+        image, heart = airless(chest)
+        scan = scan_from_image(image, Acquisition("test"))
+        say(heart, image)
+        with pytest.raises(NoHeartError, match=r"implausible: its territory LAD holds 0 ml; 15 ml or more is usual"):
+            find_heart(scan, None, None, NETWORK)
+        names = label_of("LAD") + np.arange(heart.shape[2]) % 4  # LAD, LCX, RCA, root
+        monkeypatch.setattr(heart_search, "find_territories", lambda scan, model: territories_of(image, heart * names))
+        assert find_heart(scan, None, None, NETWORK).territories is not None
