@@ -49,7 +49,13 @@ REAL = (
     "tcga_thca/TCGA-DE-A4MA_petct_B30f_5mm_sp2p5.nii.gz",
     "acrin_flt_breast/013_petct_B10f_5mm.nii.gz",
     "lidc_idri/LIDC-IDRI-0314_bin2_3mm_chest.nii.gz",
+    "acrin_flt_breast/001_upper_heart_cut.nii.gz",
+    "lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz",
+    "4d_lung/113_HM10395_40pct_3mm.nii.gz",
+    "cip_copdgene/ct-64.nrrd",
 )
+SIDE = 220
+"""Of a picture's tiles, pixels."""
 COLOURS = np.array(
     [
         *((0, 0, 0), (255, 215, 0), (0, 255, 0), (0, 255, 255), (255, 0, 0), (255, 0, 255)),
@@ -159,7 +165,7 @@ def real(model: LoadedModel, data: Path, pictures: Path | None) -> None:
         print(f"{name}: {seconds:.1f} s; ml: heart {sitk.GetArrayViewFromImage(heart).sum() * ml:.0f}, {volumes}")
         if pictures:
             pictures.mkdir(parents=True, exist_ok=True)
-            picture(scan.image, labels, heart).save(pictures / f"territories_real_{Path(name).name.split('.')[0]}.png")
+            picture(scan.image, labels, heart).save(pictures / f"territories-{Path(name).name.split('.')[0]}.jpg")
 
 
 def picture(image: sitk.Image, labels: sitk.Image, heart: sitk.Image) -> Image.Image:
@@ -180,15 +186,15 @@ def picture(image: sitk.Image, labels: sitk.Image, heart: sitk.Image) -> Image.I
         over = np.where(names[cut][..., None] > 0, 0.65 * plain + 0.35 * COLOURS[names[cut]], plain)
         heart_cut = inside[cut].astype(bool)
         over[heart_cut & ~ndimage.binary_erosion(heart_cut)] = 255
-        size = (320, 320)
+        size = (SIDE, SIDE)
         both = [Image.fromarray(a.astype(np.uint8)).resize(size) for a in (plain, over)]
-        tile = Image.new("RGB", (320, 640))
+        tile = Image.new("RGB", (SIDE, 2 * SIDE))
         tile.paste(both[0], (0, 0))
-        tile.paste(both[1], (0, 320))
+        tile.paste(both[1], (0, SIDE))
         tiles.append(tile)
-    sheet = Image.new("RGB", (320 * 6, 640 * 2))
+    sheet = Image.new("RGB", (SIDE * 6, SIDE * 4))
     for n, tile in enumerate(tiles):
-        sheet.paste(tile, (320 * (n % 6), 640 * (n // 6)))
+        sheet.paste(tile, (SIDE * (n % 6), 2 * SIDE * (n // 6)))
     return sheet
 
 
