@@ -23,7 +23,7 @@ from scipy.special import expit
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import Calibration, bundled_folder, read_card, update_card
+from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
 from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
 
@@ -176,7 +176,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac calibrate`."""
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR", help="folder of scans")
     parser.add_argument("--heart", type=Path, metavar="CARD", help="card of a model of hearts alone (default: none)")
-    parser.add_argument("--territories", type=Path, metavar="CARD", help="card of the territory model (default: none)")
+    parser.add_argument(
+        "--territories", type=Path, metavar="CARD", help="card of the territory model (default: the one with CAC)"
+    )
     parser.add_argument("--slices", type=Path, required=True, metavar="CARD", help="card of the model for slices")
     parser.add_argument("--decomposition", type=Path, required=True, metavar="CARD", help="card of the model for maps")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="scans at work")
@@ -210,7 +212,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     A classifier that comes with CAC is left as it is: its threshold stays, and the rest is chosen for it. Returns the
     generator's card. Raises CTError, OutputError.
     """
-    models = (arguments.heart, arguments.territories, arguments.slices, arguments.decomposition)
+    territories = arguments.territories or find_model("territories").path
+    models = (arguments.heart, territories, arguments.slices, arguments.decomposition)
     for path, network in zip(models, SCORING_NETWORKS, strict=True):
         if path is not None and read_card(path).network != network:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")

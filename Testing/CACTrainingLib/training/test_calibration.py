@@ -133,7 +133,11 @@ def test_a_models_card_gets_what_was_chosen(tmp_path, capsys):
     assert models.verify_model(cards["slices"]).calibration.keys() == {"slice_threshold"}
     whole = card.validation["whole_method"]
     assert (whole["scans_with_visible_calcium"], whole["scans_distractor"], whole["scans_clean"]) == (2, 1, 1)
-    assert whole["models"] == {network: models.read_card(path).sha256 for network, path in cards.items()}
+    territories = models.find_model("territories").card.sha256
+    assert whole["models"] == {
+        "territories": territories,
+        **{network: models.read_card(path).sha256 for network, path in cards.items()},
+    }
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == before
     swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
