@@ -69,7 +69,7 @@ def test_own_scans(tmp_path, monkeypatch, capsys):
 
 def test_own_scans_that_are_none(tmp_path, capsys):
     assert cli.main(["radiographs", "scans", str(tmp_path / "no.csv"), "--output", str(tmp_path / "out")]) == BAD_INPUT
-    assert "no.csv cannot be opened" in capsys.readouterr().err
+    assert "There is no table" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
