@@ -91,7 +91,7 @@ def test_from_scans_to_scores(walk, tmp_path):
         assert {k for k, label in labels.items() if label == SliceLabel.VISIBLE} == visible & set(labels)
     # A region is painted.
     k = sorted(visible)[1]
-    assert driver.paint("LAD", (k, 60, 64)) > 0
+    assert driver.paint("LAD", (k, 60, 64), diameter_mm=9) > 0  # reaches into no other slice
     camera.panel("33-regions", driver)
     assert read_mask(driver.project, driver.project.scans[-1].id, "AB", "regions") is not None
     driver.check()
