@@ -44,8 +44,9 @@ _RATES = np.array([CALCIUM_RATES.get(name, 1.0) for name in TERRITORIES], np.flo
 def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, candidates: np.ndarray) -> np.ndarray:
     """The site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
 
-    With territories: in heart and territories, but not in bone; touching voxels of one site that fill less than
-    SLIVER_MM3 go to the site that touches them. Without: UNASSIGNED in the heart, but not in bone or aorta.
+    With territories: in heart and territories, but not in bone, nor in what of the aorta hangs together with bone, for
+    that is bone too; touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them.
+    Without: UNASSIGNED in the heart, but not in bone or aorta.
 
     Args:
         region: The heart.
@@ -57,13 +58,18 @@ def candidate_sites(region: HeartRegion, territory_labels: sitk.Image | None, ca
         return np.where(candidates, candidate_region(region), np.uint8(0))
     flat = np.flatnonzero(candidates)
     inside = _at(region.mask, flat) | _at(territory_labels, flat)
-    if region.excluded is not None:
-        inside &= sitk.GetArrayViewFromImage(region.excluded).reshape(-1)[flat] != BONE_LABEL
+    bone = None if region.excluded is None else sitk.GetArrayViewFromImage(region.excluded) == BONE_LABEL
+    if bone is not None:
+        inside &= ~bone.reshape(-1)[flat]
     flat = flat[inside]
     weighted = territories.at(flat, candidates.shape) * _RATES
     values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[weighted.argmax(1)]
+    values = _without_slivers(flat, values, region.mask)
+    if bone is not None:
+        kept = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
+        flat, values = flat[kept], values[kept]
     sites = np.zeros(candidates.shape, np.uint8)
-    sites.reshape(-1)[flat] = _without_slivers(flat, values, region.mask)
+    sites.reshape(-1)[flat] = values
     return sites
 
 
@@ -99,6 +105,19 @@ def _by_territory(found: LesionSet, territories: Territories) -> list[ArterySugg
         confidence = float(coronary[best - Artery.LM]) / max(total, _LEAST_PROBABILITY)
         result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total))
     return result
+
+
+def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which labelled voxels belong to a piece of one label that touches a mask, bool [k, j, i] (26 neighbours)."""
+    if not len(flat):
+        return np.zeros(0, bool)
+    place = np.stack(np.unravel_index(flat, mask.shape))
+    last = np.array(mask.shape)[:, None] - 1
+    touches = np.zeros(len(flat), bool)
+    for offset in np.ndindex(3, 3, 3):
+        touches |= mask[tuple(np.clip(place + np.array(offset)[:, None] - 1, 0, last))]
+    piece = connected_voxels(flat, values, mask.shape)
+    return np.bincount(piece, touches)[piece] > 0
 
 
 def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:

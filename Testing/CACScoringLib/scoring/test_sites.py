@@ -100,9 +100,20 @@ def test_muscle_must_be_far_likelier_than_an_artery():
 def test_bone_is_no_candidate_but_the_aorta_is():
     excluded = np.zeros(SHAPE, np.uint8)
     excluded[:, :, :9], excluded[:, :, 9:] = BONE_LABEL, AORTA_LABEL
-    found = sites(np.full(SHAPE, label_of("descending aorta")), box(6, 18), excluded=excluded)
+    candidates = box(6, 8) | box(11, 18)
+    found = sites(np.full(SHAPE, label_of("descending aorta")), candidates, excluded=excluded)
     assert not found[:, :, :9].any()
-    assert (found[2:4, 8:12, 9:18] == NonCoronary.THORACIC_AORTA).all()
+    assert (found[2:4, 8:12, 11:18] == NonCoronary.THORACIC_AORTA).all()
+
+
+@pytest.mark.parametrize(("name", "counts"), [("descending aorta", False), ("RCA", True)])
+def test_what_of_the_aorta_hangs_together_with_bone_is_bone(name, counts):
+    """A vertebra that the territory reaches into; an artery may touch the sternum."""
+    excluded = np.zeros(SHAPE, np.uint8)
+    excluded[:, :, :9] = BONE_LABEL
+    found = sites(np.full(SHAPE, label_of(name)), box(6, 18), excluded=excluded)
+    assert (found[2:4, 8:12, 9:18] > 0).all() == counts
+    assert found.any() == counts
 
 
 def test_nothing_lies_outside_heart_and_territories():
