@@ -388,7 +388,7 @@ def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
     assert run(table, out, *options) == 0
     row = rows_of(out)[0]
     content = json.loads((out / "p1" / "scores.json").read_text(encoding="utf-8"))
-    assert [m["name"] for m in content["models"]] == ["my-slices", "my-decomposition"]  # the heart was given
+    assert [m["name"] for m in content["models"]] == ["territories-compact", "my-slices", "my-decomposition"]
     expected = content["methods"]["decomposition"]["total"]["agatston"]
     assert float(row["decomposition_agatston"]) == expected
     assert row["decomposition_scaled_agatston"] == ""
