@@ -50,12 +50,11 @@ def test_regions_and_slices_of_a_gated_scan(tmp_path):
     assert [found.slices[k] for k in (0, 1, 3, 4)] == [SliceLabel.NOT_VISIBLE] * 4
 
 
-def test_index_counts_from_the_last_file_where_points_in_mm_are_missing(tmp_path):
-    # File names count from the head down: the list begins at the feet.
+def test_index_counts_from_the_feet_where_points_in_mm_are_missing(tmp_path):
     write_gated(tmp_path, 0, [region(1, None, SQUARE)])
     assert {k for k, *_ in labelled(_annotations(tmp_path).regions)} == {1}
     write_gated(tmp_path, 1, [region(1, None, SQUARE)], name="a{:03d}.dcm".format)
-    assert {k for k, *_ in labelled(_annotations(tmp_path, 1).regions)} == {4}
+    assert {k for k, *_ in labelled(_annotations(tmp_path, 1).regions)} == {1}, "whatever the files are called"
     write_gated(tmp_path, 2, [region(6, None, SQUARE)])
     with pytest.raises(CocaError, match="image 6 is beyond the 6 slices"):
         _annotations(tmp_path, 2)
@@ -170,6 +169,12 @@ def test_region_of_another_scan_is_told(tmp_path, roi, message):
     path = write_regions(tmp_path / "0.xml", [roi])
     with pytest.raises(CTError, match=message):
         gated_annotations(folder, None, read_regions(path))
+
+
+def test_region_without_area_is_left_out(tmp_path):
+    ghost = {**region(0, 30.0, SQUARE, "Unnamed")[1], "Area": 0.0}
+    (found,) = read_regions(write_regions(tmp_path / "0.xml", [(0, ghost), region(0, 30.0, SQUARE)]))
+    assert (found.artery, found.area_mm2) == (Artery.LAD, 100.0)
 
 
 def test_scans_that_are_not_gated(tmp_path):
