@@ -61,9 +61,9 @@ def segmentation_annotations(
 
 def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, sitk.Image | None]:
     image = read_mask(path)
-    segments = _segments(image)
+    segments = segments_of(image)
     if not segments:
-        regions = _on_grid(image, scan, path, cropped=False)
+        regions = labels_on_grid(image, scan, path, cropped=False)
         highest = int(sitk.GetArrayViewFromImage(regions).max())
         if highest > Artery.OTHER:
             known = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
@@ -87,22 +87,22 @@ def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, si
             if (sitk.GetArrayFromImage(own) * sitk.GetArrayFromImage(merged)).any():
                 raise MaskError(f"Segments of {path.name} overlap. Remove the overlap, so that no voxel counts twice.")
             merged += own * label
-        regions = _on_grid(merged, scan, path, cropped=True)
-    return regions, _on_grid(segments[hearts[0]], scan, path, cropped=True) if hearts else None
+        regions = labels_on_grid(merged, scan, path, cropped=True)
+    return regions, labels_on_grid(segments[hearts[0]], scan, path, cropped=True) if hearts else None
 
 
 def _heart(path: Path, scan: CTScan) -> sitk.Image:
     image = read_mask(path)
-    segments = _segments(image)
+    segments = segments_of(image)
     if segments:
         own = next((mask for name, mask in segments.items() if _is_heart(name)), None)
         if own is None:
             raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
-        return _on_grid(own, scan, path, cropped=True)
-    return _on_grid(image, scan, path, cropped=False) > 0
+        return labels_on_grid(own, scan, path, cropped=True)
+    return labels_on_grid(image, scan, path, cropped=False) > 0
 
 
-def _segments(image: sitk.Image) -> dict[str, sitk.Image]:
+def segments_of(image: sitk.Image) -> dict[str, sitk.Image]:
     """The segments of a .seg.nrrd by name: uint8 0/1 on its grid; none for another image."""
     segments = {}
     for key in image.GetMetaDataKeys():
@@ -120,7 +120,7 @@ def _is_heart(name: str) -> bool:
     return name.split(":")[0].strip().lower() == HEART
 
 
-def _on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk.Image:
+def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk.Image:
     """uint8 labels on the scan's grid; an image without labels becomes an empty one.
 
     cropped: whether the image may end where its labels do, as 3D Slicer saves segmentations.
@@ -153,4 +153,7 @@ def _on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk
         raise MaskError(
             f"Labels of {path.name} lie up to {outside:.0f} voxels outside the scan. Check that both are of one scan."
         )
+    if cropped:
+        # Labels of one slice, row or column alone would pass for a picture.
+        image = sitk.ConstantPad(image, (1, 1, 1), (1, 1, 1))
     return mask_on_scan_grid(image, scan, f"segmentation {path.name}")[0]

@@ -91,6 +91,14 @@ def test_segments_of_slicer_are_told_by_their_names(ct, tmp_path):
     assert found.slices[3] is SliceLabel.NOT_VISIBLE
 
 
+def test_segments_of_slicer_that_lie_in_one_slice(ct, tmp_path):
+    path = _write(
+        np.ones((1, 1, 2), np.uint8), tmp_path / "l.seg.nrrd", (7.0, -5.0, 103.0), facts=_segments(("LAD", 1, 0))
+    )
+    regions = sitk.GetArrayFromImage(segmentation_annotations(ct, None, path).regions)
+    assert np.argwhere(regions).tolist() == [[1, 2, 2], [1, 2, 3]]
+
+
 def test_heart_alone_says_nothing_of_calcium(ct, tmp_path):
     heart = np.zeros(SHAPE, np.int16)
     heart[1:5, 2:8, 2:10] = 300
