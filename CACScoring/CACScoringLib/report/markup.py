@@ -157,6 +157,10 @@ th.group { text-align: left; padding: .8rem .6rem .3rem } .scroll { overflow-x: 
 .large figure { width: 468px }
 figure img { width: 100%; display: block; background: #000 } figcaption { font-size: .85rem; color: #56656c }
 
+.gallery { display: flex; gap: 12px; overflow-x: auto; scroll-snap-type: x mandatory; max-width: 468px;
+  margin-bottom: 2rem }
+.gallery figure { flex: 0 0 100%; scroll-snap-align: start; scroll-margin-top: 5rem }
+
 .contents { margin: 1.2rem 0; line-height: 1.9 } .contents a { white-space: nowrap }
 .numbered { margin: 2rem 0; break-inside: avoid } .numbered img { display: block; max-width: 100%; height: auto }
 .caption { margin: .4rem 0 .5rem; max-width: none }
@@ -174,7 +178,9 @@ figure img { width: 100%; display: block; background: #000 } figcaption { font-s
 @media (max-width: 640px) { main { padding: 1rem } .numbered img { max-width: none; min-width: 40rem } }
 @media print {
   @page { margin: 18mm 15mm } body { background: #fff; font-size: 10.5pt } main { max-width: none; padding: 0 }
-  .scroll { overflow: visible } .numbered table { font-size: 8.5pt } h2 { break-after: avoid }
+  .scroll, .gallery { overflow: visible } .gallery { flex-wrap: wrap; max-width: none }
+  .gallery figure { flex: none; width: 30% }
+  .numbered table { font-size: 8.5pt } h2 { break-after: avoid }
   .numbered td, .numbered th { padding: .2rem .3rem } .numbered td:first-child { min-width: 5rem }
   .numbered table.wide { font-size: 7pt } .words { min-width: 6rem }
   a { color: inherit } .unreviewed, .published { print-color-adjust: exact; -webkit-print-color-adjust: exact }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -106,6 +106,28 @@ def saliency_picture(
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
     _outline(picture, sitk.GetArrayViewFromImage(heart)[area] != 0, HEART_COLOUR)
     return _jpeg(picture), k
+
+
+def patch_picture(
+    scan: CTScan,
+    middle: tuple[float, float, float],
+    outlines: Sequence[tuple[np.ndarray, tuple[int, int, int]]],
+    width_mm: float,
+) -> bytes:
+    """JPEG of a square part of one axial slice, with shapes outlined.
+
+    middle: index k, j, i of what the square is around. outlines: masks [k, j, i] on the scan's grid with their colours;
+    later ones lie above earlier ones. width_mm: of the square, which ends where the scan does.
+    """
+    k, *place = (round(at) for at in middle)
+    spacing = scan.image.GetSpacing()[:2]
+    halves = [max(1, round(width_mm / 2 / mm)) for mm in spacing[::-1]]
+    ends = zip(place, halves, scan.hu.shape[1:], strict=True)
+    area = (k, *(slice(max(0, at - half), min(size, at + half + 1)) for at, half, size in ends))
+    picture, _ = _enlarged(scan.hu[area], spacing)
+    for mask, colour in outlines:
+        _outline(picture, mask[area], colour)
+    return _jpeg(picture)
 
 
 def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int) -> bytes:

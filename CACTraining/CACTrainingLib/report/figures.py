@@ -131,10 +131,17 @@ def title_of(method: str) -> str:
     return METHODS.get(method, method)
 
 
-def bland_altman(drawing: Drawing, panels: Sequence[ScanPairs], unit: str, linear_to: float | None = None) -> None:
+def bland_altman(
+    drawing: Drawing,
+    panels: Sequence[ScanPairs],
+    unit: str,
+    linear_to: float | None = None,
+    titles: tuple[str, str] = ("Mean of both scans", "Second minus first scan"),
+) -> None:
     """Difference against mean of two scans, a panel per method on common axes, with limits that widen with the mean.
 
-    unit: of the scores, for the axes. linear_to: from there on axes are logarithmic, in both directions.
+    unit: of the scores, for the axes. linear_to: from there on axes are logarithmic, in both directions. titles: of the
+    axes.
     """
     axes = _row_of_axes(drawing, len(panels))
     highest = max([1e-9, *(float(np.max((np.asarray(p.first) + p.second) / 2)) for p in panels if len(p.first))])
@@ -149,17 +156,23 @@ def bland_altman(drawing: Drawing, panels: Sequence[ScanPairs], unit: str, linea
             for sign in (-1, 1):
                 axis.plot(means, sign * pairs.limits.at(means), color=colour, linestyle="--")
         axis.set_title(f"{title_of(pairs.method)}\nn = {len(first)}")
-        axis.set_xlabel(f"Mean of both scans, {unit}")
+        axis.set_xlabel(f"{titles[0]}, {unit}")
         _scaled(axis, linear_to)
         axis.set_xlim(0, 1.05 * highest if linear_to is None else 1.5 * highest)
         axis.set_ylim(*(widest * np.array((-1.1, 1.1) if linear_to is None else (-1.6, 1.6))))
-    axes[0].set_ylabel(f"Second minus first scan, {unit}")
+    axes[0].set_ylabel(f"{titles[1]}, {unit}")
 
 
-def against_truth(drawing: Drawing, panels: Sequence[AgainstTruth], unit: str, linear_to: float | None = None) -> None:
+def against_truth(
+    drawing: Drawing,
+    panels: Sequence[AgainstTruth],
+    unit: str,
+    linear_to: float | None = None,
+    titles: tuple[str, str] = ("True mass", "Measured mass"),
+) -> None:
     """Measured against true mass, a panel per method; open marks are scans with calcium that is not coronary.
 
-    The black line is equality. linear_to: from there on axes are logarithmic.
+    The black line is equality. linear_to: from there on axes are logarithmic. titles: of the axes.
     """
     axes = _row_of_axes(drawing, len(panels))
     highest = max([1e-9, *(float(np.max([p.true, p.measured])) for p in panels if len(p.true))])
@@ -175,13 +188,13 @@ def against_truth(drawing: Drawing, panels: Sequence[AgainstTruth], unit: str, l
         if panel.slope is not None and math.isfinite(panel.slope):
             axis.plot(line, panel.slope * line, color=colour, linestyle="--")
         axis.set_title(f"{title_of(panel.method)}\nn = {len(true)}")
-        axis.set_xlabel(f"True mass, {unit}")
+        axis.set_xlabel(f"{titles[0]}, {unit}")
         _scaled(axis, linear_to)
         edge = 1.05 * highest if linear_to is None else 1.6 * highest
         below = -0.02 * highest if linear_to is None else -0.15 * linear_to
         axis.set_xlim(below, edge)
         axis.set_ylim(below, edge)
-    axes[0].set_ylabel(f"Measured mass, {unit}")
+    axes[0].set_ylabel(f"{titles[1]}, {unit}")
 
 
 def panels_of_values(

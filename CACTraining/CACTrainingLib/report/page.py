@@ -38,7 +38,7 @@ from .figures import rendered
 from .parts import PUBLISHED, Figure, Section, Table
 
 if TYPE_CHECKING:
-    from .parts import Cell
+    from .parts import Cell, Gallery
 
 PAGE, INDEX = "study.html", "study.json"
 SCHEMA = "cac-study/1"
@@ -59,17 +59,22 @@ _NUMBERED = re.compile(r'class="numbered" id="([a-z0-9_]+)"')
 
 
 def write_study(
-    folder: Path, title: str, sections: Sequence[Section], facts: dict[str, str], digital: bool = True
+    folder: Path,
+    title: str,
+    sections: Sequence[Section],
+    facts: dict[str, str],
+    digital: bool = True,
+    page_name: str = PAGE,
 ) -> Path:
-    """Write `study.html`, `tables/NAME.csv`, `figures/NAME.png` and `.svg`, and `study.json`; returns the page's path.
+    """Write the page, `tables/NAME.csv`, `figures/NAME.png` and `.svg`, and `study.json`; returns the page's path.
 
     `study.json` comes last: {"schema", "title", "digital", "sections": [{"name", "title", "text": [paragraph, …],
     "tables": ["tables/NAME.csv", …], "figures": ["figures/NAME.png", …]}], "captions": {file: text}, "facts": {…}},
     with paths relative to the folder and all text plain.
 
     facts: shown at the end: data, models with hashes, seeds, date, seconds. digital: whether the scans are of digital
-    patients, which the page says on top. In texts and notes `[[name]]` becomes a link to the table or figure of that
-    name.
+    patients, which the page says on top. page_name: of the page's file. In texts and notes `[[name]]` becomes a link to
+    the table or figure of that name.
 
     Raises ValueError when two sections share a name, or two of all tables and figures do, or a text refers to a name
     that is not there. Tables and figures of an earlier study in the folder are removed, for they are of other numbers.
@@ -96,13 +101,13 @@ def write_study(
     }
     for sub in (TABLES, FIGURES):
         (folder / sub).mkdir(parents=True, exist_ok=True)
-    _remove_shown_before(folder)
+    _remove_shown_before(folder, page_name)
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)
-    write_bytes_atomically(folder / PAGE, page(title, *body).encode())
+    write_bytes_atomically(folder / page_name, page(title, *body).encode())
     index = json.dumps(_index(title, sections, facts, digital, numbers), indent=1, ensure_ascii=False)
     write_bytes_atomically(folder / INDEX, index.encode())
-    return folder / PAGE
+    return folder / page_name
 
 
 def _index(
@@ -128,9 +133,9 @@ def _plain(text: str, numbers: dict[str, str]) -> str:
     return _REFERENCE.sub(lambda match: numbers[match[1]], text)
 
 
-def _remove_shown_before(folder: Path) -> None:
+def _remove_shown_before(folder: Path, page_name: str) -> None:
     """Remove the tables and figures that the folder's page shows; nothing else that lies beside them."""
-    before = folder / PAGE
+    before = folder / page_name
     (folder / INDEX).unlink(missing_ok=True)
     for name in _NUMBERED.findall(before.read_text(encoding="utf-8")) if before.is_file() else ():
         for path in (Path(TABLES, f"{name}.csv"), Path(FIGURES, f"{name}.png"), Path(FIGURES, f"{name}.svg")):
@@ -234,6 +239,7 @@ def _section(section: Section, number: int, numbers: dict[str, str], pictures: d
         (tag.p(_linked(text, numbers)) for text in section.text),
         (_table(made, numbers) for made in section.tables),
         (_figure(figure, pictures[figure.name]["svg"], numbers) for figure in section.figures),
+        map(_gallery, section.galleries),
         id=f"section-{section.name}",
     )
 
@@ -328,6 +334,27 @@ def _figure(figure: Figure, svg: bytes, numbers: dict[str, str]) -> Markup:
         class_="numbered",
         id=figure.name,
     )
+
+
+def _gallery(gallery: Gallery) -> Markup:
+    """Pictures side by side, of which one is seen; links lead to the one before and the next, without a script."""
+    count = len(gallery.pictures)
+    shown = []
+    for n, one in enumerate(gallery.pictures, 1):
+        ways = [tag.a(word, href=f"#{gallery.name}-{(n - 1 + step) % count + 1}") for word, step in _WAYS.items()]
+        more = [" · ", tag.a("report of the scan", href=one.link)] if one.link else None
+        place = small(ways[0], f" {n} of {count} ", ways[1], more)
+        caption = tag.figcaption(one.caption)
+        drawn = picture(one.jpeg, "image/jpeg", one.caption)
+        shown.append(tag.figure(place, drawn, caption, id=f"{gallery.name}-{n}"))
+    return tag.div(
+        tag.p(tag.b(gallery.title), class_="caption"),
+        tag.p(gallery.note, class_="note") if gallery.note else None,
+        tag.div(shown, class_="gallery"),
+    )
+
+
+_WAYS = {"← previous": -1, "next →": 1}
 
 
 def _facts(facts: dict[str, str]) -> Markup:

@@ -1,4 +1,4 @@
-"""What a study hands to its page: tables, figures, and sections of both. `report.page` writes them down."""
+"""What a study hands to its page: tables, figures, galleries, and sections of these. `report.page` writes them down."""
 
 from __future__ import annotations
 
@@ -63,6 +63,28 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture of a gallery. caption: plain text. link: a page to go on to, relative to the study's own."""
+
+    jpeg: bytes
+    caption: str
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures that a reader goes through one by one. name: unique in a study."""
+
+    name: str
+    title: str
+    pictures: tuple[Picture, ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the results. text: paragraphs before tables and figures, plain text. name: unique in a study."""
 
@@ -71,6 +93,7 @@ class Section:
     text: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)

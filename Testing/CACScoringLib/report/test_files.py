@@ -272,6 +272,21 @@ def test_numbers_are_written_of_chosen_lesions_only(result):
     assert not np.array_equal(drawn[0], drawn[2])
 
 
+def test_a_patch_is_around_its_place():
+    hu = np.full((3, 60, 80), -100, np.int16)
+    hu[1, 30, 70] = 900
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((0.5, 1.0, 3.0))
+    scan, outlines = scan_from_image(image, Acquisition("test")), ((hu > 0, (0, 255, 0)),)
+    drawn = pixels(pictures.patch_picture(scan, (1, 30.2, 70.0), outlines, 20.0))
+    height, width, _ = drawn.shape
+    assert width / height == pytest.approx((20 + 10) * 0.5 / 21, rel=0.05), "it ends with the scan, 10 pixels further"
+    green = (drawn[..., 1] > 150) & (drawn[..., 0] < 100)
+    assert np.argwhere(green).mean(0) == pytest.approx((height / 2, width * 20.5 / 30), rel=0.05)
+    elsewhere = pixels(pictures.patch_picture(scan, (0, 30, 70), outlines, 20.0))
+    assert not ((elsewhere[..., 1] > 150) & (elsewhere[..., 0] < 100)).any()
+
+
 def test_the_front_view_has_the_head_at_the_top():
     """The lesion lies above the middle of the heart region, so it must be drawn in the upper half."""
     high = make_result()

@@ -13,7 +13,7 @@ import pytest
 from CACTrainingLib.report import page as study_page
 from CACTrainingLib.report.figures import forest
 from CACTrainingLib.report.page import DIGITAL, shown, table_as_csv, write_study
-from CACTrainingLib.report.parts import Figure, Section, Table
+from CACTrainingLib.report.parts import Figure, Gallery, Picture, Section, Table
 from CACTrainingLib.statistics.bootstrap import Estimate
 
 NAN = math.nan
@@ -269,3 +269,18 @@ class TestIndex:
         with pytest.raises(pytest.fail.Exception):
             page_of(tmp_path, table("other"))
         assert not (tmp_path / "study.json").exists()
+
+
+def test_pictures_lead_to_each_other(tmp_path):
+    pictures = tuple(Picture(b"\xff\xd8", f"number {n} <b>", "scans/a/report.html" if n else None) for n in range(3))
+    section = Section("seen", "Seen", galleries=(Gallery("missed", "Missed", pictures, "of 9"),))
+    path = write_study(tmp_path, "A study", [section], {}, page_name="validation.html")
+    assert path == tmp_path / "validation.html"
+    found = checked(path.read_text(encoding="utf-8"))
+    own = [f"missed-{n}" for n in (1, 2, 3)]
+    assert [one for one in found.ids if one in own] == own
+    ways = [link for link in found.links if link.startswith("#missed")]
+    assert ways == ["#missed-3", "#missed-2", "#missed-1", "#missed-3", "#missed-2", "#missed-1"]
+    assert found.links.count("scans/a/report.html") == 2
+    assert "number 0 &lt;b&gt;" in path.read_text(encoding="utf-8")
+    assert not (tmp_path / "study.html").exists()
