@@ -238,6 +238,7 @@ _COMMANDS = {
         "study how well scans of the same patients agree, with tables and figures",
         _declared_by("evaluate"),
     ),
+    "validate": ("compare automatic scores with reference scores of your own scans", _declared_by("validate")),
     "project": ("create, fill, check and split projects of annotated scans", _declared_by("project")),
     "radiographs": ("compute radiographs from CTs, for training and studies", _declared_by("radiographs")),
     "docs": ("build the documentation as a site", _declared_by("docs")),

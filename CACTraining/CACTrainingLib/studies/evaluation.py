@@ -21,14 +21,13 @@ from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.output import LAST_FILE, OutputError
-from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.run import ModelChoice, RunSettings, chosen_models
 
 from ..experiments.errors import StudyError
-from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.jobs import JobSettings, WithinStep, kept_jobs
 from ..project.project import is_project
 from ..report.page import write_study
 from ..report.parts import Section, Table
@@ -167,7 +166,7 @@ def _results(scans: Sequence[StudyScan], settings: EvaluationSettings, work: Job
         return _found_results(scans, settings.results)
     table = settings.output / SCAN_TABLE
     write_scan_table(scans, table)
-    progress = _WithinStep(work.progress)
+    progress = WithinStep(work.progress)
     states = score_cohort(
         table,
         settings.output / SCANS,
@@ -224,23 +223,6 @@ def _key(scan: StudyScan, folder: Path | str) -> str | None:
     content = json.dumps([RECORDS_VERSION, scan.number, scan.patient, stamps, *said])
     digest = hashlib.sha256(content.encode()).hexdigest()
     return f"{scan.name} {digest[:16]}"
-
-
-class _WithinStep(Progress):
-    """Progress of a part, told within the step that it is."""
-
-    def __init__(self, whole: Progress) -> None:
-        super().__init__()
-        self._whole = whole
-
-    def counted(self, done: int, count: int) -> None:
-        self._whole.counted(done, count)
-
-    def scan(self, state: ScanState) -> None:
-        self._whole.scan(state)
-
-    def warning(self, warning: ScanWarning) -> None:
-        self._whole.warning(warning)
 
 
 _KINDS = {

@@ -187,12 +187,12 @@ def _dicom_scans(
         if scan.fault:
             warnings.append(f"{scan.name} was passed over. {scan.fault}")
         else:
-            new = NewScan(scan.name, _patient_in(scan) or scan.name, scan.ct, scan.series)
+            new = NewScan(scan.name, patient_in(scan) or scan.name, scan.ct, scan.series)
             found.append(_Found(new, scan.ct.name))
     return found
 
 
-def _patient_in(scan: CohortScan) -> str | None:
+def patient_in(scan: CohortScan) -> str | None:
     """The patient's ID in the header of one of a series' files."""
     for path in sorted(scan.ct.iterdir()):
         try:

@@ -1,0 +1,73 @@
+"""The command `cac validate`: automatic scores against a user's own reference scans."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from CACScoringLib.cli.main import add_progress_argument
+from CACScoringLib.core.progress import Progress
+
+from .study_options import add_options, show_page
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Score scans that have reference scores, and write validation.html: agreement in total, by category, artery "
+        "and lesion, pictures of what was missed and wrongly counted, tables (CSV) and figures. If it is run again, it "
+        "continues where it stopped."
+    )
+    add = parser.add_argument
+    add(
+        "reference",
+        type=Path,
+        metavar="REFERENCE",
+        help="COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of "
+        "orCaScore (.mhd), of COCA_NonGated_Segmentations (.nrrd), or of label maps NAME-lesions beside NAME; "
+        "DeepCAC's Results_NLST.csv; or a table (CSV) with ct or id, and total, LM, LAD, LCX, RCA or lesions",
+    )
+    add(
+        "--scans",
+        type=Path,
+        metavar="DIR",
+        help="folder below which the scans lie, for references that name them by an id",
+    )
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="model to use instead of the one that comes with CAC",
+    )
+    add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for validation.html and all it is made from")
+    add_options(parser, ("--workers", "--seed", "--device"))
+    add_progress_argument(parser)
+    parser.set_defaults(
+        run=run,
+        extras=lambda options: ("studies",),
+        interrupted="Interrupted. Run the same command again to go on.",
+    )
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Validate. Raises CTError, OutputError."""
+    from CACScoringLib.run import ModelChoice
+
+    from ..validation.run import ValidationSettings, validate
+
+    done = validate(
+        ValidationSettings(
+            options.reference,
+            options.output,
+            options.scans,
+            ModelChoice(tuple(options.model), device=options.device),
+            options.workers,
+            options.overwrite,
+            options.seed,
+        ),
+        progress,
+    )
+    print(f"{options.output}: {len(done.scans)} scans compared, {len(done.refused)} left out")
+    show_page(done.page, options.output, progress, "the validation")

@@ -1,0 +1,110 @@
+"""COCA, gated scans: contours of calcium as property lists, one for each patient, beside the DICOM folders.
+
+Stanford AIMI, "COCA – Coronary Calcium and chest CTs". As the published loaders have it (neuro-ml/amid, `StanfordCoCa`;
+`process_xml` of several course projects) and a published analysis of 449 of its scans: `patient/N/SERIES/*.dcm` and
+`calcium_xml/N.xml` with `Images`, each with `ImageIndex` (from 0, from the feet), `NumberOfROIs` and `ROIs`; each of
+these with `Name` (four arteries; "Left Coronary Artery" is the left main), `Point_px`, `Point_mm`, `Area` in cm²,
+`Max`, `Mean` … Every outlined image has placeholders without points for the other arteries. A few lists have names that
+are no artery's, one is of a series that was replaced, some folders hold two series of the same slices.
+
+`project.importers.coca` reads the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.io.reading import find_series
+
+from ..project.importers.coca import (
+    PATIENTS_FOLDER,
+    REGIONS_FOLDER,
+    CocaSeries,
+    Region,
+    gated_annotations,
+    outlined_series,
+    read_regions,
+)
+from .reference import BY_RULE, VESSELS, BadReferenceError, Reference, ReferenceScan
+from .scans import Counted
+
+TITLE = "COCA, gated scans with contours"
+RELEASE = "Gated_release_final"
+
+AREA_DIFFERS = 0.05
+"""Share by which the areas of a scan's contours and those that its file states may differ."""
+
+
+def fits(source: Path) -> bool:
+    return _root(source) is not None
+
+
+def _root(source: Path) -> Path | None:
+    places = (source, source / RELEASE)
+    return next((p for p in places if (p / REGIONS_FOLDER).is_dir() and (p / PATIENTS_FOLDER).is_dir()), None)
+
+
+def read(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
+    """The reference of a folder that `fits`. Its scans lie in it; `scans` is not taken. Raises BadReferenceError."""
+    if scans is not None:
+        raise BadReferenceError(f"The scans of {TITLE} lie in its own folder. Leave --scans out.")
+    root = _root(source)
+    outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
+    patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
+    found, refused, warnings = [], [], []
+    numbers = sorted({*outlined, *patients}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
+    for done, number in enumerate(numbers, 1):
+        try:
+            if number not in patients:
+                raise BadReferenceError(f"There is no folder {PATIENTS_FOLDER}/{number} with its scan.")
+            if number not in outlined:
+                raise BadReferenceError(
+                    f"There is no {REGIONS_FOLDER}/{number}.xml: whether it has calcium is unknown."
+                )
+            regions = read_regions(outlined[number])
+            own = outlined_series(regions, _series(patients[number]), outlined[number])
+        except CTError as error:
+            refused.append((number, str(error)))
+        else:
+            outlines = partial(_outlines, tuple(regions), own.folder, own.uid)
+            files = (outlined[number],)
+            found.append(ReferenceScan(number, number, own.folder, own.uid, outlines=outlines, files=files))
+            warnings += _area_doubts(number, regions)
+        if progress:
+            progress(done, len(numbers))
+    about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
+    return Reference(TITLE, about, "coca-gated", VESSELS, tuple(found), tuple(refused), tuple(warnings))
+
+
+def _series(folder: Path) -> list[CocaSeries]:
+    """Raises BadReferenceError where there is none."""
+    places = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
+    found = [CocaSeries(place, series.uid) for place in places for series in find_series(place)[0]]
+    if not found:
+        raise BadReferenceError(f"{folder} holds no CT series. Download it again.")
+    return found
+
+
+def _outlines(regions: Sequence[Region], folder: Path, series: str | None, scan: CTScan) -> sitk.Image:
+    return gated_annotations(folder, series, regions).regions
+
+
+def _area_doubts(number: str, regions: Sequence[Region]) -> list[str]:
+    """A sentence where the contours in mm are not as large as the file says: then they are read wrongly, or changed."""
+    known = [region for region in regions if region.area_mm2 is not None and region.points_mm is not None]
+    drawn, said = (sum(areas) for areas in ([_area_mm2(r.points_mm) for r in known], [r.area_mm2 for r in known]))
+    if abs(drawn - said) <= AREA_DIFFERS * max(drawn, said):
+        return []
+    return [f"The contours of {number} cover {drawn:.1f} mm² in all, but their file says {said:.1f} mm²."]
+
+
+def _area_mm2(points_mm: np.ndarray) -> float:
+    """Of a plane polygon, [n, 3]."""
+    moved = points_mm - points_mm[0]
+    return float(np.linalg.norm(np.cross(moved, np.roll(moved, -1, 0)).sum(0)) / 2)

@@ -1,0 +1,302 @@
+"""One scan compared: what the reference says and what each method scored, in total, by vessel and by lesion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.files import write_bytes_atomically
+from CACScoringLib.core.labels import Artery, NonCoronary, site_of
+from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.report.pictures import patch_picture
+from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
+from CACScoringLib.scoring.scores import score_lesions
+
+from .reference import Reference, ReferenceScan
+
+METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
+"""By the key of `report.parts.METHODS`: key in `scores.json`, and image of its lesions."""
+
+PICTURES = 6
+"""At most so many of each kind are drawn of a scan, of the largest lesions."""
+PICTURE_MM = 60.0
+REFERENCE_COLOUR, METHOD_COLOUR = (105, 240, 174), (255, 145, 0)
+
+SAME_PLACE_MM = 0.05
+"""How far the middle of a lesion in `scores.json` may lie from that of its voxels: it was rounded."""
+
+
+@dataclass(frozen=True)
+class OutlinedLesion:
+    """A lesion of the reference. vessel: as the reference tells them apart; "other" for other arteries.
+
+    found: whether each method counts any of it. named: the vessel that the method gives it to, where it was found; None
+    for none of the reference's. pictures: file of each method that missed it, below the output.
+    """
+
+    vessel: str
+    agatston: float
+    volume_mm3: float
+    found: dict[str, bool]
+    named: dict[str, str | None]
+    pictures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class WrongLesion:
+    """What a method counts where the reference has no coronary calcium. at: the site the reference labels there."""
+
+    method: str
+    vessel: str | None
+    agatston: float
+    at: str | None
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class ComparedScan:
+    """A scan, scored and compared.
+
+    folder: its results. total, vessels: of the reference. measured, measured_vessels: by method. lesions, wrong: None
+    where the reference has no outlines. counts: how many lesions each method has, where lesions are known. seconds: of
+    scoring. warnings: codes.
+    """
+
+    name: str
+    patient: str
+    folder: str
+    total: float
+    vessels: dict[str, float]
+    measured: dict[str, float]
+    measured_vessels: dict[str, dict[str, float]]
+    lesions: tuple[OutlinedLesion, ...] | None
+    wrong: tuple[WrongLesion, ...] | None
+    counts: dict[str, int]
+    seconds: float
+    models: tuple[dict, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """scan: with its reference. folder: its results. vessels: of the `Reference`. output: where pictures go."""
+
+    scan: ReferenceScan
+    folder: Path
+    vessels: dict[str, tuple[str, ...]]
+    output: Path
+
+
+def comparer() -> Callable[[Job], dict]:
+    """What a worker compares scans with; all cores are at work already, so each keeps to one."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return _compared
+
+
+def _compared(job: Job) -> dict:
+    return asdict(compare(job))
+
+
+def from_json(content: dict) -> ComparedScan:
+    """Of `dataclasses.asdict`."""
+    known = dict(content)
+    for name, made in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
+        known[name] = None if known[name] is None else tuple(made(**one) for one in known[name])
+    return ComparedScan(**{**known, "models": tuple(known["models"]), "warnings": tuple(known["warnings"])})
+
+
+def compare(job: Job) -> ComparedScan:
+    """Compare a scan. Raises CTError and OSError for files that cannot be read or do not fit each other."""
+    content = json.loads((job.folder / LAST_FILE).read_text(encoding="utf-8"))
+    methods = {key: content["methods"][name] for key, (name, _) in METHODS.items() if name in content["methods"]}
+    if any(method["reviewed"] for method in methods.values()):
+        raise CTError("It was scored with a reader's lesions. Score it without them.")
+    scan, vessels = job.scan, dict(scan_vessels(job))
+    total, lesions, wrong, counts = scan.total, None, None, {}
+    if scan.outlines is not None or total == 0:
+        places = _Places(job, read_ct(scan.ct, scan.series), methods)
+        lesions, wrong = places.outlined(), places.wrong()
+        counts = {key: len(found) for key, found in places.counted.items()}
+        if scan.outlines is not None:
+            by_vessel, own_total = places.scores()
+            total = own_total if total is None else total
+            vessels = vessels or by_vessel
+    return ComparedScan(
+        name=scan.name,
+        patient=scan.patient,
+        folder=job.folder.name,
+        total=total,
+        vessels=vessels,
+        measured={key: measured_total(method) for key, method in methods.items()},
+        measured_vessels={key: _by_vessel(method, job) for key, method in methods.items()},
+        lesions=lesions,
+        wrong=wrong,
+        counts=counts,
+        seconds=round(sum(content["seconds"].values()), 2),
+        models=tuple(content["models"]),
+        warnings=tuple(dict.fromkeys(warning["code"] for warning in content["warnings"])),
+    )
+
+
+def scan_vessels(job: Job) -> dict[str, float]:
+    """What the reference itself says of vessels."""
+    given = job.scan.vessels
+    if not given and job.scan.total == 0:
+        return dict.fromkeys(job.vessels, 0.0)
+    return {vessel: given[vessel] for vessel in job.vessels if vessel in given}
+
+
+def measured_total(method: dict) -> float:
+    """A method's Agatston score in `scores.json`, on the clinical scale where the model knows it."""
+    scaled = method["scaled_agatston"]
+    return float(method["total"]["agatston"] if scaled is None else scaled)
+
+
+def _artery(lesion: dict) -> str:
+    """Of a lesion in `scores.json`: the one that its place suggests, where nobody assigned it."""
+    return lesion.get("suggested_artery", lesion["artery"])
+
+
+def _vessel(artery: str, vessels: dict[str, tuple[str, ...]]) -> str | None:
+    return next((vessel for vessel, own in vessels.items() if artery in own), None)
+
+
+def _by_vessel(method: dict, job: Job) -> dict[str, float]:
+    scale = method["agatston_scale"] or 1.0
+    scores = dict.fromkeys(job.vessels, 0.0)
+    for lesion in method["lesions"]:
+        vessel = _vessel(_artery(lesion), job.vessels)
+        if vessel is not None:
+            scores[vessel] += scale * lesion["agatston"]
+    return scores
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A lesion of a method: voxels, flat indices into [k, j, i]; artery, and Agatston score on the clinical scale."""
+
+    flat: np.ndarray
+    artery: str
+    agatston: float
+
+
+class _Places:
+    """Where calcium is, by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
+
+    def __init__(self, job: Job, ct: CTScan, methods: dict[str, dict]) -> None:
+        self._job, self._ct = job, ct
+        self._labels = np.zeros(ct.hu.shape, np.uint8)
+        if job.scan.outlines is not None:
+            self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
+        self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
+        inside = np.where(self._coronary, self._labels, np.uint8(0))
+        self._reference: LesionSet = find_lesions(ct.image, inside, ScoringRules())
+        self.counted = {key: self._lesions_of(key, method) for key, method in methods.items()}
+        self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
+        for key, made in self.counted.items():
+            for one in made:
+                self._masks[key].reshape(-1)[one.flat] = True
+
+    def scores(self) -> tuple[dict[str, float], float]:
+        """Agatston score of the reference by vessel, and in total."""
+        by_vessel = dict.fromkeys(self._job.vessels, 0.0)
+        for lesion in self._reference.lesions:
+            vessel = _vessel(lesion.artery.key, self._job.vessels)
+            if vessel is not None:
+                by_vessel[vessel] += self._agatston(lesion)
+        return by_vessel, sum(map(self._agatston, self._reference.lesions))
+
+    def outlined(self) -> tuple[OutlinedLesion, ...]:
+        found = []
+        drawn = dict.fromkeys(self.counted, 0)
+        ids = self._reference.id_map.reshape(-1)
+        for lesion in sorted(self._reference.lesions, key=self._agatston, reverse=True):
+            named, hits, pictures = {}, {}, {}
+            for key, made in self.counted.items():
+                shares = [np.count_nonzero(ids[one.flat] == lesion.id) for one in made]
+                hits[key] = any(shares)
+                if hits[key]:
+                    named[key] = _vessel(made[int(np.argmax(shares))].artery, self._job.vessels)
+                elif drawn[key] < PICTURES:
+                    drawn[key] += 1
+                    where = np.flatnonzero(ids == lesion.id)
+                    pictures[key] = self._picture(where, key, f"missed-{key}-{drawn[key]}")
+            score = score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules())
+            vessel = _vessel(lesion.artery.key, self._job.vessels) or "other"
+            found.append(OutlinedLesion(vessel, score.agatston, score.volume_mm3, hits, named, pictures))
+        return tuple(found)
+
+    def wrong(self) -> tuple[WrongLesion, ...]:
+        found = []
+        coronary, labels = self._coronary.reshape(-1), self._labels.reshape(-1)
+        for key, made in self.counted.items():
+            own = [one for one in made if not coronary[one.flat].any()]
+            for n, one in enumerate(sorted(own, key=lambda o: o.agatston, reverse=True)):
+                there = labels[one.flat]
+                sites = np.bincount(there[there > 0], minlength=1)
+                site = site_of(int(sites.argmax())).key if sites.any() else None
+                shown = self._picture(one.flat, key, f"wrong-{key}-{n + 1}") if n < PICTURES else None
+                found.append(WrongLesion(key, _vessel(one.artery, self._job.vessels), one.agatston, site, shown))
+        return tuple(found)
+
+    def _agatston(self, lesion: Lesion) -> float:
+        return score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules()).agatston
+
+    def _lesions_of(self, key: str, method: dict) -> list[_Counted]:
+        """A method's lesions with their voxels. Raises CTError where its files do not fit each other."""
+        file = self._job.folder / METHODS[key][1]
+        image = read_mask(file)
+        if image.GetDirection() != self._ct.image.GetDirection():
+            image = sitk.DICOMOrient(image, "LPS")
+        labels = sitk.GetArrayFromImage(image)
+        if labels.shape != self._ct.hu.shape:
+            raise CTError(f"{file} is not on the grid of its CT. Score the scan again.")
+        labels = np.where(labels <= max(Artery), labels, 0)
+        flat = np.flatnonzero(labels)
+        part = connected_voxels(flat, labels.reshape(-1)[flat], labels.shape)
+        ends = np.cumsum(np.bincount(part))
+        voxels = np.split(flat[np.argsort(part, kind="stable")], ends[:-1]) if len(flat) else []
+        middles = np.array([self._middle_ras_mm(own) for own in voxels]).reshape(-1, 3)
+        scale, found = method["agatston_scale"] or 1.0, []
+        for lesion in method["lesions"]:
+            off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
+            if not len(off) or off.min() > SAME_PLACE_MM:
+                raise CTError(f"{file} does not fit {LAST_FILE} beside it. Score the scan again.")
+            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), scale * lesion["agatston"]))
+        return found
+
+    def _middle_ras_mm(self, flat: np.ndarray) -> tuple[float, float, float]:
+        k, j, i = (float(axis.mean()) for axis in np.unravel_index(flat, self._ct.hu.shape))
+        x, y, z = self._ct.image.TransformContinuousIndexToPhysicalPoint((i, j, k))
+        return -x, -y, z
+
+    def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
+        """File, below the output, of the slice that holds most of some voxels: reference and method outlined."""
+        k, j, i = np.unravel_index(flat, self._ct.hu.shape)
+        most = int(np.bincount(k).argmax())
+        here = k == most
+        outlines = ((self._coronary, REFERENCE_COLOUR), (self._masks[key], METHOD_COLOUR))
+        jpeg = patch_picture(self._ct, (most, j[here].mean(), i[here].mean()), outlines, PICTURE_MM)
+        file = Path("pictures", self._job.folder.name, f"{name}.jpg")
+        (self._job.output / file).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_atomically(self._job.output / file, jpeg)
+        return file.as_posix()
+
+
+def site_name(key: str | None) -> str:
+    """Of `WrongLesion.at`."""
+    return next((site.full_name for site in NonCoronary if site.key == key), "nothing labelled there")
+
+
+def jobs_of(reference: Reference, folders: Sequence[Path | str], output: Path) -> list[Job | None]:
+    """None for a scan that was not scored."""
+    vessels = {vessel: tuple(own) for vessel, own in reference.vessels.items()}
+    pairs = zip(reference.scans, folders, strict=True)
+    return [None if isinstance(folder, str) else Job(scan, folder, vessels, output) for scan, folder in pairs]

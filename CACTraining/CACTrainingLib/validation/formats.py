@@ -1,0 +1,56 @@
+"""The formats of references, told apart by what is in a file or folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from CACScoringLib.io.dicom import some
+
+from . import coca_gated, coca_nongated, coca_segmentations, label_maps, orcascore, tables
+from .reference import BadReferenceError, Reference
+from .scans import Counted
+
+FORMATS = (coca_gated, coca_nongated, coca_segmentations, orcascore, label_maps, tables)
+"""Modules with `TITLE`, `fits(source)` and `read(source, scans, progress)`."""
+
+
+def read_reference(source: Path, scans: Path | None = None, progress: Counted | None = None) -> Reference:
+    """Read a reference of any known format.
+
+    Args:
+        source: Its file or folder.
+        scans: Folder of the scans, for references that name them by an id only.
+        progress: Is told how much is read of how much.
+
+    Raises:
+        BadReferenceError: It is of no known format or of several, or no scan of it can be used.
+        TableError: It is a table that cannot be read.
+    """
+    if not source.exists():
+        raise BadReferenceError(f"There is no reference {source}. Give a file or folder with reference scores.")
+    fitting = [one for one in FORMATS if one.fits(source)]
+    if not fitting:
+        known = "; ".join(one.TITLE for one in FORMATS)
+        raise BadReferenceError(f"{source} holds no reference of a known format ({known}).")
+    if len(fitting) > 1:
+        titles = " and ".join(one.TITLE for one in fitting)
+        raise BadReferenceError(f"{source} holds {titles}. Name the folder of one of them.")
+    reference = _distinct(fitting[0].read(source, scans, progress))
+    if not reference.scans:
+        why = some([f"{name}: {reason}" for name, reason in reference.refused]) or "it is empty"
+        raise BadReferenceError(f"No scan of {source} ({reference.title}) can be compared. {why}")
+    return reference
+
+
+def _distinct(reference: Reference) -> Reference:
+    """Without further references of a scan that has one already."""
+    first: dict[tuple[Path, str | None], str] = {}
+    kept, refused = [], list(reference.refused)
+    for scan in reference.scans:
+        same = first.setdefault((scan.ct.resolve(), scan.series), scan.name)
+        if same == scan.name:
+            kept.append(scan)
+        else:
+            refused.append((scan.name, f"It is the same scan as {same}."))
+    return replace(reference, scans=tuple(kept), refused=tuple(refused))

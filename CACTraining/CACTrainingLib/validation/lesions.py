@@ -1,0 +1,191 @@
+"""What was found, missed and wrongly counted: the sections on single lesions and scans, with pictures to go through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..report.parts import METHODS, Gallery, Picture, Section, Table, count, heading
+from ..statistics.bootstrap import mean, ratio
+from . import published
+from .agreement import CATEGORIES, Compared, category
+from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
+
+if TYPE_CHECKING:
+    from ..report.parts import Cell
+
+SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
+"""Of lesions, by the Agatston score of each."""
+
+SHOWN = 24
+"""Pictures of a gallery, of the highest scores."""
+WORST = 15
+"""Scans that the page names as those that differ most; the table beside it has all."""
+
+
+def sections(compared: Compared, output: Path, scans_folder: str) -> tuple[Section, ...]:
+    """Lesions and pictures where the reference has outlines, then the scans that differ most, and the time.
+
+    Args:
+        compared: All scans.
+        output: Where the pictures are.
+        scans_folder: Name of the folder with the scans' results in it, for links.
+    """
+    outlined = [scan for scan in compared.scans if scan.lesions is not None]
+    found = []
+    if any(scan.lesions for scan in outlined):
+        found.append(_lesion_section(compared, outlined))
+    pictures = _galleries(compared, output, scans_folder)
+    if pictures:
+        text = (
+            "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
+            f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
+            f"are drawn, and of those the {SHOWN} with the highest Agatston scores are shown here.",
+        )
+        found.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
+    found += [_worst(compared), _time(compared)]
+    return tuple(found)
+
+
+def _lesion_section(compared: Compared, scans: Sequence[ComparedScan]) -> Section:
+    items = [(scan, lesion) for scan in scans for lesion in scan.lesions]
+    text = (
+        f"The reference outlines {count(items, 'lesion')} (connected, of one artery, as the clinical rule counts them) "
+        f"in {count({scan.name for scan, _ in items}, 'scan')}. One is found when a method counts any of its voxels. A "
+        "lesion of a method is wrong when it holds no voxel of the reference's outlines.",
+    )
+    tables = [_recall(compared, items), _precision(compared, scans)]
+    elsewhere = _where_wrong(compared, scans)
+    return Section("lesions", "Lesions", text, (*tables, *elsewhere))
+
+
+Item = tuple[ComparedScan, OutlinedLesion]
+
+
+def _recall(compared: Compared, items: Sequence[Item]) -> Table:
+    columns = ("Lesions", *(METHODS[m] for m in compared.methods))
+    groups = {"All": items}
+    groups |= {f"Agatston {title}": [i for i in items if low <= i[1].agatston < high] for low, high, title in SIZES}
+    groups |= {vessel: [i for i in items if i[1].vessel == vessel] for vessel in (*compared.vessels, "other")}
+    rows: list[tuple[Cell, ...]] = [heading("Recall: proportion that is found", columns)]
+    for title, own in groups.items():
+        if own:
+            patients = [scan.patient for scan, _ in own]
+            hits = [np.array([lesion.found[m] for _, lesion in own], bool) for m in compared.methods]
+            rows.append((f"  {title}", *(compared.bootstrap.proportion(patients, one) for one in hits)))
+    rows.append(heading("Proportion of the reference's score that lies in lesions that are found", columns))
+    owners = [scan for scan, _ in items]
+    scores = np.array([lesion.agatston for _, lesion in items])
+    shares = []
+    for method in compared.methods:
+        hits = np.array([lesion.found[method] for _, lesion in items], bool)
+        shares.append(compared.estimate(ratio(compared.weights(owners), scores * hits, scores), owners))
+    rows.append(("  All", *shares))
+    if compared.vessels:
+        rows.append(heading("Artery named as the reference does, of those found", columns))
+        named = []
+        for method in compared.methods:
+            own = [(scan, lesion) for scan, lesion in items if lesion.found[method] and lesion.vessel != "other"]
+            right = np.array([lesion.named[method] == lesion.vessel for _, lesion in own], bool)
+            named.append(compared.bootstrap.proportion([s.patient for s, _ in own], right) if own else None)
+        rows.append(("  All", *named))
+    return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
+
+
+def _precision(compared: Compared, scans: Sequence[ComparedScan]) -> Table:
+    columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
+    weights = compared.weights(scans)
+    right, per_scan, score = [], [], []
+    for method in compared.methods:
+        wrong = np.array([sum(one.method == method for one in scan.wrong) for scan in scans])
+        all_ = np.array([scan.counts[method] for scan in scans])
+        lost = np.array([sum(one.agatston for one in scan.wrong if one.method == method) for scan in scans])
+        right.append(compared.estimate(ratio(weights, all_ - wrong, all_), scans) if all_.any() else None)
+        per_scan.append(compared.estimate(mean(weights, wrong), scans))
+        score.append(compared.estimate(mean(weights, lost), scans))
+    rows = (
+        ("Precision: proportion that holds calcium of the reference", *right),
+        ("Wrong lesions per scan", *per_scan),
+        ("Agatston score of wrong lesions per scan", *score),
+    )
+    note = "Scans that the reference gives 0 are among them, also where it has no outlines."
+    return Table("lesions_wrong", "Lesions of each method", columns, rows, note)
+
+
+def _where_wrong(compared: Compared, scans: Sequence[ComparedScan]) -> tuple[Table, ...]:
+    wrong = [one for scan in scans for one in scan.wrong]
+    if not any(one.at for one in wrong):
+        return ()
+    places = Counter((one.method, site_name(one.at)) for one in wrong)
+    names = sorted({name for _, name in places}, key=lambda name: -sum(places[m, name] for m in compared.methods))
+    columns = ("Where", *(METHODS[m] for m in compared.methods))
+    rows = tuple((name, *(places[m, name] for m in compared.methods)) for name in names)
+    return (Table("wrong_places", "What the reference labels where a method is wrong", columns, rows),)
+
+
+def _galleries(compared: Compared, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
+    found = []
+    for method in compared.methods:
+        missed = [
+            (lesion.agatston, lesion.pictures[method], scan, f"missed, {lesion.vessel} by the reference")
+            for scan in compared.scans
+            for lesion in scan.lesions or ()
+            if method in lesion.pictures
+        ]
+        wrong = [
+            (one.agatston, one.picture, scan, f"wrongly counted ({site_name(one.at)})")
+            for scan in compared.scans
+            for one in scan.wrong or ()
+            if one.method == method and one.picture
+        ]
+        for name, title, items in (("missed", "Missed", missed), ("wrong", "Wrongly counted", wrong)):
+            worst = sorted(items, key=lambda item: item[0], reverse=True)[:SHOWN]
+            pictures = tuple(
+                Picture(
+                    (output / file).read_bytes(),
+                    f"{scan.name}: Agatston {score:.0f}, {said}. Reference {scan.total:.0f} in all, found "
+                    f"{scan.measured[method]:.0f}.",
+                    f"{scans_folder}/{scan.folder}/report.html",
+                )
+                for score, file, scan, said in worst
+                if (output / file).is_file()
+            )
+            if pictures:
+                note = f"{len(pictures)} of {len(items)} that were drawn."
+                found.append(Gallery(f"{name}_{method}", f"{title} by {METHODS[method]}", pictures, note))
+    return tuple(found)
+
+
+def _worst(compared: Compared) -> Section:
+    columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods), "Category", "Warnings")
+    rows = sorted(
+        compared.scans,
+        key=lambda scan: -max(abs(scan.measured[m] - scan.total) for m in compared.methods),
+    )
+    shown = tuple(
+        (
+            scan.name,
+            float(scan.total),
+            *(float(scan.measured[m]) for m in compared.methods),
+            " / ".join(CATEGORIES[category(x)] for x in (scan.total, *(scan.measured[m] for m in compared.methods))),
+            ", ".join(scan.warnings) or None,
+        )
+        for scan in rows[:WORST]
+    )
+    note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."
+    table = Table("largest_differences", "Scans that differ most from the reference", columns, shown, note)
+    return Section("scans", "The scans that differ most", (), (table,))
+
+
+def _time(compared: Compared) -> Section:
+    seconds = np.array([scan.seconds for scan in compared.scans])
+    middle, low, high = (float(np.percentile(seconds, q)) for q in (50, 5, 95))
+    rows: list[tuple[Cell, ...]] = [("This run, one core, all methods and files", middle, low, high)]
+    rows += [(f"Published: {title}", value, None, None) for title, value in published.SECONDS]
+    columns = ("What", "Seconds per scan", "5th percentile", "95th percentile")
+    note = "Median. What others measured is of other machines, and not all of it of the same work."
+    return Section("time", "Time", (), (Table("time", "Time per scan", columns, tuple(rows), note),))

@@ -1,0 +1,208 @@
+"""Validation from one command: reads a reference, scores its scans, compares, and writes the page of agreement.
+
+What takes long is kept in the output folder: `scans` (as `cac cohort` writes them) and `compared.jsonl`, so that a run
+that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.cohort.cohort import score_cohort
+from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
+from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.output import LAST_FILE, OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import write_table
+from CACScoringLib.io.dicom import some
+from CACScoringLib.run import ModelChoice, RunSettings
+
+from ..experiments.jobs import JobSettings, WithinStep, kept_jobs
+from ..report.page import write_study
+from ..report.parts import METHODS, Section, Table, count
+from ..statistics.bootstrap import RESAMPLES, Bootstrap
+from . import agreement, lesions
+from .agreement import CATEGORIES, Compared, category
+from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
+from .formats import read_reference
+from .reference import Reference
+
+PAGE = "validation.html"
+SCANS, SCAN_TABLE, RECORDS, COMPARISON = "scans", "scans.csv", "compared.jsonl", "comparison.csv"
+"""In the output folder: what scoring wrote, which scans there are, what is known of each, and all scores in a table."""
+
+RECORDS_VERSION = 1
+"""Of how scans are compared; others are compared anew."""
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """reference: file or folder, of any of `formats.FORMATS`. scans: folder of its scans, where it has none of its own.
+
+    workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there. seed: of the
+    bootstrap.
+    """
+
+    reference: Path
+    output: Path
+    scans: Path | None = None
+    models: ModelChoice = field(default_factory=ModelChoice)
+    workers: int | None = None
+    overwrite: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """page: `validation.html`. scans: that were compared. refused: the others, and why."""
+
+    page: Path
+    scans: tuple[ComparedScan, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+def validate(settings: ValidationSettings, progress: Progress | None = None) -> Validation:
+    """Score the scans of a reference and compare them with it.
+
+    A scan that cannot be read, scored or compared is named in the page and stops nothing. Raises BadReferenceError or
+    TableError when the reference cannot be used, before anything is written; OutputError when the output cannot be
+    used; CTError when no scan could be compared.
+    """
+    progress = progress or Progress()
+    started = time.perf_counter()
+    progress.begin(["reference", "scans", "comparison", "page"])
+    with progress.step("reference"):
+        reference = read_reference(settings.reference, settings.scans, progress.counted)
+        for message in reference.warnings:
+            progress.warning(ScanWarning("reference-doubt", message))
+    _make_folder(settings.output)
+    workers = settings.workers or sensible_count(scoring_bytes(LARGE_VOXELS, Asked()))
+    with progress.step("scans"):
+        folders = _scored(reference, settings, progress)
+    with progress.step("comparison"):
+        work = JobSettings(workers, settings.models.device, progress)
+        scans, refused = _compared(reference, folders, settings.output, work)
+    if not scans:
+        reasons = some(f"{name}: {why}" for name, why in refused)
+        raise CTError(f"No scan of {settings.reference} could be scored and compared. {reasons}")
+    with progress.step("page"):
+        generator = np.random.default_rng(settings.seed)
+        bootstrap = Bootstrap([scan.patient for scan in scans], generator)
+        vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}
+        compared = Compared(tuple(scans), bootstrap, reference.key, vessels)
+        _write_comparison(compared, settings.output / COMPARISON)
+        parts = (
+            _data_section(reference, compared, refused),
+            *agreement.sections(compared),
+            *lesions.sections(compared, settings.output, SCANS),
+        )
+        facts = _facts(settings, reference, scans, time.perf_counter() - started)
+        title = f"Automatic scores against {reference.title}"
+        page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
+    return Validation(page, tuple(scans), tuple(refused))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+
+
+def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
+    """Of each scan the folder of its results, or why it has none."""
+    table = settings.output / SCAN_TABLE
+    rows = [(scan.ct.resolve(), scan.name, scan.series, scan.patient) for scan in reference.scans]
+    write_table(table, ("ct", "name", "series", "patient"), rows)
+    states = score_cohort(
+        table,
+        settings.output / SCANS,
+        RunSettings(healthy=False),
+        settings.models,
+        settings.workers,
+        settings.overwrite,
+        WithinStep(progress),
+    )
+    return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
+
+
+def _compared(
+    reference: Reference, folders: Sequence[Path | str], output: Path, work: JobSettings
+) -> tuple[list[ComparedScan], list[tuple[str, str]]]:
+    """The scans compared, and others with the reason; what is kept is made anew only where its files changed."""
+    jobs = jobs_of(reference, folders, output)
+    keys = [None if job is None else _key(job) for job in jobs]
+    waiting = {key: job for key, job in zip(keys, jobs, strict=True) if key}
+    done, failed = kept_jobs(waiting, output / RECORDS, comparer, work)
+    scans, refused = [], list(reference.refused)
+    for key, scan, folder in zip(keys, reference.scans, folders, strict=True):
+        if key in done:
+            scans.append(from_json(done[key]))
+        else:
+            refused.append((scan.name, failed[key] if key else str(folder)))
+    return scans, refused
+
+
+def _key(job: Job) -> str:
+    files = [job.folder / LAST_FILE, *job.scan.files]
+    stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
+    given = [job.scan.patient, job.scan.total, sorted(job.scan.vessels.items()), sorted(job.vessels.items())]
+    digest = hashlib.sha256(json.dumps([RECORDS_VERSION, stamps, given]).encode()).hexdigest()
+    return f"{job.scan.name} {digest[:16]}"
+
+
+def _write_comparison(compared: Compared, path: Path) -> None:
+    columns = ["scan", "patient", "reference", *(f"reference_{vessel}" for vessel in compared.vessels)]
+    for method in compared.methods:
+        columns += [method, *(f"{method}_{vessel}" for vessel in compared.vessels)]
+    rows = []
+    for scan in compared.scans:
+        row: list[object] = [scan.name, scan.patient, scan.total, *map(scan.vessels.get, compared.vessels)]
+        for method in compared.methods:
+            row += [scan.measured[method], *map(scan.measured_vessels[method].get, compared.vessels)]
+        rows.append([*row, scan.seconds, " ".join(scan.warnings)])
+    write_table(path, [*columns, "seconds", "warnings"], rows, guarded=True)
+
+
+def _data_section(reference: Reference, compared: Compared, refused: Sequence[tuple[str, str]]) -> Section:
+    scans = compared.scans
+    text = [
+        reference.about,
+        f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
+        f"{len(refused)} could not be. No score was reviewed by anyone.",
+        *reference.warnings[:5],
+    ]
+    counts = Counter(CATEGORIES[category(scan.total)] for scan in scans)
+    rows = tuple((name, counts[name]) for name in CATEGORIES)
+    tables = [Table("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
+    if refused:
+        tables.append(Table("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
+    doubts = Counter(code for scan in scans for code in scan.warnings)
+    if doubts:
+        rows = tuple(doubts.most_common())
+        tables.append(Table("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
+    return Section("data", "The reference", tuple(text), tuple(tables))
+
+
+def _facts(
+    settings: ValidationSettings, reference: Reference, scans: Sequence[ComparedScan], seconds: float
+) -> dict[str, str]:
+    models = sorted({f"{m['network']}: {m['name']}, SHA-256 {m['sha256'][:16]}" for s in scans for m in s.models})
+    return {
+        "Date": datetime.date.today().isoformat(),
+        "Reference": f"{settings.reference}: {reference.title}",
+        "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
+        "Models": "; ".join(models) or "none",
+        "Bootstrap": f"seed {settings.seed}, {RESAMPLES} resamples of patients",
+        "This run": f"{seconds:.0f} s, not counting what earlier runs had stored",
+    }

@@ -1,0 +1,113 @@
+"""A scan compared with its reference: the same calcium gives the same score in every format."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from digital_pairs import known_networks
+from reference_files import (
+    write_coca_gated,
+    write_coca_nongated,
+    write_denser,
+    write_label_maps,
+    write_orcascore,
+    write_segmentations,
+)
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.pipeline import score_scan
+from CACScoringLib.run import RunSettings, write_result
+from CACTrainingLib.validation.agreement import category
+from CACTrainingLib.validation.comparison import compare, from_json, jobs_of
+from CACTrainingLib.validation.formats import read_reference
+
+
+@pytest.fixture(scope="module")
+def scan(digital_pairs, tmp_path_factory):
+    return write_denser(digital_pairs / "patient_950341" / "scan_1", tmp_path_factory.mktemp("denser") / "scan")
+
+
+@pytest.fixture(scope="module")
+def results(scan, tmp_path_factory):
+    """What scoring writes of it."""
+    folder = tmp_path_factory.mktemp("results") / "scan"
+    result = score_scan(read_ct(scan / "ct.nii.gz"), networks=known_networks())
+    write_result(OutputFolder(folder), result, RunSettings(healthy=False), Progress())
+    return folder
+
+
+def compared(reference, results, output):
+    (job,) = jobs_of(reference, [results], output)
+    return compare(job)
+
+
+def test_all_formats_say_the_same(scan, results, tmp_path):
+    scores = {"1A": (0, 1, 2, 3, 6)}
+    nongated = write_coca_nongated(tmp_path, {1: scan}, scores)
+    references = {
+        "labels": read_reference(write_label_maps(tmp_path / "maps", {"a": scan})),
+        "gated": read_reference(write_coca_gated(tmp_path / "gated", {0: scan})),
+        "segmentations": read_reference(write_segmentations(tmp_path / "segmentations", {1: scan}), nongated),
+        "orcascore": read_reference(write_orcascore(tmp_path / "orcascore", {"TRV1P1": scan})),
+        "nongated": read_reference(nongated),
+    }
+    found = {name: compared(reference, results, tmp_path) for name, reference in references.items()}
+    first = found["labels"]
+    assert first.total > 0
+    assert sum(first.vessels.values()) == pytest.approx(first.total)
+    for name in ("gated", "segmentations", "orcascore"):
+        assert found[name].total == pytest.approx(first.total, rel=1e-4), name
+        assert found[name].measured == first.measured
+    assert found["gated"].vessels == pytest.approx(first.vessels, rel=1e-4)
+    assert found["orcascore"].vessels["LM and LAD"] == pytest.approx(
+        first.vessels["LM"] + first.vessels["LAD"], rel=1e-4
+    )
+    assert (found["nongated"].total, found["nongated"].vessels["LCX"], found["nongated"].lesions) == (6.0, 2.0, None)
+    assert all(lesion.found["automatic"] for lesion in first.lesions)
+    assert from_json(json.loads(json.dumps(asdict(first)))) == first
+
+
+def test_what_is_counted_is_told_by_the_voxels(scan, results, tmp_path):
+    """Without its largest lesion the reference makes the method's there a wrong one, of the same score."""
+    folder = write_label_maps(tmp_path, {"a": scan})
+    whole = compared(read_reference(folder), results, tmp_path)
+    image = sitk.ReadImage(str(folder / "a-lesions.nii.gz"))
+    labels = sitk.GetArrayFromImage(image)
+    values, counts = np.unique(labels[labels > 0], return_counts=True)
+    removed = int(values[counts.argmax()])
+    sitk.WriteImage(sitk.ChangeLabel(image, {removed: 9}), str(folder / "a-lesions.nii.gz"))
+    less = compared(read_reference(folder), results, tmp_path)
+    assert not whole.wrong
+    assert {one.at for one in less.wrong} == {"mitral_annulus"}
+    own = sum(one.agatston for one in less.wrong if one.method == "automatic")
+    assert own == pytest.approx(whole.total - less.total, rel=0.01)
+    assert less.counts == whole.counts
+
+
+def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
+    reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
+    (job,) = jobs_of(reference, [tmp_path / "copy"], tmp_path)
+    job.folder.mkdir()
+    for path in results.iterdir():
+        (job.folder / path.name).write_bytes(path.read_bytes())
+    empty = sitk.ReadImage(str(results / "lesions.nii.gz")) * 0
+    sitk.WriteImage(empty, str(job.folder / "lesions.nii.gz"))
+    with pytest.raises(CTError, match=r"lesions.nii.gz does not fit scores.json"):
+        compare(job)
+    content = json.loads((results / "scores.json").read_text("utf-8"))
+    content["methods"]["threshold"]["reviewed"] = True
+    (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(CTError, match="with a reader's lesions"):
+        compare(job)
+
+
+@pytest.mark.parametrize(
+    ("score", "place"), [(0, 0), (0.2, 1), (99.4, 1), (99.5, 2), (100, 2), (399.4, 2), (400, 3), (9000, 3)]
+)
+def test_categories(score, place):
+    assert category(score) == place

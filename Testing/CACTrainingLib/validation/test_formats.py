@@ -1,0 +1,271 @@
+"""Every format of a reference is read as published, and what is wrong with one is told before anything is scored."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from reference_files import (
+    SEGMENTS,
+    regions_of,
+    write_coca_gated,
+    write_coca_nongated,
+    write_denser,
+    write_dicom,
+    write_label_maps,
+    write_nlst,
+    write_orcascore,
+    write_segmentation,
+    write_segmentations,
+)
+
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.labels import NonCoronary
+from CACScoringLib.core.tables import TableError
+from CACScoringLib.io.reading import read_ct
+from CACTrainingLib.validation.formats import read_reference
+from CACTrainingLib.validation.reference import BadReferenceError
+
+
+@pytest.fixture(scope="module")
+def scans(digital_pairs, tmp_path_factory):
+    """A scan with coronary calcium in all arteries and one without."""
+    folder = tmp_path_factory.mktemp("scans")
+    return [write_denser(digital_pairs / name / "scan_1", folder / name) for name in ("patient_950341", "patient_5")]
+
+
+@pytest.fixture(scope="module")
+def gated(scans, tmp_path_factory):
+    return write_coca_gated(tmp_path_factory.mktemp("gated"), {0: scans[0], 7: scans[1]})
+
+
+@pytest.fixture(scope="module")
+def nongated(scans, tmp_path_factory):
+    scores = {"1A": (0, 12.5, 0, 30, 42.5), "2A": (0, 0, 0, 0, 0), "3A": (0, 0, 0, 0, 0), "4A": (0, 1, 0, 0, None)}
+    return write_coca_nongated(tmp_path_factory.mktemp("nongated"), {1: scans[0], 2: scans[1]}, scores)
+
+
+@pytest.fixture(scope="module")
+def orcascore(scans, tmp_path_factory):
+    return write_orcascore(tmp_path_factory.mktemp("orcascore"), {"TRV1P1": scans[0], "TRV2P10": scans[1]})
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A copy of a reference, to spoil."""
+    return lambda folder: shutil.copytree(folder, tmp_path / "own")
+
+
+def outlined(scan):
+    """Labels [k, j, i] of a scan's reference."""
+    return sitk.GetArrayFromImage(scan.outlines(read_ct(scan.ct, scan.series)))
+
+
+def labelled(scan):
+    return sitk.GetArrayFromImage(regions_of(scan))
+
+
+def test_contours_of_coca(gated, scans):
+    reference = read_reference(gated)
+    assert [scan.name for scan in reference.scans] == ["0", "7"]
+    assert not reference.refused
+    assert not reference.warnings, "areas in cm² are those of the contours"
+    assert labelled(scans[0]).any()
+    for scan, digital in zip(reference.scans, scans, strict=True):
+        np.testing.assert_array_equal(outlined(scan), labelled(digital))
+    assert read_reference(gated.parent).scans[0].ct == reference.scans[0].ct, "the folder above will do"
+
+
+def test_contours_of_coca_count_images_from_the_feet(own, gated, scans):
+    folder = own(gated)
+    xml = folder / "calcium_xml" / "0.xml"
+    text = re.sub(r"<key>Point_mm</key>\s*<array>.*?</array>", "", xml.read_text("utf-8"), flags=re.DOTALL)
+    xml.write_text(text, encoding="utf-8")
+    np.testing.assert_array_equal(outlined(read_reference(folder).scans[0]), labelled(scans[0]))
+
+
+def test_contours_of_coca_with_faults(own, gated):
+    folder = own(gated)
+    text = (folder / "calcium_xml" / "0.xml").read_text("utf-8")
+    (folder / "calcium_xml" / "0.xml").write_text(text.replace("Left Anterior Descending Artery", "1"), "utf-8")
+    (folder / "calcium_xml" / "12.xml").write_text(text, "utf-8")
+    shutil.copytree(folder / "patient" / "7", folder / "patient" / "8")
+    reference = read_reference(folder)
+    why = dict(reference.refused)
+    assert [scan.name for scan in reference.scans] == ["7"]
+    assert "the artery '1' is unknown" in why["0"]
+    assert "no folder patient/12" in why["12"]
+    assert "no calcium_xml/8.xml" in why["8"]
+
+
+def test_contours_of_coca_that_are_not_as_large_as_they_say(own, gated):
+    folder = own(gated)
+    xml = folder / "calcium_xml" / "0.xml"
+    larger = re.sub(r"(<key>Area</key>\s*<real>)0\.0*", r"\g<1>0.", xml.read_text("utf-8"))
+    xml.write_text(larger, encoding="utf-8")
+    (warning,) = read_reference(folder).warnings
+    assert warning.startswith("The contours of 0 cover")
+
+
+def test_scores_of_coca(nongated, scans):
+    reference = read_reference(nongated)
+    assert {scan.name: scan.total for scan in reference.scans} == {"1A": 42.5, "2A": 0.0}
+    assert reference.scans[0].vessels == {"LM": 0.0, "LAD": 12.5, "LCX": 0.0, "RCA": 30.0}
+    assert reference.scans[0].ct == nongated / "1" / "1"
+    why = dict(reference.refused)
+    assert "no scan of it" in why["3A"]
+    assert "no total" in why["4A"]
+    assert len(read_reference(nongated / "scores.xlsx").scans) == 2
+
+
+def test_scores_of_coca_without_a_column(tmp_path, scans):
+    (tmp_path / "scores.csv").write_text("filename,LCA,LAD,RCA,total\n1A,0,0,0,0\n", "utf-8")
+    with pytest.raises(BadReferenceError, match="no column LCX; it has filename, LCA, LAD, RCA, total"):
+        read_reference(tmp_path)
+
+
+@pytest.mark.parametrize(("row", "why"), [("1A,-1,0,0,0,0", "'-1', which is no score"), ("1A,x,0,0,0,0", "'x'")])
+def test_scores_of_coca_that_are_none(tmp_path, nongated, row, why):
+    (tmp_path / "scores.csv").write_text(f"filename,LCA,LAD,LCX,RCA,total\n{row}\n", "utf-8")
+    (tmp_path / "1").mkdir()
+    shutil.copytree(nongated / "1" / "1", tmp_path / "1" / "1")
+    with pytest.raises(BadReferenceError, match=why):
+        read_reference(tmp_path)
+
+
+def test_label_maps_of_orcascore(orcascore, scans):
+    reference = read_reference(orcascore)
+    assert [(scan.name, scan.ct.name) for scan in reference.scans] == [
+        ("TRV1P1", "TRV1P1CTI.mhd"),
+        ("TRV2P10", "TRV2P10CTI.mhd"),
+    ]
+    known = labelled(scans[0])
+    np.testing.assert_array_equal(outlined(reference.scans[0]), np.where(known == 1, 2, known))
+    assert reference.vessel_of("LM") == reference.vessel_of("LAD") == "LM and LAD"
+
+
+def test_label_maps_of_orcascore_with_faults(own, orcascore):
+    folder = own(orcascore)
+    image = sitk.ReadImage(str(folder / "TRV1P1R.mhd"))
+    sitk.WriteImage(sitk.ChangeLabel(image, {1: 5, 2: 5, 3: 5}), str(folder / "TRV1P1R.mhd"))
+    (folder / "TRV2P10CTI.mhd").unlink()
+    with pytest.raises(BadReferenceError) as error:
+        read_reference(folder)
+    assert "TRV1P1R.mhd holds the label 5. Its labels can be 1 LAD, 2 LCX, 3 RCA." in str(error.value)
+    assert "TRV2P10CTI.mhd does not lie beside" in str(error.value)
+
+
+def test_segmentations_of_coca(nongated, scans, tmp_path):
+    folder = write_segmentations(tmp_path, {1: scans[0], 2: scans[1], 99: scans[1]})
+    with pytest.raises(BadReferenceError, match="with --scans"):
+        read_reference(folder)
+    reference = read_reference(folder, nongated)
+    assert [scan.name for scan in reference.scans] == ["1", "2"]
+    assert [name for name, _ in reference.refused] == ["99"]
+    for scan, digital in zip(reference.scans, scans, strict=True):
+        np.testing.assert_array_equal(outlined(scan), labelled(digital))
+
+
+def test_segmentations_of_coca_by_class(nongated, scans, tmp_path):
+    (tmp_path / "nrrd").mkdir()
+    path = tmp_path / "nrrd" / "coronary segmentation.seg_1.nrrd"
+    regions = regions_of(scans[0])
+    present = sorted(set(np.unique(labelled(scans[0])).tolist()) - {0})
+    classes = {"Aortic Valve": NonCoronary.AORTIC_VALVE, "Mitral Valve": NonCoronary.MITRAL_ANNULUS}
+    classes |= {"Thoracic Aorta": NonCoronary.THORACIC_AORTA, "Posterior Descending": 4}
+    for (name, site), _ in zip(classes.items(), range(4), strict=True):
+        write_segmentation(path, regions, [(name, present[0]), *((f"{n} Right Coronary", n) for n in present[1:])])
+        found = outlined(read_reference(tmp_path, nongated).scans[0])
+        assert set(found[labelled(scans[0]) == present[0]]) == {site}, name
+    write_segmentation(path, regions, [("Rib", present[0])])
+    with pytest.raises(BadReferenceError, match=r"segment Rib of .* is none of the eight classes"):
+        read_reference(tmp_path, nongated)
+    assert len(SEGMENTS) == 8
+
+
+def test_label_maps(scans, tmp_path):
+    folder = write_label_maps(tmp_path, {"anna": scans[0], "bert": scans[1]})
+    reference = read_reference(folder)
+    assert [scan.name for scan in reference.scans] == ["anna", "bert"]
+    np.testing.assert_array_equal(outlined(reference.scans[0]), labelled(scans[0]))
+    sitk.WriteImage(regions_of(scans[0]) * 0 + 7, str(folder / "anna-lesions.nii.gz"))
+    (folder / "bert.nii.gz").unlink()
+    with pytest.raises(BadReferenceError) as error:
+        read_reference(folder)
+    assert "holds the label 7" in str(error.value)
+    assert "0 CTs called bert" in str(error.value)
+
+
+def test_label_map_of_another_scan(scans, tmp_path):
+    folder = write_label_maps(tmp_path, {"anna": scans[0]})
+    image = sitk.ReadImage(str(folder / "anna-lesions.nii.gz"))
+    image.SetOrigin((900.0, 0.0, 0.0))
+    sitk.WriteImage(image, str(folder / "anna-lesions.nii.gz"))
+    with pytest.raises(MaskError, match="does not cover the scan"):
+        outlined(read_reference(folder).scans[0])
+
+
+def test_scores_of_the_nlst(scans, tmp_path):
+    write_dicom(scans[0], tmp_path / "scans" / "206494" / "1.2.3")
+    write_dicom(scans[1], tmp_path / "scans" / "series", patient="107680")
+    for place in "ab":
+        write_dicom(scans[1], tmp_path / "scans" / "104818" / place)
+    table = write_nlst(tmp_path / "Results_NLST.csv", {206494: (3, 170.646), 107680: (1, 0), 104818: (0, 0), 1: (0, 0)})
+    with pytest.raises(BadReferenceError, match="names scans by PID only"):
+        read_reference(table)
+    reference = read_reference(table, tmp_path / "scans")
+    assert {scan.name: scan.total for scan in reference.scans} == {"206494": 170.646, "107680": 0.0}
+    why = dict(reference.refused)
+    assert "2 scans below" in why["104818"]
+    assert "no scan of it" in why["1"]
+    assert (reference.key, reference.vessels) == ("nlst", {})
+
+
+def test_a_table_of_ones_own(scans, tmp_path):
+    rows = f"ct,name,patient,LCA,LAD,cx,RCA\n{scans[0]}/ct.nii.gz,a,p,1,2,3,4\n{scans[1]}/ct.nii.gz,b,p,0,,0,0\n"
+    (tmp_path / "own.csv").write_text(rows, "utf-8")
+    reference = read_reference(tmp_path / "own.csv")
+    (scan,) = reference.scans
+    assert (scan.name, scan.patient, scan.total) == ("a", "p", 10.0)
+    assert scan.vessels == {"LM": 1.0, "LAD": 2.0, "LCX": 3.0, "RCA": 4.0}
+    assert "no total in line 3" in dict(reference.refused)["b"]
+
+
+def test_a_table_with_label_maps(scans, tmp_path):
+    rows = "ct,lesions\n" + "".join(f"{scan}/ct.nii.gz,{scan}/regions.nii.gz\n" for scan in scans[:1])
+    (tmp_path / "own.csv").write_text(rows, "utf-8")
+    (scan,) = read_reference(tmp_path / "own.csv").scans
+    assert scan.total is None
+    assert outlined(scan).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ct,LM,LAD\na,1,1\n", "neither a column total nor one for LCX, RCA"),
+        ("total\n1\n", "no column ct"),
+        ("ct,total\nnowhere.nii.gz,1\n", "'nowhere.nii.gz' in line 2 .* is not there"),
+        ("ct,total\n.,-4\n", "total in line 2 .* is '-4'"),
+        ("ct,total,LM,LCA\n.,1,1,1\n", "two columns for LM"),
+        ("id,total\n1,1\n", "names scans by id only"),
+        ("ct,total\n.,1\n.,1\n", "have the same scan"),
+    ],
+)
+def test_a_wrong_table_is_told(tmp_path, text, message):
+    (tmp_path / "own.csv").write_text(text, "utf-8")
+    with pytest.raises((BadReferenceError, TableError), match=message):
+        read_reference(tmp_path / "own.csv")
+
+
+def test_what_is_no_reference(tmp_path, gated, nongated):
+    with pytest.raises(BadReferenceError, match="There is no reference"):
+        read_reference(tmp_path / "nothing")
+    with pytest.raises(BadReferenceError, match="no reference of a known format"):
+        read_reference(tmp_path)
+    for folder in (gated, nongated):
+        (tmp_path / folder.name).symlink_to(folder)
+    with pytest.raises(BadReferenceError, match=r"holds COCA, gated .* and COCA, scans that are not gated"):
+        read_reference(tmp_path)
+    with pytest.raises(CTError, match="Leave --scans out"):
+        read_reference(gated, nongated)

@@ -1,0 +1,124 @@
+"""A validation from one command: scored, compared, written; what cannot be compared stops nothing."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from digital_pairs import known_networks
+from in_this_process import InThisProcess
+from reference_files import write_denser, write_label_maps
+
+from CACScoringLib import run
+from CACScoringLib.cohort import cohort
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.pipeline import score_scan
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.experiments import jobs
+from CACTrainingLib.validation import run as validation
+from CACTrainingLib.validation.reference import BadReferenceError
+from CACTrainingLib.validation.run import ValidationSettings, validate
+
+
+@pytest.fixture(scope="module")
+def maps(digital_pairs, tmp_path_factory):
+    """Label maps of two patients scanned twice, p0 and p1 without calcium, and of one scan that cannot be read.
+
+    In p2 what scoring takes for the right coronary artery is labelled as aorta; in p3 part of the spine as LCX.
+    """
+    place = tmp_path_factory.mktemp("maps")
+    found = sorted(digital_pairs.rglob("ct.nii.gz"), reverse=True)
+    found.sort(key=lambda path: "950341" in path.parts[-3])
+    folder = write_label_maps(
+        place / "reference", {f"p{n}": write_denser(path.parent, place / f"{n}") for n, path in enumerate(found)}
+    )
+    labels = sitk.ReadImage(str(folder / "p2-lesions.nii.gz"))
+    sitk.WriteImage(sitk.ChangeLabel(labels, {4: 10}), str(folder / "p2-lesions.nii.gz"))
+    labels, hu = (sitk.ReadImage(str(folder / f"p3{name}.nii.gz")) for name in ("-lesions", ""))
+    values, bone = sitk.GetArrayFromImage(labels), sitk.GetArrayFromImage(hu) >= 130
+    values[12, 90:] = np.where(bone[12, 90:], 3, 0)
+    changed = sitk.GetImageFromArray(values)
+    changed.CopyInformation(labels)
+    sitk.WriteImage(changed, str(folder / "p3-lesions.nii.gz"))
+    (folder / "broken.nii.gz").write_bytes(b"no image")
+    (folder / "broken-lesions.nii.gz").write_bytes((folder / "p0-lesions.nii.gz").read_bytes())
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """In this process; returns the scans that were scored."""
+    scored = []
+    monkeypatch.setattr(jobs, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "load_models", lambda _: run.LoadedModels(known_networks()))
+    monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
+    return scored
+
+
+def table(output, name):
+    with (output / "tables" / f"{name}.csv").open(encoding="utf-8") as stream:
+        return list(csv.reader(stream))
+
+
+def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeypatch):
+    output = tmp_path / "out"
+    assert cli.main(["validate", str(maps), "--output", str(output), "--workers", "1", "--progress", "none"]) == 0
+    text = (output / "validation.html").read_text(encoding="utf-8")
+    assert "broken" in text
+    assert "Digital patients" not in text
+    rows = list(csv.DictReader((output / "comparison.csv").open(encoding="utf-8")))
+    assert [row["scan"] for row in rows] == ["p0", "p1", "p2", "p3"]
+    assert [float(row["reference"]) > 0 for row in rows] == [False, False, True, True]
+    for row in rows:
+        by_vessel = [float(row[f"reference_{vessel}"]) for vessel in ("LM", "LAD", "LCX", "RCA")]
+        assert sum(by_vessel) == pytest.approx(float(row["reference"]))
+    assert float(rows[2]["reference_RCA"]) == 0 < float(rows[2]["automatic_RCA"])
+
+    found = {line[0].strip(): [float(x) for x in line[5:9] if x] for line in table(output, "lesions_found")[1:]}
+    assert found["LAD"][0] == 1
+    assert found["LCX"][0] < 1, "the spine is not looked at"
+    assert {line[0]: line[2] for line in table(output, "wrong_places")[1:]}["thoracic aorta"] != "0"
+    assert {"totals", "categories", "detection", "vessels", "lesions_wrong", "time"} <= {
+        path.stem for path in (output / "tables").iterdir()
+    }
+    pictures = {path.relative_to(output / "pictures").as_posix() for path in (output / "pictures").rglob("*.jpg")}
+    assert {"p2/wrong-automatic-1.jpg", "p3/missed-automatic-1.jpg"} <= pictures
+    assert not any(name.startswith(("p0", "p1")) for name in pictures)
+    assert text.count('alt="p2: Agatston') >= 1
+    links = set(re.findall(r'href="(scans/[^"]+)"', text))
+    assert links
+    assert all((output / link).is_file() for link in links)
+    assert json.loads((output / "study.json").read_text(encoding="utf-8"))["title"].startswith("Automatic scores")
+
+    count = len(quick)
+    monkeypatch.setattr(validation, "comparer", lambda: pytest.fail("what is compared is kept"))
+    again = validate(ValidationSettings(maps, output, workers=1))
+    assert len(again.scans) == 4
+    assert len(quick) == count
+
+
+def test_totals_alone_are_compared(maps, tmp_path, quick):
+    rows = [f"{maps}/p{n}.nii.gz,{total}" for n, total in enumerate((0, 0, 100, 120))]
+    (tmp_path / "own.csv").write_text("\n".join(["ct,total", *rows]), encoding="utf-8")
+    done = validate(ValidationSettings(tmp_path / "own.csv", tmp_path / "out", workers=1))
+    assert [scan.total for scan in done.scans] == [0, 0, 100, 120]
+    assert [scan.lesions is None for scan in done.scans] == [False, False, True, True], "where all is 0 all is wrong"
+    assert not (tmp_path / "out" / "tables" / "vessels.csv").exists()
+    assert not (tmp_path / "out" / "tables" / "lesions_found.csv").exists()
+
+
+def test_nothing_is_written_for_a_bad_reference(tmp_path):
+    (tmp_path / "own.csv").write_text("ct,total\nnowhere.nii.gz,1\n", encoding="utf-8")
+    with pytest.raises(BadReferenceError):
+        validate(ValidationSettings(tmp_path / "own.csv", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_scans_that_cannot_be_scored_are_no_validation(maps, tmp_path, quick):
+    (tmp_path / "own.csv").write_text(f"ct,total\n{maps}/broken.nii.gz,1\n", encoding="utf-8")
+    with pytest.raises(CTError, match="could be scored and compared"):
+        validate(ValidationSettings(tmp_path / "own.csv", tmp_path / "out", workers=1))
+    assert not (tmp_path / "out" / "validation.html").exists()

@@ -1,0 +1,197 @@
+"""Digital patients as published references: files of each format, with names, fields and units as published."""
+
+import plistlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from dicom_files import write_series
+
+NAMES = {
+    1: "Left Coronary Artery",
+    2: "Left Anterior Descending Artery",
+    3: "Left Circumflex Artery",
+    4: "Right Coronary Artery",
+}
+SEGMENTS = (
+    ("Posterior Descending", None),
+    ("Left Main Coronary", 1),
+    ("Left Anterior Descending", 2),
+    ("Left Circumflex", 3),
+    ("Mitral Valve", None),
+    ("Thoracic Aorta", None),
+    ("Aortic Valve", None),
+    ("Right Coronary", 4),
+)
+"""The eight classes of COCA_NonGated_Segmentations, and the label of each in a digital patient's regions."""
+
+
+def write_denser(scan: Path, folder: Path) -> Path:
+    """A copy of a digital scan's CT and regions, in which the calcium of every region reaches 130 HU."""
+    ct, regions, calcium = (sitk.ReadImage(str(scan / f"{n}.nii.gz")) for n in ("ct", "regions", "calcium_map"))
+    hu, labels, added = (sitk.GetArrayFromImage(image) for image in (ct, regions, calcium))
+    for label in set(np.unique(labels).tolist()) - {0}:
+        inside = labels == label
+        hu[inside & (added > 0.3 * added[inside].max())] += 400
+    folder.mkdir(parents=True)
+    changed = sitk.GetImageFromArray(hu)
+    changed.CopyInformation(ct)
+    sitk.WriteImage(changed, str(folder / "ct.nii.gz"))
+    sitk.WriteImage(regions, str(folder / "regions.nii.gz"))
+    return folder
+
+
+def regions_of(scan: Path) -> sitk.Image:
+    """A reader's regions of a digital scan's folder, uint8, where calcium reaches 130 HU."""
+    ct = sitk.ReadImage(str(scan / "ct.nii.gz"))
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(scan / "regions.nii.gz")))
+    labels[sitk.GetArrayFromImage(ct) < 130] = 0
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(ct)
+    return image
+
+
+def write_dicom(scan: Path, folder: Path, patient: str = "anonymous") -> Path:
+    """A digital scan's CT as a DICOM series, files counted from the head down, as in COCA."""
+    ct = sitk.ReadImage(str(scan / "ct.nii.gz"))
+    hu = np.clip(sitk.GetArrayFromImage(ct), -1024, 3071)
+    write_series(
+        folder,
+        hu,
+        spacing_mm=ct.GetSpacing(),
+        origin_mm=ct.GetOrigin(),
+        name=lambda k: f"IM-0001-{len(hu) - k:04d}.dcm",
+        tags={"PatientID": patient, "SliceThickness": ct.GetSpacing()[2]},
+    )
+    return folder
+
+
+def write_coca_gated(root: Path, scans: dict[int, Path]) -> Path:
+    """Gated_release_final: patient/N/SERIES/*.dcm and calcium_xml/N.xml."""
+    release = root / "Gated_release_final"
+    (release / "calcium_xml").mkdir(parents=True)
+    for number, scan in scans.items():
+        write_dicom(scan, release / "patient" / str(number) / "Pro_Gated_CS_3.0_I30f_3_70%")
+        images = [entry for entry in contours(regions_of(scan)) if entry["NumberOfROIs"]]
+        content = plistlib.dumps({"Images": images}, fmt=plistlib.FMT_XML)
+        (release / "calcium_xml" / f"{number}.xml").write_bytes(content)
+    return release
+
+
+def contours(regions: sitk.Image) -> list[dict]:
+    """A list of ROIs for each image, as OsiriX exports them: a contour around each run of labelled pixels in a row.
+
+    An outlined image has an empty ROI for each artery without calcium.
+    """
+    labels, (dx, dy, _) = sitk.GetArrayFromImage(regions), regions.GetSpacing()
+    images = []
+    for k, plane in enumerate(labels):
+        rois = []
+        for j, i, length, label in _runs(plane):
+            left, right, top, bottom = i + 0.1, i + length - 0.1, j + 0.1, j + 0.9
+            ends = [(left, top), (right, top), (right, bottom), (left, bottom)]
+            places = [_point(regions, x - 0.5, y - 0.5, k) for x, y in ends]
+            rois.append(
+                {
+                    "Area": (right - left) * (bottom - top) * dx * dy / 100,
+                    "Center": places[0],
+                    "Dev": 0.0,
+                    "IndexInImage": len(rois),
+                    "Length": 0.0,
+                    "Max": 0.0,
+                    "Mean": 0.0,
+                    "Min": 0.0,
+                    "Name": NAMES[label],
+                    "NumberOfPoints": len(ends),
+                    "Point_mm": places,
+                    "Point_px": [f"({x:f}, {y:f})" for x, y in ends],
+                    "Total": 0.0,
+                    "Type": 15,
+                }
+            )
+        used = {roi["Name"] for roi in rois}
+        empty = {"Area": 0.0, "NumberOfPoints": 0, "Point_mm": [], "Point_px": []}
+        rois += [{**empty, "Name": name} for name in NAMES.values() if rois and name not in used]
+        images.append({"ImageIndex": k, "NumberOfROIs": len(rois), "ROIs": rois})
+    return images
+
+
+def _runs(plane: np.ndarray):
+    """Row, first column, length and label of each run of one label."""
+    for j in np.flatnonzero(plane.any(1)):
+        columns = np.flatnonzero(plane[j])
+        for part in np.split(columns, np.flatnonzero((np.diff(columns) > 1) | (np.diff(plane[j, columns]) != 0)) + 1):
+            yield int(j), int(part[0]), len(part), int(plane[j, part[0]])
+
+
+def _point(image: sitk.Image, x: float, y: float, k: int) -> str:
+    return "({:f}, {:f}, {:f})".format(*image.TransformContinuousIndexToPhysicalPoint((x, y, float(k))))
+
+
+def write_coca_nongated(root: Path, scans: dict[int, Path], scores: dict[str, tuple]) -> Path:
+    """deidentified_nongated: N/N/*.dcm and scores.xlsx. scores: LCA, LAD, LCX, RCA and total by id ("1A")."""
+    from openpyxl import Workbook
+
+    release = root / "deidentified_nongated"
+    for number, scan in scans.items():
+        write_dicom(scan, release / str(number) / str(number))
+    book = Workbook()
+    for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *([name, *own] for name, own in scores.items())):
+        book.active.append(row)
+    book.save(release / "scores.xlsx")
+    return release
+
+
+def write_orcascore(root: Path, scans: dict[str, Path]) -> Path:
+    """TRV1P1CTI.mhd, TRV1P1CTAI.mhd and TRV1P1R.mhd with its raw files. scans: by case ("TRV1P1")."""
+    root.mkdir(parents=True, exist_ok=True)
+    for case, scan in scans.items():
+        ct, regions = sitk.ReadImage(str(scan / "ct.nii.gz")), regions_of(scan)
+        labels = sitk.ChangeLabel(regions, {1: 1, 2: 1, 3: 2, 4: 3})
+        for suffix, image in (("CTI", ct), ("CTAI", ct), ("R", labels)):
+            for key in image.GetMetaDataKeys():
+                image.EraseMetaData(key)
+            sitk.WriteImage(image, str(root / f"{case}{suffix}.mhd"))
+    return root
+
+
+def write_segmentations(root: Path, scans: dict[int, Path]) -> Path:
+    """nrrd/coronary segmentation.seg_N.nrrd, as 3D Slicer saves segmentations: cropped to what is labelled."""
+    (root / "nrrd").mkdir(parents=True)
+    for number, scan in scans.items():
+        write_segmentation(root / "nrrd" / f"coronary segmentation.seg_{number}.nrrd", regions_of(scan))
+    return root
+
+
+def write_segmentation(path: Path, regions: sitk.Image, segments=SEGMENTS) -> Path:
+    """segments: name and label in `regions` of each; None for an empty one."""
+    values = {own: n for n, (_, own) in enumerate(segments, 1) if own is not None}
+    box = sitk.LabelShapeStatisticsImageFilter()
+    box.Execute(sitk.Cast(regions > 0, sitk.sitkUInt8))
+    if box.GetNumberOfLabels():
+        *first, i, j, k = box.GetBoundingBox(1)
+        regions = sitk.RegionOfInterest(regions, (i, j, k), first)
+    else:
+        regions = regions[:1, :1, :1]
+    image = sitk.ChangeLabel(regions, values)
+    for n, (name, _) in enumerate(segments):
+        for key, value in (("ID", f"Segment_{n + 1}"), ("Name", name), ("LabelValue", n + 1), ("Layer", 0)):
+            image.SetMetaData(f"Segment{n}_{key}", str(value))
+    sitk.WriteImage(image, str(path), True)
+    return path
+
+
+def write_label_maps(root: Path, scans: dict[str, Path]) -> Path:
+    """NAME.nii.gz and NAME-lesions.nii.gz with CAC's own labels."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name, scan in scans.items():
+        sitk.WriteImage(sitk.ReadImage(str(scan / "ct.nii.gz")), str(root / f"{name}.nii.gz"))
+        sitk.WriteImage(regions_of(scan), str(root / f"{name}-lesions.nii.gz"))
+    return root
+
+
+def write_nlst(path: Path, scores: dict[int, tuple[float, float]]) -> Path:
+    """Results_NLST.csv of DeepCAC. scores: CAC_AI and CAC_manual by PID."""
+    rows = [f"{pid},{ai:g},{manual:g}" for pid, (ai, manual) in scores.items()]
+    path.write_text("\n".join(["PID,CAC_AI,CAC_manual", *rows]) + "\n", encoding="utf-8")
+    return path
