@@ -33,12 +33,13 @@ Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Compared:
-    """All compared scans, and the resamples of their patients. key: of the `Reference`."""
+    """All compared scans, and the resamples of their patients. key, published: of the `Reference`."""
 
     scans: tuple[ComparedScan, ...]
     bootstrap: Bootstrap
     key: str
     vessels: Mapping[str, tuple[str, ...]]
+    published: str | None = None
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
@@ -59,8 +60,17 @@ class Compared:
         own = self.scans if scans is None else scans
         return estimate(values, len(own), len({scan.patient for scan in own}))
 
-    def found(self, statistic: Statistic, method: str) -> Found:
-        values = statistic(self.weights(), self.totals, self.measured(method))
+    @cached_property
+    def scored(self) -> list[tuple[str, np.ndarray]]:
+        """Totals by each method, with its title; and those that came with the reference, where all scans have one."""
+        found = [(METHODS[method], self.measured(method)) for method in self.methods]
+        others = [scan.published for scan in self.scans]
+        if self.published and None not in others:
+            found.append((f"Published: {self.published}, on these scans", np.array(others)))
+        return found
+
+    def found(self, statistic: Statistic, measured: np.ndarray) -> Found:
+        values = statistic(self.weights(), self.totals, measured)
         return Found(values, len(self.scans), len({scan.patient for scan in self.scans}))
 
 
@@ -102,13 +112,12 @@ def _totals(compared: Compared) -> Section:
     columns = ("Method", "ICC", *fitted, "Rank correlation")
     rows: list[tuple[Cell, ...]] = []
     weights, reference = compared.weights(), compared.totals
-    for method in compared.methods:
-        measured = compared.measured(method)
+    for title, measured in compared.scored:
         slope, start = linear_fit(weights, reference, measured)
         off, spread = mean(weights, measured - reference), _spread(weights, measured - reference)
         values = [_icc(weights, reference, measured), slope, start, off, off - 1.96 * spread, off + 1.96 * spread]
         values.append(rank_correlation(weights, reference, measured))
-        rows.append((METHODS[method], *map(compared.estimate, values)))
+        rows.append((title, *map(compared.estimate, values)))
     rows += [
         (f"Published: {one.title}", one.icc, *[None] * (len(columns) - 2))
         for one in published.agreement_for(compared.key)
@@ -144,7 +153,7 @@ def _method_differences(compared: Compared) -> Table:
     statistics: dict[str, Statistic] = {"ICC of totals": _icc, "κ of categories": _kappa}
     statistics |= {f"F1 at ≥ {least}": partial(_f1, least) for least in LEAST}
     for title, statistic in statistics.items():
-        own = [compared.found(statistic, method) for method in (first, second)]
+        own = [compared.found(statistic, compared.measured(method)) for method in (first, second)]
         change = paired_difference(*own)
         rows.append((title, *(float(one.values[0]) for one in own), change.estimate, p_cell(change.p)))
     columns = ("Measure", METHODS[first], METHODS[second], "Difference", "p")
@@ -157,10 +166,9 @@ def _category_section(compared: Compared) -> Section:
     rows: list[tuple[Cell, ...]] = []
     true = _categories(compared.totals)
     patients = [scan.patient for scan in compared.scans]
-    for method in compared.methods:
-        own = _categories(compared.measured(method))
-        same = compared.bootstrap.proportion(patients, own == true)
-        rows.append((METHODS[method], compared.found(_kappa, method).estimate, same))
+    for title, measured in compared.scored:
+        same = compared.bootstrap.proportion(patients, _categories(measured) == true)
+        rows.append((title, compared.found(_kappa, measured).estimate, same))
     rows += [
         (f"Published: {one.title}", one.kappa, None)
         for one in published.agreement_for(compared.key)
@@ -194,11 +202,11 @@ def _detection(compared: Compared) -> Section:
     for least in LEAST:
         true = np.array([whole_score(total) >= least for total in compared.totals])
         rows.append(heading(f"≥ {least}: {true.sum()} of {len(true)} scans by the reference", columns))
-        for method in compared.methods:
-            found = np.array([whole_score(score) >= least for score in compared.measured(method)])
+        for title, measured in compared.scored:
+            found = np.array([whole_score(score) >= least for score in measured])
             rates = (proportion(found, true), proportion(~found, ~true), proportion(true, found))
             shown = [None if one.n == 0 else one for one in rates]
-            rows.append((f"  {METHODS[method]}", *shown, compared.found(partial(_f1, least), method).estimate))
+            rows.append((f"  {title}", *shown, compared.found(partial(_f1, least), measured).estimate))
         sensitivity, specificity, f1 = published.DETECTION[least]
         rows.append((f"  Published: {published.DETECTION_TITLE}", sensitivity, specificity, None, f1))
     note = "A scan is positive where its score, rounded, reaches the limit."

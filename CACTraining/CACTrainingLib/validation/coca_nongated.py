@@ -1,8 +1,9 @@
 """COCA, scans that are not gated: a workbook of Agatston scores beside the DICOM folders.
 
 As the published loaders have it (neuro-ml/amid, `StanfordCoCa`; a `COCANongatedIngestor`): `deidentified_nongated/N/…`
-and `scores.xlsx`, first sheet, columns filename ("1A" is scan 1), LCA, LAD, LCX, RCA, total. LCA is taken for the left
-main, as in the property lists of the gated scans. Saved as scores.csv it is read too, with the standard library alone.
+and `scores.xlsx`, first sheet, whose first column is the scan ("1A" is scan 1), with the columns LCA, LAD, LCX, RCA and
+total. LCA is taken for the left main, as in the property lists of the gated scans. Saved as scores.csv it is read too,
+with the standard library alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from .scans import Counted, scans_below
 
 TITLE = "COCA, scans that are not gated"
 RELEASE = "deidentified_nongated"
-COLUMNS = ("filename", "LCA", "LAD", "LCX", "RCA", "total")
+COLUMNS = ("LCA", "LAD", "LCX", "RCA", "total")
+SCAN = "scan"
+"""What a line's first cell is called here, whatever its column is."""
 
 
 def fits(source: Path) -> bool:
@@ -44,9 +47,9 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
     by_id = scans_below(scans or table.parent, progress)
     found, refused = [], []
     for row in rows:
-        name = row["filename"]
+        name = row[SCAN]
         try:
-            scores = {column: _score(row, column) for column in COLUMNS[1:]}
+            scores = {column: _score(row, column) for column in COLUMNS}
             total = scores.pop("total")
             if total is None:
                 raise BadReferenceError(f"{table.name} has no total of it.")
@@ -69,10 +72,10 @@ def _rows(table: Path) -> list[dict[str, str]]:
     if missing := [column for column in COLUMNS if column.lower() not in places]:
         has = ", ".join(cell for cell in head if cell) or "none"
         raise BadReferenceError(f"{table} has no column {', '.join(missing)}; it has {has}. Download it again.")
-    places = {column: places[column.lower()] for column in COLUMNS}
+    places = {SCAN: 0, **{column: places[column.lower()] for column in COLUMNS}}
     cells = [{name: row[at].strip() if at < len(row) else "" for name, at in places.items()} for row in rows]
-    named = [row for row in cells if row["filename"]]
-    names = [row["filename"] for row in named]
+    named = [row for row in cells if row[SCAN]]
+    names = [row[SCAN] for row in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadReferenceError(f"{table} has two lines for {', '.join(twice)}. Remove one.")
     return named

@@ -65,8 +65,8 @@ class ComparedScan:
     """A scan, scored and compared.
 
     folder: its results. total, vessels: of the reference. measured, measured_vessels: by method. lesions, wrong: None
-    where the reference has no outlines. counts: how many lesions each method has, where lesions are known. seconds: of
-    scoring. warnings: codes.
+    where the reference has no outlines. counts: how many lesions each method has, where lesions are known. published:
+    as in `ReferenceScan`. seconds: of scoring. warnings: codes.
     """
 
     name: str
@@ -79,6 +79,7 @@ class ComparedScan:
     lesions: tuple[OutlinedLesion, ...] | None
     wrong: tuple[WrongLesion, ...] | None
     counts: dict[str, int]
+    published: float | None
     seconds: float
     models: tuple[dict, ...]
     warnings: tuple[str, ...]
@@ -139,6 +140,7 @@ def compare(job: Job) -> ComparedScan:
         lesions=lesions,
         wrong=wrong,
         counts=counts,
+        published=scan.published,
         seconds=round(sum(content["seconds"].values()), 2),
         models=tuple(content["models"]),
         warnings=tuple(dict.fromkeys(warning["code"] for warning in content["warnings"])),

@@ -32,7 +32,8 @@ class ReferenceScan:
 
     name: unique in the reference. ct, series: as `read_ct` takes them. total: Agatston score; None where it follows
     from the outlines. vessels: Agatston score by vessel, where the reference has it; without what it leaves open.
-    outlines: where calcium was outlined; picklable. files: that the outlines are read from.
+    outlines: where calcium was outlined; picklable. files: that the outlines are read from. published: what others'
+    method scored, where it came with the reference.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ReferenceScan:
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None
     files: tuple[Path, ...] = ()
+    published: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Reference:
 
     title: of its format. about: a paragraph for the page: what a score is here. key: of `published`. vessels: which
     vessels it tells apart, and the arteries of each. refused: scans, or lines of a table, that cannot be used, with the
-    reason. warnings: doubts about others.
+    reason. warnings: doubts about others. published: whose scores came with it, if any.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Reference:
     scans: tuple[ReferenceScan, ...]
     refused: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    published: str | None = None
 
     def vessel_of(self, artery: str) -> str | None:
         """The vessel that an artery's key belongs to; None for other arteries and where it is not assigned."""

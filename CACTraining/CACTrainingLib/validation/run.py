@@ -99,7 +99,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         generator = np.random.default_rng(settings.seed)
         bootstrap = Bootstrap([scan.patient for scan in scans], generator)
         vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}
-        compared = Compared(tuple(scans), bootstrap, reference.key, vessels)
+        compared = Compared(tuple(scans), bootstrap, reference.key, vessels, reference.published)
         _write_comparison(compared, settings.output / COMPARISON)
         parts = (
             _data_section(reference, compared, refused),
@@ -157,6 +157,7 @@ def _key(job: Job) -> str:
     files = [job.folder / LAST_FILE, *job.scan.files]
     stamps = [(str(path), path.stat().st_mtime_ns) for path in files]
     given = [job.scan.patient, job.scan.total, sorted(job.scan.vessels.items()), sorted(job.vessels.items())]
+    given.append(job.scan.published)
     digest = hashlib.sha256(json.dumps([RECORDS_VERSION, stamps, given]).encode()).hexdigest()
     return f"{job.scan.name} {digest[:16]}"
 

@@ -6,7 +6,8 @@ with CAC's own labels in their place (`label_maps`). Columns `name`, `series` an
 cohort`.
 
 DeepCAC's is `stats/Results_NLST.csv` of https://github.com/AIM-Harvard/DeepCAC with the columns PID, CAC_AI and
-CAC_manual, 396 patients of the National Lung Screening Trial by their numbers. CAC_manual is the reference. Its scans
+CAC_manual, 396 patients of the National Lung Screening Trial by their numbers. CAC_manual is the reference; CAC_AI is
+what DeepCAC scored. Its scans
 are those at baseline with the slice spacing nearest to 2.5 mm and the softest kernel (README beside it); where several
 scans of a patient lie below --scans the patient is left out, and a table with `ct` has to say which one it was.
 """
@@ -25,7 +26,7 @@ from .reference import ARTERY_NAMES, VESSELS, BadReferenceError, Reference, Refe
 from .scans import Counted, ScansById, scans_below
 
 TITLE, TITLE_NLST = "a table of scores", "reference scores of the NLST (DeepCAC)"
-NLST_COLUMNS = ("PID", "CAC_manual")
+NLST_COLUMNS, NLST_PUBLISHED = ("PID", "CAC_manual"), "CAC_AI"
 TOTALS = ("total", "agatston")
 ENDINGS = (".csv", ".tsv", ".txt")
 
@@ -58,7 +59,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
     table.need_distinct([_name(line, id_) for line in table.lines], "scan")
     if nlst:
         about = "Manual Agatston totals of scans of the National Lung Screening Trial, published with DeepCAC."
-        return Reference(TITLE_NLST, about, "nlst", {}, tuple(found), tuple(refused))
+        return Reference(TITLE_NLST, about, "nlst", {}, tuple(found), tuple(refused), published="DeepCAC")
     vessels = VESSELS if set(arteries.values()) == set(VESSELS) or "lesions" in table else {}
     lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
     scores = "Agatston scores as the table has them." if total or arteries else ""
@@ -105,4 +106,5 @@ def _scan(line: Line, total: str | None, arteries: dict[str, str], id_: str, by_
     outlines = None if lesions is None else partial(label_maps.outlines, lesions)
     files = () if lesions is None else (lesions,)
     patient = printable(line.text("patient")) or name
-    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files)
+    published = line.number_in(NLST_PUBLISHED, 0)
+    return ReferenceScan(name, patient, ct, series, score, vessels, outlines, files, published)

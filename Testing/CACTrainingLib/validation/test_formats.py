@@ -219,7 +219,8 @@ def test_scores_of_the_nlst(scans, tmp_path):
     why = dict(reference.refused)
     assert "2 scans below" in why["104818"]
     assert "no scan of it" in why["1"]
-    assert (reference.key, reference.vessels) == ("nlst", {})
+    assert (reference.key, reference.vessels, reference.published) == ("nlst", {}, "DeepCAC")
+    assert reference.scans[0].published == 3.0
 
 
 def test_a_table_of_ones_own(scans, tmp_path):

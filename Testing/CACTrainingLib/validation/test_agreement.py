@@ -1,0 +1,132 @@
+"""The sections of a validation on scans made by hand, whose agreement is known."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from CACTrainingLib.report.page import write_study
+from CACTrainingLib.statistics.agreement import agreement_estimate, kappa_estimate
+from CACTrainingLib.statistics.bootstrap import Bootstrap, Estimate
+from CACTrainingLib.validation import agreement, lesions
+from CACTrainingLib.validation.agreement import Compared, category
+from CACTrainingLib.validation.comparison import ComparedScan, OutlinedLesion, WrongLesion
+from CACTrainingLib.validation.reference import VESSELS
+
+
+def made(n=80, seed=0, **more):
+    """Scans whose map is 1.2 times the reference with noise, and whose 130 HU score adds 50 to every third."""
+    g = np.random.default_rng(seed)
+    scans = []
+    for at in range(n):
+        total = 0.0 if at % 2 else float(g.lognormal(4.5, 1.4))
+        vessels = {"LM": 0.0, "LAD": 0.5 * total, "LCX": 0.2 * total, "RCA": 0.3 * total}
+        scale = {"map": 1.2 * float(g.lognormal(0, 0.1)), "automatic": 1.0}
+        wrong = 50.0 * (at % 3 == 0)
+        measured = {"map": scale["map"] * total, "automatic": total + wrong}
+        by_vessel = {m: {v: scale[m] * score for v, score in vessels.items()} for m in measured}
+        by_vessel["automatic"]["LAD"] += wrong
+        found = {"map": total > 30, "automatic": True}
+        named = {"automatic": "LAD" if at % 4 else "LCX", **({"map": "LAD"} if found["map"] else {})}
+        outlined = (OutlinedLesion("LAD", total, total / 2, found, named, {}),) if total else ()
+        extra = (WrongLesion("automatic", "LAD", wrong, "thoracic_aorta", None),) if wrong else ()
+        counts = {"map": int(total > 30), "automatic": len(outlined) + len(extra)}
+        scan = ComparedScan(
+            *(f"s{at}", f"p{at}", f"s{at}", total, vessels, measured, by_vessel, outlined, extra, counts),
+            published=2 * total,
+            seconds=float(at),
+            models=(),
+            warnings=(),
+        )
+        scans.append(replace(scan, **more))
+    return Compared(tuple(scans), Bootstrap([s.patient for s in scans], np.random.default_rng(1)), "table", VESSELS)
+
+
+@pytest.fixture(scope="module")
+def compared():
+    return made()
+
+
+def rows(sections, name):
+    (table,) = (table for section in sections for table in section.tables if table.name == name)
+    return {(str(row[0]).strip(), at): dict(zip(table.columns, row, strict=True)) for at, row in enumerate(table.rows)}
+
+
+def row(sections, name, title, which=0):
+    return [line for (own, _), line in rows(sections, name).items() if own == title][which]
+
+
+def test_totals_are_those_of_the_libraries(compared):
+    sections = agreement.sections(compared)
+    for title, method in (("Calcium map", "map"), ("130 HU, automatic", "automatic")):
+        found = row(sections, "totals", title)
+        pairs = np.stack([compared.totals, compared.measured(method)], axis=1)
+        assert found["ICC"].value == pytest.approx(agreement_estimate(pairs).value, abs=0.006)
+        assert found["ICC"].low < found["ICC"].value < found["ICC"].high
+        off = np.diff(pairs)[:, 0]
+        assert found["Mean difference"].value == pytest.approx(off.mean())
+        assert found["Upper limit"].value == pytest.approx(off.mean() + 1.96 * off.std(ddof=1))
+        slope, start = np.polyfit(*pairs.T, 1)
+        assert (found["Slope"].value, found["Intercept"].value) == pytest.approx((slope, start), rel=1e-6)
+        classes = np.array([[category(x) for x in pair] for pair in pairs])
+        own = row(sections, "categories", title)["κ"]
+        assert own.value == pytest.approx(kappa_estimate(*classes.T, 4).value)
+    published = [title for title, _ in rows(sections, "totals") if title.startswith("Published")]
+    assert len(published) == 6
+
+
+def test_detection_counts_scans(compared):
+    true, found = compared.totals >= 0.5, compared.measured("automatic") >= 0.5
+    line = row(agreement.sections(compared), "detection", "130 HU, automatic")
+    assert line["Sensitivity"].value == 1
+    assert line["Specificity"].value == pytest.approx((~found & ~true).sum() / (~true).sum())
+    assert line["Positive predictive value"].value == pytest.approx((found & true).sum() / found.sum())
+    assert line["F1"].value == pytest.approx(2 * (found & true).sum() / (found.sum() + true.sum()))
+
+
+def test_the_map_is_compared_with_the_rule(compared):
+    sections = agreement.sections(compared)
+    line = row(sections, "method_differences", "F1 at ≥ 1")
+    assert line["Calcium map"] == 1.0
+    assert line["Difference"].value == pytest.approx(1 - line["130 HU, automatic"])
+    assert line["Difference"].low > 0
+    lad = row(sections, "vessels", "130 HU, automatic", 1)
+    assert lad["Sensitivity"].value == 1
+    assert lad["Specificity"].value < 1
+    assert row(sections, "vessels", "Calcium map", 1)["Specificity"].value == 1
+    assert row(sections, "vessels", "Calcium map", 0)["Sensitivity"] is None, "no scan has calcium in the left main"
+
+
+def test_lesions_are_counted(compared, tmp_path):
+    sections = lesions.sections(compared, tmp_path, "scans")
+    all_ = row(sections, "lesions_found", "All")
+    outlined = compared.totals[compared.totals > 0]
+    assert all_["Calcium map"].value == pytest.approx((outlined > 30).mean())
+    assert row(sections, "lesions_found", "All", 1)["Calcium map"].value == pytest.approx(
+        outlined[outlined > 30].sum() / outlined.sum()
+    )
+    assert row(sections, "lesions_found", "All", 2)["130 HU, automatic"].value == pytest.approx(0.5, abs=0.03)
+    wrong = row(sections, "lesions_wrong", "Wrong lesions per scan")
+    assert (wrong["Calcium map"].value, wrong["130 HU, automatic"].value) == (0, pytest.approx(27 / 80))
+    assert row(sections, "wrong_places", "thoracic aorta")["130 HU, automatic"] == 27
+    assert row(sections, "time", "This run, one core, all methods and files")["Seconds per scan"] == 39.5
+
+
+def test_scores_that_came_with_the_reference_stand_beside(compared):
+    sections = agreement.sections(replace(compared, published="DeepCAC"))
+    line = row(sections, "totals", "Published: DeepCAC, on these scans")
+    assert line["Slope"].value == pytest.approx(2)
+    some = replace(compared.scans[0], published=None)
+    fewer = replace(compared, scans=(some, *compared.scans[1:]), published="DeepCAC")
+    assert not any("DeepCAC" in title for title, _ in rows(agreement.sections(fewer), "totals"))
+
+
+def test_a_page_of_few_scans_without_outlines(tmp_path):
+    compared = made(3, lesions=None, wrong=None, vessels={}, counts={})
+    sections = (*agreement.sections(compared), *lesions.sections(compared, tmp_path, "scans"))
+    assert [section.name for section in sections] == ["totals", "categories", "detection", "scans", "time"]
+    icc = row(sections, "totals", "Calcium map")["ICC"]
+    assert isinstance(icc, Estimate)
+    assert math.isnan(icc.low)
+    assert write_study(tmp_path, "A validation", sections, {}, False, "validation.html").is_file()
