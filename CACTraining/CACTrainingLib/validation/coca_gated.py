@@ -20,6 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.io.dicom import some
 from CACScoringLib.io.reading import find_series
 
 from ..project.importers.coca import (
@@ -31,6 +32,7 @@ from ..project.importers.coca import (
     outlined_series,
     read_regions,
 )
+from ..report.parts import count
 from .reference import BY_RULE, VESSELS, BadReferenceError, Reference, ReferenceScan
 from .scans import Counted
 
@@ -57,7 +59,7 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
     root = _root(source)
     outlined = {path.stem: path for path in (root / REGIONS_FOLDER).glob("*.xml")}
     patients = {path.name: path for path in (root / PATIENTS_FOLDER).iterdir() if path.is_dir()}
-    found, refused, warnings = [], [], []
+    found, refused, doubtful = [], [], []
     numbers = sorted({*outlined, *patients}, key=lambda n: (not n.isdecimal(), int(n) if n.isdecimal() else 0, n))
     for done, number in enumerate(numbers, 1):
         try:
@@ -75,11 +77,18 @@ def read(source: Path, scans: Path | None = None, progress: Counted | None = Non
             outlines = partial(_outlines, tuple(regions), own.folder, own.uid)
             files = (outlined[number],)
             found.append(ReferenceScan(number, number, own.folder, own.uid, outlines=outlines, files=files))
-            warnings += _area_doubts(number, regions)
+            if _areas_differ(regions):
+                doubtful.append(number)
         if progress:
             progress(done, len(numbers))
     about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
-    return Reference(TITLE, about, "coca-gated", VESSELS, tuple(found), tuple(refused), tuple(warnings))
+    warnings = ()
+    if doubtful:
+        warnings = (
+            f"The contours of {count(doubtful, 'scan')} are not as large as their files say, within {AREA_DIFFERS:.0%} "
+            f"({some(doubtful)}). Contours in mm and areas in cm² should agree.",
+        )
+    return Reference(TITLE, about, "coca-gated", VESSELS, tuple(found), tuple(refused), warnings)
 
 
 def _series(folder: Path) -> list[CocaSeries]:
@@ -95,13 +104,11 @@ def _outlines(regions: Sequence[Region], folder: Path, series: str | None, scan:
     return gated_annotations(folder, series, regions).regions
 
 
-def _area_doubts(number: str, regions: Sequence[Region]) -> list[str]:
-    """A sentence where the contours in mm are not as large as the file says: then they are read wrongly, or changed."""
+def _areas_differ(regions: Sequence[Region]) -> bool:
+    """Whether contours are not as large as the file says: then they are read wrongly, or changed."""
     known = [region for region in regions if region.area_mm2 is not None and region.points_mm is not None]
-    drawn, said = (sum(areas) for areas in ([_area_mm2(r.points_mm) for r in known], [r.area_mm2 for r in known]))
-    if abs(drawn - said) <= AREA_DIFFERS * max(drawn, said):
-        return []
-    return [f"The contours of {number} cover {drawn:.1f} mm² in all, but their file says {said:.1f} mm²."]
+    drawn, said = sum(_area_mm2(r.points_mm) for r in known), sum(r.area_mm2 for r in known)
+    return abs(drawn - said) > AREA_DIFFERS * max(drawn, said)
 
 
 def _area_mm2(points_mm: np.ndarray) -> float:

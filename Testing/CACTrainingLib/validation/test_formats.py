@@ -105,7 +105,7 @@ def test_contours_of_coca_that_are_not_as_large_as_they_say(own, gated):
     larger = re.sub(r"(<key>Area</key>\s*<real>)0\.0*", r"\g<1>0.", xml.read_text("utf-8"))
     xml.write_text(larger, encoding="utf-8")
     (warning,) = read_reference(folder).warnings
-    assert warning.startswith("The contours of 0 cover")
+    assert warning.startswith("The contours of 1 scan are not as large as their files say, within 5% (0). ")
 
 
 def test_scores_of_coca(nongated, scans):
