@@ -78,7 +78,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert float(rows[2]["reference_RCA"]) == 0 < float(rows[2]["automatic_RCA"])
 
     found = {line[0].strip(): [float(x) for x in line[5:9] if x] for line in table(output, "lesions_found")[1:]}
-    assert found["LAD"][0] == 1
+    assert found["LAD"][0] > 0.8
     assert found["LCX"][0] < 1, "the spine is not looked at"
     assert {line[0]: line[2] for line in table(output, "wrong_places")[1:]}["thoracic aorta"] != "0"
     assert {"totals", "categories", "detection", "vessels", "lesions_wrong", "time"} <= {
