@@ -41,8 +41,8 @@ HEART_DEPTH_MM = 30.0
 and 37 to 45 mm in crops of 160 to 250 mm; 12 to 24 mm of what was taken for a heart in arms, necks and shoulders."""
 
 LEAST_TERRITORIES_ML = {"LAD": 15.0, "LCX": 10.0, "RCA": 15.0, "aortic valve and root": 8.0}
-"""Territories of a heart that no lungs confirm: 54, 37, 98 and 26 ml and more in six hearts of patients; 24, 38, 6 and 9
-ml in a phantom of plastic."""
+"""Territories of a heart that no lungs confirm: 54, 37, 98 and 26 ml and more in six hearts of patients; 24, 38, 6 and
+9 ml in a phantom of plastic."""
 
 LUNG_BESIDE = 0.08
 LUNG_REACH_MM = 12.0
