@@ -98,7 +98,8 @@ def score_scan(
 
     reviewed, label_warnings = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
-        region = find_heart(scan, heart, *((networks.heart, networks.territories) if networks else (None, None)))
+        finders = (networks.heart, networks.territories) if networks else (None, None)
+        region = find_heart(scan, heart, *finders)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
@@ -128,7 +129,8 @@ def score_scan(
             in_map, map_rules = map_lesions(scan, parts, map_sites, rules)
             map_suggestions: list[ArterySuggestion] = []
             if reviewed is None:
-                in_map, parts = map_without_metal(scan, parts, in_map)
+                in_map, parts, metal = map_without_metal(scan, parts, in_map)
+                label_warnings += _not_yet_given(metal, label_warnings)
                 noise_hu = None if blood is None else blood.noise_hu
                 evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map.coronary, noise_hu)
                 in_map, map_suggestions, parts, map_warnings = without_improbable(scan, parts, in_map, evaluated)
@@ -250,6 +252,12 @@ def _scored(
         suggestions=tuple(suggestions),
         no_calcium=reviewed is not None and not _in_arteries(reviewed).any(),
     )
+
+
+def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> list[ScanWarning]:
+    """Those whose code is not among the given: metal in the map mostly is a candidate by the clinical rule, too."""
+    codes = {warning.code for warning in given}
+    return [warning for warning in warnings if warning.code not in codes]
 
 
 def _unreviewed(region: HeartRegion) -> ScanWarning:

@@ -8,6 +8,7 @@ from handmade_networks import loaded, scan_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import score_scan
@@ -106,3 +107,17 @@ def test_without_territories_nothing_is_said_of_other_sites(scan_and_heart):
     assert result.territories is None
     assert result.non_coronary is None
     assert {lesion.artery for lesion in result.methods["threshold"].lesions.lesions} == {Artery.UNASSIGNED}
+
+
+def test_metal_counts_in_neither_method_and_is_told_once(scan_and_heart, networks):
+    scan, heart = scan_and_heart
+    hu = sitk.GetArrayFromImage(scan.image)
+    hu[15:18, 50:54, 60:64] = 2600
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+    result = score_scan(scan_from_image(image, scan.acquisition), heart=heart, networks=networks)
+    assert [warning.code for warning in result.warnings].count("metal") == 1
+    for method in result.methods.values():
+        assert not method.lesions.id_map[15:18, 50:54, 60:64].any()
+        assert len(method.lesions.lesions) == 1
+    assert not sitk.GetArrayViewFromImage(result.decomposition.calcium_map)[15:18, 50:54, 60:64].any()

@@ -93,6 +93,20 @@ def resampled(image: sitk.Image, size, origin, spacing, direction) -> sitk.Image
     return resampler.Execute(image)
 
 
+def pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
+    """A uint8 part of a scan's grid on the whole grid of the scan, 0 elsewhere."""
+    whole = sitk.Image(image.GetSize(), sitk.sitkUInt8)
+    whole.CopyInformation(image)
+    start = image.TransformPhysicalPointToIndex(part.GetOrigin())
+    return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a bool mask of three dimensions (6 neighbours); an empty mask as it is."""
+    labels, count = ndimage.label(mask)
+    return mask if count < 2 else labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+
+
 def landmarks(hu: np.ndarray) -> Chest:
     """The landmarks. Raises NoHeartError when there are no lungs."""
     lungs = _lungs(hu)

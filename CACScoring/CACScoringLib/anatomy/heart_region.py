@@ -27,7 +27,9 @@ from .chest import (
     bounding_box,
     depth_inside,
     landmarks,
+    largest_part,
     on_working_grid,
+    pasted,
     resampled,
     voxels,
     within,
@@ -118,7 +120,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
         tube = sitk.And(_on_grid(aorta, coarse, near), skeleton == 0)
         excluded = sitk.Maximum(excluded, tube * AORTA_LABEL)
     mask = sitk.And(mask, excluded == 0)
-    return HeartRegion(_pasted(mask, scan.image), _pasted(excluded, scan.image), "lungs", warnings)
+    return HeartRegion(pasted(mask, scan.image), pasted(excluded, scan.image), "lungs", warnings)
 
 
 def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
@@ -131,14 +133,6 @@ def _region_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> si
     stop = image.TransformPhysicalPointToContinuousIndex(high)
     limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
     return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))]
-
-
-def _pasted(part: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """A uint8 part of the scan's grid on the whole grid, 0 elsewhere."""
-    whole = sitk.Image(image.GetSize(), sitk.sitkUInt8)
-    whole.CopyInformation(image)
-    start = image.TransformPhysicalPointToIndex(part.GetOrigin())
-    return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
 
 
 def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> sitk.Image:
@@ -276,10 +270,7 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
     depth = depth_inside(soft, voxels(MAX_HEART_RADIUS_MM))
     radius = float(depth.max())
     core = depth > OPENING * radius
-    labels, count = ndimage.label(core)
-    if count > 1:
-        core = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
-    return within(core, OPENING * radius + 1.5) & soft, radius
+    return within(largest_part(core), OPENING * radius + 1.5) & soft, radius
 
 
 def cut_warnings(heart: np.ndarray) -> tuple[ScanWarning, ...]:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ..core.ct import ScanWarning
 from ..models.preprocessing import Grid, from_grid
+from .chest import largest_part, pasted
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Territories:
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Probabilities float32 [n, 11] at voxels of the scan. flat: indices into its array, whose shape is [k, j, i].
 
-        Linear between the grid's voxels; beyond it all is outside.
+        Linear between the grid's voxels; beyond the middles of the outermost their values go on.
         """
         places = np.stack(np.unravel_index(flat, shape)).astype(np.float32)
         first, step = (np.array(part[::-1], np.float32)[:, None] for part in (self.grid.first, self.grid.step))
@@ -70,12 +71,6 @@ class Territories:
         return image[tuple(cut)], Grid(tuple(first), self.grid.step, size), box
 
 
-def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected part of a mask."""
-    labels, count = ndimage.label(mask)
-    return mask if count < 2 else labels == 1 + np.bincount(labels.ravel())[1:].argmax()
-
-
 def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
     """Voxels of a mask in each plane across an axis; all 1 for an empty mask."""
     counts = mask.sum(tuple(n for n in range(3) if n != axis))
@@ -83,9 +78,7 @@ def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _pasted(array: np.ndarray, near: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """uint8 [k, j, i] on a part of a scan's grid as an image on the whole grid, 0 elsewhere."""
+    """An array [k, j, i] on a part of a scan's grid as uint8 on the whole grid, 0 elsewhere."""
     part = sitk.GetImageFromArray(array.astype(np.uint8))
-    whole = sitk.Image(image.GetSize(), sitk.sitkUInt8)
-    whole.CopyInformation(image)
-    start = image.TransformPhysicalPointToIndex(near.GetOrigin())
-    return sitk.Paste(whole, part, part.GetSize(), destinationIndex=start)
+    part.CopyInformation(near)
+    return pasted(part, image)

@@ -22,7 +22,8 @@ from ..models.preprocessing import (
     territory_grid,
     territory_input,
 )
-from .territories import Territories, counts_along, largest_part
+from .chest import largest_part
+from .territories import Territories, counts_along
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -86,7 +87,8 @@ def _clear(probability: np.ndarray, heart: np.ndarray) -> None:
     label = probability.argmax(0)
     aorta = np.isin(label, _AORTA)
     parts, _ = ndimage.label(aorta | ((label > 0) & near))
-    kept = parts == parts[heart & (parts > 0)][0] if (heart & (parts > 0)).any() else np.zeros_like(heart)
+    in_heart = np.bincount(parts[heart], minlength=2)[1:]
+    kept = parts == 1 + in_heart.argmax() if in_heart.any() else np.zeros_like(heart)
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         part = (parts[box] == number) & (label[box] == _AORTA[1])
         if part.sum() * math.prod(TERRITORY_SPACING_MM) / 1000 >= LONG_AORTA_ML:

@@ -53,10 +53,9 @@ def without_metal(found: LesionSet, scan: sitk.Image) -> tuple[LesionSet, list[S
     metal = metal_lesions(found, scan)
     if not metal:
         return found, []
-    kept = tuple(lesion for lesion in found.lesions if lesion.id not in metal)
-    id_map = np.where(np.isin(found.id_map, list(metal)), np.uint16(0), found.id_map)
+    kept = found.of(lesion.id for lesion in found.lesions if lesion.id not in metal)
     consequence = "They are left out of the candidates, with any calcium that touches them: label that by hand."
-    return LesionSet(kept, id_map), _warning(found, metal, consequence)
+    return kept, _warning(found, metal, consequence)
 
 
 def noise_warning(found: LesionSet, blood: BloodPool | None) -> list[ScanWarning]:

@@ -13,7 +13,7 @@ from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import Decomposition, without
 from ..calcium_map.slices import SliceProbabilities
 from ..core.ct import CTScan, ScanWarning
-from .artefacts import metal_lesions
+from .artefacts import without_metal
 from .evidence import coronary_probabilities, lesion_features
 from .lesions import LesionSet, ScoringRules, find_lesions
 from .sites import suggested_arteries
@@ -38,17 +38,18 @@ def map_lesions(
     return find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image), rules
 
 
-def map_without_metal(scan: CTScan, parts: Decomposition, found: LesionSet) -> tuple[LesionSet, Decomposition]:
-    """Leave out lesions of the map that are metal, of which the clinical rule's candidates warn.
+def map_without_metal(
+    scan: CTScan, parts: Decomposition, found: LesionSet
+) -> tuple[LesionSet, Decomposition, list[ScanWarning]]:
+    """Leave out lesions of the map that are metal.
 
     Returns:
-        The other lesions, and the decomposition without those left out.
+        The other lesions, the decomposition without those left out, and a warning that names them.
     """
-    metal = metal_lesions(found, scan.image)
-    if not metal:
-        return found, parts
-    kept = found.of(lesion.id for lesion in found.lesions if lesion.id not in metal)
-    return kept, without(parts, scan, (found.id_map > 0) & (kept.id_map == 0))
+    kept, warnings = without_metal(found, scan.image)
+    if warnings:
+        parts = without(parts, scan, (found.id_map > 0) & (kept.id_map == 0))
+    return kept, parts, warnings
 
 
 def evidence_of(

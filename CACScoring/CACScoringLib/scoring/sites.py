@@ -32,7 +32,7 @@ SITE_OF: dict[str, Site] = {
 """Where calcium lies by the territory it lies in."""
 
 CALCIUM_RATES = {"pulmonary artery": 0.1, "other": 0.1, "outside": 0.1}
-"""How likely calcium is at a place of a territory, against a place of an artery, a valve or the aorta."""
+"""How likely calcium is at a place of a territory, against a place of an artery, a valve or the aorta. Set by hand."""
 
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from CACScoringLib.anatomy.territories import largest_part
+from CACScoringLib.anatomy.chest import largest_part
 from CACScoringLib.anatomy.territory_network import MIN_HEART_ML, find_territories
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 from CACScoringLib.core.labels import TERRITORIES
@@ -155,3 +155,30 @@ def test_the_aorta_of_the_abdomen_is_none_of_the_thorax():
     labels = sitk.GetArrayFromImage(found.labels(image))
     assert (labels[lowest - 5 : lowest, 84:92, 144:152] == AORTA).all()
     assert not labels[: lowest - 14].any()
+
+
+def test_a_sliver_of_heart_below_does_not_take_the_hearts_place():
+    """Its voxels come first in the array."""
+    scan, _ = scan_of((1.5, 1.5, 3.0), (390, 300, 330), centre_mm=(20.0, -15.0, 40.0))
+    hu = sitk.GetArrayFromImage(scan.image)
+    lowest = int(np.nonzero((hu == HEART_HU).any((1, 2)))[0][0])
+    bright = (hu == LAD_HU) | (hu == AORTA_HU)
+    hu[lowest - 12 : lowest + 2, 90:102, 140:152] = HEART_HU  # a stalk, part of the largest part …
+    hu[lowest - 8 : lowest - 4, 86:106, 136:156] = 0  # … and here too dark to be named
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+
+    class Unnamed(ByBrightness):
+        """What is as dark as 0 HU is heart, but of no territory."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            dark = ((x[:, 0] * 400 - 160).abs() < 15).float()
+            y[:, 0] = torch.maximum(y[:, 0], dark)
+            y[:, 1:] *= 1 - dark[:, None]
+            y[:, 1] += dark
+            return y
+
+    model = SimpleNamespace(card=SimpleNamespace(name="by-brightness"), network=Unnamed().eval())
+    labels = sitk.GetArrayFromImage(find_territories(scan_from_image(image, Acquisition("test")), model).labels(image))
+    assert (labels[bright] > 0).mean() > 0.8
