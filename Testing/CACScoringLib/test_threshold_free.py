@@ -196,7 +196,7 @@ class TestWhatIsLeftOut:
                 assert suggestion.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
                 assert not any(w.code == "map-left-out" for w in result.warnings)
             else:
-                self.assert_empty(result, faint[0], "1 lesions of the calcium map were left out")
+                self.assert_empty(result, faint[0], "1 lesion of the calcium map was left out")
 
     def test_lesions_where_calcium_is_not_coronary(self, faint):
         suggestion = self.scored(faint).methods["decomposition"].suggestions[0]

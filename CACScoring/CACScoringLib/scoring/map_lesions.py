@@ -107,8 +107,8 @@ def without_improbable(
     if len(kept.lesions) < len(found.lesions):
         parts = without(parts, scan, (found.id_map > 0) & (kept.id_map == 0))
     if count := len(evaluated) - len(own_of):
-        counted = "1 lesion" if count == 1 else f"{count} lesions"
-        message = f"{counted} of the calcium map left out: probably noise or not coronary calcium."
+        counted, verb = ("1 lesion", "was") if count == 1 else (f"{count} lesions", "were")
+        message = f"{counted} of the calcium map {verb} left out, as probably noise or not coronary calcium."
         notes.append(ScanWarning("map-left-out", message))
     lesions = tuple(replace(lesion, artery=own_of[lesion.id].artery) for lesion in kept.lesions)
     return LesionSet(lesions, kept.id_map), list(own_of.values()), parts, notes
