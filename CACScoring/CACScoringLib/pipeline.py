@@ -20,8 +20,9 @@ from .results import MethodResult, Networks, NonCoronaryResult, ScoreResult, cat
 from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
+from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
-from .scoring.map_lesions import evaluated_lesions, map_lesions, map_without_metal, without_improbable
+from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
 from .scoring.sites import candidate_sites, suggested_arteries
 
@@ -39,6 +40,7 @@ def steps(networks: Networks | None) -> tuple[str, ...]:
 class ScoreSettings:
     """What the user may choose.
 
+    candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
     adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
@@ -49,6 +51,7 @@ class ScoreSettings:
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
+    candidates: bool = False
     adapt_to_tube_voltage: bool = False
     allow_contrast: bool = False
     sex: str | None = None
@@ -74,9 +77,10 @@ def score_scan(
         heart: Mask of the heart, on any grid; found when None.
         lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
             without any is a reviewed score of 0. Calcium elsewhere is that which it labels, or if it labels none,
-            what lies in the territories of valves and great vessels. When None, everything at or above the threshold
-            and the lesions of the calcium map are reported in the arteries of their territories, unreviewed; without
-            territories those by the threshold are unassigned.
+            what lies in the territories of valves and great vessels. When None, the candidates at or above the
+            threshold that count by the networks' evidence (`scoring.automatic`), and the lesions of the calcium map,
+            are reported in the arteries of their territories. Without that evidence all candidates are; without
+            territories they are unassigned.
         networks: The networks; None for the clinical rule alone.
         progress: Is told of the steps.
 
@@ -114,37 +118,28 @@ def score_scan(
                 used = {"slices": networks.slices, "heart": found_by, "territories": networks.territories}
                 warnings += calibration_warnings(networks.decomposition, used)
     with progress.step("lesions"):
-        spacing = scan.image.GetSpacing()
         territory_labels = None if region.territories is None else region.territories.labels(scan.image)
-        found, clinical_warnings = _clinical_lesions(scan, region, territory_labels, rules, reviewed, blood)
-        suggestions = [] if lesions is not None else suggested_arteries(found.coronary, scan, region)
-        label_warnings += clinical_warnings
+        seen = _Seen(scan, region, territory_labels, rules, reviewed, blood)
+        dense, metal = _dense_lesions(seen)
+        evidence = None
+        if networks and reviewed is None and not settings.candidates:
+            evidence = CandidateEvidence.stored(networks.decomposition.card.calibration)
+        clinical, clinical_warnings = _clinical(seen, dense.coronary, found_slices, parts, evidence)
+        label_warnings += [*metal, *clinical_warnings]
         if settings.percentile_table is not None and reviewed is None:
             label_warnings.append(_NO_PERCENTILE)
-        if found_slices is not None and parts is not None:
-            map_sites = reviewed
-            if map_sites is None:
-                dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= parts.settings.floor_hu
-                map_sites = candidate_sites(region, territory_labels, dense)
-            in_map, map_rules = map_lesions(scan, parts, map_sites, rules)
-            map_suggestions: list[ArterySuggestion] = []
-            if reviewed is None:
-                in_map, parts, metal = map_without_metal(scan, parts, in_map)
-                label_warnings += _not_yet_given(metal, label_warnings)
-                noise_hu = None if blood is None else blood.noise_hu
-                evaluated = evaluated_lesions(scan, region, found_slices, parts, in_map.coronary, noise_hu)
-                in_map, map_suggestions, parts, map_warnings = without_improbable(scan, parts, in_map, evaluated)
-                label_warnings += map_warnings
+        if found_slices and parts:
+            in_map, map_rules, parts, map_warnings = _mapped(seen, found_slices, parts)
+            label_warnings += _not_yet_given(map_warnings, label_warnings)
     with progress.step("scores"):
-        methods = {"threshold": _scored(found.coronary, rules, spacing, reviewed, suggestions)}
+        methods = {"threshold": _scored(seen, clinical, rules)}
         if parts:
-            mapped = _scored(in_map.coronary, map_rules, spacing, reviewed, map_suggestions)
             # The scale makes up for what a map holds beside coronary calcium, which a reader's labels cut off.
             scale = parts.settings.agatston_scale if reviewed is None else None
-            methods["decomposition"] = replace(mapped, agatston_scale=scale)
+            methods["decomposition"] = replace(_scored(seen, in_map, map_rules), agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
-        non_coronary = _non_coronary(scan, region, territory_labels, rules, reviewed, found)
+        non_coronary = _non_coronary(seen, dense)
     every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
     return ScoreResult(
         scan,
@@ -162,45 +157,97 @@ def score_scan(
     )
 
 
-def _clinical_lesions(
-    scan: CTScan,
-    region: HeartRegion,
-    territory_labels: sitk.Image | None,
-    rules: ScoringRules,
-    reviewed: np.ndarray | None,
-    blood: BloodPool | None,
-) -> tuple[LesionSet, list[ScanWarning]]:
-    """All lesions by the clinical rule, those outside the arteries too, and what is doubtful about them."""
-    if reviewed is not None:
-        found = find_lesions(scan.image, reviewed, rules)
-        return found, [*outside_warning(found.coronary, region.mask), *metal_warning(found, scan.image)]
-    sites = candidate_sites(region, territory_labels, scan.hu >= rules.threshold_hu)
-    found, warnings = without_metal(find_lesions(scan.image, sites, rules), scan.image)
-    return found, [*warnings, *noise_warning(found.coronary, blood), _unreviewed(region)]
+@dataclass(frozen=True)
+class _Seen:
+    """A scan, and what was found in it before its lesions. territory_labels: on the scan's grid. reviewed: a reader's
+    labels, [k, j, i]; None where nobody has reviewed the lesions."""
+
+    scan: CTScan
+    region: HeartRegion
+    territory_labels: sitk.Image | None
+    rules: ScoringRules
+    reviewed: np.ndarray | None
+    blood: BloodPool | None
+
+    @property
+    def noise_hu(self) -> float | None:
+        return None if self.blood is None else self.blood.noise_hu
+
+    def sites(self, candidates: np.ndarray) -> np.ndarray:
+        """Where each candidate voxel belongs, `candidate_sites`."""
+        return candidate_sites(self.region, self.territory_labels, candidates)
 
 
-def _non_coronary(
-    scan: CTScan,
-    region: HeartRegion,
-    territory_labels: sitk.Image | None,
-    rules: ScoringRules,
-    reviewed: np.ndarray | None,
+@dataclass(frozen=True)
+class _Chosen:
+    """Lesions of the arteries that count. suggestions: of each while nobody has reviewed them. Other fields as of
+    `MethodResult`."""
+
+    status: str
+    lesions: LesionSet
+    suggestions: list[ArterySuggestion]
+    left_out: LeftOut | None = None
+
+
+def _dense_lesions(seen: _Seen) -> tuple[LesionSet, list[ScanWarning]]:
+    """All lesions by the clinical rule, those outside the arteries too, and what lies outside the heart or is metal."""
+    image = seen.scan.image
+    if seen.reviewed is not None:
+        found = find_lesions(image, seen.reviewed, seen.rules)
+        return found, [*outside_warning(found.coronary, seen.region.mask), *metal_warning(found, image)]
+    sites = seen.sites(seen.scan.hu >= seen.rules.threshold_hu)
+    return without_metal(find_lesions(image, sites, seen.rules), image)
+
+
+def _clinical(
+    seen: _Seen,
     found: LesionSet,
-) -> NonCoronaryResult | None:
+    slices: SliceProbabilities | None,
+    parts: Decomposition | None,
+    evidence: CandidateEvidence | None,
+) -> tuple[_Chosen, list[ScanWarning]]:
+    """What counts of the arteries' lesions by the clinical rule, and its doubts. Without territories, by whose arteries
+    the score is told, or without evidence, all candidates do."""
+    if seen.reviewed is not None:
+        return _Chosen("reviewed", found, []), []
+    chosen = _Chosen("candidates", found, suggested_arteries(found, seen.scan, seen.region))
+    if evidence is not None and seen.region.territories is not None and slices and parts:
+        places = chosen.suggestions
+        features = evidence_of(seen.scan, slices, parts, found, places, seen.noise_hu)
+        chosen = _Chosen("automatic", *evaluated_candidates(found, features, places, evidence))
+    return chosen, [*noise_warning(chosen.lesions, seen.blood), _not_reviewed(chosen, seen.region)]
+
+
+def _mapped(
+    seen: _Seen, slices: SliceProbabilities, parts: Decomposition
+) -> tuple[_Chosen, ScoringRules, Decomposition, list[ScanWarning]]:
+    """The lesions of the calcium map that count, their rules, the map that holds no others, and its doubts."""
+    scan = seen.scan
+    if seen.reviewed is not None:
+        found, rules = map_lesions(scan, parts, seen.reviewed, seen.rules)
+        return _Chosen("reviewed", found.coronary, []), rules, parts, []
+    dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= parts.settings.floor_hu
+    found, rules = map_lesions(scan, parts, seen.sites(dense), seen.rules)
+    found, parts, metal = map_without_metal(scan, parts, found)
+    evaluated = evaluated_lesions(scan, seen.region, slices, parts, found.coronary, seen.noise_hu)
+    found, suggestions, parts, left_out = without_improbable(scan, parts, found, evaluated)
+    return _Chosen("automatic", found.coronary, suggestions), rules, parts, [*metal, *left_out]
+
+
+def _non_coronary(seen: _Seen, found: LesionSet) -> NonCoronaryResult | None:
     """Calcium outside the coronary arteries: as a reader labelled it, else where the territories say; None where
-    neither is known. found: all lesions by the clinical rule; reviewed: a reader's labels, [k, j, i].
+    neither is known. found: all lesions by the clinical rule.
     """
+    reviewed, rules, image = seen.reviewed, seen.rules, seen.scan.image
     by_reader = reviewed is not None and bool((reviewed > max(Artery)).any())
-    if reviewed is not None and not by_reader:
-        if territory_labels is None:
-            return None
-        sites = candidate_sites(region, territory_labels, (scan.hu >= rules.threshold_hu) & (reviewed == 0))
-        sites[sites <= max(Artery)] = 0
-        found, _ = without_metal(find_lesions(scan.image, sites, rules), scan.image)
-    elif territory_labels is None and not by_reader:
+    if seen.territory_labels is None and not by_reader:
         return None
+    if reviewed is not None and not by_reader:
+        sites = seen.sites((seen.scan.hu >= rules.threshold_hu) & (reviewed == 0))
+        sites[sites <= max(Artery)] = 0
+        found, _ = without_metal(find_lesions(image, sites, rules), image)
     elsewhere = found.non_coronary
-    scores = score_non_coronary(elsewhere.lesions, scan.image.GetSpacing(), rules)
+    scores = score_non_coronary(elsewhere.lesions, image.GetSpacing(), rules)
     return NonCoronaryResult(by_reader, rules, elsewhere, scores)
 
 
@@ -235,22 +282,17 @@ def _decomposition(
     return found, replace(parts, warnings=warnings)
 
 
-def _scored(
-    lesions: LesionSet,
-    rules: ScoringRules,
-    spacing_mm: tuple[float, float, float],
-    reviewed: np.ndarray | None,
-    suggestions: list[ArterySuggestion],
-) -> MethodResult:
-    """reviewed: a reader's labels, [k, j, i]; None while nobody has reviewed the lesions."""
+def _scored(seen: _Seen, chosen: _Chosen, rules: ScoringRules) -> MethodResult:
+    spacing = seen.scan.image.GetSpacing()
     return MethodResult(
-        reviewed=reviewed is not None,
+        status=chosen.status,
         rules=rules,
-        lesions=lesions,
-        total=score_lesions(lesions.lesions, spacing_mm, rules),
-        arteries=score_arteries(lesions.lesions, spacing_mm, rules),
-        suggestions=tuple(suggestions),
-        no_calcium=reviewed is not None and not _in_arteries(reviewed).any(),
+        lesions=chosen.lesions,
+        total=score_lesions(chosen.lesions.lesions, spacing, rules),
+        arteries=score_arteries(chosen.lesions.lesions, spacing, rules),
+        suggestions=tuple(chosen.suggestions),
+        no_calcium=seen.reviewed is not None and not _in_arteries(seen.reviewed).any(),
+        left_out=chosen.left_out,
     )
 
 
@@ -260,7 +302,15 @@ def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> lis
     return [warning for warning in warnings if warning.code not in codes]
 
 
-def _unreviewed(region: HeartRegion) -> ScanWarning:
+def _not_reviewed(chosen: _Chosen, region: HeartRegion) -> ScanWarning:
+    if chosen.left_out is not None:
+        count, others = len(chosen.lesions.lesions), len(chosen.left_out.lesions.lesions)
+        message = (
+            f"The clinical score is automatic: of {count + others} candidates, {count} count, by the networks' "
+            "evidence. Nobody has reviewed them. Correct their labels in lesions.nii.gz, where those left out are "
+            f"labelled {int(Artery.UNASSIGNED)}, and score again with --lesions."
+        )
+        return ScanWarning("automatic", message)
     where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
     if region.territories is not None:
         where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."

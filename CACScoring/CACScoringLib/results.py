@@ -16,12 +16,22 @@ from .core.ct import CTScan, ScanWarning
 from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from .scoring import risk
 from .scoring.acquisition import BloodPool
+from .scoring.automatic import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.scores import Score
 
 if TYPE_CHECKING:
     from .models.cards import LoadedModel
     from .whole_scan.estimates import WholeScanEstimate
+
+
+STATUSES = {
+    "reviewed": "reviewed",
+    "automatic": "automatic, not reviewed",
+    "candidates": "unreviewed candidates, not a calcium score",
+}
+"""How a method's scores came about: by a person who assigned the lesions to arteries; by the networks' evidence of each
+lesion; or not at all, so that they may be anything dense."""
 
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
@@ -50,14 +60,15 @@ class Networks:
 class MethodResult:
     """Scores by one method.
 
-    reviewed: whether a person assigned the lesions to arteries; unreviewed candidates may be anything dense.
+    status: key of STATUSES.
+    left_out: of an automatic clinical score, the candidates that do not count.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known; never
     of a reviewed map, for it was found on maps as the networks make them.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
     """
 
-    reviewed: bool
+    status: str
     rules: ScoringRules
     lesions: LesionSet
     total: Score
@@ -65,6 +76,12 @@ class MethodResult:
     suggestions: tuple[ArterySuggestion, ...] = ()
     agatston_scale: float | None = None
     no_calcium: bool = False
+    left_out: LeftOut | None = None
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether a person assigned the lesions to arteries."""
+        return self.status == "reviewed"
 
     @property
     def scaled_agatston(self) -> float | None:
@@ -95,9 +112,13 @@ class NonCoronaryResult:
 
 @dataclass(frozen=True)
 class Categories:
-    """What the reviewed Agatston score means in published classes."""
+    """What the Agatston score of the clinical rule means in published classes.
+
+    status: of the score, "reviewed" or "automatic".
+    """
 
     method: str
+    status: str
     risk_class: str
     cac_drs: str
     arterial_age_years: float
@@ -109,7 +130,7 @@ class ScoreResult:
     """All that `score` finds out about a scan.
 
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
-    categories: of the clinical rule; None while nothing was reviewed.
+    categories: of the clinical rule; None for candidates that nobody, neither network nor reader, has evaluated.
     territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
     non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
     networks, slices, decomposition: None when only the clinical rule was asked for.
@@ -135,10 +156,10 @@ class ScoreResult:
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None while it is not reviewed."""
-    if not threshold.reviewed:
+    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated."""
+    if threshold.status == "candidates":
         return None
     agatston = threshold.total.agatston
     vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
     classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
-    return Categories("threshold", *classes, percentile)
+    return Categories("threshold", threshold.status, *classes, percentile)

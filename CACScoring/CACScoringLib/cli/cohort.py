@@ -69,6 +69,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
 
     scoring = ScoreSettings(
         rules=rules(options),
+        candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
     )

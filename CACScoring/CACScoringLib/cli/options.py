@@ -98,6 +98,11 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExc
         action="store_true",
         help="use the thresholds published for the scan's tube voltage instead of those for 120 kVp",
     )
+    rules.add_argument(
+        "--candidates",
+        action="store_true",
+        help="list all candidates of the clinical rule, and leave none out by the networks' evidence",
+    )
     mass = rules.add_mutually_exclusive_group()
     mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration factor in mg/(mm³·HU)")
     return mass

@@ -124,6 +124,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError("Give one CT, or a --radiograph, to score (see cac score --help).")
     scoring = ScoreSettings(
         rules=rules(options),
+        candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
         sex=options.sex,

@@ -47,6 +47,7 @@ ADVICE = {
     "no-territories": "Check the heart mask, and that every lesion has its artery.",
     "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",
     # Scores and lesions
+    "automatic": "Look at the lesions and at the candidates left out before you use the score, and mark it reviewed.",
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",

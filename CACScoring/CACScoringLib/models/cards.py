@@ -57,8 +57,8 @@ class Training:
     commit: str
 
 
-Calibration = dict[str, float | dict[str, float] | None]
-"""Numbers that scoring takes from a model, by name."""
+Calibration = dict[str, object]
+"""What scoring takes from a model, by name: numbers, and what is read as a dataclass of its own."""
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.arteries import ArterySuggestion
 from ..calcium_map.slices import on_scan_slices
-from ..core.labels import TERRITORIES
+from ..core.labels import TERRITORIES, Artery
 from ..core.output import SCHEMA
 from ..core.tables import table_text
-from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
+from ..results import AGATSTON_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
@@ -68,24 +70,33 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
 
 
 def site_labels(result: ScoreResult) -> sitk.Image:
-    """The lesions by the threshold on the scan's grid, uint8 labels (`Site`): of the arteries, and elsewhere."""
-    labels = result.methods["threshold"].lesions.label_image(result.scan.image)
-    elsewhere = result.non_coronary
-    return labels if elsewhere is None else labels + elsewhere.lesions.label_image(result.scan.image)
+    """The lesions by the threshold on the scan's grid, uint8 labels (`Site`): of the arteries, elsewhere, and
+    UNASSIGNED the candidates that an automatic score leaves out."""
+    method, elsewhere = result.methods["threshold"], result.non_coronary
+    labels = method.lesions.artery_map()
+    if elsewhere is not None:
+        labels += elsewhere.lesions.artery_map()
+    if method.left_out is not None:
+        labels[method.left_out.lesions.id_map > 0] = Artery.UNASSIGNED
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(result.scan.image)
+    return image
 
 
 def result_as_text(result: ScoreResult) -> str:
     """A few lines for a terminal, severe warnings first."""
     lines = [f"CAUTION: {warning.message}" for warning in result.warnings if warning.severe]
     for key, method in result.methods.items():
-        state = "reviewed" if method.reviewed else "UNREVIEWED candidates, not a calcium score"
-        state += ", no coronary calcium" if method.no_calcium else ""
+        state = STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
         lines.append(f"{METHOD_TITLES[key]}: {state}")
         if method.scaled_agatston is not None:
             lines.append(f"  on the scale of clinical Agatston scores about {method.scaled_agatston:.0f}")
         agatston = AGATSTON_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
+        if method.left_out is not None:
+            count = len(method.left_out.lesions.lesions)
+            lines.append(f"  {count} candidate{'' if count == 1 else 's'} left out as probably not coronary calcium")
     elsewhere = result.non_coronary
     if elsewhere is not None and elsewhere.lesions.lesions:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
@@ -96,7 +107,8 @@ def result_as_text(result: ScoreResult) -> str:
         found = "" if measured is None else f", {measured:.1f} mg measured"
         lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
     if result.categories is not None:
-        lines.append(f"Risk class {result.categories.risk_class}, CAC-DRS {result.categories.cac_drs}")
+        c = result.categories
+        lines.append(f"Risk class {c.risk_class}, CAC-DRS {c.cac_drs} ({STATUSES[c.status]})")
     lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
 
@@ -141,12 +153,16 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
 
 
 def lesions_as_csv(result: ScoreResult) -> str:
-    """One row per lesion and method, then those outside the coronary arteries; positions in mm, Slicer's RAS axes."""
+    """One row per lesion and method, with those that an automatic score leaves out, then those outside the coronary
+    arteries; positions in mm, Slicer's RAS axes."""
     rows = []
     for name, method in result.methods.items():
         for lesion in method.lesions.lesions:
             row = _csv_row(name, lesion, method.rules, result.scan.image.GetSpacing())
-            rows.append({**row, **_suggestion(method, lesion)})
+            rows.append({**row, **_suggestion(method.suggestion_of(lesion))})
+        for lesion, suggested, _ in _left_out(method):
+            row = _csv_row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
+            rows.append({**row, **_suggestion(suggested)})
     elsewhere = result.non_coronary
     if elsewhere is not None:
         for lesion in elsewhere.lesions.lesions:
@@ -179,10 +195,16 @@ def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[fl
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     lesions = [
         {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
-        | _suggestion(method, lesion)
+        | _suggestion(method.suggestion_of(lesion))
         for lesion in method.lesions.lesions
     ]
+    left_out = [
+        {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
+        | {**_suggestion(suggested), "probability": round(1 - suggested.not_coronary_probability, 3), "reason": reason}
+        for lesion, suggested, reason in _left_out(method)
+    ]
     return {
+        "status": method.status,
         "reviewed": method.reviewed,
         "agatston_scale": method.agatston_scale,
         "scaled_agatston": method.scaled_agatston,
@@ -190,7 +212,14 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
         "total": asdict(method.total),
         "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
         "lesions": lesions,
+        "left_out": left_out,
     }
+
+
+def _left_out(method: MethodResult) -> Iterator[tuple[Lesion, ArterySuggestion, str]]:
+    """What an automatic score leaves out: each with its evaluation and the reason."""
+    own = method.left_out
+    return zip(own.lesions.lesions, own.suggestions, own.reasons, strict=True) if own is not None else iter(())
 
 
 def _non_coronary(result: ScoreResult) -> dict | None:
@@ -230,9 +259,8 @@ def _lesion(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, fl
     return {**asdict(score_lesions([lesion], spacing, rules)), **place, "components": components}
 
 
-def _suggestion(method: MethodResult, lesion: Lesion) -> dict:
-    """Which artery the lesion's place suggests; empty for reviewed lesions."""
-    suggested = method.suggestion_of(lesion)
+def _suggestion(suggested: ArterySuggestion | None) -> dict:
+    """Which artery a lesion's place suggests; empty for reviewed lesions."""
     if suggested is None:
         return {}
     return {

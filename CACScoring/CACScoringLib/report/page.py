@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core.labels import Artery
-from ..results import AGATSTON_TITLES, METHOD_TITLES, MethodResult, ScoreResult
+from ..results import AGATSTON_TITLES, METHOD_TITLES, Categories, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
 from ..scoring.lesions import Lesion
@@ -51,6 +51,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
             tag.h2(METHOD_TITLES[key]),
             _summary(result, method),
             _arteries_table(method, AGATSTON_TITLES[key], result.true_mass_mg),
+            _left_out(result, method),
         ]
     parts.append(non_coronary_as_html(result))
     if comparison is not None:
@@ -69,6 +70,8 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
 def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     total = method.total
     clinical = method is result.methods["threshold"]
+    if clinical and method.status == "automatic":
+        return _automatic(result, method)
     if not method.reviewed and clinical and not total.lesions:
         where = "heart region" if result.territories is None else "territories of the coronary arteries"
         return tag.p(
@@ -106,13 +109,61 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
     if method.no_calcium:
         parts.append(tag.p(tag.b("Reviewed: no coronary calcium.")))
     if clinical and result.categories is not None:
-        c = result.categories
-        told = ["Risk class ", tag.b(c.risk_class), " · CAC-DRS ", tag.b(c.cac_drs)]
-        told += [" · arterial age ", tag.b(f"{c.arterial_age_years:.0f} years")]
-        if c.percentile is not None:
-            told.append(f" · {c.percentile} of {c.percentile.table}")
-        parts += [tag.p(told), small(risk.ROUNDING)]
+        parts.append(_classes(result.categories))
     return fragment(parts)
+
+
+def _automatic(result: ScoreResult, method: MethodResult) -> Markup:
+    """The automatic clinical score, and what it leaves out."""
+    count, others = method.total.lesions, len(method.left_out.lesions.lesions)
+    text = (
+        f" By the networks' evidence {count} of {count + others} candidates count as coronary calcium. Nobody has "
+        "reviewed them. The others are listed under “Left out” and in "
+    )
+    parts = [
+        tag.p("Agatston score ", tag.b(f"{method.total.agatston:.1f}"), " automatic", class_="score"),
+        None if result.categories is None else _classes(result.categories),
+        tag.p(
+            tag.b("Automatic, not reviewed."),
+            text,
+            tag.code("lesions.nii.gz"),
+            f" as label {int(Artery.UNASSIGNED)}. Correct the labels there, and score again with ",
+            tag.code("--lesions"),
+            ".",
+            class_="unreviewed",
+        ),
+    ]
+    return fragment(parts)
+
+
+def _classes(c: Categories) -> Markup:
+    told = ["Risk class ", tag.b(c.risk_class), " · CAC-DRS ", tag.b(c.cac_drs)]
+    told += [" · arterial age ", tag.b(f"{c.arterial_age_years:.0f} years")]
+    if c.percentile is not None:
+        told.append(f" · {c.percentile} of {c.percentile.table}")
+    return fragment(tag.p(told), small(risk.ROUNDING))
+
+
+def _left_out(result: ScoreResult, method: MethodResult) -> Markup | None:
+    """The candidates that an automatic score leaves out, the likeliest first."""
+    own = method.left_out
+    if own is None or not own.lesions.lesions:
+        return None
+    spacing = result.scan.slice_spacing_mm
+    every = sorted(
+        zip(own.lesions.lesions, own.suggestions, own.reasons, strict=True),
+        key=lambda one: one[1].not_coronary_probability,
+    )
+    rows = []
+    for lesion, suggested, reason in every[:MOST_TOLD]:
+        points = sum(component_agatston(c, spacing, method.rules) for c in lesion.components)
+        place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
+        probability = _percent(1 - suggested.not_coronary_probability)
+        rows.append(row(str(lesion.id), suggested.artery.key, place, f"{points:.1f}", probability, reason))
+    first = head("Candidate", "Nearest artery", "Slice", "Agatston", "Probability", "Reason")
+    more = len(every) - len(rows)
+    note = small(f"{more} less probable ones are in lesions.csv.") if more else None
+    return tag.details(tag.summary(f"Left out: {len(every)}"), table([first, *rows]), note)
 
 
 def _scaled(method: MethodResult) -> Markup:

@@ -14,12 +14,13 @@ from ..core.labels import Artery
 from ..core.output import OutputFolder
 from ..report import files as report
 from ..report import page
-from ..results import Categories, MethodResult, NonCoronaryResult, ScoreResult
+from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult
 from ..scoring.acquisition import BloodPool
 from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (
-    *("unreviewed", "noise-candidates", "reviewed-empty", "metal", "unassigned-left-out", "label-outside-heart"),
+    *("unreviewed", "automatic", "noise-candidates", "reviewed-empty", "metal"),
+    *("unassigned-left-out", "label-outside-heart"),
 )
 """Warnings of a run that speak of the lesions as they were then."""
 
@@ -77,7 +78,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
     record = reviewed.record
     measured, truth = record["measured"], record["truth"]
     masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
-    states = ", ".join(f"{name} {'reviewed' if m.reviewed else 'not reviewed'}" for name, m in reviewed.methods.items())
+    states = ", ".join(f"{name} {STATUSES[m.status]}" for name, m in reviewed.methods.items())
     message = f"These results were exported from the panel in 3D Slicer, where readers edit lesions ({states})."
     note = ScanWarning("reviewed-in-panel", message)
     return ScoreResult(

@@ -19,8 +19,9 @@ from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from ..core.tables import table_text
 from ..pipeline import outside_warning
-from ..results import METHOD_TITLES, MethodResult, NonCoronaryResult
+from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult
 from ..scoring.artefacts import metal_warning
+from ..scoring.automatic import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
 
@@ -71,24 +72,27 @@ def lesion_key(slices: Iterable[int], voxels: int, centroid_ras_mm: Iterable[flo
 
 @dataclass(frozen=True)
 class KnownLesion:
-    """What a run has recorded of a lesion: its id, and the artery it suggested, None after a review."""
+    """What a run has recorded of a lesion: its id, the artery it suggested, None after a review, and why an automatic
+    score left it out."""
 
     id: int
     suggestion: ArterySuggestion | None
+    left_out_for: str = ""
 
 
 def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, KnownLesion]:
     """The lesions of a method in a `scores.json`. elsewhere: its "non_coronary", for the clinical rule."""
     arteries = {artery.key: artery for artery in Artery}
     known = {}
-    for lesion in [*method["lesions"], *(elsewhere["lesion_list"] if elsewhere else ())]:
+    recorded = [*method["lesions"], *method.get("left_out", ()), *(elsewhere["lesion_list"] if elsewhere else ())]
+    for lesion in recorded:
         slices = sorted({part["slice"] for part in lesion["components"]})
         suggestion = None
         if "suggested_artery" in lesion:
             probabilities = lesion["confidence"], lesion["not_coronary_probability"]
             suggestion = ArterySuggestion(lesion["id"], arteries[lesion["suggested_artery"]], *probabilities)
         key = lesion_key(slices, lesion["voxels"], lesion["centroid_ras_mm"])
-        known[key] = KnownLesion(lesion["id"], suggestion)
+        known[key] = KnownLesion(lesion["id"], suggestion, lesion.get("reason", ""))
     return known
 
 
@@ -109,7 +113,8 @@ class Review:
     heart: mask on the image's grid, by which a lesion that nobody has reviewed and no run knew gets its suggested
     artery from its place. known: lesions of the run that began the review; they keep their suggestions, and like all
     lesions their ids, for as long as their voxels stay. by_territory: whether the run knew territories, by which it
-    found each lesion of the map in its artery.
+    found each lesion of the map in its artery. unreviewed: status of the scores while they are not reviewed; unassigned
+    lesions of an automatic score are left out of it.
     """
 
     def __init__(
@@ -122,12 +127,14 @@ class Review:
         heart: sitk.Image | None = None,
         known: Mapping[LesionKey, KnownLesion] | None = None,
         by_territory: bool = False,
+        unreviewed: str = "candidates",
     ) -> None:
         self.method = method
         self.image = image
         self.rules = rules
         self.peaks = peaks
         self.agatston_scale = agatston_scale
+        self._unreviewed = unreviewed
         self._shape = image.GetSize()[::-1]
         self._labels = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         self._slices_off: frozenset[int] = frozenset()
@@ -139,6 +146,7 @@ class Review:
         self._shown = False
         known = known or {}
         self._ids = {key: lesion.id for key, lesion in known.items()}
+        self._reasons = {key: lesion.left_out_for for key, lesion in known.items()}
         self._highest_id = max(self._ids.values(), default=0)
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
         self._suggestions = _Suggestions(image, heart, suggested)
@@ -165,8 +173,8 @@ class Review:
     def result(self, reviewed: bool) -> MethodResult:
         """The scores of the labels of arteries.
 
-        reviewed: False lists unassigned lesions as candidates, as `cac score` does; True leaves them out, as `cac
-        score --lesions` does.
+        reviewed: False lists unassigned lesions as candidates, or beside an automatic score, as `cac score` does; True
+        leaves them out, as `cac score --lesions` does.
         """
         return self._counted_as(reviewed).coronary
 
@@ -258,13 +266,16 @@ class Review:
 
     def _scored(self, reviewed: bool) -> _Counted:
         lesions = tuple(_in_order(self._found, self._counted.flat, reviewed or self._by_artery))
-        if reviewed:
+        left_out = None
+        if not reviewed and self._unreviewed == "automatic" and self.method == "threshold":
+            left_out = self._left_out(tuple(lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED))
+        if reviewed or left_out is not None:
             lesions = tuple(lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED)
         coronary = self._part(tuple(lesion for lesion in lesions if isinstance(lesion.artery, Artery)))
         elsewhere = self._part(tuple(lesion for lesion in lesions if isinstance(lesion.artery, NonCoronary)))
         spacing = self.image.GetSpacing()
         result = MethodResult(
-            reviewed=reviewed,
+            status="reviewed" if reviewed else self._unreviewed,
             rules=self.rules,
             lesions=coronary,
             total=score_lesions(coronary.lesions, spacing, self.rules),
@@ -272,9 +283,16 @@ class Review:
             suggestions=() if reviewed else self._suggestions.of(coronary, self._counted.flat),
             agatston_scale=None if reviewed else self.agatston_scale,
             no_calcium=reviewed and not (self._labels.values <= max(Artery)).any(),
+            left_out=left_out,
         )
         scores = score_non_coronary(elsewhere.lesions, spacing, self.rules)
         return _Counted(self._part(lesions), result, NonCoronaryResult(reviewed, self.rules, elsewhere, scores))
+
+    def _left_out(self, lesions: tuple[Lesion, ...]) -> LeftOut:
+        part = self._part(lesions)
+        keys = (lesion_key(x.slice_indices, x.voxels, x.centroid_ras_mm) for x in lesions)
+        reasons = tuple(self._reasons.get(key) or "by the reader" for key in keys)
+        return LeftOut(part, self._suggestions.of(part, self._counted.flat), reasons)
 
     def _part(self, lesions: tuple[Lesion, ...]) -> LesionSet:
         """Some of the lesions that were found."""
@@ -395,7 +413,7 @@ def result_as_copied_text(methods: Mapping[str, MethodResult], elsewhere: NonCor
         lines.append((title, name, score.lesions, *shown, state))
 
     for name, method in methods.items():
-        state = "reviewed" if method.reviewed else "not reviewed"
+        state = STATUSES[method.status]
         state += ", no coronary calcium" if method.no_calcium else ""
         for artery, score in method.arteries.items():
             add(METHOD_TITLES[name], artery.key, score, state)

@@ -353,7 +353,14 @@ def _review(method: str, state: ReviewNodes) -> Review:
     elsewhere = state.record.get("non_coronary") if method == "threshold" else None
     known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
     scale = recorded["agatston_scale"]
-    return Review(method, image, ScoringRules(**rules), peaks, scale, state.heart, known, by_territory)
+    unreviewed = _status_before_review(method, recorded)
+    return Review(method, image, ScoringRules(**rules), peaks, scale, state.heart, known, by_territory, unreviewed)
+
+
+def _status_before_review(method: str, recorded: dict) -> str:
+    """Records of an earlier version have no status, and knew no automatic clinical score."""
+    status = recorded.get("status", "candidates" if method == "threshold" else "automatic")
+    return status if status != "reviewed" else "candidates" if method == "threshold" else "automatic"
 
 
 def _named(slices: tuple[int, ...]) -> str:

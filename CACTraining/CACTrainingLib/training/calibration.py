@@ -1,7 +1,8 @@
 """What the whole method needs beside its networks, chosen on scans with known calcium: `cac calibrate`.
 
-A generator's map always holds a little where there is no coronary calcium. How probably a lesion of the map is coronary
-calcium is learned from the lesions' evidence by logistic regression; which slices are decomposed, and how probable a
+A generator's map always holds a little where there is no coronary calcium, and much that reaches 130 HU is none. How
+probably a lesion of the map, or a candidate of the clinical rule, is coronary calcium is learned from its evidence by
+logistic regression; which slices are decomposed, and how probable a
 lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
 zero. Every lesion is evaluated with weights learned from other patients, so that the choice is not too hopeful; the
 weights that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no
@@ -29,7 +30,7 @@ from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabi
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
-from .measured_scans import MapSettings, MeasuredScan, measure_all
+from .measured_scans import FoundLesions, MapSettings, MeasuredScan, measure_all
 
 FOLDS = 5
 
@@ -68,9 +69,7 @@ class _Choice:
         return float(sum((scan.lesions[self.settings].coronary & (p >= self.limit)).sum() for scan, p in pairs))
 
 
-def choose(
-    scans: Sequence[MeasuredScan], goals: FalsePositiveGoals
-) -> tuple[dict[str, float | dict[str, float] | None], dict[str, object]]:
+def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Calibration, dict[str, object]]:
     """Calibration and what it achieves on these scans.
 
     Of the ways to decompose scans, each with the lowest limit that keeps to the goals, the one that finds calcium in
@@ -84,7 +83,7 @@ def choose(
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     ranked = []
     for settings in scans[0].lesions:
-        probabilities = _evaluated_by_others(scans, settings)
+        probabilities = _evaluated_by_others(scans, [scan.lesions[settings] for scan in scans])
         if probabilities is None:
             continue
         limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
@@ -98,11 +97,12 @@ def choose(
         raise DataError(message)
     best = max(ranked, key=lambda found: found[0])[1]
     adjusted = best.agatston(scans)
-    calibration: dict[str, float | dict[str, float] | None] = asdict(best.settings)
+    calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
     features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
+    calibration["candidates"], of_candidates = candidate_evidence(scans, best.settings)
     if sum(adjusted) > 0:
         calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
     achieved: dict[str, object] = {
@@ -112,12 +112,58 @@ def choose(
     for kind, chosen in kinds.items():
         achieved[f"above_zero_{kind}_scans"] = best.above_zero(chosen)
         achieved[f"scans_{kind}"] = sum(chosen)
+    achieved["candidates"] = of_candidates
     achieved["patients"] = len({s.patient for s in scans})
     achieved["data"] = (
         "digital patients apart from training, each lesion evaluated by weights from other patients; the limits were "
         "chosen on the same scans"
     )
     return calibration, achieved
+
+
+def candidate_evidence(
+    scans: Sequence[MeasuredScan], settings: MapSettings
+) -> tuple[dict[str, object] | None, dict[str, object]]:
+    """What the automatic clinical score evaluates candidates by (`automatic.CandidateEvidence`), and what it achieves.
+
+    The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
+    the truth: the patient's reference score where it is known, else the ideal reader's. Near is told by the mean
+    difference of ln(1 + score), in which a false 10 counts as much as a missed 10. None where there are too few
+    candidates of either class.
+    """
+    parts = [scan.candidates[settings] for scan in scans]
+    probabilities = _evaluated_by_others(scans, parts)
+    if probabilities is None:
+        return None, {}
+    truth = np.log1p([scan.true_agatston for scan in scans])
+
+    def scores(limit: float) -> np.ndarray:
+        pairs = zip(parts, probabilities, strict=True)
+        return np.array([part.agatston[p >= limit].sum() for part, p in pairs])
+
+    limits = np.linspace(0.02, 0.98, 49)
+    errors = [float(np.abs(np.log1p(scores(limit)) - truth).mean()) for limit in limits]
+    limit = float(limits[int(np.argmin(errors))])
+    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    coronary = np.concatenate([part.coronary for part in parts])
+    evidence = {
+        "weights": fitted_weights(features, coronary),
+        "typical": dict(zip(FEATURES, map(float, np.median(features[coronary], axis=0)), strict=True)),
+        "most_not_coronary": 1 - limit,
+    }
+    counted = [p >= limit for p in probabilities]
+    every, held = np.concatenate(counted), coronary.astype(bool)
+    achieved: dict[str, object] = {
+        "candidates": len(every),
+        "coronary": int(held.sum()),
+        "precision": float(held[every].mean()) if every.any() else None,
+        "recall": float(every[held].mean()),
+        "difference_of_ln_agatston": min(errors),
+    }
+    for kind in ("distractor", "clean"):
+        own = [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]
+        achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
+    return evidence, achieved
 
 
 def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:
@@ -129,10 +175,9 @@ def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: fl
     return float(min(1.0, np.nextafter(highest[allowed], 2.0)))
 
 
-def _evaluated_by_others(scans: Sequence[MeasuredScan], settings: MapSettings) -> list[np.ndarray] | None:
+def _evaluated_by_others(scans: Sequence[MeasuredScan], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
     """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
-    few lesions of either class to learn them."""
-    parts = [scan.lesions[settings] for scan in scans]
+    few lesions of either class to learn them. parts: the lesions, in the order of the scans."""
     coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
     owner = np.repeat(np.arange(len(scans)), [len(part.coronary) for part in parts])
     patients = np.array([scan.patient for scan in scans])[owner]

@@ -29,18 +29,20 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.models.preprocessing import Grid
 from CACScoringLib.scoring.acquisition import measure_blood
+from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.evidence import FEATURES
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions, map_without_metal
 from CACScoringLib.scoring.scores import score_lesions
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
+from ..phantom.cohort.reference import patient_of, reference_scores
 
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 3
+VERSION = 4
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -63,28 +65,65 @@ class MapSettings:
 
 
 @dataclass(frozen=True)
-class MapLesions:
-    """Lesions of one scan's map. features: float [n, 5], `evidence.FEATURES`. coronary: bool [n], whether there is
-    coronary calcium in it. agatston: float [n], adjusted score."""
+class FoundLesions:
+    """Lesions of one scan by one method. features: float [n, 5], `evidence.FEATURES`. coronary: bool [n], whether there
+    is coronary calcium in it. agatston, pseudo_mass: float [n], of the method. artery: int [n], `Artery` it lies in."""
 
     features: np.ndarray
     coronary: np.ndarray
     agatston: np.ndarray
+    pseudo_mass: np.ndarray
+    artery: np.ndarray
+
+    @classmethod
+    def of(
+        cls, found: LesionSet, features: np.ndarray, truth: np.ndarray, spacing: tuple, rules: ScoringRules
+    ) -> FoundLesions:
+        """truth: bool [k, j, i], where there is coronary calcium."""
+        coronary = set(np.unique(found.id_map[truth]).tolist())
+        scores = [score_lesions([lesion], spacing, rules) for lesion in found.lesions]
+        return cls(
+            features,
+            np.array([lesion.id in coronary for lesion in found.lesions], bool),
+            np.array([score.agatston for score in scores], float),
+            np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
+            np.array([int(lesion.artery) for lesion in found.lesions], int),
+        )
+
+    @classmethod
+    def read(cls, content: dict) -> FoundLesions:
+        """From JSON."""
+        features = np.array(content["features"], float).reshape(-1, len(FEATURES))
+        kinds = {"coronary": bool, "artery": int}
+        others = {name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"}
+        return cls(features, **others)
 
 
 @dataclass(frozen=True)
 class MeasuredScan:
-    """A scan scored with nothing left out of the map.
+    """A scan scored with nothing left out of the map, nor of the candidates of the clinical rule.
 
-    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. clinical_agatston: by the
-    threshold, with the truth as the reader.
+    kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: of the map. candidates:
+    of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
+    the reader. reference_agatston: by artery (`reference.reference_scores`); None where it is unknown. true_mass_mg: by
+    artery. facts: of the scan, by which its difficulty is told.
     """
 
     patient: str
     kind: str
     visible: bool
-    lesions: dict[MapSettings, MapLesions]
+    lesions: dict[MapSettings, FoundLesions]
+    candidates: dict[MapSettings, FoundLesions]
     clinical_agatston: float
+    reference_agatston: dict[str, float] | None
+    true_mass_mg: dict[str, float]
+    facts: dict[str, float | str | None]
+
+    @property
+    def true_agatston(self) -> float:
+        """The reference score, else the ideal reader's."""
+        known = self.reference_agatston
+        return self.clinical_agatston if known is None else sum(known.values())
 
 
 def measure_all(
@@ -117,22 +156,20 @@ def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan
     kept = cache / f"{_name(scan, hashes)}.json"
     if not kept.is_file():
         found = _measured(scan, models, cache / f"{_name(scan, hashes[:2])}-heart.npz")
-        lesions = [
-            (asdict(settings), {name: values.tolist() for name, values in vars(own).items()})
-            for settings, own in found.lesions.items()
-        ]
-        content = {**vars(found), "lesions": lesions}
+        content = dict(vars(found))
+        for name in _BY_SETTINGS:
+            content[name] = [
+                (asdict(settings), {key: values.tolist() for key, values in vars(own).items()})
+                for settings, own in content[name].items()
+            ]
         write_text_atomically(kept, json.dumps(content))
     content = json.loads(kept.read_text(encoding="utf-8"))
-    lesions = {
-        MapSettings(**settings): MapLesions(
-            np.array(found["features"], float).reshape(-1, len(FEATURES)),
-            np.array(found["coronary"], bool),
-            np.array(found["agatston"], float),
-        )
-        for settings, found in content.pop("lesions")
-    }
-    return MeasuredScan(**content, lesions=lesions)
+    for name in _BY_SETTINGS:
+        content[name] = {MapSettings(**settings): FoundLesions.read(own) for settings, own in content[name]}
+    return MeasuredScan(**content)
+
+
+_BY_SETTINGS = ("lesions", "candidates")
 
 
 def _name(scan: TrainingScan, hashes: Sequence[str | None]) -> str:
@@ -156,25 +193,48 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
     blood = measure_blood(ct, region.mask)
     noise_hu = None if blood is None else blood.noise_hu
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
-    spacing = ct.image.GetSpacing()
-    lesions = {}
+    spacing, rules = ct.image.GetSpacing(), ScoringRules()
+    dense = candidate_sites(region, territory_labels, ct.hu >= rules.threshold_hu)
+    clinical = without_metal(find_lesions(ct.image, dense, rules), ct.image)[0].coronary
+    places = suggested_arteries(clinical, ct, region)
+    lesions, candidates = {}, {}
     for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
         decomposed = probabilities >= settings.slice_threshold
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
+        features = evidence_of(ct, found_slices, parts, clinical, places, noise_hu)
+        candidates[settings] = FoundLesions.of(clinical, features, truth, spacing, rules)
         dense = sitk.GetArrayViewFromImage(parts.calcium_map) >= settings.floor_hu
-        in_map, rules = map_lesions(ct, parts, candidate_sites(region, territory_labels, dense), ScoringRules())
+        in_map, map_rules = map_lesions(ct, parts, candidate_sites(region, territory_labels, dense), rules)
         found = map_without_metal(ct, parts, in_map)[0].coronary
-        suggestions = suggested_arteries(found, ct, region)
-        coronary = set(np.unique(found.id_map[truth]).tolist())
-        lesions[settings] = MapLesions(
-            evidence_of(ct, found_slices, parts, found, suggestions, noise_hu),
-            np.array([lesion.id in coronary for lesion in found.lesions], bool),
-            np.array([score_lesions([lesion], spacing, rules).agatston for lesion in found.lesions], float),
-        )
+        features = evidence_of(ct, found_slices, parts, found, suggested_arteries(found, ct, region), noise_hu)
+        lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    seen = find_lesions(ct.image, regions, ScoringRules()).lesions
-    clinical = score_lesions(seen, spacing, ScoringRules())
-    return MeasuredScan(scan.patient, scan.kind, scan.shows_calcium(), lesions, clinical.agatston)
+    seen = score_lesions(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
+    known = json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
+    patient = patient_of(known)
+    reference = None
+    if patient is not None:
+        reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
+    acquisition = ct.acquisition
+    facts = {
+        "pixel_mm": spacing[0],
+        "slice_spacing_mm": spacing[2],
+        "slice_thickness_mm": acquisition.slice_thickness_mm or known["scanner"]["slice_thickness_mm"],
+        "kernel": acquisition.kernel or known["scanner"]["kernel"]["name"],
+        "kvp": acquisition.kvp or known["scanner"]["kvp"],
+        **({} if blood is None else asdict(blood)),
+    }
+    return MeasuredScan(
+        scan.patient,
+        scan.kind,
+        scan.shows_calcium(),
+        lesions,
+        candidates,
+        seen.agatston,
+        reference,
+        known["mass_mg_by_artery"],
+        facts,
+    )
 
 
 def _heart(ct: CTScan, models: Sequence[Path | None], kept: Path) -> HeartRegion:

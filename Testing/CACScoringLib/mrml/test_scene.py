@@ -99,7 +99,7 @@ def result():
     lesions = find_lesions(scan.image, labels_of(scan.image), rules)
     spacing = scan.image.GetSpacing()
     total = score_lesions(lesions.lesions, spacing, rules)
-    method = MethodResult(True, rules, lesions, total, score_arteries(lesions.lesions, spacing, rules))
+    method = MethodResult("reviewed", rules, lesions, total, score_arteries(lesions.lesions, spacing, rules))
     inside = np.zeros(labels_of(scan.image).shape, np.uint8)
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
