@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STATUSES = {
     "reviewed": "reviewed",
     "automatic": "automatic, not reviewed",
-    "candidates": "unreviewed candidates, not a calcium score",
+    "candidates": "UNREVIEWED candidates, not a calcium score",
 }
 """How a method's scores came about: by a person who assigned the lesions to arteries; by the networks' evidence of each
 lesion; or not at all, so that they may be anything dense."""

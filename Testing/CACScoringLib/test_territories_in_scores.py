@@ -1,5 +1,7 @@
 """Scores of a heart whose territories are known: what counts as coronary calcium, by both methods and by a reader."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,8 +13,12 @@ from CACScoringLib.anatomy import heart_search
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.pipeline import score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.report.files import lesions_as_csv, result_as_json, write_images
+from CACScoringLib.report.page import result_as_html
 from CACScoringLib.results import Networks
+from CACScoringLib.scoring.automatic import REASONS
+from CACScoringLib.scoring.evidence import FEATURES
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -30,6 +36,15 @@ def scan_and_heart():
     hu[PLAQUE] = 450
     hu[:, 0], hu[0, 0, 0] = -1000, 1200
     return scan_of(np.rint(hu).astype(np.int16), SPACING_MM, heart)
+
+
+EVIDENCE = {
+    "weights": {"log_mass": 0.0, "log_map_peak": 0.0, "log_ct_excess": 1.0, "slice_logit": 0.0, "place_logit": 0.0}
+    | {"intercept": -5.0},
+    "typical": dict.fromkeys(FEATURES, 6.0),
+    "most_not_coronary": 0.5,
+}
+"""A candidate counts where it rises by about 150 HU above blood and its noise."""
 
 
 @pytest.fixture
@@ -60,6 +75,59 @@ def test_an_annulus_that_touches_an_ostium_is_not_coronary(scan_and_heart, netwo
     assert [lesion.artery for lesion in mapped.lesions.lesions] == [Artery.RCA]
     assert columns(result.decomposition.calcium_map)[0] == FORK
     assert {suggestion.artery for suggestion in mapped.suggestions} == {Artery.RCA}
+
+
+@pytest.fixture
+def with_a_faint_one(scan_and_heart, networks):
+    """A second candidate in the RCA that hardly rises above the noise, and networks with evidence of candidates."""
+    scan, heart = scan_and_heart
+    hu = sitk.GetArrayFromImage(scan.image)
+    hu[16:18, 50:53, 60:63] = 150
+    image = sitk.GetImageFromArray(hu)
+    image.CopyInformation(scan.image)
+    generator = networks.decomposition
+    card = replace(generator.card, calibration={"candidates": EVIDENCE})
+    return (
+        scan_from_image(image, scan.acquisition),
+        heart,
+        replace(networks, decomposition=replace(generator, card=card)),
+    )
+
+
+def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(with_a_faint_one, tmp_path):
+    scan, heart, networks = with_a_faint_one
+    result = score_scan(scan, heart=heart, networks=networks)
+    clinical = result.methods["threshold"]
+    assert (clinical.status, clinical.reviewed, clinical.total.lesions) == ("automatic", False, 1)
+    assert clinical.total.agatston == clinical.arteries[Artery.RCA].agatston == 3 * 4 * 6 * 4
+    assert result.categories.status == "automatic"
+    codes = [warning.code for warning in result.warnings]
+    assert "automatic" in codes
+    assert "unreviewed" not in codes
+    content = result_as_json(result, {})["methods"]["threshold"]
+    assert (content["status"], content["reviewed"]) == ("automatic", False)
+    (other,) = content["left_out"]
+    assert (other["artery"], other["peak_hu"], other["reason"]) == ("RCA", 150.0, REASONS["log_ct_excess"])
+    assert other["probability"] < 0.5
+    write_images(tmp_path, result)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "lesions.nii.gz"))
+    assert set(np.unique(labels[16:18, 50:53, 60:63])) == {Artery.UNASSIGNED}
+    assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE}
+    assert "Left out: 1" in result_as_html(result)
+    assert "threshold_left_out" in lesions_as_csv(result)
+    # As it is, the label map is a reader's review of the same score.
+    again = score_scan(scan, heart=heart, lesions=sitk.ReadImage(tmp_path / "lesions.nii.gz"), networks=networks)
+    assert again.methods["threshold"].total == clinical.total
+    assert again.categories.status == "reviewed"
+
+
+def test_candidates_are_all_listed_when_that_is_asked_for(with_a_faint_one):
+    scan, heart, networks = with_a_faint_one
+    result = score_scan(scan, ScoreSettings(candidates=True), heart=heart, networks=networks)
+    clinical = result.methods["threshold"]
+    assert (clinical.status, clinical.total.lesions, clinical.left_out) == ("candidates", 2, None)
+    assert result.categories is None
+    assert "unreviewed" in [warning.code for warning in result.warnings]
 
 
 def test_a_reader_decides_for_himself(scan_and_heart, networks):

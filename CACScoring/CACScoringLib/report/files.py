@@ -108,7 +108,8 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"True mass {sum(result.true_mass_mg.values()):.1f} mg{found}")
     if result.categories is not None:
         c = result.categories
-        lines.append(f"Risk class {c.risk_class}, CAC-DRS {c.cac_drs} ({STATUSES[c.status]})")
+        state = "" if c.status == "reviewed" else f" ({STATUSES[c.status]})"
+        lines.append(f"Risk class {c.risk_class}, CAC-DRS {c.cac_drs}{state}")
     lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
 

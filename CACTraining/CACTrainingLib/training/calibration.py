@@ -161,8 +161,8 @@ def candidate_evidence(
         "difference_of_ln_agatston": min(errors),
     }
     for kind in ("distractor", "clean"):
-        own = [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]
-        achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
+        if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
+            achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
     return evidence, achieved
 
 

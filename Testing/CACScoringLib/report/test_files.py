@@ -256,7 +256,7 @@ class TestManyCandidates:
         assert len(report.result_as_json(many, {})["methods"]["threshold"]["lesions"]) == self.COUNT
 
     def test_what_a_reader_assigned_is_told_whole(self, many):
-        reviewed = replace(many.methods["threshold"], reviewed=True)
+        reviewed = replace(many.methods["threshold"], status="reviewed")
         assert page.told_lesions(reviewed, 3.0) == reviewed.lesions.lesions
 
     def test_few_are_told_whole(self):

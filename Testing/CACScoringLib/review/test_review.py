@@ -15,7 +15,7 @@ from CACScoringLib.core.ct import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.results import categories_of
+from CACScoringLib.results import STATUSES, categories_of
 from CACScoringLib.review.review import Review, known_lesions, result_as_copied_text, review_warnings
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
@@ -325,7 +325,7 @@ def test_copied_text_is_a_table(scored):
     totals = [line for line in lines if line[1] == "total"]
     assert [float(line[3]) for line in totals] == [pytest.approx(m.total.agatston, abs=1e-3) for m in methods.values()]
     assert totals[0][5] == ""  # no mass without a calibration
-    assert totals[0][8] == "not reviewed"
+    assert totals[0][8] == STATUSES["candidates"]
 
 
 def test_the_fixture_is_hard_enough(scored):

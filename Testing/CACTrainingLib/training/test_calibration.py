@@ -11,13 +11,14 @@ from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
 from CACTrainingLib.phantom.cohort.samples import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import FalsePositiveGoals, choose, for_calibration
-from CACTrainingLib.training.measured_scans import MapLesions, MapSettings, MeasuredScan
+from CACTrainingLib.training.measured_scans import FoundLesions, MapSettings, MeasuredScan
 
 STRICT, LENIENT = MapSettings(0.5, -10.0, 10.0), MapSettings(0.2, None, 20.0)
 MASS, PLACE = FEATURES.index("log_mass"), FEATURES.index("place_logit")
@@ -28,7 +29,14 @@ def lesions(rows):
     features = np.zeros((len(rows), len(FEATURES)))
     for row, (mass, place, *_) in zip(features, rows, strict=True):
         row[MASS], row[PLACE] = mass, place
-    return MapLesions(features, np.array([r[2] for r in rows], bool), np.array([r[3] for r in rows], float))
+    agatston = np.array([r[3] for r in rows], float)
+    return FoundLesions(features, np.array([r[2] for r in rows], bool), agatston, 10 * agatston, np.full(len(rows), 2))
+
+
+def measured(patient, kind, maps, clinical, candidates=None):
+    """Candidates are the map's lesions unless given."""
+    truth = {"LAD": clinical}
+    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, clinical, None, truth, {})
 
 
 def cohort(patients=60, faint_in_lenient=False, seed=0):
@@ -45,7 +53,7 @@ def cohort(patients=60, faint_in_lenient=False, seed=0):
         }[kind]
         strict = lesions(haze if faint_in_lenient else haze + found)
         maps = {STRICT: strict, LENIENT: lesions(haze + found)}
-        scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", maps, 10.0 * (kind == "coronary")))
+        scans.append(measured(f"p{number}", kind, maps, 10.0 * (kind == "coronary")))
     return scans
 
 
@@ -89,7 +97,7 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
     for number in range(30):
         kind = ("clean", "distractor", "coronary")[number % 3]
         found = lesions([(generator.normal(), generator.normal(), kind == "coronary", 1.0)])
-        scans.append(MeasuredScan(f"p{number}", kind, kind == "coronary", {STRICT: found}, 1.0))
+        scans.append(measured(f"p{number}", kind, {STRICT: found}, 1.0))
     _, achieved = choose(scans, FalsePositiveGoals(0.0, 0.0))
     assert achieved["sensitivity_scans"] < 0.4
 
@@ -100,9 +108,42 @@ def test_all_kinds_are_needed():
 
 
 def test_an_empty_map_teaches_nothing():
-    scans = [MeasuredScan(s.patient, s.kind, s.visible, {STRICT: lesions([])}, 0.0) for s in cohort(9)]
+    scans = [measured(s.patient, s.kind, {STRICT: lesions([])}, 0.0) for s in cohort(9)]
     with pytest.raises(DataError, match="train the networks longer"):
         choose(scans, FalsePositiveGoals())
+
+
+def test_candidates_are_told_apart_and_what_is_stored_tells_them_too():
+    scans = cohort()
+    evidence, achieved = calibration.candidate_evidence(scans, STRICT)
+    assert (achieved["candidates"], achieved["coronary"]) == (60 * 3 + 40, 20)
+    assert achieved["precision"] > 0.9
+    assert achieved["recall"] > 0.9
+    assert achieved["above_zero_distractor_scans"] == achieved["above_zero_clean_scans"] == 0.0
+    stored = CandidateEvidence.stored({"candidates": evidence})
+    for scan in scans:
+        part = scan.candidates[STRICT]
+        counted = coronary_probabilities(part.features, stored.weights) >= 1 - stored.most_not_coronary
+        assert (counted == part.coronary).mean() > 0.7
+    assert stored.typical["log_mass"] == pytest.approx(9, abs=0.5)
+
+
+def test_limit_of_candidates_is_the_one_whose_scores_come_nearest_to_the_truth():
+    """Where most of what looks coronary is none, the score is nearer to the truth without any of it."""
+    generator = np.random.default_rng(3)
+    scans = []
+    for number in range(60):
+        rows = [(generator.normal(5, 1), 0.0, n == 0 and number % 3 == 0, 100.0) for n in range(2)]
+        scans.append(
+            measured(f"p{number}", "coronary" if number % 3 == 0 else "distractor", {STRICT: lesions(rows)}, 0.0)
+        )
+    _, achieved = calibration.candidate_evidence(scans, STRICT)
+    assert achieved["difference_of_ln_agatston"] == 0.0
+
+
+def test_no_candidates_give_no_evidence():
+    scans = [measured(s.patient, s.kind, {STRICT: lesions([])}, 0.0) for s in cohort(9)]
+    assert calibration.candidate_evidence(scans, STRICT) == (None, {})
 
 
 @pytest.mark.long
@@ -162,7 +203,7 @@ def test_classifier_that_comes_with_cac_is_left_as_it_is(monkeypatch, tmp_path, 
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
     cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
     models.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
-    scan = MeasuredScan("1", "clean", False, {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
+    scan = measured("1", "clean", {STRICT: lesions([]), LENIENT: lesions([])}, 0.0)
     chosen_from = []
 
     def chosen(scans, goals):

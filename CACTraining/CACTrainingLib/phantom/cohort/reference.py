@@ -7,6 +7,7 @@ interval of a score says where it lies.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from CACScoringLib.scoring.scores import Score, score_arteries
 from ..anatomy.coronaries import ARTERIES, LABELS
 from ..anatomy.heart import Heart
 from ..anatomy.patient import Patient, draw_patient
+from ..anatomy.plaque import Plaque
 from ..anatomy.points import PointCloud
 from ..scanner.motion import ScanPose
 from ..scanner.response import add_stamps
@@ -41,13 +43,21 @@ def patient_of(truth: dict) -> Patient | None:
     known = truth["lesions"]
     # Before there were other hearts, all were drawn.
     shape = truth.get("heart_shape", "drawn")
-    patient = draw_patient(truth["patient"], truth["sex"], 1.0 if known else 0.0, shape)
-    if len(patient.plaques) != len(known):
-        return None
-    for plaque, wanted in zip(patient.plaques, known, strict=True):
-        if plaque.vessel != wanted["vessel"] or not math.isclose(plaque.mass_mg, wanted["mass_mg"], rel_tol=1e-3):
-            return None
-    return patient
+    for sex in (None, truth["sex"]):  # asked for or not, it makes another body
+        patient = draw_patient(truth["patient"], sex, 1.0 if known else 0.0, shape)
+        if patient.body.sex == truth["sex"] and _same(patient.plaques, known):
+            return patient
+    return None
+
+
+def _same(plaques: Sequence[Plaque], known: Sequence[dict]) -> bool:
+    def alike(plaque: Plaque, wanted: dict) -> bool:
+        near = math.isclose(plaque.middle_mm, wanted["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
+        return (
+            near and plaque.vessel == wanted["vessel"] and math.isclose(plaque.mass_mg, wanted["mass_mg"], rel_tol=1e-3)
+        )
+
+    return len(plaques) == len(known) and all(map(alike, plaques, known))
 
 
 def reference_scores(patient: Patient, threads: int = 1) -> dict[str, Score]:
