@@ -39,15 +39,22 @@ class Network(Enum):
     """What is trained. The value is the command line's."""
 
     HEART = "heart"
+    TERRITORIES = "territories"
     SLICES = "slices"
     DECOMPOSITION = "decomposition"
 
     def label(self) -> str:
         return {
             Network.HEART: _("Heart"),
+            Network.TERRITORIES: _("Heart and territories"),
             Network.SLICES: _("Slices"),
             Network.DECOMPOSITION: _("Calcium map"),
         }[self]
+
+    @property
+    def learnsFromScans(self) -> bool:
+        """Whether its training takes scans and labels; else it makes digital patients of its own."""
+        return self != Network.TERRITORIES
 
 
 class TrainMethod(Enum):
