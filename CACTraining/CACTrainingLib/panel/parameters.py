@@ -1,7 +1,7 @@
 """The training panel's state, which is saved with the scene. Annotations are in the project's folder, never here."""
 
-# Slicer's names.
-# ruff: noqa: N815
+# Slicer's naming.
+# ruff: noqa: N802, N815
 
 from __future__ import annotations
 
