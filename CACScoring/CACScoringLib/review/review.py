@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
-from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
+from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..pipeline import outside_warning
 from ..results import METHOD_TITLES, MethodResult, NonCoronaryResult
@@ -69,26 +69,35 @@ def lesion_key(slices: Iterable[int], voxels: int, centroid_ras_mm: Iterable[flo
     return tuple(slices), voxels, tuple(math.floor(c * 100 + 0.31415926) for c in centroid_ras_mm)
 
 
+def _key(lesion: Lesion) -> LesionKey:
+    return lesion_key(lesion.slice_indices, lesion.voxels, lesion.centroid_ras_mm)
+
+
 @dataclass(frozen=True)
 class KnownLesion:
-    """What a run has recorded of a lesion: its id, and the artery it suggested, None after a review."""
+    """What a run has recorded of a lesion: its id, and the artery it suggested and the site it gave the lesion, None
+    after a review."""
 
     id: int
     suggestion: ArterySuggestion | None
+    site: Site | None = None
 
 
 def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, KnownLesion]:
     """The lesions of a method in a `scores.json`. elsewhere: its "non_coronary", for the clinical rule."""
-    arteries = {artery.key: artery for artery in Artery}
+    arteries, sites = ({site.key: site for site in kind} for kind in (Artery, NonCoronary))
+    found = [(lesion, arteries[lesion["artery"]], method["reviewed"]) for lesion in method["lesions"]]
+    if elsewhere:
+        found += [(lesion, sites[lesion["site"]], elsewhere["reviewed"]) for lesion in elsewhere["lesion_list"]]
     known = {}
-    for lesion in [*method["lesions"], *(elsewhere["lesion_list"] if elsewhere else ())]:
+    for lesion, site, reviewed in found:
         slices = sorted({part["slice"] for part in lesion["components"]})
         suggestion = None
         if "suggested_artery" in lesion:
             probabilities = lesion["confidence"], lesion["not_coronary_probability"]
             suggestion = ArterySuggestion(lesion["id"], arteries[lesion["suggested_artery"]], *probabilities)
         key = lesion_key(slices, lesion["voxels"], lesion["centroid_ras_mm"])
-        known[key] = KnownLesion(lesion["id"], suggestion)
+        known[key] = KnownLesion(lesion["id"], suggestion, None if reviewed else site)
     return known
 
 
@@ -140,6 +149,7 @@ class Review:
         known = known or {}
         self._ids = {key: lesion.id for key, lesion in known.items()}
         self._highest_id = max(self._ids.values(), default=0)
+        self._sites = {key: lesion.site for key, lesion in known.items()}
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
         self._suggestions = _Suggestions(image, heart, suggested)
 
@@ -177,6 +187,16 @@ class Review:
     def lesions(self, reviewed: bool) -> LesionSet:
         """All lesions, of the arteries and elsewhere. reviewed: as of `result`."""
         return self._counted_as(reviewed).lesions
+
+    def suggested_site(self, lesion: Lesion) -> Site | None:
+        """The site of a lesion of the last result that is a suggestion: the run's, as long as no reader has given the
+        lesion another, or of an unassigned one the artery that its place suggests. None once all are reviewed."""
+        if self._shown:
+            return None
+        if lesion.artery == Artery.UNASSIGNED:
+            suggested = self.result(False).suggestion_of(lesion)
+            return None if suggested is None else suggested.artery
+        return lesion.artery if self._sites.get(_key(lesion)) == lesion.artery else None
 
     def _counted_as(self, reviewed: bool) -> _Counted:
         self._shown = reviewed
@@ -245,7 +265,7 @@ class Review:
 
     def _id_of(self, lesion: Lesion, taken: set[int]) -> int:
         """The id that the lesion had before, or the next one that is free. Takes it."""
-        key = lesion_key(lesion.slice_indices, lesion.voxels, lesion.centroid_ras_mm)
+        key = _key(lesion)
         number = self._ids.get(key, 0)
         if not number or number in taken:
             self._highest_id += 1
@@ -342,7 +362,7 @@ class _Suggestions:
 
     def of(self, found: LesionSet, labelled: np.ndarray) -> tuple[ArterySuggestion, ...]:
         """Of each lesion, in the lesions' order. labelled: flat indices of all their voxels."""
-        keys = {x.id: lesion_key(x.slice_indices, x.voxels, x.centroid_ras_mm) for x in found.lesions}
+        keys = {lesion.id: _key(lesion) for lesion in found.lesions}
         new = tuple(lesion for lesion in found.lesions if keys[lesion.id] not in self._known)
         if new and self._heart is not None:
             for suggestion in self._by_place(replace(found, lesions=new), self._heart, labelled):
