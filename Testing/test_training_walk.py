@@ -176,7 +176,7 @@ def choose(box, data: str) -> None:
 def begin(driver, network: str) -> None:
     """Choose a network and few steps, wait for the check, and start."""
     ui = driver.widget.train.ui
-    n = ["heart", "slices", "decomposition"].index(network)
+    n = [each.value for each in type(driver.state.trainNetwork)].index(network)
     ui.trainNetworkBox.setCurrentIndex(n)
     ui.trainNetworkBox.activated.emit(n)
     ui.trainStepsBox.setValue(STEPS[network])

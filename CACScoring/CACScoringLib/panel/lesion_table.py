@@ -26,8 +26,8 @@ _ARTERY_COLUMN = TITLES.index("Artery")
 class LesionLine:
     """One row.
 
-    artery: short name of its site. colour: RGB. suggestion: artery that is shown, with a question mark, in place of
-    none; or empty. hint: shown when the pointer rests on the row.
+    artery: short name of its site. colour: RGB. suggestion: short name of the site that is shown, with a question mark,
+    as long as no reader has given the lesion one; or empty. hint: shown when the pointer rests on the row.
     """
 
     id: int

@@ -193,7 +193,6 @@ class ReviewSection(Section, VTKObservationMixin):
 
     def _showLesions(self, result: MethodResult, lesions: Sequence[Lesion]) -> None:
         """lesions: of the result, and those outside the coronary arteries."""
-        from ..core.labels import Artery
         from ..scoring.scores import score_lesions
 
         spacing = self._review.scan.image.GetSpacing()
@@ -202,8 +201,8 @@ class ReviewSection(Section, VTKObservationMixin):
         for lesion in lesions:
             score = score_lesions([lesion], spacing, result.rules)
             suggested = result.suggestion_of(lesion)
-            unassigned = lesion.artery == Artery.UNASSIGNED
-            hint = ""
+            site = self._review.review(self._method).suggested_site(lesion)
+            hint = "" if site is None else _("Its location suggests {site}.").format(site=site.full_name)
             if suggested is not None:
                 hint = _(
                     "Its location suggests {artery} ({sure:.0%} if it is coronary); "
@@ -224,7 +223,7 @@ class ReviewSection(Section, VTKObservationMixin):
                     volume_mm3=score.volume_mm3,
                     mass=score.mass_mg if calibrated else score.pseudo_mass_hu_mm3,
                     hint=hint,
-                    suggestion=suggested.artery.key if suggested is not None and unassigned else "",
+                    suggestion="" if site is None else site.short_name,
                 )
             )
         self.table.show(lines, _("Mass\nmg") if calibrated else _("Mass\nHU·mm³"))

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..anatomy.arteries import ArterySuggestion, suggest_arteries
 from ..core.ct import CTError, MaskError, ScanWarning
-from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
+from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..pipeline import outside_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult
@@ -70,29 +70,37 @@ def lesion_key(slices: Iterable[int], voxels: int, centroid_ras_mm: Iterable[flo
     return tuple(slices), voxels, tuple(math.floor(c * 100 + 0.31415926) for c in centroid_ras_mm)
 
 
+def _key(lesion: Lesion) -> LesionKey:
+    return lesion_key(lesion.slice_indices, lesion.voxels, lesion.centroid_ras_mm)
+
+
 @dataclass(frozen=True)
 class KnownLesion:
-    """What a run has recorded of a lesion: its id, the artery it suggested, None after a review, and why an automatic
-    score left it out."""
+    """What a run has recorded of a lesion: its id, the artery it suggested and the site it gave the lesion, None after
+    a review, and why an automatic score left it out."""
 
     id: int
     suggestion: ArterySuggestion | None
+    site: Site | None = None
     left_out_for: str = ""
 
 
 def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, KnownLesion]:
     """The lesions of a method in a `scores.json`. elsewhere: its "non_coronary", for the clinical rule."""
-    arteries = {artery.key: artery for artery in Artery}
+    arteries, sites = ({site.key: site for site in kind} for kind in (Artery, NonCoronary))
+    found = [(lesion, arteries[lesion["artery"]], method["reviewed"]) for lesion in method["lesions"]]
+    if elsewhere:
+        found += [(lesion, sites[lesion["site"]], elsewhere["reviewed"]) for lesion in elsewhere["lesion_list"]]
+    found += [(lesion, Artery.UNASSIGNED, False) for lesion in method.get("left_out", ())]
     known = {}
-    recorded = [*method["lesions"], *method.get("left_out", ()), *(elsewhere["lesion_list"] if elsewhere else ())]
-    for lesion in recorded:
+    for lesion, site, reviewed in found:
         slices = sorted({part["slice"] for part in lesion["components"]})
         suggestion = None
         if "suggested_artery" in lesion:
             probabilities = lesion["confidence"], lesion["not_coronary_probability"]
             suggestion = ArterySuggestion(lesion["id"], arteries[lesion["suggested_artery"]], *probabilities)
         key = lesion_key(slices, lesion["voxels"], lesion["centroid_ras_mm"])
-        known[key] = KnownLesion(lesion["id"], suggestion, lesion.get("reason", ""))
+        known[key] = KnownLesion(lesion["id"], suggestion, None if reviewed else site, lesion.get("reason", ""))
     return known
 
 
@@ -148,6 +156,7 @@ class Review:
         self._ids = {key: lesion.id for key, lesion in known.items()}
         self._reasons = {key: lesion.left_out_for for key, lesion in known.items()}
         self._highest_id = max(self._ids.values(), default=0)
+        self._sites = {key: lesion.site for key, lesion in known.items()}
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
         self._suggestions = _Suggestions(image, heart, suggested)
 
@@ -185,6 +194,16 @@ class Review:
     def lesions(self, reviewed: bool) -> LesionSet:
         """All lesions, of the arteries and elsewhere. reviewed: as of `result`."""
         return self._counted_as(reviewed).lesions
+
+    def suggested_site(self, lesion: Lesion) -> Site | None:
+        """The site of a lesion of the last result that is a suggestion: the run's, as long as no reader has given the
+        lesion another, or of an unassigned one the artery that its place suggests. None once all are reviewed."""
+        if self._shown:
+            return None
+        if lesion.artery == Artery.UNASSIGNED:
+            suggested = self.result(False).suggestion_of(lesion)
+            return None if suggested is None else suggested.artery
+        return lesion.artery if self._sites.get(_key(lesion)) == lesion.artery else None
 
     def _counted_as(self, reviewed: bool) -> _Counted:
         self._shown = reviewed
@@ -253,7 +272,7 @@ class Review:
 
     def _id_of(self, lesion: Lesion, taken: set[int]) -> int:
         """The id that the lesion had before, or the next one that is free. Takes it."""
-        key = lesion_key(lesion.slice_indices, lesion.voxels, lesion.centroid_ras_mm)
+        key = _key(lesion)
         number = self._ids.get(key, 0)
         if not number or number in taken:
             self._highest_id += 1
@@ -290,8 +309,7 @@ class Review:
 
     def _left_out(self, lesions: tuple[Lesion, ...]) -> LeftOut:
         part = self._part(lesions)
-        keys = (lesion_key(x.slice_indices, x.voxels, x.centroid_ras_mm) for x in lesions)
-        reasons = tuple(self._reasons.get(key) or "by the reader" for key in keys)
+        reasons = tuple(self._reasons.get(_key(lesion)) or "by the reader" for lesion in lesions)
         return LeftOut(part, self._suggestions.of(part, self._counted.flat), reasons)
 
     def _part(self, lesions: tuple[Lesion, ...]) -> LesionSet:
@@ -360,7 +378,7 @@ class _Suggestions:
 
     def of(self, found: LesionSet, labelled: np.ndarray) -> tuple[ArterySuggestion, ...]:
         """Of each lesion, in the lesions' order. labelled: flat indices of all their voxels."""
-        keys = {x.id: lesion_key(x.slice_indices, x.voxels, x.centroid_ras_mm) for x in found.lesions}
+        keys = {lesion.id: _key(lesion) for lesion in found.lesions}
         new = tuple(lesion for lesion in found.lesions if keys[lesion.id] not in self._known)
         if new and self._heart is not None:
             for suggestion in self._by_place(replace(found, lesions=new), self._heart, labelled):

@@ -109,6 +109,12 @@ def _declare_phantom(parser: argparse.ArgumentParser) -> None:
         default=HEART_SHAPES[0],
         help="anatomical (default): hearts blended from seven measured ones; drawn: ellipsoids, as in older cohorts",
     )
+    parser.add_argument(
+        "--hearts",
+        type=Path,
+        metavar="MESHES",
+        help="blend hearts from a folder of meshes, which are measured in minutes, or from the hearts.npz of a cohort",
+    )
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="number of the first patient")
     parser.add_argument(
         "--range",
@@ -292,9 +298,9 @@ def _write_sample(options: argparse.Namespace, progress: Progress) -> None:
 def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
     from CACScoringLib.core.ct import CTError
 
-    from ..phantom.cohort.cohort import CohortError, CohortSettings, write_cohort
+    from ..phantom.cohort.cohort import CohortError, CohortSettings, keep_hearts, write_cohort
 
-    progress.begin(["cohort"])
+    progress.begin(["hearts", "cohort"] if options.hearts else ["cohort"])
     try:
         settings = CohortSettings(
             protocol=options.protocol,
@@ -307,7 +313,11 @@ def _write_cohort(options: argparse.Namespace, progress: Progress) -> None:
             contrast=options.contrast,
             enriched=options.enriched,
             heart_shape=options.heart_shape,
+            hearts=str(options.hearts.resolve()) if options.hearts else None,
         )
+        if options.hearts:
+            with progress.step("hearts"):
+                keep_hearts(options.output, settings)
         patients = options.single if options.pairs is None else options.pairs
         with progress.step("cohort"):
             table = write_cohort(patients, options.output, settings, options.workers, progress.counted)

@@ -1,7 +1,7 @@
 """The training panel's state, which is saved with the scene. Annotations are in the project's folder, never here."""
 
-# Slicer's names.
-# ruff: noqa: N815
+# Slicer's naming.
+# ruff: noqa: N802, N815
 
 from __future__ import annotations
 
@@ -39,15 +39,22 @@ class Network(Enum):
     """What is trained. The value is the command line's."""
 
     HEART = "heart"
+    TERRITORIES = "territories"
     SLICES = "slices"
     DECOMPOSITION = "decomposition"
 
     def label(self) -> str:
         return {
             Network.HEART: _("Heart"),
+            Network.TERRITORIES: _("Heart and territories"),
             Network.SLICES: _("Slices"),
             Network.DECOMPOSITION: _("Calcium map"),
         }[self]
+
+    @property
+    def learnsFromScans(self) -> bool:
+        """Whether its training takes scans and labels; else it makes digital patients of its own."""
+        return self != Network.TERRITORIES
 
 
 class TrainMethod(Enum):

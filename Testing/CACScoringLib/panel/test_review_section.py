@@ -1,5 +1,6 @@
 """What a reader sees and changes."""
 
+import heart_with_territories
 import numpy as np
 import panel_results
 import pytest
@@ -7,6 +8,7 @@ import slicer
 import vtk
 from panel_driver import line
 
+from CACScoringLib import pipeline
 from CACScoringLib.core.labels import NonCoronary
 
 
@@ -268,3 +270,32 @@ class TestReview:
         for method, expected in result.methods.items():
             assert reviewed.review.result(method).total == expected.total
             assert reviewed.review.result(method).arteries == expected.arteries
+
+
+class TestSuggestedSites:
+    @pytest.fixture
+    def by_territory(self, driver, monkeypatch):
+        """A result whose low lesion lies in the aortic valve's territory, the others in that of the LAD."""
+        places = {"aortic valve and root": (slice(0, 9),), "LAD": (slice(9, None),)}
+        places = {name: (*k, slice(None), slice(None)) for name, k in places.items()}
+
+        heart_mask = panel_results.heart_mask
+
+        def find_heart(scan, *_):
+            return heart_with_territories.region_of(scan.image, places, heart_mask(scan.image))
+
+        monkeypatch.setattr(pipeline, "find_heart", find_heart)
+        monkeypatch.setattr(panel_results, "heart_mask", lambda image: None)
+        driver.score()
+        return driver
+
+    def test_carry_a_question_mark_until_a_reader_decides(self, by_territory):
+        def sites() -> dict[str, str]:
+            return {lesion["Slices"]: lesion["Artery"] for lesion in by_territory.lesions()}
+
+        assert sites() == {"5–6": "aortic valve?", "12–13": "LAD?", "16–17": "LAD?"}
+        by_territory.choose_lesion("12–13")
+        by_territory.press_artery("LCX")
+        assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
+        by_territory.ui.reviewedBox.click()
+        assert sites() == {"5–6": "aortic valve", "12–13": "LCX", "16–17": "LAD"}

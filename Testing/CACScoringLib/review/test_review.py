@@ -405,6 +405,31 @@ class TestSites:
         assert_same_numbers(review.result(reviewed=False), before)
         assert review.non_coronary(reviewed=False).scores == sites_before
 
+    def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(self, scored_by_territories):
+        review = review_with_sites(scored_by_territories, "threshold")
+        lesions, labels = review.lesions(reviewed=False).lesions, labels_of(review)
+        assert {lesion.artery for lesion in lesions} >= {Artery.LAD, NonCoronary.AORTIC_VALVE}
+        assert all(review.suggested_site(lesion) == lesion.artery for lesion in lesions)
+        flat = review.flat_voxels([lesions[0].id])
+        labels.reshape(-1)[flat] = NonCoronary.THORACIC_AORTA
+        set_labels(review, labels)
+        other = {x.id: review.suggested_site(x) for x in review.lesions(reviewed=False).lesions}
+        assert other.pop(lesions[0].id) is None
+        assert all(other.values())
+        labels.reshape(-1)[flat] = Artery.UNASSIGNED
+        set_labels(review, labels)
+        again = next(x for x in review.lesions(reviewed=False).lesions if x.id == lesions[0].id)
+        assert review.suggested_site(again) == lesions[0].artery
+        assert not any(map(review.suggested_site, review.lesions(reviewed=True).lesions))
+
+    def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(self, scored_by_territories):
+        scan, heart, result = scored_by_territories
+        labels = result.methods["threshold"].lesions.label_image(scan.image)
+        again = score_scan(scan, heart=heart, lesions=labels)
+        review = review_with_sites((scan, heart, again), "threshold")
+        assert review.lesions(reviewed=False).lesions
+        assert not any(map(review.suggested_site, review.lesions(reviewed=False).lesions))
+
     def test_what_was_rejected_is_of_no_site(self, scored_by_territories):
         review = review_with_sites(scored_by_territories, "threshold")
         lesion = review.non_coronary(reviewed=False).lesions.lesions[0]

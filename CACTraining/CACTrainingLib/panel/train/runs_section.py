@@ -34,8 +34,8 @@ COLUMN_LETTERS = (15, 11, 9, 9)
 
 UNDER_WAY = ("starting", "running")
 
-_CHOSEN_BY = ("dice", "overlap", "auc")
-"""What the best validation is chosen by, of heart, calcium map and slices."""
+_CHOSEN_BY = ("score", "dice", "overlap", "auc")
+"""What the best validation is chosen by, of territories, heart, calcium map and slices."""
 
 _MOST_ROWS = 6
 

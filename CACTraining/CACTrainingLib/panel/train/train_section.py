@@ -17,7 +17,7 @@ from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import dataOf, fillBox, showPath, singleShot, watchPath
 from CACScoringLib.panel.worker import Worker
 
-from ..parameters import Network
+from ..parameters import Network, Preset
 from .runs_section import RunsSection
 from .training_options import PACKAGES, addRows, argumentsOf, commandsElsewhere, isName, modelNames, nameOf, startsFor
 
@@ -71,9 +71,13 @@ class TrainSection(Section):
         state, ui = self._state, self.ui
         if state is None or not ui.trainTab.visible:
             return
-        decomposition = state.trainNetwork == Network.DECOMPOSITION
+        decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, state.trainNetwork.learnsFromScans
         for widget in (ui.trainMethodLabel, ui.trainMethodBox):
             widget.setVisible(decomposition)
+        for widget in (ui.trainAnnotatorLabel, ui.trainAnnotatorBox, ui.trainStartLabel, ui.trainStartBox,
+                       ui.trainFolderLabel, ui.trainFolderEdit):  # fmt: skip
+            widget.setVisible(scans)
+        ui.trainPresetBox.setItemText(list(Preset).index(Preset.PAPER), Preset.PAPER.label() if scans else _("Large"))
         self._fillChoices()
         name = self._name()
         ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
@@ -101,6 +105,10 @@ class TrainSection(Section):
         if state is None or project is None or self._missing:
             return
         self._asking, findings = self._asked(), []
+        if not state.trainNetwork.learnsFromScans:
+            self._checked, self._findings, self._stale = self._asking, findings, False
+            self.update()
+            return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
         command += ["--method", state.trainMethod.value]
         command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
@@ -161,6 +169,8 @@ class TrainSection(Section):
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]
+            if not self._state.trainNetwork.learnsFromScans:
+                lines = [_("✓ This training makes digital patients to learn from, and takes nothing from the project.")]
         self.ui.trainCheckLabel.setText("\n".join(lines))
         self.ui.trainStartButton.setEnabled(ready)
         self.ui.trainCheckButton.setEnabled(self._project is not None)

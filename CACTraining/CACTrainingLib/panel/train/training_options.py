@@ -19,7 +19,7 @@ from CACScoringLib.core.options import rows_of
 from CACScoringLib.panel.packages import PROCESS_REQUIREMENTS, REQUIREMENTS
 
 from ..model_cards import cardsIn
-from ..parameters import CACTrainingParameterNode, Network, TrainMethod
+from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
 
 if TYPE_CHECKING:
     from ...project.project import Project
@@ -42,7 +42,12 @@ ASKED = ("minutes", "steps", "patience")
 SHORT_STEPS, VALIDATIONS = 1000, 5
 """A training of fewer steps is validated so often; otherwise none might come before its end."""
 
-STARTS = {"heart": ("heart",), "slices": ("slices", "decomposition"), "decomposition": ("decomposition",)}
+STARTS = {
+    "heart": ("heart",),
+    "territories": (),
+    "slices": ("slices", "decomposition"),
+    "decomposition": ("decomposition",),
+}
 """Networks whose weights a training can begin with."""
 
 
@@ -104,14 +109,18 @@ def nameOf(state: CACTrainingParameterNode, taken: Sequence[str]) -> str:
 
 def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list[str]:
     """Arguments of `cac`, without those that are defaults. data: the project's folder. output: the model's path."""
-    arguments = ["train", state.trainNetwork.value, "--data", data]
-    if state.trainFolder:
-        arguments += ["--data", state.trainFolder]
-    arguments += ["--output", output, "--preset", state.trainPreset.value, "--device", state.trainDevice.value]
+    arguments, scans = ["train", state.trainNetwork.value], state.trainNetwork.learnsFromScans
+    if scans:
+        arguments += ["--data", data]
+        if state.trainFolder:
+            arguments += ["--data", state.trainFolder]
+    arguments += ["--output", output, "--preset", _presetOf(state), "--device", state.trainDevice.value]
     if state.trainNetwork == Network.DECOMPOSITION and state.trainMethod != TrainMethod.SUPERVISED:
         arguments += ["--method", state.trainMethod.value]
     asked = {f"--{name}": getattr(state, parameterOf(name)) for name in ASKED}
-    for option, value in (("--start", state.trainStart), ("--annotator", state.trainAnnotator), *asked.items()):
+    if scans:
+        asked = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **asked}
+    for option, value in asked.items():
         if value:
             arguments += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     if 0 < state.trainSteps < SHORT_STEPS:
@@ -119,11 +128,18 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
     return arguments
 
 
+def _presetOf(state: CACTrainingParameterNode) -> str:
+    """The command line's name of the size."""
+    if state.trainNetwork == Network.TERRITORIES and state.trainPreset == Preset.PAPER:
+        return "large"  # nobody has published it
+    return state.trainPreset.value
+
+
 def commandsElsewhere(state: CACTrainingParameterNode, project: Project, name: str) -> str:
     """The same training as commands for a machine to which the project's folder is copied: alone, and on two GPUs."""
     folder = project.folder.name
     arguments = argumentsOf(state, folder, f"{folder}/models/{name}")
-    if state.trainStart:
+    if "--start" in arguments:
         arguments[arguments.index("--start") + 1] = _placeElsewhere(Path(state.trainStart), project)
     place = arguments.index("--device")
     several = [*arguments[:place], *arguments[place + 2 :]]

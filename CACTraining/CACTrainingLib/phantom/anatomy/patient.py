@@ -11,6 +11,7 @@ from .body import Body, draw_body
 from .coronaries import CoronaryTree, draw_coronaries
 from .distractors import Distractor, draw_distractors
 from .heart import reference_frame
+from .hearts.models import HeartModels
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
 from .lungs import lung_grain, lung_vessels
@@ -55,26 +56,34 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([_SEED, number, *purpose])
 
 
-def draw_heart(number: int, body: Body, heart_shape: str = HEART_SHAPES[0]) -> tuple[HeartShape | None, CoronaryTree]:
-    """A patient's heart, None when drawn, and the arteries on it. heart_shape: one of HEART_SHAPES."""
+def draw_heart(
+    number: int, body: Body, heart_shape: str = HEART_SHAPES[0], models: HeartModels | None = None
+) -> tuple[HeartShape | None, CoronaryTree]:
+    """A patient's heart, None when drawn, and the arteries on it. heart_shape: one of HEART_SHAPES. models: measured
+    hearts to blend anatomical ones from, those that are shipped when None."""
     if heart_shape not in HEART_SHAPES:
         raise ValueError(f"There is no heart shape {heart_shape!r}; choose one of {', '.join(HEART_SHAPES)}.")
     if heart_shape == "drawn":
         return None, draw_coronaries(body, stream(number, 2))
-    heart = draw_heart_shape(body, stream(number, 50))
+    heart = draw_heart_shape(body, stream(number, 50), models)
     tree = draw_tree(body.sex, heart, stream(number, 2))
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
     return heart.holding(points, radii), tree
 
 
 def draw_patient(
-    number: int, sex: str | None = None, prevalence: float | None = None, heart_shape: str = HEART_SHAPES[0]
+    number: int,
+    sex: str | None = None,
+    prevalence: float | None = None,
+    heart_shape: str = HEART_SHAPES[0],
+    models: HeartModels | None = None,
 ) -> Patient:
-    """Patient `number` (0 or more). sex: "F" or "M" to ask for one. prevalence: share of patients with calcium."""
+    """Patient `number` (0 or more). sex: "F" or "M" to ask for one. prevalence: share of patients with calcium.
+    models: see `draw_heart`."""
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body = draw_body(stream(number, 1), sex)
-    heart, tree = draw_heart(number, body, heart_shape)
+    heart, tree = draw_heart(number, body, heart_shape, models)
     if heart is not None:
         body = _moved_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)

@@ -7,24 +7,29 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.files import whole, write_text_atomically
 from CACScoringLib.core.tables import write_table
 
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.demographics import demographics_of_truth
+from ..anatomy.hearts.meshes import MeshError
+from ..anatomy.hearts.models import HeartModelError, HeartModels, read_models
 from ..anatomy.patient import HEART_SHAPES, Patient, draw_patient, stream, with_contrast
 from ..anatomy.strata import STRATA, chosen_patients
 from ..scanner.protocol import PROTOCOLS, draw_pair
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
 from .export import SCHEMA, write_scan
 from .labels import Labels, annotate
+
+HEARTS_FILE = "hearts.npz"
+"""The hearts of a cohort that has others than those that are shipped."""
 
 T = TypeVar("T")
 
@@ -42,7 +47,8 @@ class CohortSettings:
     middle. first_number: the first patient's number; others follow. dicom: also write each scan as a DICOM series, in a
     folder `dicom` beside its other files. scans: of each patient, 2 or only the first. contrast: with a contrast agent
     in the blood. enriched: of the numbers from the first only so many of each of `strata.STRATA`, so that severe
-    calcium is common. heart_shape: a name in `patient.HEART_SHAPES`.
+    calcium is common. heart_shape: a name in `patient.HEART_SHAPES`. hearts: a folder of heart meshes, or a file of
+    hearts measured on such, to blend anatomical hearts from; those that are shipped when None.
     """
 
     protocol: str = "radiotherapy"
@@ -55,6 +61,7 @@ class CohortSettings:
     contrast: bool = False
     enriched: bool = False
     heart_shape: str = HEART_SHAPES[0]
+    hearts: str | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -74,12 +81,20 @@ class CohortSettings:
         if self.enriched and (self.sex is not None or self.prevalence is not None):
             raise CohortError("Patients chosen by their calcium take sex and prevalence as they come: leave both out.")
 
+        if self.hearts is not None and self.heart_shape != HEART_SHAPES[0]:
+            raise CohortError(f"Measured hearts are {HEART_SHAPES[0]}: leave out {self.heart_shape!r}, or the hearts.")
+
+    @property
+    def models(self) -> HeartModels | None:
+        """What hearts are blended from. Raises CohortError."""
+        return None if self.hearts is None else _models_at(self.hearts)
+
     def numbers(self, patients: int) -> list[int]:
         """Of so many patients. Raises CohortError."""
         if self.enriched and patients < len(STRATA):
             raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
-            return chosen_patients(self.first_number, patients, self.heart_shape)
+            return chosen_patients(self.first_number, patients, self.heart_shape, self.models)
         return list(range(self.first_number, self.first_number + patients))
 
 
@@ -95,7 +110,7 @@ def make_scan(
 
 
 def _patient(number: int, settings: CohortSettings) -> Patient:
-    patient = draw_patient(number, settings.sex, settings.prevalence, settings.heart_shape)
+    patient = draw_patient(number, settings.sex, settings.prevalence, settings.heart_shape, settings.models)
     return with_contrast(patient) if settings.contrast else patient
 
 
@@ -131,15 +146,45 @@ def write_cohort(
     settings = settings or CohortSettings()
     if patients < 1:
         raise CohortError(f"A cohort has at least one patient; {patients} were asked for.")
-    numbers = settings.numbers(patients)
     directory = Path(directory)
+    used = keep_hearts(directory, settings)
+    numbers = used.numbers(patients)
     directory.mkdir(parents=True, exist_ok=True)
     _check_settings(directory, settings)
-    rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
+    rows = in_processes(partial(write_patient, directory=directory, settings=used), numbers, workers, progress)
     table = directory / "cohort.csv"
     lines = [row for number in numbers for row in rows[number]]
     write_table(table, list(lines[0]), lines)
     return table
+
+
+def keep_hearts(directory: Path, settings: CohortSettings) -> CohortSettings:
+    """The settings with hearts of the cohort's own file, which is measured on the meshes where there is none yet.
+
+    Meshes take minutes. Raises CohortError as `write_cohort` does, and for what are no hearts.
+    """
+    if settings.hearts is None:
+        return settings
+    kept, known = directory / HEARTS_FILE, (directory / "cohort.json").exists()
+    if known:
+        _check_settings(directory, settings)
+    if not (known and kept.exists()):
+        models = settings.models
+        directory.mkdir(parents=True, exist_ok=True)
+        with whole(kept) as half:
+            models.save(half)
+        _check_settings(directory, settings)
+    return replace(settings, hearts=str(kept))
+
+
+@cache
+def _models_at(path: str) -> HeartModels:
+    from ..anatomy.hearts.measure import measured_folder
+
+    try:
+        return measured_folder(Path(path)) if Path(path).is_dir() else read_models(Path(path))
+    except (MeshError, HeartModelError) as error:
+        raise CohortError(str(error)) from error
 
 
 def in_processes(

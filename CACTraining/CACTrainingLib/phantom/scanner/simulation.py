@@ -14,6 +14,7 @@ from ..anatomy import tissues
 from ..anatomy.canvas import Canvas
 from ..anatomy.coronaries import ARTERIES
 from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
+from ..anatomy.hearts.valves import cusps
 from ..anatomy.lungs import breathed
 from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
@@ -83,6 +84,7 @@ def scan_patient(
         painter.lumen = _by_slice(list(lumen.values()), grid.shape[0])
         painter.calcium = _by_slice(list(calcium.values()), grid.shape[0])
         painter.deposits = _by_slice([images for kind, images in dense if kind == "deposit"], grid.shape[0])
+        painter.cusps = _by_slice([images for kind, images in dense if kind == "cusps"], grid.shape[0])
         painter.metal = _by_slice([images for kind, images in dense if kind == "metal"], grid.shape[0])
         hu = np.empty(grid.shape, np.int16)
         heart = np.empty(grid.shape, bool)
@@ -101,7 +103,7 @@ def scan_patient(
 
 @dataclass(frozen=True)
 class _Moving:
-    """Something imaged as points: kind "lumen", "calcium", "deposit" or "metal"; what it moves with; its place."""
+    """Something imaged as points: kind "lumen", "calcium", "deposit", "cusps" or "metal"; what it moves with; where."""
 
     kind: str
     group: str | None
@@ -118,6 +120,9 @@ def _moving_things(patient: Patient, frame: HeartFrame) -> list[_Moving]:
         calcium = patient.calcium(artery)
         if len(calcium.weights):
             things.append(_Moving("calcium", artery, PointCloud(frame.to_lps(calcium.positions_mm), calcium.weights)))
+    if patient.heart is not None:
+        cloud = cusps(patient.heart, patient.tree)
+        things.append(_Moving("cusps", "valve", PointCloud(frame.to_lps(cloud.positions_mm), cloud.weights)))
     for d in patient.distractors:
         kind = "metal" if d.metal else "deposit"
         cloud = d.placed(patient.body, frame, patient.heart)
@@ -161,6 +166,7 @@ class _Painter:
     lumen: list[list[Stamp]]
     calcium: list[list[Stamp]]
     deposits: list[list[Stamp]]
+    cusps: list[list[Stamp]]
     metal: list[list[Stamp]]
 
     def __init__(self, patient: Patient, scanner: Scanner, pose: ScanPose, grid: Grid, scan_number: int) -> None:
@@ -198,6 +204,7 @@ class _Painter:
         for stamps, factor in (
             (self.calcium[k], per_mg),
             (self.deposits[k], per_mg),
+            (self.cusps[k], np.float32(body.myocardium_hu - body.blood_hu)),
             (self.metal[k], tissues.METAL_HU),
         ):
             add_stamps(volume, [Stamp(0, s.j, s.i, s.values) for s in stamps], factor)

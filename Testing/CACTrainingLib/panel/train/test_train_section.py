@@ -136,7 +136,10 @@ class TestArguments:
         started = []
         monkeypatch.setattr(training_runs, "start", lambda *call: started.append(call))
         put_slicers_python_on_the_path(driver.project.folder.parent, monkeypatch)
-        checked(driver)
+        if driver.state.trainNetwork.learnsFromScans:
+            checked(driver)
+        else:
+            driver.widget.train.check()
         driver.widget.train.ui.trainStartButton.click()
         (_python, environment, arguments, folder) = started[0]
         assert "CACTraining" in environment["PYTHONPATH"]
@@ -169,7 +172,7 @@ class TestArguments:
         card = untrained("decomposition", "first", project.models_folder)
         section.refresh()
         state, ui = driver.state, section.ui
-        ui.trainNetworkBox.setCurrentIndex(2)
+        ui.trainNetworkBox.setCurrentIndex(3)
         ui.trainMethodBox.setCurrentIndex(1)
         ui.trainPresetBox.setCurrentIndex(1)
         ui.trainDeviceBox.setCurrentIndex(1)
@@ -208,18 +211,47 @@ class TestArguments:
         arguments = self.arguments(driver, monkeypatch)
         assert cli.main(arguments) == 3
 
+    @pytest.mark.parametrize(("size", "preset"), [(0, "compact"), (1, "large")])
+    def test_territories_are_learned_from_digital_patients_alone(self, driver, section, monkeypatch, size, preset):
+        """What was chosen for a network that learns from scans is neither shown nor asked for, nor is the project
+        checked; the command line understands the rest."""
+        from CACTrainingLib.training import territories
+
+        state, ui = driver.state, section.ui
+        state.trainAnnotator, state.trainFolder, state.trainMinutes = "AB", str(driver.project.folder), 1.5
+        state.trainStart = str(driver.project.folder / "none.json")
+        scans_only = (ui.trainAnnotatorBox, ui.trainStartBox)
+        assert all(widget.visible for widget in scans_only)
+        ui.trainNetworkBox.setCurrentIndex(1)
+        ui.trainPresetBox.setCurrentIndex(size)
+        assert (ui.trainNetworkBox.currentText, ui.trainPresetBox.itemText(1)) == ("Heart and territories", "Large")
+        assert not any(widget.visible for widget in scans_only)
+        assert ui.trainFolderEdit.isHidden()
+        driver.process.arguments = None
+        arguments = self.arguments(driver, monkeypatch)
+        assert driver.process.arguments is None
+        assert "digital patients" in ui.trainCheckLabel.text
+        understood = []
+        monkeypatch.setattr(territories, "run", lambda options, progress: understood.append(options))
+        cli.main(arguments)
+        assert (understood[0].preset, understood[0].minutes, understood[0].patience) == (preset, 1.5, 10)
+        assert understood[0].output == driver.project.models_folder / "territories-1"
+        ui.trainNetworkBox.setCurrentIndex(0)
+        assert all(widget.visible for widget in scans_only)
+        assert ui.trainPresetBox.itemText(1) == "As published (large)"
+
     def test_other_network_starts_from_nothing(self, driver, section, project):
         driver.state.trainStart = str(untrained("slices", "first", project.models_folder))
         section.refresh()
         assert section.ui.trainStartBox.currentText == "first (slices, of this project)"
-        section.ui.trainNetworkBox.setCurrentIndex(2)
-        section.ui.trainNetworkBox.activated.emit(2)
+        section.ui.trainNetworkBox.setCurrentIndex(3)
+        section.ui.trainNetworkBox.activated.emit(3)
         assert driver.state.trainStart == ""
         assert section.ui.trainStartBox.currentIndex == 0
 
     def test_method_is_of_the_calcium_map_alone(self, driver, section):
         assert not section.ui.trainMethodBox.visible
-        section.ui.trainNetworkBox.setCurrentIndex(2)
+        section.ui.trainNetworkBox.setCurrentIndex(3)
         assert section.ui.trainMethodBox.visible
 
     def test_commands_for_another_machine(self, driver, section, project):

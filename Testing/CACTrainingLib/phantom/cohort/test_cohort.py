@@ -10,11 +10,14 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_ct
+from CACTrainingLib.phantom.anatomy.hearts.shape import shipped_models
 from CACTrainingLib.phantom.cohort import cohort as cohort_module
 from CACTrainingLib.phantom.cohort.cohort import (
     CohortError,
     CohortSettings,
     _check_settings,
+    _patient,
+    keep_hearts,
     make_scan,
     write_cohort,
     write_patient,
@@ -192,7 +195,7 @@ def test_contrast_brightens_blood_and_leaves_calcium_and_lungs():
 
 
 def test_enriched_patients_are_chosen_by_their_calcium(monkeypatch):
-    monkeypatch.setattr(cohort_module, "chosen_patients", lambda first, count, _: [first + 3, first + 9][:count] * 2)
+    monkeypatch.setattr(cohort_module, "chosen_patients", lambda first, count, *_: [first + 3, first + 9][:count] * 2)
     assert CohortSettings(first_number=5, enriched=True).numbers(4) == [8, 14, 8, 14]
     assert CohortSettings(first_number=5).numbers(3) == [5, 6, 7]
 
@@ -202,6 +205,7 @@ def test_enriched_patients_are_chosen_by_their_calcium(monkeypatch):
     [
         ({"scans": 3}, "once or twice"),
         ({"enriched": True, "sex": "F"}, "leave both out"),
+        ({"heart_shape": "drawn", "hearts": "meshes"}, "Measured hearts are anatomical"),
         ({"heart_shape": "round"}, "'round'; choose of anatomical, drawn"),
     ],
 )
@@ -236,6 +240,37 @@ def test_hearts_of_a_cohort_of_an_earlier_version_were_drawn(cohort, tmp_path):
     _check_settings(tmp_path, replace(SMALL, heart_shape="drawn"))
     with pytest.raises(CohortError, match="other settings"):
         _check_settings(tmp_path, SMALL)
+
+
+def test_hearts_of_a_file_are_kept_with_the_cohort(tmp_path):
+    models, file, folder = shipped_models(), tmp_path / "hearts.npz", tmp_path / "cohort"
+    settings = replace(SMALL, hearts=str(file))
+    with pytest.raises(CohortError, match="holds no measured hearts"):
+        write_cohort(1, folder, settings)
+    assert not folder.exists()
+    one = replace(
+        models, names=models.names[:1], coefficients=models.coefficients[:1], landmarks_mm=models.landmarks_mm[:1]
+    )
+    replace(one, lines={key: line for key, line in models.lines.items() if key.startswith("VH_M")}).save(file)
+    used = keep_hearts(folder, settings)
+    file.unlink()
+    assert keep_hearts(folder, settings) == used
+    assert used.models.names == ("VH_M",)
+    with pytest.raises(CohortError, match="other settings"):
+        keep_hearts(folder, replace(settings, hearts=str(tmp_path / "other")))
+    with pytest.raises(CohortError, match="other settings"):
+        write_cohort(1, folder, SMALL)
+    own, usual = _patient(8, used), _patient(8, SMALL)
+    assert set(own.heart.weights) == {"VH_M"}
+    apexes = [patient.heart.landmarks_mm["apex"] for patient in (own, usual)]
+    assert not np.allclose(*apexes, atol=1)
+    assert own.body.heart_semi_axes_mm == usual.body.heart_semi_axes_mm
+
+
+def test_a_folder_without_hearts_says_what_is_missing(tmp_path):
+    with pytest.raises(CohortError, match=r"holds no VH_M_Heart\.glb.*ccf-3d-reference-object-library.*allparts_NAME"):
+        write_cohort(1, tmp_path / "cohort", replace(SMALL, hearts=str(tmp_path)))
+    assert not (tmp_path / "cohort").exists()
 
 
 def test_the_truth_names_the_hearts_shape(cohort, tmp_path):

@@ -9,7 +9,7 @@ from ..coronaries import CoronaryTree
 from ..points import PointCloud, joined
 from .models import PARTS
 from .shape import HeartShape, union
-from .valves import aortic_root, posterior_arc
+from .valves import PAPILLARY, aortic_root, papillary_muscles, posterior_arc
 
 DENSEST_MG_CM3, CELL_MM = 1000.0, 1.5
 """Calcium in a CT reaches about 1500 HU at 120 kVp; density is looked at in cells of this side."""
@@ -62,8 +62,10 @@ def mitral_annulus_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.
 
 def papillary_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> list[PointCloud]:
     """Flecks in the tips of the papillary muscles."""
-    muscles = [place for key, place in shape.papillary.items() if g.random() < 0.5 or key.endswith("posteromedial")]
-    tip, base = muscles[int(g.integers(len(muscles)))]
+    muscles = papillary_muscles(shape)
+    # As many draws as when a muscle of one of the measured hearts was taken, so that masses stay as they were.
+    sides = [side for side in 2 * PAPILLARY if g.random() < 0.5 or side == "posteromedial"]
+    (tip, base), _ = muscles[sides[int(g.integers(len(sides)))]]
     middle = tip + g.uniform(0.05, 0.3) * (base - tip)
     return [_weighted(g.normal(middle, g.uniform(0.5, 1.6), (60, 3)), _mass(g, 6, 0.8), g)]
 

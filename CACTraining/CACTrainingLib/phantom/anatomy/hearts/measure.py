@@ -18,9 +18,9 @@ from scipy import fft, ndimage, sparse
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import Delaunay, cKDTree
 
-from .meshes import TORONTO, VISIBLE_HUMANS, Mesh, MeshError, read_toronto, read_visible_human
+from .meshes import Mesh, MeshError, hearts_in, read_toronto, read_visible_human
 from .models import PARTS, HeartModels, cosine_index, soft
-from .shape import WALL_MM
+from .shape import WALL_MM, shipped_models
 from .voxels import Cubes, cavities, cubes_around, enclosed, surface
 
 STEP_MM = 1.25
@@ -28,6 +28,11 @@ LEFT_WALL_MM = (10.0, 6.0)
 """Left ventricular wall of hearts of which only the blood is known: at the base, at the apex."""
 VESSEL_MM = 48.0
 """Length of aorta and pulmonary trunk from their valves that belongs to a heart."""
+FULL_ORDER = 36
+"""Of hearts measured for a user: resolves what the lattice of `shape.STEP_MM` holds."""
+FARTHEST_MM = 15.0
+"""Landmarks of a heart are at most so far off the frame's (root mean square). The shipped hearts are within 11 mm;
+mirrored, or with atria or ventricles exchanged, they are 19 mm off or more."""
 _SOLIDS = {
     "lv": ("left_ventricle", "interventricular_septum"),
     "rv": ("right_ventricle",),
@@ -77,16 +82,28 @@ class VoxelHeart:
     papillary: dict[str, np.ndarray]
 
 
+def measured_folder(folder: Path) -> HeartModels:
+    """The hearts in a folder of meshes, in the frame of those that are shipped; takes minutes. Raises MeshError."""
+    return measured(voxel_hearts(folder), FULL_ORDER, shipped_models().landmarks_mm)
+
+
 def voxel_hearts(folder: Path) -> list[VoxelHeart]:
-    """The seven hearts in a folder of meshes, in minutes. Raises MeshError."""
-    hearts = [_visible_human(Path(folder), name) for name in VISIBLE_HUMANS]
-    return hearts + [_toronto(Path(folder), name) for name in TORONTO]
+    """The hearts in a folder of meshes, in minutes. Raises MeshError."""
+    humans, files = hearts_in(folder)
+    hearts = [_visible_human(Path(folder), name) for name in humans]
+    return hearts + [_toronto(path, name) for name, path in files.items()]
 
 
-def measured(hearts: list[VoxelHeart], order: int) -> HeartModels:
-    """Hearts in their common frame. order: cosines along the longest side of the box, some 230 mm."""
+def measured(hearts: list[VoxelHeart], order: int, frame_mm: np.ndarray | None = None) -> HeartModels:
+    """Hearts in their common frame, or in that of other hearts, whose landmarks [hearts, 9, 3] are given.
+
+    order: cosines along the longest side of the box, some 230 mm. Raises MeshError for one that the frame does not fit.
+    """
     landmarks = np.stack([_landmarks(heart) for heart in hearts])
-    maps = _common_frame(landmarks)
+    if frame_mm is None:
+        maps = _common_frame(landmarks)
+    else:
+        maps = [_into(frame_mm, heart.name, own) for heart, own in zip(hearts, landmarks, strict=True)]
     low, size = _box(hearts, maps)
     index = cosine_index(order, size)
     series = [_coefficients(heart, to, low, size, index) for heart, to in zip(hearts, maps, strict=True)]
@@ -165,8 +182,8 @@ def _visible_human(folder: Path, name: str) -> VoxelHeart:
     return VoxelHeart(name, cubes, masks, lines, tips)
 
 
-def _toronto(folder: Path, name: str) -> VoxelHeart:
-    parts = read_toronto(folder, name)
+def _toronto(path: Path, name: str) -> VoxelHeart:
+    parts = read_toronto(path)
     cubes = cubes_around([parts[key] for key in ("lv", "rv", "la", "ra")], 30.0, STEP_MM)
     masks = {key: _smooth(enclosed(mesh, cubes)) for key, mesh in parts.items()}
     masks["aorta"] = _stem(masks["aorta"], masks["lv"])
@@ -240,6 +257,28 @@ class _Map:
         return common_mm @ self.axes.T / self.scale + self.centre_mm
 
 
+def _into(frame_mm: np.ndarray, name: str, landmarks: np.ndarray) -> _Map:
+    """A heart's map to the frame that hearts with landmarks [hearts, 9, 3] have. Raises MeshError for one that does
+    not lie like them."""
+    form, mean = landmarks - landmarks.mean(axis=0), frame_mm.mean(axis=0)
+    scale = float(np.sqrt((frame_mm**2).sum() / len(frame_mm) / (form**2).sum()))
+    to = _Map(scale, _turn(form, mean), landmarks.mean(axis=0))
+    away = float(np.sqrt(((to.points(landmarks) - mean) ** 2).sum(axis=1).mean()))
+    if away > FARTHEST_MM:
+        raise MeshError(
+            f"The chambers of the heart {name} lie {away:.0f} mm off those of other hearts, however it is turned. See "
+            "whether its parts bear the right names, and whether it is mirrored: X is to the patient's right, Y up, Z "
+            "backward."
+        )
+    return to
+
+
+def _turn(form: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The rotation [3, 3] of points [n, 3] that brings them nearest to others."""
+    u, _, vt = np.linalg.svd(form.T @ like)
+    return u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+
+
 def _common_frame(landmarks: np.ndarray) -> list[_Map]:
     """Generalised Procrustes over landmarks [hearts, 9, 3]."""
     centres = landmarks.mean(axis=1)
@@ -250,8 +289,7 @@ def _common_frame(landmarks: np.ndarray) -> list[_Map]:
     for _ in range(20):
         mean = np.einsum("hni,hij->hnj", forms, turns).mean(axis=0)
         for n, form in enumerate(forms):
-            u, _, vt = np.linalg.svd(form.T @ mean)
-            turns[n] = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+            turns[n] = _turn(form, mean)
     mean = np.einsum("hni,hij->hnj", forms, turns).mean(axis=0)
     u = (mean[8] - mean[4]) / np.linalg.norm(mean[8] - mean[4])
     # Upwards as the hearts lie in their bodies.

@@ -2,13 +2,16 @@
 
 Both collections are free under CC BY 4.0: the Visible Human hearts of the HuBMAP Human Reference Atlas
 (github.com/hubmapconsortium/ccf-3d-reference-object-library, VH_Male/v1.2 and VH_Female/v1.2) and the Toronto Heart
-Atlas (github.com/tgh-apil/TorontoHeartAtlas). Nothing else is read: names and axes are theirs.
+Atlas (github.com/tgh-apil/TorontoHeartAtlas). Hearts of one's own are read in the latter's form: a file
+allparts_NAME.obj with six closed surfaces of blood, its objects lv, rv, la, ra, aorta and pulmonary_artery, in mm, X to
+the patient's right, Y up, Z backward.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +36,7 @@ _TORONTO_PARTS = {
     "rv": "rv",
     "right_ventricle": "rv",
 }
+_BLOOD_FILE = re.compile(rf"(?:allparts_(\S+)|({'|'.join(TORONTO)}))\.obj(?:\.gz)?")
 _POSITION, _COMPONENT = 5126, {5121: np.uint8, 5123: np.uint16, 5125: np.uint32}
 
 
@@ -53,6 +57,21 @@ class Mesh:
         return self.vertices_mm[self.faces]
 
 
+def hearts_in(folder: Path) -> tuple[tuple[str, ...], dict[str, Path]]:
+    """The Visible Humans' hearts that a folder holds, and by name the files of hearts of which it has the blood.
+
+    Raises MeshError for a folder without a heart that has arteries.
+    """
+    humans = tuple(name for name in VISIBLE_HUMANS if any(Path(folder).rglob(f"{name}_*Heart.glb")))
+    if not humans:
+        _found(folder, f"{VISIBLE_HUMANS[0]}_Heart.glb")
+    files = {}
+    for path in sorted(Path(folder).rglob("*.obj*")):
+        if match := _BLOOD_FILE.fullmatch(path.name):
+            files[match[1] or match[2]] = path
+    return humans, files
+
+
 def read_visible_human(folder: Path, name: str) -> dict[str, Mesh]:
     """All parts of the heart VH_M or VH_F by their published names. Raises MeshError."""
     parts = {}
@@ -63,9 +82,8 @@ def read_visible_human(folder: Path, name: str) -> dict[str, Mesh]:
     return parts
 
 
-def read_toronto(folder: Path, name: str) -> dict[str, Mesh]:
-    """Blood of lv, rv, la, ra, aorta and pulmonary artery of a heart of the Toronto atlas. Raises MeshError."""
-    path = _found(folder, f"allparts_{name}.obj.gz")
+def read_toronto(path: Path) -> dict[str, Mesh]:
+    """Blood of lv, rv, la, ra, aorta and pulmonary of a heart in the Toronto atlas' form. Raises MeshError."""
     parts = {}
     for title, mesh in _read_obj(path).items():
         words = title.lower().removeprefix("ccase_").split("_repaired")[0].split("_remeshed")[0]
@@ -75,7 +93,9 @@ def read_toronto(folder: Path, name: str) -> dict[str, Mesh]:
         if key in _TORONTO_PARTS:
             parts[_TORONTO_PARTS[key]] = mesh
     if missing := set(_TORONTO_PARTS.values()) - set(parts):
-        raise MeshError(f"{path} holds no {', '.join(sorted(missing))}; it is no heart of the Toronto Heart Atlas.")
+        raise MeshError(
+            f"{path} holds no object {', '.join(sorted(missing))}; the form is that of the Toronto Heart Atlas."
+        )
     return parts
 
 
@@ -83,9 +103,11 @@ def _found(folder: Path, name: str) -> Path:
     found = sorted(Path(folder).rglob(name))
     if not found:
         raise MeshError(
-            f"{folder} holds no {name}. Give a folder with the hearts of the Human Reference Atlas (VH_*.glb, "
-            "github.com/hubmapconsortium/ccf-3d-reference-object-library) and of the Toronto Heart Atlas "
-            "(allparts_*.obj.gz, github.com/tgh-apil/TorontoHeartAtlas)."
+            f"{folder} holds no {name}. Give a folder with a heart of the Human Reference Atlas at least, for its "
+            "arteries (VH_M_Heart.glb and VH_M_Blood_Vasculature_Heart.glb, or VH_F; version v1.2 of "
+            "github.com/hubmapconsortium/ccf-3d-reference-object-library); those of the Toronto Heart Atlas "
+            "(2018012-01Aortalowres.obj to 2018016, github.com/tgh-apil/TorontoHeartAtlas) and of your own "
+            "(allparts_NAME.obj) are read too."
         )
     return found[0]
 
@@ -127,10 +149,10 @@ def _accessor(scene: dict, binary: memoryview, number: int) -> np.ndarray:
 
 
 def _read_obj(path: Path) -> dict[str, Mesh]:
-    """Objects of a gzipped Wavefront file by name. Millimetres, X to the right, Y up, Z backward."""
+    """Objects of a Wavefront file, which may be gzipped, by name. Millimetres, X to the right, Y up, Z backward."""
     vertices, faces, name = [], {}, path.name
     try:
-        with gzip.open(path, "rt", encoding="ascii") as lines:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="ascii") as lines:
             for line in lines:
                 words = line.split()
                 if line.startswith("v "):

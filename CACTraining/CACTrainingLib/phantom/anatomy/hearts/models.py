@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -80,7 +81,8 @@ class HeartModels:
         }
         arrays |= {f"line {key}": line.astype(np.float32) for key, line in self.lines.items()}
         arrays |= {f"papillary {key}": place.astype(np.float32) for key, place in self.papillary.items()}
-        np.savez_compressed(path, **arrays)
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, **arrays)
 
 
 def read_models(path: Path) -> HeartModels:
@@ -97,8 +99,8 @@ def read_models(path: Path) -> HeartModels:
                 lines={key[5:]: data[key].astype(float) for key in data.files if key.startswith("line ")},
                 papillary={key[10:]: data[key].astype(float) for key in data.files if key.startswith("papillary ")},
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, BadZipFile) as error:
         raise HeartModelError(
-            f"{path} holds no measured hearts ({type(error).__name__}: {error}). Install CAC again, or make the file "
-            "with Testing/Benchmarks/measure_hearts.py."
+            f"{path} holds no measured hearts ({type(error).__name__}: {error}). If it came with CAC, install CAC "
+            "again; else have it made from a folder of meshes (`cac phantom --hearts FOLDER`)."
         ) from error

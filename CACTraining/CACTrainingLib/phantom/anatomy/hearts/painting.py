@@ -10,6 +10,7 @@ from ..body import Body
 from ..canvas import Canvas, coverage
 from .models import PARTS
 from .shape import WALL_MM, HeartShape
+from .valves import papillary_muscles
 
 if TYPE_CHECKING:
     from ..heart import HeartFrame
@@ -24,6 +25,7 @@ class ShapePainter:
         self._body, self._frame, self._shape, self._softness = body, frame, shape, softness_mm
         walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])
         near = np.minimum(shape.pericardium, walls) < _BORDER_MM
+        self._papillary = [(frame.to_lps(ends), radii) for ends, radii in papillary_muscles(shape).values()]
         self._near = frame.to_lps(shape.places_mm[near]).astype(np.float32)
 
     def paint(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray) -> np.ndarray:
@@ -53,6 +55,10 @@ class ShapePainter:
         line = np.clip(1.0 - np.abs(pericardium) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1) * (1 - wall_share)
         canvas.blend(box, 0.55 * line, 40.0)
         canvas.blend(box, coverage(blood, self._softness + 0.3), body.blood_hu)
+        for ends, radii in self._papillary:
+            muscle = canvas.tube_distance(ends + lift, radii, _BORDER_MM)
+            if muscle is not None:
+                canvas.blend(muscle[0], coverage(muscle[1], self._softness), body.myocardium_hu + 3 * grain[muscle[0]])
         lung[box] *= 1 - np.maximum(share, wall_share)
         return heart
 

@@ -34,6 +34,8 @@ BODY_SEMI_AXES_MM = (72.0, 57.0, 53.0)
 """A body whose heart has these has one of the measured hearts' mean size."""
 LOW_MM, HIGH_MM = np.array([-96.0, -78.0, -81.0]), np.array([108.0, 84.0, 99.0])
 """Box of the common frame that a heart with its great vessels' stems fills."""
+PAPILLARY_MM = (5.5, 5.5)
+"""Usual radius of the papillary muscles at their base; shape."""
 _BEND_MM, _BEND_REACH_MM = 2.5, 26.0
 _CHAMBER_SD, _CHAMBER_REACH_MM = 0.07, 26.0
 _VELOCITY_STEP_MM, _FLOW_STEPS = 9.0, 6
@@ -79,6 +81,7 @@ class HeartShape:
 
     weights: share of each measured heart. lines, papillary: as in HeartModels, in the heart's frame, of the hearts
     that have them. fat_mm, groove_mm: epicardial fat on the walls, and how softly the pericardium bridges grooves.
+    papillary_mm: radius of the anterolateral and the posteromedial papillary muscle at their base.
     """
 
     low_mm: np.ndarray
@@ -89,6 +92,7 @@ class HeartShape:
     papillary: dict[str, np.ndarray]
     fat_mm: np.ndarray
     groove_mm: float
+    papillary_mm: tuple[float, float] = PAPILLARY_MM
 
     def part(self, name: str) -> np.ndarray:
         return self.distances_mm[..., PARTS.index(name)]
@@ -201,11 +205,11 @@ def interpolated(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, 
     return result
 
 
-def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
-    """A heart for a body, blended from the measured hearts that are shipped."""
-    g, models = generator, shipped_models()
+def draw_heart_shape(body: Body, generator: np.random.Generator, models: HeartModels | None = None) -> HeartShape:
+    """A heart for a body, blended from measured hearts: those that are shipped when None."""
+    g, models = generator, models or shipped_models()
     # A normal heart or two dominate; those of patients with wide roots vary them.
-    normal = np.array([1.0 if any(key.startswith(name) for key in models.lines) else 0.45 for name in models.names])
+    normal = np.array([1.0 if f"{name} LAD" in models.lines else 0.45 for name in models.names])
     weights = g.dirichlet(0.9 * normal)
     weights = 1.15 * weights - 0.15 * normal / normal.sum()
     landmarks = np.tensordot(weights, models.landmarks_mm, 1)
@@ -226,6 +230,8 @@ def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:
         papillary={key: flow.forward(place) for key, place in models.papillary.items()},
         fat_mm=_fat(body, low, counts, g),
         groove_mm=0.8 * body.groove_fat_mm,
+        # Drawn apart, so that all else stays as it was before there were such muscles.
+        papillary_mm=tuple(np.clip(g.spawn(1)[0].normal(PAPILLARY_MM, 0.9), 3.8, 7.5).tolist()),
     )
 
 

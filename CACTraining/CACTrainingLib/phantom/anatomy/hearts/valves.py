@@ -1,15 +1,19 @@
-"""Rings, cusps and the root of a patient's valves, found where two rooms of the heart meet."""
+"""Rings, cusps and the root of a patient's valves, found where two rooms of the heart meet, and papillary muscles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
-from ..coronaries import CoronaryTree
+from ..points import PointCloud, joined
 from .models import PARTS
 from .shape import STEP_MM, HeartShape
+
+if TYPE_CHECKING:
+    from ..coronaries import CoronaryTree
 
 ROOMS = {
     "mitral": ("lv", "la"),
@@ -21,6 +25,8 @@ ROOT_MM = (-7.0, 22.0)
 """The aortic root's lower and upper end from the ring, along its axis."""
 CUSP_MM = 15.0
 """Height of the commissures over the ring."""
+CUSP_THICKNESS_MM = 1.0
+PAPILLARY = ("anterolateral", "posteromedial")
 _ANGLES, _HARMONICS, _ABOVE_MM = 72, 4, 4.0
 _LEAST_MM = {"mitral": 12.0, "aortic": 8.0, "tricuspid": 13.0, "pulmonary": 8.0}
 _MOST_MM = {"mitral": 21.0, "aortic": 16.0, "tricuspid": 23.0, "pulmonary": 16.0}
@@ -119,6 +125,43 @@ def aortic_root(shape: HeartShape, tree: CoronaryTree) -> AorticRoot:
     sinuses = np.stack([_turned(left, up, side * np.radians(120.0) * n) for n in range(3)])
     radius = float(np.median(np.linalg.norm(annulus.curve_mm - annulus.middle_mm, axis=1)))
     return AorticRoot(annulus, up, radius, sinuses)
+
+
+def cusps(shape: HeartShape, tree: CoronaryTree) -> PointCloud:
+    """The closed aortic valve, CUSP_THICKNESS_MM thick, as far as it lies in blood; weights in mm³."""
+    root, steps = aortic_root(shape, tree), 30
+    across, towards = np.meshgrid(np.linspace(-1, 1, 2 * steps + 1), np.linspace(0, 1, steps + 1), indexing="ij")
+    clouds = []
+    for number in range(3):
+        corners = root.cusp(number, across.ravel(), towards.ravel()).reshape(*across.shape, 3)
+        sides = np.diff(corners, axis=0)[:, :-1], np.diff(corners, axis=1)[:-1]
+        area = np.linalg.norm(np.cross(*sides), axis=-1)
+        middles = 0.25 * (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:])
+        clouds.append(PointCloud(middles.reshape(-1, 3), CUSP_THICKNESS_MM * area.ravel()))
+    cloud = joined(clouds)
+    blood = shape.sample(cloud.positions_mm)[:, [1 + PARTS.index(room) for room in ROOMS["aortic"]]].min(axis=1)
+    return PointCloud(cloud.positions_mm[blood < -0.5], cloud.weights[blood < -0.5])
+
+
+def papillary_muscles(shape: HeartShape) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Tip and base [2, 3] with their radii [2] of each muscle of PAPILLARY, in the heart's frame.
+
+    Tip and direction are blended from the hearts that have them; the base is where that side's wall is.
+    """
+    mitral, apex = shape.landmarks_mm["mitral"], shape.landmarks_mm["apex"]
+    axis = (apex - mitral) / np.linalg.norm(apex - mitral)
+    found = {}
+    for side, radius in zip(PAPILLARY, shape.papillary_mm, strict=True):
+        own = {key.split()[0]: ends for key, ends in shape.papillary.items() if key.endswith(side)}
+        shares = [max(shape.weights[heart], 0.02) for heart in own]
+        first, last = np.average(list(own.values()), axis=0, weights=shares)
+        start = 0.35 * first + 0.65 * last
+        out = _across(start - mitral, axis) + 0.5 * axis
+        way = start + np.arange(0, 40, 0.5)[:, None] * out / np.linalg.norm(out)
+        base = way[np.argmax(shape.sample(way)[:, 1 + PARTS.index("lv")] > -0.5)]
+        # The meshes' tips reach almost to the leaflets.
+        found[side] = np.stack([first + 0.2 * (last - first), base]), radius * np.array([0.5, 1.0])
+    return found
 
 
 def _across(vector: np.ndarray, axis: np.ndarray) -> np.ndarray:

@@ -1,20 +1,24 @@
 """Reading meshes and measuring hearts on them; on balls and boxes, and on real hearts where they are at hand."""
 
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.anatomy.hearts.measure import _centre_line
+from CACTrainingLib.phantom.anatomy.hearts.measure import VoxelHeart, _centre_line, measured
 from CACTrainingLib.phantom.anatomy.hearts.meshes import (
     TORONTO,
     VISIBLE_HUMANS,
     Mesh,
     MeshError,
+    hearts_in,
     read_toronto,
     read_visible_human,
 )
-from CACTrainingLib.phantom.anatomy.hearts.voxels import cavities, cubes_around, enclosed, surface
+from CACTrainingLib.phantom.anatomy.hearts.models import PARTS
+from CACTrainingLib.phantom.anatomy.hearts.shape import shipped_models
+from CACTrainingLib.phantom.anatomy.hearts.voxels import Cubes, cavities, cubes_around, enclosed, surface
 from conftest import REAL_CT_DIR
 
 ANATOMY = REAL_CT_DIR / "anatomy"
@@ -80,14 +84,68 @@ def test_what_is_missing_or_foreign_is_named(tmp_path):
     (tmp_path / "VH_M_Heart.glb").write_bytes(b"no mesh at all, but long enough to be one")
     with pytest.raises(MeshError, match=r"VH_M_Heart\.glb cannot be read"):
         read_visible_human(tmp_path, "VH_M")
-    path = tmp_path / f"allparts_{TORONTO[0]}.obj.gz"
+    path = tmp_path / "allparts_own.obj.gz"
     with gzip.open(path, "wt") as file:
         file.write("o Cube\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     with pytest.raises(MeshError, match="aorta, la, lv"):
-        read_toronto(tmp_path, TORONTO[0])
+        read_toronto(path)
     path.write_bytes(b"not gzip")
     with pytest.raises(MeshError, match="cannot be read"):
-        read_toronto(tmp_path, TORONTO[0])
+        read_toronto(path)
+
+
+def test_hearts_are_found_by_their_files_names(tmp_path):
+    for name in ("VH_F_Heart.glb", f"atlas/{TORONTO[1]}.obj", "allparts_own.obj.gz", "2018002-01Aortalowres.obj"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    humans, files = hearts_in(tmp_path)
+    assert humans == ("VH_F",)
+    assert files == {TORONTO[1]: tmp_path / f"atlas/{TORONTO[1]}.obj", "own": tmp_path / "allparts_own.obj.gz"}
+    (tmp_path / "VH_F_Heart.glb").unlink()
+    with pytest.raises(MeshError, match=r"VH_M_Heart\.glb"):
+        hearts_in(tmp_path)
+
+
+def test_an_own_heart_is_read_plain_or_gzipped(tmp_path):
+    lines = []
+    for n, name in enumerate(("lv", "rv", "la", "ra", "aorta", "pulmonary_artery")):
+        lines += [f"o {name}", f"v {n} 0 5", f"v {n + 1} 0 5", f"v {n} 1 5", f"f {3 * n + 1} {3 * n + 2} {3 * n + 3}"]
+    (tmp_path / "allparts_a.obj").write_text("\n".join(lines))
+    (tmp_path / "allparts_b.obj.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    plain, packed = (read_toronto(tmp_path / name) for name in ("allparts_a.obj", "allparts_b.obj.gz"))
+    assert set(plain) == set(packed) == {"lv", "rv", "la", "ra", "aorta", "pulmonary"}
+    # X to the right, Y up and Z backward are -x, z and y of LPS.
+    assert np.allclose(plain["rv"].vertices_mm[0], [-1, 5, 0])
+    assert np.array_equal(plain["rv"].vertices_mm, packed["rv"].vertices_mm)
+
+
+@pytest.fixture(scope="module")
+def voxel_heart():
+    """A shipped heart as voxels, turned, made larger and moved."""
+    models = shipped_models()
+    axes = [np.arange(lo, lo + size, 3.0) for lo, size in zip(models.low_mm, models.size_mm, strict=True)]
+    distances = models.distances(np.eye(len(models.names))[1], axes)
+    cubes = Cubes(1.2 * models.low_mm + 50.0, distances.shape[1:], 1.2 * 3.0)
+    # Seen from another side: u and v change places, and one is reversed.
+    swapped = Cubes(cubes.origin_mm[[1, 0, 2]], tuple(np.array(cubes.shape)[[1, 0, 2]]), cubes.step_mm)
+    masks = {part: np.swapaxes(d < 0, 0, 1)[:, ::-1] for part, d in zip(PARTS, distances, strict=True)}
+    return VoxelHeart("one", swapped, masks, {}, {})
+
+
+def test_a_heart_of_any_size_and_direction_comes_into_the_frame_of_others(voxel_heart):
+    models = shipped_models()
+    again = measured([voxel_heart], 14, models.landmarks_mm)
+    assert np.abs(again.landmarks_mm[0] - models.landmarks_mm[1]).max() < 5
+    axes = [np.arange(lo, lo + size, 6.0) for lo, size in zip(models.low_mm, models.size_mm, strict=True)]
+    there, back = (m.distances(w, axes) < 0 for m, w in ((models, np.eye(7)[1]), (again, np.ones(1))))
+    for part, a, b in zip(PARTS, there, back, strict=True):
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.85, part
+
+
+def test_a_mirrored_heart_is_refused(voxel_heart):
+    mirrored = replace(voxel_heart, masks={part: mask[::-1] for part, mask in voxel_heart.masks.items()})
+    with pytest.raises(MeshError, match=r"heart one lie \d+ mm off.*mirrored"):
+        measured([mirrored], 14, shipped_models().landmarks_mm)
 
 
 @pytest.mark.skipif(not ANATOMY.is_dir(), reason="needs the published meshes")
@@ -99,8 +157,11 @@ def test_the_published_hearts_lie_as_patients_do():
         assert middle["left_ventricle"][0] > middle["right_cardiac_atrium"][0]
         assert middle["aortic_arch"][2] > middle["left_ventricle"][2]
         assert middle["left_cardiac_atrium"][1] > middle["right_ventricle"][1]
-    for name in TORONTO:
-        parts = read_toronto(ANATOMY, name)
+    humans, files = hearts_in(ANATOMY)
+    assert humans == VISIBLE_HUMANS
+    assert set(files) == set(TORONTO)
+    for path in files.values():
+        parts = read_toronto(path)
         middle = {key: mesh.vertices_mm.mean(axis=0) for key, mesh in parts.items()}
         assert middle["lv"][0] > middle["ra"][0]
         assert middle["la"][1] > middle["rv"][1]

@@ -9,7 +9,7 @@ from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.hearts import tree as tree_module
 from CACTrainingLib.phantom.anatomy.hearts.deposits import DEPOSITS, deposits
-from CACTrainingLib.phantom.anatomy.hearts.models import LANDMARKS, HeartModelError, read_models
+from CACTrainingLib.phantom.anatomy.hearts.models import LANDMARKS, PARTS, HeartModelError, read_models
 from CACTrainingLib.phantom.anatomy.hearts.shape import (
     REFLECTION_MM,
     STEP_MM,
@@ -22,10 +22,18 @@ from CACTrainingLib.phantom.anatomy.hearts.shape import (
 )
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.hearts.tree import draw_tree
-from CACTrainingLib.phantom.anatomy.hearts.valves import ROOMS, aortic_root, posterior_arc, ring
-from CACTrainingLib.phantom.anatomy.patient import draw_heart, draw_patient, stream
+from CACTrainingLib.phantom.anatomy.hearts.valves import (
+    ROOMS,
+    aortic_root,
+    cusps,
+    papillary_muscles,
+    posterior_arc,
+    ring,
+)
+from CACTrainingLib.phantom.anatomy.patient import draw_heart, draw_patient, stream, with_contrast
 from CACTrainingLib.phantom.scanner.motion import ScanPose
-from CACTrainingLib.phantom.scanner.scanner import Grid
+from CACTrainingLib.phantom.scanner.scanner import Grid, Scanner
+from CACTrainingLib.phantom.scanner.simulation import scan_patient
 
 NUMBERS = range(6)
 
@@ -187,6 +195,53 @@ def test_coronary_sinuses_look_at_their_arteries(hearts):
             assert np.argmax(root.sinuses @ ostium) == sinus
 
 
+def distance_to_segment(places, first, last):
+    share = np.clip((places - first) @ (last - first) / ((last - first) ** 2).sum(), 0, 1)
+    return np.linalg.norm(places - first - share[:, None] * (last - first), axis=1)
+
+
+def test_papillary_muscles_reach_from_the_wall_towards_the_mitral_valve(hearts):
+    for shape, _ in hearts:
+        muscles = papillary_muscles(shape)
+        for (tip, base), radii in muscles.values():
+            blood = at(shape, shape.part("lv"), np.stack([tip, base]))
+            assert blood[0] < -4
+            assert abs(blood[1]) < 2.5
+            assert 14 < np.linalg.norm(base - tip) < 45
+            mitral = shape.landmarks_mm["mitral"]
+            assert 8 < np.linalg.norm(tip - mitral) < np.linalg.norm(base - mitral)
+            assert radii[0] < radii[1]
+        (_, anterior), (_, posterior) = (muscles[side][0] for side in ("anterolateral", "posteromedial"))
+        assert np.linalg.norm(anterior - posterior) > 15
+    assert len({shape.papillary_mm for shape, _ in hearts}) == len(hearts)
+
+
+def test_a_closed_valve_is_three_thin_cusps_in_blood(hearts):
+    for shape, tree in hearts:
+        cloud = cusps(shape, tree)
+        assert shape.sample(cloud.positions_mm)[:, [1 + PARTS.index("lv"), 1 + PARTS.index("aorta")]].min(1).max() < 0
+        assert 400 < cloud.total < 2500
+        annulus = ring(shape, "aortic").middle_mm
+        assert np.linalg.norm(cloud.positions_mm - annulus, axis=1).max() < 30
+
+
+def test_muscles_and_cusps_show_in_bright_blood():
+    patient, pose = with_contrast(draw_patient(5, prevalence=0.0)), ScanPose(motion_scale=0.0)
+    scanner, frame = Scanner(noise_hu=0.0), posed_frame(patient.body, pose)
+    blood, muscle = patient.body.blood_hu, patient.body.myocardium_hu
+
+    def hu_at(heart_mm):
+        low = frame.to_lps(heart_mm) - np.array([15.0, 15.0, 0.0])
+        grid = Grid((1, 43, 43), (0.7, 0.7, 3.0), tuple(low))
+        return scan_patient(patient, scanner, pose, 1, grid, 1).hu[0, 21 - 1 : 21 + 3, 21 - 1 : 21 + 3]
+
+    for ends, _ in papillary_muscles(patient.heart).values():
+        assert np.median(hu_at(ends.mean(axis=0))) == pytest.approx(muscle, abs=40)
+    closed = ring(patient.heart, "aortic").middle_mm + 10 * aortic_root(patient.heart, patient.tree).axis
+    # 1 mm of cusps in slices of 3 mm.
+    assert blood - 250 < hu_at(closed).min() < blood - 30
+
+
 @pytest.mark.parametrize("kind", DEPOSITS)
 def test_deposits_lie_where_they_are_named_after(hearts, kind):
     for number, (shape, tree) in enumerate(hearts[:3]):
@@ -199,7 +254,8 @@ def test_deposits_lie_where_they_are_named_after(hearts, kind):
             gap = np.linalg.norm(places[:, None] - ring(shape, "mitral").curve_mm, axis=2).min(axis=1)
             assert np.median(gap) < 3
         elif kind == "papillary muscle":
-            assert np.mean(at(shape, shape.part("lv_epi"), places) < 0) > 0.9
+            gaps = [distance_to_segment(places, *ends) for ends, _ in papillary_muscles(shape).values()]
+            assert np.median(np.min(gaps, axis=0)) < 4
         else:
             assert np.mean(np.linalg.norm(places - shape.landmarks_mm["aortic"], axis=1) < 40) > 0.95
             assert np.mean(at(shape, shape.part("aorta"), places) < 4) > 0.7
