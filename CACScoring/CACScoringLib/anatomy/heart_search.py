@@ -21,7 +21,7 @@ from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, on_working_grid, resampled, within
 from .heart_network import heart_mask, widened
-from .heart_region import BONE_LABEL, HeartRegion, cut_warnings, heart_region
+from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, cut_warnings, heart_region
 from .territories import Territories
 from .territory_network import find_territories
 
@@ -103,7 +103,8 @@ def find_heart(
     cut = cut_warnings(sitk.GetArrayViewFromImage(mask) != 0)
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *found.warnings, *cut)
-    return HeartRegion(mask, lungs.excluded, found.source, warnings, found.territories)
+    places = found.territories and found.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
+    return HeartRegion(mask, lungs.excluded, found.source, warnings, places)
 
 
 def _by_networks(

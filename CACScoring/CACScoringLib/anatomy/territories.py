@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import ScanWarning
-from ..models.preprocessing import Grid, from_grid
+from ..core.labels import TERRITORIES
+from ..models.preprocessing import Grid, from_grid, on_grid
 from .chest import largest_part, pasted
+
+_OUTSIDE, _OTHER, _DESCENDING = (TERRITORIES.index(name) for name in ("outside", "other", "descending aorta"))
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,19 @@ class Territories:
         places = (places - first) / step
         found = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
         return np.stack(found, axis=1)
+
+    def with_descending_aorta(self, tube: sitk.Image) -> Territories:
+        """With the descending aorta also where it was seen to run, as the network's may lie some mm too far back.
+
+        Arteries, valves and other vessels keep their places.
+
+        Args:
+            tube: uint8 0/1 on the scan's grid.
+        """
+        share = on_grid(tube, self.grid, 0.0) * np.isin(self.probability.argmax(0), (_OUTSIDE, _OTHER))
+        probability = self.probability * (1 - share)
+        probability[_DESCENDING] += share
+        return replace(self, probability=probability)
 
     def _part(self, image: sitk.Image, wanted: np.ndarray) -> tuple[sitk.Image, Grid, tuple[slice, ...]]:
         """The part of the scan that holds what is wanted, the grid's part there, and its box [k, j, i]."""

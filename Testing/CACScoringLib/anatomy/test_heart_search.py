@@ -11,7 +11,7 @@ from handmade_networks import loaded
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.heart_region import BONE_LABEL, cut_warnings
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, cut_warnings
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import Acquisition, NoHeartError, scan_from_image
 from CACScoringLib.models.cards import find_model, load_model
@@ -237,6 +237,14 @@ class TestTerritories:
         assert heart[chest.heart & ~bone].all()
         assert not heart[bone].any()
         assert chest.heart.sum() < heart.sum() < 1.4 * chest.heart.sum()
+
+    def test_the_descending_aorta_is_where_it_is_seen_beside_the_spine(self, chest, region, say):
+        say(chest.heart, chest.image)
+        labels = array(find_heart(chest.scan(), None, None, NETWORK).territories.labels(chest.image))
+        tube = sitk.GetArrayFromImage(region.excluded) == AORTA_LABEL
+        assert not chest.heart[tube & chest.aorta].any()
+        assert labels[tube & chest.aorta].mean() > 0.95
+        assert not labels[~tube & ~chest.heart].mean() > 0.01
 
     @pytest.mark.parametrize("heart", ["liver", None])
     def test_misled_they_are_not_used(self, chest, region, say, heart):
