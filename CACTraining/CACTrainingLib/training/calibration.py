@@ -15,7 +15,7 @@ The patients must be others than those that the networks learned from, and other
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,10 +23,12 @@ import numpy as np
 from scipy.special import expit
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
 from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, fitted_errors
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
@@ -102,7 +104,22 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"], of_candidates = candidate_evidence(scans, best.settings)
+    calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
+    clinical = [scan.candidates[best.settings] for scan in scans]
+    in_map = [p >= best.limit for p in best.probabilities]
+    mapped = [scan.lesions[best.settings] for scan in scans]
+    calibration["uncertainty"], covered = stored_uncertainty(
+        scans,
+        {
+            "reviewed": [scan.reader_scores for scan in scans],
+            "decomposition": [own.scores(c, s) for own, c, s in zip(mapped, in_map, scans, strict=True)],
+            **(
+                {"automatic": [own.scores(c, s) for own, c, s in zip(clinical, counted, scans, strict=True)]}
+                if counted
+                else {}
+            ),
+        },
+    )
     if sum(adjusted) > 0:
         calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
     achieved: dict[str, object] = {
@@ -113,6 +130,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         achieved[f"above_zero_{kind}_scans"] = best.above_zero(chosen)
         achieved[f"scans_{kind}"] = sum(chosen)
     achieved["candidates"] = of_candidates
+    achieved["coverage_of_intervals"] = covered
     achieved["patients"] = len({s.patient for s in scans})
     achieved["data"] = (
         "digital patients apart from training, each lesion evaluated by weights from other patients; the limits were "
@@ -123,8 +141,9 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
 
 def candidate_evidence(
     scans: Sequence[MeasuredScan], settings: MapSettings
-) -> tuple[dict[str, object] | None, dict[str, object]]:
-    """What the automatic clinical score evaluates candidates by (`automatic.CandidateEvidence`), and what it achieves.
+) -> tuple[dict[str, object] | None, dict[str, object], list[np.ndarray]]:
+    """What the automatic clinical score evaluates candidates by (`automatic.CandidateEvidence`), what it achieves, and
+    of each scan which candidates count.
 
     The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
     the truth: the patient's reference score where it is known, else the ideal reader's. Near is told by the mean
@@ -134,7 +153,7 @@ def candidate_evidence(
     parts = [scan.candidates[settings] for scan in scans]
     probabilities = _evaluated_by_others(scans, parts)
     if probabilities is None:
-        return None, {}
+        return None, {}, []
     truth = np.log1p([scan.true_agatston for scan in scans])
 
     def scores(limit: float) -> np.ndarray:
@@ -144,6 +163,7 @@ def candidate_evidence(
     limits = np.linspace(0.02, 0.98, 49)
     errors = [float(np.abs(np.log1p(scores(limit)) - truth).mean()) for limit in limits]
     limit = float(limits[int(np.argmin(errors))])
+    counted = [p >= limit for p in probabilities]
     features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
     coronary = np.concatenate([part.coronary for part in parts])
     evidence = {
@@ -151,7 +171,6 @@ def candidate_evidence(
         "typical": dict(zip(FEATURES, map(float, np.median(features[coronary], axis=0)), strict=True)),
         "most_not_coronary": 1 - limit,
     }
-    counted = [p >= limit for p in probabilities]
     every, held = np.concatenate(counted), coronary.astype(bool)
     achieved: dict[str, object] = {
         "candidates": len(every),
@@ -163,7 +182,68 @@ def candidate_evidence(
     for kind in ("distractor", "clean"):
         if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
             achieved[f"above_zero_{kind}_scans"] = float(np.mean(own))
-    return evidence, achieved
+    return evidence, achieved, counted
+
+
+Scores = dict[str, dict[str, float]]
+"""By artery, the Agatston score and mass in mg; keys as of `uncertainty.LIMITS`."""
+
+
+def stored_uncertainty(
+    scans: Sequence[MeasuredScan], scores: Mapping[str, Sequence[Scores]]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """What intervals of scores are made of (`uncertainty.Uncertainty`), and how often they hold the truth of other
+    patients' total Agatston scores, by kind and class.
+
+    Only patients whose reference score is known tell. Mass is compared with the patient's true mass.
+
+    Args:
+        scans: The scans.
+        scores: By kind (see `Uncertainty.stored`), of each scan; scores as they are found in unseen patients.
+    """
+    known = [n for n, scan in enumerate(scans) if scan.reference_agatston is not None]
+    noise, thickness = (np.array([scans[n].facts.get(key) or usual for n in known], float) for key, usual in _USUAL)
+    patients = np.array([scans[n].patient for n in known])
+    stored: dict[str, object] = {}
+    covered: dict[str, object] = {}
+    if len(set(patients.tolist())) < FOLDS:
+        return stored, covered
+    names = tuple(artery.key for artery in MAIN_ARTERIES)
+    for kind, every in scores.items():
+        parts: dict[str, dict[str, object]] = {"total": {}, "artery": {}}
+        for quantity in LIMITS:
+            own = np.array([[every[n][a][quantity] for a in names] for n in known])
+            truths = np.array([[_true(scans[n], quantity)[a] for a in names] for n in known])
+            facts = [np.repeat(values, len(names)) for values in (noise, thickness)]
+            total = own.sum(1), truths.sum(1), noise, thickness
+            parts["total"][quantity] = asdict(fitted_errors(quantity, *total))
+            parts["artery"][quantity] = asdict(fitted_errors(quantity, own.ravel(), truths.ravel(), *facts))
+            if quantity == "agatston":
+                covered[kind] = _coverage(patients, *total)
+        stored[kind] = parts
+    return stored, covered
+
+
+_USUAL = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
+
+
+def _true(scan: MeasuredScan, quantity: str) -> dict[str, float]:
+    known = scan.reference_agatston if quantity == "agatston" else scan.true_mass_mg
+    return known or {}
+
+
+def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]:
+    """By class of the truth, how many total scores lie in an interval made by other patients, of how many."""
+    truths = values[1]
+    fold = parts_by_patient(patients, truths > 0, FOLDS, seed=None)
+    held = np.zeros(len(truths), bool)
+    for number in range(FOLDS):
+        errors = fitted_errors("agatston", *(v[fold != number] for v in values))
+        for n in np.flatnonzero(fold == number):
+            low, high = errors.interval(values[0][n], values[2][n], values[3][n])
+            held[n] = low <= truths[n] <= high
+    of_class = np.searchsorted(LIMITS["agatston"], truths, side="right")
+    return {name: [int(held[of_class == c].sum()), int((of_class == c).sum())] for c, name in enumerate(CATEGORIES)}
 
 
 def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: float) -> float:

@@ -24,6 +24,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assem
 from CACScoringLib.calcium_map.slices import slice_probabilities
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import whole, write_text_atomically
+from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import load_model, read_card
@@ -33,7 +34,7 @@ from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.evidence import FEATURES
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions, map_without_metal
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.scores import score_arteries, score_lesions
 from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 
 from ..data.datasets import TrainingScan
@@ -90,6 +91,15 @@ class FoundLesions:
             np.array([int(lesion.artery) for lesion in found.lesions], int),
         )
 
+    def scores(self, counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
+        """Of each artery, by the lesions that count (bool [n]); see `uncertainty.LIMITS`."""
+        found = {}
+        for artery in MAIN_ARTERIES:
+            own = counted & (self.artery == artery)
+            mass = float(self.pseudo_mass[own].sum()) * scan.mg_per_hu_mm3
+            found[artery.key] = {"agatston": float(self.agatston[own].sum()), "mass_mg": mass}
+        return found
+
     @classmethod
     def read(cls, content: dict) -> FoundLesions:
         """From JSON."""
@@ -105,8 +115,9 @@ class MeasuredScan:
 
     kind: as in `datasets.KINDS`. visible: whether coronary calcium shows in any slice. lesions: of the map. candidates:
     of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
-    the reader. reference_agatston: by artery (`reference.reference_scores`); None where it is unknown. true_mass_mg: by
-    artery. facts: of the scan, by which its difficulty is told.
+    the reader; reader: the same by artery, Agatston score and pseudo-mass. reference_agatston: by artery
+    (`reference.reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the scanner's
+    calibration of mass. facts: of the scan, by which its difficulty is told.
     """
 
     patient: str
@@ -115,9 +126,16 @@ class MeasuredScan:
     lesions: dict[MapSettings, FoundLesions]
     candidates: dict[MapSettings, FoundLesions]
     clinical_agatston: float
+    reader: dict[str, tuple[float, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
+    mg_per_hu_mm3: float
     facts: dict[str, float | str | None]
+
+    @property
+    def reader_scores(self) -> dict[str, dict[str, float]]:
+        """As `FoundLesions.scores`."""
+        return {a: {"agatston": x, "mass_mg": m * self.mg_per_hu_mm3} for a, (x, m) in self.reader.items()}
 
     @property
     def true_agatston(self) -> float:
@@ -209,7 +227,12 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         features = evidence_of(ct, found_slices, parts, found, suggested_arteries(found, ct, region), noise_hu)
         lesions[settings] = FoundLesions.of(found, features, truth, spacing, map_rules)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    seen = score_lesions(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
+    seen = find_lesions(ct.image, regions, rules).lesions
+    reader = {
+        artery.key: (score.agatston, score.pseudo_mass_hu_mm3)
+        for artery, score in score_arteries(seen, spacing, rules).items()
+        if artery in MAIN_ARTERIES
+    }
     known = json.loads((scan.ct.parent / "truth.json").read_text(encoding="utf-8"))
     patient = patient_of(known)
     reference = None
@@ -230,9 +253,11 @@ def _measured(scan: TrainingScan, models: ModelPaths, heart_file: Path) -> Measu
         scan.shows_calcium(),
         lesions,
         candidates,
-        seen.agatston,
+        score_lesions(seen, spacing, rules).agatston,
+        reader,
         reference,
         known["mass_mg_by_artery"],
+        1 / (1000 * known["calcium_hu_per_mg_cm3"]),
         facts,
     )
 

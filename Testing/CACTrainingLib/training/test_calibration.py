@@ -1,5 +1,7 @@
 """Limits are chosen so that few scans without coronary calcium score, and the most with it do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
+from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
 from CACTrainingLib.phantom.cohort.samples import SAMPLES
@@ -36,7 +39,7 @@ def lesions(rows):
 def measured(patient, kind, maps, clinical, candidates=None):
     """Candidates are the map's lesions unless given."""
     truth = {"LAD": clinical}
-    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, clinical, None, truth, {})
+    return MeasuredScan(patient, kind, kind == "coronary", maps, candidates or maps, clinical, {}, None, truth, 1.0, {})
 
 
 def cohort(patients=60, faint_in_lenient=False, seed=0):
@@ -115,11 +118,12 @@ def test_an_empty_map_teaches_nothing():
 
 def test_candidates_are_told_apart_and_what_is_stored_tells_them_too():
     scans = cohort()
-    evidence, achieved = calibration.candidate_evidence(scans, STRICT)
+    evidence, achieved, counted = calibration.candidate_evidence(scans, STRICT)
     assert (achieved["candidates"], achieved["coronary"]) == (60 * 3 + 40, 20)
     assert achieved["precision"] > 0.9
     assert achieved["recall"] > 0.9
     assert achieved["above_zero_distractor_scans"] == achieved["above_zero_clean_scans"] == 0.0
+    assert sum(c.sum() for c in counted) == pytest.approx(20, abs=2)
     stored = CandidateEvidence.stored({"candidates": evidence})
     for scan in scans:
         part = scan.candidates[STRICT]
@@ -137,13 +141,34 @@ def test_limit_of_candidates_is_the_one_whose_scores_come_nearest_to_the_truth()
         scans.append(
             measured(f"p{number}", "coronary" if number % 3 == 0 else "distractor", {STRICT: lesions(rows)}, 0.0)
         )
-    _, achieved = calibration.candidate_evidence(scans, STRICT)
+    _, achieved, _ = calibration.candidate_evidence(scans, STRICT)
     assert achieved["difference_of_ln_agatston"] == 0.0
+
+
+def test_intervals_are_made_of_patients_whose_reference_is_known():
+    generator = np.random.default_rng(0)
+    scans, scores = [], []
+    for number in range(200):
+        truth = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
+        known = dict.fromkeys(("LM", "LCX", "RCA"), 0.0) | {"LAD": truth}
+        scan = measured(f"p{number}", "coronary", {STRICT: lesions([])}, 0.0)
+        scans.append(replace(scan, reference_agatston=known, true_mass_mg={a: x / 5 for a, x in known.items()}))
+        found = truth * np.exp(0.2 * generator.standard_normal())
+        scores.append({a: {"agatston": x and found, "mass_mg": x and found / 5} for a, x in known.items()})
+    stored, covered = calibration.stored_uncertainty(scans, {"automatic": scores})
+    held, count = np.array(list(covered["automatic"].values())).T
+    assert count.sum() == 200
+    assert 0.85 < held.sum() / 200 < 0.97
+    uncertainty = Uncertainty.stored({"uncertainty": stored}, "automatic")
+    low, high = uncertainty.total["agatston"].interval(200.0)
+    assert 110 < low < 160 < 250 < high < 340
+    without = [replace(scan, reference_agatston=None) for scan in scans]
+    assert calibration.stored_uncertainty(without, {"automatic": scores}) == ({}, {})
 
 
 def test_no_candidates_give_no_evidence():
     scans = [measured(s.patient, s.kind, {STRICT: lesions([])}, 0.0) for s in cohort(9)]
-    assert calibration.candidate_evidence(scans, STRICT) == (None, {})
+    assert calibration.candidate_evidence(scans, STRICT) == (None, {}, [])
 
 
 @pytest.mark.long

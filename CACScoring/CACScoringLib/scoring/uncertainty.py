@@ -1,0 +1,207 @@
+"""How far a score can be trusted: an interval for the score that a still, noise-free scan would give, and how probable
+each category is.
+
+Intervals are conformal and conditional on the class of the truth (label-conditional conformal prediction: Vovk,
+Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, chapter 4.5). Of calibration patients, whose true
+score is known, the errors ln(1 + truth) − ln(1 + score), divided by what the scan's noise and slices make of them, are
+stored by the class of the truth. A possible true score belongs to the interval if its error is none of the most extreme
+of its class: so in each class, not only on average, the interval holds the truth as often as it says. Probabilities of
+categories come from logistic regressions, one for each limit between two categories, on the same patients.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.ct import CTError
+from .scores import Score
+
+LEVEL = 0.9
+"""Of all intervals."""
+
+LIMITS = {"agatston": (1.0, 100.0, 400.0), "mass_mg": (0.2, 20.0, 80.0)}
+"""Between the classes of the truth: for the Agatston score those of its categories, for mass about as many patients."""
+
+CATEGORIES = ("0", "1-99", "100-399", "400+")
+
+TOTAL = "total"
+
+NOISE_HU, THICKNESS_MM = 20.0, 3.0
+"""A usual scan, whose errors are divided by 1; also what is taken where a scan's own values are unknown."""
+
+
+@dataclass(frozen=True)
+class ScoreErrors:
+    """Errors of one kind of score on calibration patients.
+
+    quantity: key of LIMITS. noise_weight, thickness_weight: how errors grow with noise above NOISE_HU and slices
+    other than THICKNESS_MM, as a proportion for twice as much. errors: by class of the truth, rising. chances: of each
+    limit, weights of ln(1 + score), of whether the score is 0, and of 1, for the log-odds that the truth reaches it.
+    """
+
+    quantity: str
+    noise_weight: float
+    thickness_weight: float
+    errors: tuple[tuple[float, ...], ...]
+    chances: tuple[tuple[float, float, float], ...]
+
+    @classmethod
+    def stored(cls, content: Mapping) -> ScoreErrors:
+        """From a model's card. Raises CTError when it does not match this version."""
+        try:
+            errors = tuple(tuple(map(float, one)) for one in content["errors"])
+            chances = tuple((float(one[0]), float(one[1]), float(one[2])) for one in content["chances"])
+            found = cls(
+                content["quantity"], float(content["noise_weight"]), float(content["thickness_weight"]), errors, chances
+            )
+            limits = len(LIMITS[found.quantity])
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            message = f"The errors of scores on a model's card cannot be read ({error!r}). Calibrate the model again."
+            raise CTError(message) from error
+        if len(errors) != limits + 1 or len(chances) != limits:
+            raise CTError("The errors of scores on a model's card are of other classes. Calibrate the model again.")
+        return found
+
+    def difficulty(self, noise_hu: float | None, thickness_mm: float | None) -> float:
+        """What errors in a scan are divided by."""
+        return difficulty((self.noise_weight, self.thickness_weight), noise_hu, thickness_mm)
+
+    def interval(
+        self, score: float, noise_hu: float | None = None, thickness_mm: float | None = None
+    ) -> tuple[float, float]:
+        """Lowest and highest true score that is not too unlike what calibration patients had. Where every true score
+        is, the score itself."""
+        scale, at = self.difficulty(noise_hu, thickness_mm), math.log1p(score)
+        bounds = (0.0, *LIMITS[self.quantity], math.inf)
+        ends: list[float] = []
+        for own, (low, high) in zip(self.errors, itertools.pairwise(bounds), strict=True):
+            smallest, largest = central(own)
+            first = max(low, math.expm1(max(0.0, at + scale * smallest)))
+            last = min(high, math.expm1(max(0.0, at + scale * largest)))
+            if first <= last:
+                ends += [first, last]
+        return (min(ends), max(ends)) if ends else (score, score)
+
+    def probabilities(self, score: float) -> tuple[float, ...]:
+        """Of the truth being in each class; they add up to 1."""
+        reached = [1.0]
+        for weights in self.chances:
+            evidence = weights[0] * math.log1p(score) + weights[1] * (score <= 0) + weights[2]
+            reached.append(min(reached[-1], 1 / (1 + math.exp(-max(-50.0, min(50.0, evidence))))))
+        reached.append(0.0)
+        return tuple(one - other for one, other in itertools.pairwise(reached))
+
+
+def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: float | None) -> float:
+    """1 for a usual scan, more for noise and for thin or thick slices. weights: of noise and of thickness."""
+    noise = max(0.0, (NOISE_HU if noise_hu is None else noise_hu) / NOISE_HU - 1)
+    thickness = abs(math.log2((thickness_mm or THICKNESS_MM) / THICKNESS_MM))
+    return 1 + weights[0] * noise + weights[1] * thickness
+
+
+def central(errors: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """The conformal quantiles of rising errors that cut off half of what `level` leaves at each end, or all of it at
+    the lower end of errors that are nowhere above 0, as those of a truth of 0; of too few errors the extremes. No
+    bounds without any errors."""
+    count = len(errors)
+    if not count:
+        return -math.inf, math.inf
+    ends = 1 if errors[-1] <= 0 else 2
+    cut = math.floor((count + 1) * (1 - level) / ends + 1e-9)
+    lowest = errors[max(cut - 1, 0)]
+    return lowest, errors[-1] if ends == 1 else errors[min(count - cut, count - 1)]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Where the truth lies nine times of ten, lowest and highest: Agatston score, and mass in mg where it is known."""
+
+    agatston: tuple[float, float]
+    mass_mg: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What is stored with a model of the errors of one method's scores. total, artery: by quantity (key of LIMITS)."""
+
+    total: dict[str, ScoreErrors]
+    artery: dict[str, ScoreErrors]
+
+    @classmethod
+    def stored(cls, calibration: Mapping, kind: str) -> Uncertainty | None:
+        """From a model's calibration; None where it holds none.
+
+        kind: "automatic" or "reviewed" for the clinical rule, "decomposition" for the map. Raises CTError.
+        """
+        content = calibration.get("uncertainty", {}).get(kind)
+        if content is None:
+            return None
+        return cls(*({q: ScoreErrors.stored(own) for q, own in content[part].items()} for part in ("total", "artery")))
+
+    def intervals(
+        self, total: Score, arteries: Mapping[str, Score], noise_hu: float | None, thickness_mm: float | None
+    ) -> dict[str, Intervals]:
+        """Of the total (TOTAL) and of each artery, by its key."""
+        parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
+        found = {}
+        for key, (score, errors) in parts.items():
+            mass, of_mass = None, errors.get("mass_mg")
+            if of_mass is not None and score.mass_mg is not None:
+                mass = of_mass.interval(score.mass_mg, noise_hu, thickness_mm)
+            agatston = errors["agatston"].interval(score.agatston, noise_hu, thickness_mm)
+            found[key] = Intervals(agatston, mass)
+        return found
+
+
+def fitted_errors(
+    quantity: str,
+    scores: np.ndarray,
+    truths: np.ndarray,
+    noise_hu: np.ndarray,
+    thickness_mm: np.ndarray,
+) -> ScoreErrors:
+    """Errors of calibration patients' scores. All arrays [n]; scores as they are found in unseen patients."""
+    from scipy.optimize import nnls
+
+    errors = np.log1p(truths) - np.log1p(scores)
+    usual = np.array([difficulty((0, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)])
+    noise = np.array([difficulty((1, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
+    thickness = np.array([difficulty((0, 1), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
+    told = (truths > 0) | (scores > 0)  # that a score of 0 is right says nothing of the scan
+    weights = (
+        nnls(np.stack([usual, noise, thickness], axis=1)[told], np.abs(errors[told]))[0] if told.any() else usual[:3]
+    )
+    relative = [float(min(w / weights[0], 2.0)) if weights[0] > 0 else 0.0 for w in weights[1:]]
+    scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
+    limits = LIMITS[quantity]
+    of_class = np.searchsorted(limits, truths, side="right")
+    own: list[tuple[float, ...]] = []
+    for c in range(len(limits) + 1):
+        errors_of_class = tuple(np.sort(scaled[of_class == c]).tolist())
+        own.append(errors_of_class or (own[-1] if own else ()))  # of a class without patients those of the one below
+    chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
+    return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
+
+
+def _logistic(scores: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
+    """Weights of ln(1 + score), of whether it is 0, and of 1, with a small L2 penalty; a higher score never speaks
+    against a limit."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    columns = np.stack([np.log1p(scores), scores <= 0, np.ones(len(scores))], axis=1).astype(float)
+    target = reached.astype(float)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        evidence = columns @ weights
+        penalty = np.array([0.02, 0.1, 0.02]) * weights
+        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + penalty @ weights / 2)
+        return cost, (expit(evidence) - target) @ columns + penalty
+
+    found = minimize(loss, np.zeros(3), jac=True, bounds=[(0, None), (None, 0), (None, None)]).x
+    return float(found[0]), float(found[1]), float(found[2])
