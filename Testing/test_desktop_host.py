@@ -1,11 +1,14 @@
 """The desktop host itself: that panels and effects meet in it what they meet in Slicer."""
 
+import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
 import slicer
 import vtk
+from training_driver import load_training
 
 import desktop_host
 
@@ -317,3 +320,27 @@ class TestSegmentEditor:
     def test_closing_the_scene(self, editor):
         slicer.mrmlScene.Clear()
         assert editor.segmentationNode() is None
+
+
+class TestEnd:
+    def test_nothing_that_is_large_outlives_it(self, monkeypatch):
+        """Not even until Python looks for cycles, which it does seldom."""
+        gc.disable()
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                load_training(patch)
+                import qt
+
+                panel = weakref.ref(desktop_host.open_panel("CACTraining"))
+                view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+                large = [vtk.vtkWeakReference() for _ in range(2)]
+                for reference, each in zip(large, (slicer.mrmlScene, view.renderWindow()), strict=True):
+                    reference.Set(each)
+                    assert reference.Get() is each
+                del each, view
+                desktop_host.close_panel("CACTraining")
+            assert [each.Get() for each in large] == [None, None]
+            assert panel() is None
+            assert not qt.QApplication.allWidgets()
+        finally:
+            gc.enable()

@@ -11,7 +11,7 @@ import slicer
 import vtk
 
 from . import observers
-from .qt_manner import qt_module
+from .qt_manner import delete, qt_module
 
 qt = qt_module()
 
@@ -174,9 +174,16 @@ class Application(_Connecting):
         if self._layouts is not None:
             self._layouts._end()
         scene.Clear(1)
-        for window in self._windows:
-            window.close()
-            window.delete()
+        for each in vars(slicer.modules).values():
+            if hasattr(each, "widgetRepresentation"):
+                each._end()
+        for widget in qt.QApplication.topLevelWidgets():
+            # Some go with others.
+            if widget and widget.parent() is None:
+                widget.close()
+                delete(widget)
+        # What is to be deleted later, which an event loop would come to.
+        qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
         self._windows.clear()
         self._layouts = None
 

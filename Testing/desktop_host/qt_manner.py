@@ -83,6 +83,17 @@ def qt_module() -> types.ModuleType:
     return qt
 
 
+def delete(widget) -> None:
+    """Delete a widget with all that it holds, and let them go of what they hold.
+
+    They refer to one another; scenes and views, which are large, would wait until Python next looks for such cycles.
+    """
+    every = [widget, *widget.findChildren(qt_module().QObject)]
+    widget.delete()
+    for each in every:
+        vars(each).clear()
+
+
 def _start_application(qt: types.ModuleType) -> None:
     # The offscreen platform says this of every window.
     unimportant = "This plugin does not support propagateSizeHints()"

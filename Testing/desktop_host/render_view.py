@@ -38,6 +38,7 @@ class RenderView(qt.QWidget):
         self._corners.SetMaximumLineHeight(0.07)
         self._renderer.AddViewProp(self._corners)
         self._image, self._node, self._stale = None, None, True
+        self._factory = factory
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         for name in managers:
             if not factory.IsDisplayableManagerRegistered(f"vtkMRML{name}"):
@@ -63,6 +64,8 @@ class RenderView(qt.QWidget):
         self._observer.SetInteractor(None)
         self._group.SetMRMLDisplayableNode(None)
         self._window.Finalize()
+        # The one factory of the process would keep the application's logic, and the scene with it.
+        self._factory.SetMRMLApplicationLogic(None)
 
     def renderWindow(self):
         return self._window

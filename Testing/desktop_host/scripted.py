@@ -11,7 +11,7 @@ from pathlib import Path
 import slicer
 
 from .qmrml_doubles import qMRMLWidget
-from .qt_manner import double, qt_module, stored
+from .qt_manner import delete, double, qt_module, stored
 
 qt = qt_module()
 
@@ -243,6 +243,14 @@ class qSlicerScriptedLoadableModule(qt.QObject):
             return None
         widget.setMRMLScene(slicer.mrmlScene)
         return widget
+
+    def _end(self) -> None:
+        """A module's panel ends with it."""
+        widget, self._widget = self._widget, None
+        if widget is not None:
+            panel = widget.self()
+            delete(widget)
+            vars(panel).clear()
 
 
 def load_module(name: str):

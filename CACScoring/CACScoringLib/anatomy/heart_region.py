@@ -49,6 +49,9 @@ DENSE_HU = 130
 TISSUE_BETWEEN_LUNGS_HU = -160
 """Fat and everything denser; the rim of lung that partial volume brightens lies below."""
 
+BONE_ML, BONE_INSIDE = 1.0, 0.5
+"""Without lungs, bone is at least as large, and lies with no larger share in heart and territories."""
+
 MIN_LUNG_FRACTION = 0.35
 """Share of lung in the chest's cross-section at the heart; below the domes, as in abdominal scans, it is less."""
 
@@ -113,7 +116,8 @@ def heart_region(scan: CTScan) -> HeartRegion:
     near = _region_near(heart, coarse, scan.image)
     mask = _on_grid(heart, coarse, near)
     skeleton = _on_grid(ndimage.binary_dilation(chest.bone), coarse, near)
-    excluded = _with_what_joins(skeleton, chest, coarse, near)
+    # Enhanced blood would join it too.
+    excluded = skeleton if chest.lumen is not None else _with_what_joins(skeleton, chest.bone, coarse, near)
     aorta = _descending_aorta(chest, heart)
     if aorta is not None:
         # What joins bone may be calcium of the wall; the vertebra that a disc cuts into is not.
@@ -143,16 +147,36 @@ def _on_grid(array: np.ndarray, coarse: sitk.Image, reference: sitk.Image) -> si
     return resampled(soft, *grid) >= 100
 
 
-def _with_what_joins(bone: sitk.Image, chest: Chest, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
+def _with_what_joins(skeleton: sitk.Image, bone: np.ndarray, coarse: sitk.Image, near: sitk.Image) -> sitk.Image:
     """BONE_LABEL where the skeleton is, with its rim, and where something dense hangs together with it nearby.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
-    if chest.lumen is not None:  # enhanced blood would join it too
-        return bone
-    reach = _on_grid(within(chest.bone, voxels(15)), coarse, near)
-    joined = sitk.Or(sitk.And(reach, near >= DENSE_HU), bone)
-    return sitk.BinaryReconstructionByDilation(bone, joined, 0, BONE_LABEL, True)
+    reach = _on_grid(within(bone, voxels(15)), coarse, near)
+    joined = sitk.Or(sitk.And(reach, near >= DENSE_HU), skeleton)
+    return sitk.BinaryReconstructionByDilation(skeleton, joined, 0, BONE_LABEL, True)
+
+
+def bone_beside(image: sitk.Image, organs: sitk.Image) -> sitk.Image:
+    """Bone where no lungs show the chest wall: BONE_LABEL, uint8 on the scan's grid.
+
+    It is what is large and bright and lies mostly outside heart and territories, but for what reaches deep into them,
+    as leads do.
+
+    Args:
+        image: The scan, HU.
+        organs: uint8 0/1 on its grid, heart and territories.
+    """
+    coarse = on_working_grid(image)
+    grid = coarse.GetSize(), coarse.GetOrigin(), coarse.GetSpacing(), coarse.GetDirection()
+    own = sitk.GetArrayFromImage(resampled(organs * np.uint8(200), *grid)) >= 100
+    labels, count = ndimage.label(sitk.GetArrayViewFromImage(coarse) > BONE_HU, np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    large = sizes * GRID_MM**3 / 1000 >= BONE_ML
+    large &= np.bincount(labels[own], minlength=count + 1) <= BONE_INSIDE * sizes
+    large[0] = False
+    bone = large[labels] & ~ndimage.binary_erosion(own, iterations=voxels(9))
+    return _with_what_joins(_on_grid(ndimage.binary_dilation(bone), coarse, image), bone, coarse, image)
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:

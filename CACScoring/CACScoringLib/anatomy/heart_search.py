@@ -21,7 +21,7 @@ from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import GRID_MM, TISSUE_HU, on_working_grid, resampled, within
 from .heart_network import heart_mask, widened
-from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, cut_warnings, heart_region
+from .heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion, bone_beside, cut_warnings, heart_region
 from .territories import Territories
 from .territory_network import find_territories
 
@@ -158,10 +158,13 @@ def _without_lungs(
         raise NoHeartError(f"{error} The heart of the network {found.source} is implausible: {implausibility}")
     message = (
         f"The heart could not be located from the lungs, so it was found by the network {found.source} alone, "
-        "and bone is not excluded. Check the heart outline."
+        "and bone is told by its size and density alone. Check the heart outline."
     )
     further = (ScanWarning("heart-without-lungs", message), *cut_warnings(sitk.GetArrayViewFromImage(found.mask) != 0))
-    return HeartRegion(found.mask, None, found.source, (*found.warnings, *further), found.territories)
+    organs = found.mask if found.territories is None else found.mask | (found.territories.labels(scan.image) > 0)
+    bone = bone_beside(scan.image, organs)
+    mask = sitk.And(found.mask, bone == 0)
+    return HeartRegion(mask, bone, found.source, (*found.warnings, *further), found.territories)
 
 
 def without_arteries(territories: Territories | None) -> str:

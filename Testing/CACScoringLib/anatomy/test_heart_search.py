@@ -109,10 +109,29 @@ def test_without_lungs_a_plausible_heart_is_taken_and_told(chest, monkeypatch):
         find_heart(scan, None, None)
     network_says(monkeypatch, heart, image)
     found = find_heart(scan, None, NETWORK)
-    np.testing.assert_array_equal(array(found.mask), heart)
+    bone = array(found.excluded)
+    np.testing.assert_array_equal(array(found.mask), heart & ~bone)
     assert found.source == "hand"
-    assert found.excluded is None
     assert severe(found) == ["heart-without-lungs"]
+
+
+def test_without_lungs_bone_is_told_from_calcium(chest, monkeypatch):
+    image, heart = airless(chest)
+    hu = sitk.GetArrayFromImage(image)
+    middle = np.argwhere(heart).mean(0).astype(int)
+    annulus = tuple(slice(n - 4, n + 4) for n in middle)
+    hu[annulus] = np.random.default_rng(1).integers(550, 650, hu[annulus].shape)
+    dense = sitk.GetImageFromArray(hu)
+    dense.CopyInformation(image)
+    network_says(monkeypatch, heart, dense)
+    found = find_heart(scan_from_image(dense, Acquisition("test")), None, NETWORK)
+    bone = array(found.excluded)
+    part = (slice(8, 75), slice(8, 80), slice(36, 120))
+    assert heart[annulus].all()
+    assert bone[chest.bone[part]].mean() > 0.95
+    assert not bone[chest.plaque[part]].any()
+    assert not bone[annulus].any()
+    assert array(found.mask)[annulus].all()
 
 
 def test_a_heart_that_the_field_of_view_cuts_is_told(chest, monkeypatch):

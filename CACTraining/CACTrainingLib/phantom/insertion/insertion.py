@@ -23,6 +23,8 @@ from ..scanner.response import Displacement, Stamp, add_stamps, image_of_points
 from ..scanner.scanner import Grid, Kernel, Scanner
 
 HIGHEST_HU = 3071
+USUAL_KVP = 120.0
+"""Of a scan whose header does not tell its tube voltage."""
 _SKIN_LEVELS_HU = (-800.0, -400.0)
 
 
@@ -116,13 +118,13 @@ def grid_of(scan: CTScan) -> Grid:
 
 
 def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None = None) -> Scanner:
-    """A scanner with the blur, slices and tube voltage of a scan (120 kVp where its header does not tell).
+    """A scanner with the blur, slices and tube voltage of a scan (USUAL_KVP where its header does not tell).
 
     Raises InsertionError for a tube voltage at which the calcium's HU are unknown.
     """
     spacing = scan.slice_spacing_mm
     thickness = slice_thickness_mm or scan.acquisition.slice_thickness_mm or spacing
-    kvp = scan.acquisition.kvp or 120.0
+    kvp = scan.acquisition.kvp or USUAL_KVP
     try:
         tissues.calcium_hu_per_mg_cm3(kvp)
     except ValueError as error:

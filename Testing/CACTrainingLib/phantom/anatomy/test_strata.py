@@ -11,7 +11,7 @@ from CACTrainingLib.phantom.anatomy.strata import chosen_patients
 def test_every_stratum_has_its_share(monkeypatch):
     """Shares 0.4, 0.25, 0.2 and 0.15 of 20 patients: 8, 5, 4 and 3; each the first that fits."""
     masses = {number: 0.17 * number % 120 if number % 2 else 0.0 for number in range(5, 4000)}
-    monkeypatch.setattr(strata, "_mass_mg", lambda number, _: masses[number])
+    monkeypatch.setattr(strata, "_mass_mg", lambda number, *_: masses[number])
     chosen = chosen_patients(5, 20)
     scores = [AGATSTON_PER_MG * masses[number] for number in chosen]
     fits = [lambda s: s == 0, lambda s: 0 < s < 100, lambda s: 100 <= s < 400, lambda s: s >= 400]

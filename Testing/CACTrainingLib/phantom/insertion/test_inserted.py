@@ -139,6 +139,16 @@ def test_noise_is_measured_and_decides_what_is_visible(digital, background):
     assert seen[1] == 0
 
 
+def test_an_unknown_tube_voltage_is_taken_as_120_kvp_and_said(digital, background):
+    _, ct, heart, _ = digital
+    unknown = CTScan(ct.image, replace(ct.acquisition, kvp=None))
+    found = prepare_background(unknown, heart, "someone", fitted=False)
+    (message,) = (warning.message for warning in found.warnings if warning.code == "kvp-unknown")
+    assert "inserted calcium gets the HU that it has at 120 kVp" in message
+    assert clean_scan(found, STILL).scanner.kvp == 120.0
+    assert not any(warning.code == "kvp-unknown" for warning in background.warnings)
+
+
 def test_all_plaques_follow_a_given_path(background, tmp_path):
     path = np.array([[10.0, -40.0, -12.0], [20.0, -45.0, 0.0], [22.0, -40.0, 12.0]])
     with pytest.raises(InsertionError, match="Name the artery"):

@@ -58,6 +58,16 @@ def test_the_map_weighs_the_plaques_and_is_what_was_added(negative):
     assert np.abs(hu - negative.hu - 1.385 * calcium).max() <= 0.51
 
 
+@pytest.mark.parametrize("kvp", [80.0, 140.0, None])
+def test_calcium_has_the_hu_of_the_scans_tube_voltage(negative, kvp):
+    scan = scan_from_image(negative.image, Acquisition("nifti", kvp=kvp, slice_thickness_mm=3.0))
+    cloud = PointCloud(np.random.default_rng(0).normal((0, 0, 0), 2.0, (400, 3)), np.full(400, 0.1))
+    hu, _, plaques = inserted(scan, deposits=[Deposit("mitral annulus", "valve", cloud)])
+    added = (hu - scan.hu).sum(dtype=np.float64) * scan.voxel_volume_mm3 / 1000
+    mass_mg = sum(plaque.mass_mg for plaque in plaques) + cloud.total
+    assert added == pytest.approx(mass_mg * Scanner(kvp=kvp or 120.0).calcium_hu_per_mg_cm3, rel=0.02)
+
+
 def test_deposits_are_in_the_image_and_not_in_the_map(negative):
     cloud = PointCloud(np.random.default_rng(0).normal((0, 0, 0), 2.0, (400, 3)), np.full(400, 0.1))
     plain, with_deposit = inserted(negative), inserted(negative, deposits=[Deposit("mitral annulus", "valve", cloud)])

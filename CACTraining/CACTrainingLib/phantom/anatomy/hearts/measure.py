@@ -262,7 +262,9 @@ def _into(frame_mm: np.ndarray, name: str, landmarks: np.ndarray) -> _Map:
     not lie like them."""
     form, mean = landmarks - landmarks.mean(axis=0), frame_mm.mean(axis=0)
     scale = float(np.sqrt((frame_mm**2).sum() / len(frame_mm) / (form**2).sum()))
-    to = _Map(scale, _turn(form, mean), landmarks.mean(axis=0))
+    # The frame is left-handed, for v = u × w, and LPS right-handed.
+    handed = np.array([1.0, -1.0, 1.0])
+    to = _Map(scale, _turn(form, mean * handed) * handed, landmarks.mean(axis=0))
     away = float(np.sqrt(((to.points(landmarks) - mean) ** 2).sum(axis=1).mean()))
     if away > FARTHEST_MM:
         raise MeshError(

@@ -126,9 +126,9 @@ def voxel_heart():
     axes = [np.arange(lo, lo + size, 3.0) for lo, size in zip(models.low_mm, models.size_mm, strict=True)]
     distances = models.distances(np.eye(len(models.names))[1], axes)
     cubes = Cubes(1.2 * models.low_mm + 50.0, distances.shape[1:], 1.2 * 3.0)
-    # Seen from another side: u and v change places, and one is reversed.
+    # Two axes change places, for the frame is left-handed and LPS right-handed.
     swapped = Cubes(cubes.origin_mm[[1, 0, 2]], tuple(np.array(cubes.shape)[[1, 0, 2]]), cubes.step_mm)
-    masks = {part: np.swapaxes(d < 0, 0, 1)[:, ::-1] for part, d in zip(PARTS, distances, strict=True)}
+    masks = {part: np.swapaxes(d < 0, 0, 1) for part, d in zip(PARTS, distances, strict=True)}
     return VoxelHeart("one", swapped, masks, {}, {})
 
 
