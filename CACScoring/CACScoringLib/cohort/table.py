@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..core.ct import Acquisition
 from ..core.labels import Artery, NonCoronary
+from ..core.output import recorded_status
 from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..io.dicom import printable
@@ -15,6 +16,9 @@ from .scans import CohortScan
 _SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
+_CATEGORIES = ("risk_class", "cac_drs")
+_OF_METHOD = {"threshold": ("left_out", *_CATEGORIES), "decomposition": ("scaled_agatston",)}
+"""What only one method has. left_out: candidates that an automatic clinical score does not count."""
 _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
@@ -23,8 +27,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
     """Of `cohort.csv`; see `result_row` and `as_csv`. estimates: kinds of whole-scan estimates."""
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
-        names += [f"{method}_{part}" for part in ("reviewed", *_TOTALS)]
-        names += ["decomposition_scaled_agatston"] if method == "decomposition" else []
+        names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_OF_METHOD[method])]
         names += [f"{method}_agatston_{artery.key}" for artery in Artery]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
     return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere]
@@ -45,7 +48,12 @@ def result_row(content: dict) -> dict[str, object]:
     for method, result in content["methods"].items():
         row |= {f"{method}_{part}": result["total"][part] for part in _TOTALS}
         row |= {f"{method}_{part}": result[part] for part in ("reviewed", "scaled_agatston")}
+        row[f"{method}_status"] = recorded_status(method, result)
         row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
+    if row["threshold_status"] == "automatic":
+        row["threshold_left_out"] = len(content["methods"]["threshold"]["left_out"])
+    if categories := content.get("categories"):
+        row |= {f"{categories['method']}_{name}": categories[name] for name in _CATEGORIES}
     if elsewhere := content.get("non_coronary"):
         row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in NonCoronary}
     for network, estimate in content.get("second_opinions", {}).items():

@@ -16,6 +16,7 @@ import slicer
 
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
+from ..core.output import recorded_status
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
 from ..mrml.scene_content import SliceRow, rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns
@@ -353,14 +354,10 @@ def _review(method: str, state: ReviewNodes) -> Review:
     elsewhere = state.record.get("non_coronary") if method == "threshold" else None
     known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
     scale = recorded["agatston_scale"]
-    unreviewed = _status_before_review(method, recorded)
+    unreviewed = recorded_status(method, recorded)
+    if unreviewed == "reviewed":
+        unreviewed = recorded_status(method, {"reviewed": False})
     return Review(method, image, ScoringRules(**rules), peaks, scale, state.heart, known, by_territory, unreviewed)
-
-
-def _status_before_review(method: str, recorded: dict) -> str:
-    """Records of an earlier version have no status, and knew no automatic clinical score."""
-    status = recorded.get("status", "candidates" if method == "threshold" else "automatic")
-    return status if status != "reviewed" else "candidates" if method == "threshold" else "automatic"
 
 
 def _named(slices: tuple[int, ...]) -> str:

@@ -21,3 +21,23 @@ def test_unknown_calcium_elsewhere_leaves_its_columns_empty(monkeypatch, unknown
     content = result_as_json(heart_with_territories.score(monkeypatch), {})
     del content["non_coronary"]
     assert not set(LAST) & set(result_row({**content, **unknown}))
+
+
+def test_how_each_score_came_about(monkeypatch):
+    names = columns(["threshold", "decomposition"], identify=False)
+    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+    row = result_row(content)
+    assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
+    threshold = content["methods"]["threshold"]
+    threshold |= {"status": "automatic", "left_out": 2 * threshold["lesions"]}
+    content["categories"] = {"method": "threshold", "status": "automatic", "risk_class": "11–100", "cac_drs": "A1/N1"}
+    row = result_row(content)
+    assert (row["threshold_status"], row["threshold_left_out"]) == ("automatic", 2)
+    assert (row["threshold_risk_class"], row["threshold_cac_drs"]) == ("11–100", "A1/N1")
+    own = ("status", "reviewed", "left_out", "risk_class", "cac_drs")
+    assert {f"threshold_{name}" for name in own} | {"decomposition_status"} <= set(names)
+    assert "decomposition_left_out" not in names
+    # As an earlier version wrote it.
+    for name in ("status", "left_out"):
+        del threshold[name]
+    assert result_row({**content, "categories": None})["threshold_status"] == "candidates"
