@@ -14,7 +14,7 @@ from .anatomy.heart_search import find_heart
 from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .core.labels import SITES, Artery
+from .core.labels import MAIN_ARTERIES, SITES, Artery
 from .core.progress import Progress
 from .results import MethodResult, Networks, NonCoronaryResult, ScoreResult, categories_of
 from .scoring import risk
@@ -25,6 +25,7 @@ from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tu
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
 from .scoring.sites import candidate_sites, suggested_arteries
+from .scoring.uncertainty import Uncertainty
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -132,11 +133,13 @@ def score_scan(
             in_map, map_rules, parts, map_warnings = _mapped(seen, found_slices, parts)
             label_warnings += _not_yet_given(map_warnings, label_warnings)
     with progress.step("scores"):
-        methods = {"threshold": _scored(seen, clinical, rules)}
+        methods = {"threshold": _scored(seen, clinical, rules, networks, clinical.status)}
         if parts:
             # The scale makes up for what a map holds beside coronary calcium, which a reader's labels cut off.
             scale = parts.settings.agatston_scale if reviewed is None else None
-            methods["decomposition"] = replace(_scored(seen, in_map, map_rules), agatston_scale=scale)
+            kind = "decomposition" if reviewed is None else None
+            mapped = _scored(seen, in_map, map_rules, networks, kind)
+            methods["decomposition"] = replace(mapped, agatston_scale=scale)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
         non_coronary = _non_coronary(seen, dense)
@@ -282,9 +285,12 @@ def _decomposition(
     return found, replace(parts, warnings=warnings)
 
 
-def _scored(seen: _Seen, chosen: _Chosen, rules: ScoringRules) -> MethodResult:
+def _scored(
+    seen: _Seen, chosen: _Chosen, rules: ScoringRules, networks: Networks | None, kind: str | None
+) -> MethodResult:
+    """kind: of scores whose errors the map's model may know (`Uncertainty.stored`); None for another."""
     spacing = seen.scan.image.GetSpacing()
-    return MethodResult(
+    found = MethodResult(
         status=chosen.status,
         rules=rules,
         lesions=chosen.lesions,
@@ -294,6 +300,15 @@ def _scored(seen: _Seen, chosen: _Chosen, rules: ScoringRules) -> MethodResult:
         no_calcium=seen.reviewed is not None and not _in_arteries(seen.reviewed).any(),
         left_out=chosen.left_out,
     )
+    if networks is None or kind is None:
+        return found
+    uncertainty = Uncertainty.stored(networks.decomposition.card.calibration, kind)
+    if uncertainty is None:
+        return found
+    arteries = {artery.key: found.arteries[artery] for artery in MAIN_ARTERIES}
+    thickness = seen.scan.acquisition.slice_thickness_mm
+    intervals = uncertainty.intervals(found.total, arteries, seen.noise_hu, thickness)
+    return replace(found, intervals=intervals, category_probabilities=uncertainty.probabilities(found.total))
 
 
 def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> list[ScanWarning]:

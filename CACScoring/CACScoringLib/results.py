@@ -19,6 +19,7 @@ from .scoring.acquisition import BloodPool
 from .scoring.automatic import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.scores import Score
+from .scoring.uncertainty import Intervals
 
 if TYPE_CHECKING:
     from .models.cards import LoadedModel
@@ -62,6 +63,9 @@ class MethodResult:
 
     status: key of STATUSES.
     left_out: of an automatic clinical score, the candidates that do not count.
+    intervals: where the true scores lie nine times of ten, of the total (`uncertainty.TOTAL`) and of arteries by their
+    key; empty where no errors are known. category_probabilities: of `uncertainty.CATEGORIES`, by the total; empty where
+    unknown.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known; never
     of a reviewed map, for it was found on maps as the networks make them.
@@ -77,6 +81,8 @@ class MethodResult:
     agatston_scale: float | None = None
     no_calcium: bool = False
     left_out: LeftOut | None = None
+    intervals: dict[str, Intervals] = field(default_factory=dict)
+    category_probabilities: dict[str, float] = field(default_factory=dict)
 
     @property
     def reviewed(self) -> bool:
@@ -114,7 +120,8 @@ class NonCoronaryResult:
 class Categories:
     """What the Agatston score of the clinical rule means in published classes.
 
-    status: of the score, "reviewed" or "automatic".
+    status: of the score, "reviewed" or "automatic". probabilities: of the score's categories, "0", "1-99", "100-399"
+    and "400+", as `MethodResult.category_probabilities`.
     """
 
     method: str
@@ -123,6 +130,7 @@ class Categories:
     cac_drs: str
     arterial_age_years: float
     percentile: risk.Percentile | None
+    probabilities: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,4 +170,4 @@ def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = 
     agatston = threshold.total.agatston
     vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)
     classes = (risk.risk_class(agatston), risk.cac_drs(agatston, vessels), risk.arterial_age_years(agatston))
-    return Categories("threshold", threshold.status, *classes, percentile)
+    return Categories("threshold", threshold.status, *classes, percentile, threshold.category_probabilities)

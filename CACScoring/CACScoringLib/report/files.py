@@ -20,6 +20,7 @@ from ..results import AGATSTON_TITLES, METHOD_TITLES, STATUSES, MethodResult, Sc
 from ..scoring import risk
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
+from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 
 _CSV_COLUMNS = (
@@ -210,10 +211,18 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
         "agatston_scale": method.agatston_scale,
         "scaled_agatston": method.scaled_agatston,
         "no_calcium": method.no_calcium,
-        "total": asdict(method.total),
-        "arteries": {artery.key: asdict(score) for artery, score in method.arteries.items()},
+        "total": asdict(method.total) | _intervals(method, TOTAL),
+        "arteries": {a.key: asdict(score) | _intervals(method, a.key) for a, score in method.arteries.items()},
         "lesions": lesions,
         "left_out": left_out,
+    }
+
+
+def _intervals(method: MethodResult, part: str) -> dict:
+    own = method.intervals.get(part)
+    return {
+        "interval_90": None if own is None else list(own.agatston),
+        "mass_interval_90": None if own is None or own.mass_mg is None else list(own.mass_mg),
     }
 
 

@@ -143,6 +143,10 @@ class Uncertainty:
             return None
         return cls(*({q: ScoreErrors.stored(own) for q, own in content[part].items()} for part in ("total", "artery")))
 
+    def probabilities(self, total: Score) -> dict[str, float]:
+        """Of each of CATEGORIES."""
+        return dict(zip(CATEGORIES, self.total["agatston"].probabilities(total.agatston), strict=True))
+
     def intervals(
         self, total: Score, arteries: Mapping[str, Score], noise_hu: float | None, thickness_mm: float | None
     ) -> dict[str, Intervals]:
