@@ -10,8 +10,10 @@ from ..scoring import risk
 from ..scoring.comparison import Comparison
 from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
+from ..scoring.uncertainty import TOTAL
 from . import pictures
 from .comparison_page import comparison_as_html
+from .interval_page import interval_as_html, interval_text
 from .markup import (
     RESEARCH_ONLY,
     Markup,
@@ -102,6 +104,7 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
             " of the calcium map, ",
             _scaled(method),
             ". The arteries are suggested from each lesion's location and have not been reviewed.",
+            interval_as_html(method),
             class_="unreviewed",
         )
     title = "Agatston score" if clinical else "Adjusted Agatston score"
@@ -110,7 +113,7 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
         parts.append(tag.p(tag.b("Reviewed: no coronary calcium.")))
     if clinical and result.categories is not None:
         parts.append(_classes(result.categories))
-    return fragment(parts)
+    return fragment(parts, interval_as_html(method))
 
 
 def _automatic(result: ScoreResult, method: MethodResult) -> Markup:
@@ -123,6 +126,7 @@ def _automatic(result: ScoreResult, method: MethodResult) -> Markup:
     parts = [
         tag.p("Agatston score ", tag.b(f"{method.total.agatston:.1f}"), " automatic", class_="score"),
         None if result.categories is None else _classes(result.categories),
+        interval_as_html(method),
         tag.p(
             tag.b("Automatic, not reviewed."),
             text,
@@ -183,13 +187,20 @@ def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Arte
         if (artery == Artery.UNASSIGNED) == (method.reviewed or assigned):
             continue
         truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
-        rows.append(row(site_name(artery), *score_cells(score), *truth))
+        rows.append(row(site_name(artery), *score_cells(score), *_interval_cell(method, artery.key), *truth))
     truth = [f"{sum(true_mass_mg.values()):.2f}"] if known else []
-    rows.append(row(tag.b("Total"), *score_cells(method.total), *truth))
-    titles = ["Artery", "Lesions", agatston, *SCORE_TITLES]
+    rows.append(row(tag.b("Total"), *score_cells(method.total), *_interval_cell(method, TOTAL), *truth))
+    titles = ["Artery", "Lesions", agatston, *SCORE_TITLES, *(["90 % interval"] if method.intervals else [])]
     first = head(*titles, *(["True mass mg"] if known else []))
     note = None if method.total.mass_mg is not None else small("Mass in mg needs a calibration.")
     return fragment(table([first, *rows]), note)
+
+
+def _interval_cell(method: MethodResult, part: str) -> list[str]:
+    if not method.intervals:
+        return []
+    own = method.intervals.get(part)
+    return ["" if own is None else interval_text(*own.agatston)]
 
 
 def _severe_warnings(result: ScoreResult) -> Markup | None:

@@ -11,13 +11,14 @@ import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from made_results import make_result
 from PIL import Image
 
 from CACScoringLib.anatomy.arteries import ArterySuggestion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
-from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
 from CACScoringLib.report.non_coronary_page import severe_stenosis
@@ -26,25 +27,6 @@ from CACScoringLib.scoring.scores import score_lesions
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
-
-
-def make_result(reviewed=True, no_calcium=False, **facts):
-    """A 250 HU lesion of 16 mm² in two slices of the LAD. no_calcium: whether a reader says that it is none."""
-    hu = np.random.default_rng(0).normal(40, 8, (10, 50, 50)).round()
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    hu[5:7, 20:24, 20:24] = 250
-    image = sitk.GetImageFromArray(hu.astype(np.int16))
-    image.SetSpacing((1.0, 1.0, 3.0))
-    image.SetOrigin((0.0, 0.0, -500.0))
-    heart, labels = np.zeros((2, *hu.shape), np.uint8)
-    heart[1:9, 8:42, 8:42] = 1
-    labels[4:8, 18:26, 18:26] = 0 if no_calcium else Artery.LAD
-    masks = [sitk.GetImageFromArray(m) for m in (heart, labels)]
-    for mask in masks:
-        mask.CopyInformation(image)
-    scan = scan_from_image(image, Acquisition("NIfTI", kvp=120.0, **facts))
-    settings = ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
-    return score_scan(scan, settings, masks[0], masks[1] if reviewed else None)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +58,8 @@ def test_json_has_the_promised_keys(result, tmp_path):
     assert method["reviewed"] is True
     assert set(method["arteries"]) == {"LM", "LAD", "LCX", "RCA", "other", "unassigned"}
     score_keys = {"agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", "peak_hu"}
-    assert score_keys == set(method["total"]) == set(method["arteries"]["RCA"])
+    intervals = {"interval_90", "mass_interval_90"}
+    assert score_keys | intervals == set(method["total"]) == set(method["arteries"]["RCA"])
     assert score_keys | {"id", "artery"} <= set(method["lesions"][0])
     assert method["arteries"]["LAD"]["agatston"] == pytest.approx(64)
     assert method["arteries"]["RCA"]["peak_hu"] is None
@@ -316,7 +299,8 @@ def test_calcium_elsewhere_stands_beside_the_methods(monkeypatch, tmp_path):
     sites = ["aortic_valve", "mitral_annulus", "thoracic_aorta", "other"]
     assert list(elsewhere) == ["reviewed", *sites, "lesion_list"]
     assert not elsewhere["reviewed"]
-    assert set(elsewhere["aortic_valve"]) == set(content["methods"]["threshold"]["total"])
+    of_coronary = set(content["methods"]["threshold"]["total"]) - {"interval_90", "mass_interval_90"}
+    assert set(elsewhere["aortic_valve"]) == of_coronary
     assert [elsewhere[site]["agatston"] for site in sites] == pytest.approx([128, 96, 96, 0])
     assert [lesion["site"] for lesion in elsewhere["lesion_list"]] == sites[:3]
     assert elsewhere["lesion_list"][0]["voxels"] == 32

@@ -1,0 +1,55 @@
+"""An interval is told in words that a reader can use, and drawn where it lies."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from made_results import make_result
+
+from CACScoringLib.report.files import result_as_json, result_as_text
+from CACScoringLib.report.interval_page import category_text, interval_as_html, interval_text
+from CACScoringLib.report.page import result_as_html
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
+
+PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
+INTERVALS = {TOTAL: Intervals((40.2, 130.4), (8.04, 26.0)), "LAD": Intervals((12.0, 40.0))}
+
+
+@pytest.fixture
+def method():
+    found = make_result().methods["threshold"]
+    return replace(found, intervals=INTERVALS, category_probabilities=PROBABILITIES)
+
+
+def test_words():
+    assert interval_text(40.2, 130.4) == "40 to 130"
+    assert interval_text(0.0, 0.3) == "0"
+    assert category_text(PROBABILITIES) == "category 1–99 with 78 %, 100–399 with 20 %"
+    assert category_text({**PROBABILITIES, "1-99": 1.0, "100-399": 0.0}) == "category 1–99 with 99 %"
+
+
+def test_bar_lies_where_the_interval_does(method):
+    html = interval_as_html(method)
+    assert "Between 40 to 130" not in html
+    assert "Between 40 and 130; category 1–99 with 78 %" in html
+    assert "Mass 8.0 to 26.0 mg." in html
+    left, width = map(float, re.search(r'<rect x="([\d.]+)" width="([\d.]+)" y="13"', html).groups())
+    ticks = {text: float(x) for x, text in re.findall(r'<text x="([\d.]+)"[^>]*>([\d,]+)<', html)}
+    assert ticks["10"] < left < ticks["100"] < left + width < ticks["400"]
+
+
+def test_all_that_is_written_has_it(method):
+    result = replace(make_result(), methods={"threshold": method})
+    assert "90 % interval" in result_as_html(result)
+    assert "90 % interval 40 to 130; category 1–99 with 78 %" in result_as_text(result)
+    content = result_as_json(result, {})["methods"]["threshold"]
+    assert content["total"]["interval_90"] == [40.2, 130.4]
+    assert content["total"]["mass_interval_90"] == [8.04, 26.0]
+    assert content["arteries"]["LAD"]["interval_90"] == [12.0, 40.0]
+    assert content["arteries"]["RCA"]["interval_90"] is None
+
+
+def test_nothing_is_said_where_no_errors_are_known():
+    method = make_result().methods["threshold"]
+    assert interval_as_html(method) is None
+    assert "interval" not in result_as_text(make_result())
