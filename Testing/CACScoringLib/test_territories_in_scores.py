@@ -104,7 +104,9 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
     codes = [warning.code for warning in result.warnings]
     assert "automatic" in codes
     assert "unreviewed" not in codes
-    content = result_as_json(result, {})["methods"]["threshold"]
+    document = result_as_json(result, {})
+    assert document["candidate_evidence"] == EVIDENCE
+    content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
     (other,) = content["left_out"]
     assert (other["artery"], other["peak_hu"], other["reason"]) == ("RCA", 150.0, REASONS["log_ct_excess"])
@@ -118,6 +120,7 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
     # As it is, the label map is a reader's review of the same score.
     again = score_scan(scan, heart=heart, lesions=sitk.ReadImage(tmp_path / "lesions.nii.gz"), networks=networks)
     assert again.methods["threshold"].total == clinical.total
+    assert result_as_json(again, {})["candidate_evidence"] is None
     assert again.categories.status == "reviewed"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..results import METHOD_TITLES
+from ..results import METHOD_TITLES, STATUSES
 from ..scoring.comparison import QUANTITIES, TOTAL, UNKNOWN, Change, Comparison, MethodComparison
 from ..scoring.repeatability import Repeatability
 from .markup import (
@@ -48,7 +48,7 @@ def comparison_as_html(comparison: Comparison) -> Markup:
     return fragment(
         tag.h2("Comparison with an earlier scan"),
         _provenance(comparison),
-        ((tag.h3(METHOD_TITLES[m.method]), _summary(m), _table(m)) for m in comparison.methods),
+        ((tag.h3(_heading(m)), _summary(m), _table(m)) for m in comparison.methods),
         warning_list(comparison.warnings) if comparison.warnings else None,
         _facts(comparison),
     )
@@ -58,7 +58,7 @@ def comparison_as_text(comparison: Comparison) -> str:
     """Totals by method and their verdicts, and what the limits come from."""
     lines = []
     for method in comparison.methods:
-        lines.append(f"{METHOD_TITLES[method.method]}:")
+        lines.append(f"{_heading(method)}:")
         lines += [f"  {_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
         if not method.changes:
             lines.append(f"  cannot be determined: {method.bars[0]}")
@@ -67,6 +67,11 @@ def comparison_as_text(comparison: Comparison) -> str:
         lines.append(f"Limits: {source.data} ({source.date}).")
         lines += [NOT_IN_PATIENTS] if source.digital else []
     return "\n".join(lines)
+
+
+def _heading(method: MethodComparison) -> str:
+    title = METHOD_TITLES[method.method]
+    return title if method.status is None else f"{title}, {STATUSES[method.status]}"
 
 
 def _provenance(comparison: Comparison) -> Markup:

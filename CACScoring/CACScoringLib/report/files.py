@@ -151,6 +151,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "slices_by_reader": {str(k): "on" if on else "off" for k, on in sorted(result.slices_by_reader.items())},
         "slices_decomposed": _decomposed(result),
         "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
+        "candidate_evidence": _candidate_evidence(result),
         "categories": _categories(result),
         "truth": _truth(result),
         "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
@@ -310,6 +311,13 @@ def _decomposed(result: ScoreResult) -> list[bool] | None:
     taken = result.decomposition.decomposed.astype(np.float32)
     on_scan = on_scan_slices(taken, result.slices.slices, result.scan.image)
     return [bool(value > 0) and result.slices_by_reader.get(k, True) for k, value in enumerate(on_scan)]
+
+
+def _candidate_evidence(result: ScoreResult) -> dict | None:
+    """What the candidates of an automatic clinical score were evaluated by (`scoring.automatic`)."""
+    if result.networks is None or result.methods["threshold"].status != "automatic":
+        return None
+    return result.networks.decomposition.card.calibration["candidates"]
 
 
 def _categories(result: ScoreResult) -> dict | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.ct import CTError, ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES
-from ..core.output import LAST_FILE
+from ..core.output import LAST_FILE, recorded_status
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from .acquisition import NO_AGENT
 from .repeatability import Repeatability, models_of
@@ -73,13 +73,15 @@ class Change:
 class MethodComparison:
     """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
 
-    scaled: whether its Agatston scores are on the scale of clinical ones (`MethodResult.scaled_agatston`).
+    scaled: whether its Agatston scores are on the scale of clinical ones (`MethodResult.scaled_agatston`). status: of
+    both scores (`results.STATUSES`), None where it differs.
     """
 
     method: str
     bars: tuple[str, ...]
     changes: tuple[Change, ...]
     scaled: bool = False
+    status: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def comparison_as_json(comparison: Comparison) -> dict:
             method.method: {
                 "cannot_be_said": list(method.bars),
                 "scaled_agatston": method.scaled,
+                "status": method.status,
                 **{
                     quantity: {
                         change.part: {
@@ -170,7 +173,8 @@ def comparison_as_json(comparison: Comparison) -> dict:
 
 
 def _provenance(repeatability: Repeatability) -> dict:
-    return {name: value for name, value in asdict(repeatability).items() if name not in ("limits", "settings")}
+    unsaid = ("limits", "settings", "candidate_evidence")
+    return {name: value for name, value in asdict(repeatability).items() if name not in unsaid}
 
 
 def _method(
@@ -180,23 +184,26 @@ def _method(
     if None in found:
         lacking = _SIDES[found.index(None)]
         return MethodComparison(name, (f"the {lacking} scan was not scored by this method",), ())
-    scales = [None if method["reviewed"] else method["agatston_scale"] for method in found]
+    statuses = [recorded_status(name, method) for method in found]
+    scales = [method["agatston_scale"] if s == "automatic" else None for method, s in zip(found, statuses, strict=True)]
     if None in scales:  # both scores of one kind
         scales = [None, None]
-    bars = [*acquisition_bars, *_review_bars(name, found), *_rule_bars(name, earlier, later)]
-    if name == "decomposition":
-        bars += _model_bars(earlier, later)
+    limits = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
+    bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, earlier, later)]
+    if limits != "threshold":
+        bars += _model_bars(limits, earlier, later)
     if repeatability is None:
         bars.append("no repeatability limits are stored with the model")
-    elif name == "decomposition":
-        bars += _limit_bars(earlier, repeatability)
+    elif limits != "threshold":
+        bars += _limit_bars(limits, earlier, repeatability)
     changes = []
     for quantity in QUANTITIES:
         own_bars = [*bars, *(_scale_bars(name, scales, repeatability) if quantity == "agatston" else ())]
         for part in (TOTAL, *ARTERIES):
             earlier_value, later_value = (_value(*of, quantity, part) for of in zip(found, scales, strict=True))
-            changes.append(_change(name, quantity, part, (earlier_value, later_value), repeatability, own_bars))
-    return MethodComparison(name, tuple(bars), tuple(changes), None not in scales)
+            changes.append(_change(limits, quantity, part, (earlier_value, later_value), repeatability, own_bars))
+    status = statuses[0] if statuses[0] == statuses[1] else None
+    return MethodComparison(name, tuple(bars), tuple(changes), None not in scales, status)
 
 
 def _value(method: dict, scale: float | None, quantity: str, part: str) -> float:
@@ -205,7 +212,7 @@ def _value(method: dict, scale: float | None, quantity: str, part: str) -> float
 
 
 def _change(
-    method: str,
+    limits: str,
     quantity: str,
     part: str,
     values: tuple[float, float],
@@ -214,7 +221,7 @@ def _change(
 ) -> Change:
     if bars or repeatability is None:
         return Change(quantity, part, *values, None, UNKNOWN, bars[0])
-    stored = repeatability.limits.get(method, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
+    stored = repeatability.limits.get(limits, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
     if stored is None:
         of = "this score" if part == TOTAL else "single arteries"
         return Change(quantity, part, *values, None, UNKNOWN, f"no repeatability limits are stored for {of}")
@@ -263,11 +270,13 @@ def _acquisition_bars(earlier: dict, later: dict) -> list[str]:
     return bars
 
 
-def _review_bars(name: str, found: list[dict]) -> list[str]:
-    reviewed = [method["reviewed"] for method in found]
-    if reviewed[0] != reviewed[1]:
-        return [f"only the {_SIDES[reviewed.index(True)]} scan's lesions were reviewed"]
-    if name == "threshold" and not all(reviewed):
+def _status_bars(statuses: list[str]) -> list[str]:
+    if statuses.count("reviewed") == 1:
+        return [f"only the {_SIDES[statuses.index('reviewed')]} scan's lesions were reviewed"]
+    if statuses.count("candidates") == 1:
+        side = _SIDES[statuses.index("candidates")]
+        return [f"the {side} scan's candidates were not evaluated, so they are not a calcium score"]
+    if "candidates" in statuses:
         return ["the candidates have not been reviewed, so they are not a calcium score"]
     return []
 
@@ -280,16 +289,22 @@ def _rule_bars(name: str, earlier: dict, later: dict) -> list[str]:
     return [f"the rules differ ({names})"] if (names := _differing(*rules)) else []
 
 
-def _model_bars(earlier: dict, later: dict) -> list[str]:
+def _model_bars(limits: str, earlier: dict, later: dict) -> list[str]:
     if names := _differing(*_shared(models_of(earlier), models_of(later))):
         return [f"the models differ ({names}): score both with the same"]
+    if limits == "automatic" and earlier.get("candidate_evidence") != later.get("candidate_evidence"):
+        return ["the candidates were evaluated by different evidence"]
     settings = [{**content["decomposition_settings"], "batch_size": None} for content in (earlier, later)]
     return [f"the calcium maps were made with other settings ({names})"] if (names := _differing(*settings)) else []
 
 
-def _limit_bars(content: dict, repeatability: Repeatability) -> list[str]:
+def _limit_bars(limits: str, content: dict, repeatability: Repeatability) -> list[str]:
+    if limits == "automatic" and limits not in repeatability.limits:
+        return ["the stored limits are those of a reader, and do not hold for automatic scores"]
     if names := _differing(*_shared(models_of(content), repeatability.models)):
         return [f"the stored limits were found with other models ({names})"]
+    if limits == "automatic" and content.get("candidate_evidence") != repeatability.candidate_evidence:
+        return ["the stored limits were found with candidates evaluated by different evidence"]
     if repeatability.settings is None:
         return []
     settings = [
@@ -354,18 +369,25 @@ def _method_warnings(earlier: dict, later: dict) -> list[ScanWarning]:
     if hearts[0] != hearts[1]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
         warnings.append(ScanWarning("comparison-hearts", message))
-    maps = [content["methods"].get("decomposition") for content in (earlier, later)]
+    pairs = [[content["methods"].get(name) for content in (earlier, later)] for name in METHODS]
+    automatic = [
+        found
+        for name, found in zip(METHODS, pairs, strict=True)
+        if None not in found and all(recorded_status(name, method) == "automatic" for method in found)
+    ]
+    if any(method["total"]["lesions"] for found in automatic for method in found):
+        message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
+        warnings.append(ScanWarning("comparison-arteries-suggested", message))
+    maps = pairs[METHODS.index("decomposition")]
     if None in maps:
         return warnings
-    if any(content.get("slices_by_reader") for content in (earlier, later)) or all(m["reviewed"] for m in maps):
+    statuses = [recorded_status("decomposition", found) for found in maps]
+    if any(content.get("slices_by_reader") for content in (earlier, later)) or statuses == ["reviewed", "reviewed"]:
         message = (
             "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
             "one of these."
         )
         warnings.append(ScanWarning("comparison-map-reviewed", message))
-    elif not any(m["reviewed"] for m in maps) and any(m["total"]["lesions"] for m in maps):
-        message = "The arteries of the calcium map's lesions are suggestions: a lesion may have moved between them."
-        warnings.append(ScanWarning("comparison-arteries-suggested", message))
     return warnings
 
 

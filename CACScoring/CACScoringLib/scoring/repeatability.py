@@ -40,7 +40,8 @@ class Repeatability:
     network, and settings as `decomposition_settings` in `scores.json`, with which they were scored. acquisition: lowest
     and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
     limits: by method, quantity, and "total" or "artery" (one for all four); of the method "threshold" those of a reader
-    who assigns lesions to arteries.
+    who assigns lesions to arteries, "automatic" those of the automatic clinical score. candidate_evidence: as in
+    `scores.json`, what its candidates were evaluated by.
     """
 
     digital: bool
@@ -50,6 +51,7 @@ class Repeatability:
     settings: dict[str, object] | None
     acquisition: dict[str, tuple[float, float]]
     limits: dict[str, dict[str, dict[str, Limits]]]
+    candidate_evidence: dict[str, object] | None = None
 
     @classmethod
     def of(cls, stored: dict) -> Repeatability:
@@ -64,7 +66,7 @@ class Repeatability:
             }
             acquisition = {name: (float(low), float(high)) for name, (low, high) in stored["acquisition"].items()}
             texts = (bool(stored["digital"]), str(stored["data"]), str(stored["date"]), dict(stored["models"]))
-            return cls(*texts, stored.get("settings"), acquisition, limits)
+            return cls(*texts, stored.get("settings"), acquisition, limits, stored.get("candidate_evidence"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"The limits of repeatability on a model's card cannot be read ({error!r}). Store them again."
             raise ModelError(message) from error

@@ -132,12 +132,14 @@ def agreement(one: Prediction, other: Prediction) -> Agreement:
 
 def prediction_of(name: str, method: MethodResult) -> Prediction | None:
     """What a method of the pipeline says, on the scale of clinical scores where it is known; None of candidates by the
-    clinical rule that nobody has reviewed, which may be anything dense.
+    clinical rule that nobody, neither network nor reader, has evaluated: they may be anything dense.
 
     name: key of `ScoreResult.methods`.
     """
     if name == "threshold":
-        return Prediction("Clinical rule", method.total.agatston) if method.reviewed else None
+        if method.status == "candidates":
+            return None
+        return Prediction("Clinical rule" if method.reviewed else "Clinical rule, automatic", method.total.agatston)
     scaled = method.scaled_agatston
     if scaled is None:
         return Prediction("Calcium map, adjusted", method.total.agatston)

@@ -10,7 +10,8 @@ from ..data.scan_table import TableScan, known_of, read_rows
 from .cases import TABLE, VIEWS
 
 LABELS = ("agatston", "agatston_reader", "agatston_automatic")
-"""Columns to learn from: the truth, what a reader scored on CT, what a threshold in the heart scored on CT."""
+"""Columns to learn from: the truth, what a reader scored on CT, and what was scored there without a reader: by an
+automatic clinical score, or by a threshold in the heart."""
 
 
 def read_table(table: Path, label: str | None = None) -> tuple[TableScan, ...]:

@@ -84,7 +84,7 @@ class RadiographTraining:
 
     @property
     def knows_calcium(self) -> bool:
-        """Whether the label says the same as the calcium in the pictures; a threshold on CT takes other calcium too."""
+        """Whether the label says the same as the calcium in the pictures; what no reader saw has other calcium too."""
         return self.label != "agatston_automatic"
 
 

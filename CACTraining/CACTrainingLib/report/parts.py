@@ -128,6 +128,17 @@ METHODS = {
     "noise_free": "Noise-free map (ceiling)",
 }
 """Title in tables by method. map: the calcium map of `cac score`. reader: the clinical rule in a reader's regions; of
-digital patients in every region with visible calcium, known perfectly. automatic: the clinical rule on everything dense
-in the heart. slices: how many slices the classifier calls positive, at the threshold that its training chose.
-noise_free: the positive part of what calcium truly adds to the scan, without noise."""
+digital patients in every region with visible calcium, known perfectly. automatic: the automatic clinical score; where
+the models hold no evidence of candidates, the clinical rule on everything dense. slices: how many slices the classifier
+calls positive, at the threshold that its training chose. noise_free: the positive part of what calcium truly adds to
+the scan, without noise."""
+
+
+def candidates_counted(scans: int, of: int) -> tuple[str, ...]:
+    """A sentence where the clinical rule counts all candidates of scans, for nothing evaluated them; else none."""
+    if not scans:
+        return ()
+    return (
+        f"“{METHODS['automatic']}” counts everything dense in {scans} of {of} scans, because their candidates were not "
+        "evaluated. It is no calcium score there.",
+    )

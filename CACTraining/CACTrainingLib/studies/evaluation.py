@@ -30,7 +30,7 @@ from ..experiments.errors import StudyError
 from ..experiments.jobs import JobSettings, WithinStep, kept_jobs
 from ..project.project import is_project
 from ..report.page import write_study
-from ..report.parts import Section, Table
+from ..report.parts import Section, Table, candidates_counted
 from ..statistics.bootstrap import RESAMPLES
 from . import ablation_study, detection, goals, reproducibility
 from . import acquisition as acquisition_study
@@ -46,7 +46,7 @@ from .truth import recorder, refused
 SCANS, RECORDS, SCAN_TABLE = "scans", "records.jsonl", "scans.csv"
 """In the output folder: what scoring wrote, what is known of each scan, and which scans there are."""
 
-RECORDS_VERSION = 1
+RECORDS_VERSION = 2
 """Of how records are made; others are made anew."""
 
 ON_RECORDS = {
@@ -243,6 +243,7 @@ def _data_section(
     text = [
         f"{len(scans)} scans of {len(patients)} patients; {len(scored)} scans could be scored and compared, and "
         f"{len(records) - len(scored)} could not.",
+        *candidates_counted(sum(r.acquisition.get("candidate_evidence") is None for r in scored), len(scored)),
         *notes,
     ]
     if lone:

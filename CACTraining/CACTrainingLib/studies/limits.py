@@ -14,7 +14,8 @@ from ..experiments.errors import StudyError
 from .records import MG, StudyRecord, models_of, pairs_of
 from .reproducibility import limits
 
-_METHODS = {"decomposition": "map", "threshold": "reader"}
+_METHODS = {"decomposition": "map", "threshold": "reader", "automatic": "automatic"}
+"""By method of `Repeatability.limits`, that of the study."""
 _ACQUISITION = ("kvp", "slice_thickness_mm", "slice_spacing_mm")
 _SAME = 1e-6
 
@@ -33,7 +34,7 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
 def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     """The limits, with all that they hold for, as `Repeatability.of` reads them. Raises StudyError."""
     scored = [record for record in records if record.refused is None]
-    made = {str((models_of(r), r.acquisition["decomposition_settings"])): r for r in scored}
+    made = {str((models_of(r), r.acquisition["decomposition_settings"], _evidence(r))): r for r in scored}
     if len(made) != 1:
         raise StudyError(
             f"The scans were scored with {len(made)} sets of models and settings; a repeatability coefficient belongs "
@@ -43,6 +44,8 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
     first = scored[0]
     found: dict[str, dict[str, dict[str, dict]]] = {}
     for name, method in _METHODS.items():
+        if name == "automatic" and _evidence(first) is None:
+            continue  # candidates of which none was left out are no score
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
             for part in ("total", "artery"):
@@ -63,7 +66,13 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
         "settings": first.acquisition["decomposition_settings"],
         "acquisition": {name: _range(scored, name) for name in _ACQUISITION if _range(scored, name)},
         "limits": found,
+        "candidate_evidence": _evidence(first),
     }
+
+
+def _evidence(record: StudyRecord) -> dict | None:
+    """What the candidates of the automatic clinical score were evaluated by; None where there is no such score."""
+    return record.acquisition.get("candidate_evidence")
 
 
 def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:

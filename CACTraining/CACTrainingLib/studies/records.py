@@ -82,7 +82,7 @@ class StudyRecord:
     values: by METHODS, without those that could not be had. slices: of each slice with heart, whether calcium is
     visible in it and the classifier's probability. map_lesions: artery and mass of each lesion of the map, and whether
     it holds coronary calcium, None where unknown. acquisition: facts of the scan, as in `scores.json`, and with what it
-    was scored (`models_of`, decomposition_settings, hu_mm3_per_mass: HU·mm³ for one unit of mass).
+    was scored (`models_of`, decomposition_settings, candidate_evidence, hu_mm3_per_mass: HU·mm³ for one unit of mass).
     refused: why it could not be scored; then values is empty. warnings: what could not be read, and so is left out.
     """
 

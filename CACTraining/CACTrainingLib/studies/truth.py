@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
 from CACScoringLib.core.labels import SITES, Artery
-from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.output import LAST_FILE, counted_labels
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
@@ -80,7 +80,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     with_both = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
     heart, warning = _heart(files)
     warnings += warning
-    truth, warning = _truth(files, reader)
+    truth, warning = _truth(files, reader, methods["threshold"])
     return StudyRecord(
         scan=scan.name,
         patient=scan.patient,
@@ -191,11 +191,6 @@ class _Files:
         return sitk.GetArrayFromImage(image)
 
 
-def _in_arteries(labels: np.ndarray) -> np.ndarray:
-    """`lesions.nii.gz` holds calcium outside the coronary arteries too."""
-    return (labels > 0) & (labels <= max(Artery))
-
-
 def _value(method: dict, per_mass: float) -> Value:
     """From `scores.json`. Lesions that nobody assigned belong to the arteries that their places suggest."""
     scale = method["agatston_scale"] or 1.0
@@ -235,7 +230,8 @@ def _noise_free(files: _Files) -> Value:
     return replace(value, mass=positive * files.voxel_mm3 / files.per_mass)
 
 
-def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[str]]:
+def _truth(files: _Files, reader: LesionSet | None, threshold: dict) -> tuple[Truth | None, list[str]]:
+    """threshold: the clinical rule in `scores.json`."""
     if not files.truth:
         return None, []
     truth = files.truth
@@ -251,9 +247,10 @@ def _truth(files: _Files, reader: LesionSet | None) -> tuple[Truth | None, list[
     elif plaques:
         window = window_of(plaques)
         hu = np.maximum(files.hu[window].astype(np.float32), 0)
+        clinical = files.image(files.folder / "lesions.nii.gz")[window]
         counted = {
             "map": files.map_hu[window] * (files.map_labels[window] > 0),
-            "automatic": hu * _in_arteries(files.image(files.folder / "lesions.nii.gz")[window]),
+            "automatic": hu * (counted_labels(clinical, threshold) > 0),
             "noise_free": np.maximum(files.true_hu[window], 0),
         }
         if reader is not None:
@@ -339,6 +336,7 @@ def _facts(content: dict, files: _Files) -> dict[str, object]:
         "warnings": [warning["code"] for warning in content["warnings"]],
         "models": content["models"],
         "decomposition_settings": content["decomposition_settings"],
+        "candidate_evidence": content.get("candidate_evidence"),
         "hu_mm3_per_mass": files.per_mass,
         "seconds": round(sum(content["seconds"].values()), 2),
     }

@@ -17,6 +17,7 @@ from ..statistics.agreement import agreement, kappa, limits_of_agreement
 from ..statistics.bootstrap import Bootstrap, Estimate, Found, estimate, mean, paired_difference, ratio
 from ..statistics.regression import linear_fit, rank_correlation
 from . import published
+from .comparison import METHODS as BY_KEY
 from .comparison import ComparedScan
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Compared:
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """That all scans were scored by."""
-        return tuple(key for key in METHODS if all(key in scan.measured for scan in self.scans))
+        """That all scans were scored by, in the order of `comparison.METHODS`."""
+        return tuple(key for key in BY_KEY if all(key in scan.measured for scan in self.scans))
 
     @cached_property
     def totals(self) -> np.ndarray:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.output import LAST_FILE, counted_labels
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
@@ -22,7 +22,7 @@ from CACScoringLib.scoring.scores import score_lesions
 from .reference import Reference, ReferenceScan
 
 METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
-"""By the key of `report.parts.METHODS`: key in `scores.json`, and image of its lesions."""
+"""By the key of `report.parts.METHODS`: key in `scores.json`, and image of its lesions. What clinics use first."""
 
 PICTURES = 6
 """At most so many of each kind are drawn of a scan, of the largest lesions."""
@@ -260,7 +260,7 @@ class _Places:
         labels = sitk.GetArrayFromImage(image)
         if labels.shape != self._ct.hu.shape:
             raise CTError(f"{file} is not on the grid of its CT. Score the scan again.")
-        labels = np.where(labels <= max(Artery), labels, 0)
+        labels = counted_labels(labels, method)
         flat = np.flatnonzero(labels)
         part = connected_voxels(flat, labels.reshape(-1)[flat], labels.shape)
         ends = np.cumsum(np.bincount(part))

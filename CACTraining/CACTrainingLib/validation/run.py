@@ -29,7 +29,7 @@ from CACScoringLib.run import ModelChoice, RunSettings
 
 from ..experiments.jobs import JobSettings, WithinStep, kept_jobs
 from ..report.page import write_study
-from ..report.parts import METHODS, Section, Table, count
+from ..report.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.bootstrap import RESAMPLES, Bootstrap
 from . import agreement, lesions
 from .agreement import CATEGORIES, Compared, category
@@ -41,7 +41,7 @@ PAGE = "validation.html"
 SCANS, SCAN_TABLE, RECORDS, COMPARISON = "scans", "scans.csv", "compared.jsonl", "comparison.csv"
 """In the output folder: what scoring wrote, which scans there are, what is known of each, and all scores in a table."""
 
-RECORDS_VERSION = 1
+RECORDS_VERSION = 2
 """Of how scans are compared; others are compared anew."""
 
 
@@ -181,6 +181,7 @@ def _data_section(reference: Reference, compared: Compared, refused: Sequence[tu
         reference.about,
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
         f"{len(refused)} could not be. No score was reviewed by anyone.",
+        *candidates_counted(sum("unreviewed" in scan.warnings for scan in scans), len(scans)),
         *reference.warnings[:5],
     ]
     counts = Counter(CATEGORIES[category(scan.total)] for scan in scans)

@@ -288,6 +288,68 @@ class TestReasons:
         unreviewed = with_method("threshold", reviewed=False)
         assert "not been reviewed" in bars(compare(unreviewed, unreviewed, LIMITS), "threshold")[0]
 
+    def test_candidates_beside_an_automatic_score(self):
+        found = compare(automatic(), with_method("threshold", reviewed=False), LIMITS)
+        assert bars(found, "threshold") == (
+            "the later scan's candidates were not evaluated, so they are not a calcium score",
+        )
+
+    def test_an_automatic_score_beside_a_reviewed_one(self):
+        assert bars(compare(automatic(), content(), LIMITS), "threshold")[0].startswith("only the later scan's")
+
+
+def automatic(lad=100.0, evidence=0.5):
+    changed = content(lad)
+    changed["methods"]["threshold"] |= {"status": "automatic", "reviewed": False, "left_out": []}
+    return {**changed, "candidate_evidence": {"most_not_coronary": evidence}}
+
+
+def with_automatic_limits(evidence=0.5):
+    """Narrower than those of a reader."""
+    limits = stored()["limits"]
+    parts = {part: {**TOTAL_LIMITS, "factor": 1.0} for part in ("total", "artery")}
+    limits["automatic"] = {"agatston": parts, "pseudo_mass_hu_mm3": parts}
+    return Repeatability.of(stored(limits=limits, candidate_evidence={"most_not_coronary": evidence}))
+
+
+class TestAutomatic:
+    def test_limits_of_a_reader_do_not_hold(self):
+        found = compare(automatic(), automatic(200.0), LIMITS)
+        assert bars(found, "threshold") == (
+            "the stored limits are those of a reader, and do not hold for automatic scores",
+        )
+        assert changes(found)["total"].difference == 100
+        assert changes(found)["total"].verdict == UNKNOWN
+        assert not bars(found, "decomposition")
+
+    def test_limits_of_its_own(self):
+        total = changes(compare(automatic(), automatic(130.0), with_automatic_limits()))["total"]
+        assert total.limit == pytest.approx(10 + 0.1 * 115)
+        assert total.verdict == CHANGED
+        assert changes(compare(content(), content(130.0), with_automatic_limits()))["total"].verdict == WITHIN
+
+    def test_the_same_evidence_and_models_made_both(self):
+        limits = with_automatic_limits()
+        assert "different evidence" in bars(compare(automatic(), automatic(evidence=0.4), limits), "threshold")[0]
+        other = with_automatic_limits(0.4)
+        assert "limits were found with candidates" in bars(compare(automatic(), automatic(), other), "threshold")[0]
+        models = {**automatic(), "models": with_other_model()["models"]}
+        assert "models differ" in bars(compare(automatic(), models, limits), "threshold")[0]
+
+    def test_what_they_are_is_said(self):
+        found = compare(automatic(), automatic(), LIMITS)
+        assert comparison_as_json(found)["methods"]["threshold"]["status"] == "automatic"
+        said = "Clinical rule (threshold), automatic, not reviewed"
+        assert said in comparison_as_text(found)
+        assert said in comparison_as_html(found)
+        assert "Clinical rule (threshold), reviewed" in comparison_as_text(compare(content(), content(), LIMITS))
+        assert comparison_as_json(compare(content(), automatic(), LIMITS))["methods"]["threshold"]["status"] is None
+
+    def test_their_arteries_are_suggested(self):
+        plain = automatic()
+        plain["methods"].pop("decomposition")
+        assert "comparison-arteries-suggested" in codes(compare(plain, plain, LIMITS))
+
 
 class TestWarnings:
     def test_none_about_equal_scans_but_the_suggested_arteries(self):

@@ -21,8 +21,11 @@ from CACScoringLib.whole_scan.estimates import (
 from CACScoringLib.whole_scan.trust import NO_TEST, NOT_CLINICAL, trust_in
 
 
-def method(agatston, reviewed=True, scaled=None):
-    return SimpleNamespace(reviewed=reviewed, total=SimpleNamespace(agatston=agatston), scaled_agatston=scaled)
+def method(agatston, reviewed=True, scaled=None, status="candidates"):
+    status = "reviewed" if reviewed else status
+    return SimpleNamespace(
+        reviewed=reviewed, status=status, total=SimpleNamespace(agatston=agatston), scaled_agatston=scaled
+    )
 
 
 class TestAgreement:
@@ -76,6 +79,13 @@ class TestAgreement:
         found = agreements(by_hand.vessels(0.1), methods)
         assert found["threshold"] is None
         assert found["decomposition"].agrees
+
+    def test_an_automatic_clinical_score_is_compared_as_such(self):
+        methods = {"threshold": method(900, reviewed=False, status="automatic")}
+        assert str(prediction_of("threshold", methods["threshold"])) == "Clinical rule, automatic: 900"
+        assert agreements(by_hand.vessels(0.1), methods)["threshold"].far
+        (warning,) = disagreements([by_hand.vessels(0.1)], methods)
+        assert "clinical rule, automatic: 900" in warning.message
 
     def test_the_map_speaks_on_the_scale_of_clinical_scores(self):
         methods = {"decomposition": method(600, reviewed=False, scaled=300)}

@@ -70,6 +70,7 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     assert "unreadable" in text
     assert "77" in text, "the patient with one scan alone"
     assert "Digital patients" in text
+    assert "counts everything dense in" in text
     assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
     assert len(read_records(tmp_path / "out" / "records.jsonl")) == 4
 

@@ -42,6 +42,20 @@ def test_limits_are_in_the_units_of_scores():
     assert found["digital"]
 
 
+def test_automatic_scores_have_limits_of_their_own():
+    assert set(repeatability_of(records())["limits"]) == {"decomposition", "threshold"}
+    evidence = {"most_not_coronary": 0.5}
+    found = repeatability_of(records(candidate_evidence=evidence))
+    assert found["candidate_evidence"] == Repeatability.of(found).candidate_evidence == evidence
+    own = found["limits"]["automatic"]["agatston"]["total"]
+    assert own == asdict(limits(records(), "automatic", "agatston", "total"))
+    assert own != found["limits"]["threshold"]["agatston"]["total"]
+    mixed = records(candidate_evidence=evidence)
+    mixed[3] = records()[3]
+    with pytest.raises(StudyError, match="2 sets"):
+        repeatability_of(mixed)
+
+
 def test_masses_of_scans_that_differ_in_calibration_give_no_limits():
     own = records()
     own[0] = replace(own[0], acquisition={**FACTS, "hu_mm3_per_mass": 1500.0})

@@ -12,7 +12,7 @@ from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACTrainingLib.studies.records import ARTERIES, HU_MM3, MG
-from CACTrainingLib.studies.truth import _in_arteries, make_record, refused
+from CACTrainingLib.studies.truth import make_record, refused
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,24 @@ def test_a_readers_calcium_outside_the_arteries_is_not_coronary(users_scan, tmp_
     record = make_record(replace(scan, lesions=tmp_path / "elsewhere.nrrd"), folder)
     assert record.visible is False
     assert record.values["reader"].mass == 0
-    np.testing.assert_array_equal(_in_arteries(np.array([0, 1, 6, 8, 11])), [False, True, True, False, False])
+
+
+def test_what_an_automatic_score_leaves_out_finds_no_plaque(calcified, tmp_path):
+    """Without territories all candidates are labelled unassigned, and count; in an automatic score none of these do."""
+    scan, folder, record = calcified
+    assert set(np.unique(array(folder, "lesions"))) == {0, Artery.UNASSIGNED}
+    assert record.acquisition["candidate_evidence"] is None
+    shutil.copytree(folder, tmp_path / "automatic")
+    content = content_of(folder)
+    threshold = content["methods"]["threshold"]
+    threshold |= {"status": "automatic", "left_out": threshold["lesions"], "lesions": []}
+    content["candidate_evidence"] = {"most_not_coronary": 0.5}
+    (tmp_path / "automatic" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    automatic = make_record(scan, tmp_path / "automatic")
+    assert automatic.acquisition["candidate_evidence"] == {"most_not_coronary": 0.5}
+    assert any(lesion.found["automatic"] for lesion in record.truth.lesions)
+    assert not any(lesion.found["automatic"] for lesion in automatic.truth.lesions)
+    assert [one.found["map"] for one in automatic.truth.lesions] == [one.found["map"] for one in record.truth.lesions]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A scan compared with its reference: the same calcium gives the same score in every format."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -17,6 +18,7 @@ from reference_files import (
 )
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
@@ -88,6 +90,33 @@ def test_what_is_counted_is_told_by_the_voxels(scan, results, tmp_path):
     own = sum(one.agatston for one in new if one.method == "automatic")
     assert own == pytest.approx(whole.total - less.total, rel=0.01)
     assert less.counts == whole.counts
+
+
+def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_path):
+    """Its largest candidate left out, as an automatic score labels it, the others in an artery."""
+    reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
+    (job,) = jobs_of(reference, [tmp_path / "automatic"], tmp_path)
+    shutil.copytree(results, job.folder)
+    content = json.loads((results / "scores.json").read_text("utf-8"))
+    threshold = content["methods"]["threshold"]
+    *counted, left_out = sorted(threshold["lesions"], key=lambda lesion: lesion["voxels"])
+    threshold |= {"status": "automatic", "lesions": counted, "left_out": [left_out]}
+    (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")
+    image = sitk.ReadImage(str(results / "lesions.nii.gz"))
+    pieces = sitk.ConnectedComponent(image > 0, True)
+    x, y, z = left_out["centroid_ras_mm"]
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(pieces)
+    off = {piece: np.linalg.norm(np.array(shape.GetCentroid(piece)) - (-x, -y, z)) for piece in shape.GetLabels()}
+    there = pieces == min(off, key=off.get)
+    labels = there * int(Artery.UNASSIGNED) + ((image > 0) & ~there) * int(Artery.LAD)
+    sitk.WriteImage(sitk.Cast(labels, sitk.sitkUInt8), str(job.folder / "lesions.nii.gz"))
+    whole, less = compared(reference, results, tmp_path), compare(job)
+    assert less.counts == {**whole.counts, "automatic": whole.counts["automatic"] - 1}
+    assert all(lesion.found["automatic"] for lesion in whole.lesions)
+    assert [lesion.found["automatic"] for lesion in less.lesions] == [False] + [True] * (len(whole.lesions) - 1)
+    assert all(lesion.found["map"] for lesion in less.lesions)
+    assert len(less.wrong) == len(whole.wrong)
 
 
 def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
