@@ -135,11 +135,8 @@ def score_scan(
     with progress.step("scores"):
         methods = {"threshold": _scored(seen, clinical, rules, networks, clinical.status)}
         if parts:
-            # The scale makes up for what a map holds beside coronary calcium, which a reader's labels cut off.
-            scale = parts.settings.agatston_scale if reviewed is None else None
             kind = "decomposition" if reviewed is None else None
-            mapped = _scored(seen, in_map, map_rules, networks, kind)
-            methods["decomposition"] = replace(mapped, agatston_scale=scale)
+            methods["decomposition"] = _scored(seen, in_map, map_rules, networks, kind)
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
         non_coronary = _non_coronary(seen, dense)

@@ -40,7 +40,7 @@ METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Cal
 
 
 AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
-"""What to call their Agatston scores: without a threshold they are several times higher than clinical ones."""
+"""What to call what their rules add up to: without a threshold that is several times higher than clinical scores."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,6 @@ class MethodResult:
     key; empty where no errors are known. category_probabilities: of `uncertainty.CATEGORIES`, by the total; empty where
     unknown.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
-    agatston_scale: what the Agatston score is multiplied by to compare with clinical ones, where it is known; never
-    of a reviewed map, for it was found on maps as the networks make them.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
     """
 
@@ -78,7 +76,6 @@ class MethodResult:
     total: Score
     arteries: dict[Artery, Score]
     suggestions: tuple[ArterySuggestion, ...] = ()
-    agatston_scale: float | None = None
     no_calcium: bool = False
     left_out: LeftOut | None = None
     intervals: dict[str, Intervals] = field(default_factory=dict)
@@ -91,8 +88,8 @@ class MethodResult:
 
     @property
     def scaled_agatston(self) -> float | None:
-        """The total on the scale of clinical scores; None when the scale is unknown."""
-        return None if self.agatston_scale is None else self.agatston_scale * self.total.agatston
+        """Of a calcium map, the total on the scale of clinical scores; None of the clinical rule itself."""
+        return None if self.rules.equivalent_mg_per_mm3_hu is None else self.total.clinical_agatston
 
     def suggestion_of(self, lesion: Lesion) -> ArterySuggestion | None:
         """The suggestion for a lesion, None when it was reviewed."""

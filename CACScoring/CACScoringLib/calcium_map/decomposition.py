@@ -36,7 +36,6 @@ class DecompositionSettings:
     evidence_weights: what tells how probably a lesion of the map is coronary calcium (`evidence`); None for its place
     alone. most_not_coronary: lesions that with a higher probability are none are left out. The settings in CALIBRATED
     are chosen on scans with known calcium and stored with the model (`cac calibrate`).
-    agatston_scale: what adjusted Agatston scores are multiplied by to compare with clinical ones; None when unknown.
     """
 
     slice_threshold: float = 0.5
@@ -45,7 +44,6 @@ class DecompositionSettings:
     within_heart: bool = True
     evidence_weights: dict[str, float] | None = None
     most_not_coronary: float = 1.0
-    agatston_scale: float | None = None
     batch_size: int = 8
 
     @classmethod
@@ -61,7 +59,6 @@ CALIBRATED = (
     "floor_hu",
     "evidence_weights",
     "most_not_coronary",
-    "agatston_scale",
 )
 """Settings that a model card may hold."""
 

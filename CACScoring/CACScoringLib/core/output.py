@@ -25,6 +25,13 @@ RESULT_FILES = (
 """What scoring may write into a folder; LAST_FILE first, so that what is half removed is not whole."""
 
 
+def recorded_agatston(method: Mapping, score: Mapping) -> float:
+    """The Agatston score on the clinical scale, of a method's total, artery or lesion in `scores.json`. An earlier
+    version knew one factor for all of a map."""
+    known = score.get("clinical_agatston")
+    return float(score["agatston"] * (method["agatston_scale"] or 1.0) if known is None else known)
+
+
 def recorded_status(method: str, recorded: Mapping) -> str:
     """How the scores of a method came about, a key of `results.STATUSES`.
 

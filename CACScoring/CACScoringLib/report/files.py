@@ -213,7 +213,7 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     return {
         "status": method.status,
         "reviewed": method.reviewed,
-        "agatston_scale": method.agatston_scale,
+        "agatston_scale": None,
         "scaled_agatston": method.scaled_agatston,
         "no_calcium": method.no_calcium,
         "total": asdict(method.total) | _intervals(method, TOTAL),

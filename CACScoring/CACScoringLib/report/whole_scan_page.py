@@ -49,8 +49,7 @@ def _method_row(name: str, method: MethodResult, methods: dict[str, MethodResult
     if prediction is None:
         cells = [*([""] * len(MAIN_ARTERIES) if arteries else []), _NOT_REVIEWED, "", "", *empty]
         return row(title, *cells)
-    scale = 1.0 if name == "threshold" else method.agatston_scale or 1.0
-    of_arteries = [f"{scale * method.arteries[artery].agatston:.0f}" for artery in MAIN_ARTERIES] if arteries else []
+    of_arteries = [f"{method.arteries[a].clinical_agatston:.0f}" for a in MAIN_ARTERIES] if arteries else []
     return row(
         title,
         *of_arteries,

@@ -131,7 +131,6 @@ class Review:
         image: sitk.Image,
         rules: ScoringRules,
         peaks: sitk.Image | None = None,
-        agatston_scale: float | None = None,
         heart: sitk.Image | None = None,
         known: Mapping[LesionKey, KnownLesion] | None = None,
         by_territory: bool = False,
@@ -141,7 +140,6 @@ class Review:
         self.image = image
         self.rules = rules
         self.peaks = peaks
-        self.agatston_scale = agatston_scale
         self._unreviewed = unreviewed
         self._shape = image.GetSize()[::-1]
         self._labels = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
@@ -300,7 +298,6 @@ class Review:
             total=score_lesions(coronary.lesions, spacing, self.rules),
             arteries=score_arteries(coronary.lesions, spacing, self.rules),
             suggestions=() if reviewed else self._suggestions.of(coronary, self._counted.flat),
-            agatston_scale=None if reviewed else self.agatston_scale,
             no_calcium=reviewed and not (self._labels.values <= max(Artery)).any(),
             left_out=left_out,
         )

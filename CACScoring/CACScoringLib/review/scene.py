@@ -353,11 +353,10 @@ def _review(method: str, state: ReviewNodes) -> Review:
     image, peaks = (state.scan.image, None) if method == "threshold" else (state.calcium_map(), state.scan.image)
     elsewhere = state.record.get("non_coronary") if method == "threshold" else None
     known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
-    scale = recorded["agatston_scale"]
     unreviewed = recorded_status(method, recorded)
     if unreviewed == "reviewed":
         unreviewed = recorded_status(method, {"reviewed": False})
-    return Review(method, image, ScoringRules(**rules), peaks, scale, state.heart, known, by_territory, unreviewed)
+    return Review(method, image, ScoringRules(**rules), peaks, state.heart, known, by_territory, unreviewed)
 
 
 def _named(slices: tuple[int, ...]) -> str:

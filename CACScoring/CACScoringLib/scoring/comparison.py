@@ -185,9 +185,7 @@ def _method(
         lacking = _SIDES[found.index(None)]
         return MethodComparison(name, (f"the {lacking} scan was not scored by this method",), ())
     statuses = [recorded_status(name, method) for method in found]
-    scales = [method["agatston_scale"] if s == "automatic" else None for method, s in zip(found, statuses, strict=True)]
-    if None in scales:  # both scores of one kind
-        scales = [None, None]
+    scaled = all("clinical_agatston" in method["total"] for method in found)
     limits = "automatic" if name == "threshold" and statuses == ["automatic", "automatic"] else name
     bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, earlier, later)]
     if limits != "threshold":
@@ -198,17 +196,20 @@ def _method(
         bars += _limit_bars(limits, earlier, repeatability)
     changes = []
     for quantity in QUANTITIES:
-        own_bars = [*bars, *(_scale_bars(name, scales, repeatability) if quantity == "agatston" else ())]
+        own_bars = [*bars, *(() if scaled or name == "threshold" or quantity != "agatston" else (_NOT_SCALED,))]
         for part in (TOTAL, *ARTERIES):
-            earlier_value, later_value = (_value(*of, quantity, part) for of in zip(found, scales, strict=True))
+            earlier_value, later_value = (_value(method, scaled, quantity, part) for method in found)
             changes.append(_change(limits, quantity, part, (earlier_value, later_value), repeatability, own_bars))
     status = statuses[0] if statuses[0] == statuses[1] else None
-    return MethodComparison(name, tuple(bars), tuple(changes), None not in scales, status)
+    return MethodComparison(name, tuple(bars), tuple(changes), scaled and name == "decomposition", status)
 
 
-def _value(method: dict, scale: float | None, quantity: str, part: str) -> float:
+_NOT_SCALED = "one result is of an earlier version, whose map's Agatston scores are not on the clinical scale"
+
+
+def _value(method: dict, scaled: bool, quantity: str, part: str) -> float:
     score = method["total"] if part == TOTAL else method["arteries"][part]
-    return score[quantity] * (scale if scale is not None and quantity == "agatston" else 1)
+    return score["clinical_agatston" if scaled and quantity == "agatston" else quantity]
 
 
 def _change(
@@ -311,14 +312,6 @@ def _limit_bars(limits: str, content: dict, repeatability: Repeatability) -> lis
         {**values, "batch_size": None} for values in (content["decomposition_settings"], repeatability.settings)
     ]
     return [f"the stored limits were found with other settings ({names})"] if (names := _differing(*settings)) else []
-
-
-def _scale_bars(name: str, scales: list[float | None], repeatability: Repeatability | None) -> list[str]:
-    """Why the stored limits do not hold for Agatston scores."""
-    scaled = repeatability is not None and (repeatability.settings or {}).get("agatston_scale") is not None
-    if name != "decomposition" or not scaled or None not in scales:
-        return []
-    return ["the stored limits apply to scores on the clinical scale, and these scores are not on it"]
 
 
 def _shared(first: dict, second: dict) -> tuple[dict, dict]:

@@ -34,6 +34,8 @@ class ScoringRules:
     minimum_area_mm2, minimum_pixels: smaller components are dropped.
     reference_spacing_mm: Agatston sums are multiplied by slice spacing / this; the rule was made for 3 mm.
     calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None when the scan was not calibrated.
+    equivalent_mg_per_mm3_hu: of a calcium map, c by which a lesion's mass gives its clinical score (`equivalent`); None
+    where the Agatston score is the clinical one.
 
     Raises CTError when made with values that cannot be a rule.
     """
@@ -46,6 +48,7 @@ class ScoringRules:
     minimum_pixels: int = 1
     reference_spacing_mm: float = 3.0
     calibration_mg_per_mm3_hu: float | None = None
+    equivalent_mg_per_mm3_hu: float | None = None
 
     def __post_init__(self) -> None:
         bounds = (self.threshold_hu, *self.weight_bounds_hu)

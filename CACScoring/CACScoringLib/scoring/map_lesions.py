@@ -14,6 +14,7 @@ from ..calcium_map.decomposition import Decomposition, without
 from ..calcium_map.slices import SliceProbabilities
 from ..core.ct import CTScan, ScanWarning
 from .artefacts import without_metal
+from .equivalent import usual_calibration
 from .evidence import coronary_probabilities, lesion_features
 from .lesions import LesionSet, ScoringRules, find_lesions
 from .sites import suggested_arteries
@@ -25,7 +26,8 @@ def map_lesions(
     """Find the lesions of the calcium map.
 
     Weights are read from the CT, because their bounds are HU of tissue and not of what the calcium adds to it: so the
-    score equals the conventional one where the map is what a 130 HU threshold segments.
+    score equals the conventional one where the map is what a 130 HU threshold segments. The clinical score follows
+    from each lesion's mass, by the scan's calibration or the usual one of its tube voltage.
 
     Returns:
         The lesions, and the rules they are scored by.
@@ -34,6 +36,7 @@ def map_lesions(
         rules,
         name=f"Adjusted Agatston of the calcium map (van Velzen), otherwise: {rules.name}",
         threshold_hu=parts.settings.floor_hu,
+        equivalent_mg_per_mm3_hu=rules.calibration_mg_per_mm3_hu or usual_calibration(scan.acquisition.kvp),
     )
     return find_lesions(parts.calcium_map, arteries, rules, peaks=scan.image), rules
 

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTError, MaskError
 from ..core.labels import Artery, NonCoronary
+from .equivalent import equivalent_agatston
 from .lesions import Lesion, ScoringRules, SliceComponent
 
 
@@ -17,7 +18,8 @@ from .lesions import Lesion, ScoringRules, SliceComponent
 class Score:
     """Scores of one lesion, one artery or a whole scan.
 
-    agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
+    agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm. clinical_agatston: the same by the
+    clinical rule; of a calcium map, which has no threshold, the equivalent of its lesions' masses (`equivalent`).
     volume_mm3: voxels × voxel volume.
     mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration.
     pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
@@ -25,6 +27,7 @@ class Score:
     """
 
     agatston: float = 0.0
+    clinical_agatston: float = 0.0
     volume_mm3: float = 0.0
     mass_mg: float | None = None
     pseudo_mass_hu_mm3: float = 0.0
@@ -50,9 +53,14 @@ def score_lesions(lesions: Iterable[Lesion], spacing_mm: tuple[float, float, flo
     voxel_volume = math.prod(spacing_mm)
     components = [c for lesion in lesions for c in lesion.components]
     pseudo_mass = sum(c.sum_hu for c in components) * voxel_volume
-    calibration = rules.calibration_mg_per_mm3_hu
+    calibration, equivalent = rules.calibration_mg_per_mm3_hu, rules.equivalent_mg_per_mm3_hu
+    agatston = clinical = float(sum(component_agatston(c, spacing_mm[2], rules) for c in components))
+    if equivalent is not None:
+        masses = [equivalent * voxel_volume * sum(c.sum_hu for c in lesion.components) for lesion in lesions]
+        clinical = float(sum(map(equivalent_agatston, masses)))
     return Score(
-        agatston=float(sum(component_agatston(c, spacing_mm[2], rules) for c in components)),
+        agatston=agatston,
+        clinical_agatston=clinical,
         volume_mm3=float(sum(c.voxels for c in components) * voxel_volume),
         mass_mg=None if calibration is None else float(calibration * pseudo_mass),
         pseudo_mass_hu_mm3=float(pseudo_mass),

@@ -145,7 +145,7 @@ class Uncertainty:
 
     def probabilities(self, total: Score) -> dict[str, float]:
         """Of each of CATEGORIES."""
-        return dict(zip(CATEGORIES, self.total["agatston"].probabilities(total.agatston), strict=True))
+        return dict(zip(CATEGORIES, self.total["agatston"].probabilities(total.clinical_agatston), strict=True))
 
     def intervals(
         self, total: Score, arteries: Mapping[str, Score], noise_hu: float | None, thickness_mm: float | None
@@ -157,7 +157,7 @@ class Uncertainty:
             mass, of_mass = None, errors.get("mass_mg")
             if of_mass is not None and score.mass_mg is not None:
                 mass = of_mass.interval(score.mass_mg, noise_hu, thickness_mm)
-            agatston = errors["agatston"].interval(score.agatston, noise_hu, thickness_mm)
+            agatston = errors["agatston"].interval(score.clinical_agatston, noise_hu, thickness_mm)
             found[key] = Intervals(agatston, mass)
         return found
 

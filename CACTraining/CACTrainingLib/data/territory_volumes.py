@@ -15,6 +15,7 @@ import numpy as np
 from CACScoringLib.core.files import whole
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM
+from CACScoringLib.scoring.equivalent import HU_PER_MG_CM3_AT_120_KVP
 
 from ..phantom.anatomy import tissues
 from ..phantom.anatomy.canvas import Canvas
@@ -129,12 +130,9 @@ def make_volume(number: int) -> TerritoryVolume:
         np.rint(np.clip(hu, LOWEST_HU, HIGHEST_HU)).astype(np.int16),
         territories(patient, pose, grid),
         heart > 0.5,
-        _voxels([(c, tissues.CALCIUM_HU_PER_MG_CM3_AT_120_KVP * _PER_MG, label) for c, label in plaques], own),
+        _voxels([(c, HU_PER_MG_CM3_AT_120_KVP * _PER_MG, label) for c, label in plaques], own),
         _voxels(
-            [
-                (c, tissues.METAL_HU / STEP_MM**3 if m else tissues.CALCIUM_HU_PER_MG_CM3_AT_120_KVP * _PER_MG, 0)
-                for c, m in other
-            ],
+            [(c, tissues.METAL_HU / STEP_MM**3 if m else HU_PER_MG_CM3_AT_120_KVP * _PER_MG, 0) for c, m in other],
             own,
         ),
     )

@@ -99,11 +99,10 @@ def chest_room(scan: CTScan) -> sitk.Image:
 
 def value_of(method: MethodResult, hu_mm3_per_mass: float) -> Value:
     """A method's result as a study's value. hu_mm3_per_mass: HU·mm³ for one unit of mass."""
-    scale = method.agatston_scale or 1.0
     arteries = {
-        artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, scale * score.agatston)
+        artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, score.clinical_agatston)
         for artery, score in method.arteries.items()
         if artery.key in ARTERIES
     }
     total = method.total
-    return Value(total.pseudo_mass_hu_mm3 / hu_mm3_per_mass, scale * total.agatston, arteries)
+    return Value(total.pseudo_mass_hu_mm3 / hu_mm3_per_mass, total.clinical_agatston, arteries)

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
 from CACScoringLib.core.labels import SITES, Artery
-from CACScoringLib.core.output import LAST_FILE, counted_labels
+from CACScoringLib.core.output import LAST_FILE, counted_labels, recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
@@ -193,7 +193,6 @@ class _Files:
 
 def _value(method: dict, per_mass: float) -> Value:
     """From `scores.json`. Lesions that nobody assigned belong to the arteries that their places suggest."""
-    scale = method["agatston_scale"] or 1.0
     arteries = dict.fromkeys(ARTERIES, (0.0, 0.0))
     for lesion in method["lesions"]:
         artery = lesion.get("suggested_artery", lesion["artery"])
@@ -201,10 +200,10 @@ def _value(method: dict, per_mass: float) -> Value:
             mass, agatston = arteries[artery]
             arteries[artery] = (
                 mass + lesion["pseudo_mass_hu_mm3"] / per_mass,
-                agatston + scale * lesion["agatston"],
+                agatston + recorded_agatston(method, lesion),
             )
     total = method["total"]
-    return Value(total["pseudo_mass_hu_mm3"] / per_mass, scale * total["agatston"], arteries)
+    return Value(total["pseudo_mass_hu_mm3"] / per_mass, recorded_agatston(method, total), arteries)
 
 
 def _found_value(found: LesionSet, files: _Files, rules: ScoringRules) -> Value:

@@ -5,9 +5,8 @@ probably a lesion of the map, or a candidate of the clinical rule, is coronary c
 logistic regression; which slices are decomposed, and how probable a
 lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
 zero. Every lesion is evaluated with weights learned from other patients, so that the choice is not too hopeful; the
-weights that are stored are learned from all. Adjusted Agatston scores are higher than clinical ones, because no
-threshold cuts lesions off; the scale between them is the ratio of both methods' mean scores, as in van Velzen et al.,
-table 7.
+weights that are stored are learned from all. How far scores err is learned from patients whose true score is known
+(`uncertainty`), so that every total and artery has its interval.
 
 The patients must be others than those that the networks learned from, and others than those that are reported on.
 """
@@ -60,11 +59,6 @@ class _Choice:
         own = [p for p, wanted in zip(self.probabilities, chosen, strict=True) if wanted]
         return float(np.mean([(p >= self.limit).any() for p in own]))
 
-    def agatston(self, scans: Sequence[MeasuredScan]) -> list[float]:
-        """Adjusted scores of the lesions that count."""
-        pairs = zip(scans, self.probabilities, strict=True)
-        return [float(scan.lesions[self.settings].agatston[p >= self.limit].sum()) for scan, p in pairs]
-
     def coronary_kept(self, scans: Sequence[MeasuredScan]) -> float:
         """Number of coronary lesions that count."""
         pairs = zip(scans, self.probabilities, strict=True)
@@ -98,7 +92,6 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         )
         raise DataError(message)
     best = max(ranked, key=lambda found: found[0])[1]
-    adjusted = best.agatston(scans)
     calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
     features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
@@ -120,8 +113,6 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
             ),
         },
     )
-    if sum(adjusted) > 0:
-        calibration["agatston_scale"] = float(np.mean([s.clinical_agatston for s in scans]) / np.mean(adjusted))
     achieved: dict[str, object] = {
         "sensitivity_scans": best.above_zero(shown),
         "scans_with_visible_calcium": sum(shown),

@@ -43,7 +43,7 @@ from ..phantom.cohort.reference import patient_of, reference_scores
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 4
+VERSION = 5
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
@@ -68,7 +68,8 @@ class MapSettings:
 @dataclass(frozen=True)
 class FoundLesions:
     """Lesions of one scan by one method. features: float [n, 5], `evidence.FEATURES`. coronary: bool [n], whether there
-    is coronary calcium in it. agatston, pseudo_mass: float [n], of the method. artery: int [n], `Artery` it lies in."""
+    is coronary calcium in it. agatston (on the clinical scale), pseudo_mass: float [n], of the method. artery: int [n],
+    `Artery` it lies in."""
 
     features: np.ndarray
     coronary: np.ndarray
@@ -86,7 +87,7 @@ class FoundLesions:
         return cls(
             features,
             np.array([lesion.id in coronary for lesion in found.lesions], bool),
-            np.array([score.agatston for score in scores], float),
+            np.array([score.clinical_agatston for score in scores], float),
             np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
             np.array([int(lesion.artery) for lesion in found.lesions], int),
         )

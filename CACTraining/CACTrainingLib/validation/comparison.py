@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.core.output import LAST_FILE, counted_labels
+from CACScoringLib.core.output import LAST_FILE, counted_labels, recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
@@ -156,9 +156,8 @@ def scan_vessels(job: Job) -> dict[str, float]:
 
 
 def measured_total(method: dict) -> float:
-    """A method's Agatston score in `scores.json`, on the clinical scale where the model knows it."""
-    scaled = method["scaled_agatston"]
-    return float(method["total"]["agatston"] if scaled is None else scaled)
+    """A method's Agatston score in `scores.json`, on the clinical scale."""
+    return recorded_agatston(method, method["total"])
 
 
 def _artery(lesion: dict) -> str:
@@ -171,12 +170,11 @@ def _vessel(artery: str, vessels: dict[str, tuple[str, ...]]) -> str | None:
 
 
 def _by_vessel(method: dict, job: Job) -> dict[str, float]:
-    scale = method["agatston_scale"] or 1.0
     scores = dict.fromkeys(job.vessels, 0.0)
     for lesion in method["lesions"]:
         vessel = _vessel(_artery(lesion), job.vessels)
         if vessel is not None:
-            scores[vessel] += scale * lesion["agatston"]
+            scores[vessel] += recorded_agatston(method, lesion)
     return scores
 
 
@@ -266,12 +264,12 @@ class _Places:
         ends = np.cumsum(np.bincount(part))
         voxels = np.split(flat[np.argsort(part, kind="stable")], ends[:-1]) if len(flat) else []
         middles = np.array([self._middle_ras_mm(own) for own in voxels]).reshape(-1, 3)
-        scale, found = method["agatston_scale"] or 1.0, []
+        found = []
         for lesion in method["lesions"]:
             off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
             if not len(off) or off.min() > SAME_PLACE_MM:
                 raise CTError(f"{file} does not fit {LAST_FILE} beside it. Score the scan again.")
-            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), scale * lesion["agatston"]))
+            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), recorded_agatston(method, lesion)))
         return found
 
     def _middle_ras_mm(self, flat: np.ndarray) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ import torch
 
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
+from CACScoringLib.scoring.equivalent import HU_PER_MG_CM3_AT_120_KVP
 from CACTrainingLib.data import territory_volumes
 from CACTrainingLib.data.territory_patches import (
     SIZE,
@@ -20,7 +21,6 @@ from CACTrainingLib.data.territory_patches import (
 from CACTrainingLib.data.territory_volumes import SHAPE, STEP_MM, make_volume, territory_volume, with_dense
 from CACTrainingLib.phantom.anatomy.hearts import territories as hearts
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.anatomy.tissues import CALCIUM_HU_PER_MG_CM3_AT_120_KVP
 
 NUMBER = 300_001
 
@@ -47,7 +47,7 @@ def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     index, value, artery = volume.plaques
     patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE, heart_shape="anatomical")
     assert patient.mass_mg > 0
-    mass = value.sum() * STEP_MM**3 / 1000 / CALCIUM_HU_PER_MG_CM3_AT_120_KVP
+    mass = value.sum() * STEP_MM**3 / 1000 / HU_PER_MG_CM3_AT_120_KVP
     assert mass == pytest.approx(patient.mass_mg, rel=0.02)
     rca = artery == TERRITORIES.index("RCA")
     assert value[rca & (volume.labels.ravel()[index] == 4)].sum() > 0.9 * value[rca].sum()

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.scoring.equivalent import calcium_hu_per_mg_cm3
 
 from ..anatomy import tissues
 from ..anatomy.coronaries import LUMEN_STEP_MM, WALL_MM, Vessel
@@ -126,7 +127,7 @@ def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None =
     thickness = slice_thickness_mm or scan.acquisition.slice_thickness_mm or spacing
     kvp = scan.acquisition.kvp or USUAL_KVP
     try:
-        tissues.calcium_hu_per_mg_cm3(kvp)
+        calcium_hu_per_mg_cm3(kvp)
     except ValueError as error:
         raise InsertionError(f"{error} Take a scan made at such a voltage.") from error
     return Scanner(

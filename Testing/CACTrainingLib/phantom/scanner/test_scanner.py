@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.anatomy.tissues import calcium_hu_per_mg_cm3
+from CACScoringLib.scoring.equivalent import calcium_hu_per_mg_cm3
 from CACTrainingLib.phantom.scanner.noise import NoiseSource, direction_gains
 from CACTrainingLib.phantom.scanner.scanner import KERNELS, Grid, Scanner, centred_grid
 
