@@ -29,7 +29,7 @@ from CACTrainingLib.statistics.roc import area_under_curve
 from CACTrainingLib.whole_scan.scan_table import read_scan_table
 
 CLASSES = 5
-SCORES = {"threshold": "All that reaches 130 HU", "decomposition": "Calcium map", "vessels": "Vessel regression"}
+SCORES = {"threshold": "Clinical rule, not reviewed", "decomposition": "Calcium map", "vessels": "Vessel regression"}
 RADIOMICS = "Radiomics"
 
 

@@ -82,7 +82,7 @@ def test_nothing_is_written_of_what_cannot_be_scored(files, tmp_path):
 
 
 def test_a_given_heart_leaves_out_the_network_that_finds_it(files, tmp_path):
-    networks = panel_results._networks()
+    networks = panel_results.known_networks()
     networks = replace(networks, heart=networks.slices)
     result, content = run(files, tmp_path / "out", models=LoadedModels(networks))
     assert result.networks.heart is None

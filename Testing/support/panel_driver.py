@@ -18,6 +18,7 @@ import SimpleITK as sitk
 import slicer
 
 import desktop_host
+from desktop_host import events
 
 
 def line(**event: object) -> str:
@@ -42,8 +43,9 @@ class ScriptedProcess:
     def kill(self) -> None:
         self.killed = True
 
-    def write_result(self, networks: bool = False) -> None:
-        shutil.copytree(_result_of_the_chest(networks), self.output)
+    def write_result(self, networks: bool = False, folder: Path | None = None) -> None:
+        """folder: of results made before; None for those of the chest."""
+        shutil.copytree(folder or _result_of_the_chest(networks), self.output)
 
     def option(self, name: str) -> list[str]:
         """All values given to an option of the command."""
@@ -76,10 +78,10 @@ class Driver:
     def review(self):
         return self.widget._review
 
-    def score(self, networks: bool = False) -> None:
-        """A run from the press of the button to the result in the scene."""
+    def score(self, networks: bool = False, folder: Path | None = None) -> None:
+        """A run from the press of the button to the result in the scene. folder: as of `write_result`."""
         self.ui.scoreButton.click()
-        self.process.write_result(networks)
+        self.process.write_result(networks, folder)
         self.process.end(0)
         self.settle()
 
@@ -99,6 +101,23 @@ class Driver:
     def choose_lesion(self, slices: str) -> None:
         """Click the row of the lesion that lies in these slices."""
         row = next(n for n, lesion in enumerate(self.lesions()) if lesion["Slices"] == slices)
+        self.ui.lesionTable.setCurrentCell(row, 0)
+
+    def key(self, keys: str) -> None:
+        """Press a key, while the list has the keyboard."""
+        self.widget.parent.show()
+        self.ui.lesionTable.setFocus()
+        events.key(self.ui.lesionTable, keys)
+        self.settle()
+
+    @property
+    def current(self) -> int | None:
+        """Number of the lesion that is chosen in the list."""
+        return self.widget.review.table.current
+
+    def click_lesion(self, number: int) -> None:
+        """Click the row of a lesion by its number."""
+        row = next(n for n, lesion in enumerate(self.lesions()) if lesion["No"] == number)
         self.ui.lesionTable.setCurrentCell(row, 0)
 
     def press_artery(self, name: str) -> None:

@@ -53,7 +53,7 @@ def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None 
     """The result of the chest. lesions: a reader's labels, or None."""
     scan = scan_from_image(image, Acquisition("NRRD"))
     settings = ScoreSettings(decomposition=DecompositionSettings(agatston_scale=0.5) if networks else None)
-    return score_scan(scan, settings, heart_mask(scan.image), lesions, _networks() if networks else None)
+    return score_scan(scan, settings, heart_mask(scan.image), lesions, known_networks() if networks else None)
 
 
 def write(folder: Path, image: sitk.Image, networks: bool = True) -> ScoreResult:
@@ -74,7 +74,7 @@ class _AboveTissue(nn.Module):
         return (x[:, :1] - (TISSUE_HU + 50 + 50) / 1000).clamp(min=0)
 
 
-def _networks() -> Networks:
+def known_networks() -> Networks:
     return Networks(None, loaded(_BrightSlices(), SliceClassifierConfig()), loaded(_AboveTissue(), GeneratorConfig()))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -87,8 +88,13 @@ def _made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
         "scene": settings.scene,
         **({} if settings.healthy else {"healthy": False}),
         "models": {network: f"{m.card.name} {m.card.sha256[:12]}" for network, m in sorted(models.items())},
+        "calibrations": {network: _digest(m.card.calibration) for network, m in sorted(models.items())},
     }
     return json.loads(json.dumps(made_with, default=str))
+
+
+def _digest(calibration: Mapping) -> str:
+    return hashlib.sha256(json.dumps(calibration, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _find(

@@ -32,6 +32,7 @@ HEART_ID = "heart"
 """Segment id of the heart; the lesion segments' ids are those of `segment_id` and NOT_CORONARY_ID."""
 
 REJECTED_COLOUR = (110, 110, 110)
+LEFT_OUT_OPACITY_3D = 0.3
 
 _ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGIONS = "Anatomic codes - DICOM master list"
@@ -146,14 +147,25 @@ def add_territories(
 
 
 def add_lesions(
-    scene: slicer.vtkMRMLScene, name: str, volume: slicer.vtkMRMLScalarVolumeNode, labels: sitk.Image
+    scene: slicer.vtkMRMLScene,
+    name: str,
+    volume: slicer.vtkMRMLScalarVolumeNode,
+    labels: sitk.Image,
+    unassigned_count: bool = True,
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Lesions (`Site` labels) with a segment for each site and one for what a reader will reject, empty or not."""
+    """Lesions (`Site` labels) with a segment for each site and one for what a reader will reject, empty or not.
+
+    unassigned_count: whether unassigned lesions count as candidates; else they are outlines, and clear in 3-D.
+    """
     node = _add_segmentation(scene, name, volume, labels, _LESION_SEGMENTS)
     display = node.GetDisplayNode()
     display.SetOpacity2DFill(0.3)
     display.SetSegmentOpacity2DFill(NOT_CORONARY_ID, 0.4)
     display.SetSegmentVisibility3D(NOT_CORONARY_ID, False)
+    if not unassigned_count:
+        unassigned = segment_id(Artery.UNASSIGNED)
+        display.SetSegmentOpacity2DFill(unassigned, 0.0)
+        display.SetSegmentOpacity3D(unassigned, LEFT_OUT_OPACITY_3D)
     return node
 
 

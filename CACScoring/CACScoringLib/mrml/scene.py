@@ -18,7 +18,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import whole
-from ..core.output import SCHEMA, OutputError
+from ..core.output import SCHEMA, OutputError, recorded_status
 from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories
@@ -102,7 +102,8 @@ def add_to_scene(
     heart = add_heart(scene, f"Heart of {content.name}", volume, _on_grid(content.heart, grid))
     made = {"volume": volume, "heart": heart}
     name = f"Candidates of {content.name} ({record['rules']['threshold']['threshold_hu']:g} HU)"
-    made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid))
+    counts = recorded_status("threshold", record["methods"]["threshold"]) == "candidates"
+    made["calcium"] = add_lesions(scene, name, volume, _on_grid(content.lesions, grid), counts)
     made["scores"] = add_table(scene, f"Scores of {content.name}", score_columns(content.scores))
     made["lesions"] = add_table(scene, f"Lesions of {content.name}", lesion_columns(content.lesion_rows))
     if content.calcium_map is not None:

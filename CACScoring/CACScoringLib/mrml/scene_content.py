@@ -18,11 +18,14 @@ from ..scoring.scores import Score, score_lesions
 from ..whole_scan.estimates import SALIENCY_FILE
 
 if TYPE_CHECKING:
+    from ..anatomy.arteries import ArterySuggestion
     from ..results import MethodResult, NonCoronaryResult, ScoreResult
     from ..scoring.lesions import Lesion, ScoringRules
 
 NON_CORONARY = "non_coronary"
 """Method, in rows, of calcium outside the coronary arteries."""
+
+LEFT_OUT = "_left_out"
 
 TOTAL = "total"
 """Name of the row that holds all arteries together."""
@@ -40,7 +43,8 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class LesionRow:
-    """One lesion. slices: its slice indices, counted from the feet. weighted_area_mm2: Σ area × weight.
+    """One lesion. slices: its slice indices, counted from the feet. weighted_area_mm2: Σ area × weight. method: of a
+    candidate that an automatic score leaves out with LEFT_OUT at its end; reason: why it is left out.
 
     suggested: the artery that its place suggests, with confidence and not_coronary_probability (see
     `arteries.ArterySuggestion`); None for lesions that a reader has reviewed.
@@ -55,6 +59,7 @@ class LesionRow:
     suggested: str | None = None
     confidence: float | None = None
     not_coronary_probability: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ def _content(
         scores += [ScoreRow(method, key, _score(values)) for key, values in found["arteries"].items()]
         scores.append(ScoreRow(method, TOTAL, _score(found["total"])))
         rows += [_lesion_row(method, lesion, lesion["artery"]) for lesion in found["lesions"]]
+        rows += [_lesion_row(method + LEFT_OUT, lesion, lesion["artery"]) for lesion in found.get("left_out", ())]
     if elsewhere := record.get("non_coronary"):
         scores += [ScoreRow(NON_CORONARY, site.key, _score(elsewhere[site.key])) for site in NonCoronary]
         rows += [_lesion_row(NON_CORONARY, lesion, lesion["site"]) for lesion in elsewhere["lesion_list"]]
@@ -162,7 +168,7 @@ def _lesion_row(method: str, lesion: dict, site: str) -> LesionRow:
     slices = tuple(sorted({part["slice"] for part in parts}))
     area = sum(part["area_mm2"] * part["weight"] for part in parts)
     suggestion = [lesion.get(k) for k in ("suggested_artery", "confidence", "not_coronary_probability")]
-    return LesionRow(method, lesion["id"], site, slices, area, _score(lesion), *suggestion)
+    return LesionRow(method, lesion["id"], site, slices, area, _score(lesion), *suggestion, lesion.get("reason", ""))
 
 
 def _with_map(
@@ -195,18 +201,22 @@ def rows_of_methods(
         scores.append(ScoreRow(method, TOTAL, found.total))
         for lesion in found.lesions.lesions:
             row = _row_of(method, lesion, found.rules, spacing_mm)
-            if (suggestion := found.suggestion_of(lesion)) is not None:
-                row = replace(
-                    row,
-                    suggested=suggestion.artery.key,
-                    confidence=round(suggestion.confidence, 3),
-                    not_coronary_probability=round(suggestion.not_coronary_probability, 3),
-                )
-            rows.append(row)
+            rows.append(_with_suggestion(row, found.suggestion_of(lesion)))
+        if (own := found.left_out) is not None:
+            for lesion, suggestion, reason in zip(own.lesions.lesions, own.suggestions, own.reasons, strict=True):
+                row = _row_of(method + LEFT_OUT, lesion, found.rules, spacing_mm)
+                rows.append(_with_suggestion(replace(row, reason=reason), suggestion))
     if elsewhere is not None:
         scores += [ScoreRow(NON_CORONARY, site.key, score) for site, score in elsewhere.scores.items()]
         rows += [_row_of(NON_CORONARY, lesion, elsewhere.rules, spacing_mm) for lesion in elsewhere.lesions.lesions]
     return tuple(scores), tuple(rows)
+
+
+def _with_suggestion(row: LesionRow, suggestion: ArterySuggestion | None) -> LesionRow:
+    if suggestion is None:
+        return row
+    confidence, elsewhere = round(suggestion.confidence, 3), round(suggestion.not_coronary_probability, 3)
+    return replace(row, suggested=suggestion.artery.key, confidence=confidence, not_coronary_probability=elsewhere)
 
 
 def _row_of(method: str, lesion: Lesion, rules: ScoringRules, spacing_mm: tuple[float, float, float]) -> LesionRow:

@@ -43,6 +43,7 @@ def lesion_columns(rows: Sequence[LesionRow]) -> list[Column]:
         Column("Suggested", vtk.vtkStringArray(), [row.suggested or "" for row in rows]),
         Column("Confidence", vtk.vtkDoubleArray(), [row.confidence for row in rows]),
         Column("Not coronary", vtk.vtkDoubleArray(), [row.not_coronary_probability for row in rows]),
+        Column("Left out", vtk.vtkStringArray(), [row.reason for row in rows]),
     ]
 
 

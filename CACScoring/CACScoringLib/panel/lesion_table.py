@@ -16,10 +16,13 @@ from . import table_widgets
 from .widgets import SITE_KEYS, colourIcon
 
 if TYPE_CHECKING:
+    from ..anatomy.arteries import ArterySuggestion
     from ..core.labels import Site
+    from ..review.scene import SceneReview
+    from ..scoring.lesions import Lesion
 
-TITLES = ("No", "Artery", "Slices", "Peak\nHU", "Area ×\nweight mm²", "Volume\nmm³")
-_ARTERY_COLUMN = TITLES.index("Artery")
+TITLES = ("No", "Artery", "Coro-\nnary %", "Slices", "Peak\nHU", "Area ×\nweight mm²", "Volume\nmm³")
+_ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class LesionLine:
     """One row.
 
     artery: short name of its site. colour: RGB. suggestion: short name of the site that is shown, with a question mark,
-    as long as no reader has given the lesion one; or empty. hint: shown when the pointer rests on the row.
+    as long as no reader has given the lesion one; or empty. hint: shown when the pointer rests on the row. probability:
+    that it is coronary calcium, None where nothing has evaluated it. left_out: whether it does not count.
     """
 
     id: int
@@ -40,6 +44,67 @@ class LesionLine:
     mass: float
     hint: str = ""
     suggestion: str = ""
+    probability: float | None = None
+    left_out: bool = False
+
+
+def lesionLines(review: SceneReview, method: str) -> list[LesionLine]:
+    """The rows of a method's lesions: those that count, those left out, and those outside the coronary arteries, each
+    by the networks' evidence as far as it is known, so that the doubtful ones of the first two meet."""
+    from ..core.labels import Artery
+
+    result, own = review.result(method), review.left_out(method)
+    counted = list(review.lesions(method))
+    suggested = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
+    places = {lesion.id: 0 if isinstance(lesion.artery, Artery) else 2 for lesion in counted}
+    lines = [_line(review, method, lesion, suggested.get(lesion.id)) for lesion in counted]
+    if own is not None:
+        suggested = {suggestion.lesion_id: suggestion for suggestion in own.suggestions}
+        for lesion, reason in zip(own.lesions.lesions, own.reasons, strict=True):
+            places[lesion.id] = 1
+            lines.append(_line(review, method, lesion, suggested.get(lesion.id), reason))
+    # What a reader has made himself needs no second look.
+    return sorted(lines, key=lambda line: (places[line.id], -1 if line.probability is None else -line.probability))
+
+
+def _line(
+    review: SceneReview, method: str, lesion: Lesion, suggested: ArterySuggestion | None, reason: str | None = None
+) -> LesionLine:
+    """suggested: the artery that its location suggests. reason: why it is left out; None for one that counts."""
+    from ..report.pictures import SITE_COLOURS
+    from ..scoring.scores import score_lesions
+
+    rules, own = review.result(method).rules, review.review(method)
+    score = score_lesions([lesion], review.scan.image.GetSpacing(), rules)
+    probability, site = own.probability_of(lesion), own.suggested_site(lesion)
+    hints = []
+    if reason is not None:
+        site = None if suggested is None else suggested.artery
+        hints.append(_("Left out of the score: {reason}.").format(reason=reason))
+    if probability is not None:
+        hints.append(_("Coronary calcium with {sure:.0%} by the networks' evidence.").format(sure=probability))
+    if suggested is not None:
+        hint = _("Its location suggests {artery} ({sure:.0%} if it is coronary).")
+        hints.append(hint.format(artery=suggested.artery.key, sure=suggested.confidence))
+        if probability is None:
+            hint = _("{elsewhere:.0%} of the calcium there is not coronary.")
+            hints.append(hint.format(elsewhere=suggested.not_coronary_probability))
+    elif site is not None:
+        hints.append(_("Its location suggests {site}.").format(site=site.full_name))
+    return LesionLine(
+        id=lesion.id,
+        artery=lesion.artery.short_name,
+        colour=SITE_COLOURS[lesion.artery],
+        slices=lesion.slice_indices,
+        peak_hu=lesion.peak_hu,
+        weighted_area_mm2=sum(c.area_mm2 * c.weight for c in lesion.components),
+        volume_mm3=score.volume_mm3,
+        mass=score.pseudo_mass_hu_mm3 if rules.calibration_mg_per_mm3_hu is None else score.mass_mg,
+        hint=" ".join(hints),
+        suggestion="" if site is None else site.short_name,
+        probability=probability,
+        left_out=reason is not None,
+    )
 
 
 class LesionTable:
@@ -54,13 +119,14 @@ class LesionTable:
         self._filling = False
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
+        # As listed, until the user sorts by a column.
+        table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
         table.currentCellChanged.connect(self._currentChanged)
         table.cellClicked.connect(self._clicked)
 
     def show(self, lines: Sequence[LesionLine], massTitle: str) -> None:
-        """List these lesions. The selection stays at the place where it was, so that a reader can go on downwards."""
-        table = self._table
-        row = table.currentRow()
+        """List these lesions. The current one stays current, or its place in the list where it is gone."""
+        table, current, row = self._table, self.current, self._table.currentRow()
         self._filling = True
         try:
             table.setSortingEnabled(False)
@@ -70,23 +136,33 @@ class LesionTable:
             table.setRowCount(len(lines))
             for number, line in enumerate(lines):
                 self._fill(number, line)
+            table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             # Once, here: columns that fit themselves would be measured again with every cell.
             table.resizeColumnsToContents()
             table.setSortingEnabled(True)
             if lines and row >= 0:
-                table.setCurrentCell(min(row, len(lines) - 1), 0)
+                kept = self._rowOf(current)
+                table.setCurrentCell(min(row, len(lines) - 1) if kept is None else kept, 0)
         finally:
             self._filling = False
 
-    def select(self, lesionId: int) -> None:
-        """Make a lesion's row the current one without a jump."""
+    def showLesion(self, lesionId: int | None) -> None:
+        """Make a lesion's row the current one, or the first row where it is not listed, and show the lesion."""
+        if not self._table.rowCount:
+            return
+        row = self._rowOf(lesionId) or 0
         self._filling = True
         try:
-            for row in range(self._table.rowCount):
-                if self._idOf(row) == lesionId:
-                    self._table.setCurrentCell(row, 0)
+            self._table.setCurrentCell(row, 0)
         finally:
             self._filling = False
+        self._onSelected(self._idOf(row))
+
+    @property
+    def following(self) -> int | None:
+        """Id of the lesion in the row below those selected; None below the last."""
+        row = max((index.row() for index in self._table.selectionModel().selectedRows()), default=-1) + 1
+        return self._idOf(row) if 0 < row < self._table.rowCount else None
 
     @property
     def selected(self) -> list[int]:
@@ -102,7 +178,10 @@ class LesionTable:
     def _fill(self, row: int, line: LesionLine) -> None:
         first, last = line.slices[0], line.slices[-1]
         artery = f"{line.suggestion}?" if line.suggestion else line.artery
-        values = (line.id, artery, f"{first}" if first == last else f"{first}–{last}", round(line.peak_hu))
+        if line.left_out:
+            artery = _("out: {artery}").format(artery=artery)
+        sure = "" if line.probability is None else round(100 * line.probability)
+        values = (line.id, artery, sure, f"{first}" if first == last else f"{first}–{last}", round(line.peak_hu))
         numbers = (line.weighted_area_mm2, line.volume_mm3, line.mass)
         values += tuple(round(n, 1) if n < 1000 else round(n) for n in numbers)
         for column, value in enumerate(values):
@@ -110,11 +189,16 @@ class LesionTable:
             # A number as data, not as text, so that the table sorts by it.
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
+            if line.left_out:
+                item.setForeground(self._table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             self._table.setItem(row, column, item)
+
+    def _rowOf(self, lesionId: int | None) -> int | None:
+        return next((row for row in range(self._table.rowCount) if self._idOf(row) == lesionId), None)
 
     def _idOf(self, row: int) -> int:
         return int(self._table.item(row, 0).data(qt.Qt.DisplayRole))
@@ -129,11 +213,19 @@ class LesionTable:
             self._onSelected(self._idOf(row))
 
 
+def listShortcut(table, key: str, call: Callable[[], None]):
+    """A key that works while the table has the keyboard, so that it means nothing else elsewhere."""
+    shortcut = qt.QShortcut(table)
+    shortcut.setKey(qt.QKeySequence(key))
+    shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
+    shortcut.activated.connect(call)
+    return shortcut
+
+
 def siteButtons(arteries, elsewhere, table, onSite: Callable[[Site | None], None]) -> list:
     """A button for each artery and one to reject, and one for each site outside the arteries, with their keys: 1 to 5
     and X, and 6 to 9. After each button its shortcut.
 
-    The keys work while the table has the keyboard, so that they mean nothing else elsewhere.
     arteries, elsewhere: layouts of the buttons. onSite: called with the site, or None to reject.
     """
     from ..core.labels import Artery, site_called
@@ -158,9 +250,5 @@ def siteButtons(arteries, elsewhere, table, onSite: Callable[[Site | None], None
         button.setToolTip(tip)
         button.clicked.connect(lambda *_args, site=site: onSite(site))
         (arteries if site is None or isinstance(site, Artery) else elsewhere).addWidget(button)
-        shortcut = qt.QShortcut(table)
-        shortcut.setKey(qt.QKeySequence(shortcutKey))
-        shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-        shortcut.activated.connect(lambda site=site: onSite(site))
-        buttons += [button, shortcut]
+        buttons += [button, listShortcut(table, shortcutKey, lambda site=site: onSite(site))]
     return buttons

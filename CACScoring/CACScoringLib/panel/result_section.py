@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..core.labels import Artery
     from ..results import Categories, MethodResult, NonCoronaryResult
     from ..review.scene import SceneReview
+    from ..scoring.automatic import LeftOut
     from ..scoring.scores import Score
 
 
@@ -173,11 +174,18 @@ def _told(warning: ScanWarning) -> str:
     """A warning's message; here without what only the command line's user can do."""
     if warning.code == "unreviewed":
         return _("These candidates are not reviewed: see that each has its artery, move it elsewhere, or reject it.")
+    if warning.code == "automatic":
+        return _(
+            "The clinical score is automatic; nobody has reviewed it. Look at the lesions and at those left out in the "
+            "list: there keys 1 to 5 count a lesion, X rejects it, and A accepts the score as it stands."
+        )
+    if warning.code == "unassigned-left-out":
+        return _("Candidates without an artery do not count. They are marked “out” in the list.")
     return warning.message
 
 
 def _classes(result: MethodResult | None, categories: Categories | None) -> str:
-    """Published classes of a reviewed clinical score."""
+    """Published classes of a clinical score that a reader or the networks' evidence has told from other calcium."""
     from ..scoring import risk
 
     if result is None:
@@ -186,16 +194,35 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
         return _("Clinical rule: {score:.1f} from unreviewed candidates is not a calcium score.").format(
             score=result.total.agatston
         )
-    reviewed = _("Reviewed: no coronary calcium. ") if result.no_calcium else ""
-    text = reviewed + _("Agatston {score:.1f}: class {risk}, CAC-DRS {drs}, arterial age {age:.0f} years").format(
+    text = _("Agatston {score:.1f} ({status}): class {risk}, CAC-DRS {drs}, arterial age {age:.0f} years").format(
         score=result.total.agatston,
+        status=statusText(result),
         risk=categories.risk_class,
         drs=categories.cac_drs,
         age=categories.arterial_age_years,
     )
+    if result.no_calcium:
+        text = _("Reviewed: no coronary calcium. {score}").format(score=text)
     if categories.percentile is not None:
         text += f", {categories.percentile}"
+    if out := countLeftOut(result.left_out):
+        text += f"; {out}"
     return f"{text}. {risk.ROUNDING}"
+
+
+def statusText(result: MethodResult) -> str:
+    """How a method's score came about (see `results.STATUSES`), in a few words."""
+    return {
+        "reviewed": _("reviewed"),
+        "automatic": _("automatic, not reviewed"),
+        "candidates": _("candidates, not reviewed"),
+    }[result.status]
+
+
+def countLeftOut(own: LeftOut | None) -> str:
+    """How many candidates a score leaves out; empty for none."""
+    count = 0 if own is None else len(own.lesions.lesions)
+    return _("{count} left out").format(count=count) if count else ""
 
 
 def agatstonText(method: str, result: MethodResult) -> str:
@@ -216,6 +243,4 @@ def _comparison(results: dict[str, MethodResult]) -> str:
     mapped, clinical = results["decomposition"], results["threshold"]
     text = _("Calcium map: {score}").format(score=agatstonText("decomposition", mapped))
     beside = _("clinical rule {score:.1f}").format(score=clinical.total.agatston)
-    if not clinical.reviewed:
-        beside += _(" (not reviewed)")
-    return f"{text}; {beside}."
+    return f"{text}; {beside} ({statusText(clinical)})."

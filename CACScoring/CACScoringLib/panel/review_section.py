@@ -15,9 +15,9 @@ from slicer.util import VTKObservationMixin
 
 from . import views
 from .editor import LesionEditor
-from .lesion_table import LesionLine, LesionTable, siteButtons
+from .lesion_table import LesionTable, lesionLines, listShortcut, siteButtons
 from .lifecycle import Section
-from .result_section import agatstonText
+from .result_section import agatstonText, countLeftOut, statusText
 from .slice_plot import PlotSlice, SlicePlot
 from .widgets import fillBox, singleShot
 
@@ -57,6 +57,7 @@ class ReviewSection(Section, VTKObservationMixin):
         self.table = LesionTable(ui.lesionTable, self._lesionSelected)
         layouts = ui.arteryFrame.layout(), ui.siteFrame.layout()
         self._buttons = siteButtons(*layouts, ui.lesionTable, self._assign)
+        self._acceptKey = listShortcut(ui.lesionTable, "A", self._accept)
         self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
 
         ui.reviewMethodBox.currentIndexChanged.connect(self._methodChosen)
@@ -69,6 +70,7 @@ class ReviewSection(Section, VTKObservationMixin):
         ui.reviewedBox.clicked.connect(
             lambda checked: self._change(lambda: self._review.set_reviewed(self._method, checked))
         )
+        ui.acceptButton.clicked.connect(lambda *_args: self._accept())
         ui.noCalciumButton.clicked.connect(lambda *_args: self._change(lambda: self._review.set_no_calcium()))
         ui.rescoreButton.clicked.connect(lambda *_args: onScoreAgain())
         ui.layoutButton.clicked.connect(lambda *_args: self.showSideBySide())
@@ -119,6 +121,7 @@ class ReviewSection(Section, VTKObservationMixin):
         for widget in (ui.reviewMethodBox, ui.lesionTable, ui.rejectRestButton, ui.reviewedBox, ui.noCalciumButton,
                        ui.layoutButton, ui.show3DBox, ui.fadeSlider, ui.editorBox, *self._buttons[::2]):  # fmt: skip
             widget.setEnabled(shown)
+        ui.acceptButton.setEnabled(shown and not review.reviewed[self._method])
         ui.undoButton.setEnabled(shown and review.can_undo)
         ui.redoButton.setEnabled(shown and review.can_redo)
         if not shown:
@@ -138,7 +141,8 @@ class ReviewSection(Section, VTKObservationMixin):
             return
         result = review.result(self._method)
         lesions = review.lesions(self._method)
-        self._showLesions(result, lesions)
+        calibrated = result.rules.calibration_mg_per_mm3_hu is not None
+        self.table.show(lesionLines(review, self._method), _("Mass\nmg") if calibrated else _("Mass\nHU·mm³"))
         self._showSlices(lesions)
         self._showTotal(result)
 
@@ -151,11 +155,7 @@ class ReviewSection(Section, VTKObservationMixin):
         views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
-        first = next(iter(self._review.result(self._method).lesions.lesions), None) if self._hasNumbers else None
-        if (current := self.table.current) is not None:
-            self._lesionSelected(current)
-        elif first is not None:
-            self._lesionSelected(first.id)
+        self.table.showLesion(self.table.current)
 
     def enter(self) -> None:
         self._refresh()
@@ -190,43 +190,6 @@ class ReviewSection(Section, VTKObservationMixin):
         nodes = self._review.nodes
         both = {"threshold": nodes.calcium, "decomposition": nodes.map_lesions}
         return {method: both[method] for method in self._review.methods}
-
-    def _showLesions(self, result: MethodResult, lesions: Sequence[Lesion]) -> None:
-        """lesions: of the result, and those outside the coronary arteries."""
-        from ..scoring.scores import score_lesions
-
-        spacing = self._review.scan.image.GetSpacing()
-        calibrated = result.rules.calibration_mg_per_mm3_hu is not None
-        lines = []
-        for lesion in lesions:
-            score = score_lesions([lesion], spacing, result.rules)
-            suggested = result.suggestion_of(lesion)
-            site = self._review.review(self._method).suggested_site(lesion)
-            hint = "" if site is None else _("Its location suggests {site}.").format(site=site.full_name)
-            if suggested is not None:
-                hint = _(
-                    "Its location suggests {artery} ({sure:.0%} if it is coronary); "
-                    "{elsewhere:.0%} of the calcium there is not coronary."
-                ).format(
-                    artery=suggested.artery.key,
-                    sure=suggested.confidence,
-                    elsewhere=suggested.not_coronary_probability,
-                )
-            lines.append(
-                LesionLine(
-                    id=lesion.id,
-                    artery=lesion.artery.short_name,
-                    colour=self._colours[lesion.artery],
-                    slices=lesion.slice_indices,
-                    peak_hu=lesion.peak_hu,
-                    weighted_area_mm2=sum(c.area_mm2 * c.weight for c in lesion.components),
-                    volume_mm3=score.volume_mm3,
-                    mass=score.mass_mg if calibrated else score.pseudo_mass_hu_mm3,
-                    hint=hint,
-                    suggestion="" if site is None else site.short_name,
-                )
-            )
-        self.table.show(lines, _("Mass\nmg") if calibrated else _("Mass\nHU·mm³"))
 
     def _showSlices(self, lesions: Sequence[Lesion]) -> None:
         colours: dict[int, list] = {}
@@ -272,11 +235,11 @@ class ReviewSection(Section, VTKObservationMixin):
         if result.no_calcium:
             self._ui.totalLabel.setText(_("Reviewed: no coronary calcium; Agatston 0"))
             return
-        ending = "" if result.reviewed else _(" (unreviewed)")
-        text = _("Lesions: {count}; {score}").format(
-            count=result.total.lesions, score=agatstonText(self._method, result)
+        text = _("Lesions: {count}; {score} ({status})").format(
+            count=result.total.lesions, score=agatstonText(self._method, result), status=statusText(result)
         )
-        self._ui.totalLabel.setText(text + ending)
+        out = countLeftOut(self._review.left_out(self._method))
+        self._ui.totalLabel.setText(f"{text}; {out}" if out else text)
 
     def _showSegmentation(self) -> None:
         """Only the lesions under review in the views, and in the editor."""
@@ -325,10 +288,17 @@ class ReviewSection(Section, VTKObservationMixin):
         lesions = self.table.selected if self._review is not None else []
         if not lesions:
             return
+        following = self.table.following
         if site is None:
             self._change(lambda: self._review.reject(self._method, lesions))
         else:
             self._change(lambda: self._review.assign(self._method, lesions, site))
+        if following is not None:
+            self.table.showLesion(following)
+
+    def _accept(self) -> None:
+        if self._review is not None and not self._review.reviewed[self._method]:
+            self._change(lambda: self._review.accept(self._method))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()

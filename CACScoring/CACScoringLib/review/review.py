@@ -106,11 +106,12 @@ def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[Les
 
 @dataclass(frozen=True)
 class _Counted:
-    """What labels give. lesions: of the arteries and elsewhere."""
+    """What labels give. lesions: of the arteries and elsewhere. left_out: unassigned ones that do not count."""
 
     lesions: LesionSet
     coronary: MethodResult
     elsewhere: NonCoronaryResult
+    left_out: LeftOut | None
 
 
 class Review:
@@ -156,6 +157,7 @@ class Review:
         self._highest_id = max(self._ids.values(), default=0)
         self._sites = {key: lesion.site for key, lesion in known.items()}
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
+        self._evaluated = dict(suggested) if unreviewed == "automatic" else {}
         self._suggestions = _Suggestions(image, heart, suggested)
 
     @property
@@ -193,6 +195,16 @@ class Review:
         """All lesions, of the arteries and elsewhere. reviewed: as of `result`."""
         return self._counted_as(reviewed).lesions
 
+    def left_out(self, reviewed: bool) -> LeftOut | None:
+        """Unassigned lesions that do not count; None while they do, as candidates. reviewed: as of `result`."""
+        return self._counted_as(reviewed).left_out
+
+    def probability_of(self, lesion: Lesion) -> float | None:
+        """That a lesion is coronary calcium, by the evidence of the run's networks; None where they have not evaluated
+        it. It stays after the review."""
+        own = self._evaluated.get(_key(lesion))
+        return None if own is None else 1 - own.not_coronary_probability
+
     def suggested_site(self, lesion: Lesion) -> Site | None:
         """The site of a lesion of the last result that is a suggestion: the run's, as long as no reader has given the
         lesion another, or of an unassigned one the artery that its place suggests. None once all are reviewed."""
@@ -214,13 +226,15 @@ class Review:
         return self._results[reviewed]
 
     def flat_voxels(self, lesion_ids: Iterable[int]) -> np.ndarray:
-        """Flat indices of the voxels of lesions of the last result. Raises MaskError when there is none of that id."""
-        found = self.lesions(self._shown)
+        """Flat indices of the voxels of lesions of the last result, those left out too. Raises MaskError when there is
+        none of that id."""
+        counted = self._counted_as(self._shown)
         wanted = list(lesion_ids)
-        known = {lesion.id for lesion in found.lesions}
+        others = () if counted.left_out is None else counted.left_out.lesions.lesions
+        known = {lesion.id for lesion in (*counted.lesions.lesions, *others)}
         if missing := [number for number in wanted if number not in known]:
             raise MaskError(f"There is no lesion {', '.join(map(str, missing))} any more. Choose it again in the list.")
-        return self._counted.flat[np.isin(found.id_map.reshape(-1)[self._counted.flat], wanted)]
+        return self._counted.flat[np.isin(self._found.id_map.reshape(-1)[self._counted.flat], wanted)]
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """The voxel (k, j, i) of a lesion that lies nearest to its centre of mass. Raises MaskError."""
@@ -284,9 +298,8 @@ class Review:
     def _scored(self, reviewed: bool) -> _Counted:
         lesions = tuple(_in_order(self._found, self._counted.flat, reviewed or self._by_artery))
         left_out = None
-        if not reviewed and self._unreviewed == "automatic" and self.method == "threshold":
+        if reviewed or (self._unreviewed == "automatic" and self.method == "threshold"):
             left_out = self._left_out(tuple(lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED))
-        if reviewed or left_out is not None:
             lesions = tuple(lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED)
         coronary = self._part(tuple(lesion for lesion in lesions if isinstance(lesion.artery, Artery)))
         elsewhere = self._part(tuple(lesion for lesion in lesions if isinstance(lesion.artery, NonCoronary)))
@@ -299,14 +312,15 @@ class Review:
             arteries=score_arteries(coronary.lesions, spacing, self.rules),
             suggestions=() if reviewed else self._suggestions.of(coronary, self._counted.flat),
             no_calcium=reviewed and not (self._labels.values <= max(Artery)).any(),
-            left_out=left_out,
+            left_out=None if reviewed else left_out,
         )
         scores = score_non_coronary(elsewhere.lesions, spacing, self.rules)
-        return _Counted(self._part(lesions), result, NonCoronaryResult(reviewed, self.rules, elsewhere, scores))
+        others = NonCoronaryResult(reviewed, self.rules, elsewhere, scores)
+        return _Counted(self._part(lesions), result, others, left_out)
 
     def _left_out(self, lesions: tuple[Lesion, ...]) -> LeftOut:
         part = self._part(lesions)
-        reasons = tuple(self._reasons.get(_key(lesion)) or "by the reader" for lesion in lesions)
+        reasons = tuple(self._reasons.get(_key(lesion)) or "not assigned to an artery" for lesion in lesions)
         return LeftOut(part, self._suggestions.of(part, self._counted.flat), reasons)
 
     def _part(self, lesions: tuple[Lesion, ...]) -> LesionSet:

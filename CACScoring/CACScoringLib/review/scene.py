@@ -22,6 +22,7 @@ from ..mrml.scene_content import SliceRow, rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns
 from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
+from ..scoring.automatic import LeftOut
 from ..scoring.lesions import Lesion, ScoringRules
 from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, Reviewed, export_review
@@ -104,6 +105,11 @@ class SceneReview:
         self._check(method)
         return self._reviews[method].lesions(self.reviewed[method]).lesions
 
+    def left_out(self, method: str) -> LeftOut | None:
+        """Unassigned lesions that do not count (see `Review.left_out`). Raises MaskError while it has a problem."""
+        self._check(method)
+        return self._reviews[method].left_out(self.reviewed[method])
+
     @property
     def non_coronary(self) -> NonCoronaryResult | None:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has told it from coronary
@@ -154,7 +160,8 @@ class SceneReview:
         return self._state.estimates
 
     def categories(self) -> Categories | None:
-        """The published classes of the clinical score; None while it is not reviewed or has a problem."""
+        """The published classes of the clinical score; None of candidates that nothing has evaluated, and while it
+        has a problem."""
         if "threshold" in self.problems:
             return None
         result, recorded = self.result("threshold"), self._state.record["categories"]
@@ -183,6 +190,15 @@ class SceneReview:
         """Say that nothing that is still unassigned is coronary."""
         labelled = self._reviews[method].labelled
         self._give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
+
+    def accept(self, method: str) -> None:
+        """Say that the score is right as it stands; what is left out stays out. Raises MaskError while lesions that
+        nothing has evaluated have no artery: they would be lost."""
+        unassigned = self.result(method).arteries[Artery.UNASSIGNED].lesions
+        if unassigned:
+            count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
+            raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
+        self.set_reviewed(method, True)
 
     def set_no_calcium(self) -> None:
         """Say that there is no coronary calcium: reject every lesion of an artery, of every method, and mark all

@@ -27,6 +27,7 @@ from CACScoringLib.cohort.folder import CohortFolder
 from CACScoringLib.cohort.scans import CohortScan
 from CACScoringLib.core.output import RESULT_FILES, OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import update_card
 from CACScoringLib.run import LoadedModels, ModelChoice, RunSettings
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
@@ -394,6 +395,20 @@ def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
     assert row["decomposition_scaled_agatston"] == ""
     recorded = json.loads((out / "cohort.json").read_text())["made_with"]["models"]
     assert recorded["slices"].startswith("my-slices ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    cards = {n: untrained(n, f"my-{n}", tmp_path / "installed") for n in ("slices", "decomposition")}
+    monkeypatch.setattr(cohort, "_prepare", lambda *_: lambda job: "not scored here")
+    options = [option for network in cards for option in ("--model", f"my-{network}")]
+    run(table, tmp_path / "out", *options)
+    run(table, tmp_path / "out", *options)
+    assert "other settings" not in capsys.readouterr().err
+    update_card(cards["decomposition"], {"agatston_scale": 0.5}, {})
+    assert run(table, tmp_path / "out", *options) == cli.BAD_USAGE
+    assert "calibrations.decomposition was" in capsys.readouterr().err
 
 
 def test_a_damaged_model_ends_the_run_at_once(table, tmp_path, monkeypatch, capsys):

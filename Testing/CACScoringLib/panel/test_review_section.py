@@ -1,5 +1,8 @@
 """What a reader sees and changes."""
 
+import json
+
+import automatic_score
 import heart_with_territories
 import numpy as np
 import panel_results
@@ -9,7 +12,8 @@ import vtk
 from panel_driver import line
 
 from CACScoringLib import pipeline
-from CACScoringLib.core.labels import NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, NonCoronary
+from CACScoringLib.mrml import scene as mrml
 
 
 class TestReview:
@@ -104,7 +108,7 @@ class TestReview:
         assert reviewed.lesions() == []
         assert reviewed.ui.totalLabel.text == "Reviewed: no coronary calcium; Agatston 0"
         assert reviewed.ui.categoriesLabel.text.startswith(
-            "Reviewed: no coronary calcium. Agatston 0.0: class 0, CAC-DRS"
+            "Reviewed: no coronary calcium. Agatston 0.0 (reviewed): class 0, CAC-DRS"
         )
         assert reviewed.scores()["total"] == ["0.0", "0.0", "0.0", "0.0", "0"]
         assert reviewed.scores()["LM"] == [""] * 5
@@ -113,13 +117,18 @@ class TestReview:
         assert reviewed.scores()["LM"][0] == "486.0"
         assert reviewed.scores()["total"][2] == "2646.0"
 
+    def test_candidates_that_nothing_has_evaluated_are_not_accepted_unseen(self, reviewed):
+        reviewed.ui.acceptButton.click()
+        assert not reviewed.ui.reviewedBox.checked
+        assert reviewed.ui.totalLabel.text.startswith("3 lesions have no artery. Assign or reject")
+
     def test_total_of_the_map_is_called_by_its_name(self, reviewed):
-        assert reviewed.ui.totalLabel.text == "Lesions: 3; Agatston 1458.0 (unreviewed)"
+        assert reviewed.ui.totalLabel.text == "Lesions: 3; Agatston 1458.0 (candidates, not reviewed)"
         reviewed.ui.reviewMethodBox.setCurrentIndex(1)
         about = "about 1323 on the clinical scale (adjusted Agatston 2646.0)"
-        assert reviewed.ui.totalLabel.text == f"Lesions: 2; {about} (unreviewed)"
+        assert reviewed.ui.totalLabel.text == f"Lesions: 2; {about} (automatic, not reviewed)"
         reviewed.ui.reviewedBox.click()
-        assert reviewed.ui.totalLabel.text == "Lesions: 2; adjusted Agatston 2646.0"
+        assert reviewed.ui.totalLabel.text == "Lesions: 2; adjusted Agatston 2646.0 (reviewed)"
 
     def test_the_rest_is_rejected_at_once(self, reviewed):
         reviewed.choose_lesion("12–13")
@@ -274,7 +283,7 @@ class TestReview:
 
 class TestSuggestedSites:
     @pytest.fixture
-    def by_territory(self, driver, monkeypatch):
+    def by_territory(self, driver, monkeypatch, tmp_path):
         """A result whose low lesion lies in the aortic valve's territory, the others in that of the LAD."""
         places = {"aortic valve and root": (slice(0, 9),), "LAD": (slice(9, None),)}
         places = {name: (*k, slice(None), slice(None)) for name, k in places.items()}
@@ -286,7 +295,8 @@ class TestSuggestedSites:
 
         monkeypatch.setattr(pipeline, "find_heart", find_heart)
         monkeypatch.setattr(panel_results, "heart_mask", lambda image: None)
-        driver.score()
+        panel_results.write(tmp_path / "result", panel_results.chest_image(), networks=False)
+        driver.score(folder=tmp_path / "result")
         return driver
 
     def test_carry_a_question_mark_until_a_reader_decides(self, by_territory):
@@ -299,3 +309,107 @@ class TestSuggestedSites:
         assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
         by_territory.ui.reviewedBox.click()
         assert sites() == {"5–6": "aortic valve", "12–13": "LCX", "16–17": "LAD"}
+
+
+@pytest.fixture(scope="module")
+def automatic_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("automatic")
+    automatic_score.write(folder)
+    return folder
+
+
+class TestAutomaticScore:
+    @pytest.fixture
+    def volume(self, panel):
+        return mrml.add_volume(slicer.mrmlScene, automatic_score.image(), "automatic")
+
+    @pytest.fixture
+    def automatic(self, driver, automatic_folder):
+        driver.score(folder=automatic_folder)
+        return driver
+
+    def counted(self, driver) -> list[dict]:
+        return [row for row in driver.lesions() if not row["Artery"].startswith("out: ")]
+
+    def test_lists_what_counts_before_what_is_left_out_each_by_probability(self, automatic):
+        rows = automatic.lesions()
+        out = [row["Artery"].startswith("out: ") for row in rows]
+        assert out == [False] * 9 + [True] * 6
+        sure = [row["Coro- nary %"] for row in rows]
+        assert sure == sorted(sure, reverse=True)
+        assert sure[8] > 50 > sure[9]
+        assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
+        table = automatic.ui.lesionTable
+        assert "Left out of the score: hardly above blood and its noise." in table.item(9, 0).toolTip()
+        assert "Coronary calcium with 20%" in table.item(9, 0).toolTip()
+        assert "Left out" not in table.item(8, 0).toolTip()
+        assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
+
+    def test_says_what_it_is(self, automatic):
+        ui, total = automatic.ui, automatic.scores()["total"][0]
+        assert ui.totalLabel.text == f"Lesions: 9; Agatston {total} (automatic, not reviewed); 6 left out"
+        assert ui.categoriesLabel.text.startswith(f"Agatston {total} (automatic, not reviewed): class > 400")
+        assert "; 6 left out" in ui.categoriesLabel.text
+        assert f"clinical rule {total} (automatic, not reviewed)" in ui.comparisonLabel.text
+        assert "A accepts the score" in ui.warningsLabel.text
+        assert "lesions.nii.gz" not in ui.warningsLabel.text
+
+    def test_a_key_counts_a_lesion_that_was_left_out_and_goes_on(self, automatic):
+        left = automatic.lesions()[9]
+        automatic.ui.lesionTable.setCurrentCell(9, 0)
+        automatic.key("3")
+        assert len(self.counted(automatic)) == 10
+        own = next(row for row in automatic.lesions() if row["No"] == left["No"])
+        assert (own["Artery"], own["Coro- nary %"]) == ("LCX", left["Coro- nary %"])
+        assert automatic.ui.lesionTable.currentRow() == 10
+        automatic.key("X")
+        assert len(automatic.lesions()) == 14
+        assert automatic.ui.lesionTable.currentRow() == 10
+        assert (automatic.review.review("threshold").labelled.values == NOT_CORONARY).any()
+
+    def test_selecting_one_that_is_left_out_shows_it(self, automatic):
+        row = automatic.lesions()[12]
+        automatic.ui.lesionTable.setCurrentCell(12, 0)
+        k = int(row["Slices"].split("–")[0])
+        assert automatic.review.review("threshold").centre_of(row["No"])[0] in (k, k + 1)
+
+    def test_one_key_accepts_all_and_undo_takes_it_back(self, automatic):
+        before, ui = automatic.scores(), automatic.ui
+        ui.lesionTable.setCurrentCell(0, 0)
+        automatic.key("A")
+        assert ui.reviewedBox.checked
+        assert not ui.acceptButton.enabled
+        assert automatic.scores()["total"] == before["total"]
+        assert automatic.review.reviewed["threshold"]
+        assert automatic.review.categories().status == "reviewed"
+        assert "(reviewed); 6 left out" in ui.totalLabel.text
+        assert "(reviewed): class > 400" in ui.categoriesLabel.text
+        assert "automatic" not in ui.warningsLabel.text
+        assert [row["Artery"].startswith("out: ") for row in automatic.lesions()] == [False] * 9 + [True] * 6
+        # What was left out is still one key away.
+        ui.lesionTable.setCurrentCell(9, 0)
+        automatic.key("2")
+        assert len(self.counted(automatic)) == 10
+        ui.undoButton.click()
+        ui.undoButton.click()
+        assert not ui.reviewedBox.checked
+        assert "(automatic, not reviewed)" in ui.categoriesLabel.text
+
+    def test_no_coronary_calcium_rejects_what_is_left_out_too(self, automatic, tmp_path):
+        automatic.ui.noCalciumButton.click()
+        assert automatic.lesions() == []
+        assert "Reviewed: no coronary calcium. Agatston 0.0 (reviewed): class 0" in automatic.ui.categoriesLabel.text
+        automatic.review.export(tmp_path / "zero")
+        written = json.loads((tmp_path / "zero" / "scores.json").read_text(encoding="utf-8"))
+        clinical = written["methods"]["threshold"]
+        assert (clinical["status"], clinical["no_calcium"], clinical["total"]["agatston"]) == ("reviewed", True, 0)
+        assert (written["categories"]["status"], written["categories"]["risk_class"]) == ("reviewed", "0")
+        assert "no coronary calcium" in (tmp_path / "zero" / "report.html").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize(("every", "most"), [(True, 16), (False, 10)], ids=["all seen", "the wrong ones"])
+    def test_is_reviewed_with_few_keys(self, automatic, every, most):
+        truth = dict(zip([row["No"] for row in automatic.lesions()], automatic_score.LESIONS, strict=True))
+        keys = automatic_score.review_by_keys(automatic, every)
+        assert automatic.review.reviewed["threshold"]
+        assert {row["No"] for row in self.counted(automatic)} == {number for number, own in truth.items() if own}
+        assert len(keys) <= most

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import automatic_score
 import heart_with_territories
 import numpy as np
 import pytest
@@ -756,3 +757,94 @@ class TestSites:
         assert [lesion] == [x.id for x in review.non_coronary.lesions.lesions]
         review.undo()
         assert review.non_coronary is None
+
+
+class TestAutomaticScore:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def automatic():
+        return automatic_score.scored()
+
+    @pytest.fixture
+    def review(self, scene, automatic):
+        content = content_of_result(automatic, report.result_as_json(automatic, {}))
+        return SceneReview(scene, mrml.add_to_scene(scene, content))
+
+    def test_begins_as_the_run_left_it(self, review, automatic):
+        found, expected = review.result("threshold"), automatic.methods["threshold"]
+        assert (found.status, found.total, found.arteries) == ("automatic", expected.total, expected.arteries)
+        own, others = review.left_out("threshold"), expected.left_out
+        assert {lesion.id for lesion in own.lesions.lesions} == {lesion.id for lesion in others.lesions.lesions}
+        assert own.reasons == others.reasons
+        assert review.categories().status == "automatic"
+
+    def test_what_is_left_out_is_evaluated_and_can_be_looked_at_and_counted(self, review):
+        lesion = review.left_out("threshold").lesions.lesions[0]
+        known = review.review("threshold")
+        assert (
+            0 < known.probability_of(lesion) < 0.5 < known.probability_of(review.result("threshold").lesions.lesions[0])
+        )
+        assert len(review.position_of("threshold", lesion.id)) == 3
+        review.assign("threshold", [lesion.id], Artery.LCX)
+        assert lesion.id in ids(review, "threshold")
+        assert lesion.id not in [other.id for other in review.left_out("threshold").lesions.lesions]
+
+    def test_accepted_as_it_stands(self, review):
+        before, out = review.result("threshold"), review.left_out("threshold")
+        review.accept("threshold")
+        after = review.result("threshold")
+        assert (after.status, after.total, after.arteries) == ("reviewed", before.total, before.arteries)
+        assert (after.left_out, review.left_out("threshold").reasons) == (None, out.reasons)
+        assert review.categories().status == "reviewed"
+        assert not review.reviewed["decomposition"]
+        review.undo()
+        assert review.result("threshold").status == "automatic"
+
+    def test_candidates_without_an_artery_cannot_be_accepted(self, scene):
+        without = automatic_score.scored(evidence=False)
+        content = content_of_result(without, report.result_as_json(without, {}))
+        review = SceneReview(scene, mrml.add_to_scene(scene, content))
+        assert review.left_out("threshold") is None
+        lesion = review.result("threshold").lesions.lesions[0]
+        review.assign("threshold", [lesion.id], Artery.UNASSIGNED)
+        with pytest.raises(MaskError, match="1 lesion has no artery"):
+            review.accept("threshold")
+        review.reject("threshold", [lesion.id])
+        review.accept("threshold")
+        assert review.result("threshold").total.lesions == len(automatic_score.LESIONS) - 1
+
+    def test_what_is_left_out_is_an_outline(self, review):
+        display = review.nodes.calcium.GetDisplayNode()
+        assert display.GetSegmentOpacity2DFill("unassigned") == 0
+        assert display.GetSegmentOpacity2DOutline("unassigned") == 1
+        assert display.GetSegmentOpacity2DFill("LAD") == 1
+        assert display.GetSegmentOpacity3D("unassigned") < 0.5 < display.GetSegmentOpacity3D("LAD")
+        map_display = review.nodes.map_lesions.GetDisplayNode()
+        assert map_display.GetSegmentOpacity2DFill("unassigned") == 1
+
+    def test_tables_tell_what_is_left_out_and_why(self, review, automatic, tmp_path):
+        report.write_json(tmp_path / "scores.json", automatic, {})
+        report.write_images(tmp_path, automatic)
+        rows = content_of_folder(tmp_path, automatic.scan.image, "chest").lesion_rows
+        out = [row for row in rows if row.method == "threshold_left_out"]
+        assert [row.reason for row in out] == list(automatic.methods["threshold"].left_out.reasons)
+        content = content_of_result(automatic, report.result_as_json(automatic, {}))
+        assert [(row.method, row.id, row.suggested) for row in content.lesion_rows] == [
+            (row.method, row.id, row.suggested) for row in rows
+        ]
+        review.update_tables()
+        table = review.nodes.lesions.GetTable()
+        methods = [table.GetValueByName(n, "Method").ToString() for n in range(table.GetNumberOfRows())]
+        reasons = [table.GetValueByName(n, "Left out").ToString() for n in range(table.GetNumberOfRows())]
+        assert methods.count("threshold_left_out") == len(out)
+        assert [bool(reason) for reason in reasons] == [method == "threshold_left_out" for method in methods]
+
+    def test_an_automatic_zero_becomes_a_reviewed_one(self, scene, automatic):
+        """Rejecting what counts leaves 0, which is accepted with one key."""
+        content = content_of_result(automatic, report.result_as_json(automatic, {}))
+        review = SceneReview(scene, mrml.add_to_scene(scene, content))
+        review.reject("threshold", ids(review, "threshold"))
+        review.accept("threshold")
+        result = review.result("threshold")
+        assert (result.status, result.total.agatston) == ("reviewed", 0)
+        assert (review.categories().status, review.categories().risk_class) == ("reviewed", "0")

@@ -1,0 +1,115 @@
+"""A patient with an automatic clinical score: ten lesions and five false candidates, five of which it gets wrong.
+
+How bright a candidate is, is all the evidence there is. Of the nine brightest, which count, two are false; of the other
+six, which are left out, three are lesions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import heart_with_territories
+import numpy as np
+import panel_results
+import SimpleITK as sitk
+
+from CACScoringLib import pipeline
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.results import Networks, ScoreResult
+from CACScoringLib.run import RunSettings, write_result
+from CACScoringLib.scoring.evidence import FEATURES
+
+LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
+"""Whether a candidate is a lesion, from the brightest to the faintest."""
+
+_HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
+_KEYS = {"LAD": "2", "LCX": "3", "RCA": "4"}
+_EVIDENCE = {
+    "weights": dict.fromkeys(FEATURES, 0.0) | {"log_ct_excess": 4.0, "intercept": -4.0 * np.log(200)},
+    "typical": dict.fromkeys(FEATURES, 6.0),
+    "most_not_coronary": 0.5,
+}
+
+
+def places() -> list[tuple[int, int, int]]:
+    """The first voxel (k, j, i) of each candidate; it has two voxels along k and three along j and i."""
+    columns = [(26, 22), (26, 30), (26, 38), (34, 26), (34, 36)]
+    order = [(k, *column) for k in (5, 9, 13) for column in columns]
+    return [order[n * 4 % 15] for n in range(15)]  # so that brightness and place have nothing to do with each other
+
+
+def image() -> sitk.Image:
+    """The chest of `panel_results`, with these candidates."""
+    chest = panel_results.chest_image()
+    hu = sitk.GetArrayFromImage(chest)
+    for *at, _ in panel_results.LESIONS.values():
+        hu[_box(at)] = panel_results.TISSUE_HU
+    for at, value in zip(places(), _HU, strict=True):
+        hu[_box(at)] = value
+    made = sitk.GetImageFromArray(hu)
+    made.CopyInformation(chest)
+    return made
+
+
+def scored(evidence: bool = True) -> ScoreResult:
+    """evidence: False for a model that has none of candidates."""
+    scan = scan_from_image(image(), Acquisition("NRRD"))
+    networks = panel_results.known_networks()
+    if evidence:
+        card = replace(networks.decomposition.card, calibration={"candidates": _EVIDENCE})
+        networks = replace(networks, decomposition=replace(networks.decomposition, card=card))
+    with mock.patch.object(pipeline, "find_heart", lambda scan, *_: _heart(scan.image)):
+        settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
+        return pipeline.score_scan(scan, settings, networks=Networks(None, networks.slices, networks.decomposition))
+
+
+def write(folder: Path) -> ScoreResult:
+    """Write what `cac score --no-scene` writes, and return the result."""
+    result = scored()
+    write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
+    return result
+
+
+def review_by_keys(driver, every: bool) -> list[str]:
+    """Review the patient in the panel's list, with all corrections, and return the keys and clicks that it took.
+
+    every: look at every candidate, down the list; else click on the wrong ones.
+    """
+    truth = dict(zip([row["No"] for row in driver.lesions()], LESIONS, strict=True))
+    pressed: list[str] = []
+
+    def press(key: str) -> None:
+        pressed.append(key)
+        driver.key(key)
+
+    for number, true in truth.items():
+        row = next(row for row in driver.lesions() if row["No"] == number)
+        left_out, artery = row["Artery"].startswith("out: "), row["Artery"].split()[-1].removesuffix("?")
+        if not every and true != left_out:
+            continue
+        # The first click gives the list the keyboard.
+        if not pressed or (not every and driver.current != number):
+            pressed.append("click")
+            driver.click_lesion(number)
+        elif driver.current != number:
+            press("Down")
+        assert driver.current == number
+        if true == left_out:
+            press(_KEYS[artery] if left_out else "X")
+    press("A")
+    return pressed
+
+
+def _box(at) -> tuple[slice, ...]:
+    return tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))
+
+
+def _heart(image: sitk.Image):
+    slabs = {"LAD": slice(0, 8), "LCX": slice(8, 12), "RCA": slice(12, None)}
+    boxes = {name: (k, slice(None), slice(None)) for name, k in slabs.items()}
+    return heart_with_territories.region_of(image, boxes, panel_results.heart_mask(image))
