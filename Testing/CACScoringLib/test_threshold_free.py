@@ -19,6 +19,7 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.results import Networks
+from CACScoringLib.scoring.equivalent import equivalent_agatston
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT
 from CACScoringLib.scoring.lesions import ScoringRules
 
@@ -222,23 +223,21 @@ class TestWhatIsLeftOut:
         scan, heart, labels, _ = faint
         made = networks()
         slices = replace(made.slices, card=replace(made.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}))
-        card = replace(made.decomposition.card, calibration={"floor_hu": 12.0, "agatston_scale": 0.5})
+        card = replace(made.decomposition.card, calibration={"floor_hu": 12.0})
         stored = Networks(None, slices, replace(made.decomposition, card=card))
         result = score_scan(scan, heart=heart, networks=stored)
         settings = result.decomposition.settings
         assert (settings.slice_threshold, settings.floor_hu) == (0.25, 12)
         assert settings.most_not_coronary == 1
         method = result.methods["decomposition"]
-        assert method.scaled_agatston == pytest.approx(0.5 * method.total.agatston)
-        assert method.scaled_agatston > 0
+        masses = [sum(c.sum_hu for c in x.components) * math.prod(SPACING_MM) / 1385 for x in method.lesions.lesions]
+        assert method.scaled_agatston == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
+        assert 0 < method.scaled_agatston < method.total.agatston
         assert "on the scale of clinical scores about <b>" in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None
-        # Within a reader's labels the map holds none of what the scale makes up for.
-        reviewed = score_scan(scan, heart=heart, lesions=labels, networks=stored)
-        assert reviewed.methods["decomposition"].total.agatston > 0
-        assert reviewed.methods["decomposition"].scaled_agatston is None
-        assert "on the scale of clinical scores" not in page.result_as_html(reviewed)
-        assert "on the scale of clinical" not in report.result_as_text(reviewed)
+        # A reader's labels are scored on the same scale.
+        reviewed = score_scan(scan, heart=heart, lesions=labels, networks=stored).methods["decomposition"]
+        assert reviewed.scaled_agatston == reviewed.total.clinical_agatston > 0
 
 
 def test_probabilities_of_slices_are_written(faint, tmp_path):

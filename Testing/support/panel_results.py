@@ -52,7 +52,7 @@ def heart_mask(image: sitk.Image) -> sitk.Image:
 def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None = None) -> ScoreResult:
     """The result of the chest. lesions: a reader's labels, or None."""
     scan = scan_from_image(image, Acquisition("NRRD"))
-    settings = ScoreSettings(decomposition=DecompositionSettings(agatston_scale=0.5) if networks else None)
+    settings = ScoreSettings(decomposition=DecompositionSettings() if networks else None)
     return score_scan(scan, settings, heart_mask(scan.image), lesions, known_networks() if networks else None)
 
 

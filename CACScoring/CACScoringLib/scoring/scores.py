@@ -27,12 +27,12 @@ class Score:
     """
 
     agatston: float = 0.0
-    clinical_agatston: float = 0.0
     volume_mm3: float = 0.0
     mass_mg: float | None = None
     pseudo_mass_hu_mm3: float = 0.0
     lesions: int = 0
     peak_hu: float | None = None
+    clinical_agatston: float = 0.0
 
 
 def component_agatston(component: SliceComponent, slice_spacing_mm: float, rules: ScoringRules) -> float:

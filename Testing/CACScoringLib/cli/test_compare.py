@@ -216,5 +216,5 @@ class TestStoredLimits:
     def test_gone_when_the_calibration_changes(self, limits):
         update_card(limits, {}, {"whole_method": {"n": 3}})
         assert find_model("decomposition").card.repeatability is not None
-        update_card(limits, {"agatston_scale": 0.3}, {})
+        update_card(limits, {"floor_hu": 33.0}, {})
         assert find_model("decomposition").card.repeatability is None

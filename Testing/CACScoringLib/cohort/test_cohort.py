@@ -392,7 +392,7 @@ def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
     assert [m["name"] for m in content["models"]] == ["territories-compact", "my-slices", "my-decomposition"]
     expected = content["methods"]["decomposition"]["total"]["agatston"]
     assert float(row["decomposition_agatston"]) == expected
-    assert row["decomposition_scaled_agatston"] == ""
+    assert float(row["decomposition_scaled_agatston"]) == content["methods"]["decomposition"]["scaled_agatston"]
     recorded = json.loads((out / "cohort.json").read_text())["made_with"]["models"]
     assert recorded["slices"].startswith("my-slices ")
 
@@ -406,7 +406,7 @@ def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(
     run(table, tmp_path / "out", *options)
     run(table, tmp_path / "out", *options)
     assert "other settings" not in capsys.readouterr().err
-    update_card(cards["decomposition"], {"agatston_scale": 0.5}, {})
+    update_card(cards["decomposition"], {"floor_hu": 33.0}, {})
     assert run(table, tmp_path / "out", *options) == cli.BAD_USAGE
     assert "calibrations.decomposition was" in capsys.readouterr().err
 

@@ -58,6 +58,7 @@ def test_json_has_the_promised_keys(result, tmp_path):
     assert method["reviewed"] is True
     assert set(method["arteries"]) == {"LM", "LAD", "LCX", "RCA", "other", "unassigned"}
     score_keys = {"agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", "peak_hu"}
+    score_keys |= {"clinical_agatston"}
     intervals = {"interval_90", "mass_interval_90"}
     assert score_keys | intervals == set(method["total"]) == set(method["arteries"]["RCA"])
     assert score_keys | {"id", "artery"} <= set(method["lesions"][0])
@@ -109,7 +110,9 @@ def test_no_calcium_is_said_by_a_reader_alone(result):
 
 def test_a_maps_score_is_called_adjusted_and_the_scaled_one_comes_first():
     unreviewed = make_result(reviewed=False)
-    mapped = replace(unreviewed.methods["threshold"], agatston_scale=0.1)
+    clinical = unreviewed.methods["threshold"]
+    rules = replace(clinical.rules, equivalent_mg_per_mm3_hu=0.0007)
+    mapped = replace(clinical, rules=rules, total=replace(clinical.total, clinical_agatston=6.4))
     both = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
     text = report.result_as_text(both)
     own = text[text.index("Calcium map") :].splitlines()

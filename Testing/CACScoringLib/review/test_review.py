@@ -32,7 +32,7 @@ def review_of(scored, method, known=True):
     found = result.methods[method]
     image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
     recorded = known_lesions(report.result_as_json(result, {})["methods"][method]) if known else None
-    review = Review(method, image, found.rules, peaks, found.agatston_scale, heart, recorded)
+    review = Review(method, image, found.rules, peaks, heart, recorded)
     set_labels(review, found.lesions.artery_map())
     return review
 
@@ -66,7 +66,7 @@ class TestEqualsCacScore:
         assert_same_numbers(found, expected)
         assert found.lesions.lesions == expected.lesions.lesions
         np.testing.assert_array_equal(found.lesions.id_map, expected.lesions.id_map)
-        assert (found.reviewed, found.rules, found.agatston_scale) == (False, expected.rules, expected.agatston_scale)
+        assert (found.reviewed, found.rules, found.scaled_agatston) == (False, expected.rules, expected.scaled_agatston)
         for own, theirs in zip(found.suggestions, expected.suggestions, strict=True):
             assert (own.lesion_id, own.artery) == (theirs.lesion_id, theirs.artery)
             assert own.confidence == pytest.approx(theirs.confidence, abs=5e-4)
@@ -357,7 +357,7 @@ def review_with_sites(scored, method):
     image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.calcium_map, scan.image)
     elsewhere = content["non_coronary"] if method == "threshold" else None
     known = known_lesions(content["methods"][method], elsewhere)
-    review = Review(method, image, found.rules, peaks, found.agatston_scale, heart, known, by_territory=True)
+    review = Review(method, image, found.rules, peaks, heart, known, by_territory=True)
     labels = report.site_labels(result) if method == "threshold" else found.lesions.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))
     return review

@@ -26,20 +26,22 @@ from CACScoringLib.scoring.comparison import (
 from CACScoringLib.scoring.repeatability import Limits, Repeatability
 
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
-SCALE = 0.1
-SETTINGS = {"slice_threshold": 0.2, "agatston_scale": SCALE, "batch_size": 8}
+SETTINGS = {"slice_threshold": 0.2, "floor_hu": 40.0, "batch_size": 8}
 RULES = {"name": "Agatston, 130 HU", "threshold_hu": 130.0, "calibration_mg_per_mm3_hu": None}
 TOTAL_LIMITS = {"intercept": 10.0, "slope": 0.1, "factor": 2.0, "pairs": 200, "highest": 1000.0}
 ARTERY_LIMITS = {"intercept": 5.0, "slope": 0.1, "factor": 2.0, "pairs": 400, "highest": 500.0}
 
 
-def score(agatston):
-    return {"agatston": agatston, "pseudo_mass_hu_mm3": 10 * agatston, "lesions": int(agatston > 0)}
+def score(agatston, scale=1.0):
+    clinical = scale * agatston
+    counted = {"pseudo_mass_hu_mm3": 10 * agatston, "lesions": int(agatston > 0)}
+    return {"agatston": agatston, "clinical_agatston": clinical, **counted}
 
 
-def method(lad, rca=0.0, reviewed=False, scale=None):
-    arteries = {"LM": score(0.0), "LAD": score(lad), "LCX": score(0.0), "RCA": score(rca)}
-    return {"reviewed": reviewed, "agatston_scale": scale, "total": score(lad + rca), "arteries": arteries}
+def method(lad, rca=0.0, reviewed=False, scale=1.0):
+    scores = [score(agatston, scale) for agatston in (0.0, lad, 0.0, rca, lad + rca)]
+    arteries = dict(zip(("LM", "LAD", "LCX", "RCA"), scores, strict=False))
+    return {"reviewed": reviewed, "agatston_scale": None, "total": scores[-1], "arteries": arteries}
 
 
 def content(lad=100.0, rca=0.0):
@@ -64,7 +66,7 @@ def content(lad=100.0, rca=0.0):
         "models": [{"name": f"{network}-net", "network": network, "sha256": sha} for network, sha in MODELS.items()],
         "methods": {
             "threshold": method(lad, rca, reviewed=True),
-            "decomposition": method(10 * lad, 10 * rca, scale=SCALE),
+            "decomposition": method(10 * lad, 10 * rca, scale=0.1),
         },
         "slices_by_reader": {},
         "decomposition_settings": SETTINGS,
@@ -130,15 +132,14 @@ class TestVerdict:
         mass = changes(compare(content(), content(150), LIMITS), "decomposition", "pseudo_mass_hu_mm3")["total"]
         assert (mass.earlier, mass.later) == (10000, 15000)
 
-    def test_reviewed_maps_have_no_clinical_scale_and_no_limits_on_it(self):
-        """Also where an earlier version has stored a scale with one."""
+    def test_maps_of_an_earlier_version_are_not_on_the_clinical_scale(self):
         both = [content(100), content(500)]
-        for one, scale in zip(both, (SCALE, None), strict=True):
-            one["methods"]["decomposition"] |= {"reviewed": True, "agatston_scale": scale}
+        for part in (both[0]["methods"]["decomposition"]["total"],):
+            del part["clinical_agatston"]
         found = compare(*both, LIMITS)
         total = changes(found, "decomposition")["total"]
         assert (total.earlier, total.later, total.verdict) == (1000, 5000, UNKNOWN)
-        assert "the stored limits apply to scores on the clinical scale" in total.reason
+        assert "earlier version" in total.reason
         assert changes(found, "decomposition", "pseudo_mass_hu_mm3")["total"].verdict == CHANGED
         assert not next(m for m in found.methods if m.method == "decomposition").scaled
 
@@ -248,9 +249,9 @@ class TestReasons:
             "limits were found with other models (decomposition)"
             in bars(compare(content(), content(), foreign), "decomposition")[0]
         )
-        foreign = Repeatability.of(stored(settings={**SETTINGS, "agatston_scale": 0.2, "batch_size": 1}))
+        foreign = Repeatability.of(stored(settings={**SETTINGS, "floor_hu": 20.0, "batch_size": 1}))
         assert bars(compare(content(), content(), foreign), "decomposition") == (
-            "the stored limits were found with other settings (agatston_scale)",
+            "the stored limits were found with other settings (floor_hu)",
         )
 
     def test_maps_of_other_settings(self):

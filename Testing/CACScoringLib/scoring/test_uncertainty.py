@@ -85,7 +85,7 @@ def test_stored_and_read_again(errors):
     assert found.total["agatston"] == errors
     assert Uncertainty.stored(calibration, "reviewed") is None
     assert Uncertainty.stored({}, "automatic") is None
-    intervals = found.intervals(Score(agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
+    intervals = found.intervals(Score(clinical_agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
     assert intervals[TOTAL].agatston == errors.interval(60.0, 20.0)
     assert intervals[TOTAL].mass_mg is None
     assert intervals["LAD"].agatston[0] == 0

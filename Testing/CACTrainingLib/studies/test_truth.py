@@ -96,10 +96,15 @@ def test_agatston_scores_are_brought_to_the_clinical_scale(calcified, tmp_path):
     scan, folder, record = calcified
     shutil.copytree(folder, tmp_path / "scaled")
     content = content_of(folder)
-    content["methods"]["decomposition"]["agatston_scale"] = 0.25
+    mapped = content["methods"]["decomposition"]
+    for score in (mapped["total"], *mapped["lesions"]):  # as an earlier version has recorded it
+        del score["clinical_agatston"]
+    mapped["agatston_scale"] = 0.25
     (tmp_path / "scaled" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     scaled = make_record(scan, tmp_path / "scaled").values["map"]
-    assert scaled.agatston == pytest.approx(0.25 * record.values["map"].agatston)
+    assert scaled.agatston == pytest.approx(0.25 * mapped["total"]["agatston"])
+    own = content_of(folder)["methods"]["decomposition"]
+    assert record.values["map"].agatston == own["total"]["clinical_agatston"] == own["scaled_agatston"]
     assert scaled.mass == record.values["map"].mass
     assert sum(s for _, s in scaled.arteries.values()) == pytest.approx(scaled.agatston)
 

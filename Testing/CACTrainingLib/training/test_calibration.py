@@ -75,8 +75,6 @@ def test_evidence_together_tells_what_no_single_limit_does():
     ]
     wrong = sum((k != s.lesions[STRICT].coronary).sum() for k, s in zip(kept, scans, strict=True))
     assert wrong <= 2
-    # A third of the patients have 40 by the map and 10 by the clinical rule.
-    assert calibration["agatston_scale"] == pytest.approx(0.25, rel=0.1)
     # Of equals, the published rule.
     assert calibration["min_healthy_hu"] == -10.0
 
