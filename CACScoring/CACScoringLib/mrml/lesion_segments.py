@@ -162,6 +162,9 @@ def add_lesions(
     display.SetOpacity2DFill(0.3)
     display.SetSegmentOpacity2DFill(NOT_CORONARY_ID, 0.4)
     display.SetSegmentVisibility3D(NOT_CORONARY_ID, False)
+    # Smoothing as for organs would shrink a lesion of a few voxels to a dot in 3-D.
+    factor = slicer.vtkBinaryLabelmapToClosedSurfaceConversionRule.GetSmoothingFactorParameterName()
+    node.GetSegmentation().SetConversionParameter(factor, "0.0")
     if not unassigned_count:
         unassigned = segment_id(Artery.UNASSIGNED)
         display.SetSegmentOpacity2DFill(unassigned, 0.0)

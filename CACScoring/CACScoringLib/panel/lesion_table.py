@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..review.scene import SceneReview
     from ..scoring.lesions import Lesion
 
-TITLES = ("No", "Artery", "Coro-\nnary %", "Slices", "Peak\nHU", "Area ×\nweight mm²", "Volume\nmm³")
+TITLES = ("No", "Artery", "Prob.\n%", "Slices", "Peak\nHU", "Area ×\nweight\nmm²", "Volume\nmm³")
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
 
 
@@ -133,6 +133,8 @@ class LesionTable:
             titles = [_(title) for title in TITLES] + [massTitle]
             table.setColumnCount(len(titles))
             table.setHorizontalHeaderLabels(titles)
+            hint = _("Probability that it is coronary calcium, by the networks' evidence.")
+            table.horizontalHeaderItem(_PROBABILITY_COLUMN).setToolTip(hint)
             table.setRowCount(len(lines))
             for number, line in enumerate(lines):
                 self._fill(number, line)
@@ -190,7 +192,7 @@ class LesionTable:
             item.setData(qt.Qt.DisplayRole, value)
             item.setToolTip(line.hint)
             if line.left_out:
-                item.setForeground(self._table.palette.brush(qt.QPalette.Disabled, qt.QPalette.Text))
+                item.setForeground(self._table.palette.brush(qt.QPalette.PlaceholderText))
             if column == _ARTERY_COLUMN:
                 item.setIcon(colourIcon(line.colour))
             elif not isinstance(value, str):

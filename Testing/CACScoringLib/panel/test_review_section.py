@@ -12,8 +12,9 @@ import vtk
 from panel_driver import line
 
 from CACScoringLib import pipeline
-from CACScoringLib.core.labels import NOT_CORONARY, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.report.pictures import SITE_COLOURS
 
 
 class TestReview:
@@ -266,6 +267,13 @@ class TestReview:
         surface = vtk.vtkPolyData()
         assert nodes.calcium.GetClosedSurfaceRepresentation("unassigned", surface)
         assert surface.GetNumberOfPoints() > 0
+        nodes.calcium.GetClosedSurfaceRepresentation("unassigned", surface)
+        sizes = [high - low for low, high in zip(surface.GetBounds()[::2], surface.GetBounds()[1::2], strict=True)]
+        boxes = [(k, j, i) for k, j, i, _ in panel_results.LESIONS.values()]
+        spans = [3 * (max(box[n] for box in boxes) - min(box[n] for box in boxes)) for n in (2, 1, 0)]
+        assert sizes == pytest.approx([s + voxels * 3 for s, voxels in zip(spans, (3, 3, 2), strict=True)], abs=1), (
+            "small lesions keep their size"
+        )
         reviewed.ui.show3DBox.setChecked(False)
         assert not nodes.calcium.GetClosedSurfaceRepresentation("unassigned", surface)
 
@@ -335,7 +343,7 @@ class TestAutomaticScore:
         rows = automatic.lesions()
         out = [row["Artery"].startswith("out: ") for row in rows]
         assert out == [False] * 9 + [True] * 6
-        sure = [row["Coro- nary %"] for row in rows]
+        sure = [row["Prob. %"] for row in rows]
         assert sure == sorted(sure, reverse=True)
         assert sure[8] > 50 > sure[9]
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
@@ -343,6 +351,7 @@ class TestAutomaticScore:
         assert "Left out of the score: hardly above blood and its noise." in table.item(9, 0).toolTip()
         assert "Coronary calcium with 20%" in table.item(9, 0).toolTip()
         assert "Left out" not in table.item(8, 0).toolTip()
+        assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._slices[k].colours for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
 
     def test_says_what_it_is(self, automatic):
@@ -360,7 +369,7 @@ class TestAutomaticScore:
         automatic.key("3")
         assert len(self.counted(automatic)) == 10
         own = next(row for row in automatic.lesions() if row["No"] == left["No"])
-        assert (own["Artery"], own["Coro- nary %"]) == ("LCX", left["Coro- nary %"])
+        assert (own["Artery"], own["Prob. %"]) == ("LCX", left["Prob. %"])
         assert automatic.ui.lesionTable.currentRow() == 10
         automatic.key("X")
         assert len(automatic.lesions()) == 14
