@@ -231,7 +231,7 @@ class TestSuggestions:
         recorded = known_lesions(report.result_as_json(scored[2], {})["methods"]["decomposition"])
         key, lesion = next(iter(recorded.items()))
         recorded[key] = replace(lesion, suggestion=ArterySuggestion(lesion.id, Artery.RCA, 0.123, 0.456))
-        told = Review("decomposition", review.image, review.rules, review.peaks, None, scored[1], recorded)
+        told = Review("decomposition", review.image, review.rules, review.peaks, scored[1], recorded)
         set_labels(told, labels_of(review))
         suggestions = {s.lesion_id: s for s in told.result(False).suggestions}
         assert suggestions[lesion.id] == ArterySuggestion(lesion.id, Artery.RCA, 0.123, 0.456)
