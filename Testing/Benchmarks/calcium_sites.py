@@ -4,13 +4,14 @@ Run from the repository's root, 10 to 20 s a scan; what was measured is kept in 
 
     ./cac phantom --heart-shape anatomical --pairs 40 --first 80000 --protocol varied --prevalence 0.6 --output COHORT
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/calcium_sites.py COHORT ... --output OUTPUT.jsonl
-        [--models HEART.json TERRITORIES.json SLICES.json MAP.json] [--without-territories]
+        [--models HEART.json TERRITORIES.json SLICES.json MAP.json] [--by kernel]
 
 The bundled models are used unless cards are named ("-" for none). Per voxel: mg of coronary calcium (10 mg/cm³ and
 more, as the scan shows it without noise) by the site that `candidate_sites` gives the voxel. Deposits: mg of aortic,
 valvular, mitral and other calcium at places that the automatic score counts as coronary, in the middle of diastole. A
 lesion of the map is right if it holds coronary calcium; a true lesion is one that a reader who knows the place sees at
-130 HU. Intervals: bootstrap over patients, 95 %.
+130 HU. --by prints all for the scans of each kernel, slice_mm, fov_mm (below 300 mm or not) or gated. Intervals:
+bootstrap over patients, 95 %. `automatic_score.py` reads OUTPUT too.
 """
 
 from __future__ import annotations
@@ -18,29 +19,37 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.labels import MAIN_ARTERIES, SITES
+from CACScoringLib.core.labels import MAIN_ARTERIES, SITES, Artery
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import bundled_folder, load_model
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import Networks, ScoreResult
 from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions
 from CACScoringLib.scoring.sites import candidate_sites
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
+from CACTrainingLib.phantom.cohort.reference import patient_of, reference_scores
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.statistics.agreement import agreement
 from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate, ratio
 from CACTrainingLib.statistics.regression import rank_correlation
 
 CORONARY_MG_CM3 = 10.0
+GROUPS: dict[str, Callable[[dict], object]] = {
+    "kernel": lambda row: row["kernel"],
+    "slice_mm": lambda row: row["slice_mm"],
+    "fov_mm": lambda row: "below 300" if row["fov_mm"] < 300 else "300 and more",
+    "gated": lambda row: row["gated"],
+}
 KEYS = [site.key if site in MAIN_ARTERIES else f"{site.key} ({site.value})" for site in SITES]
 
 
@@ -63,6 +72,9 @@ def measured(folder: Path, settings: dict, networks: Networks) -> dict:
     return {
         "patient": truth["patient"],
         "scan": truth["scan"],
+        "gated": truth["scanner"]["gate_phase"] is not None,
+        "kvp": truth["scanner"]["kvp"],
+        "noise_hu": None if result.blood is None else result.blood.noise_hu,
         "fov_mm": scan.image.GetSize()[0] * scan.image.GetSpacing()[0],
         "slice_mm": truth["scanner"]["slice_thickness_mm"],
         "kernel": truth["scanner"]["kernel"]["name"],
@@ -70,10 +82,28 @@ def measured(folder: Path, settings: dict, networks: Networks) -> dict:
         "deposits": len(truth["distractors"]),
         "by_site": by_site,
         "reader": score_lesions(seen.lesions, scan.image.GetSpacing(), ScoringRules()).agatston,
+        "reader_arteries": _by_artery(score_arteries(seen.lesions, scan.image.GetSpacing(), ScoringRules())),
+        "reference": _reference(truth),
         "reader_lesions": len(seen.lesions),
         **_counted(result, coronary, seen.id_map),
         **_deposits(truth, settings, result),
     }
+
+
+def _by_artery(scores: dict[Artery, Score]) -> dict[str, float]:
+    return {artery.key: scores[artery].clinical_agatston for artery in MAIN_ARTERIES}
+
+
+@cache
+def _reference_of(text: str) -> dict[str, float] | None:
+    patient = patient_of(json.loads(text))
+    return patient and {artery: score.agatston for artery, score in reference_scores(patient).items()}
+
+
+def _reference(truth: dict) -> dict[str, float] | None:
+    """By artery, the score of a still scan without noise; remembered for the patient's second scan."""
+    known = {key: truth[key] for key in ("patient", "sex", "lesions", "heart_shape", "body") if key in truth}
+    return _reference_of(json.dumps(known))
 
 
 def _counted(result: ScoreResult, coronary: np.ndarray, seen: np.ndarray) -> dict:
@@ -83,7 +113,11 @@ def _counted(result: ScoreResult, coronary: np.ndarray, seen: np.ndarray) -> dic
         ids = method.lesions.id_map
         right = set(np.unique(ids[coronary]).tolist()) - {0}
         found[name] = {
-            "agatston": method.total.agatston,
+            "status": method.status,
+            "agatston": method.total.clinical_agatston,
+            "arteries": _by_artery(method.arteries),
+            "intervals": {part: own.agatston for part, own in method.intervals.items()},
+            "probabilities": method.category_probabilities,
             "mass": method.total.pseudo_mass_hu_mm3,
             "lesions": len(method.lesions.lesions),
             "right": len(right & {lesion.id for lesion in method.lesions.lesions}),
@@ -192,6 +226,7 @@ def main() -> None:
     parser.add_argument("cohorts", type=Path, nargs="+")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--models", nargs=4, metavar=("HEART", "TERRITORIES", "SLICES", "MAP"))
+    parser.add_argument("--by", choices=GROUPS)
     parser.add_argument("--most", type=int, help="scans of each cohort at most")
     options = parser.parse_args()
     names = options.models or [
@@ -215,7 +250,13 @@ def main() -> None:
             rows.append(row)
             with options.output.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-    report(rows)
+    if not options.by:
+        report(rows)
+        return
+    of = GROUPS[options.by]
+    for group in sorted({of(row) for row in rows}):
+        print(f"\n{options.by} {group}")
+        report([row for row in rows if of(row) == group])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""How the automatic score, the map's score and an ideal reader's agree with the truth of digital patients.
+
+Run from the repository's root on what `calcium_sites.py` has measured:
+
+    PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/automatic_score.py OUTPUT.jsonl
+
+The truth is a patient's reference score, of a still scan without noise (`phantom/cohort/reference.py`); the ideal
+reader knows the place of every lesion and scores it by the clinical rule in the scan as it is. Categories 0, 1-99, 100-399,
+400 and more; κ with linear weights. Slope: of the score on the truth, of both logarithms where both are above 1.
+Intervals of all figures: bootstrap over patients, 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
+from CACTrainingLib.statistics.agreement import agreement, kappa
+from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate, ratio
+from CACTrainingLib.statistics.regression import rank_correlation
+
+METHODS = {"threshold": "automatic", "decomposition": "map", "reader": "ideal reader"}
+
+
+def scores(rows: Sequence[dict], method: str) -> np.ndarray:
+    """Totals, [n]."""
+    if method == "reader":
+        return np.array([row["reader"] for row in rows], float)
+    return np.array([row["methods"][method]["agatston"] for row in rows], float)
+
+
+def category(values: np.ndarray) -> np.ndarray:
+    return np.searchsorted(LIMITS["agatston"], values, side="right")
+
+
+def report(rows: Sequence[dict]) -> None:
+    """Print the measures with their intervals."""
+    rows = [row for row in rows if row["reference"] is not None]
+    patients = [row["patient"] for row in rows]
+    boot = Bootstrap(patients, np.random.default_rng(0))
+    weights, count = boot.weights(patients), len(set(patients))
+    truth = np.array([sum(row["reference"].values()) for row in rows])
+
+    def line(title: str, values: np.ndarray) -> None:
+        print(f"  {title}: {estimate(values, len(rows), count)}")
+
+    shown = ", ".join(
+        f"{n} {name}" for name, n in zip(CATEGORIES, np.bincount(category(truth), minlength=4), strict=True)
+    )
+    print(f"{len(rows)} scans of {count} patients; true categories: {shown}")
+    ideal = scores(rows, "reader")
+    for method, title in METHODS.items():
+        found = scores(rows, method)
+        print(title)
+        line("κ of categories with the truth", kappa(weights, category(found), category(truth), len(CATEGORIES)))
+        if method != "reader":
+            line("κ with the ideal reader", kappa(weights, category(found), category(ideal), len(CATEGORIES)))
+        line("rank correlation with the truth", rank_correlation(weights, found, truth))
+        line("slope on the truth, logarithms", _slope(weights, truth, found))
+        if method != "reader":
+            line("slope on the ideal reader, logarithms", _slope(weights, ideal, found))
+        line("ratio of sums, score to truth", ratio(weights, found, truth))
+        _pairs(rows, found, "total")
+        for artery in ("LM", "LAD", "LCX", "RCA"):
+            own = [row["reader_arteries"] if method == "reader" else row["methods"][method]["arteries"] for row in rows]
+            _pairs(rows, np.array([each[artery] for each in own]), artery)
+        if method != "reader":
+            _coverage(rows, weights, truth, method)
+
+
+def _slope(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    both = (x > 1) & (y > 1)
+    u, v, w = np.log(x[both]), np.log(y[both]), weights[:, both]
+    total = w.sum(1)
+    mean_u, mean_v = (w @ u) / total, (w @ v) / total
+    spread = (w * (u - mean_u[:, None]) ** 2).sum(1)
+    return (w * (u - mean_u[:, None]) * (v - mean_v[:, None])).sum(1) / np.where(spread > 0, spread, np.nan)
+
+
+def _pairs(rows: Sequence[dict], found: np.ndarray, title: str) -> None:
+    by_patient: dict[int, list[float]] = {}
+    for row, value in zip(rows, found, strict=True):
+        by_patient.setdefault(row["patient"], []).append(float(value))
+    pairs = np.array([pair for pair in by_patient.values() if len(pair) == 2])
+    if len(pairs) > 5 and np.ptp(pairs):
+        drawn = Bootstrap(range(len(pairs)), np.random.default_rng(0)).weights(range(len(pairs)))
+        print(f"  ICC of scan and rescan, {title}: {estimate(agreement(drawn, pairs), len(pairs), len(pairs))}")
+
+
+def _coverage(rows: Sequence[dict], weights: np.ndarray, truth: np.ndarray, method: str) -> None:
+    """How often the interval holds the truth, by category, and how wide it is; how probable the true category was."""
+    intervals = [row["methods"][method]["intervals"].get(TOTAL) for row in rows]
+    if None in intervals:
+        print("  no intervals")
+        return
+    low, high = np.array(intervals).T
+    held = ((low <= truth) & (truth <= high)).astype(float)
+    width = np.log1p(high) - np.log1p(low)
+    for c, name in enumerate(CATEGORIES):
+        own = category(truth) == c
+        if own.any():
+            values = ratio(weights[:, own], held[own], np.ones(own.sum()))
+            shown = estimate(values, int(own.sum()), len({rows[n]["patient"] for n in np.flatnonzero(own)}))
+            print(f"  coverage where the truth is {name}: {shown}; median width of ln {np.median(width[own]):.2f}")
+    told = np.array([[row["methods"][method]["probabilities"][name] for name in CATEGORIES] for row in rows])
+    right = told.argmax(1) == category(truth)
+    print(f"  likeliest category right {right.mean():.2f}, mean probability it was given {told.max(1).mean():.2f}")
+
+
+def main() -> None:
+    """Read, and print all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measured", type=Path, nargs="+")
+    options = parser.parse_args()
+    report([json.loads(text) for path in options.measured for text in path.read_text().splitlines()])
+
+
+if __name__ == "__main__":
+    main()
