@@ -5,9 +5,9 @@ Run from the repository's root on what `calcium_sites.py` has measured:
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/automatic_score.py OUTPUT.jsonl
 
 The truth is a patient's reference score, of a still scan without noise (`phantom/cohort/reference.py`); the ideal
-reader knows the place of every lesion and scores it by the clinical rule in the scan as it is. Categories 0, 1-99, 100-399,
-400 and more; κ with linear weights. Slope: of the score on the truth, of both logarithms where both are above 1.
-Intervals of all figures: bootstrap over patients, 95 %.
+reader knows the place of every lesion and scores it by the clinical rule in the scan as it is. Categories 0, 1-99,
+100-399, 400 and more; κ with linear weights. Slope: of the score on the truth, of both logarithms where both are above
+1. Intervals of all figures: bootstrap over patients, 95 %.
 """
 
 from __future__ import annotations
