@@ -14,9 +14,9 @@ from .anatomy.heart_search import find_heart
 from .calcium_map.decomposition import Decomposition, DecompositionSettings, calcium_map, calibration_warnings, without
 from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, slice_probabilities, switched_note
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
-from .core.labels import MAIN_ARTERIES, SITES, Artery
+from .core.labels import SITES, Artery
 from .core.progress import Progress
-from .results import MethodResult, Networks, NonCoronaryResult, ScoreResult, categories_of
+from .results import MethodResult, Networks, NonCoronaryResult, ScoreResult, categories_of, with_intervals
 from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
@@ -25,7 +25,7 @@ from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tu
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
 from .scoring.sites import candidate_sites, suggested_arteries
-from .scoring.uncertainty import Uncertainty
+from .scoring.uncertainty import ScanErrors
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -133,10 +133,13 @@ def score_scan(
             in_map, map_rules, parts, map_warnings = _mapped(seen, found_slices, parts)
             label_warnings += _not_yet_given(map_warnings, label_warnings)
     with progress.step("scores"):
-        methods = {"threshold": _scored(seen, clinical, rules, networks, clinical.status)}
+        methods = {"threshold": _scored(seen, clinical, rules)}
         if parts:
-            kind = "decomposition" if reviewed is None else None
-            methods["decomposition"] = _scored(seen, in_map, map_rules, networks, kind)
+            methods["decomposition"] = _scored(seen, in_map, map_rules)
+        if networks:
+            facts = (seen.noise_hu, scan.acquisition.slice_thickness_mm)
+            errors = ScanErrors.stored(networks.decomposition.card.calibration, *facts)
+            methods = {name: with_intervals(name, method, errors) for name, method in methods.items()}
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
         non_coronary = _non_coronary(seen, dense)
@@ -282,12 +285,9 @@ def _decomposition(
     return found, replace(parts, warnings=warnings)
 
 
-def _scored(
-    seen: _Seen, chosen: _Chosen, rules: ScoringRules, networks: Networks | None, kind: str | None
-) -> MethodResult:
-    """kind: of scores whose errors the map's model may know (`Uncertainty.stored`); None for another."""
+def _scored(seen: _Seen, chosen: _Chosen, rules: ScoringRules) -> MethodResult:
     spacing = seen.scan.image.GetSpacing()
-    found = MethodResult(
+    return MethodResult(
         status=chosen.status,
         rules=rules,
         lesions=chosen.lesions,
@@ -297,15 +297,6 @@ def _scored(
         no_calcium=seen.reviewed is not None and not _in_arteries(seen.reviewed).any(),
         left_out=chosen.left_out,
     )
-    if networks is None or kind is None:
-        return found
-    uncertainty = Uncertainty.stored(networks.decomposition.card.calibration, kind)
-    if uncertainty is None:
-        return found
-    arteries = {artery.key: found.arteries[artery] for artery in MAIN_ARTERIES}
-    thickness = seen.scan.acquisition.slice_thickness_mm
-    intervals = uncertainty.intervals(found.total, arteries, seen.noise_hu, thickness)
-    return replace(found, intervals=intervals, category_probabilities=uncertainty.probabilities(found.total))
 
 
 def _not_yet_given(warnings: list[ScanWarning], given: list[ScanWarning]) -> list[ScanWarning]:

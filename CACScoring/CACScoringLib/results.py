@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from .scoring.acquisition import BloodPool
 from .scoring.automatic import LeftOut
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.scores import Score
-from .scoring.uncertainty import Intervals
+from .scoring.uncertainty import Intervals, ScanErrors
 
 if TYPE_CHECKING:
     from .models.cards import LoadedModel
@@ -158,6 +158,18 @@ class ScoreResult:
     slices_by_reader: dict[int, bool] = field(default_factory=dict)
     true_mass_mg: dict[Artery, float] | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
+
+
+def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
+    """The result of a method with the intervals of its scores and the probabilities of its categories, where the errors
+    of such scores are known; those of a calcium map are as long as nobody has reviewed it."""
+    kind = result.status if name == "threshold" else "decomposition"
+    uncertainty = errors.known.get(kind)
+    if uncertainty is None or (name == "decomposition" and (result.reviewed or result.scaled_agatston is None)):
+        return result
+    arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
+    intervals = uncertainty.intervals(result.total, arteries, errors.noise_hu, errors.thickness_mm)
+    return replace(result, intervals=intervals, category_probabilities=uncertainty.probabilities(result.total))
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:

@@ -20,9 +20,11 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import ModelCard
 from CACScoringLib.results import Networks, ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.uncertainty import LIMITS
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
 """Whether a candidate is a lesion, from the brightest to the faintest."""
@@ -34,6 +36,9 @@ _EVIDENCE = {
     "typical": dict.fromkeys(FEATURES, 6.0),
     "most_not_coronary": 0.5,
 }
+
+SPREADS = {"automatic": 0.5, "reviewed": 0.1, "decomposition": 0.8}
+"""By kind of score, half the width of its interval in ln(1 + score)."""
 
 
 def places() -> list[tuple[int, int, int]]:
@@ -56,13 +61,25 @@ def image() -> sitk.Image:
     return made
 
 
+def map_card(evidence: bool = True) -> ModelCard:
+    """Of the calcium map's model, with evidence of candidates unless it is False, and known errors of scores."""
+    calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
+    if evidence:
+        calibration["candidates"] = _EVIDENCE
+    return replace(panel_results.known_networks().decomposition.card, calibration=calibration)
+
+
+def _errors(spread: float) -> dict:
+    chances = [[10.0, 0.0, -10 * np.log1p(limit)] for limit in LIMITS["agatston"]]
+    own = {"noise_weight": 0.0, "thickness_weight": 0.0, "errors": [[-spread, spread]] * 4, "chances": chances}
+    return {part: {quantity: {**own, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
+
+
 def scored(evidence: bool = True) -> ScoreResult:
     """evidence: False for a model that has none of candidates."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
-    if evidence:
-        card = replace(networks.decomposition.card, calibration={"candidates": _EVIDENCE})
-        networks = replace(networks, decomposition=replace(networks.decomposition, card=card))
+    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence)))
     with mock.patch.object(pipeline, "find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         return pipeline.score_scan(scan, settings, networks=Networks(None, networks.slices, networks.decomposition))

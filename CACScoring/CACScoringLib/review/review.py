@@ -19,11 +19,12 @@ from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..pipeline import outside_warning
-from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult
+from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
 from ..scoring.artefacts import metal_warning
 from ..scoring.automatic import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
 from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
+from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 
@@ -123,7 +124,7 @@ class Review:
     artery from its place. known: lesions of the run that began the review; they keep their suggestions, and like all
     lesions their ids, for as long as their voxels stay. by_territory: whether the run knew territories, by which it
     found each lesion of the map in its artery. unreviewed: status of the scores while they are not reviewed; unassigned
-    lesions of an automatic score are left out of it.
+    lesions of an automatic score are left out of it. errors: by which its scores get intervals; None where unknown.
     """
 
     def __init__(
@@ -136,12 +137,14 @@ class Review:
         known: Mapping[LesionKey, KnownLesion] | None = None,
         by_territory: bool = False,
         unreviewed: str = "candidates",
+        errors: ScanErrors | None = None,
     ) -> None:
         self.method = method
         self.image = image
         self.rules = rules
         self.peaks = peaks
         self._unreviewed = unreviewed
+        self._errors = errors
         self._shape = image.GetSize()[::-1]
         self._labels = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         self._slices_off: frozenset[int] = frozenset()
@@ -314,6 +317,8 @@ class Review:
             no_calcium=reviewed and not (self._labels.values <= max(Artery)).any(),
             left_out=None if reviewed else left_out,
         )
+        if self._errors is not None:
+            result = with_intervals(self.method, result, self._errors)
         scores = score_non_coronary(elsewhere.lesions, spacing, self.rules)
         others = NonCoronaryResult(reviewed, self.rules, elsewhere, scores)
         return _Counted(self._part(lesions), result, others, left_out)

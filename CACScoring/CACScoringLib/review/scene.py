@@ -24,6 +24,7 @@ from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
 from ..scoring.automatic import LeftOut
 from ..scoring.lesions import Lesion, ScoringRules
+from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
 from .export import ABOUT_CANDIDATES, Reviewed, export_review
 from .nodes import ReviewNodes
@@ -63,7 +64,8 @@ class SceneReview:
         self._state = ReviewNodes(nodes)
         self.scan = self._state.scan
         self.methods = self._state.methods
-        self._reviews = {method: _review(method, self._state) for method in self.methods}
+        errors = _errors(self._state.record)
+        self._reviews = {method: _review(method, self._state, errors) for method in self.methods}
         self.problems: dict[str, str] = {}
         self.reviewed = self._state.reviewed()
         self._slices = self._state.slices()
@@ -363,7 +365,15 @@ class SceneReview:
             self._reviews["decomposition"].set_slices_off(self.slices_off)
 
 
-def _review(method: str, state: ReviewNodes) -> Review:
+def _errors(record: dict) -> ScanErrors | None:
+    """By which the scores of a review get intervals. A broken card keeps nobody from the review."""
+    try:
+        return ScanErrors.recorded(record)
+    except CTError:
+        return None
+
+
+def _review(method: str, state: ReviewNodes, errors: ScanErrors | None) -> Review:
     rules, recorded = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
     image, peaks = (state.scan.image, None) if method == "threshold" else (state.calcium_map(), state.scan.image)
@@ -372,7 +382,8 @@ def _review(method: str, state: ReviewNodes) -> Review:
     unreviewed = recorded_status(method, recorded)
     if unreviewed == "reviewed":
         unreviewed = recorded_status(method, {"reviewed": False})
-    return Review(method, image, ScoringRules(**rules), peaks, state.heart, known, by_territory, unreviewed)
+    shown = (ScoringRules(**rules), peaks, state.heart, known, by_territory, unreviewed)
+    return Review(method, image, *shown, errors)
 
 
 def _named(slices: tuple[int, ...]) -> str:

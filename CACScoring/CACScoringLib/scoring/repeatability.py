@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models.cards import ModelError, list_models
+from ..models.cards import ModelCard, ModelError, list_models
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,20 @@ def stored_repeatability(content: dict) -> Repeatability | None:
     """The limits on the card of the model that made a result's calcium map; of a result of the clinical rule alone, the
     bundled model's. None while none are stored. content: of `scores.json`. Raises ModelError.
     """
-    sha256 = models_of(content).get("decomposition")
-    cards = [model for model in list_models("decomposition") if sha256 is None or model.card.sha256 == sha256]
-    if sha256 is None:
-        cards = [model for model in cards if model.origin == "bundled"]
-    stored = [model.card.repeatability for model in cards if model.card.repeatability]
+    if "decomposition" in models_of(content):
+        cards = map_cards(content)
+    else:
+        cards = [model.card for model in list_models("decomposition") if model.origin == "bundled"]
+    stored = [card.repeatability for card in cards if card.repeatability]
     return Repeatability.of(stored[-1]) if stored else None
+
+
+def map_cards(content: dict) -> list[ModelCard]:
+    """Cards of the model that made a result's calcium map, where it is installed. content: of `scores.json`. Raises
+    ModelError.
+    """
+    sha256 = models_of(content).get("decomposition")
+    return [model.card for model in list_models("decomposition") if model.card.sha256 == sha256]
 
 
 def models_of(content: dict) -> dict[str, str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.ct import CTError
+from .repeatability import map_cards
 from .scores import Score
 
 LEVEL = 0.9
@@ -159,6 +160,37 @@ class Uncertainty:
                 mass = of_mass.interval(score.mass_mg, noise_hu, thickness_mm)
             agatston = errors["agatston"].interval(score.clinical_agatston, noise_hu, thickness_mm)
             found[key] = Intervals(agatston, mass)
+        return found
+
+
+@dataclass(frozen=True)
+class ScanErrors:
+    """What is known of the errors of scores in one scan.
+
+    known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown.
+    """
+
+    known: dict[str, Uncertainty]
+    noise_hu: float | None
+    thickness_mm: float | None
+
+    @classmethod
+    def stored(cls, calibration: Mapping, noise_hu: float | None, thickness_mm: float | None) -> ScanErrors:
+        """calibration: of the calcium map's model. Raises CTError."""
+        kinds = {kind: Uncertainty.stored(calibration, kind) for kind in calibration.get("uncertainty", {})}
+        return cls({kind: own for kind, own in kinds.items() if own is not None}, noise_hu, thickness_mm)
+
+    @classmethod
+    def recorded(cls, content: Mapping) -> ScanErrors:
+        """Of a result, by the model that made its calcium map; nothing where that is not installed, and nothing of
+        automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
+        """
+        cards = [card.calibration for card in map_cards(content) if "uncertainty" in card.calibration]
+        calibration: Mapping = cards[-1] if cards else {}
+        noise_hu = (content["measured"] or {}).get("noise_hu")
+        found = cls.stored(calibration, noise_hu, content["acquisition"].get("slice_thickness_mm"))
+        if calibration.get("candidates") != content.get("candidate_evidence"):
+            found.known.pop("automatic", None)
         return found
 
 

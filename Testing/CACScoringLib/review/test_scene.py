@@ -17,13 +17,16 @@ from CACScoringLib.core.ct import MaskError, UnreadableError
 from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery, NonCoronary
 from CACScoringLib.core.output import OutputError
 from CACScoringLib.io.reading import read_lesion_labels
+from CACScoringLib.models.cards import ModelError, StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder, content_of_result
 from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.scoring import repeatability
 from CACScoringLib.scoring.scores import Score
+from CACScoringLib.scoring.uncertainty import TOTAL
 
 METHODS = ("threshold", "decomposition")
 
@@ -848,3 +851,58 @@ class TestAutomaticScore:
         result = review.result("threshold")
         assert (result.status, result.total.agatston) == ("reviewed", 0)
         assert (review.categories().status, review.categories().risk_class) == ("reviewed", "0")
+
+    def test_intervals_follow_the_score(self, scene, automatic, monkeypatch, tmp_path):
+        """They are those of the kind that the score is at the moment, by the model that made the map."""
+        model = StoredModel(automatic_score.map_card(), tmp_path / "map.json", "user")
+        monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
+        content = content_of_result(automatic, report.result_as_json(automatic, {}))
+        review = SceneReview(scene, mrml.add_to_scene(scene, content))
+        for method in METHODS:
+            found, expected = review.result(method), automatic.methods[method]
+            assert (found.intervals, found.category_probabilities) == (
+                expected.intervals,
+                expected.category_probabilities,
+            )
+        assert review.categories().probabilities == automatic.categories.probabilities
+
+        def spread(method):
+            result = review.result(method)
+            low, high = np.log1p(result.intervals[TOTAL].agatston)
+            assert (low + high) / 2 == pytest.approx(np.log1p(result.total.clinical_agatston))
+            return (high - low) / 2
+
+        assert spread("threshold") == pytest.approx(automatic_score.SPREADS["automatic"])
+        assert spread("decomposition") == pytest.approx(automatic_score.SPREADS["decomposition"])
+        before = review.result("threshold").total.agatston
+        review.reject("threshold", ids(review, "threshold")[:3])
+        assert review.result("threshold").total.agatston < before
+        assert spread("threshold") == pytest.approx(automatic_score.SPREADS["automatic"])
+        review.accept("threshold")
+        assert spread("threshold") == pytest.approx(automatic_score.SPREADS["reviewed"])
+        assert spread("decomposition") == pytest.approx(automatic_score.SPREADS["decomposition"])
+        review.export(tmp_path / "out")
+        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+        total = review.result("threshold").intervals[TOTAL]
+        assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
+        assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
+        review.set_reviewed("decomposition", True)
+        assert review.result("decomposition").intervals == {}
+
+    def test_no_intervals_without_the_models_card(self, scene, review, automatic, monkeypatch, tmp_path):
+        """Of a model that is not installed, or whose evidence is another by now; a broken card hinders nobody."""
+        assert review.result("threshold").intervals == {}
+        card = automatic_score.map_card()
+        other = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
+        model = StoredModel(other, tmp_path / "map.json", "user")
+        monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
+        again = SceneReview(scene, review.nodes)
+        assert again.result("threshold").intervals == {}
+        again.accept("threshold")
+        assert again.result("threshold").intervals
+
+        def broken(_network):
+            raise ModelError("broken")
+
+        monkeypatch.setattr(repeatability, "list_models", broken)
+        assert SceneReview(scene, review.nodes).result("threshold").intervals == {}
