@@ -39,7 +39,7 @@ def scan_and_heart():
 
 
 EVIDENCE = {
-    "weights": {"log_mass": 0.0, "log_map_peak": 0.0, "log_ct_excess": 1.0, "slice_logit": 0.0, "place_logit": 0.0}
+    "weights": {"log_mass": 0.0, "log_map_excess": 0.0, "log_ct_excess": 1.0, "slice_logit": 0.0, "place_logit": 0.0}
     | {"intercept": -5.0},
     "typical": dict.fromkeys(FEATURES, 6.0),
     "most_not_coronary": 0.5,

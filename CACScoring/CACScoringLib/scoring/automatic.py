@@ -20,7 +20,7 @@ from .lesions import LesionSet
 
 REASONS = {
     "log_mass": "little for coronary calcium",
-    "log_map_peak": "faint or absent in the calcium map",
+    "log_map_excess": "faint or absent in the calcium map",
     "log_ct_excess": "hardly above blood and its noise",
     "slice_logit": "its slices hardly show coronary calcium",
     "place_logit": "not where coronary arteries run",

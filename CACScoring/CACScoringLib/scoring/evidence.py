@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from ..anatomy.arteries import ArterySuggestion
     from .lesions import LesionSet
 
-FEATURES = ("log_mass", "log_map_peak", "log_ct_excess", "slice_logit", "place_logit")
-"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the highest HU of the map, and of the HU by which the
-CT's highest exceeds blood and its noise (NOISE_SDS); log-odds of visible calcium in its likeliest slice, and of its
-place being coronary. None may count against a lesion: more calcium, or a likelier place, never makes it less probable.
+FEATURES = ("log_mass", "log_map_excess", "log_ct_excess", "slice_logit", "place_logit")
+"""Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the HU by which the map's highest exceeds what noise
+leaves in a map (MAP_NOISE_SDS), and of those by which the CT's highest exceeds blood and its noise (NOISE_SDS); log-odds
+of visible calcium in its likeliest slice, and of its place being coronary. None may count against a lesion: more
+calcium, or a likelier place, never makes it less probable.
 """
 
-BLOOD_HU, NOISE_SDS = 45.0, 3.0
-"""Unenhanced blood, and up to how many standard deviations above it a peak may be noise."""
+BLOOD_HU, NOISE_SDS, MAP_NOISE_SDS = 45.0, 3.0, 1.5
+"""Unenhanced blood, and up to how many standard deviations a peak may be noise: in the CT above the blood, and in the
+map, which has less of it."""
 
 INTERCEPT = "intercept"
 UNKNOWN_NOISE_HU = 15.0
@@ -57,14 +59,15 @@ def lesion_features(
     ids = found.id_map.reshape(-1)[flat]
     peaks = np.zeros(int(ids.max(initial=0)) + 1)
     np.maximum.at(peaks, ids, calcium_map.reshape(-1)[flat])
-    background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
+    noise = UNKNOWN_NOISE_HU if noise_hu is None else noise_hu
+    background = BLOOD_HU + NOISE_SDS * noise
     for lesion, suggestion in zip(found.lesions, suggestions, strict=True):
         mass = sum(part.sum_hu for part in lesion.components) * voxel_mm3
         likeliest = np.nan_to_num(slice_probabilities[list(lesion.slice_indices)]).max()
         rows.append(
             (
                 math.log1p(max(mass, 0.0)),
-                math.log1p(peaks[lesion.id]),
+                math.log1p(max(peaks[lesion.id] - MAP_NOISE_SDS * noise, 0.0)),
                 math.log1p(max(lesion.peak_hu - background, 0.0)),
                 _logit(likeliest),
                 -_logit(suggestion.not_coronary_probability),

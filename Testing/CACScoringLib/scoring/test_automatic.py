@@ -30,12 +30,12 @@ def features_of(*rows):
 
 def test_what_is_improbable_is_left_out_with_its_reason():
     found, suggestions = candidates(3)
-    features = features_of({}, {"log_map_peak": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
+    features = features_of({}, {"log_map_excess": -4.0}, {"place_logit": -4.0, "log_mass": 2.9})
     kept, own, left_out = evaluated_candidates(found, features, suggestions, EVIDENCE)
     assert [lesion.id for lesion in kept.lesions] == [own[0].lesion_id] == [2]
     assert own[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(5)))
     assert [lesion.id for lesion in left_out.lesions.lesions] == [s.lesion_id for s in left_out.suggestions] == [3, 4]
-    assert left_out.reasons == (REASONS["log_map_peak"], REASONS["place_logit"])
+    assert left_out.reasons == (REASONS["log_map_excess"], REASONS["place_logit"])
     assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
     assert np.array_equal(kept.id_map + left_out.lesions.id_map, found.id_map), "no candidate is lost"
 

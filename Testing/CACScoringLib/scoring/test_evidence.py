@@ -37,7 +37,7 @@ def test_features_are_what_they_say(two_lesions):
     large = int(np.argmax(by_name["log_mass"]))
     assert found.lesions[large].voxels == 8
     assert by_name["log_mass"][large] == pytest.approx(math.log1p((7 * 50 + 90) * 2))
-    assert by_name["log_map_peak"][large] == pytest.approx(math.log1p(90))
+    assert by_name["log_map_excess"][large] == pytest.approx(math.log1p(90 - 1.5 * 20))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
     assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
     assert by_name["place_logit"][large] == pytest.approx(math.log(0.8 / 0.2) if large == 0 else 0, abs=1e-9)
