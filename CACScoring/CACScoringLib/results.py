@@ -43,6 +43,10 @@ AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"
 """What to call what their rules add up to: without a threshold that is several times higher than clinical scores."""
 
 
+CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalent"}
+"""What to call their scores on the clinical scale (`Score.clinical_agatston`)."""
+
+
 @dataclass(frozen=True)
 class Networks:
     """The networks that score without a threshold.

@@ -178,7 +178,7 @@ def test_classes_belong_to_the_clinical_score_alone(faint):
     clinical, adjusted = text.split("Calcium map (no threshold)</h2>")[:2]
     assert clinical.count("Risk class") == 1
     assert "Risk class" not in adjusted
-    assert "Adjusted Agatston score" in adjusted
+    assert "Agatston equivalent" in adjusted
 
 
 class TestWhatIsLeftOut:
@@ -233,7 +233,7 @@ class TestWhatIsLeftOut:
         masses = [sum(c.sum_hu for c in x.components) * math.prod(SPACING_MM) / 1385 for x in method.lesions.lesions]
         assert method.scaled_agatston == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
         assert 0 < method.scaled_agatston < method.total.agatston
-        assert "on the scale of clinical scores about <b>" in page.result_as_html(result)
+        assert f"Agatston equivalent <b>{method.scaled_agatston:.1f}</b>" in page.result_as_html(result)
         assert result.methods["threshold"].scaled_agatston is None
         # A reader's labels are scored on the same scale.
         reviewed = score_scan(scan, heart=heart, lesions=labels, networks=stored).methods["decomposition"]

@@ -16,7 +16,7 @@ from ..calcium_map.slices import on_scan_slices
 from ..core.labels import TERRITORIES, Artery
 from ..core.output import SCHEMA
 from ..core.tables import table_text
-from ..results import AGATSTON_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
+from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
@@ -91,9 +91,7 @@ def result_as_text(result: ScoreResult) -> str:
     for key, method in result.methods.items():
         state = STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
         lines.append(f"{METHOD_TITLES[key]}: {state}")
-        if method.scaled_agatston is not None:
-            lines.append(f"  on the scale of clinical Agatston scores about {method.scaled_agatston:.0f}")
-        agatston = AGATSTON_TITLES[key]
+        agatston = CLINICAL_TITLES[key]
         rows = [(artery.key, score) for artery, score in method.arteries.items() if score.lesions]
         lines += [_line(name, score, agatston) for name, score in [*rows, ("total", method.total)]]
         if TOTAL in method.intervals:
@@ -121,7 +119,7 @@ def result_as_text(result: ScoreResult) -> str:
 
 def _line(name: str, score: Score, agatston: str) -> str:
     plural = " " if score.lesions == 1 else "s"
-    return f"  {name:<22}{score.lesions:>4} lesion{plural}  {agatston} {score.agatston:9.1f}"
+    return f"  {name:<22}{score.lesions:>4} lesion{plural}  {agatston} {score.clinical_agatston:9.1f}"
 
 
 def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: bool = False) -> dict:

@@ -41,7 +41,7 @@ def interval_as_html(method: MethodResult) -> Markup | None:
         "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
         "noise. It was made on digital patients, and says nothing of errors that they do not have."
     )
-    return fragment(tag.p(*told), _bar(method.total.agatston, *own.agatston), small(note))
+    return fragment(tag.p(*told), _bar(method.total.clinical_agatston, *own.agatston), small(note))
 
 
 def _percent(probability: float) -> str:

@@ -55,12 +55,12 @@ def site_name(site: Site) -> Markup:
 
 
 def score_cells(score: Score) -> list[str]:
-    """Lesions, Agatston, and the columns of SCORE_TITLES."""
+    """Lesions, Agatston on the clinical scale, and the columns of SCORE_TITLES."""
     mass = "–" if score.mass_mg is None else f"{score.mass_mg:.2f}"
     peak = "–" if score.peak_hu is None else f"{score.peak_hu:.0f}"
     return [
         str(score.lesions),
-        f"{score.agatston:.1f}",
+        f"{score.clinical_agatston:.1f}",
         f"{score.volume_mm3:.1f}",
         mass,
         f"{score.pseudo_mass_hu_mm3:.0f}",

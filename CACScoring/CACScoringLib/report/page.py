@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core.labels import Artery
-from ..results import AGATSTON_TITLES, METHOD_TITLES, Categories, MethodResult, ScoreResult
+from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, Categories, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
 from ..scoring.lesions import Lesion
@@ -52,7 +52,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         parts += [
             tag.h2(METHOD_TITLES[key]),
             _summary(result, method),
-            _arteries_table(method, AGATSTON_TITLES[key], result.true_mass_mg),
+            _arteries_table(method, CLINICAL_TITLES[key], result.true_mass_mg),
             _left_out(result, method),
         ]
     parts.append(non_coronary_as_html(result))
@@ -98,17 +98,19 @@ def _summary(result: ScoreResult, method: MethodResult) -> Markup:
             " This does not exclude calcium: small and faint lesions are missed (the models' cards state how many).",
             class_="unreviewed",
         )
+    score = tag.b(f"{total.clinical_agatston:.1f}")
     if not method.reviewed:
-        return tag.p(
-            tag.b(f"{total.lesions} unreviewed lesion{'' if total.lesions == 1 else 's'}"),
-            " of the calcium map, ",
-            _scaled(method),
-            ". The arteries are suggested from each lesion's location and have not been reviewed.",
+        told = f" of the calcium map, without a threshold an adjusted Agatston score of {total.agatston:.1f}"
+        return fragment(
+            tag.p("Agatston equivalent ", score, " automatic", class_="score"),
             interval_as_html(method),
-            class_="unreviewed",
+            tag.p(
+                tag.b(f"{total.lesions} unreviewed lesion{'' if total.lesions == 1 else 's'}"),
+                f"{told}. The arteries are suggested from each lesion's location and have not been reviewed.",
+                class_="unreviewed",
+            ),
         )
-    title = "Agatston score" if clinical else "Adjusted Agatston score"
-    parts = [tag.p(f"{title} ", tag.b(f"{total.agatston:.1f}"), class_="score")]
+    parts = [tag.p("Agatston score " if clinical else "Agatston equivalent ", score, class_="score")]
     if method.no_calcium:
         parts.append(tag.p(tag.b("Reviewed: no coronary calcium.")))
     if clinical and result.categories is not None:
@@ -168,13 +170,6 @@ def _left_out(result: ScoreResult, method: MethodResult) -> Markup | None:
     more = len(every) - len(rows)
     note = small(f"{more} less probable ones are in lesions.csv.") if more else None
     return tag.details(tag.summary(f"Left out: {len(every)}"), table([first, *rows]), note)
-
-
-def _scaled(method: MethodResult) -> Markup:
-    scaled, adjusted = method.scaled_agatston, f"adjusted Agatston {method.total.agatston:.1f}"
-    if scaled is None:
-        return fragment(adjusted)
-    return fragment("on the scale of clinical scores about ", tag.b(f"{scaled:.0f}"), f" ({adjusted})")
 
 
 def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Artery, float] | None) -> Markup:

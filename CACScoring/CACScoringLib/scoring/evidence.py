@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 FEATURES = ("log_mass", "log_map_excess", "log_ct_excess", "slice_logit", "place_logit")
 """Of a lesion: natural logarithms of its pseudo-mass (HU·mm³), of the HU by which the map's highest exceeds what noise
-leaves in a map (MAP_NOISE_SDS), and of those by which the CT's highest exceeds blood and its noise (NOISE_SDS); log-odds
-of visible calcium in its likeliest slice, and of its place being coronary. None may count against a lesion: more
-calcium, or a likelier place, never makes it less probable.
+leaves in a map (MAP_NOISE_SDS), and of those by which the CT's highest exceeds blood and its noise (NOISE_SDS);
+log-odds of visible calcium in its likeliest slice, and of its place being coronary. None may count against a lesion:
+more calcium, or a likelier place, never makes it less probable.
 """
 
 BLOOD_HU, NOISE_SDS, MAP_NOISE_SDS = 45.0, 3.0, 1.5

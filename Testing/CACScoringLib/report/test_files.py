@@ -108,7 +108,7 @@ def test_no_calcium_is_said_by_a_reader_alone(result):
         assert "no coronary calcium" not in page.result_as_html(other) + report.result_as_text(other)
 
 
-def test_a_maps_score_is_called_adjusted_and_the_scaled_one_comes_first():
+def test_a_maps_score_on_the_clinical_scale_comes_first():
     unreviewed = make_result(reviewed=False)
     clinical = unreviewed.methods["threshold"]
     rules = replace(clinical.rules, equivalent_mg_per_mm3_hu=0.0007)
@@ -116,11 +116,12 @@ def test_a_maps_score_is_called_adjusted_and_the_scaled_one_comes_first():
     both = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
     text = report.result_as_text(both)
     own = text[text.index("Calcium map") :].splitlines()
-    assert own[1] == "  on the scale of clinical Agatston scores about 6"
-    assert all("Adjusted Agatston      64.0" in line for line in own[2:])
+    assert "total" in own[-1]
+    assert "Agatston equivalent       6.4" in own[-1]
     shown = page.result_as_html(both)
-    assert "on the scale of clinical scores about <b>6</b> (adjusted Agatston 64.0)" in shown
-    assert shown.count("<th>Adjusted Agatston</th>") == shown.count("<th>Agatston</th>") == 2
+    assert "Agatston equivalent <b>6.4</b> automatic" in shown
+    assert "adjusted Agatston score of 64.0" in shown
+    assert "<th>Agatston equivalent</th>" in shown
     assert "Adjusted Agatston = area" in shown
 
 
