@@ -76,8 +76,18 @@ class ScoreErrors:
     def interval(
         self, score: float, noise_hu: float | None = None, thickness_mm: float | None = None, distance: float = 0.0
     ) -> tuple[float, float]:
-        """Lowest and highest true score that is not too unlike what calibration patients had. Where every true score
-        is, the score itself. distance: of the scan from the calibration's (`Familiarity`)."""
+        """Find where the true score lies.
+
+        Args:
+            score: Of one kind.
+            noise_hu: Of the scan.
+            thickness_mm: Of its slices.
+            distance: Of the scan from the calibration's (`Familiarity`).
+
+        Returns:
+            Lowest and highest true score that is not too unlike what calibration patients had. Where every true score
+            is, the score itself.
+        """
         scale, at = self.difficulty(noise_hu, thickness_mm) * (1 + distance), math.log1p(score)
         bounds = (0.0, *LIMITS[self.quantity], math.inf)
         ends: list[float] = []
@@ -90,7 +100,11 @@ class ScoreErrors:
         return (min(ends), max(ends)) if ends else (score, score)
 
     def probabilities(self, score: float) -> tuple[float, ...]:
-        """Of the truth being in each class; they add up to 1."""
+        """Tell classes of the truth by a score.
+
+        Returns:
+            Probability of the truth being in each class; they add up to 1.
+        """
         reached = [1.0]
         for weights in self.chances:
             evidence = weights[0] * math.log1p(score) + weights[1] * (score <= 0) + weights[2]
@@ -107,9 +121,13 @@ def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: f
 
 
 def central(errors: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """The conformal quantiles of rising errors that cut off half of what `level` leaves at each end, or all of it at
-    the lower end of errors that are nowhere above 0, as those of a truth of 0; of too few errors the extremes. No
-    bounds without any errors."""
+    """Bound rising errors.
+
+    Returns:
+        The conformal quantiles that cut off half of what `level` leaves at each end, or all of it at the lower end of
+        errors that are nowhere above 0, as those of a truth of 0; of too few errors the extremes. No bounds without any
+        errors.
+    """
     count = len(errors)
     if not count:
         return -math.inf, math.inf
@@ -191,7 +209,11 @@ class ScanErrors:
 
     @property
     def facts(self) -> tuple[float | None, float | None, float]:
-        """Of the scan, as `Uncertainty.intervals` takes them."""
+        """Facts of the scan.
+
+        Returns:
+            Noise, thickness and distance, as `Uncertainty.intervals` takes them.
+        """
         return self.noise_hu, self.thickness_mm, 0.0 if self.familiarity is None else self.familiarity.distance
 
     @classmethod
