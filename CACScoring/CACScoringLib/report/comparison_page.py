@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..results import METHOD_TITLES, STATUSES
-from ..scoring.comparison import BY_INTERVALS, QUANTITIES, TOTAL, UNKNOWN, Change, Comparison, MethodComparison
+from ..scoring.comparison import BY_INTERVALS, QUANTITIES, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.repeatability import Repeatability
 from .interval_page import interval_text
 from .markup import (
@@ -110,8 +110,8 @@ def _summary(method: MethodComparison) -> Markup:
     told = tag.p(_sentence(method, next(change for change in method.changes if change.part == TOTAL)))
     if not method.no_limits:
         return told
-    note = f"The intervals are compared because no limits hold: {'; '.join(method.no_limits)}."
-    return fragment(told, small(note))
+    note = "The intervals, found on digital patients, are compared because no limits hold: "
+    return fragment(told, small(note, "; ".join(method.no_limits), "."))
 
 
 def _sentence(method: MethodComparison, change: Change) -> str:
@@ -134,8 +134,9 @@ def _table(method: MethodComparison) -> Markup | None:
         rows.append(group(_title(method, quantity), len(titles) + 1))
         for change in (change for change in method.changes if change.quantity == quantity):
             limit = "–" if change.limit is None else f"±{_number(quantity, change.limit)}"
-            # What bars the whole method is said once, above the table.
-            text = "cannot be determined" if method.bars and change.verdict == UNKNOWN else change.text
+            # What holds for the whole method is said once, above the table.
+            told = change.reason in (*method.bars, *method.no_limits)
+            text = "cannot be determined" if told else change.text
             rows.append(
                 row(
                     tag.b("Total") if change.part == TOTAL else change.part,

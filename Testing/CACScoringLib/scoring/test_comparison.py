@@ -425,7 +425,9 @@ class TestIntervals:
         assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
         html = comparison_as_html(found)
         assert "so the intervals of the scores can tell a change" in html
-        assert "The intervals are compared because no limits hold: no repeatability limits are stored" in html
+        note = "The intervals, found on digital patients, are compared because no limits hold: no repeatability limits"
+        assert note in html
+        assert html.count("no repeatability limits are stored with the model") == 1, "above the table, not in each row"
         assert "do not overlap" in comparison_as_text(found)
 
 
