@@ -21,6 +21,7 @@ from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
 from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
+from .scoring.familiarity import Known, facts_of
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
@@ -108,6 +109,9 @@ def score_scan(
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
+        known = Known.stored(networks.decomposition.card.calibration) if networks else None
+        familiarity = known and known.familiarity(facts_of(scan, blood, region.mask))
+        warnings += familiarity.warnings(reviewed is not None) if familiarity else []
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
@@ -137,7 +141,7 @@ def score_scan(
         if parts:
             methods["decomposition"] = _scored(seen, in_map, map_rules)
         if networks:
-            facts = (seen.noise_hu, scan.acquisition.slice_thickness_mm)
+            facts = (seen.noise_hu, scan.acquisition.slice_thickness_mm, familiarity)
             errors = ScanErrors.stored(networks.decomposition.card.calibration, *facts)
             methods = {name: with_intervals(name, method, errors) for name, method in methods.items()}
         threshold = methods["threshold"]
@@ -157,6 +161,7 @@ def score_scan(
         found_slices,
         parts,
         settings.slices,
+        familiarity=familiarity,
     )
 
 

@@ -17,6 +17,7 @@ from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from .scoring import risk
 from .scoring.acquisition import BloodPool
 from .scoring.automatic import LeftOut
+from .scoring.familiarity import Familiarity
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.scores import Score
 from .scoring.uncertainty import Intervals, ScanErrors
@@ -70,6 +71,8 @@ class MethodResult:
     intervals: where the true scores lie nine times of ten, of the total (`uncertainty.TOTAL`) and of arteries by their
     key; empty where no errors are known. category_probabilities: of `uncertainty.CATEGORIES`, by the total; empty where
     unknown.
+    withheld: whether intervals and categories of an automatic score are, because the scan is beyond what the models
+    know (`scoring.familiarity`).
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
     """
@@ -84,6 +87,7 @@ class MethodResult:
     left_out: LeftOut | None = None
     intervals: dict[str, Intervals] = field(default_factory=dict)
     category_probabilities: dict[str, float] = field(default_factory=dict)
+    withheld: bool = False
 
     @property
     def reviewed(self) -> bool:
@@ -139,7 +143,9 @@ class ScoreResult:
     """All that `score` finds out about a scan.
 
     methods: by name; "threshold" is the clinical rule, "decomposition" the scores of the calcium map.
-    categories: of the clinical rule; None for candidates that nobody, neither network nor reader, has evaluated.
+    categories: of the clinical rule; None for candidates that nobody, neither network nor reader, has evaluated, and
+    where they are withheld.
+    familiarity: of the scan to the models; None when they hold nothing to tell it by.
     territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
     non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
     networks, slices, decomposition: None when only the clinical rule was asked for.
@@ -162,23 +168,28 @@ class ScoreResult:
     slices_by_reader: dict[int, bool] = field(default_factory=dict)
     true_mass_mg: dict[Artery, float] | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
+    familiarity: Familiarity | None = None
 
 
 def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:
     """The result of a method with the intervals of its scores and the probabilities of its categories, where the errors
-    of such scores are known; those of a calcium map are as long as nobody has reviewed it."""
+    of such scores are known; those of a calcium map are as long as nobody has reviewed it. Of an automatic score in a
+    scan beyond what the models know they are withheld."""
+    if errors.withholds and result.status == "automatic":
+        return replace(result, withheld=True)
     kind = result.status if name == "threshold" else "decomposition"
     uncertainty = errors.known.get(kind)
     if uncertainty is None or (name == "decomposition" and (result.reviewed or result.scaled_agatston is None)):
         return result
     arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
-    intervals = uncertainty.intervals(result.total, arteries, errors.noise_hu, errors.thickness_mm)
+    intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
     return replace(result, intervals=intervals, category_probabilities=uncertainty.probabilities(result.total))
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:
-    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated."""
-    if threshold.status == "candidates":
+    """The published classes of a score by the clinical rule; None of candidates that nothing evaluated, and where they
+    are withheld."""
+    if threshold.status == "candidates" or threshold.withheld:
         return None
     agatston = threshold.total.agatston
     vessels = sum(threshold.arteries[a].agatston > 0 for a in MAIN_ARTERIES)

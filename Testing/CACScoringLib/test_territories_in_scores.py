@@ -124,6 +124,50 @@ def test_an_automatic_score_counts_what_the_evidence_allows_and_keeps_the_rest(w
     assert again.categories.status == "reviewed"
 
 
+def errors(spread):
+    own = {"noise_weight": 0.0, "thickness_weight": 0.0, "errors": [[-spread, spread]] * 4, "chances": [[1, 0, -1]] * 3}
+    every = {quantity: {**own, "quantity": quantity} for quantity in ("agatston", "mass_mg")}
+    return {kind: {"total": every, "artery": every} for kind in ("automatic", "reviewed", "decomposition")}
+
+
+@pytest.mark.parametrize("noise_known_to", [100.0, 5.0, 1.0])
+def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_faint_one, noise_known_to):
+    """Its noise is 8 HU."""
+    scan, heart, networks = with_a_faint_one
+    known = {"ranges": {"noise_hu": [0.0, noise_known_to, 5.0]}, "limit": 1.0}
+    card = networks.decomposition.card
+    card = replace(card, calibration={**card.calibration, "uncertainty": errors(0.1), "known": known})
+    networks = replace(networks, decomposition=replace(networks.decomposition, card=card))
+    result = score_scan(scan, heart=heart, networks=networks)
+    document, page = result_as_json(result, {}), result_as_html(result)
+    codes = [warning.code for warning in result.warnings]
+    noise, clinical = result.blood.noise_hu, result.methods["threshold"]
+    assert noise == pytest.approx(8, abs=1)
+    distance = max(0.0, (noise - noise_known_to) / 5)
+    assert document["familiarity"]["distance"] == result.familiarity.distance == pytest.approx(distance)
+    assert document["familiarity"]["limit"] == 1.0
+    assert (clinical.status, clinical.total.agatston) == ("automatic", 3 * 4 * 6 * 4)
+    if noise_known_to == 1.0:
+        assert (result.categories, clinical.intervals, clinical.category_probabilities) == (None, {}, {})
+        assert result.methods["decomposition"].intervals == {}
+        assert "beyond-calibration" in codes
+        assert document["categories"] is None
+        assert page.index("unlike those that the models were calibrated on") < page.index("are withheld; see")
+    else:
+        low, high = clinical.intervals["total"].agatston
+        assert np.log1p([low, high]) == pytest.approx(np.log1p(288) + 0.1 * (1 + distance) * np.array([-1, 1]))
+        assert result.categories is not None
+        assert ("unlike-calibration" in codes) == (distance > 0)
+        assert "are withheld" not in page
+    (cause,) = document["familiarity"]["causes"] or ["no"]
+    assert cause == "no" or f"{cause} (distance " in page
+    labels = sitk.Cast(heart, sitk.sitkUInt8) * 0
+    reviewed = score_scan(scan, heart=heart, lesions=labels, networks=networks)
+    assert reviewed.categories.status == "reviewed", "what a person has reviewed is never withheld"
+    assert "total" in reviewed.methods["threshold"].intervals
+    assert "beyond-calibration" not in [warning.code for warning in reviewed.warnings]
+
+
 def test_candidates_are_all_listed_when_that_is_asked_for(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
     result = score_scan(scan, ScoreSettings(candidates=True), heart=heart, networks=networks)

@@ -61,11 +61,14 @@ def image() -> sitk.Image:
     return made
 
 
-def map_card(evidence: bool = True) -> ModelCard:
-    """Of the calcium map's model, with evidence of candidates unless it is False, and known errors of scores."""
+def map_card(evidence: bool = True, known: dict | None = None) -> ModelCard:
+    """Of the calcium map's model, with evidence of candidates unless it is False, and known errors of scores. known: of
+    the calibration's scans (`familiarity.Known`)."""
     calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
     if evidence:
         calibration["candidates"] = _EVIDENCE
+    if known is not None:
+        calibration["known"] = known
     return replace(panel_results.known_networks().decomposition.card, calibration=calibration)
 
 
@@ -75,11 +78,11 @@ def _errors(spread: float) -> dict:
     return {part: {quantity: {**own, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
-def scored(evidence: bool = True) -> ScoreResult:
-    """evidence: False for a model that has none of candidates."""
+def scored(evidence: bool = True, known: dict | None = None) -> ScoreResult:
+    """evidence: False for a model that has none of candidates. known: as of `map_card`."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
-    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence)))
+    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, known)))
     with mock.patch.object(pipeline, "find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         return pipeline.score_scan(scan, settings, networks=Networks(None, networks.slices, networks.decomposition))

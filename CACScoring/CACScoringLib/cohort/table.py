@@ -16,8 +16,10 @@ from .scans import CohortScan
 _SCAN = ("name", "folder", "ct", "patient", "group", "state", "reason")
 _GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 _TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
+_INTERVAL = ("interval_low", "interval_high")
 _CATEGORIES = ("risk_class", "cac_drs")
-_OF_METHOD = {"threshold": ("left_out", *_CATEGORIES), "decomposition": ("scaled_agatston",)}
+_LIKELY = ("likely_category", "category_probability")
+_OF_METHOD = {"threshold": ("left_out", *_CATEGORIES, *_LIKELY), "decomposition": ("scaled_agatston",)}
 """What only one method has. left_out: candidates that an automatic clinical score does not count."""
 _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
@@ -27,7 +29,7 @@ def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = (
     """Of `cohort.csv`; see `result_row` and `as_csv`. estimates: kinds of whole-scan estimates."""
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
-        names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_OF_METHOD[method])]
+        names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_OF_METHOD[method])]
         names += [f"{method}_agatston_{artery.key}" for artery in Artery]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
     return [*names, *(_ESTIMATES[network][0] for network in estimates), "seconds", *elsewhere]
@@ -49,11 +51,18 @@ def result_row(content: dict) -> dict[str, object]:
         row |= {f"{method}_{part}": result["total"][part] for part in _TOTALS}
         row |= {f"{method}_{part}": result[part] for part in ("reviewed", "scaled_agatston")}
         row[f"{method}_status"] = recorded_status(method, result)
+        interval = result["total"].get("interval_90") or (None, None)
+        row |= {f"{method}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
         row |= {f"{method}_agatston_{artery}": score["agatston"] for artery, score in result["arteries"].items()}
     if row["threshold_status"] == "automatic":
         row["threshold_left_out"] = len(content["methods"]["threshold"]["left_out"])
     if categories := content.get("categories"):
         row |= {f"{categories['method']}_{name}": categories[name] for name in _CATEGORIES}
+        if chances := categories.get("probabilities"):
+            likeliest = max(chances, key=chances.__getitem__)
+            # With a dash that no spreadsheet takes for a date's.
+            own = (likeliest.replace("-", "–"), chances[likeliest])
+            row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, own, strict=True)}
     if elsewhere := content.get("non_coronary"):
         row |= {f"non_coronary_agatston_{site.key}": elsewhere[site.key]["agatston"] for site in NonCoronary}
     for network, estimate in content.get("second_opinions", {}).items():
@@ -68,6 +77,7 @@ def scored(state: ScanState, content: dict) -> ScanState:
     return replace(
         state,
         reason=None,
+        status={name: recorded_status(name, method) for name, method in methods.items()},
         agatston={name: method["total"]["agatston"] for name, method in methods.items()},
         scaled_agatston={name: method["scaled_agatston"] for name, method in methods.items()},
         warnings=tuple(row["warnings"].split()),

@@ -20,7 +20,8 @@ class ScanState:
     index: its row in the cohort's table. name: for people; need not be unique. folder: of its results. ct, series: what
     is scored, as `read_ct` takes it. state: "waiting", "running", "done", "skipped" (done before) or "failed". reason:
     why it failed or has to wait again.
-    agatston, scaled_agatston: total by method, of scans that are done; a scaled one is None where no scale is known.
+    status (`results.STATUSES`), agatston, scaled_agatston: of the total, by method, of scans that are done; a scaled
+    one is None where no scale is known.
     warnings: their codes. seconds: its own steps together.
     """
 
@@ -31,6 +32,7 @@ class ScanState:
     series: str | None = None
     state: str = "waiting"
     reason: str | None = None
+    status: dict[str, str] | None = None
     agatston: dict[str, float] | None = None
     scaled_agatston: dict[str, float | None] | None = None
     warnings: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ A warning's message stands where the warning is made. `docs/reference/warnings.m
 
 SEVERE = frozenset(
     {
+        "beyond-calibration",
         "contrast-enhanced",
         "heart-cut",
         "heart-from-lungs",
@@ -39,6 +40,9 @@ ADVICE = {
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
     "thickness-unknown": "Find out the slice thickness and give it with --acquisition.",
     "wide-spacing": "Score a reconstruction with closer slices if there is one.",
+    # Familiarity
+    "beyond-calibration": "Do not use the automatic score. Review the lesions, or score a usual reconstruction.",
+    "unlike-calibration": "Look closer at the lesions and at the candidates left out.",
     # Heart
     "heart-cut": "Check the heart outline. If the scan ends within the heart, the score is too low.",
     "heart-floor-uncertain": "Check the lower end of the heart outline; give --heart MASK if it is wrong.",

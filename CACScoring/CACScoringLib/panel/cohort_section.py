@@ -15,8 +15,8 @@ from .lifecycle import Section
 from .parameters import Method
 from .worker import Worker
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Map, clinical\n(adjusted)", "Note")
-COLUMN_LETTERS = (9, 8, 8, 11)
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)", "Note")
+COLUMN_LETTERS = (9, 8, 8, 10, 11)
 """Widths of all columns but the last, which takes the rest."""
 
 _ENDED = ("done", "skipped", "failed")
@@ -118,13 +118,17 @@ class CohortSection(Section):
             self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
         table.setRowCount(len(self._scans))
         self._scans[row] = scan
+        status = (scan.get("status") or {}).get("threshold", "")
         scores, scaled = scan.get("agatston") or {}, scan.get("scaled_agatston") or {}
         numbers = [f"{scores[method]:.1f}" if method in scores else "" for method in ("threshold", "decomposition")]
         if numbers[1]:
             about = scaled.get("decomposition")
             numbers[1] = f"({numbers[1]})" if about is None else f"{about:.0f} ({numbers[1]})"
+        if status == "candidates":
+            numbers[0] = f"({numbers[0]})"
+        numbers.insert(1, _statusNames().get(status, ""))
         note = scan.get("reason") or ", ".join(scan.get("warnings") or ())
-        table_widgets.fillRow(table, row, (scan["name"], _stateNames()[scan["state"]], *numbers, note), (2, 3))
+        table_widgets.fillRow(table, row, (scan["name"], _stateNames()[scan["state"]], *numbers, note), (2, 4))
         ended = sum(each["state"] in _ENDED for each in self._scans)
         self._ui.cohortBar.setValue(round(1000 * ended / len(self._scans)))
         self._say(_("{ended} of {count} scans …").format(ended=ended, count=len(self._scans)))
@@ -141,6 +145,11 @@ class CohortSection(Section):
 
     def _say(self, text: str) -> None:
         self._ui.cohortStatusLabel.setText(text)
+
+
+def _statusNames() -> dict[str, str]:
+    """How scores came about (`results.STATUSES`). Candidates are no score, and stand in brackets."""
+    return {"reviewed": _("reviewed"), "automatic": _("automatic"), "candidates": _("candidates")}
 
 
 def _stateNames() -> dict[str, str]:

@@ -63,6 +63,23 @@ class ResultSection:
         }
         for label, text in texts.items():
             widgets.say(label, text)
+        self._showInterval(results.get("threshold"))
+
+    def _showInterval(self, result: MethodResult | None) -> None:
+        """Of the clinical score: a sentence, and a bar below it."""
+        from ..report.interval_page import interval_bar, interval_sentence
+        from ..scoring.uncertainty import TOTAL
+
+        label, bar = self._ui.intervalLabel, self._ui.intervalBar
+        own = None if result is None else result.intervals.get(TOTAL)
+        if own is None:
+            widgets.say(label, "")
+            bar.setVisible(False)
+            return
+        widgets.say(label, f"{interval_sentence(*own.agatston, result.category_probabilities)}.")
+        ink = label.palette.color(qt.QPalette.WindowText).name()
+        drawing = interval_bar(result.total.clinical_agatston, *own.agatston, ink)
+        bar.setVisible(widgets.showDrawing(bar, drawing))
 
     def _showScores(self, results: dict[str, MethodResult]) -> None:
         table = self._ui.scoreTable
@@ -71,7 +88,8 @@ class ResultSection:
         arteries = [*next(iter(results.values())).arteries, None] if results else []
         lines = [(_("total") if artery is None else artery.key, artery) for artery in arteries]
         rows = [[name, *(cell(artery) for _title, cell in columns)] for name, artery in lines]
-        table_widgets.fillTable(table, titles, rows)
+        hints = [_mapHint(results.get("decomposition"), artery) for artery in arteries]
+        table_widgets.fillTable(table, titles, rows, hints)
         for column in range(table.columnCount if arteries else 0):
             item = table.item(table.rowCount - 1, column)
             font = item.font()
@@ -142,11 +160,33 @@ def _columns(method: str, result: MethodResult) -> list[tuple[str, Callable[[Art
         (f"{name}\n{agatston}", cell(lambda score: f"{score.agatston:.1f}")),
         (f"{name}\nmm³", cell(lambda score: f"{score.volume_mm3:.1f}")),
     ]
+    if method == "threshold" and result.intervals:
+        columns.insert(1, (f"{name}\n90 %", lambda artery: _intervalOf(result, artery).replace(" to ", "–")))
     if result.total.mass_mg is not None:
         columns.append((f"{name}\nmg", cell(lambda score: f"{score.mass_mg:.1f}")))
     elif method == "decomposition":
         columns.append((f"{name}\nHU·mm³", cell(lambda score: f"{score.pseudo_mass_hu_mm3:.0f}")))
     return columns
+
+
+def _intervalOf(result: MethodResult, artery: Artery | None) -> str:
+    """Where the score of an artery, or the total (None), lies nine times of ten; empty where that is unknown."""
+    from ..report.interval_page import interval_text
+    from ..scoring.uncertainty import TOTAL
+
+    own = result.intervals.get(TOTAL if artery is None else artery.key)
+    return "" if own is None else interval_text(*own.agatston)
+
+
+def _mapHint(result: MethodResult | None, artery: Artery | None) -> str:
+    """The calcium map's score on the clinical scale with its interval; empty where that is unknown."""
+    interval = "" if result is None else _intervalOf(result, artery)
+    if not interval:
+        return ""
+    score = result.total if artery is None else result.arteries[artery]
+    return _("Calcium map, on the clinical scale: {score:.0f}, 90 % interval {interval}").format(
+        score=score.clinical_agatston, interval=interval
+    )
 
 
 def askForFolder() -> str:
@@ -190,6 +230,10 @@ def _classes(result: MethodResult | None, categories: Categories | None) -> str:
 
     if result is None:
         return ""
+    if categories is None and result.status == "automatic":
+        return _("Agatston {score:.1f} (automatic, not reviewed); its classes are withheld.").format(
+            score=result.total.agatston
+        )
     if categories is None:
         return _("Clinical rule: {score:.1f} from unreviewed candidates is not a calcium score.").format(
             score=result.total.agatston
@@ -242,5 +286,7 @@ def _comparison(results: dict[str, MethodResult]) -> str:
         return ""
     mapped, clinical = results["decomposition"], results["threshold"]
     text = _("Calcium map: {score}").format(score=agatstonText("decomposition", mapped))
+    if interval := _intervalOf(mapped, None):
+        text += _(", 90 % interval {interval}").format(interval=interval)
     beside = _("clinical rule {score:.1f}").format(score=clinical.total.agatston)
     return f"{text}; {beside} ({statusText(clinical)})."

@@ -78,7 +78,17 @@ def singleShot(milliseconds: int, call: Callable[[], object]):
 
 def showPicture(label, path: Path) -> bool:
     """Show a picture as wide as a label, but never larger than it is. False where the file is none."""
-    picture = qt.QPixmap(str(path))
+    return _showPixmap(label, qt.QPixmap(str(path)))
+
+
+def showDrawing(label, svg: str) -> bool:
+    """The same of an SVG. False where Qt cannot draw it."""
+    picture = qt.QPixmap()
+    picture.loadFromData(qt.QByteArray(svg.encode()))
+    return _showPixmap(label, picture)
+
+
+def _showPixmap(label, picture) -> bool:
     if picture.isNull():
         return False
     picture = picture.scaledToWidth(min(widthOf(label), picture.width()), qt.Qt.SmoothTransformation)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..results import METHOD_TITLES, STATUSES
-from ..scoring.comparison import QUANTITIES, TOTAL, UNKNOWN, Change, Comparison, MethodComparison
+from ..scoring.comparison import BY_INTERVALS, QUANTITIES, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.repeatability import Repeatability
+from .interval_page import interval_text
 from .markup import (
     RESEARCH_ONLY,
     Markup,
@@ -15,6 +16,7 @@ from .markup import (
     lines,
     page,
     row,
+    small,
     table,
     tag,
     warning_list,
@@ -77,9 +79,11 @@ def _heading(method: MethodComparison) -> str:
 def _provenance(comparison: Comparison) -> Markup:
     source = comparison.repeatability
     if source is None:
+        by_intervals = any(change.based_on == BY_INTERVALS for m in comparison.methods for change in m.changes)
+        other = "the intervals of the scores" if by_intervals else "nothing"
         return tag.p(
             tag.b("No repeatability limits are stored"),
-            " with the model of the calcium map, so a change cannot be distinguished from scan-rescan variability. "
+            f" with the model of the calcium map, so {other} can tell a change from scan-rescan variability. "
             "A scan-rescan study stores the limits (",
             tag.code("cac evaluate reproducibility --store-limits"),
             ").",
@@ -103,11 +107,17 @@ def _summary(method: MethodComparison) -> Markup:
     if method.bars:
         bars = (f"{bar[0].upper()}{bar[1:]}." for bar in method.bars)
         return fragment(tag.p(tag.b("Whether the calcium has changed cannot be determined:")), items(bars))
-    return tag.p(_sentence(method, next(change for change in method.changes if change.part == TOTAL)))
+    told = tag.p(_sentence(method, next(change for change in method.changes if change.part == TOTAL)))
+    if not method.no_limits:
+        return told
+    note = "The intervals, found on digital patients, are compared because no limits hold: "
+    return fragment(told, small(note, "; ".join(method.no_limits), "."))
 
 
 def _sentence(method: MethodComparison, change: Change) -> str:
     repeats = "" if change.limit is None else f", repeatability limit ±{_number(change.quantity, change.limit)}"
+    if change.intervals is not None:
+        repeats += f", 90 % intervals {_intervals(change)}"
     return (
         f"{_title(method, change.quantity)} {_number(change.quantity, change.earlier)} → "
         f"{_number(change.quantity, change.later)} ({_signed(change)}{repeats}): {change.text}"
@@ -117,24 +127,35 @@ def _sentence(method: MethodComparison, change: Change) -> str:
 def _table(method: MethodComparison) -> Markup | None:
     if not method.changes:
         return None
-    rows = [head("", "Earlier", "Later", "Difference", "Repeatability limit", "Result")]
+    intervals = any(change.intervals is not None for change in method.changes)
+    titles = ("", "Earlier", "Later", "Difference", *(("90 % intervals",) if intervals else ()), "Repeatability limit")
+    rows = [head(*titles, "Result")]
     for quantity in QUANTITIES:
-        rows.append(group(_title(method, quantity), 6))
+        rows.append(group(_title(method, quantity), len(titles) + 1))
         for change in (change for change in method.changes if change.quantity == quantity):
             limit = "–" if change.limit is None else f"±{_number(quantity, change.limit)}"
-            # What bars the whole method is said once, above the table.
-            text = "cannot be determined" if method.bars and change.verdict == UNKNOWN else change.text
+            # What holds for the whole method is said once, above the table.
+            told = change.reason in (*method.bars, *method.no_limits)
+            text = "cannot be determined" if told else change.text
             rows.append(
                 row(
                     tag.b("Total") if change.part == TOTAL else change.part,
                     _number(quantity, change.earlier),
                     _number(quantity, change.later),
                     _signed(change),
+                    *([_intervals(change)] if intervals else []),
                     limit,
                     tag.span(text, class_=change.verdict),
                 )
             )
     return table(rows, "compared", scroll=True)
+
+
+def _intervals(change: Change) -> str:
+    if change.intervals is None:
+        return "–"
+    earlier, later = (interval_text(*interval) for interval in change.intervals)
+    return f"{earlier} → {later}"
 
 
 def _title(method: MethodComparison, quantity: str) -> str:

@@ -28,20 +28,25 @@ def category_text(probabilities: dict[str, float]) -> str:
     return "category " + ", ".join(f"{name.replace('-', '–')} with {_percent(p)}" for name, p in named)
 
 
+def interval_sentence(low: float, high: float, probabilities: dict[str, float]) -> str:
+    """Without the full stop: "Between 40 and 130; category 1–99 with 78 %"."""
+    between = f"Between {low:.0f} and {high:.0f}" if round(low) < round(high) else f"About {high:.0f}"
+    return f"{between}; {category_text(probabilities)}"
+
+
 def interval_as_html(method: MethodResult) -> Markup | None:
     """The total's interval and the probabilities of its categories; None where no errors are known."""
     own = method.intervals.get(TOTAL)
     if own is None:
         return None
-    low, high = own.agatston
-    told = [f"Between {low:.0f} and {high:.0f}; {category_text(method.category_probabilities)}."]
+    told = [f"{interval_sentence(*own.agatston, method.category_probabilities)}."]
     if own.mass_mg is not None:
         told.append(f" Mass {own.mass_mg[0]:.1f} to {own.mass_mg[1]:.1f} mg.")
     note = (
         "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
         "noise. It was made on digital patients, and says nothing of errors that they do not have."
     )
-    return fragment(tag.p(*told), _bar(method.total.clinical_agatston, *own.agatston), small(note))
+    return fragment(tag.p(*told), interval_bar(method.total.clinical_agatston, *own.agatston), small(note))
 
 
 def _percent(probability: float) -> str:
@@ -52,7 +57,8 @@ def _at(score: float) -> float:
     return _LEFT + (_RIGHT - _LEFT) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
 
 
-def _bar(score: float, low: float, high: float) -> Markup:
+def interval_bar(score: float, low: float, high: float, ink: str = "#46535a") -> Markup:
+    """An SVG of a score and its interval on the categories. ink: colour of the numbers below."""
     bounds = (0.0, *LIMITS["agatston"], _HIGHEST)
     parts = []
     for (first, last), colour in zip(itertools.pairwise(bounds), _BANDS, strict=True):
@@ -62,11 +68,11 @@ def _bar(score: float, low: float, high: float) -> Markup:
     point = {"fill": "#fff", "stroke": "#12283d", "stroke-width": "3"}
     parts.append(tag.circle(cx=f"{_at(score):.1f}", cy=f"{middle}", r="6", **point))
     for tick in _TICKS:
-        look = {"font-size": "11", "text-anchor": "middle", "fill": "#46535a"}
+        look = {"font-size": "11", "text-anchor": "middle", "fill": ink}
         parts.append(tag.text(f"{tick:,}", x=f"{_at(tick):.1f}", y=f"{HEIGHT - 3}", **look))
     title = f"Agatston {score:.0f}, 90 % interval {interval_text(low, high)}, on categories {', '.join(CATEGORIES)}"
     size = {"viewBox": f"0 0 {WIDTH} {HEIGHT}", "width": f"{WIDTH}", "height": f"{HEIGHT}"}
-    return tag.svg(tag.title(title), *parts, role="img", **size)
+    return tag.svg(tag.title(title), *parts, role="img", xmlns="http://www.w3.org/2000/svg", **size)
 
 
 def _box(left: float, right: float, top: float, height: float, fill: str) -> Markup:

@@ -8,6 +8,7 @@ from ..core.labels import Artery
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, Categories, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
+from ..scoring.familiarity import Familiarity
 from ..scoring.lesions import Lesion
 from ..scoring.scores import component_agatston
 from ..scoring.uncertainty import TOTAL
@@ -129,6 +130,7 @@ def _automatic(result: ScoreResult, method: MethodResult) -> Markup:
         tag.p("Agatston score ", tag.b(f"{method.total.agatston:.1f}"), " automatic", class_="score"),
         None if result.categories is None else _classes(result.categories),
         interval_as_html(method),
+        tag.p("Categories and interval are withheld; see the warning at the top.") if method.withheld else None,
         tag.p(
             tag.b("Automatic, not reviewed."),
             text,
@@ -352,4 +354,12 @@ def _facts(result: ScoreResult, identify: bool) -> Markup:
     }
     if result.blood is not None:
         facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
+    if result.familiarity is not None:
+        facts["unlike_the_calibration_scans"] = _unlike(result.familiarity)
     return fragment(tag.h2("Scan"), facts_table(in_words(facts)))
+
+
+def _unlike(familiarity: Familiarity) -> str:
+    if not familiarity.distance:
+        return "no"
+    return f"{'; '.join(familiarity.causes)} (distance {familiarity.distance:.2g}, limit {familiarity.limit:g})"

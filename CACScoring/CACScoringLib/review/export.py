@@ -16,10 +16,11 @@ from ..report import files as report
 from ..report import page
 from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult
 from ..scoring.acquisition import BloodPool
+from ..scoring.familiarity import Familiarity
 from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (
-    *("unreviewed", "automatic", "noise-candidates", "reviewed-empty", "metal"),
+    *("unreviewed", "automatic", "beyond-calibration", "noise-candidates", "reviewed-empty", "metal"),
     *("unassigned-left-out", "label-outside-heart"),
 )
 """Warnings of a run that speak of the lesions as they were then."""
@@ -92,6 +93,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         non_coronary=reviewed.non_coronary,
         true_mass_mg=masses,
         estimates=reviewed.estimates,
+        familiarity=Familiarity.recorded(record),
     )
 
 

@@ -23,6 +23,7 @@ from ..mrml.tables import fill_table, lesion_columns, score_columns
 from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
 from ..scoring.automatic import LeftOut
+from ..scoring.familiarity import Familiarity
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
@@ -365,15 +366,15 @@ class SceneReview:
             self._reviews["decomposition"].set_slices_off(self.slices_off)
 
 
-def _errors(record: dict) -> ScanErrors | None:
+def _errors(record: dict) -> ScanErrors:
     """By which the scores of a review get intervals. A broken card keeps nobody from the review."""
     try:
         return ScanErrors.recorded(record)
     except CTError:
-        return None
+        return ScanErrors({}, None, None, Familiarity.recorded(record))
 
 
-def _review(method: str, state: ReviewNodes, errors: ScanErrors | None) -> Review:
+def _review(method: str, state: ReviewNodes, errors: ScanErrors) -> Review:
     rules, recorded = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
     image, peaks = (state.scan.image, None) if method == "threshold" else (state.calcium_map(), state.scan.image)

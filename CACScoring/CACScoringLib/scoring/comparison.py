@@ -1,13 +1,14 @@
 """Two results of one patient: has the calcium changed by more than two scans differ when nothing has changed?
 
-What repeats is told by the limits that a scan-rescan study stored with the model (`repeatability`). Where two results
-cannot be compared, or the limits do not reach, there is no verdict but the reason.
+What repeats is told by the limits that a scan-rescan study stored with the model (`repeatability`). Where none hold,
+scores have changed if their intervals (`uncertainty`) do not overlap. Where two results cannot be compared, or neither
+limits nor intervals are known, there is no verdict but the reason.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..core.ct import CTError, ScanWarning, UnreadableError
@@ -15,7 +16,7 @@ from ..core.labels import MAIN_ARTERIES
 from ..core.output import LAST_FILE, recorded_status
 from ..core.output import SCHEMA as SCORE_SCHEMA
 from .acquisition import NO_AGENT
-from .repeatability import Repeatability, models_of
+from .repeatability import Limits, Repeatability, models_of
 
 SCHEMA = "cac-comparison/1"
 
@@ -25,6 +26,12 @@ VERDICTS = {
     WITHIN: "within the repeatability limits",
     UNKNOWN: "cannot be determined",
 }
+INTERVAL_VERDICTS = {
+    CHANGED: "changed: the 90 % intervals of both scans do not overlap",
+    WITHIN: "no change shown: the 90 % intervals of both scans overlap",
+}
+BY_LIMITS, BY_INTERVALS = "limits", "intervals"
+"""What a verdict is based on."""
 
 METHODS = ("threshold", "decomposition")
 QUANTITIES = ("agatston", "pseudo_mass_hu_mm3")
@@ -49,6 +56,7 @@ class Change:
     """One number of both results. part: "total" or an artery's key.
 
     limit: what repeats at this level, None where no limits reach. verdict: key of VERDICTS. reason: why there is none.
+    intervals: of both scores, lowest and highest; None where those of one are unknown.
     """
 
     quantity: str
@@ -58,6 +66,14 @@ class Change:
     limit: float | None
     verdict: str
     reason: str | None = None
+    intervals: tuple[tuple[float, float], tuple[float, float]] | None = None
+
+    @property
+    def based_on(self) -> str | None:
+        """BY_LIMITS or BY_INTERVALS; None without a verdict."""
+        if self.verdict == UNKNOWN:
+            return None
+        return BY_INTERVALS if self.limit is None else BY_LIMITS
 
     @property
     def difference(self) -> float:
@@ -66,6 +82,8 @@ class Change:
     @property
     def text(self) -> str:
         """The verdict in words."""
+        if self.based_on == BY_INTERVALS:
+            return INTERVAL_VERDICTS[self.verdict]
         return VERDICTS[self.verdict] + (f": {self.reason}" if self.reason else "")
 
 
@@ -74,7 +92,8 @@ class MethodComparison:
     """bars: why nothing can be said by this method at all. changes: none where one result lacks the method.
 
     scaled: whether its Agatston scores are on the scale of clinical ones (`MethodResult.scaled_agatston`). status: of
-    both scores (`results.STATUSES`), None where it differs.
+    both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has changed, why no
+    limits do.
     """
 
     method: str
@@ -82,6 +101,7 @@ class MethodComparison:
     changes: tuple[Change, ...]
     scaled: bool = False
     status: str | None = None
+    no_limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,6 +169,7 @@ def comparison_as_json(comparison: Comparison) -> dict:
         "methods": {
             method.method: {
                 "cannot_be_said": list(method.bars),
+                "no_limits": list(method.no_limits),
                 "scaled_agatston": method.scaled,
                 "status": method.status,
                 **{
@@ -158,6 +179,8 @@ def comparison_as_json(comparison: Comparison) -> dict:
                             "later": change.later,
                             "difference": change.difference,
                             "limit": change.limit,
+                            "intervals_90": None if change.intervals is None else [list(i) for i in change.intervals],
+                            "based_on": change.based_on,
                             "verdict": change.verdict,
                             "text": change.text,
                         }
@@ -190,18 +213,26 @@ def _method(
     bars = [*acquisition_bars, *_status_bars(statuses), *_rule_bars(name, earlier, later)]
     if limits != "threshold":
         bars += _model_bars(limits, earlier, later)
+    no_limits = []
     if repeatability is None:
-        bars.append("no repeatability limits are stored with the model")
+        no_limits = ["no repeatability limits are stored with the model"]
     elif limits != "threshold":
-        bars += _limit_bars(limits, earlier, repeatability)
+        no_limits = _limit_bars(limits, earlier, repeatability)
     changes = []
     for quantity in QUANTITIES:
         own_bars = [*bars, *(() if scaled or name == "threshold" or quantity != "agatston" else (_NOT_SCALED,))]
         for part in (TOTAL, *ARTERIES):
-            earlier_value, later_value = (_value(method, scaled, quantity, part) for method in found)
-            changes.append(_change(limits, quantity, part, (earlier_value, later_value), repeatability, own_bars))
+            values = (_value(method, scaled, quantity, part) for method in found)
+            intervals = _intervals(found, part) if quantity == "agatston" else None
+            change = Change(quantity, part, *values, None, UNKNOWN, own_bars[0] if own_bars else None, intervals)
+            if not own_bars:
+                change = _evaluated(change, _limits_of(change, limits, repeatability, no_limits))
+            changes.append(change)
     status = statuses[0] if statuses[0] == statuses[1] else None
-    return MethodComparison(name, tuple(bars), tuple(changes), scaled and name == "decomposition", status)
+    if not any(change.based_on == BY_INTERVALS for change in changes):
+        bars, no_limits = [*bars, *no_limits], []
+    shown = (scaled and name == "decomposition", status, tuple(no_limits))
+    return MethodComparison(name, tuple(bars), tuple(changes), *shown)
 
 
 _NOT_SCALED = "one result is of an earlier version, whose map's Agatston scores are not on the clinical scale"
@@ -212,29 +243,40 @@ def _value(method: dict, scaled: bool, quantity: str, part: str) -> float:
     return score["clinical_agatston" if scaled and quantity == "agatston" else quantity]
 
 
-def _change(
-    limits: str,
-    quantity: str,
-    part: str,
-    values: tuple[float, float],
-    repeatability: Repeatability | None,
-    bars: list[str],
-) -> Change:
-    if bars or repeatability is None:
-        return Change(quantity, part, *values, None, UNKNOWN, bars[0])
-    stored = repeatability.limits.get(limits, {}).get(quantity, {}).get(TOTAL if part == TOTAL else "artery")
-    if stored is None:
-        of = "this score" if part == TOTAL else "single arteries"
-        return Change(quantity, part, *values, None, UNKNOWN, f"no repeatability limits are stored for {of}")
-    mean = sum(values) / 2
-    if mean > stored.highest:
-        reason = f"the scan-rescan study included no scores this high (up to {stored.highest:,.0f})"
-        return Change(quantity, part, *values, None, UNKNOWN, reason)
-    limit = float(stored.at(mean))
+def _intervals(found: list[dict], part: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    scores = [method["total"] if part == TOTAL else method["arteries"][part] for method in found]
+    first, second = (score.get("interval_90") for score in scores)
+    return None if first is None or second is None else ((first[0], first[1]), (second[0], second[1]))
+
+
+def _evaluated(change: Change, limits: Limits | str) -> Change:
+    """The change with its verdict. limits: those that hold, or why none do."""
+    if isinstance(limits, str):
+        if change.intervals is None:
+            return replace(change, reason=limits)
+        (low, high), (later_low, later_high) = change.intervals
+        return replace(change, verdict=CHANGED if later_low > high or low > later_high else WITHIN)
+    mean = (change.earlier + change.later) / 2
+    limit = float(limits.at(mean))
     if limit >= 2 * mean > 0:  # the largest difference of two scores with this mean
         reason = "the repeatability of scores of this size is too poor for any difference to exceed the limit"
-        return Change(quantity, part, *values, limit, UNKNOWN, reason)
-    return Change(quantity, part, *values, limit, CHANGED if abs(values[1] - values[0]) > limit else WITHIN)
+        return replace(change, limit=limit, reason=reason)
+    return replace(change, limit=limit, verdict=CHANGED if abs(change.difference) > limit else WITHIN)
+
+
+def _limits_of(change: Change, name: str, repeatability: Repeatability | None, no_limits: list[str]) -> Limits | str:
+    """The limits that hold for a change, or why none do. name: whose of the stored ones are meant. no_limits: why none
+    hold for the method."""
+    if repeatability is None or no_limits:
+        return no_limits[0]
+    parts = repeatability.limits.get(name, {}).get(change.quantity, {})
+    stored = parts.get(TOTAL if change.part == TOTAL else "artery")
+    if stored is None:
+        of = "this score" if change.part == TOTAL else "single arteries"
+        return f"no repeatability limits are stored for {of}"
+    if (change.earlier + change.later) / 2 > stored.highest:
+        return f"the scan-rescan study included no scores this high (up to {stored.highest:,.0f})"
+    return stored
 
 
 def _acquisition_bars(earlier: dict, later: dict) -> list[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.ct import CTError
+from .familiarity import Familiarity
 from .repeatability import map_cards
 from .scores import Score
 
@@ -73,11 +74,21 @@ class ScoreErrors:
         return difficulty((self.noise_weight, self.thickness_weight), noise_hu, thickness_mm)
 
     def interval(
-        self, score: float, noise_hu: float | None = None, thickness_mm: float | None = None
+        self, score: float, noise_hu: float | None = None, thickness_mm: float | None = None, distance: float = 0.0
     ) -> tuple[float, float]:
-        """Lowest and highest true score that is not too unlike what calibration patients had. Where every true score
-        is, the score itself."""
-        scale, at = self.difficulty(noise_hu, thickness_mm), math.log1p(score)
+        """Find where the true score lies.
+
+        Args:
+            score: Of one kind.
+            noise_hu: Of the scan.
+            thickness_mm: Of its slices.
+            distance: Of the scan from the calibration's (`Familiarity`).
+
+        Returns:
+            Lowest and highest true score that is not too unlike what calibration patients had. Where every true score
+            is, the score itself.
+        """
+        scale, at = self.difficulty(noise_hu, thickness_mm) * (1 + distance), math.log1p(score)
         bounds = (0.0, *LIMITS[self.quantity], math.inf)
         ends: list[float] = []
         for own, (low, high) in zip(self.errors, itertools.pairwise(bounds), strict=True):
@@ -89,7 +100,11 @@ class ScoreErrors:
         return (min(ends), max(ends)) if ends else (score, score)
 
     def probabilities(self, score: float) -> tuple[float, ...]:
-        """Of the truth being in each class; they add up to 1."""
+        """Tell classes of the truth by a score.
+
+        Returns:
+            Probability of the truth being in each class; they add up to 1.
+        """
         reached = [1.0]
         for weights in self.chances:
             evidence = weights[0] * math.log1p(score) + weights[1] * (score <= 0) + weights[2]
@@ -106,9 +121,13 @@ def difficulty(weights: Sequence[float], noise_hu: float | None, thickness_mm: f
 
 
 def central(errors: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """The conformal quantiles of rising errors that cut off half of what `level` leaves at each end, or all of it at
-    the lower end of errors that are nowhere above 0, as those of a truth of 0; of too few errors the extremes. No
-    bounds without any errors."""
+    """Bound rising errors.
+
+    Returns:
+        The conformal quantiles that cut off half of what `level` leaves at each end, or all of it at the lower end of
+        errors that are nowhere above 0, as those of a truth of 0; of too few errors the extremes. No bounds without any
+        errors.
+    """
     count = len(errors)
     if not count:
         return -math.inf, math.inf
@@ -149,16 +168,22 @@ class Uncertainty:
         return dict(zip(CATEGORIES, self.total["agatston"].probabilities(total.clinical_agatston), strict=True))
 
     def intervals(
-        self, total: Score, arteries: Mapping[str, Score], noise_hu: float | None, thickness_mm: float | None
+        self,
+        total: Score,
+        arteries: Mapping[str, Score],
+        noise_hu: float | None,
+        thickness_mm: float | None,
+        distance: float = 0.0,
     ) -> dict[str, Intervals]:
         """Of the total (TOTAL) and of each artery, by its key."""
+        scan = noise_hu, thickness_mm, distance
         parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
         found = {}
         for key, (score, errors) in parts.items():
             mass, of_mass = None, errors.get("mass_mg")
             if of_mass is not None and score.mass_mg is not None:
-                mass = of_mass.interval(score.mass_mg, noise_hu, thickness_mm)
-            agatston = errors["agatston"].interval(score.clinical_agatston, noise_hu, thickness_mm)
+                mass = of_mass.interval(score.mass_mg, *scan)
+            agatston = errors["agatston"].interval(score.clinical_agatston, *scan)
             found[key] = Intervals(agatston, mass)
         return found
 
@@ -167,18 +192,42 @@ class Uncertainty:
 class ScanErrors:
     """What is known of the errors of scores in one scan.
 
-    known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown.
+    known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown. familiarity: None
+    where the model holds nothing to tell it by.
     """
 
     known: dict[str, Uncertainty]
     noise_hu: float | None
     thickness_mm: float | None
+    familiarity: Familiarity | None = None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether the scan is beyond what the models know, so that nothing is said of how far scores err that nobody
+        has reviewed."""
+        return self.familiarity is not None and self.familiarity.beyond
+
+    @property
+    def facts(self) -> tuple[float | None, float | None, float]:
+        """Facts of the scan.
+
+        Returns:
+            Noise, thickness and distance, as `Uncertainty.intervals` takes them.
+        """
+        return self.noise_hu, self.thickness_mm, 0.0 if self.familiarity is None else self.familiarity.distance
 
     @classmethod
-    def stored(cls, calibration: Mapping, noise_hu: float | None, thickness_mm: float | None) -> ScanErrors:
+    def stored(
+        cls,
+        calibration: Mapping,
+        noise_hu: float | None,
+        thickness_mm: float | None,
+        familiarity: Familiarity | None = None,
+    ) -> ScanErrors:
         """calibration: of the calcium map's model. Raises CTError."""
         kinds = {kind: Uncertainty.stored(calibration, kind) for kind in calibration.get("uncertainty", {})}
-        return cls({kind: own for kind, own in kinds.items() if own is not None}, noise_hu, thickness_mm)
+        known = {kind: own for kind, own in kinds.items() if own is not None}
+        return cls(known, noise_hu, thickness_mm, familiarity)
 
     @classmethod
     def recorded(cls, content: Mapping) -> ScanErrors:
@@ -188,7 +237,8 @@ class ScanErrors:
         cards = [card.calibration for card in map_cards(content) if "uncertainty" in card.calibration]
         calibration: Mapping = cards[-1] if cards else {}
         noise_hu = (content["measured"] or {}).get("noise_hu")
-        found = cls.stored(calibration, noise_hu, content["acquisition"].get("slice_thickness_mm"))
+        thickness_mm = content["acquisition"].get("slice_thickness_mm")
+        found = cls.stored(calibration, noise_hu, thickness_mm, Familiarity.recorded(content))
         if calibration.get("candidates") != content.get("candidate_evidence"):
             found.known.pop("automatic", None)
         return found

@@ -6,7 +6,8 @@ logistic regression; which slices are decomposed, and how probable a
 lesion must be to count (`DecompositionSettings`), is chosen so that few scans without coronary calcium score above
 zero. Every lesion is evaluated with weights learned from other patients, so that the choice is not too hopeful; the
 weights that are stored are learned from all. How far scores err is learned from patients whose true score is known
-(`uncertainty`), so that every total and artery has its interval.
+(`uncertainty`), so that every total and artery has its interval. What the scans were like is stored too, so that a scan
+unlike them is noticed (`familiarity`).
 
 The patients must be others than those that the networks learned from, and others than those that are reported on.
 """
@@ -27,6 +28,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
 from CACScoringLib.run import SCORING_NETWORKS
 from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.familiarity import Known
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, fitted_errors
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
@@ -113,6 +115,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
             ),
         },
     )
+    calibration["known"] = asdict(Known.of([scan.facts for scan in scans]))
     achieved: dict[str, object] = {
         "sensitivity_scans": best.above_zero(shown),
         "scans_with_visible_calcium": sum(shown),

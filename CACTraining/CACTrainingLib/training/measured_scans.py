@@ -32,6 +32,7 @@ from CACScoringLib.models.preprocessing import Grid
 from CACScoringLib.scoring.acquisition import measure_blood
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.familiarity import framing
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.map_lesions import evidence_of, map_lesions, map_without_metal
 from CACScoringLib.scoring.scores import score_arteries, score_lesions
@@ -118,7 +119,8 @@ class MeasuredScan:
     of the clinical rule, whose features depend on the map too. clinical_agatston: by the threshold, with the truth as
     the reader; reader: the same by artery, Agatston score and pseudo-mass. reference_agatston: by artery
     (`reference.reference_scores`); None where it is unknown. true_mass_mg: by artery. mg_per_hu_mm3: the scanner's
-    calibration of mass. facts: of the scan, by which its difficulty is told.
+    calibration of mass. facts: of the scan, by which its difficulty is told, and how unlike others it is
+    (`familiarity.FACTS`).
     """
 
     patient: str
@@ -173,8 +175,9 @@ def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan
     """One scan, from the cache where it was measured before. Raises CTError."""
     hashes = [path and read_card(path).sha256 for path in models]
     kept = cache / f"{_name(scan, hashes)}.json"
+    heart_file = cache / f"{_name(scan, hashes[:2])}-heart.npz"
     if not kept.is_file():
-        found = _measured(scan, models, cache / f"{_name(scan, hashes[:2])}-heart.npz")
+        found = _measured(scan, models, heart_file)
         content = dict(vars(found))
         for name in _BY_SETTINGS:
             content[name] = [
@@ -185,6 +188,10 @@ def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan
     content = json.loads(kept.read_text(encoding="utf-8"))
     for name in _BY_SETTINGS:
         content[name] = {MapSettings(**settings): FoundLesions.read(own) for settings, own in content[name]}
+    if heart_file.is_file():
+        facts = content["facts"]
+        with np.load(heart_file, allow_pickle=False) as file:
+            facts |= framing(file["mask"], (facts["pixel_mm"], facts["pixel_mm"], facts["slice_spacing_mm"]))
     return MeasuredScan(**content)
 
 

@@ -119,6 +119,7 @@ def test_a_table_of_scans_is_scored_and_a_broken_one_stops_no_other(table, tmp_p
     done = next(e for e in scans if e["index"] == 2 and e["state"] == "done")
     assert done["agatston"] == {"threshold": pytest.approx(2 * ONE_LESION)}
     assert done["scaled_agatston"] == {"threshold": None}
+    assert done["status"] == {"threshold": "candidates"}
     assert Path(done["folder"]) == out / "p2"
     assert (Path(done["ct"]), done["series"]) == (tmp_path / "p2" / "scan.nii.gz", None)
     assert Path(rows[2]["ct"]) == tmp_path / "p2" / "scan.nii.gz"

@@ -41,3 +41,21 @@ def test_how_each_score_came_about(monkeypatch):
     for name in ("status", "left_out"):
         del threshold[name]
     assert result_row({**content, "categories": None})["threshold_status"] == "candidates"
+
+
+def test_intervals_and_the_likeliest_category(monkeypatch):
+    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+    names = columns(["threshold", "decomposition"], identify=False)
+    own = ("interval_low", "interval_high", "likely_category", "category_probability")
+    assert {f"threshold_{name}" for name in own} | {f"decomposition_{name}" for name in own[:2]} <= set(names)
+    unknown = result_row(content)
+    assert not any(unknown.get(f"threshold_{name}") for name in own)
+    content["methods"]["threshold"]["total"]["interval_90"] = [40.5, 130.0]
+    probabilities = {"0": 0.02, "1-99": 0.78, "100-399": 0.2, "400+": 0.0}
+    content["categories"] = {"method": "threshold", "risk_class": "11–100", "cac_drs": "A1/N1"}
+    content["categories"]["probabilities"] = probabilities
+    row = result_row(content)
+    assert [row[f"threshold_{name}"] for name in own] == [40.5, 130.0, "1–99", 0.78]
+    # As an earlier version wrote it.
+    del content["methods"]["threshold"]["total"]["interval_90"]
+    assert result_row(content)["threshold_interval_low"] is None

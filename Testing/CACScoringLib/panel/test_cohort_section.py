@@ -52,15 +52,18 @@ class TestCohort:
         assert cohort.ui.cohortTable.item(0, 1).text() == "running"
         worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["kvp-unknown"]))
         worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
-        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == [
-            *("scan 0", "done", "12.3", "", "kvp-unknown")
+        assert [cohort.ui.cohortTable.item(0, n).text() for n in range(6)] == [
+            *("scan 0", "done", "12.3", "", "", "kvp-unknown")
         ]
-        assert cohort.ui.cohortTable.item(1, 4).text() == "No heart."
+        assert cohort.ui.cohortTable.item(1, 5).text() == "No heart."
         numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}
         for scaled, shown in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
             scales = {"threshold": None, "decomposition": scaled}
             worker.say(self.scan(0, "done", tmp_path, **numbers, scaled_agatston=scales))
-            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 3)] == ["0.0", shown]
+            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 4)] == ["0.0", shown]
+        for status, clinical in (("automatic", "0.0"), ("reviewed", "0.0"), ("candidates", "(0.0)")):
+            worker.say(self.scan(0, "done", tmp_path, **numbers, status={"threshold": status}))
+            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 3)] == [clinical, status]
         assert cohort.ui.cohortBar.value == 1000
         worker.end(0)
         assert cohort.ui.cohortButton.text == "Score all"

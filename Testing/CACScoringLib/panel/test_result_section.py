@@ -54,7 +54,7 @@ class TestResult:
     def test_both_methods_are_compared(self, driver):
         driver.score(networks=True)
         text = driver.ui.comparisonLabel.text
-        assert "about 1323" in text
+        assert "about 810" in text
         assert "(adjusted Agatston 2646.0)" in text
         titles = driver.ui.scoreTable.horizontalHeaderItem
         assert [titles(column).text().split("\n")[1] for column in (1, 3)] == ["Agatston", "adj. Agatston"]

@@ -13,8 +13,11 @@ from panel_driver import line
 
 from CACScoringLib import pipeline
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
+from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.report.pictures import SITE_COLOURS
+from CACScoringLib.scoring import repeatability
+from CACScoringLib.scoring.uncertainty import TOTAL
 
 
 class TestReview:
@@ -126,10 +129,10 @@ class TestReview:
     def test_total_of_the_map_is_called_by_its_name(self, reviewed):
         assert reviewed.ui.totalLabel.text == "Lesions: 3; Agatston 1458.0 (candidates, not reviewed)"
         reviewed.ui.reviewMethodBox.setCurrentIndex(1)
-        about = "about 1323 on the clinical scale (adjusted Agatston 2646.0)"
+        about = "about 810 on the clinical scale (adjusted Agatston 2646.0)"
         assert reviewed.ui.totalLabel.text == f"Lesions: 2; {about} (automatic, not reviewed)"
         reviewed.ui.reviewedBox.click()
-        assert reviewed.ui.totalLabel.text == "Lesions: 2; adjusted Agatston 2646.0 (reviewed)"
+        assert reviewed.ui.totalLabel.text == f"Lesions: 2; {about} (reviewed)"
 
     def test_the_rest_is_rejected_at_once(self, reviewed):
         reviewed.choose_lesion("12–13")
@@ -362,6 +365,42 @@ class TestAutomaticScore:
         assert f"clinical rule {total} (automatic, not reviewed)" in ui.comparisonLabel.text
         assert "A accepts the score" in ui.warningsLabel.text
         assert "lesions.nii.gz" not in ui.warningsLabel.text
+
+    def test_tells_the_interval_of_what_is_counted_now(self, driver, automatic_folder, monkeypatch, tmp_path):
+        model = StoredModel(automatic_score.map_card(), tmp_path / "map.json", "user")
+        monkeypatch.setattr(repeatability, "list_models", lambda _network: [model])
+        driver.score(folder=automatic_folder)
+        ui, table = driver.ui, driver.ui.scoreTable
+
+        def column(title):
+            titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
+            return [table.item(row, titles.index(title)).text() for row in range(table.rowCount)]
+
+        low, high = driver.review.result("threshold").intervals[TOTAL].agatston
+        assert ui.intervalLabel.text == f"Between {low:.0f} and {high:.0f}; category 400+ with 99 %."
+        assert column("Clinical 90 %")[-1] == f"{low:.0f}–{high:.0f}"
+        assert column("Clinical 90 %")[-2] == "", "of what is unassigned no errors are known"
+        assert ui.intervalBar.visible
+        assert ui.intervalBar.pixmap.width() > 300
+        assert "Calcium map, on the clinical scale:" in table.item(1, 1).toolTip()
+        assert "), 90 % interval " in ui.comparisonLabel.text
+        ui.lesionTable.setCurrentCell(0, 0)
+        driver.key("A")
+        narrower = driver.review.result("threshold").intervals[TOTAL].agatston
+        assert low < narrower[0] < narrower[1] < high
+        assert f"Between {narrower[0]:.0f} and {narrower[1]:.0f};" in ui.intervalLabel.text
+
+    def test_classes_that_are_withheld(self, automatic, monkeypatch):
+        monkeypatch.setattr(automatic.review, "categories", lambda: None)
+        automatic.widget.result.update()
+        assert automatic.ui.categoriesLabel.text.endswith("(automatic, not reviewed); its classes are withheld.")
+
+    def test_no_interval_where_no_errors_are_known(self, automatic):
+        ui = automatic.ui
+        assert not ui.intervalLabel.visible
+        assert not ui.intervalBar.visible
+        titles = [ui.scoreTable.horizontalHeaderItem(n).text() for n in range(ui.scoreTable.columnCount)]
+        assert "Clinical\n90 %" not in titles
 
     def test_a_key_counts_a_lesion_that_was_left_out_and_goes_on(self, automatic):
         left = automatic.lesions()[9]

@@ -7,7 +7,7 @@ import pytest
 from made_results import make_result
 
 from CACScoringLib.report.files import result_as_json, result_as_text
-from CACScoringLib.report.interval_page import category_text, interval_as_html, interval_text
+from CACScoringLib.report.interval_page import category_text, interval_as_html, interval_sentence, interval_text
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
 
@@ -26,6 +26,22 @@ def test_words():
     assert interval_text(0.0, 0.3) == "0"
     assert category_text(PROBABILITIES) == "category 1–99 with 78 %, 100–399 with 20 %"
     assert category_text({**PROBABILITIES, "1-99": 1.0, "100-399": 0.0}) == "category 1–99 with 99 %"
+
+
+def test_a_narrow_interval_is_one_number():
+    assert (
+        interval_sentence(40.2, 130.4, PROBABILITIES)
+        == "Between 40 and 130; category 1–99 with 78 %, 100–399 with 20 %"
+    )
+    assert interval_sentence(0.0, 0.3, {"0": 1.0}) == "About 0; category 0 with 99 %"
+
+
+def test_the_maps_score_is_drawn_where_its_interval_is(method):
+    """On the clinical scale, not where its adjusted one would be."""
+    total = replace(method.total, agatston=2000.0, clinical_agatston=80.0)
+    html = interval_as_html(replace(method, total=total))
+    left, width = map(float, re.search(r'<rect x="([\d.]+)" width="([\d.]+)" y="13"', html).groups())
+    assert left < float(re.search(r'<circle cx="([\d.]+)"', html).group(1)) < left + width
 
 
 def test_bar_lies_where_the_interval_does(method):

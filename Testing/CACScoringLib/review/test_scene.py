@@ -803,6 +803,22 @@ class TestAutomaticScore:
         review.undo()
         assert review.result("threshold").status == "automatic"
 
+    def test_beyond_what_the_models_know_categories_wait_for_a_reader(self, scene, tmp_path):
+        beyond = automatic_score.scored(known={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
+        content = content_of_result(beyond, report.result_as_json(beyond, {}))
+        review = SceneReview(scene, mrml.add_to_scene(scene, content))
+        assert review.categories() is None
+        assert review.result("threshold").intervals == review.result("decomposition").intervals == {}
+        assert "beyond-calibration" in [warning.code for warning in review.warnings]
+        review.accept("threshold")
+        assert review.categories().status == "reviewed"
+        assert not review.result("threshold").withheld
+        assert "beyond-calibration" not in [warning.code for warning in review.warnings]
+        review.export(tmp_path / "reviewed")
+        document = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
+        assert document["familiarity"]["causes"] == list(beyond.familiarity.causes)
+        assert document["categories"]["status"] == "reviewed"
+
     def test_candidates_without_an_artery_cannot_be_accepted(self, scene):
         without = automatic_score.scored(evidence=False)
         content = content_of_result(without, report.result_as_json(without, {}))

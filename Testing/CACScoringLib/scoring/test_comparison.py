@@ -352,6 +352,85 @@ class TestAutomatic:
         assert "comparison-arteries-suggested" in codes(compare(plain, plain, LIMITS))
 
 
+def with_intervals(made, name, total, lad=None):
+    """The content with intervals of a method's total, and of its LAD."""
+    made["methods"][name]["total"]["interval_90"] = total
+    made["methods"][name]["arteries"]["LAD"]["interval_90"] = lad
+    return made
+
+
+class TestIntervals:
+    @pytest.mark.parametrize(
+        ("later", "verdict", "words"),
+        [
+            ([130.0, 250.0], WITHIN, "no change shown: the 90 % intervals of both scans overlap"),
+            ([131.0, 250.0], CHANGED, "changed: the 90 % intervals of both scans do not overlap"),
+            ([0.0, 39.0], CHANGED, "changed: the 90 % intervals of both scans do not overlap"),
+            ([0.0, 300.0], WITHIN, "no change shown: the 90 % intervals of both scans overlap"),
+        ],
+    )
+    def test_overlap_where_no_limits_hold(self, later, verdict, words):
+        earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
+        found = compare(earlier, with_intervals(automatic(200.0), "threshold", later), LIMITS)
+        total = changes(found)["total"]
+        assert (total.verdict, total.limit, total.based_on, total.text) == (verdict, None, "intervals", words)
+        assert bars(found, "threshold") == ()
+        assert changes(found)["LAD"].verdict == UNKNOWN
+        assert "limits are those of a reader" in changes(found)["LAD"].text
+        assert changes(found, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
+
+    def test_of_arteries(self):
+        earlier = with_intervals(automatic(), "threshold", [40.0, 130.0], [40.0, 130.0])
+        later = with_intervals(automatic(200.0), "threshold", [120.0, 300.0], [140.0, 300.0])
+        found = changes(compare(earlier, later, None))
+        assert (found["total"].verdict, found["LAD"].verdict, found["RCA"].verdict) == (WITHIN, CHANGED, UNKNOWN)
+
+    def test_limits_stay_where_they_hold_and_intervals_stand_beside(self):
+        earlier = with_intervals(content(), "threshold", [90.0, 110.0])
+        later = with_intervals(content(130.0), "threshold", [120.0, 140.0])
+        found = compare(earlier, later, LIMITS)
+        total = changes(found)["total"]
+        assert (total.verdict, total.based_on, total.limit) == (WITHIN, "limits", pytest.approx(43.0))
+        assert "(+30.0, repeatability limit ±43.0, 90 % intervals 90 to 110 → 120 to 140)" in comparison_as_text(found)
+        assert "<td>90 to 110 → 120 to 140</td>" in comparison_as_html(found)
+
+    def test_beyond_the_studied_range(self):
+        earlier = with_intervals(content(1500.0), "threshold", [1300.0, 1700.0])
+        later = with_intervals(content(3000.0), "threshold", [2500.0, 3400.0])
+        assert changes(compare(earlier, later, LIMITS))["total"].verdict == CHANGED
+
+    @pytest.mark.parametrize("one", [0, 1])
+    def test_of_one_scan_alone_say_nothing(self, one):
+        both = [automatic(), automatic(200.0)]
+        with_intervals(both[one], "threshold", [40.0, 130.0])
+        found = compare(*both, LIMITS)
+        assert changes(found)["total"].verdict == UNKNOWN
+        assert "limits are those of a reader" in bars(found, "threshold")[0]
+
+    def test_scans_that_cannot_be_compared(self):
+        earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
+        later = with_intervals(automatic(500.0), "threshold", [400.0, 600.0])
+        found = compare(earlier, {**later, "acquisition": {**later["acquisition"], "kernel": "B70f"}}, LIMITS)
+        assert changes(found)["total"].verdict == UNKNOWN
+        assert bars(found, "threshold")[0].startswith("the kernels differ")
+
+    def test_what_it_was_based_on_is_written(self):
+        earlier = with_intervals(automatic(), "threshold", [40.0, 130.0])
+        later = with_intervals(automatic(200.0), "threshold", [150.0, 300.0])
+        found = compare(earlier, later, None)
+        document = json.loads(json.dumps(comparison_as_json(found)))["methods"]["threshold"]
+        assert document["no_limits"] == ["no repeatability limits are stored with the model"]
+        total = document["agatston"]["total"]
+        assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
+        assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
+        html = comparison_as_html(found)
+        assert "so the intervals of the scores can tell a change" in html
+        note = "The intervals, found on digital patients, are compared because no limits hold: no repeatability limits"
+        assert note in html
+        assert html.count("no repeatability limits are stored with the model") == 1, "above the table, not in each row"
+        assert "do not overlap" in comparison_as_text(found)
+
+
 class TestWarnings:
     def test_none_about_equal_scans_but_the_suggested_arteries(self):
         assert codes(compare(content(), content(), LIMITS)) == {"comparison-arteries-suggested"}

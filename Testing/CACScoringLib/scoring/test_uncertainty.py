@@ -46,6 +46,11 @@ def test_noise_widens_an_interval(errors):
     assert errors.interval(200.0) == errors.interval(200.0, 20.0, 3.0)
 
 
+def test_a_scan_unlike_the_calibration_widens_an_interval(errors):
+    usual, unlike = (np.diff(np.log1p(errors.interval(1e4, 20.0, 3.0, distance))) for distance in (0.0, 0.5))
+    assert unlike == pytest.approx(1.5 * usual)
+
+
 def test_probabilities_of_categories(errors):
     for score in (0.0, 3.0, 50.0, 1000.0):
         probabilities = errors.probabilities(score)

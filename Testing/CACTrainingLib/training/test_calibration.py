@@ -15,6 +15,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
+from CACScoringLib.scoring.familiarity import Known
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import DataError, TrainingScan
@@ -77,6 +78,14 @@ def test_evidence_together_tells_what_no_single_limit_does():
     assert wrong <= 2
     # Of equals, the published rule.
     assert calibration["min_healthy_hu"] == -10.0
+
+
+def test_what_the_scans_were_like_is_stored():
+    scans = [replace(scan, facts={"noise_hu": float(n), "kernel": "soft"}) for n, scan in enumerate(cohort())]
+    calibration, _ = choose(scans, FalsePositiveGoals())
+    known = Known.stored(calibration)
+    assert known.ranges == {"noise_hu": (1.0, 58.0, 29.0)}
+    assert known.familiarity({"noise_hu": 100.0}).beyond
 
 
 def test_lenient_goals_keep_everything():
