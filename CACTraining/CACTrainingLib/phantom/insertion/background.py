@@ -113,7 +113,7 @@ def _about_insertion(warning: ScanWarning) -> ScanWarning:
     if warning.code != "kvp-unknown":
         return warning
     message = f"The tube voltage is unknown, so inserted calcium gets the HU that it has at {USUAL_KVP:g} kVp."
-    return ScanWarning(warning.code, message)
+    return ScanWarning("kvp-unknown", message)
 
 
 def _aortas(scan: CTScan, labels: sitk.Image | None, excluded: sitk.Image | None, grid: Grid) -> tuple[Vessel, ...]:
