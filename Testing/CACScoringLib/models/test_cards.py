@@ -37,6 +37,8 @@ from CACScoringLib.models.cards import (
 from CACScoringLib.models.inference import DeviceError, bfloat16_is_fast, choose_device
 from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, build
 from CACScoringLib.run import SCORING_NETWORKS
+from CACScoringLib.scoring.automatic import CandidateEvidence
+from CACScoringLib.scoring.uncertainty import Uncertainty
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "Resources" / "Models"
 
@@ -532,7 +534,11 @@ class TestModelsThatComeWithCAC:
     def test_the_whole_method_is_calibrated(self, bundled):
         card = next(model.card for model in bundled if model.card.network == "decomposition")
         classifier = next(model.card for model in bundled if model.card.network == "slices")
-        assert {*card.calibration, *classifier.calibration} == set(CALIBRATED)
+        beside = {"candidates", "uncertainty", "known"}
+        assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *beside}
+        assert CandidateEvidence.stored(card.calibration) is not None
+        for kind in ("automatic", "reviewed", "decomposition"):
+            assert Uncertainty.stored(card.calibration, kind) is not None
         assert set(classifier.calibration) == {"slice_threshold"}
         whole = card.validation["whole_method"]
         assert whole["models"] == {model.card.network: model.card.sha256 for model in bundled}
