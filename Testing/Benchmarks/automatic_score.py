@@ -94,11 +94,12 @@ def _pairs(rows: Sequence[dict], found: np.ndarray, title: str) -> None:
 
 def _coverage(rows: Sequence[dict], weights: np.ndarray, truth: np.ndarray, method: str) -> None:
     """How often the interval holds the truth, by category, and how wide it is; how probable the true category was."""
-    intervals = [row["methods"][method]["intervals"].get(TOTAL) for row in rows]
-    if None in intervals:
-        print("  no intervals")
+    told = np.array([TOTAL in row["methods"][method]["intervals"] for row in rows])
+    print(f"  {len(rows) - told.sum()} scans without an interval: withheld, or nothing is known of errors")
+    if not told.any():
         return
-    low, high = np.array(intervals).T
+    rows, weights, truth = [row for row, own in zip(rows, told, strict=True) if own], weights[:, told], truth[told]
+    low, high = np.array([row["methods"][method]["intervals"][TOTAL] for row in rows]).T
     held = ((low <= truth) & (truth <= high)).astype(float)
     width = np.log1p(high) - np.log1p(low)
     for c, name in enumerate(CATEGORIES):
@@ -107,9 +108,9 @@ def _coverage(rows: Sequence[dict], weights: np.ndarray, truth: np.ndarray, meth
             values = ratio(weights[:, own], held[own], np.ones(own.sum()))
             shown = estimate(values, int(own.sum()), len({rows[n]["patient"] for n in np.flatnonzero(own)}))
             print(f"  coverage where the truth is {name}: {shown}; median width of ln {np.median(width[own]):.2f}")
-    told = np.array([[row["methods"][method]["probabilities"][name] for name in CATEGORIES] for row in rows])
-    right = told.argmax(1) == category(truth)
-    print(f"  likeliest category right {right.mean():.2f}, mean probability it was given {told.max(1).mean():.2f}")
+    chances = np.array([[row["methods"][method]["probabilities"][name] for name in CATEGORIES] for row in rows])
+    right = chances.argmax(1) == category(truth)
+    print(f"  likeliest category right {right.mean():.2f}, mean probability it was given {chances.max(1).mean():.2f}")
 
 
 def main() -> None:
