@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ..core.ct import Acquisition
 from ..core.labels import Artery, NonCoronary
-from ..core.output import recorded_status
 from ..core.progress import ScanState
+from ..core.records import recorded_status
 from ..core.tables import table_text
 from ..io.dicom import printable
 from .scans import CohortScan

@@ -14,7 +14,7 @@ CATEGORY = "CAC"
 SAMPLE_NAME = "CACDigitalPatient"
 """Also of the node: `SampleData.downloadSample(SAMPLE_NAME)` loads it."""
 
-CHECKSUM = "SHA256:fe1e5d79928d80ba5e228778e3c6b2deab713c773e678eb0cd2fa4e44dfa8402"
+CHECKSUM = "SHA256:0c998ca82264ed02dfd17cba044560d1860d7454275e0acef31db79726a25ffd"
 
 
 def sample_file() -> Path:

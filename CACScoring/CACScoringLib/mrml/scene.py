@@ -18,7 +18,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import NotVolumeError, SliceGeometryError, UnreadableError, same_grid
 from ..core.files import whole
-from ..core.output import SCHEMA, OutputError, recorded_status
+from ..core.output import SCHEMA, OutputError
+from ..core.records import recorded_status
 from ..report.files import result_as_json
 from ..report.pictures import WINDOW_HU
 from .lesion_segments import add_heart, add_lesions, add_territories

@@ -16,7 +16,7 @@ import slicer
 
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
-from ..core.output import recorded_status
+from ..core.records import recorded_status
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
 from ..mrml.scene_content import SliceRow, rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns

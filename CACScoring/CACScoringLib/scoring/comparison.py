@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ..core.ct import CTError, ScanWarning, UnreadableError
 from ..core.labels import MAIN_ARTERIES
-from ..core.output import LAST_FILE, recorded_status
+from ..core.output import LAST_FILE
 from ..core.output import SCHEMA as SCORE_SCHEMA
+from ..core.records import recorded_status
 from .acquisition import NO_AGENT
 from .repeatability import Limits, Repeatability, models_of
 

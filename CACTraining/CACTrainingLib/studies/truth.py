@@ -19,7 +19,8 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, CTScan, MaskError, mask_on_scan_grid, same_grid
 from CACScoringLib.core.labels import SITES, Artery
-from CACScoringLib.core.output import LAST_FILE, counted_labels, recorded_agatston
+from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.records import counted_labels, recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import Score, score_arteries, score_lesions

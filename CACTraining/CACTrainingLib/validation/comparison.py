@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTError, CTScan
 from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.core.output import LAST_FILE, counted_labels, recorded_agatston
+from CACScoringLib.core.output import LAST_FILE
+from CACScoringLib.core.records import counted_labels, recorded_agatston
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions

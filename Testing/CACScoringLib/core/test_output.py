@@ -1,9 +1,8 @@
 """A folder of results is whole or not there."""
 
-import numpy as np
 import pytest
 
-from CACScoringLib.core.output import RESULT_FILES, OutputError, OutputFolder, counted_labels, recorded_status
+from CACScoringLib.core.output import RESULT_FILES, OutputError, OutputFolder
 
 
 def names(folder):
@@ -97,24 +96,3 @@ def test_no_file_of_an_earlier_result_stays_beside_a_new_one(tmp_path):
         write(folder, scores="second")
     assert names(tmp_path) == ["notes.txt", "scores.json"]
     assert (tmp_path / "scores.json").read_text() == "second"
-
-
-@pytest.mark.parametrize(
-    ("method", "recorded", "status"),
-    [
-        ("threshold", {"status": "automatic", "reviewed": False}, "automatic"),
-        ("threshold", {"reviewed": False}, "candidates"),
-        ("threshold", {"reviewed": True}, "reviewed"),
-        ("decomposition", {"reviewed": False}, "automatic"),
-        ("decomposition", {"reviewed": True}, "reviewed"),
-    ],
-)
-def test_status_of_records_of_any_version(method, recorded, status):
-    assert recorded_status(method, recorded) == status
-
-
-def test_labels_of_what_counts():
-    labels = np.arange(12, dtype=np.uint8)
-    assert counted_labels(labels, {"left_out": [{"id": 3}]}).tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0]
-    for recorded in ({"left_out": []}, {}):
-        assert counted_labels(labels, recorded).tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0]

@@ -88,6 +88,6 @@ def test_it_has_calcium_in_several_arteries_and_nothing_is_cut_off(tmp_path):
     assert 120 < threshold["total"]["agatston"] < 300
     assert {lesion["suggested_artery"] for lesion in threshold["lesions"]} >= {"LM", "LAD", "RCA"}
     # Nothing severe, and above all not that the heart is cut.
-    expected = {"kvp-unknown", "thickness-unknown", "unreviewed", "map-left-out", "map-calibrated-for-others"}
+    expected = {"kvp-unknown", "thickness-unknown", "automatic", "map-left-out", "unlike-calibration"}
     assert {w["code"] for w in data["warnings"]} <= expected
     assert data["methods"]["decomposition"]["total"]["agatston"] > 0

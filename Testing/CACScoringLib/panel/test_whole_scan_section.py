@@ -135,7 +135,7 @@ class TestShowing:
         vessels = ["Vessel regression", "1055 (> 400)", "not reviewed", "same class", "5", "1000", "20", "30"]
         assert rows(ready) == [vessels, ["Radiomics", "none (10%)", "not reviewed", "⚠ differs", "", "", "", ""]]
         assert ui.wholeScanLabel.text == "Vessel regression: Little.\nRadiomics: Less."
-        assert "Radiomics: no calcium; calcium map: 1323" in ui.warningsLabel.text
+        assert "Radiomics: no calcium; calcium map: 810" in ui.warningsLabel.text
 
     def test_a_review_changes_who_agrees(self, ready):
         """All candidates are rejected, and the review is done: the clinical score is 0."""
