@@ -110,7 +110,7 @@ def score_scan(
         blood = measure_blood(scan, region.mask)
         warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
         known = Known.stored(networks.decomposition.card.calibration) if networks else None
-        familiarity = known and known.familiarity(facts_of(scan, blood, region.mask))
+        familiarity = None if known is None else known.familiarity(facts_of(scan, blood, region.mask))
         warnings += familiarity.warnings(reviewed is not None) if familiarity else []
     found_slices = parts = None
     if networks:

@@ -223,9 +223,9 @@ def _method(
     for quantity in QUANTITIES:
         own_bars = [*bars, *(() if scaled or name == "threshold" or quantity != "agatston" else (_NOT_SCALED,))]
         for part in (TOTAL, *ARTERIES):
-            values = (_value(method, scaled, quantity, part) for method in found)
+            before, after = (_value(method, scaled, quantity, part) for method in found)
             intervals = _intervals(found, part) if quantity == "agatston" else None
-            change = Change(quantity, part, *values, None, UNKNOWN, own_bars[0] if own_bars else None, intervals)
+            change = Change(quantity, part, before, after, None, UNKNOWN, own_bars[0] if own_bars else None, intervals)
             if not own_bars:
                 change = _evaluated(change, _limits_of(change, limits, repeatability, no_limits))
             changes.append(change)

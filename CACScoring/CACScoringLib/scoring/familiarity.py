@@ -92,7 +92,7 @@ class Known:
         """From the 1st to the 99th percentile; the width is the interquartile range, or `Fact.least_width`."""
         ranges = {}
         for name, fact in FACTS.items():
-            values = [float(facts[name]) for facts in scans if facts.get(name) is not None]
+            values = [float(value) for facts in scans if (value := facts.get(name)) is not None]
             if len(values) >= LEAST_SCANS:
                 low, first, third, high = np.percentile(values, (1, 25, 75, 99), method="nearest").tolist()
                 ranges[name] = (low, high, max(third - first, fact.least_width))
@@ -115,9 +115,10 @@ class Known:
         """Of a scan; see `facts_of`."""
         found = []
         for name, (low, high, width) in self.ranges.items():
-            value = facts.get(name)
-            if name not in FACTS or value is None:
+            known = facts.get(name)
+            if name not in FACTS or known is None:
                 continue
+            value = float(known)
             excess = max(low - value, value - high, 0.0) / width
             if excess > 0:
                 fact = FACTS[name]

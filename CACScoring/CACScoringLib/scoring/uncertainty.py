@@ -230,7 +230,7 @@ class ScanErrors:
         return cls(known, noise_hu, thickness_mm, familiarity)
 
     @classmethod
-    def recorded(cls, content: Mapping) -> ScanErrors:
+    def recorded(cls, content: dict) -> ScanErrors:
         """Of a result, by the model that made its calcium map; nothing where that is not installed, and nothing of
         automatic scores where it has been calibrated again since. content: of `scores.json`. Raises CTError.
         """
