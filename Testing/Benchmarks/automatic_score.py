@@ -76,7 +76,7 @@ def report(rows: Sequence[dict]) -> None:
 def _slope(weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     both = (x > 1) & (y > 1)
     u, v, w = np.log(x[both]), np.log(y[both]), weights[:, both]
-    total = w.sum(1)
+    total = np.where(w.sum(1) > 0, w.sum(1), np.nan)
     mean_u, mean_v = (w @ u) / total, (w @ v) / total
     spread = (w * (u - mean_u[:, None]) ** 2).sum(1)
     return (w * (u - mean_u[:, None]) * (v - mean_v[:, None])).sum(1) / np.where(spread > 0, spread, np.nan)
