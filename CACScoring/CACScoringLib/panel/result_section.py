@@ -155,9 +155,9 @@ def _columns(method: str, result: MethodResult) -> list[tuple[str, Callable[[Art
         return text
 
     name = {"threshold": _("Clinical"), "decomposition": _("Map")}[method]
-    agatston = {"threshold": _("Agatston"), "decomposition": _("adj. Agatston")}[method]
+    agatston = {"threshold": _("Agatston"), "decomposition": _("Ag. equivalent")}[method]
     columns = [
-        (f"{name}\n{agatston}", cell(lambda score: f"{score.agatston:.1f}")),
+        (f"{name}\n{agatston}", cell(lambda score: f"{score.clinical_agatston:.1f}")),
         (f"{name}\nmm³", cell(lambda score: f"{score.volume_mm3:.1f}")),
     ]
     if method == "threshold" and result.intervals:

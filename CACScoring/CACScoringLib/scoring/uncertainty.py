@@ -266,10 +266,11 @@ def fitted_errors(
     scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
     limits = LIMITS[quantity]
     of_class = np.searchsorted(limits, truths, side="right")
+    found = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class without patients is given
     own: list[tuple[float, ...]] = []
     for c in range(len(limits) + 1):
         errors_of_class = tuple(np.sort(scaled[of_class == c]).tolist())
-        own.append(errors_of_class or (own[-1] if own else ()))  # of a class without patients those of the one below
+        own.append(errors_of_class or tuple(np.sort(scaled[found]).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
     return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
 

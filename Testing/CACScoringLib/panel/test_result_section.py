@@ -57,7 +57,7 @@ class TestResult:
         assert "about 810" in text
         assert "(adjusted Agatston 2646.0)" in text
         titles = driver.ui.scoreTable.horizontalHeaderItem
-        assert [titles(column).text().split("\n")[1] for column in (1, 3)] == ["Agatston", "adj. Agatston"]
+        assert [titles(column).text().split("\n")[1] for column in (1, 3)] == ["Agatston", "Ag. equivalent"]
         assert "clinical rule 1458.0 (candidates, not reviewed)" in text
 
     def test_severe_warnings_stand_above_the_table(self, driver, monkeypatch):
