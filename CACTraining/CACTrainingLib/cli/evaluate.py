@@ -73,15 +73,8 @@ def _add_scan_study(parser: argparse.ArgumentParser, name: str) -> None:
             "--results", type=Path, metavar="DIR", help="results of cac cohort for these scans, instead of scoring them"
         )
         add("--pairs", type=int, metavar="N", help="only the first N patients that have both scans")
-        add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
-    add(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="model to use instead of the one that comes with CAC",
-    )
-    add_options(parser, (*(("--use", "--annotator", "--seed") if on_scans else ()), "--workers", "--device"))
+    shared = ("--overwrite", "--use", "--annotator", "--seed") if on_scans else ()
+    add_options(parser, ("--model", *shared, "--workers", "--device"))
     if name in (ABLATION, ALL):
         again = "pairs to score again with each part left out (default: 30)"
         add("--ablation-pairs", type=int, default=30, metavar="N", help=again)

@@ -1,4 +1,4 @@
-"""Options of `cac evaluate` that several studies share, each written down once; a study takes those that it uses."""
+"""Options that several studies of `cac evaluate` and `cac validate` share; a study takes those that it uses."""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ NAMES = {"type": _names, "default": (), "metavar": "NAME[,NAME…]"}
 """How an option takes several names."""
 
 _OPTIONS = {
+    "--model": {
+        "action": "append",
+        "default": [],
+        "metavar": "NAME",
+        "help": "model to use instead of the one that comes with CAC",
+    },
+    "--overwrite": {"action": "store_true", "help": "score all scans again, whatever the folder holds"},
     "--output": {
         "type": Path,
         "required": True,

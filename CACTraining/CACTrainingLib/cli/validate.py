@@ -33,16 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder below which the scans lie, for references that name them by an id",
     )
-    add(
-        "--model",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="model to use instead of the one that comes with CAC",
-    )
-    add("--overwrite", action="store_true", help="score all scans again, whatever the folder holds")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for validation.html and all it is made from")
-    add_options(parser, ("--workers", "--seed", "--device"))
+    add_options(parser, ("--model", "--overwrite", "--workers", "--seed", "--device"))
     add_progress_argument(parser)
     parser.set_defaults(
         run=run,

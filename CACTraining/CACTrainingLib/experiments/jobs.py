@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.output import OutputError
-from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.core.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -126,23 +126,6 @@ class InTime:
             raise CTError(TIME_IS_UP)
         self.do = self.do or self.prepare()
         return self.do(job)
-
-
-class WithinStep(Progress):
-    """Progress of a part, told within the step that it is."""
-
-    def __init__(self, whole: Progress) -> None:
-        super().__init__()
-        self._whole = whole
-
-    def counted(self, done: int, count: int) -> None:
-        self._whole.counted(done, count)
-
-    def scan(self, state: ScanState) -> None:
-        self._whole.scan(state)
-
-    def warning(self, warning: ScanWarning) -> None:
-        self._whole.warning(warning)
 
 
 PAGE_EVERY_SECONDS = 1800.0

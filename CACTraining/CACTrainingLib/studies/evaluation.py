@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.output import LAST_FILE, OutputError
+from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
-from CACScoringLib.run import ModelChoice, RunSettings, chosen_models
+from CACScoringLib.run import ModelChoice, chosen_models
 
 from ..experiments.errors import StudyError
-from ..experiments.jobs import JobSettings, WithinStep, kept_jobs
+from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.scored import make_folder, scored_folders
 from ..project.project import is_project
 from ..report.page import write_study
 from ..report.parts import Section, Table, candidates_counted
@@ -43,8 +43,8 @@ from .scans import find_study_scans, lone_patients, write_scan_table
 from .study_scan import StudyScan
 from .truth import recorder, refused
 
-SCANS, RECORDS, SCAN_TABLE = "scans", "records.jsonl", "scans.csv"
-"""In the output folder: what scoring wrote, what is known of each scan, and which scans there are."""
+RECORDS, SCAN_TABLE = "records.jsonl", "scans.csv"
+"""In the output folder, beside SCANS: what is known of each scan, and which scans there are."""
 
 RECORDS_VERSION = 2
 """Of how records are made; others are made anew."""
@@ -106,7 +106,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     memory_bytes = scoring_bytes(LARGE_VOXELS, Asked())
     work = JobSettings(settings.workers or sensible_count(memory_bytes), settings.models.device, progress)
     progress.begin([*(("scans", "records") if on_scans else ()), *settings.studies, "page"])
-    _make_folder(settings.output)
+    make_folder(settings.output)
     scans, records, sections = _scans_and_records(settings, work) if on_scans else ([], [], [])
     for study in settings.studies:
         with progress.step(study):
@@ -153,30 +153,14 @@ def _sections(
     return acquisition_study.sections(place, settings.acquisition, models, work)
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
-
-
 def _results(scans: Sequence[StudyScan], settings: EvaluationSettings, work: JobSettings) -> list[Path | str]:
     """Of each scan the folder of its results, or why it has none."""
     if settings.results is not None:
         return _found_results(scans, settings.results)
     table = settings.output / SCAN_TABLE
     write_scan_table(scans, table)
-    progress = WithinStep(work.progress)
-    states = score_cohort(
-        table,
-        settings.output / SCANS,
-        RunSettings(healthy=False),
-        settings.models,
-        settings.workers,
-        settings.overwrite,
-        progress,
-    )
-    return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
+    how = (settings.models, settings.workers, settings.overwrite, work.progress)
+    return scored_folders(table, settings.output, *how)
 
 
 def _found_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]:

@@ -18,13 +18,13 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.output import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import TableError, read_table
 from CACScoringLib.models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model, read_card
 
 from ..data.datasets import TrainingScan, default_cache, find_scans, load_slices, prepare
 from ..experiments.errors import StudyError
+from ..experiments.scored import make_folder
 from ..project.project import Project, is_project
 from ..report.page import table_as_csv, write_study
 from ..statistics.bootstrap import RESAMPLES
@@ -65,7 +65,7 @@ def compare_models(settings: ComparisonSettings, progress: Progress | None = Non
     comparators = _chosen(settings)
     network = comparators[0].stored.card.network
     evaluator = EVALUATORS[network]()
-    _make_folder(settings.output)
+    make_folder(settings.output)
     with progress.step("scans"):
         scans, origin, refused = _scans(settings)
         usable, more = _usable(scans, evaluator)
@@ -157,13 +157,6 @@ def _same(path: Path, model: StoredModel) -> bool:
         return read_card(path).sha256 == model.card.sha256
     except ModelError:
         return False
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
 
 
 def _scans(settings: ComparisonSettings) -> tuple[list[TrainingScan], str, list[tuple[str, str]]]:

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.memory import LARGE_VOXELS, Asked, scoring_bytes
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTError, ScanWarning
-from CACScoringLib.core.output import LAST_FILE, OutputError
+from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.io.dicom import some
-from CACScoringLib.run import ModelChoice, RunSettings
+from CACScoringLib.run import ModelChoice
 
-from ..experiments.jobs import JobSettings, WithinStep, kept_jobs
+from ..experiments.jobs import JobSettings, kept_jobs
+from ..experiments.scored import SCANS, make_folder, scored_folders
 from ..report.page import write_study
 from ..report.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.bootstrap import RESAMPLES, Bootstrap
@@ -38,8 +38,8 @@ from .formats import read_reference
 from .reference import Reference
 
 PAGE = "validation.html"
-SCANS, SCAN_TABLE, RECORDS, COMPARISON = "scans", "scans.csv", "compared.jsonl", "comparison.csv"
-"""In the output folder: what scoring wrote, which scans there are, what is known of each, and all scores in a table."""
+SCAN_TABLE, RECORDS, COMPARISON = "scans.csv", "compared.jsonl", "comparison.csv"
+"""In the output folder, beside SCANS: which scans there are, what is known of each, and all scores in a table."""
 
 RECORDS_VERSION = 2
 """Of how scans are compared; others are compared anew."""
@@ -85,7 +85,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         reference = read_reference(settings.reference, settings.scans, progress.counted)
         for message in reference.warnings:
             progress.warning(ScanWarning("reference-doubt", message))
-    _make_folder(settings.output)
+    make_folder(settings.output)
     workers = settings.workers or sensible_count(scoring_bytes(LARGE_VOXELS, Asked()))
     with progress.step("scans"):
         folders = _scored(reference, settings, progress)
@@ -112,28 +112,12 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     return Validation(page, tuple(scans), tuple(refused))
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
-
-
 def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
     """Of each scan the folder of its results, or why it has none."""
     table = settings.output / SCAN_TABLE
     rows = [(scan.ct.resolve(), scan.name, scan.series, scan.patient) for scan in reference.scans]
     write_table(table, ("ct", "name", "series", "patient"), rows)
-    states = score_cohort(
-        table,
-        settings.output / SCANS,
-        RunSettings(healthy=False),
-        settings.models,
-        settings.workers,
-        settings.overwrite,
-        WithinStep(progress),
-    )
-    return [state.folder if state.state in ("done", "skipped") else str(state.reason) for state in states]
+    return scored_folders(table, settings.output, settings.models, settings.workers, settings.overwrite, progress)
 
 
 def _compared(
