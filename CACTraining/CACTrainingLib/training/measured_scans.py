@@ -44,7 +44,7 @@ from ..phantom.cohort.reference import patient_of, reference_scores
 ModelPaths = tuple[Path | None, Path | None, Path, Path]
 """Cards of the models for heart (None: none of its own), territories (None: none), slices and decomposition."""
 
-VERSION = 5
+VERSION = 6
 """Of what is kept; another one is measured anew."""
 
 SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
