@@ -23,6 +23,7 @@ from ..mrml.tables import fill_table, lesion_columns, score_columns
 from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
 from ..scoring import risk
 from ..scoring.automatic import LeftOut
+from ..scoring.equivalent import usual_calibration
 from ..scoring.familiarity import Familiarity
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.uncertainty import ScanErrors
@@ -377,6 +378,9 @@ def _errors(record: dict) -> ScanErrors:
 def _review(method: str, state: ReviewNodes, errors: ScanErrors) -> Review:
     rules, recorded = dict(state.record["rules"][method]), state.record["methods"][method]
     rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
+    if method == "decomposition" and "equivalent_mg_per_mm3_hu" not in rules:  # of an earlier version
+        own = rules["calibration_mg_per_mm3_hu"]
+        rules["equivalent_mg_per_mm3_hu"] = own or usual_calibration(state.scan.acquisition.kvp)
     image, peaks = (state.scan.image, None) if method == "threshold" else (state.calcium_map(), state.scan.image)
     elsewhere = state.record.get("non_coronary") if method == "threshold" else None
     known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None

@@ -70,6 +70,13 @@ class TestEqualsCacScore:
         assert [w.code for w in review.warnings] == codes
         assert review.categories() is None
 
+    def test_of_a_result_of_an_earlier_version_without_the_maps_scale(self, scene, scored):
+        record = report.result_as_json(scored, {})
+        del record["rules"]["decomposition"]["equivalent_mg_per_mm3_hu"]
+        review = SceneReview(scene, mrml.add_to_scene(scene, content_of_result(scored, record)))
+        found, expected = (of("decomposition").total for of in (review.result, scored.methods.__getitem__))
+        assert 0 < found.clinical_agatston == expected.clinical_agatston < found.agatston
+
     @pytest.mark.parametrize(
         "direction",
         [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, 0, 1, 1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)],
