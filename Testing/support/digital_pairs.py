@@ -4,7 +4,10 @@ from dataclasses import replace
 
 from calcified_heart import AboveBlood, AllSlices
 from handmade_networks import loaded
+from in_this_process import InThisProcess
 
+from CACScoringLib import run
+from CACScoringLib.cohort import cohort
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
@@ -12,6 +15,7 @@ from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierCo
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.results import Networks
 from CACScoringLib.run import RunSettings, write_result
+from CACTrainingLib.experiments import jobs
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
 from CACTrainingLib.phantom.cohort.export import write_scan
 from CACTrainingLib.phantom.cohort.labels import annotate
@@ -31,6 +35,16 @@ def known_networks():
     slices = loaded(AllSlices(), SliceClassifierConfig())
     slices = replace(slices, card=replace(slices.card, validation={"threshold": POSITIVE_FROM}))
     return Networks(None, slices, loaded(AboveBlood(), GeneratorConfig()))
+
+
+def scored_in_this_process(monkeypatch):
+    """Let studies score here, with known networks; returns a list that gets the scans that are scored."""
+    scored = []
+    monkeypatch.setattr(jobs, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    monkeypatch.setattr(cohort, "load_models", lambda _: run.LoadedModels(known_networks()))
+    monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
+    return scored
 
 
 def write_coarse(number, folder, scan_number=1, heights_mm=HEIGHTS_MM):

@@ -8,14 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from digital_pairs import CALCIFIED, CLEAN, known_networks
-from in_this_process import InThisProcess
+from digital_pairs import CALCIFIED, CLEAN, scored_in_this_process
 
-from CACScoringLib import run
-from CACScoringLib.cohort import cohort
-from CACScoringLib.pipeline import score_scan
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.experiments import jobs as study_jobs
 from CACTrainingLib.experiments.errors import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.project import NewScan, Project
@@ -26,13 +21,8 @@ from CACTrainingLib.studies.records import read_records
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """In this process; returns the scans that were scored."""
-    scored = []
-    monkeypatch.setattr(study_jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "load_models", lambda _: run.LoadedModels(known_networks()))
-    monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
-    return scored
+    """The scans that were scored."""
+    return scored_in_this_process(monkeypatch)
 
 
 @pytest.fixture

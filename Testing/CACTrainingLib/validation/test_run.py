@@ -7,16 +7,11 @@ import re
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from digital_pairs import known_networks
-from in_this_process import InThisProcess
+from digital_pairs import scored_in_this_process
 from reference_files import write_denser, write_label_maps
 
-from CACScoringLib import run
-from CACScoringLib.cohort import cohort
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.pipeline import score_scan
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.experiments import jobs
 from CACTrainingLib.validation import run as validation
 from CACTrainingLib.validation.reference import BadReferenceError
 from CACTrainingLib.validation.run import ValidationSettings, validate
@@ -49,13 +44,8 @@ def maps(digital_pairs, tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """In this process; returns the scans that were scored."""
-    scored = []
-    monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "load_models", lambda _: run.LoadedModels(known_networks()))
-    monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
-    return scored
+    """The scans that were scored."""
+    return scored_in_this_process(monkeypatch)
 
 
 def table(output, name):
