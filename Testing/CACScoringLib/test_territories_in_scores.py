@@ -77,18 +77,23 @@ def test_an_annulus_that_touches_an_ostium_is_not_coronary(scan_and_heart, netwo
     assert {suggestion.artery for suggestion in mapped.suggestions} == {Artery.RCA}
 
 
+def with_box(scan, box, hu):
+    """A scan whose voxels in a box, [k, j, i], are all as bright."""
+    values = sitk.GetArrayFromImage(scan.image)
+    values[box] = hu
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(scan.image)
+    return scan_from_image(image, scan.acquisition)
+
+
 @pytest.fixture
 def with_a_faint_one(scan_and_heart, networks):
     """A second candidate in the RCA that hardly rises above the noise, and networks with evidence of candidates."""
     scan, heart = scan_and_heart
-    hu = sitk.GetArrayFromImage(scan.image)
-    hu[16:18, 50:53, 60:63] = 150
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
     generator = networks.decomposition
     card = replace(generator.card, calibration={"candidates": EVIDENCE})
     return (
-        scan_from_image(image, scan.acquisition),
+        with_box(scan, (slice(16, 18), slice(50, 53), slice(60, 63)), 150),
         heart,
         replace(networks, decomposition=replace(generator, card=card)),
     )
@@ -226,13 +231,10 @@ def test_without_territories_nothing_is_said_of_other_sites(scan_and_heart):
 
 def test_metal_counts_in_neither_method_and_is_told_once(scan_and_heart, networks):
     scan, heart = scan_and_heart
-    hu = sitk.GetArrayFromImage(scan.image)
-    hu[15:18, 50:54, 60:64] = 2600
-    image = sitk.GetImageFromArray(hu)
-    image.CopyInformation(scan.image)
-    result = score_scan(scan_from_image(image, scan.acquisition), heart=heart, networks=networks)
+    metal = slice(15, 18), slice(50, 54), slice(60, 64)
+    result = score_scan(with_box(scan, metal, 2600), heart=heart, networks=networks)
     assert [warning.code for warning in result.warnings].count("metal") == 1
     for method in result.methods.values():
-        assert not method.lesions.id_map[15:18, 50:54, 60:64].any()
+        assert not method.lesions.id_map[metal].any()
         assert len(method.lesions.lesions) == 1
-    assert not sitk.GetArrayViewFromImage(result.decomposition.calcium_map)[15:18, 50:54, 60:64].any()
+    assert not sitk.GetArrayViewFromImage(result.decomposition.calcium_map)[metal].any()
