@@ -44,7 +44,8 @@ def interval_as_html(method: MethodResult) -> Markup | None:
         told.append(f" Mass {own.mass_mg[0]:.1f} to {own.mass_mg[1]:.1f} mg.")
     note = (
         "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
-        "noise. It was made on digital patients, and says nothing of errors that they do not have."
+        "noise. It was made on digital patients, and says nothing of errors that they do not have. Intervals of "
+        "arteries come from the errors of single arteries, so they need not agree with that of the total."
     )
     return fragment(tag.p(*told), interval_bar(method.total.clinical_agatston, *own.agatston), small(note))
 

@@ -177,11 +177,12 @@ def _left_out(result: ScoreResult, method: MethodResult) -> Markup | None:
 def _arteries_table(method: MethodResult, agatston: str, true_mass_mg: dict[Artery, float] | None) -> Markup:
     """agatston: what to call the method's Agatston score."""
     assigned = any(lesion.artery != Artery.UNASSIGNED for lesion in method.lesions.lesions)
+    by_artery = method.reviewed or assigned or bool(method.intervals)
     known = true_mass_mg is not None
     rows = []
     for artery, score in method.arteries.items():
         # An artery that nobody has looked at must not read as free of calcium.
-        if (artery == Artery.UNASSIGNED) == (method.reviewed or assigned):
+        if (artery == Artery.UNASSIGNED) == by_artery:
             continue
         truth = [f"{true_mass_mg.get(artery, 0):.2f}"] if known else []
         rows.append(row(site_name(artery), *score_cells(score), *_interval_cell(method, artery.key), *truth))

@@ -69,3 +69,11 @@ def test_nothing_is_said_where_no_errors_are_known():
     method = make_result().methods["threshold"]
     assert interval_as_html(method) is None
     assert "interval" not in result_as_text(make_result())
+
+
+def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
+    empty = replace(method, lesions=method.lesions.of(()), status="automatic")
+    for intervals, shown in ((INTERVALS, True), ({}, False)):
+        html = result_as_html(replace(make_result(), methods={"threshold": replace(empty, intervals=intervals)}))
+        assert ("left anterior descending" in html) == shown
+        assert ("not assigned to an artery" in html) != shown
