@@ -1,13 +1,15 @@
 """How the automatic score, the map's score and an ideal reader's agree with the truth of digital patients.
 
-Run from the repository's root on what `calcium_sites.py` has measured:
+Run from the repository's root on what `calcium_sites.py` has measured, or on the folder of `cac evaluate
+reproducibility` of a cohort of digital patients:
 
-    PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/automatic_score.py OUTPUT.jsonl
+    PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/automatic_score.py OUTPUT.jsonl | STUDY
 
 The truth is a patient's reference score, of a still scan without noise (`phantom/cohort/reference.py`); the ideal
 reader knows the place of every lesion and scores it by the clinical rule in the scan as it is. Categories 0, 1-99,
 100-399, 400 and more; κ with linear weights. Slope: of the score on the truth, of both logarithms where both are above
-1. Intervals of all figures: bootstrap over patients, 95 %.
+1. Of a study also: how often `cac compare` calls an unchanged pair changed, by the intervals of both scans. Intervals
+of all figures: bootstrap over patients, 95 %.
 """
 
 from __future__ import annotations
@@ -19,10 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.tables import read_table
+from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, compare, read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
+from CACTrainingLib.phantom.cohort.reference import patient_of, reference_scores
 from CACTrainingLib.statistics.agreement import agreement, kappa
 from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate, ratio
 from CACTrainingLib.statistics.regression import rank_correlation
+from CACTrainingLib.studies.records import read_records
 
 METHODS = {"threshold": "automatic", "decomposition": "map", "reader": "ideal reader"}
 
@@ -108,9 +114,68 @@ def _coverage(rows: Sequence[dict], weights: np.ndarray, truth: np.ndarray, meth
             values = ratio(weights[:, own], held[own], np.ones(own.sum()))
             shown = estimate(values, int(own.sum()), len({rows[n]["patient"] for n in np.flatnonzero(own)}))
             print(f"  coverage where the truth is {name}: {shown}; median width of ln {np.median(width[own]):.2f}")
+    if not all(row["methods"][method]["probabilities"] for row in rows):
+        return
     chances = np.array([[row["methods"][method]["probabilities"][name] for name in CATEGORIES] for row in rows])
     right = chances.argmax(1) == category(truth)
     print(f"  likeliest category right {right.mean():.2f}, mean probability it was given {chances.max(1).mean():.2f}")
+
+
+def rows_of(study: Path) -> list[dict]:
+    """What `calcium_sites.py` would measure for `report`, of the scans of a study."""
+    places = {row["name"]: Path(row["ct"]).parent for row in read_table(study / "scans.csv")}
+    references: dict[str, dict | None] = {}
+    rows = []
+    for record in read_records(study / "records.jsonl"):
+        if record.refused is not None:
+            print(f"{record.scan}: {record.refused}")
+            continue
+        if record.patient not in references:
+            truth = json.loads((places[record.scan] / "truth.json").read_text(encoding="utf-8"))
+            patient = patient_of(truth)
+            own = None if patient is None else reference_scores(patient)
+            references[record.patient] = own and {artery: score.agatston for artery, score in own.items()}
+        content = read_result(study / "scans" / record.scan.replace("/", "-"))
+        reader = record.values["reader"]
+        methods = {name: _found(method) for name, method in content["methods"].items()}
+        methods["threshold"]["probabilities"] = content["categories"]["probabilities"]
+        rows.append(
+            {
+                "patient": record.patient,
+                "reference": references[record.patient],
+                "reader": reader.agatston,
+                "reader_arteries": {artery: agatston for artery, (_, agatston) in reader.arteries.items()},
+                "methods": methods,
+                "content": content,
+            }
+        )
+    return rows
+
+
+def _found(method: dict) -> dict:
+    parts = {TOTAL: method["total"], **method["arteries"]}
+    return {
+        "agatston": method["total"]["clinical_agatston"],
+        "arteries": {key: score["clinical_agatston"] for key, score in method["arteries"].items()},
+        "intervals": {key: own for key, score in parts.items() if (own := score["interval_90"]) is not None},
+        "probabilities": {},
+    }
+
+
+def report_changes(rows: Sequence[dict]) -> None:
+    """Print how often the total of a patient who has not changed is called changed."""
+    by_patient: dict[str, list[dict]] = {}
+    for row in rows:
+        by_patient.setdefault(row["patient"], []).append(row["content"])
+    for method in ("threshold", "decomposition"):
+        verdicts = []
+        for pair in (pair for pair in by_patient.values() if len(pair) == 2):
+            found = next(m for m in compare(*pair, None).methods if m.method == method)
+            verdicts += [c.verdict for c in found.changes if (c.quantity, c.part) == ("agatston", TOTAL)]
+        told = [verdict for verdict in verdicts if verdict != UNKNOWN]
+        changed = told.count(CHANGED)
+        print(f"{METHODS[method]}: {changed} of {len(told)} unchanged pairs are called changed, by intervals")
+        print(f"  ({len(verdicts) - len(told)} pairs without a verdict)")
 
 
 def main() -> None:
@@ -118,7 +183,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measured", type=Path, nargs="+")
     options = parser.parse_args()
-    report([json.loads(text) for path in options.measured for text in path.read_text().splitlines()])
+    files = [path for path in options.measured if not path.is_dir()]
+    rows = [json.loads(text) for path in files for text in path.read_text().splitlines()]
+    of_studies = [row for path in options.measured if path.is_dir() for row in rows_of(path)]
+    report([*rows, *of_studies])
+    if of_studies:
+        report_changes(of_studies)
 
 
 if __name__ == "__main__":
