@@ -9,6 +9,7 @@ from made_results import make_result
 from CACScoringLib.report.files import result_as_json, result_as_text
 from CACScoringLib.report.interval_page import category_text, interval_as_html, interval_sentence, interval_text
 from CACScoringLib.report.page import result_as_html
+from CACScoringLib.scoring.automatic import LeftOut
 from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
@@ -72,7 +73,8 @@ def test_nothing_is_said_where_no_errors_are_known():
 
 
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
-    empty = replace(method, lesions=method.lesions.of(()), status="automatic")
+    none = method.lesions.of(())
+    empty = replace(method, lesions=none, status="automatic", left_out=LeftOut(none, (), ()))
     for intervals, shown in ((INTERVALS, True), ({}, False)):
         html = result_as_html(replace(make_result(), methods={"threshold": replace(empty, intervals=intervals)}))
         assert ("left anterior descending" in html) == shown
