@@ -28,11 +28,13 @@ Facts = Mapping[str, float | str | None]
 
 @dataclass(frozen=True)
 class Fact:
-    """least_width: what does not matter, so that facts in which calibration scans hardly differ are not too strict."""
+    """least_width: what does not matter, so that facts in which calibration scans hardly differ are not too strict.
+    only_above: whether a lower value is never harder, as less noise is not."""
 
     title: str
     unit: str
     least_width: float
+    only_above: bool = False
 
 
 FACTS = {
@@ -41,9 +43,9 @@ FACTS = {
     "slice_spacing_mm": Fact("slice spacing", "mm", 1.0),
     "slice_thickness_mm": Fact("slice thickness", "mm", 1.0),
     "kvp": Fact("tube voltage", "kVp", 10.0),
-    "noise_hu": Fact("noise", "HU", 5.0),
+    "noise_hu": Fact("noise", "HU", 5.0, only_above=True),
     "median_hu": Fact("blood", "HU", 15.0),
-    "heart_ml": Fact("heart region", "mL", 200.0),
+    "heart_ml": Fact("heart region", "mL", 300.0),
     "heart_cut_percent": Fact("heart cut off", "%", 20.0),
 }
 """What is told of a scan, by name."""
@@ -118,10 +120,10 @@ class Known:
             known = facts.get(name)
             if name not in FACTS or known is None:
                 continue
-            value = float(known)
-            excess = max(low - value, value - high, 0.0) / width
+            value, fact = float(known), FACTS[name]
+            below = 0.0 if fact.only_above else low - value
+            excess = max(below, value - high, 0.0) / max(width, fact.least_width)
             if excess > 0:
-                fact = FACTS[name]
                 cause = f"{fact.title} {_number(value)} {fact.unit}, known {_number(low)} to {_number(high)}"
                 found.append((excess, cause))
         found.sort(reverse=True)

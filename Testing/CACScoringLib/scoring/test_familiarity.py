@@ -32,6 +32,15 @@ def test_what_is_unknown_is_not_judged():
     assert KNOWN.familiarity({"noise_hu": None, "kernel": "bone"}).distance == 0
 
 
+def test_less_noise_is_never_harder():
+    assert KNOWN.familiarity({"noise_hu": 1.0}).distance == 0
+
+
+def test_a_card_cannot_make_a_scale_narrower_than_what_matters():
+    known = Known({"heart_ml": (700.0, 1500.0, 1.0)})
+    assert known.familiarity({"heart_ml": 550.0}).distance == pytest.approx(0.5)
+
+
 def test_from_the_limit_on_automatic_scores_are_withheld():
     below, beyond = (KNOWN.familiarity({"kvp": kvp}).warnings(False)[0] for kvp in (129.9, 130.0))
     assert (below.code, below.severe) == ("unlike-calibration", False)
