@@ -27,6 +27,9 @@ COMMANDS = {
     "score": "score one CT, or a chest radiograph",
     "compare": "compare two scans of one patient",
     "cohort": "score many CTs in parallel",
+    "pull": "fetch series from a DICOM archive",
+    "push": "store DICOM files in a DICOM archive",
+    "watch": "score new CTs of a DICOM archive, and send the results back",
     "drr": "compute a radiograph from a CT",
     "models": "list, verify, install or roll back trained models",
 }

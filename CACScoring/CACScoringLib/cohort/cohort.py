@@ -64,7 +64,7 @@ def score_cohort(
         raise OutputError(f"At least one worker is needed, not {workers}.")
     models = chosen_models(choice)
     progress.begin(["finding", "scans"])
-    with opened(output, _made_with(settings, models), overwrite) as folder:
+    with opened(output, made_with(settings, models), overwrite) as folder:
         with progress.step("finding"):
             scans, found_warnings = _find(source, output, workers or sensible_count(IDLE_BYTES), progress)
         if not scans:
@@ -76,11 +76,12 @@ def score_cohort(
             names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
             asked = Asked(bool(models.networks), bool(models.estimates), settings.scene)
-            board.score(partial(_prepare, settings, models), plan(scans, asked, workers))
+            board.score(partial(prepare_scoring, settings, models), plan(scans, asked, workers))
     return board.states
 
 
-def _made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
+def made_with(settings: RunSettings, chosen: ChosenModels) -> dict:
+    """What results depend on, as JSON: settings, models and their calibrations."""
     models = chosen.networks | chosen.estimates
     made_with = {
         "score": asdict(settings.score),
@@ -118,7 +119,7 @@ def _series_finder() -> Callable[[Path], tuple[list[Series], int]]:
     return find_series
 
 
-def _prepare(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[CohortScan, Path]], str | None]:
+def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[CohortScan, Path]], str | None]:
     """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if chosen.networks:
@@ -227,7 +228,7 @@ class _Board:
         self._tell(scored(replace(self.states[i], state=state), content))
 
     def _fail(self, i: int, reason: str) -> None:
-        reason = reason if self._identify else _UID.sub("", reason)
+        reason = reason if self._identify else without_uids(reason)
         self._tell(replace(self.states[i], state="failed", reason=reason))
 
     def _tell(self, state: ScanState) -> None:
@@ -243,6 +244,11 @@ class _Board:
         written = self._folder.write(table, failures_as_csv(self._scans, self.states))
         self._written = time.monotonic()
         return written
+
+
+def without_uids(reason: str) -> str:
+    """Why a scan could not be scored, without the UIDs of series, which identify a person."""
+    return _UID.sub("", reason)
 
 
 def _how(exit_code: int) -> str:

@@ -1,0 +1,1 @@
+"""DICOM archives: CT series out, results back in, over DICOMweb and DIMSE."""

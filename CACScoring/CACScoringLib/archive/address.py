@@ -1,0 +1,153 @@
+"""Where an archive is, and what it takes to be let in."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..core.ct import CTError
+from ..core.output import OutputError
+
+TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
+"""Environment variable that holds a bearer token."""
+
+AE_TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
+"""DICOM PS3.5 table 6.2-1, AE: at most 16 printable characters, no backslash."""
+
+_EXAMPLES = "https://pacs.example.org/dicom-web, or dimse://TITLE@pacs.example.org:11112 (dimses:// with TLS)"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class ArchiveError(CTError):
+    """An archive cannot be used. lasting: asking again does not help."""
+
+    lasting = True
+
+
+class ArchiveUnreachableError(ArchiveError):
+    """It does not answer, or stopped in the middle."""
+
+    lasting = False
+
+
+class ArchiveUnauthorisedError(ArchiveError):
+    """It does not let this user or program in."""
+
+
+class NoSuchSeriesError(ArchiveError):
+    """It has no such series."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Of an archive. ae_title: the archive's, of DIMSE only; path: of DICOMweb only. secure: with TLS."""
+
+    protocol: str  # "dicomweb" or "dimse"
+    host: str
+    port: int
+    secure: bool
+    ae_title: str = ""
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """Of DICOMweb."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.secure else ''}://{host}:{self.port}{self.path}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine."""
+        return self.host in _LOOPBACK
+
+    def __str__(self) -> str:
+        """For messages."""
+        return self.url if self.protocol == "dicomweb" else f"{self.ae_title} at {self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """The address of an archive: `https://HOST[:PORT]/PATH` or `dimse[s]://TITLE@HOST:PORT`.
+
+    Raises OutputError where it is none, and where a password stands in it, which other users of the machine can see.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise OutputError(f"{text} is not the address of an archive. Write for example {_EXAMPLES}.") from error
+    if parts.password is not None or (parts.username and parts.scheme in ("http", "https")):
+        raise OutputError(
+            "The address holds a user or a password, which everybody on this machine can see. Leave it out; a token is "
+            f"taken from the variable {TOKEN_VARIABLE} or from --token-file."
+        )
+    if parts.hostname and not parts.query and not parts.fragment:
+        if parts.scheme in ("http", "https"):
+            secure = parts.scheme == "https"
+            return Address(
+                "dicomweb", parts.hostname, port or (443 if secure else 80), secure, "", parts.path.rstrip("/")
+            )
+        title = parts.netloc.rpartition("@")[0]
+        if parts.scheme in ("dimse", "dimses") and port and AE_TITLE.fullmatch(title) and parts.path in ("", "/"):
+            return Address("dimse", parts.hostname, port, parts.scheme == "dimses", title)
+    raise OutputError(f"{text} is not the address of an archive. Write for example {_EXAMPLES}.")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client shows to an archive, and trusts.
+
+    token_file: a file with a bearer token, in place of TOKEN_VARIABLE. authorities: PEM file with the certificates that
+    the archive's own is verified by, in place of the system's. certificate, key: PEM files of the client, where the
+    archive wants one. ae_title: what this client is called, of DIMSE only.
+    """
+
+    token_file: Path | None = None
+    authorities: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    ae_title: str = "CAC"
+
+    def token(self) -> str | None:
+        """The bearer token as it is now (files of tokens are renewed); None for none. Raises OutputError."""
+        text = os.environ.get(TOKEN_VARIABLE, "")
+        if self.token_file is not None:
+            try:
+                text = self.token_file.read_text(encoding="ascii")
+            except (OSError, UnicodeDecodeError) as error:
+                raise OutputError(f"{self.token_file} cannot be read as a token. Check --token-file.") from error
+        text = text.strip()
+        # RFC 6750, 2.1; a line break within would add lines to the request.
+        if text and not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):
+            raise OutputError("The bearer token has characters that no token has. Check where it comes from.")
+        if not text and self.token_file is not None:
+            raise OutputError(f"{self.token_file} is empty. Write the token into it.")
+        return text or None
+
+    def check(self, address: Address) -> None:
+        """Raises OutputError where it does not fit an archive."""
+        if not AE_TITLE.fullmatch(self.ae_title):
+            raise OutputError(f"{self.ae_title!r} is not an AE title: at most 16 characters, no backslash.")
+        for file in (self.authorities, self.certificate, self.key):
+            if file is not None and not file.is_file():
+                raise OutputError(f"{file} is not a file. Give a certificate or key in PEM format.")
+        if self.key is not None and self.certificate is None:
+            raise OutputError("A key is given without its certificate. Add --client-certificate.")
+        if self.token_file is not None and address.protocol == "dimse":
+            raise OutputError("DIMSE has no tokens. Leave --token-file out, or use the archive's DICOMweb address.")
+        token = self.token() if address.protocol == "dicomweb" else None
+        if token and not address.secure and not address.is_loopback:
+            raise OutputError(f"A token sent to {address} can be read on the way. Use https.")
+
+    def tls(self) -> ssl.SSLContext:
+        """How connections with TLS are made: certificates are always verified. Raises OutputError."""
+        try:
+            context = ssl.create_default_context(cafile=None if self.authorities is None else str(self.authorities))
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise OutputError("The certificates or the key cannot be used. Give them in PEM format.") from error
+        return context

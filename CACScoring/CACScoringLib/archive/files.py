@@ -1,0 +1,115 @@
+"""DICOM files that go to an archive, and those that come from one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+
+from ..core.ct import CTError, UnreadableError
+from ..core.files import sync_folder, whole_folder
+from ..io.dicom import is_dicom, read_bounded
+from ..io.image_files import quiet
+from .address import ArchiveUnreachableError
+from .series import Archive, FoundSeries, is_uid
+
+_UIDS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
+
+
+@dataclass(frozen=True, repr=False)
+class DicomFile:
+    """A DICOM file and the UIDs that it is sent by."""
+
+    path: Path
+    sop_class: str
+    uid: str
+    study_uid: str
+    series_uid: str
+    transfer_syntax: str
+
+
+def dicom_files(paths: Iterable[Path]) -> list[DicomFile]:
+    """The DICOM files among some files and below some folders, by name; hidden ones and others are passed over.
+
+    Raises UnreadableError where a path does not exist, a DICOM file lacks a UID, or there is none at all.
+    """
+    found = {}
+    with quiet():
+        for path in paths:
+            if not path.exists():
+                raise UnreadableError(f"{path} does not exist.")
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.is_file() and not hidden and is_dicom(file):
+                    read = _read(file)
+                    found[read.uid] = read
+    if not found:
+        raise UnreadableError("There is no DICOM file to send. Give DICOM files, or folders that hold them.")
+    return list(found.values())
+
+
+def _read(path: Path) -> DicomFile:
+    header = read_bounded(path, stop_before_pixels=True, specific_tags=_UIDS)
+    uids = [str(header.get(keyword, "")) for keyword in _UIDS]
+    syntax = str(header.file_meta.get("TransferSyntaxUID", ""))
+    if not all(map(is_uid, (*uids, syntax))):
+        raise UnreadableError(f"{path} lacks a UID that it is sent by. Export it again.")
+    sop_class, uid, study, series = uids
+    return DicomFile(path, sop_class, uid, study, series, syntax)
+
+
+class _Receiver:
+    """Writes the instances of a series into a folder, named by their number in the order in which they come."""
+
+    def __init__(self, folder: Path, series: FoundSeries) -> None:
+        self.folder, self.series = folder, series
+        self.uids: set[str] = set()
+
+    def __call__(self, content: bytes) -> None:
+        try:
+            header = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_UIDS)
+            uid, series_uid = str(header["SOPInstanceUID"].value), str(header["SeriesInstanceUID"].value)
+        except Exception as error:  # broken bytes raise whatever pydicom's parser meets
+            raise CTError("The archive sent an object that is no whole DICOM file.") from error
+        if series_uid != self.series.series_uid:
+            raise CTError("The archive sent an object of another series than the one it was asked for.")
+        if uid in self.uids:
+            return
+        self.uids.add(uid)
+        with (self.folder / f"{len(self.uids):06d}.dcm").open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def pull(archive: Archive, series: FoundSeries, folder: Path) -> int:
+    """Fetch a series into a folder that is whole or not there; returns how many images it has.
+
+    Raises:
+        NoSuchSeriesError: The archive has no such series.
+        ArchiveUnreachableError: The transfer was interrupted, or fewer images came than the archive has.
+        CTError: What came is not the series.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with quiet(), whole_folder(folder) as half:
+        receiver = _Receiver(half, series)
+        archive.retrieve(series, receiver)
+        count = len(receiver.uids)
+        if count < series.images:
+            raise ArchiveUnreachableError(f"{count} of {series.images} images came from the archive; try again.")
+        sync_folder(half)
+    sync_folder(folder.parent)
+    return count
+
+
+def missing_in(archive: Archive, files: Iterable[DicomFile]) -> list[DicomFile]:
+    """Those files whose instances an archive does not have. Raises ArchiveError."""
+    files = list(files)
+    there: set[str] = set()
+    for study_uid, series_uid in dict.fromkeys((file.study_uid, file.series_uid) for file in files):
+        there |= archive.instance_uids(study_uid, series_uid)
+    return [file for file in files if file.uid not in there]

@@ -1,0 +1,212 @@
+"""Series of an archive: which are wanted, what the archive tells of them, and what an archive can do."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Protocol
+
+from pydicom.dataset import Dataset
+
+from ..core.output import OutputError
+
+if TYPE_CHECKING:
+    from .files import DicomFile
+
+CT_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
+)
+"""SOP classes that a CT can be scored from. Secondary captures of a CT call themselves CT too."""
+
+_UID = re.compile(r"(?=.{1,64}$)(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
+_TEXT_LIMIT = 64
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID (DICOM PS3.5, 9.1)."""
+    return _UID.fullmatch(text) is not None
+
+
+def digest(uid: str) -> str:
+    """A name for what has a UID, which identifies a person: 16 hexadecimal digits, the same every time."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, repr=False)
+class FoundSeries:
+    """A series as an archive describes it. images: how many it has. Empty text where the archive does not tell."""
+
+    study_uid: str
+    series_uid: str
+    images: int
+    modality: str = ""
+    patient_id: str = ""
+    study_date: str = ""
+    description: str = ""
+
+    def __repr__(self) -> str:
+        """Without what identifies a person."""
+        return f"FoundSeries({digest(self.series_uid)}, {self.images} images)"
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an archive tells of one image of a series. slice_thickness_mm: None where it does not tell."""
+
+    sop_class: str
+    image_type: tuple[str, ...] = ()
+    slice_thickness_mm: float | None = None
+
+    @property
+    def is_ct_slice(self) -> bool:
+        """Whether a volume may be made of such images."""
+        return self.sop_class in CT_CLASSES and "LOCALIZER" not in self.image_type
+
+
+@dataclass(frozen=True, repr=False)
+class SeriesFilter:
+    """Which series are wanted; a field that is None or empty wants all.
+
+    dates: first and last study date, both included, YYYYMMDD, either may be empty. days: studies of so many days until
+    today, in place of dates. description: with * and ? for any characters, in any case. thickness_mm: lowest and
+    highest.
+    """
+
+    patient_id: str | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
+    dates: tuple[str, str] | None = None
+    days: int | None = None
+    modality: str | None = "CT"
+    description: str | None = None
+    thickness_mm: tuple[float, float] | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it wants less than all series of a modality."""
+        fields = (self.patient_id, self.study_uid, self.series_uid, self.dates, self.days, self.description)
+        return any(field is not None for field in (*fields, self.thickness_mm))
+
+    def date_range(self, today: date | None = None) -> tuple[str, str] | None:
+        """First and last study date as of a day."""
+        if self.days is None:
+            return self.dates
+        return f"{(today or date.today()) - timedelta(days=self.days - 1):%Y%m%d}", ""
+
+    def matches(self, found: FoundSeries) -> bool:
+        """Whether a found series is wanted, as far as it tells: archives pass over keys that they do not know."""
+        exact = (
+            (self.study_uid, found.study_uid),
+            (self.series_uid, found.series_uid),
+            (self.patient_id, found.patient_id),
+            (self.modality, found.modality),
+        )
+        if any(wanted is not None and told and told != wanted for wanted, told in exact):
+            return False
+        if (dates := self.date_range()) and found.study_date:
+            first, last = dates
+            if found.study_date < first or (last and found.study_date > last):
+                return False
+        return self.description is None or fnmatchcase(found.description.casefold(), self.description.casefold())
+
+    def matches_image(self, facts: ImageFacts) -> bool:
+        """Whether the slice thickness is wanted; one that the archive does not tell is not."""
+        if self.thickness_mm is None:
+            return True
+        low, high = self.thickness_mm
+        return facts.slice_thickness_mm is not None and low <= facts.slice_thickness_mm <= high
+
+
+class Archive(Protocol):
+    """What is asked of an archive, over whichever protocol. All raise ArchiveError."""
+
+    def find_series(self, wanted: SeriesFilter) -> list[FoundSeries]:
+        """The series that match, but for the slice thickness, ordered by date and UID."""
+
+    def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
+        """Those of a series; none where there is no such series."""
+
+    def image_facts(self, series: FoundSeries) -> ImageFacts:
+        """What it tells of one image of a series."""
+
+    def retrieve(self, series: FoundSeries, receive: Callable[[bytes], None]) -> None:
+        """Fetch all instances of a series. receive: is given each, as the bytes of a DICOM file."""
+
+    def store(self, files: Sequence[DicomFile]) -> dict[str, str]:
+        """Store files. Returns why instances were refused, by their UID."""
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """An element of an answer as text; empty where it is not there or broken."""
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom converts on access, and broken values raise whatever its converters meet
+        return ""
+    return "" if value is None else str(value).strip()[:_TEXT_LIMIT]
+
+
+def found_series(answer: Dataset, study: Dataset | None, count: Callable[[str, str], int]) -> FoundSeries | None:
+    """A series from an archive's answer; None where its UIDs are none.
+
+    Args:
+        answer: Of a search for series.
+        study: Of the search for its study, for what the other lacks.
+        count: Counts the images of a series, by the UIDs of study and series, where the answer does not tell.
+    """
+
+    def told(keyword: str) -> str:
+        return text_of(answer, keyword) or ("" if study is None else text_of(study, keyword))
+
+    study_uid, series_uid = told("StudyInstanceUID"), told("SeriesInstanceUID")
+    if not (is_uid(study_uid) and is_uid(series_uid)):
+        return None
+    number = told("NumberOfSeriesRelatedInstances")
+    images = int(number) if number.isdecimal() else count(study_uid, series_uid)
+    facts = (told(name) for name in ("Modality", "PatientID", "StudyDate", "SeriesDescription"))
+    return FoundSeries(study_uid, series_uid, images, *facts)
+
+
+def image_facts(answer: Dataset) -> ImageFacts:
+    """The facts of an image from an archive's answer."""
+    try:
+        thickness = float(answer.get("SliceThickness"))
+    except Exception:  # not there, or broken
+        thickness = math.nan
+    kinds = answer.get("ImageType") or ()
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(map(str, kinds))
+    return ImageFacts(text_of(answer, "SOPClassUID"), kinds, thickness if math.isfinite(thickness) else None)
+
+
+def in_order(found: Sequence[FoundSeries], wanted: SeriesFilter) -> list[FoundSeries]:
+    """The series that are wanted, each once, by date and UID."""
+    by_uid = {series.series_uid: series for series in found if wanted.matches(series)}
+    return sorted(by_uid.values(), key=lambda series: (series.study_date, series.series_uid))
+
+
+def parse_dates(text: str) -> tuple[str, str]:
+    """`20260131`, `20260101-20260131`, `20260101-` or `-20260131`. Raises OutputError."""
+    first, dash, last = text.partition("-")
+    days = [first, last] if dash else [first, first]
+    try:
+        known = [date(int(day[:4]), int(day[4:6]), int(day[6:])) for day in days if day]
+    except ValueError:
+        known = []
+    right = all(re.fullmatch(r"(\d{8})?", day) for day in days) and known and known == sorted(known)
+    if not right:
+        raise OutputError(f"{text!r} is no date. Write YYYYMMDD, YYYYMMDD-YYYYMMDD, YYYYMMDD- or -YYYYMMDD.")
+    return days[0], days[1]
+
+
+def parse_thickness(text: str) -> tuple[float, float]:
+    """`3` or `2.5-3`, in mm. Raises OutputError."""
+    if not re.fullmatch(r"\d+(\.\d+)?(-\d+(\.\d+)?)?", text):
+        raise OutputError(f"{text!r} is no slice thickness. Write for example 3, or 2.5-3, in mm.")
+    low, _, high = text.partition("-")
+    return float(low), float(high or low)

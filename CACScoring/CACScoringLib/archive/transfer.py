@@ -1,0 +1,84 @@
+"""Many series out of an archive, many files into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.files import remove_partial
+from ..core.output import OutputError
+from ..core.progress import Progress
+from .address import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError
+from .files import DicomFile, missing_in, pull
+from .retry import patiently
+from .series import Archive, FoundSeries, SeriesFilter, digest
+
+AT_ONCE = 100
+"""Files sent before it is told how far it is."""
+
+
+def wanted_of(archive: Archive, wanted: SeriesFilter) -> list[FoundSeries]:
+    """The series that match, the slice thickness included. Raises ArchiveError, NoSuchSeriesError."""
+    found = patiently(lambda: archive.find_series(wanted))
+    if wanted.thickness_mm is not None:
+        facts = [patiently(lambda series=series: archive.image_facts(series)) for series in found]
+        if found and all(fact.slice_thickness_mm is None for fact in facts):
+            raise ArchiveError("The archive does not tell slice thicknesses. Leave --slice-thickness out.")
+        found = [series for series, fact in zip(found, facts, strict=True) if wanted.matches_image(fact)]
+    if not found:
+        raise NoSuchSeriesError("The archive has no series that matches. Check the filter, and who may see what.")
+    return found
+
+
+def pull_all(archive: Archive, found: Sequence[FoundSeries], output: Path, progress: Progress) -> tuple[int, int]:
+    """Fetch series into a folder each, named by a digest of its UID.
+
+    Returns:
+        How many were fetched, and how many were whole before.
+
+    Raises:
+        ArchiveError: The archive does not answer, or not as it should.
+        OutputError: The folder cannot be written.
+    """
+    fetched = 0
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        remove_partial(output)
+        progress.begin(["series"])
+        with progress.step("series"):
+            for done, series in enumerate(found, 1):
+                folder = output / digest(series.series_uid)
+                if not folder.is_dir():
+                    patiently(lambda series=series, folder=folder: pull(archive, series, folder))
+                    fetched += 1
+                progress.counted(done, len(found))
+    except OSError as error:
+        raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
+    return fetched, len(found) - fetched
+
+
+def push_all(archive: Archive, files: Sequence[DicomFile], progress: Progress) -> int:
+    """Store what an archive lacks of some files, and make sure that it has it; returns how many were sent.
+
+    Raises ArchiveError where it refused some; the others are stored.
+    """
+    lacking = patiently(lambda: missing_in(archive, files))
+    refused: dict[str, str] = {}
+    progress.begin(["files"])
+    with progress.step("files"):
+        for start in range(0, len(lacking), AT_ONCE):
+            part = lacking[start : start + AT_ONCE]
+            refused |= patiently(lambda part=part: archive.store(part))
+            progress.counted(start + len(part), len(lacking))
+    if refused:
+        raise ArchiveError(
+            f"The archive refused {len(refused)} of {len(lacking)} objects; the first: {next(iter(refused.values()))}."
+        )
+
+    def confirm() -> None:
+        if lost := missing_in(archive, lacking):
+            raise ArchiveUnreachableError(f"The archive took {len(lost)} objects that it does not list. Try again.")
+
+    if lacking:
+        patiently(confirm)
+    return len(lacking)

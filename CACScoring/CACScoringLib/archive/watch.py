@@ -1,0 +1,300 @@
+"""New CT series of an archive, each scored once, and its results sent back, also where either side is restarted.
+
+Every step is entered in the journal when it is done and not before, and every step may be done twice without harm: a
+series is pulled into a folder that is whole or not there, a result is moved to its place as a whole, and results have
+the same UIDs each time, so that an archive that is sent them again has them once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from filelock import FileLock, Timeout
+
+from ..cohort.workers import Workers
+from ..core.ct import CTError
+from ..core.files import remove_partial, sync_folder, write_text_atomically
+from ..core.output import LAST_FILE, OutputError
+from ..core.tables import table_text
+from ..io.image_files import quiet
+from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
+from .files import dicom_files, missing_in, pull
+from .journal import ARRIVING, DONE, FAILED, GROWN, PRESENT, SCORED, SKIPPED, Entry, Journal
+from .retry import wait_seconds
+from .series import Archive, FoundSeries, SeriesFilter
+
+JOURNAL, TABLE, LOCK = "journal.sqlite", "watch.csv", ".watch.lock"
+SERIES, WORK = "series", ".work"
+"""Folders within the output: of pulled series, and of results that are not whole."""
+
+MAKER = "CAC"
+"""Begins the manufacturer or the manufacturer's model of the results."""
+
+FAILURES = 12
+"""How often a series is tried where the archive answers, but not about it: over an hour."""
+
+LOST = 3
+"""How often a scan is tried whose process the system ended."""
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """How an archive is watched.
+
+    poll_seconds: between two searches. settle_seconds: how long the number of a series' images has to stay the same
+    until it is complete. keep: keep pulled series. once: end when nothing is to be done.
+    """
+
+    poll_seconds: float = 30.0
+    settle_seconds: float = 60.0
+    keep: bool = False
+    once: bool = False
+
+
+Prepare = Callable[[], Callable[[tuple[Path, Path]], "str | None"]]
+"""Called in a process of its own; returns what scores a series, given as a folder, into a folder, and says why it could
+not."""
+
+
+class Watch:
+    """A folder with a journal and results. clock, sleep: of `time`, but for tests. tell: is given what happens."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        output: Path,
+        wanted: SeriesFilter,
+        settings: WatchSettings,
+        journal: Journal,
+        tell: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._archive, self._output, self._wanted, self._settings = archive, output, wanted, settings
+        self._journal, self._tell, self._clock, self._sleep = journal, tell, clock, sleep
+        self._table = ""
+
+    def run(self, prepare: Prepare) -> list[Entry]:
+        """Watch until nothing is to be done (`once`), else without end. Returns what is known of every series."""
+        self._journal.retry_failed()
+        answered, silent = False, 0
+        with Workers(1, prepare) as pool:
+            while True:
+                try:
+                    found = self._archive.find_series(self._wanted)
+                    if silent or not answered:
+                        self._journal.unsettle(self._clock())
+                    answered, silent = True, 0
+                    for series in found:
+                        self._journal.observe(series, self._clock())
+                    at_rest = self._work(pool)
+                except ArchiveError as error:
+                    if error.lasting and not answered:  # tokens that have run out are renewed in time
+                        raise
+                    silent += 1
+                    self._tell(f"The archive cannot be used; trying again. {error}")
+                    self._sleep(wait_seconds(silent))
+                    continue
+                finally:
+                    self._write_table()
+                entries = list(self._journal)
+                if self._settings.once and not any(entry.state in (ARRIVING, SCORED) for entry in entries):
+                    return entries
+                if at_rest:
+                    self._sleep(self._settings.poll_seconds)
+
+    def _work(self, pool: Workers) -> bool:
+        """Do what can be done now; whether that was nothing."""
+        at_rest = True
+        for entry in self._journal:
+            now = self._clock()
+            settled = entry.state == SCORED or now - entry.since >= self._settings.settle_seconds
+            if entry.state not in (ARRIVING, SCORED) or entry.due > now or not settled:
+                continue
+            at_rest = False
+            try:
+                self._advance(entry, pool)
+            except ArchiveUnreachableError as error:
+                self._postpone(entry, error)
+                return False  # the search tells whether it is the archive, or this series
+            except ArchiveUnauthorisedError:
+                raise
+            except CTError as error:
+                self._settle(entry, FAILED, str(error))
+        return at_rest
+
+    def _advance(self, entry: Entry, pool: Workers) -> None:
+        result = self._result(entry)
+        if not (result / LAST_FILE).exists():
+            unwanted = self._why_not(entry.series)
+            if unwanted:
+                self._settle(entry, *unwanted)
+                return
+            reason = self._score(entry, pool)
+            if reason is not None:
+                self._settle(entry, FAILED, reason)
+                return
+        if entry.state == ARRIVING:
+            self._journal.settle(entry, SCORED)
+        self._send(entry, result)
+
+    def _why_not(self, series: FoundSeries) -> tuple[str, str] | None:
+        """State and reason where a series is not to be scored. Raises ArchiveError."""
+        facts = self._archive.image_facts(series)
+        if not facts.is_ct_slice:
+            return SKIPPED, "Its images are no CT slices."
+        if not self._wanted.matches_image(facts):
+            known = facts.slice_thickness_mm
+            return SKIPPED, "Its slice thickness is " + ("unknown." if known is None else f"{known:g} mm.")
+        if self._has_results(series):
+            return PRESENT, "The archive has results of it."
+        return None
+
+    def _has_results(self, series: FoundSeries) -> bool:
+        """Whether the archive has a structured report of ours about a series, from whichever watch."""
+        reports = SeriesFilter(study_uid=series.study_uid, modality="SR")
+        for report in self._archive.find_series(reports):
+            seen: list[bool] = []
+            self._archive.retrieve(report, lambda content, seen=seen: seen.append(_is_about(content, series)))
+            if any(seen):
+                return True
+        return False
+
+    def _score(self, entry: Entry, pool: Workers) -> str | None:
+        """Pull and score a series into its folder; returns why that failed."""
+        pulled, result = self._output / SERIES / f"{entry.number:06d}", self._result(entry)
+        if not pulled.is_dir() or sum(1 for _ in pulled.iterdir()) != entry.images:
+            shutil.rmtree(pulled, ignore_errors=True)
+            if pull(self._archive, entry.series, pulled) != entry.images:
+                raise ArchiveUnreachableError("Its images are still arriving.")
+        work = self._output / WORK
+        for _ in range(LOST):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            code, reason = self._in_process(pool, pulled, work / result.name)
+            if code is None:
+                break
+        else:
+            return f"Its process was ended {LOST} times, last with code {code}."
+        if reason is not None:
+            return reason
+        _sync(work / result.name)
+        (work / result.name).replace(result)
+        sync_folder(self._output)
+        return None
+
+    def _in_process(self, pool: Workers, pulled: Path, folder: Path) -> tuple[int | None, str | None]:
+        """The exit code of a process that was ended, and why a scan could not be scored."""
+        with closing(pool.run([(pulled, folder)])) as events:
+            for event in events:
+                if event.state == "lost":
+                    return event.exit_code, None
+                if event.state == "done":
+                    return None, event.result
+        raise RuntimeError("A job was neither done nor lost.")
+
+    def _send(self, entry: Entry, result: Path) -> None:
+        """Store what the archive lacks of a result, and make sure that it has all. Raises ArchiveError."""
+        objects = sorted(result.glob("*.dcm"))
+        if objects:
+            files = dicom_files(objects)
+            lacking = missing_in(self._archive, files)
+            refused = self._archive.store(lacking) if lacking else {}
+            if refused:
+                raise ArchiveError(
+                    f"The archive refused {len(refused)} of its results: {next(iter(refused.values()))}."
+                )
+            if lacking and (lost := missing_in(self._archive, lacking)):
+                raise ArchiveUnreachableError(f"The archive took {len(lost)} of its results, but does not list them.")
+        self._settle(entry, DONE, None if objects else "Its result has no DICOM objects.", len(objects))
+
+    def _settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
+        self._journal.settle(entry, state, reason, objects)
+        if not self._settings.keep:
+            shutil.rmtree(self._output / SERIES / f"{entry.number:06d}", ignore_errors=True)
+        said = f"{objects} objects sent" if state == DONE else reason
+        self._tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
+
+    def _postpone(self, entry: Entry, error: ArchiveError) -> None:
+        if entry.failures + 1 >= FAILURES:
+            self._settle(entry, FAILED, str(error))
+        else:
+            self._journal.postpone(entry, self._clock() + wait_seconds(entry.failures + 1), str(error))
+
+    def _result(self, entry: Entry) -> Path:
+        return self._output / f"{entry.number:06d}"
+
+    def _write_table(self) -> None:
+        columns = ("number", "state", "images", "objects", "folder", "reason")
+        lines = [
+            {
+                "number": entry.number,
+                "state": entry.state,
+                "images": entry.images,
+                "objects": entry.objects,
+                "folder": self._result(entry).name if entry.state in (SCORED, DONE, GROWN) else None,
+                "reason": entry.reason,
+            }
+            for entry in self._journal
+        ]
+        table = table_text(columns, lines, guarded=True)
+        if table != self._table:
+            write_text_atomically(self._output / TABLE, table)
+            self._table = table
+
+
+def _is_about(content: bytes, series: FoundSeries) -> bool:
+    """Whether a DICOM object is a result of ours that refers to a series."""
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
+            makers = (str(dataset.get(name, "")) for name in ("Manufacturer", "ManufacturerModelName"))
+            return any(maker.startswith(MAKER) for maker in makers) and any(
+                element.keyword == "SeriesInstanceUID" and element.value == series.series_uid
+                for element in dataset.iterall()
+            )
+    except Exception:  # reports of others may be broken in any way, and are none of ours
+        return False
+
+
+def _sync(folder: Path) -> None:
+    """See the files of a folder onto the disk."""
+    for file in folder.iterdir():
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    sync_folder(folder)
+
+
+@contextmanager
+def opened(output: Path, made_with: Mapping) -> Iterator[Journal]:
+    """Make or reopen the folder of a watch, for one watch at a time, and its journal.
+
+    made_with: the settings, the models and the archive's address, as JSON.
+    Raises OutputError when it holds something else or results of other settings, or another watch is at work in it.
+    """
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file. Choose a folder with --output.")
+    known = (output / JOURNAL).exists()
+    if not known and output.is_dir() and any(not entry.name.startswith(".") for entry in output.iterdir()):
+        raise OutputError(f"{output} is not empty and holds no journal of a watch. Choose another --output.")
+    with ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(output / LOCK, timeout=0))
+            for folder in (output, output / SERIES):
+                remove_partial(folder)
+            shutil.rmtree(output / WORK, ignore_errors=True)
+            journal = stack.enter_context(closing(Journal(output / JOURNAL, made_with)))
+        except Timeout as error:
+            raise OutputError(f"Another watch is using {output}. Choose another --output.") from error
+        except OSError as error:
+            raise OutputError(f"Cannot write to {output}: {error.strerror}. Choose another --output.") from error
+        yield journal

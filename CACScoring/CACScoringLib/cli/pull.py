@@ -1,0 +1,49 @@
+"""The command `pull`: series of a DICOM archive into a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..core.output import OutputError
+from ..core.progress import Progress
+from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Fetch series from a DICOM archive. Each becomes a folder, whole or not there, named by a digest of its UID. "
+        "Run again, the command fetches what is lacking. The folder can be given to cac cohort."
+    )
+    add_archive_arguments(parser)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--output", type=Path, metavar="DIR", help="folder for a folder per series")
+    target.add_argument("--list", action="store_true", help="list the series that match, and fetch none")
+    add_filter_arguments(parser)
+    parser.set_defaults(
+        run=run,
+        extras=lambda options: ("archive",),
+        interrupted="Interrupted. Whole series are kept; run the same command again to continue.",
+    )
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Fetch what matches. Raises ArchiveError, OutputError."""
+    from ..archive.connection import connect
+    from ..archive.transfer import pull_all, wanted_of
+
+    wanted = wanted_series(options)
+    if not wanted.is_narrow:
+        raise OutputError(
+            "This would be everything in the archive. Choose by patient, study, series, date or the like."
+        )
+    archive = connect(options.archive, access(options))
+    found = wanted_of(archive, wanted)
+    if options.list:
+        for series in found:
+            print(f"{series.study_date}  {series.images:5d} images  {series.series_uid}  {series.description}")
+        return
+    fetched, kept = pull_all(archive, found, options.output, progress)
+    print(f"{options.output}: {fetched} series fetched, {kept} there before")
+    progress.done(options.output)

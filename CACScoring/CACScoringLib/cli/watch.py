@@ -1,0 +1,85 @@
+"""The command `watch`: new CT series of an archive scored, and the results sent back."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from ..core.output import OutputError
+from ..core.progress import Progress
+from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
+from .options import (
+    add_estimate_argument,
+    add_input_arguments,
+    add_network_arguments,
+    add_rule_arguments,
+    extras_of_estimates,
+    model_choice,
+    rules,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Watch a DICOM archive: every CT series that matches is fetched when all of its images are there, scored, and "
+        "its results are stored in the archive, once. Run again after an interruption, the command goes on."
+    )
+    add_archive_arguments(parser)
+    add = parser.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for the journal and a result per series")
+    add("--once", action="store_true", help="end when nothing is to be done, in place of waiting for more")
+    add("--keep", action="store_true", help="keep the fetched series, which are removed when they are scored")
+    add("--poll", type=float, default=30.0, metavar="SECONDS", help="time between two searches")
+    add(
+        "--settle",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="a series is complete when the number of its images has not changed for so long",
+    )
+    add_filter_arguments(parser)
+    add_input_arguments(parser)
+    add_estimate_argument(add_network_arguments(parser))
+    add_rule_arguments(parser)
+    parser.set_defaults(
+        run=run,
+        extras=lambda options: ("archive", *extras_of_estimates(options)),
+        interrupted="Interrupted. Nothing is lost; run the same command again to continue.",
+    )
+
+
+def run(options: argparse.Namespace, progress: Progress) -> None:
+    """Watch the archive. Raises ArchiveError, CTError, OutputError."""
+    from functools import partial
+
+    from ..archive.connection import connect
+    from ..archive.scoring import prepare_series
+    from ..archive.watch import Watch, WatchSettings, opened
+    from ..cohort.cohort import made_with
+    from ..pipeline import ScoreSettings
+    from ..run import RunSettings, chosen_models
+
+    if options.poll <= 0 or options.settle < 0:
+        raise OutputError("--poll is above 0 seconds, and --settle at least 0.")
+    scoring = ScoreSettings(
+        rules=rules(options),
+        candidates=options.candidates,
+        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
+        allow_contrast=options.allow_contrast,
+    )
+    settings = RunSettings(scoring, options.identify, healthy=False, saliency=False)
+    watched = WatchSettings(options.poll, options.settle, options.keep, options.once)
+    wanted = wanted_series(options)
+    archive = connect(options.archive, access(options))
+    models = chosen_models(model_choice(options))
+    for warning in models.warnings:
+        progress.warning(warning)
+    with opened(options.output, {**made_with(settings, models), "archive": options.archive}) as journal:
+        watch = Watch(archive, options.output, wanted, watched, journal, partial(print, flush=True))
+        count = Counter(entry.state for entry in watch.run(partial(prepare_series, settings, models)))
+    print(
+        f"{options.output}: {', '.join(f'{number} {state}' for state, number in sorted(count.items())) or 'no series'}"
+    )
+    progress.done(options.output)

@@ -1,0 +1,302 @@
+"""Both protocols, against peers in this process: the same questions have the same answers."""
+
+import logging
+import ssl
+import subprocess
+from io import BytesIO
+
+import pydicom
+import pytest
+from archive_peers import REPORT_CLASS, Store, dimse_peer, report_about, web_peer
+from dicom_files import save
+
+from CACScoringLib.archive.address import (
+    Access,
+    ArchiveError,
+    ArchiveUnauthorisedError,
+    ArchiveUnreachableError,
+    NoSuchSeriesError,
+)
+from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.files import dicom_files, missing_in, pull
+from CACScoringLib.archive.series import FoundSeries, SeriesFilter, digest
+from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct
+
+
+def uid(paths):
+    return pydicom.dcmread(paths[0]).SeriesInstanceUID
+
+
+def test_series_are_found(archive, store, series):
+    first, second = series(), series(PatientID="P2", StudyDate="20250101", SeriesDescription="LUNG")
+    third = series(Modality="MR")
+    store.add(*first, *second, *third)
+    found = archive.find_series(SeriesFilter())
+    assert [(each.series_uid, each.images) for each in found] == [(uid(first), 4), (uid(second), 4)]
+    assert (found[1].patient_id, found[1].study_date, found[1].description) == ("P2", "20250101", "LUNG")
+    for wanted in (
+        SeriesFilter(patient_id="P2"),
+        SeriesFilter(description="lu*"),
+        SeriesFilter(dates=("20250101", "")),
+    ):
+        assert [each.series_uid for each in archive.find_series(wanted)] == [uid(second)]
+    assert len(archive.find_series(SeriesFilter(modality=None))) == 3
+    assert archive.find_series(SeriesFilter(patient_id="P3")) == []
+
+
+def test_all_pages_are_read(archive, store, series):
+    for _ in range(5):
+        store.add(*series())
+    assert len(archive.find_series(SeriesFilter())) == 5
+    found = archive.find_series(SeriesFilter())[0]
+    assert len(archive.instance_uids(found.study_uid, found.series_uid)) == 4
+
+
+def test_facts_of_an_image(archive, store, series):
+    store.add(*series())
+    facts = archive.image_facts(archive.find_series(SeriesFilter())[0])
+    assert facts.is_ct_slice
+    assert facts.slice_thickness_mm == 3
+    with pytest.raises(NoSuchSeriesError):
+        archive.image_facts(FoundSeries("1.2", "1.2.3", 1))
+
+
+def test_a_series_is_pulled_as_it_was(archive, store, series, tmp_path):
+    given = series()
+    store.add(*given)
+    found = wanted_of(archive, SeriesFilter(thickness_mm=(3, 3)))
+    assert pull_all(archive, found, tmp_path / "out", Progress()) == (1, 0)
+    folder = tmp_path / "out" / digest(uid(given))
+    assert sorted(file.name for file in folder.iterdir()) == [f"{n:06d}.dcm" for n in range(1, 5)]
+    assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()
+    assert pull_all(archive, found, tmp_path / "out", Progress()) == (0, 1)
+
+
+def test_an_interrupted_transfer_leaves_nothing_and_is_tried_again(archive, store, series, tmp_path, no_waiting):
+    store.add(*series())
+    found = archive.find_series(SeriesFilter())[0]
+    store.break_after = 2
+    with pytest.raises(ArchiveUnreachableError):
+        pull(archive, found, tmp_path / "out" / "one")
+    assert list((tmp_path / "out").iterdir()) == []
+    store.break_after = 2
+    assert pull_all(archive, [found], tmp_path / "out", Progress()) == (1, 0)
+
+
+def test_fewer_images_than_told_are_no_series(archive, store, series, tmp_path):
+    store.add(*series())
+    found = archive.find_series(SeriesFilter())[0]
+    more = FoundSeries(found.study_uid, found.series_uid, 5)
+    with pytest.raises(ArchiveUnreachableError, match="4 of 5"):
+        pull(archive, more, tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_missing_series(archive, tmp_path):
+    with pytest.raises(NoSuchSeriesError):
+        pull(archive, FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
+    with pytest.raises(NoSuchSeriesError, match="no series that matches"):
+        wanted_of(archive, SeriesFilter())
+
+
+def test_files_are_stored_once(archive, store, series):
+    files = dicom_files([series()[0].parent])
+    assert push_all(archive, files, Progress()) == 4
+    assert set(store.instances) == {file.uid for file in files}
+    before = len(store.requests)
+    assert push_all(archive, files, Progress()) == 0
+    assert not any(request.startswith(("POST", "C-STORE")) for request in store.requests[before:])
+    assert missing_in(archive, files) == []
+
+
+def test_pixels_arrive_as_they_were(archive, store, series):
+    given = series()
+    push_all(archive, dicom_files(given), Progress())
+    for path in given:
+        sent = pydicom.dcmread(path)
+        assert store.instances[sent.SOPInstanceUID].PixelData == sent.PixelData
+
+
+def test_what_is_refused_is_told_and_the_rest_stored(archive, store, series, tmp_path):
+    given = series()
+    report = save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm")
+    store.refused_class = REPORT_CLASS
+    with pytest.raises(ArchiveError, match=r"refused 1 of 5 objects.*A900"):
+        push_all(archive, dicom_files([*given, report]), Progress())
+    assert len(store.instances) == 4
+    with pytest.raises(ArchiveError, match="refused 1 of 1"):
+        push_all(archive, dicom_files([report]), Progress())
+
+
+def test_an_archive_that_is_busy_is_asked_again_after_longer_waits(archive, store, series, no_waiting):
+    store.add(*series())
+    store.fail = 3
+    assert len(wanted_of(archive, SeriesFilter())) == 1
+    assert len(no_waiting) == 3
+    assert all(2**n / 2 <= seconds <= 2**n for n, seconds in enumerate(no_waiting))
+
+
+def test_an_archive_that_stays_away_is_given_up(archive, store):
+    store.fail = 99
+    with pytest.raises(ArchiveUnreachableError):
+        wanted_of(archive, SeriesFilter())
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/dicom-web", "dimse://PEER@127.0.0.1:9"])
+def test_nobody_is_there(address):
+    with pytest.raises(ArchiveUnreachableError, match="does not answer"):
+        connect(address, Access()).find_series(SeriesFilter())
+
+
+def test_what_is_no_dicomweb_is_told(store, tmp_path):
+    with web_peer(store) as address:
+        archive = connect(address.replace("dicom-web", "elsewhere"), Access())
+        with pytest.raises(ArchiveError, match="no DICOMweb"):
+            archive.find_series(SeriesFilter(patient_id="Doe"))
+
+
+class TestAccess:
+    def test_the_token_is_shown_at_every_request(self, store, series, tmp_path):
+        store.add(*series())
+        (tmp_path / "token").write_text("right")
+        with web_peer(store, "right") as address:
+            archive = connect(address, Access(tmp_path / "token"))
+            assert len(archive.find_series(SeriesFilter())) == 1
+            assert set(store.tokens) == {"Bearer right"}
+            (tmp_path / "token").write_text("renewed")
+            with pytest.raises(ArchiveUnauthorisedError, match="token"):
+                archive.find_series(SeriesFilter())
+            assert store.tokens[-1] == "Bearer renewed"
+
+    def test_without_one_access_is_refused_at_once(self, store, no_waiting):
+        with web_peer(store, "right") as address, pytest.raises(ArchiveUnauthorisedError, match="401"):
+            wanted_of(connect(address, Access()), SeriesFilter())
+        assert len(store.requests) == 1
+
+    def test_an_unknown_calling_title_is_told(self, store):
+        with dimse_peer(store, require_calling_aet=["KNOWN"]) as address:
+            with pytest.raises(ArchiveUnauthorisedError, match=r"calling AE title CAC.*--ae-title"):
+                connect(address, Access()).find_series(SeriesFilter())
+            assert connect(address, Access(ae_title="KNOWN")).find_series(SeriesFilter()) == []
+
+    def test_a_wrong_called_title_is_told(self, store):
+        with dimse_peer(store, require_called_aet=True) as address:
+            archive = connect(address.replace("PEER", "OTHER"), Access())
+            with pytest.raises(ArchiveUnauthorisedError, match="not called OTHER"):
+                archive.find_series(SeriesFilter())
+
+    def test_an_ae_title_is_checked(self):
+        with pytest.raises(OutputError, match="AE title"):
+            connect("dimse://PEER@127.0.0.1:104", Access(ae_title="SEVENTEEN_LETTERS"))
+
+
+class TestTls:
+    @pytest.fixture
+    def certificate(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("tls")
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "certificate.pem"]
+        try:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("openssl is not installed")
+        return folder / "certificate.pem"
+
+    @pytest.fixture(params=[web_peer, dimse_peer])
+    def secure(self, request, store, certificate):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+        with request.param(store, tls=context) as address:
+            yield address
+
+    def test_a_trusted_archive_is_used(self, secure, store, series, certificate, tmp_path):
+        archive = connect(secure, Access(authorities=certificate))
+        assert push_all(archive, dicom_files(series()), Progress()) == 4
+        assert pull_all(archive, archive.find_series(SeriesFilter()), tmp_path / "out", Progress()) == (1, 0)
+
+    def test_one_that_nobody_vouches_for_is_not(self, secure, store):
+        with pytest.raises(ArchiveError, match="trusted"):
+            connect(secure, Access()).find_series(SeriesFilter())
+        assert store.requests == []
+
+
+class TestWhatComes:
+    """An archive that answers with something else."""
+
+    class Sending:
+        def __init__(self, *contents):
+            self.contents = contents
+
+        def retrieve(self, series, receive):
+            for content in self.contents:
+                receive(content)
+
+    def content(self, path):
+        return path.read_bytes()
+
+    def test_what_is_no_dicom_is_refused(self, tmp_path):
+        with pytest.raises(CTError, match="no whole DICOM"):
+            pull(self.Sending(b"<html>"), FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_another_series_is_refused(self, series, tmp_path):
+        with pytest.raises(CTError, match="another series"):
+            pull(self.Sending(self.content(series()[0])), FoundSeries("1.2", "1.2.3", 1), tmp_path / "one")
+
+    def test_what_comes_twice_is_kept_once(self, series, tmp_path):
+        given = series()
+        contents = [self.content(path) for path in (*given, given[0])]
+        assert pull(self.Sending(*contents), FoundSeries("1.2", uid(given), 4), tmp_path / "one") == 4
+
+    def test_names_of_files_do_not_come_from_the_archive(self, series, tmp_path):
+        dataset = pydicom.dcmread(series(SeriesInstanceUID="1.2.3")[0])
+        dataset.SOPInstanceUID = "1.2.9"
+        dataset["SOPInstanceUID"]._value = "../../escaped"
+        content = BytesIO()
+        pydicom.dcmwrite(content, dataset)
+        pull(self.Sending(content.getvalue()), FoundSeries("1.2", "1.2.3", 1), tmp_path / "a" / "one")
+        assert [file.name for file in (tmp_path / "a" / "one").iterdir()] == ["000001.dcm"]
+        assert not list(tmp_path.rglob("*escaped*"))
+
+
+def test_files_to_send(series, tmp_path):
+    given = series()
+    folder = given[0].parent
+    (folder / "notes.txt").write_text("no DICOM")
+    (folder / ".partial.dcm").write_bytes(given[0].read_bytes())
+    assert len(dicom_files([folder, given[0]])) == 4
+    with pytest.raises(CTError, match="no DICOM file"):
+        dicom_files([folder / "notes.txt"])
+    with pytest.raises(CTError, match="does not exist"):
+        dicom_files([tmp_path / "none"])
+    dataset = pydicom.dcmread(given[0])
+    del dataset.StudyInstanceUID
+    with pytest.raises(CTError, match="lacks a UID"):
+        dicom_files([save(dataset, tmp_path / "lacking.dcm")])
+
+
+def test_nothing_names_a_patient_in_logs_or_errors(archive, store, series, caplog, capfd, tmp_path):
+    caplog.set_level(logging.DEBUG)
+    given = series(PatientID="SECRET-7", PatientName="Doe^Jane")
+    push_all(archive, dicom_files(given), Progress())
+    found = archive.find_series(SeriesFilter(patient_id="SECRET-7"))
+    pull(archive, found[0], tmp_path / "one")
+    store.fail = 99
+    with pytest.raises(ArchiveError) as error:
+        archive.find_series(SeriesFilter(patient_id="SECRET-7"))
+    for nobody in ("http://127.0.0.1:9/dicom-web", "dimse://PEER@127.0.0.1:9"):
+        with pytest.raises(ArchiveUnreachableError):
+            connect(nobody, Access()).find_series(SeriesFilter(patient_id="SECRET-7"))
+    said = caplog.text + "".join(capfd.readouterr()) + str(error.value)
+    for secret in ("SECRET-7", "Doe", uid(given)):
+        assert secret not in said
+
+
+def test_the_stub_of_an_archive_keeps_what_it_holds_apart(series):
+    store = Store()
+    store.add(*series(), *series())
+    assert len(store.grouped({}, "SeriesInstanceUID")) == 2

@@ -1,0 +1,145 @@
+from datetime import date
+
+import pytest
+from pydicom.dataset import Dataset
+
+from CACScoringLib.archive.series import (
+    FoundSeries,
+    ImageFacts,
+    SeriesFilter,
+    digest,
+    found_series,
+    image_facts,
+    in_order,
+    is_uid,
+    parse_dates,
+    parse_thickness,
+)
+from CACScoringLib.core.output import OutputError
+
+FOUND = FoundSeries("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
+
+
+@pytest.mark.parametrize(
+    ("fields", "matches"),
+    [
+        ({}, True),
+        ({"modality": None}, True),
+        ({"modality": "MR"}, False),
+        ({"patient_id": "P1"}, True),
+        ({"patient_id": "P*"}, False),
+        ({"study_uid": "1.9"}, False),
+        ({"series_uid": "1.2.3"}, True),
+        ({"dates": ("20240131", "20240131")}, True),
+        ({"dates": ("", "20240130")}, False),
+        ({"dates": ("20240201", "")}, False),
+        ({"description": "casc*"}, True),
+        ({"description": "casc"}, False),
+        ({"description": "*3.?"}, True),
+        ({"days": 1}, False),
+    ],
+)
+def test_filter(fields, matches):
+    assert SeriesFilter(**fields).matches(FOUND) is matches
+
+
+def test_what_the_archive_does_not_tell_is_taken_as_it_answers():
+    assert SeriesFilter(patient_id="P9", dates=("20200101", "20200101")).matches(FoundSeries("1.2", "1.3", 1))
+
+
+def test_days_include_today():
+    assert SeriesFilter(days=1).date_range(date(2026, 3, 1)) == ("20260301", "")
+    assert SeriesFilter(days=2).date_range(date(2026, 3, 1)) == ("20260228", "")
+
+
+@pytest.mark.parametrize(
+    ("thickness", "wanted", "matches"), [(3.0, (2.5, 3.0), True), (2.0, (2.5, 3.0), False), (None, (1, 9), False)]
+)
+def test_slice_thickness(thickness, wanted, matches):
+    facts = ImageFacts("1.2", (), thickness)
+    assert SeriesFilter(thickness_mm=wanted).matches_image(facts) is matches
+    assert SeriesFilter().matches_image(facts)
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "image_type", "is_slice"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", ("ORIGINAL", "PRIMARY", "AXIAL"), True),
+        ("1.2.840.10008.5.1.4.1.1.2", ("ORIGINAL", "PRIMARY", "LOCALIZER"), False),
+        ("1.2.840.10008.5.1.4.1.1.7", ("DERIVED",), False),
+    ],
+)
+def test_key_images_and_localizers_are_no_ct(sop_class, image_type, is_slice):
+    assert ImageFacts(sop_class, image_type).is_ct_slice is is_slice
+
+
+@pytest.mark.parametrize("text", ["../../etc", "1.2/3", "1..2", "1.02", "", "1." * 32 + "1", "1.2\n"])
+def test_what_is_no_uid(text):
+    assert not is_uid(text)
+
+
+def test_series_do_not_show_whose_they_are():
+    assert "1.2.3" not in repr(FOUND)
+    assert "P1" not in repr(FOUND)
+    assert len(digest("1.2.3")) == 16
+
+
+def answer(**elements):
+    dataset = Dataset()
+    for keyword, value in {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3", **elements}.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+class TestAnswers:
+    def test_what_the_series_lacks_is_its_studys(self):
+        study = answer(PatientID="P1", StudyDate="20240131")
+        series = found_series(answer(Modality="CT", NumberOfSeriesRelatedInstances=4), study, lambda *uids: 9)
+        assert series == FoundSeries("1.2", "1.2.3", 4, "CT", "P1", "20240131")
+
+    def test_images_that_are_not_told_are_counted(self):
+        assert found_series(answer(), None, lambda *uids: 9).images == 9
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_uids_that_are_paths_are_left_out(self):
+        assert found_series(answer(SeriesInstanceUID="../../x"), None, lambda *uids: 9) is None
+
+    def test_facts_of_an_image_may_be_missing_or_broken(self):
+        assert image_facts(Dataset()) == ImageFacts("", (), None)
+        facts = image_facts(answer(SOPClassUID="1.5", ImageType=["ORIGINAL", "LOCALIZER"], SliceThickness="2.5"))
+        assert facts == ImageFacts("1.5", ("ORIGINAL", "LOCALIZER"), 2.5)
+        assert image_facts(answer(ImageType="AXIAL")).image_type == ("AXIAL",)
+
+
+def test_each_series_once_by_date():
+    later = FoundSeries("1.3", "1.1", 4, "CT", "P1", "20240201")
+    assert in_order([later, FOUND, later], SeriesFilter()) == [FOUND, later]
+
+
+@pytest.mark.parametrize(
+    ("text", "dates"),
+    [
+        ("20260131", ("20260131", "20260131")),
+        ("20260101-20260131", ("20260101", "20260131")),
+        ("20260101-", ("20260101", "")),
+        ("-20260131", ("", "20260131")),
+    ],
+)
+def test_dates(text, dates):
+    assert parse_dates(text) == dates
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-", "2026", "20261301", "20260131-20260101", "20260101-20260102-20260103", "today"]
+)
+def test_what_is_no_date(text):
+    with pytest.raises(OutputError, match="no date"):
+        parse_dates(text)
+
+
+def test_thickness():
+    assert parse_thickness("3") == (3, 3)
+    assert parse_thickness("2.5-3") == (2.5, 3)
+    for text in ("thin", "-3", "3mm"):
+        with pytest.raises(OutputError, match="slice thickness"):
+            parse_thickness(text)

@@ -1,0 +1,351 @@
+"""The watch, with a peer and a scorer in this process. Time passes only where somebody sleeps."""
+
+import pydicom
+import pytest
+from archive_peers import REPORT_CLASS, Store, dimse_peer, report_about, stub_scorer, web_peer
+from dicom_files import save
+from in_this_process import InThisProcess
+
+from CACScoringLib.archive import watch as watching
+from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, ArchiveUnreachableError
+from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.series import SeriesFilter
+from CACScoringLib.archive.watch import Watch, WatchSettings, opened
+from CACScoringLib.cohort.workers import JobEvent
+from CACScoringLib.core.output import OutputError
+
+EVERYTHING = SeriesFilter()
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nobody catches it."""
+
+
+class Clock:
+    """Wakes whoever sleeps at once. at_sleep: what happens meanwhile, by the number of the sleep."""
+
+    def __init__(self):
+        self.now, self.sleeps, self.at_sleep = 1000.0, 0, {}
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.sleeps += 1
+        if self.sleeps > 200:
+            raise AssertionError("The watch does not end.")
+        self.at_sleep.get(self.sleeps, lambda: None)()
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(watching, "Workers", InThisProcess)
+
+
+@pytest.fixture
+def address(store):
+    """One protocol is enough: of the watch's questions each has its test with both."""
+    with web_peer(store) as address:
+        yield address
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def run(archive, tmp_path, clock, said, log):
+    """Watches until nothing is to be done; returns the states by number."""
+
+    def watch(archive=archive, wanted=EVERYTHING, **settings):
+        settings = WatchSettings(**{"poll_seconds": 10, "settle_seconds": 30, "once": True, **settings})
+        with opened(tmp_path / "out", {}) as journal:
+            entries = Watch(archive, tmp_path / "out", wanted, settings, journal, said.append, clock, clock.sleep).run(
+                stub_scorer(log)
+            )
+            return [entry.state for entry in entries]
+
+    return watch
+
+
+def scorings(log):
+    return log.read_text().split("\n")[:-1] if log.exists() else []
+
+
+def reports(store):
+    return [dataset for dataset in store.instances.values() if dataset.SOPClassUID == REPORT_CLASS]
+
+
+def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tmp_path):
+    store.add(*series(), *series())
+    assert run() == ["done", "done"]
+    assert len(scorings(log)) == len(reports(store)) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
+        *("000001", "000002", "journal.sqlite", "series", "watch.csv")
+    ]
+    assert list((tmp_path / "out" / "series").iterdir()) == []
+    assert (tmp_path / "out" / "watch.csv").read_text().splitlines()[1] == "1,done,4,1,000001,"
+
+
+def test_nothing_is_done_twice(run, store, series, log):
+    store.add(*series())
+    run()
+    before = len(store.requests)
+    assert run() == ["done"]
+    assert len(scorings(log)) == 1
+    assert len(store.requests[before:]) <= 4, "it only looks for series"
+
+
+def test_a_series_is_waited_for(run, store, series, log, clock):
+    given = series()
+    store.add(*given[:2])
+    clock.at_sleep = {2: lambda: store.add(given[2]), 4: lambda: store.add(given[3])}
+    assert run() == ["done"]
+    assert scorings(log) == [f"{pydicom.dcmread(given[0]).SeriesInstanceUID} 4"]
+
+
+def test_a_series_that_stops_while_the_archive_is_away_is_waited_for(run, store, series, log, clock):
+    """A scanner that could not send for an hour has an hour's images left."""
+    given = series()
+    store.add(*given[:2])
+
+    def away():
+        store.fail = 6
+        clock.now += 3600
+
+    clock.at_sleep = {1: away, 8: lambda: store.add(*given[2:])}
+    assert run() == ["done"]
+    assert scorings(log)[0].endswith(" 4")
+
+
+def test_images_that_come_late_are_told(run, store, series, said, log):
+    given = series()
+    store.add(*given[:2])
+    run()
+    store.add(*given[2:])
+    assert run() == ["grown"]
+    assert len(scorings(log)) == 1
+
+
+def test_only_what_the_filter_wants(run, store, series, log):
+    store.add(*series(PatientID="P2"), *series(), *series(Modality="MR"), *series(SliceThickness=5, PatientID="P2"))
+    assert sorted(run(wanted=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))) == ["done", "skipped"]
+    assert len(scorings(log)) == 1
+
+
+def test_localizers_and_key_images_are_skipped(run, store, series, log):
+    localizer = series(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    captures = series(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    store.add(*localizer, *captures)
+    assert run() == ["skipped", "skipped"]
+    assert scorings(log) == []
+
+
+def test_a_scan_that_cannot_be_scored_stops_no_other(run, store, series, said, log):
+    store.add(*series(SeriesDescription="bad"), *series())
+    assert sorted(run()) == ["done", "failed"]
+    assert any("It cannot be scored" in line for line in said)
+    assert sorted(run()) == ["done", "failed"]
+    assert len(scorings(log)) == 3, "it is tried again by the next run"
+
+
+def test_a_scan_whose_process_is_ended_is_given_up(run, store, series, monkeypatch, said):
+    class Ending(InThisProcess):
+        def run(self, jobs, needs=None):
+            yield JobEvent(0, "begun")
+            yield JobEvent(0, "lost", exit_code=-9)
+
+    monkeypatch.setattr(watching, "Workers", Ending)
+    store.add(*series())
+    assert run() == ["failed"]
+    assert any("ended 3 times" in line for line in said)
+
+
+def test_pulled_series_are_kept_on_request(run, store, series, tmp_path):
+    store.add(*series())
+    run(keep=True)
+    assert len(list((tmp_path / "out" / "series" / "000001").iterdir())) == 4
+
+
+def test_results_of_another_watch_are_not_made_again(run, store, series, log, tmp_path):
+    given = series()
+    store.add(*given, save(report_about(pydicom.dcmread(given[0]), 4), tmp_path / "report.dcm"))
+    assert run() == ["present"]
+    assert scorings(log) == []
+
+
+def test_reports_of_others_and_about_others_do_not_count(run, store, series, tmp_path):
+    given, other = series(StudyInstanceUID="1.2"), series(StudyInstanceUID="1.2")
+    about_other = report_about(pydicom.dcmread(other[0]), 4)
+    of_others = report_about(pydicom.dcmread(given[0]), 4)
+    of_others.Manufacturer, of_others.SeriesInstanceUID, of_others.SOPInstanceUID = "Maker", "1.5", "1.5.1"
+    store.add(*given, save(about_other, tmp_path / "a.dcm"), save(of_others, tmp_path / "b.dcm"))
+    assert run() == ["done"]
+
+
+def test_an_interrupted_transfer_is_made_again(run, store, series, log):
+    store.add(*series(), *series())
+    store.break_after = 1
+    assert run() == ["done", "done"]
+    assert len(scorings(log)) == 2
+
+
+def test_an_archive_that_is_away_is_waited_for(run, store, series, said):
+    store.add(*series())
+    store.fail = 3
+    assert run() == ["done"]
+    assert sum("trying again" in line for line in said) == 3
+
+
+def test_an_archive_that_lets_nobody_in_ends_the_watch_at_once(run):
+    class Closed:
+        def find_series(self, wanted):
+            raise ArchiveUnauthorisedError("Closed.")
+
+    with pytest.raises(ArchiveUnauthorisedError):
+        run(Closed())
+
+
+def test_a_token_that_runs_out_is_waited_for(run, archive, store, series, log):
+    store.add(*series(), *series())
+    count = iter(range(100))
+
+    class RunsOut:
+        def __getattr__(self, name):
+            return getattr(archive, name)
+
+        def image_facts(self, series):
+            if next(count) == 1:
+                raise ArchiveUnauthorisedError("Run out.")
+            return archive.image_facts(series)
+
+    assert run(RunsOut()) == ["done", "done"]
+
+
+def test_results_that_are_refused_are_kept_and_sent_by_the_next_run(run, store, series, log):
+    store.add(*series())
+    store.refused_class = REPORT_CLASS
+    assert run() == ["failed"]
+    store.refused_class = None
+    assert run() == ["done"]
+    assert len(scorings(log)) == 1
+    assert len(reports(store)) == 1
+
+
+def test_a_series_of_which_nothing_can_be_had_does_not_stop_others(run, archive, store, series):
+    store.add(*series(StudyDate="20200101"), *series())
+    first = archive.find_series(EVERYTHING)[0].series_uid
+
+    class Stuck:
+        def __getattr__(self, name):
+            return getattr(archive, name)
+
+        def retrieve(self, series, receive):
+            if series.series_uid == first:
+                raise ArchiveUnreachableError("Stuck.")
+            archive.retrieve(series, receive)
+
+    assert run(Stuck()) == ["failed", "done"]
+
+
+def test_what_was_found_is_scored_also_when_the_filter_wants_it_no_more(run, store, series, clock):
+    """As with --days, when the watch was down for longer."""
+    store.add(*series(PatientID="P2"))
+    clock.at_sleep = {1: lambda: (_ for _ in ()).throw(Killed)}
+    with pytest.raises(Killed):
+        run()
+    clock.at_sleep = {}
+    assert run(wanted=SeriesFilter(patient_id="P9")) == ["done"]
+
+
+@pytest.mark.long
+class TestKills:
+    """The watch is killed at every step that it takes, one after the other."""
+
+    STEPS = ("find_series", "instance_uids", "image_facts", "retrieve", "store")
+
+    def killing(self, archive, at, monkeypatch):
+        """The archive, where the step of this number, an entry into the journal or a question, is the last one."""
+        count = iter(range(10_000))
+
+        def step(do, after):
+            def killed(*given):
+                number = next(count)
+                if number == at and not after:
+                    raise Killed
+                result = do(*given)
+                if number == at:
+                    raise Killed
+                return result
+
+            return killed
+
+        class Killing:
+            def __getattr__(self, name):
+                return step(getattr(archive, name), after=at % 2)
+
+        for name in ("observe", "settle", "postpone"):
+            do = getattr(watching.Journal, name)
+            monkeypatch.setattr(watching.Journal, name, step(do, after=at % 2))
+        return Killing()
+
+    @pytest.mark.parametrize("at", range(28))  # so many steps are taken for two series
+    def test_each_series_is_scored_once_and_none_is_lost(self, run, archive, store, series, log, at):
+        store.add(*series(), *series())
+        with pytest.MonkeyPatch.context() as patches, pytest.raises(Killed):
+            run(self.killing(archive, at, patches))
+        assert run() == ["done", "done"]
+        assert len(reports(store)) == 2
+        assert len(store.instances) == 10
+        assert len(scorings(log)) == 2
+
+
+class TestFolder:
+    def test_one_watch_at_a_time(self, tmp_path):
+        again = opened(tmp_path / "out", {})
+        with opened(tmp_path / "out", {}), pytest.raises(OutputError, match="Another watch"), again:
+            pass
+
+    def test_a_folder_that_holds_something_else_is_refused(self, tmp_path):
+        (tmp_path / "thesis.txt").touch()
+        with pytest.raises(OutputError, match="no journal"), opened(tmp_path, {}):
+            pass
+        with pytest.raises(OutputError, match="is a file"), opened(tmp_path / "thesis.txt", {}):
+            pass
+
+    def test_what_was_half_written_is_removed(self, tmp_path):
+        with opened(tmp_path / "out", {}):
+            pass
+        (tmp_path / "out" / ".work" / "000001").mkdir(parents=True)
+        (tmp_path / "out" / "series" / ".000001.partial-x").mkdir(parents=True)
+        with opened(tmp_path / "out", {}):
+            assert not (tmp_path / "out" / ".work").exists()
+            assert list((tmp_path / "out" / "series").iterdir()) == []
+
+
+def test_nothing_that_is_said_or_written_names_a_patient(series, tmp_path, clock, said, log):
+    given = series(PatientID="SECRET-7", PatientName="Doe^Jane")
+    store = Store()
+    store.add(*given)
+    uid = pydicom.dcmread(given[0]).SeriesInstanceUID
+    with dimse_peer(store) as address, opened(tmp_path / "out", {}) as journal:
+        settings = WatchSettings(10, 0, once=True)
+        archive = connect(address, Access())
+        watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, said.append, clock, clock.sleep)
+        watch.run(stub_scorer(log))
+    written = (tmp_path / "out" / "watch.csv").read_text() + " ".join(map(str, (tmp_path / "out").rglob("*")))
+    written += (tmp_path / "out" / "journal.sqlite").read_bytes().decode("latin-1")
+    for secret in ("SECRET-7", "Doe", uid):
+        assert secret not in written + " ".join(said)

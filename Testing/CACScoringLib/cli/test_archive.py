@@ -1,0 +1,102 @@
+"""The commands for archives, with a peer in this process."""
+
+import pydicom
+import pytest
+
+from CACScoringLib.archive.series import digest
+from CACScoringLib.cli import main as cli
+from CACScoringLib.models import cards
+
+pytest.importorskip("dicomweb_client")
+
+from archive_peers import Store, web_peer
+from dicom_files import chest_hu, write_series
+from in_this_process import InThisProcess
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+@pytest.fixture
+def address(store, monkeypatch):
+    monkeypatch.setenv("CAC_ARCHIVE_TOKEN", "right")
+    with web_peer(store, "right") as address:
+        yield address
+
+
+@pytest.fixture
+def given(store, tmp_path):
+    paths = write_series(tmp_path / "given", chest_hu(4))
+    store.add(*paths)
+    return paths
+
+
+def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
+    given = write_series(tmp_path / "given", chest_hu(4))
+    uid = pydicom.dcmread(given[0]).SeriesInstanceUID
+    assert cli.main(["push", address, str(tmp_path / "given")]) == 0
+    assert "4 objects sent, 0 in the archive before" in capsys.readouterr().out
+    assert cli.main(["push", address, *map(str, given)]) == 0
+    assert "0 objects sent, 4 in the archive before" in capsys.readouterr().out
+    assert cli.main(["pull", address, "--patient-id", "P1", "--list"]) == 0
+    assert capsys.readouterr().out == f"20240131      4 images  {uid}  CaSc 3.0\n"
+    for fetched in (1, 0):
+        assert cli.main(["pull", address, "--series", uid, "--output", str(tmp_path / "out")]) == 0
+        assert f"{fetched} series fetched, {1 - fetched} there before" in capsys.readouterr().out
+    assert [folder.name for folder in (tmp_path / "out").iterdir()] == [digest(uid)]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ([], cli.BAD_USAGE, "everything in the archive"),
+        (["--series", "../x"], cli.BAD_USAGE, "no UID"),
+        (["--days", "0"], cli.BAD_USAGE, "at least 1"),
+        (["--date", "yesterday"], cli.BAD_USAGE, "YYYYMMDD"),
+        (["--slice-thickness", "thin"], cli.BAD_USAGE, "slice thickness"),
+        (["--patient-id", "P9"], cli.BAD_INPUT, "no series that matches"),
+        (["--patient-id", "P1", "--slice-thickness", "1"], cli.BAD_INPUT, "no series that matches"),
+    ],
+)
+def test_what_cannot_be_pulled_is_told(address, given, tmp_path, capsys, options, code, message):
+    assert cli.main(["pull", address, "--output", str(tmp_path / "out"), *options]) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_token_nothing_is_shown(address, given, monkeypatch, capsys):
+    monkeypatch.delenv("CAC_ARCHIVE_TOKEN")
+    assert cli.main(["pull", address, "--patient-id", "P1", "--list"]) == cli.BAD_INPUT
+    assert "HTTP 401" in capsys.readouterr().err
+
+
+def test_a_series_is_watched_for_and_scored(address, given, tmp_path, capsys, monkeypatch):
+    """Scored as a cohort scores: this one is too small, and the others would go on."""
+    monkeypatch.setattr("CACScoringLib.archive.watch.Workers", InThisProcess)
+    monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "none")
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "none"))
+    command = ["watch", address, "--output", str(tmp_path / "out"), "--once", "--settle", "0", "--threshold-only"]
+    assert cli.main(command) == 0
+    told = capsys.readouterr().out
+    assert "Series 1: failed." in told
+    assert "1 failed" in told
+    assert pydicom.dcmread(given[0]).SeriesInstanceUID not in told
+    assert cli.main([*command, "--rule", "minimum_pixels=3"]) == cli.BAD_USAGE
+    assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--poll", "0"], ["--settle", "-1"]])
+def test_times_are_checked(option, tmp_path, capsys):
+    command = ["watch", "http://127.0.0.1:9", "--output", str(tmp_path / "out"), *option]
+    assert cli.main(command) == cli.BAD_USAGE
+
+
+@pytest.mark.parametrize("command", ["pull", "push", "watch"])
+def test_the_extra_is_asked_for(command):
+    parser, commands = cli.make_parser()
+    cli.add_commands(commands)
+    words = {"pull": ["--list"], "push": ["file"], "watch": ["--output", "out"]}[command]
+    options = parser.parse_args([command, "https://pacs.org/dicom-web", *words])
+    assert "archive" in options.extras(options)

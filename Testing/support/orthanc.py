@@ -1,0 +1,107 @@
+"""A real Orthanc on free loopback ports, with storage of its own, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+PLUGINS = Path("/usr/share/orthanc/plugins")
+PROGRAM = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+
+
+def missing() -> str | None:
+    """Why no Orthanc with DICOMweb can be started here; None where one can."""
+    if PROGRAM is None:
+        return "Orthanc is not installed (Debian package orthanc)"
+    if not (PLUGINS / "libOrthancDicomWeb.so").exists():
+        return "Orthanc's DICOMweb plugin is not installed (Debian package orthanc-dicomweb)"
+    return None
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Orthanc:
+    """An Orthanc that keeps its storage in a folder, so that it can be stopped or killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.http_port, self.dicom_port = free_port(), free_port()
+        self._process: subprocess.Popen | None = None
+        self._log = folder / "orthanc.log"
+        self._configuration = folder / "orthanc.json"
+        content = {
+            "Name": "CAC tests",
+            "StorageDirectory": str(folder / "storage"),
+            "IndexDirectory": str(folder / "storage"),
+            "HttpPort": self.http_port,
+            "HttpServerEnabled": True,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "DicomServerEnabled": True,
+            "DicomAet": "ORTHANC",
+            "DicomPort": self.dicom_port,
+            "DicomAlwaysAllowEcho": True,
+            "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
+            "DicomAlwaysAllowStore": True,
+            "ConcurrentJobs": 1,
+            "Plugins": [str(PLUGINS / "libOrthancDicomWeb.so")],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }
+        self._configuration.write_text(json.dumps(content), encoding="utf-8")
+
+    @property
+    def web_address(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
+
+    @property
+    def dimse_address(self) -> str:
+        return f"dimse://ORTHANC@127.0.0.1:{self.dicom_port}"
+
+    def start(self) -> Orthanc:
+        """Start it and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([PROGRAM, str(self._configuration)], stdout=log, stderr=log)
+        for _ in range(600):
+            if self._process.poll() is not None:
+                raise RuntimeError(f"Orthanc ended: {self._log.read_text(errors='replace')[-2000:]}")
+            try:
+                self.ask("/system")
+                return self
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.1)
+        raise RuntimeError("Orthanc did not answer.")
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self._process = None
+
+    def ask(self, path: str, content: object = None) -> object:
+        """What its own interface, which is neither DICOMweb nor DIMSE, answers."""
+        data = None if content is None else json.dumps(content).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", data, timeout=10) as answer:
+            return json.loads(answer.read())
