@@ -111,7 +111,6 @@ def score_scan(
         warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
         known = Known.stored(networks.decomposition.card.calibration) if networks else None
         familiarity = None if known is None else known.familiarity(facts_of(scan, blood, region.mask))
-        warnings += familiarity.warnings(reviewed is not None) if familiarity else []
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
@@ -126,6 +125,9 @@ def score_scan(
         territory_labels = None if region.territories is None else region.territories.labels(scan.image)
         seen = _Seen(scan, region, territory_labels, rules, reviewed, blood)
         dense, metal = _dense_lesions(seen)
+        if familiarity and metal and reviewed is None:
+            familiarity = familiarity.beyond_by("metal in the heart")
+        warnings += familiarity.warnings(reviewed is not None) if familiarity else []
         evidence = None
         if networks and reviewed is None and not settings.candidates:
             evidence = CandidateEvidence.stored(networks.decomposition.card.calibration)

@@ -173,6 +173,22 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
     assert "beyond-calibration" not in [warning.code for warning in reviewed.warnings]
 
 
+def test_metal_in_the_heart_withholds_automatic_categories(with_a_faint_one):
+    scan, heart, networks = with_a_faint_one
+    known = {"ranges": {"noise_hu": [0.0, 100.0, 5.0]}, "limit": 1.0}
+    card = networks.decomposition.card
+    card = replace(card, calibration={**card.calibration, "uncertainty": errors(0.1), "known": known})
+    networks = replace(networks, decomposition=replace(networks.decomposition, card=card))
+    with_metal = with_box(scan, (slice(15, 18), slice(50, 54), slice(66, 70)), 2600)
+    result = score_scan(with_metal, heart=heart, networks=networks)
+    assert {"metal", "beyond-calibration"} <= {warning.code for warning in result.warnings}
+    assert result.familiarity.causes == ("metal in the heart",)
+    assert (result.categories, result.methods["threshold"].intervals) == (None, {})
+    labels = sitk.Cast(heart, sitk.sitkUInt8) * 0
+    reviewed = score_scan(with_metal, heart=heart, lesions=labels, networks=networks)
+    assert reviewed.familiarity.distance == 0
+
+
 def test_candidates_are_all_listed_when_that_is_asked_for(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
     result = score_scan(scan, ScoreSettings(candidates=True), heart=heart, networks=networks)

@@ -64,6 +64,10 @@ class Familiarity:
     def beyond(self) -> bool:
         return self.distance >= self.limit
 
+    def beyond_by(self, cause: str) -> Familiarity:
+        """The same of a scan that is beyond what the models know by what has no range, as metal."""
+        return Familiarity(max(self.distance, self.limit), (cause, *self.causes), self.limit)
+
     @classmethod
     def recorded(cls, content: Mapping) -> Familiarity | None:
         """Of a result; None where it has none. content: of `scores.json`."""

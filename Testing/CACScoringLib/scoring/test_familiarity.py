@@ -41,6 +41,13 @@ def test_a_card_cannot_make_a_scale_narrower_than_what_matters():
     assert known.familiarity({"heart_ml": 550.0}).distance == pytest.approx(0.5)
 
 
+def test_what_has_no_range_makes_a_scan_beyond_them():
+    found = KNOWN.familiarity({"noise_hu": 42.0}).beyond_by("metal in the heart")
+    assert found == Familiarity(LIMIT, ("metal in the heart", "noise 42 HU, known 8 to 41"), LIMIT)
+    assert found.beyond
+    assert KNOWN.familiarity({"noise_hu": 62.0}).beyond_by("metal in the heart").distance == pytest.approx(2.1)
+
+
 def test_from_the_limit_on_automatic_scores_are_withheld():
     below, beyond = (KNOWN.familiarity({"kvp": kvp}).warnings(False)[0] for kvp in (129.9, 130.0))
     assert (below.code, below.severe) == ("unlike-calibration", False)
