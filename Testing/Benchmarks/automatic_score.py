@@ -123,7 +123,7 @@ def _coverage(rows: Sequence[dict], weights: np.ndarray, truth: np.ndarray, meth
 
 def rows_of(study: Path) -> list[dict]:
     """What `calcium_sites.py` would measure for `report`, of the scans of a study."""
-    places = {row["name"]: Path(row["ct"]).parent for row in read_table(study / "scans.csv")}
+    places = {line.text("name"): Path(line.text("ct")).parent for line in read_table(study / "scans.csv").lines}
     references: dict[str, dict | None] = {}
     rows = []
     for record in read_records(study / "records.jsonl"):
