@@ -21,7 +21,7 @@ from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
 from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
-from .scoring.familiarity import Known, facts_of
+from .scoring.familiarity import Familiarity, Known, facts_of
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
@@ -109,8 +109,6 @@ def score_scan(
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
         warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
-        known = Known.stored(networks.decomposition.card.calibration) if networks else None
-        familiarity = None if known is None else known.familiarity(facts_of(scan, blood, region.mask))
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
@@ -125,8 +123,7 @@ def score_scan(
         territory_labels = None if region.territories is None else region.territories.labels(scan.image)
         seen = _Seen(scan, region, territory_labels, rules, reviewed, blood)
         dense, metal = _dense_lesions(seen)
-        if familiarity and metal and reviewed is None:
-            familiarity = familiarity.beyond_by("metal in the heart")
+        familiarity = _familiarity(seen, networks, bool(metal))
         warnings += familiarity.warnings(reviewed is not None) if familiarity else []
         evidence = None
         if networks and reviewed is None and not settings.candidates:
@@ -197,6 +194,15 @@ class _Chosen:
     lesions: LesionSet
     suggestions: list[ArterySuggestion]
     left_out: LeftOut | None = None
+
+
+def _familiarity(seen: _Seen, networks: Networks | None, metal: bool) -> Familiarity | None:
+    """None where nothing is known to tell it by. metal: whether candidates are."""
+    known = Known.stored(networks.decomposition.card.calibration) if networks else None
+    if known is None:
+        return None
+    found = known.familiarity(facts_of(seen.scan, seen.blood, seen.region.mask))
+    return found.beyond_by("metal in the heart") if metal and seen.reviewed is None else found
 
 
 def _dense_lesions(seen: _Seen) -> tuple[LesionSet, list[ScanWarning]]:
