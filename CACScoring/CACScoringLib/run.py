@@ -14,6 +14,7 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.labels import Artery
 from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
+from .io.dicom import is_dicom
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
 from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
 from .pipeline import ScoreSettings, score_scan
@@ -79,7 +80,8 @@ class RunSettings:
 
     identify: with the patient's name and id, study date and UIDs. scene: with scene.mrb. healthy: with healthy.nii.gz,
     which takes most of the space. saliency: with pictures of what sways whole-scan estimates, which take most of their
-    time.
+    time. dicom: with DICOM objects for archives, of scans that were read from DICOM. reader: who reviewed the lesions,
+    as a DICOM person name, for these objects where `identify` is set.
     """
 
     score: ScoreSettings = field(default_factory=ScoreSettings)
@@ -87,6 +89,8 @@ class RunSettings:
     scene: bool = False
     healthy: bool = True
     saliency: bool = True
+    dicom: bool = False
+    reader: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,11 @@ def run_scan(
 
 def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
     asking = [STEP] if models.estimates else []
-    return ["reading", *scoring_steps(models.networks), *asking, "report", *(["scene"] if settings.scene else [])]
+    return ["reading", *scoring_steps(models.networks), *asking, "report", *_optional_steps(settings)]
+
+
+def _optional_steps(settings: RunSettings) -> list[str]:
+    return [*(["scene"] if settings.scene else []), *(["dicom"] if settings.dicom else [])]
 
 
 def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress) -> ScoreResult:
@@ -180,7 +188,11 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
         if given.name:
             scan = replace(scan, source=Path(given.name))
         heart = read_mask(given.heart) if given.heart else None
-        lesions = read_lesion_labels(given.lesions) if given.lesions else None
+        if settings.dicom:
+            from .exchange.source import check_series
+
+            check_series(scan)
+        lesions = _lesions(given.lesions, scan) if given.lesions else None
         if sample and lesions is None:
             lesions = sample.lesions
         calibration, warnings = _calibration(given, chosen, scan, sample)
@@ -191,7 +203,19 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
     result = score_scan(scan, chosen, heart, lesions, networks, progress)
     if models.estimates:
         result = with_whole_scan_estimates(result, models.estimates, settings.saliency, progress)
+    if settings.dicom:
+        from .exchange.write import dicom_warnings
+
+        result = replace(result, warnings=(*result.warnings, *dicom_warnings(result)))
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
+
+
+def _lesions(path: Path, scan: CTScan) -> sitk.Image:
+    if not (path.is_file() and is_dicom(path)):
+        return read_lesion_labels(path)
+    from .exchange.reviewed import read_reviewed
+
+    return read_reviewed(path, scan)
 
 
 def _calibration(
@@ -230,6 +254,11 @@ def write_result(
                 from .mrml import scene  # takes a second, and needs MRML
 
                 scene.write_scene(folder / "scene.mrb", result, settings.identify)
+        if settings.dicom:
+            with progress.step("dicom"):
+                from .exchange.write import write_objects  # takes seconds, and needs highdicom
+
+                write_objects(folder, result, settings.identify, settings.reader)
         compared = None if comparison is None else comparison_as_json(comparison)
         report.write_json(folder / LAST_FILE, result, progress.seconds, settings.identify, compared)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from ..core.ct import CTError
 from ..core.progress import Progress
 from .options import (
+    add_dicom_argument,
     add_estimate_argument,
     add_input_arguments,
     add_network_arguments,
     add_rule_arguments,
+    extras_of_dicom,
     extras_of_estimates,
     model_choice,
     rules,
@@ -51,11 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scene", action="store_true", help="also write scene.mrb for each scan")
     add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, which takes up most of the space")
     add_input_arguments(parser)
+    add_dicom_argument(parser)
     add_estimate_argument(add_network_arguments(parser))
     add_rule_arguments(parser)
     parser.set_defaults(
         run=run,
-        extras=lambda options: (*(("scene",) if options.scene else ()), *extras_of_estimates(options)),
+        extras=lambda options: (
+            *(("scene",) if options.scene else ()),
+            *extras_of_dicom(options),
+            *extras_of_estimates(options),
+        ),
         interrupted="Interrupted. Finished scans are kept; run the same command again to continue.",
     )
 
@@ -73,7 +80,8 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
     )
-    settings = RunSettings(scoring, options.identify, options.scene, not options.no_healthy, saliency=False)
+    healthy = not options.no_healthy
+    settings = RunSettings(scoring, options.identify, options.scene, healthy, saliency=False, dicom=options.dicom)
     states = score_cohort(
         options.source, options.output, settings, model_choice(options), options.workers, options.overwrite, progress
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
@@ -32,6 +33,16 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--identify", action="store_true", help="include patient name, id and study date in the results"
+    )
+
+
+def add_dicom_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --dicom."""
+    parser.add_argument(
+        "--dicom",
+        action="store_true",
+        help="also write the results as DICOM objects (SEG, SR, PDF, key slices) of the CT's patient and study; the CT "
+        "has to be a DICOM series",
     )
 
 
@@ -70,6 +81,17 @@ def add_estimate_argument(networks: argparse._ArgumentGroup) -> None:
         "separated by a comma; without KINDS, every estimate for which there is a model. --model selects these "
         "models too",
     )
+
+
+def extras_of_dicom(options: argparse.Namespace) -> tuple[str, ...]:
+    """The extra that DICOM results, and lesions that may be DICOM, need."""
+    return ("dicom",) if options.dicom or _is_dicom_file(getattr(options, "lesions", None)) else ()
+
+
+def _is_dicom_file(path: Path | None) -> bool:
+    from ..io.dicom import is_dicom
+
+    return path is not None and path.is_file() and is_dicom(path)
 
 
 def extras_of_estimates(options: argparse.Namespace) -> tuple[str, ...]:

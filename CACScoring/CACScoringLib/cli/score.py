@@ -13,10 +13,12 @@ from ..core.progress import Progress
 from . import radiograph
 from .options import (
     SERIES_HELP,
+    add_dicom_argument,
     add_estimate_argument,
     add_input_arguments,
     add_network_arguments,
     add_rule_arguments,
+    extras_of_dicom,
     extras_of_estimates,
     model_choice,
     rules,
@@ -50,10 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
         "--lesions",
         type=Path,
         metavar="LABELS",
-        help="reviewed lesion labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, "
-        "9 mitral annulus, 10 thoracic aorta, 11 other",
+        help="reviewed lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or "
+        "labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, 9 mitral annulus, "
+        "10 thoracic aorta, 11 other",
     )
     add_input_arguments(parser)
+    add_dicom_argument(parser)
+    add("--reader", metavar="NAME", help="who reviewed the lesions, named in the DICOM results with --identify")
     add(
         "--earlier",
         type=Path,
@@ -104,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sam
 def _extras(options: argparse.Namespace) -> tuple[str, ...]:
     if options.radiograph or options.lateral:
         return ()
-    return (*(() if options.no_scene else ("scene",)), *extras_of_estimates(options))
+    return (*(() if options.no_scene else ("scene",)), *extras_of_dicom(options), *extras_of_estimates(options))
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
@@ -144,7 +149,10 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         acquisition=options.acquisition,
         calibration_insert=_insert(options),
     )
-    settings = RunSettings(scoring, options.identify, scene=not options.no_scene)
+    if options.reader and not (options.identify and options.dicom and options.lesions):
+        raise OutputError("--reader names who reviewed --lesions in DICOM results; give --dicom and --identify too.")
+    scene = not options.no_scene
+    settings = RunSettings(scoring, options.identify, scene, dicom=options.dicom, reader=options.reader)
     result, comparison = run_scan(given, settings, models, output, progress, earlier)
     print(result_as_text(result))
     if comparison:

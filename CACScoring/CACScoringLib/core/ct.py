@@ -136,13 +136,15 @@ class CTScan:
 
     image: int16 (float32 when the source holds fractions of HU), three-dimensional, axes ordered towards
     patient left, posterior and superior; so array axes [k, j, i] run superior, posterior, left.
-    source: the file or folder it came from, None when made in memory.
+    source: the file or folder it came from, None when made in memory. dicom_files: those of the series it was read
+    from, in any order; none of a scan that was not.
     """
 
     image: sitk.Image
     acquisition: Acquisition
     warnings: tuple[ScanWarning, ...] = ()
     source: Path | None = None
+    dicom_files: tuple[Path, ...] = ()
 
     @property
     def hu(self) -> np.ndarray:

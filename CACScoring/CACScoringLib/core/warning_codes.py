@@ -71,6 +71,9 @@ ADVICE = {
     "slices-switched-off": "No action is needed. The warning records where a reader overrode the slice classifier.",
     "slices-to-decompose": "Score the scan again, so that these slices enter the calcium map.",
     "smaller-batches": "No action is needed. The result is the same but takes longer.",
+    # DICOM results
+    "dicom-no-scores": "Score with the networks or review the lesions, so that there is a score to report.",
+    "dicom-no-segmentation": "No action is needed if the scan shows no calcium.",
     # Whole-scan estimates
     "no-saliency": "No action is needed. The estimate itself is not affected.",
     "second-opinion-differs": "Review the slices before you use either result.",

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -201,7 +201,8 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     if broken:
         message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
         warnings += (ScanWarning("unread-files", message),)
-    return with_warnings(scan_from_image(image, acquisition_of(chosen), folder), *warnings)
+    scan = scan_from_image(image, acquisition_of(chosen), folder)
+    return with_warnings(replace(scan, dicom_files=tuple(slice_.path for slice_ in chosen)), *warnings)
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:

@@ -141,7 +141,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
-        "models": _models(result),
+        "models": models_as_json(result),
         "methods": {name: _method(method, image.GetSpacing()) for name, method in result.methods.items()},
         "non_coronary": _non_coronary(result),
         "territories": _territories(result),
@@ -284,7 +284,8 @@ def _suggestion(suggested: ArterySuggestion | None) -> dict:
     }
 
 
-def _models(result: ScoreResult) -> list[dict]:
+def models_as_json(result: ScoreResult) -> list[dict]:
+    """The networks a result was made with: name, network and SHA-256 of each."""
     networks = result.networks
     loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition) if networks else ()
     return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]

@@ -1,0 +1,62 @@
+"""The codes of CAC's DICOM objects, each with where it is defined.
+
+Code values are those of DICOM PS3.16 (annex D for the scheme DCM) and SNOMED CT (SCT). CAC's own scheme, 99CAC, names
+what neither has. `docs/user/dicom.md` lists them.
+"""
+
+from __future__ import annotations
+
+from pydicom.sr.coding import Code
+
+from ..core.labels import Artery, NonCoronary, Site
+
+OWN_SCHEME = "99CAC"
+"""PS3.16 section 8.2: schemes that begin with 99 are private."""
+
+# Scores
+CALCIUM_SCORE = Code("450360000", "SCT", "Coronary artery calcium score")
+OTHER_CALCIUM_SCORE = Code("112058", "DCM", "Calcium score")
+"""Of calcium outside the coronary arteries, to which CALCIUM_SCORE does not apply."""
+EQUIVALENT_SCORE = Code("agatston-equivalent", OWN_SCHEME, "Agatston equivalent of a calcium map")
+CALCIUM_VOLUME = Code("122660", "DCM", "Calcium Volume")
+CALCIUM_MASS = Code("122661", "DCM", "Calcium Mass")
+NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
+AGATSTON_THRESHOLD = Code("122657", "DCM", "Agatston Score Threshold")
+CALIBRATION = Code("122659", "DCM", "Calcium Scoring Calibration")
+
+# How they were made
+AGATSTON_METHOD = Code("112055", "DCM", "Agatston scoring method")
+MAP_METHOD = Code("calcium-map", OWN_SCHEME, "Calcium map without threshold")
+REVIEW_STATUS = Code("review-status", OWN_SCHEME, "Review status")
+STATUS = {
+    "reviewed": Code("reviewed", OWN_SCHEME, "Reviewed by a person"),
+    "automatic": Code("automatic", OWN_SCHEME, "Automatic, not reviewed"),
+}
+GATED_PROCEDURE = Code("426005005", "SCT", "Cardiac CT for calcium scoring")
+PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+
+# What was found, and where
+CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+CALCIFICATION = Code("18115005", "SCT", "pathologic calcification")
+CORONARY = Code("41801008", "SCT", "Coronary artery")
+PLACES: dict[Site, Code] = {
+    Artery.LM: Code("3227004", "SCT", "Left Main Coronary Artery"),
+    Artery.LAD: Code("59438005", "SCT", "Left Anterior Descending Coronary Artery"),
+    Artery.LCX: Code("57396003", "SCT", "Circumflex Coronary Artery"),
+    Artery.RCA: Code("13647002", "SCT", "Right Coronary Artery"),
+    Artery.OTHER: CORONARY,
+    Artery.UNASSIGNED: CORONARY,
+    NonCoronary.AORTIC_VALVE: Code("34202007", "SCT", "Aortic Valve"),
+    NonCoronary.MITRAL_ANNULUS: Code("65197004", "SCT", "Mitral Annulus"),
+    NonCoronary.THORACIC_AORTA: Code("113262008", "SCT", "Thoracic aorta"),
+    NonCoronary.OTHER: Code("72410000", "SCT", "Mediastinum"),
+}
+"""The arteries as in CID 3015."""
+
+# Units
+NO_UNITS = Code("1", "UCUM", "no units")
+CUBIC_MM = Code("mm3", "UCUM", "cubic millimeter")
+MILLIGRAM = Code("mg", "UCUM", "milligram")
+HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+LESIONS = Code("{lesions}", "UCUM", "lesions")
+CALIBRATION_UNIT = Code("mg/mm3/[hnsf'U]", "UCUM", "milligram per cubic millimeter and Hounsfield unit")

@@ -1,0 +1,203 @@
+"""Scores as a Measurement Report (PS3.16 TID 1500): a group per artery, per other site, and for the total.
+
+A site with calcium is a volumetric region of interest (TID 1411) that refers to its segment; one without calcium, and
+the total, have no region of their own and are plain measurement groups (TID 1501). Each number is a measurement by
+TID 300, with its full precision in Floating Point Value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from highdicom.seg import Segmentation
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    PersonObserverIdentifyingAttributes,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from ..core.labels import Artery, Site
+from ..core.version import VERSION
+from ..report.files import models_as_json
+from ..results import METHOD_TITLES, MethodResult, NonCoronaryResult, ScoreResult
+from ..scoring.lesions import ScoringRules
+from ..scoring.scores import Score
+from . import codes as cac
+from .segmentation import segment_label, segment_numbers
+from .source import MANUFACTURER, MODEL_NAME, SourceSeries
+
+SERIES = 2
+"""Place of its series number."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One set of scores. name: of its tracking identifier. site: None for the total. status: key of `codes.STATUS`."""
+
+    name: str
+    site: Site | None
+    score: Score
+    status: str
+    rules: ScoringRules
+    by_map: bool = False
+
+
+def score_groups(result: ScoreResult) -> list[Group]:
+    """The clinical score: total, the arteries (unassigned lesions where there are some), other sites with calcium; then
+    the calcium map's total and arteries."""
+    groups = [group for key, method in result.methods.items() for group in _of_method(key, method)]
+    groups += _elsewhere(result.non_coronary)
+    return groups
+
+
+def _of_method(key: str, method: MethodResult) -> list[Group]:
+    by_map = key != "threshold"
+    status = "reviewed" if method.reviewed else "automatic"
+    prefix = "Calcium map" if by_map else "Coronary calcium"
+    groups = [Group(f"{prefix}: total", None, method.total, status, method.rules, by_map)]
+    for artery, score in method.arteries.items():
+        if score.lesions or artery not in (Artery.UNASSIGNED, Artery.OTHER):
+            name = f"{prefix}: {segment_label(artery)}"
+            groups.append(Group(name, artery, score, status, method.rules, by_map))
+    return groups
+
+
+def _elsewhere(found: NonCoronaryResult | None) -> list[Group]:
+    if found is None:
+        return []
+    status = "reviewed" if found.reviewed else "automatic"
+    return [
+        Group(f"Calcium: {segment_label(site)}", site, score, status, found.rules)
+        for site, score in found.scores.items()
+        if score.lesions
+    ]
+
+
+def measurements_of(
+    result: ScoreResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
+) -> Comprehensive3DSR:
+    """The Measurement Report of a result. reader: who reviewed it, as a DICOM person name; None to name nobody."""
+    numbers = segment_numbers(segmentation)
+    groups = [_group(result, group, numbers, segmentation, source) for group in score_groups(result)]
+    images = evaluated_images(result, source)
+    report = MeasurementReport(
+        observation_context=observation_context(source, reader),
+        procedure_reported=procedure(result),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+        referenced_images=images,
+    )
+    made = Comprehensive3DSR(
+        evidence=[*images, *([] if segmentation is None else [segmentation])],
+        content=report,
+        is_complete=True,
+        is_final=result.methods["threshold"].reviewed,
+        series_description="CAC: measurements",
+        **source.identity(SERIES, "measurements"),
+    )
+    return source.finished(made)
+
+
+def observation_context(source: SourceSeries, reader: str | None) -> ObservationContext:
+    """TID 1001: CAC as the device, and the reader where named."""
+    device = DeviceObserverIdentifyingAttributes(
+        uid=source.uid("device"), name="CAC", manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
+    )
+    person = None if reader is None else PersonObserverIdentifyingAttributes(name=reader)
+    return ObservationContext(
+        observer_person_context=None if person is None else ObserverContext(codes.DCM.Person, person),
+        observer_device_context=ObserverContext(codes.DCM.Device, device),
+    )
+
+
+def procedure(result: ScoreResult) -> Code:
+    """The procedure reported: cardiac CT for calcium scoring where the heart was followed, else a CT."""
+    return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
+
+
+def evaluated_images(result: ScoreResult, source: SourceSeries) -> list:
+    """The source's images with some of the heart region or of what was counted."""
+    import SimpleITK as sitk
+
+    from .segmentation import counted_labels
+
+    if len(source.images) == 1:
+        return list(source.images)
+    within = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
+    return [image for image, plane in zip(source.images, within, strict=True) if plane.any()]
+
+
+def algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
+    """TID 4019: the rules and the models with their hashes are its parameters."""
+    key = "decomposition" if group.by_map else "threshold"
+    parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
+    parameters += [f"model for {m['network']}: {m['name']}, SHA-256 {m['sha256']}" for m in models_as_json(result)]
+    return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
+
+
+def score_numbers(group: Group) -> list[tuple[Code, float | int, Code, Code | None]]:
+    """Concept, value, unit and method of a group's numbers; mass only where it is calibrated."""
+    score = group.score
+    if group.by_map:
+        numbers = [(cac.EQUIVALENT_SCORE, score.clinical_agatston, cac.NO_UNITS, cac.MAP_METHOD)]
+    else:
+        coronary = group.site is None or isinstance(group.site, Artery)
+        concept = cac.CALCIUM_SCORE if coronary else cac.OTHER_CALCIUM_SCORE
+        numbers = [(concept, score.agatston, cac.NO_UNITS, cac.AGATSTON_METHOD)]
+    numbers.append((cac.CALCIUM_VOLUME, score.volume_mm3, cac.CUBIC_MM, None))
+    if score.mass_mg is not None:
+        numbers.append((cac.CALCIUM_MASS, score.mass_mg, cac.MILLIGRAM, None))
+    numbers.append((cac.NUMBER_OF_LESIONS, score.lesions, cac.LESIONS, None))
+    if group.site is None:
+        numbers.append((cac.AGATSTON_THRESHOLD, group.rules.threshold_hu, cac.HOUNSFIELD, None))
+        calibration = group.rules.calibration_mg_per_mm3_hu
+        if calibration is not None:
+            numbers.append((cac.CALIBRATION, calibration, cac.CALIBRATION_UNIT, None))
+    return numbers
+
+
+def _group(
+    result: ScoreResult,
+    group: Group,
+    numbers: dict[str, int],
+    segmentation: Segmentation | None,
+    source: SourceSeries,
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
+    label = None if group.site is None or group.by_map else segment_label(group.site)
+    segment = numbers.get(label) if label else None
+    tracked = source.uid("tracking", label if segment else group.name)
+    place = cac.CORONARY if group.site is None else cac.PLACES[group.site]
+    given = {
+        "tracking_identifier": TrackingIdentifier(uid=tracked, identifier=group.name),
+        "finding_type": CodedConcept.from_code(cac.CALCIFICATION),
+        "finding_category": CodedConcept.from_code(cac.CATEGORY),
+        "finding_sites": [FindingSite(anatomic_location=CodedConcept.from_code(place))],
+        "algorithm_id": algorithm(result, group),
+        "measurements": [
+            Measurement(name=name, value=value, unit=unit, method=method)
+            for name, value, unit, method in score_numbers(group)
+        ],
+        "qualitative_evaluations": [
+            QualitativeEvaluation(
+                name=CodedConcept.from_code(cac.REVIEW_STATUS), value=CodedConcept.from_code(cac.STATUS[group.status])
+            )
+        ],
+    }
+    if segment is None:
+        return MeasurementsAndQualitativeEvaluations(**given)
+    referenced = ReferencedSegment.from_segmentation(segmentation, segment)
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **given)

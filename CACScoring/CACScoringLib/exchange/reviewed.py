@@ -1,0 +1,201 @@
+"""A reader's lesions from a DICOM Segmentation, or from the contours of an RT Structure Set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from pydicom import Dataset
+from pydicom.uid import RTStructureSetStorage
+
+from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
+from ..core.labels import site_of
+from ..io.dicom import read_bounded
+from .segment_sites import coded_anatomy, labels_of
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP classes: Segmentation, Label Map Segmentation."""
+
+
+def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
+    """Read a reader's lesions of a scan as a map of `Site` labels.
+
+    Args:
+        path: A DICOM Segmentation (binary or label map), or an RT Structure Set with closed planar contours in the
+            scan's slices.
+        scan: The scan. Lesions that lie voxel by voxel on its grid are returned on it, others on their own.
+
+    Raises:
+        MaskError: A segment stands for no known site, segments overlap, or they were drawn on another scan.
+        CTError: As `read_ct` does.
+    """
+    data = read_bounded(path)
+    kind = str(data.get("SOPClassUID"))
+    if kind not in (*SEGMENTATIONS, RTStructureSetStorage):
+        raise MaskError(
+            f"{path.name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "
+            "Give a segmentation (SEG), a structure set (RTSTRUCT) or a label map."
+        )
+    try:
+        read = _segmentation if kind in SEGMENTATIONS else _structures
+        return read(data, scan, path.name)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
+
+
+class _Lesions:
+    """Labels that are painted onto the scan's grid. Raises MaskError where two differ in a voxel."""
+
+    def __init__(self, scan: CTScan, name: str) -> None:
+        self.image, self._name = scan.image, name
+        self.labels = np.zeros(self.image.GetSize()[::-1], np.uint8)
+
+    def paint(self, index: np.ndarray, label: int) -> None:
+        """index: [voxel, (i, j, k)], whole numbers; those outside the scan are left out."""
+        if not label:
+            return
+        inside = ((index >= 0) & (index < self.image.GetSize())).all(axis=1)
+        where = tuple(index[inside].T[::-1])
+        before = self.labels[where]
+        if (other := before[(before != 0) & (before != label)]).size:
+            both = " and ".join(site_of(int(n)).full_name for n in (other[0], label))
+            raise MaskError(f"{self._name}: {both} overlap. Remove the overlap, so that no voxel counts twice.")
+        self.labels[where] = label
+
+    def as_image(self) -> sitk.Image:
+        image = sitk.GetImageFromArray(self.labels)
+        image.CopyInformation(self.image)
+        return image
+
+
+def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
+    try:
+        from highdicom.seg import Segmentation
+    except ModuleNotFoundError as error:
+        message = f'Reading {name} needs highdicom. Install it with: pip install "slicer-cac[dicom]"'
+        raise UnreadableError(message) from error
+    if data.SegmentationType == "FRACTIONAL":
+        raise MaskError(f"{name} is a fractional segmentation. Export it as a binary one.")
+    _check_frame_of_reference(data.get("FrameOfReferenceUID"), scan, name)
+    items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
+    labels = labels_of(
+        "segment",
+        name,
+        [(int(item.SegmentNumber), str(item.get("SegmentLabel") or ""), coded_anatomy(item)) for item in items],
+    )
+    made = Segmentation.from_dataset(data, copy=False)
+    lesions = _Lesions(scan, name)
+    frames = made.get_stored_frames()
+    shared = data.SharedFunctionalGroupsSequence[0]
+    for frame, group in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
+        place = _indices(lesions.image, shared, group)
+        if place is None:
+            return _resampled(made, labels)
+        binary = data.SegmentationType == "BINARY"
+        numbers = [int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)] if binary else list(labels)
+        for number in numbers:
+            rows, columns = np.nonzero(frame == (1 if binary else number))
+            first, down, across = place
+            lesions.paint(first + rows[:, None] * down + columns[:, None] * across, labels[number])
+    return lesions.as_image()
+
+
+def _indices(image: sitk.Image, shared: Dataset, group: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Index of a frame's first pixel in an image, and its steps down and across; None where pixels are no voxels."""
+    position = _group(shared, group, "PlanePositionSequence").ImagePositionPatient
+    orientation = np.asarray(_group(shared, group, "PlaneOrientationSequence").ImageOrientationPatient, float)
+    down_mm, across_mm = (float(n) for n in _group(shared, group, "PixelMeasuresSequence").PixelSpacing)
+    size = np.asarray(image.GetSize(), float)
+    first = np.asarray(position, float)
+    places = [first, first + orientation[3:] * down_mm, first + orientation[:3] * across_mm]
+    index = np.array([image.TransformPhysicalPointToContinuousIndex(place.tolist()) for place in places])
+    steps = index[1:] - index[0]
+    whole = np.rint(steps)
+    off = np.abs(index[0] - np.rint(index[0])) * image.GetSpacing()
+    # A rounded spacing adds up over the width of an image.
+    drift = np.abs(steps - whole).max() * size.max() * max(image.GetSpacing())
+    if (
+        off.max() > 10 * GRID_TOLERANCE_MM
+        or drift > 0.5 * min(image.GetSpacing())
+        or (abs(whole).sum(axis=1) != 1).any()
+    ):
+        return None
+    return np.rint(index[0]).astype(int), whole[0].astype(int), whole[1].astype(int)
+
+
+def _group(shared: Dataset, own: Dataset, name: str) -> Dataset:
+    return (own if name in own else shared)[name][0]
+
+
+def _resampled(made, labels: dict[int, int]) -> sitk.Image:
+    """A segmentation on its own grid; what scores it resamples it to the scan's, and says so."""
+    try:
+        volume = made.get_volume(combine_segments=True)
+    except (RuntimeError, ValueError) as error:
+        raise MaskError(
+            f"The segmentation is no volume of separate segments ({error}). Draw it on the CT that is scored."
+        ) from error
+    values = np.zeros(256, np.uint8)
+    for number, label in labels.items():
+        values[number] = label
+    image = sitk.GetImageFromArray(values[volume.array])
+    affine = np.asarray(volume.affine)[:, [2, 1, 0, 3]]  # ITK's axes: column, row, slice
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def _structures(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
+    rois = {int(roi.ROINumber): roi for roi in data.StructureSetROISequence}
+    coded: dict[int, list[Dataset]] = {}
+    for seen in data.get("RTROIObservationsSequence") or ():
+        coded[int(seen.ReferencedROINumber)] = list(seen.get("RTROIIdentificationCodeSequence") or ())
+    drawn = [contours for contours in data.get("ROIContourSequence") or () if contours.get("ContourSequence")]
+    numbers = [int(contours.ReferencedROINumber) for contours in drawn]
+    labels = labels_of("structure", name, [(n, str(rois[n].get("ROIName") or ""), coded.get(n, [])) for n in numbers])
+    for number in numbers:
+        _check_frame_of_reference(rois[number].get("ReferencedFrameOfReferenceUID"), scan, name)
+    lesions = _Lesions(scan, name)
+    for number, contours in zip(numbers, drawn, strict=True):
+        for k, inside in _filled(contours.ContourSequence, lesions.image, name).items():
+            rows, columns = np.nonzero(inside)
+            lesions.paint(np.column_stack([columns, rows, np.full_like(rows, k)]), labels[number])
+    return lesions.as_image()
+
+
+def _filled(contours: list[Dataset], image: sitk.Image, name: str) -> dict[int, np.ndarray]:
+    """Pixels within the contours of one structure by slice; a contour within another one is a hole."""
+    from skimage.draw import polygon2mask
+
+    columns, rows, slices = image.GetSize()
+    filled: dict[int, np.ndarray] = {}
+    for contour in contours:
+        if (
+            not str(contour.ContourGeometricType).startswith("CLOSED_PLANAR")
+            and contour.ContourGeometricType != "POINT"
+        ):
+            raise MaskError(f"{name} holds contours that are not closed ({contour.ContourGeometricType}).")
+        points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
+        index = np.array([image.TransformPhysicalPointToContinuousIndex(point.tolist()) for point in points])
+        k = round(float(index[:, 2].mean()))
+        if np.abs(index[:, 2] - k).max() > 0.5:
+            raise MaskError(f"{name} holds contours that do not lie in the slices of the CT. Draw them in its slices.")
+        if not 0 <= k < slices or contour.ContourGeometricType == "POINT":
+            continue
+        inside = polygon2mask((rows, columns), index[:, [1, 0]])
+        filled[k] = filled[k] ^ inside if k in filled else inside
+    return filled
+
+
+def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
+    if not uid or not scan.dicom_files:
+        return
+    own = read_bounded(scan.dicom_files[0], stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
+    if own.get("FrameOfReferenceUID") and str(own.FrameOfReferenceUID) != str(uid):
+        raise MaskError(
+            f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "
+            "scan."
+        )

@@ -1,0 +1,79 @@
+"""Which artery or other site a segment of any tool stands for: by its codes, else by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from ..core.ct import MaskError
+from ..core.labels import NOT_CORONARY_ID, SITES, Artery, NonCoronary, Site, is_not_coronary, site_called
+from ..io.dicom import printable
+from .codes import CORONARY, PLACES
+
+REJECTED = 0
+"""Label of what a reader rejected."""
+
+# fmt: off
+_BRANCHES: dict[Site, tuple[str, ...]] = {  # SNOMED CT, of CID 3015 and CID 3010
+    Artery.LM: ("1256091001",),
+    Artery.LAD: ("68787002", "91748002", "36672000", "91750005", "91751009", "91752002", "244251006"),
+    Artery.LCX: ("52433000", "91753007", "6511003", "91754001", "91755000", "91756004"),
+    Artery.RCA: ("56789007", "91083009", "450960006", "41879009", "53655008", "12800002", "17269004"),
+    NonCoronary.MITRAL_ANNULUS: ("91134007", "399086000", "399093001"),
+    NonCoronary.THORACIC_AORTA: ("54247002", "281130003", "57034009"),
+}
+# fmt: on
+_SITES = {code: site for site, code in PLACES.items() if code != CORONARY} | {
+    Code(value, "SCT", ""): site for site, values in _BRANCHES.items() for value in values
+}
+_NAMES = {site.full_name: site for site in SITES}
+
+
+def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
+    """The `Site` label of a segment, REJECTED for what a reader rejected, None when neither name nor codes tell it.
+
+    coded: items of code sequences that tell its anatomy, SNOMED CT or its former codes (SRT). A name decides only where
+    no code does; of coronary arteries in general it says which.
+    """
+    if is_not_coronary(name):
+        return REJECTED
+    codes = [_code(item) for item in coded]
+    for code in codes:
+        # Not looked up: codes of SRT equal their successors but have other hashes.
+        if (site := next((site for known, site in _SITES.items() if known == code), None)) is not None:
+            return int(site)
+    word = name.strip().lower()
+    named = site_called(name) or _NAMES.get(word) or _NAMES.get(word.removesuffix(" coronary artery"))
+    if named is not None:
+        return int(named)
+    return int(Artery.OTHER) if CORONARY in codes else None
+
+
+def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list[Dataset]]]) -> dict[int, int]:
+    """The labels of all segments by their numbers. segments: number, name and codes. Raises MaskError for unknown ones.
+
+    kind: what the file calls them, for messages.
+    """
+    segments = list(segments)
+    labels = {number: label_of(name, coded) for number, name, coded in segments}
+    unknown = [f"{printable(name) or 'without a name'} ({kind} {n})" for n, name, _ in segments if labels[n] is None]
+    if unknown:
+        known = ", ".join([*(artery.key for artery in Artery), *(s.full_name for s in NonCoronary), NOT_CORONARY_ID])
+        raise MaskError(
+            f"{file_name} has {kind}s that neither their codes nor their names tell the artery of: "
+            f"{', '.join(unknown)}. Code their anatomy, or rename each to one of {known}."
+        )
+    return {number: int(label) for number, label in labels.items() if label is not None}
+
+
+def coded_anatomy(item: Dataset) -> list[Dataset]:
+    """The items of those code sequences of a segment that tell its anatomy; the most particular first."""
+    names = ("PrimaryAnatomicStructureSequence", "AnatomicRegionSequence", "SegmentedPropertyTypeCodeSequence")
+    return [coded for name in names for coded in item.get(name) or ()]
+
+
+def _code(item: Dataset) -> Code:
+    # Comparing codes, pydicom takes those of SRT for their successors in SNOMED CT.
+    return Code(str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or ""), "")

@@ -1,0 +1,84 @@
+"""What was counted, as a DICOM Segmentation (PS3.3 A.51): one binary segment per artery and per other site."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom.sr.codedict import codes
+
+from ..core.labels import SITES, Artery, Site
+from ..core.version import VERSION
+from ..report.pictures import SITE_COLOURS
+from ..results import ScoreResult
+from . import codes as cac
+from .source import MANUFACTURER, SourceSeries
+
+SERIES = 1
+"""Place of its series number."""
+
+
+def counted_labels(result: ScoreResult) -> sitk.Image:
+    """What counts in the clinical score and what lies elsewhere: uint8 `Site` labels on the scan's grid."""
+    labels = result.methods["threshold"].lesions.artery_map()
+    if result.non_coronary is not None:
+        labels += result.non_coronary.lesions.artery_map()
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(result.scan.image)
+    return image
+
+
+def segmentation_of(result: ScoreResult, labels: sitk.Image, source: SourceSeries) -> Segmentation | None:
+    """The segmentation of `counted_labels`; None where they are empty, for there are no empty segments.
+
+    Only slices with calcium have frames.
+    """
+    stored = source.stored(labels)
+    sites = [site for site in SITES if (stored == site).any()]
+    if not sites:
+        return None
+    slices = np.flatnonzero(stored.any(axis=(1, 2)))
+    frames = np.stack([stored[slices] == site for site in sites], axis=-1)
+    made = Segmentation(
+        source_images=[source.images[k] for k in slices],
+        pixel_array=frames,
+        segmentation_type="BINARY",
+        segment_descriptions=[_described(result, source, n, site) for n, site in enumerate(sites, 1)],
+        content_label="CALCIUM",
+        content_description="Calcium by artery and site, by the clinical rule",
+        series_description="CAC: calcium by artery",
+        **source.identity(SERIES, "segmentation"),
+    )
+    return source.finished(made)
+
+
+def segment_numbers(made: Segmentation | None) -> dict[str, int]:
+    """The segments' numbers by their labels."""
+    return {} if made is None else {item.SegmentLabel: int(item.SegmentNumber) for item in made.SegmentSequence}
+
+
+def segment_label(site: Site) -> str:
+    """What a site's segment is called: so that `core.labels.site_called` knows it again."""
+    return site.key if isinstance(site, Artery) else site.full_name
+
+
+def _described(result: ScoreResult, source: SourceSeries, number: int, site: Site) -> SegmentDescription:
+    label = segment_label(site)
+    elsewhere = result.non_coronary if not isinstance(site, Artery) else None
+    reviewed = (elsewhere or result.methods["threshold"]).reviewed
+    family = codes.cid7162.ArtificialIntelligence if result.networks else codes.cid7162.MorphologicalOperations
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=cac.CATEGORY,
+        segmented_property_type=cac.CALCIFICATION,
+        # A reader gives a lesion its artery; its voxels are the rule's all the same.
+        algorithm_type="SEMIAUTOMATIC" if reviewed else "AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence("CAC", family, VERSION, MANUFACTURER),
+        tracking_uid=source.uid("tracking", label),
+        tracking_id=f"CAC {label}",
+        anatomic_regions=[cac.PLACES[site]],
+        display_color=CIELabColor.from_rgb(*SITE_COLOURS[site]),
+    )

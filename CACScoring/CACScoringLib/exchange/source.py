@@ -1,0 +1,204 @@
+"""The DICOM series that a scan was read from: what results say of its patient and study, and where its slices lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from pydicom import Dataset
+
+from ..core.ct import CTError, CTScan, same_grid
+from ..core.version import VERSION
+from ..io.dicom import read_bounded
+
+MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
+"""Of the equipment that makes the objects."""
+
+_NAMESPACE = uuid.UUID("6d0c2f5a-94f1-5a0c-8b1e-2f6a7c3d9e10")
+_NEEDED = {
+    "SOPClassUID": "SOP class UID",
+    "SOPInstanceUID": "SOP instance UID",
+    "StudyInstanceUID": "study instance UID",
+    "SeriesInstanceUID": "series instance UID",
+    "FrameOfReferenceUID": "frame of reference UID",
+}
+# fmt: off
+_PATIENT_AND_STUDY = [  # PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3 and C.7.2.3
+    "PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID",
+    "PatientBirthDate", "PatientBirthTime", "PatientSex", "OtherPatientIDsSequence", "OtherPatientNames",
+    "QualityControlSubject", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
+    "IssuerOfAccessionNumberSequence", "StudyDescription", "TimezoneOffsetFromUTC",
+    "PatientAge", "PatientSize", "PatientWeight", "AdmissionID", "IssuerOfAdmissionIDSequence",
+    "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "LongitudinalTemporalInformationModified",
+    "SpecificCharacterSet",
+]
+_IMAGE = [  # what references to an image, and places in it, are made from
+    *_NEEDED, "Modality", "ImageType", "Rows", "Columns", "PixelSpacing", "SliceThickness", "ImagePositionPatient",
+    "ImageOrientationPatient", "PositionReferenceIndicator", "SpacingBetweenSlices", "BitsAllocated", "BitsStored",
+    "HighBit", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation", "NumberOfFrames",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionOrganizationSequence",
+    "DimensionIndexSequence",
+]
+# fmt: on
+_TYPE_2 = (  # these have to be there, but may be empty
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
+
+
+class NotDicomError(CTError):
+    """The scan was not read from a DICOM series, so that no DICOM object can refer to it."""
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """A series as a source of DICOM objects.
+
+    headers: of its images, without pixels, in the order of the slices of `grid`; of a multi-frame image only one.
+    images: what of the headers the objects are made from, with empty patient and study.
+    grid: without voxels of interest, the geometry of the images as they are stored: rows, columns, and slices along
+    their normal. orientation: ITK's code of its axes. digest: of everything the objects of a result are made from.
+    """
+
+    headers: tuple[Dataset, ...]
+    images: tuple[Dataset, ...]
+    grid: sitk.Image
+    orientation: str
+    digest: str
+
+    def stored(self, image: sitk.Image) -> np.ndarray:
+        """Voxels of an image on the scan's grid, [slice, row, column] as the source stores them."""
+        turned = sitk.DICOMOrient(image, self.orientation)
+        if not same_grid(turned, self.grid):
+            raise CTError("The result does not lie on the grid of its DICOM series. Score the series again.")
+        return sitk.GetArrayFromImage(turned)
+
+    def slice_of(self, scan_slice: int) -> int:
+        """Index of the source's image that a slice of the scan was read from; axial series only."""
+        flipped = sitk.DICOMOrient(self.grid, "LPS").GetDirection()[8] * self.grid.GetDirection()[8] < 0
+        return self.grid.GetSize()[2] - 1 - scan_slice if flipped else scan_slice
+
+    def uid(self, *parts: object) -> str:
+        """A UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
+        return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([self.digest, *map(str, parts)])).int}"
+
+    def series_number(self, place: int) -> int:
+        """Of CAC's series number `place`, beside those of the study."""
+        try:
+            own = int(self.headers[0].get("SeriesNumber") or 0)
+        except (TypeError, ValueError):
+            own = 0
+        return 1000 * min(max(own, 0), 1_000_000) + place
+
+    def identity(self, place: int, kind: str) -> dict:
+        """What highdicom's objects are called with: series, instance and equipment. place: as in `series_number`."""
+        return {
+            "series_instance_uid": self.uid(kind, "series"),
+            "series_number": self.series_number(place),
+            "sop_instance_uid": self.uid(kind),
+            "instance_number": 1,
+            "manufacturer": MANUFACTURER,
+            "manufacturer_model_name": MODEL_NAME,
+            "software_versions": VERSION,
+            "device_serial_number": SERIAL_NUMBER,
+        }
+
+    def finished(self, made: Dataset) -> Dataset:
+        """A made object with the source's patient and study, as they stand there, and without private elements."""
+        header = self.headers[0]
+        for keyword in _PATIENT_AND_STUDY:
+            if keyword in header:
+                made[keyword] = header[keyword]
+            elif keyword in made and keyword not in _TYPE_2:
+                del made[keyword]
+        made.remove_private_tags()
+        return made
+
+
+def check_series(scan: CTScan) -> None:
+    """Raises NotDicomError when a scan was not read from a DICOM series, CTError when objects cannot refer to it."""
+    _headers(scan)
+
+
+def source_of(scan: CTScan, content: dict, *voxels: sitk.Image) -> SourceSeries:
+    """The series of a scan.
+
+    Args:
+        scan: The scan.
+        content: What is stated in the objects, as JSON; UIDs follow from it.
+        voxels: What is drawn in them.
+
+    Raises:
+        NotDicomError: The scan was not read from a DICOM series.
+        CTError: The series lacks what references to it need, or cannot be read any more.
+    """
+    headers = _headers(scan)
+    row, column = np.reshape(np.asarray(headers[0].ImageOrientationPatient, float), (2, 3))
+    normal = np.cross(row, column)
+    headers.sort(key=lambda header: float(np.asarray(header.ImagePositionPatient, float) @ normal))
+    grid = _grid(headers, scan.image, (row, column, normal))
+    hashed = hashlib.sha256(json.dumps([VERSION, content], sort_keys=True, default=str).encode())
+    for header in headers:
+        hashed.update(str(header.SOPInstanceUID).encode())
+    for image in voxels:
+        hashed.update(sitk.GetArrayViewFromImage(image).tobytes())
+    orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.GetDirection())
+    images = tuple(_image(header) for header in headers)
+    return SourceSeries(tuple(headers), images, grid, orientation, hashed.hexdigest())
+
+
+def _headers(scan: CTScan) -> list[Dataset]:
+    if not scan.dicom_files:
+        name = "The scan" if scan.source is None else scan.source.name
+        raise NotDicomError(
+            f"{name} was not read from a DICOM series, and DICOM results have to refer to one. Give the folder of the "
+            "DICOM series, or leave out --dicom."
+        )
+    return [_header(path) for path in scan.dicom_files]
+
+
+def _header(path: Path) -> Dataset:
+    header = read_bounded(path, stop_before_pixels=True)
+    for keyword, name in _NEEDED.items():
+        if not header.get(keyword):
+            raise CTError(
+                f"{path.name} has no {name}, and DICOM results have to refer to it. Export the series again, or leave "
+                "out --dicom."
+            )
+    return header
+
+
+def _grid(headers: list[Dataset], image: sitk.Image, axes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> sitk.Image:
+    """The source's geometry without its voxels: of the scan's image, turned back."""
+    direction = np.column_stack([axis / np.linalg.norm(axis) for axis in axes]).ravel().tolist()
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction)
+    size, spacing = image.GetSize(), image.GetSpacing()
+    empty = sitk.Image(size, sitk.sitkUInt8)
+    empty.SetSpacing(spacing)
+    empty.SetOrigin(image.GetOrigin())
+    empty.SetDirection(image.GetDirection())
+    turned = sitk.DICOMOrient(empty, code)
+    first = np.asarray(headers[0].ImagePositionPatient, float)
+    expected = (int(headers[0].Columns), int(headers[0].Rows), len(headers))
+    if turned.GetSize() != expected or np.linalg.norm(np.subtract(turned.GetOrigin(), first)) > max(spacing):
+        raise CTError("The DICOM series changed after it was read. Score it again.")
+    return turned
+
+
+def _image(header: Dataset) -> Dataset:
+    """The elements that places and references need; patient and study are filled in by `SourceSeries.finished`."""
+    image = Dataset()
+    for keyword in _IMAGE:
+        if keyword in header:
+            image[keyword] = header[keyword]
+    for keyword in _TYPE_2:
+        setattr(image, keyword, "")
+    return image

@@ -1,0 +1,213 @@
+"""A reader's lesions from DICOM: our own segmentations and those of other tools, and contours."""
+
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_results import PRONE, SITES, chest_series, score
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.exchange.reviewed import read_reviewed
+from CACScoringLib.exchange.segment_sites import label_of
+from CACScoringLib.exchange.write import write_objects
+from CACScoringLib.io.reading import read_ct
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    return chest_series(tmp_path_factory.mktemp("chest"))
+
+
+@pytest.fixture(scope="module")
+def segmentation(given, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("objects")
+    write_objects(folder, score(given))
+    return folder / "segmentation.dcm"
+
+
+def changed(segmentation, path, edit):
+    """The segmentation with its segments changed by edit(item)."""
+    made = pydicom.dcmread(segmentation)
+    for item in made.SegmentSequence:
+        edit(item)
+    made.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("orientation", [(1.0, 0.0, 0.0, 0.0, 1.0, 0.0), PRONE])
+def test_scores_from_our_segmentation_are_those_it_was_made_from(orientation, tmp_path):
+    given = chest_series(tmp_path, orientation)
+    first = score(given, calibration=0.75)
+    write_objects(tmp_path, first)
+    second = score(replace(given, lesions=tmp_path / "segmentation.dcm"), calibration=0.75)
+    assert second.methods["threshold"].total == first.methods["threshold"].total
+    assert second.methods["threshold"].arteries == first.methods["threshold"].arteries
+    assert second.non_coronary.scores == first.non_coronary.scores
+    assert second.warnings == first.warnings
+
+
+def test_segments_without_known_codes_are_told_by_their_names(segmentation, given, tmp_path):
+    names = iter(("LCX: reader 2", "Right coronary artery", "Mitral annulus"))
+
+    def edit(item):
+        del item.AnatomicRegionSequence
+        item.SegmentedPropertyTypeCodeSequence[0].CodeValue = "85756007"  # tissue, as 3D Slicer and OHIF state
+        item.SegmentLabel = next(names)
+
+    path = changed(segmentation, tmp_path / "named.dcm", edit)
+    labels = sitk.GetArrayFromImage(read_reviewed(path, read_ct(given.ct)))
+    assert set(np.unique(labels)) == {0, Artery.LCX, Artery.RCA, NonCoronary.MITRAL_ANNULUS}
+
+
+def test_segments_that_stand_for_nothing_known_are_named(segmentation, given, tmp_path):
+    def edit(item):
+        del item.AnatomicRegionSequence
+        item.SegmentLabel = f"Segment_{item.SegmentNumber}"
+
+    path = changed(segmentation, tmp_path / "unknown.dcm", edit)
+    with pytest.raises(MaskError, match=r"Segment_1 \(segment 1\), Segment_2 \(segment 2\), Segment_3 .*rename"):
+        read_reviewed(path, read_ct(given.ct))
+
+
+def coded(value, scheme="SCT"):
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "any"
+    return [item]
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "label"),
+    [
+        ("Segment_1", coded("3227004"), Artery.LM),
+        ("RCA", coded("59438005"), Artery.LAD),  # a code decides, whatever the name
+        ("Segment_1", coded("91748002"), Artery.LAD),  # its middle third
+        ("Segment_1", coded("T-43200", "SRT"), Artery.RCA),
+        ("Segment_1", coded("41801008"), Artery.OTHER),
+        ("unassigned", coded("41801008"), Artery.UNASSIGNED),
+        ("LAD", coded("41801008"), Artery.LAD),
+        ("left anterior descending coronary artery", [], Artery.LAD),
+        ("Segment_1", coded("91134007"), NonCoronary.MITRAL_ANNULUS),
+        ("not-coronary: stent", coded("59438005"), 0),
+        ("Segment_1", coded("85756007"), None),
+        ("", [], None),
+    ],
+)
+def test_codes_tell_a_site_before_names(name, codes, label):
+    assert label_of(name, codes) == label
+
+
+def test_overlapping_segments_are_refused(segmentation, given, tmp_path):
+    made = pydicom.dcmread(segmentation)
+    groups = made.PerFrameFunctionalGroupsSequence
+    numbers = [group.SegmentIdentificationSequence[0] for group in groups]
+    last = next(n for n, number in enumerate(numbers) if number.ReferencedSegmentNumber == 2)
+    groups[last].PlanePositionSequence = groups[0].PlanePositionSequence
+    pixels = made.Rows * made.Columns // 8
+    data = bytearray(made.PixelData)
+    data[last * pixels : (last + 1) * pixels] = data[:pixels]
+    made.PixelData = bytes(data)
+    made.save_as(tmp_path / "overlap.dcm")
+    with pytest.raises(MaskError, match="overlap"):
+        read_reviewed(tmp_path / "overlap.dcm", read_ct(given.ct))
+
+
+def test_a_segmentation_of_another_scan_is_refused(segmentation, given, tmp_path):
+    made = pydicom.dcmread(segmentation)
+    made.FrameOfReferenceUID = generate_uid()
+    made.save_as(tmp_path / "other.dcm")
+    with pytest.raises(MaskError, match="another scan"):
+        read_reviewed(tmp_path / "other.dcm", read_ct(given.ct))
+
+
+def test_a_segmentation_on_a_shifted_grid_is_resampled_with_a_warning(segmentation, given, tmp_path):
+    made = pydicom.dcmread(segmentation)
+    for group in made.PerFrameFunctionalGroupsSequence:
+        x, *others = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [float(x) + 1.2, *others]
+    made.save_as(tmp_path / "shifted.dcm")
+    result = score(replace(given, lesions=tmp_path / "shifted.dcm"))
+    assert "mask-resampled" in [warning.code for warning in result.warnings]
+    assert result.methods["threshold"].total == score(given).methods["threshold"].total
+
+
+def test_a_ct_or_a_broken_file_is_no_review(segmentation, given, tmp_path):
+    scan = read_ct(given.ct)
+    with pytest.raises(MaskError, match="modality CT"):
+        read_reviewed(next(given.ct.iterdir()), scan)
+    (tmp_path / "half.dcm").write_bytes(segmentation.read_bytes()[:-200])
+    with pytest.raises(CTError, match=r"half\.dcm"):
+        read_reviewed(tmp_path / "half.dcm", scan)
+
+
+def structures(path, scan, contours, frame_of_reference=None):
+    """Write a structure set. contours: name and lists of corners (i, j, k) in the scan."""
+    made = Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = RTStructureSetStorage
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
+    made.Modality = "RTSTRUCT"
+    made.StructureSetROISequence, made.ROIContourSequence = [], []
+    for number, (name, corners) in enumerate(contours, 1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, name
+        if frame_of_reference:
+            roi.ReferencedFrameOfReferenceUID = frame_of_reference
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
+        for points in corners:
+            contour = Dataset()
+            places = [scan.image.TransformContinuousIndexToPhysicalPoint([float(n) for n in p]) for p in points]
+            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            contour.ContourData = [f"{value:.4f}" for place in places for value in place]
+            drawn.ContourSequence.append(contour)
+        made.StructureSetROISequence.append(roi)
+        made.ROIContourSequence.append(drawn)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def square(low, high, k):
+    return [(low, low, k), (high, low, k), (high, high, k), (low, high, k)]
+
+
+def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(given, tmp_path):
+    scan = read_ct(given.ct)
+    contours = [("LAD", [square(9.6, 20.4, 5), square(13.6, 16.4, 5)]), ("aorta", [square(29.6, 32.4, 6)])]
+    path = structures(tmp_path / "rt.dcm", scan, contours)
+    labels = sitk.GetArrayFromImage(read_reviewed(path, scan))
+    expected = np.zeros_like(labels)
+    expected[5, 10:21, 10:21] = Artery.LAD
+    expected[5, 14:17, 14:17] = 0
+    expected[6, 30:33, 30:33] = NonCoronary.THORACIC_AORTA
+    assert (labels == expected).all()
+
+
+def test_contours_around_the_lesions_give_their_scores(given, tmp_path):
+    scan = read_ct(given.ct)
+    reviewed = sitk.GetArrayFromImage(sitk.ReadImage(given.lesions))
+    contours = []
+    for site, name in zip(SITES, ("LAD", "RCA", "aortic valve"), strict=True):
+        k, j, i = (sorted(set(axis)) for axis in np.nonzero(reviewed == site))
+        low, high = (i[0] - 0.5, j[0] - 0.5), (i[-1] + 0.5, j[-1] + 0.5)
+        box = [low, (high[0], low[1]), high, (low[0], high[1])]
+        contours.append((name, [[(*corner, n) for corner in box] for n in k]))
+    path = structures(tmp_path / "rt.dcm", scan, contours)
+    found, first = score(replace(given, lesions=path)), score(given)
+    assert found.methods["threshold"].arteries == first.methods["threshold"].arteries
+    assert found.non_coronary.scores == first.non_coronary.scores
+
+
+def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(given, tmp_path):
+    scan = read_ct(given.ct)
+    tilted = [(10, 10, 5), (20, 10, 5), (20, 20, 8), (10, 20, 8)]
+    with pytest.raises(MaskError, match="do not lie in the slices"):
+        read_reviewed(structures(tmp_path / "a.dcm", scan, [("LAD", [tilted])]), scan)
+    with pytest.raises(MaskError, match=r"GTV \(structure 1\)"):
+        read_reviewed(structures(tmp_path / "b.dcm", scan, [("GTV", [square(9, 12, 5)])]), scan)
+    with pytest.raises(MaskError, match="another scan"):
+        read_reviewed(structures(tmp_path / "c.dcm", scan, [("LAD", [square(9, 12, 5)])], generate_uid()), scan)

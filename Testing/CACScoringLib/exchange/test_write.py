@@ -1,0 +1,242 @@
+"""The DICOM objects of a result: what they say, whose they are, and that other programs take them."""
+
+from dataclasses import replace
+
+import dicom_results
+import highdicom
+import numpy as np
+import panel_results
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_errors, score
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.output import RESULT_FILES, OutputFolder
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.exchange.segmentation import segment_label
+from CACScoringLib.exchange.source import NotDicomError
+from CACScoringLib.exchange.write import write_objects
+from CACScoringLib.run import LoadedModels, RunSettings, run_scan, write_result
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    return chest_series(tmp_path_factory.mktemp("chest"))
+
+
+@pytest.fixture(scope="module")
+def result(given):
+    return score(given, calibration=0.75, networks=panel_results.known_networks())
+
+
+@pytest.fixture(scope="module")
+def objects(result, tmp_path_factory):
+    """The folder of the objects of a reviewed result."""
+    folder = tmp_path_factory.mktemp("objects")
+    write_objects(folder, result)
+    return folder
+
+
+def numbers(report):
+    """By tracking identifier the numbers of a group by their code."""
+    groups = report.content.get_volumetric_roi_measurement_groups() + report.content.get_image_measurement_groups()
+    return {g.tracking_identifier: {m.name.value: m.value for m in g.get_measurements()} for g in groups}
+
+
+def expected(score):
+    return {"122660": score.volume_mm3, "122661": score.mass_mg, "246206008": score.lesions}
+
+
+def test_numbers_read_back_are_the_scores_to_the_last_digit(result, objects):
+    found = numbers(highdicom.sr.srread(objects / "measurements.dcm"))
+    threshold = result.methods["threshold"]
+    total = found["Coronary calcium: total"]
+    assert total == {
+        **expected(threshold.total),
+        "450360000": threshold.total.agatston,
+        "122657": 130.0,
+        "122659": 0.75,
+    }
+    for artery in (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA):
+        own = threshold.arteries[artery]
+        assert found[f"Coronary calcium: {artery.key}"] == {**expected(own), "450360000": own.agatston}
+    valve = result.non_coronary.scores[SITES[2]]
+    assert valve.agatston > 0
+    assert found["Calcium: aortic valve and root"] == {**expected(valve), "112058": valve.agatston}
+    of_map = result.methods["decomposition"].total
+    assert found["Calcium map: total"]["agatston-equivalent"] == of_map.clinical_agatston
+
+
+def test_mass_is_left_out_where_it_is_not_calibrated(given, tmp_path):
+    write_objects(tmp_path, score(given))
+    found = numbers(highdicom.sr.srread(tmp_path / "measurements.dcm"))
+    assert not {"122661", "122659"} & {code for group in found.values() for code in group}
+
+
+def test_groups_refer_to_the_segments_of_their_arteries(objects):
+    segmentation = highdicom.seg.segread(objects / "segmentation.dcm")
+    report = highdicom.sr.srread(objects / "measurements.dcm")
+    labels = {item.SegmentNumber: item.SegmentLabel for item in segmentation.SegmentSequence}
+    referred = {}
+    for group in report.content.get_volumetric_roi_measurement_groups():
+        ((item,),) = [[i for i in group.reference_type and group[0].ContentSequence if i.name.value == "121191"]]
+        reference = item.ReferencedSOPSequence[0]
+        assert reference.ReferencedSOPInstanceUID == segmentation.SOPInstanceUID
+        referred[group.tracking_identifier] = labels[reference.ReferencedSegmentNumber]
+    assert referred == {
+        "Coronary calcium: LAD": "LAD",
+        "Coronary calcium: RCA": "RCA",
+        "Calcium: aortic valve and root": "aortic valve and root",
+    }
+
+
+@pytest.mark.parametrize("orientation", [dicom_results.AXIAL, PRONE])
+def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_from(orientation, tmp_path):
+    given = chest_series(tmp_path, orientation)
+    scored = score(given)
+    write_objects(tmp_path, scored)
+    made = highdicom.seg.segread(tmp_path / "segmentation.dcm")
+    labels = scored.methods["threshold"].lesions.artery_map() + scored.non_coronary.lesions.artery_map()
+    assert [item.SegmentLabel for item in made.SegmentSequence] == [segment_label(site) for site in SITES]
+    slices = {ds.SOPInstanceUID: ds for ds in (pydicom.dcmread(path) for path in sorted(given.ct.iterdir()))}
+    seen = np.zeros_like(labels)
+    for frame, group in zip(made.get_stored_frames(), made.PerFrameFunctionalGroupsSequence, strict=True):
+        number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        source = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        assert group.PlanePositionSequence[0].ImagePositionPatient == slices[source].ImagePositionPatient
+        k = slices[source].InstanceNumber - 1
+        upright = frame if orientation == dicom_results.AXIAL else frame[::-1, ::-1]
+        seen[k][upright == 1] = SITES[number - 1]
+    assert (seen == labels).all()
+
+
+def test_no_segment_or_frame_is_empty_and_all_lie_in_the_planes_of_the_source(objects, given):
+    # OHIF issues 3991 (empty segments) and 6154 (label maps at right angles to the source).
+    made = highdicom.seg.segread(objects / "segmentation.dcm")
+    frames = made.get_stored_frames()
+    numbers = [
+        g.SegmentIdentificationSequence[0].ReferencedSegmentNumber for g in made.PerFrameFunctionalGroupsSequence
+    ]
+    assert all(frame.any() for frame in frames)
+    assert set(numbers) == {item.SegmentNumber for item in made.SegmentSequence}
+    source = pydicom.dcmread(next(given.ct.iterdir()), stop_before_pixels=True)
+    shared = made.SharedFunctionalGroupsSequence[0]
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
+
+
+def test_a_scan_without_calcium_has_no_segmentation_and_says_so(given, tmp_path):
+    empty = sitk.ReadImage(given.lesions) * 0
+    sitk.WriteImage(empty, tmp_path / "none.nrrd")
+    settings = RunSettings(dicom=True)
+    without = replace(given, lesions=tmp_path / "none.nrrd")
+    scored, _ = run_scan(without, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
+    assert "dicom-no-segmentation" in [warning.code for warning in scored.warnings]
+    assert not (tmp_path / "out" / "segmentation.dcm").exists()
+    found = numbers(highdicom.sr.srread(tmp_path / "out" / "measurements.dcm"))
+    assert found["Coronary calcium: total"]["450360000"] == 0
+
+
+def test_candidates_that_nobody_evaluated_are_no_score(given, tmp_path):
+    settings = RunSettings(dicom=True)
+    scored, _ = run_scan(replace(given, lesions=None), settings, LoadedModels(), OutputFolder(tmp_path / "out"))
+    assert scored.methods["threshold"].status == "candidates"
+    assert "dicom-no-scores" in [warning.code for warning in scored.warnings]
+    assert (tmp_path / "out" / "segmentation.dcm").exists()
+    assert not (tmp_path / "out" / "measurements.dcm").exists()
+
+
+def test_patient_and_study_are_those_of_the_series_and_nothing_private_is_copied(objects, given):
+    source = pydicom.dcmread(next(given.ct.iterdir()), stop_before_pixels=True)
+    for path in objects.iterdir():
+        made = pydicom.dcmread(path)
+        assert {key: str(made[key].value) for key in PATIENT if key != "SpecificCharacterSet"} == {
+            key: value for key, value in PATIENT.items() if key != "SpecificCharacterSet"
+        }
+        assert made.StudyInstanceUID == source.StudyInstanceUID
+        assert made.StudyDate == source.StudyDate
+        assert made.SeriesInstanceUID != source.SeriesInstanceUID
+        assert SECRET.encode() not in path.read_bytes()
+
+
+def test_uids_follow_from_the_content(result, objects, tmp_path):
+    def uids(folder):
+        return {path.name: pydicom.dcmread(path).SOPInstanceUID for path in sorted(folder.iterdir())}
+
+    first = uids(objects)
+    assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in first.values())
+    assert len(set(first.values())) == len(first)
+    renamed = replace(result, scan=replace(result.scan, source=tmp_path / "elsewhere"))
+    for name, scored in (("same", renamed), ("other", replace(result, categories=None))):
+        (tmp_path / name).mkdir()
+        write_objects(tmp_path / name, scored)
+    assert uids(tmp_path / "same") == first
+    assert not set(uids(tmp_path / "other").values()) & set(first.values())
+
+
+@pytest.mark.parametrize(("identify", "named"), [(True, True), (False, False)])
+def test_the_reader_is_named_only_where_asked_to(result, identify, named, tmp_path):
+    write_objects(tmp_path, result, identify, reader="Reader^Rita")
+    for path in tmp_path.glob("*.dcm"):
+        if "measurements" in path.name:
+            assert (b"Reader^Rita" in path.read_bytes()) == named
+
+
+def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects, tmp_path):
+    method = replace(result.methods["threshold"], status="automatic")
+    automatic = replace(result, methods={"threshold": method}, non_coronary=None, networks=None)
+    write_objects(tmp_path, automatic)
+    reports = [pydicom.dcmread(folder / "measurements.dcm") for folder in (objects, tmp_path)]
+    assert [report.PreliminaryFlag for report in reports] == ["FINAL", "PRELIMINARY"]
+    segmentations = [pydicom.dcmread(folder / "segmentation.dcm") for folder in (objects, tmp_path)]
+    kinds = [{item.SegmentAlgorithmType for item in made.SegmentSequence} for made in segmentations]
+    assert kinds == [{"SEMIAUTOMATIC"}, {"AUTOMATIC"}]
+
+
+def test_a_scan_that_is_no_dicom_series_is_refused_before_it_is_scored(tmp_path):
+    sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
+    given = dicom_results.ScanInput(tmp_path / "ct.nrrd")
+    with pytest.raises(NotDicomError, match="was not read from a DICOM series"):
+        run_scan(given, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_series_without_frame_of_reference_is_refused(tmp_path):
+    def without(path):
+        ds = pydicom.dcmread(path)
+        del ds.FrameOfReferenceUID
+        ds.save_as(path)
+
+    given = chest_series(tmp_path)
+    for path in given.ct.iterdir():
+        without(path)
+    with pytest.raises(CTError, match="no frame of reference UID"):
+        run_scan(given, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("tags", [{"PatientSex": "W"}, {"PatientBirthDate": "1960"}, {"StudyTime": "about ten"}])
+def test_elements_that_break_rules_stay_as_the_source_has_them(tags, tmp_path):
+    given = chest_series(tmp_path, **tags)
+    write_objects(tmp_path, score(given))
+    (keyword, value), *_ = tags.items()
+    assert pydicom.dcmread(tmp_path / "measurements.dcm")[keyword].value == value
+
+
+def test_all_files_are_known_as_results_so_that_they_are_replaced_together(result, tmp_path):
+    output = OutputFolder(tmp_path / "out", overwrite=True)
+    write_result(output, result, RunSettings(dicom=True), Progress())
+    assert {path.name for path in output.path.iterdir()} <= set(RESULT_FILES)
+    write_result(output, result, RunSettings(), Progress())
+    assert not list(output.path.glob("*.dcm"))
+
+
+def test_dciodvfy_finds_no_error(objects):
+    errors = {path.name: dicom_errors(path) for path in sorted(objects.glob("*.dcm"))}
+    assert errors == {name: [] for name in errors}
+
+
+def test_dsrdump_reads_the_reports(objects):
+    said = dicom_results.checked("dsrdump", objects / "measurements.dcm")
+    assert 'NUM:(,,"Coronary artery calcium score")' in said
+    assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))]
