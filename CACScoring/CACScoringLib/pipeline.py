@@ -24,6 +24,7 @@ from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
 from .scoring.familiarity import Familiarity, Known, facts_of
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
+from .scoring.normalisation import Normalisation, normalisation_of
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
 from .scoring.sites import candidate_sites, suggested_arteries
 from .scoring.uncertainty import ScanErrors
@@ -45,6 +46,7 @@ class ScoreSettings:
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
     adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
+    normalisation: whether the scan is brought to a soft kernel before it is scored, of `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
     percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
     decomposition: None for the settings stored with the models.
@@ -56,6 +58,7 @@ class ScoreSettings:
     candidates: bool = False
     adapt_to_tube_voltage: bool = False
     allow_contrast: bool = False
+    normalisation: str = "auto"
     sex: str | None = None
     age_years: int | None = None
     percentile_table: Path | None = None
@@ -104,11 +107,15 @@ def score_scan(
 
     reviewed, label_warnings = (None, []) if lesions is None else _reader_arteries(lesions, scan)
     with progress.step("heart"):
+        original, normalisation = scan, normalisation_of(scan, settings.normalisation)
+        scan = normalisation.of(original)
         finders = (networks.heart, networks.territories) if networks else (None, None)
         region = find_heart(scan, heart, *finders)
     with progress.step("acquisition"):
         blood = measure_blood(scan, region.mask)
-        warnings = [*examine(scan, blood), *require_unenhanced(scan, blood, settings.allow_contrast)]
+        normalisation = _with_noise(normalisation, original, region)
+        warnings = [*normalisation.warnings(), *examine(scan, blood)]
+        warnings += require_unenhanced(scan, blood, settings.allow_contrast)
     found_slices = parts = None
     if networks:
         with progress.step("decomposition"):
@@ -148,7 +155,7 @@ def score_scan(
         non_coronary = _non_coronary(seen, dense)
     every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
     return ScoreResult(
-        scan,
+        original,
         region,
         blood,
         methods,
@@ -161,7 +168,15 @@ def score_scan(
         parts,
         settings.slices,
         familiarity=familiarity,
+        normalisation=normalisation,
+        scored=scan if normalisation.gain else None,
     )
+
+
+def _with_noise(normalisation: Normalisation, original: CTScan, region: HeartRegion) -> Normalisation:
+    """What the noise was before."""
+    blood = measure_blood(original, region.mask) if normalisation.gain else None
+    return normalisation if blood is None else replace(normalisation, noise_hu=blood.noise_hu)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .scoring.acquisition import BloodPool
 from .scoring.automatic import LeftOut
 from .scoring.familiarity import Familiarity
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
+from .scoring.normalisation import Normalisation
 from .scoring.scores import Score
 from .scoring.uncertainty import Intervals, ScanErrors
 
@@ -152,6 +153,8 @@ class ScoreResult:
     slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
     estimates: whole-scan estimates, of those asked for that gave one.
+    normalisation: of the scan's kernel; None in results made before there was any. scored: the scan as it was scored,
+    where it was normalised.
     """
 
     scan: CTScan
@@ -169,6 +172,8 @@ class ScoreResult:
     true_mass_mg: dict[Artery, float] | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
     familiarity: Familiarity | None = None
+    normalisation: Normalisation | None = None
+    scored: CTScan | None = None
 
 
 def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:

@@ -1,5 +1,6 @@
 """From a CT to its scores: candidates, reviewed lesions, warnings, categories."""
 
+import kernel_scans
 import numpy as np
 import phantoms
 import pytest
@@ -233,3 +234,30 @@ def test_overlapping_slices_of_real_scans_do_not_count_an_object_twice(real_ct, 
     measured = score_scan(scan, ScoreSettings(allow_contrast=True), heart, labels).methods["threshold"].total.agatston
     # Slices that the ends fill only half may weigh less: one slice at each end is the tolerance.
     assert measured == pytest.approx(area * 3 * height / 3, abs=area * 3 * spacing[2] / 3)
+
+
+def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():
+    scan = kernel_scans.scan_with(kernel_scans.BONE, calcium=True)
+    heart = np.zeros(scan.hu.shape, np.uint8)
+    heart[:, 90:190, 90:190] = 1
+    heart = image_like(heart, scan.image)
+    result = score_scan(scan, heart=heart)
+    by_hand = score_scan(result.normalisation.of(scan), ScoreSettings(normalisation="off"), heart)
+    as_it_is = score_scan(scan, ScoreSettings(normalisation="off"), heart)
+    assert result.scan is scan
+    assert result.methods["threshold"].total == by_hand.methods["threshold"].total
+    assert result.methods["threshold"].total != as_it_is.methods["threshold"].total
+    assert result.normalisation.noise_hu == as_it_is.blood.noise_hu > result.blood.noise_hu
+    assert "kernel-normalised" in codes(result)
+    assert "kernel-sharp" in codes(as_it_is)
+
+
+def test_a_usual_scan_is_scored_as_it_is():
+    scan = kernel_scans.scan_with(kernel_scans.SHARP, calcium=True)
+    heart = np.zeros(scan.hu.shape, np.uint8)
+    heart[:, 90:190, 90:190] = 1
+    heart = image_like(heart, scan.image)
+    result, off = (score_scan(scan, ScoreSettings(normalisation=mode), heart) for mode in ("auto", "off"))
+    assert result.scored is None
+    assert result.methods["threshold"].total == off.methods["threshold"].total
+    assert codes(result) == codes(off)

@@ -79,6 +79,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
+        normalisation=options.normalisation,
     )
     healthy = not options.no_healthy
     settings = RunSettings(scoring, options.identify, options.scene, healthy, saliency=False, dicom=options.dicom)

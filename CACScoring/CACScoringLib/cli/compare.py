@@ -116,7 +116,11 @@ def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings
         # A calibration belongs to its own scan.
         changed = {"weight_bounds_hu": tuple(rules["weight_bounds_hu"]), "calibration_mg_per_mm3_hu": None}
         rules = ScoringRules(**{**rules, **changed})
-    scoring = ScoreSettings(rules=rules, allow_contrast=options.allow_contrast)
+    normalisation = options.normalisation
+    if content is not None:
+        # Results that do not tell of it are older than normalisation.
+        normalisation = (content.get("normalisation") or {"mode": "off"})["mode"]
+    scoring = ScoreSettings(rules=rules, allow_contrast=options.allow_contrast, normalisation=normalisation)
     return RunSettings(scoring, options.identify), chosen
 
 

@@ -32,6 +32,13 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="score a contrast-enhanced scan with a warning instead of refusing it",
     )
     parser.add_argument(
+        "--normalisation",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="bring the scan to a soft kernel before it is scored (default: auto, where its kernel is sharper than "
+        "those that CAC knows)",
+    )
+    parser.add_argument(
         "--identify", action="store_true", help="include patient name, id and study date in the results"
     )
 

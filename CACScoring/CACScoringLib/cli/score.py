@@ -132,6 +132,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
+        normalisation=options.normalisation,
         sex=options.sex,
         age_years=None if options.age is None else int(options.age),
         percentile_table=options.percentiles,

@@ -11,6 +11,7 @@ SEVERE = frozenset(
         "heart-from-lungs",
         "heart-without-lungs",
         "hearts-disagree",
+        "kernel-sharp",
         "noise-candidates",
     }
 )
@@ -32,6 +33,8 @@ ADVICE = {
     "blood-unmeasured": "Check for contrast and noise yourself.",
     "contrast-enhanced": "Do not use the score. Score an unenhanced scan.",
     "contrast-tag": "Check in the images that the blood is not enhanced.",
+    "kernel-normalised": "Prefer a reconstruction with a soft kernel if there is one.",
+    "kernel-sharp": "Score a reconstruction with a soft kernel, or leave out --normalisation off.",
     "kvp-unknown": "Find out the tube voltage and give it with --acquisition.",
     "noise": "Score a reconstruction with a softer kernel or thicker slices; do not trust small lesions in this one.",
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",

@@ -137,6 +137,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         },
         "acquisition": result.scan.acquisition.facts(identify),
         "measured": None if result.blood is None else asdict(result.blood),
+        "normalisation": None if result.normalisation is None else asdict(result.normalisation),
         "familiarity": None if result.familiarity is None else asdict(result.familiarity),
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],

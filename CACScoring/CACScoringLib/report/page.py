@@ -355,6 +355,8 @@ def _facts(result: ScoreResult, identify: bool) -> Markup:
     }
     if result.blood is not None:
         facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
+    if result.normalisation is not None:
+        facts["normalisation"] = result.normalisation.in_words
     if result.familiarity is not None:
         facts["unlike_the_calibration_scans"] = _unlike(result.familiarity)
     return fragment(tag.h2("Scan"), facts_table(in_words(facts)))

@@ -17,6 +17,7 @@ from ..report import page
 from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult
 from ..scoring.acquisition import BloodPool
 from ..scoring.familiarity import Familiarity
+from ..scoring.normalisation import Normalisation
 from ..whole_scan.estimates import WholeScanEstimate
 
 ABOUT_CANDIDATES = (
@@ -94,6 +95,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         true_mass_mg=masses,
         estimates=reviewed.estimates,
         familiarity=Familiarity.recorded(record),
+        normalisation=Normalisation.recorded(record),
     )
 
 

@@ -20,6 +20,7 @@ from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segmen
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
+from ..scoring.normalisation import Normalisation
 from ..whole_scan.estimates import WholeScanEstimate, estimates_from_json
 from .export import acquisition_of_record
 
@@ -27,7 +28,8 @@ from .export import acquisition_of_record
 class ReviewNodes:
     """The nodes of a review.
 
-    scan: the CT, with axes as in `CTScan` and the facts of the record. heart: mask on its grid. record: the content of
+    scan: the CT, with axes as in `CTScan` and the facts of the record; scored: the same as it was scored, normalised
+    where the run was. heart: mask on its grid. record: the content of
     `scores.json`. estimates: those recorded. methods: those that have a segmentation of lesions. writing: whether nodes
     are being written, so that whoever observes them must not take what they see for an edit.
 
@@ -40,6 +42,8 @@ class ReviewNodes:
         self.estimates = _estimates(self.record)
         own = image_of_volume(nodes.volume)
         self.scan = _scan_of_record(own, self.record, nodes.volume.GetName())
+        normalisation = Normalisation.recorded(self.record)
+        self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
         self.heart = _heart_mask(nodes.heart, self.scan.image)
         self._segmentations = {
             method: getattr(nodes, key)

@@ -381,7 +381,7 @@ def _review(method: str, state: ReviewNodes, errors: ScanErrors) -> Review:
     if method == "decomposition" and "equivalent_mg_per_mm3_hu" not in rules:  # of an earlier version
         own = rules["calibration_mg_per_mm3_hu"]
         rules["equivalent_mg_per_mm3_hu"] = own or usual_calibration(state.scan.acquisition.kvp)
-    image, peaks = (state.scan.image, None) if method == "threshold" else (state.calcium_map(), state.scan.image)
+    image, peaks = (state.scored.image, None) if method == "threshold" else (state.calcium_map(), state.scored.image)
     elsewhere = state.record.get("non_coronary") if method == "threshold" else None
     known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
     unreviewed = recorded_status(method, recorded)

@@ -144,14 +144,15 @@ def _of_vessels(
     from .vessels import vessel_estimate
 
     warnings: tuple[ScanWarning, ...] = ()
+    scan = result.scored or result.scan
     try:
-        told = vessel_estimate(result.scan, result.heart, model, saliency)
+        told = vessel_estimate(scan, result.heart, model, saliency)
     except ImportError as error:
         if not saliency:
             raise
         message = f"No saliency map of the vessel regression could be made: {_lacking(error)}."
         warnings = (ScanWarning("no-saliency", message),)
-        told = vessel_estimate(result.scan, result.heart, model, False)
+        told = vessel_estimate(scan, result.heart, model, False)
     # What an estimate lacks to 0 is as little calcium as there can be.
     agatston = {artery: max(0.0, float(told.agatston[artery])) for artery in MAIN_ARTERIES}
     weights = None if told.slice_weights is None else tuple(float(weight) for weight in told.slice_weights)
@@ -170,7 +171,7 @@ def _of_radiomics(
 ) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
     from .radiomics import radiomics_estimate
 
-    told = radiomics_estimate(result.scan, result.heart, model)
+    told = radiomics_estimate(result.scored or result.scan, result.heart, model)
     estimate = WholeScanEstimate(
         **_of_card(model, RADIOMICS),
         probability=float(told.probability),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import automatic_score
 import heart_with_territories
+import kernel_scans
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -102,6 +103,22 @@ class TestEqualsCacScore:
         assert nodes.calcium.GetSegmentation().GetNumberOfLayers() == 1
         review.undo()
         assert review.result("threshold").total == scored.methods["threshold"].total
+
+    def test_of_a_scan_that_was_normalised(self, scene, tmp_path):
+        """The scene holds the scan as it is; what a reader edits is scored as the run scored it."""
+        scan = kernel_scans.scan_with(kernel_scans.BONE, calcium=True)
+        heart = np.zeros(scan.hu.shape, np.uint8)
+        heart[:, 90:190, 90:190] = 1
+        heart = sitk.GetImageFromArray(heart)
+        heart.CopyInformation(scan.image)
+        scored = score_scan(scan, heart=heart)
+        content = content_of_result(scored, json.loads(json.dumps(report.result_as_json(scored, {}))))
+        review = SceneReview(scene, mrml.add_to_scene(scene, content))
+        assert (review.scan.hu == scan.hu).all()
+        assert review.result("threshold").total == scored.methods["threshold"].total
+        review.export(tmp_path / "reviewed")
+        record = json.loads((tmp_path / "reviewed" / "scores.json").read_text())
+        assert record["normalisation"]["gain"] == list(scored.normalisation.gain)
 
     def test_after_a_review(self, review, scored, tmp_path):
         first, second, third, *rest = ids(review, "threshold")

@@ -1,0 +1,156 @@
+"""A scan brought to the reference kernel before it is scored, where its own is sharper than what CAC knows.
+
+Kernels are linear filters in the slice, so one is turned into another by their ratio in the frequency plane. The scan's
+own is measured in it (`sharpness`), the reference is the simulated scanner's soft kernel, measured alike. The ratio is
+1 at zero frequency, so that the mean of a slice and the mass of a lesion stay as they are, and never above 1, so that
+nothing is made sharper. Grid and type of the scan stay; mirrored at its borders, it has no seam there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import fft
+
+from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning, UnreadableError
+from .sharpness import STEP_PER_MM, Sharpness, measured_sharpness
+
+MODES = ("auto", "on", "off")
+"""auto: where the kernel is sharper than known; on: always, off: never."""
+
+REFERENCE_MTF = (
+    *(1.000, 1.000, 0.891, 0.812, 0.788, 0.771, 0.735, 0.659, 0.590, 0.524, 0.467, 0.397, 0.330, 0.262),
+    *(0.209, 0.168, 0.140, 0.115, 0.095, 0.077, 0.063, 0.050, 0.041, 0.036, 0.033, 0.030, 0.030),
+)
+"""Of the soft kernel, as `measured_sharpness` sees it at multiples of STEP_PER_MM: median of six digital patients."""
+
+JUDGED_PER_MM = (0.25, 0.3, 0.35)
+SHARPEST_KNOWN = 0.83
+"""Mean MTF at these frequencies: soft kernels have about 0.38, the sharpest that CAC was calibrated with up to 0.74,
+edge-enhancing ones 0.86 and more."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What was measured of a scan's kernel, and what was done about it.
+
+    sharpness: mean MTF at JUDGED_PER_MM; None where it could not be measured. limit: above which it is out of range.
+    gain: of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty where nothing was done.
+    noise_hu: in the heart before; None where nothing was done or it could not be measured.
+    """
+
+    mode: str
+    sharpness: float | None
+    limit: float = SHARPEST_KNOWN
+    gain: tuple[float, ...] = ()
+    step_per_mm: float = STEP_PER_MM
+    noise_hu: float | None = None
+
+    @property
+    def out_of_range(self) -> bool:
+        return self.sharpness is not None and self.sharpness > self.limit
+
+    @classmethod
+    def recorded(cls, content: Mapping) -> Normalisation | None:
+        """Of a result; None of one made before there was any. content: of `scores.json`. Raises UnreadableError."""
+        own = content.get("normalisation")
+        if own is None:
+            return None
+        try:
+            return cls(**{**own, "gain": tuple(own["gain"])})
+        except (KeyError, TypeError) as error:
+            message = f"The record of the scan's normalisation cannot be read ({error!r}). Score again."
+            raise UnreadableError(message) from error
+
+    def of(self, scan: CTScan) -> CTScan:
+        """A scan as it is scored: filtered on its own grid, or itself where nothing was done."""
+        if not self.gain:
+            return scan
+        frequency = self.step_per_mm * np.arange(len(self.gain) + 1)
+        hu = filtered(scan.hu, scan.image.GetSpacing(), frequency, np.array([1.0, *self.gain]))
+        image = sitk.GetImageFromArray(hu)
+        image.CopyInformation(scan.image)
+        return replace(scan, image=image)
+
+    def warnings(self) -> tuple[ScanWarning, ...]:
+        """What the reader of a score has to know of it."""
+        if self.gain:
+            why = "" if not self.out_of_range else f", {self._told}"
+            message = (
+                f"The scan was brought to a soft kernel before it was scored{why}. All scores are of the filtered "
+                "scan; the pictures show the scan itself."
+            )
+            return (ScanWarning("kernel-normalised", message),)
+        if self.out_of_range:
+            message = f"The scan was scored as it is, {self._told}. Streaks and noise may be counted as calcium."
+            return (ScanWarning("kernel-sharp", message),)
+        return ()
+
+    @property
+    def in_words(self) -> str:
+        """For a report."""
+        measured = "not measured" if self.sharpness is None else f"MTF {self.sharpness:.2f} at 0.3/mm"
+        if not self.gain:
+            return f"{measured}; scored as it is"
+        before = "" if self.noise_hu is None else f", noise {self.noise_hu:.0f} HU before"
+        return f"{measured}{before}; brought to a soft kernel"
+
+    @property
+    def _told(self) -> str:
+        return (
+            f"because its kernel is sharper than those that CAC knows (MTF {self.sharpness:.2f} at 0.3/mm; known up to "
+            f"{self.limit:.2f})"
+        )
+
+
+def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
+    """Measure a scan's kernel, and choose the filter for it.
+
+    Args:
+        scan: The CT.
+        mode: One of MODES.
+
+    Raises:
+        CTError: There is no such mode, or the kernel is to be normalised and cannot be measured.
+    """
+    if mode not in MODES:
+        raise CTError(f"There is no normalisation {mode!r}. Choose one of {', '.join(MODES)}.")
+    measured = measured_sharpness(scan)
+    if measured is None:
+        if mode == "on":
+            raise CTError(
+                "The kernel cannot be normalised, because the scan shows too little to measure it, or has pixels of "
+                "more than 1.1 mm. Leave out --normalisation on."
+            )
+        return Normalisation(mode, None)
+    found = Normalisation(mode, round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4))
+    if mode == "on" or (mode == "auto" and found.out_of_range):
+        return replace(found, gain=_gain(measured))
+    return found
+
+
+def _gain(measured: Sharpness) -> tuple[float, ...]:
+    reference = np.array(REFERENCE_MTF)
+    frequency = STEP_PER_MM * np.arange(1, len(reference) + 1)
+    return tuple(np.minimum(1.0, reference / measured.at(frequency)).round(5).tolist())
+
+
+def filtered(
+    hu: np.ndarray, spacing_mm: tuple[float, float, float], frequency_per_mm: np.ndarray, gain: np.ndarray
+) -> np.ndarray:
+    """Slices [k, j, i] times a gain in the frequency plane, mirrored at their borders; of the same type, no voxel
+    below air. spacing_mm: i j k. gain: at these frequencies; beyond them the last one."""
+    rows, columns = (
+        np.arange(count) / (2 * count * step) for count, step in zip(hu.shape[1:], spacing_mm[1::-1], strict=True)
+    )
+    plane = np.interp(np.hypot(rows[:, None], columns[None]), frequency_per_mm, gain).astype(np.float32)
+    result = np.empty_like(hu)
+    for k, own in enumerate(hu):
+        # The cosine transform is the Fourier transform of a slice that is mirrored at its borders.
+        values = fft.idctn(fft.dctn(own.astype(np.float32), norm="ortho") * plane, norm="ortho")
+        values = np.maximum(values, AIR_HU)
+        result[k] = values if hu.dtype.kind == "f" else np.rint(values)
+    return result
