@@ -205,7 +205,7 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _is_for_a_ct(name: str, value: object) -> bool:
-    unset = value is None or value is False or value == [] or value == {}
+    unset = value is None or value is False or value == [] or value == {} or value == "auto"
     return not (unset or name in ALLOWED or name in ("ct", "command", "run", "extras", "make_sample", "interrupted"))
 
 
