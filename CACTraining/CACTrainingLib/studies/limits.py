@@ -32,8 +32,13 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
 
 
 def repeatability_of(records: Sequence[StudyRecord]) -> dict:
-    """The limits, with all that they hold for, as `Repeatability.of` reads them. Raises StudyError."""
-    scored = [record for record in records if record.refused is None]
+    """The limits, with all that they hold for, as `Repeatability.of` reads them.
+
+    Patients are left out of whom a scan is beyond what the models know: nothing is said of such scores by themselves.
+    Raises StudyError.
+    """
+    beyond = {r.patient for r in records if "beyond-calibration" in (r.acquisition.get("warnings") or ())}
+    scored = [record for record in records if record.refused is None and record.patient not in beyond]
     made = {str((models_of(r), r.acquisition["decomposition_settings"], _evidence(r))): r for r in scored}
     if len(made) != 1:
         raise StudyError(
@@ -49,18 +54,19 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict:
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
             for part in ("total", "artery"):
-                own = None if factor is None else limits(records, method, quantity, part)
+                own = None if factor is None else limits(scored, method, quantity, part)
                 if own is not None:
                     scaled = replace(own, intercept=own.intercept * factor, highest=own.highest * factor)
                     found.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
     if not found:
-        raise StudyError(f"{len(pairs_of(records))} pairs are too few for a repeatability coefficient.")
+        raise StudyError(f"{len(pairs_of(scored))} pairs are too few for a repeatability coefficient.")
     patients = list(dict.fromkeys(record.patient for record in scored))
     digital = first.truth is not None
     named = f" ({patients[0]} to {patients[-1]})" if digital else ""
+    without = f"; {len(beyond)} whose scans are beyond the calibration are left out" if beyond else ""
     return {
         "digital": digital,
-        "data": f"{len(patients)} {'digital ' if digital else ''}patients{named}, two scans each",
+        "data": f"{len(patients)} {'digital ' if digital else ''}patients{named}, two scans each{without}",
         "date": datetime.date.today().isoformat(),
         "models": {model["network"]: model["sha256"] for model in models_of(first)},
         "settings": first.acquisition["decomposition_settings"],

@@ -62,6 +62,17 @@ def test_masses_of_scans_that_differ_in_calibration_give_no_limits():
     assert set(repeatability_of(own)["limits"]["decomposition"]) == {"agatston"}
 
 
+def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
+    own = records(warnings=["automatic"])
+    n = max(range(len(own)), key=lambda n: own[n].values["map"].mass)
+    own[n] = replace(own[n], acquisition={**FACTS, "warnings": ["beyond-calibration"]})
+    found = repeatability_of(own)
+    others = [record for record in own if record.patient != own[n].patient]
+    assert found["limits"] == repeatability_of(others)["limits"] != repeatability_of(records())["limits"]
+    assert found["data"].startswith("79 digital patients")
+    assert found["data"].endswith("1 whose scans are beyond the calibration are left out")
+
+
 def test_they_are_stored_with_the_model(tmp_path):
     card = untrained("decomposition", "map", tmp_path)
     assert store_limits(records(), card) == card
