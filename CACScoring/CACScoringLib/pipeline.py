@@ -16,7 +16,15 @@ from .calcium_map.slices import SliceProbabilities, check_switched, overlaps, sl
 from .core.ct import CTError, CTScan, MaskError, ScanWarning, mask_on_scan_grid
 from .core.labels import SITES, Artery
 from .core.progress import Progress
-from .results import MethodResult, Networks, NonCoronaryResult, ScoreResult, categories_of, with_intervals
+from .results import (
+    MethodResult,
+    Networks,
+    NonCoronaryResult,
+    ScoreResult,
+    categories_of,
+    with_intervals,
+    with_masses,
+)
 from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
@@ -24,6 +32,7 @@ from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
 from .scoring.familiarity import Familiarity, Known, facts_of
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
+from .scoring.mass_calibration import MassCalibration, scan_calibration
 from .scoring.normalisation import Normalisation, normalisation_of
 from .scoring.scores import score_arteries, score_lesions, score_non_coronary
 from .scoring.sites import candidate_sites, suggested_arteries
@@ -52,6 +61,8 @@ class ScoreSettings:
     decomposition: None for the settings stored with the models.
     slices: a reader's overrides of slices, counted from the feet: True, it is taken
     apart; False, the calcium map is empty there.
+    calibration: of an insert in the scan, or of a digital patient; None for the rules' or the best that is known.
+    mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
@@ -64,6 +75,8 @@ class ScoreSettings:
     percentile_table: Path | None = None
     decomposition: DecompositionSettings | None = None
     slices: dict[int, bool] = field(default_factory=dict)
+    calibration: MassCalibration | None = None
+    mass_table: Path | None = None
 
 
 def score_scan(
@@ -112,6 +125,7 @@ def score_scan(
         finders = (networks.heart, networks.territories) if networks else (None, None)
         region = find_heart(scan, heart, *finders)
     with progress.step("acquisition"):
+        calibration, rules = _calibrated(scan, region, settings, rules)
         blood = measure_blood(scan, region.mask)
         normalisation = _with_noise(normalisation, original, region)
         warnings = [*normalisation.warnings(), *examine(scan, blood)]
@@ -153,24 +167,38 @@ def score_scan(
         threshold = methods["threshold"]
         categories = categories_of(threshold, _percentile(threshold, scan, settings))
         non_coronary = _non_coronary(seen, dense)
-    every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
-    return ScoreResult(
-        original,
-        region,
-        blood,
-        methods,
-        categories,
-        every,
-        territory_labels,
-        non_coronary,
-        networks,
-        found_slices,
-        parts,
-        settings.slices,
-        familiarity=familiarity,
-        normalisation=normalisation,
-        scored=scan if normalisation.gain else None,
-    )
+        every = (*scan.warnings, *region.warnings, *warnings, *label_warnings)
+        return with_masses(
+            ScoreResult(
+                original,
+                region,
+                blood,
+                methods,
+                categories,
+                every,
+                territory_labels,
+                non_coronary,
+                networks,
+                found_slices,
+                parts,
+                settings.slices,
+                familiarity=familiarity,
+                normalisation=normalisation,
+                scored=scan if normalisation.gain else None,
+                mass_calibration=calibration,
+            )
+        )
+
+
+def _calibrated(
+    scan: CTScan, region: HeartRegion, settings: ScoreSettings, rules: ScoringRules
+) -> tuple[MassCalibration, ScoringRules]:
+    """The scan's mass calibration, and the rules with it where it is the scanner's own."""
+    given = rules.calibration_mg_per_mm3_hu
+    calibration = settings.calibration or scan_calibration(scan, region.mask, given, settings.mass_table)
+    if calibration.of_scanner:
+        rules = replace(rules, calibration_mg_per_mm3_hu=calibration.mg_per_cm3_per_hu / 1000)
+    return calibration, rules
 
 
 def _with_noise(normalisation: Normalisation, original: CTScan, region: HeartRegion) -> Normalisation:

@@ -17,8 +17,10 @@ from .core.labels import MAIN_ARTERIES, Artery, NonCoronary
 from .scoring import risk
 from .scoring.acquisition import BloodPool
 from .scoring.automatic import LeftOut
+from .scoring.calcium_mass import CalciumMass, lesion_masses, summed
 from .scoring.familiarity import Familiarity
 from .scoring.lesions import Lesion, LesionSet, ScoringRules
+from .scoring.mass_calibration import MassCalibration
 from .scoring.normalisation import Normalisation
 from .scoring.scores import Score
 from .scoring.uncertainty import Intervals, ScanErrors
@@ -49,6 +51,10 @@ CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalen
 """What to call their scores on the clinical scale (`Score.clinical_agatston`)."""
 
 
+MOST_MEASURED = 300
+"""Lesions of a method whose masses without a threshold are measured; a patient has some dozen."""
+
+
 @dataclass(frozen=True)
 class Networks:
     """The networks that score without a threshold.
@@ -76,6 +82,7 @@ class MethodResult:
     know (`scoring.familiarity`).
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
+    masses: without a threshold, by the lesions' ids; None where they were not measured (`with_masses`).
     """
 
     status: str
@@ -89,6 +96,14 @@ class MethodResult:
     intervals: dict[str, Intervals] = field(default_factory=dict)
     category_probabilities: dict[str, float] = field(default_factory=dict)
     withheld: bool = False
+    masses: dict[int, CalciumMass] | None = None
+
+    def mass_of(self, *arteries: Artery) -> CalciumMass:
+        """Mass without a threshold of arteries, of all together when none is named."""
+        if self.masses is None:
+            return CalciumMass()
+        own = (lesion for lesion in self.lesions.lesions if not arteries or lesion.artery in arteries)
+        return summed(self.masses[lesion.id] for lesion in own)
 
     @property
     def reviewed(self) -> bool:
@@ -152,6 +167,7 @@ class ScoreResult:
     networks, slices, decomposition: None when only the clinical rule was asked for.
     slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
+    mass_calibration: what masses without a threshold are measured by; None of results of earlier versions.
     estimates: whole-scan estimates, of those asked for that gave one.
     normalisation: of the scan's kernel; None in results made before there was any. scored: the scan as it was scored,
     where it was normalised.
@@ -174,6 +190,25 @@ class ScoreResult:
     familiarity: Familiarity | None = None
     normalisation: Normalisation | None = None
     scored: CTScan | None = None
+    mass_calibration: MassCalibration | None = None
+
+
+def with_masses(result: ScoreResult) -> ScoreResult:
+    """The result with the masses of its lesions without a threshold; not where there are so many that they are noise.
+    Calcium outside the arteries counts for no lesion near it."""
+    calibration, elsewhere = result.mass_calibration, result.non_coronary
+    if calibration is None:
+        return result
+    others = None if elsewhere is None else elsewhere.lesions.id_map > 0
+    noise_hu = None if result.blood is None else result.blood.noise_hu
+    scan = result.scored or result.scan
+    hu, spacing = scan.hu, scan.image.GetSpacing()
+    methods = dict(result.methods)
+    for name, method in result.methods.items():
+        if len(method.lesions.lesions) <= MOST_MEASURED:
+            masses = lesion_masses(hu, spacing, method.lesions, calibration, noise_hu, others)
+            methods[name] = replace(method, masses=masses)
+    return replace(result, methods=methods)
 
 
 def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> MethodResult:

@@ -23,6 +23,7 @@ from .report import files as report
 from .report import page
 from .results import Networks, ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
+from .scoring.mass_calibration import MassCalibration, insert_calibration
 from .scoring.repeatability import stored_repeatability
 from .scoring.scores import calibration_from_insert
 from .whole_scan.estimates import ESTIMATORS
@@ -197,7 +198,7 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
             lesions = sample.lesions
         calibration, warnings = _calibration(given, chosen, scan, sample)
         scan = with_warnings(scan, *warnings, *models.warnings)
-    chosen = replace(chosen, rules=replace(chosen.rules, calibration_mg_per_mm3_hu=calibration))
+    chosen = replace(chosen, calibration=calibration)
     if networks and heart is not None:
         networks = replace(networks, heart=None)
     result = score_scan(scan, chosen, heart, lesions, networks, progress)
@@ -220,14 +221,16 @@ def _lesions(path: Path, scan: CTScan) -> sitk.Image:
 
 def _calibration(
     given: ScanInput, chosen: ScoreSettings, scan: CTScan, sample: Sample | None
-) -> tuple[float | None, tuple[ScanWarning, ...]]:
-    """The mass calibration in mg/(mm³·HU): of the insert, else what was chosen, else the sample's own; and warnings."""
+) -> tuple[MassCalibration | None, tuple[ScanWarning, ...]]:
+    """The mass calibration of the insert, or the sample's own; None for what was chosen or follows from the scan; and
+    warnings."""
     if given.calibration_insert:
         path, density = given.calibration_insert
         insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
-        return calibration_from_insert(scan.image, insert, density), warnings
-    calibration = chosen.rules.calibration_mg_per_mm3_hu
-    return (sample.calibration_mg_per_mm3_hu if calibration is None and sample else calibration), ()
+        return insert_calibration(calibration_from_insert(scan.image, insert, density), density), warnings
+    if chosen.rules.calibration_mg_per_mm3_hu is None and sample:
+        return MassCalibration("given", 1000 * sample.calibration_mg_per_mm3_hu, 0.0), ()
+    return None, ()
 
 
 def comparable(result: ScoreResult) -> dict:

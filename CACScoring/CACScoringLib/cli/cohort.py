@@ -75,6 +75,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..run import RunSettings
 
     scoring = ScoreSettings(
+        mass_table=options.mass_table,
         rules=rules(options),
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,

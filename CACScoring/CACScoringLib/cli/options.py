@@ -134,6 +134,13 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExc
     )
     mass = rules.add_mutually_exclusive_group()
     mass.add_argument("--calibration", type=float, metavar="C", help="mass calibration factor in mg/(mm³·HU)")
+    rules.add_argument(
+        "--mass-table",
+        type=Path,
+        metavar="CSV",
+        help="mass calibrations of your scanners, for scans that state none: columns kvp and mg_per_cm3_per_hu, and "
+        "manufacturer, width_from_cm, width_to_cm, uncertainty_percent where wanted",
+    )
     return mass
 
 

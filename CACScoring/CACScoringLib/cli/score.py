@@ -137,6 +137,7 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         age_years=None if options.age is None else int(options.age),
         percentile_table=options.percentiles,
         slices=_switched(options),
+        mass_table=options.mass_table,
     )
     earlier = read_result(options.earlier) if options.earlier else None
     name = "sample" if options.sample else stem(options.ct.resolve())

@@ -89,6 +89,8 @@ class ScanWarning:
 class Acquisition:
     """How a scan was made. None always means unknown, never a default.
 
+    mass_factor_patient: mg/cm³ of hydroxyapatite per HU in this scan, as its scanner states it (DICOM 0018,9351);
+    mass_factor_small, mass_factor_medium, mass_factor_large: the scanner's, by the patient's size (0018,9352).
     Name, id, study date and series UID identify a person: `facts` leaves them out unless asked to identify.
     """
 
@@ -109,6 +111,10 @@ class Acquisition:
     patient_age_years: int | None = None
     patient_id: str | None = None
     patient_name: str | None = None
+    mass_factor_patient: float | None = None
+    mass_factor_small: float | None = None
+    mass_factor_medium: float | None = None
+    mass_factor_large: float | None = None
 
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:
         """All facts by name, without those that identify a person unless asked to."""

@@ -55,6 +55,9 @@ DIRECTION_TOLERANCE = 0.001
 ORTHONORMAL_TOLERANCE = 0.01
 """Row and column directions are unit vectors at right angles within this: cosines rounded to two decimals pass."""
 
+LEAST_MASS_FACTOR, MOST_MASS_FACTOR = 0.3, 2.0
+"""mg/cm³ of hydroxyapatite per HU that a scanner may state; 70 to 140 kVp give 0.4 to 1."""
+
 HIGHEST_TISSUE_HU = 3071
 """The top of the 12-bit CT scale; a padding value above it marks no tissue."""
 
@@ -74,6 +77,7 @@ _TAGS = [
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
     "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
     "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
+    "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice",
 ]
 # fmt: on
 
@@ -472,6 +476,11 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
     def number(keyword: str) -> float | None:
         return first_value(slices, DicomSlice.number, keyword)
 
+    def factors(keyword: str, count: int) -> tuple[float | None, ...]:
+        values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
+        return values if values and all(LEAST_MASS_FACTOR <= v <= MOST_MASS_FACTOR for v in values) else (None,) * count
+
+    small, medium, large = factors("CalciumScoringMassFactorDevice", 3)
     series_number = number("SeriesNumber")
     sex = (text("PatientSex") or "").upper()
     return Acquisition(
@@ -492,6 +501,10 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         patient_age_years=_age_years(text("PatientAge")),
         patient_id=text("PatientID"),
         patient_name=text("PatientName"),
+        mass_factor_patient=factors("CalciumScoringMassFactorPatient", 1)[0],
+        mass_factor_small=small,
+        mass_factor_medium=medium,
+        mass_factor_large=large,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..core.output import SCHEMA
 from ..core.tables import table_text
 from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring import risk
+from ..scoring.calcium_mass import CalciumMass
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
 from ..scoring.uncertainty import TOTAL
@@ -28,7 +29,10 @@ _CSV_COLUMNS = (
     *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
     *("agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
     *("suggested_artery", "confidence", "not_coronary_probability"),
+    *(field.name for field in fields(CalciumMass)),
 )
+
+NOT_MEASURED = CalciumMass()
 
 _STEP_KEYS = {"whole-scan estimates": "second opinions"}
 """Keys of cac-score/1 that are older than the step's name."""
@@ -139,6 +143,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "measured": None if result.blood is None else asdict(result.blood),
         "normalisation": None if result.normalisation is None else asdict(result.normalisation),
         "familiarity": None if result.familiarity is None else asdict(result.familiarity),
+        "mass_calibration": None if result.mass_calibration is None else asdict(result.mass_calibration),
         "heart": {"source": result.heart.source},
         "warnings": [asdict(warning) for warning in result.warnings],
         "rules": {name: asdict(method.rules) for name, method in result.methods.items()},
@@ -166,7 +171,8 @@ def lesions_as_csv(result: ScoreResult) -> str:
     for name, method in result.methods.items():
         for lesion in method.lesions.lesions:
             row = _csv_row(name, lesion, method.rules, result.scan.image.GetSpacing())
-            rows.append({**row, **_suggestion(method.suggestion_of(lesion))})
+            masses = {key: "" if n is None else f"{n:.3f}" for key, n in asdict(_mass(method, lesion)).items()}
+            rows.append({**row, **_suggestion(method.suggestion_of(lesion)), **masses})
         for lesion, suggested, _ in _left_out(method):
             row = _csv_row(f"{name}_left_out", lesion, method.rules, result.scan.image.GetSpacing())
             rows.append({**row, **_suggestion(suggested)})
@@ -201,7 +207,7 @@ def _csv_row(method: str, lesion: Lesion, rules: ScoringRules, spacing: tuple[fl
 
 def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     lesions = [
-        {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
+        {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing, _mass(method, lesion))}
         | _suggestion(method.suggestion_of(lesion))
         for lesion in method.lesions.lesions
     ]
@@ -216,11 +222,18 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
         "agatston_scale": None,
         "scaled_agatston": method.scaled_agatston,
         "no_calcium": method.no_calcium,
-        "total": asdict(method.total) | _intervals(method, TOTAL),
-        "arteries": {a.key: asdict(score) | _intervals(method, a.key) for a, score in method.arteries.items()},
+        "total": asdict(method.total) | asdict(method.mass_of()) | _intervals(method, TOTAL),
+        "arteries": {
+            a.key: asdict(score) | asdict(method.mass_of(a)) | _intervals(method, a.key)
+            for a, score in method.arteries.items()
+        },
         "lesions": lesions,
         "left_out": left_out,
     }
+
+
+def _mass(method: MethodResult, lesion: Lesion) -> CalciumMass:
+    return NOT_MEASURED if method.masses is None else method.masses[lesion.id]
 
 
 def _intervals(method: MethodResult, part: str) -> dict:
@@ -247,7 +260,7 @@ def _non_coronary(result: ScoreResult) -> dict | None:
         {"id": lesion.id, "site": lesion.artery.key, **_lesion(lesion, elsewhere.rules, spacing)}
         for lesion in elsewhere.lesions.lesions
     ]
-    sites = {site.key: asdict(score) for site, score in elsewhere.scores.items()}
+    sites = {site.key: asdict(score) | asdict(NOT_MEASURED) for site, score in elsewhere.scores.items()}
     return {"reviewed": elsewhere.reviewed, **sites, "lesion_list": lesions}
 
 
@@ -258,7 +271,9 @@ def _territories(result: ScoreResult) -> dict | None:
     return {"labels": {str(n): name for n, name in enumerate(TERRITORIES) if n}, "model": found.source}
 
 
-def _lesion(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float]) -> dict:
+def _lesion(
+    lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, float], mass: CalciumMass = NOT_MEASURED
+) -> dict:
     components = [
         {
             "slice": c.slice_index,
@@ -271,7 +286,7 @@ def _lesion(lesion: Lesion, rules: ScoringRules, spacing: tuple[float, float, fl
         for c in lesion.components
     ]
     place = {"voxels": lesion.voxels, "mean_hu": lesion.mean_hu, "centroid_ras_mm": list(lesion.centroid_ras_mm)}
-    return {**asdict(score_lesions([lesion], spacing, rules)), **place, "components": components}
+    return {**asdict(score_lesions([lesion], spacing, rules)), **asdict(mass), **place, "components": components}
 
 
 def _suggestion(suggested: ArterySuggestion | None) -> dict:

@@ -30,6 +30,7 @@ from .markup import (
     tag,
     warning_list,
 )
+from .mass_page import masses_as_html
 from .non_coronary_page import SCORE_TITLES, non_coronary_as_html, place_of, score_cells, site_name
 from .whole_scan_page import estimates_as_html
 
@@ -56,7 +57,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
             _arteries_table(method, CLINICAL_TITLES[key], result.true_mass_mg),
             _left_out(result, method),
         ]
-    parts.append(non_coronary_as_html(result))
+    parts += [masses_as_html(result), non_coronary_as_html(result)]
     if comparison is not None:
         parts.append(comparison_as_html(comparison))
     if result.estimates:

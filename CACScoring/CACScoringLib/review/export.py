@@ -14,9 +14,10 @@ from ..core.labels import Artery
 from ..core.output import OutputFolder
 from ..report import files as report
 from ..report import page
-from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult
+from ..results import STATUSES, Categories, MethodResult, NonCoronaryResult, ScoreResult, with_masses
 from ..scoring.acquisition import BloodPool
 from ..scoring.familiarity import Familiarity
+from ..scoring.mass_calibration import MassCalibration
 from ..scoring.normalisation import Normalisation
 from ..whole_scan.estimates import WholeScanEstimate
 
@@ -83,7 +84,8 @@ def _result(reviewed: Reviewed) -> ScoreResult:
     states = ", ".join(f"{name} {STATUSES[m.status]}" for name, m in reviewed.methods.items())
     message = f"These results were exported from the panel in 3D Slicer, where readers edit lesions ({states})."
     note = ScanWarning("reviewed-in-panel", message)
-    return ScoreResult(
+    calibration, normalisation = record.get("mass_calibration"), Normalisation.recorded(record)
+    result = ScoreResult(
         scan=replace(reviewed.scan, source=Path(record["input"]["name"] or "CT")),
         heart=HeartRegion(reviewed.heart, None, record["heart"]["source"]),
         blood=None if measured is None else BloodPool(**measured),
@@ -95,8 +97,11 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         true_mass_mg=masses,
         estimates=reviewed.estimates,
         familiarity=Familiarity.recorded(record),
-        normalisation=Normalisation.recorded(record),
+        normalisation=normalisation,
+        scored=None if normalisation is None else normalisation.of(reviewed.scan),
+        mass_calibration=None if calibration is None else MassCalibration(**calibration),
     )
+    return with_masses(result)
 
 
 def _document(reviewed: Reviewed, result: ScoreResult) -> dict:

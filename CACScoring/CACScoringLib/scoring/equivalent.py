@@ -30,16 +30,19 @@ def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:
 
 
 def calcium_hu_per_mg_cm3(kvp: float) -> float:
-    """HU that 1 mg/cm³ of hydroxyapatite adds to water at a tube voltage.
+    """HU that 1 mg/cm³ of hydroxyapatite adds to water at a tube voltage; errors as of `relative_calcium_hu`."""
+    return HU_PER_MG_CM3_AT_120_KVP * relative_calcium_hu(kvp)
 
-    The 120 kVp value times the ratio of the voltage's equivalent threshold to 130 HU (Gräni 2018,
-    10.1093/ehjci/jey019, as coded by peers: (2nd)), linear between the published voltages. Raises ValueError
-    outside 70 to 140 kVp.
+
+def relative_calcium_hu(kvp: float) -> float:
+    """HU of calcium at a tube voltage against 120 kVp.
+
+    The ratio of the voltage's equivalent threshold to 130 HU (Gräni 2018, 10.1093/ehjci/jey019, as coded by peers:
+    (2nd)), linear between the published voltages. Raises ValueError outside 70 to 140 kVp.
     """
     if not 70.0 <= kvp <= 140.0:
         raise ValueError(f"Tube voltage {kvp:g} kVp: the calcium's HU are known from 70 to 140 kVp only.")
-    ratio = np.interp(kvp, _KVP, _THRESHOLD_HU) / 130.0
-    return HU_PER_MG_CM3_AT_120_KVP * float(ratio)
+    return float(np.interp(kvp, _KVP, _THRESHOLD_HU)) / 130.0
 
 
 def usual_calibration(kvp: float | None) -> float:

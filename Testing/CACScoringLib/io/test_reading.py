@@ -577,6 +577,16 @@ class TestAcquisition:
         empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
         assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
 
+    def test_mass_factors(self, tmp_path):
+        """DICOM 0018,9351 and 0018,9352, in single precision."""
+        tags = {"CalciumScoringMassFactorPatient": 0.76, "CalciumScoringMassFactorDevice": [0.74, 0.77, 0.81]}
+        facts = self.read(tmp_path / "stated", **tags)
+        device = (facts.mass_factor_small, facts.mass_factor_medium, facts.mass_factor_large)
+        assert (facts.mass_factor_patient, *device) == pytest.approx((0.76, 0.74, 0.77, 0.81), abs=1e-6)
+        tags = {"CalciumScoringMassFactorPatient": 0.0, "CalciumScoringMassFactorDevice": [0.74, 1000.0, 0.81]}
+        facts = self.read(tmp_path / "wrong", **tags)
+        assert (facts.mass_factor_patient, facts.mass_factor_small) == (None, None)
+
     @pytest.mark.parametrize(
         ("age", "years"),
         [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],

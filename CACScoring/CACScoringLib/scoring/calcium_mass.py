@@ -1,0 +1,258 @@
+"""Calcium mass without a threshold: what a lesion adds to its surroundings, its partial volume included.
+
+The 130 HU rule counts the tissue that a dense voxel holds as calcium and loses the calcium of fainter ones. Here all
+voxels of a lesion and near it count, each by what it lies above or below the lesion's background, so that blur only
+moves signal within the region of the sum.
+
+Integrated mass (Med Phys 2023, doi:10.1002/mp.16326): N = (I − n·S_bkg) / (S_obj − S_bkg) voxels of pure calcium of
+density ρ, times voxel volume and ρ; I is the sum over n voxels. Hydroxyapatite in tissue adds ρ/c to it, whatever its
+density, S_obj − S_bkg = ρ/c, so that none has to be known: the mass is c · Σ (HU − background) · voxel volume. What it
+displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
+
+Volume-fraction mass (J Med Imaging 2023, 10(4):043502): Σ (HU − tissue) / (HU_Ca − tissue) · voxel volume · ρ, with
+HU_Ca of a calibration material of density ρ in water. It is the same sum with another factor: the two agree where the
+tissue measures as water does, and differ by a sixth in blood. As published, no voxel's fraction is bounded.
+
+Spatially weighted calcium score (Liang et al. 2012, doi:10.1186/1471-2342-12-14; the kernel as coded by
+CalciumScoring.jl, (2nd)): each voxel weighs Φ((HU − μ)/σ), with mean μ and spread σ of a calibration material of
+100 mg/cm³ in this scan; weights are averaged over the voxel and its 4 neighbours in the slice, and summed. Here the sum
+is multiplied by the voxel volume (mm³), because the grid was always the same there and is not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.special import ndtr
+
+from .lesions import LesionSet
+from .mass_calibration import MassCalibration
+
+REACH_MM, RING_MM = 1.0, 3.0
+"""In the slice: how far a lesion's region goes beyond its voxels, and the width of the ring around it that gives the
+background. A region also takes one slice above and one below. Chosen on 40 lesions of digital patients: a wider region
+holds more of the calcium (94 % at 2 mm, 86 % at 1 mm), but the tissue in it is less like that of the ring."""
+
+NOT_TISSUE_HU = -300.0
+"""Voxels below are lung or air: no background, and in a region no calcium."""
+
+RING_SHARE = 0.5
+"""What part of the spread between the ring's eighths enters the standard error. On the same 40 lesions 0.68 of the true
+masses lie within one standard error and 0.85 within 1.64."""
+
+LEAST_RING = 20
+"""Voxels of a ring from which a background follows."""
+
+FRACTION_DENSITY_MG_CM3 = 200.0
+"""Density ρ of the volume fraction: that of the calibration insert of McCollough 2007 (10.1148/radiol.2432050808)."""
+
+WEIGHT_DENSITY_MG_CM3 = 100.0
+
+_PLACES = tuple(
+    (distance * math.sin(angle), distance * math.cos(angle))
+    for distance in (1.0, 1.5)
+    for angle in np.arange(8) * math.pi / 4
+)
+"""Where a region is measured again for the standard error, in widths of the region."""
+
+_LEAST_PLACES = 5
+
+
+@dataclass(frozen=True)
+class CalciumMass:
+    """Of one lesion, one artery or a whole scan; None where it could not be measured.
+
+    mass_standard_error_mg: of the integrated mass, by noise and background; the calibration's uncertainty is another.
+    swcs: spatially weighted calcium score, mm³.
+    """
+
+    integrated_mass_mg: float | None = None
+    volume_fraction_mass_mg: float | None = None
+    mass_standard_error_mg: float | None = None
+    swcs: float | None = None
+
+
+def summed(masses: Iterable[CalciumMass]) -> CalciumMass:
+    """Of several lesions, whose errors are taken as independent; None where a lesion has none, 0 of no lesion."""
+    masses = list(masses)
+
+    def add(values: list[float | None], power: int = 1) -> float | None:
+        known = [value for value in values if value is not None]
+        return math.fsum(value**power for value in known) ** (1 / power) if len(known) == len(values) else None
+
+    return CalciumMass(
+        add([m.integrated_mass_mg for m in masses]),
+        add([m.volume_fraction_mass_mg for m in masses]),
+        add([m.mass_standard_error_mg for m in masses], 2),
+        add([m.swcs for m in masses]),
+    )
+
+
+def lesion_masses(
+    hu: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    found: LesionSet,
+    calibration: MassCalibration,
+    noise_hu: float | None,
+    others: np.ndarray | None = None,
+    healthy: np.ndarray | None = None,
+) -> dict[int, CalciumMass]:
+    """Measure each lesion against its own background.
+
+    A voxel near several lesions belongs to the nearest. The background is the mean of a ring about the region, without
+    what lies far off the ring's median (bone, contrast, metal), lung, and whatever is near other lesions; or the
+    healthy image, where there is one. The standard error is the spread of the same sum at places beside the lesion
+    where no calcium is, so that it holds correlated noise, and what the ring's parts differ by.
+
+    Args:
+        hu: The CT, [k, j, i].
+        spacing_mm: Its voxel spacing, i j k.
+        found: The lesions.
+        calibration: Of the scan.
+        noise_hu: Of the scan; None where it was not measured, and then there is no SWCS.
+        others: bool [k, j, i], calcium that is no lesion of these; it counts nowhere.
+        healthy: The CT without calcium, HU, [k, j, i]; None where there is none.
+
+    Returns:
+        By the lesions' ids.
+    """
+    ids = found.id_map.astype(np.int32)
+    if others is not None:
+        ids[others & (ids == 0)] = -1
+    sums = _Sums(hu, healthy, ids, spacing_mm)
+    voxel_mm3 = math.prod(spacing_mm)
+    weights = _Weights(calibration, noise_hu)
+    return {
+        number: _mass(sums, sums.near(number, box), voxel_mm3, calibration, weights)
+        for number, box in enumerate(ndimage.find_objects(found.id_map), 1)
+        if box is not None
+    }
+
+
+def _mass(sums: _Sums, near: _Near, voxel_mm3: float, calibration: MassCalibration, weights: _Weights) -> CalciumMass:
+    swcs = weights.sum(sums.hu[near.box], near.region)
+    swcs = None if swcs is None else swcs * voxel_mm3
+    measured = sums.excess(near)
+    if measured is None:
+        return CalciumMass(swcs=swcs)
+    excess, background = measured
+    c = calibration.mg_per_cm3_per_hu / 1000
+    pure_hu = FRACTION_DENSITY_MG_CM3 / calibration.mg_per_cm3_per_hu - background
+    fraction = None if pure_hu <= 0 else excess / pure_hu * voxel_mm3 * FRACTION_DENSITY_MG_CM3 / 1000
+    error = sums.standard_error(near)
+    return CalciumMass(c * excess * voxel_mm3, fraction, None if error is None else c * error * voxel_mm3, swcs)
+
+
+class _Weights:
+    """The weights of the SWCS."""
+
+    def __init__(self, calibration: MassCalibration, noise_hu: float | None) -> None:
+        self.mean_hu = WEIGHT_DENSITY_MG_CM3 / calibration.mg_per_cm3_per_hu
+        self.noise_hu = noise_hu
+
+    def sum(self, hu: np.ndarray, region: np.ndarray) -> float | None:
+        """Over the region of a box [k, j, i]; None without noise."""
+        if not self.noise_hu:
+            return None
+        weights = ndtr((hu - self.mean_hu) / self.noise_hu)
+        cross = np.array([[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]) / 5
+        return float(ndimage.convolve(weights, cross, mode="nearest")[region].sum())
+
+
+@dataclass(frozen=True)
+class _Near:
+    """A lesion's box in the scan, and in it the region of its sum and the ring of its background."""
+
+    box: tuple[slice, ...]
+    region: np.ndarray
+    ring: np.ndarray
+
+
+class _Sums:
+    """Sums over regions of a scan. ids: of the lesion at each voxel, int32 [k, j, i]; -1 for other calcium."""
+
+    def __init__(
+        self, hu: np.ndarray, healthy: np.ndarray | None, ids: np.ndarray, spacing_mm: tuple[float, float, float]
+    ) -> None:
+        self.hu = hu
+        self.healthy = healthy
+        self._ids = ids
+        self._in_slice_mm = spacing_mm[1], spacing_mm[0]
+
+    def near(self, number: int, box: tuple[slice, ...]) -> _Near:
+        """box: about the lesion's voxels."""
+        margins = (1, *(math.ceil((2 * REACH_MM + RING_MM) / mm) for mm in self._in_slice_mm))
+        box = tuple(
+            slice(max(0, s.start - margin), min(size, s.stop + margin))
+            for s, margin, size in zip(box, margins, self.hu.shape, strict=True)
+        )
+        ids = self._ids[box]
+        own, other = self._distances(ids == number), self._distances((ids != number) & (ids != 0))
+        tissue = self.hu[box] >= NOT_TISSUE_HU
+        region = (own <= REACH_MM) & (own <= other) & ((ids == number) | (ids == 0)) & tissue
+        return _Near(box, region, (own > REACH_MM) & (own <= REACH_MM + RING_MM) & (other > REACH_MM) & tissue)
+
+    def _distances(self, calcium: np.ndarray) -> np.ndarray:
+        """In the slice, mm, from calcium in it or in a slice beside it."""
+        if not calcium.any():
+            return np.full(calcium.shape, np.inf)
+        spread = ndimage.maximum_filter1d(calcium.astype(np.uint8), 3, axis=0, mode="constant") == 0
+        far = np.full(calcium.shape[1:], np.inf)
+        return np.stack([far if s.all() else ndimage.distance_transform_edt(s, self._in_slice_mm) for s in spread])
+
+    def excess(self, near: _Near) -> tuple[float, float] | None:
+        """What the region holds above its background, HU × voxels, and the background's mean, HU; None without one."""
+        hu = self.hu[near.box]
+        inside = hu[near.region]
+        if self.healthy is not None:
+            background = float(self.healthy[near.box][near.region].mean())
+        elif (ring := _ring_mean(hu[near.ring])) is not None:
+            background = ring
+        else:
+            return None
+        return float(inside.sum(dtype=np.float64) - background * inside.size), background
+
+    def standard_error(self, near: _Near) -> float | None:
+        """Of the excess; None where there are too few places beside the lesion."""
+        rows, columns = (np.flatnonzero(near.region.any(axes)) for axes in ((0, 2), (0, 1)))
+        width = max(np.ptp(rows), np.ptp(columns)) + 1
+        found = []
+        for down, right in _PLACES:
+            offset = (0, round(down * width), round(right * width))
+            box = tuple(slice(s.start + o, s.stop + o) for s, o in zip(near.box, offset, strict=True))
+            if any(s.start < 0 or s.stop > size for s, size in zip(box, self.hu.shape, strict=True)):
+                continue
+            hu, free = self.hu[box], self._ids[box] == 0
+            tissue = hu >= NOT_TISSUE_HU
+            if not (free & tissue)[near.region].all():
+                continue
+            background = _ring_mean(hu[near.ring & free & tissue])
+            if background is not None:
+                found.append(float(hu[near.region].sum(dtype=np.float64) - background * near.region.sum()))
+        if len(found) < _LEAST_PLACES:
+            return None
+        # The median, because some places hold a boundary of organs or calcium that no lesion is.
+        noise = 1.4826 * float(np.median(np.abs(found)))
+        return math.hypot(noise, RING_SHARE * self._unevenness(near) * int(near.region.sum()))
+
+    def _unevenness(self, near: _Near) -> float:
+        """Spread between the means of the ring's eighths, HU: by so much the tissue under the lesion may differ."""
+        _, rows, columns = np.nonzero(near.ring)
+        angle = np.arctan2(rows - rows.mean(), columns - columns.mean())
+        eighth = np.floor((angle / math.pi + 1) * 4).astype(int) % 8
+        counts = np.bincount(eighth, minlength=8)
+        sums = np.bincount(eighth, self.hu[near.box][near.ring], minlength=8)
+        return float(np.std(sums[counts > 0] / counts[counts > 0]))
+
+
+def _ring_mean(hu: np.ndarray) -> float | None:
+    """Mean without what lies more than three spreads off the median; None of too few voxels."""
+    if hu.size < LEAST_RING:
+        return None
+    middle = np.median(hu)
+    spread = 1.4826 * np.median(np.abs(hu - middle))
+    return float(hu[np.abs(hu - middle) <= 3 * max(spread, 1.0)].mean())

@@ -1,0 +1,119 @@
+"""Which mass calibration is taken, from insert to published values; and the width of the body."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.tables import TableError
+from CACScoringLib.scoring.mass_calibration import (
+    MassCalibration,
+    insert_calibration,
+    lateral_width_cm,
+    published,
+    scan_calibration,
+)
+
+DEVICE = {"mass_factor_small": 0.74, "mass_factor_medium": 0.77, "mass_factor_large": 0.81}
+
+
+def chest(width_cm: float, acquisition: Acquisition, pixels: int = 120, circle: bool = False) -> CTScan:
+    """A body as wide as asked for, of voxels of 4 × 4 × 5 mm, on a table; in a circle that is padded outside."""
+    j, i = np.mgrid[:pixels, :pixels] * 4.0
+    middle = pixels * 2 - 2
+    body = ((i - middle) / (5 * width_cm)) ** 2 + ((j - middle) / 100) ** 2 <= 1
+    hu = np.where(body, 40, -1000).astype(np.int16)
+    hu[(j > 345) & (j < 353)] = 100
+    hu[60, 60] = 1200  # bone, as every chest has
+    if circle:
+        hu[np.hypot(i - middle, j - middle) > pixels * 2] = -1024
+    image = sitk.GetImageFromArray(np.stack([hu] * 5))
+    image.SetSpacing((4.0, 4.0, 5.0))
+    return scan_from_image(image, acquisition)
+
+
+def heart_of(scan: CTScan) -> sitk.Image:
+    mask = np.zeros(scan.hu.shape, np.uint8)
+    mask[1:4, 55:65, 55:65] = 1
+    image = sitk.GetImageFromArray(mask)
+    image.CopyInformation(scan.image)
+    return image
+
+
+def calibration(width_cm: float = 35.0, given: float | None = None, table: Path | None = None, **facts):
+    scan = chest(width_cm, Acquisition("DICOM", **facts))
+    return scan_calibration(scan, heart_of(scan), given, table)
+
+
+def table(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "calibrations.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_given_number_comes_first():
+    assert calibration(given=0.0008, mass_factor_patient=0.7, **DEVICE) == MassCalibration("given", 0.8)
+
+
+def test_the_factor_of_this_scan_comes_before_the_scanners():
+    assert calibration(mass_factor_patient=0.7, **DEVICE).source == "dicom-patient"
+
+
+@pytest.mark.parametrize(("width_cm", "factor"), [(28, 0.74), (35, 0.77), (41, 0.81)])
+def test_the_scanners_factors_follow_the_width(width_cm, factor):
+    found = calibration(width_cm, **DEVICE)
+    assert (found.source, found.mg_per_cm3_per_hu) == ("dicom-device", factor)
+    assert found.lateral_width_cm == pytest.approx(width_cm, abs=0.5)
+
+
+def test_a_body_that_is_cut_off_takes_the_middle_factor_with_more_doubt():
+    found, whole = calibration(60, **DEVICE), calibration(35, **DEVICE)
+    assert (found.mg_per_cm3_per_hu, found.lateral_width_cm) == (0.77, None)
+    assert found.uncertainty_percent > whole.uncertainty_percent
+
+
+def test_the_users_table_comes_before_published_values(tmp_path):
+    path = table(tmp_path, "kvp,mg_per_cm3_per_hu,width_to_cm,manufacturer\n100,0.65,,\n120,0.7,34,Scanners Inc\n")
+    assert calibration(table=path, kvp=100).mg_per_cm3_per_hu == 0.65
+    assert calibration(30, table=path, kvp=120, manufacturer="SCANNERS INC.").mg_per_cm3_per_hu == 0.7
+    assert calibration(36, table=path, kvp=120, manufacturer="SCANNERS INC.").source == "published"
+    assert calibration(30, table=path, kvp=120).source == "published"
+    assert calibration(table=path, kvp=100, **DEVICE).source == "dicom-device"
+
+
+def test_a_table_of_which_two_lines_fit_is_refused(tmp_path):
+    with pytest.raises(TableError, match="2 lines"):
+        calibration(table=table(tmp_path, "kvp,mg_per_cm3_per_hu\n100,0.65\n,0.7\n"), kvp=100)
+
+
+def test_published_values_follow_maker_width_and_voltage():
+    siemens = Acquisition("DICOM", kvp=120.0, manufacturer="SIEMENS")
+    assert published(siemens, 30).mg_per_cm3_per_hu == pytest.approx(0.751)
+    assert published(siemens, 45).mg_per_cm3_per_hu == pytest.approx(0.816)
+    unknown = published(Acquisition("NIfTI"), None)
+    assert unknown.uncertainty_percent > published(siemens, 30).uncertainty_percent
+    assert unknown.mg_per_cm3_per_hu == pytest.approx(0.797, abs=0.001)
+    # More HU at a lower voltage, so that each stands for less calcium.
+    low = published(Acquisition("DICOM", kvp=100.0, manufacturer="SIEMENS"), 30)
+    assert low.mg_per_cm3_per_hu == pytest.approx(0.751 * 130 / 145)
+    assert not low.of_scanner
+    assert published(Acquisition("DICOM", kvp=60.0), 35).mg_per_cm3_per_hu == pytest.approx(0.797, abs=0.001)
+
+
+def test_an_insert_says_little_of_water():
+    """Of 200 mg/cm³ that measure 277 HU, 20 HU of water are 7 %."""
+    found = insert_calibration(0.000722, 200)
+    assert (found.source, found.of_scanner) == ("insert", True)
+    assert found.uncertainty_percent == pytest.approx(7.22)
+
+
+def test_width():
+    for circle in (False, True):
+        scan = chest(32, Acquisition("DICOM"), circle=circle)
+        assert lateral_width_cm(scan, heart_of(scan)) == pytest.approx(32, abs=0.5)
+    cut = chest(50, Acquisition("DICOM"), circle=True)
+    assert lateral_width_cm(cut, heart_of(cut)) is None
+    empty = heart_of(cut) * 0
+    assert lateral_width_cm(cut, empty) is None
