@@ -206,7 +206,8 @@ def with_masses(result: ScoreResult) -> ScoreResult:
     methods = dict(result.methods)
     for name, method in result.methods.items():
         if len(method.lesions.lesions) <= MOST_MEASURED:
-            masses = lesion_masses(hu, spacing, method.lesions, calibration, noise_hu, others)
+            of_map = name == "decomposition"
+            masses = lesion_masses(hu, spacing, method.lesions, calibration, noise_hu, others, of_map)
             methods[name] = replace(method, masses=masses)
     return replace(result, methods=methods)
 

@@ -153,3 +153,16 @@ def test_sums():
     assert summed([some, some]) == CalciumMass(2.0, 4.0, pytest.approx(3 * math.sqrt(2)), 8.0)
     assert summed([]) == CalciumMass(0.0, 0.0, 0.0, 0.0)
     assert summed([some, CalciumMass(swcs=1.0)]) == CalciumMass(swcs=5.0)
+
+
+def test_of_a_calcium_map_the_map_itself_is_the_excess():
+    """A map of 3 × 3 voxels of 60 HU on tissue of 40 HU: 9 · 60 HU · 0.5 mm³ · 0.72 mg/cm³ per HU."""
+    volume = np.full((7, 50, 50), TISSUE_HU, np.float32)
+    calcium = np.zeros_like(volume)
+    calcium[3, 20:23, 20:23] = 60
+    found = found_in(calcium, 10.0)
+    masses = lesion_masses(volume + calcium, SPACING, found, CALIBRATION, None, of_map=True)
+    measured = summed(masses.values())
+    assert measured.integrated_mass_mg == pytest.approx(9 * 60 * math.prod(SPACING) * 0.72 / 1000)
+    factor = (200 / 0.72) / (200 / 0.72 - TISSUE_HU)
+    assert measured.volume_fraction_mass_mg == pytest.approx(factor * measured.integrated_mass_mg)
