@@ -4,6 +4,7 @@ Run from the repository's root on what `calcium_sites.py` has measured, or on th
 reproducibility` of a cohort of digital patients:
 
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/automatic_score.py OUTPUT.jsonl | STUDY
+        [--without CODE]
 
 The truth is a patient's reference score, of a still scan without noise (`phantom/cohort/reference.py`); the ideal
 reader knows the place of every lesion and scores it by the clinical rule in the scan as it is. Categories 0, 1-99,
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, compare, read_result
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
@@ -121,14 +123,19 @@ def _coverage(rows: Sequence[dict], weights: np.ndarray, truth: np.ndarray, meth
     print(f"  likeliest category right {right.mean():.2f}, mean probability it was given {chances.max(1).mean():.2f}")
 
 
-def rows_of(study: Path) -> list[dict]:
-    """What `calcium_sites.py` would measure for `report`, of the scans of a study."""
+def rows_of(study: Path, without: str | None) -> list[dict]:
+    """What `calcium_sites.py` would measure for `report`, of the scans of a study. References are kept in its folder.
+
+    without: patients of whom a scan has this warning are left out."""
     places = {line.text("name"): Path(line.text("ct")).parent for line in read_table(study / "scans.csv").lines}
-    references: dict[str, dict | None] = {}
+    kept = study / "references.json"
+    references: dict[str, dict | None] = json.loads(kept.read_text()) if kept.exists() else {}
+    records = read_records(study / "records.jsonl")
+    left_out = {r.patient for r in records if without in (r.acquisition.get("warnings") or ())}
+    print(f"{len(left_out)} patients left out")
     rows = []
-    for record in read_records(study / "records.jsonl"):
-        if record.refused is not None:
-            print(f"{record.scan}: {record.refused}")
+    for record in records:
+        if record.patient in left_out:
             continue
         if record.patient not in references:
             truth = json.loads((places[record.scan] / "truth.json").read_text(encoding="utf-8"))
@@ -149,6 +156,7 @@ def rows_of(study: Path) -> list[dict]:
                 "content": content,
             }
         )
+    write_text_atomically(kept, json.dumps(references))
     return rows
 
 
@@ -182,10 +190,11 @@ def main() -> None:
     """Read, and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measured", type=Path, nargs="+")
+    parser.add_argument("--without", metavar="CODE", help="leave out patients of a study with this warning")
     options = parser.parse_args()
     files = [path for path in options.measured if not path.is_dir()]
     rows = [json.loads(text) for path in files for text in path.read_text().splitlines()]
-    of_studies = [row for path in options.measured if path.is_dir() for row in rows_of(path)]
+    of_studies = [row for path in options.measured if path.is_dir() for row in rows_of(path, options.without)]
     report([*rows, *of_studies])
     if of_studies:
         report_changes(of_studies)
