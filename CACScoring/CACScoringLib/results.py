@@ -23,7 +23,7 @@ from .scoring.lesions import Lesion, LesionSet, ScoringRules
 from .scoring.mass_calibration import MassCalibration
 from .scoring.normalisation import Normalisation
 from .scoring.scores import Score
-from .scoring.uncertainty import Intervals, ScanErrors
+from .scoring.uncertainty import CalibratedOn, Intervals, ScanErrors
 
 if TYPE_CHECKING:
     from .models.cards import LoadedModel
@@ -79,7 +79,7 @@ class MethodResult:
     key; empty where no errors are known. category_probabilities: of `uncertainty.CATEGORIES`, by the total; empty where
     unknown.
     withheld: whether intervals and categories of an automatic score are, because the scan is beyond what the models
-    know (`scoring.familiarity`).
+    know (`scoring.familiarity`). calibrated_on: whose errors the intervals are made of; None for digital patients.
     suggestions: of the artery of each lesion that nobody has reviewed, in the lesions' order.
     no_calcium: whether it was reviewed and the reader labelled nothing at all: there is no coronary calcium.
     masses: without a threshold, by the lesions' ids; None where they were not measured (`with_masses`).
@@ -97,6 +97,7 @@ class MethodResult:
     category_probabilities: dict[str, float] = field(default_factory=dict)
     withheld: bool = False
     masses: dict[int, CalciumMass] | None = None
+    calibrated_on: CalibratedOn | None = None
 
     def mass_of(self, *arteries: Artery) -> CalciumMass:
         """Mass without a threshold of arteries, of all together when none is named."""
@@ -224,7 +225,8 @@ def with_intervals(name: str, result: MethodResult, errors: ScanErrors) -> Metho
         return result
     arteries = {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
     intervals = uncertainty.intervals(result.total, arteries, *errors.facts)
-    return replace(result, intervals=intervals, category_probabilities=uncertainty.probabilities(result.total))
+    told = uncertainty.probabilities(result.total)
+    return replace(result, intervals=intervals, category_probabilities=told, calibrated_on=errors.calibrated_on)
 
 
 def categories_of(threshold: MethodResult, percentile: risk.Percentile | None = None) -> Categories | None:

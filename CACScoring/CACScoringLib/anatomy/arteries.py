@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,12 +65,14 @@ class ArterySuggestion:
     not_coronary_probability: that it is not, if the lesion is calcium found by a threshold in the heart's region.
     Noise, bone and metal are in no atlas, so nothing is said of them. In a calcium map, from which much
     that is not coronary is gone, it is less likely than this.
+    evidence: what the probability was made of, by name (`scoring.evidence`); empty where it is the place alone.
     """
 
     lesion_id: int
     artery: Artery
     confidence: float
     not_coronary_probability: float
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 def suggest_arteries(

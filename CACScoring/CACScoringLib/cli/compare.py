@@ -127,17 +127,16 @@ def _how(options: argparse.Namespace, content: dict | None) -> tuple[RunSettings
 def _models_like(content: dict) -> dict[str, StoredModel]:
     """By network the models that a result was made with. Raises ModelError where one is not installed."""
     from ..models.cards import ModelError, list_models
-    from ..scoring.repeatability import models_of
 
-    stored = {model.card.sha256: model for model in list_models()}
-    wanted = models_of(content)
-    if missing := [network for network, sha256 in wanted.items() if sha256 not in stored]:
-        names = ", ".join(model["name"] for model in content["models"] if model["network"] in missing)
+    stored = {(model.card.name, model.card.sha256): model for model in list_models()}
+    wanted = {model["network"]: (model["name"], model["sha256"]) for model in content["models"]}
+    if missing := [made for made in wanted.values() if made not in stored]:
+        names = ", ".join(name for name, _ in missing)
         raise ModelError(
             f"The result of {content['input']['name']} was made with models that are not installed ({names}). "
             "Install them, or give both CTs to score them again."
         )
-    models = {network: stored[sha256] for network, sha256 in wanted.items()}
+    models = {network: stored[made] for network, made in wanted.items()}
     if models and not {"heart", "territories"} & set(models):  # its heart was given; the other scan's is perhaps not
         models |= {m.card.network: m for m in list_models("territories") if m.origin == "bundled"}
     return models

@@ -30,9 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace, progress: Progress) -> None:
     from ..models.cards import list_models
+    from ..scoring.uncertainty import CalibratedOn
 
     for model in list_models():
-        print(f"{model.card.name:<24}{model.card.network:<16}{model.card.preset:<10}{model.origin}")
+        known = CalibratedOn.stored(model.card.calibration)
+        calibrated = "" if known is None else f", calibrated on {known}"
+        print(f"{model.card.name:<24}{model.card.network:<16}{model.card.preset:<10}{model.origin}{calibrated}")
 
 
 def _verify(options: argparse.Namespace, progress: Progress) -> None:

@@ -257,7 +257,24 @@ def install_model(path: Path, overwrite: bool = False) -> StoredModel:
     path: the card. Raises ModelError when it is damaged or not for this version, or when another model of this name is
     installed and overwrite is False; then nothing is changed.
     """
+    return _install(verify_model(path), path, overwrite)
+
+
+def install_copy(path: Path, changed: ModelCard) -> StoredModel:
+    """Verify a model and install its weights under another name, with another card. One of that name that it replaces
+    is kept (`roll_back`).
+
+    path: card of the model. changed: the copy's card. Raises ModelError; then nothing is changed.
+    """
     card = verify_model(path)
+    _checked(changed.name)
+    if (bundled_folder() / f"{changed.name}.json").exists() or changed.name == card.name:
+        raise ModelError(f"{changed.name} is the name of another model. Choose another one.")
+    return _install(dataclasses.replace(changed, sha256=card.sha256), path, overwrite=True)
+
+
+def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
+    """path: where the weights lie beside, of a card with the same ones."""
     target = user_folder() / f"{card.name}.json"
     try:
         data = model_store.weights_of(path, card.sha256).read_bytes()

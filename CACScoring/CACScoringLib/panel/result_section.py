@@ -67,7 +67,7 @@ class ResultSection:
 
     def _showInterval(self, result: MethodResult | None) -> None:
         """Of the clinical score: a sentence, and a bar below it."""
-        from ..report.interval_page import interval_bar, interval_sentence
+        from ..report.interval_page import interval_bar, interval_note, interval_sentence
         from ..scoring.uncertainty import TOTAL
 
         label, bar = self._ui.intervalLabel, self._ui.intervalBar
@@ -77,6 +77,7 @@ class ResultSection:
             bar.setVisible(False)
             return
         widgets.say(label, f"{interval_sentence(*own.agatston, result.category_probabilities)}.")
+        label.setToolTip(interval_note(result.calibrated_on))
         ink = label.palette.color(qt.QPalette.WindowText).name()
         drawing = interval_bar(result.total.clinical_agatston, *own.agatston, ink)
         bar.setVisible(widgets.showDrawing(bar, drawing))

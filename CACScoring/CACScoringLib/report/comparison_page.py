@@ -110,7 +110,8 @@ def _summary(method: MethodComparison) -> Markup:
     told = tag.p(_sentence(method, next(change for change in method.changes if change.part == TOTAL)))
     if not method.no_limits:
         return told
-    note = "The intervals, found on digital patients, are compared because no limits hold: "
+    found_on = "digital patients" if method.calibrated_on is None else method.calibrated_on
+    note = f"The intervals, found on {found_on}, are compared because no limits hold: "
     return fragment(told, small(note, "; ".join(method.no_limits), "."))
 
 

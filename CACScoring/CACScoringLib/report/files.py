@@ -21,7 +21,7 @@ from ..scoring import risk
 from ..scoring.calcium_mass import CalciumMass
 from ..scoring.lesions import Lesion, ScoringRules
 from ..scoring.scores import Score, component_agatston, score_lesions
-from ..scoring.uncertainty import TOTAL
+from ..scoring.uncertainty import TOTAL, CalibratedOn
 from ..whole_scan.estimates import SALIENCY_FILE, estimate_as_json, estimates_as_text
 from .interval_page import category_text, interval_text
 
@@ -157,6 +157,7 @@ def result_as_json(result: ScoreResult, seconds: dict[str, float], identify: boo
         "slices_decomposed": _decomposed(result),
         "decomposition_settings": None if result.decomposition is None else asdict(result.decomposition.settings),
         "candidate_evidence": _candidate_evidence(result),
+        "calibrated_on": _calibrated_on(result),
         "categories": _categories(result),
         "truth": _truth(result),
         "second_opinions": {o.network: estimate_as_json(o, result.methods) for o in result.estimates},
@@ -209,11 +210,13 @@ def _method(method: MethodResult, spacing: tuple[float, float, float]) -> dict:
     lesions = [
         {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing, _mass(method, lesion))}
         | _suggestion(method.suggestion_of(lesion))
+        | _evidence(method.suggestion_of(lesion))
         for lesion in method.lesions.lesions
     ]
     left_out = [
         {"id": lesion.id, "artery": lesion.artery.key, **_lesion(lesion, method.rules, spacing)}
         | {**_suggestion(suggested), "probability": round(1 - suggested.not_coronary_probability, 3), "reason": reason}
+        | _evidence(suggested)
         for lesion, suggested, reason in _left_out(method)
     ]
     return {
@@ -300,6 +303,12 @@ def _suggestion(suggested: ArterySuggestion | None) -> dict:
     }
 
 
+def _evidence(suggested: ArterySuggestion | None) -> dict:
+    """What a candidate was evaluated by; empty where it was not."""
+    evidence = {} if suggested is None else suggested.evidence
+    return {"evidence": {name: round(value, 4) for name, value in evidence.items()}} if evidence else {}
+
+
 def models_as_json(result: ScoreResult) -> list[dict]:
     """The networks a result was made with: name, network and SHA-256 of each."""
     networks = result.networks
@@ -334,6 +343,14 @@ def _candidate_evidence(result: ScoreResult) -> dict | None:
     if result.networks is None or result.methods["threshold"].status != "automatic":
         return None
     return result.networks.decomposition.card.calibration["candidates"]
+
+
+def _calibrated_on(result: ScoreResult) -> dict | None:
+    """The reference scans that the model of the map was calibrated on; None for digital patients."""
+    if result.networks is None:
+        return None
+    known = CalibratedOn.stored(result.networks.decomposition.card.calibration)
+    return None if known is None else asdict(known)
 
 
 def _categories(result: ScoreResult) -> dict | None:

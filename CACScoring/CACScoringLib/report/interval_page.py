@@ -6,7 +6,7 @@ import itertools
 import math
 
 from ..results import MethodResult
-from ..scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
+from ..scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, CalibratedOn
 from .markup import Markup, fragment, small, tag
 
 WIDTH, HEIGHT = 460, 44
@@ -42,12 +42,24 @@ def interval_as_html(method: MethodResult) -> Markup | None:
     told = [f"{interval_sentence(*own.agatston, method.category_probabilities)}."]
     if own.mass_mg is not None:
         told.append(f" Mass {own.mass_mg[0]:.1f} to {own.mass_mg[1]:.1f} mg.")
-    note = (
-        "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
-        "noise. It was made on digital patients, and says nothing of errors that they do not have. Intervals of "
-        "arteries come from the errors of single arteries, so they need not agree with that of the total."
+    bar = interval_bar(method.total.clinical_agatston, *own.agatston)
+    return fragment(tag.p(*told), bar, small(interval_note(method.calibrated_on)))
+
+
+def interval_note(calibrated_on: CalibratedOn | None) -> str:
+    """What an interval holds, and whose errors it is made of; see `MethodResult.calibrated_on`."""
+    arteries = (
+        "Intervals of arteries come from the errors of single arteries, so they need not agree with that of the total."
     )
-    return fragment(tag.p(*told), interval_bar(method.total.clinical_agatston, *own.agatston), small(note))
+    if calibrated_on is None:
+        return (
+            "The bar spans 90 %: so often it holds the score that the same patient would have in a still scan without "
+            f"noise. It was made on digital patients, and says nothing of errors that they do not have. {arteries}"
+        )
+    return (
+        "The bar spans 90 %: so often it holds the score that the reference's readers would give to this scan. It was "
+        f"made on {calibrated_on}, and holds for patients and scans like theirs. {arteries}"
+    )
 
 
 def _percent(probability: float) -> str:

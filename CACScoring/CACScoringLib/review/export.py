@@ -110,7 +110,7 @@ def _document(reviewed: Reviewed, result: ScoreResult) -> dict:
     document = report.result_as_json(result, {}, _identifies(record))
     document["input"] = record["input"]
     of_the_map = ("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings")
-    kept = ("models", "seconds", "territories", "candidate_evidence", *of_the_map)
+    kept = ("models", "seconds", "territories", "candidate_evidence", "calibrated_on", *of_the_map)
     document |= {key: record[key] for key in kept if key in record}
     document["review"] = {
         "program": "CAC panel of 3D Slicer",

@@ -78,13 +78,16 @@ def evaluated_candidates(
         evidence: What they are evaluated by.
 
     Returns:
-        The candidates that count, their suggestions with the probability by all evidence, and those left out.
+        The candidates that count, their suggestions with the evidence and the probability by it, and those left out.
 
     Raises:
         CTError: The stored evidence does not match this version.
     """
     coronary = coronary_probabilities(features, evidence.weights)
-    evaluated = [replace(s, not_coronary_probability=float(1 - p)) for s, p in zip(suggestions, coronary, strict=True)]
+    evaluated = [
+        replace(own, not_coronary_probability=float(1 - p), evidence=dict(zip(FEATURES, row.tolist(), strict=True)))
+        for own, p, row in zip(suggestions, coronary, features, strict=True)
+    ]
     counts = [own.not_coronary_probability <= evidence.most_not_coronary for own in evaluated]
     weights = np.array([evidence.weights[name] for name in FEATURES])
     lacking = weights * (np.array([evidence.typical[name] for name in FEATURES]) - features)

@@ -18,6 +18,7 @@ from ..core.output import SCHEMA as SCORE_SCHEMA
 from ..core.records import recorded_status
 from .acquisition import NO_AGENT
 from .repeatability import Limits, Repeatability, models_of
+from .uncertainty import CalibratedOn
 
 SCHEMA = "cac-comparison/1"
 
@@ -94,7 +95,7 @@ class MethodComparison:
 
     scaled: whether its Agatston scores are on the scale of clinical ones (`MethodResult.scaled_agatston`). status: of
     both scores (`results.STATUSES`), None where it differs. no_limits: where intervals tell what has changed, why no
-    limits do.
+    limits do. calibrated_on: whose errors the intervals are made of; None for digital patients.
     """
 
     method: str
@@ -103,6 +104,7 @@ class MethodComparison:
     scaled: bool = False
     status: str | None = None
     no_limits: tuple[str, ...] = ()
+    calibrated_on: CalibratedOn | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ def _method(
     status = statuses[0] if statuses[0] == statuses[1] else None
     if not any(change.based_on == BY_INTERVALS for change in changes):
         bars, no_limits = [*bars, *no_limits], []
-    shown = (scaled and name == "decomposition", status, tuple(no_limits))
+    shown = (scaled and name == "decomposition", status, tuple(no_limits), CalibratedOn.stored(later))
     return MethodComparison(name, tuple(bars), tuple(changes), *shown)
 
 
@@ -338,6 +340,8 @@ def _model_bars(limits: str, earlier: dict, later: dict) -> list[str]:
         return [f"the models differ ({names}): score both with the same"]
     if limits == "automatic" and earlier.get("candidate_evidence") != later.get("candidate_evidence"):
         return ["the candidates were evaluated by different evidence"]
+    if earlier.get("calibrated_on") != later.get("calibrated_on"):
+        return ["the models were calibrated on different scans"]
     settings = [{**content["decomposition_settings"], "batch_size": None} for content in (earlier, later)]
     return [f"the calcium maps were made with other settings ({names})"] if (names := _differing(*settings)) else []
 

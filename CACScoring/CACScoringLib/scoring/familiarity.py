@@ -152,6 +152,20 @@ def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[s
     }
 
 
+def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | None]:
+    """FACTS of a scan, from its results. content: of `scores.json`. heart: `heart.nii.gz` beside it."""
+    acquisition, measured, spacing = content["acquisition"], content["measured"] or {}, content["input"]["spacing_mm"]
+    return {
+        "pixel_mm": spacing[0],
+        "slice_spacing_mm": spacing[2],
+        "slice_thickness_mm": acquisition.get("slice_thickness_mm"),
+        "kvp": acquisition.get("kvp"),
+        "noise_hu": measured.get("noise_hu"),
+        "median_hu": measured.get("median_hu"),
+        **framing(sitk.GetArrayViewFromImage(heart), spacing),
+    }
+
+
 def framing(heart: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     """What of the body the scan shows: those of FACTS that follow from the heart's mask, uint8 0/1 [k, j, i].
 

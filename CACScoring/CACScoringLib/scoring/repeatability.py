@@ -92,11 +92,11 @@ def stored_repeatability(content: dict) -> Repeatability | None:
 
 
 def map_cards(content: dict) -> list[ModelCard]:
-    """Cards of the model that made a result's calcium map, where it is installed. content: of `scores.json`. Raises
-    ModelError.
+    """Cards of the model that made a result's calcium map, where it is installed. Copies of it that were calibrated
+    otherwise have other names. content: of `scores.json`. Raises ModelError.
     """
-    sha256 = models_of(content).get("decomposition")
-    return [model.card for model in list_models("decomposition") if model.card.sha256 == sha256]
+    made = [(model["name"], model["sha256"]) for model in content["models"] if model["network"] == "decomposition"]
+    return [model.card for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
 
 
 def models_of(content: dict) -> dict[str, str]:

@@ -146,6 +146,34 @@ class Intervals:
 
 
 @dataclass(frozen=True)
+class CalibratedOn:
+    """Scans with reference scores that a model was calibrated on, in place of digital patients.
+
+    reference: title of its format. scans, patients: how many. date: as in ISO 8601.
+    """
+
+    reference: str
+    scans: int
+    patients: int
+    date: str
+
+    @classmethod
+    def stored(cls, calibration: Mapping) -> CalibratedOn | None:
+        """From a model's calibration, or from `scores.json`; None for digital patients. Raises CTError."""
+        content = calibration.get("calibrated_on")
+        if content is None:
+            return None
+        try:
+            return cls(**content)
+        except TypeError as error:
+            message = f"What a model was calibrated on cannot be read from its card ({error}). Calibrate it again."
+            raise CTError(message) from error
+
+    def __str__(self) -> str:
+        return f"{self.patients} patients with reference scores ({self.reference}, {self.date})"
+
+
+@dataclass(frozen=True)
 class Uncertainty:
     """What is stored with a model of the errors of one method's scores. total, artery: by quantity (key of LIMITS)."""
 
@@ -175,16 +203,17 @@ class Uncertainty:
         thickness_mm: float | None,
         distance: float = 0.0,
     ) -> dict[str, Intervals]:
-        """Of the total (TOTAL) and of each artery, by its key."""
+        """Of the total (TOTAL) and of each artery, by its key, where errors of such scores are known."""
         scan = noise_hu, thickness_mm, distance
         parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
         found = {}
         for key, (score, errors) in parts.items():
+            if (of_agatston := errors.get("agatston")) is None:
+                continue
             mass, of_mass = None, errors.get("mass_mg")
             if of_mass is not None and score.mass_mg is not None:
                 mass = of_mass.interval(score.mass_mg, *scan)
-            agatston = errors["agatston"].interval(score.clinical_agatston, *scan)
-            found[key] = Intervals(agatston, mass)
+            found[key] = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
         return found
 
 
@@ -193,13 +222,14 @@ class ScanErrors:
     """What is known of the errors of scores in one scan.
 
     known: by kind (`Uncertainty.stored`). noise_hu, thickness_mm: of the scan; None where unknown. familiarity: None
-    where the model holds nothing to tell it by.
+    where the model holds nothing to tell it by. calibrated_on: whose errors they are; None for digital patients.
     """
 
     known: dict[str, Uncertainty]
     noise_hu: float | None
     thickness_mm: float | None
     familiarity: Familiarity | None = None
+    calibrated_on: CalibratedOn | None = None
 
     @property
     def withholds(self) -> bool:
@@ -227,7 +257,7 @@ class ScanErrors:
         """calibration: of the calcium map's model. Raises CTError."""
         kinds = {kind: Uncertainty.stored(calibration, kind) for kind in calibration.get("uncertainty", {})}
         known = {kind: own for kind, own in kinds.items() if own is not None}
-        return cls(known, noise_hu, thickness_mm, familiarity)
+        return cls(known, noise_hu, thickness_mm, familiarity, CalibratedOn.stored(calibration))
 
     @classmethod
     def recorded(cls, content: dict) -> ScanErrors:
@@ -250,8 +280,19 @@ def fitted_errors(
     truths: np.ndarray,
     noise_hu: np.ndarray,
     thickness_mm: np.ndarray,
+    least: int = 1,
 ) -> ScoreErrors:
-    """Errors of calibration patients' scores. All arrays [n]; scores as they are found in unseen patients."""
+    """Errors of calibration patients' scores.
+
+    Args:
+        quantity: Key of LIMITS.
+        scores: As they are found in unseen patients, [n].
+        truths: [n].
+        noise_hu: Of the scans, [n].
+        thickness_mm: Of their slices, [n].
+        least: Classes of fewer patients have too few errors of their own; they are given those of all patients in
+            whom calcium was rightly found beside them.
+    """
     from scipy.optimize import nnls
 
     errors = np.log1p(truths) - np.log1p(scores)
@@ -266,11 +307,13 @@ def fitted_errors(
     scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
     limits = LIMITS[quantity]
     of_class = np.searchsorted(limits, truths, side="right")
-    found = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class without patients is given
+    found = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class of few patients is given
     own: list[tuple[float, ...]] = []
     for c in range(len(limits) + 1):
-        errors_of_class = tuple(np.sort(scaled[of_class == c]).tolist())
-        own.append(errors_of_class or tuple(np.sort(scaled[found]).tolist()))
+        chosen = of_class == c
+        if chosen.sum() < least:
+            chosen |= found
+        own.append(tuple(np.sort(scaled[chosen]).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
     return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
 

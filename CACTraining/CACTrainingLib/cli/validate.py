@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder below which the scans lie, for references that name them by an id",
     )
     add("--output", type=Path, required=True, metavar="DIR", help="folder for validation.html and all it is made from")
+    add(
+        "--calibrate",
+        metavar="NAME",
+        help="calibrate scoring on these scans, report the agreement before and after with every scan evaluated by "
+        "other patients, and store it as the model NAME, to score with by --model NAME",
+    )
     add_options(parser, ("--model", "--overwrite", "--workers", "--seed", "--device"))
     add_progress_argument(parser)
     parser.set_defaults(
@@ -58,8 +64,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
             options.workers,
             options.overwrite,
             options.seed,
+            options.calibrate,
         ),
         progress,
     )
     print(f"{options.output}: {len(done.scans)} scans compared, {len(done.refused)} left out")
+    if done.calibrated is not None:
+        name = done.calibrated.card.name
+        print(f"Stored {name}. Use it with: cac score CT --model {name}; take it away with: cac models rollback {name}")
     show_page(done.page, options.output, progress, "the validation")

@@ -28,7 +28,7 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
     """
     content = repeatability_of(records)
     Repeatability.of(content)  # checks it as readers will
-    return store_repeatability(card or _card(content["models"]["decomposition"]), content)
+    return store_repeatability(card or _card(records), content)
 
 
 def repeatability_of(records: Sequence[StudyRecord]) -> dict:
@@ -95,8 +95,11 @@ def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
     return [min(known), max(known)] if known else None
 
 
-def _card(sha256: str) -> Path:
-    fitting = [model for model in list_models("decomposition") if model.card.sha256 == sha256]
+def _card(records: Sequence[StudyRecord]) -> Path:
+    """Of the installed model that made the calcium maps. Copies of it that were calibrated otherwise have other names."""
+    scored = next(record for record in records if record.refused is None)
+    made = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
+    fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]
     if not fitting:
         raise StudyError("The model that scored the scans is not installed. Name its card: --store-limits CARD.")
     return fitting[-1].path

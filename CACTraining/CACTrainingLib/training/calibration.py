@@ -20,22 +20,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card, update_card
 from CACScoringLib.run import SCORING_NETWORKS
-from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
 from CACScoringLib.scoring.familiarity import Known
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, fitted_errors
 
 from ..data.datasets import DataError, TrainingScan, default_cache, find_scans
 from ..statistics.patient_folds import parts_by_patient
-from .measured_scans import FoundLesions, MapSettings, MeasuredScan, measure_all
-
-FOLDS = 5
+from .evidence import FOLDS, evaluated_by_others, fitted_weights, nearest_limit, stacked_features, typical
+from .measured_scans import MapSettings, MeasuredScan, measure_all
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,9 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     ranked = []
     for settings in scans[0].lesions:
-        probabilities = _evaluated_by_others(scans, [scan.lesions[settings] for scan in scans])
+        probabilities = evaluated_by_others(
+            [scan.patient for scan in scans], [scan.lesions[settings] for scan in scans]
+        )
         if probabilities is None:
             continue
         limit = max(_limit(probabilities, chosen, getattr(goals, kind)) for kind, chosen in kinds.items())
@@ -96,7 +95,7 @@ def choose(scans: Sequence[MeasuredScan], goals: FalsePositiveGoals) -> tuple[Ca
     best = max(ranked, key=lambda found: found[0])[1]
     calibration: Calibration = asdict(best.settings)
     parts = [scan.lesions[best.settings] for scan in scans]
-    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    features = stacked_features(parts)
     calibration["evidence_weights"] = fitted_weights(features, np.concatenate([part.coronary for part in parts]))
     calibration["most_not_coronary"] = 1 - best.limit
     calibration["candidates"], of_candidates, counted = candidate_evidence(scans, best.settings)
@@ -140,29 +139,21 @@ def candidate_evidence(
     of each scan which candidates count.
 
     The limit is the one whose scores, with every candidate evaluated by weights from other patients, come nearest to
-    the truth: the patient's reference score where it is known, else the ideal reader's. Near is told by the mean
-    difference of ln(1 + score), in which a false 10 counts as much as a missed 10. None where there are too few
-    candidates of either class.
+    the truth (`nearest_limit`): the patient's reference score where it is known, else the ideal reader's. None where
+    there are too few candidates of either class.
     """
     parts = [scan.candidates[settings] for scan in scans]
-    probabilities = _evaluated_by_others(scans, parts)
+    probabilities = evaluated_by_others([scan.patient for scan in scans], parts)
     if probabilities is None:
         return None, {}, []
-    truth = np.log1p([scan.true_agatston for scan in scans])
-
-    def scores(limit: float) -> np.ndarray:
-        pairs = zip(parts, probabilities, strict=True)
-        return np.array([part.agatston[p >= limit].sum() for part, p in pairs])
-
-    limits = np.linspace(0.02, 0.98, 49)
-    errors = [float(np.abs(np.log1p(scores(limit)) - truth).mean()) for limit in limits]
-    limit = float(limits[int(np.argmin(errors))])
+    truths = [scan.true_agatston for scan in scans]
+    limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
     counted = [p >= limit for p in probabilities]
-    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+    features = stacked_features(parts)
     coronary = np.concatenate([part.coronary for part in parts])
     evidence = {
         "weights": fitted_weights(features, coronary),
-        "typical": dict(zip(FEATURES, map(float, np.median(features[coronary], axis=0)), strict=True)),
+        "typical": typical(features[coronary]),
         "most_not_coronary": 1 - limit,
     }
     every, held = np.concatenate(counted), coronary.astype(bool)
@@ -171,7 +162,7 @@ def candidate_evidence(
         "coronary": int(held.sum()),
         "precision": float(held[every].mean()) if every.any() else None,
         "recall": float(every[held].mean()),
-        "difference_of_ln_agatston": min(errors),
+        "difference_of_ln_agatston": error,
     }
     for kind in ("distractor", "clean"):
         if own := [c.any() for c, scan in zip(counted, scans, strict=True) if scan.kind == kind]:
@@ -247,48 +238,6 @@ def _limit(probabilities: Sequence[np.ndarray], chosen: Sequence[bool], most: fl
     if allowed >= len(highest):
         return 0.0
     return float(min(1.0, np.nextafter(highest[allowed], 2.0)))
-
-
-def _evaluated_by_others(scans: Sequence[MeasuredScan], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
-    """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
-    few lesions of either class to learn them. parts: the lesions, in the order of the scans."""
-    coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
-    owner = np.repeat(np.arange(len(scans)), [len(part.coronary) for part in parts])
-    patients = np.array([scan.patient for scan in scans])[owner]
-    with_both = min((len(set(patients[coronary == value])) for value in (False, True)), default=0)
-    if with_both < 2:
-        return None
-    features = np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
-    probabilities = np.zeros(len(coronary))
-    count = min(FOLDS, with_both)
-    fold = parts_by_patient(patients, coronary, count, seed=None)
-    for number in range(count):
-        training, held_out = fold != number, fold == number
-        if len(set(coronary[training])) == 2:
-            weights = fitted_weights(features[training], coronary[training])
-            probabilities[held_out] = coronary_probabilities(features[held_out], weights)
-    return [probabilities[owner == number] for number in range(len(scans))]
-
-
-def fitted_weights(features: np.ndarray, coronary: np.ndarray) -> dict[str, float]:
-    """Weights of FEATURES as they are measured, and INTERCEPT: logistic regression with an L2 penalty, in which no
-    feature counts against a lesion."""
-    from scipy.optimize import minimize
-
-    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
-    z, target = (features - mean) / spread, coronary.astype(float)
-
-    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        weights, intercept = parameters[:-1], parameters[-1]
-        evidence = z @ weights + intercept
-        wrong = expit(evidence) - target
-        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + weights @ weights / 2)
-        return cost, np.append(wrong @ z + weights, wrong.sum())
-
-    bounds = [(0, None)] * len(FEATURES)
-    fitted = minimize(loss, np.zeros(len(FEATURES) + 1), jac=True, bounds=[*bounds, (None, None)]).x
-    weights = fitted[:-1] / spread
-    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

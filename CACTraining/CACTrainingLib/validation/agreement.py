@@ -85,11 +85,13 @@ def _categories(scores: np.ndarray) -> np.ndarray:
     return np.array([category(score) for score in scores], int)
 
 
-def _icc(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def icc(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Intraclass correlation of totals, a `Statistic`."""
     return agreement(weights, np.stack([reference, measured], axis=1))
 
 
-def _kappa(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def category_kappa(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Weighted kappa of the totals' categories, a `Statistic`."""
     return kappa(weights, _categories(reference), _categories(measured), len(CATEGORIES))
 
 
@@ -116,7 +118,7 @@ def _totals(compared: Compared) -> Section:
     for title, measured in compared.scored:
         slope, start = linear_fit(weights, reference, measured)
         off, spread = mean(weights, measured - reference), _spread(weights, measured - reference)
-        values = [_icc(weights, reference, measured), slope, start, off, off - 1.96 * spread, off + 1.96 * spread]
+        values = [icc(weights, reference, measured), slope, start, off, off - 1.96 * spread, off + 1.96 * spread]
         values.append(rank_correlation(weights, reference, measured))
         rows.append((title, *map(compared.estimate, values)))
     rows += [
@@ -151,8 +153,8 @@ def _totals(compared: Compared) -> Section:
 def _method_differences(compared: Compared) -> Table:
     first, second = compared.methods
     rows: list[tuple[Cell, ...]] = []
-    statistics: dict[str, Statistic] = {"ICC of totals": _icc, "κ of categories": _kappa}
-    statistics |= {f"F1 at ≥ {least}": partial(_f1, least) for least in LEAST}
+    statistics: dict[str, Statistic] = {"ICC of totals": icc, "κ of categories": category_kappa}
+    statistics |= {f"F1 at ≥ {least}": partial(f1_at, least) for least in LEAST}
     for title, statistic in statistics.items():
         own = [compared.found(statistic, compared.measured(method)) for method in (first, second)]
         change = paired_difference(*own)
@@ -169,7 +171,7 @@ def _category_section(compared: Compared) -> Section:
     patients = [scan.patient for scan in compared.scans]
     for title, measured in compared.scored:
         same = compared.bootstrap.proportion(patients, _categories(measured) == true)
-        rows.append((title, compared.found(_kappa, measured).estimate, same))
+        rows.append((title, compared.found(category_kappa, measured).estimate, same))
     rows += [
         (f"Published: {one.title}", one.kappa, None)
         for one in published.agreement_for(compared.key)
@@ -190,7 +192,8 @@ def _confusion(compared: Compared, method: str) -> Table:
     return Table(f"categories_{method}", f"Categories by {METHODS[method]}", columns, rows, "Numbers of scans.")
 
 
-def _f1(least: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
+def f1_at(least: int, weights: np.ndarray, reference: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """F1 of detecting totals from a score on; with that score a `Statistic`."""
     found, true = (np.array([whole_score(x) >= least for x in scores]) for scores in (measured, reference))
     return ratio(weights, 2.0 * (found & true), 1.0 * found + true)
 
@@ -207,7 +210,7 @@ def _detection(compared: Compared) -> Section:
             found = np.array([whole_score(score) >= least for score in measured])
             rates = (proportion(found, true), proportion(~found, ~true), proportion(true, found))
             shown = [None if one.n == 0 else one for one in rates]
-            rows.append((f"  {title}", *shown, compared.found(partial(_f1, least), measured).estimate))
+            rows.append((f"  {title}", *shown, compared.found(partial(f1_at, least), measured).estimate))
         sensitivity, specificity, f1 = published.DETECTION[least]
         rows.append((f"  Published: {published.DETECTION_TITLE}", sensitivity, specificity, None, f1))
     note = "A scan is positive where its score, rounded, reaches the limit."
@@ -230,7 +233,7 @@ def _vessels(compared: Compared) -> Section:
             slope, _ = linear_fit(weights, reference, measured)
             true, found = reference > 0, measured > 0
             values = (
-                _icc(weights, reference, measured),
+                icc(weights, reference, measured),
                 slope,
                 mean(weights, measured - reference),
                 kappa(weights, true, found, 2),

@@ -20,6 +20,7 @@ from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import Lesion, LesionSet, ScoringRules, connected_voxels, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
 
+from .candidates import ScanCandidates, scan_candidates
 from .reference import Reference, ReferenceScan
 
 METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
@@ -67,7 +68,8 @@ class ComparedScan:
 
     folder: its results. total, vessels: of the reference. measured, measured_vessels: by method. lesions, wrong: None
     where the reference has no outlines. counts: how many lesions each method has, where lesions are known. published:
-    as in `ReferenceScan`. seconds: of scoring. warnings: codes.
+    as in `ReferenceScan`. seconds: of scoring. warnings: codes. candidates: to calibrate by, where the clinical score
+    is automatic.
     """
 
     name: str
@@ -84,6 +86,7 @@ class ComparedScan:
     seconds: float
     models: tuple[dict, ...]
     warnings: tuple[str, ...]
+    candidates: ScanCandidates | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def from_json(content: dict) -> ComparedScan:
     known = dict(content)
     for name, made in (("lesions", OutlinedLesion), ("wrong", WrongLesion)):
         known[name] = None if known[name] is None else tuple(made(**one) for one in known[name])
+    if known.get("candidates") is not None:
+        known["candidates"] = ScanCandidates(**known["candidates"])
     return ComparedScan(**{**known, "models": tuple(known["models"]), "warnings": tuple(known["warnings"])})
 
 
@@ -121,11 +126,12 @@ def compare(job: Job) -> ComparedScan:
     if any(method["reviewed"] for method in methods.values()):
         raise CTError("It was scored with a reader's lesions. Score it without them.")
     scan, vessels = job.scan, dict(scan_vessels(job))
-    total, lesions, wrong, counts = scan.total, None, None, {}
+    total, lesions, wrong, counts, coronary = scan.total, None, None, {}, None
     if scan.outlines is not None or total == 0:
         places = _Places(job, read_ct(scan.ct, scan.series), methods)
         lesions, wrong = places.outlined(), places.wrong()
         counts = {key: len(found) for key, found in places.counted.items()}
+        coronary = places.coronary_candidates() if "automatic" in methods else None
         if scan.outlines is not None:
             by_vessel, own_total = places.scores()
             total = own_total if total is None else total
@@ -145,6 +151,7 @@ def compare(job: Job) -> ComparedScan:
         seconds=round(sum(content["seconds"].values()), 2),
         models=tuple(content["models"]),
         warnings=tuple(dict.fromkeys(warning["code"] for warning in content["warnings"])),
+        candidates=scan_candidates(content, job.folder, coronary),
     )
 
 
@@ -192,7 +199,7 @@ class _Places:
     """Where calcium is, by the reference and by each method. Arrays are [k, j, i] on the scan's grid."""
 
     def __init__(self, job: Job, ct: CTScan, methods: dict[str, dict]) -> None:
-        self._job, self._ct = job, ct
+        self._job, self._ct, self._methods = job, ct, methods
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
@@ -247,11 +254,50 @@ class _Places:
                 found.append(WrongLesion(key, _vessel(one.artery, self._job.vessels), one.agatston, site, shown))
         return tuple(found)
 
+    def coronary_candidates(self) -> list[bool]:
+        """Whether the reference has coronary calcium in each candidate: those that count, then those left out, as
+        `scores.json` lists them."""
+        coronary = self._coronary.reshape(-1)
+        voxels = [*(one.flat for one in self.counted["automatic"]), *self._left_out("automatic")]
+        return [bool(coronary[flat].any()) for flat in voxels]
+
+    def _left_out(self, key: str) -> list[np.ndarray]:
+        """Voxels of what an automatic score leaves out. All of it has one label, so that candidates of two arteries
+        that touch are one part there; its voxels are given to the nearest of them."""
+        lesions = self._methods[key].get("left_out", [])
+        if not lesions:
+            return []
+        labels = self._labels_of(key)
+        labels = np.where(labels == Artery.UNASSIGNED, labels, np.uint8(0))
+        middles = np.array([lesion["centroid_ras_mm"] for lesion in lesions])
+        found = [np.zeros(0, np.intp) for _ in lesions]
+        for flat in _parts(labels):
+            near = np.linalg.norm(middles - self._middle_ras_mm(flat), axis=1)
+            if near.min() <= SAME_PLACE_MM:
+                found[int(near.argmin())] = flat
+                continue
+            off = np.linalg.norm(self._ras_mm(flat)[:, None] - middles, axis=2).argmin(1)
+            for n in np.unique(off):
+                found[n] = np.union1d(found[n], flat[off == n])
+        return found
+
     def _agatston(self, lesion: Lesion) -> float:
         return score_lesions([lesion], self._ct.image.GetSpacing(), ScoringRules()).agatston
 
     def _lesions_of(self, key: str, method: dict) -> list[_Counted]:
         """A method's lesions with their voxels. Raises CTError where its files do not fit each other."""
+        voxels = _parts(counted_labels(self._labels_of(key), method))
+        middles = np.array([self._middle_ras_mm(own) for own in voxels]).reshape(-1, 3)
+        found = []
+        for lesion in method["lesions"]:
+            off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
+            if not len(off) or off.min() > SAME_PLACE_MM:
+                raise CTError(f"{METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
+            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), recorded_agatston(method, lesion)))
+        return found
+
+    def _labels_of(self, key: str) -> np.ndarray:
+        """Of a method's image, uint8. Raises CTError where it is not on the scan's grid."""
         file = self._job.folder / METHODS[key][1]
         image = read_mask(file)
         if image.GetDirection() != self._ct.image.GetDirection():
@@ -259,24 +305,17 @@ class _Places:
         labels = sitk.GetArrayFromImage(image)
         if labels.shape != self._ct.hu.shape:
             raise CTError(f"{file} is not on the grid of its CT. Score the scan again.")
-        labels = counted_labels(labels, method)
-        flat = np.flatnonzero(labels)
-        part = connected_voxels(flat, labels.reshape(-1)[flat], labels.shape)
-        ends = np.cumsum(np.bincount(part))
-        voxels = np.split(flat[np.argsort(part, kind="stable")], ends[:-1]) if len(flat) else []
-        middles = np.array([self._middle_ras_mm(own) for own in voxels]).reshape(-1, 3)
-        found = []
-        for lesion in method["lesions"]:
-            off = np.linalg.norm(middles - np.array(lesion["centroid_ras_mm"]), axis=1)
-            if not len(off) or off.min() > SAME_PLACE_MM:
-                raise CTError(f"{file} does not fit {LAST_FILE} beside it. Score the scan again.")
-            found.append(_Counted(voxels[int(off.argmin())], _artery(lesion), recorded_agatston(method, lesion)))
-        return found
+        return labels
 
-    def _middle_ras_mm(self, flat: np.ndarray) -> tuple[float, float, float]:
-        k, j, i = (float(axis.mean()) for axis in np.unravel_index(flat, self._ct.hu.shape))
-        x, y, z = self._ct.image.TransformContinuousIndexToPhysicalPoint((i, j, k))
-        return -x, -y, z
+    def _ras_mm(self, flat: np.ndarray) -> np.ndarray:
+        """Places of voxels, [n, 3]."""
+        image = self._ct.image
+        k, j, i = np.unravel_index(flat, self._ct.hu.shape)
+        matrix = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+        return (np.stack([i, j, k], axis=1) @ matrix.T + image.GetOrigin()) * (-1, -1, 1)
+
+    def _middle_ras_mm(self, flat: np.ndarray) -> np.ndarray:
+        return self._ras_mm(flat).mean(0)
 
     def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
         """File, below the output, of the slice that holds most of some voxels: reference and method outlined."""
@@ -289,6 +328,16 @@ class _Places:
         (self._job.output / file).parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomically(self._job.output / file, jpeg)
         return file.as_posix()
+
+
+def _parts(labels: np.ndarray) -> list[np.ndarray]:
+    """Voxels of each connected part of one label, flat indices."""
+    flat = np.flatnonzero(labels)
+    if not len(flat):
+        return []
+    part = connected_voxels(flat, labels.reshape(-1)[flat], labels.shape)
+    ends = np.cumsum(np.bincount(part))
+    return np.split(flat[np.argsort(part, kind="stable")], ends[:-1])
 
 
 def site_name(key: str | None) -> str:

@@ -24,24 +24,27 @@ from CACScoringLib.core.output import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.io.dicom import some
-from CACScoringLib.run import ModelChoice
+from CACScoringLib.models.cards import ModelCard, StoredModel
+from CACScoringLib.run import ModelChoice, chosen_models
+from CACScoringLib.scoring.uncertainty import CalibratedOn
 
 from ..experiments.jobs import JobSettings, kept_jobs
 from ..experiments.scored import SCANS, make_folder, scored_folders
 from ..report.page import write_study
 from ..report.parts import METHODS, Section, Table, candidates_counted, count
 from ..statistics.bootstrap import RESAMPLES, Bootstrap
-from . import agreement, lesions
+from . import agreement, lesions, recalibration, recalibration_page
 from .agreement import CATEGORIES, Compared, category
 from .comparison import ComparedScan, Job, comparer, from_json, jobs_of
 from .formats import read_reference
+from .recalibration import TooFewError
 from .reference import Reference
 
 PAGE = "validation.html"
 SCAN_TABLE, RECORDS, COMPARISON = "scans.csv", "compared.jsonl", "comparison.csv"
 """In the output folder, beside SCANS: which scans there are, what is known of each, and all scores in a table."""
 
-RECORDS_VERSION = 2
+RECORDS_VERSION = 3
 """Of how scans are compared; others are compared anew."""
 
 
@@ -50,7 +53,7 @@ class ValidationSettings:
     """reference: file or folder, of any of `formats.FORMATS`. scans: folder of its scans, where it has none of its own.
 
     workers: processes at work, None for as many as fit. overwrite: score anew, whatever was there. seed: of the
-    bootstrap.
+    bootstrap. calibrate: name of a model to store, with scoring calibrated on these scans; None for none.
     """
 
     reference: Path
@@ -60,15 +63,17 @@ class ValidationSettings:
     workers: int | None = None
     overwrite: bool = False
     seed: int = 0
+    calibrate: str | None = None
 
 
 @dataclass(frozen=True)
 class Validation:
-    """page: `validation.html`. scans: that were compared. refused: the others, and why."""
+    """page: `validation.html`. scans: that were compared. refused: the others, and why. calibrated: what was stored."""
 
     page: Path
     scans: tuple[ComparedScan, ...]
     refused: tuple[tuple[str, str], ...]
+    calibrated: StoredModel | None = None
 
 
 def validate(settings: ValidationSettings, progress: Progress | None = None) -> Validation:
@@ -76,7 +81,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
 
     A scan that cannot be read, scored or compared is named in the page and stops nothing. Raises BadReferenceError or
     TableError when the reference cannot be used, before anything is written; OutputError when the output cannot be
-    used; CTError when no scan could be compared.
+    used; CTError when no scan could be compared, or it cannot be calibrated on them. Where that shows only once they
+    are compared, the page is there and says why.
     """
     progress = progress or Progress()
     started = time.perf_counter()
@@ -85,6 +91,10 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         reference = read_reference(settings.reference, settings.scans, progress.counted)
         for message in reference.warnings:
             progress.warning(ScanWarning("reference-doubt", message))
+        base = chosen_models(settings.models).networks.get("decomposition")
+        if settings.calibrate is not None:
+            patients = len({scan.patient for scan in reference.scans})
+            recalibration.check(settings.calibrate, base and base.card, patients)
     make_folder(settings.output)
     workers = settings.workers or sensible_count(scoring_bytes(LARGE_VOXELS, Asked()))
     with progress.step("scans"):
@@ -101,15 +111,34 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         vessels = {vessel: own for vessel, own in reference.vessels.items() if any(vessel in s.vessels for s in scans)}
         compared = Compared(tuple(scans), bootstrap, reference.key, vessels, reference.published)
         _write_comparison(compared, settings.output / COMPARISON)
+        calibrated, own_parts, failure = None, (), None
+        if settings.calibrate is not None and base is not None:
+            try:
+                calibrated, own_parts = _calibrated(settings.calibrate, reference, compared, base)
+            except TooFewError as error:
+                failure, own_parts = error, (recalibration_page.refused_section(str(error)),)
         parts = (
-            _data_section(reference, compared, refused),
+            _data_section(reference, compared, refused, base and base.card),
+            *own_parts,
             *agreement.sections(compared),
             *lesions.sections(compared, settings.output, SCANS),
         )
         facts = _facts(settings, reference, scans, time.perf_counter() - started)
         title = f"Automatic scores against {reference.title}"
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
-    return Validation(page, tuple(scans), tuple(refused))
+    if failure is not None:
+        raise failure
+    return Validation(page, tuple(scans), tuple(refused), calibrated)
+
+
+def _calibrated(
+    name: str, reference: Reference, compared: Compared, base: StoredModel
+) -> tuple[StoredModel, tuple[Section, ...]]:
+    """What is stored under a name, and the section about it. Raises TooFewError, ModelError."""
+    found = recalibration.recalibrate(compared.scans, base.card)
+    section = recalibration_page.section(found, compared.bootstrap, name, base.card.name)
+    achieved = recalibration_page.achieved(found)
+    return recalibration.store(found, base, name, reference.title, achieved), (section,)
 
 
 def _scored(reference: Reference, settings: ValidationSettings, progress: Progress) -> list[Path | str]:
@@ -159,8 +188,12 @@ def _write_comparison(compared: Compared, path: Path) -> None:
     write_table(path, [*columns, "seconds", "warnings"], rows, guarded=True)
 
 
-def _data_section(reference: Reference, compared: Compared, refused: Sequence[tuple[str, str]]) -> Section:
+def _data_section(
+    reference: Reference, compared: Compared, refused: Sequence[tuple[str, str]], card: ModelCard | None
+) -> Section:
+    """card: of the calcium map's model."""
     scans = compared.scans
+    known = None if card is None else CalibratedOn.stored(card.calibration)
     text = [
         reference.about,
         f"{count(scans, 'scan')} of {count({scan.patient for scan in scans}, 'patient')} were scored and compared; "
@@ -168,6 +201,11 @@ def _data_section(reference: Reference, compared: Compared, refused: Sequence[tu
         *candidates_counted(sum("unreviewed" in scan.warnings for scan in scans), len(scans)),
         *reference.warnings[:5],
     ]
+    if card is not None and known is not None:
+        text.append(
+            f"The model {card.name} was calibrated on {known}. If these scans are among them, everything below is "
+            "better than it would be on others."
+        )
     counts = Counter(CATEGORIES[category(scan.total)] for scan in scans)
     rows = tuple((name, counts[name]) for name in CATEGORIES)
     tables = [Table("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]

@@ -203,9 +203,12 @@ def test_score_refuses_an_earlier_result_that_is_none(scans, capsys):
 class TestStoredLimits:
     def test_found_by_the_model_that_made_the_map(self, limits, scans):
         other = untrained("decomposition", "other-map", scans / "installed")
-        content = {"models": [{"network": "decomposition", "sha256": read_card(limits).sha256}]}
+        card = read_card(limits)
+        content = {"models": [{"network": "decomposition", "name": card.name, "sha256": card.sha256}]}
         assert stored_repeatability(content).data == "100 digital patients"
         content["models"][0]["sha256"] = read_card(other).sha256
+        assert stored_repeatability(content) is None
+        content["models"][0] |= {"name": "a-copy", "sha256": card.sha256}
         assert stored_repeatability(content) is None
         assert stored_repeatability({"models": []}).limits["threshold"]["agatston"]["total"].slope == 0.1
 

@@ -10,7 +10,7 @@ from CACScoringLib.report.files import result_as_json, result_as_text
 from CACScoringLib.report.interval_page import category_text, interval_as_html, interval_sentence, interval_text
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.automatic import LeftOut
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, CalibratedOn, Intervals
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
 INTERVALS = {TOTAL: Intervals((40.2, 130.4), (8.04, 26.0)), "LAD": Intervals((12.0, 40.0))}
@@ -64,6 +64,14 @@ def test_all_that_is_written_has_it(method):
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]
     assert content["arteries"]["LAD"]["interval_90"] == [12.0, 40.0]
     assert content["arteries"]["RCA"]["interval_90"] is None
+
+
+def test_the_words_follow_what_the_model_was_calibrated_on(method):
+    assert "It was made on digital patients" in interval_as_html(method)
+    own = replace(method, calibrated_on=CalibratedOn("label maps", 41, 40, "2026-11-22"))
+    html = interval_as_html(own)
+    assert "It was made on 40 patients with reference scores (label maps, 2026-11-22)" in html
+    assert "digital patients" not in html
 
 
 def test_nothing_is_said_where_no_errors_are_known():

@@ -332,6 +332,13 @@ class TestAutomatic:
     def test_the_same_evidence_and_models_made_both(self):
         limits = with_automatic_limits()
         assert "different evidence" in bars(compare(automatic(), automatic(evidence=0.4), limits), "threshold")[0]
+        calibrated = {
+            **automatic(),
+            "calibrated_on": {"reference": "a", "scans": 9, "patients": 9, "date": "2026-01-01"},
+        }
+        assert bars(compare(automatic(), calibrated, limits), "decomposition") == (
+            "the models were calibrated on different scans",
+        )
         other = with_automatic_limits(0.4)
         assert "limits were found with candidates" in bars(compare(automatic(), automatic(), other), "threshold")[0]
         models = {**automatic(), "models": with_other_model()["models"]}

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
 from CACScoringLib.scoring.acquisition import BloodPool
-from CACScoringLib.scoring.familiarity import FACTS, LEAST_SCANS, LIMIT, Familiarity, Known, facts_of
+from CACScoringLib.scoring.familiarity import FACTS, LEAST_SCANS, LIMIT, Familiarity, Known, facts_of, recorded_facts
 
 KNOWN = Known({"noise_hu": (8.0, 41.0, 10.0), "kvp": (100.0, 120.0, 10.0), "slice_spacing_mm": (1.0, 5.0, 2.0)})
 
@@ -93,5 +93,11 @@ def test_facts_of_a_scan(rows, cut):
     assert (facts["kvp"], facts["noise_hu"], facts["median_hu"]) == (100.0, 22.0, 45.0)
     assert facts["heart_ml"] == pytest.approx(heart.sum() * 0.75 / 1000)
     assert facts["heart_cut_percent"] == cut
+    content = {
+        "acquisition": scan.acquisition.facts(False),
+        "measured": {"median_hu": 45.0, "noise_hu": 22.0},
+        "input": {"spacing_mm": list(scan.image.GetSpacing())},
+    }
+    assert recorded_facts(content, images[1]) == facts
     unmeasured = facts_of(scan, None, images[1])
     assert unmeasured["noise_hu"] is unmeasured["median_hu"] is None

@@ -1,0 +1,100 @@
+"""What tells coronary calcium from the rest, learned from lesions of which it is known (`scoring.evidence`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from CACScoringLib.scoring.evidence import FEATURES, INTERCEPT, coronary_probabilities
+
+from ..statistics.patient_folds import parts_by_patient
+from .measured_scans import FoundLesions
+
+FOLDS = 5
+
+
+def evaluated_by_others(patients: Sequence[str], parts: Sequence[FoundLesions]) -> list[np.ndarray] | None:
+    """Of each scan's lesions the probability of being coronary, by weights of other patients; None if there are too
+    few lesions of either class to learn them. patients, parts: of each scan."""
+    coronary = np.concatenate([part.coronary for part in parts]).astype(bool)
+    owner = np.repeat(np.arange(len(parts)), [len(part.coronary) for part in parts])
+    own_patients = np.array(patients)[owner]
+    with_both = min((len(set(own_patients[coronary == value])) for value in (False, True)), default=0)
+    if with_both < 2:
+        return None
+    features = stacked_features(parts)
+    probabilities = np.zeros(len(coronary))
+    count = min(FOLDS, with_both)
+    fold = parts_by_patient(own_patients, coronary, count, seed=None)
+    for number in range(count):
+        training, held_out = fold != number, fold == number
+        if len(set(coronary[training])) == 2:
+            weights = fitted_weights(features[training], coronary[training])
+            probabilities[held_out] = coronary_probabilities(features[held_out], weights)
+    return [probabilities[owner == number] for number in range(len(parts))]
+
+
+def stacked_features(parts: Sequence[FoundLesions]) -> np.ndarray:
+    """Of all lesions, [n, features]."""
+    return np.concatenate([part.features.reshape(-1, len(FEATURES)) for part in parts])
+
+
+def nearest_limit(
+    agatston: Sequence[np.ndarray], probabilities: Sequence[np.ndarray], truths: Sequence[float]
+) -> tuple[float, float]:
+    """The least probability that counts, so that scores come nearest to the truth.
+
+    Near is told by the mean difference of ln(1 + score), in which a false 10 counts as much as a missed 10.
+
+    Args:
+        agatston: Of each scan's lesions.
+        probabilities: Of these.
+        truths: Score of each scan.
+
+    Returns:
+        The limit, and that difference.
+    """
+    truth = np.log1p(truths)
+    limits = np.linspace(0.02, 0.98, 49)
+    pairs = list(zip(agatston, probabilities, strict=True))
+    scores = [np.array([own[p >= limit].sum() for own, p in pairs]) for limit in limits]
+    errors = [float(np.abs(np.log1p(found) - truth).mean()) for found in scores]
+    best = int(np.argmin(errors))
+    return float(limits[best]), errors[best]
+
+
+def typical(features: np.ndarray) -> dict[str, float]:
+    """What coronary lesions have, by name. features: of some, [n, features]."""
+    return dict(zip(FEATURES, map(float, np.median(features, axis=0)), strict=True))
+
+
+def fitted_weights(
+    features: np.ndarray, coronary: np.ndarray, toward: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Weights of FEATURES as they are measured, and INTERCEPT: logistic regression with an L2 penalty, in which no
+    feature counts against a lesion.
+
+    Args:
+        features: [n, features].
+        coronary: [n].
+        toward: Weights that the penalty draws to; None for none at all, 0.
+    """
+    from scipy.optimize import minimize
+
+    mean, spread = features.mean(0), np.maximum(features.std(0), 1e-6)
+    z, target = (features - mean) / spread, coronary.astype(float)
+    start = np.zeros(len(FEATURES)) if toward is None else np.array([toward[name] for name in FEATURES]) * spread
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        weights, intercept = parameters[:-1], parameters[-1]
+        evidence = z @ weights + intercept
+        wrong, off = expit(evidence) - target, weights - start
+        cost = float((np.logaddexp(0, evidence) - target * evidence).sum() + off @ off / 2)
+        return cost, np.append(wrong @ z + off, wrong.sum())
+
+    bounds = [(0, None)] * len(FEATURES)
+    fitted = minimize(loss, np.append(start, 0.0), jac=True, bounds=[*bounds, (None, None)]).x
+    weights = fitted[:-1] / spread
+    return {**dict(zip(FEATURES, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}

@@ -1,0 +1,77 @@
+"""What a scan's results hold to calibrate by: evidence of every candidate, recorded intervals, facts of the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from CACScoringLib.core.records import recorded_agatston, recorded_status
+from CACScoringLib.io.reading import read_mask
+from CACScoringLib.scoring.evidence import FEATURES
+from CACScoringLib.scoring.familiarity import recorded_facts
+
+
+@dataclass(frozen=True)
+class ScanCandidates:
+    """All candidates of an automatic clinical score, those left out too, as lists of equal length.
+
+    features: `evidence.FEATURES` of each. agatston: of each. arteries: by their keys. coronary: whether the reference
+    has coronary calcium there; None where it does not tell. intervals: recorded for the total, by key of
+    `comparison.METHODS`; None where there was none. probabilities: recorded, of the categories; empty where withheld.
+    map_arteries: scores of the map, by artery; empty without one. facts: `familiarity.FACTS`.
+    """
+
+    features: list[list[float]]
+    agatston: list[float]
+    arteries: list[str]
+    coronary: list[bool] | None
+    intervals: dict[str, list[float] | None]
+    probabilities: dict[str, float]
+    map_arteries: dict[str, float]
+    facts: dict[str, float | None]
+
+
+def candidates_of(content: dict) -> list[dict]:
+    """Of the automatic clinical score in a `scores.json`: those that count, then those left out."""
+    method = content["methods"]["threshold"]
+    return [*method["lesions"], *method["left_out"]]
+
+
+def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
+    """Of a scan's results; None where its clinical score is not automatic, or an earlier version made it.
+
+    Args:
+        content: Of `scores.json`.
+        folder: The results.
+        coronary: Of `candidates_of`, whether the reference has coronary calcium there; None where it does not tell.
+
+    Raises:
+        CTError: A file cannot be read.
+    """
+    method = content["methods"].get("threshold")
+    if method is None or recorded_status("threshold", method) != "automatic":
+        return None
+    found = candidates_of(content)
+    if not all(set(FEATURES) == set(lesion.get("evidence", ())) for lesion in found):
+        return None
+    heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
+    names = {"automatic": "threshold", "map": "decomposition"}
+    categories = content["categories"] or {}
+    mapped = content["methods"].get("decomposition", {"arteries": {}})
+    return ScanCandidates(
+        features=[[lesion["evidence"][name] for name in FEATURES] for lesion in found],
+        agatston=[recorded_agatston(method, lesion) for lesion in found],
+        arteries=[lesion["artery"] for lesion in found],
+        coronary=None if coronary is None else list(map(bool, coronary)),
+        intervals={
+            key: content["methods"][name]["total"].get("interval_90")
+            for key, name in names.items()
+            if name in content["methods"]
+        },
+        probabilities=dict(categories.get("probabilities", {})),
+        map_arteries={key: recorded_agatston(mapped, score) for key, score in mapped["arteries"].items()},
+        facts=recorded_facts(content, heart),
+    )

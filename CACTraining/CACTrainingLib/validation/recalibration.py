@@ -1,0 +1,350 @@
+"""Evidence of candidates, limit and intervals fitted anew to one's own scans with reference scores.
+
+What is fitted depends on what the reference holds. Totals give the limit from which a candidate counts, the errors that
+intervals are made of, and what the scans are like; outlines also the weights of the evidence. All scans teach what is
+stored. What the page reports is cross-fitted: each scan is evaluated by what the patients of other folds taught, in all
+steps, so that its own reference has no part in its score and interval. Which fold a patient is in does not depend on
+any reference either.
+
+The network stays as it is, and so does the evidence of the map's lesions, for what its own evidence left out is not
+kept with results.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import MAIN_ARTERIES
+from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, install_copy, list_models
+from CACScoringLib.scoring.automatic import CandidateEvidence
+from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
+from CACScoringLib.scoring.familiarity import Known
+from CACScoringLib.scoring.uncertainty import (
+    CATEGORIES,
+    LIMITS,
+    NOISE_HU,
+    THICKNESS_MM,
+    CalibratedOn,
+    ScoreErrors,
+    Uncertainty,
+    fitted_errors,
+)
+
+from ..statistics.patient_folds import parts_by_patient
+from ..training.evidence import FOLDS, fitted_weights, nearest_limit, typical
+from .comparison import ComparedScan
+from .reference import VESSELS
+
+LEAST_PATIENTS = 20
+LEAST_OF_EACH = 5
+"""Patients with coronary calcium, and without any; also on each side of a category's limit."""
+LEAST_CANDIDATES, LEAST_CANDIDATE_PATIENTS = 10, 5
+"""Of candidates that are coronary calcium, and of others, and patients that they come from, to learn weights."""
+LEAST_OF_CLASS = 19
+"""Scans of a class of the truth: fewer errors have no value that 5 % of them exceed."""
+
+KINDS = {"automatic": "automatic", "map": "decomposition"}
+"""Kind of score (`Uncertainty.stored`) by the key of `comparison.METHODS`. Errors of a reader's scores cannot be known
+from a reference that is a reader's itself."""
+
+
+class TooFewError(CTError):
+    """The scans do not suffice to calibrate by. The message says what is missing."""
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """A compared scan as arrays. arteries: of the reference; None where it does not tell all four."""
+
+    compared: ComparedScan
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        return np.array(self.compared.candidates.features, float).reshape(-1, len(FEATURES))
+
+    @cached_property
+    def agatston(self) -> np.ndarray:
+        return np.array(self.compared.candidates.agatston, float)
+
+    @cached_property
+    def coronary(self) -> np.ndarray | None:
+        known = self.compared.candidates.coronary
+        return None if known is None else np.array(known, bool)
+
+    @property
+    def arteries(self) -> list[float] | None:
+        known = self.compared.vessels
+        return [known[name] for name in VESSELS] if set(known) == set(VESSELS) else None
+
+    def fact(self, name: str, usual: float) -> float:
+        return float(self.compared.candidates.facts.get(name) or usual)
+
+    def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
+        """Total and score of each artery. counted: which candidates do, [n]."""
+        if kind != "automatic":
+            own = self.compared.candidates.map_arteries
+            return self.compared.measured["map"], [own[artery.key] for artery in MAIN_ARTERIES]
+        names = np.array(self.compared.candidates.arteries)
+        return float(self.agatston[counted].sum()), [
+            float(self.agatston[counted & (names == artery.key)].sum()) for artery in MAIN_ARTERIES
+        ]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What some scans taught. errors: of Agatston scores, by kind and part ("total", "artery"). known: what they were
+    like."""
+
+    evidence: CandidateEvidence
+    errors: dict[str, dict[str, ScoreErrors]]
+    known: Known
+
+    def as_calibration(self) -> dict[str, object]:
+        """As a model's card holds it."""
+        errors = {k: {p: {"agatston": asdict(e)} for p, e in own.items()} for k, own in self.errors.items()}
+        uncertainty = {kind: {"total": {}, "artery": {}, **own} for kind, own in errors.items()}
+        return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": asdict(self.known)}
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """A scan by what other patients taught. automatic: its clinical score. intervals: of the total, by method; None
+    where they are withheld. probabilities: of `uncertainty.CATEGORIES`; empty where withheld."""
+
+    evidence: CandidateEvidence
+    automatic: float
+    intervals: dict[str, tuple[float, float] | None]
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """scans: that it was fitted to. cross_fitted: of each. fitted: by all. refitted: whether the weights were fitted
+    too; else why not. from_base: limits of categories whose probabilities are those of the model before, for too few
+    patients lie on one side of them. arteries: how many patients errors of arteries were fitted to, 0 for none."""
+
+    scans: tuple[ComparedScan, ...]
+    cross_fitted: tuple[CrossFitted, ...]
+    fitted: Fitted
+    refitted: bool
+    why_not: str
+    from_base: tuple[float, ...]
+    arteries: int
+
+    @property
+    def patients(self) -> int:
+        return len({scan.patient for scan in self.scans})
+
+
+def check(name: str, base: ModelCard | None, patients: int) -> None:
+    """Raises CTError where a name cannot be given, a model cannot be calibrated, or there are too few patients.
+
+    base: of the calcium map's model that scans are scored with; None without one.
+    """
+    if not NAME.fullmatch(name):
+        raise CTError(
+            f"{name!r} is no name for a calibration: use small letters, digits, dots, dashes and underscores."
+        )
+    taken = [m for m in list_models() if m.card.name == name and CalibratedOn.stored(m.card.calibration) is None]
+    if taken or (base is not None and base.name == name):
+        raise CTError(f"{name} is the name of another model. Choose another one for the calibration.")
+    if base is None or CandidateEvidence.stored(base.calibration) is None:
+        own = "There is no model" if base is None else f"The model {base.name} has no evidence"
+        raise CTError(f"{own} by which candidates are evaluated, so there is nothing to calibrate anew.")
+    if patients < LEAST_PATIENTS:
+        raise TooFewError(f"The reference has {patients} patients; a calibration needs {LEAST_PATIENTS} at least.")
+
+
+def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration:
+    """Fit to scans, and evaluate each by others.
+
+    Args:
+        scans: All that were compared; those without an automatic score tell nothing.
+        base: Card of the model that they were scored with.
+
+    Raises:
+        TooFewError: They do not suffice.
+    """
+    own = [_Scan(scan) for scan in scans if scan.candidates is not None]
+    _enough(own)
+    why_not = _why_not_refitted(own)
+    fitter = _Fitter(base, refit=not why_not)
+    fold = _folds(own)
+    cross_fitted: list[CrossFitted | None] = [None] * len(own)
+    for number in range(FOLDS):
+        taught = fitter.fit([scan for scan, part in zip(own, fold, strict=True) if part != number])
+        for n in np.flatnonzero(fold == number):
+            cross_fitted[n] = _evaluated(own[n], taught)
+    told = [scan for scan in own if scan.arteries is not None]
+    arteries = len({scan.compared.patient for scan in told})
+    return Recalibration(
+        tuple(scan.compared for scan in own),
+        tuple(found for found in cross_fitted if found is not None),
+        fitter.fit(own),
+        not why_not,
+        why_not,
+        tuple(limit for limit in LIMITS["agatston"] if not _both_sides(own, limit)),
+        arteries if arteries >= LEAST_PATIENTS else 0,
+    )
+
+
+def store(
+    found: Recalibration, base: StoredModel, name: str, reference: str, achieved: Mapping[str, object]
+) -> StoredModel:
+    """Install a copy of the model under a name, with this calibration. No name of a patient or file is stored.
+
+    Args:
+        found: The calibration.
+        base: The model that the scans were scored with.
+        name: Of the copy.
+        reference: Title of its format.
+        achieved: Cross-fitted figures, JSON values.
+
+    Raises:
+        ModelError: It cannot be installed.
+    """
+    card = base.card
+    today = datetime.date.today().isoformat()
+    known = CalibratedOn(reference, len(found.scans), found.patients, today)
+    # What was measured with the former evidence does not hold for the new one.
+    whole = card.validation.get("whole_method", {})
+    kept = {key: whole[key] for key in ("models", "data") if key in whole}
+    achieved = {"data": f"{known}, cross-fitted", "from": card.name, "weights_fitted": found.refitted, **achieved}
+    calibration = {**card.calibration, **found.fitted.as_calibration(), "calibrated_on": asdict(known)}
+    validation = {**card.validation, "whole_method": kept, "recalibration": achieved}
+    use = f"{card.intended_use.split(_USE)[0]}{_USE} {known}, for scans and patients like theirs."
+    # As it will be read: an identical calibration is not stored twice.
+    stored = json.loads(json.dumps({"calibration": calibration, "validation": validation}))
+    return install_copy(base.path, replace(card, name=name, intended_use=use, **stored))
+
+
+_USE = " Calibrated by its user on"
+
+
+class _Fitter:
+    """Fits to scans, beginning from a model. refit: weights too."""
+
+    def __init__(self, base: ModelCard, refit: bool) -> None:
+        evidence = CandidateEvidence.stored(base.calibration)
+        assert evidence is not None
+        self._present, self._refit = evidence, refit
+        self._errors = {kind: Uncertainty.stored(base.calibration, kind) for kind in KINDS.values()}
+
+    def fit(self, scans: Sequence[_Scan]) -> Fitted:
+        fold = _folds(scans) if self._refit else np.zeros(len(scans), int)
+        probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
+        for number in sorted(set(fold.tolist())):
+            others = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
+            weights = self._taught(others).weights
+            for n in np.flatnonzero(fold == number):
+                probabilities[n] = coronary_probabilities(scans[n].features, weights)
+        truths = [scan.compared.total for scan in scans]
+        limit, _ = nearest_limit([scan.agatston for scan in scans], probabilities, truths)
+        counted = [p >= limit for p in probabilities]
+        errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
+        facts = [scan.compared.candidates.facts for scan in scans]
+        return Fitted(replace(self._taught(scans), most_not_coronary=1 - limit), errors, Known.of(facts))
+
+    def _taught(self, scans: Sequence[_Scan]) -> CandidateEvidence:
+        """With weights fitted to scans where there is something to fit to, drawn to the present ones."""
+        told = [scan for scan in scans if scan.coronary is not None] if self._refit else []
+        coronary = np.concatenate([scan.coronary for scan in told]) if told else np.zeros(0, bool)
+        if len(set(coronary.tolist())) < 2:
+            return self._present
+        features = np.concatenate([scan.features for scan in told])
+        weights = fitted_weights(features, coronary, toward=self._present.weights)
+        return replace(self._present, weights=weights, typical=typical(features[coronary]))
+
+    def _fitted_errors(
+        self, kind: str, scans: Sequence[_Scan], counted: Sequence[np.ndarray]
+    ) -> dict[str, ScoreErrors]:
+        scores = [scan.scores(kind, own) for scan, own in zip(scans, counted, strict=True)]
+        totals = np.array([total for total, _ in scores])
+        truths = np.array([scan.compared.total for scan in scans])
+        facts = _noise_and_thickness(scans)
+        errors = {"total": fitted_errors("agatston", totals, truths, *facts, least=LEAST_OF_CLASS)}
+        before = self._errors[kind]
+        if before is not None:
+            pairs = zip(LIMITS["agatston"], errors["total"].chances, before.total["agatston"].chances, strict=True)
+            chances = tuple(own if _both_sides(scans, limit) else former for limit, own, former in pairs)
+            errors["total"] = replace(errors["total"], chances=chances)
+        told = [n for n, scan in enumerate(scans) if scan.arteries is not None]
+        if len({scans[n].compared.patient for n in told}) >= LEAST_PATIENTS:
+            found = np.array([scores[n][1] for n in told]).ravel()
+            known = np.array([scans[n].arteries for n in told]).ravel()
+            facts = tuple(np.repeat(fact[told], len(MAIN_ARTERIES)) for fact in facts)
+            errors["artery"] = fitted_errors("agatston", found, known, *facts, least=LEAST_OF_CLASS)
+        return errors
+
+
+def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:
+    evidence = taught.evidence
+    counted = coronary_probabilities(scan.features, evidence.weights) >= 1 - evidence.most_not_coronary
+    facts = scan.compared.candidates.facts
+    familiarity = taught.known.familiarity(facts)
+    total, _ = scan.scores("automatic", counted)
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for method, kind in KINDS.items():
+        errors, score = taught.errors[kind]["total"], scan.scores(kind, counted)[0]
+        intervals[method] = (
+            None
+            if familiarity.beyond
+            else errors.interval(score, facts["noise_hu"], facts["slice_thickness_mm"], familiarity.distance)
+        )
+    chances = taught.errors["automatic"]["total"].probabilities(total)
+    probabilities = {} if familiarity.beyond else dict(zip(CATEGORIES, chances, strict=True))
+    return CrossFitted(evidence, total, intervals, probabilities)
+
+
+def _folds(scans: Sequence[_Scan]) -> np.ndarray:
+    """The fold of each scan, no patient in two. By what was found before: a reference shall not move its scan."""
+    found = np.array([scan.compared.measured["automatic"] > 0 for scan in scans])
+    return parts_by_patient([scan.compared.patient for scan in scans], found, FOLDS, seed=None)
+
+
+def _noise_and_thickness(scans: Sequence[_Scan]) -> tuple[np.ndarray, ...]:
+    usual = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
+    return tuple(np.array([scan.fact(name, value) for scan in scans]) for name, value in usual)
+
+
+def _both_sides(scans: Sequence[_Scan], limit: float) -> bool:
+    """Whether enough patients lie on either side of a category's limit."""
+    above = {scan.compared.patient for scan in scans if scan.compared.total >= limit}
+    below = {scan.compared.patient for scan in scans if scan.compared.total < limit}
+    return min(len(above), len(below)) >= LEAST_OF_EACH
+
+
+def _enough(scans: Sequence[_Scan]) -> None:
+    patients = len({scan.compared.patient for scan in scans})
+    if patients < LEAST_PATIENTS:
+        raise TooFewError(
+            f"{patients} patients have a reference and an automatic clinical score; a calibration needs "
+            f"{LEAST_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
+        )
+    if not _both_sides(scans, LIMITS["agatston"][0]):
+        raise TooFewError(
+            f"A calibration needs {LEAST_OF_EACH} patients with coronary calcium and {LEAST_OF_EACH} without any."
+        )
+
+
+def _why_not_refitted(scans: Sequence[_Scan]) -> str:
+    """Empty where weights can be fitted."""
+    told = [scan for scan in scans if scan.coronary is not None]
+    if not any(scan.coronary.any() for scan in told):
+        return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
+    for value, what in ((True, "coronary calcium"), (False, "something else")):
+        count = sum(int((scan.coronary == value).sum()) for scan in told)
+        patients = len({scan.compared.patient for scan in told if (scan.coronary == value).any()})
+        if count < LEAST_CANDIDATES or patients < LEAST_CANDIDATE_PATIENTS:
+            return (
+                f"{count} candidates of {patients} patients are {what}; weights need {LEAST_CANDIDATES} of "
+                f"{LEAST_CANDIDATE_PATIENTS}."
+            )
+    return ""

@@ -1,0 +1,443 @@
+"""Scoring calibrated on one's own scans: evaluated by others, stored under a name, used and removed."""
+
+import json
+from dataclasses import asdict, replace
+
+import automatic_score
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from digital_pairs import scored_in_this_process
+from handmade_networks import untrained
+
+from CACScoringLib.cli import main as scoring_cli
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.models import cards
+from CACScoringLib.models.cards import find_model, read_card, update_card
+from CACScoringLib.report.files import result_as_json
+from CACScoringLib.report.page import result_as_html
+from CACScoringLib.run import ModelChoice, chosen_models
+from CACScoringLib.scoring.automatic import CandidateEvidence
+from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
+from CACScoringLib.scoring.familiarity import Known
+from CACScoringLib.scoring.uncertainty import CalibratedOn, ScanErrors, Uncertainty
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.statistics.bootstrap import Bootstrap
+from CACTrainingLib.validation import recalibration_page, run
+from CACTrainingLib.validation.candidates import ScanCandidates, scan_candidates
+from CACTrainingLib.validation.comparison import ComparedScan, compare, from_json, jobs_of
+from CACTrainingLib.validation.formats import read_reference
+from CACTrainingLib.validation.recalibration import LEAST_PATIENTS, TooFewError, check, recalibrate, store
+from CACTrainingLib.validation.run import ValidationSettings, validate
+
+EXCESS, PLACE = FEATURES.index("log_ct_excess"), FEATURES.index("place_logit")
+ARTERIES = ("LM", "LAD", "LCX", "RCA")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Models that learned nothing: of the calcium map, and of slices beside it."""
+    folder = tmp_path_factory.mktemp("models")
+    return untrained("decomposition", "our-map", folder), untrained("slices", "our-slices", folder)
+
+
+@pytest.fixture
+def base(weights, tmp_path, monkeypatch):
+    """A bundled model of the map whose evidence is the brightness alone, with a limit that leaves half of it out."""
+    bundled = tmp_path / "bundled"
+    bundled.mkdir()
+    for path in weights:
+        for own in (path, path.with_suffix(".safetensors")):
+            (bundled / own.name).write_bytes(own.read_bytes())
+    monkeypatch.setattr(cards, "bundled_folder", lambda: bundled)
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    evidence = {"log_ct_excess": 1.0, "intercept": -5.0}
+    calibration = {
+        "candidates": {
+            "weights": dict.fromkeys(FEATURES, 0.0) | evidence,
+            "typical": dict.fromkeys(FEATURES, 5.0),
+            "most_not_coronary": 0.5,
+        },
+        "uncertainty": automatic_score.map_card().calibration["uncertainty"],
+    }
+    update_card(bundled / "our-map.json", calibration, {"whole_method": {"models": {"slices": "1"}, "candidates": {}}})
+    return find_model("decomposition")
+
+
+def made(patients=40, outlined=True, seed=0, arteries=True):
+    """Scans with two candidates each; the second is bright, but its place tells that it is none. A patient of two has a
+    lesion, rather faint: what the model counts before is wrong."""
+    generator = np.random.default_rng(seed)
+    scans = []
+    for number in range(patients):
+        sick = number % 2 == 0
+        features = np.zeros((2, len(FEATURES)))
+        features[:, EXCESS] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
+        features[:, PLACE] = (3.0 + generator.normal(0, 0.3), -3.0 + generator.normal(0, 0.3))
+        scores = [float(generator.lognormal(4, 1.3)), 50.0]
+        own = slice(0, 2) if sick else slice(1, 2)
+        truth = scores[0] * float(generator.lognormal(0, 0.2)) if sick else 0.0
+        facts = {"noise_hu": 20.0 + number / patients, "slice_thickness_mm": 3.0, "kvp": 120.0}
+        by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
+        candidates = ScanCandidates(
+            features=features[own].tolist(),
+            agatston=scores[own],
+            arteries=["LAD", "RCA"][own],
+            coronary=[True, False][own] if outlined else (None if sick else [False]),
+            intervals={"automatic": [0.0, 60.0], "map": None},
+            probabilities=dict(zip(("0", "1-99", "100-399", "400+"), (0.4, 0.3, 0.2, 0.1), strict=True)),
+            map_arteries=by_artery,
+            facts=facts,
+        )
+        before = 50.0
+        scan = ComparedScan(
+            *(f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}),
+            *(
+                {"automatic": before, "map": 1.3 * truth},
+                {"automatic": {}, "map": {}},
+                None,
+                None,
+                {},
+                None,
+                1.0,
+                (),
+                (),
+                candidates,
+            ),
+        )
+        scans.append(scan)
+    return scans
+
+
+def test_outlines_teach_what_coronary_calcium_is(base):
+    scans = made()
+    found = recalibrate(scans, base.card)
+    assert found.refitted
+    assert (
+        found.fitted.evidence.weights["place_logit"]
+        > 0.5
+        > base.card.calibration["candidates"]["weights"]["place_logit"]
+    )
+    after = np.array([own.automatic for own in found.cross_fitted])
+    lesions = np.array([scan.candidates.agatston[0] if scan.total else 0.0 for scan in scans])
+    assert np.mean(np.isclose(after, lesions)) > 0.9
+    held = [
+        a[0] <= scan.total <= a[1]
+        for own, scan in zip(found.cross_fitted, scans, strict=True)
+        if (a := own.intervals["automatic"])
+    ]
+    assert np.mean(held) >= 0.9
+    assert found.arteries == 40
+    assert set(found.fitted.errors) == {"automatic", "decomposition"}
+
+
+def test_totals_teach_the_limit_alone(base):
+    found = recalibrate(made(outlined=False, arteries=False), base.card)
+    assert not found.refitted
+    assert "no outlines" in found.why_not
+    assert found.fitted.evidence.weights == base.card.calibration["candidates"]["weights"]
+    assert found.fitted.evidence.most_not_coronary != 0.5
+    assert found.arteries == 0
+    assert found.fitted.as_calibration()["uncertainty"]["automatic"]["artery"] == {}
+
+
+def test_a_patients_own_reference_has_no_part_in_its_score(base):
+    """With another reference the patient is evaluated as before; others are not, and what is stored changes."""
+    scans = made(seed=3)
+    first = recalibrate(scans, base.card)
+    for number in (0, 7, 16):
+        scan = scans[number]
+        opposite = [not own for own in scan.candidates.coronary]
+        changed = replace(scan, total=5000.0, candidates=replace(scan.candidates, coronary=opposite))
+        again = recalibrate([*scans[:number], changed, *scans[number + 1 :]], base.card)
+        assert again.cross_fitted[number] == first.cross_fitted[number]
+        assert again.fitted.evidence.weights != first.fitted.evidence.weights
+        assert again.fitted.errors != first.fitted.errors
+        assert any(a != b for a, b in zip(again.cross_fitted, first.cross_fitted, strict=True))
+
+
+def test_scans_of_one_patient_are_evaluated_by_others(base):
+    scans = made(seed=1)
+    pairs = [replace(scan, patient=f"p{n // 2 * 2}") for n, scan in enumerate(scans)]
+    first = recalibrate(pairs, base.card)
+    partner = replace(pairs[5], total=900.0, candidates=replace(pairs[5].candidates, coronary=[True]))
+    again = recalibrate([*pairs[:5], partner, *pairs[6:]], base.card)
+    assert again.cross_fitted[4] == first.cross_fitted[4]
+
+
+def test_what_means_nothing_teaches_nothing(base):
+    """References drawn at random: cross-fitted scores must not follow them."""
+    generator = np.random.default_rng(5)
+    scans = []
+    for scan in made(80, seed=2):
+        own = [bool(x) for x in generator.random(len(scan.candidates.agatston)) < 0.5]
+        total = sum(score for score, coronary in zip(scan.candidates.agatston, own, strict=True) if coronary)
+        scans.append(replace(scan, total=total, candidates=replace(scan.candidates, coronary=own)))
+    found = recalibrate(scans, base.card)
+    right = [own.automatic == scan.total for own, scan in zip(found.cross_fitted, scans, strict=True)]
+    assert np.mean(right) < 0.65
+
+
+def test_a_scan_beyond_what_the_others_know_has_no_interval(base):
+    scans = made()
+    scans[3] = replace(
+        scans[3], candidates=replace(scans[3].candidates, facts={**scans[3].candidates.facts, "kvp": 70.0})
+    )
+    found = recalibrate(scans, base.card)
+    assert found.cross_fitted[3].intervals == {"automatic": None, "map": None}
+    assert found.cross_fitted[3].probabilities == {}
+    assert found.cross_fitted[4].intervals["automatic"] is not None
+
+
+def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
+    scans = [replace(scan, total=min(scan.total, 90.0)) for scan in made()]
+    found = recalibrate(scans, base.card)
+    assert found.from_base == (100.0, 400.0)
+    before = Uncertainty.stored(base.card.calibration, "automatic").total["agatston"].chances
+    after = found.fitted.errors["automatic"]["total"].chances
+    assert after[1:] == before[1:]
+    assert after[0] != before[0]
+
+
+@pytest.mark.parametrize(
+    ("scans", "message"),
+    [
+        (made(LEAST_PATIENTS - 1), "needs 20 at least"),
+        ([replace(scan, candidates=None) for scan in made()], "0 patients have"),
+        ([replace(scan, total=0.0) for scan in made()], "5 without any"),
+    ],
+)
+def test_too_few(base, scans, message):
+    with pytest.raises(TooFewError, match=message):
+        recalibrate(scans, base.card)
+
+
+def test_few_candidates_leave_the_weights(base):
+    scans = made()
+    few = [replace(s, candidates=replace(s.candidates, coronary=None)) if n >= 8 else s for n, s in enumerate(scans)]
+    found = recalibrate(few, base.card)
+    assert not found.refitted
+    assert "4 candidates of 4 patients" in found.why_not
+
+
+@pytest.mark.parametrize("name", ["Ours", "../ours", "our-map", "our-slices", ""])
+def test_names_that_cannot_be_given(base, name):
+    with pytest.raises(CTError):
+        check(name, base.card, 100)
+
+
+def test_what_cannot_be_calibrated(base):
+    with pytest.raises(CTError, match="has no evidence"):
+        check("ours", replace(base.card, calibration={}), 100)
+    with pytest.raises(CTError, match="There is no model"):
+        check("ours", None, 100)
+    with pytest.raises(TooFewError, match="19 patients"):
+        check("ours", base.card, 19)
+    check("ours", base.card, 20)
+
+
+def stored(base, name="ours", **more):
+    found = recalibrate(made(**more), base.card)
+    return found, store(found, base, name, "label maps", recalibration_page.achieved(found))
+
+
+def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
+    before = base.path.read_bytes()
+    found, model = stored(base)
+    assert base.path.read_bytes() == before
+    card = read_card(model.path)
+    assert card.sha256 == base.card.sha256
+    assert card.training == base.card.training
+    assert CandidateEvidence.stored(card.calibration) == found.fitted.evidence
+    assert (
+        Uncertainty.stored(card.calibration, "automatic").total["agatston"] == found.fitted.errors["automatic"]["total"]
+    )
+    assert Uncertainty.stored(card.calibration, "reviewed") is None
+    assert Known.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
+    assert CalibratedOn.stored(card.calibration).patients == 40
+    assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
+    assert card.validation["whole_method"] == {"models": {"slices": "1"}}
+    figures = card.validation["recalibration"]
+    assert figures["after"]["icc"] > 0.9 > figures["before"]["icc"]
+    text = model.path.read_text("utf-8")
+    assert "p12" not in text
+    assert "s12" not in text
+    # It is used where it is named, and only there.
+    assert chosen_models(ModelChoice(("ours",))).networks["decomposition"].card == card
+    assert chosen_models(ModelChoice()).networks["decomposition"].card == base.card
+    assert scoring_cli.main(["models", "list"]) == 0
+    assert "calibrated on 40 patients with reference scores (label maps" in capsys.readouterr().out
+
+
+def test_another_calibration_of_a_name_can_be_undone_and_then_the_first(base):
+    _, first = stored(base)
+    _, same = stored(base)
+    assert read_card(same.path) == read_card(first.path)
+    _, second = stored(base, seed=9)
+    assert read_card(second.path) != first.card
+    assert cards.roll_back("ours").card == first.card
+    assert cards.roll_back("ours") is None
+    with pytest.raises(CTError, match="no model 'ours'"):
+        chosen_models(ModelChoice(("ours",)))
+
+
+def test_an_installed_model_is_not_replaced(base, weights):
+    copy = base.path.parent / "mine.json"
+    copy.write_text(base.path.read_text("utf-8").replace('"our-map"', '"mine"'), "utf-8")
+    copy.with_suffix(".safetensors").write_bytes(base.path.with_suffix(".safetensors").read_bytes())
+    cards.install_model(copy)
+    for path in (copy, copy.with_suffix(".safetensors")):
+        path.unlink()
+    with pytest.raises(CTError, match="another model"):
+        check("mine", base.card, 100)
+
+
+def test_results_say_what_they_were_calibrated_on(base, monkeypatch):
+    """Scored with it: the evidence, whose errors intervals are made of, and the words of the report."""
+    _, model = stored(base)
+    calibration = {**model.card.calibration, "known": None}
+    card = replace(automatic_score.map_card(), calibration=calibration)
+    monkeypatch.setattr(automatic_score, "map_card", lambda *_: card)
+    result = automatic_score.scored()
+    content = json.loads(json.dumps(result_as_json(result, {})))
+    assert content["candidate_evidence"] == json.loads(json.dumps(card.calibration["candidates"]))
+    assert content["calibrated_on"] == card.calibration["calibrated_on"]
+    assert content["methods"]["threshold"]["total"]["interval_90"] is not None
+    html = result_as_html(result)
+    assert "It was made on 40 patients with reference scores (label maps" in html
+    assert "digital patients" not in html
+    assert ScanErrors.stored(card.calibration, None, None).calibrated_on.scans == 40
+
+
+def test_cohorts_of_two_calibrations_are_not_mixed(base, tmp_path, monkeypatch, digital_pairs):
+    stored(base)
+    scored_in_this_process(monkeypatch)
+    ct = next(digital_pairs.rglob("ct.nii.gz"))
+    arguments = ["cohort", str(ct.parent), "--output", str(tmp_path / "out"), "--workers", "1", "--progress", "none"]
+    (tmp_path / "one.csv").write_text(f"ct\n{ct}\n", "utf-8")
+    arguments[1] = str(tmp_path / "one.csv")
+    assert scoring_cli.main([*arguments, "--model", "ours"]) == 0
+    assert scoring_cli.main(arguments) == 2
+    stored(base, seed=4)
+    assert scoring_cli.main([*arguments, "--model", "ours"]) == 2
+
+
+def test_the_section_says_what_was_fitted_and_what_not(base):
+    found = recalibrate(made(), base.card)
+    part = recalibration_page.section(
+        found, Bootstrap([s.patient for s in found.scans], np.random.default_rng(0)), "ours", "our-map"
+    )
+    tables = {table.name: {row[0]: row[1:] for row in table.rows} for table in part.tables}
+    agreement = tables["calibration_agreement"]
+    assert agreement["ICC of totals"][0].value < 0.5 < agreement["ICC of totals"][1].value
+    assert agreement["Specificity at ≥ 1"][0].value == 0.0
+    intervals = tables["calibration_intervals"]
+    assert intervals["all"][0] == 40
+    assert intervals["all"][3] == "– (40 none)", "the map had none before"
+    fitted = tables["calibration_parts"]
+    assert fitted["Weights of candidates' evidence"][0] == "yes"
+    assert fitted["Errors of mass"][0] == fitted["Networks"][0] == "no"
+    assert "cac models rollback ours" in " ".join(part.text)
+
+
+@pytest.fixture
+def automatic(tmp_path, monkeypatch):
+    """Reference of patients, and their results as an automatic score writes them, in place of scoring."""
+    folder = tmp_path / "result"
+    result = automatic_score.write(folder)
+    return folder, result
+
+
+def test_evidence_is_read_from_results_and_told_by_the_outlines(automatic, tmp_path):
+    """A label map with what the truth of the candidates is: the flags of candidates are that truth."""
+    folder, result = automatic
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    image = automatic_score.image()
+    labels = np.zeros(sitk.GetArrayViewFromImage(image).shape, np.uint8)
+    for at, lesion in zip(automatic_score.places(), automatic_score.LESIONS, strict=True):
+        if lesion:
+            labels[tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))] = 2
+    outlined = sitk.GetImageFromArray(labels)
+    outlined.CopyInformation(image)
+    sitk.WriteImage(image, str(reference / "a.nii.gz"))
+    sitk.WriteImage(outlined, str(reference / "a-lesions.nii.gz"))
+    (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
+    compared = compare(job)
+    found = compared.candidates
+    assert sum(found.coronary) == sum(automatic_score.LESIONS)
+    bright = np.array([row[EXCESS] for row in found.features])
+    order = np.argsort(-bright)
+    assert [found.coronary[n] for n in order] == list(automatic_score.LESIONS)
+    assert sum(found.agatston[: len(result.methods["threshold"].lesions.lesions)]) == pytest.approx(
+        result.methods["threshold"].total.agatston
+    )
+    weights = result.networks.decomposition.card.calibration["candidates"]["weights"]
+    probabilities = coronary_probabilities(np.array(found.features), weights)
+    counted = len(result.methods["threshold"].lesions.lesions)
+    assert (probabilities[:counted] >= 0.5).all()
+    assert (probabilities[counted:] < 0.5).all()
+    assert from_json(json.loads(json.dumps(asdict(compared)))) == compared
+
+
+def test_results_without_evidence_tell_nothing(automatic):
+    content = json.loads((automatic[0] / "scores.json").read_text("utf-8"))
+    assert scan_candidates(content, automatic[0], None) is not None
+    for lesion in content["methods"]["threshold"]["left_out"]:
+        del lesion["evidence"]
+    assert scan_candidates(content, automatic[0], None) is None
+    content["methods"]["threshold"]["status"] = "candidates"
+    assert scan_candidates(content, automatic[0], None) is None
+
+
+@pytest.fixture
+def table(tmp_path, digital_pairs, base, monkeypatch):
+    """A table of 22 patients, who share the CTs of two; compared as `made` has it."""
+    scored_in_this_process(monkeypatch)
+    ct = next(digital_pairs.rglob("ct.nii.gz"))
+    lines = []
+    for n in range(22):
+        copy = tmp_path / "cts" / f"{n}.nii.gz"
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(ct.read_bytes())
+        lines.append(f"{copy},p{n},{0 if n % 2 else 100}")
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(["ct,patient,total", *lines]), "utf-8")
+    monkeypatch.setattr(run, "_scored", lambda reference, *_: [tmp_path] * len(reference.scans))
+    return path
+
+
+def compared_as(monkeypatch, scans):
+    def found(reference, folders, output, work):
+        return list(scans), []
+
+    monkeypatch.setattr(run, "_compared", found)
+
+
+def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
+    compared_as(monkeypatch, made(22, outlined=False))
+    arguments = ["validate", str(table), "--output", str(tmp_path / "out"), "--progress", "none", "--calibrate", "ours"]
+    assert cli.main(arguments) == 0
+    assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
+    assert find_model("decomposition", "ours").origin == "user"
+    page = (tmp_path / "out" / "validation.html").read_text("utf-8")
+    assert "Calibration on these scans" in page
+    # Scored with it, the same scans are no test of it, and the page says so.
+    done = validate(ValidationSettings(table, tmp_path / "again", models=ModelChoice(("ours",))))
+    assert "was calibrated on 22 patients" in done.page.read_text("utf-8")
+    assert done.calibrated is None
+
+
+def test_too_few_are_refused_before_scoring_or_told_on_the_page(base, table, tmp_path, monkeypatch, capsys):
+    arguments = ["validate", str(table), "--output", str(tmp_path / "out"), "--progress", "none", "--calibrate", "ours"]
+    compared_as(monkeypatch, made(12))
+    assert cli.main(arguments) == 3
+    assert "needs 20 at least" in capsys.readouterr().err
+    assert "Nothing was calibrated or stored" in (tmp_path / "out" / "validation.html").read_text("utf-8")
+    with pytest.raises(CTError, match="no model 'ours'"):
+        find_model("decomposition", "ours")
+    lines = table.read_text("utf-8").splitlines()
+    table.write_text("\n".join(lines[:10]), "utf-8")
+    with pytest.raises(TooFewError, match="9 patients"):
+        validate(ValidationSettings(table, tmp_path / "never", calibrate="ours"))
+    assert not (tmp_path / "never").exists()
