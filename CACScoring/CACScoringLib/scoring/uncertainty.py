@@ -280,19 +280,8 @@ def fitted_errors(
     truths: np.ndarray,
     noise_hu: np.ndarray,
     thickness_mm: np.ndarray,
-    least: int = 1,
 ) -> ScoreErrors:
-    """Errors of calibration patients' scores.
-
-    Args:
-        quantity: Key of LIMITS.
-        scores: As they are found in unseen patients, [n].
-        truths: [n].
-        noise_hu: Of the scans, [n].
-        thickness_mm: Of their slices, [n].
-        least: Classes of fewer patients have too few errors of their own; they are given those of all patients in
-            whom calcium was rightly found beside them.
-    """
+    """Errors of calibration patients' scores. All arrays [n]; scores as they are found in unseen patients."""
     from scipy.optimize import nnls
 
     errors = np.log1p(truths) - np.log1p(scores)
@@ -307,13 +296,11 @@ def fitted_errors(
     scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
     limits = LIMITS[quantity]
     of_class = np.searchsorted(limits, truths, side="right")
-    found = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class of few patients is given
+    found = (scores >= limits[0]) & (truths >= limits[0])  # what errors a class without patients is given
     own: list[tuple[float, ...]] = []
     for c in range(len(limits) + 1):
-        chosen = of_class == c
-        if chosen.sum() < least:
-            chosen |= found
-        own.append(tuple(np.sort(scaled[chosen]).tolist()))
+        errors_of_class = tuple(np.sort(scaled[of_class == c]).tolist())
+        own.append(errors_of_class or tuple(np.sort(scaled[found]).tolist()))
     chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
     return ScoreErrors(quantity, relative[0], relative[1], tuple(own), chances)
 

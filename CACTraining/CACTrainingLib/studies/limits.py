@@ -96,7 +96,7 @@ def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
 
 
 def _card(records: Sequence[StudyRecord]) -> Path:
-    """Of the installed model that made the calcium maps. Copies of it that were calibrated otherwise have other names."""
+    """Of the installed model that made the maps. Copies of it that were calibrated otherwise have other names."""
     scored = next(record for record in records if record.refused is None)
     made = [(model["name"], model["sha256"]) for model in models_of(scored) if model["network"] == "decomposition"]
     fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in made]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -42,7 +43,10 @@ def stacked_features(parts: Sequence[FoundLesions]) -> np.ndarray:
 
 
 def nearest_limit(
-    agatston: Sequence[np.ndarray], probabilities: Sequence[np.ndarray], truths: Sequence[float]
+    agatston: Sequence[np.ndarray],
+    probabilities: Sequence[np.ndarray],
+    truths: Sequence[float],
+    toward: float | None = None,
 ) -> tuple[float, float]:
     """The least probability that counts, so that scores come nearest to the truth.
 
@@ -52,6 +56,8 @@ def nearest_limit(
         agatston: Of each scan's lesions.
         probabilities: Of these.
         truths: Score of each scan.
+        toward: A limit that is kept to as far as the scans allow: of the limits that are not worse than the best by
+            more than the standard error of the difference, the nearest to it. None for the best.
 
     Returns:
         The limit, and that difference.
@@ -60,9 +66,13 @@ def nearest_limit(
     limits = np.linspace(0.02, 0.98, 49)
     pairs = list(zip(agatston, probabilities, strict=True))
     scores = [np.array([own[p >= limit].sum() for own, p in pairs]) for limit in limits]
-    errors = [float(np.abs(np.log1p(found) - truth).mean()) for found in scores]
-    best = int(np.argmin(errors))
-    return float(limits[best]), errors[best]
+    errors = np.array([np.abs(np.log1p(found) - truth) for found in scores])
+    best = int(errors.mean(1).argmin())
+    if toward is not None:
+        worse = errors - errors[best]
+        allowed = worse.mean(1) <= worse.std(1, ddof=1) / math.sqrt(len(truth))
+        best = int(np.where(allowed, np.abs(limits - toward), np.inf).argmin())
+    return float(limits[best]), float(errors[best].mean())
 
 
 def typical(features: np.ndarray) -> dict[str, float]:

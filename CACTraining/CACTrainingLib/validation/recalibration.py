@@ -6,6 +6,10 @@ stored. What the page reports is cross-fitted: each scan is evaluated by what th
 steps, so that its own reference has no part in its score and interval. Which fold a patient is in does not depend on
 any reference either.
 
+So that few scans do not make it worse, what is fitted departs from what the model held before only as far as the scans
+tell: weights are drawn to the former ones, the limit moves no further than the scans demand, and classes of few scans
+keep the former errors beside their own.
+
 The network stays as it is, and so does the evidence of the map's lesions, for what its own evidence left out is not
 kept with results.
 """
@@ -246,7 +250,8 @@ class _Fitter:
             for n in np.flatnonzero(fold == number):
                 probabilities[n] = coronary_probabilities(scans[n].features, weights)
         truths = [scan.compared.total for scan in scans]
-        limit, _ = nearest_limit([scan.agatston for scan in scans], probabilities, truths)
+        former = 1 - self._present.most_not_coronary
+        limit, _ = nearest_limit([scan.agatston for scan in scans], probabilities, truths, toward=former)
         counted = [p >= limit for p in probabilities]
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
         facts = [scan.compared.candidates.facts for scan in scans]
@@ -269,19 +274,40 @@ class _Fitter:
         totals = np.array([total for total, _ in scores])
         truths = np.array([scan.compared.total for scan in scans])
         facts = _noise_and_thickness(scans)
-        errors = {"total": fitted_errors("agatston", totals, truths, *facts, least=LEAST_OF_CLASS)}
         before = self._errors[kind]
-        if before is not None:
-            pairs = zip(LIMITS["agatston"], errors["total"].chances, before.total["agatston"].chances, strict=True)
-            chances = tuple(own if _both_sides(scans, limit) else former for limit, own, former in pairs)
+        former = None if before is None else before.total.get("agatston")
+        errors = {"total": _errors(totals, truths, facts, former)}
+        if former is not None:
+            pairs = zip(LIMITS["agatston"], errors["total"].chances, former.chances, strict=True)
+            chances = tuple(own if _both_sides(scans, limit) else known for limit, own, known in pairs)
             errors["total"] = replace(errors["total"], chances=chances)
         told = [n for n, scan in enumerate(scans) if scan.arteries is not None]
         if len({scans[n].compared.patient for n in told}) >= LEAST_PATIENTS:
             found = np.array([scores[n][1] for n in told]).ravel()
             known = np.array([scans[n].arteries for n in told]).ravel()
             facts = tuple(np.repeat(fact[told], len(MAIN_ARTERIES)) for fact in facts)
-            errors["artery"] = fitted_errors("agatston", found, known, *facts, least=LEAST_OF_CLASS)
+            errors["artery"] = _errors(found, known, facts, None if before is None else before.artery.get("agatston"))
         return errors
+
+
+def _errors(
+    scores: np.ndarray, truths: np.ndarray, facts: Sequence[np.ndarray], former: ScoreErrors | None
+) -> ScoreErrors:
+    """Errors of scores, [n]; classes of few scans keep the errors of before beside their own. How errors grow with
+    noise and thickness, of which one's own scans tell little, is as before. facts: noise and thickness, [n] each.
+    former: before; None where it is unknown."""
+    fitted = fitted_errors("agatston", scores, truths, *facts)
+    if former is None:
+        return fitted
+    scaled = np.log1p(truths) - np.log1p(scores)
+    scaled /= [former.difficulty(*pair) for pair in zip(*facts, strict=True)]
+    of_class = np.searchsorted(LIMITS["agatston"], truths, side="right")
+    errors = []
+    for place, known in enumerate(former.errors):
+        own = scaled[of_class == place].tolist()
+        errors.append(tuple(sorted(own if len(own) >= LEAST_OF_CLASS else (*own, *known))))
+    weights = {"noise_weight": former.noise_weight, "thickness_weight": former.thickness_weight}
+    return replace(fitted, errors=tuple(errors), **weights)
 
 
 def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:

@@ -204,7 +204,7 @@ def _parts(found: Recalibration) -> Table:
     )
     all_of = f"{count(scans, 'scan')} of {count(found.patients, 'patient')}"
     few = [name for n, name in enumerate(CATEGORIES) if _of_category(scans, n) < LEAST_OF_CLASS]
-    borrowed = f"Categories of fewer than {LEAST_OF_CLASS} scans ({', '.join(few)}) also have errors of the others."
+    borrowed = f"Categories of fewer than {LEAST_OF_CLASS} scans ({', '.join(few)}) also keep the errors of before."
     rows = (
         weights,
         ("Limit from which a candidate counts", "yes", all_of, ""),

@@ -85,18 +85,6 @@ def test_a_class_without_patients_has_the_errors_of_scores_that_found_something(
     assert 0 < low < 1500 < high < 5000
 
 
-def test_a_class_of_few_patients_also_has_the_errors_of_the_others():
-    """Three patients tell no 90 %: with those of the others the interval is wider than their own extremes."""
-    found, truth, *facts = patients(400, 4)
-    severe = np.flatnonzero(truth >= 400)
-    own = np.delete(np.arange(400), severe[3:])
-    chosen = [values[own] for values in (found, truth, *facts)]
-    few, others = (fitted_errors("agatston", *chosen, least=least) for least in (1, 19))
-    assert len(few.errors[3]) == 3
-    assert len(others.errors[3]) == 3 + int(((found[own] >= 1) & (truth[own] >= 1) & (truth[own] < 400)).sum())
-    assert few.errors[0] == others.errors[0]
-
-
 def test_arteries_without_known_errors_have_no_interval(errors):
     own = Uncertainty({"agatston": errors}, {})
     score = Score(agatston=50.0, clinical_agatston=50.0)

@@ -20,7 +20,7 @@ from CACScoringLib.run import ModelChoice, chosen_models
 from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
 from CACScoringLib.scoring.familiarity import Known
-from CACScoringLib.scoring.uncertainty import CalibratedOn, ScanErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import LIMITS, CalibratedOn, ScanErrors, Uncertainty
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.statistics.bootstrap import Bootstrap
 from CACTrainingLib.validation import recalibration_page, run
@@ -197,6 +197,30 @@ def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
     after = found.fitted.errors["automatic"]["total"].chances
     assert after[1:] == before[1:]
     assert after[0] != before[0]
+
+
+def test_classes_of_few_scans_keep_the_errors_of_before(base):
+    scans = made()
+    found = recalibrate(scans, base.card)
+    of_class = np.searchsorted(LIMITS["agatston"], [scan.total for scan in scans], side="right")
+    for place, errors in enumerate(found.fitted.errors["automatic"]["total"].errors):
+        own = int((of_class == place).sum())
+        assert len(errors) == (own if own >= 19 else own + 2), "the model before has two of each class"
+
+
+def test_a_limit_stays_where_the_scans_do_not_speak_against_it(base):
+    """Of limits that do as well, the one before."""
+    scans = []
+    for number in range(40):
+        features = np.zeros((1, len(FEATURES)))
+        features[0, EXCESS] = 8.0 if number % 2 == 0 else 2.0
+        total = 40.0 if number % 2 == 0 else 0.0
+        scan = made(1, outlined=False)[0]
+        candidates = replace(scan.candidates, features=features.tolist(), agatston=[40.0], arteries=["LAD"])
+        measured = {"automatic": total, "map": total}
+        scans.append(replace(scan, patient=f"p{number}", total=total, measured=measured, candidates=candidates))
+    found = recalibrate(scans, base.card)
+    assert found.fitted.evidence.most_not_coronary == pytest.approx(0.5, abs=0.011)
 
 
 @pytest.mark.parametrize(
