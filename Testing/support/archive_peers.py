@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
+from fnmatch import fnmatchcase
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -44,8 +46,8 @@ def report_about(source: Dataset, images: int) -> Dataset:
     return report
 
 
-def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
-    """Write a result with a report in place of scoring; each call adds a line to a log."""
+def score_by_stub(log: Path, seconds: float, job: tuple[Path, Path]) -> str | None:
+    """Write a result with a report in place of scoring, which takes some seconds; each call adds a line to a log."""
     series, folder = job
     files = sorted(series.iterdir())
     source = pydicom.dcmread(files[0], stop_before_pixels=True)
@@ -53,21 +55,23 @@ def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
         lines.write(f"{source.SeriesInstanceUID} {len(files)}\n")
     if source.get("SeriesDescription") == "bad":
         return "It cannot be scored."
+    time.sleep(seconds)
     folder.mkdir()
     save(report_about(source, len(files)), folder / "measurements.dcm")
     (folder / "scores.json").write_text(json.dumps({"images": len(files)}), encoding="utf-8")
     return None
 
 
-def stub_scorer(log: Path) -> Callable:
+def stub_scorer(log: Path, seconds: float = 0.0) -> Callable:
     """What `Watch.run` takes."""
-    return partial(partial, score_by_stub, log)
+    return partial(partial, score_by_stub, log, seconds)
 
 
 class Store:
     """The instances that a peer holds, by UID, and how it misbehaves.
 
     fail: how many of the next requests it does not answer. break_after: instances after which a transfer stops, once.
+    decodes: whether it understands what is encoded in an address.
     """
 
     def __init__(self) -> None:
@@ -75,6 +79,7 @@ class Store:
         self.fail = 0
         self.break_after: int | None = None
         self.refused_class: str | None = None
+        self.decodes = True
         self.requests: list[str] = []
         self.tokens: list[str | None] = []
 
@@ -87,7 +92,7 @@ class Store:
         return [
             dataset
             for dataset in self.instances.values()
-            if all(str(dataset.get(key, "")) == value for key, value in keys.items() if value)
+            if all(fnmatchcase(str(dataset.get(key, "")), value) for key, value in keys.items() if value)
         ]
 
     def grouped(self, keys: dict[str, str], by: str) -> list[list[Dataset]]:
@@ -228,7 +233,8 @@ class _Web(BaseHTTPRequestHandler):
         if not url.path.startswith("/dicom-web/"):
             self._say(200, b"<html>Welcome</html>", "text/html")
             return
-        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        pairs = parse_qs(url.query if self.store.decodes else url.query.replace("%", "%25"))
+        query = {name: values[0] for name, values in pairs.items()}
         parts = url.path.removeprefix("/dicom-web/").split("/")
         keys = {key: query.get(key, "") for key in MATCHED}
         if len(parts) > 1 and parts[0] == "studies":

@@ -32,9 +32,12 @@ def free_port() -> int:
 
 
 class Orthanc:
-    """An Orthanc that keeps its storage in a folder, so that it can be stopped or killed and started again."""
+    """An Orthanc that keeps its storage in a folder, so that it can be stopped or killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    options: of its configuration, in place of those here.
+    """
+
+    def __init__(self, folder: Path, **options: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.http_port, self.dicom_port = free_port(), free_port()
         self._process: subprocess.Popen | None = None
@@ -58,6 +61,7 @@ class Orthanc:
             "ConcurrentJobs": 1,
             "Plugins": [str(PLUGINS / "libOrthancDicomWeb.so")],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **options,
         }
         self._configuration.write_text(json.dumps(content), encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -36,6 +37,10 @@ TIMEOUT_SECONDS = (10.0, 120.0)
 _FIELDS = ("StudyDate", "PatientID", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
 
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
+"""What is encoded in an address."""
+
+
 class _Bearer(requests.auth.AuthBase):
     """Shows the token as it is at each request. `requests` leaves it out where it is led to another host."""
 
@@ -57,6 +62,12 @@ class _Session(requests.Session):
         """Without what `requests` would read from the user's .netrc for a host that it is led to."""
         if self.should_strip_auth(response.request.url, prepared_request.url):
             prepared_request.headers.pop("Authorization", None)
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """With wildcards as they are, as RFC 3986 allows in a query."""
+        prepared = super().prepare_request(request)
+        prepared.url = prepared.url.replace("%2A", "*")
+        return prepared
 
     def merge_environment_settings(self, url, proxies, stream, verify, cert) -> dict:
         """With the authorities that were given: `requests` puts those of REQUESTS_CA_BUNDLE before them."""
@@ -92,6 +103,13 @@ class DicomWebArchive:
         keys = {name: value for name, value in keys.items() if value is not None}
         if dates and dates[0] == dates[1]:
             keys["StudyDate"] = dates[0]
+        found = self._search(keys)
+        if not found and keys.get("PatientID", "") != (loose := _UNUSUAL.sub("*", keys.get("PatientID", ""))):
+            # Orthanc's plugin 1.7 takes what is encoded in an address as it stands, and finds no such patient.
+            found = self._search({**keys, "PatientID": loose})
+        return in_order(found, wanted)
+
+    def _search(self, keys: dict[str, str]) -> list[FoundSeries]:
         found: dict[str, FoundSeries] = {}
         answers = 0
         while True:
@@ -106,7 +124,7 @@ class DicomWebArchive:
                     found[series.series_uid] = series
             answers += len(page)
             if len(found) == known:  # an archive that passes over the offset gives the same page again
-                return in_order(list(found.values()), wanted)
+                return list(found.values())
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
         """Raises ArchiveError."""

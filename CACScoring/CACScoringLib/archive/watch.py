@@ -35,6 +35,9 @@ JOURNAL, TABLE, LOCK = "journal.sqlite", "watch.csv", ".watch.lock"
 SERIES, WORK = "series", ".work"
 """Folders within the output: of pulled series, and of results that are not whole."""
 
+RESULTS = ("SR", "SEG")
+"""Modalities of results that refer to the series."""
+
 MAKER = "CAC"
 """Begins the manufacturer or the manufacturer's model of the results."""
 
@@ -129,6 +132,8 @@ class Watch:
                 raise
             except CTError as error:
                 self._settle(entry, FAILED, str(error))
+            except OSError as error:
+                raise OutputError(f"Cannot write to {self._output}: {error.strerror}. Make room and go on.") from error
         return at_rest
 
     def _advance(self, entry: Entry, pool: Workers) -> None:
@@ -159,13 +164,13 @@ class Watch:
         return None
 
     def _has_results(self, series: FoundSeries) -> bool:
-        """Whether the archive has a structured report of ours about a series, from whichever watch."""
-        reports = SeriesFilter(study_uid=series.study_uid, modality="SR")
-        for report in self._archive.find_series(reports):
-            seen: list[bool] = []
-            self._archive.retrieve(report, lambda content, seen=seen: seen.append(_is_about(content, series)))
-            if any(seen):
-                return True
+        """Whether the archive has a report or a segmentation of ours about a series, from whichever watch."""
+        for modality in RESULTS:
+            for result in self._archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=modality)):
+                seen: list[bool] = []
+                self._archive.retrieve(result, lambda content, seen=seen: seen.append(_is_about(content, series)))
+                if any(seen):
+                    return True
         return False
 
     def _score(self, entry: Entry, pool: Workers) -> str | None:

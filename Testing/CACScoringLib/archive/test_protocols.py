@@ -56,6 +56,16 @@ def test_all_pages_are_read(archive, store, series):
     assert len(archive.instance_uids(found.study_uid, found.series_uid)) == 4
 
 
+def test_a_patient_id_with_spaces_is_found_also_where_the_archive_does_not_decode_addresses(store, series):
+    right, similar = series(PatientID="AB 7/1"), series(PatientID="AB 7+1")
+    store.add(*right, *similar)
+    with web_peer(store) as address:
+        archive = connect(address, Access())
+        for store.decodes in (True, False):
+            assert [each.series_uid for each in archive.find_series(SeriesFilter(patient_id="AB 7/1"))] == [uid(right)]
+            assert archive.find_series(SeriesFilter(patient_id="AB 9/1")) == []
+
+
 def test_facts_of_an_image(archive, store, series):
     store.add(*series())
     facts = archive.image_facts(archive.find_series(SeriesFilter())[0])

@@ -244,6 +244,21 @@ def test_results_that_are_refused_are_kept_and_sent_by_the_next_run(run, store, 
     assert len(reports(store)) == 1
 
 
+def test_a_full_disk_ends_the_watch_and_loses_nothing(run, archive, store, series):
+    store.add(*series())
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(archive, name)
+
+        def retrieve(self, series, receive):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left"):
+        run(Full())
+    assert run() == ["done"]
+
+
 def test_a_series_of_which_nothing_can_be_had_does_not_stop_others(run, archive, store, series):
     store.add(*series(StudyDate="20200101"), *series())
     first = archive.find_series(EVERYTHING)[0].series_uid

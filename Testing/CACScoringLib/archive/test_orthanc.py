@@ -1,0 +1,136 @@
+"""A real archive: Orthanc, with storage of its own on free loopback ports. Skipped where it is not installed."""
+
+import pydicom
+import pytest
+from archive_peers import REPORT_CLASS, stub_scorer
+from dicom_files import chest_hu, write_series
+from dicomweb_client import DICOMwebClient
+from in_this_process import InThisProcess
+from killed_archive import run
+from orthanc import Orthanc, missing
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
+
+from CACScoringLib.archive import watch as watching
+from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, NoSuchSeriesError
+from CACScoringLib.archive.connection import connect
+from CACScoringLib.archive.files import dicom_files
+from CACScoringLib.archive.series import SeriesFilter
+from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
+from CACScoringLib.archive.watch import Watch, WatchSettings, opened
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
+
+PROTOCOLS = ("dicomweb", "dimse")
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory):
+    server = Orthanc(tmp_path_factory.mktemp("orthanc")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=PROTOCOLS)
+def archive(request, orthanc):
+    return connect(orthanc.web_address if request.param == "dicomweb" else orthanc.dimse_address, Access())
+
+
+@pytest.fixture
+def given(tmp_path, request):
+    """A series of a patient who is this test's alone; the brackets in the number are encoded in addresses."""
+    return write_series(tmp_path / "given", chest_hu(), tags={"PatientID": request.node.name[-60:]})
+
+
+def fetched_by_dicomweb(orthanc, study_uid, series_uid):
+    return DICOMwebClient(orthanc.web_address).retrieve_series(study_uid, series_uid)
+
+
+def fetched_by_dimse(orthanc, study_uid, series_uid):
+    received = []
+    entity = AE("FETCH")
+    entity.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
+    entity.add_requested_context(REPORT_CLASS)
+    association = entity.associate(
+        "127.0.0.1",
+        orthanc.dicom_port,
+        ae_title="ORTHANC",
+        ext_neg=[build_role(REPORT_CLASS, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, lambda event: received.append(event.dataset) or 0)],
+    )
+    asked = pydicom.Dataset()
+    asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "SERIES", study_uid, series_uid
+    for status, _ in association.send_c_get(asked, StudyRootQueryRetrieveInformationModelGet):
+        assert status.Status in (0x0000, 0xFF00)
+    association.release()
+    return received
+
+
+def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, archive, given, tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "Workers", InThisProcess)
+    push_all(archive, dicom_files(given), Progress())
+    source = pydicom.dcmread(given[0])
+    wanted = SeriesFilter(patient_id=source.PatientID)
+    states = []
+    for folder in ("first", "first", "second"):
+        with opened(tmp_path / folder, {}) as journal:
+            settings = WatchSettings(0.2, 0.5, once=True)
+            watch = Watch(archive, tmp_path / folder, wanted, settings, journal, print)
+            states += [entry.state for entry in watch.run(stub_scorer(tmp_path / "log"))]
+    assert states == ["done", "done", "present"]
+    assert len((tmp_path / "log").read_text().splitlines()) == 1
+    (report,) = archive.find_series(SeriesFilter(study_uid=source.StudyInstanceUID, modality="SR"))
+    sent = pydicom.dcmread(tmp_path / "first" / "000001" / "measurements.dcm")
+    for fetch in (fetched_by_dicomweb, fetched_by_dimse):
+        (back,) = fetch(orthanc, report.study_uid, report.series_uid)
+        assert back == sent
+    assert not list((tmp_path / "first" / "series").iterdir())
+
+
+def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
+    push_all(archive, dicom_files(given), Progress())
+    found = wanted_of(archive, SeriesFilter(patient_id=pydicom.dcmread(given[0]).PatientID, thickness_mm=(3, 3)))
+    pull_all(archive, found, tmp_path / "out", Progress())
+    (folder,) = (tmp_path / "out").iterdir()
+    assert (read_ct(folder).hu == read_ct(given[0].parent).hu).all()
+    assert push_all(archive, dicom_files([folder]), Progress()) == 0
+
+
+def test_filters_are_orthancs_too(archive, given, request):
+    push_all(archive, dicom_files(given), Progress())
+    patient = request.node.name[-60:]
+    for fields, count in (
+        ({"dates": ("20240131", "20240131")}, 1),
+        ({"dates": ("", "20240130")}, 0),
+        ({"dates": ("20240131", "")}, 1),
+        ({"days": 1}, 0),
+        ({"description": "casc*"}, 1),
+        ({"modality": "MR"}, 0),
+        ({"series_uid": pydicom.dcmread(given[0]).SeriesInstanceUID}, 1),
+    ):
+        assert (fields, len(archive.find_series(SeriesFilter(patient_id=patient, **fields)))) == (fields, count)
+
+
+def test_what_is_missing_is_told(archive):
+    with pytest.raises(NoSuchSeriesError):
+        wanted_of(archive, SeriesFilter(patient_id="nobody"))
+    assert archive.instance_uids("1.2.3", "1.2.4") == set()
+
+
+def test_a_wrong_title_is_told(orthanc, tmp_path):
+    strict = Orthanc(tmp_path / "strict", DicomCheckCalledAet=True).start()
+    try:
+        with pytest.raises(ArchiveUnauthorisedError, match="OTHER"):
+            connect(strict.dimse_address.replace("ORTHANC", "OTHER"), Access()).find_series(SeriesFilter())
+    finally:
+        strict.stop()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_kills_lose_nothing_and_repeat_nothing(tmp_path, protocol):
+    """`Testing/Benchmarks/archive_kills.py` does it with 200 studies."""
+    outcome = run(tmp_path, protocol, studies=10, seconds=30)
+    assert (outcome.scored_once, outcome.lost, outcome.repeated, outcome.images_lost) == (10, 0, 0, 0)
+    assert outcome.archive_kills + outcome.watch_kills > 1
