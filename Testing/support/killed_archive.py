@@ -27,6 +27,8 @@ from CACScoringLib.archive.watch import Watch, WatchSettings, opened
 IMAGES = 4
 SETTLE_SECONDS = 2.0
 JOB_SECONDS = 0.05
+PATIENCE = 4
+"""Times as long as studies arrive it is killed, at most, until all are scored."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def run(folder: Path, protocol: str, studies: int, seconds: float, seed: int = 0
     pusher = threading.Thread(target=push_studies, args=(archive.web_address, folder / "given", studies, seconds))
     try:
         pusher.start()
-        while pusher.is_alive() or time.monotonic() - began < seconds:
+        while pusher.is_alive() or (_done(folder) < studies and time.monotonic() - began < PATIENCE * seconds):
             time.sleep(chance.uniform(3, 15))
             if chance.random() < 0.7:
                 _wait_for_work(folder / "scorings.log")
@@ -125,6 +127,12 @@ def run(folder: Path, protocol: str, studies: int, seconds: float, seed: int = 0
         process.kill()
         process.wait()
         archive.stop()
+
+
+def _done(folder: Path) -> int:
+    """How many series are done, as the watch's table told it last."""
+    table = folder / "watch" / "watch.csv"
+    return table.read_text().count(",done,") if table.exists() else 0
 
 
 def _wait_for_work(log: Path) -> None:

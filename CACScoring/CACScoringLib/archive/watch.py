@@ -44,6 +44,9 @@ MAKER = "CAC"
 FAILURES = 12
 """How often a series is tried where the archive answers, but not about it: over an hour."""
 
+TABLE_SECONDS = 2.0
+"""How long the table may lag behind."""
+
 LOST = 3
 """How often a scan is tried whose process the system ended."""
 
@@ -83,7 +86,7 @@ class Watch:
     ) -> None:
         self._archive, self._output, self._wanted, self._settings = archive, output, wanted, settings
         self._journal, self._tell, self._clock, self._sleep = journal, tell, clock, sleep
-        self._table = ""
+        self._table, self._told = "", 0.0
 
     def run(self, prepare: Prepare) -> list[Entry]:
         """Watch until nothing is to be done (`once`), else without end. Returns what is known of every series."""
@@ -165,10 +168,10 @@ class Watch:
 
     def _has_results(self, series: FoundSeries) -> bool:
         """Whether the archive has a report or a segmentation of ours about a series, from whichever watch."""
-        for modality in RESULTS:
-            for result in self._archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=modality)):
+        for other in self._archive.find_series(SeriesFilter(study_uid=series.study_uid, modality=None)):
+            if other.modality in RESULTS:
                 seen: list[bool] = []
-                self._archive.retrieve(result, lambda content, seen=seen: seen.append(_is_about(content, series)))
+                self._archive.retrieve(other, lambda content, seen=seen: seen.append(_is_about(content, series)))
                 if any(seen):
                     return True
         return False
@@ -227,6 +230,8 @@ class Watch:
             shutil.rmtree(self._output / SERIES / f"{entry.number:06d}", ignore_errors=True)
         said = f"{objects} objects sent" if state == DONE else reason
         self._tell(f"Series {entry.number}: {state}. {said or ''}".rstrip())
+        if self._clock() - self._told > TABLE_SECONDS:
+            self._write_table()
 
     def _postpone(self, entry: Entry, error: ArchiveError) -> None:
         if entry.failures + 1 >= FAILURES:
@@ -254,6 +259,7 @@ class Watch:
         if table != self._table:
             write_text_atomically(self._output / TABLE, table)
             self._table = table
+        self._told = self._clock()
 
 
 def _is_about(content: bytes, series: FoundSeries) -> bool:

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rule_arguments(parser)
     parser.set_defaults(
         run=run,
-        extras=lambda options: ("archive", *extras_of_estimates(options)),
+        extras=lambda options: ("archive", "dicom", *extras_of_estimates(options)),
         interrupted="Interrupted. Nothing is lost; run the same command again to continue.",
     )
 
@@ -68,8 +68,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
         candidates=options.candidates,
         adapt_to_tube_voltage=options.adapt_to_tube_voltage,
         allow_contrast=options.allow_contrast,
+        normalisation=options.normalisation,
     )
-    settings = RunSettings(scoring, options.identify, healthy=False, saliency=False)
+    settings = RunSettings(scoring, options.identify, healthy=False, saliency=False, dicom=True)
     watched = WatchSettings(options.poll, options.settle, options.keep, options.once)
     wanted = wanted_series(options)
     archive = connect(options.archive, access(options))
