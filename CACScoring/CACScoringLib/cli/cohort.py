@@ -17,7 +17,7 @@ from .options import (
     extras_of_dicom,
     extras_of_estimates,
     model_choice,
-    rules,
+    score_settings,
 )
 
 
@@ -71,19 +71,12 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     """Score the cohort and say what became of its scans. Raises CTError, OutputError."""
     from ..cohort.cohort import score_cohort
     from ..cohort.folder import FAILURES
-    from ..pipeline import ScoreSettings
     from ..run import RunSettings
 
-    scoring = ScoreSettings(
-        mass_table=options.mass_table,
-        rules=rules(options),
-        candidates=options.candidates,
-        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
-        allow_contrast=options.allow_contrast,
-        normalisation=options.normalisation,
-    )
     healthy = not options.no_healthy
-    settings = RunSettings(scoring, options.identify, options.scene, healthy, saliency=False, dicom=options.dicom)
+    settings = RunSettings(
+        score_settings(options), options.identify, options.scene, healthy, saliency=False, dicom=options.dicom
+    )
     states = score_cohort(
         options.source, options.output, settings, model_choice(options), options.workers, options.overwrite, progress
     )

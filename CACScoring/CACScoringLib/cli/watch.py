@@ -16,7 +16,7 @@ from .options import (
     add_rule_arguments,
     extras_of_estimates,
     model_choice,
-    rules,
+    score_settings,
 )
 
 
@@ -58,19 +58,11 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     from ..archive.scoring import prepare_series
     from ..archive.watch import Watch, WatchSettings, opened
     from ..cohort.cohort import made_with
-    from ..pipeline import ScoreSettings
     from ..run import RunSettings, chosen_models
 
     if options.poll <= 0 or options.settle < 0:
         raise OutputError("--poll is above 0 seconds, and --settle at least 0.")
-    scoring = ScoreSettings(
-        rules=rules(options),
-        candidates=options.candidates,
-        adapt_to_tube_voltage=options.adapt_to_tube_voltage,
-        allow_contrast=options.allow_contrast,
-        normalisation=options.normalisation,
-    )
-    settings = RunSettings(scoring, options.identify, healthy=False, saliency=False, dicom=True)
+    settings = RunSettings(score_settings(options), options.identify, healthy=False, saliency=False, dicom=True)
     watched = WatchSettings(options.poll, options.settle, options.keep, options.once)
     wanted = wanted_series(options)
     archive = connect(options.archive, access(options))
