@@ -143,14 +143,14 @@ def score_scan(
     with progress.step("lesions"):
         territory_labels = None if region.territories is None else region.territories.labels(scan.image)
         seen = _Seen(scan, region, territory_labels, rules, reviewed, blood)
-        dense, metal = _dense_lesions(seen)
-        familiarity = _familiarity(seen, networks, bool(metal))
+        dense, has_metal, dense_warnings = _dense_lesions(seen)
+        familiarity = _familiarity(seen, networks, has_metal)
         warnings += familiarity.warnings(reviewed is not None) if familiarity else []
         evidence = None
         if networks and reviewed is None and not settings.candidates:
             evidence = CandidateEvidence.stored(networks.decomposition.card.calibration)
         clinical, clinical_warnings = _clinical(seen, dense.coronary, found_slices, parts, evidence)
-        label_warnings += [*metal, *clinical_warnings]
+        label_warnings += [*dense_warnings, *clinical_warnings]
         if settings.percentile_table is not None and reviewed is None:
             label_warnings.append(_NO_PERCENTILE)
         if found_slices and parts:
@@ -239,23 +239,25 @@ class _Chosen:
     left_out: LeftOut | None = None
 
 
-def _familiarity(seen: _Seen, networks: Networks | None, metal: bool) -> Familiarity | None:
-    """None where nothing is known to tell it by. metal: whether candidates are."""
+def _familiarity(seen: _Seen, networks: Networks | None, has_metal: bool) -> Familiarity | None:
+    """None where nothing is known to tell it by. has_metal: as of `_dense_lesions`."""
     known = Known.stored(networks.decomposition.card.calibration) if networks else None
     if known is None:
         return None
     found = known.familiarity(facts_of(seen.scan, seen.blood, seen.region.mask))
-    return found.beyond_by("metal in the heart") if metal and seen.reviewed is None else found
+    return found.beyond_by("metal among the arteries") if has_metal else found
 
 
-def _dense_lesions(seen: _Seen) -> tuple[LesionSet, list[ScanWarning]]:
-    """All lesions by the clinical rule, those outside the arteries too, and what lies outside the heart or is metal."""
+def _dense_lesions(seen: _Seen) -> tuple[LesionSet, bool, list[ScanWarning]]:
+    """All lesions by the clinical rule, those outside the arteries too; whether candidates in an artery's place were
+    metal, beside which streaks can count; and what lies outside the heart or is metal."""
     image = seen.scan.image
     if seen.reviewed is not None:
         found = find_lesions(image, seen.reviewed, seen.rules)
-        return found, [*outside_warning(found.coronary, seen.region.mask), *metal_warning(found, image)]
-    sites = seen.sites(seen.scan.hu >= seen.rules.threshold_hu)
-    return without_metal(find_lesions(image, sites, seen.rules), image)
+        return found, False, [*outside_warning(found.coronary, seen.region.mask), *metal_warning(found, image)]
+    found = find_lesions(image, seen.sites(seen.scan.hu >= seen.rules.threshold_hu), seen.rules)
+    kept, warnings = without_metal(found, image)
+    return kept, len(kept.coronary.lesions) < len(found.coronary.lesions), warnings
 
 
 def _clinical(

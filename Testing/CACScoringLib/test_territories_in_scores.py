@@ -182,7 +182,7 @@ def test_metal_in_the_heart_withholds_automatic_categories(with_a_faint_one):
     with_metal = with_box(scan, (slice(15, 18), slice(50, 54), slice(66, 70)), 2600)
     result = score_scan(with_metal, heart=heart, networks=networks)
     assert {"metal", "beyond-calibration"} <= {warning.code for warning in result.warnings}
-    assert result.familiarity.causes == ("metal in the heart",)
+    assert result.familiarity.causes == ("metal among the arteries",)
     assert (result.categories, result.methods["threshold"].intervals) == (None, {})
     labels = sitk.Cast(heart, sitk.sitkUInt8) * 0
     reviewed = score_scan(with_metal, heart=heart, lesions=labels, networks=networks)
