@@ -1,5 +1,7 @@
 """From a CT to its scores: candidates, reviewed lesions, warnings, categories."""
 
+from dataclasses import replace
+
 import kernel_scans
 import numpy as np
 import phantoms
@@ -261,3 +263,25 @@ def test_a_usual_scan_is_scored_as_it_is():
     assert result.scored is None
     assert result.methods["threshold"].total == off.methods["threshold"].total
     assert codes(result) == codes(off)
+
+
+def test_masses_without_a_threshold_need_no_calibration_of_the_scanner(heart_with_two_lesions):
+    """Published values calibrate them, and leave the clinical mass unknown; a factor of the scanner gives both."""
+    scan, heart, labels = heart_with_two_lesions
+    published = score_scan(scan, heart=heart, lesions=labels)
+    own = published.methods["threshold"]
+    assert (published.mass_calibration.source, own.total.mass_mg) == ("published", None)
+    assert own.mass_of().integrated_mass_mg > own.mass_of(Artery.LAD).integrated_mass_mg > 0
+    assert own.mass_of(Artery.LCX).integrated_mass_mg == 0
+    stated = replace(scan, acquisition=replace(ACQUISITION, mass_factor_patient=0.8))
+    by_scanner = score_scan(stated, heart=heart, lesions=labels).methods["threshold"]
+    assert by_scanner.total.mass_mg == pytest.approx(0.0008 * by_scanner.total.pseudo_mass_hu_mm3)
+    ratio = by_scanner.mass_of().integrated_mass_mg / own.mass_of().integrated_mass_mg
+    assert ratio == pytest.approx(0.8 / published.mass_calibration.mg_per_cm3_per_hu)
+
+
+def test_so_many_candidates_that_they_are_noise_have_no_masses(heart_with_two_lesions, monkeypatch):
+    monkeypatch.setattr("CACScoringLib.results.MOST_MEASURED", 1)
+    scan, heart, labels = heart_with_two_lesions
+    method = score_scan(scan, heart=heart, lesions=labels).methods["threshold"]
+    assert (method.masses, method.mass_of().integrated_mass_mg) == (None, None)
