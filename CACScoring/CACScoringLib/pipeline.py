@@ -55,7 +55,8 @@ class ScoreSettings:
     candidates: leave nothing out of the candidates of the clinical rule, whatever the networks say of them.
     adapt_to_tube_voltage: use the thresholds published for the scan's kVp instead of those for 120 kVp.
     allow_contrast: score a contrast-enhanced scan all the same, with a warning.
-    normalisation: whether the scan is brought to a soft kernel before it is scored, of `normalisation.MODES`.
+    normalisation: whether the scan is brought to a soft kernel and slices of 3 mm before it is scored, of
+    `normalisation.MODES`.
     sex ("F" or "M"), age_years: override what DICOM says; used for percentiles only.
     percentile_table: CSV of the user's reference population (see `risk.percentile_from_table`).
     decomposition: None for the settings stored with the models.
@@ -184,7 +185,7 @@ def score_scan(
                 settings.slices,
                 familiarity=familiarity,
                 normalisation=normalisation,
-                scored=scan if normalisation.gain else None,
+                scored=scan if normalisation.changes else None,
                 mass_calibration=calibration,
             )
         )
@@ -203,7 +204,7 @@ def _calibrated(
 
 def _with_noise(normalisation: Normalisation, original: CTScan, region: HeartRegion) -> Normalisation:
     """What the noise was before."""
-    blood = measure_blood(original, region.mask) if normalisation.gain else None
+    blood = measure_blood(original, region.mask) if normalisation.changes else None
     return normalisation if blood is None else replace(normalisation, noise_hu=blood.noise_hu)
 
 

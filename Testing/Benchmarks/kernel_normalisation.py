@@ -4,16 +4,16 @@ Run from the repository's root; KEPT is a folder in which the numbers of each sc
 goes on:
 
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/kernel_normalisation.py twins KEPT
-        [--patients N] [--first NUMBER]
+        [--patients N] [--first NUMBER] [--automatic]
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/kernel_normalisation.py pair KEPT
-        [--seeds N]
+        [--seeds N] [--automatic]
     PYTHONPATH=CACTraining:CACScoring python Testing/Benchmarks/kernel_normalisation.py sharpness FOLDER
 
-twins: the same digital patient in the same pose through kernels from soft to very sharp, with the noise of the same raw
-data. pair: the scan A0001, which was reconstructed with a soft kernel (B) and a sharp one (L), both with the same
-plaques at the same places, each seen through the scan's own kernel. Lesions are where they were inserted (a reader who
-knows), or found (automatic, map). The transfer of L relative to B is that of the two scans themselves. sharpness: the
-measured sharpness of the scans of a digital cohort, by kernel.
+twins: the same digital patient in the same pose through kernels from soft to very sharp, and in thin slices, with the
+noise of the same raw data. pair: the scan A0001, which was reconstructed with a soft kernel (B) and a sharp one (L),
+both with the same plaques at the same places, each seen through the scan's own kernel. Lesions are where they were
+inserted (a reader who knows), or found (automatic, map). The transfer of L relative to B is that of the two scans
+themselves. sharpness: the measured sharpness of the scans of a digital cohort, by kernel.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ DATA = Path(os.environ.get("CAC_REAL_CT_DIR", Path(__file__).parents[3] / "share
 FIRST = 85100
 HEART_MM = (-84.0, 66.0)
 BONE = Kernel("bone", 0.2, 3.0, 0.5)
-ALL_KERNELS = {**KERNELS, "bone": BONE}
+ALL_KERNELS = {**KERNELS, "bone": BONE, "thin": KERNELS["soft"]}
+SLICES_3_MM = {"slice_thickness_mm": 3.0, "slice_spacing_mm": 3.0}
+THIN = {"slice_thickness_mm": 0.6, "slice_spacing_mm": 0.6}
 PAIR = ("A0001_philips_B_5mm.nii.gz", "A0001_philips_L_5mm_heart.nii.gz")
 L_SLICES = slice(14, 36)
 """Those of B that L shows."""
@@ -88,29 +90,32 @@ def found_lesions(scan: CTScan, mode: str, networks: Networks) -> dict[str, floa
     return {name: method.total.clinical_agatston for name, method in result.methods.items()}
 
 
-def twins(number: int, networks: Networks) -> dict:
-    """A patient's scores by kernel, as the scan is and normalised. The soft scan's noise is drawn."""
+def twins(number: int, networks: Networks | None) -> dict:
+    """A patient's scores by kernel and slices, as the scan is and normalised; automatic ones with networks."""
     patient = draw_patient(number, heart_shape="anatomical")
     usual, pose = draw_pair(PROTOCOLS["varied"], stream(number, 20))[0]
-    usual = replace(usual, kvp=120.0, kernel=KERNELS["soft"], noise_hu=float(stream(number, 85).uniform(8, 22)))
-    grid = scan_grid(patient, usual, pose, HEART_MM)
-    row: dict = {"number": number, "mass_mg": patient.mass_mg, "noise_hu": usual.noise_hu}
-    region = None
+    noise = float(stream(number, 85).uniform(8, 22))
+    usual = replace(usual, kvp=120.0, kernel=KERNELS["soft"], noise_hu=noise, **SLICES_3_MM)
+    row: dict = {"number": number, "mass_mg": patient.mass_mg, "noise_hu": noise}
     for name, kernel in ALL_KERNELS.items():
-        noise = usual.noise_hu * _noise_factor(kernel, usual, grid)
-        seen = scan_patient(patient, replace(usual, kernel=kernel, noise_hu=noise), pose, 1, grid, 1)
-        if region is None:
-            region = ndimage.binary_dilation(seen.calcium_mg_cm3 > SEEN_MG_CM3, np.ones((1, 3, 3)), 2)
-        scan = as_ct_scan(seen, patient)
-        found = normalisation_of(scan)
-        own = {"sharpness": found.sharpness, "normalised": bool(found.gain), "noise_hu": noise}
-        for mode in ("off", "auto"):
-            scored = normalisation_of(scan, mode).of(scan)
-            own[mode] = {"known": known_lesions(scored, region), **found_lesions(scan, mode, networks)}
-            if not found.gain:
-                own["auto"] = own["off"]
-                break
-        row[name] = own
+        scanner = replace(usual, kernel=kernel, **(THIN if name == "thin" else {}))
+        grid = scan_grid(patient, scanner, pose, HEART_MM)
+        own_noise = noise * _noise_factor(kernel, usual, grid) * np.sqrt(3.0 / scanner.slice_thickness_mm)
+        seen = scan_patient(patient, replace(scanner, noise_hu=float(own_noise)), pose, 1, grid, 1)
+        reach = round(1.5 / scanner.slice_spacing_mm)
+        region = ndimage.binary_dilation(seen.calcium_mg_cm3 > SEEN_MG_CM3, np.ones((2 * reach + 1, 5, 5)))
+        row[name] = both_scored(as_ct_scan(seen, patient), region, networks) | {"noise_hu": float(own_noise)}
+    return row
+
+
+def both_scored(scan: CTScan, region: np.ndarray, networks: Networks | None) -> dict:
+    """A scan as it is ("off") and as it is by default ("auto"): at known places, or automatic with networks."""
+    found = normalisation_of(scan)
+    row: dict = {"sharpness": found.sharpness}
+    for mode in ("off", "auto") if found.changes else ("off",):
+        known = {"known": known_lesions(normalisation_of(scan, mode).of(scan), region)}
+        row[mode] = known if networks is None else found_lesions(scan, mode, networks)
+    row.setdefault("auto", row["off"])
     return row
 
 
@@ -162,7 +167,7 @@ class PairWithPlaque:
         soft, sharp = real_pair()
         whole = read_ct(DATA / "lung_pet_ct_dx" / PAIR[0])
         self.background = prepare_background(whole, name="A0001", network=networks.territories)
-        self.settings = InsertedSettings(deposits=(), seed=SEED, slice_thickness_mm=5.0)
+        self.settings = InsertedSettings(deposits=(), motion_scale=0.0, seed=SEED, slice_thickness_mm=5.0)
         clean = clean_scan(self.background, self.settings)
         grid = clean.grid
         first = grid.origin_mm[2] + L_SLICES.start * grid.spacing_mm[2]
@@ -180,23 +185,18 @@ class PairWithPlaque:
             noise = clean.noise_sd_hu[L_SLICES]
             self.clean[name] = replace(clean, grid=grid, scanner=own, noise_sd_hu=noise, territories=None, **part)
 
-    def scored(self, number: int) -> dict:
-        """The scores of both, with the plaques of this number; None for no plaque at all."""
+    def scored(self, number: int, automatic: bool) -> dict:
+        """The scores of both, with the plaques of this number: at known places, or automatic."""
         row: dict = {"number": number}
         region = None
+        settings = replace(self.settings, plaques=2 * (1 + number % 10))
         for name in self.clean:
-            seen = inserted_scan(self.clean[name], self.background, number, self.settings)
+            seen = inserted_scan(self.clean[name], self.background, number, settings)
             if region is None:
                 region = ndimage.binary_dilation(seen.calcium_mg_cm3 > SEEN_MG_CM3, np.ones((1, 3, 3)), 2)
                 row |= {"mass_mg": sum(plaque.mass_mg for plaque in seen.plaques), "plaques": len(seen.plaques)}
             scan = CTScan(image_on(seen.grid, seen.hu), self.scans[name].acquisition)
-            found = normalisation_of(scan)
-            row[name] = {"sharpness": found.sharpness}
-            for mode in ("off", "auto") if found.gain else ("off",):
-                scored = normalisation_of(scan, mode).of(scan)
-                own = {"known": known_lesions(scored, region), **found_lesions(scan, mode, self.networks)}
-                row[name][mode] = own
-            row[name].setdefault("auto", row[name]["off"])
+            row[name] = both_scored(scan, region, self.networks if automatic else None)
         return row
 
 
@@ -222,19 +222,20 @@ def told(pairs: list[tuple[float, float]]) -> str:
 
 
 WAYS = {
-    "known places, Agatston": lambda own: own["known"][0],
-    "known places, mass": lambda own: own["known"][1],
-    "automatic": lambda own: own["threshold"],
-    "calcium map": lambda own: own["decomposition"],
+    "known places, Agatston": lambda own: own.get("known", (None, None))[0],
+    "known places, mass": lambda own: own.get("known", (None, None))[1],
+    "automatic": lambda own: own.get("threshold"),
+    "calcium map": lambda own: own.get("decomposition"),
 }
 
 
 def printed(rows: list[dict], reference: str, names: list[str]) -> None:
     """Agreement with the soft reconstruction, before and after."""
+    ways = {way: value for way, value in WAYS.items() if value(rows[0][reference]["off"]) is not None}
     for name in names:
         sharpness = [row[name]["sharpness"] for row in rows]
         print(f"{name}: MTF {min(sharpness):.2f} to {max(sharpness):.2f}")
-        for way, value in WAYS.items():
+        for way, value in ways.items():
             for mode in ("off", "auto"):
                 pairs = [(value(row[reference]["auto"]), value(row[name][mode])) for row in rows]
                 print(f"  {way:26s}{mode:6s}{told(pairs)}")
@@ -242,7 +243,7 @@ def printed(rows: list[dict], reference: str, names: list[str]) -> None:
         cells = [f"{row['number']} {row['mass_mg']:6.1f} mg"]
         for name in (reference, *names):
             for mode in ("off", "auto"):
-                cells.append(f"{name} {mode} " + " ".join(f"{value(row[name][mode]):.0f}" for value in WAYS.values()))
+                cells.append(f"{name} {mode} " + " ".join(f"{value(row[name][mode]):.0f}" for value in ways.values()))
         print("; ".join(cells))
 
 
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--first", type=int, default=FIRST)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--automatic", action="store_true", help="score automatically, too, which takes most time")
     options = parser.parse_args()
     if options.what == "sharpness":
         cohort_sharpness(options.folder)
@@ -283,16 +285,21 @@ def main() -> None:
     assert networks is not None
     if options.what == "twins":
         numbers = chosen_patients(options.first, options.patients)
-        rows = [kept(options.folder / f"{n}.json", lambda n=n: twins(n, networks)) for n in numbers]
-        printed(rows, "soft", ["medium", "sharp", "bone"])
+        for own in (None, networks)[: 1 + options.automatic]:
+            path = str(options.folder / f"{'known' if own is None else 'automatic'}_{{}}.json")
+            rows = [kept(Path(path.format(n)), lambda n=n, own=own: twins(n, own)) for n in numbers]
+            printed(rows, "soft", ["medium", "sharp", "bone", "thin"])
         return
     pair = PairWithPlaque(networks)
     for name, scan in pair.scans.items():
         path = options.folder / f"plain_{name}.json"
         plain = kept(path, lambda scan=scan: {m: found_lesions(scan, m, networks) for m in ("off", "auto")})
         print(name, "without plaque:", plain)
-    rows = [kept(options.folder / f"pair_{n}.json", lambda n=n: pair.scored(n)) for n in range(options.seeds)]
-    printed(rows, "B", ["L"])
+    for way in ("known", "automatic")[: 1 + options.automatic]:
+        path = str(options.folder / f"{way}_{{}}.json")
+        numbers = range(options.seeds)
+        rows = [kept(Path(path.format(n)), lambda n=n, way=way: pair.scored(n, way == "automatic")) for n in numbers]
+        printed(rows, "B", ["L"])
 
 
 if __name__ == "__main__":

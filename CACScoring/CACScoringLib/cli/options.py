@@ -36,8 +36,8 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--normalisation",
         choices=("auto", "on", "off"),
         default="auto",
-        help="bring the scan to a soft kernel before it is scored (default: auto, where its kernel is sharper than "
-        "those that CAC knows)",
+        help="bring the scan to a soft kernel and slices of 3 mm before it is scored (default: auto, where its kernel "
+        "is sharper, or its slices are thinner, than those that CAC knows)",
     )
     parser.add_argument(
         "--identify", action="store_true", help="include patient name, id and study date in the results"

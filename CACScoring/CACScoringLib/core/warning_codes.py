@@ -40,6 +40,7 @@ ADVICE = {
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",
     "not-120-kvp": "Compare the score with those of scans at 120 kVp with care; see --adapt-to-tube-voltage.",
     "slice-gaps": "Check that all slices of the series are there.",
+    "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
     "thickness-unknown": "Find out the slice thickness and give it with --acquisition.",
     "wide-spacing": "Score a reconstruction with closer slices if there is one.",

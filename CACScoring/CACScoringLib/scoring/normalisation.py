@@ -1,19 +1,22 @@
-"""A scan brought to the reference kernel before it is scored, where its own is sharper than what CAC knows.
+"""A scan brought to the reference protocol before it is scored, where its kernel is sharper than what CAC knows, or its
+slices are thinner.
 
 Kernels are linear filters in the slice, so one is turned into another by their ratio in the frequency plane. The scan's
 own is measured in it (`sharpness`), the reference is the simulated scanner's soft kernel, measured alike. The ratio is
 1 at zero frequency, so that the mean of a slice and the mass of a lesion stay as they are, and never above 1, so that
-nothing is made sharper. Grid and type of the scan stay; mirrored at its borders, it has no seam there.
+nothing is made sharper. Thin slices are averaged with their neighbours to the reference thickness. Grid and type of the
+scan stay, so that masks, maps and the rule of slice spacing are those of the scan.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import fft
+from scipy import fft, ndimage
 
 from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning, UnreadableError
 from .sharpness import STEP_PER_MM, Sharpness, measured_sharpness
@@ -33,12 +36,20 @@ SHARPEST_KNOWN = 0.83
 edge-enhancing ones 0.86 and more."""
 
 
+REFERENCE_THICKNESS_MM = 3.0
+"""Of the slices that the Agatston score was made for."""
+
+THINNEST_KNOWN_MM = 0.95
+"""Calibration scans had slices of 1 mm and more."""
+
+
 @dataclass(frozen=True)
 class Normalisation:
-    """What was measured of a scan's kernel, and what was done about it.
+    """What was measured of a scan's kernel and slices, and what was done about them.
 
     sharpness: mean MTF at JUDGED_PER_MM; None where it could not be measured. limit: above which it is out of range.
     gain: of the filter at multiples of step_per_mm, from one step on; at zero it is 1. Empty where nothing was done.
+    slice_weights: of each slice and its neighbours, an odd number; empty where slices are not averaged.
     noise_hu: in the heart before; None where nothing was done or it could not be measured.
     """
 
@@ -47,11 +58,17 @@ class Normalisation:
     limit: float = SHARPEST_KNOWN
     gain: tuple[float, ...] = ()
     step_per_mm: float = STEP_PER_MM
+    slice_weights: tuple[float, ...] = ()
     noise_hu: float | None = None
 
     @property
     def out_of_range(self) -> bool:
         return self.sharpness is not None and self.sharpness > self.limit
+
+    @property
+    def changes(self) -> bool:
+        """Whether the scan is scored otherwise than as it is."""
+        return bool(self.gain or self.slice_weights)
 
     @classmethod
     def recorded(cls, content: Mapping) -> Normalisation | None:
@@ -60,43 +77,57 @@ class Normalisation:
         if own is None:
             return None
         try:
-            return cls(**{**own, "gain": tuple(own["gain"])})
+            lists = {name: tuple(own[name]) for name in ("gain", "slice_weights")}
+            return cls(**{**own, **lists})
         except (KeyError, TypeError) as error:
             message = f"The record of the scan's normalisation cannot be read ({error!r}). Score again."
             raise UnreadableError(message) from error
 
     def of(self, scan: CTScan) -> CTScan:
         """A scan as it is scored: filtered on its own grid, or itself where nothing was done."""
-        if not self.gain:
+        if not self.changes:
             return scan
-        frequency = self.step_per_mm * np.arange(len(self.gain) + 1)
-        hu = filtered(scan.hu, scan.image.GetSpacing(), frequency, np.array([1.0, *self.gain]))
+        hu, acquisition = scan.hu, scan.acquisition
+        if self.slice_weights:
+            hu = averaged(hu, self.slice_weights)
+            acquisition = replace(acquisition, slice_thickness_mm=REFERENCE_THICKNESS_MM)
+        if self.gain:
+            frequency = self.step_per_mm * np.arange(len(self.gain) + 1)
+            hu = filtered(hu, scan.image.GetSpacing(), frequency, np.array([1.0, *self.gain]))
         image = sitk.GetImageFromArray(hu)
         image.CopyInformation(scan.image)
-        return replace(scan, image=image)
+        return replace(scan, image=image, acquisition=acquisition)
 
     def warnings(self) -> tuple[ScanWarning, ...]:
         """What the reader of a score has to know of it."""
+        warnings = []
+        if self.slice_weights:
+            message = (
+                f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
+                "before the scan was scored. All scores are of the averaged scan; the pictures show the scan itself."
+            )
+            warnings.append(ScanWarning("slices-averaged", message))
         if self.gain:
             why = "" if not self.out_of_range else f", {self._told}"
             message = (
                 f"The scan was brought to a soft kernel before it was scored{why}. All scores are of the filtered "
                 "scan; the pictures show the scan itself."
             )
-            return (ScanWarning("kernel-normalised", message),)
-        if self.out_of_range:
+            warnings.append(ScanWarning("kernel-normalised", message))
+        elif self.out_of_range:
             message = f"The scan was scored as it is, {self._told}. Streaks and noise may be counted as calcium."
-            return (ScanWarning("kernel-sharp", message),)
-        return ()
+            warnings.append(ScanWarning("kernel-sharp", message))
+        return tuple(warnings)
 
     @property
     def in_words(self) -> str:
         """For a report."""
         measured = "not measured" if self.sharpness is None else f"MTF {self.sharpness:.2f} at 0.3/mm"
-        if not self.gain:
+        if not self.changes:
             return f"{measured}; scored as it is"
         before = "" if self.noise_hu is None else f", noise {self.noise_hu:.0f} HU before"
-        return f"{measured}{before}; brought to a soft kernel"
+        done = [*(["a soft kernel"] if self.gain else []), *(["slices of 3 mm"] if self.slice_weights else [])]
+        return f"{measured}{before}; brought to {' and '.join(done)}"
 
     @property
     def _told(self) -> str:
@@ -107,7 +138,7 @@ class Normalisation:
 
 
 def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
-    """Measure a scan's kernel, and choose the filter for it.
+    """Measure a scan's kernel, and choose what is done about it and about its slices.
 
     Args:
         scan: The CT.
@@ -119,14 +150,18 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
     if mode not in MODES:
         raise CTError(f"There is no normalisation {mode!r}. Choose one of {', '.join(MODES)}.")
     measured = measured_sharpness(scan)
+    thickness = max(scan.acquisition.slice_thickness_mm or 0.0, scan.slice_spacing_mm)
+    thin = mode == "on" or (mode == "auto" and thickness < THINNEST_KNOWN_MM)
+    weights = slice_weights(thickness, scan.slice_spacing_mm) if thin else ()
     if measured is None:
         if mode == "on":
             raise CTError(
                 "The kernel cannot be normalised, because the scan shows too little to measure it, or has pixels of "
                 "more than 1.1 mm. Leave out --normalisation on."
             )
-        return Normalisation(mode, None)
-    found = Normalisation(mode, round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4))
+        return Normalisation(mode, None, slice_weights=weights)
+    sharpness = round(float(measured.at(np.array(JUDGED_PER_MM)).mean()), 4)
+    found = Normalisation(mode, sharpness, slice_weights=weights)
     if mode == "on" or (mode == "auto" and found.out_of_range):
         return replace(found, gain=_gain(measured))
     return found
@@ -135,7 +170,36 @@ def normalisation_of(scan: CTScan, mode: str = "auto") -> Normalisation:
 def _gain(measured: Sharpness) -> tuple[float, ...]:
     reference = np.array(REFERENCE_MTF)
     frequency = STEP_PER_MM * np.arange(1, len(reference) + 1)
-    return tuple(np.minimum(1.0, reference / measured.at(frequency)).round(5).tolist())
+    ratio = measured.at(frequency) / reference
+    # Sharp kernels alter a little also the coarse structure to which both curves are normalised: about as exp(c f²).
+    coarse, fine = 0.05, 0.15
+    growth = np.log(np.interp(fine, frequency, ratio)) / (fine**2 - coarse**2)
+    ratio *= np.exp(growth * np.minimum(frequency, coarse) ** 2)
+    return tuple(np.minimum(1.0, 1.0 / ratio).round(5).tolist())
+
+
+def slice_weights(thickness_mm: float, spacing_mm: float) -> tuple[float, ...]:
+    """Weights of a slice and its neighbours that give slices of this thickness the reference's.
+
+    The mean over a width w of slices that are boxes of thickness t is a profile of variance (w² + t²) / 12; that of the
+    reference is t_ref² / 12. Empty where slices are as thick, or too far apart.
+    """
+    width = math.sqrt(max(0.0, REFERENCE_THICKNESS_MM**2 - thickness_mm**2)) / spacing_mm
+    reach = math.ceil(width / 2 - 0.5)
+    if reach < 1:
+        return ()
+    ends = np.clip(np.arange(-reach, reach + 2) - 0.5, -width / 2, width / 2)
+    return tuple((np.diff(ends) / width).round(6).tolist())
+
+
+def averaged(hu: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
+    """Slices [k, j, i] as weighted means of themselves and their neighbours, the scan's last slice standing for those
+    beyond; of the same type."""
+    result, own = np.empty_like(hu), np.array(weights, np.float32)
+    for j in range(hu.shape[1]):  # row by row, so that a long scan needs no copy in floating point
+        rows = ndimage.correlate1d(hu[:, j].astype(np.float32), own, axis=0, mode="nearest")
+        result[:, j] = rows if hu.dtype.kind == "f" else np.rint(rows)
+    return result
 
 
 def filtered(

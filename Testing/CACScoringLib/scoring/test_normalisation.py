@@ -10,7 +10,7 @@ from kernel_scans import BONE, SHARP, SOFT, scan_with
 
 from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan, UnreadableError, scan_from_image
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.normalisation import Normalisation, filtered, normalisation_of
+from CACScoringLib.scoring.normalisation import Normalisation, averaged, filtered, normalisation_of, slice_weights
 from CACScoringLib.scoring.scores import score_lesions
 
 FREQUENCY, GAIN = np.array([0.0, 0.1, 0.3, 0.6]), np.array([1.0, 0.9, 0.3, 0.05])
@@ -110,6 +110,54 @@ def test_a_record_gives_the_same_scan_again():
     assert Normalisation.recorded({}) is None
     with pytest.raises(UnreadableError):
         Normalisation.recorded({"normalisation": {"mode": "auto"}})
+
+
+@pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(0.6, 0.6), (0.75, 0.5), (0.5, 0.4)])
+def test_averaged_slices_have_the_reference_profile(thickness_mm, spacing_mm):
+    weights = np.array(slice_weights(thickness_mm, spacing_mm))
+    offsets = spacing_mm * (np.arange(len(weights)) - len(weights) // 2)
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    variance = (weights * offsets**2).sum() + thickness_mm**2 / 12
+    assert 12 * variance == pytest.approx(3.0**2, rel=0.06)
+
+
+def test_slices_of_the_reference_thickness_are_not_averaged():
+    assert slice_weights(3.0, 1.5) == slice_weights(5.0, 5.0) == ()
+
+
+def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
+    hu = np.full((30, 40, 40), 40, np.int16)
+    hu[:, 0] = -1000
+    hu[14:17, 18:22, 18:22] = 640
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((0.7, 0.7, 0.6))
+    scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
+    found = normalisation_of(scan)
+    normal = found.of(scan)
+    assert [warning.code for warning in found.warnings()] == ["slices-averaged"]
+    assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
+    assert (normal.hu[:, 0] == -1000).all()
+    assert normal.acquisition.slice_thickness_mm == 3.0
+    again = Normalisation.recorded(json.loads(json.dumps({"normalisation": asdict(found)})))
+    assert (again.of(scan).hu == normal.hu).all()
+
+
+@pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(1.0, 1.0), (1.25, 0.6), (None, 1.0), (5.0, 2.5)])
+def test_known_slices_are_left_as_they_are(thickness_mm, spacing_mm):
+    hu = np.full((9, 40, 40), 40, np.int16)
+    hu[0] = -1000
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing((0.7, 0.7, spacing_mm))
+    scan = CTScan(image, Acquisition("test", slice_thickness_mm=thickness_mm))
+    assert normalisation_of(scan).of(scan) is scan
+
+
+def test_averaging_spares_the_type_of_fractions():
+    hu = np.random.default_rng(0).normal(0, 30, (7, 5, 6)).astype(np.float32)
+    found = averaged(hu, (0.25, 0.5, 0.25))
+    assert found.dtype == np.float32
+    assert found[3] == pytest.approx(0.25 * hu[2] + 0.5 * hu[3] + 0.25 * hu[4], abs=1e-3)
+    assert found[0] == pytest.approx(0.75 * hu[0] + 0.25 * hu[1], abs=1e-3)
 
 
 def _agatston(scan):
