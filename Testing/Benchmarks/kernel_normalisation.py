@@ -291,15 +291,15 @@ def main() -> None:
             printed(rows, "soft", ["medium", "sharp", "bone", "thin"])
         return
     pair = PairWithPlaque(networks)
-    for name, scan in pair.scans.items():
+    numbers = range(options.seeds)
+    for automatic in (False, True)[: 1 + options.automatic]:
+        path = str(options.folder / f"{'automatic' if automatic else 'known'}_{{}}.json")
+        rows = [kept(Path(path.format(n)), lambda n=n, own=automatic: pair.scored(n, own)) for n in numbers]
+        printed(rows, "B", ["L"])
+    for name, scan in pair.scans.items() if options.automatic else ():
         path = options.folder / f"plain_{name}.json"
         plain = kept(path, lambda scan=scan: {m: found_lesions(scan, m, networks) for m in ("off", "auto")})
         print(name, "without plaque:", plain)
-    for way in ("known", "automatic")[: 1 + options.automatic]:
-        path = str(options.folder / f"{way}_{{}}.json")
-        numbers = range(options.seeds)
-        rows = [kept(Path(path.format(n)), lambda n=n, way=way: pair.scored(n, way == "automatic")) for n in numbers]
-        printed(rows, "B", ["L"])
 
 
 if __name__ == "__main__":
