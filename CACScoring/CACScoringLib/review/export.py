@@ -98,7 +98,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         estimates=reviewed.estimates,
         familiarity=Familiarity.recorded(record),
         normalisation=normalisation,
-        scored=normalisation.of(reviewed.scan) if normalisation is not None and normalisation.gain else None,
+        scored=normalisation.of(reviewed.scan) if normalisation is not None and normalisation.changes else None,
         mass_calibration=None if calibration is None else MassCalibration(**calibration),
     )
     return with_masses(result)
