@@ -50,6 +50,9 @@ from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 DATA = Path(os.environ.get("CAC_REAL_CT_DIR", Path(__file__).parents[3] / "shared" / "data"))
 FIRST = 85100
 HEART_MM = (-84.0, 66.0)
+MIDDLE_MM = (-30.0, 30.0)
+"""Heights of the scans that are scored at known places only."""
+
 BONE = Kernel("bone", 0.2, 3.0, 0.5)
 ALL_KERNELS = {**KERNELS, "bone": BONE, "thin": KERNELS["soft"]}
 SLICES_3_MM = {"slice_thickness_mm": 3.0, "slice_spacing_mm": 3.0}
@@ -99,7 +102,7 @@ def twins(number: int, networks: Networks | None) -> dict:
     row: dict = {"number": number, "mass_mg": patient.mass_mg, "noise_hu": noise}
     for name, kernel in ALL_KERNELS.items():
         scanner = replace(usual, kernel=kernel, **(THIN if name == "thin" else {}))
-        grid = scan_grid(patient, scanner, pose, HEART_MM)
+        grid = scan_grid(patient, scanner, pose, MIDDLE_MM if networks is None else HEART_MM)
         own_noise = noise * _noise_factor(kernel, usual, grid) * np.sqrt(3.0 / scanner.slice_thickness_mm)
         seen = scan_patient(patient, replace(scanner, noise_hu=float(own_noise)), pose, 1, grid, 1)
         reach = round(1.5 / scanner.slice_spacing_mm)
@@ -287,7 +290,8 @@ def main() -> None:
         numbers = chosen_patients(options.first, options.patients)
         for own in (None, networks)[: 1 + options.automatic]:
             path = str(options.folder / f"{'known' if own is None else 'automatic'}_{{}}.json")
-            rows = [kept(Path(path.format(n)), lambda n=n, own=own: twins(n, own)) for n in numbers]
+            wanted = [n for n in numbers if own is not None or draw_patient(n, heart_shape="anatomical").mass_mg]
+            rows = [kept(Path(path.format(n)), lambda n=n, own=own: twins(n, own)) for n in wanted]
             printed(rows, "soft", ["medium", "sharp", "bone", "thin"])
         return
     pair = PairWithPlaque(networks)
