@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,6 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.normalisation import normalisation_of
 from CACScoringLib.scoring.scores import score_lesions
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
-from CACTrainingLib.phantom.anatomy.strata import chosen_patients
 from CACTrainingLib.phantom.cohort.export import as_ct_scan, image_on
 from CACTrainingLib.phantom.insertion.background import prepare_background
 from CACTrainingLib.phantom.insertion.inserted import InsertedScan, InsertedSettings, clean_scan, inserted_scan
@@ -287,11 +287,11 @@ def main() -> None:
     networks = load_models(chosen_models(ModelChoice(device="cpu"))).networks
     assert networks is not None
     if options.what == "twins":
-        numbers = chosen_patients(options.first, options.patients)
+        found = (n for n in count(options.first) if draw_patient(n, heart_shape="anatomical").mass_mg)
+        numbers = list(islice(found, options.patients))
         for own in (None, networks)[: 1 + options.automatic]:
             path = str(options.folder / f"{'known' if own is None else 'automatic'}_{{}}.json")
-            wanted = [n for n in numbers if own is not None or draw_patient(n, heart_shape="anatomical").mass_mg]
-            rows = [kept(Path(path.format(n)), lambda n=n, own=own: twins(n, own)) for n in wanted]
+            rows = [kept(Path(path.format(n)), lambda n=n, own=own: twins(n, own)) for n in numbers]
             printed(rows, "soft", ["medium", "sharp", "bone", "thin"])
         return
     pair = PairWithPlaque(networks)
