@@ -93,3 +93,14 @@ def checked(*command: str | Path) -> str:
 def dicom_errors(path: Path) -> list[str]:
     """The errors that dciodvfy finds in a file."""
     return [line for line in checked("dciodvfy", path).splitlines() if line.startswith("Error")]
+
+
+def validated(path: Path) -> str:
+    """What PixelMed's validator says of a structured report; the test is skipped where it is missing."""
+    jars = Path("/usr/share/java")
+    if not (jars / "pixelmed.jar").exists():
+        pytest.skip("pixelmed.jar is not installed (Debian package libpixelmed-java)")
+    classes = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")) if "slf4j" not in jar.name)
+    # Its style sheet is larger than Java's limits allow.
+    limits = [f"-Djdk.xml.xpath{name}=0" for name in ("TotalOpLimit", "ExprOpLimit", "ExprGrpLimit")]
+    return checked("java", *limits, "-cp", classes, "com.pixelmed.validate.DicomSRValidator", path)

@@ -13,6 +13,11 @@ from ..core.labels import Artery, NonCoronary, Site
 OWN_SCHEME = "99CAC"
 """PS3.16 section 8.2: schemes that begin with 99 are private."""
 
+# Reports
+CARDIOVASCULAR_REPORT = Code("122600", "DCM", "Cardiovascular Analysis Report")
+CALCIUM_SCORING = Code("122603", "DCM", "Calcium Scoring Analysis")
+IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
+
 # Scores
 CALCIUM_SCORE = Code("450360000", "SCT", "Coronary artery calcium score")
 OTHER_CALCIUM_SCORE = Code("112058", "DCM", "Calcium score")
@@ -26,12 +31,14 @@ CALIBRATION = Code("122659", "DCM", "Calcium Scoring Calibration")
 
 # How they were made
 AGATSTON_METHOD = Code("112055", "DCM", "Agatston scoring method")
+MAP_QUANTITY = Code("calcium-map-hu", OWN_SCHEME, "Attenuation above healthy tissue")
 MAP_METHOD = Code("calcium-map", OWN_SCHEME, "Calcium map without threshold")
 REVIEW_STATUS = Code("review-status", OWN_SCHEME, "Review status")
 STATUS = {
     "reviewed": Code("reviewed", OWN_SCHEME, "Reviewed by a person"),
     "automatic": Code("automatic", OWN_SCHEME, "Automatic, not reviewed"),
 }
+WARNING = Code("warning", OWN_SCHEME, "Warning: the numbers may mean nothing")
 GATED_PROCEDURE = Code("426005005", "SCT", "Cardiac CT for calcium scoring")
 PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import SimpleITK as sitk
 from highdicom.seg import Segmentation
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -37,7 +38,7 @@ from ..results import METHOD_TITLES, MethodResult, NonCoronaryResult, ScoreResul
 from ..scoring.lesions import ScoringRules
 from ..scoring.scores import Score
 from . import codes as cac
-from .segmentation import segment_label, segment_numbers
+from .segmentation import counted_labels, segment_label, segment_numbers
 from .source import MANUFACTURER, MODEL_NAME, SourceSeries
 
 SERIES = 2
@@ -131,10 +132,6 @@ def procedure(result: ScoreResult) -> Code:
 
 def evaluated_images(result: ScoreResult, source: SourceSeries) -> list:
     """The source's images with some of the heart region or of what was counted."""
-    import SimpleITK as sitk
-
-    from .segmentation import counted_labels
-
     if len(source.images) == 1:
         return list(source.images)
     within = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
@@ -170,6 +167,15 @@ def score_numbers(group: Group) -> list[tuple[Code, float | int, Code, Code | No
     return numbers
 
 
+def _evaluations(result: ScoreResult, group: Group) -> list[QualitativeEvaluation]:
+    """Whether it was reviewed; for the total also the warnings with which the numbers may mean nothing."""
+    pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
+    if group.site is None:
+        severe = dict.fromkeys(warning.code for warning in result.warnings if warning.severe)
+        pairs += [(cac.WARNING, Code(code, cac.OWN_SCHEME, code.replace("-", " "))) for code in severe]
+    return [QualitativeEvaluation(CodedConcept.from_code(n), CodedConcept.from_code(v)) for n, v in pairs]
+
+
 def _group(
     result: ScoreResult,
     group: Group,
@@ -191,11 +197,7 @@ def _group(
             Measurement(name=name, value=value, unit=unit, method=method)
             for name, value, unit, method in score_numbers(group)
         ],
-        "qualitative_evaluations": [
-            QualitativeEvaluation(
-                name=CodedConcept.from_code(cac.REVIEW_STATUS), value=CodedConcept.from_code(cac.STATUS[group.status])
-            )
-        ],
+        "qualitative_evaluations": _evaluations(result, group),
     }
     if segment is None:
         return MeasurementsAndQualitativeEvaluations(**given)

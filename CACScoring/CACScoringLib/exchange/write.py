@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydicom import Dataset
+
 from ..core.ct import ScanWarning
 from ..report.files import result_as_json
 from ..results import ScoreResult
+from .cardiovascular import cardiovascular_report_of
+from .document import encapsulated_pdf_of
+from .key_slices import key_images_of
+from .map_object import parametric_map_of
 from .measurements import measurements_of
 from .segmentation import counted_labels, segmentation_of
 from .source import SourceSeries, source_of
@@ -51,9 +57,16 @@ def write_objects(folder: Path, result: ScoreResult, identify: bool = False, rea
     source = source_for(result, identify, reader)
     reader = reader if identify and result.methods["threshold"].reviewed else None
     segmentation = segmentation_of(result, counted_labels(result), source)
-    if segmentation is not None:
-        segmentation.save_as(folder / "segmentation.dcm", enforce_file_format=True)
-    if result.methods["threshold"].status == "candidates":
-        return
-    report = measurements_of(result, segmentation, source, reader)
-    report.save_as(folder / "measurements.dcm", enforce_file_format=True)
+    objects: dict[str, Dataset | None] = {
+        "segmentation.dcm": segmentation,
+        "calcium_map.dcm": parametric_map_of(result, source),
+        "report.pdf.dcm": encapsulated_pdf_of(result, source, identify),
+    }
+    for number, image in enumerate(key_images_of(result, source), 1):
+        objects[f"key_{number}.dcm"] = image
+    if result.methods["threshold"].status != "candidates":
+        objects["measurements.dcm"] = measurements_of(result, segmentation, source, reader)
+        objects["cardiovascular-report.dcm"] = cardiovascular_report_of(result, segmentation, source, reader)
+    for name, made in objects.items():
+        if made is not None:
+            made.save_as(folder / name, enforce_file_format=True)

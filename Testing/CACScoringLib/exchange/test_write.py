@@ -1,5 +1,8 @@
 """The DICOM objects of a result: what they say, whose they are, and that other programs take them."""
 
+import contextlib
+import re
+import zlib
 from dataclasses import replace
 
 import dicom_results
@@ -15,6 +18,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import RESULT_FILES, OutputFolder
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.exchange.segmentation import segment_label
 from CACScoringLib.exchange.source import NotDicomError
 from CACScoringLib.exchange.write import write_objects
@@ -236,7 +240,84 @@ def test_dciodvfy_finds_no_error(objects):
     assert errors == {name: [] for name in errors}
 
 
-def test_dsrdump_reads_the_reports(objects):
-    said = dicom_results.checked("dsrdump", objects / "measurements.dcm")
+@pytest.mark.parametrize("name", ["measurements.dcm", "cardiovascular-report.dcm"])
+def test_dsrdump_reads_the_reports(objects, name):
+    said = dicom_results.checked("dsrdump", objects / name)
     assert 'NUM:(,,"Coronary artery calcium score")' in said
     assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))]
+
+
+def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
+    # Version 20220618 takes all groups for regions of interest (TID 1411) where one is, so that it is asked of each
+    # kind of group alone.
+    for kind in ("1411", "1501"):
+        report = pydicom.dcmread(objects / "measurements.dcm")
+        (groups,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+        own = [g for g in groups.ContentSequence if g.ContentTemplateSequence[0].TemplateIdentifier == kind]
+        assert own
+        groups.ContentSequence = own
+        report.save_as(tmp_path / f"{kind}.dcm")
+        said = dicom_results.validated(tmp_path / f"{kind}.dcm")
+        assert "Found Root Template TID_1500" in said
+        assert [line for line in said.splitlines() if line.startswith("Error")] == []
+
+
+def test_the_cardiovascular_report_states_the_scores_of_arteries_and_total(result, objects):
+    report = pydicom.dcmread(objects / "cardiovascular-report.dcm")
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "3900"
+    (scoring,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "122603"]
+    found = {}
+    for item in scoring.ContentSequence:
+        (site,) = [i for i in item.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "363698007"]
+        measured = item.MeasuredValueSequence[0]
+        key = item.ConceptNameCodeSequence[0].CodeValue, site.ConceptCodeSequence[0].CodeValue
+        found[key] = measured.get("FloatingPointValue", float(measured.NumericValue))
+    threshold = result.methods["threshold"]
+    assert found["450360000", "41801008"] == threshold.total.agatston
+    assert found["450360000", "59438005"] == threshold.arteries[Artery.LAD].agatston
+    assert found["122661", "13647002"] == threshold.arteries[Artery.RCA].mass_mg
+    assert found["122659", "41801008"] == 0.75
+
+
+def test_the_calcium_map_reads_back_as_it_was_computed(result, objects):
+    made = highdicom.imread(objects / "calcium_map.dcm")
+    volume = made.get_volume(allow_missing_positions=True)
+    back = sitk.GetImageFromArray(volume.array.astype(np.float32))
+    affine = np.asarray(volume.affine)[:, [2, 1, 0, 3]]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    back.SetSpacing(spacing.tolist())
+    back.SetOrigin(affine[:3, 3].tolist())
+    back.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    calcium_map = result.decomposition.calcium_map
+    found = sitk.Resample(back, calcium_map, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+    assert (sitk.GetArrayFromImage(found) == sitk.GetArrayFromImage(calcium_map)).all()
+
+
+@pytest.mark.parametrize("identify", [False, True])
+def test_the_pdf_names_the_patient_only_where_asked_to(result, identify):
+    text = pdf_text(pdf_of(result, identify))
+    assert ("ID 7" in text) == identify
+    assert f"{result.methods['threshold'].total.agatston:.1f}" in text
+    assert "For research only" in text
+
+
+def pdf_text(content):
+    """The text of a PDF of fpdf2, whose streams are deflated and whose text stands in brackets."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    shown = []
+    for stream in streams:
+        with contextlib.suppress(zlib.error):
+            shown += re.findall(rb"\(((?:[^()\\]|\\.)*)\) ?Tj", zlib.decompress(stream))
+    return b" ".join(shown).decode("latin-1")
+
+
+def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, objects, given):
+    slices = {ds.SOPInstanceUID: ds.InstanceNumber - 1 for ds in map(pydicom.dcmread, given.ct.iterdir())}
+    shown = [pydicom.dcmread(path) for path in sorted(objects.glob("key_*.dcm"))]
+    lesions = result.methods["threshold"].lesions.lesions
+    assert [made.InstanceNumber for made in shown] == [1, 2, 3, 4]
+    assert len({made.SeriesInstanceUID for made in shown}) == 1
+    for made in shown:
+        k = slices[made.SourceImageSequence[0].ReferencedSOPInstanceUID]
+        assert any(k in lesion.slice_indices for lesion in lesions)
+        assert made.pixel_array.shape[2] == 3

@@ -1,0 +1,37 @@
+"""What a result comes to, in a few plain sentences for reports that hold text."""
+
+from __future__ import annotations
+
+from ..report.interval_page import interval_sentence
+from ..results import ScoreResult
+from ..scoring.uncertainty import TOTAL
+
+RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
+
+
+def conclusion(result: ScoreResult) -> list[str]:
+    """The score and its state, its classes, its interval, severe warnings; nothing that identifies a person."""
+    method = result.methods["threshold"]
+    if method.status == "candidates":
+        count = method.total.lesions
+        sentences = [f"{count} unreviewed candidate{'' if count == 1 else 's'}. This is not a calcium score."]
+    elif method.reviewed and method.no_calcium:
+        sentences = ["Reviewed: no coronary calcium. Agatston score 0."]
+    else:
+        state = "reviewed" if method.reviewed else "automatic, not reviewed by a person"
+        sentences = [f"Agatston score {method.total.agatston:.1f}, {state}."]
+    if result.categories is not None:
+        classes = result.categories
+        sentences.append(f"Risk class: {classes.risk_class}. CAC-DRS: {classes.cac_drs}.")
+    if TOTAL in method.intervals:
+        told = interval_sentence(*method.intervals[TOTAL].agatston, method.category_probabilities)
+        sentences.append(f"90 % interval: {told}.")
+    sentences += [f"Caution: {warning.message}" for warning in result.warnings if warning.severe]
+    return [*map(plain, sentences), RESEARCH_ONLY]
+
+
+def plain(text: str) -> str:
+    """Text in ASCII, which every DICOM character set has."""
+    known = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
+    known |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
+    return "".join(known.get(c, c) for c in text).encode("ascii", "replace").decode("ascii")

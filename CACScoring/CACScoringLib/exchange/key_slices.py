@@ -1,0 +1,69 @@
+"""The slices with most of the score as Secondary Captures (PS3.3 A.8), for archives that show nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import numpy as np
+from highdicom.sc import SCImage
+from PIL import Image
+from pydicom import Dataset
+
+from ..report.page import told_lesions
+from ..report.pictures import slice_picture
+from ..results import ScoreResult
+from ..scoring.scores import component_agatston
+from .source import SourceSeries
+
+SERIES = 6
+"""Place of its series number."""
+
+MOST = 4
+"""Slices that are shown; `core.output.RESULT_FILES` names them."""
+
+
+def key_slices(result: ScoreResult) -> list[int]:
+    """Indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
+    method, spacing = result.methods["threshold"], result.scan.slice_spacing_mm
+    points: Counter[int] = Counter()
+    for lesion in method.lesions.lesions:
+        for component in lesion.components:
+            points[component.slice_index] += component_agatston(component, spacing, method.rules)
+    return sorted((k for k, _ in points.most_common(MOST)), reverse=True)
+
+
+def key_picture(result: ScoreResult, k: int) -> Image.Image:
+    """A slice with its lesions outlined and numbered."""
+    method = result.methods["threshold"]
+    told = {lesion.id for lesion in told_lesions(method, result.scan.slice_spacing_mm)}
+    jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, told)
+    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+
+
+def key_images_of(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
+    """A colour picture per key slice, which refers to the image it was made from."""
+    made = []
+    for number, k in enumerate(key_slices(result), 1):
+        identity = source.identity(SERIES, f"key slice {number}")
+        identity |= {"series_instance_uid": source.uid("key slices", "series"), "instance_number": number}
+        origin = source.images[0] if len(source.images) == 1 else source.images[source.slice_of(k)]
+        image = SCImage.from_ref_dataset(
+            origin,
+            np.asarray(key_picture(result, k)),
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=("L", "P"),
+            transfer_syntax_uid="1.2.840.10008.1.2.1",
+            series_description="CAC: key slices",
+            **identity,
+        )
+        image.ImageType = ["DERIVED", "SECONDARY"]
+        image.BurnedInAnnotation, image.Laterality = "NO", ""
+        image.DerivationDescription = "Slice with outlines of calcium by artery"
+        reference = Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = origin.SOPClassUID, origin.SOPInstanceUID
+        image.SourceImageSequence = [reference]
+        made.append(source.finished(image))
+    return made
