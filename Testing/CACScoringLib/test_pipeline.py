@@ -12,6 +12,7 @@ from CACScoringLib.core.ct import Acquisition, CTError, MaskError, scan_from_ima
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.pipeline import ScoreSettings, score_scan, steps
+from CACScoringLib.report.files import result_as_text
 from CACScoringLib.scoring.lesions import ScoringRules
 from CACScoringLib.scoring.scores import Score
 
@@ -251,6 +252,8 @@ def test_a_sharp_scan_is_scored_as_its_filtered_self_and_shown_as_it_is():
     assert result.methods["threshold"].total != as_it_is.methods["threshold"].total
     assert result.normalisation.noise_hu == as_it_is.blood.noise_hu > result.blood.noise_hu
     assert "kernel-normalised" in codes(result)
+    assert "brought to a soft kernel" in result_as_text(result)
+    assert "normalised" not in result_as_text(as_it_is)
     assert "kernel-sharp" in codes(as_it_is)
 
 

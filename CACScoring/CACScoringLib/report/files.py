@@ -92,6 +92,8 @@ def site_labels(result: ScoreResult) -> sitk.Image:
 def result_as_text(result: ScoreResult) -> str:
     """A few lines for a terminal, severe warnings first."""
     lines = [f"CAUTION: {warning.message}" for warning in result.warnings if warning.severe]
+    if result.normalisation is not None and result.normalisation.changes:
+        lines.append(f"Scan normalised: {result.normalisation.in_words}")
     for key, method in result.methods.items():
         state = STATUSES[method.status] + (", no coronary calcium" if method.no_calcium else "")
         lines.append(f"{METHOD_TITLES[key]}: {state}")
