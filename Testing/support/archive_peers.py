@@ -142,7 +142,11 @@ class _Dimse:
         if level == "STUDY":
             keys["Modality"] = str(asked.get("ModalitiesInStudy") or "")
         for group in self._store.grouped(keys, by):
-            yield 0xFF00, _answer(group[0], len(group))
+            answer = _answer(group[0], len(group))
+            if level == "STUDY":
+                whole = self._store.grouped({"StudyInstanceUID": answer.StudyInstanceUID}, by)
+                answer.NumberOfStudyRelatedInstances = len(whole[0])
+            yield 0xFF00, answer
 
     def get(self, event):
         self._store.requests.append("C-GET")

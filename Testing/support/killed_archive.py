@@ -89,8 +89,9 @@ def push_studies(address: str, folder: Path, count: int, seconds: float) -> None
                 time.sleep(0.2)
 
 
-def run(folder: Path, protocol: str, studies: int, seconds: float, seed: int = 0) -> Outcome:
-    """Let studies arrive, kill, and count. protocol: "dicomweb" or "dimse", of the watch. seconds: of arriving."""
+def run(folder: Path, protocol: str, studies: int, seconds: float, seed: int = 0, every: float = 9.0) -> Outcome:
+    """Let studies arrive, kill, and count. protocol: "dicomweb" or "dimse", of the watch. seconds: of arriving.
+    every: seconds between kills, on average."""
     chance, began = random.Random(seed), time.monotonic()
     archive = Orthanc(folder / "orthanc").start()
     address = archive.web_address if protocol == "dicomweb" else archive.dimse_address
@@ -101,7 +102,7 @@ def run(folder: Path, protocol: str, studies: int, seconds: float, seed: int = 0
     try:
         pusher.start()
         while pusher.is_alive() or (_done(folder) < studies and time.monotonic() - began < PATIENCE * seconds):
-            time.sleep(chance.uniform(3, 15))
+            time.sleep(chance.uniform(every / 3, every * 5 / 3))
             if chance.random() < 0.7:
                 _wait_for_work(folder / "scorings.log")
                 time.sleep(chance.uniform(0, 0.6))

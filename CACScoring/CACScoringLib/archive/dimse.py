@@ -61,7 +61,7 @@ _PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _COMPRESSED = [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless, DeflatedExplicitVRLittleEndian]
 _CONTEXTS = 128
 _PENDING = (0xFF00, 0xFF01)
-_FOUND_KEYS = ("PatientID", "StudyDate", "StudyInstanceUID")
+_STUDY_KEYS = ("PatientID", "StudyDate", "StudyInstanceUID", "NumberOfStudyRelatedInstances")
 _SERIES_KEYS = ("Modality", "SeriesInstanceUID", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
 
@@ -71,6 +71,7 @@ class DimseArchive:
     def __init__(self, address: Address, access: Access) -> None:
         self._address, self._access = address, access
         self._tls = (access.tls(), address.host) if address.secure else None
+        self._known: dict[tuple[str, str | None, str | None], tuple[str, list[FoundSeries]]] = {}
 
     def find_series(self, wanted: SeriesFilter) -> list[FoundSeries]:
         """Raises ArchiveError."""
@@ -81,22 +82,33 @@ class DimseArchive:
             "StudyDate": None if dates is None else dates[0] if dates[0] == dates[1] else "-".join(dates),
             "ModalitiesInStudy": wanted.modality,
         }
+        found = []
         with self._finding() as association:
+            for study in self._find(association, "STUDY", {**dict.fromkeys(_STUDY_KEYS), **keys}):
+                found += self._series_of(association, study, wanted)
+        return in_order(found, wanted)
 
-            def count(study_uid: str, series_uid: str) -> int:
-                return len(self._instances(association, study_uid, series_uid))
+    def _series_of(self, association: Association, study: Dataset, wanted: SeriesFilter) -> list[FoundSeries]:
+        """The series of a study, which are not asked for again while it has as many images as before."""
+        images = text_of(study, "NumberOfStudyRelatedInstances")
+        key = text_of(study, "StudyInstanceUID"), wanted.modality, wanted.series_uid
+        before, found = self._known.get(key, ("", []))
+        if images and images == before:
+            return found
 
-            found = []
-            for study in self._find(association, "STUDY", {**dict.fromkeys(_FOUND_KEYS), **keys}):
-                own = {
-                    **dict.fromkeys(_SERIES_KEYS),
-                    "StudyInstanceUID": text_of(study, "StudyInstanceUID"),
-                    "Modality": wanted.modality,
-                    "SeriesInstanceUID": wanted.series_uid,
-                }
-                answers = self._find(association, "SERIES", own)
-                found += [found_series(answer, study, count) for answer in answers]
-        return in_order([series for series in found if series is not None], wanted)
+        def count(study_uid: str, series_uid: str) -> int:
+            return len(self._instances(association, study_uid, series_uid))
+
+        keys = {
+            **dict.fromkeys(_SERIES_KEYS),
+            "StudyInstanceUID": key[0],
+            "Modality": wanted.modality,
+            "SeriesInstanceUID": wanted.series_uid,
+        }
+        answers = [found_series(answer, study, count) for answer in self._find(association, "SERIES", keys)]
+        found = [series for series in answers if series is not None]
+        self._known[key] = images, found
+        return found
 
     def instance_uids(self, study_uid: str, series_uid: str) -> set[str]:
         """Raises ArchiveError."""

@@ -66,6 +66,20 @@ def test_a_patient_id_with_spaces_is_found_also_where_the_archive_does_not_decod
             assert archive.find_series(SeriesFilter(patient_id="AB 9/1")) == []
 
 
+def test_studies_that_did_not_change_are_not_asked_about_again(store, series):
+    first, second = series(), series()
+    store.add(*first, *second[:3])
+    with dimse_peer(store) as address:
+        archive = connect(address, Access())
+        asked = []
+        for new in ((), (), second[3:], ()):
+            store.add(*new)
+            before = len(store.requests)
+            images = sorted(each.images for each in archive.find_series(SeriesFilter()))
+            asked.append((images, len(store.requests) - before))
+    assert asked == [([3, 4], 3), ([3, 4], 1), ([4, 4], 2), ([4, 4], 1)]
+
+
 def test_facts_of_an_image(archive, store, series):
     store.add(*series())
     facts = archive.image_facts(archive.find_series(SeriesFilter())[0])
