@@ -3,11 +3,12 @@
 import pydicom
 import pytest
 from archive_peers import REPORT_CLASS, stub_scorer
-from dicom_files import chest_hu, write_series
+from dicom_files import chest_hu, save, write_series
 from dicomweb_client import DICOMwebClient
 from in_this_process import InThisProcess
 from killed_archive import run
 from orthanc import Orthanc, missing
+from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
 
@@ -20,6 +21,7 @@ from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
 from CACScoringLib.archive.watch import Watch, WatchSettings, opened
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
+from CACTrainingLib.cli import main as cli
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 
@@ -87,6 +89,30 @@ def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, a
         (back,) = fetch(orthanc, report.study_uid, report.series_uid)
         assert back == sent
     assert not list((tmp_path / "first" / "series").iterdir())
+
+
+def test_a_digital_patient_is_scored_and_its_objects_come_back(orthanc, tmp_path):
+    """With nothing in anybody's place: pushed by DICOMweb, watched by DIMSE, scored with the networks."""
+    pytest.importorskip("highdicom")
+    patients, given, output = (tmp_path / name for name in ("patients", "given", "out"))
+    cohort = ["phantom", "--output", str(patients), "--single", "1", "--dicom", "--workers", "1", "--first", "3"]
+    assert cli.main([*cohort, "--range", "-84", "66"]) == 0
+    study, uid = generate_uid(), generate_uid()
+    given.mkdir()
+    for path in next(patients.glob("*/*/dicom")).iterdir():
+        slice_ = pydicom.dcmread(path)
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID, slice_.PatientID = study, uid, "digital"
+        save(slice_, given / path.name)
+    assert cli.main(["push", orthanc.web_address, str(given)]) == 0
+    watch = ["watch", orthanc.dimse_address, "--output", str(output), "--once", "--settle", "1", "--poll", "0.5"]
+    assert cli.main([*watch, "--patient-id", "digital"]) == 0
+    assert (output / "watch.csv").read_text().splitlines()[1].startswith("1,done,")
+    files = dicom_files([output / "000001"])
+    assert files
+    for file in files:
+        assert file.study_uid == study
+        (back,) = fetched_by_dicomweb(orthanc, file.study_uid, file.series_uid)
+        assert back == pydicom.dcmread(file.path)
 
 
 def test_what_is_pulled_is_what_was_pushed(archive, given, tmp_path):
