@@ -30,7 +30,7 @@ def test_the_report_tells_masses_and_their_calibration(result):
 def test_every_source_is_told(source):
     text = calibration_text(MassCalibration(source, 0.7221, 5.0, 36.4))
     assert SOURCES[source] in text
-    assert "0.722" in text and "5 %" in text and "36 cm" in text
+    assert all(part in text for part in ("0.722", "5 %", "36 cm"))
     assert "unknown uncertainty" in calibration_text(MassCalibration(source, 0.7))
 
 
