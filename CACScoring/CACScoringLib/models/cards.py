@@ -264,7 +264,12 @@ def install_copy(path: Path, changed: ModelCard) -> StoredModel:
     """Verify a model and install its weights under another name, with another card. One of that name that it replaces
     is kept (`roll_back`).
 
-    path: card of the model. changed: the copy's card. Raises ModelError; then nothing is changed.
+    Args:
+        path: Card of the model.
+        changed: The copy's card.
+
+    Raises:
+        ModelError: One of the models is damaged, or the name is another's; then nothing is changed.
     """
     card = verify_model(path)
     _checked(changed.name)

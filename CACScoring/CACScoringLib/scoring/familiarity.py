@@ -153,7 +153,12 @@ def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[s
 
 
 def recorded_facts(content: Mapping, heart: sitk.Image) -> dict[str, float | None]:
-    """FACTS of a scan, from its results. content: of `scores.json`. heart: `heart.nii.gz` beside it."""
+    """FACTS of a scan, from its results.
+
+    Args:
+        content: Of `scores.json`.
+        heart: `heart.nii.gz` beside it.
+    """
     acquisition, measured, spacing = content["acquisition"], content["measured"] or {}, content["input"]["spacing_mm"]
     return {
         "pixel_mm": spacing[0],

@@ -99,7 +99,11 @@ class Normalisation:
         return replace(scan, image=image, acquisition=acquisition)
 
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """What the reader of a score has to know of it."""
+        """Tell what the reader of a score has to know of it.
+
+        Returns:
+            Warnings, none where nothing was done and the kernel is known.
+        """
         warnings = []
         if self.slice_weights:
             message = (
@@ -179,10 +183,13 @@ def _gain(measured: Sharpness) -> tuple[float, ...]:
 
 
 def slice_weights(thickness_mm: float, spacing_mm: float) -> tuple[float, ...]:
-    """Weights of a slice and its neighbours that give slices of this thickness the reference's.
+    """Weigh a slice and its neighbours so that slices of this thickness have the reference's.
 
     The mean over a width w of slices that are boxes of thickness t is a profile of variance (w² + t²) / 12; that of the
-    reference is t_ref² / 12. Empty where slices are as thick, or too far apart.
+    reference is t_ref² / 12.
+
+    Returns:
+        Weights, which add up to 1; empty where slices are as thick, or too far apart.
     """
     width = math.sqrt(max(0.0, REFERENCE_THICKNESS_MM**2 - thickness_mm**2)) / spacing_mm
     reach = math.ceil(width / 2 - 0.5)
@@ -205,8 +212,14 @@ def averaged(hu: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
 def filtered(
     hu: np.ndarray, spacing_mm: tuple[float, float, float], frequency_per_mm: np.ndarray, gain: np.ndarray
 ) -> np.ndarray:
-    """Slices [k, j, i] times a gain in the frequency plane, mirrored at their borders; of the same type, no voxel
-    below air. spacing_mm: i j k. gain: at these frequencies; beyond them the last one."""
+    """Multiply slices by a gain in the frequency plane, mirrored at their borders; of the same type, no voxel below air.
+
+    Args:
+        hu: [k, j, i].
+        spacing_mm: i j k.
+        frequency_per_mm: Rising, from 0 on.
+        gain: At these frequencies; beyond them the last one.
+    """
     rows, columns = (
         np.arange(count) / (2 * count * step) for count, step in zip(hu.shape[1:], spacing_mm[1::-1], strict=True)
     )
