@@ -212,7 +212,7 @@ def averaged(hu: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
 def filtered(
     hu: np.ndarray, spacing_mm: tuple[float, float, float], frequency_per_mm: np.ndarray, gain: np.ndarray
 ) -> np.ndarray:
-    """Multiply slices by a gain in the frequency plane, mirrored at their borders; of the same type, no voxel below air.
+    """Multiply slices by a gain in the frequency plane, mirrored at their borders; of the same type, nothing below air.
 
     Args:
         hu: [k, j, i].
