@@ -402,7 +402,7 @@ def test_networks_are_loaded_in_the_workers(table, tmp_path, monkeypatch):
 def test_results_of_a_model_that_was_calibrated_since_are_not_mixed_with_others(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     cards = {n: untrained(n, f"my-{n}", tmp_path / "installed") for n in ("slices", "decomposition")}
-    monkeypatch.setattr(cohort, "_prepare", lambda *_: lambda job: "not scored here")
+    monkeypatch.setattr(cohort, "prepare_scoring", lambda *_: lambda job: "not scored here")
     options = [option for network in cards for option in ("--model", f"my-{network}")]
     run(table, tmp_path / "out", *options)
     run(table, tmp_path / "out", *options)
@@ -429,7 +429,7 @@ def test_a_worker_that_the_system_kills_costs_no_other_scan(tmp_path, monkeypatc
         shutil.copy(tmp_path / "a" / "scan.nii.gz", tmp_path / f"{name}.nii.gz")
         rows.append({"ct": f"{name}.nii.gz", "heart": "a/heart.nrrd", "name": name})
     table = write_table(tmp_path / "t.csv", *rows)
-    monkeypatch.setattr(cohort, "_prepare", worker_jobs.scoring_but_killed)
+    monkeypatch.setattr(cohort, "prepare_scoring", worker_jobs.scoring_but_killed)
     assert run(table, tmp_path / "out", "--progress", "json", workers="2") == 0
     assert states(tmp_path / "out") == {"one": "done", "killer": "failed", "unlucky": "done", "two": "done"}
     assert "SIGKILL" in rows_of(tmp_path / "out", "failures.csv")[0]["reason"]
