@@ -64,7 +64,7 @@ def scoring_but_killed(settings, models):
     """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
     from CACScoringLib.cohort import cohort
 
-    score = cohort._prepare(settings, models)
+    score = cohort.prepare_scoring(settings, models)
 
     def do(job):
         scan, folder = job
