@@ -56,7 +56,7 @@ def resampled(image: sitk.Image, size: tuple[int, int, int]) -> sitk.Image:
 def score(way: str, ct: str, scans: int, pipe) -> None:
     """In a process of its own: score a scan so many times and send the peak memory in bytes, or why it failed."""
     choice, scene = WAYS[way]
-    do = cohort._prepare(RunSettings(scene=scene, saliency=False), chosen_models(choice))
+    do = cohort.prepare_scoring(RunSettings(scene=scene, saliency=False), chosen_models(choice))
     with tempfile.TemporaryDirectory() as folder:
         failed = [do((CohortScan("scan", Path(ct), "scan"), Path(folder) / f"out{n}")) for n in range(scans)]
     unit = 1 if sys.platform == "darwin" else 1024
