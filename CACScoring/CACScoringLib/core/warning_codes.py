@@ -22,6 +22,7 @@ ADVICE = {
     "columns-unused": "Rename the column where it was meant to be used.",
     "folders-unread": "Obtain read permission for these folders, and run the command again.",
     "geometry-unknown": "Convert the DICOM series again with a tool that keeps the geometry, and score that.",
+    "images-left-out": "Check that none of these images is a slice of the scan.",
     "mask-resampled": "Check that the mask belongs to this scan and covers the heart or the lesions.",
     "mixed-acquisition": "Check that the folder holds one reconstruction of one scan.",
     "oblique": "Prefer a reconstruction in true axial slices, above all to compare scores.",

@@ -167,6 +167,11 @@ def _headers(scan: CTScan) -> list[Dataset]:
 
 def _header(path: Path) -> Dataset:
     header = read_bounded(path, stop_before_pixels=True)
+    if "PerFrameFunctionalGroupsSequence" in header:
+        raise CTError(
+            f"{path.name} is a multi-frame CT, to which DICOM results cannot refer. Export it as single-frame CT, or "
+            "leave out --dicom."
+        )
     for keyword, name in _NEEDED.items():
         if not header.get(keyword):
             raise CTError(

@@ -25,7 +25,6 @@ import SimpleITK as sitk
 from ..core.ct import (
     AIR_HU,
     Acquisition,
-    CTError,
     NotHounsfieldError,
     NotVolumeError,
     ScanWarning,
@@ -63,17 +62,17 @@ HIGHEST_TISSUE_HU = 3071
 
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # Enhanced, Legacy Converted Enhanced
 _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its relatives, RLE
-_END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
+END_OF_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 SHEARED = (
     "the gantry was tilted, or the volume deformed. Resample it to a straight volume (in 3D Slicer: DICOM settings, "
     "acquisition geometry regularization) and score that."
 )
 # fmt: off
-_TAGS = [
+TAGS = [
     "KVP", "ConvolutionKernel", "ContrastBolusAgent", "CardiacSynchronizationTechnique", "ScanOptions", "Manufacturer",
     "ManufacturerModelName", "SliceThickness", "Exposure", "ExposureInuAs", "SeriesNumber", "SeriesDescription",
-    "SeriesInstanceUID", "StudyDate", "PatientSex", "PatientAge", "PatientID", "PatientName",
+    "SeriesInstanceUID", "AcquisitionNumber", "StudyDate", "PatientSex", "PatientAge", "PatientID", "PatientName",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
     "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
     "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
@@ -140,6 +139,11 @@ class DicomSlice:
     path: Path
     header: pydicom.Dataset
 
+    @property
+    def file(self) -> Path:
+        """The file of the series that it comes from."""
+        return self.path
+
     def value(self, keyword: str):
         return _value(self.header, keyword)
 
@@ -187,21 +191,13 @@ def read_slice(path: Path) -> DicomSlice | None:
             return None
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
-    header = read_bounded(path, stop_before_pixels=True, specific_tags=_TAGS)
+    header = read_bounded(path, stop_before_pixels=True, specific_tags=TAGS)
     if _value(header.file_meta, "MediaStorageSOPClassUID") == _DICOMDIR:
         return None
     slice_ = DicomSlice(path, header)
     if slice_.text("Modality") is None:
         raise UnreadableError(f"{path.name} is a DICOM file without a modality.")
     return slice_
-
-
-def multi_frame_error(path: Path) -> CTError:
-    """What to say of an Enhanced CT."""
-    return UnreadableError(
-        f"{path.name} is an Enhanced (multi-frame) CT, which is not supported. Convert it to NIfTI, for example with "
-        "dcm2niix, or export it as single-frame CT."
-    )
 
 
 def some(items: Iterable[str]) -> str:
@@ -226,7 +222,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
-    """Read the slices of one series, in any order, as a volume.
+    """Read the slices of one series, in any order, as a volume. None of them is multi-frame.
 
     Returns:
         The volume in HU (int16, or float32 where a rescale is fractional), and warnings.
@@ -237,13 +233,31 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
         NotHounsfieldError: The values are not Hounsfield units.
         SliceGeometryError: Slices are missing, repeated, uneven or sheared.
     """
-    for slice_ in slices:
-        if slice_.is_multi_frame:
-            raise multi_frame_error(slice_.path)
     if len(slices) < 2:
         raise NotVolumeError("The CT series has 1 slice; at least 2 are needed. Give the folder that holds them all.")
     _check_grey(slices)
     warnings = _check_rescale(slices) + _mixed_facts(slices)
+    order, origin, spacing_mm, direction = stack_of(slices)
+    volume, padding = _read_pixels([slices[n] for n in order])
+    image = sitk.GetImageFromArray(volume)
+    image.SetSpacing(spacing_mm)
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    return image, warnings + padding
+
+
+def stack_of(
+    slices: list[DicomSlice],
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float], np.ndarray]:
+    """The stack that slices of one series make.
+
+    Returns:
+        The order of the slices along their normal, the centre of the first voxel (LPS, mm), spacing (i, j, k) in mm,
+        and the directions of the axes as columns.
+
+    Raises:
+        SliceGeometryError: Slices are missing, repeated, uneven or sheared.
+    """
     row, column, (spacing_j, spacing_i) = _plane(slices)
     normal = np.cross(row, column)
     positions = np.array([s.numbers("ImagePositionPatient", 3) for s in slices])
@@ -251,15 +265,10 @@ def image_from_series(slices: list[DicomSlice]) -> tuple[sitk.Image, tuple[ScanW
     positions = positions[order]
     # Named along the axis that the normal is closest to, so that axial slices are named by their z.
     sign = math.copysign(1.0, normal[np.argmax(np.abs(normal))])
-    spacing_k = _even_spacing(positions @ normal, sign)
+    spacing_mm = (spacing_i, spacing_j, _even_spacing(positions @ normal, sign))
     _check_no_shear(positions, normal)
-    check_spacing((spacing_i, spacing_j, spacing_k))
-    volume, padding = _read_pixels([slices[n] for n in order])
-    image = sitk.GetImageFromArray(volume)
-    image.SetSpacing((spacing_i, spacing_j, spacing_k))
-    image.SetOrigin(positions[0].tolist())
-    image.SetDirection(np.column_stack([row, column, normal]).ravel().tolist())
-    return image, warnings + padding
+    check_spacing(spacing_mm)
+    return order, positions[0], spacing_mm, np.column_stack([row, column, normal])
 
 
 def _check_grey(slices: list[DicomSlice]) -> None:
@@ -415,7 +424,7 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     limits = np.iinfo(np.int16)
     tissue_padding = set()
     for k, (slice_, (slope, intercept)) in enumerate(zip(slices, rescales, strict=True)):
-        image = _read_slice_image(slice_)
+        image = read_slice_image(slice_)
         values = sitk.GetArrayViewFromImage(image)
         if values.shape != (1, *shape):
             raise UnreadableError(f"{slice_.path.name} holds pixels that do not match its header. Copy it again.")
@@ -436,7 +445,8 @@ def _read_pixels(slices: list[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarnin
     return volume, (ScanWarning("padding-among-tissue", message),)
 
 
-def _read_slice_image(slice_: DicomSlice) -> sitk.Image:
+def read_slice_image(slice_: DicomSlice) -> sitk.Image:
+    """The pixels of a single-frame slice in HU. Raises UnreadableError when they cannot be read."""
     # GDCM takes gigabytes of memory, and up to minutes, to find out that bytes behind the pixels are no elements.
     read_bounded(slice_.path, specific_tags=["Rows"])
     reader = sitk.ImageFileReader()
@@ -445,7 +455,7 @@ def _read_slice_image(slice_: DicomSlice) -> sitk.Image:
     encapsulated = str(_value(slice_.header.file_meta, "TransferSyntaxUID")).startswith(_ENCAPSULATED)
     try:
         # As much to find out that compressed pixels are truncated (PS3.5 A.4).
-        if encapsulated and _END_OF_SEQUENCE not in slice_.path.read_bytes():
+        if encapsulated and END_OF_SEQUENCE not in slice_.path.read_bytes():
             raise EOFError("no sequence delimitation item after the pixels")
         return reader.Execute()
     except (RuntimeError, MemoryError, OSError, EOFError) as error:

@@ -6,8 +6,10 @@ import json
 import math
 import re
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -15,7 +17,6 @@ import SimpleITK as sitk
 
 from ..core.ct import (
     Acquisition,
-    CTError,
     CTScan,
     MaskError,
     NotCTError,
@@ -38,12 +39,13 @@ from .dicom import (
     first_value,
     image_from_series,
     is_dicom,
-    multi_frame_error,
     printable,
     read_slice,
     some,
 )
 from .image_files import FORMATS, quiet, read_header, read_image
+from .left_out import without_strays
+from .multi_frame import single_frames
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -51,10 +53,12 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd
 def read_ct(path: Path, series: str | None = None) -> CTScan:
     """Read a CT from a DICOM folder or an image file.
 
-    Localizers are no candidates, nor are images without a position (dose reports) beside series that have one.
+    Localizers are no candidates, nor are images without a position (dose reports) beside series that have one. Images
+    of the series itself that are not of its stack are left out with a warning where that is clear (`without_strays`).
 
     Args:
-        path: A folder (searched with its subfolders for DICOM files), or a NIfTI, NRRD or MetaImage file.
+        path: A folder (searched with its subfolders for DICOM files), an Enhanced (multi-frame) CT, or a NIfTI, NRRD
+            or MetaImage file.
         series: Number or UID of the DICOM series, needed where the folder holds several CT series; of several series
             with one number "3.1", "3.2", … in the order in which the error lists them, that of their UIDs.
 
@@ -153,7 +157,7 @@ def _read_file(path: Path) -> CTScan:
         if path.stat().st_size == 0:
             raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
         if is_dicom(path):
-            raise _one_dicom_file_error(path)
+            return _read_dicom_file(path)
         file_format, image = FORMATS[read_header(path).GetImageIO()], read_image(path)
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error
@@ -186,23 +190,35 @@ def _lost_geometry(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ..
     return ()
 
 
-def _one_dicom_file_error(path: Path) -> CTError:
+def _read_dicom_file(path: Path) -> CTScan:
     slice_ = read_slice(path)
     if slice_ is not None and slice_.text("Modality") != "CT":
-        return NotCTError(f"{path.name} is of modality {slice_.text('Modality')}; a CT is needed.")
-    if slice_ is not None and slice_.is_multi_frame:
-        return multi_frame_error(path)
-    return NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
+        raise NotCTError(f"{path.name} is of modality {slice_.text('Modality')}; a CT is needed.")
+    if slice_ is None or not slice_.is_multi_frame:
+        raise NotVolumeError(f"{path.name} is one file of a DICOM series. Give the folder that holds all its slices.")
+    return _read_series([slice_], path)
 
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
-    chosen, broken = series_slices(folder, series)
-    image, warnings = image_from_series(chosen)
-    if broken:
-        message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
-        warnings += (ScanWarning("unread-files", message),)
-    scan = scan_from_image(image, acquisition_of(chosen), folder)
-    return with_warnings(replace(scan, dicom_files=tuple(slice_.path for slice_ in chosen)), *warnings)
+    slices, broken = _all_slices(folder)
+    chosen = _choose_series(slices, series)
+    uid = chosen[0].text("SeriesInstanceUID")
+    own = [s for s in slices if s.text("SeriesInstanceUID") == uid and s.text("Modality") == "CT"]
+    scan = _read_series(own, folder)
+    if not broken:
+        return scan
+    message = f"{len(broken)} broken DICOM files in the folder were not read: {some(p.name for p in broken)}."
+    return with_warnings(scan, ScanWarning("unread-files", message))
+
+
+def _read_series(slices: list[DicomSlice], source: Path) -> CTScan:
+    multi_frame = any(slice_.is_multi_frame for slice_ in slices)
+    with TemporaryDirectory(prefix="cac-frames-") if multi_frame else nullcontext("") as frames:
+        chosen, left_out = without_strays(single_frames(slices, Path(frames)))
+        image, warnings = image_from_series(chosen)
+    scan = scan_from_image(image, acquisition_of(chosen), source)
+    files = tuple(dict.fromkeys(slice_.file for slice_ in chosen))
+    return with_warnings(replace(scan, dicom_files=files), *warnings, *left_out)
 
 
 def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], list[Path]]:
@@ -221,6 +237,11 @@ def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], l
         NotVolumeError: It is not one three-dimensional grey-level volume.
         SeriesChoiceError: The series has to be chosen.
     """
+    slices, broken = _all_slices(folder)
+    return _choose_series(slices, series), broken
+
+
+def _all_slices(folder: Path) -> tuple[list[DicomSlice], list[Path]]:
     slices, broken = [], []
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in paths:
@@ -234,7 +255,7 @@ def series_slices(folder: Path, series: str | None) -> tuple[list[DicomSlice], l
     if not slices:
         found = f"{len(broken)} DICOM files there are broken" if broken else f"{len(paths)} other files"
         raise UnreadableError(f"{folder} holds no readable DICOM file ({found}). Give the folder of a CT series.")
-    return _choose_series(slices, series), broken
+    return slices, broken
 
 
 @dataclass(frozen=True)
@@ -340,7 +361,7 @@ def _table(groups: dict[str | None, list[DicomSlice]], labels: dict[str | None, 
         thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
         return (
             f"  {labels[uid] or 'no number'}: {description}, kernel {kernel}, {thick}, "
-            f"{len(group)} slices, UID {uid or 'missing'}"
+            f"{sum(int(s.number('NumberOfFrames') or 1) for s in group)} slices, UID {uid or 'missing'}"
         )
 
     def number(item: tuple[str | None, list[DicomSlice]]) -> tuple[float, str]:

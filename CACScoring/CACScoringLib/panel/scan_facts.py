@@ -86,7 +86,8 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     """The acquisition by the first DICOM file a volume was loaded from; None when that is not known any more."""
     from ..core.ct import CTError
-    from ..io.dicom import acquisition_of, read_slice
+    from ..io.dicom import DicomSlice, acquisition_of, read_slice
+    from ..io.multi_frame import frame_headers
 
     uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
     database = getattr(slicer, "dicomDatabase", None)
@@ -97,6 +98,8 @@ def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
         return None
     try:
         found = read_slice(Path(path))
+        if found is not None and found.is_multi_frame:
+            return acquisition_of([DicomSlice(found.path, header) for header in frame_headers(found)])
     except CTError:
         return None
     return None if found is None else acquisition_of([found])

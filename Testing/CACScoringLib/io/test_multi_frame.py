@@ -1,0 +1,182 @@
+"""Enhanced CT reads as the single-frame slices that it stands for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_files import chest_hu, write_series
+from enhanced_ct import enhanced_of
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import JPEGLSLossless, RLELossless
+
+from CACScoringLib.core.ct import (
+    CTError,
+    NotHounsfieldError,
+    NotVolumeError,
+    SeriesChoiceError,
+    SliceGeometryError,
+    UnreadableError,
+    same_grid,
+)
+from CACScoringLib.exchange.source import check_series
+from CACScoringLib.io.reading import read_ct
+
+SHUFFLED = [3, 0, 5, 1, 4, 2]
+
+
+def moved(n, mm):
+    def edit(ds, k):
+        if k == n:
+            position = [float(value) for value in ds.ImagePositionPatient]
+            ds.ImagePositionPatient = [*position[:2], position[2] + mm]
+
+    return edit
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless, JPEGLSLossless])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
+    paths = write_series(
+        tmp_path / "single",
+        chest_hu(),
+        signed=signed,
+        intercept=[-1024 + k for k in range(6)],
+        orientation=(-1, 0, 0, 0, 1, 0),
+        edit=lambda ds, k: setattr(ds, "Exposure", [90, 20, 40, 50, 60, 70][k]),
+        tags={"ConvolutionKernel": ["I31f", "2"]},
+    )
+    path = enhanced_of([paths[k] for k in SHUFFLED], tmp_path / "multi" / "a.dcm", syntax=syntax, shared=shared)
+    single = read_ct(tmp_path / "single")
+    for given_path in (path, path.parent):
+        multi = read_ct(given_path)
+        np.testing.assert_array_equal(multi.hu, single.hu)
+        assert multi.hu.dtype == single.hu.dtype
+        assert same_grid(multi.image, single.image)
+        assert multi.acquisition == single.acquisition
+        assert multi.warnings == single.warnings
+        assert multi.dicom_files == (path,)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_single_frames(tmp_path, syntax):
+    for path in write_series(tmp_path, chest_hu()):
+        ds = pydicom.dcmread(path)
+        ds.compress(syntax, generate_instance_uid=False)
+        ds.save_as(path)
+    np.testing.assert_array_equal(read_ct(tmp_path).hu, chest_hu())
+
+
+def test_several_files_of_one_series_are_one_stack(tmp_path):
+    """A concatenation, PS3.3 C.7.6.16.2.2.4."""
+    paths = write_series(tmp_path / "single", chest_hu())
+    enhanced_of(paths[:3], tmp_path / "multi" / "a.dcm")
+    enhanced_of(paths[3:], tmp_path / "multi" / "b.dcm")
+    np.testing.assert_array_equal(read_ct(tmp_path / "multi").hu, chest_hu())
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "match"),
+    [
+        (moved(3, 1.2), SliceGeometryError, r"unevenly spaced.*1\.20 mm off"),
+        (moved(5, 3), SliceGeometryError, "1 slices are missing"),
+        (moved(5, -3), SliceGeometryError, "1 slices have the same position"),
+        (lambda ds, k: setattr(ds, "StackID", str(1 + k // 3)), SliceGeometryError, r"2 stacks \(1, 2\)"),
+        (lambda ds, k: setattr(ds, "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]), SliceGeometryError, "perpendicular"),
+        (lambda ds, _: delattr(ds, "PixelSpacing"), SliceGeometryError, "6 of 6 slices have no valid pixel spacing"),
+        (lambda ds, k: k == 2 and delattr(ds, "ImagePositionPatient"), SliceGeometryError, r"position: a\.dcm frame 3"),
+        (lambda ds, k: k == 2 and delattr(ds, "RescaleSlope"), NotHounsfieldError, r"no rescale slope.*a\.dcm frame 3"),
+        (lambda ds, _: setattr(ds, "FrameType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), NotVolumeError, "localizer"),
+    ],
+)
+def test_errors_are_those_of_single_frames(tmp_path, edit, error, match):
+    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm", edit=edit)
+    with pytest.raises(error, match=match):
+        read_ct(path)
+
+
+def test_two_phases_in_one_file(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+    path = enhanced_of(
+        paths * 2, tmp_path / "a.dcm", edit=lambda ds, k: setattr(ds, "TemporalPositionIndex", 1 + k // 6)
+    )
+    with pytest.raises(SliceGeometryError, match="6 slices have the same position"):
+        read_ct(path)
+
+
+def test_localizer_frames_are_left_out_with_a_warning(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+
+    def edit(ds, k):
+        if k == 5:
+            ds.FrameType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=edit))
+    assert scan.hu.shape[0] == 5
+    assert [(w.code, "a.dcm frame 6)" in w.message) for w in scan.warnings] == [("images-left-out", True)]
+
+
+def test_facts_that_enhanced_ct_states_elsewhere(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+    agent = Dataset()
+    agent.CodeMeaning = "Iopamidol"
+    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", tags={"ContrastBolusAgentSequence": Items([agent])}))
+    assert scan.acquisition == replace(read_ct(tmp_path / "single").acquisition, contrast_agent="Iopamidol")
+
+
+def test_facts_of_a_frame_do_not_reach_the_others(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+
+    def edit(ds, k):
+        ds.ConvolutionKernel, ds.KVP = ("B70f", 100) if k == 5 else ("B35f", 120)
+
+    scan = read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=edit, shared=False))
+    assert [w.code for w in scan.warnings] == ["mixed-acquisition"]
+    assert (scan.acquisition.kernel, scan.acquisition.kvp) == ("B35f", 120)
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    paths = write_series(tmp_path / "single", chest_hu())
+    read_ct(enhanced_of(paths, tmp_path / "a.dcm"))
+    with pytest.raises(SliceGeometryError):
+        read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=moved(3, 1)))
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+@pytest.mark.parametrize("missing", [10, 300])
+def test_truncated(tmp_path, syntax, missing):
+    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm", syntax=syntax)
+    path.write_bytes(path.read_bytes()[:-missing])
+    with pytest.raises(UnreadableError, match=r"a\.dcm"):
+        read_ct(path)
+
+
+@pytest.mark.parametrize("frames", [5, 7, 10**9])
+def test_number_of_frames_that_is_wrong(tmp_path, frames):
+    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm")
+    ds = pydicom.dcmread(path)
+    ds.NumberOfFrames = frames
+    ds.save_as(path)
+    with pytest.raises(UnreadableError, match=rf"states {frames} frames and describes 6"):
+        read_ct(path)
+
+
+def test_one_file_has_no_series_to_choose_and_a_folder_has(tmp_path):
+    paths = write_series(tmp_path / "folder" / "single", chest_hu())
+    path = enhanced_of(paths, tmp_path / "folder" / "a.dcm", tags={"SeriesInstanceUID": "1.2.3", "SeriesNumber": 4})
+    with pytest.raises(SeriesChoiceError, match="Leave out the series"):
+        read_ct(path, "4")
+    with pytest.raises(SeriesChoiceError, match=r"4: CaSc 3\.0, .*6 slices, UID 1\.2\.3"):
+        read_ct(tmp_path / "folder")
+    assert read_ct(tmp_path / "folder", "4").acquisition.series_uid == "1.2.3"
+
+
+def test_dicom_results_cannot_refer_to_it(tmp_path):
+    path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm")
+    with pytest.raises(CTError, match="multi-frame CT, to which DICOM results cannot refer"):
+        check_series(read_ct(path))
