@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.pipeline import score_scan
+from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.scoring.acquisition import BloodPool
 from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, noise_warning
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
@@ -89,5 +89,13 @@ def test_a_noisy_scan_is_told_and_its_scores_stay():
     ],
 )
 def test_real_scans(real_ct, name, told):
-    codes = [warning.code for warning in score_scan(read_ct(real_ct(name))).warnings]
+    as_it_is = ScoreSettings(normalisation="off")
+    codes = [warning.code for warning in score_scan(read_ct(real_ct(name)), as_it_is).warnings]
     assert ("noise-candidates" in codes) == told
+
+
+def test_a_real_sharp_kernel_that_is_made_soft_has_no_candidates_of_noise(real_ct):
+    scan = read_ct(real_ct("lung_pet_ct_dx/A0001_philips_L_5mm_heart.nii.gz"))
+    codes = [warning.code for warning in score_scan(scan).warnings]
+    assert "kernel-normalised" in codes
+    assert "noise-candidates" not in codes
