@@ -29,7 +29,7 @@ from .scoring import risk
 from .scoring.acquisition import BloodPool, examine, measure_blood, require_unenhanced
 from .scoring.artefacts import metal_warning, noise_warning, without_metal
 from .scoring.automatic import CandidateEvidence, LeftOut, evaluated_candidates
-from .scoring.familiarity import Familiarity, Known, facts_of
+from .scoring.familiarity import METAL, Familiarity, Known, facts_of
 from .scoring.lesions import LesionSet, ScoringRules, find_lesions, rules_for_tube_voltage
 from .scoring.map_lesions import evaluated_lesions, evidence_of, map_lesions, map_without_metal, without_improbable
 from .scoring.mass_calibration import MassCalibration, scan_calibration
@@ -246,7 +246,7 @@ def _familiarity(seen: _Seen, networks: Networks | None, has_metal: bool) -> Fam
     if known is None:
         return None
     found = known.familiarity(facts_of(seen.scan, seen.blood, seen.region.mask))
-    return found.beyond_by("metal among the arteries") if has_metal else found
+    return found.beyond_by(METAL) if has_metal else found
 
 
 def _dense_lesions(seen: _Seen) -> tuple[LesionSet, bool, list[ScanWarning]]:

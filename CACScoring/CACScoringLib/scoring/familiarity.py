@@ -20,6 +20,9 @@ from .acquisition import BloodPool
 LIMIT = 1.0
 """Distance from which automatic categories and intervals are withheld."""
 
+METAL = "metal among the arteries"
+"""A cause that has no range (`Familiarity.beyond_by`)."""
+
 LEAST_SCANS = 20
 """Fewer calibration scans do not tell what is usual."""
 

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.records import recorded_agatston, recorded_status
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.scoring.evidence import FEATURES
-from CACScoringLib.scoring.familiarity import recorded_facts
+from CACScoringLib.scoring.familiarity import METAL, recorded_facts
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class ScanCandidates:
     has coronary calcium there; None where it does not tell. intervals: recorded for the total, by key of
     `comparison.METHODS`; None where there was none. probabilities: recorded, of the categories; empty where withheld.
     map_arteries: scores of the map, by artery; empty without one. facts: `familiarity.FACTS`.
+    metal: whether there is metal among the arteries, so that no model tells how far the scores err.
     """
 
     features: list[list[float]]
@@ -32,6 +33,7 @@ class ScanCandidates:
     probabilities: dict[str, float]
     map_arteries: dict[str, float]
     facts: dict[str, float | None]
+    metal: bool = False
 
 
 def candidates_of(content: dict) -> list[dict]:
@@ -74,4 +76,5 @@ def scan_candidates(content: dict, folder: Path, coronary: Sequence[bool] | None
         probabilities=dict(categories.get("probabilities", {})),
         map_arteries={key: recorded_agatston(mapped, score) for key, score in mapped["arteries"].items()},
         facts=recorded_facts(content, heart),
+        metal=METAL in (content.get("familiarity") or {"causes": ()})["causes"],
     )

@@ -29,7 +29,7 @@ from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, install_copy, list_models
 from CACScoringLib.scoring.automatic import CandidateEvidence
 from CACScoringLib.scoring.evidence import FEATURES, coronary_probabilities
-from CACScoringLib.scoring.familiarity import Known
+from CACScoringLib.scoring.familiarity import METAL, Known
 from CACScoringLib.scoring.uncertainty import (
     CATEGORIES,
     LIMITS,
@@ -315,6 +315,8 @@ def _evaluated(scan: _Scan, taught: Fitted) -> CrossFitted:
     counted = coronary_probabilities(scan.features, evidence.weights) >= 1 - evidence.most_not_coronary
     facts = scan.compared.candidates.facts
     familiarity = taught.known.familiarity(facts)
+    if scan.compared.candidates.metal:
+        familiarity = familiarity.beyond_by(METAL)
     total, _ = scan.scores("automatic", counted)
     intervals: dict[str, tuple[float, float] | None] = {}
     for method, kind in KINDS.items():

@@ -44,7 +44,7 @@ PAGE = "validation.html"
 SCAN_TABLE, RECORDS, COMPARISON = "scans.csv", "compared.jsonl", "comparison.csv"
 """In the output folder, beside SCANS: which scans there are, what is known of each, and all scores in a table."""
 
-RECORDS_VERSION = 3
+RECORDS_VERSION = 4
 """Of how scans are compared; others are compared anew."""
 
 

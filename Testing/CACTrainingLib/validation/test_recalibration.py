@@ -189,6 +189,14 @@ def test_a_scan_beyond_what_the_others_know_has_no_interval(base):
     assert found.cross_fitted[4].intervals["automatic"] is not None
 
 
+def test_a_scan_with_metal_among_the_arteries_has_no_interval(base):
+    scans = made()
+    scans[3] = replace(scans[3], candidates=replace(scans[3].candidates, metal=True))
+    found = recalibrate(scans, base.card).cross_fitted
+    assert (found[3].intervals, found[3].probabilities) == ({"automatic": None, "map": None}, {})
+    assert found[5].intervals["automatic"] is not None
+
+
 def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
     scans = [replace(scan, total=min(scan.total, 90.0)) for scan in made()]
     found = recalibrate(scans, base.card)
