@@ -21,8 +21,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
+from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.input_section import InputSection, ensureEstimatorPackages
-from CACScoringLib.panel.packages import ensurePackages
+from CACScoringLib.panel.lesions_choice import askForLesions
+from CACScoringLib.panel.packages import DICOM_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
 from CACScoringLib.panel.radiograph import radiograph_views
@@ -30,7 +32,7 @@ from CACScoringLib.panel.radiograph.drr_section import DrrSection
 from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
 from CACScoringLib.panel.result_section import ResultSection, askForFolder
 from CACScoringLib.panel.review_section import ReviewSection
-from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, takeOverCandidates
+from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnseen, takeOverCandidates
 from CACScoringLib.panel.self_test import ForegroundProcess, madeOf, syntheticChest
 from CACScoringLib.panel.worker import LIBRARY, Worker, showIn
 
@@ -83,13 +85,14 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def makeSections(self) -> None:
         self.logic = CACScoringLogic()
-        self.input = InputSection(self.ui)
+        self.input = InputSection(self.ui, askForLesions)
         self.result = ResultSection(self.ui, askForFolder)
+        self.dicom = DicomSection(self.ui, Worker(), askForFolder, self.input.listLesions)
         self.review = ReviewSection(self.ui, self.result.update, self._scoreAgain)
         self.cohort = CohortSection(self.ui, Worker(), self._openScan)
         self.drr = DrrSection(self.ui, Worker(), Worker())
         self.radiograph = RadiographSection(self.ui, Worker())
-        self.sections = (self.input, self.review, self.cohort, self.drr, self.radiograph)
+        self.sections = (self.input, self.review, self.dicom, self.cohort, self.drr, self.radiograph)
         self._onProgress = showIn(self.ui.statusLabel, self.ui.progressBar)
         self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
@@ -134,6 +137,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if state.result is not self._record:
             self._showResult(state.result)
         self.review.updateParameters()
+        self.dicom.update()
         self.cohort.update()
 
     def _updateInput(self, caller=None, event=None) -> None:
@@ -169,15 +173,22 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if wanted.networks and (reason := ensurePackages()):
             self.ui.statusLabel.setText(reason)
             return
+        if wanted.lesions is not None and (reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("A DICOM review"))):
+            self.ui.statusLabel.setText(reason)
+            return
         ensureEstimatorPackages(self._parameterNode)
         self._onProgress(_("Preparing …"), 0.0)
 
         def finished(outcome: ScoringOutcome) -> None:
             if before is not None and outcome.nodes is not None:
                 takeOverCandidates(before.nodes, outcome.nodes)
+            elif wanted.unseen and outcome.nodes is not None:
+                markUnseen(outcome.nodes)
             self._onFinished(outcome)
 
-        self.logic.score(wanted.volume, self._onProgress, finished, (*wanted.arguments, *further), wanted.heart)
+        lesions = () if wanted.lesions is None else ("--lesions", str(wanted.lesions))
+        arguments = (*wanted.arguments, *lesions, *further)
+        self.logic.score(wanted.volume, self._onProgress, finished, arguments, wanted.heart)
         self.onParametersChanged()
 
     def _scoreAgain(self) -> None:
@@ -222,6 +233,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self.ui.statusLabel.setText(str(error))
         self.review.setReview(self._review)
         self.result.setReview(self._review)
+        self.dicom.setReview(self._review)
         self.drr.setReview(self._review)
         for section in (self.ui.reviewButton, self.ui.resultButton):
             section.collapsed = self._review is None

@@ -10,7 +10,10 @@ import pytest
 from cmake_lists import assigned, commands, install
 
 ROOT = Path(__file__).parents[1]
-RESOURCE_ENDINGS = {".npz", ".safetensors", ".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md", ".nrrd"}
+RESOURCE_ENDINGS = {
+    *(".npz", ".safetensors", ".svg", ".png", ".ui", ".json", ".csv", ".txt", ".md", ".nrrd"),
+    *(".html", ".css", ".js"),
+}
 
 
 def modules(root: Path) -> list[Path]:
@@ -81,6 +84,7 @@ def test_every_package_is_installed_by_pip():
         "CACScoringLib.Resources.Atlas",
         "CACScoringLib.Resources.Models",
         "CACTrainingLib.Resources.Hearts",
+        "CACTrainingLib.Resources.Review",
     }
 
 

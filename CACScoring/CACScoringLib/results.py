@@ -165,7 +165,8 @@ class ScoreResult:
     familiarity: of the scan to the models; None when they hold nothing to tell it by.
     territories: uint8 labels (`core.labels.TERRITORIES`) on the scan's grid; None when no network has found them.
     non_coronary: None when nobody, neither network nor reader, has told such calcium from coronary calcium.
-    networks, slices, decomposition: None when only the clinical rule was asked for.
+    networks, slices, decomposition: None when only the clinical rule was asked for, and of a review. recorded_models:
+    of a review, the models of the run that it began with, as `report.files.models_as_json` gives them.
     slices_by_reader: as in `ScoreSettings.slices`.
     true_mass_mg: by artery, known of digital patients only.
     mass_calibration: what masses without a threshold are measured by; None of results of earlier versions.
@@ -192,6 +193,7 @@ class ScoreResult:
     normalisation: Normalisation | None = None
     scored: CTScan | None = None
     mass_calibration: MassCalibration | None = None
+    recorded_models: tuple[dict, ...] = ()
 
 
 def with_masses(result: ScoreResult) -> ScoreResult:

@@ -14,7 +14,7 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.labels import Artery
 from .core.output import LAST_FILE, OutputFolder
 from .core.progress import Progress
-from .io.dicom import is_dicom
+from .io.dicom import is_dicom, printable
 from .io.reading import read_acquisition, read_ct, read_lesion_labels, read_mask
 from .models.cards import LoadedModel, ModelError, StoredModel, list_models, load_model
 from .pipeline import ScoreSettings, score_scan
@@ -190,14 +190,16 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
             scan = replace(scan, source=Path(given.name))
         heart = read_mask(given.heart) if given.heart else None
         if settings.dicom:
+            from .exchange.person import check_reader
             from .exchange.source import check_series
 
+            check_reader(settings.reader)
             check_series(scan)
-        lesions = _lesions(given.lesions, scan) if given.lesions else None
+        lesions, doubts = _lesions(given.lesions, scan) if given.lesions else (None, ())
         if sample and lesions is None:
             lesions = sample.lesions
         calibration, warnings = _calibration(given, chosen, scan, sample)
-        scan = with_warnings(scan, *warnings, *models.warnings)
+        scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
     chosen = replace(chosen, calibration=calibration)
     if networks and heart is not None:
         networks = replace(networks, heart=None)
@@ -211,12 +213,20 @@ def read_and_score(given: ScanInput, settings: RunSettings, models: LoadedModels
     return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
 
 
-def _lesions(path: Path, scan: CTScan) -> sitk.Image:
+def _lesions(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+    """A reader's lesions, and warnings about them."""
     if not (path.is_file() and is_dicom(path)):
-        return read_lesion_labels(path)
+        return read_lesion_labels(path), ()
+    from .exchange.review_file import read_review_file
     from .exchange.reviewed import read_reviewed
 
-    return read_reviewed(path, scan)
+    labels = read_reviewed(path, scan)
+    if not read_review_file(path).automatic:
+        return labels, ()
+    message = (
+        f"{printable(path.name)} states that an algorithm alone made its segments, and they were scored as reviewed."
+    )
+    return labels, (ScanWarning("lesions-automatic", message),)
 
 
 def _calibration(

@@ -34,6 +34,7 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
     # These need Qt. After this desktop_host.events can be used as it is.
     from . import (  # noqa: F401  events for tests, segment_editor for its double
         application,
+        dicom_database,
         events,
         layout,
         packaging,
@@ -60,6 +61,9 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
         window.show()
         # Views have their size from here on.
         app.processEvents()
+    library = dicom_database.dicom_lib()
+    monkeypatch.setitem(sys.modules, "DICOMLib", library)
+    monkeypatch.setitem(sys.modules, "DICOMLib.DICOMUtils", library.DICOMUtils)
     bases = ("", "Widget", "Logic", "Test")
     modules = {
         "ctk": {name: kind for name, kind in DOUBLES.items() if name.startswith("ctk")},
@@ -88,6 +92,9 @@ def install(monkeypatch, main_window: bool = True, testing: bool = True) -> None
         monkeypatch.setitem(sys.modules, name, module)
         if name.startswith("slicer."):
             monkeypatch.setattr(slicer, name.removeprefix("slicer."), module, raising=False)
+    # Slicer's DICOM module makes it at the start; it is open where the user has chosen a folder for it.
+    database = dicom_database.ctkDICOMDatabase(Path(app.temporaryPath) / "database")
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     # Last, so that it is taken back first.
     monkeypatch.setattr(_installed, "now", app)
 

@@ -114,6 +114,8 @@ def _answer(dataset: Dataset, images: int) -> Dataset:
         *MATCHED,
         "StudyDate",
         "SeriesDescription",
+        "SeriesNumber",
+        "SeriesTime",
         "PatientName",
         "SOPClassUID",
         "ImageType",

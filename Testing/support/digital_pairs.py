@@ -7,7 +7,7 @@ from handmade_networks import loaded
 from in_this_process import InThisProcess
 
 from CACScoringLib import run
-from CACScoringLib.cohort import cohort
+from CACScoringLib.cohort import cohort, scoring
 from CACScoringLib.core.output import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
@@ -42,7 +42,7 @@ def scored_in_this_process(monkeypatch):
     scored = []
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    monkeypatch.setattr(cohort, "load_models", lambda _: run.LoadedModels(known_networks()))
+    monkeypatch.setattr(scoring, "load_models", lambda _: run.LoadedModels(known_networks()))
     monkeypatch.setattr(run, "score_scan", lambda scan, *more: scored.append(scan) or score_scan(scan, *more))
     return scored
 

@@ -4,12 +4,13 @@ from CACScoringLib.cohort.workers import JobEvent
 
 KILLED = "killed"
 """A job whose process is ended by the system."""
+LOST = "The worker process ended."
 
 
 class InThisProcess:
     """In place of `workers.Workers`."""
 
-    def __init__(self, count, prepare, budget=None):
+    def __init__(self, count, prepare, memory_bytes=None, cluster=None, tell=None):
         self.prepare = prepare
 
     def __enter__(self):
@@ -18,9 +19,9 @@ class InThisProcess:
     def __exit__(self, *error):
         pass
 
-    def run(self, jobs, needs=None):
-        do = self.prepare()
+    def run(self, jobs, needs=None, alone=False):
+        do = self.prepare() if jobs else None
         for index, job in enumerate(jobs):
             yield JobEvent(index, "begun")
             lost = isinstance(job, str) and job == KILLED
-            yield JobEvent(index, "lost", exit_code=-9) if lost else JobEvent(index, "done", do(job))
+            yield JobEvent(index, "lost", reason=LOST) if lost else JobEvent(index, "done", do(job))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import importlib
+import io
 import json
 import os
 import shutil
@@ -154,3 +157,23 @@ def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
     launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
     launcher.chmod(0o755)
     monkeypatch.setenv("PATH", f"{launcher.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+class InThisProcess:
+    """A `Process` that does the worker's work at once, in this process."""
+
+    def start(self, arguments: list[str], on_line: Callable, on_end: Callable) -> None:
+        module, *rest = arguments[1:]
+        name = f"{module}.main" if module.endswith(".cli") else module
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                code = importlib.import_module(name).main(rest)
+            except SystemExit as end:
+                code = end.code
+        for text in said.getvalue().splitlines():
+            on_line(text)
+        on_end(code or 0)
+
+    def kill(self) -> None:
+        raise AssertionError("it has ended when start() returns")

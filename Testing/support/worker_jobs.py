@@ -62,13 +62,13 @@ def dying_but_once(marker):
 
 def scoring_but_killed(settings, models):
     """Scores as the cohort does, but scans called "killer" kill their process, "unlucky" ones only the first time."""
-    from CACScoringLib.cohort import cohort
+    from CACScoringLib.cohort import scoring
 
-    score = cohort.prepare_scoring(settings, models)
+    score = scoring.prepare_scoring(settings, models)
 
     def do(job):
-        scan, folder = job
-        marker = folder.parent / f".{scan.name}"
+        scan = job.scan
+        marker = job.folder.parent / f".{scan.name}"
         if scan.name == "killer" or (scan.name == "unlucky" and not marker.exists()):
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -34,7 +34,9 @@ BATCH_BYTES = 2**25
 TIMEOUT_SECONDS = (10.0, 120.0)
 """To connect, and between bytes."""
 
-_FIELDS = ("StudyDate", "PatientID", "SeriesDescription", "NumberOfSeriesRelatedInstances")
+_FIELDS = (
+    *("StudyDate", "PatientID", "SeriesDescription", "SeriesNumber", "SeriesTime", "NumberOfSeriesRelatedInstances"),
+)
 
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")

@@ -62,7 +62,10 @@ _COMPRESSED = [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless, D
 _CONTEXTS = 128
 _PENDING = (0xFF00, 0xFF01)
 _STUDY_KEYS = ("PatientID", "StudyDate", "StudyInstanceUID", "NumberOfStudyRelatedInstances")
-_SERIES_KEYS = ("Modality", "SeriesInstanceUID", "SeriesDescription", "NumberOfSeriesRelatedInstances")
+_SERIES_KEYS = (
+    *("Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "SeriesTime"),
+    "NumberOfSeriesRelatedInstances",
+)
 
 
 class DimseArchive:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..cohort.cohort import prepare_scoring, without_uids
+from ..cohort.cohort import without_uids
 from ..cohort.scans import CohortScan
+from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..run import ChosenModels, RunSettings
 
 
@@ -16,7 +17,7 @@ def prepare_series(settings: RunSettings, chosen: ChosenModels) -> Callable[[tup
     return partial(_score, prepare_scoring(settings, chosen))
 
 
-def _score(score: Callable, job: tuple[Path, Path]) -> str | None:
+def _score(score: Callable[[ScanJob], ScanOutcome], job: tuple[Path, Path]) -> str | None:
     series, folder = job
-    reason = score((CohortScan(folder.name, series, folder.name), folder))
+    reason = score(ScanJob(CohortScan(folder.name, series, folder.name), folder, "")).reason
     return None if reason is None else without_uids(reason)

@@ -27,6 +27,7 @@ CT_CLASSES = (
 
 _UID = re.compile(r"(?=.{1,64}$)(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _TEXT_LIMIT = 64
+_TOLD = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
 
 
 def is_uid(text: str) -> bool:
@@ -41,7 +42,8 @@ def digest(uid: str) -> str:
 
 @dataclass(frozen=True, repr=False)
 class FoundSeries:
-    """A series as an archive describes it. images: how many it has. Empty text where the archive does not tell."""
+    """A series as an archive describes it. images: how many it has. time: when it began, as DICOM writes it. Empty text
+    where the archive does not tell."""
 
     study_uid: str
     series_uid: str
@@ -50,6 +52,8 @@ class FoundSeries:
     patient_id: str = ""
     study_date: str = ""
     description: str = ""
+    number: str = ""
+    time: str = ""
 
     def __repr__(self) -> str:
         """Without what identifies a person."""
@@ -169,7 +173,7 @@ def found_series(answer: Dataset, study: Dataset | None, count: Callable[[str, s
         return None
     number = told("NumberOfSeriesRelatedInstances")
     images = int(number) if number.isdecimal() else count(study_uid, series_uid)
-    facts = (told(name) for name in ("Modality", "PatientID", "StudyDate", "SeriesDescription"))
+    facts = (told(name) for name in _TOLD)
     return FoundSeries(study_uid, series_uid, images, *facts)
 
 

@@ -187,11 +187,11 @@ class Watch:
         for _ in range(LOST):
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
-            code, reason = self._in_process(pool, pulled, work / result.name)
-            if code is None:
+            lost, reason = self._in_process(pool, pulled, work / result.name)
+            if not lost:
                 break
         else:
-            return f"Its process was ended {LOST} times, last with code {code}."
+            return f"Its process was ended {LOST} times. {lost}"
         if reason is not None:
             return reason
         _sync(work / result.name)
@@ -199,14 +199,14 @@ class Watch:
         sync_folder(self._output)
         return None
 
-    def _in_process(self, pool: Workers, pulled: Path, folder: Path) -> tuple[int | None, str | None]:
-        """The exit code of a process that was ended, and why a scan could not be scored."""
+    def _in_process(self, pool: Workers, pulled: Path, folder: Path) -> tuple[str, str | None]:
+        """What is known of a process that was ended, empty where it was not, and why a scan could not be scored."""
         with closing(pool.run([(pulled, folder)])) as events:
             for event in events:
                 if event.state == "lost":
-                    return event.exit_code, None
+                    return event.reason, None
                 if event.state == "done":
-                    return None, event.result
+                    return "", event.result
         raise RuntimeError("A job was neither done nor lost.")
 
     def _send(self, entry: Entry, result: Path) -> None:

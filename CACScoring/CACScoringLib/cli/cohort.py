@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..core.ct import CTError
+from ..core.output import OutputError
 from ..core.progress import Progress
 from .options import (
     add_dicom_argument,
@@ -20,17 +21,21 @@ from .options import (
     score_settings,
 )
 
+REPORT = "report"
+"""In place of a folder or table: a page is made about the results in the folder that follows."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.description = (
         "Score every CT below a folder, or the CTs that a table lists. The same command resumes an interrupted run. "
-        "A scan that fails is listed in failures.csv and does not stop the others."
+        "A scan that fails is listed in failures.csv and does not stop the others. "
+        "cac cohort report DIR makes a page about the results in DIR."
     )
     add = parser.add_argument
     add(
         "source",
-        type=Path,
+        nargs="+",
         metavar="FOLDER|TABLE",
         help="folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder that "
         "holds ct.nii.gz is one scan), or a CSV file with the column ct and, where needed, name, series, heart, "
@@ -39,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--output",
         type=Path,
-        required=True,
         metavar="DIR",
         help="folder for cohort.csv and one results folder per scan",
     )
@@ -48,7 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="number of parallel processes (default: one per core, as far as free memory allows)",
+        help="number of workers (default: one per core, as far as free memory allows; all that a scheduler has; "
+        "16 of a batch system)",
+    )
+    add(
+        "--cluster",
+        default="local",
+        metavar="CLUSTER",
+        help="who scores: local (default: processes of this computer), the address tcp://HOST:PORT of a Dask "
+        "scheduler, slurm, kubernetes, or a YAML or JSON file with the class of a Dask cluster and its kwargs",
     )
     add("--scene", action="store_true", help="also write scene.mrb for each scan")
     add("--no-healthy", action="store_true", help="do not write healthy.nii.gz, which takes up most of the space")
@@ -59,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         run=run,
         extras=lambda options: (
+            "cohort",
+            *(("cluster",) if options.cluster in ("slurm", "kubernetes") else ()),
             *(("scene",) if options.scene else ()),
             *extras_of_dicom(options),
             *extras_of_estimates(options),
@@ -68,8 +82,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:
-    """Score the cohort and say what became of its scans. Raises CTError, OutputError."""
-    from ..cohort.cohort import score_cohort
+    """Score the cohort and say what became of its scans, or make its page. Raises CTError, OutputError."""
+    if options.source[0] == REPORT and len(options.source) == 2:
+        from ..cohort.report import write_cohort_report
+
+        print(write_cohort_report(Path(options.source[1])))
+        return
+    if len(options.source) != 1 or options.output is None:
+        raise OutputError("Give one folder or table, and --output DIR; or report and the folder of a cohort.")
+    from ..cohort.cluster import cluster_choice
+    from ..cohort.cohort import Sharing, score_cohort
     from ..cohort.folder import FAILURES
     from ..run import RunSettings
 
@@ -77,8 +99,9 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     settings = RunSettings(
         score_settings(options), options.identify, options.scene, healthy, saliency=False, dicom=options.dicom
     )
+    sharing = Sharing(cluster_choice(options.cluster), options.workers)
     states = score_cohort(
-        options.source, options.output, settings, model_choice(options), options.workers, options.overwrite, progress
+        Path(options.source[0]), options.output, settings, model_choice(options), sharing, options.overwrite, progress
     )
     count = Counter(state.state for state in states)
     failed = [state for state in states if state.state == "failed"]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.output import OutputError
 from ..core.progress import Progress
+from ..io.dicom import clock
 from .archive_options import access, add_archive_arguments, add_filter_arguments, wanted_series
+
+if TYPE_CHECKING:
+    from ..archive.series import FoundSeries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +47,17 @@ def run(options: argparse.Namespace, progress: Progress) -> None:
     found = wanted_of(archive, wanted)
     if options.list:
         for series in found:
-            print(f"{series.study_date}  {series.images:5d} images  {series.series_uid}  {series.description}")
+            print(_line(series))
         return
     fetched, kept = pull_all(archive, found, options.output, progress)
     print(f"{options.output}: {fetched} series fetched, {kept} there before")
     progress.done(options.output)
+
+
+def _line(series: FoundSeries) -> str:
+    """What tells a series from others of its study, also from those of the same number."""
+    began = clock(series.time) or "--:--:--"
+    number = f"no. {series.number or '?'}"
+    return (
+        f"{series.study_date}  {began}  {number:8s}{series.images:5d} images  {series.series_uid}  {series.description}"
+    )

@@ -5,26 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import signal
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import SimpleITK as sitk
-
-from ..core.ct import CTError, ScanWarning, UnreadableError
-from ..core.output import LAST_FILE, OutputError, OutputFolder
+from ..core.ct import ScanWarning, UnreadableError
+from ..core.output import OutputError
 from ..core.progress import Progress, ScanState
 from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
-from ..run import ChosenModels, LoadedModels, ModelChoice, RunSettings, ScanInput, chosen_models, load_models, run_scan
-from .folder import CohortFolder, forget, opened
+from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
+from .cluster import ClusterChoice
+from .folder import CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
+from .parquet import written
 from .scans import CohortScan, scans_of_folder, scans_of_table, search
+from .scoring import ScanJob, ScanOutcome, prepare_scoring
 from .table import as_csv, columns, failures_as_csv, result_row, scored
 from .workers import Workers, sensible_count
 
@@ -37,36 +36,49 @@ _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Who scores the scans.
+
+    cluster: where. workers: how many; None for as many as the cluster has, or this machine's cores and free memory have
+    room for (`cohort.memory`).
+    """
+
+    cluster: ClusterChoice = field(default_factory=ClusterChoice)
+    workers: int | None = None
+
+
 def score_cohort(
     source: Path,
     output: Path,
     settings: RunSettings,
     choice: ModelChoice,
-    workers: int | None = None,
+    sharing: Sharing | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> list[ScanState]:
     """Score every CT below a folder (see `cohort.scans.search`), or those of a table (`cohort.scans.scans_of_table`).
 
-    Called again after an interruption it goes on: results that are whole and no older than their scan are kept, scans
-    that failed are tried again. workers: processes at work; None for one per core, as far as free memory has room for
-    the scans (`cohort.memory`). A scan whose process the system ended is tried once more at the end, alone.
-    overwrite: score all anew, whatever was there.
+    Called again after an interruption it goes on: results that are whole and of the same content and settings are kept,
+    scans that failed are tried again. A scan whose worker died is tried once more at the end, alone. sharing: who does
+    it. overwrite: score all anew, whatever was there.
 
-    Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv` and
-    `cohort.json`. Returns what became of each scan. Raises OutputError when `output` holds results of other settings,
-    and CTError when there is nothing to score or the models cannot be used.
+    Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
+    `cohort.json`, and at the end the tables of `cohort.parquet`. Returns what became of each scan. Raises OutputError
+    when `output` holds results of other settings, and CTError when there is nothing to score, or models or cluster
+    cannot be used.
     """
-    progress = progress or Progress()
+    progress, sharing = progress or Progress(), sharing or Sharing()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
         raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
-    if workers is not None and workers < 1:
-        raise OutputError(f"At least one worker is needed, not {workers}.")
+    if sharing.workers is not None and sharing.workers < 1:
+        raise OutputError(f"At least one worker is needed, not {sharing.workers}.")
     models = chosen_models(choice)
+    local = sharing.cluster.is_local
     progress.begin(["finding", "scans"])
-    with opened(output, made_with(settings, models), overwrite) as folder:
+    with opened(output, made_with(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
-            scans, found_warnings = _find(source, output, workers or sensible_count(IDLE_BYTES), progress)
+            scans, found_warnings = _find(source, output, sharing, progress)
         if not scans:
             raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
         for warning in (*found_warnings, *models.warnings):
@@ -76,7 +88,15 @@ def score_cohort(
             names = columns(methods, settings.identify, models.estimates)
             board = _Board(scans, folder, names, settings.identify, progress)
             asked = Asked(bool(models.networks), bool(models.estimates), settings.scene)
-            board.score(partial(prepare_scoring, settings, models), plan(scans, asked, workers))
+            shares = plan(scans, asked, sharing.workers, local)
+            workers = Workers(
+                shares.count or sharing.workers,
+                partial(prepare_scoring, settings, models),
+                shares.memory,
+                sharing.cluster,
+                progress.dashboard,
+            )
+            board.score(workers, shares)
     return board.states
 
 
@@ -100,14 +120,15 @@ def _digest(calibration: Mapping) -> str:
 
 
 def _find(
-    source: Path, output: Path, workers: int, progress: Progress
+    source: Path, output: Path, sharing: Sharing, progress: Progress
 ) -> tuple[list[CohortScan], tuple[ScanWarning, ...]]:
     if source.is_file():
         return scans_of_table(source)
     found = search(source, output)
     series: list[tuple[list[Series], int] | None] = [None] * len(found.folders)
     done = 0
-    with Workers(min(workers, len(found.folders)), _series_finder) as pool, closing(pool.run(found.folders)) as events:
+    count = sharing.workers or (sensible_count(IDLE_BYTES) if sharing.cluster.is_local else None)
+    with Workers(count, _series_finder, None, sharing.cluster) as pool, closing(pool.run(found.folders)) as events:
         for event in events:
             if event.state != "begun":
                 series[event.index] = event.result
@@ -118,36 +139,6 @@ def _find(
 
 def _series_finder() -> Callable[[Path], tuple[list[Series], int]]:
     return find_series
-
-
-def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[tuple[CohortScan, Path]], str | None]:
-    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    if chosen.networks:
-        import torch
-
-        torch.set_num_threads(1)
-    return partial(_score, settings, load_models(chosen))
-
-
-def _score(settings: RunSettings, models: LoadedModels, job: tuple[CohortScan, Path]) -> str | None:
-    """Score a scan into its folder; returns why that failed, None when it did not."""
-    scan, folder = job
-    # Results are named as the cohort names the scan: files of many scans are called alike.
-    given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
-    try:
-        run_scan(given, settings, models, OutputFolder(folder, overwrite=True))
-    except (CTError, OutputError) as error:
-        return str(error)
-    except OSError as error:
-        return f"Reading or writing failed: {error.strerror} ({error.filename})."
-    except MemoryError:
-        return "Memory ran out. Score it with fewer --workers."
-    except Exception as error:  # whatever a scan brings about, the other scans go on
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(where.filename).name}:{where.lineno}"
-        return f"Unexpected {type(error).__name__} at {place}: {error}. This is a fault of CAC: please report it."
-    return None
 
 
 class _Board:
@@ -168,19 +159,21 @@ class _Board:
         self._rows: list[dict[str, object]] = [{} for _ in scans]
         self._written = 0.0
 
-    def score(self, prepare: Callable, shares: Plan) -> None:
+    def score(self, workers: Workers, shares: Plan) -> None:
         """Score what is not scored yet."""
         for state in self.states:
             self._progress.scan(state)
         try:
-            todo = self._settle_known()
-            self._write()
-            lost = self._run(todo, prepare, shares)
-            for i, code in self._run(list(lost), prepare, replace(shares, count=1), last=True).items():
-                self._fail(i, f"Its process was ended {_how(code)}, also when it ran alone.")
+            with written(self._folder.path, self._identify) as self._tables, workers:
+                todo = self._settle_known()
+                self._write()
+                lost = self._run([i for i in todo if shares.fits(i)], workers, shares)
+                last = [*lost, *(i for i in todo if not shares.fits(i))]
+                for i, reason in self._run(last, workers, shares, last=True).items():
+                    self._fail(i, f"{reason} It did so also when it ran alone." if i in lost else reason)
         finally:
-            written = self._write()
-        if not written:
+            replaced = self._write()
+        if not replaced:
             path = self._folder.path
             raise OutputError(
                 f"The tables in {path} cannot be replaced. Close them in other programs and run the command again."
@@ -192,45 +185,47 @@ class _Board:
         for i, (scan, state) in enumerate(zip(self._scans, self.states, strict=True)):
             if scan.fault:
                 self._fail(i, scan.fault)
-            elif content := self._folder.result(scan, state.folder):
-                self._finish(i, "skipped", content)
+            elif outcome := self._folder.result(scan, state.folder):
+                self._finish(i, outcome)
             else:
-                forget(state.folder)
                 todo.append(i)
         return todo
 
-    def _run(self, todo: list[int], prepare: Callable, shares: Plan, last: bool = False) -> dict[int, int]:
-        """Score scans; returns those whose process was ended, with its exit code. last: they are not tried again."""
+    def _run(self, todo: list[int], workers: Workers, shares: Plan, last: bool = False) -> dict[int, str]:
+        """Score scans; returns those whose worker died, with what is known of it. last: alone, and not tried again."""
         lost = {}
-        jobs = [(self._scans[i], self.states[i].folder) for i in todo]
-        needs = [shares.needs[i] for i in todo]
-        pool = Workers(min(shares.count, len(jobs)), prepare, shares.budget)
-        with pool, closing(pool.run(jobs, needs)) as events:
+        key = self._folder.settings_key
+        jobs = [ScanJob(self._scans[i], self.states[i].folder, key) for i in todo]
+        with closing(workers.run(jobs, [shares.needs[i] for i in todo], alone=last)) as events:
             for event in events:
                 i = todo[event.index]
                 if event.state == "begun":
                     self._tell(replace(self.states[i], state="running", reason=None))
                 elif event.state == "lost":
-                    lost[i] = event.exit_code
+                    lost[i] = event.reason
                     if not last:
-                        reason = (
-                            f"Its process was ended {_how(event.exit_code)}. It will be tried again at the end, alone."
-                        )
+                        reason = f"{event.reason} It will be tried again at the end, alone."
                         self._tell(replace(self.states[i], state="waiting", reason=reason))
-                elif event.result is not None:
-                    self._fail(i, event.result)
+                elif event.result.reason is not None:
+                    self._fail(i, event.result.reason)
                 else:
-                    content = json.loads((self.states[i].folder / LAST_FILE).read_text(encoding="utf-8"))
-                    self._finish(i, "done", content)
+                    self._finish(i, event.result)
         return lost
 
-    def _finish(self, i: int, state: str, content: dict) -> None:
-        self._rows[i] = result_row(content)
-        self._tell(scored(replace(self.states[i], state=state), content))
+    def _enter(self, i: int, outcome: ScanOutcome | None = None) -> None:
+        state = self.states[i]
+        self._tables.add(self._folder.number_of(state.folder), self._scans[i], state, outcome)
+
+    def _finish(self, i: int, outcome: ScanOutcome) -> None:
+        self._rows[i] = result_row(outcome.content)
+        state = replace(self.states[i], state="skipped" if outcome.kept else "done")
+        self._tell(scored(state, outcome.content))
+        self._enter(i, outcome)
 
     def _fail(self, i: int, reason: str) -> None:
         reason = reason if self._identify else without_uids(reason)
         self._tell(replace(self.states[i], state="failed", reason=reason))
+        self._enter(i)
 
     def _tell(self, state: ScanState) -> None:
         self.states[state.index] = state
@@ -250,10 +245,3 @@ class _Board:
 def without_uids(reason: str) -> str:
     """Why a scan could not be scored, without the UIDs of series, which identify a person."""
     return _UID.sub("", reason)
-
-
-def _how(exit_code: int) -> str:
-    if exit_code >= 0:
-        return f"with exit code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    return f"by {name}" + (", as systems do when memory runs out" if name == "SIGKILL" else "")

@@ -17,11 +17,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..core.files import remove_partial, write_text_atomically
-from ..core.output import LAST_FILE, OutputError, remove_result
+from ..core.output import LAST_FILE, OutputError
 from .scans import CohortScan
+from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
 SCHEMA = "cac-cohort/1"
 RECORD, TABLE, FAILURES, LOCK = "cohort.json", "cohort.csv", "failures.csv", ".cohort.lock"
+
+ELSEWHERE_SECONDS = 86400.0
+"""How long a worker elsewhere may take for a scan, when its client is gone."""
 
 NAME_LENGTH = 50
 """Of folders, in characters: with a temporary ending and four bytes each they stay below what file systems allow."""
@@ -32,9 +36,9 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 class CohortFolder:
     """The folder of a cohort, made for it and locked; see `opened`."""
 
-    def __init__(self, path: Path, record: dict) -> None:
+    def __init__(self, path: Path, record: dict, local: bool = True) -> None:
         self.path = path
-        self._record = record
+        self._record, self._local = record, local
 
     def folders_of(self, scans: Sequence[CohortScan]) -> list[Path]:
         """A folder for each scan: the one it had before, or a new one with a safe name of its own; recorded.
@@ -62,15 +66,29 @@ class CohortFolder:
         self._write_record()
         return folders
 
-    def result(self, scan: CohortScan, folder: Path) -> dict | None:
-        """The content of a scan's `scores.json` where its result is whole and no older than the scan's files."""
-        marker = folder / LAST_FILE
-        try:
-            content = json.loads(marker.read_text(encoding="utf-8"))
-            made = marker.stat().st_mtime
-        except (OSError, ValueError):
+    def number_of(self, folder: Path) -> str:
+        """What a scan is called where nobody shall know whose it is: of what tells it apart, by its folder."""
+        return self._record["scans"][folder.name]["scan"]
+
+    @property
+    def settings_key(self) -> str:
+        """SHA-256 of the settings and models."""
+        return hashlib.sha256(json.dumps(self._record["made_with"], sort_keys=True).encode()).hexdigest()
+
+    def result(self, scan: CohortScan, folder: Path) -> ScanOutcome | None:
+        """A scan's result that is whole and made of its files as they are; None where a worker has to see to it.
+
+        Files that only look changed are compared by their content in a worker, see `scoring.score_job`.
+        """
+        content = read_scores(folder)
+        if content is None:
             return None
-        return content if made >= _changed(scan) else None
+        known = read_record(folder)
+        if known is None:  # of an earlier version
+            same = (folder / LAST_FILE).stat().st_mtime >= _changed(scan)
+        else:
+            same = known.settings == self.settings_key and _untouched(scan, known)
+        return ScanOutcome(content, known, kept=True) if same else None
 
     def write(self, table: str, failures: str) -> bool:
         """Replace both tables; False where the system refuses, as Windows does while a spreadsheet shows them."""
@@ -82,8 +100,8 @@ class CohortFolder:
         return True
 
     def remove_leftovers(self) -> None:
-        """Remove what processes that were ended left half-written. None may be at work."""
-        remove_partial(self.path)
+        """Remove what processes that were ended left half-written, but not what workers elsewhere may still write."""
+        remove_partial(self.path, 0.0 if self._local else ELSEWHERE_SECONDS)
 
     def begin(self, wanted: dict, overwrite: bool) -> None:
         """Compare the settings with those of earlier results. Raises OutputError where they differ."""
@@ -109,10 +127,11 @@ class CohortFolder:
 
 
 @contextmanager
-def opened(path: Path, wanted: dict, overwrite: bool) -> Iterator[CohortFolder]:
+def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Iterator[CohortFolder]:
     """Make or reopen a cohort's folder for one run at a time.
 
-    wanted: settings and models, as JSON. overwrite: remove results that are there.
+    wanted: settings and models, as JSON. overwrite: remove results that are there. local: all workers are on this
+    machine, and end with the run.
     Raises OutputError when it holds something else or results of other settings, or another run is at work in it.
     """
     if path.exists() and not path.is_dir():
@@ -125,19 +144,12 @@ def opened(path: Path, wanted: dict, overwrite: bool) -> Iterator[CohortFolder]:
             path.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context((path / LOCK).open("a"))
             _lock(lock.fileno(), path)
-            folder = CohortFolder(path.resolve(), {"schema": SCHEMA, "made_with": wanted, "scans": {}})
+            folder = CohortFolder(path.resolve(), {"schema": SCHEMA, "made_with": wanted, "scans": {}}, local)
             folder.begin(wanted, overwrite)
             stack.callback(folder.remove_leftovers)
         except OSError as error:
             raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
         yield folder
-
-
-def forget(folder: Path) -> None:
-    """Remove a scan's result; what else lies in its folder stays."""
-    remove_result(folder)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def safe_name(name: str) -> str:
@@ -155,6 +167,14 @@ def free_name(name: str, taken: set[str]) -> str:
         number += 1
         free = f"{name}-{number}"
     return free
+
+
+def _untouched(scan: CohortScan, known: ScanRecord) -> bool:
+    """Whether a scan's files are as they were, or out of reach, as on a network drive that is gone for a while."""
+    try:
+        return known.files == files_key(scan)
+    except OSError:
+        return True
 
 
 def _changed(scan: CohortScan) -> float:

@@ -49,12 +49,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """count: processes. needs: of each scan, bytes beyond IDLE_BYTES. budget: bytes that scans at work may need
-    together; None for no limit. See `workers.Workers`."""
+    """How scans are shared out to workers.
 
-    count: int
+    count: workers of this machine; None on a cluster, which has its own. needs: bytes of memory of each scan. memory:
+    bytes of this machine that all workers may take together, in equal parts.
+    """
+
+    count: int | None
     needs: tuple[int, ...]
-    budget: int | None
+    memory: int
+
+    def fits(self, index: int) -> bool:
+        """Whether a scan can be scored beside others: one that needs more than a worker's part is scored alone."""
+        return self.count is None or self.needs[index] <= self.memory // self.count
 
 
 def scoring_bytes(voxels: int, asked: Asked) -> int:
@@ -67,18 +74,24 @@ def scoring_bytes(voxels: int, asked: Asked) -> int:
     return fixed + asked.estimates * _ESTIMATOR_BYTES + per_voxel * voxels
 
 
-def plan(scans: Sequence[CohortScan], asked: Asked, workers: int | None = None) -> Plan:
-    """How to share out scans. workers: processes that the user wants, whatever memory there is.
+def plan(scans: Sequence[CohortScan], asked: Asked, workers: int | None = None, local: bool = True) -> Plan:
+    """How to share out scans.
 
-    Scans that need more than there is are scored alone.
+    workers: as many as the user wants on this machine. local: on this machine, where there are as many workers as end
+    soonest: more of them have less memory each, and a scan that does not fit is scored alone when the others are done.
     """
-    needs = [scoring_bytes(voxels_of(scan), asked) for scan in scans]
-    beyond = tuple(need - IDLE_BYTES for need in needs)
-    if workers is not None:
-        return Plan(min(workers, len(scans)), beyond, None)
-    available = available_memory_bytes()
-    count = max(1, min(core_count(), len(scans), available // min(needs)))
-    return Plan(count, beyond, max(0, available - count * IDLE_BYTES))
+    needs = tuple(scoring_bytes(voxels_of(scan), asked) for scan in scans)
+    memory = available_memory_bytes()
+    if not local:
+        return Plan(None, needs, memory)
+    if workers is None:
+        workers = min(range(1, min(core_count(), len(scans)) + 1), key=lambda count: _duration(needs, memory, count))
+    return Plan(min(workers, len(scans)), needs, memory)
+
+
+def _duration(needs: Sequence[int], memory: int, count: int) -> float:
+    """How long it takes, where a scan takes as long as it needs memory."""
+    return sum(need / count if need <= memory // count else need for need in needs)
 
 
 def voxels_of(scan: CohortScan) -> int:

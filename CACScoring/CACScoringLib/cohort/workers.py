@@ -1,166 +1,241 @@
-"""Jobs shared out to processes, where one that is killed loses its own job and no other.
+"""Jobs shared out to the workers of a Dask cluster, where a worker that dies loses its own job and no other.
 
-`concurrent.futures` gives up all jobs when the system ends one process, and cannot tell whose job it was.
+A job is a task of `distributed`. As many are handed over as there are workers to do them, so that a million jobs take
+no memory of the scheduler, and the death of a worker is put down to the job that it did. Each worker prepares once.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
+import logging
+import queue
+import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from ..core.ct import CTError
 from ..core.processes import available_memory_bytes, core_count
+from .cluster import ClusterChoice, ClusterError, started
 
-END_SECONDS = 10.0
-"""How long a worker that was told to end may take, before it is killed."""
+LOOK_SECONDS = 2.0
+"""Between two looks at which workers there are."""
 
+USUAL_WORKERS = 16
+"""How many are asked for of a batch system where nobody says how many."""
 
-class WorkerError(CTError):
-    """No worker can do any job."""
+FETCH_SECONDS = 10.0
+"""How long the result of a job that is done may take to arrive."""
+
+GONE_SECONDS = 60.0
+"""How long a scheduler may be out of reach before the run is given up."""
+
+_GONE = "The scheduler is gone. What is done is kept; run the same command again to continue."
 
 
 @dataclass(frozen=True)
 class JobEvent:
-    """state "begun", "done" (with the result) or "lost": its process ended, with this exit code (negative: signal)."""
+    """state "begun", "done" (with the result) or "lost": the worker that did it died; reason tells what is known."""
 
     index: int
     state: str
     result: Any = None
-    exit_code: int | None = None
+    reason: str = ""
 
 
 class Workers:
-    """Processes that each prepare once and then do one job after the other.
+    """Workers that each prepare once and then do one job after the other.
 
-    prepare(), called in each process, returns the function that does a job; both have to be importable or picklable.
-    budget: what the jobs at work may need together, in the unit of their needs (see `run`); None for no limit.
-    A CTError that prepare raises is raised by `run`. Used with `with`: leaving ends all processes, those at work too
-    (SIGTERM, so that their `finally` blocks run). Where this process is killed, each finishes its job.
+    prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
+    cluster: where they are. memory_bytes: of all workers together on this machine; None for no limit. tell: is given
+    the address of the dashboard. What prepare or a job raises is raised by `run`. Used with `with`: leaving ends all
+    workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
-    def __init__(self, count: int, prepare: Callable[[], Callable[[Any], Any]], budget: int | None = None) -> None:
-        self._count = count
-        self._prepare = prepare
-        self._budget = budget
-        self._workers: list[_Worker] = []
+    def __init__(
+        self,
+        count: int | None,
+        prepare: Callable[[], Callable[[Any], Any]],
+        memory_bytes: int | None = None,
+        cluster: ClusterChoice | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self._count, self._prepare, self._memory = count, prepare, memory_bytes
+        self._choice, self._tell = cluster or ClusterChoice(), tell
+        self._stack = ExitStack()
+        self._alone = False
+        self._client: Any = None
+        self._cluster: Any = None
+        self._token = f"cac-{uuid.uuid4().hex[:12]}"
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for worker in self._workers:
-            worker.tell_to_end()
-        for worker in self._workers:
-            worker.process.join(END_SECONDS)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-        self._workers = []
+        self._stack.close()
+        self._client = None
 
-    def run(self, jobs: Sequence[Any], needs: Sequence[int] | None = None) -> Iterator[JobEvent]:
+    def run(self, jobs: Sequence[Any], needs: Sequence[int] | None = None, alone: bool = False) -> Iterator[JobEvent]:
         """Do the jobs and tell what becomes of each: "begun", then "done" or "lost".
 
-        needs: of each job; it waits until the jobs at work leave so much of the budget. One job is always at work.
-        Raises WorkerError when no process gets as far as its first job, and what `prepare` raises.
+        Args:
+            jobs: What each is given; picklable.
+            needs: Bytes of memory of each; a worker begins a job only where it has so many.
+            alone: On this machine one worker has all the memory, and does one job at a time.
+
+        Raises:
+            ClusterError: There is no cluster, its scheduler is gone, or all the first jobs ended their workers.
         """
+        if not jobs:
+            return
+        self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
+        yield from _Run(self._client, self._cluster, self._token, self._count).events(jobs, needs)
+
+    def _connect(self, count: int, alone: bool) -> None:
+        if self._client is not None:
+            if not self._choice.is_local or alone == self._alone:
+                return
+            self._stack.close()
+        from distributed import Client
+
+        from .in_worker import Prepared
+
+        for name in ("distributed", "distributed.client"):  # `run` tells what went wrong
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        self._alone = alone
+        if self._choice.is_local:
+            count = 1 if alone else count
+        count = self._choice.workers or count
+        self._cluster = self._stack.enter_context(
+            started(self._choice, count, self._memory and self._memory // (1 if alone else count))
+        )
+        try:
+            self._client = self._stack.enter_context(Client(self._cluster, set_as_default=False))
+        except OSError as error:
+            raise ClusterError(f"There is no scheduler at {self._choice.name} ({error}).") from error
+        self._client.register_plugin(Prepared(self._token, self._prepare))
+        if self._tell and (board := _dashboard(self._client)):
+            self._tell(board)
+
+
+class _Run:
+    """Jobs on their way through a cluster, by the keys of their tasks."""
+
+    def __init__(self, client: Any, cluster: Any, token: str, count: int | None) -> None:
+        self._client, self._cluster, self._token, self._count = client, cluster, token, count
+        self._topic = f"{token}-{uuid.uuid4().hex[:8]}"
+        self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._at_work: dict[str, tuple[int, Any, float]] = {}
+        self._places, self._largest, self._looked, self._seen, self._handed = 0, 0.0, 0.0, time.monotonic(), 0
+
+    def events(self, jobs: Sequence[Any], needs: Sequence[int] | None) -> Iterator[JobEvent]:
+        self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("begun", event[1])))
         waiting = deque(range(len(jobs)))
-        while waiting or any(worker.job is not None for worker in self._workers):
-            while len(self._workers) < min(self._count, len(waiting) + sum(w.job is not None for w in self._workers)):
-                self._workers.append(_Worker(self._prepare))
-            for worker in self._workers:
-                if worker.ready and worker.job is None and (index := self._next(waiting, needs)) is not None:
-                    waiting.remove(index)
-                    worker.take(index, jobs[index])
-                    yield JobEvent(index, "begun")
-            told = wait([worker.pipe for worker in self._workers])
-            for worker in [w for w in self._workers if w.pipe in told]:
-                yield from self._listen(worker)
-
-    def _next(self, waiting: Sequence[int], needs: Sequence[int] | None) -> int | None:
-        """The first waiting job for which the budget has room; any of them when none is at work."""
-        if self._budget is None or needs is None:
-            return next(iter(waiting), None)
-        at_work = [needs[worker.job] for worker in self._workers if worker.job is not None]
-        room = self._budget - sum(at_work)
-        return next((index for index in waiting if not at_work or needs[index] <= room), None)
-
-    def _listen(self, worker: _Worker) -> Iterator[JobEvent]:
+        done = lost = 0
         try:
-            kind, content = worker.pipe.recv()
-        except (EOFError, OSError):
-            self._workers.remove(worker)
-            worker.process.join()
-            worker.pipe.close()
-            if worker.job is not None:
-                yield JobEvent(worker.job, "lost", exit_code=worker.process.exitcode)
-            elif not worker.ready:
-                # One less may fit into memory; another one would probably fare as this did.
-                self._count -= 1
-                if self._count == 0:
-                    code = worker.process.exitcode
-                    raise WorkerError(
-                        f"No process could begin its work (the last one ended with code {code})."
-                    ) from None
-            return
-        if kind == "broken":
-            raise content
-        if kind == "ready":
-            worker.ready = True
-        else:
-            index, worker.job = worker.job, None
-            yield JobEvent(index, "done", content)
+            while waiting or self._at_work:
+                waiting.extendleft(self._look())
+                while waiting and len(self._at_work) < self._places:
+                    index = waiting.popleft()
+                    self._hand_over(index, jobs[index], None if needs is None else needs[index])
+                with suppress(queue.Empty):
+                    kind, key = self._inbox.get(timeout=LOOK_SECONDS)
+                    if key not in self._at_work:
+                        continue
+                    index, future, _ = self._at_work[key]
+                    if kind == "begun":
+                        yield JobEvent(index, "begun")
+                        continue
+                    del self._at_work[key]
+                    if (event := _ended(index, future)) is None:
+                        self._client.cancel([future])
+                        waiting.appendleft(index)
+                        continue
+                    done, lost = done + (event.state == "done"), lost + (event.state == "lost")
+                    if not done and lost > 2 * self._places + 2:
+                        raise ClusterError(f"The first {lost} jobs all ended their workers. {event.reason}")
+                    yield event
+        finally:
+            self._client.unsubscribe_topic(self._topic)
+            if self._at_work:
+                with suppress(Exception):  # where the scheduler is gone, there is nothing to cancel
+                    self._client.cancel([future for _, future, _ in self._at_work.values()])
+
+    def _hand_over(self, index: int, job: Any, need: int | None) -> None:
+        from .in_worker import MEMORY, do
+
+        self._handed += 1
+        key = f"{self._topic}-{self._handed}"
+        limit = {} if need is None else {MEMORY: min(need, self._largest)}
+        future = self._client.submit(do, self._token, self._topic, key, job, key=key, pure=False, resources=limit)
+        self._at_work[key] = index, future, time.monotonic()
+        future.add_done_callback(lambda ended: self._inbox.put(("ended", key)))
+
+    def _look(self) -> list[int]:
+        """See which workers there are; those that a wall time or a death has taken away are asked for again.
+
+        Returns jobs to be handed over anew: a task that found no worker, because the last one had just gone, is not
+        looked at again by the scheduler when the memory of a new one becomes known.
+        """
+        from .in_worker import MEMORY
+
+        now = time.monotonic()
+        if self._client.status == "running":
+            self._seen = now
+        elif self._client.status == "closed" or now - self._seen > GONE_SECONDS:
+            raise ClusterError(_GONE)
+        if now - self._looked < LOOK_SECONDS and self._places:
+            return []
+        self._looked = now
+        found = self._client.scheduler_info()["workers"].values()
+        ready = [worker for worker in found if MEMORY in worker["resources"]]
+        places = sum(worker["nthreads"] for worker in ready)
+        self._places = min(places, self._count or places)
+        self._largest = max((worker["resources"][MEMORY] for worker in ready), default=0.0)
+        wanted = getattr(self._cluster, "worker_spec", None)
+        if wanted is not None and len(getattr(self._cluster, "workers", wanted)) < len(wanted):
+            self._cluster.scale(len(wanted))
+        if not ready:
+            time.sleep(0.05)
+            return []
+        return self._stranded()
+
+    def _stranded(self) -> list[int]:
+        before = time.monotonic() - LOOK_SECONDS
+        idle = {key for key, (_, _, since) in self._at_work.items() if since < before}
+        if idle:
+            idle -= {key for keys in self._client.processing().values() for key in keys}
+        gone = [self._at_work.pop(key) for key in idle if self._at_work[key][1].status == "pending"]
+        if gone:
+            self._client.cancel([future for _, future, _ in gone])
+        return [index for index, _, _ in gone]
 
 
-class _Worker:
-    """One process, from the outside. job: index of what it does, None when idle."""
+def _ended(index: int, future: Any) -> JobEvent | None:
+    """What became of a job; None where its worker died before the result was fetched, so that it is done again."""
+    from concurrent.futures import CancelledError
 
-    def __init__(self, prepare: Callable) -> None:
-        # Spawned, because a fork of a process that has threads may hang.
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, prepare), daemon=True)
-        self.process.start()
-        theirs.close()  # so that the pipe ends when the process does
-        self.ready = False
-        self.job: int | None = None
+    from distributed import TimeoutError as LateError
+    from distributed.scheduler import KilledWorker
 
-    def take(self, index: int, job: Any) -> None:
-        self.job = index
-        with suppress(OSError):  # it may just have died, which its pipe tells next
-            self.pipe.send(job)
-
-    def tell_to_end(self) -> None:
-        self.pipe.close()
-        if self.job is not None or not self.ready:
-            self.process.terminate()
-
-
-def _work(pipe: Connection, prepare: Callable) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent tells whom to end
-    signal.signal(signal.SIGTERM, _end)
     try:
-        try:
-            do = prepare()
-        except CTError as error:
-            pipe.send(("broken", error))
-            return
-        pipe.send(("ready", None))
-        while True:
-            pipe.send(("done", do(pipe.recv())))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent needs no more, or is gone
+        event = JobEvent(index, "done", future.result(timeout=FETCH_SECONDS))
+    except LateError:
+        return None
+    except KilledWorker:
+        return JobEvent(index, "lost", reason="The worker process ended; systems end processes when memory runs out.")
+    except CancelledError as error:
+        raise ClusterError(_GONE) from error
+    future.release()
+    return event
 
 
-def _end(signal_number: int, frame: object) -> None:
-    sys.exit(128 + signal_number)
+def _dashboard(client: Any) -> str:
+    try:
+        return client.dashboard_link or ""
+    except (KeyError, ValueError):
+        return ""
 
 
 def sensible_count(memory_each_bytes: int) -> int:

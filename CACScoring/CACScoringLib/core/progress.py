@@ -64,6 +64,9 @@ class Progress:
     def scan(self, state: ScanState) -> None:
         """A scan of many is in another state."""
 
+    def dashboard(self, address: str) -> None:
+        """Where a browser shows what the workers do."""
+
     def warning(self, warning: ScanWarning) -> None:
         """A doubt about the result."""
 
@@ -105,6 +108,9 @@ class TextProgress(Progress):
         if state.state == "failed":
             self._line(f"Failed: {state.name}: {state.reason}")
 
+    def dashboard(self, address: str) -> None:
+        self._line(f"Dashboard: {address}")
+
     def warning(self, warning: ScanWarning) -> None:
         self._line(f"Warning: {warning.message}")
 
@@ -120,7 +126,7 @@ class TextProgress(Progress):
 
 
 class JsonProgress(Progress):
-    """One JSON object a line: {"event": "step" | "counted" | "scan" | "warning" | "done" | "failed", …}."""
+    """One JSON object a line: {"event": …}, "step", "counted", "scan", "dashboard", "warning", "done" or "failed"."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -135,6 +141,9 @@ class JsonProgress(Progress):
 
     def scan(self, state: ScanState) -> None:
         self._say(event="scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
+
+    def dashboard(self, address: str) -> None:
+        self._say(event="dashboard", address=address)
 
     def warning(self, warning: ScanWarning) -> None:
         self._say(event="warning", code=warning.code, message=warning.message)

@@ -1,7 +1,9 @@
-"""Files that come with the library: the artery atlas, models."""
+"""Files that come with the library: the artery atlas, models; and where a user's own are."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 _LIBRARY = Path(__file__).resolve().parents[1]
@@ -11,3 +13,14 @@ def resource_folder(name: str) -> Path:
     """Where a kind of file lies: inside an installed package, or in the module's Resources beside the library."""
     packaged = _LIBRARY / "Resources" / name
     return packaged if packaged.is_dir() else _LIBRARY.parent / "Resources" / name
+
+
+def user_data_folder() -> Path:
+    """The system's place for what CAC keeps for a user."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    return base / "CAC"

@@ -57,11 +57,13 @@ ADVICE = {
     "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",
     # Scores and lesions
     "automatic": "Look at the lesions and at the candidates left out before you use the score, and mark it reviewed.",
+    "lesions-automatic": "Check that a person has seen these lesions; else do not use the score as a reviewed one.",
     "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
     "percentile-unreviewed": "Review the lesions, and score again with --lesions.",
     "review-problem": "Correct in the Segment Editor what the message names.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",
+    "reviewed-in-browser": "No action is needed. The warning records who assigned the lesions to arteries.",
     "reviewed-in-panel": "No action is needed. The warning records who assigned the lesions to arteries.",
     "unassigned-left-out": "Assign these lesions to an artery if they are coronary.",
     "unreviewed": "Review the candidates before you report the total as a calcium score.",
@@ -145,6 +147,7 @@ ADVICE = {
     "model-failed": "Correct what the message names, and run the study again; it resumes where it stopped.",
     "radiographs-not-told-apart": "Follow the advice in the message, or stop the training.",
     "slices-not-told-apart": "Follow the advice in the message, or stop the training.",
+    "training-restarted": "Nothing; if it comes again and again, follow the advice of the warning before it.",
     "trained-on-these-patients": "Evaluate on patients that no compared model was trained on.",
     "training-failed": "Correct what the message names, and run the study again; it resumes where it stopped.",
 }

@@ -45,6 +45,7 @@ PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 # What was found, and where
 CATEGORY = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 CALCIFICATION = Code("18115005", "SCT", "pathologic calcification")
+HEART = Code("80891009", "SCT", "Heart")
 CORONARY = Code("41801008", "SCT", "Coronary artery")
 PLACES: dict[Site, Code] = {
     Artery.LM: Code("3227004", "SCT", "Left Main Coronary Artery"),

@@ -14,6 +14,7 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
 from ..report import pictures
+from ..report.files import models_as_json
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring.scores import Score
 from . import codes as cac
@@ -223,10 +224,8 @@ def _how(result: ScoreResult) -> dict[str, str]:
         "Mass calibration": "none" if calibration is None else f"{calibration:g} mg/(mm³·HU)",
         "Heart": result.heart.source,
     }
-    networks = result.networks
-    for model in (networks.heart, networks.territories, networks.slices, networks.decomposition) if networks else ():
-        if model is not None:
-            how[f"Model for {model.card.network}"] = f"{model.card.name}, SHA-256 {model.card.sha256[:16]}..."
+    for model in models_as_json(result):
+        how[f"Model for {model['network']}"] = f"{model['name']}, SHA-256 {model['sha256'][:16]}..."
     return how
 
 

@@ -1,33 +1,35 @@
 """The calcium map as a Parametric Map (PS3.3 A.75): HU above healthy tissue, exactly as computed.
 
 Not a fractional segmentation, whose 8 bits state an occupancy or a probability: the map is neither, it is a quantity
-with a unit. Slices without any of it have no frame, and frames are cropped to what all of them hold; elsewhere it is 0.
+with a unit. It is the smallest box of voxels that holds all of it; elsewhere the map is 0. Its frames have no gaps and
+run along the normal of the slices, because dcmqi (1.5), by which 3D Slicer opens such objects, takes them for a stack
+as they come; it does not survive one without Frame Anatomy either.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import SimpleITK as sitk
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence, VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
 
-from ..results import ScoreResult
 from . import codes as cac
-from .source import SourceSeries
+from .source import SourceSeries, with_creator
 
 SERIES = 4
 """Place of its series number."""
 
 
-def parametric_map_of(result: ScoreResult, source: SourceSeries) -> ParametricMap | None:
-    """The map of a result; None where there is none, or it is empty."""
-    if result.decomposition is None:
-        return None
-    stored = source.stored(result.decomposition.calcium_map).astype(np.float32)
+def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> ParametricMap | None:
+    """The object of a map on the scan's grid; None where it is empty."""
+    stored = source.stored(calcium_map).astype(np.float32)
     held = np.nonzero(stored)
     if not held[0].size:
         return None
     (j, i), (rows, columns) = ((held[1].min(), held[2].min()), (held[1].max() + 1, held[2].max() + 1))
-    slices = np.unique(held[0])
+    slices = np.arange(held[0].min(), held[0].max() + 1)
     direction = np.reshape(source.grid.GetDirection(), (3, 3))
     across, down, thickness = source.grid.GetSpacing()
     images = source.images if len(source.images) == 1 else [source.images[k] for k in slices]
@@ -56,5 +58,17 @@ def parametric_map_of(result: ScoreResult, source: SourceSeries) -> ParametricMa
         series_description="CAC: calcium map",
         **source.identity(SERIES, "calcium map"),
     )
-    made.Laterality = ""
-    return source.finished(made)
+    _along_normal(made)
+    anatomy = Dataset()
+    anatomy.FrameLaterality, anatomy.AnatomicRegionSequence = "U", [CodedConcept.from_code(cac.HEART)]
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
+    return with_creator(source.finished(made))
+
+
+def _along_normal(made: ParametricMap) -> None:
+    """Reverse the frames, which highdicom sorts against the normal."""
+    pixels = np.frombuffer(made.FloatPixelData, np.float32).reshape(-1, made.Rows, made.Columns)
+    made.FloatPixelData = pixels[::-1].tobytes()
+    made.PerFrameFunctionalGroupsSequence = list(made.PerFrameFunctionalGroupsSequence)[::-1]
+    for number, group in enumerate(made.PerFrameFunctionalGroupsSequence, 1):
+        group.FrameContentSequence[0].DimensionIndexValues = number

@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from pydicom import Dataset
-from pydicom.uid import RTStructureSetStorage
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, UnreadableError
 from ..core.labels import site_of
 from ..io.dicom import read_bounded
+from .review_file import SEGMENTATIONS, check_kind
 from .segment_sites import coded_anatomy, labels_of
-
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""SOP classes: Segmentation, Label Map Segmentation."""
 
 
 def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
@@ -31,14 +28,9 @@ def read_reviewed(path: Path, scan: CTScan) -> sitk.Image:
         CTError: As `read_ct` does.
     """
     data = read_bounded(path)
-    kind = str(data.get("SOPClassUID"))
-    if kind not in (*SEGMENTATIONS, RTStructureSetStorage):
-        raise MaskError(
-            f"{path.name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "
-            "Give a segmentation (SEG), a structure set (RTSTRUCT) or a label map."
-        )
+    check_kind(data, path.name)
     try:
-        read = _segmentation if kind in SEGMENTATIONS else _structures
+        read = _segmentation if str(data.SOPClassUID) in SEGMENTATIONS else _structures
         return read(data, scan, path.name)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
@@ -93,7 +85,11 @@ def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
         if place is None:
             return _resampled(made, labels)
         binary = data.SegmentationType == "BINARY"
-        numbers = [int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)] if binary else list(labels)
+        numbers = (
+            [int(_group(shared, group, "SegmentIdentificationSequence").ReferencedSegmentNumber)]
+            if binary
+            else list(labels)
+        )
         for number in numbers:
             rows, columns = np.nonzero(frame == (1 if binary else number))
             first, down, across = place

@@ -11,10 +11,11 @@ from pydicom.sr.codedict import codes
 
 from ..core.labels import SITES, Artery, Site
 from ..core.version import VERSION
+from ..report.files import models_as_json
 from ..report.pictures import SITE_COLOURS
 from ..results import ScoreResult
 from . import codes as cac
-from .source import MANUFACTURER, SourceSeries
+from .source import MANUFACTURER, SourceSeries, with_creator
 
 SERIES = 1
 """Place of its series number."""
@@ -51,7 +52,17 @@ def segmentation_of(result: ScoreResult, labels: sitk.Image, source: SourceSerie
         series_description="CAC: calcium by artery",
         **source.identity(SERIES, "segmentation"),
     )
-    return source.finished(made)
+    _identified_by_frame(made)
+    return with_creator(source.finished(made))
+
+
+def _identified_by_frame(made: Segmentation) -> None:
+    """Of one segment highdicom states for all frames together which it is, where its own readers do not look."""
+    shared = made.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" in shared:
+        for frame in made.PerFrameFunctionalGroupsSequence:
+            frame.SegmentIdentificationSequence = shared.SegmentIdentificationSequence
+        del shared.SegmentIdentificationSequence
 
 
 def segment_numbers(made: Segmentation | None) -> dict[str, int]:
@@ -68,7 +79,8 @@ def _described(result: ScoreResult, source: SourceSeries, number: int, site: Sit
     label = segment_label(site)
     elsewhere = result.non_coronary if not isinstance(site, Artery) else None
     reviewed = (elsewhere or result.methods["threshold"]).reviewed
-    family = codes.cid7162.ArtificialIntelligence if result.networks else codes.cid7162.MorphologicalOperations
+    by_networks = bool(models_as_json(result))
+    family = codes.cid7162.ArtificialIntelligence if by_networks else codes.cid7162.MorphologicalOperations
     return SegmentDescription(
         segment_number=number,
         segment_label=label,

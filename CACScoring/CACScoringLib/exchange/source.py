@@ -123,6 +123,12 @@ class SourceSeries:
         return made
 
 
+def with_creator(made: Dataset) -> Dataset:
+    """An object with the Content Creator's Name that PS3.3 table 10-12 wants, which may be empty."""
+    made.setdefault("ContentCreatorName", "")
+    return made
+
+
 def check_series(scan: CTScan) -> None:
     """Raises NotDicomError when a scan was not read from a DICOM series, CTError when objects cannot refer to it."""
     _headers(scan)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import ScanWarning
+from ..core.progress import Progress
 from ..report.files import result_as_json
 from ..results import ScoreResult
 from .cardiovascular import cardiovascular_report_of
@@ -14,6 +17,7 @@ from .document import encapsulated_pdf_of
 from .key_slices import key_images_of
 from .map_object import parametric_map_of
 from .measurements import measurements_of
+from .person import check_reader
 from .segmentation import counted_labels, segmentation_of
 from .source import SourceSeries, source_of
 
@@ -31,17 +35,29 @@ def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
     return tuple(warnings)
 
 
-def source_for(result: ScoreResult, identify: bool = False, reader: str | None = None) -> SourceSeries:
-    """The series that a result's DICOM objects refer to. Raises NotDicomError, CTError."""
+def source_for(
+    result: ScoreResult,
+    identify: bool = False,
+    reader: str | None = None,
+    calcium_map: sitk.Image | None = None,
+) -> SourceSeries:
+    """The series that a result's DICOM objects refer to. Arguments and errors as in `write_objects`."""
     content = result_as_json(result, {}, identify)
     content["input"].pop("name")  # the same scan in another folder gives the same objects
     voxels = [counted_labels(result)]
-    if result.decomposition is not None:
-        voxels.append(result.decomposition.calcium_map)
+    if (found := _map_of(result, calcium_map)) is not None:
+        voxels.append(found)
     return source_of(result.scan, {"result": content, "reader": reader if identify else None}, *voxels)
 
 
-def write_objects(folder: Path, result: ScoreResult, identify: bool = False, reader: str | None = None) -> None:
+def write_objects(
+    folder: Path,
+    result: ScoreResult,
+    identify: bool = False,
+    reader: str | None = None,
+    calcium_map: sitk.Image | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Write a result's DICOM objects.
 
     Args:
@@ -50,23 +66,33 @@ def write_objects(folder: Path, result: ScoreResult, identify: bool = False, rea
         identify: Name the reader. Patient and study are those of the series whatever this is, so that archives file the
             objects under them.
         reader: Who reviewed it, as a DICOM person name.
+        calcium_map: On the scan's grid, of a review, whose result holds none.
+        progress: Is told how many of the kinds of objects are made.
 
     Raises:
-        CTError: The series cannot be referred to.
+        CTError: The series cannot be referred to, or the reader's name is none.
     """
-    source = source_for(result, identify, reader)
+    check_reader(reader)
+    source = source_for(result, identify, reader, calcium_map)
     reader = reader if identify and result.methods["threshold"].reviewed else None
     segmentation = segmentation_of(result, counted_labels(result), source)
-    objects: dict[str, Dataset | None] = {
-        "segmentation.dcm": segmentation,
-        "calcium_map.dcm": parametric_map_of(result, source),
-        "report.pdf.dcm": encapsulated_pdf_of(result, source, identify),
-    }
-    for number, image in enumerate(key_images_of(result, source), 1):
-        objects[f"key_{number}.dcm"] = image
+    found = _map_of(result, calcium_map)
+    kinds: dict[str, Callable[[], Dataset | None]] = {"segmentation.dcm": lambda: segmentation}
     if result.methods["threshold"].status != "candidates":
-        objects["measurements.dcm"] = measurements_of(result, segmentation, source, reader)
-        objects["cardiovascular-report.dcm"] = cardiovascular_report_of(result, segmentation, source, reader)
-    for name, made in objects.items():
-        if made is not None:
+        kinds["measurements.dcm"] = lambda: measurements_of(result, segmentation, source, reader)
+        kinds["cardiovascular-report.dcm"] = lambda: cardiovascular_report_of(result, segmentation, source, reader)
+    kinds["report.pdf.dcm"] = lambda: encapsulated_pdf_of(result, source, identify)
+    if found is not None:
+        kinds["calcium_map.dcm"] = lambda: parametric_map_of(found, source)
+    progress = progress or Progress()
+    for n, (name, make) in enumerate(kinds.items()):
+        progress.counted(n, len(kinds) + 1)
+        if (made := make()) is not None:
             made.save_as(folder / name, enforce_file_format=True)
+    progress.counted(len(kinds), len(kinds) + 1)
+    for number, image in enumerate(key_images_of(result, source), 1):
+        image.save_as(folder / f"key_{number}.dcm", enforce_file_format=True)
+
+
+def _map_of(result: ScoreResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
+    return calcium_map if result.decomposition is None else result.decomposition.calcium_map

@@ -72,7 +72,8 @@ SHEARED = (
 TAGS = [
     "KVP", "ConvolutionKernel", "ContrastBolusAgent", "CardiacSynchronizationTechnique", "ScanOptions", "Manufacturer",
     "ManufacturerModelName", "SliceThickness", "Exposure", "ExposureInuAs", "SeriesNumber", "SeriesDescription",
-    "SeriesInstanceUID", "AcquisitionNumber", "StudyDate", "PatientSex", "PatientAge", "PatientID", "PatientName",
+    "SeriesInstanceUID", "AcquisitionNumber", "AcquisitionTime", "SeriesTime", "StudyDate", "PatientSex",
+    "PatientAge", "PatientID", "PatientName",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
     "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
     "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
@@ -176,6 +177,12 @@ class DicomSlice:
 def printable(text: str) -> str:
     """Text from a file, fit for terminals and pages: no control characters, at most 200 characters."""
     return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
+
+
+def clock(time: str) -> str:
+    """A DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM where it has no seconds; empty where it is none."""
+    digits = time.partition(".")[0]
+    return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
 
 
 def is_dicom(path: Path) -> bool:

@@ -36,6 +36,7 @@ from .dicom import (
     DicomSlice,
     acquisition_of,
     check_spacing,
+    clock,
     first_value,
     image_from_series,
     is_dicom,
@@ -353,6 +354,15 @@ def _labels(groups: dict[str | None, list[DicomSlice]]) -> dict[str | None, str 
     }
 
 
+def _time(group: list[DicomSlice]) -> str:
+    """When a series was acquired, which tells phases and repeated scans apart that are alike otherwise."""
+    for keyword, said in (("AcquisitionTime", "acquired at"), ("SeriesTime", "begun at")):
+        times = sorted(t for t in (s.text(keyword) for s in group) if t and re.fullmatch(r"\d{4,6}(\.\d+)?", t))
+        if times:
+            return f"{said} {clock(times[0])}"
+    return "unknown time"
+
+
 def _table(groups: dict[str | None, list[DicomSlice]], labels: dict[str | None, str | None]) -> str:
     def line(uid: str | None, group: list[DicomSlice]) -> str:
         description = first_value(group, DicomSlice.text, "SeriesDescription") or "no description"
@@ -360,7 +370,7 @@ def _table(groups: dict[str | None, list[DicomSlice]], labels: dict[str | None, 
         thickness = first_value(group, DicomSlice.number, "SliceThickness")
         thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
         return (
-            f"  {labels[uid] or 'no number'}: {description}, kernel {kernel}, {thick}, "
+            f"  {labels[uid] or 'no number'}: {description}, kernel {kernel}, {thick}, {_time(group)}, "
             f"{sum(int(s.number('NumberOfFrames') or 1) for s in group)} slices, UID {uid or 'missing'}"
         )
 

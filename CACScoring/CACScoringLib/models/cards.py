@@ -16,13 +16,12 @@ import hashlib
 import json
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.ct import CTError
-from ..core.resources import resource_folder
+from ..core.resources import resource_folder, user_data_folder
 from . import preprocessing
 from . import store as model_store
 from .inference import choose_device, prepared
@@ -159,13 +158,7 @@ def user_folder() -> Path:
     """Where the user's own models are installed; CAC_MODEL_DIR overrides the system's place for a user's data."""
     if chosen := os.environ.get("CAC_MODEL_DIR"):
         return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
-    return base / "CAC" / "Models"
+    return user_data_folder() / "Models"
 
 
 def list_models(network: str | None = None) -> list[StoredModel]:

@@ -123,10 +123,11 @@ def content_of_result(result: ScoreResult, record: dict, identify: bool = False)
     return _with_map(content, parts.calcium_map, parts.healthy, labels, record)
 
 
-def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
+def content_of_folder(folder: Path, ct: sitk.Image, name: str, healthy: bool = True) -> SceneContent:
     """The content of a folder that `cac score` has written.
 
-    ct: the scan that was scored. Raises UnreadableError when a file is missing, damaged or none of ours.
+    ct: the scan that was scored. healthy: with the healthy image, which is only looked at.
+    Raises UnreadableError when a file is missing, damaged or none of ours.
     """
     try:
         text = (folder / LAST_FILE).read_text(encoding="utf-8")
@@ -142,7 +143,8 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
         if "decomposition" not in record["methods"]:
             return content
         names = ("calcium_map", "healthy", "map_lesions")
-        return _with_map(content, *(read_image(folder / f"{image}.nii.gz") for image in names), record)
+        images = (read_image(folder / f"{name}.nii.gz") if healthy or name != "healthy" else None for name in names)
+        return _with_map(content, *images, record)
     except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error
@@ -172,7 +174,11 @@ def _lesion_row(method: str, lesion: dict, site: str) -> LesionRow:
 
 
 def _with_map(
-    content: SceneContent, calcium_map: sitk.Image, healthy: sitk.Image, map_lesions: sitk.Image, record: dict
+    content: SceneContent,
+    calcium_map: sitk.Image,
+    healthy: sitk.Image | None,
+    map_lesions: sitk.Image,
+    record: dict,
 ) -> SceneContent:
     labelled = sitk.GetArrayViewFromImage(map_lesions).any((1, 2)).tolist()
     probabilities, decomposed = record["slice_probabilities"], record["slices_decomposed"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from slicer.i18n import tr as _
@@ -18,6 +19,9 @@ from .worker import Worker
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)", "Note")
 COLUMN_LETTERS = (9, 8, 8, 10, 11)
 """Widths of all columns but the last, which takes the rest."""
+
+_ENOUGH = 3
+"""Scans that have to end until it can be told when all will have."""
 
 _ENDED = ("done", "skipped", "failed")
 
@@ -34,6 +38,8 @@ class CohortSection(Section):
         self._openScan = openScan
         self._scans: list[dict] = []
         self._output = ""
+        self._dashboard = ""
+        self._begun, self._before = None, 0
         table = ui.cohortTable
         table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
@@ -42,6 +48,7 @@ class CohortSection(Section):
         ui.cohortButton.clicked.connect(self._startOrCancel)
         for edit in (ui.cohortFolderEdit, ui.cohortOutputEdit):
             widgets.watchPath(edit, self._pathsChanged)
+        ui.cohortClusterEdit.textEdited.connect(self._clusterChanged)
 
     def update(self) -> None:
         """Show the state."""
@@ -52,6 +59,9 @@ class CohortSection(Section):
         for edit, path in ((ui.cohortFolderEdit, state.cohortFolder), (ui.cohortOutputEdit, state.cohortOutput)):
             widgets.showPath(edit, path)
             edit.setEnabled(not running)
+        if ui.cohortClusterEdit.text != state.cohortCluster:
+            ui.cohortClusterEdit.setText(state.cohortCluster)
+        ui.cohortClusterEdit.setEnabled(not running)
         networks = _("clinical rule and calcium map") if state.method == Method.BOTH else _("clinical rule alone")
         ui.cohortSettingsLabel.setText(
             _("Method, models, device and rules are those of the first page: {method}.").format(method=networks)
@@ -69,6 +79,10 @@ class CohortSection(Section):
             self._state.cohortFolder = self._ui.cohortFolderEdit.currentPath
             self._state.cohortOutput = self._ui.cohortOutputEdit.currentPath
 
+    def _clusterChanged(self, text: str) -> None:
+        if self._state is not None:
+            self._state.cohortCluster = text.strip()
+
     def _startOrCancel(self, *_args: object) -> None:
         if self._worker.isRunning:
             self._worker.cancel()
@@ -78,19 +92,22 @@ class CohortSection(Section):
         self.update()
 
     def _start(self) -> None:
-        from .packages import PROCESS_REQUIREMENTS, REQUIREMENTS, ensurePackages
+        from .packages import COHORT_REQUIREMENTS, REQUIREMENTS, ensurePackages
 
         state = self._state
-        requirements = {**(REQUIREMENTS if state.method == Method.BOTH else {}), **PROCESS_REQUIREMENTS}
+        requirements = {**(REQUIREMENTS if state.method == Method.BOTH else {}), **COHORT_REQUIREMENTS}
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             self._say(reason)
             return
         ensureEstimatorPackages(state)
         self._scans, self._output = [], state.cohortOutput
+        self._dashboard, self._begun, self._before = "", None, 0
         self._ui.cohortTable.setRowCount(0)
         self._ui.cohortBar.setValue(0)
         self._say(_("Looking for scans …"))
         command = ["cohort", state.cohortFolder, "--output", state.cohortOutput, *argumentsOf(state)]
+        if state.cohortCluster:
+            command += ["--cluster", state.cohortCluster]
         self._worker.start(command, self._onEnd, self._onProgress, self._onEvent)
 
     def _onProgress(self, text: str, behind: float) -> None:
@@ -100,6 +117,8 @@ class CohortSection(Section):
     def _onEvent(self, event: dict) -> None:
         if event["event"] == "scan":
             self._show(event)
+        elif event["event"] == "dashboard":
+            self._dashboard = event["address"]
         elif event["event"] == "warning":
             self._say(event["message"])
 
@@ -131,8 +150,21 @@ class CohortSection(Section):
         table_widgets.fillRow(table, row, (scan["name"], _stateNames()[scan["state"]], *numbers, note), (2, 4))
         ended = sum(each["state"] in _ENDED for each in self._scans)
         self._ui.cohortBar.setValue(round(1000 * ended / len(self._scans)))
-        self._say(_("{ended} of {count} scans …").format(ended=ended, count=len(self._scans)))
+        if scan["state"] == "running" and self._begun is None:
+            self._begun, self._before = time.monotonic(), ended
+        self._say(self._progressText(ended))
         self.update()
+
+    def _progressText(self, ended: int) -> str:
+        """How many scans have ended and failed, when the rest will have, and where the workers are shown."""
+        count, failed = len(self._scans), sum(each["state"] == "failed" for each in self._scans)
+        text = _("{ended} of {count} scans, {failed} failed …").format(ended=ended, count=count, failed=failed)
+        if self._begun is not None and ended - self._before >= _ENOUGH and ended < count:
+            minutes = (time.monotonic() - self._begun) / (ended - self._before) * (count - ended) / 60
+            text += " " + _("About {minutes} min are left.").format(minutes=max(1, round(minutes)))
+        if self._dashboard:
+            text += " " + _("Workers are shown at {address}.").format(address=self._dashboard)
+        return text
 
     def _selected(self) -> dict | None:
         row = self._ui.cohortTable.currentRow()

@@ -1,17 +1,20 @@
 """The input of a run: the CT with its facts, an existing heart, models, rules."""
 
 # Slicer's naming.
-# ruff: noqa: N802
+# ruff: noqa: N802, N803
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
+from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import RADIOMICS_REQUIREMENTS, ensurePackages
 from .parameters import CACScoringParameterNode, Connectivity, Method
@@ -47,12 +50,18 @@ _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 
 @dataclass(frozen=True)
 class ScoringInput:
-    """What a run needs. arguments: of `cac score` and `cac cohort`. heart: segmentation and segment id, or None."""
+    """What a run needs.
+
+    arguments: of `cac score` and `cac cohort`. heart: segmentation and segment id, or None. lesions: DICOM file of a
+    review to open, or None. unseen: whether an algorithm alone made what it holds.
+    """
 
     volume: vtkMRMLScalarVolumeNode | None
     arguments: tuple[str, ...]
     heart: tuple[vtkMRMLSegmentationNode, str] | None = None
     networks: bool = True
+    lesions: Path | None = None
+    unseen: bool = False
 
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
@@ -99,10 +108,14 @@ def ensureEstimatorPackages(state: CACScoringParameterNode) -> None:
 
 
 class InputSection(Section):
-    """The widgets of the input, and the parameters that no connector keeps."""
+    """The widgets of the input, and the parameters that no connector keeps.
 
-    def __init__(self, ui) -> None:
+    askForFile: asks the user for a file of lesions; returns an empty text for none.
+    """
+
+    def __init__(self, ui, askForFile: Callable[[], str]) -> None:
         self._ui = ui
+        self._lesions = LesionsChoice(ui, askForFile)
         self._facts = ScanFacts()
         self._factsOf: tuple | None = None
         self._filling = False
@@ -127,12 +140,21 @@ class InputSection(Section):
         super().setState(state)
         if state is not None:
             self._listModels()
+            self._lesions.list(state)
+
+    def enter(self) -> None:
+        self.listLesions()
+
+    def listLesions(self) -> None:
+        """Offer what Slicer's DICOM database holds now."""
+        self._lesions.list(self._state)
 
     def update(self, running: bool) -> None:
         """Show the state. running: a run holds the input as it is."""
         state, ui = self._state, self._ui
         self._hideDerivedVolumes()
         self._showFacts(state.inputVolume)
+        self._lesions.show(state)
         self._filling = True
         ui.heartSelector.setCurrentNode(state.inputHeart)
         ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
@@ -148,18 +170,20 @@ class InputSection(Section):
         # What a scene from elsewhere has switched on can be switched off without a model.
         possible = bool(self._estimatorModels) or state.secondOpinions
         ui.wholeScanBox.setEnabled(networks and not running and possible)
-        for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox):
+        for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox, ui.lesionsBox):
             widget.setEnabled(not running)
 
     @property
     def canBeScored(self) -> bool:
-        return self._state is not None and self._state.inputVolume is not None and not self._facts.problem
+        problem = self._facts.problem or self._lesions.problem
+        return self._state is not None and self._state.inputVolume is not None and not problem
 
     def read(self) -> ScoringInput:
         """What is to be scored, and how."""
         state = self._state
         heart = (state.inputHeart, state.inputHeartSegment) if state.inputHeart and state.inputHeartSegment else None
-        return ScoringInput(state.inputVolume, argumentsOf(state), heart, state.method == Method.BOTH)
+        given = state.inputVolume, argumentsOf(state), heart, state.method == Method.BOTH
+        return ScoringInput(*given, self._lesions.path, self._lesions.automatic)
 
     def _hideDerivedVolumes(self) -> None:
         """Do not offer healthy images and calcium maps as a CT."""

@@ -22,8 +22,19 @@ REQUIREMENTS = {"torch": f"torch{TORCH_VERSION}", "safetensors": "safetensors>=0
 RADIOMICS_REQUIREMENTS = {"mirp": "mirp>=2.7"}
 """What the whole-scan estimate by radiomics needs beside them."""
 
-PROCESS_REQUIREMENTS = {"psutil": "psutil>=6"}
-"""For the memory that a cohort may use, and for ending processes with all that they have started."""
+DICOM_REQUIREMENTS = {"highdicom": "highdicom>=0.28", "fpdf": "fpdf2>=2.8"}
+"""For results as DICOM objects, and reviews from them."""
+
+PROCESS_REQUIREMENTS = {"psutil": "psutil>=6", "distributed": "distributed>=2026.1"}
+"""For workers, and for ending processes with all that they have started."""
+
+COHORT_REQUIREMENTS = {
+    **PROCESS_REQUIREMENTS,
+    "pyarrow": "pyarrow>=20",
+    "duckdb": "duckdb>=1.4",
+    "bokeh": "bokeh>=3.6",
+}
+"""For the tables of a cohort and the view of its workers."""
 
 
 def missingPackages(requirements: Mapping[str, str] = REQUIREMENTS) -> list[str]:

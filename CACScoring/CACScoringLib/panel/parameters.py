@@ -79,6 +79,9 @@ class CACScoringParameterNode:
     The rules' defaults are those published (see `ScoringRules`); calibration 0 is none.
     result: the record of the result under review, from which all its nodes are found.
     reviewMethod: key of the method whose lesions are listed. fade: of the original, 0, into the healthy image, 1.
+    inputLesions: path of a DICOM segmentation or structure set whose lesions are scored; empty to find them.
+    exportToDatabase: add exported DICOM objects to Slicer's database. exportIdentify, exportReader: name the patient in
+    reports, and who reviewed.
     drr…: of the radiograph of the CT, as in `DrrSettings`; but the spectrum has a switch, and 0 photons are no noise.
     drrCalcium, drrOpacity, drrHeart: what lies over it.
     radiograph…: the radiograph to score, and its patient (0: unknown). radiographModel: empty for the bundled one.
@@ -88,6 +91,7 @@ class CACScoringParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     inputHeart: vtkMRMLSegmentationNode
     inputHeartSegment: str = ""
+    inputLesions: str = ""
     method: Method = Method.BOTH
     heartModel: str = ""
     slicesModel: str = ""
@@ -108,8 +112,12 @@ class CACScoringParameterNode:
     reviewMethod: str = "threshold"
     fade: Annotated[float, WithinRange(0, 1)] = 0.0
     show3D: bool = False
+    exportToDatabase: bool = True
+    exportIdentify: bool = False
+    exportReader: str = ""
     cohortFolder: str = ""
     cohortOutput: str = ""
+    cohortCluster: str = ""
     drrAngle: Annotated[float, WithinRange(-180, 180)] = 0.0
     drrTilt: Annotated[float, WithinRange(-45, 45)] = 0.0
     drrMirrored: bool = False

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +40,7 @@ class ResultSection:
     def setReview(self, review: SceneReview | None) -> None:
         """review: None where there is no result."""
         self._review = review
-        self._ui.exportLabel.setText("")
+        widgets.say(self._ui.exportLabel, "")
         self.update()
 
     def update(self) -> None:
@@ -123,13 +121,13 @@ class ResultSection:
         folder = self._askForFolder()
         if not folder:
             return
-        target = _newFolder(Path(folder), self._review.nodes.volume.GetName())
+        target = widgets.newFolder(Path(folder), f"{self._review.nodes.volume.GetName()}-cac")
         try:
             self._review.export(target)
         except (CTError, OutputError, OSError) as error:
-            self._ui.exportLabel.setText(str(error))
+            widgets.say(self._ui.exportLabel, str(error))
             return
-        self._ui.exportLabel.setText(_("Written to {folder}").format(folder=target))
+        widgets.say(self._ui.exportLabel, _("Written to {folder}").format(folder=target))
 
     def _copy(self, *_args: object) -> None:
         from ..review.review import result_as_copied_text
@@ -137,7 +135,7 @@ class ResultSection:
         review = self._review
         text = result_as_copied_text(review.results(), review.non_coronary)
         qt.QApplication.clipboard().setText(text)
-        self._ui.exportLabel.setText(_("Copied: paste it into a spreadsheet or a letter."))
+        widgets.say(self._ui.exportLabel, _("Copied: paste it into a spreadsheet or a letter."))
 
 
 def _columns(method: str, result: MethodResult) -> list[tuple[str, Callable[[Artery | None], str]]]:
@@ -198,13 +196,6 @@ def askForFolder() -> str:
     if folder:
         settings.setValue("CACScoring/exportFolder", folder)
     return folder
-
-
-def _newFolder(parent: Path, name: str) -> Path:
-    """A folder of the scan's name that is not there yet, so that nothing is overwritten."""
-    safe = re.sub(r"[^\w .-]", "_", name).strip(" .") or "CT"
-    candidates = (parent / (f"{safe}-cac" if n == 1 else f"{safe}-cac-{n}") for n in itertools.count(1))
-    return next(path for path in candidates if not path.exists())
 
 
 def _lines(warnings: Iterable[ScanWarning]) -> str:

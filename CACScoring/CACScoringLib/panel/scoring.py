@@ -227,3 +227,10 @@ def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
 
     after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
     after.calcium.SetAttribute(REVIEWED_ATTRIBUTE, before.calcium.GetAttribute(REVIEWED_ATTRIBUTE))
+
+
+def markUnseen(nodes: SceneNodes) -> None:
+    """Say that no reader has seen the clinical lesions of a new result: an algorithm alone made them."""
+    from ..mrml.scene import REVIEWED_ATTRIBUTE
+
+    nodes.calcium.SetAttribute(REVIEWED_ATTRIBUTE, "0")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -65,6 +67,13 @@ def showPath(edit, path: str) -> None:
         blocked = edit.blockSignals(True)
         edit.setCurrentPath(path)
         edit.blockSignals(blocked)
+
+
+def newFolder(parent: Path, name: str) -> Path:
+    """A folder of this name, or the next number, that is not there yet, so that nothing is overwritten."""
+    safe = re.sub(r"[^\w .-]", "_", name).strip(" .-") or "CT"
+    candidates = (parent / (safe if n == 1 else f"{safe}-{n}") for n in itertools.count(1))
+    return next(path for path in candidates if not path.exists())
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):

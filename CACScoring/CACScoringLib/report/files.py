@@ -313,8 +313,10 @@ def _evidence(suggested: ArterySuggestion | None) -> dict:
 
 def models_as_json(result: ScoreResult) -> list[dict]:
     """The networks a result was made with: name, network and SHA-256 of each."""
+    if result.networks is None:
+        return [dict(model) for model in result.recorded_models]
     networks = result.networks
-    loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition) if networks else ()
+    loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition)
     return [{"name": m.card.name, "network": m.card.network, "sha256": m.card.sha256} for m in loaded if m]
 
 

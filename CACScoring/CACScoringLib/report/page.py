@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core.labels import Artery
+from ..core.output import REVIEW_PORT
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, Categories, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.comparison import Comparison
@@ -67,7 +68,7 @@ def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comp
         parts += _method_pictures(result, method, METHOD_TITLES[key])
         parts += _arithmetic(result, method, AGATSTON_TITLES[key])
         parts.append(_rules(method))
-    parts.append(_facts(result, identify))
+    parts += [_facts(result, identify), _review_link()]
     return page(f"Coronary calcium: {name}", *parts)
 
 
@@ -344,6 +345,14 @@ def _arithmetic(result: ScoreResult, method: MethodResult, agatston: str) -> lis
 
 def _rules(method: MethodResult) -> Markup:
     return fragment(tag.h2("Rules"), facts_table(asdict(method.rules), missing="none"))
+
+
+def _review_link() -> Markup:
+    return tag.p(
+        "To correct the lesions in the browser, start cac review with this folder and the CT, and open ",
+        tag.a("its page", href=f"http://127.0.0.1:{REVIEW_PORT}/"),
+        " on the same computer.",
+    )
 
 
 def _facts(result: ScoreResult, identify: bool) -> Markup:

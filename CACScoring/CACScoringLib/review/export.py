@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
-from ..core.ct import Acquisition, CTScan, ScanWarning
+from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.output import OutputFolder
 from ..report import files as report
@@ -29,12 +29,25 @@ ABOUT_CANDIDATES = (
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where readers review. name: in the warning that says so; program: in `scores.json`."""
+
+    name: str
+    program: str
+
+
+IN_PANEL = Place("the panel in 3D Slicer", "CAC panel of 3D Slicer")
+IN_BROWSER = Place("the review in the browser", "CAC review in the browser")
+
+
+@dataclass(frozen=True)
 class Reviewed:
     """The state of a review, to be exported.
 
     record: the `scores.json` of the run that it began with. heart: mask on the scan's grid. slices_off: slices, from
     the feet, of the calcium map that the reader switched off; slices_wished: on, though they were never decomposed.
-    estimates: whole-scan estimates that the run has recorded. non_coronary, territories: as of a `ScoreResult`.
+    estimates: whole-scan estimates that the run has recorded. non_coronary, territories: as of a `ScoreResult`. place:
+    where it was reviewed.
     """
 
     scan: CTScan
@@ -48,12 +61,7 @@ class Reviewed:
     estimates: tuple[WholeScanEstimate, ...] = ()
     non_coronary: NonCoronaryResult | None = None
     territories: sitk.Image | None = None
-
-
-def acquisition_of_record(record: dict) -> Acquisition:
-    """The facts about a scan that a run has recorded."""
-    known = {field.name for field in fields(Acquisition)}
-    return Acquisition(**{name: value for name, value in record["acquisition"].items() if name in known})
+    place: Place = IN_PANEL
 
 
 def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> None:
@@ -62,7 +70,7 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
 
     The folder is whole or not there. Raises OutputError, as when it is not empty and overwrite is False.
     """
-    result = _result(reviewed)
+    result = result_of(reviewed)
     with OutputFolder(folder, overwrite).being_written() as files:
         images = {"lesions": report.site_labels(result), "territories": result.territories}
         if (in_map := result.methods.get("decomposition")) is not None:
@@ -77,13 +85,15 @@ def export_review(folder: Path, reviewed: Reviewed, overwrite: bool = False) -> 
         (files / "scores.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _result(reviewed: Reviewed) -> ScoreResult:
+def result_of(reviewed: Reviewed) -> ScoreResult:
+    """The result that a review comes to; it holds no calcium map, and no networks but what the run recorded of them."""
     record = reviewed.record
     measured, truth = record["measured"], record["truth"]
     masses = None if truth is None else {a: truth["mass_mg"][a.key] for a in Artery if a.key in truth["mass_mg"]}
     states = ", ".join(f"{name} {STATUSES[m.status]}" for name, m in reviewed.methods.items())
-    message = f"These results were exported from the panel in 3D Slicer, where readers edit lesions ({states})."
-    note = ScanWarning("reviewed-in-panel", message)
+    message = f"These results were exported from {reviewed.place.name}, where readers edit lesions ({states})."
+    in_browser = reviewed.place == IN_BROWSER
+    note = ScanWarning("reviewed-in-browser", message) if in_browser else ScanWarning("reviewed-in-panel", message)
     calibration, normalisation = record.get("mass_calibration"), Normalisation.recorded(record)
     result = ScoreResult(
         scan=replace(reviewed.scan, source=Path(record["input"]["name"] or "CT")),
@@ -94,6 +104,7 @@ def _result(reviewed: Reviewed) -> ScoreResult:
         warnings=(note, *reviewed.warnings),
         territories=reviewed.territories,
         non_coronary=reviewed.non_coronary,
+        recorded_models=tuple(record.get("models", ())),
         true_mass_mg=masses,
         estimates=reviewed.estimates,
         familiarity=Familiarity.recorded(record),
@@ -110,10 +121,10 @@ def _document(reviewed: Reviewed, result: ScoreResult) -> dict:
     document = report.result_as_json(result, {}, _identifies(record))
     document["input"] = record["input"]
     of_the_map = ("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings")
-    kept = ("models", "seconds", "territories", "candidate_evidence", "calibrated_on", *of_the_map)
+    kept = ("seconds", "territories", "candidate_evidence", "calibrated_on", *of_the_map)
     document |= {key: record[key] for key in kept if key in record}
     document["review"] = {
-        "program": "CAC panel of 3D Slicer",
+        "program": reviewed.place.program,
         "methods": {name: method.reviewed for name, method in reviewed.methods.items()},
         "slices_off": list(reviewed.slices_off),
         "slices_to_decompose": list(reviewed.slices_wished),

@@ -14,15 +14,14 @@ import SimpleITK as sitk
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..core.ct import CTScan, MaskError, UnreadableError, scan_from_image
+from ..core.ct import MaskError, UnreadableError
 from ..core.labels import TERRITORIES, Labelled
 from ..mrml.lesion_segments import HEART_ID, add_lesion_segment, label_of_segment
 from ..mrml.scene import LESION_METHODS, REVIEWED_ATTRIBUTE, SceneNodes, image_of_volume
 from ..mrml.scene_content import SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, segment_mask, voxels_of_segments
 from ..scoring.normalisation import Normalisation
-from ..whole_scan.estimates import WholeScanEstimate, estimates_from_json
-from .export import acquisition_of_record
+from .record import estimates_of_record, scan_of_record
 
 
 class ReviewNodes:
@@ -39,9 +38,9 @@ class ReviewNodes:
     def __init__(self, nodes: SceneNodes) -> None:
         self.nodes = nodes
         self.record = json.loads(nodes.record.GetText())
-        self.estimates = _estimates(self.record)
+        self.estimates = estimates_of_record(self.record)
         own = image_of_volume(nodes.volume)
-        self.scan = _scan_of_record(own, self.record, nodes.volume.GetName())
+        self.scan = scan_of_record(own, self.record, nodes.volume.GetName())
         normalisation = Normalisation.recorded(self.record)
         self.scored = self.scan if normalisation is None else normalisation.of(self.scan)
         self.heart = _heart_mask(nodes.heart, self.scan.image)
@@ -174,25 +173,6 @@ class ReviewNodes:
 
 def _territory(name: str) -> int:
     return TERRITORIES.index(name) if name in TERRITORIES else 0
-
-
-def _scan_of_record(own: sitk.Image, record: dict, name: str) -> CTScan:
-    scan = scan_from_image(own, acquisition_of_record(record))
-    size, spacing = record["input"]["size"], record["input"]["spacing_mm"]
-    if list(scan.image.GetSize()) != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
-        raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")
-    # A file may round the spacing, and scores are to be those of the run to the last digit.
-    scan.image.SetSpacing(spacing)
-    return scan
-
-
-def _estimates(record: dict) -> tuple[WholeScanEstimate, ...]:
-    try:
-        return estimates_from_json(record)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableError(
-            f"The whole-scan estimates of the record cannot be read ({error!r}). Score again."
-        ) from error
 
 
 def _heart_mask(heart: slicer.vtkMRMLSegmentationNode, image: sitk.Image) -> sitk.Image:

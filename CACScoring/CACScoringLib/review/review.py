@@ -239,6 +239,12 @@ class Review:
             raise MaskError(f"There is no lesion {', '.join(map(str, missing))} any more. Choose it again in the list.")
         return self._counted.flat[np.isin(self._found.id_map.reshape(-1)[self._counted.flat], wanted)]
 
+    def voxels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Flat indices, rising, of the voxels of all lesions of the last result, those left out too; and their ids."""
+        self._counted_as(self._shown)
+        ids = self._found.id_map.reshape(-1)[self._counted.flat]
+        return self._counted.flat[ids > 0], ids[ids > 0]
+
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """The voxel (k, j, i) of a lesion that lies nearest to its centre of mass. Raises MaskError."""
         kji = np.stack(np.unravel_index(self.flat_voxels([lesion_id]), self._shape), axis=1)

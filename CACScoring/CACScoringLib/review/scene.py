@@ -7,288 +7,31 @@ a scene that is saved and opened again can be edited on. Knows no Qt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import numpy as np
 import slicer
 
-from ..core.ct import CTError, MaskError, ScanWarning
-from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
-from ..core.records import recorded_status
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
-from ..mrml.scene_content import SliceRow, rows_of_methods
+from ..mrml.scene_content import rows_of_methods
 from ..mrml.tables import fill_table, lesion_columns, score_columns
-from ..results import Categories, MethodResult, NonCoronaryResult, categories_of
-from ..scoring import risk
-from ..scoring.automatic import LeftOut
-from ..scoring.equivalent import usual_calibration
-from ..scoring.familiarity import Familiarity
-from ..scoring.lesions import Lesion, ScoringRules
-from ..scoring.uncertainty import ScanErrors
-from ..whole_scan.estimates import DIFFERS, VESSELS, WholeScanEstimate, disagreements
-from .export import ABOUT_CANDIDATES, Reviewed, export_review
 from .nodes import ReviewNodes
-from .review import Difference, Review, known_lesions, review_warnings
-
-MOST_UNDO_STEPS = 100
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What one action changed. voxels, reviewed: by method. slices: used before and after, by k."""
-
-    voxels: dict[str, Difference]
-    slices: dict[int, tuple[bool, bool]]
-    reviewed: dict[str, tuple[bool, bool]]
-
-    def __bool__(self) -> bool:
-        return bool(self.voxels or self.slices or self.reviewed)
+from .review import Difference
+from .scan_review import ScanReview
 
 
-class SceneReview:
+class SceneReview(ScanReview):
     """A scored scan in a scene whose lesions a reader edits.
 
-    nodes: its nodes. methods: "threshold", and "decomposition" where there is a calcium map. scan: the CT, with axes as
-    in `CTScan` and the facts of the record. reviewed: by method (see `Review.result`).
-
-    Call `refresh` after anything but this object's own methods has edited nodes. While voxels belong to two segments,
-    or to one that is no artery, there are no numbers: `problems` says so by method, `result` raises it, and `undo`
-    goes back to the last state without it.
-
-    Raises UnreadableError when the nodes do not fit together, and CTErrors as `image_of_volume` does.
+    nodes: its nodes. All else as of `ScanReview`. Raises CTErrors as `image_of_volume` does, too.
     """
 
     def __init__(self, scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
         self.scene = scene
         self.nodes = nodes
-        self._state = ReviewNodes(nodes)
-        self.scan = self._state.scan
-        self.methods = self._state.methods
-        errors = _errors(self._state.record)
-        self._reviews = {method: _review(method, self._state, errors) for method in self.methods}
-        self.problems: dict[str, str] = {}
-        self.reviewed = self._state.reviewed()
-        self._slices = self._state.slices()
-        self._seen: dict[str, tuple] = {}
-        self._had_numbers: set[str] = set()
-        self._undo: list[_Change] = []
-        self._redo: list[_Change] = []
-        self._take_in_voxels()
-        self._switch_slices_off()
+        super().__init__(ReviewNodes(nodes))
 
     @classmethod
     def of_record(cls, scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneReview:
         """The review of a result in a scene that was saved and opened again; see `mrml.scene.nodes_of_record`."""
         return cls(scene, nodes_of_record(scene, record))
-
-    # Numbers
-
-    def refresh(self) -> bool:
-        """Take in what has been edited; True when numbers changed. Costs next to nothing when nothing was edited.
-
-        All that changed since the last call is one step for `undo`.
-        """
-        if self._state.writing:
-            return False
-        problems = dict(self.problems)
-        change = self._take_in()
-        if change:
-            self._undo = [*self._undo, change][-MOST_UNDO_STEPS:]
-            self._redo.clear()
-        return bool(change) or problems != self.problems
-
-    def result(self, method: str) -> MethodResult:
-        """The scores of a method as reviewed now. Raises MaskError while it has a problem."""
-        self._check(method)
-        return self._reviews[method].result(self.reviewed[method])
-
-    def lesions(self, method: str) -> tuple[Lesion, ...]:
-        """All lesions of a method, those outside the coronary arteries too. Raises MaskError while it has a problem."""
-        self._check(method)
-        return self._reviews[method].lesions(self.reviewed[method]).lesions
-
-    def left_out(self, method: str) -> LeftOut | None:
-        """Unassigned lesions that do not count (see `Review.left_out`). Raises MaskError while it has a problem."""
-        self._check(method)
-        return self._reviews[method].left_out(self.reviewed[method])
-
-    @property
-    def non_coronary(self) -> NonCoronaryResult | None:
-        """Calcium outside the coronary arteries by the clinical rule; None while nobody has told it from coronary
-        calcium, neither the run nor the reader, or while there is a problem."""
-        recorded, review = self._state.record.get("non_coronary"), self._reviews["threshold"]
-        unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
-        if unknown or "threshold" in self.problems:
-            return None
-        found = review.non_coronary(self.reviewed["threshold"])
-        # Of a run with labels of arteries alone nobody has reviewed the other sites.
-        if recorded is not None and self._state.record["methods"]["threshold"]["reviewed"]:
-            return replace(found, reviewed=found.reviewed and recorded["reviewed"])
-        return found
-
-    def results(self) -> dict[str, MethodResult]:
-        """The scores of all methods without a problem."""
-        return {method: self.result(method) for method in self.methods if method not in self.problems}
-
-    def review(self, method: str) -> Review:
-        """The lesions and labels of a method, for looking things up."""
-        return self._reviews[method]
-
-    @property
-    def warnings(self) -> tuple[ScanWarning, ...]:
-        """Warnings about the scan and about the lesions as they are now."""
-        reviewed = self.reviewed["threshold"]
-        kept = [
-            ScanWarning(**warning)
-            for warning in self._state.record["warnings"]
-            if warning["code"] != DIFFERS and (not reviewed or warning["code"] not in ABOUT_CANDIDATES)
-        ]
-        if "threshold" not in self.problems:
-            kept += review_warnings(self._reviews["threshold"], reviewed, self._state.heart)
-        kept += disagreements(self.estimates, self.results())
-        kept += [ScanWarning("review-problem", text) for text in self.problems.values()]
-        off, wished = self.slices_off, self.slices_wished
-        if off:
-            message = f"A reader has excluded {_named(off)} from the calcium map."
-            kept.append(ScanWarning("slices-switched-off", message))
-        if wished:
-            message = f"A reader has included {_named(wished)}, not decomposed yet. Score the scan again."
-            kept.append(ScanWarning("slices-to-decompose", message))
-        return tuple(kept)
-
-    @property
-    def estimates(self) -> tuple[WholeScanEstimate, ...]:
-        """The whole-scan estimates that the run has recorded; a review changes none."""
-        return self._state.estimates
-
-    def categories(self) -> Categories | None:
-        """The published classes of the clinical score; None of candidates that nothing has evaluated, and while it
-        has a problem."""
-        if "threshold" in self.problems:
-            return None
-        result, recorded = self.result("threshold"), self._state.record["categories"]
-        # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
-        same = self._state.record["methods"]["threshold"]["total"]["agatston"] == result.total.agatston
-        known = recorded["percentile"] if recorded is not None and same else None
-        return categories_of(result, None if known is None else risk.Percentile(**known))
-
-    def position_of(self, method: str, lesion_id: int) -> tuple[float, float, float]:
-        """Where to show a lesion: its voxel nearest to its centre of mass, mm, Slicer's RAS axes. Raises MaskError."""
-        k, j, i = self._reviews[method].centre_of(lesion_id)
-        x, y, z = self.scan.image.TransformIndexToPhysicalPoint((i, j, k))
-        return -x, -y, z
-
-    # Edits
-
-    def assign(self, method: str, lesion_ids: Iterable[int], site: Site) -> None:
-        """Give listed lesions to an artery, or to a site outside them. Raises MaskError when one is not there."""
-        self._give(method, self._reviews[method].flat_voxels(lesion_ids), int(site))
-
-    def reject(self, method: str, lesion_ids: Iterable[int]) -> None:
-        """Say that listed lesions are no calcium, or of no interest. Raises MaskError when one is not there."""
-        self._give(method, self._reviews[method].flat_voxels(lesion_ids), NOT_CORONARY)
-
-    def reject_unassigned(self, method: str) -> None:
-        """Say that nothing that is still unassigned is coronary."""
-        labelled = self._reviews[method].labelled
-        self._give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
-
-    def accept(self, method: str) -> None:
-        """Say that the score is right as it stands; what is left out stays out. Raises MaskError while lesions that
-        nothing has evaluated have no artery: they would be lost."""
-        unassigned = self.result(method).arteries[Artery.UNASSIGNED].lesions
-        if unassigned:
-            count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
-            raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
-        self.set_reviewed(method, True)
-
-    def set_no_calcium(self) -> None:
-        """Say that there is no coronary calcium: reject every lesion of an artery, of every method, and mark all
-        methods as reviewed.
-
-        One step for `undo`. Raises MaskError while a method has a problem.
-        """
-        if self.problems:
-            raise MaskError(next(iter(self.problems.values())))
-        for method in self.methods:
-            labelled = self._reviews[method].labelled
-            flat = labelled.flat[labelled.values <= max(Artery)]
-            self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
-            self._state.set_reviewed(method, True)
-        self.refresh()
-
-    def set_reviewed(self, method: str, on: bool) -> None:
-        """Say that the review of a method is done, or is not."""
-        self._state.set_reviewed(method, on)
-        self.refresh()
-
-    def slices(self) -> list[SliceRow]:
-        """The slices of the scan in the calcium map; none without one."""
-        return list(self._slices)
-
-    @property
-    def slices_off(self) -> tuple[int, ...]:
-        """Slices that were decomposed and that a reader switched off."""
-        return tuple(row.k for row in self._slices if row.decomposed and not row.used)
-
-    @property
-    def slices_wished(self) -> tuple[int, ...]:
-        """Slices that a reader switched on but that were never decomposed: `cac score --slice K=on` does that."""
-        return tuple(row.k for row in self._slices if row.used and not row.decomposed)
-
-    def switch_slice(self, k: int, on: bool) -> None:
-        """Let the calcium map count in a slice, or not. The segments stay as they are.
-
-        One that was never decomposed has no map to count: it is marked and waits for a new run (`slices_wished`).
-        Raises MaskError when the map has no such slice.
-        """
-        if k not in [row.k for row in self._slices]:
-            raise MaskError(f"There is no slice {k} in a calcium map of this scan.")
-        self._state.set_used({k: on})
-        self.refresh()
-
-    @property
-    def can_undo(self) -> bool:
-        return bool(self._undo or self._spoilt)
-
-    @property
-    def can_redo(self) -> bool:
-        return bool(self._redo) and not self._spoilt
-
-    @property
-    def _spoilt(self) -> set[str]:
-        """Methods that had numbers before their problem; a scene may also come with one, and then is left alone."""
-        return self._had_numbers & set(self.problems)
-
-    def undo(self) -> bool:
-        """Take the last step back, whoever made it: an edit here, painting, a slice, the reviewed mark. False: none."""
-        self.refresh()
-        if self._spoilt:
-            problems = dict(self.problems)
-            for method in self._spoilt:
-                self._state.write_all(method, self._reviews[method].labelled)
-            self._take_in()
-            return problems != self.problems
-        if not self._undo:
-            return False
-        change = self._undo.pop()
-        self._apply(change, backward=True)
-        self._redo.append(change)
-        return True
-
-    def redo(self) -> bool:
-        """Make the step again that `undo` took back. False: none, or something else was edited since."""
-        self.refresh()
-        if not self.can_redo:
-            return False
-        change = self._redo.pop()
-        self._apply(change, backward=False)
-        self._undo.append(change)
-        return True
-
-    # Output
 
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
@@ -296,100 +39,8 @@ class SceneReview:
         fill_table(self.nodes.scores, score_columns(scores))
         fill_table(self.nodes.lesions, lesion_columns(lesions))
 
-    def export(self, folder: Path, overwrite: bool = False) -> None:
-        """Write the state as reviewed; see `review.export.export_review`. Raises MaskError while there is a problem."""
-        methods = {method: self.result(method) for method in self.methods}
-        # The only saliency is the vessel model's.
-        saliency = self._state.saliency()
-        estimates = tuple(replace(o, saliency=saliency) if o.network == VESSELS else o for o in self.estimates)
-        state = (self.slices_off, self.slices_wished, estimates, self.non_coronary, self._state.territories())
-        warnings = self.warnings
-        reviewed = Reviewed(
-            self.scan, self._state.heart, methods, self.categories(), warnings, self._state.record, *state
-        )
-        export_review(folder, reviewed, overwrite)
-
-    # The nodes
-
-    def _check(self, method: str) -> None:
-        if method in self.problems:
-            raise MaskError(self.problems[method])
-
-    def _give(self, method: str, flat: np.ndarray, label: int) -> None:
-        self._check(method)
-        self._state.write(method, Labelled(flat, np.full(len(flat), label, np.uint8)))
-        self.refresh()
-
-    def _apply(self, change: _Change, backward: bool) -> None:
-        now = 0 if backward else 1
-        for method, voxels in change.voxels.items():
-            self._state.write(method, Labelled(voxels.flat, voxels.before if backward else voxels.after))
-        if change.slices:
-            self._state.set_used({k: used[now] for k, used in change.slices.items()})
-        for method, marks in change.reviewed.items():
-            self._state.set_reviewed(method, marks[now])
-        self._take_in()
-
-    def _take_in(self) -> _Change:
-        voxels = self._take_in_voxels()
-        rows = self._state.slices()
-        slices = {row.k: (old.used, row.used) for old, row in zip(self._slices, rows, strict=True) if old != row}
-        self._slices = rows
-        if slices:
-            self._switch_slices_off()
-        marks = self._state.reviewed()
-        reviewed = {m: (self.reviewed[m], on) for m, on in marks.items() if on != self.reviewed[m]}
-        self.reviewed = marks
-        return _Change(voxels, slices, reviewed)
-
     def _take_in_voxels(self) -> dict[str, Difference]:
-        changed = {}
-        for method in self.methods:
-            seen = self._state.signature(method)
-            if seen == self._seen.get(method):
-                continue
-            self._seen[method] = seen
-            self.problems.pop(method, None)
-            try:
-                difference = self._reviews[method].set_labelled(self._state.labelled(method))
-            except CTError as error:
-                self.problems[method] = str(error)
-                continue
-            self._had_numbers.add(method)
-            if difference.flat.size:
-                changed[method] = difference
+        changed = super()._take_in_voxels()
         if changed:
             keep_in_folder(self.scene, self.nodes)
         return changed
-
-    def _switch_slices_off(self) -> None:
-        if "decomposition" in self._reviews:
-            self._reviews["decomposition"].set_slices_off(self.slices_off)
-
-
-def _errors(record: dict) -> ScanErrors:
-    """By which the scores of a review get intervals. A broken card keeps nobody from the review."""
-    try:
-        return ScanErrors.recorded(record)
-    except CTError:
-        return ScanErrors({}, None, None, Familiarity.recorded(record))
-
-
-def _review(method: str, state: ReviewNodes, errors: ScanErrors) -> Review:
-    rules, recorded = dict(state.record["rules"][method]), state.record["methods"][method]
-    rules["weight_bounds_hu"] = tuple(rules["weight_bounds_hu"])
-    if method == "decomposition" and "equivalent_mg_per_mm3_hu" not in rules:  # of an earlier version
-        own = rules["calibration_mg_per_mm3_hu"]
-        rules["equivalent_mg_per_mm3_hu"] = own or usual_calibration(state.scan.acquisition.kvp)
-    image, peaks = (state.scored.image, None) if method == "threshold" else (state.calcium_map(), state.scored.image)
-    elsewhere = state.record.get("non_coronary") if method == "threshold" else None
-    known, by_territory = known_lesions(recorded, elsewhere), state.record.get("territories") is not None
-    unreviewed = recorded_status(method, recorded)
-    if unreviewed == "reviewed":
-        unreviewed = recorded_status(method, {"reviewed": False})
-    shown = (ScoringRules(**rules), peaks, state.heart, known, by_territory, unreviewed)
-    return Review(method, image, *shown, errors)
-
-
-def _named(slices: tuple[int, ...]) -> str:
-    return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"

@@ -245,6 +245,7 @@ _COMMANDS = {
         _declared_by("evaluate"),
     ),
     "validate": ("compare automatic scores with reference scores of your own scans", _declared_by("validate")),
+    "review": ("review scored scans in the browser", _declared_by("review")),
     "project": ("create, fill, check and split projects of annotated scans", _declared_by("project")),
     "radiographs": ("compute radiographs from CTs, for training and studies", _declared_by("radiographs")),
     "docs": ("build the documentation as a site", _declared_by("docs")),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..statistics.bootstrap import Estimate
 
 NETWORKS = ("heart", "slices", "decomposition")
-METHODS = ("supervised", "cyclegan")
+METHODS = ("supervised", "labels", "cyclegan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

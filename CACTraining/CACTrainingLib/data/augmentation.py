@@ -35,7 +35,7 @@ class SliceAugmentation:
     shift_pixels: float = 8.0
     rotation_degrees: float = 17.0
     straight_share: float = 0.3
-    noise_share: float = 0.25
+    noise_share: float = told(0.25, "proportion of slices with less noise, and of slices with more")
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1

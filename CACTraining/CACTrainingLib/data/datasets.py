@@ -18,12 +18,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.options import told
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, Grid, HeartSlices
@@ -130,20 +132,30 @@ def prepare(
     cache.mkdir(parents=True, exist_ok=True)
     folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
     waiting = [(scan, folder) for scan, folder in zip(scans, folders, strict=True) if not folder.is_dir()]
-    write = {"slices": write_slices, "heart": write_volume}[kind]
     if workers < 2 or len(waiting) < 2:
-        for n, (scan, folder) in enumerate(waiting, 1):
-            write(scan, folder)
+        for n, job in enumerate(waiting, 1):
+            _writer(kind)(job)
             if progress:
                 progress(n, len(waiting))
         return folders
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(write, scan, folder) for scan, folder in waiting]
-        for n, job in enumerate(jobs, 1):
-            job.result()
-            if progress:
-                progress(n, len(jobs))
+    done = 0
+    with Workers(min(workers, len(waiting)), partial(_writer, kind)) as pool, closing(pool.run(waiting)) as events:
+        for event in events:
+            if event.state == "lost":
+                raise DataError(f"{waiting[event.index][0].ct} could not be prepared. {event.reason}")
+            if event.state == "done":
+                done += 1
+                if progress:
+                    progress(done, len(waiting))
     return folders
+
+
+def _writer(kind: str) -> Callable[[tuple[TrainingScan, Path]], None]:
+    return partial(_write, {"slices": write_slices, "heart": write_volume}[kind])
+
+
+def _write(write: Callable[[TrainingScan, Path], None], job: tuple[TrainingScan, Path]) -> None:
+    write(*job)
 
 
 @dataclass(frozen=True)
@@ -329,15 +341,20 @@ class SliceDataset:
 
 
 class BalancedSampler:
-    """Draws slices in balance. known_maps: draw only from scans whose true calcium is known."""
+    """Draws slices in balance.
 
-    def __init__(self, data: SliceDataset, sampling: Sampling, known_maps: bool = False) -> None:
+    known_maps: draw only from scans whose true calcium is known. labels_only: choose by nothing but labels and images.
+    """
+
+    def __init__(
+        self, data: SliceDataset, sampling: Sampling, known_maps: bool = False, labels_only: bool = False
+    ) -> None:
         usable = data.has_map if known_maps else np.ones(len(data), bool)
         negative = usable & ~data.visible & (sampling.hidden_calcium | ~data.calcium)
         self.data, self.sampling = data, sampling
         self.positive = np.nonzero(usable & data.visible)[0]
         self.negative = self._by_position(negative)
-        self.hard = self._by_position(negative & (data.bright | data.calcium))
+        self.hard = self._by_position(negative & (data.bright | (data.calcium & (not labels_only))))
         if not len(self.positive) or not len(self.negative):
             raise DataError(
                 f"{len(self.positive)} slices with and {len(self.negative)} without calcium can be drawn; both are "

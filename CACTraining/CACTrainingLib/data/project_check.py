@@ -46,8 +46,8 @@ def check_project(
     """What is missing or odd, errors first.
 
     network: that is to be trained, "heart", "slices" or "decomposition"; None for any, and then what one of them lacks
-    is a warning. method: of the decomposition, "supervised" or "cyclegan". annotator: whose annotations are trained on;
-    None for everybody's. Raises ProjectError.
+    is a warning. method: of the decomposition, "supervised", "labels" or "cyclegan". annotator: whose annotations are
+    trained on; None for everybody's. Raises ProjectError.
     """
     if not project.scans:
         return [Finding("error", "The project has no scans. Add some: cac project add.")]
@@ -218,7 +218,7 @@ def _lacking(known: Mapping[TrainingScan, _Counts], network: str, method: str) -
             lacking.append(
                 f"The supervised decomposition needs scans whose true calcium is known, and there is none for {use}. "
                 "Add digital patients (cac phantom) or scans with inserted calcium (cac insert), or train with "
-                "--method cyclegan, which needs slice labels alone."
+                "--method labels, which needs slice labels alone."
             )
     return lacking
 

@@ -69,7 +69,7 @@ def kept_jobs(
                     continue
                 key = waiting[event.index]
                 if event.state == "lost":
-                    failed[key] = f"Its process was ended (exit code {event.exit_code}). Is there enough memory?"
+                    failed[key] = event.reason
                 elif isinstance(event.result, str):
                     failed[key] = event.result
                 else:

@@ -61,12 +61,14 @@ class TrainMethod(Enum):
     """How the calcium map is learned. The value is the command line's."""
 
     SUPERVISED = "supervised"
+    LABELS = "labels"
     CYCLEGAN = "cyclegan"
 
     def label(self) -> str:
         return {
             TrainMethod.SUPERVISED: _("From known calcium maps (supervised)"),
-            TrainMethod.CYCLEGAN: _("From slice labels alone (CycleGAN)"),
+            TrainMethod.LABELS: _("From slice labels alone"),
+            TrainMethod.CYCLEGAN: _("From slice labels, with discriminators (CycleGAN)"),
         }[self]
 
 

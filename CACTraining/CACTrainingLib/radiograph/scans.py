@@ -89,7 +89,7 @@ def write_scan_radiographs(
                 continue
             name = scans[event.index].name
             if event.state == "lost":
-                failed[name] = f"Its process was ended (exit code {event.exit_code}). Is there enough memory?"
+                failed[name] = event.reason
             elif isinstance(event.result, str):
                 failed[name] = event.result
             else:

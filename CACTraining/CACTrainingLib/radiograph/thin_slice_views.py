@@ -63,7 +63,7 @@ def add_thin_slice_views(
             if event.state == "begun":
                 continue
             if event.state == "lost":
-                failed[files[event.index].stem] = f"Its process was ended (exit code {event.exit_code})."
+                failed[files[event.index].stem] = event.reason
             elif event.result is not None:
                 failed[files[event.index].stem] = event.result
             else:

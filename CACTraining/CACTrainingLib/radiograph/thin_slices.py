@@ -7,9 +7,8 @@ trained by least squares gives the mean of all thin scans that fit what it sees,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from CACScoringLib.core.files import whole
 
 from ..phantom.anatomy.heart import posed_frame
 from ..phantom.anatomy.patient import draw_patient, stream
-from ..phantom.cohort.cohort import patient_folder
+from ..phantom.cohort.cohort import in_processes, patient_folder
 from ..phantom.scanner.protocol import PROTOCOLS, draw_pair
 from ..phantom.scanner.scanner import Grid
 from ..phantom.scanner.simulation import scan_grid, scan_patient
@@ -103,16 +102,14 @@ def write_pairs(
     waiting = [number for number, file in zip(numbers, files, strict=True) if not file.exists()]
     if not waiting:
         return files
-    # Spawned, because a fork of a process that has threads may hang.
-    with ProcessPoolExecutor(min(workers, len(waiting)), get_context("spawn")) as pool:
-        try:
-            for done, _ in enumerate(pool.map(write_pair, waiting, [folder] * len(waiting)), 1):
-                if progress:
-                    progress(len(numbers) - len(waiting) + done, len(numbers))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    before = len(numbers) - len(waiting)
+    told = partial(_told, before, len(numbers), progress) if progress else None
+    in_processes(partial(write_pair, folder=folder), waiting, workers, told)
     return files
+
+
+def _told(before: int, count: int, progress: Callable[[int, int], None], done: int, waiting: int) -> None:
+    progress(before + done, count)
 
 
 def _file(number: int, folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """The adjusted CycleGAN of van Velzen et al., section 3: slice labels alone teach the generator the calcium map.
 
 G_R gives the map to subtract from a slice with calcium, G_S one to add to a slice without; discriminators compare the
-results with real slices of the other kind. What first experiments needed on top is named in `CycleTraining` and off in
-the published settings.
+results with real slices of the other kind. What experiments needed on top is named in `CycleTraining` and off in the
+published settings; with it, the discriminators can be left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from .decomposition_metrics import CYCLEGAN_REMEDIES, collapse, map_metrics, wat
 from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
 from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings
-from .slices import varied
+from .slices import near_heart, varied
+from .weak_labels import NOWHERE, drawn_spots, label_loss, map_loss, with_spots
+
+DISCRIMINATORS = ("with_calcium", "without_calcium")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class CycleTraining:
     backwards, so that a map that is 0 can come back. choose_by: the validation metric that chooses the weights, "auc"
     (slice labels) or "overlap" (true maps, where known: no longer purely weak supervision). discriminator: "patch", or
     the SHA-256 of the classifier that both began as; start: of the generator that G_R began as.
+
+    adversarial_weight: 0 leaves out G_S, the discriminators and all that needs them. label_weight, spot_weight: of what
+    `weak_labels` adds. truth_weight: of the true maps where they are known, so that what is labelled by slice alone
+    teaches beside them. near_heart: the map counts near the heart only, as in scoring.
     """
 
     loop: LoopSettings
@@ -50,7 +57,12 @@ class CycleTraining:
     cycle_weight: float = told(10.0, "λ (paper: 10)")
     identity_weight: float = told(10.0, "α (paper: 10)")
     sparsity_weight: float = told(0.001, "β (paper: 0.001)")
+    adversarial_weight: float = told(1.0, "of the discriminators; 0 trains without (paper: 1)")
+    label_weight: float = told(0.0, "of slice labels told by the map's highest pixels (paper: none)")
+    spot_weight: float = told(0.0, "of spots drawn into slices without calcium, to be found again (paper: none)")
+    truth_weight: float = told(0.0, "of true maps, where they are known (paper: none)")
     identity_by_area: bool = False
+    near_heart: bool = False
     negative_weight: float = told(0.0, "of negative healthy values (paper: none)")
     dither_hu: float = told(0.0, "noise on what discriminators see, HU (paper: none)")
     pool: int = 50
@@ -117,22 +129,20 @@ class CycleTask(Task):
         torch.manual_seed(settings.loop.seed)
         self.config, self.settings = config, settings
         self.training, self.validation = training, validation
-        self.modules = {
-            "remove": self._generator() if start is None else start,
-            "add": self._generator(),
-            "with_calcium": discriminators[0],
-            "without_calcium": discriminators[1],
-        }
+        self.modules = {"remove": self._generator() if start is None else start}
+        own: dict[str, tuple[str, ...]] = {"generators": ("remove",)}
+        if settings.adversarial_weight:
+            self.modules |= {"add": self._generator(), **dict(zip(DISCRIMINATORS, discriminators, strict=True))}
+            own = {"generators": ("remove", "add"), "discriminators": DISCRIMINATORS}
         for module in self.modules.values():
             module.to(memory_format=torch.channels_last)
-        own = {"generators": ("remove", "add"), "discriminators": ("with_calcium", "without_calcium")}
         self.optimizers = {
             name: torch.optim.Adam(
                 [p for part in parts for p in self.modules[part].parameters()], settings.learning_rate, (0.5, 0.999)
             )
             for name, parts in own.items()
         }
-        self.sampler = BalancedSampler(training, settings.sampling)
+        self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
         self.watched = watched_slices(validation, settings.validation_slices, settings.loop.seed)
         self.pictured = pictured_slices(validation, self.watched)
         self.better = settings.choose_by
@@ -141,38 +151,58 @@ class CycleTask(Task):
         self.pools: dict[str, list[torch.Tensor]] = {"with_calcium": [], "without_calcium": []}
         crop = settings.augmentation.crop
         area = (crop / SLICE_SIZE) ** 2 if settings.identity_by_area else 1.0
-        self.identity_weight = settings.identity_weight * area
+        self.weights = {
+            "adversarial": settings.adversarial_weight,
+            "cycle": settings.cycle_weight,
+            "identity": settings.identity_weight * area,
+            "sparsity": settings.sparsity_weight,
+            "negative": settings.negative_weight,
+            "label": settings.label_weight,
+            "spots": settings.spot_weight,
+            "truth": settings.truth_weight,
+        }
 
     def _generator(self) -> nn.Module:
         return new_generator(self.config, self.settings.first_bias)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
-        x, _ = varied(self.training, drawn, self.config, self.settings.augmentation, generator)
-        count = int(drawn.visible.sum())
-        return {"with_calcium": x[:count], "without_calcium": x[count:]}
+        x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
+        near = near_heart(maps[:, 1:])
+        visible = torch.from_numpy(drawn.visible)
+        batch = {"x": x, "visible": visible, "near_heart": near if self.settings.near_heart else torch.ones_like(near)}
+        if self.settings.spot_weight:
+            batch["spots"] = drawn_spots(near[~visible], generator)
+            batch["with_spots"] = with_spots(x[~visible], batch["spots"], self.config.neighbours, generator)
+        if self.settings.truth_weight:
+            batch["true"], batch["known"] = maps[:, :1], torch.from_numpy(self.training.has_map[drawn.chosen])
+        return batch
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         seed = np.random.SeedSequence([self.settings.loop.seed, fabric.global_rank, number]).generate_state(1)[0]
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
-        if self.settings.discriminator_eval and number >= self.settings.warmup_steps:
-            self.modules["with_calcium"].eval()
-            self.modules["without_calcium"].eval()
-        calcium, healthy = batch["with_calcium"], batch["without_calcium"]
-        if number < self.settings.warmup_steps:
+        adversarial = bool(self.settings.adversarial_weight)
+        if adversarial and self.settings.discriminator_eval and number >= self.settings.warmup_steps:
+            for name in DISCRIMINATORS:
+                self.modules[name].eval()
+        calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
+        if adversarial and number < self.settings.warmup_steps:
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
             shown = {name: (real[:, :1], other[:, :1]) for name, (real, other) in pairs.items()}
             return {"warmup": self._teach_discriminators(shown, fabric, noise)}
-        values, removed, added = self._teach_generators(calcium, healthy, fabric, noise)
+        values, synthetic = self._teach_generators(batch, fabric, noise)
+        if not adversarial:
+            return values
         choice = np.random.default_rng([self.settings.loop.seed, 9, number])
-        shown = {
-            "with_calcium": (calcium[:, :1], self._pooled("with_calcium", added, choice)),
-            "without_calcium": (healthy[:, :1], self._pooled("without_calcium", removed, choice)),
-        }
+        real = {"with_calcium": calcium, "without_calcium": healthy}
+        shown = {name: (real[name][:, :1], self._pooled(name, synthetic[name], choice)) for name in DISCRIMINATORS}
         return {**values, "discriminators": self._teach_discriminators(shown, fabric, noise)}
 
-    def _map(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    def _logits(self, name: str, x: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
         z = self.modules[name](x, logits=True).float()
+        return z.masked_fill(~near_heart, NOWHERE) if self.settings.near_heart else z
+
+    def _as_map(self, z: torch.Tensor) -> torch.Tensor:
         return LeakySigmoid.apply(z, self.settings.least_slope) if self.settings.least_slope else torch.sigmoid(z)
 
     def _logit(self, name: str, x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
@@ -181,38 +211,63 @@ class CycleTask(Task):
         return self.modules[name](x).float()
 
     def _teach_generators(
-        self, calcium: torch.Tensor, healthy: torch.Tensor, fabric: Fabric, noise: torch.Generator
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        settings = self.settings
-        _freeze(self.modules, ("with_calcium", "without_calcium"), True)
-        n, both = len(calcium), torch.cat([calcium, healthy])
+        self, batch: dict[str, torch.Tensor], fabric: Fabric, noise: torch.Generator
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """What to plot, and the synthetic images that the discriminators are to be shown."""
+        x, near, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
         # Both kinds in one batch, so that normalisation sees the same mixture everywhere.
-        taken, given = self._map("remove", both), self._map("add", both)
-        removed, added = calcium[:, :1] - taken[:n], healthy[:, :1] + given[n:]
-        adversarial = _as_real(self._logit("without_calcium", removed, noise))
-        adversarial = adversarial + _as_real(self._logit("with_calcium", added, noise))
-        back = removed + self._map("add", torch.cat([removed, calcium[:, 1:]], 1))
-        forth = added - self._map("remove", torch.cat([added, healthy[:, 1:]], 1))
-        cycle = (back - calcium[:, :1]).abs().mean() + (forth - healthy[:, :1]).abs().mean()
-        identity = taken[n:].mean() + given[:n].mean()
-        sparsity = taken[:n].mean() + given[n:].mean()
-        loss = adversarial + settings.cycle_weight * cycle + self.identity_weight * identity
-        loss = loss + settings.sparsity_weight * sparsity
-        if settings.negative_weight:
-            loss = loss + settings.negative_weight * functional.relu(-removed).mean()
+        logits = self._logits("remove", x, near)
+        taken = self._as_map(logits)
+        losses = {"identity": taken[n:].mean(), "sparsity": taken[:n].mean()}
+        synthetic: dict[str, torch.Tensor] = {}
+        if self.weights["negative"]:
+            losses["negative"] = functional.relu(taken[:n] - x[:n, :1]).mean()
+        if self.weights["label"]:
+            losses["label"] = label_loss(logits, near, batch["visible"])
+        if self.weights["spots"]:
+            found = self._logits("remove", batch["with_spots"], near[n:])
+            empty = map_loss(logits[n:], torch.zeros_like(logits[n:]), near[n:])
+            losses["spots"] = (map_loss(found, batch["spots"], near[n:]) + empty) / 2
+        if self.weights["truth"] and batch["known"].any():
+            known = batch["known"]
+            losses["truth"] = map_loss(logits[known], batch["true"][known], near[known])
+        if self.weights["adversarial"]:
+            synthetic = self._cycle(x, near, n, taken, losses, noise)
+        loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         optimizer = self.optimizers["generators"]
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()
-        _freeze(self.modules, ("with_calcium", "without_calcium"), False)
-        values = {
-            "adversarial": adversarial,
-            "cycle": cycle,
-            "identity": identity,
-            "map_hu_with_calcium": taken[:n].mean() * MAP_HU,
-            "map_hu_without_calcium": taken[n:].mean() * MAP_HU,
-        }
-        return {name: value.detach() for name, value in values.items()}, removed.detach(), added.detach()
+        values = {**losses, "map_hu_with_calcium": taken[:n].mean() * MAP_HU}
+        values["map_hu_without_calcium"] = taken[n:].mean() * MAP_HU
+        return {name: value.detach() for name, value in values.items()}, synthetic
+
+    def _cycle(
+        self,
+        x: torch.Tensor,
+        near: torch.Tensor,
+        n: int,
+        taken: torch.Tensor,
+        losses: dict[str, torch.Tensor],
+        noise: torch.Generator,
+    ) -> dict[str, torch.Tensor]:
+        """Add the losses that need G_S and the discriminators, equations 1 to 4; returns the synthetic images.
+
+        n: of the slices show calcium, the first ones. taken: G_R's map of each slice.
+        """
+        _freeze(self.modules, DISCRIMINATORS, True)
+        calcium, healthy = x[:n], x[n:]
+        given = self._as_map(self._logits("add", x, near))
+        removed, added = calcium[:, :1] - taken[:n], healthy[:, :1] + given[n:]
+        losses["identity"] = losses["identity"] + given[:n].mean()
+        losses["sparsity"] = losses["sparsity"] + given[n:].mean()
+        losses["adversarial"] = _as_real(self._logit("without_calcium", removed, noise))
+        losses["adversarial"] = losses["adversarial"] + _as_real(self._logit("with_calcium", added, noise))
+        back = removed + self._as_map(self._logits("add", torch.cat([removed, calcium[:, 1:]], 1), near[:n]))
+        forth = added - self._as_map(self._logits("remove", torch.cat([added, healthy[:, 1:]], 1), near[n:]))
+        losses["cycle"] = (back - calcium[:, :1]).abs().mean() + (forth - healthy[:, :1]).abs().mean()
+        _freeze(self.modules, DISCRIMINATORS, False)
+        return {"with_calcium": added.detach(), "without_calcium": removed.detach()}
 
     def _teach_discriminators(
         self, shown: dict[str, tuple[torch.Tensor, torch.Tensor]], fabric: Fabric, noise: torch.Generator
@@ -250,6 +305,9 @@ class CycleTask(Task):
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         return collapse(metrics, CYCLEGAN_REMEDIES)
+
+    def collapsed(self, metrics: dict[str, float]) -> bool:
+        return bool(collapse(metrics, CYCLEGAN_REMEDIES))
 
     def picture(self, network: nn.Module) -> np.ndarray:
         return decomposition_picture(network, self.config, self.validation, self.pictured)

@@ -1,9 +1,10 @@
-"""Training of the generator that gives the calcium map: on true maps, or without them as a CycleGAN.
+"""Training of the generator that gives the calcium map: on true maps, or on slice labels alone.
 
 `supervised` needs the truth of digital patients: cross-entropy on the logit with the true map as a soft target. (An L1
 loss ends in an empty map: the median of a sparse map is 0.) Non-coronary calcium is in no true map, so it is an
 explicit negative. `cyclegan` is van Velzen et al., section 3, equations 1 to 5 (`cyclegan.CycleTask`); it may go on
-from a supervised generator.
+from a supervised generator. `labels` is the same without discriminators: the map itself tells each slice's label, and
+finds spots drawn into slices without calcium (`weak_labels`).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from .loop import Task
 from .sample_pictures import decomposition_picture, pictured_slices
 from .settings import BATCH_SIZE, LEARNING_RATE, LoopSettings, RunOptions, options_from
 from .settings import add_arguments as add_training_arguments
-from .slices import add_network_arguments, varied
+from .slices import add_network_arguments, near_heart, varied
 
-METHODS = ("supervised", "cyclegan")
+METHODS = ("supervised", "labels", "cyclegan")
 EVALUATED_SLICES = 1000
 INTENDED_USE = (
     "Gives the coronary calcium map of axial slices of non-contrast chest CT, as a step of calcium scoring with CAC. "
@@ -79,26 +80,37 @@ SUPERVISED = {
     ),
 }
 
+_LABELS = CycleTraining(
+    LoopSettings(12000, validate_every=250, restarts=3),
+    batch_size=12,
+    learning_rate=1e-3,
+    adversarial_weight=0.0,
+    cycle_weight=0.0,
+    identity_weight=0.0,
+    label_weight=0.2,
+    spot_weight=10.0,
+    negative_weight=50.0,
+    near_heart=True,
+    first_bias=-5.0,
+    sampling=Sampling(),
+    augmentation=SliceAugmentation(crop=112, shift_pixels=20.0),
+    method="labels",
+)
+
+LABELS = {"paper": replace(_LABELS, augmentation=SliceAugmentation()), "compact": _LABELS}
+
 CYCLEGAN = {
     "paper": CycleTraining(LoopSettings(375_000, validate_every=2000, decay_from=1.0, average=0.0)),
-    "compact": CycleTraining(
-        LoopSettings(1500, validate_every=100, average=0.98),
-        batch_size=8,
-        learning_rate=2e-4,
-        identity_weight=200.0,
-        identity_by_area=True,
-        negative_weight=10.0,
+    "compact": replace(
+        _LABELS,
+        adversarial_weight=0.1,
+        cycle_weight=1.0,
         dither_hu=3.0,
         pool=40,
-        discriminator_eval=True,
-        first_bias=-5.0,
-        least_slope=0.02,
-        augmentation=SliceAugmentation(crop=144),
+        warmup_steps=300,
+        method="cyclegan",
     ),
 }
-
-HEART_MARGIN_PIXELS = 10
-"""Hearts found in use differ from outlined ones by this much."""
 
 _BRIGHT = (130.0 - LOW_HU) / (HIGH_HU - LOW_HU)
 _CALCIUM = 0.01
@@ -122,7 +134,7 @@ class SupervisedTask(Task):
             if not (data.has_map & data.visible).any():
                 message = (
                     f"No scan to {name} has both visible calcium and its calcium_map.nii.gz, which the supervised "
-                    "method needs. Add digital patients (cac phantom), or choose --method cyclegan."
+                    "method needs. Add digital patients (cac phantom), or choose --method labels."
                 )
                 raise DataError(message)
         torch.manual_seed(settings.loop.seed)
@@ -140,8 +152,7 @@ class SupervisedTask(Task):
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         drawn = self.sampler.draw(generator, self.settings.batch_size)
         x, maps = varied(self.training, drawn, self.config, self.settings.augmentation, generator, with_maps=True)
-        near = functional.max_pool2d(maps[:, 1:], 2 * HEART_MARGIN_PIXELS + 1, 1, HEART_MARGIN_PIXELS) > 0.5
-        return {"x": x, "map": maps[:, :1], "near_heart": near}
+        return {"x": x, "map": maps[:, :1], "near_heart": near_heart(maps[:, 1:])}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         x, true = batch["x"], batch["map"]
@@ -194,10 +205,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `cac train decomposition`."""
     add_training_arguments(parser, SupervisedTraining, PRESETS)
     add = parser.add_argument
-    add("--method", choices=METHODS, default="supervised", help="on true maps, or on slice labels alone")
+    add("--method", choices=METHODS, default="supervised", help="on true maps; on slice labels alone; or as a CycleGAN")
     add("--start", type=Path, metavar="MODEL", help="card of a decomposition model whose weights to start from")
     add_network_arguments(parser)
-    add_options(parser, SliceAugmentation, "crop")
+    add_options(parser, LoopSettings, "restarts")
+    add_options(parser, SliceAugmentation, "crop", "noise_share")
     add_options(parser, Sampling, "hard_share", "twin_share", "calcium_scale")
     gan = parser.add_argument_group("cyclegan")
     gan.add_argument(
@@ -206,7 +218,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(gan, CycleTraining, *_OF_CYCLEGAN)
 
 
-_OF_CYCLEGAN = ("cycle_weight", "identity_weight", "sparsity_weight", "negative_weight", "dither_hu")
+_OF_CYCLEGAN = ("adversarial_weight", "cycle_weight", "identity_weight", "sparsity_weight", "negative_weight")
+_OF_CYCLEGAN += ("label_weight", "spot_weight", "truth_weight", "dither_hu")
 _OF_CYCLEGAN += ("first_bias", "least_slope", "choose_by", "warmup_steps")
 
 
@@ -214,11 +227,11 @@ def run(arguments: argparse.Namespace, progress: Progress) -> Path:
     """Train as the command line asks; returns the model card's path. Raises CTError, OutputError."""
     options = options_from(arguments)
     config = settings_from(arguments, PRESETS[options.preset]["decomposition"], ("neighbours", "position"))
-    settings = {"supervised": SUPERVISED, "cyclegan": CYCLEGAN}[arguments.method][options.preset]
+    settings = {"supervised": SUPERVISED, "labels": LABELS, "cyclegan": CYCLEGAN}[arguments.method][options.preset]
     foreign = [name for name in _OF_CYCLEGAN if getattr(arguments, name) is not None and not hasattr(settings, name)]
     if foreign:
         named = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
-        raise DataError(f"{named} is for --method cyclegan only.")
+        raise DataError(f"{named} is not for --method supervised.")
     settings = settings_from(arguments, settings)
     return train_decomposition(options, config, settings, progress, arguments.start, arguments.classifier)
 

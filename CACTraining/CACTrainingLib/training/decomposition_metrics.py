@@ -126,8 +126,8 @@ SUPERVISED_REMEDIES = {
     EVERYWHERE: "This is usual at first. If it lasts, start from a model, or lower --learning-rate.",
 }
 CYCLEGAN_REMEDIES = {
-    EMPTY: "If this lasts, start from a supervised model, give --least-slope, or lower --identity-weight.",
-    EVERYWHERE: "If this lasts, raise --identity-weight, or start from a supervised model.",
+    EMPTY: "If this lasts, start from a model, raise --label-weight, give --least-slope, or lower --identity-weight.",
+    EVERYWHERE: "If this lasts, raise --identity-weight, or start from a model.",
 }
 
 

@@ -36,6 +36,8 @@ from .settings import LoopSettings
 
 PREFETCHED_BATCHES = 3
 LOG_EVERY_STEPS = 20
+COLLAPSED_VALIDATIONS = 2
+"""So many in succession make a collapse; one may be a passing doubt."""
 
 
 class Task:
@@ -66,6 +68,10 @@ class Task:
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         """What is wrong with the training, judged by the last of so many validations."""
         return []
+
+    def collapsed(self, metrics: dict[str, float]) -> bool:
+        """Whether a validation shows that the networks no longer do anything useful."""
+        return False
 
     def picture(self, network: nn.Module) -> np.ndarray | None:
         """A sample of what a network does, made after each validation: uint8 [row, column, 3], or none."""
@@ -137,6 +143,8 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.best_metrics: dict[str, float] = {}
         self.best_step = 0
+        self.healthy: dict[str, object] | None = None
+        self.restarts, self.ill = 0, 0
         self.warnings: dict[str, bool] = {}  # by code, in the order they came up: whether they hold
         self._last = time.monotonic()
 
@@ -185,7 +193,43 @@ class _Run:
                 self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
         self.waited = 0 if best else self.waited + 1
         self.validations += 1
+        self.ill = self.ill + 1 if self.task.collapsed(metrics) else 0
+        if self.settings.restarts and not self.ill:
+            self.healthy = copy.deepcopy(self._networks())
         return metrics, best
+
+    def restart(self) -> ScanWarning | None:
+        """Go back to the last healthy networks when they have collapsed; returns the warning that says so.
+
+        Steps are counted on, so that other batches and other noise come than those that led to the collapse.
+        """
+        if self.healthy is None or self.ill < COLLAPSED_VALIDATIONS or self.restarts >= self.settings.restarts:
+            return None
+        self._take(self.healthy)
+        self.restarts, self.ill = self.restarts + 1, 0
+        message = (
+            f"The training had collapsed at step {self.step} and goes on from the last healthy networks with other "
+            f"batches (restart {self.restarts} of {self.settings.restarts})."
+        )
+        return ScanWarning("training-restarted", message)
+
+    def _networks(self) -> dict[str, object]:
+        """All that learns, by name."""
+        return {
+            "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
+            "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
+            "averaged": self.averaged.state_dict(),
+            "task": self.task.state(),
+        }
+
+    def _take(self, networks: dict[str, object]) -> None:
+        for name, module in self.task.modules.items():
+            module.load_state_dict(networks["modules"][name])
+        for name, optimizer in self.task.optimizers.items():
+            # An optimizer goes on writing into the state it is given.
+            optimizer.load_state_dict(copy.deepcopy(networks["optimizers"][name]))
+        self.averaged.load_state_dict(networks["averaged"])
+        self.task.restore(copy.deepcopy(networks["task"]))
 
     def _metrics(self) -> dict[str, float]:
         # Plain numbers, because nothing else is read back from a checkpoint.
@@ -208,14 +252,14 @@ class _Run:
                 "waited": self.waited,
                 "validations": self.validations,
                 "random": torch.get_rng_state(),
-                "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
-                "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
-                "averaged": self.averaged.state_dict(),
+                **self._networks(),
+                "healthy": self.healthy,
+                "restarts": self.restarts,
+                "ill": self.ill,
                 "best_weights": self.best_weights,
                 "best_metrics": self.best_metrics,
                 "best_step": self.best_step,
                 "doubts": self.warnings,
-                "task": self.task.state(),
             }
             try:
                 with whole(self.checkpoint) as half:
@@ -242,18 +286,14 @@ class _Run:
                 f"{_as_text(self.task.settings)}. Give the same settings, or another --output."
             )
             raise TrainingError(message)
-        for name, module in self.task.modules.items():
-            module.load_state_dict(state["modules"][name])
-        for name, optimizer in self.task.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.averaged.load_state_dict(state["averaged"])
-        self.task.restore(state["task"])
+        self._take(state)
         torch.set_rng_state(state["random"].cpu())
         self.step, self.seconds, self.waited = state["step"], state["seconds"], state["waited"]
         self.best_weights, self.best_metrics = state["best_weights"], state["best_metrics"]
         # Checkpoints of earlier versions lack these.
         self.best_step, self.validations = state.get("best_step", 0), state.get("validations", 0)
         self.warnings = state.get("doubts", {})
+        self.healthy, self.restarts, self.ill = state.get("healthy"), state.get("restarts", 0), state.get("ill", 0)
         self._last = time.monotonic()
 
 
@@ -291,6 +331,10 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
             metrics, best = run.validate()
             if curves:
                 _record(run, metrics, best, curves, progress)
+            restarted = run.restart()
+            if curves and restarted:
+                curves.warning(run.step, run.seconds, restarted)
+                progress.warning(restarted)
             run.tick()
             run.save()
 

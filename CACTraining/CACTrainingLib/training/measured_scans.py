@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, assembled, raw_maps
 from CACScoringLib.calcium_map.slices import slice_probabilities
+from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import whole, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
@@ -160,15 +161,31 @@ def measure_all(
     """
     cache.mkdir(parents=True, exist_ok=True)
     measured = []
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(measure, scan, models, cache): scan for scan in scans}
-        for number, job in enumerate(as_completed(jobs), 1):
-            try:
-                measured.append(job.result())
-            except CTError as error:
-                progress.warning(ScanWarning("scan-left-out", f"{jobs[job].ct}: {error}"))
-            progress.counted(number, len(jobs))
+    number = 0
+    ready = partial(_measurer, models, cache)
+    with Workers(min(workers, len(scans)), ready) as pool, closing(pool.run(scans)) as events:
+        for event in events:
+            if event.state == "begun":
+                continue
+            number += 1
+            if event.state == "done" and isinstance(event.result, MeasuredScan):
+                measured.append(event.result)
+            else:
+                reason = event.result or event.reason
+                progress.warning(ScanWarning("scan-left-out", f"{scans[event.index].ct}: {reason}"))
+            progress.counted(number, len(scans))
     return sorted(measured, key=lambda scan: scan.patient)
+
+
+def _measurer(models: ModelPaths, cache: Path) -> Callable[[TrainingScan], MeasuredScan | str]:
+    return partial(_measured_or_why_not, models, cache)
+
+
+def _measured_or_why_not(models: ModelPaths, cache: Path, scan: TrainingScan) -> MeasuredScan | str:
+    try:
+        return measure(scan, models, cache)
+    except CTError as error:
+        return str(error)
 
 
 def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:

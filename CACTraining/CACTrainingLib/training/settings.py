@@ -28,7 +28,8 @@ class LoopSettings:
     validate_every: steps between validations, each of which writes a checkpoint. patience: validations without progress
     until it stops early; None never stops. decay_from: share of the run after which the learning rate falls linearly to
     5 %; 1 keeps it, as published. average: decay of the running average of weights that is validated and kept; 0 keeps
-    the weights themselves. half_precision: bfloat16 where the device has it.
+    the weights themselves. half_precision: bfloat16 where the device has it. restarts: how often a training that has
+    collapsed goes back to its last healthy networks.
     """
 
     steps: int = told(
@@ -54,6 +55,9 @@ class LoopSettings:
     decay_from: float = 0.5
     average: float = 0.99
     half_precision: bool = True
+    restarts: int = told(
+        0, "go back to the last healthy networks at most N times, when a training collapses", metavar="N"
+    )
     seed: int = told(0, "random seed of the weights, the batches and the split into training and validation")
 
 

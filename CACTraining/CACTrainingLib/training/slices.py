@@ -40,6 +40,9 @@ GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
 LOCATED_HU, LOCATED_WEIGHT = 20.0, 20.0
 """Where a slice's calcium adds as much it has to be located, which counts so much more than where there is none."""
 
+HEART_MARGIN_PIXELS = 10
+"""Hearts found in use differ from outlined ones by this much."""
+
 INTENDED_USE = (
     "Finds axial slices of non-contrast chest CT that show coronary calcium, as a step of calcium scoring with CAC. "
     "For research; not a medical device."
@@ -197,6 +200,11 @@ def varied(
         maps = np.concatenate([calcium, data.heart(drawn.chosen)[:, None]], 1, dtype=np.float32)
     x, maps = augment_slices(hu, extra, augmentation, generator, maps)
     return x.contiguous(memory_format=torch.channels_last), maps
+
+
+def near_heart(heart: torch.Tensor) -> torch.Tensor:
+    """Pixels in the heart, [n, 1, j, i], 0 to 1, or at most HEART_MARGIN_PIXELS from it: bool, alike."""
+    return functional.max_pool2d(heart, 2 * HEART_MARGIN_PIXELS + 1, 1, HEART_MARGIN_PIXELS) > 0.5
 
 
 def watched_slices(data: SliceDataset, most: int, seed: int) -> np.ndarray:

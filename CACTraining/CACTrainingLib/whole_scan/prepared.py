@@ -67,7 +67,7 @@ def prepare(
                 if event.state == "begun":
                     continue
                 done += 1
-                reason = event.result if event.state == "done" else f"its process ended ({event.exit_code})"
+                reason = event.result if event.state == "done" else event.reason
                 if reason:
                     failed[wanted[event.index].name] = reason
                 progress.counted(done, len(scans))

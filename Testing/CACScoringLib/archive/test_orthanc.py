@@ -1,5 +1,9 @@
 """A real archive: Orthanc, with storage of its own on free loopback ports. Skipped where it is not installed."""
 
+from dataclasses import replace
+
+import dicom_results
+import panel_results
 import pydicom
 import pytest
 from archive_peers import REPORT_CLASS, stub_scorer
@@ -11,6 +15,7 @@ from orthanc import Orthanc, missing
 from pydicom.uid import generate_uid
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
+from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError, NoSuchSeriesError
@@ -20,6 +25,7 @@ from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.transfer import pull_all, push_all, wanted_of
 from CACScoringLib.archive.watch import Watch, WatchSettings, opened
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.cli import main as cli
 
@@ -46,21 +52,28 @@ def given(tmp_path, request):
     return write_series(tmp_path / "given", chest_hu(), tags={"PatientID": request.node.name[-60:]})
 
 
-def fetched_by_dicomweb(orthanc, study_uid, series_uid):
+def fetched_by_dicomweb(orthanc, study_uid, series_uid, sop_class=REPORT_CLASS):
     return DICOMwebClient(orthanc.web_address).retrieve_series(study_uid, series_uid)
 
 
-def fetched_by_dimse(orthanc, study_uid, series_uid):
+def fetched_by_dimse(orthanc, study_uid, series_uid, sop_class=REPORT_CLASS):
     received = []
+
+    def store(event):
+        made = event.dataset
+        made.file_meta = event.file_meta
+        received.append(made)
+        return 0
+
     entity = AE("FETCH")
     entity.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
-    entity.add_requested_context(REPORT_CLASS)
+    entity.add_requested_context(sop_class)
     association = entity.associate(
         "127.0.0.1",
         orthanc.dicom_port,
         ae_title="ORTHANC",
-        ext_neg=[build_role(REPORT_CLASS, scp_role=True)],
-        evt_handlers=[(evt.EVT_C_STORE, lambda event: received.append(event.dataset) or 0)],
+        ext_neg=[build_role(sop_class, scp_role=True)],
+        evt_handlers=[(evt.EVT_C_STORE, store)],
     )
     asked = pydicom.Dataset()
     asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "SERIES", study_uid, series_uid
@@ -89,6 +102,29 @@ def test_a_study_is_pushed_watched_scored_and_its_results_are_fetched(orthanc, a
         (back,) = fetch(orthanc, report.study_uid, report.series_uid)
         assert back == sent
     assert not list((tmp_path / "first" / "series").iterdir())
+
+
+@pytest.mark.parametrize("fetch", [fetched_by_dicomweb, fetched_by_dimse])
+def test_every_object_comes_back_and_is_read_by_others(orthanc, archive, fetch, tmp_path):
+    """Segmentation, both reports, PDF, key slices and calcium map: sent by CAC, fetched by the clients of others, read
+    by dcmqi, dcmtk and GDCM, with equal voxels and numbers."""
+    for name in ("sent", "back", "scratch"):
+        (tmp_path / name).mkdir()
+    given = dicom_results.chest_series(tmp_path)
+    result = dicom_results.score(given, 1 / 3, panel_results.known_networks())
+    write_objects(tmp_path / "sent", result)
+    sent = {path.name: pydicom.dcmread(path) for path in (tmp_path / "sent").iterdir()}
+    assert len(sent) >= 6
+    push_all(archive, dicom_files([given.ct, tmp_path / "sent"]), Progress())
+    for name, made in sent.items():
+        series = fetch(orthanc, made.StudyInstanceUID, made.SeriesInstanceUID, made.SOPClassUID)
+        (back,) = [each for each in series if each.SOPInstanceUID == made.SOPInstanceUID]
+        assert back == made
+        back.save_as(tmp_path / "back" / name, enforce_file_format=True)
+    check_objects(tmp_path / "back", result, tmp_path / "scratch")
+    again = dicom_results.score(replace(given, lesions=tmp_path / "back" / "segmentation.dcm"), 1 / 3)
+    assert again.methods["threshold"].total == result.methods["threshold"].total
+    assert again.methods["threshold"].arteries == result.methods["threshold"].arteries
 
 
 def test_a_digital_patient_is_scored_and_its_objects_come_back(orthanc, tmp_path):

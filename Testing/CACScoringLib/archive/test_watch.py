@@ -165,7 +165,7 @@ def test_a_scan_whose_process_is_ended_is_given_up(run, store, series, monkeypat
     class Ending(InThisProcess):
         def run(self, jobs, needs=None):
             yield JobEvent(0, "begun")
-            yield JobEvent(0, "lost", exit_code=-9)
+            yield JobEvent(0, "lost", reason="It was ended by SIGKILL.")
 
     monkeypatch.setattr(watching, "Workers", Ending)
     store.add(*series())

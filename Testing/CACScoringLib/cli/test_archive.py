@@ -41,7 +41,7 @@ def test_what_is_pushed_is_listed_and_pulled(address, store, tmp_path, capsys):
     assert cli.main(["push", address, *map(str, given)]) == 0
     assert "0 objects sent, 4 in the archive before" in capsys.readouterr().out
     assert cli.main(["pull", address, "--patient-id", "P1", "--list"]) == 0
-    assert capsys.readouterr().out == f"20240131      4 images  {uid}  CaSc 3.0\n"
+    assert capsys.readouterr().out == f"20240131  --:--:--  no. 3       4 images  {uid}  CaSc 3.0\n"
     for fetched in (1, 0):
         assert cli.main(["pull", address, "--series", uid, "--output", str(tmp_path / "out")]) == 0
         assert f"{fetched} series fetched, {1 - fetched} there before" in capsys.readouterr().out

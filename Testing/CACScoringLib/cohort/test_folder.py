@@ -137,12 +137,12 @@ def test_a_result_is_whole_valid_and_no_older_than_its_scan(tmp_path):
         result(place, "{broken")
         assert folder.result(scan("x", ct), place) is None
         result(place)
-        assert folder.result(scan("x", ct), place) == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == {"a": 1}
         later = (place / "scores.json").stat().st_mtime + 5
         os.utime(ct, (later, later))
         assert folder.result(scan("x", ct), place) is None
         ct.unlink()
-        assert folder.result(scan("x", ct), place) == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == {"a": 1}
 
 
 def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_a_scan_out_of_reach_keeps_its_result(tmp_path, monkeypatch):
             return stat(path, **options)
 
         monkeypatch.setattr(type(ct), "stat", unreachable)
-        assert folder.result(scan("x", ct), place) == {"a": 1}
+        assert folder.result(scan("x", ct), place).content == {"a": 1}
 
 
 def test_newer_slices_and_masks_count_too(tmp_path):

@@ -11,7 +11,7 @@ from in_this_process import InThisProcess
 from CACScoringLib.cohort import cohort
 from CACScoringLib.cohort import memory as cohort_memory
 from CACScoringLib.cohort.cohort import score_cohort
-from CACScoringLib.cohort.memory import IDLE_BYTES, SLICE_PIXELS, Asked, plan, scoring_bytes, voxels_of
+from CACScoringLib.cohort.memory import SLICE_PIXELS, Asked, plan, scoring_bytes, voxels_of
 from CACScoringLib.cohort.scans import CohortScan, scans_of_folder, search
 from CACScoringLib.io.reading import find_series
 from CACScoringLib.run import ModelChoice, RunSettings
@@ -70,9 +70,18 @@ class TestPlan:
         machine(4, 8 * GB)
         found = plan([scan(256 * 256 * 64)] * 9 + [scan(10 * LARGE)], Asked())
         assert found.count == 4
-        assert found.budget == 8 * GB - 4 * IDLE_BYTES
-        assert found.needs[0] == scoring_bytes(256 * 256 * 64, Asked()) - IDLE_BYTES
-        assert 4 * found.needs[0] <= found.budget < found.needs[9]
+        assert found.needs[0] == scoring_bytes(256 * 256 * 64, Asked())
+        assert [found.fits(index) for index in range(10)] == [True] * 9 + [False]
+
+    def test_fewer_workers_have_more_memory_each(self, machine):
+        machine(16, 8 * GB)
+        assert plan([scan(LARGE)] * 9 + [scan(256 * 256 * 64)], Asked()).count == 3
+
+    def test_workers_elsewhere_have_their_own_memory(self, machine):
+        machine(4, GB)
+        found = plan([scan(LARGE)] * 9, Asked(), workers=3, local=False)
+        assert found.count is None
+        assert found.fits(0)
 
     def test_one_process_is_always_allowed(self, machine):
         machine(1, GB // 10)
@@ -81,7 +90,7 @@ class TestPlan:
     def test_the_users_word_counts(self, machine):
         machine(16, GB)
         found = plan([scan(LARGE)] * 9, Asked(), workers=5)
-        assert (found.count, found.budget) == (5, None)
+        assert found.count == 5
         assert plan([scan(LARGE)] * 2, Asked(), workers=5).count == 2
 
 
@@ -112,12 +121,12 @@ def test_a_cohort_is_scored_by_the_plan(tmp_path, machine, monkeypatch):
     given = []
 
     class Watched(InThisProcess):
-        def __init__(self, count, prepare, budget=None):
-            super().__init__(count, prepare, budget)
-            self._given = (count, budget)
+        def __init__(self, count, prepare, memory_bytes, *rest):
+            super().__init__(count, prepare)
+            self._given = (count, memory_bytes)
 
-        def run(self, jobs, needs=None):
-            given.append((*self._given, needs))
+        def run(self, jobs, needs=None, alone=False):
+            given.append((*self._given, needs, alone))
             return super().run(jobs, needs)
 
     monkeypatch.setattr(cohort, "Workers", Watched)
@@ -134,4 +143,4 @@ def test_a_cohort_is_scored_by_the_plan(tmp_path, machine, monkeypatch):
     score_cohort(tmp_path / "t.csv", tmp_path / "out", RunSettings(), ModelChoice(threshold_only=True))
     expected = plan([scan(120)] * 3, Asked(networks=False))
     assert expected.count == 3
-    assert given[0] == (expected.count, expected.budget, list(expected.needs))
+    assert given == [(3, 3 * GB, list(expected.needs), False), (3, 3 * GB, [], True)]

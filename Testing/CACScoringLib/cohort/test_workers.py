@@ -1,90 +1,118 @@
-"""Jobs in processes: each is done once, and whoever is killed loses its own job only."""
+"""Jobs on a Dask cluster: each is done once, and a worker that dies loses its own job only."""
 
-import multiprocessing
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
-from functools import partial
-from types import SimpleNamespace
 
+import psutil
 import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.workers import WorkerError, Workers, sensible_count
+from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, cluster_choice
+from CACScoringLib.cohort.workers import Workers, sensible_count
 from CACScoringLib.core.ct import CTError
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals are POSIX here")
 
 
-@pytest.fixture(autouse=True)
-def no_process_is_left():
-    yield
-    assert not multiprocessing.active_children()
+def ended(events):
+    return [(e.index, e.state) for e in events if e.state != "begun"]
 
 
-def test_every_job_is_done_once_by_processes_that_prepared_once():
-    with Workers(2, worker_jobs.doubling) as pool:
-        events = list(pool.run(range(7)))
-    assert [e.index for e in events if e.state == "begun"] == list(range(7))
-    done = {e.index: e.result for e in events if e.state == "done"}
-    assert {index: result[0] for index, result in done.items()} == {i: 2 * i for i in range(7)}
-    pids = {result[1] for result in done.values()}
-    assert 1 <= len(pids) <= 2
-    assert os.getpid() not in pids
-
-
-def test_no_jobs_need_no_process():
-    with Workers(0, worker_jobs.dying) as pool:
+def test_no_jobs_need_no_cluster():
+    with Workers(1, worker_jobs.dying) as pool:
         assert list(pool.run([])) == []
 
 
-def test_a_process_that_ends_loses_its_job_only():
-    with Workers(1, worker_jobs.doubling) as pool:
-        events = list(pool.run([1, -1, 2]))
-    assert [(e.index, e.state) for e in events if e.state != "begun"] == [(0, "done"), (1, "lost"), (2, "done")]
-    assert next(e.exit_code for e in events if e.state == "lost") == 3
+def test_every_job_is_done_once_and_a_worker_that_dies_loses_its_job_only():
+    told = []
+    with Workers(2, worker_jobs.doubling, tell=told.append) as pool:
+        events = list(pool.run(range(7)))
+        others = list(pool.run([1, -1, 2]))
+        alone = list(pool.run([4, -1], alone=True))
+    begun = [e.index for e in events if e.state == "begun"]
+    assert sorted(begun) == list(range(7))
+    done = {e.index: e.result for e in events if e.state == "done"}
+    assert {index: result[0] for index, result in done.items()} == {i: 2 * i for i in range(7)}
+    assert 1 <= len({result[1] for result in done.values()}) <= 2, "each worker prepared once"
+    assert os.getpid() not in {result[1] for result in done.values()}
+    assert sorted(ended(others)) == [(0, "done"), (1, "lost"), (2, "done")]
+    assert "process ended" in next(e.reason for e in others if e.state == "lost")
+    assert sorted(ended(alone)) == [(0, "done"), (1, "lost")]
+    assert len(told) == 2
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_what_preparing_says_is_raised():
-    with Workers(2, worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
+def test_what_preparing_or_a_job_raises_is_raised():
+    with Workers(1, worker_jobs.broken) as pool, pytest.raises(CTError, match="damaged"):
         list(pool.run([1, 2]))
 
 
-def test_processes_that_cannot_begin_are_told():
-    with Workers(2, worker_jobs.dying) as pool, pytest.raises(WorkerError, match="code 5"):
-        list(pool.run([1, 2, 3]))
+def test_workers_that_cannot_begin_are_told():
+    with Workers(1, worker_jobs.dying) as pool, pytest.raises(ClusterError, match="all ended their workers"):
+        list(pool.run(range(9)))
 
 
-def test_one_process_less_goes_on(tmp_path):
-    with Workers(2, partial(worker_jobs.dying_but_once, tmp_path / "died")) as pool:
-        results = {e.index: e.result[0] for e in pool.run([1, 2, 3]) if e.state == "done"}
-    assert results == {0: 2, 1: 4, 2: 6}
-
-
+@pytest.mark.long
 @posix
-def test_leaving_ends_processes_at_work_and_lets_them_clean_up(tmp_path):
-    jobs = [tmp_path / "a", tmp_path / "b"]
-    start = time.monotonic()
-    with Workers(2, worker_jobs.sleeping) as pool, closing(pool.run(jobs)) as events:
-        next(events), next(events)
-        while not all(job.exists() and job.read_text() for job in jobs):
-            time.sleep(0.05)
-    assert time.monotonic() - start < 50
-    assert not any(job.exists() for job in jobs)
+def test_a_job_waits_until_a_worker_has_its_memory_and_one_that_needs_more_than_there_is_runs():
+    with Workers(2, worker_jobs.napping, memory_bytes=2 * 10**9) as pool:
+        events = list(pool.run(range(4), [10**8, 10**9, 10**12, 10**8]))
+    assert sorted(ended(events)) == [(i, "done") for i in range(4)]
 
 
+@pytest.mark.long
 @posix
-def test_a_process_that_does_not_end_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "END_SECONDS", 0.2)
+def test_leaving_ends_workers_at_their_jobs(tmp_path):
     job = tmp_path / "a"
+    start = time.monotonic()
     with Workers(1, worker_jobs.sleeping) as pool, closing(pool.run([job])) as events:
         next(events)
         while not (job.exists() and job.read_text()):
             time.sleep(0.05)
-        os.kill(int(job.read_text()), signal.SIGSTOP)
-    assert job.exists()
+        process = int(job.read_text())
+    assert time.monotonic() - start < 50
+    assert not psutil.pid_exists(process)
+
+
+@pytest.mark.long
+@posix
+def test_a_scheduler_that_is_killed_ends_the_run_and_workers_of_any_address_are_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "GONE_SECONDS", 3.0)
+    able = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # of the module with the jobs
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
+            *("--scheduler-file", str(tmp_path / "s.json"), "--no-dashboard"),
+        ],
+        stderr=subprocess.DEVNULL,
+    ) as scheduler:
+        while not (tmp_path / "s.json").exists():
+            time.sleep(0.1)
+        time.sleep(0.5)
+        address = json.loads((tmp_path / "s.json").read_text())["address"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"],
+            stderr=subprocess.DEVNULL,
+            env=able,
+        ) as worker:
+            with Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as pool:
+                assert sorted(ended(pool.run([1, 2, 3]))) == [(0, "done"), (1, "done"), (2, "done")]
+            job = tmp_path / "a"
+            with (
+                Workers(None, worker_jobs.sleeping, cluster=cluster_choice(address)) as pool,
+                closing(pool.run([job])) as events,
+            ):
+                next(events)
+                scheduler.kill()
+                with pytest.raises(ClusterError, match="scheduler is gone"):
+                    list(events)
+            worker.send_signal(signal.SIGKILL)
 
 
 def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
@@ -94,28 +122,46 @@ def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
         assert sensible_count(10**9) == expected
 
 
-def test_jobs_wait_until_the_budget_has_room():
-    needs = [6, 6, 3, 20, 1, 4]
-    at_work, most, begun = {}, 0, []
-    with Workers(3, worker_jobs.napping, budget=10) as pool:
-        for event in pool.run(range(6), needs):
-            if event.state == "begun":
-                at_work[event.index] = needs[event.index]
-                begun.append(event.index)
-                assert sum(at_work.values()) <= 10 or len(at_work) == 1
-                most = max(most, len(at_work))
-            else:
-                del at_work[event.index]
-    assert sorted(begun) == list(range(6))
-    assert most > 1
+class TestClusterChoice:
+    def test_of_words_and_addresses(self):
+        assert cluster_choice("local") == ClusterChoice()
+        assert cluster_choice("tcp://head:8786").address == "tcp://head:8786"
+        assert cluster_choice("slurm").made_by == "SLURMCluster"
+        assert not cluster_choice("kubernetes").is_local
 
+    def test_of_a_file(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("class: dask_jobqueue.PBSCluster\nworkers: 7\nkwargs: {cores: 1, memory: 4GB}\n")
+        found = cluster_choice(str(file))
+        assert (found.made_by, found.workers, found.kwargs) == ("PBSCluster", 7, {"cores": 1, "memory": "4GB"})
+        file = tmp_path / "mine.json"
+        file.write_text('{"class": "LocalCluster"}')
+        assert cluster_choice(str(file)).made_by == "LocalCluster"
 
-def test_a_job_that_has_room_overtakes_one_that_has_none():
-    pool = Workers(3, worker_jobs.doubling, budget=10)
-    busy, idle = SimpleNamespace(job=0), SimpleNamespace(job=None)
-    pool._workers = [busy, idle]
-    assert pool._next([1, 2], [6, 6, 3]) == 2
-    assert pool._next([1], [6, 6]) is None
-    assert pool._next([1], None) == 1
-    pool._workers = [idle]
-    assert pool._next([1, 2], [6, 60, 3]) == 1, "one is always at work"
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "class: subprocess.Popen\nkwargs: {args: [touch, x]}",
+            "class: os.LocalCluster",
+            "kwargs: {}",
+            "class: LocalCluster\nimport: os",
+            "class: LocalCluster\nworkers: 0",
+            "class: LocalCluster\nkwargs: [1]",
+            "!!python/object/apply:os.system ['true']",
+            "[",
+        ],
+    )
+    def test_refuses_other_classes_and_nonsense(self, tmp_path, text):
+        (tmp_path / "x.yaml").write_text(text)
+        with pytest.raises(ClusterError):
+            cluster_choice(str(tmp_path / "x.yaml"))
+
+    def test_refuses_what_is_no_cluster(self):
+        with pytest.raises(ClusterError, match="no cluster"):
+            cluster_choice("http://x")
+
+    def test_what_a_cluster_lacks_is_told(self, tmp_path):
+        (tmp_path / "x.json").write_text('{"class": "SLURMCluster", "kwargs": {"cores": "many"}}')
+        choice = cluster_choice(str(tmp_path / "x.json"))
+        with Workers(1, worker_jobs.doubling, cluster=choice) as pool, pytest.raises(ClusterError, match=r"x\.json"):
+            list(pool.run([1]))

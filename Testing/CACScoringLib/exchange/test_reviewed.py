@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from CACScoringLib.core.ct import CTError, MaskError
 from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.exchange.review_file import read_review_file
 from CACScoringLib.exchange.reviewed import read_reviewed
 from CACScoringLib.exchange.segment_sites import label_of
 from CACScoringLib.exchange.write import write_objects
@@ -211,3 +212,21 @@ def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(g
         read_reviewed(structures(tmp_path / "b.dcm", scan, [("GTV", [square(9, 12, 5)])]), scan)
     with pytest.raises(MaskError, match="another scan"):
         read_reviewed(structures(tmp_path / "c.dcm", scan, [("LAD", [square(9, 12, 5)])], generate_uid()), scan)
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("AUTOMATIC", True), ("MANUAL", False), ("SEMIAUTOMATIC", False)])
+def test_what_an_algorithm_alone_made_is_told(segmentation, given, kind, warned, tmp_path):
+    made = pydicom.dcmread(segmentation)
+    for item in made.SegmentSequence:
+        item.SegmentAlgorithmType = kind
+    made.save_as(tmp_path / "made.dcm")
+    assert read_review_file(tmp_path / "made.dcm").automatic == warned
+    result = score(replace(given, lesions=tmp_path / "made.dcm"))
+    assert ("lesions-automatic" in [warning.code for warning in result.warnings]) == warned
+
+
+def test_a_structure_set_tells_what_it_was_drawn_in(given, tmp_path):
+    uid = generate_uid()
+    path = structures(tmp_path / "rt.dcm", read_ct(given.ct), [("LAD", [square(9, 12, 5)])], uid)
+    file = read_review_file(path)
+    assert (file.segments, file.frames_of_reference, file.automatic) == (("LAD",), (uid,), False)

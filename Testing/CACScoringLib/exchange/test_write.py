@@ -4,6 +4,7 @@ import contextlib
 import re
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import dicom_results
 import highdicom
@@ -18,6 +19,7 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.output import RESULT_FILES, OutputFolder
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.exchange.segmentation import segment_label
 from CACScoringLib.exchange.source import NotDicomError
@@ -164,6 +166,25 @@ def test_patient_and_study_are_those_of_the_series_and_nothing_private_is_copied
         assert SECRET.encode() not in path.read_bytes()
 
 
+def codes_of(dataset):
+    """Values of all codes in a dataset."""
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" else ():
+            if "CodeMeaning" in item:
+                yield str(item.get("CodeValue") or item.LongCodeValue)
+            yield from codes_of(item)
+
+
+def test_every_code_stands_in_the_users_documentation(objects):
+    page = (Path(__file__).parents[3] / "docs" / "user" / "dicom.md").read_text(encoding="utf-8")
+    for first, last in re.findall(r"(\d{6}) to (\d{6}) DCM", page):
+        page += " ".join(map(str, range(int(first), int(last) + 1)))
+    found = {code for path in objects.iterdir() for code in codes_of(pydicom.dcmread(path, stop_before_pixels=True))}
+    assert len(found) > 50
+    # The page on warnings lists their codes.
+    assert {code for code in found - set(ADVICE) if code not in page} == set()
+
+
 def test_uids_follow_from_the_content(result, objects, tmp_path):
     def uids(folder):
         return {path.name: pydicom.dcmread(path).SOPInstanceUID for path in sorted(folder.iterdir())}
@@ -185,6 +206,13 @@ def test_the_reader_is_named_only_where_asked_to(result, identify, named, tmp_pa
     for path in tmp_path.glob("*.dcm"):
         if "measurements" in path.name:
             assert (b"Reader^Rita" in path.read_bytes()) == named
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\\b", "a=b", "a\nb", "x" * 65])
+def test_a_reader_whose_name_dicom_cannot_hold_is_refused_before_scoring(given, name, tmp_path):
+    settings = RunSettings(dicom=True, identify=True, reader=name)
+    with pytest.raises(CTError, match="no DICOM person name"):
+        run_scan(given, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
 def test_what_is_reviewed_is_final_and_what_is_automatic_is_not(result, objects, tmp_path):

@@ -379,8 +379,8 @@ class TestSeriesChoice:
             read_ct(tmp_path)
         message = str(caught.value)
         assert "--series" in message
-        assert "3: CaSc 3.0, kernel B35f, 3 mm thick, 6 slices, UID" in message
-        assert f"4: Lung, kernel B70f, 3 mm thick, 5 slices, UID {uid}" in message
+        assert "3: CaSc 3.0, kernel B35f, 3 mm thick, unknown time, 6 slices, UID" in message
+        assert f"4: Lung, kernel B70f, 3 mm thick, unknown time, 5 slices, UID {uid}" in message
 
     def test_by_number_and_by_uid(self, tmp_path):
         uid = self.two_series(tmp_path)
@@ -409,13 +409,22 @@ class TestSeriesChoice:
             lines = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
             assert lines == (["3.1", "3.2"] if wanted == "3" else ["3.1", "3.2", "4"])
             lung = next(line for line in str(caught.value).splitlines() if "Lung" in line)
-            assert "kernel B70f, 3 mm thick, 5 slices, UID " + uid in lung
+            assert "kernel B70f, 3 mm thick, unknown time, 5 slices, UID " + uid in lung
         label = lung.split(":")[0].strip()
         uids = sorted(read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2"))
         assert uid in uids
         assert uids == [read_ct(tmp_path, name).acquisition.series_uid for name in ("3.1", "3.2")]
         for name in (uid, label):
             assert read_ct(tmp_path, name).acquisition.series_uid == uid
+
+    def test_phases_of_one_number_are_told_apart_by_their_time(self, tmp_path):
+        for n, times in enumerate(({"AcquisitionTime": "101500.25"}, {"AcquisitionTime": "1016"}, {"SeriesTime": "17"},
+                                   {"SeriesTime": "101700"})):  # fmt: skip
+            write_series(tmp_path / str(n), chest_hu(seed=n), tags=times)
+        with pytest.raises(SeriesChoiceError) as caught:
+            read_ct(tmp_path)
+        said = "acquired at 10:15:00, ", "acquired at 10:16, ", "unknown time, ", "begun at 10:17:00, "
+        assert [sum(words in line for line in str(caught.value).splitlines()) for words in said] == [1, 1, 1, 1]
 
     def test_localizers_are_no_candidates(self, tmp_path):
         write_series(tmp_path / "ct", chest_hu())

@@ -152,7 +152,8 @@ def test_text_from_dicom_is_escaped():
 
 def test_the_page_needs_no_other_file(result):
     text = page.result_as_html(result)
-    assert not re.search(r'(src|href)="(?!data:)', text)
+    # Nothing is loaded; one link leads to the review in the browser.
+    assert re.findall(r'(?:src|href)="(?!data:)([^"]*)', text) == ["http://127.0.0.1:8350/"]
     pictures_found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     assert len(pictures_found) == 2 + 2  # two overviews and every scored slice
     for data in pictures_found:

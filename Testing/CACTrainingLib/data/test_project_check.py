@@ -110,8 +110,9 @@ def test_supervised_decomposition_needs_true_maps(make):
     project = make("aBcDe", uses=GOOD, with_map=False)
     messages = errors(check_project(project, "decomposition"))
     assert len(messages) == 2
-    assert all("cac insert" in m and "--method cyclegan" in m for m in messages)
-    assert not errors(check_project(project, "decomposition", "cyclegan"))
+    assert all("cac insert" in m and "--method labels" in m for m in messages)
+    for method in ("labels", "cyclegan"):
+        assert not errors(check_project(project, "decomposition", method))
 
 
 def test_heart_needs_outlines_in_both_parts(make):

@@ -3,12 +3,12 @@
 import csv
 import functools
 import json
-from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from in_this_process import InThisProcess
 
 from CACTrainingLib.phantom.anatomy import strata
 from CACTrainingLib.phantom.anatomy.demographics import AGATSTON_PER_MG, demographics
@@ -28,30 +28,6 @@ drawn = functools.cache(draw_patient)
 SETTINGS = RadiographSettings(first_number=40, patients=4, heart_box=True)
 
 
-class HerePool:
-    """In place of a pool of processes."""
-
-    def __init__(self, *of_processes):
-        self.jobs = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def submit(self, do, *what):
-        job = Future()
-        try:
-            job.set_result(do(*what))
-        except Exception as error:
-            job.set_exception(error)
-        return job
-
-    def shutdown(self, **how):
-        pass
-
-
 @pytest.fixture(autouse=True)
 def coarse():
     with pytest.MonkeyPatch.context() as patch:
@@ -63,7 +39,7 @@ def make_coarse(patch):
     patch.setattr(cohort, "MATRIX", 72)
     patch.setattr(cohort, "scan_grid", lambda patient, scanner, pose: scan_grid(patient, scanner, pose, (-84.0, 66.0)))
     patch.setattr(cohort, "draw_patient", drawn)
-    patch.setattr(phantom_cohort, "ProcessPoolExecutor", HerePool)
+    patch.setattr(phantom_cohort, "Workers", InThisProcess)
 
 
 @pytest.fixture(scope="module")

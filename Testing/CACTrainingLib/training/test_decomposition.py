@@ -141,7 +141,7 @@ class TestSupervised:
             write_scan(tmp_path / "data" / name, name, True, False, with_map=False)
         scans = find_scans([tmp_path / "data"])
         data = SliceDataset([load_slices(f) for f in prepare(scans, "slices", tmp_path / "cache")])
-        with pytest.raises(DataError, match="--method cyclegan"):
+        with pytest.raises(DataError, match="--method labels"):
             SupervisedTask(CONFIG, SUPERVISED, data, data)
 
 
@@ -279,9 +279,9 @@ class TestCycleGan:
 
     def test_identity_weight_shrinks_with_the_crop(self, parts):
         task = CycleTask(CONFIG, CYCLE, *parts, discriminators())
-        assert task.identity_weight == pytest.approx(10 * (64 / 224) ** 2)
+        assert task.weights["identity"] == pytest.approx(10 * (64 / 224) ** 2)
         published = CycleTask(CONFIG, replace(CYCLE, identity_by_area=False), *parts, discriminators())
-        assert published.identity_weight == 10
+        assert published.weights["identity"] == 10
 
     def test_leaky_sigmoid_can_come_back(self):
         z = torch.tensor([-20.0, -20.0, 0.0], requires_grad=True)
@@ -323,11 +323,58 @@ class TestCycleGan:
             )
 
 
+@pytest.mark.long
+class TestLabels:
+    """The method that learns from slice labels, drawn spots and images, without discriminators."""
+
+    SETTINGS = replace(
+        train_decomposition.LABELS["compact"],
+        loop=replace(LOOP, steps=300, validate_every=100, restarts=1),
+        batch_size=6,
+        learning_rate=1e-2,
+        first_bias=-4.0,
+        augmentation=AUGMENTATION,
+        validation_slices=8,
+    )
+
+    def test_it_learns_a_map_from_slice_labels(self, parts, tmp_path):
+        blind = SliceDataset([replace(scan, maps=scan.maps * 0, has_map=False) for scan in parts[0].scans])
+        task = CycleTask(CONFIG, self.SETTINGS, blind, parts[1], None)
+        assert list(task.modules) == ["remove"]
+        metrics = train(task, self.SETTINGS.loop, tmp_path, Progress(), "cpu").metrics
+        assert metrics["auc"] > 0.85
+        assert metrics["captured"] > 0.3
+        assert metrics["precision"] > 0.3
+        line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+        assert {"label", "spots", "map_hu_with_calcium"} <= line.keys()
+        assert "adversarial" not in line
+
+    def test_true_maps_are_not_looked_at(self, parts):
+        """Neither batches nor what they are drawn from differ where the true maps are taken away."""
+        blind = SliceDataset(
+            [replace(scan, maps=scan.maps * 0, map_row=scan.map_row * 0 - 1, has_map=False) for scan in parts[0].scans]
+        )
+        first, second = (
+            CycleTask(CONFIG, self.SETTINGS, data, parts[1], None).batch(np.random.default_rng(3))
+            for data in (parts[0], blind)
+        )
+        assert first.keys() == second.keys()
+        for name, tensor in first.items():
+            assert torch.equal(tensor, second[name]), name
+
+    def test_known_maps_teach_beside_labels(self, parts, tmp_path):
+        settings = replace(self.SETTINGS, truth_weight=10.0, loop=replace(LOOP, steps=2, validate_every=2))
+        task = CycleTask(CONFIG, settings, *parts, None)
+        train(task, settings.loop, tmp_path, Progress(), "cpu")
+        line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+        assert line["truth"] > 0
+
+
 def test_options_of_the_other_method_are_refused(tmp_path):
     parser = argparse.ArgumentParser()
     train_decomposition.add_arguments(parser)
     arguments = parser.parse_args(["--output", str(tmp_path / "m"), "--dither-hu", "3"])
-    with pytest.raises(DataError, match="--dither-hu is for --method cyclegan"):
+    with pytest.raises(DataError, match="--dither-hu is not for --method supervised"):
         train_decomposition.run(arguments, Progress())
 
 

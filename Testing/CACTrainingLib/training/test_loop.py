@@ -250,3 +250,60 @@ def test_rate_falls_after_half(tmp_path):
     train(Watched(LOOP), LOOP, tmp_path, Progress(), "cpu")
     assert rates[:31] == [0.05] * 31
     assert rates[-1] == pytest.approx(0.05 * (1 - 0.95 * 29 / 30))
+
+
+class Collapsing(Line):
+    """Loses what it has learned at one step, for good."""
+
+    def __init__(self, loop, lost_at):
+        super().__init__(loop)
+        self.lost_at = lost_at
+
+    def step(self, batch, fabric, number):
+        values = super().step(batch, fabric, number)
+        if number == self.lost_at:
+            with torch.no_grad():
+                for parameter in self.modules["line"].parameters():
+                    parameter.zero_()
+            self.optimizers["line"].param_groups[0]["lr"] = 0.0
+        return values
+
+    def collapsed(self, metrics):
+        return metrics["closeness"] < -1.0
+
+
+class TestRestart:
+    LOOP = replace(LOOP, steps=120, average=0.0, restarts=1, decay_from=1.0)
+
+    def run(self, loop, lost_at, folder):
+        outcome = train(Collapsing(loop, lost_at), loop, folder, Progress(), "cpu")
+        warned = [line for line in lines(folder) if line["event"] == "warning"]
+        last = [line for line in lines(folder) if line["event"] == "validation"][-1]
+        return outcome, [line["step"] for line in warned if line["code"] == "training-restarted"], last["closeness"]
+
+    def test_it_goes_back_to_the_last_healthy_networks(self, tmp_path):
+        _, restarts, closeness = self.run(self.LOOP, 64, tmp_path)
+        assert restarts == [80]  # the second validation in succession that shows it
+        assert closeness > -0.1
+
+    def test_no_more_often_than_asked(self, tmp_path):
+        _, restarts, closeness = self.run(replace(self.LOOP, restarts=0), 64, tmp_path)
+        assert restarts == []
+        assert closeness < -1
+
+    def test_what_was_never_healthy_is_left_to_itself(self, tmp_path):
+        _, restarts, _ = self.run(replace(self.LOOP, steps=40), 0, tmp_path)
+        assert restarts == []
+
+    def test_resumed_after_the_collapse_it_still_knows_the_healthy_ones(self, tmp_path):
+        class Killed(Collapsing):
+            def step(self, batch, fabric, number):
+                if number == 75:
+                    raise KeyboardInterrupt
+                return super().step(batch, fabric, number)
+
+        with pytest.raises(KeyboardInterrupt):
+            train(Killed(self.LOOP, 64), self.LOOP, tmp_path, Progress(), "cpu")
+        train(Collapsing(self.LOOP, 64), self.LOOP, tmp_path, Progress(), "cpu", resume=True)
+        last = [line for line in lines(tmp_path) if line["event"] == "validation"][-1]
+        assert last["closeness"] > -0.1

@@ -22,7 +22,7 @@ class Event:
     index: int
     state: str
     result: str | None = None
-    exit_code: int | None = None
+    reason: str = ""
 
 
 class HereWorkers:
@@ -42,7 +42,11 @@ class HereWorkers:
     def run(self, jobs):
         for n, job in enumerate(jobs):
             yield Event(n, "begun")
-            yield Event(n, "lost", exit_code=-9) if n in self.lost else Event(n, "done", self.work(job))
+            yield (
+                Event(n, "lost", reason="its process ended (-9)")
+                if n in self.lost
+                else Event(n, "done", self.work(job))
+            )
 
 
 @pytest.fixture(autouse=True)

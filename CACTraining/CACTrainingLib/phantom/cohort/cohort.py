@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.files import whole, write_text_atomically
 from CACScoringLib.core.tables import write_table
 
@@ -195,25 +195,24 @@ def in_processes(
 ) -> dict[int, T]:
     """What `work` gives for each patient's number; begun in their order, in processes of their own.
 
-    workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised.
+    workers: processes, one per core when None. progress: told (done, all) after each. What `work` raises is raised,
+    and CohortError where a process ended.
     """
     found: dict[int, T] = {}
     workers = min(workers or os.cpu_count() or 1, len(numbers))
-    # Spawned, because a fork of a process that has threads may hang.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(work, number): number for number in numbers}
-        waiting = set(jobs)
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for job in done:
-                    found[jobs[job]] = job.result()
-                    if progress:
-                        progress(len(found), len(numbers))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Workers(workers, partial(_ready, work)) as pool, closing(pool.run(numbers)) as events:
+        for event in events:
+            if event.state == "lost":
+                raise CohortError(f"Patient {numbers[event.index]} could not be made. {event.reason}")
+            if event.state == "done":
+                found[numbers[event.index]] = event.result
+                if progress:
+                    progress(len(found), len(numbers))
     return found
+
+
+def _ready(work: Callable[[int], T]) -> Callable[[int], T]:
+    return work
 
 
 def patient_folder(number: int) -> str:

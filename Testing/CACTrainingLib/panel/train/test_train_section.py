@@ -173,7 +173,7 @@ class TestArguments:
         section.refresh()
         state, ui = driver.state, section.ui
         ui.trainNetworkBox.setCurrentIndex(3)
-        ui.trainMethodBox.setCurrentIndex(1)
+        ui.trainMethodBox.setCurrentIndex(2)
         ui.trainPresetBox.setCurrentIndex(1)
         ui.trainDeviceBox.setCurrentIndex(1)
         box = ui.trainStartBox

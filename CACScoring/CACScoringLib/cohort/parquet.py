@@ -1,0 +1,184 @@
+"""The results of a cohort as parquet tables for SQL: `scans`, `scores`, `lesions`, without what identifies a person.
+
+A scan is called by the number that `cohort.json` has for its folder; names, paths and patients stand in `cohort.csv`
+only, unless they are asked for. The schema's version is in each file's metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..core.ct import Acquisition
+from ..core.files import partial_folder
+from ..core.progress import ScanState
+from ..core.records import recorded_status
+from .scans import CohortScan
+from .scoring import ScanOutcome
+
+SCHEMA = "cac-cohort-tables/1"
+TABLES = ("scans", "scores", "lesions")
+GROUP_ROWS = 5000
+"""Rows that are kept in memory until they are written."""
+
+_PLACE = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
+_SCORE = {
+    "agatston": "double",
+    "clinical_agatston": "double",
+    "volume_mm3": "double",
+    "mass_mg": "double",
+    "pseudo_mass_hu_mm3": "double",
+    "lesions": "int32",
+    "peak_hu": "double",
+}
+_COLUMNS: dict[str, dict[str, str]] = {
+    "scans": {
+        **dict.fromkeys(("scan", "state", "reason", "group", "name", "ct", "patient"), "string"),
+        **dict.fromkeys(("columns", "rows", "slices"), "int32"),
+        **dict.fromkeys(("pixel_mm", "slice_spacing_mm", "noise_hu", "seconds", "wall_seconds"), "double"),
+        "peak_memory_bytes": "int64",
+        **dict.fromkeys(("risk_class", "cac_drs", "content_sha256"), "string"),
+        "warnings": "list",
+    },
+    "scores": {
+        **dict.fromkeys(("scan", "method", "artery", "status"), "string"),
+        **_SCORE,
+        **dict.fromkeys(("interval_low", "interval_high"), "double"),
+    },
+    "lesions": {
+        **dict.fromkeys(("scan", "method", "artery"), "string"),
+        "lesion": "int32",
+        **{name: kind for name, kind in _SCORE.items() if name != "lesions"},
+    },
+}
+_IDENTIFYING = ("name", "ct", "patient")
+TOTAL = "total"
+"""What `scores` has as the artery of a method's total."""
+
+
+class TableWriter:
+    """Takes scans as they end, in any order, and writes all three tables at the end; see `written`."""
+
+    def __init__(self, folder: Path, identify: bool) -> None:
+        self._folder, self._identify = folder, identify
+        self._columns = {name: _typed(name, identify) for name in TABLES}
+        self._rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+        self._writers: dict[str, Any] = {}
+
+    def add(self, number: str, scan: CohortScan, state: ScanState, outcome: ScanOutcome | None) -> None:
+        """Enter a scan. number: what it is called. outcome: None where it failed, or was not reached."""
+        content = outcome.content if outcome else None
+        known = "done" if state.state == "skipped" else state.state
+        row = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
+        if self._identify:
+            row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None}
+        elif state.reason:
+            row["reason"] = without_places(state.reason, scan)
+        if content is not None:
+            record = outcome.record if outcome else None
+            row |= _scan_facts(content, self._identify)
+            row |= {"content_sha256": record.content, "wall_seconds": record.seconds} if record else {}
+            row["peak_memory_bytes"] = record.peak_memory_bytes if record else None
+            for method, result in content["methods"].items():
+                self._rows["scores"] += _scores(number, method, result)
+                self._rows["lesions"] += _lesions(number, method, result)
+        self._rows["scans"].append(row)
+        for name in TABLES:
+            if len(self._rows[name]) >= GROUP_ROWS:
+                self._flush(name)
+
+    def close(self) -> None:
+        """Write what is left."""
+        for name in TABLES:
+            self._flush(name)
+            self._writers[name].close()
+
+    def _flush(self, name: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        fields = self._columns[name]
+        schema = pa.schema(fields, metadata={"schema": SCHEMA})
+        if name not in self._writers:
+            file = self._folder / f"{name}.parquet"
+            self._writers[name] = pq.ParquetWriter(file, schema, compression="zstd")
+        if rows := self._rows[name]:
+            self._writers[name].write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows.clear()
+
+
+@contextmanager
+def written(folder: Path, identify: bool) -> Iterator[TableWriter]:
+    """Give a writer whose tables take the place of earlier ones in a folder at the end, also after an error."""
+    with partial_folder(folder / "tables") as place:
+        writer = TableWriter(place, identify)
+        try:
+            yield writer
+        finally:
+            writer.close()
+            for name in TABLES:
+                (place / f"{name}.parquet").replace(folder / f"{name}.parquet")
+
+
+def without_places(reason: str, scan: CohortScan) -> str:
+    """Why a scan failed, without paths and names of files, which are often called by patients."""
+    text = _PLACE.sub("…", reason)
+    for name in sorted({scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}, key=len, reverse=True):
+        text = text.replace(name, "…")
+    return text
+
+
+def _typed(name: str, identify: bool) -> list:
+    import pyarrow as pa
+
+    kinds = {"list": pa.list_(pa.string()), "string": pa.string(), "double": pa.float64()}
+    kinds |= {"int32": pa.int32(), "int64": pa.int64()}
+    wanted = dict(_COLUMNS[name])
+    if name == "scans":
+        for fact in Acquisition("").facts(identify):
+            wanted.setdefault(fact, _kind_of_fact(fact))
+    return [(key, kinds[kind]) for key, kind in wanted.items() if identify or key not in _IDENTIFYING]
+
+
+def _kind_of_fact(name: str) -> str:
+    annotation = str(Acquisition.__annotations__[name])
+    return "double" if "float" in annotation or "int" in annotation else "string"
+
+
+def _scan_facts(content: Mapping, identify: bool) -> dict:
+    image, measured, categories = content["input"], content["measured"] or {}, content.get("categories") or {}
+    facts = {name: content["acquisition"].get(name) for name in Acquisition("").facts(identify)}
+    texts = {name: str(v) for name, v in facts.items() if v is not None and _kind_of_fact(name) == "string"}
+    return {
+        **facts,
+        **texts,
+        **dict(zip(("columns", "rows", "slices"), image["size"], strict=True)),
+        "pixel_mm": image["spacing_mm"][0],
+        "slice_spacing_mm": image["spacing_mm"][2],
+        "noise_hu": measured.get("noise_hu"),
+        "seconds": round(sum(content["seconds"].values()), 3),
+        "risk_class": categories.get("risk_class"),
+        "cac_drs": categories.get("cac_drs"),
+        "warnings": list(dict.fromkeys(warning["code"] for warning in content["warnings"])),
+    }
+
+
+def _scores(number: str, method: str, result: Mapping) -> Iterator[dict]:
+    status = recorded_status(method, result)
+    for artery, score in {TOTAL: result["total"], **result["arteries"]}.items():
+        low, high = score.get("interval_90") or (None, None)
+        about = {"scan": number, "method": method, "artery": artery, "status": status}
+        yield {**about, **_score(score), "interval_low": low, "interval_high": high}
+
+
+def _lesions(number: str, method: str, result: Mapping) -> Iterator[dict]:
+    for lesion in result["lesions"]:
+        about = {"scan": number, "method": method, "artery": lesion["artery"], "lesion": lesion["id"]}
+        yield about | {name: value for name, value in _score(lesion).items() if name != "lesions"}
+
+
+def _score(score: Mapping) -> dict:
+    return {name: score.get(name) for name in _SCORE}

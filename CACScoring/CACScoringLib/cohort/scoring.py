@@ -1,0 +1,215 @@
+"""One scan of a cohort, in a worker: scored into its folder unless the same content was, with the same settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..core.ct import CTError
+from ..core.files import write_text_atomically
+from ..core.output import LAST_FILE, OutputError, OutputFolder, remove_result
+from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_models, run_scan
+from .scans import CohortScan
+
+RECORD = "cohort-scan.json"
+"""In the folder of a scan: of what it was made, and what that took."""
+SCHEMA = "cac-cohort-scan/1"
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """What RECORD holds.
+
+    content: SHA-256 of the scan's files. files: of their names, sizes and times of change, by which content that was
+    not touched is known without reading it; times are compared for equality, so that no clock has to be right.
+    settings: SHA-256 of settings and models. seconds: from its first file to the last result. peak_memory_bytes: of
+    the worker meanwhile; None where the system does not tell.
+    """
+
+    content: str
+    files: str
+    settings: str
+    seconds: float
+    peak_memory_bytes: int | None = None
+    schema: str = SCHEMA
+
+
+@dataclass(frozen=True)
+class ScanJob:
+    """A scan to be scored into a folder. settings: as in `ScanRecord`."""
+
+    scan: CohortScan
+    folder: Path
+    settings: str
+
+
+@dataclass(frozen=True)
+class ScanOutcome:
+    """What became of a scan: the content of its `scores.json` and its record, or the reason why it could not be scored.
+
+    kept: it had been scored before.
+    """
+
+    content: dict | None = None
+    record: ScanRecord | None = None
+    reason: str | None = None
+    kept: bool = False
+
+
+class ScanFolder(OutputFolder):
+    """The folder of a scan's result, which appears with all files at once, so that of two workers that score the same
+    scan the first one counts."""
+
+    def __init__(self, path: Path, record: Callable[[], ScanRecord]) -> None:
+        super().__init__(path, overwrite=True)
+        self._record = record
+
+    @contextmanager
+    def being_written(self) -> Iterator[Path]:
+        with super().being_written() as folder:
+            yield folder
+            write_record(folder, self._record())
+
+    def _move_in(self, temporary: Path) -> None:
+        temporary.chmod(self.path.parent.stat().st_mode & 0o777)
+        try:
+            temporary.rename(self.path)
+        except OSError:  # it has a result already, or files of others
+            if not (self.path / LAST_FILE).exists():
+                super()._move_in(temporary)
+
+
+def prepare_scoring(settings: RunSettings, chosen: ChosenModels) -> Callable[[ScanJob], ScanOutcome]:
+    """What a worker scores scans with, its networks loaded. All cores are at work already, so each keeps to one."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    if chosen.networks:
+        import torch
+
+        torch.set_num_threads(1)
+    return partial(score_job, settings, load_models(chosen))
+
+
+def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
+    """Score a scan into its folder. Where it was not changed but touched, its result stays as it is."""
+    try:
+        return _score(settings, models, job)
+    except (CTError, OutputError) as error:
+        return ScanOutcome(reason=str(error))
+    except OSError as error:
+        return ScanOutcome(reason=f"Reading or writing failed: {error.strerror} ({error.filename}).")
+    except MemoryError:
+        return ScanOutcome(reason="Memory ran out. Score it with fewer --workers.")
+    except Exception as error:  # whatever a scan brings about, the other scans go on
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        fault = f"Unexpected {type(error).__name__} at {place}: {error}. This is a fault of CAC: please report it."
+        return ScanOutcome(reason=fault)
+
+
+def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
+    scan, folder, begun = job.scan, job.folder, time.perf_counter()
+    _forget_peak()
+    content, files = content_key(scan), files_key(scan)
+    known = read_record(folder)
+    if known and (known.content, known.settings) == (content, job.settings) and (scores := read_scores(folder)):
+        known = ScanRecord(content, files, job.settings, known.seconds, known.peak_memory_bytes)
+        write_record(folder, known)
+        return ScanOutcome(scores, known, kept=True)
+    forget(folder)
+    # Results are named as the cohort names the scan: files of many scans are called alike.
+    given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
+
+    def record() -> ScanRecord:
+        return ScanRecord(content, files, job.settings, round(time.perf_counter() - begun, 3), _peak_memory_bytes())
+
+    run_scan(given, settings, models, ScanFolder(folder, record))
+    return ScanOutcome(read_scores(folder), read_record(folder))
+
+
+def forget(folder: Path) -> None:
+    """Remove a scan's result; what else lies in its folder stays."""
+    remove_result(folder)
+    if folder.is_dir() and not any(folder.iterdir()):
+        with suppress(OSError):  # another worker has just put its result there
+            folder.rmdir()
+
+
+def read_scores(folder: Path) -> dict | None:
+    """The content of a whole result's `scores.json`; None where there is none."""
+    try:
+        return json.loads((folder / LAST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def read_record(folder: Path) -> ScanRecord | None:
+    """What RECORD of a scan's folder holds; None where there is none, as of earlier versions."""
+    try:
+        return ScanRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_record(folder: Path, record: ScanRecord) -> None:
+    """Write RECORD. Raises OSError."""
+    write_text_atomically(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+
+
+def content_key(scan: CohortScan) -> str:
+    """SHA-256 of the content of a scan's files, and of which series is meant. Raises OSError."""
+    digest = hashlib.sha256(json.dumps(scan.series).encode())
+    for group in _files(scan):
+        hashes = sorted(_file_key(file) for file in group)
+        digest.update(json.dumps(hashes).encode())
+    return digest.hexdigest()
+
+
+def files_key(scan: CohortScan) -> str:
+    """Of names, sizes and times of change of a scan's files. Raises OSError."""
+    parts: list[object] = [scan.series]
+    for group in _files(scan):
+        found = [(file.name, file.stat()) for file in group]
+        parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _files(scan: CohortScan) -> Iterator[list[Path]]:
+    for place in (scan.ct, scan.heart, scan.lesions):
+        if place is None:
+            yield []
+        elif place.is_dir():
+            yield [path for path in place.rglob("*") if path.is_file()]
+        else:
+            yield [place]
+
+
+def _file_key(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _forget_peak() -> None:
+    """Linux: the peak of this process's memory is counted anew."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak_memory_bytes() -> int | None:
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return None

@@ -1,0 +1,57 @@
+"""What a DICOM file of lesions tells before its voxels are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import RTStructureSetStorage
+
+from ..core.ct import MaskError, UnreadableError
+from ..io.dicom import printable, read_bounded
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP classes: Segmentation, Label Map Segmentation."""
+
+
+@dataclass(frozen=True)
+class ReviewFile:
+    """A segmentation or structure set.
+
+    segments: their names. frames_of_reference: the UIDs of what they were drawn in. automatic: whether an algorithm
+    alone made all of them (Segment Algorithm Type, PS3.3 C.8.20.2; ROI Generation Algorithm, PS3.3 C.8.8.5).
+    """
+
+    segments: tuple[str, ...]
+    frames_of_reference: tuple[str, ...]
+    automatic: bool
+
+
+def read_review_file(path: Path) -> ReviewFile:
+    """Raises MaskError when a file holds no lesions, UnreadableError when it is broken or no DICOM file."""
+    data = read_bounded(path, stop_before_pixels=True)
+    check_kind(data, path.name)
+    try:
+        if str(data.SOPClassUID) in SEGMENTATIONS:
+            items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
+            names, makers = [item.get("SegmentLabel") for item in items], [i.get("SegmentAlgorithmType") for i in items]
+            frames = [data.get("FrameOfReferenceUID")]
+        else:
+            items = list(data.StructureSetROISequence)
+            names, makers = [item.get("ROIName") for item in items], [i.get("ROIGenerationAlgorithm") for i in items]
+            frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UnreadableError(f"{path.name} is a broken DICOM file ({error}). Export it again.") from error
+    drawn_in = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
+    automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
+    return ReviewFile(tuple(printable(str(name or "")) for name in names), drawn_in, automatic)
+
+
+def check_kind(data: Dataset, name: str) -> None:
+    """Raises MaskError when a DICOM object holds no lesions."""
+    if str(data.get("SOPClassUID")) not in (*SEGMENTATIONS, RTStructureSetStorage):
+        raise MaskError(
+            f"{name} is a DICOM file of modality {data.get('Modality') or 'unknown'}, which holds no lesions. "
+            "Give a segmentation (SEG), a structure set (RTSTRUCT) or a label map."
+        )

@@ -1,0 +1,98 @@
+"""Slicer's DICOM database: the files of a volume's series, reviews of its study, and results into it."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import slicer
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.i18n import tr as _
+
+_MODALITY, _DATE, _TIME = "0008,0060", "0008,0023", "0008,0033"
+_FRAME_OF_REFERENCE = "0020,0052"
+_REVIEWS = ("SEG", "RTSTRUCT")
+
+
+def openDatabase():
+    """Slicer's DICOM database; None where the DICOM module is missing or no database is open."""
+    database = getattr(slicer, "dicomDatabase", None)
+    return database if database is not None and database.isOpen else None
+
+
+def instanceUIDs(volume: vtkMRMLScalarVolumeNode | None) -> list[str]:
+    """The images that a volume was loaded from; none where it did not come from DICOM."""
+    return [] if volume is None else (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+
+
+def filesOf(volume: vtkMRMLScalarVolumeNode) -> tuple[Path, ...]:
+    """The files that a volume was loaded from. Raises CTError where they are not known, or not there any more."""
+    from ..core.ct import CTError
+
+    uids, database, name = instanceUIDs(volume), openDatabase(), volume.GetName()
+    if not uids:
+        raise CTError(
+            _(
+                "{name} was not loaded from DICOM, and DICOM objects have to refer to its images. Load the CT with the "
+                "DICOM module, or use cac score --dicom."
+            ).format(name=name)
+        )
+    if database is None:
+        raise CTError(_("Slicer's DICOM database is not open. Open it in the DICOM module."))
+    paths = [database.fileForInstance(uid) for uid in uids]
+    found = tuple(dict.fromkeys(Path(path) for path in paths if path and Path(path).is_file()))
+    missing = sum(not (path and Path(path).is_file()) for path in paths)
+    if missing:
+        text = _("{missing} of {count} images of {name} are no longer in Slicer's DICOM database. Import the CT again.")
+        raise CTError(text.format(missing=missing, count=len(uids), name=name))
+    return found
+
+
+def frameOfReference(volume: vtkMRMLScalarVolumeNode | None) -> str:
+    """UID of the frame of reference of a volume; empty where it is unknown."""
+    uids, database = instanceUIDs(volume), openDatabase()
+    return "" if not uids or database is None else database.instanceValue(uids[0], _FRAME_OF_REFERENCE)
+
+
+def reviewsOf(volume: vtkMRMLScalarVolumeNode | None) -> list[tuple[str, str]]:
+    """Segmentations and structure sets in the study of a volume: what to call each, and its file; newest first."""
+    uids, database = instanceUIDs(volume), openDatabase()
+    if not uids or database is None:
+        return []
+    study = database.studyForSeries(database.seriesForFile(database.fileForInstance(uids[0])))
+    found = []
+    for series in database.seriesForStudy(study):
+        first = next(iter(database.filesForSeries(series, 1)), "")
+        if not first or database.fileValue(first, _MODALITY) not in _REVIEWS:
+            continue
+        for path in database.filesForSeries(series):
+            when = database.fileValue(path, _DATE), database.fileValue(path, _TIME)
+            found.append((when, _called(database, series, path, when), path))
+    return [(text, path) for _when, text, path in sorted(found, reverse=True)]
+
+
+def addFolder(folder: Path) -> str:
+    """Copy the DICOM files of a folder into the database. Returns what to tell the user."""
+    database = openDatabase()
+    if database is None:
+        return _("Slicer's DICOM database is not open, so they were not added to it.")
+    from DICOMLib import DICOMUtils
+
+    # Copied, so that the folder may be moved or deleted afterwards.
+    if not DICOMUtils.importDicom(str(folder), database, True):
+        return _("They could not be added to Slicer's DICOM database; import the folder there.")
+    return _("They were added to Slicer's DICOM database.")
+
+
+def _called(database, series: str, path: str, when: tuple[str, str]) -> str:
+    from ..io.dicom import printable
+
+    description = printable(database.descriptionForSeries(series)) or _("no description")
+    date, time = when
+    written = f"{date[:4]}-{date[4:6]}-{date[6:8]} {time[:2]}:{time[2:4]}" if len(date) == 8 else _("no date")
+    modality = database.fileValue(path, _MODALITY)
+    return _("{description} ({modality}, {written})").format(
+        description=description, modality=modality, written=written
+    )

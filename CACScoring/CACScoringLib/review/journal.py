@@ -1,0 +1,189 @@
+"""The journal of a review: a file to which every change is appended with time and reader, and from which it is rebuilt.
+
+The first line names the schema and the SHA-256 of the `scores.json` that the review began with; every other line is an
+`Entry`. A line is on the disk when `append` returns. What a killed process left of its last line is passed over, and
+overwritten by the next one, so that no more than the change in flight is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from ..core.ct import CTError
+from ..core.files import sync_folder
+from ..core.labels import NOT_CORONARY, SITES
+from .review import Difference
+from .state import Change
+
+SCHEMA = "cac-review/1"
+CHANGES = ("edit", "undo", "redo")
+"""Kinds of entries that have a change. Others are "time", spent without one, and "export"."""
+
+
+class JournalError(CTError):
+    """A journal cannot be read or written. What was changed before is still in it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was done.
+
+    number: from 1. time: UTC, ISO 8601. what: in words. seconds: of the reader's, since the entry before. reviewed,
+    agatston: whether the clinical score is reviewed after it, and its total. change: None where the labels stayed.
+    """
+
+    number: int
+    time: str
+    reader: str
+    kind: str
+    what: str
+    seconds: float
+    reviewed: bool
+    agatston: float
+    change: Change | None = None
+
+
+class Journal:
+    """The journal in a file, which is made by the first entry.
+
+    result_sha256: of the `scores.json` that the review begins with. entries: all that are whole.
+    Raises JournalError for a file that is none, is damaged, or belongs to another result.
+    """
+
+    def __init__(self, file: Path, result_sha256: str) -> None:
+        self.file = file
+        self._result = result_sha256
+        self.entries: list[Entry] = []
+        self._end = self._read()
+
+    @property
+    def steps(self) -> list[tuple[str, Change]]:
+        """For `ScanReview.restore`."""
+        return [(entry.kind, entry.change) for entry in self.entries if entry.change is not None]
+
+    @property
+    def seconds(self) -> float:
+        """That readers have spent."""
+        return sum(entry.seconds for entry in self.entries)
+
+    def append(
+        self,
+        kind: str,
+        reader: str,
+        what: str,
+        seconds: float,
+        reviewed: bool,
+        agatston: float,
+        change: Change | None = None,
+    ) -> None:
+        """Add an entry; it is on the disk when this returns. Raises JournalError, and then it is not there.
+
+        Arguments as of `Entry`.
+        """
+        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        number = len(self.entries) + 1
+        entry = Entry(number, time, reader, kind, what, round(seconds, 1), reviewed, agatston, change)
+        text = _line(entry)
+        try:
+            if not self._end:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps({"schema": SCHEMA, "result": self._result}) + "\n" + text
+            with self.file.open("r+b" if self.file.exists() else "w+b") as file:
+                file.truncate(self._end)
+                file.seek(self._end)
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+                end = file.tell()
+            if not self._end:
+                sync_folder(self.file.parent)
+        except OSError as error:
+            raise JournalError(
+                f"The change was not saved: {self.file} cannot be written ({error.strerror}). Free some space or check "
+                "the permissions of the folder, and make the change again."
+            ) from error
+        self._end = end
+        self.entries.append(entry)
+
+    def _read(self) -> int:
+        """Take in what the file holds. Returns where its last whole line ends."""
+        try:
+            content = self.file.read_bytes()
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise JournalError(f"{self.file} cannot be read: {error.strerror}. Check its permissions.") from error
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            return 0
+        try:
+            head, *lines = whole.decode().splitlines()
+            about = json.loads(head)
+            if about["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {about['schema']}, not {SCHEMA}")
+            for number, line in enumerate(lines, 1):
+                self.entries.append(_entry(json.loads(line), number))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise JournalError(f"{self.file} is damaged ({error}). Restore it from a copy, or move it away.") from error
+        if about["result"] != self._result:
+            raise JournalError(
+                f"{self.file} is the review of another result: the scan was scored again since. Move the file away to "
+                "begin a new review."
+            )
+        return len(whole)
+
+
+def _line(entry: Entry) -> str:
+    content = {name: value for name, value in vars(entry).items() if name != "change"}
+    if entry.change is not None:
+        content["change"] = {
+            "voxels": {method: _runs(difference) for method, difference in entry.change.voxels.items()},
+            "slices": {str(k): list(used) for k, used in entry.change.slices.items()},
+            "reviewed": {method: list(marks) for method, marks in entry.change.reviewed.items()},
+        }
+    return json.dumps(content) + "\n"
+
+
+def _entry(content: Mapping, number: int) -> Entry:
+    if content["number"] != number:
+        raise ValueError(f"entry {content['number']} stands in the place of entry {number}")
+    names = ("time", "reader", "kind", "what")
+    change = content.get("change")
+    if change is not None:
+        change = Change(
+            {method: _difference(runs) for method, runs in change["voxels"].items()},
+            {int(k): (bool(before), bool(after)) for k, (before, after) in change["slices"].items()},
+            {method: (bool(before), bool(after)) for method, (before, after) in change["reviewed"].items()},
+        )
+    if (change is not None) != (content["kind"] in CHANGES):
+        raise ValueError(f"entry {number} is no {content['kind']}")
+    texts = (str(content[name]) for name in names)
+    return Entry(number, *texts, float(content["seconds"]), bool(content["reviewed"]), content["agatston"], change)
+
+
+def _runs(difference: Difference) -> list[list[int]]:
+    """Rows [first voxel, count, label before, label after]."""
+    flat, before, after = difference.flat, difference.before, difference.after
+    new = np.append(True, (np.diff(flat) != 1) | (np.diff(before) != 0) | (np.diff(after) != 0))[: len(flat)]
+    first = np.flatnonzero(new)
+    count = np.diff(np.append(first, len(flat)))
+    return np.stack([flat[first], count, before[first], after[first]], 1).tolist()
+
+
+def _difference(runs: Iterable[Iterable[int]]) -> Difference:
+    rows = np.array(list(runs), np.int64).reshape(-1, 4)
+    first, count, *labels = rows.T
+    if (rows < 0).any() or not np.isin(labels, [0, NOT_CORONARY, *SITES]).all():
+        raise ValueError("a voxel or a label is out of range")
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    flat = np.repeat(first, count) + within
+    if (np.diff(flat) <= 0).any():
+        raise ValueError("voxels do not rise")
+    return Difference(flat, *(np.repeat(label, count).astype(np.uint8) for label in labels))

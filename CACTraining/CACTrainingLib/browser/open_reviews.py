@@ -1,0 +1,172 @@
+"""Reviews that are open in the server: each rebuilt from its journal, edited by one request at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from CACScoringLib.cohort.folder import safe_name
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.review.export import IN_BROWSER, result_of
+from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.journal import CHANGES, Journal
+from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.state import Change
+
+from . import actions
+from .cases import Case
+from .images import ScanImages
+from .shown import shown
+
+FOLDER = "reviews"
+"""Below the results of a scan: the journals, a file for each reading."""
+
+SHARED, CONSENSUS = "shared", "consensus"
+"""Readings that belong to no single reader."""
+
+MOST_OPEN = 4
+"""A large scan takes about a gigabyte."""
+
+
+class ChangedError(CTError):
+    """The review is not the one that the reader saw."""
+
+
+def journal_of(case: Case, reading: str) -> Path:
+    """The file of a reading, whose name is safe whatever the reader's is."""
+    digest = hashlib.sha256(reading.encode()).hexdigest()[:8]
+    return case.folder / FOLDER / f"{safe_name(reading)}-{digest}.jsonl"
+
+
+class OpenReview:
+    """One reading of a scan. lock: to be held by whoever reads or edits it. heart: mask on the scan's grid.
+
+    Raises CTError when the scan, its results or its journal cannot be read.
+    """
+
+    def __init__(self, case: Case, reading: str) -> None:
+        self.lock = threading.RLock()
+        self.case = case
+        self.reading = reading
+        self._journal = Journal(journal_of(case, reading), case.result_sha256())
+        scan = case.scan()
+        self._dicom_files = scan.dicom_files
+        state = ReviewFolder(case.folder, scan)
+        self.review = ScanReview(state, IN_BROWSER, self._record)
+        self.review.restore(self._journal.steps)
+        self.images = ScanImages(state)
+        self.heart = state.heart
+        self._now = ("", "", 0.0)
+
+    @property
+    def version(self) -> int:
+        """How many changes were made."""
+        return len(self._journal.steps)
+
+    @property
+    def is_new(self) -> bool:
+        return not self._journal.entries
+
+    def shown(self) -> dict:
+        """What the page shows of it."""
+        return shown(self.review, self.version) | {"seconds": self._journal.seconds}
+
+    def request_of(self, content: object) -> actions.Request:
+        """Check a request. Raises `actions.RefusedError`."""
+        return actions.request_of(content, self.review.scan.image.GetSize()[::-1], self.review.methods)
+
+    def act(self, reader: str, request: actions.Request) -> dict:
+        """Do what a reader asks for, and return what the page shows then; it is in the journal when this returns.
+
+        Raises ChangedError when the review changed since the reader saw it, MaskError when it cannot be done, and
+        JournalError when it cannot be kept: then the review has to be opened again.
+        """
+        if request.version != self.version:
+            last = next((e for e in reversed(self._journal.entries) if e.kind in CHANGES), None)
+            who = "elsewhere" if last is None else f"by {last.reader}, {last.time[11:19]} UTC"
+            raise ChangedError(
+                f"This scan was changed {who}, after you saw it (version {self.version}, yours was {request.version}). "
+                "The page shows it as it is now; your last action was not done. Repeat it if it is still right."
+            )
+        self._now = (reader, request.words, request.seconds)
+        actions.carry_out(self.review, request)
+        return self.shown()
+
+    def spend(self, reader: str, seconds: float) -> None:
+        """Keep the time that a reader spent without a change. Raises JournalError."""
+        self._append("time", reader, "", seconds)
+
+    def export(self, reader: str, dicom: bool) -> Path:
+        """Write the review as `export_review` does, into a folder beside the results. Raises CTError, OutputError.
+
+        dicom: whether DICOM objects are written too, where the scan is a DICOM series.
+        """
+        name = "reviewed" if self.reading == SHARED else f"reviewed-{journal_of(self.case, self.reading).stem}"
+        folder = self.case.folder / name
+        self.review.export(folder, overwrite=True)
+        if dicom and self._dicom_files:
+            self._write_objects(folder / "dicom", reader)
+        self._append("export", reader, name, 0.0)
+        return folder
+
+    def _write_objects(self, folder: Path, reader: str) -> None:
+        from CACScoringLib.exchange.source import check_series
+        from CACScoringLib.exchange.write import write_objects
+
+        reviewed = self.review.as_reviewed()
+        scan = replace(reviewed.scan, dicom_files=self._dicom_files)
+        check_series(scan)
+        result = result_of(replace(reviewed, scan=scan))
+        with OutputFolder(folder, overwrite=True).being_written() as files:
+            write_objects(files, result, False, reader, self.review.calcium_map())
+
+    def _record(self, kind: str, change: Change) -> None:
+        reader, words, seconds = self._now
+        self._append(kind, reader, words, seconds, change)
+
+    def _append(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
+        review = self.review
+        total = review.result("threshold").total.agatston
+        self._journal.append(kind, reader, words, seconds, review.reviewed["threshold"], total, change)
+
+
+class OpenReviews:
+    """The reviews that are in memory, the one used longest ago closed first; all of them are in their journals.
+
+    prepare: is given each review that nobody has begun yet, when it is opened.
+    """
+
+    def __init__(self, prepare: Callable[[OpenReview], None] = lambda review: None) -> None:
+        self._open: OrderedDict[tuple[str, str], OpenReview] = OrderedDict()
+        self._lock = threading.Lock()
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
+        self._prepare = prepare
+
+    def get(self, case: Case, reading: str) -> OpenReview:
+        """The review of a reading, opened when it is not. Raises CTError."""
+        key = (case.id, reading)
+        with self._lock:
+            own = self._opening.setdefault(key, threading.Lock())
+        with own:
+            with self._lock:
+                if key in self._open:
+                    self._open.move_to_end(key)
+                    return self._open[key]
+            review = OpenReview(case, reading)
+            if review.is_new:
+                self._prepare(review)
+            with self._lock:
+                self._open[key] = review
+                while len(self._open) > MOST_OPEN:
+                    self._open.popitem(last=False)
+            return review
+
+    def close(self, case: Case, reading: str) -> None:
+        """Forget a review, so that it is rebuilt from its journal when it is asked for again."""
+        with self._lock:
+            self._open.pop((case.id, reading), None)

@@ -1,0 +1,48 @@
+"""A review as annotations of a training project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..project import annotations
+from ..project.annotations import SliceLabel
+from ..project.project import Project, ProjectError, ProjectScan
+from ..project.scan_identity import content_hash
+from .open_reviews import OpenReview
+
+
+def into_project(folder: Path, review: OpenReview, annotator: str) -> str:
+    """Write a reviewed clinical score into the project's scan, as regions and as labels of the heart's slices.
+
+    annotator: by whose name. Returns the scan's id in the project. Raises ProjectError, as when the scan is not in the
+    project or the review is not done.
+    """
+    annotations.check_annotator(annotator)
+    if not review.review.reviewed["threshold"]:
+        raise ProjectError("The review of this scan is not done. Mark it as reviewed first.")
+    project = Project.open(folder)
+    scan = _scan_in(project, review)
+    lesions = review.review.result("threshold").lesions
+    regions = lesions.label_image(review.review.scan.image)
+    annotations.write_mask(project, scan.id, annotator, "regions", regions)
+    heart, calcium = (sitk.GetArrayViewFromImage(image).any((1, 2)) for image in (review.heart, regions))
+    slices = annotations.slice_annotations(project, scan.id, annotator)
+    for k in heart.nonzero()[0].tolist():
+        label = SliceLabel.VISIBLE if calcium[k] else SliceLabel.NOT_VISIBLE
+        if slices.labels.get(k) != label:
+            slices.set(k, label)
+    return scan.id
+
+
+def _scan_in(project: Project, review: OpenReview) -> ProjectScan:
+    ct = review.case.ct
+    by_place = [scan for scan in project.scans if scan.ct == ct]
+    if len(by_place) == 1:
+        return by_place[0]
+    sha256 = content_hash(ct)
+    same = [scan for scan in project.scans if scan.sha256 == sha256]
+    if not same:
+        raise ProjectError(f"The project {project.name} has no scan {review.case.name}. Add it: cac project add.")
+    return same[0]

@@ -1,0 +1,352 @@
+"""The server of the page: who comes in, what is sent, and what is done for a reader.
+
+No part of a request becomes the name of a file: scans go by ids, pages and scripts by a fixed list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import NOT_CORONARY
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.report.pictures import SITE_COLOURS
+from CACScoringLib.review.journal import JournalError
+
+from . import images
+from .actions import GIVEN_SITES, MOST_SECONDS, RefusedError
+from .cases import Case
+from .open_reviews import ChangedError, OpenReview, OpenReviews
+from .page import page_folder
+from .project_export import into_project
+from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
+from .work_list import WorkList, prepare_consensus
+
+MOST_BYTES = 64 * 1024
+"""Of a request's body; a stroke of the brush of 500 points has 30 kB."""
+
+READINGS = ("own", "consensus")
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is reached. origins: addresses that pages of it have, as browsers send them. user_header: in
+    which a proxy at one of `proxies` names the reader, in place of tokens."""
+
+    origins: tuple[str, ...]
+    user_header: str | None = None
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(urlsplit(origin).netloc for origin in self.origins)
+
+
+class Server:
+    """Answers requests.
+
+    work: the scans and their readings. gate: tells readers. project: a training project that reviews may go into.
+    dicom: whether exports hold DICOM objects.
+    """
+
+    def __init__(self, work: WorkList, gate: Gate, project: Path | None = None, dicom: bool = False) -> None:
+        self.work = work
+        self.gate = gate
+        self.project = project
+        self.dicom = dicom
+        self.address = Address(())
+        self.reviews = OpenReviews(self._prepare)
+        self._static = {file.name: file for file in page_folder().iterdir() if file.is_file()}
+
+    def application(self) -> web.Application:
+        """The application, to be run."""
+        app = web.Application(middlewares=[self._guard], client_max_size=MOST_BYTES)
+        scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|consensus}"
+        app.add_routes(
+            [
+                web.get("/", self._list_page),
+                web.get("/login", self._login),
+                web.get("/scan/{id:[0-9a-f]{16}}", self._scan_page),
+                web.get("/static/{name}", self._file),
+                web.get("/api/work", self._work),
+                web.get(scan, self._state),
+                web.get(scan + "/slice/{image:[a-z]+}/{k:[0-9]{1,5}}", self._slice),
+                web.get(scan + "/volume/{image:[a-z]+}", self._volume),
+                web.get(scan + "/lesions/{method:[a-z]+}", self._lesions),
+                web.post(scan + "/act", self._act),
+                web.post(scan + "/time", self._time),
+                web.post(scan + "/export", self._export),
+                web.post(scan + "/project", self._project),
+            ]
+        )
+        return app
+
+    # Who comes in
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            answer = await self._let_in(request, handler)
+        except web.HTTPException as error:
+            answer = _refusal(error.status, error.reason)
+        except RefusedError as error:
+            answer = _refusal(400, str(error))
+        except ChangedError as error:
+            answer = _refusal(409, str(error))
+        except (CTError, OutputError) as error:
+            answer = _refusal(422, str(error))
+        except Exception:
+            log.exception("A request failed")
+            answer = _refusal(500, "The server failed. What it was is in its terminal.")
+        answer.headers.update(HEADERS)
+        return answer
+
+    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Names that lead here by a changed DNS are none of ours.
+        if request.headers.getall("Host", []) not in [[host] for host in self.address.hosts]:
+            raise web.HTTPForbidden(reason="This server goes by another name.")
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not _navigates(request):
+            raise web.HTTPForbidden(reason="Another page may not ask this server.")
+        if request.path.startswith("/static/") or (request.path == "/login" and not self.address.user_header):
+            return await handler(request)
+        session = self._session(request)
+        if session is None:
+            raise web.HTTPUnauthorized(reason="You are not logged in. Open the address that cac review printed.")
+        if request.method == "POST":
+            self._check_change(request, session)
+        request["session"] = session
+        return await handler(request)
+
+    def _session(self, request: web.Request) -> Session | None:
+        if (name := self.address.user_header) is None:
+            return self.gate.session(request.cookies.get(COOKIE, ""))
+        if request.remote not in self.address.proxies:
+            return None
+        named = request.headers.getall(name, [])
+        return self.gate.session_by_header(named[0]) if len(named) == 1 and named[0] in self.gate.readers else None
+
+    def _check_change(self, request: web.Request, session: Session) -> None:
+        """Raises HTTPForbidden for a change that does not come from one of our pages in this session."""
+        if request.headers.getall("Origin", []) not in [[origin] for origin in self.address.origins]:
+            raise web.HTTPForbidden(reason="The change comes from another page.")
+        if not self.gate.is_csrf(session, request.headers.get(CSRF_HEADER, "")):
+            raise web.HTTPForbidden(reason="The page is of another session. Load it again.")
+        if request.content_type != "application/json":
+            raise web.HTTPUnsupportedMediaType(reason="A change is JSON.")
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        reader, token = request.query.get("reader", ""), request.query.get("token", "")
+        if not self.gate.opens(reader, token):
+            await asyncio.sleep(1)  # so that nobody tries many
+            raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
+        answer = web.Response(status=303, headers={"Location": "/"})
+        secure = all(origin.startswith("https:") for origin in self.address.origins)
+        answer.set_cookie(
+            COOKIE,
+            self.gate.cookie(reader),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            secure=secure,
+            samesite="Lax",
+        )
+        return answer
+
+    # Pages
+
+    async def _list_page(self, request: web.Request) -> web.StreamResponse:
+        return self._page(request, "list.html")
+
+    async def _scan_page(self, request: web.Request) -> web.StreamResponse:
+        self._case(request)
+        return self._page(request, "scan.html")
+
+    def _page(self, request: web.Request, name: str) -> web.StreamResponse:
+        text = self._static[name].read_text(encoding="utf-8")
+        text = text.replace("CSRF_TOKEN", self.gate.csrf(request["session"]))
+        return web.Response(text=text, content_type="text/html")
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        file = self._static.get(request.match_info["name"])
+        if file is None or file.suffix not in (".js", ".css", ".svg"):
+            raise web.HTTPNotFound(reason="There is no such file.")
+        kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+        return web.Response(body=file.read_bytes(), content_type=kinds[file.suffix])
+
+    # What is shown
+
+    async def _work(self, request: web.Request) -> web.StreamResponse:
+        reader = request["session"].reader
+        work = self.work
+        rows = await asyncio.to_thread(work.rows, reader)
+        agreements = await asyncio.to_thread(work.agreements) if work.double else []
+        about = {"reader": reader, "readers": work.readers, "double": work.double, "blind": work.blind}
+        return _json(about | {"rows": rows, "agreements": agreements})
+
+    async def _state(self, request: web.Request) -> web.StreamResponse:
+        case, reader = self._case(request), request["session"].reader
+
+        def state() -> dict:
+            review = self._review(request)
+            with review.lock:
+                return review.shown() | review.images.about()
+
+        found = await asyncio.to_thread(state)
+        sites = [
+            {"label": int(site), "name": site.short_name, "full_name": site.full_name, "colour": SITE_COLOURS[site]}
+            for site in SITE_COLOURS
+        ]
+        about = {
+            "name": self.work.name_of(case, reader),
+            "reader": reader,
+            "sites": sites,
+            "given_sites": [int(site) for site in GIVEN_SITES],
+            "rejected": NOT_CORONARY,
+            "label_colours": images.label_colours(),
+            "project": self.project is not None,
+            "order": list(self.work.cases),
+        }
+        return _json(about | found)
+
+    async def _slice(self, request: web.Request) -> web.StreamResponse:
+        name, k = request.match_info["image"], int(request.match_info["k"])
+
+        def content() -> bytes | None:
+            review = self._review(request)
+            if name not in images.IMAGES or k >= review.review.scan.image.GetSize()[2]:
+                return None
+            with review.lock:
+                return review.images.slice_bytes(name, k)
+
+        return _bytes(await asyncio.to_thread(content))
+
+    async def _volume(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["image"]
+
+        def content() -> bytes | None:
+            review = self._review(request)
+            with review.lock:
+                return review.images.volume(name) if name in images.IMAGES else None
+
+        return _bytes(await asyncio.to_thread(content))
+
+    async def _lesions(self, request: web.Request) -> web.StreamResponse:
+        method = request.match_info["method"]
+
+        def content() -> bytes | None:
+            review = self._review(request)
+            with review.lock:
+                return review.images.lesions(review.review, method) if method in review.review.methods else None
+
+        return _bytes(await asyncio.to_thread(content))
+
+    # What is done
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        content, reader = await _content(request), request["session"].reader
+
+        def act(review: OpenReview) -> dict:
+            return review.act(reader, review.request_of(content))
+
+        return _json(await self._changing(request, act))
+
+    async def _time(self, request: web.Request) -> web.StreamResponse:
+        content, reader = await _content(request), request["session"].reader
+        seconds = content.get("seconds") if isinstance(content, dict) and content.keys() == {"seconds"} else None
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
+            raise RefusedError("seconds is no time.")
+        await self._changing(request, lambda review: review.spend(reader, float(seconds)))
+        return _json({})
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        await _empty(request)
+        reader = request["session"].reader
+        folder = await self._changing(request, lambda review: review.export(reader, self.dicom))
+        return _json({"folder": folder.name})
+
+    async def _project(self, request: web.Request) -> web.StreamResponse:
+        await _empty(request)
+        if self.project is None:
+            raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
+        reader, project = request["session"].reader, self.project
+        annotator = "consensus" if request.match_info["reading"] == "consensus" else reader
+        scan = await self._changing(request, lambda review: into_project(project, review, annotator))
+        return _json({"scan": scan})
+
+    async def _changing(self, request: web.Request, action: Callable[[OpenReview], object]) -> object:
+        """The answer of an action in a thread, while nobody else edits the review."""
+
+        def act() -> object:
+            review = self._review(request)
+            with review.lock:
+                try:
+                    return action(review)
+                except JournalError:
+                    # What is shown must be what is kept.
+                    self.reviews.close(review.case, review.reading)
+                    raise
+
+        return await asyncio.to_thread(act)
+
+    def _prepare(self, review: OpenReview) -> None:
+        if review.reading == self.work.reading_of("", True) and self.work.double:
+            prepare_consensus(self.work, self.reviews, review)
+
+    def _case(self, request: web.Request) -> Case:
+        case = self.work.cases.get(request.match_info["id"])
+        if case is None:
+            raise web.HTTPNotFound(reason="There is no such scan.")
+        return case
+
+    def _review(self, request: web.Request) -> OpenReview:
+        case = self._case(request)
+        consensus = request.match_info["reading"] == "consensus"
+        if consensus and not self.work.consensus_due(case):
+            raise RefusedError("A consensus begins when all readers have reviewed the scan.")
+        return self.reviews.get(case, self.work.reading_of(request["session"].reader, consensus))
+
+
+def _navigates(request: web.Request) -> bool:
+    """Whether a link or an address leads to a page; it shows nothing to the page that the link is on."""
+    return request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate"
+
+
+async def _content(request: web.Request) -> object:
+    try:
+        return json.loads(await request.text(), parse_constant=_no_constant)
+    except (ValueError, RecursionError, LookupError) as error:
+        raise RefusedError("The request is no JSON.") from error
+
+
+async def _empty(request: web.Request) -> None:
+    if await _content(request) != {}:
+        raise RefusedError("The request has unknown parts.")
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _json(content: object) -> web.Response:
+    return web.json_response(content, dumps=lambda value: json.dumps(value, allow_nan=False))
+
+
+def _refusal(status: int, reason: str) -> web.Response:
+    return web.json_response({"error": reason}, status=status)
+
+
+def _bytes(content: bytes | None) -> web.Response:
+    if content is None:
+        raise web.HTTPNotFound(reason="There is no such image.")
+    return web.Response(body=content, content_type="application/octet-stream")

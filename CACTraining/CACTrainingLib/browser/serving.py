@@ -1,0 +1,93 @@
+"""Starting and stopping the server of a folder of results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from aiohttp import web
+from filelock import FileLock, Timeout
+
+from CACScoringLib.core.output import OutputError
+
+from ..project.project import Project
+from .cases import cases_of, check_present
+from .safety import Gate, stored_key
+from .server import Address, Server
+from .work_list import WorkList
+
+LOCK = ".review.lock"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to listen. origin: how browsers address the server; None for this computer alone. user_header: as of
+    `Address`."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    origin: str | None = None
+    user_header: str | None = None
+
+
+def serve(
+    results: Path,
+    ct: Path | None,
+    readers: tuple[str, ...],
+    double: bool,
+    blind: bool,
+    project: Path | None,
+    dicom: bool,
+    place: Place,
+) -> None:
+    """Serve the review of results until the process is stopped; says on standard output how readers come in.
+
+    results, ct: as of `cases_of`. readers, double, blind: as of `WorkList`. project, dicom: as of `Server`.
+
+    Raises OutputError when another server is at work there or the port is taken, CTErrors as `cases_of` does.
+    """
+    cases = cases_of(results, ct)
+    check_present(cases)
+    if project is not None:
+        project = Project.open(project).folder
+    lock = FileLock(results / LOCK)
+    try:
+        key = stored_key()
+        lock.acquire(timeout=0)
+    except Timeout:
+        message = f"Another server reviews {results}. Use that one, or stop it first."
+        raise OutputError(message) from None
+    except OSError as error:
+        raise OutputError(f"Reviews cannot be kept in {results}: {error.strerror}. Check its permissions.") from error
+    with lock:
+        server = Server(
+            WorkList(cases, readers, double, blind), Gate(key, str(results.resolve()), readers), project, dicom
+        )
+        asyncio.run(_serve(server, place))
+
+
+async def _serve(server: Server, place: Place) -> None:
+    # It would print where in its own parser a damaged request was found; what fails in ours is said by the server.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    runner = web.AppRunner(server.application(), access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, place.host, place.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise OutputError(f"Port {place.port} cannot be used ({error.strerror}). Choose another --port.") from error
+        port = runner.addresses[0][1]
+        names = ("127.0.0.1", "localhost", "[::1]")
+        origins = (place.origin,) if place.origin else tuple(f"http://{name}:{port}" for name in names)
+        server.address = Address(origins, place.user_header)
+        for reader in server.work.readers if place.user_header is None else ():
+            query = urlencode({"reader": reader, "token": server.gate.token(reader)})
+            print(f"{reader}: {origins[0]}/login?{query}", flush=True)
+        print(f"{len(server.work.cases)} scans at {origins[0]} (stop with Ctrl+C)", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()

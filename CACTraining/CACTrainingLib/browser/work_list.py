@@ -1,0 +1,170 @@
+"""The work list: how far each scan's reading is, where a reader helps most, and how well two readers agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import Artery, Labelled
+from CACScoringLib.core.warning_codes import SEVERE
+from CACScoringLib.review.journal import CHANGES, Journal
+from CACScoringLib.scoring.uncertainty import CATEGORIES
+
+from ..statistics.agreement import agreement_estimate, kappa_estimate
+from ..statistics.patient_folds import category_of
+from .cases import Case
+from .open_reviews import CONSENSUS, SHARED, OpenReview, OpenReviews, journal_of
+
+LEAST_SCANS = 2
+"""That two readers have both reviewed, before their agreement is worked out."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a reading is. state: "new", "begun" or "reviewed". agatston: the total, None before it was begun.
+    seconds: that readers spent. problem: why the journal cannot be read, or ""."""
+
+    state: str = "new"
+    agatston: float | None = None
+    seconds: float = 0.0
+    changes: int = 0
+    problem: str = ""
+
+
+class WorkList:
+    """The scans with what readers have done.
+
+    cases: the scans. readers: by name. double: each reader reads every scan alone, and sees nobody else's reading
+    before a consensus; else all share one. blind: names and automatic scores are hidden until a reader has reviewed a
+    scan.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], readers: Sequence[str], double: bool = False, blind: bool = False
+    ) -> None:
+        self.cases = {case.id: case for case in cases}
+        self.readers = tuple(readers)
+        self.double = double
+        self.blind = blind
+        self._known: dict[Path, tuple[tuple[float, int], Progress]] = {}
+
+    def reading_of(self, reader: str, consensus: bool) -> str:
+        """The reading that a reader edits."""
+        if not self.double:
+            return SHARED
+        return CONSENSUS if consensus else f"reader {reader}"
+
+    def progress(self, case: Case, reading: str) -> Progress:
+        """How far a reading is, from its journal."""
+        file = journal_of(case, reading)
+        try:
+            status = file.stat()
+        except OSError:
+            return Progress()
+        stamp = (status.st_mtime, status.st_size)
+        if self._known.get(file, (None, None))[0] != stamp:
+            self._known[file] = (stamp, _progress(case, file))
+        return self._known[file][1]
+
+    def consensus_due(self, case: Case) -> bool:
+        """Whether every reader has reviewed the scan, two at least."""
+        done = [self.progress(case, self.reading_of(reader, False)).state == "reviewed" for reader in self.readers]
+        return self.double and len(done) > 1 and all(done)
+
+    def name_of(self, case: Case, reader: str) -> str:
+        """What to call a scan."""
+        hidden = self._hides(case, reader)
+        return f"Case {1 + self._mixed(reader).index(case.id)}" if hidden else case.name
+
+    def rows(self, reader: str) -> list[dict]:
+        """What the page lists, in the order of the cases; blind, in an order that is mixed for each reader."""
+        ids = self._mixed(reader) if self.blind else list(self.cases)
+        return [self._row(self.cases[case_id], reader) for case_id in ids]
+
+    def agreements(self) -> list[dict]:
+        """For every two readers: κ of the four categories and intraclass correlation of the total, of the scans that
+        both have reviewed."""
+        found = []
+        for pair in combinations(self.readers, 2):
+            totals = [[self.progress(case, self.reading_of(r, False)) for r in pair] for case in self.cases.values()]
+            both = [[p.agatston for p in own] for own in totals if all(p.state == "reviewed" for p in own)]
+            found.append({"readers": list(pair), "scans": len(both), **_agreement(np.array(both).reshape(-1, 2))})
+        return found
+
+    def _mixed(self, reader: str) -> list[str]:
+        return sorted(self.cases, key=lambda case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest())
+
+    def _hides(self, case: Case, reader: str) -> bool:
+        return self.blind and self.progress(case, self.reading_of(reader, False)).state != "reviewed"
+
+    def _row(self, case: Case, reader: str) -> dict:
+        own = self.progress(case, self.reading_of(reader, False))
+        hidden = self._hides(case, reader)
+        row = {"id": case.id, "name": self.name_of(case, reader), "state": own.state, "seconds": own.seconds}
+        row |= {"problem": own.problem, "need": 0.0 if hidden else need(case)}
+        agatston = own.agatston if own.state == "reviewed" else case.agatston
+        row |= {
+            "patient": "" if hidden else case.patient,
+            "group": "" if hidden else case.group,
+            "status": "" if hidden else ("reviewed" if own.state == "reviewed" else case.status),
+            "agatston": None if hidden else agatston,
+            "category": "" if hidden or agatston is None else CATEGORIES[int(category_of(np.array([agatston]))[0])],
+            "interval": None if hidden or own.state == "reviewed" else case.interval,
+            "warnings": [] if hidden else list(case.warnings),
+            "severe": not hidden and any(code in SEVERE for code in case.warnings),
+        }
+        if self.double:
+            due = self.consensus_due(case)
+            row["consensus"] = self.progress(case, CONSENSUS).state if due else None
+        return row
+
+
+def need(case: Case) -> float:
+    """From 0 to 1, how much a reader helps with a scan: the probability that its likeliest category is wrong; of
+    candidates that nothing evaluated 1, of what is unknown between."""
+    if case.status == "candidates":
+        return 1.0
+    return 0.5 if case.category_probability is None else 1.0 - case.category_probability
+
+
+def prepare_consensus(work: WorkList, reviews: OpenReviews, review: OpenReview) -> None:
+    """Begin a consensus: what the readers agree on as they gave it, all else unassigned, to be decided."""
+    labels = [reviews.get(review.case, work.reading_of(reader, False)).review for reader in work.readers]
+    for method in review.review.methods:
+        own = [each.review(method).labelled for each in labels]
+        review.review.give_all(method, _agreed(own))
+
+
+def _agreed(labels: Sequence[Labelled]) -> Labelled:
+    flat = np.unique(np.concatenate([each.flat for each in labels]))
+    values = np.zeros((len(labels), len(flat)), np.uint8)
+    for row, each in zip(values, labels, strict=True):
+        row[np.searchsorted(flat, each.flat)] = each.values
+    same = (values == values[0]).all(0)
+    return Labelled(flat, np.where(same, values[0], np.uint8(Artery.UNASSIGNED)))
+
+
+def _progress(case: Case, file: Path) -> Progress:
+    try:
+        entries = Journal(file, case.result_sha256()).entries
+    except CTError as error:
+        return Progress(problem=str(error))
+    if not entries:
+        return Progress()
+    changes = sum(entry.kind in CHANGES for entry in entries)
+    state = "reviewed" if entries[-1].reviewed else "begun"
+    return Progress(state, entries[-1].agatston, sum(entry.seconds for entry in entries), changes)
+
+
+def _agreement(pairs: np.ndarray) -> dict:
+    if len(pairs) < LEAST_SCANS:
+        return {"kappa": None, "icc": None}
+    first, second = category_of(pairs.T)
+    kappa = kappa_estimate(first, second, len(CATEGORIES))
+    return {"kappa": kappa.as_json(), "icc": agreement_estimate(pairs).as_json()}

@@ -1,0 +1,106 @@
+"""`cac review`: a page in the browser on which readers review scored scans."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from CACScoringLib.cli.options import add_progress_argument, extras_of_dicom
+from CACScoringLib.core.output import REVIEW_PORT, OutputError
+
+if TYPE_CHECKING:
+    from CACScoringLib.core.progress import Progress
+
+    from ..browser.serving import Place
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.description = (
+        "Serve a page on which readers review scored scans in the browser, on this computer alone unless --host says "
+        "otherwise. Stop it with Ctrl+C; whatever was changed is kept in the folder reviews of each result."
+    )
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS", help="a folder that cac score or cac cohort has written")
+    add("--ct", type=Path, metavar="CT", help="the scan, for the results of cac score, which do not hold it")
+    add(
+        "--reader",
+        action="append",
+        metavar="NAME",
+        help="who reads; may be repeated, each gets an address of their own (default: you)",
+    )
+    add(
+        "--double",
+        action="store_true",
+        help="every reader reads every scan alone; their agreement is listed, and a consensus follows",
+    )
+    add("--blind", action="store_true", help="hide names and automatic scores in the work list until a scan is read")
+    add("--project", type=Path, metavar="DIR", help="a training project that reviews can be added to as annotations")
+    add("--dicom", action="store_true", help="export reviews of DICOM series as DICOM objects too (SEG, SR, PDF)")
+    add("--port", type=int, default=REVIEW_PORT, metavar="N", help=f"port (default: {REVIEW_PORT}; 0: a free one)")
+    server = parser.add_argument_group("for other computers")
+    server.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen at (default: 127.0.0.1, which only this computer reaches)",
+    )
+    server.add_argument(
+        "--origin", metavar="URL", help="how browsers address the server, such as https://review.example.org"
+    )
+    server.add_argument(
+        "--user-header",
+        metavar="NAME",
+        help="HTTP header in which a reverse proxy on this computer names the reader, in place of tokens",
+    )
+    add_progress_argument(parser)
+    parser.set_defaults(run=_run, extras=_extras, interrupted="Stopped. Every change is kept.")
+
+
+def _extras(options: argparse.Namespace) -> tuple[str, ...]:
+    return ("review", *(("studies",) if options.double else ()), *extras_of_dicom(options))
+
+
+def _run(options: argparse.Namespace, progress: Progress) -> None:
+    from ..browser.serving import serve
+
+    readers = tuple(dict.fromkeys(options.reader or [_user()]))
+    if options.double and len(readers) < 2:
+        raise OutputError("Double reading needs two readers at least. Name each with --reader.")
+    if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
+        raise OutputError("A reader's name has 1 to 40 characters that can be shown, and no space at its ends.")
+    place = _place(options)
+    serve(options.results, options.ct, readers, options.double, options.blind, options.project, options.dicom, place)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()[:40]
+    except (OSError, KeyError):  # a user without a name
+        return "reader"
+
+
+def _place(options: argparse.Namespace) -> Place:
+    from ..browser.serving import Place
+
+    local = options.host == "localhost"
+    if not local:
+        try:
+            local = ipaddress.ip_address(options.host).is_loopback
+        except ValueError:
+            raise OutputError(f"{options.host!r} is no IP address. Give --host one, or leave it out.") from None
+    if options.origin is not None:
+        parts = urlsplit(options.origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or options.origin != f"{parts[0]}://{parts[1]}":
+            raise OutputError("--origin is the address up to the port, such as https://review.example.org.")
+    elif not local:
+        raise OutputError("Other computers address the server by --origin, such as https://review.example.org.")
+    if options.user_header and options.origin is None:
+        raise OutputError("--user-header is for a reverse proxy. Give its address with --origin.")
+    if not 0 <= options.port < 2**16:
+        raise OutputError(f"--port is {options.port}; ports go from 0 to 65535.")
+    return Place(options.host, options.port, options.origin, options.user_header)

@@ -1,0 +1,68 @@
+// The work list: filters, order, agreement.
+
+import { ask, byId, element, interval, number, say, time } from '/static/common.js'
+
+let about
+
+const inputs = ['text', 'state', 'category', 'warned', 'order']
+
+function shown () {
+  const text = byId('text').value.toLowerCase()
+  const [state, category, warned] = ['state', 'category', 'warned'].map(id => byId(id).value)
+  const rows = about.rows.filter(row => {
+    const words = [row.name, row.patient, row.group, ...row.warnings].join(' ').toLowerCase()
+    const kinds = { '': true, severe: row.severe, any: row.warnings.length > 0, none: row.warnings.length === 0 }
+    return words.includes(text) && (!state || row.state === state) && (!category || row.category === category) && kinds[warned]
+  })
+  const done = row => Number(row.state === 'reviewed')
+  const order = byId('order').value
+  if (order === 'need') rows.sort((a, b) => done(a) - done(b) || b.need - a.need)
+  if (order === 'agatston') rows.sort((a, b) => (b.agatston ?? -1) - (a.agatston ?? -1))
+  return rows
+}
+
+function draw () {
+  const rows = shown()
+  byId('scans').tBodies[0].replaceChildren(...rows.map(line))
+  const reviewed = about.rows.filter(row => row.state === 'reviewed').length
+  byId('count').textContent = `${rows.length} of ${about.rows.length} scans, ${reviewed} reviewed`
+  const first = rows.find(row => row.state !== 'reviewed')
+  byId('start').hidden = !first
+  if (first) byId('start').href = `/scan/${first.id}`
+  sessionStorage.setItem('order', JSON.stringify(rows.map(row => row.id)))
+  sessionStorage.setItem('filters', JSON.stringify(inputs.map(id => byId(id).value)))
+}
+
+function line (row) {
+  const cell = (text, kind = null) => element('td', { class: kind }, text)
+  const consensus = element('td', { class: 'double', hidden: !about.double })
+  if (row.consensus) consensus.append(element('a', { href: `/scan/${row.id}?reading=consensus` }, row.consensus))
+  return element('tr', {},
+    element('td', { class: 'wrap' }, element('a', { href: `/scan/${row.id}` }, row.name)),
+    cell(row.problem ? 'not readable' : row.state), cell(row.status), cell(number(row.agatston), 'number'),
+    cell(interval(row.interval)), cell(row.category), cell(row.problem || row.warnings.join(', '), 'wrap'),
+    cell(time(row.seconds), 'number'), consensus)
+}
+
+function estimate (found) {
+  if (!found || found.estimate === null) return '–'
+  const ends = found.low === null ? '' : ` [${found.low.toFixed(2)}, ${found.high.toFixed(2)}]`
+  return found.estimate.toFixed(2) + ends
+}
+
+async function start () {
+  about = await ask('/api/work')
+  byId('reader').textContent = `Reader: ${about.reader}`
+  for (const cell of document.querySelectorAll('th.double')) cell.hidden = !about.double
+  byId('agreement').hidden = !about.double
+  byId('agreement').querySelector('tbody').replaceChildren(...about.agreements.map(own => element('tr', {},
+    element('td', {}, own.readers.join(', ')), element('td', { class: 'number' }, String(own.scans)),
+    element('td', {}, estimate(own.kappa)), element('td', {}, estimate(own.icc)))))
+  const kept = JSON.parse(sessionStorage.getItem('filters') || '[]')
+  inputs.forEach((id, n) => { if (kept[n] !== undefined) byId(id).value = kept[n] })
+  for (const id of inputs) byId(id).addEventListener('input', draw)
+  byId('filters').addEventListener('submit', event => event.preventDefault())
+  draw()
+}
+
+start().catch(error => say(error.message))

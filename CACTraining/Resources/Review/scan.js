@@ -1,0 +1,623 @@
+// The page of a scan: what is seen, what keys and pointers do, and what is asked of the server.
+
+import { ask, byId, element, interval, number, say, send } from '/static/common.js'
+import { outlines } from '/static/outlines.js'
+import { Planes } from '/static/planes.js'
+import { Slices } from '/static/slices.js'
+import { SliceView, shades } from '/static/view.js'
+
+const WINDOWS = { calcium: [-100, 700], mediastinum: [-160, 240], lung: [-1350, 150] }
+const MAP_WINDOW = [0, 300]
+const IMAGE_TITLES = { ct: 'CT', healthy: 'Healthy image', map: 'Calcium map' }
+const MOST_IDLE_SECONDS = 60
+
+const id = location.pathname.split('/')[2]
+const reading = new URLSearchParams(location.search).get('reading') === 'consensus' ? 'consensus' : 'own'
+const base = `/api/scans/${id}/${reading}`
+
+const facts = document.body.dataset // for tests and benchmarks
+let state // as the server last gave it
+let method = 'threshold'
+let views = []
+let slices
+let planes
+let waiting = Promise.resolve() // actions go one after the other
+const labels = { heart: false, territories: false }
+
+const look = {
+  k: 0, zoom: 1, centre: [0, 0], size: [1, 1], spacing: [1, 1], table: null, cursor: null, tool: 'select', radius: 3,
+  stroke: [], line: null, lesions: new Map(), chosen: new Set(), colours: new Map(), outlines: () => bySlice(look.k)
+}
+
+// The reader's time
+
+let spent = 0
+let lastActive = performance.now()
+
+function active () {
+  const now = performance.now()
+  if (document.visibilityState === 'visible') spent += Math.min((now - lastActive) / 1000, MOST_IDLE_SECONDS)
+  lastActive = now
+}
+
+function takeSeconds () {
+  active()
+  const seconds = spent
+  spent = 0
+  return seconds
+}
+
+// Actions
+
+function act (action, parts = {}) {
+  active()
+  const began = performance.now()
+  waiting = waiting.then(async () => {
+    const seconds = takeSeconds()
+    try {
+      take(await send(`${base}/act`, { action, method, version: state.version, seconds, ...parts }))
+      say('')
+      facts.answered = performance.now() - began
+    } catch (error) {
+      spent += seconds
+      if (error.status === 409) take(await ask(base))
+      say(error.message)
+    }
+  }).catch(error => say(error.message))
+  return waiting
+}
+
+function take (content) {
+  state = { ...state, ...content }
+  facts.version = state.version
+  look.lesions = new Map(own().lesions.map(lesion => [lesion.id, lesion]))
+  for (const chosen of look.chosen) if (!look.lesions.has(chosen)) look.chosen.delete(chosen)
+  regions = null
+  drawNumbers()
+  draw()
+  if (planes && planes.view) planes.showLesions(method).catch(error => say(error.message))
+}
+
+const own = () => state.methods[method]
+
+// Lesions in slices
+
+let regions = null
+
+function bySlice (k) {
+  if (!regions) {
+    regions = { runs: new Map(), drawn: new Map() }
+    const { runs } = own()
+    for (let n = 0; n < runs.length; n += 5) {
+      if (!regions.runs.has(runs[n])) regions.runs.set(runs[n], [])
+      regions.runs.get(runs[n]).push(n)
+    }
+  }
+  if (!regions.drawn.has(k)) regions.drawn.set(k, outlines(pixelsOf(k), look.size[0]))
+  return regions.drawn.get(k)
+}
+
+function pixelsOf (k) {
+  bySliceReady()
+  const pixels = new Map()
+  const { runs } = own()
+  for (const n of regions.runs.get(k) || []) {
+    for (let i = 0; i < runs[n + 3]; i++) pixels.set(runs[n + 1] * look.size[0] + runs[n + 2] + i, runs[n + 4])
+  }
+  return pixels
+}
+
+function bySliceReady () {
+  if (!regions) bySlice(-1)
+}
+
+function lesionAt (i, j) {
+  return pixelsOf(look.k).get(Math.floor(j) * look.size[0] + Math.floor(i))
+}
+
+// The slice in which most of a lesion lies, and the middle of it there.
+function placeOf (lesion) {
+  const { runs } = own()
+  const sums = new Map()
+  for (let n = 0; n < runs.length; n += 5) {
+    if (runs[n + 4] !== lesion) continue
+    const sum = sums.get(runs[n]) || [0, 0, 0]
+    const count = runs[n + 3]
+    sums.set(runs[n], [sum[0] + count, sum[1] + count * (runs[n + 2] + count / 2), sum[2] + count * (runs[n + 1] + 0.5)])
+  }
+  const [k, [count, i, j]] = [...sums].sort((a, b) => b[1][0] - a[1][0])[0]
+  return { k, i: i / count, j: j / count }
+}
+
+function choose (lesion) {
+  look.chosen = new Set(lesion === undefined ? [] : [lesion])
+  if (lesion !== undefined) {
+    const { k, i, j } = placeOf(lesion)
+    goTo(k)
+    look.cursor = [i, j]
+    const [view] = views
+    if (view) {
+      view.fit()
+      const { sx, sy, x, y } = view.frame()
+      const [at, to] = [[i * sx + x, j * sy + y], [view.canvas.width, view.canvas.height]]
+      if (at.some((n, axis) => n < 0 || n > to[axis])) look.centre = [i, j]
+    }
+    if (planes) planes.goTo([i, j, k])
+  }
+  drawNumbers()
+  draw()
+}
+
+function step (by) {
+  const ids = own().lesions.map(lesion => lesion.id)
+  if (!ids.length) return
+  const at = ids.indexOf([...look.chosen][0])
+  choose(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length])
+}
+
+// Drawing
+
+let asked = false
+
+function draw () {
+  if (asked) return
+  asked = true
+  requestAnimationFrame(() => {
+    asked = false
+    for (const view of views) {
+      view.fit()
+      view.look = { ...look, table: view.image === 'map' ? tables.map : tables.ct }
+      const done = view.draw(slices.get(view.image, look.k), shownLabels())
+      if (!done) continue
+      facts.drawn = look.k
+      facts.firstSlice ||= performance.now()
+    }
+  })
+}
+
+const tables = { ct: shades(...WINDOWS.calcium), map: shades(...MAP_WINDOW) }
+
+function shownLabels () {
+  return Object.keys(labels).filter(name => labels[name]).flatMap(name => {
+    const pixels = slices.get(name, look.k)
+    return pixels ? [{ pixels, colours: state.label_colours[name] }] : []
+  })
+}
+
+let lastStep = 0
+
+function goTo (k) {
+  const to = Math.max(0, Math.min(state.size[2] - 1, k))
+  lastStep = Math.sign(to - look.k)
+  look.k = to
+  byId('slice').value = to
+  byId('place').textContent = `${to} of 0–${state.size[2] - 1}`
+  for (const name of shownImages()) slices.want(name, to, lastStep, draw)
+  draw()
+}
+
+function shownImages () {
+  return [...views.map(view => view.image), ...Object.keys(labels).filter(name => labels[name])]
+}
+
+function setWindow () {
+  tables.ct = shades(...WINDOWS[byId('window').value])
+  if (planes) planes.window(...WINDOWS[byId('window').value])
+  draw()
+}
+
+function makeViews () {
+  const linked = byId('linked').checked
+  const names = linked ? state.images.filter(name => name in IMAGE_TITLES) : [byId('image').value]
+  views = names.map(name => new SliceView(name, IMAGE_TITLES[name], look))
+  byId('views').replaceChildren(...views.map(view => view.figure))
+  views.forEach(listen)
+  goTo(look.k)
+}
+
+// Numbers
+
+function drawNumbers () {
+  const { status_words: words, total, no_calcium: zero, score_title: title } = own()
+  byId('status').textContent = words
+  const category = state.categories
+  const risk = category && method === 'threshold' ? `, risk class ${category.risk_class}, CAC-DRS ${category.cac_drs}` : ''
+  const range = total.interval_90 ? ` (90 % interval ${interval(total.interval_90)})` : ''
+  byId('headline').textContent = zero ? 'No coronary calcium: reviewed score of 0' : `${title} ${number(total.clinical_agatston)}${range}${risk}`
+  byId('score-title').textContent = title
+  byId('reviewed').setAttribute('aria-pressed', String(own().status === 'reviewed'))
+  byId('undo').disabled = !state.can_undo
+  byId('redo').disabled = !state.can_redo
+  byId('warnings').replaceChildren(...state.warnings.map(warning => element('li', { class: warning.severe ? 'severe' : null }, warning.message)))
+  drawTotals()
+  byId('lesions').tBodies[0].replaceChildren(...own().lesions.map(lesionRow))
+  const chosen = byId('lesions').querySelector('tr.chosen')
+  // Only within the list: on a small screen the page stays where it is.
+  const list = byId('lesions').parentElement
+  if (chosen && (chosen.offsetTop < list.scrollTop + 30 || chosen.offsetTop + 30 > list.scrollTop + list.clientHeight)) list.scrollTop = chosen.offsetTop - 60
+}
+
+function drawTotals () {
+  const cells = (name, score, kind, swatch) => element('tr', { class: kind },
+    element('td', {}, swatch ? site(swatch, name) : name), cell(String(score.lesions)), cell(number(score.clinical_agatston)),
+    element('td', {}, interval(score.interval_90)), cell(number(score.volume_mm3)), cell(number(score.mass_mg, 2)))
+  const rows = Object.entries(own().arteries).filter(([, score], n) => n < 4 || score.lesions).map(([name, score]) =>
+    cells(name, score, null, state.sites.find(known => known.name === name)))
+  rows.push(cells('total', own().total, 'total'))
+  const elsewhere = method === 'threshold' ? state.non_coronary || {} : {}
+  for (const [name, score] of Object.entries(elsewhere)) if (score.lesions) rows.push(cells(name, score, null, state.sites.find(known => known.full_name === name)))
+  byId('totals').tBodies[0].replaceChildren(...rows)
+}
+
+const cell = text => element('td', { class: 'number' }, text)
+
+function site (known, text) {
+  const swatch = element('span', { class: 'swatch' })
+  swatch.style.background = `rgb(${known.colour.join()})`
+  return element('span', { class: 'site' }, swatch, text)
+}
+
+function lesionRow (lesion) {
+  const known = state.sites.find(each => each.label === lesion.site)
+  const name = lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested ? ' (suggested)' : '')
+  const button = element('button', { 'aria-pressed': String(look.chosen.has(lesion.id)) }, String(lesion.id))
+  const row = element('tr', { class: [look.chosen.has(lesion.id) && 'chosen', lesion.left_out !== null && 'left-out'].filter(Boolean).join(' ') || null, title: lesion.left_out },
+    element('td', {}, button), element('td', {}, site(known, name)),
+    element('td', {}, lesion.slices[0] === lesion.slices[1] ? String(lesion.slices[0]) : lesion.slices.join('–')),
+    cell(number(lesion.weighted_area_mm2)), cell(number(lesion.volume_mm3)), cell(number(lesion.mass_mg, 2)),
+    cell(number(lesion.peak_hu, 0)), cell(lesion.probability === null ? '–' : `${Math.round(lesion.probability * 100)} %`))
+  row.addEventListener('click', () => choose(lesion.id))
+  return row
+}
+
+// Tools
+
+function given () {
+  return Number(byId('site').value)
+}
+
+function give (label) {
+  if (look.line && look.line.length === 2) return cut(label)
+  const lesions = [...look.chosen]
+  if (!lesions.length) return say('No lesion is selected. Press N, or click on one.')
+  return label === state.rejected ? act('reject', { lesions }) : act('assign', { lesions, site: label })
+}
+
+function cut (label) {
+  const [[i0, j0], [i1, j1]] = look.line
+  look.line = null
+  const [lesion] = look.chosen
+  return act('cut', { lesion, point: [look.k, j0 - 0.5, i0 - 0.5], normal: [0, i1 - i0, j0 - j1], label })
+}
+
+function use (i, j) {
+  const lesion = lesionAt(i, j)
+  if (look.tool === 'select') {
+    if (lesion === undefined) return choose()
+    const found = look.lesions.get(lesion)
+    if (found.left_out !== null) {
+      const suggested = state.sites.find(known => known.name === found.suggested)
+      act('assign', { lesions: [lesion], site: suggested && state.given_sites.includes(suggested.label) ? suggested.label : given() })
+    }
+    look.chosen = new Set([lesion])
+    drawNumbers()
+    draw()
+  } else if (look.tool === 'pick') {
+    if (inside(i, j)) act('pick', { voxel: [look.k, Math.floor(j), Math.floor(i)], site: given() })
+  } else if (look.tool === 'cut') {
+    if (!look.line || look.line.length === 2) look.line = []
+    look.line.push([i, j])
+    if (look.line.length === 2) endLine()
+    draw()
+  } else {
+    look.stroke = [[i, j]]
+    endStroke()
+  }
+}
+
+const inside = (i, j) => i >= 0 && j >= 0 && i < look.size[0] && j < look.size[1]
+
+function endLine () {
+  const [[i0, j0], [i1, j1]] = look.line
+  if (Math.hypot(i1 - i0, j1 - j0) < 0.5 || !inside(i0, j0) || !inside(i1, j1)) look.line = null
+  else if (look.chosen.size !== 1) {
+    look.line = null
+    say('Select the lesion that is to be cut first: click on it, or press N.')
+  } else say('The part on the side of the short stroke goes to another site: press 1 to 9, or X to reject it.', true)
+}
+
+function endStroke () {
+  const kept = look.stroke.filter(([i, j]) => inside(i, j))
+  const every = Math.ceil(kept.length / 400)
+  const points = kept.filter((_, n) => n % every === 0 || n === kept.length - 1).map(([i, j]) => [look.k, j - 0.5, i - 0.5])
+  look.stroke = []
+  if (points.length) act('paint', { points, radius_mm: look.radius, flat: true, label: look.tool === 'erase' ? 0 : given() })
+  draw()
+}
+
+function setTool (tool) {
+  look.tool = tool
+  look.line = null
+  for (const button of byId('tools').querySelectorAll('button')) button.setAttribute('aria-pressed', String(button.dataset.tool === tool))
+  draw()
+}
+
+function setRadius (radius) {
+  look.radius = Math.max(0.5, Math.min(20, radius))
+  byId('radius').value = look.radius
+  draw()
+}
+
+function zoom (factor, place) {
+  const before = look.zoom
+  look.zoom = Math.max(1, Math.min(20, look.zoom * factor))
+  const at = place || look.cursor || look.centre
+  const part = 1 - before / look.zoom
+  look.centre = look.centre.map((c, n) => look.zoom === 1 ? look.size[n] / 2 : c + (at[n] - c) * part)
+  draw()
+}
+
+// Pointers
+
+function listen (view) {
+  const { canvas } = view
+  const down = new Map()
+  let moved = 0
+  let rest = 0
+  canvas.addEventListener('wheel', event => {
+    event.preventDefault()
+    active()
+    if (event.ctrlKey) return zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, view.placeOf(event))
+    rest += event.deltaMode ? event.deltaY * 40 : event.deltaY
+    const steps = Math.trunc(rest / 40)
+    rest -= steps * 40
+    if (steps) goTo(look.k - steps)
+  }, { passive: false })
+  canvas.addEventListener('pointerdown', event => {
+    active()
+    canvas.setPointerCapture(event.pointerId)
+    down.set(event.pointerId, event)
+    moved = 0
+    if (down.size === 1 && event.button === 0) begin(view.placeOf(event))
+    else { look.stroke = []; look.line = null }
+  })
+  canvas.addEventListener('pointermove', event => {
+    look.cursor = view.placeOf(event)
+    const last = down.get(event.pointerId)
+    if (last) {
+      const [dx, dy] = [event.clientX - last.clientX, event.clientY - last.clientY]
+      moved += Math.abs(dx) + Math.abs(dy)
+      drag(view, event, down, dx, dy)
+      down.set(event.pointerId, event)
+    }
+    draw()
+  })
+  const up = event => {
+    if (!down.delete(event.pointerId)) return
+    rest = 0
+    if (event.type === 'pointerup' && event.button === 0) end(view.placeOf(event), moved < 6)
+  }
+  canvas.addEventListener('pointerup', up)
+  canvas.addEventListener('pointercancel', up)
+  canvas.addEventListener('contextmenu', event => event.preventDefault())
+}
+
+function begin (place) {
+  if (look.tool === 'brush' || look.tool === 'erase') look.stroke = [place]
+  if (look.tool === 'cut') look.line = [place]
+}
+
+let scrolled = 0
+
+function drag (view, event, down, dx, dy) {
+  const { sx, sy } = view.frame()
+  const ratio = view.canvas.width / view.canvas.getBoundingClientRect().width
+  if (down.size === 2) {
+    const [a, b] = [...down.values()]
+    const other = a.pointerId === event.pointerId ? b : a
+    const last = down.get(event.pointerId)
+    const before = Math.hypot(last.clientX - other.clientX, last.clientY - other.clientY)
+    zoom(Math.hypot(event.clientX - other.clientX, event.clientY - other.clientY) / before, view.placeOf(event))
+  } else if (look.stroke.length) look.stroke.push(view.placeOf(event))
+  else if (look.tool === 'cut' && look.line) look.line = [look.line[0], view.placeOf(event)]
+  else if (event.pointerType === 'touch' && look.zoom === 1) {
+    scrolled += dy / 12
+    const steps = Math.trunc(scrolled)
+    scrolled -= steps
+    if (steps) goTo(look.k - steps)
+  } else look.centre = [look.centre[0] - dx * ratio / sx, look.centre[1] - dy * ratio / sy]
+}
+
+function end (place, isClick) {
+  if (look.stroke.length) return endStroke()
+  if (look.tool === 'cut') {
+    if (look.line && look.line.length === 2) endLine()
+    else look.line = null
+    return draw()
+  }
+  if (isClick) use(...place)
+}
+
+// Keys
+
+const KEYS = {
+  x: () => give(state.rejected),
+  n: () => step(1),
+  p: () => step(-1),
+  a: () => act('accept'),
+  r: () => act('reviewed', { on: own().status !== 'reviewed' }),
+  0: zero,
+  z: () => act('undo'),
+  y: () => act('redo'),
+  s: () => setTool('select'),
+  g: () => setTool('pick'),
+  b: () => setTool('brush'),
+  e: () => setTool('erase'),
+  c: () => setTool('cut'),
+  '[': () => setRadius(look.radius - 0.5),
+  ']': () => setRadius(look.radius + 0.5),
+  '+': () => zoom(1.25),
+  '-': () => zoom(0.8),
+  w: () => next(byId('window')),
+  m: () => next(byId('method')),
+  h: () => byId('heart').click(),
+  t: () => byId('territories').click(),
+  l: () => byId('linked').click(),
+  v: () => byId('planes').click(),
+  '?': () => byId('help').showModal(),
+  ArrowUp: () => goTo(look.k + 1),
+  ArrowDown: () => goTo(look.k - 1),
+  PageDown: () => leave(1),
+  PageUp: () => leave(-1),
+  Escape: () => { look.line = null; choose() },
+  Enter: () => look.cursor && use(...look.cursor)
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }
+
+function next (select) {
+  select.selectedIndex = (select.selectedIndex + 1) % select.options.length
+  select.dispatchEvent(new Event('change'))
+}
+
+function typed (event) {
+  const { target, key } = event
+  if (byId('help').open || event.altKey || event.metaKey) return
+  const inField = target.matches('select, input[type=number], input[type=range]')
+  if (inField && (key.startsWith('Arrow') || /^[0-9.]$/.test(key) || key === 'Enter')) return
+  if (key === 'Enter' && target.matches('button, a, input')) return
+  if (event.shiftKey && ARROWS[key]) {
+    const by = event.ctrlKey ? 10 : 1
+    const from = look.cursor || look.centre
+    look.cursor = from.map((c, n) => Math.max(0.5, Math.min(look.size[n] - 0.5, Math.floor(c) + 0.5 + by * ARROWS[key][n])))
+    event.preventDefault()
+    return draw()
+  }
+  if (event.ctrlKey) return
+  const own = /^[1-9]$/.test(key) ? () => give(state.given_sites[Number(key) - 1]) : KEYS[key.length === 1 ? key.toLowerCase() : key]
+  if (own) {
+    event.preventDefault()
+    active()
+    own()
+  }
+}
+
+function zero () {
+  const lesions = Object.values(own().arteries).reduce((sum, score) => sum + score.lesions, 0)
+  if (!lesions || confirm(`Reject ${lesions} lesions and record a reviewed score of 0?`)) act('no-calcium')
+}
+
+function neighbour (by) {
+  const kept = JSON.parse(sessionStorage.getItem('order') || '[]')
+  const order = kept.includes(id) ? kept : state.order
+  return order[order.indexOf(id) + by]
+}
+
+// The server reads the next scan while this one is looked at.
+function prepareNext () {
+  const next = neighbour(1)
+  if (next && reading === 'own') ask(`/api/scans/${next}/own`).then(() => { facts.next = 'ready' }).catch(() => {})
+}
+
+function leave (by) {
+  const to = neighbour(by)
+  if (to) waiting.then(() => { location.href = `/scan/${to}${reading === 'consensus' ? '?reading=consensus' : ''}` })
+  else say(by > 0 ? 'This is the last scan of the list.' : 'This is the first scan of the list.', true)
+}
+
+async function exported (path, words) {
+  try {
+    await waiting
+    say(words(await send(`${base}/${path}`, {})), true)
+  } catch (error) {
+    say(error.message)
+  }
+}
+
+async function togglePlanes () {
+  const on = byId('planes').checked
+  byId('planes-view').hidden = !on
+  if (!on || planes) return
+  planes = new Planes(byId('niivue'), base, state, goTo)
+  const colours = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [''] }
+  for (const known of state.sites) {
+    known.colour.forEach((value, n) => colours['RGB'[n]].push(value))
+    colours.A.push(255)
+    colours.I.push(known.label)
+    colours.labels.push(known.name)
+  }
+  try {
+    say('Loading the heart …', true)
+    await planes.open(WINDOWS[byId('window').value], colours)
+    await planes.showLesions(method)
+    planes.goTo([...(look.cursor || look.centre), look.k])
+    say('')
+    facts.planes = 'shown'
+  } catch (error) {
+    say(`Planes and 3-D cannot be drawn (${error.message}). They need WebGL 2.`)
+  }
+}
+
+function connect () {
+  byId('slice').max = state.size[2] - 1
+  byId('slice').addEventListener('input', event => goTo(Number(event.target.value)))
+  byId('window').addEventListener('change', setWindow)
+  byId('image').addEventListener('change', makeViews)
+  byId('linked').addEventListener('change', makeViews)
+  byId('planes').addEventListener('change', togglePlanes)
+  byId('radius').addEventListener('change', event => setRadius(Number(event.target.value)))
+  for (const name of Object.keys(labels)) byId(name).addEventListener('change', event => { labels[name] = event.target.checked; goTo(look.k) })
+  for (const button of byId('tools').querySelectorAll('button')) button.addEventListener('click', () => setTool(button.dataset.tool))
+  byId('method').addEventListener('change', event => { method = event.target.value; look.chosen.clear(); take({}) })
+  for (const [name, key] of [['accept', 'a'], ['reviewed', 'r'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
+  byId('export').addEventListener('click', () => exported('export', content => `Exported to the folder ${content.folder} of the results.`))
+  byId('project').addEventListener('click', () => exported('project', content => `Added to scan ${content.scan} of the project.`))
+  document.addEventListener('keydown', typed)
+  new ResizeObserver(draw).observe(byId('views'))
+  addEventListener('pagehide', () => {
+    const seconds = takeSeconds()
+    if (seconds > 1) send(`${base}/time`, { seconds }, true).catch(() => {})
+  })
+}
+
+function fill () {
+  document.title = `CAC review: ${state.name}`
+  byId('name').textContent = state.name
+  byId('reader').textContent = `Reader: ${state.reader}${reading === 'consensus' ? ', consensus' : ''}`
+  look.size = state.size.slice(0, 2)
+  look.spacing = state.spacing_mm.slice(0, 2)
+  const [low, high] = state.heart_box
+  look.centre = low.map((n, axis) => (n + high[axis]) / 2)
+  look.zoom = Math.max(1, Math.min(...look.size.map((n, axis) => n / (high[axis] - low[axis]))))
+  for (const known of state.sites) look.colours.set(known.label, `rgb(${known.colour.join()})`)
+  byId('image').replaceChildren(...state.images.filter(name => name in IMAGE_TITLES).map(name => element('option', { value: name }, IMAGE_TITLES[name])))
+  byId('method').replaceChildren(...Object.entries(state.methods).map(([name, found]) => element('option', { value: name }, found.title)))
+  byId('method-bar').hidden = Object.keys(state.methods).length < 2
+  byId('territories-label').hidden = !state.images.includes('territories')
+  byId('linked-label').hidden = byId('image').options.length < 2
+  byId('project').hidden = !state.project
+  const sites = state.given_sites.map(label => state.sites.find(known => known.label === label))
+  byId('site').replaceChildren(...sites.map(known => element('option', { value: known.label }, known.name)))
+  byId('site').value = 2
+  const reject = element('button', { title: 'X' }, 'Reject')
+  reject.addEventListener('click', () => give(state.rejected))
+  byId('sites').replaceChildren(...sites.map((known, n) => {
+    const button = element('button', { title: `${known.full_name} (${n + 1})` }, site(known, `${n + 1} ${known.name}`))
+    button.addEventListener('click', () => give(known.label))
+    return button
+  }), reject)
+}
+
+async function start () {
+  state = await ask(base)
+  slices = new Slices(base, state.size[2], error => say(error.message))
+  fill()
+  connect()
+  take({})
+  makeViews()
+  if (own().lesions.length) choose(own().lesions[0].id)
+  else goTo(Math.floor(state.size[2] / 2))
+  setTimeout(prepareNext, 1000)
+}
+
+start().catch(error => say(error.message))

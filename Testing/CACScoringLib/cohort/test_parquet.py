@@ -1,0 +1,148 @@
+"""The tables of a cohort for SQL, and the page that is made from them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from CACScoringLib.cohort import parquet
+from CACScoringLib.cohort.parquet import SCHEMA, TABLES, without_places, written
+from CACScoringLib.cohort.report import PAGE, write_cohort_report
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.cohort.scoring import ScanOutcome, ScanRecord
+from CACScoringLib.core.output import OutputError
+from CACScoringLib.core.progress import ScanState
+
+
+def score(agatston, **more):
+    known = {"agatston": agatston, "volume_mm3": agatston / 2, "mass_mg": None, "pseudo_mass_hu_mm3": 9.0}
+    return {**known, "lesions": 1, "peak_hu": 250, **more}
+
+
+def method(agatston):
+    arteries = {"LAD": score(agatston), "RCA": score(0.0)}
+    lesions = [{"id": 1, "artery": "LAD", **score(agatston)}] if agatston else []
+    total = score(agatston, interval_90=[agatston / 2, 2 * agatston])
+    return {"status": "automatic", "reviewed": False, "total": total, "arteries": arteries, "lesions": lesions}
+
+
+def content(agatston):
+    return {
+        "input": {"size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
+        "acquisition": {"file_format": "DICOM", "kvp": 120.0, "patient_name": "Doe^Jane", "series_number": 3},
+        "measured": {"noise_hu": 21.5},
+        "categories": {"risk_class": "11–100", "cac_drs": "A1"},
+        "warnings": [{"code": "noisy", "message": "x"}, {"code": "noisy", "message": "y"}],
+        "seconds": {"reading": 1.0, "heart": 2.5},
+        "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5)},
+    }
+
+
+def cohort(folder, *scores, identify=False):
+    """A cohort of scans of these scores; None is one that failed."""
+    record = {"scans": {}}
+    with written(folder, identify) as tables:
+        for i, agatston in enumerate(scores):
+            name = f"Doe_Jane_{i}"
+            scan = CohortScan(name, Path(f"/data/{name}/ct.nii.gz"), name, patient="Jane", group="women")
+            state = ScanState(i, name, folder / name, scan.ct, state="done")
+            record["scans"][name] = {"scan": f"{i:032x}", "masks": None}
+            if agatston is None:
+                reason = f"/data/{name}/ct.nii.gz is empty ({i} bytes). {name} cannot be read."
+                tables.add(f"{i:032x}", scan, replace(state, state="failed", reason=reason), None)
+            else:
+                known = ScanRecord("c" * 64, "f", "s", 4.0 + i, 2 * 10**9)
+                tables.add(f"{i:032x}", scan, state, ScanOutcome(content(agatston), known))
+    (folder / "cohort.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
+    cohort(tmp_path, 40.0, None, 0.0)
+    rows = {name: pq.read_table(tmp_path / f"{name}.parquet").to_pylist() for name in TABLES}
+    assert [row["state"] for row in rows["scans"]] == ["done", "failed", "done"]
+    first = rows["scans"][0]
+    assert (first["columns"], first["slices"], first["pixel_mm"], first["noise_hu"]) == (512, 100, 0.7, 21.5)
+    assert (first["seconds"], first["wall_seconds"], first["peak_memory_bytes"]) == (3.5, 4.0, 2 * 10**9)
+    assert (first["kvp"], first["warnings"], first["risk_class"]) == (120.0, ["noisy"], "11–100")
+    assert len(rows["scores"]) == 2 * 2 * 3
+    total = rows["scores"][0]
+    assert (total["artery"], total["agatston"], total["interval_low"]) == ("total", 40.0, 20.0)
+    assert [(row["method"], row["lesion"], row["agatston"]) for row in rows["lesions"]] == [
+        ("threshold", 1, 40.0),
+        ("decomposition", 1, 60.0),
+    ]
+    assert all(pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"schema"] == SCHEMA.encode() for name in TABLES)
+
+
+def test_nothing_identifies_a_person_unless_asked(tmp_path):
+    for identify in (False, True):
+        folder = tmp_path / str(identify)
+        folder.mkdir()
+        cohort(folder, 40.0, None, identify=identify)
+        everything = str([pq.read_table(folder / f"{name}.parquet").to_pylist() for name in TABLES])
+        assert ("Jane" in everything, "Doe" in everything) == (identify, identify)
+        assert "women" in everything
+
+
+def test_what_stands_in_a_reason_about_files_is_left_out():
+    scan = CohortScan("Doe/ct", Path("/x/Doe/ct.nii.gz"), "x")
+    assert without_places("C:\\a\\Doe.nii is empty; ct.nii.gz too.", scan) == "C:… is empty; … too."
+
+
+def test_an_empty_cohort_has_tables_and_many_rows_are_written_in_groups(tmp_path, monkeypatch):
+    cohort(tmp_path)
+    assert pq.read_table(tmp_path / "scores.parquet").num_rows == 0
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 3)
+    cohort(tmp_path, *map(float, range(10)))
+    file = pq.ParquetFile(tmp_path / "scans.parquet")
+    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (10, 4)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_known_is_written_also_after_an_error(tmp_path):
+    def interrupted():
+        with written(tmp_path, False):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert pq.read_table(tmp_path / "scans.parquet").num_rows == 0
+
+
+def test_sql_over_the_tables(tmp_path):
+    cohort(tmp_path, 40.0, 0.0, 500.0)
+    query = f"SELECT count(*) FROM '{tmp_path}/scores.parquet' WHERE method = 'threshold' AND artery = 'total' "
+    assert duckdb.sql(query + "AND agatston > 100").fetchall() == [(1,)]
+
+
+def test_page_counts_categories_warnings_and_failures(tmp_path):
+    cohort(tmp_path, 40.0, None, 0.0, None, 500.0)
+    page = write_cohort_report(tmp_path).read_text(encoding="utf-8")
+    assert "5 scans: 3 done, 2 failed." in page
+    assert "… is empty (n bytes). … cannot be read." in page, "reasons that differ in numbers are one"
+    assert "<td>&gt; 400</td><td>1</td><td>33.3 %</td>" in page
+    assert "<code>noisy</code></td><td>3</td><td>100.0 %</td>" in page
+    assert "Doe_Jane" not in page.replace('href="Doe_Jane_', "")
+    assert "Methods that disagree most" in page
+
+
+def test_page_escapes_what_comes_from_files(tmp_path):
+    with written(tmp_path, False) as tables:
+        scan = CohortScan("a", Path("a"), "a", group="<b>")
+        state = ScanState(0, "a", tmp_path / "a", scan.ct, state="failed", reason="<script>alert(1)<script>")
+        tables.add("0", scan, state, None)
+    assert "<script>" not in write_cohort_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_page_needs_the_tables_of_its_schema(tmp_path, monkeypatch):
+    with pytest.raises(OutputError, match=r"scans\.parquet"):
+        write_cohort_report(tmp_path)
+    monkeypatch.setattr(parquet, "SCHEMA", "cac-cohort-tables/0")
+    cohort(tmp_path, 1.0)
+    with pytest.raises(OutputError, match="schema"):
+        write_cohort_report(tmp_path)
+    assert not (tmp_path / PAGE).exists()

@@ -1,0 +1,204 @@
+"""A review of a folder of results without MRML: numbers, undo, cutting, export, and a journal to rebuild it from."""
+
+import json
+import shutil
+
+import automatic_score
+import numpy as np
+import panel_results
+import pytest
+import slicer
+
+from CACScoringLib.core.ct import MaskError, UnreadableError, scan_from_image
+from CACScoringLib.core.labels import NOT_CORONARY, Artery
+from CACScoringLib.io.reading import read_lesion_labels
+from CACScoringLib.mrml import scene as mrml
+from CACScoringLib.mrml.scene_content import content_of_folder
+from CACScoringLib.review.export import IN_BROWSER
+from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.journal import Journal, JournalError
+from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.scene import SceneReview
+
+METHODS = ("threshold", "decomposition")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results") / "patient"
+    return folder, automatic_score.write(folder)
+
+
+@pytest.fixture
+def scan(written):
+    return written[1].scan
+
+
+@pytest.fixture
+def review(written):
+    return ScanReview(ReviewFolder(written[0], written[1].scan), IN_BROWSER)
+
+
+def numbers(review):
+    return {m: (review.result(m).total, review.result(m).arteries, review.result(m).intervals) for m in METHODS}
+
+
+def edit(review):
+    """Some of everything."""
+    first, second, third, *_ = [lesion.id for lesion in review.lesions("threshold")]
+    review.assign("threshold", [first], Artery.RCA)
+    review.reject("threshold", [second])
+    review.assign("threshold", [review.left_out("threshold").lesions.lesions[0].id], Artery.LCX)
+    review.undo()
+    review.redo()
+    flat = review.review("threshold").flat_voxels([third])
+    review.give("threshold", flat[:4], 0)
+    review.undo()
+    review.switch_slice(review.slices_off[0] if review.slices_off else _used(review), False)
+    review.accept("threshold")
+
+
+def _used(review):
+    return next(row.k for row in review.slices() if row.used)
+
+
+class TestAsInThePanel:
+    def test_before_any_edit_it_has_the_numbers_of_cac_score(self, review, written):
+        for method in METHODS:
+            found, expected = review.result(method), written[1].methods[method]
+            assert (found.total, found.arteries) == (expected.total, expected.arteries)
+        assert review.result("threshold").status == "automatic"
+
+    def test_edits_give_the_numbers_of_the_scene(self, review, written):
+        slicer.vtkSlicerSegmentationsModuleLogic()
+        scene = slicer.vtkMRMLScene()
+        folder, result = written
+        content = content_of_folder(folder, result.scan.image, "CT")
+        in_scene = SceneReview(scene, mrml.add_to_scene(scene, content))
+        for each in (review, in_scene):
+            edit(each)
+        assert numbers(review) == numbers(in_scene)
+        assert review.categories() == in_scene.categories()
+
+    def test_undo_takes_everything_back(self, review):
+        before = numbers(review)
+        edit(review)
+        assert numbers(review) != before
+        while review.undo():
+            pass
+        assert numbers(review) == before
+
+    def test_export_says_where_it_was_reviewed(self, review, tmp_path):
+        review.accept("threshold")
+        review.export(tmp_path / "out")
+        record = json.loads((tmp_path / "out" / "scores.json").read_text())
+        assert record["warnings"][0]["code"] == "reviewed-in-browser"
+        labels = read_lesion_labels(tmp_path / "out" / "lesions.nii.gz")
+        assert labels.GetSize() == review.scan.image.GetSize()
+
+    def test_a_ct_of_another_size_is_refused(self, written):
+        image = written[1].scan.image[:-1]
+        with pytest.raises(UnreadableError, match="not the scan"):
+            ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
+
+    def test_it_needs_no_healthy_image(self, written, tmp_path):
+        folder = tmp_path / "without"
+        shutil.copytree(written[0], folder)
+        (folder / "healthy.nii.gz").unlink()
+        state = ReviewFolder(folder, written[1].scan)
+        assert state.healthy() is None
+        assert ScanReview(state).result("decomposition").total == written[1].methods["decomposition"].total
+
+
+class TestCut:
+    def test_the_far_side_goes_to_another_artery_and_volume_is_kept(self, review):
+        lesion = review.lesions("threshold")[0]
+        own, voxels = lesion.artery, lesion.voxels
+        other = Artery.RCA if own != Artery.RCA else Artery.LAD
+        before = review.result("threshold").arteries
+        _, _, i = np.unravel_index(review.review("threshold").flat_voxels([lesion.id]), panel_results_shape())
+        review.cut("threshold", lesion.id, (0, 0, i.min() + 0.5), (0, 0, 1), int(other))
+        after = review.result("threshold").arteries
+        moved = int((i > i.min()).sum())
+        assert 0 < moved < voxels
+        voxel = 27.0  # mm³
+        assert after[other].volume_mm3 == pytest.approx(before[other].volume_mm3 + moved * voxel)
+        assert after[own].volume_mm3 == pytest.approx(before[own].volume_mm3 - moved * voxel)
+
+    def test_a_plane_beside_the_lesion_is_refused(self, review):
+        lesion = review.lesions("threshold")[0]
+        with pytest.raises(MaskError, match="does not divide"):
+            review.cut("threshold", lesion.id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
+
+
+def panel_results_shape():
+    return panel_results.chest_image().GetSize()[::-1]
+
+
+class TestJournal:
+    @pytest.fixture
+    def edited(self, written, tmp_path):
+        """A review whose journal holds some of everything, and the journal's file."""
+        journal = Journal(tmp_path / "reviews" / "a.jsonl", "0" * 64)
+        state = ReviewFolder(written[0], written[1].scan)
+        review = ScanReview(state, record_change=lambda kind, c: journal.append(kind, "A", kind, 1.5, False, 9.5, c))
+        edit(review)
+        return review, journal.file
+
+    def rebuilt(self, file, written):
+        review = ScanReview(ReviewFolder(written[0], written[1].scan))
+        review.restore(Journal(file, "0" * 64).steps)
+        return review
+
+    def test_a_review_is_rebuilt_from_it(self, edited, written):
+        review, file = edited
+        again = self.rebuilt(file, written)
+        assert numbers(again) == numbers(review)
+        assert again.reviewed == review.reviewed
+        assert again.slices() == review.slices()
+        while review.undo():
+            assert again.undo()
+            assert numbers(again) == numbers(review)
+        assert not again.undo()
+
+    def test_wherever_it_is_cut_off_no_more_than_the_last_change_is_lost(self, edited, written):
+        file = edited[1]
+        content = file.read_bytes()
+        ends = [n + 1 for n, byte in enumerate(content) if byte == 10]
+        for cut in {*range(len(content) - 400, len(content), 37), 0, 5, *ends, *(end - 1 for end in ends)}:
+            file.write_bytes(content[:cut])
+            journal = Journal(file, "0" * 64)
+            assert len(journal.entries) == max(0, sum(end <= cut for end in ends) - 1)
+            journal.append("time", "A", "", 2, False, 9.5)
+            assert len(Journal(file, "0" * 64).entries) == len(journal.entries)
+
+    def test_it_keeps_time_and_reader(self, edited):
+        journal = Journal(edited[1], "0" * 64)
+        assert {entry.reader for entry in journal.entries} == {"A"}
+        assert journal.seconds == pytest.approx(1.5 * len(journal.entries))
+        assert [entry.time for entry in journal.entries] == sorted(entry.time for entry in journal.entries)
+
+    def test_of_another_result_it_is_refused(self, edited):
+        with pytest.raises(JournalError, match="another result"):
+            Journal(edited[1], "1" * 64)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"number": 2', '"number": 3'),
+            ('"kind": "edit"', '"kind": "time"'),
+            ("cac-review/1", "cac-review/9"),
+            ('"threshold": [[', '"threshold": [[-'),
+            ('"seconds"', '"minutes"'),
+        ],
+    )
+    def test_damaged_in_the_middle_it_is_refused(self, edited, old, new):
+        text = edited[1].read_text()
+        assert old in text
+        edited[1].write_text(text.replace(old, new, 1))
+        with pytest.raises(JournalError, match="damaged"):
+            Journal(edited[1], "0" * 64)
+
+    def test_rejected_voxels_are_kept(self, edited, written):
+        again = self.rebuilt(edited[1], written)
+        assert (again.review("threshold").labelled.values == NOT_CORONARY).any()

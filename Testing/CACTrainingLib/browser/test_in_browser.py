@@ -1,0 +1,320 @@
+"""The review's page in a real browser: a cohort of three is read by keys and pointer, and looked at.
+
+Screenshots of every page, on a desktop and a tablet, light and dark, go to the folder that CAC_SCREENSHOTS names.
+"""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import automatic_score
+import browser
+import pytest
+from review_server import ReviewServer, write_cohort
+
+REASON = browser.why_not()
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REASON), reason=REASON)]
+
+SCANS = ("one", "two", "three")
+SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 820, "height": 1180}}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return automatic_score.scored()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.running() as running:
+        yield running
+
+
+@pytest.fixture
+def results(result, tmp_path):
+    return write_cohort(tmp_path / "cohort", SCANS, result)
+
+
+@pytest.fixture
+def start(results, tmp_path):
+    servers = []
+
+    def started(*options):
+        servers.append(ReviewServer.start(results, *options, data=tmp_path / "data"))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        if server.process.poll() is None:
+            assert "Traceback" not in server.stop()
+
+
+class Reader:
+    """A reader at a page."""
+
+    def __init__(self, page, server, name="Ann"):
+        self.page = page
+        self.errors = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(server.addresses[name])
+        page.wait_for_selector("#scans tbody tr")
+
+    def open(self, name):
+        self.page.click(f"#scans a:text-is('{name}')")
+        self.ready(name)
+
+    def ready(self, name):
+        self.page.wait_for_selector(f"h1:text-is('{name}')")
+        self.page.wait_for_selector("body[data-first-slice][data-version]")
+
+    @property
+    def version(self):
+        return int(self.page.get_attribute("body", "data-version"))
+
+    @contextmanager
+    def one_change(self):
+        """What is done within is one change of the review."""
+        before = self.version
+        yield
+        self.page.wait_for_selector(f"body[data-version='{before + 1}']")
+
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def change(self, *keys):
+        with self.one_change():
+            self.press(*keys)
+
+    def total(self):
+        return float(self.page.inner_text("#totals tr.total td:nth-child(3)"))
+
+    def artery(self, name):
+        """Number of lesions and score of an artery."""
+        row = self.page.locator(f"#totals tbody tr:has(td:first-child:has-text('{name}'))")
+        return int(row.locator("td").nth(1).inner_text()), float(row.locator("td").nth(2).inner_text())
+
+    def headline(self):
+        return self.page.inner_text("#headline")
+
+    def message(self):
+        self.page.wait_for_selector("#message:not([hidden])")
+        return self.page.inner_text("#message")
+
+    def at(self, k, j, i):
+        """Where on the page a voxel is seen, in its slice."""
+        now = int(self.page.input_value("#slice"))
+        self.press(*["ArrowUp" if k > now else "ArrowDown"] * abs(k - now))
+        self.page.wait_for_timeout(200)
+        canvas = self.page.locator("#views canvas").first
+        sx, sy, x, y = map(float, canvas.get_attribute("data-frame").split(","))
+        box = canvas.bounding_box()
+        ratio = canvas.evaluate("canvas => canvas.width") / box["width"]
+        return box["x"] + ((i + 0.5) * sx + x) / ratio, box["y"] + ((j + 0.5) * sy + y) / ratio
+
+    def drag(self, start, end):
+        mouse = self.page.mouse
+        mouse.move(*start)
+        mouse.down()
+        mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, steps=3)
+        mouse.move(*end, steps=3)
+        mouse.up()
+
+
+@pytest.fixture
+def reader(chromium, start):
+    made = []
+
+    def come_in(server, name="Ann", **options):
+        context = chromium.new_context(**{"viewport": SIZES["desktop"], **options})
+        made.append((context, Reader(context.new_page(), server, name)))
+        return made[-1][1]
+
+    yield come_in
+    for context, one in made:
+        assert one.errors == []
+        context.close()
+
+
+def test_a_cohort_of_three_is_read(reader, start):
+    server = start("--reader", "Ann")
+    ann = reader(server)
+    ann.open("one")
+    assert ann.total() == 5508.0
+    ann.change("a")
+    assert "reviewed" in ann.page.inner_text("#status")
+
+    ann.press("PageDown")
+    ann.ready("two")
+    lad, rca = ann.artery("LAD")[0], ann.artery("RCA")[0]
+    ann.change("n", "4")
+    assert (ann.artery("LAD")[0], ann.artery("RCA")[0]) == (lad - 1, rca + 1)
+    before = ann.total()
+    ann.press("n")
+    ann.change("x")
+    assert ann.total() < before
+    # A click on a dashed candidate adds it.
+    left_out = ann.page.locator("#lesions tr.left-out").count()
+    out = automatic_score.places()[automatic_score.LESIONS.index(True, 9)]
+    before = ann.total()
+    with ann.one_change():
+        ann.page.mouse.click(*ann.at(out[0], out[1] + 1, out[2] + 1))
+    assert ann.total() > before
+    assert ann.page.locator("#lesions tr.left-out").count() == left_out - 1
+    # The eraser takes part of a lesion, the brush gives it back, to the circumflex.
+    first = automatic_score.places()[0]
+    before, lcx = ann.total(), ann.artery("LCX")
+    start_at = ann.at(first[0], first[1], first[2])
+    end_at = ann.at(first[0], first[1], first[2] + 2)
+    ann.press("e")
+    ann.page.fill("#radius", "1")
+    ann.page.keyboard.press("Tab")
+    with ann.one_change():
+        ann.drag(start_at, end_at)
+    assert ann.total() < before
+    ann.page.select_option("#site", label="LCX")
+    ann.page.click("[data-tool=brush]")
+    with ann.one_change():
+        ann.drag(start_at, end_at)
+    assert ann.artery("LCX")[0] == lcx[0] + 1
+    for _ in range(2):
+        ann.change("z")
+    assert ann.total() == before
+    # A lesion is cut by a line, and one part goes to the left main.
+    ann.press("s")
+    ann.page.mouse.click(*start_at)
+    ann.press("c")
+    x, y = ann.at(first[0], first[1], first[2] + 1)
+    ann.drag((x, y - 60), (x, y + 60))
+    assert "press 1 to 9" in ann.message()
+    ann.change("1")
+    assert ann.artery("LM")[0] == 1
+    corrected = ann.total()
+    ann.change("r")
+    assert "reviewed" in ann.page.inner_text("#status")
+
+    # Reloaded in the middle of the work, everything is as it was.
+    version = ann.version
+    ann.page.reload()
+    ann.ready("two")
+    assert (ann.version, ann.total()) == (version, corrected)
+    ann.change("z")
+    ann.change("y")
+
+    ann.press("PageDown")
+    ann.ready("three")
+    ann.change("0")
+    assert "reviewed score of 0" in ann.headline()
+    ann.press("PageDown")
+    assert "last scan" in ann.message()
+
+    ann.page.click("header a")
+    ann.page.wait_for_selector("#scans tbody tr")
+    assert "3 reviewed" in ann.page.inner_text("#count")
+    ann.page.select_option("#state", "new")
+    assert ann.page.locator("#scans tbody tr").count() == 0
+
+
+def test_export(reader, start, results):
+    ann = reader(start("--reader", "Ann"))
+    ann.open("one")
+    ann.change("a")
+    ann.page.click("#export")
+    assert "reviewed" in ann.message()
+    assert (results / "one" / "reviewed" / "scores.json").is_file()
+
+
+def test_two_tabs_on_one_scan(reader, start):
+    server = start("--reader", "Ann")
+    first, second = reader(server), reader(server)
+    for one in (first, second):
+        one.open("one")
+    first.change("4")
+    second.press("x")
+    assert "changed by Ann" in second.message()
+    second.page.wait_for_selector("body[data-version='1']")
+    assert second.artery("RCA") == first.artery("RCA")
+    second.change("x")
+
+
+def test_a_server_killed_and_started_again(reader, start):
+    server = start("--reader", "Ann")
+    ann = reader(server)
+    ann.open("one")
+    ann.change("4")
+    before = ann.artery("RCA")
+    server.kill()
+    ann.press("x")
+    assert "does not answer" in ann.message()
+    start("--reader", "Ann", "--port", str(server.port))
+    assert ann.artery("RCA") == before
+    ann.change("x")
+    assert ann.artery("RCA")[0] == before[0] - 1
+
+
+def test_double_reading(reader, start):
+    server = start("--double", "--reader", "Ann", "--reader", "Bob")
+    ann, bob = reader(server, "Ann"), reader(server, "Bob")
+    for one, key in ((ann, "1"), (bob, "4")):
+        one.open("one")
+        one.change(key)
+        one.change("a")
+    ann.page.click("header a")
+    ann.page.click("#scans td.double a")
+    ann.page.wait_for_selector("body[data-first-slice][data-version]")
+    assert "consensus" in ann.page.inner_text("#reader")
+    assert ann.page.locator("#lesions tr.left-out").count() > bob.page.locator("#lesions tr.left-out").count()
+    ann.change("a")
+    bob.page.click("header a")
+    bob.page.wait_for_selector("#scans tbody tr")
+    assert bob.page.inner_text("#scans tbody tr:first-child td.double") == "reviewed"
+    assert bob.page.inner_text("#agreement tbody td:nth-child(2)") == "1"
+
+
+def test_all_by_keyboard(reader, start):
+    ann = reader(start("--reader", "Ann"))
+    ann.page.focus("#start")
+    ann.press("Enter")
+    ann.ready("one")
+    before = ann.total()
+    # The cursor begins at the selected lesion; the eraser is used there.
+    ann.press("e", "Shift+ArrowRight", "Shift+ArrowDown")
+    ann.change("Enter")
+    assert ann.total() < before
+    ann.press("?")
+    assert ann.page.is_visible("#help")
+    ann.press("Escape")
+    assert not ann.page.is_visible("#help")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_are_accessible_and_fit(reader, start, size, scheme, tmp_path):
+    from axe_playwright_python.sync_playwright import Axe
+
+    server = start("--double", "--reader", "Ann", "--reader", "Bob")
+    options = {"viewport": SIZES[size], "color_scheme": scheme, "has_touch": size == "tablet"}
+    ann = reader(server, **options)
+    folder = Path(os.environ.get("CAC_SCREENSHOTS", tmp_path))
+
+    def look(name):
+        ann.page.wait_for_timeout(300)
+        ann.page.screenshot(path=folder / f"{name}-{size}-{scheme}.png")
+        found = Axe().run(ann.page).response["violations"]
+        bad = [
+            (v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")
+        ]
+        assert bad == []
+        assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+
+    look("list")
+    ann.open("one")
+    look("scan")
+    ann.press("l")
+    look("linked")
+    ann.press("l", "v")
+    ann.page.wait_for_selector("body[data-planes]", timeout=120_000)
+    look("planes")
+    ann.press("v", "?")
+    look("help")

@@ -1,0 +1,66 @@
+"""Open reviews without a server: export of a DICOM series, and cases of cohorts."""
+
+import dicom_results
+import pydicom
+import pytest
+from review_server import write_cohort
+
+from CACScoringLib.core.output import OutputFolder
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.run import RunSettings, write_result
+from CACTrainingLib.browser.cases import cases_of
+from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews, journal_of
+
+
+@pytest.fixture(scope="module")
+def dicom_case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dicom")
+    given = dicom_results.chest_series(folder)
+    result = dicom_results.score(given)
+    write_result(OutputFolder(folder / "out"), result, RunSettings(), Progress())
+    return cases_of(folder / "out", given.ct)[0]
+
+
+def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
+    pytest.importorskip("highdicom")
+    review = OpenReview(dicom_case, "shared")
+    request = {"action": "accept", "method": "threshold", "version": 0, "seconds": 0}
+    review.act("Ann", review.request_of(request))
+    folder = review.export("Ann", dicom=True)
+    objects = [pydicom.dcmread(file) for file in (folder / "dicom").glob("*.dcm")]
+    assert {"SEG", "SR"} <= {one.Modality for one in objects}
+    assert {str(one.PatientID) for one in objects} == {"ID 7"}
+    assert (folder / "lesions.nii.gz").is_file()
+
+
+def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
+    names = [journal_of(dicom_case, reading).name for reading in ("reader A", "reader a", "reader ../../x", "shared")]
+    assert len({name.casefold() for name in names}) == 4
+    assert all("/" not in name and not name.startswith(".") for name in names)
+
+
+def test_the_review_used_longest_ago_is_closed_first(dicom_case, monkeypatch):
+    from CACTrainingLib.browser import open_reviews
+
+    monkeypatch.setattr(open_reviews, "MOST_OPEN", 2)
+    reviews = OpenReviews()
+    first, second = (reviews.get(dicom_case, f"reader {name}") for name in "ab")
+    assert reviews.get(dicom_case, "reader a") is first
+    reviews.get(dicom_case, "reader c")
+    assert reviews.get(dicom_case, "reader a") is first
+    assert reviews.get(dicom_case, "reader b") is not second
+
+
+def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
+    results = write_cohort(tmp_path / "cohort", ["one", "two"])
+    table = results / "cohort.csv"
+    table.write_text(table.read_text().replace("one,one,", "one,../secret,"))
+    assert [case.name for case in cases_of(results, None)] == ["two"]
+
+
+def test_cts_are_found_where_the_cohort_was_scored_from(tmp_path, monkeypatch):
+    results = write_cohort(tmp_path / "cohort", ["one"])
+    table = results / "cohort.csv"
+    table.write_text(table.read_text().replace(str(tmp_path / "cohort" / "cts"), "cts"))
+    monkeypatch.chdir("/")
+    assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"

@@ -1,0 +1,325 @@
+"""`cac review` by its requests: reviews, versions, journals, double reading, export, and who may come in."""
+
+import json
+import threading
+
+import automatic_score
+import pytest
+import SimpleITK as sitk
+from review_server import ReviewServer, write_cohort
+
+from CACScoringLib.cli import main as scoring
+from CACScoringLib.core.labels import Artery
+from CACTrainingLib.cli import main as cli
+from CACTrainingLib.project import annotations
+from CACTrainingLib.project.project import NewScan, Project
+
+pytestmark = pytest.mark.long
+
+SCANS = ("one", "two", "three")
+
+
+@pytest.fixture(scope="module")
+def result():
+    return automatic_score.scored()
+
+
+@pytest.fixture
+def results(result, tmp_path):
+    return write_cohort(tmp_path / "cohort", SCANS, result)
+
+
+@pytest.fixture
+def start(results, tmp_path):
+    """Starts `cac review` with these options; what it wrote to standard error has no traceback."""
+    servers = []
+
+    def started(*options):
+        servers.append(ReviewServer.start(results, *options, data=tmp_path / "data"))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        if server.process.poll() is None:
+            assert "Traceback" not in server.stop()
+
+
+def lesion_ids(state, left_out=False):
+    return [x["id"] for x in state["methods"]["threshold"]["lesions"] if (x["left_out"] is not None) == left_out]
+
+
+def journals(results):
+    return sorted(results.glob("*/reviews/*.jsonl"))
+
+
+class TestReview:
+    def test_the_page_begins_with_the_numbers_of_cac_score(self, start, result):
+        client = start("--reader", "Ann").client("Ann")
+        assert [row["state"] for row in client.rows().values()] == ["new"] * 3
+        state = client.get(client.base("one"))
+        for method, expected in result.methods.items():
+            shown = state["methods"][method]["total"]
+            assert (shown["agatston"], shown["pseudo_mass_hu_mm3"]) == (
+                expected.total.agatston,
+                expected.total.pseudo_mass_hu_mm3,
+            )
+        assert len(lesion_ids(state)) == 9
+        assert len(lesion_ids(state, left_out=True)) == 6
+
+    def test_totals_are_those_of_cac_score_with_the_exported_labels(self, start, results, tmp_path):
+        client = start("--reader", "Ann").client("Ann")
+        base = client.base("one")
+        state = client.get(base)
+        counted, left_out = lesion_ids(state), lesion_ids(state, left_out=True)
+        client.act(base, "assign", lesions=counted[:1], site=int(Artery.LM))
+        client.act(base, "reject", lesions=counted[1:3])
+        client.act(base, "assign", lesions=left_out[:2], site=int(Artery.RCA))
+        lesion = next(x for x in client.get(base)["methods"]["threshold"]["lesions"] if x["id"] == counted[4])
+        runs = state["methods"]["threshold"]["runs"]
+        k, j, i, _, _ = next(runs[n : n + 5] for n in range(0, len(runs), 5) if runs[n + 4] == lesion["id"])
+        other = int(Artery.LCX if lesion["site"] != Artery.LCX else Artery.LAD)
+        client.act(base, "cut", lesion=lesion["id"], point=[k, j, i + 0.5], normal=[0, 0, 1], label=other)
+        client.act(base, "paint", points=[[k, j, i], [k, j + 1, i]], radius_mm=2.0, flat=True, label=0)
+        state = client.act(base, "accept")
+        assert state["methods"]["threshold"]["status"] == "reviewed"
+        status, answer = client.post(f"{base}/export", {})
+        assert (status, answer) == (200, {"folder": "reviewed"})
+        out = tmp_path / "again"
+        exported = results / "one" / "reviewed"
+        given = ["--heart", results / "one" / "heart.nii.gz", "--lesions", exported / "lesions.nii.gz"]
+        command = ["score", results.parent / "cts" / "one.nii.gz", *given, "--output", out]
+        assert scoring.main([*map(str, command), "--threshold-only", "--no-scene"]) == 0
+        again = json.loads((out / "scores.json").read_text())["methods"]["threshold"]
+        shown = state["methods"]["threshold"]
+        for name in ("agatston", "clinical_agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions", "peak_hu"):
+            assert shown["total"][name] == again["total"][name]
+            for artery, score in shown["arteries"].items():
+                assert score[name] == again["arteries"][artery][name]
+        assert sorted(x["agatston"] for x in again["lesions"]) == sorted(
+            x["agatston"] for x in shown["lesions"] if x["left_out"] is None
+        )
+        record = json.loads((exported / "scores.json").read_text())
+        assert record["review"]["program"] == "CAC review in the browser"
+        assert (exported / "report.html").is_file()
+
+    def test_a_reviewed_zero(self, start):
+        client = start("--reader", "Ann").client("Ann")
+        state = client.act(client.base("two"), "no-calcium")
+        assert state["methods"]["threshold"]["no_calcium"]
+        assert state["categories"]["risk_class"] == "0"
+        row = client.rows()["two"]
+        assert (row["state"], row["agatston"], row["category"]) == ("reviewed", 0, "0")
+
+    def test_a_click_adds_what_touches_and_nothing_that_is_too_faint(self, start):
+        client = start("--reader", "Ann").client("Ann")
+        base = client.base("one")
+        state = client.get(base)
+        method = state["methods"]["threshold"]
+        out = lesion_ids(state, left_out=True)[0]
+        k, j, i, *_ = next(method["runs"][n:] for n in range(0, len(method["runs"]), 5) if method["runs"][n + 4] == out)
+        after = client.act(base, "pick", voxel=[k, j, i], site=int(Artery.LAD))
+        assert after["methods"]["threshold"]["total"]["lesions"] == method["total"]["lesions"] + 1
+        request = {"action": "pick", "method": "threshold", "seconds": 0, "version": after["version"]}
+        status, answer = client.post(f"{base}/act", {**request, "voxel": [0, 0, 0], "site": 2})
+        assert status == 422
+        assert "130 HU" in answer["error"]
+
+    def test_images_are_those_of_the_scan(self, start, result):
+        client = start("--reader", "Ann").client("Ann")
+        base, hu = client.base("one"), result.scan.hu
+        status, content, headers = client.raw("GET", f"{base}/slice/ct/9", headers={"Cookie": client.cookie})
+        assert (status, content) == (200, hu[9].astype("<i2").tobytes())
+        assert headers["Cache-Control"] == "no-store"
+        for name in ("volume/ct", "volume/map", "volume/healthy", "lesions/threshold", "lesions/decomposition"):
+            status, content, _ = client.raw("GET", f"{base}/{name}", headers={"Cookie": client.cookie})
+            assert status == 200
+            assert content[344:347] == b"n+1"
+
+
+class TestVersions:
+    def test_a_change_of_what_changed_meanwhile_is_refused_and_says_by_whom(self, start):
+        server = start("--reader", "Ann", "--reader", "Bob")
+        ann, bob = server.client("Ann"), server.client("Bob")
+        base = ann.base("one")
+        seen = bob.get(base)
+        first = lesion_ids(seen)[0]
+        kept = ann.act(base, "assign", lesions=[first], site=4)
+        request = {"action": "reject", "method": "threshold", "version": seen["version"], "seconds": 1}
+        status, answer = bob.post(f"{base}/act", {**request, "lesions": [first]})
+        assert status == 409
+        assert "by Ann" in answer["error"]
+        assert bob.get(base)["methods"] == kept["methods"]
+
+    def test_of_many_at_once_one_is_done(self, start, results):
+        server = start("--reader", "Ann")
+        clients = [server.client("Ann") for _ in range(6)]
+        base = clients[0].base("one")
+        first = lesion_ids(clients[0].get(base))[0]
+        answers = []
+
+        def post(client, site):
+            request = {"action": "assign", "method": "threshold", "version": 0, "seconds": 0}
+            answers.append(client.post(f"{base}/act", {**request, "lesions": [first], "site": site})[0])
+
+        threads = [threading.Thread(target=post, args=(c, 1 + n % 2 * 3)) for n, c in enumerate(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [200] + [409] * 5
+        assert len(journals(results)[0].read_text().splitlines()) == 2
+
+
+class TestJournal:
+    def test_a_killed_server_goes_on_where_it_was(self, start, results):
+        server = start("--reader", "Ann")
+        client = server.client("Ann")
+        base = client.base("one")
+        ids = lesion_ids(client.get(base))
+        client.act(base, "assign", lesions=ids[:1], site=4)
+        client.act(base, "reject", lesions=ids[1:2])
+        before = client.act(base, "undo")
+        server.kill()
+        file = journals(results)[0]
+        file.write_bytes(file.read_bytes() + b'{"number": 4, "time"')
+        port = str(server.port)
+        again = start("--reader", "Ann", "--port", port)
+        # The session outlives the server.
+        client.server = again
+        after = client.get(base)
+        assert after["version"] == before["version"] == 3
+        assert after["methods"] == before["methods"]
+        assert client.act(base, "redo")["methods"] != before["methods"]
+        while client.get(base)["can_undo"]:
+            last = client.act(base, "undo")
+        assert last["methods"]["threshold"]["total"]["lesions"] == 9
+        readers = {json.loads(line)["reader"] for line in file.read_text().splitlines()[1:]}
+        assert readers == {"Ann"}
+        assert client.rows()["one"]["seconds"] > 0
+
+    def test_a_result_that_was_scored_again_is_no_longer_reviewed_by_it(self, start, results):
+        client = start("--reader", "Ann").client("Ann")
+        base = client.base("one")
+        client.act(base, "accept")
+        client.server.stop()
+        file = results / "one" / "scores.json"
+        file.write_text(file.read_text() + "\n")
+        again = start("--reader", "Ann").client("Ann")
+        assert "another result" in again.rows()["one"]["problem"]
+        status, content, _ = again.raw("GET", base, headers={"Cookie": again.cookie})
+        assert status == 422
+        assert "scored again" in json.loads(content)["error"]
+
+    def test_two_servers_do_not_review_one_folder(self, start, results, capsys):
+        start("--reader", "Ann")
+        assert cli.main(["review", str(results), "--port", "0"]) == 2
+        assert "Another server" in capsys.readouterr().err
+
+
+class TestDoubleReading:
+    OPTIONS = ("--double", "--reader", "Ann", "--reader", "Bob")
+
+    def test_readers_see_nothing_of_each_other_before_the_consensus(self, start):
+        server = start(*self.OPTIONS)
+        ann, bob = server.client("Ann"), server.client("Bob")
+        base = ann.base("one")
+        ids = lesion_ids(ann.get(base))
+        before = bob.get(base)
+        ann.act(base, "assign", lesions=ids[:1], site=4)
+        ann.act(base, "reject", lesions=ids[1:2])
+        ann.act(base, "accept")
+        assert bob.get(base) == before | {"seconds": 0}
+        row = bob.rows()["one"]
+        assert (row["state"], row["consensus"]) == ("new", None)
+        assert bob.post(f"{bob.base('one', 'consensus')}/act", {})[0] == 400
+        bob.act(base, "reject", lesions=ids[1:2])
+        bob.act(base, "accept")
+        assert bob.rows()["one"]["consensus"] == "new"
+        consensus = bob.get(bob.base("one", "consensus"))
+        # They disagree about the artery of the first; both rejected the second; they agree on all else.
+        sites = {x["id"]: x["site"] for x in consensus["methods"]["threshold"]["lesions"]}
+        assert ids[0] in lesion_ids(consensus, left_out=True)
+        assert ids[1] not in sites
+        assert set(ids[2:]) <= set(lesion_ids(consensus))
+        decided = bob.act(bob.base("one", "consensus"), "assign", lesions=ids[:1], site=1)
+        assert decided["methods"]["threshold"]["arteries"]["LM"]["lesions"] == 1
+        assert ann.get(ann.base("one", "consensus"))["methods"] == decided["methods"]
+
+    def test_agreement_of_two_readers(self, start):
+        server = start(*self.OPTIONS)
+        ann, bob = server.client("Ann"), server.client("Bob")
+        assert ann.get("/api/work")["agreements"] == [
+            {"readers": ["Ann", "Bob"], "scans": 0, "kappa": None, "icc": None}
+        ]
+        for client in (ann, bob):
+            client.act(client.base("one"), "accept")
+            client.act(client.base("two"), "no-calcium")
+        found = ann.get("/api/work")["agreements"][0]
+        assert (found["scans"], found["kappa"]["estimate"], found["icc"]["estimate"]) == (2, 1.0, 1.0)
+
+    def test_blind_a_scan_has_no_name_and_no_score_until_it_is_read(self, start):
+        client = start(*self.OPTIONS, "--blind").client("Ann")
+        rows = client.get("/api/work")["rows"]
+        assert {row["name"] for row in rows} == {"Case 1", "Case 2", "Case 3"}
+        assert all(row["agatston"] is None and not row["warnings"] and not row["category"] for row in rows)
+        base = f"/api/scans/{rows[0]['id']}/own"
+        assert client.get(base)["name"] == "Case 1"
+        client.act(base, "no-calcium")
+        assert set(client.rows()) & set(SCANS)
+
+
+class TestProject:
+    def test_a_review_becomes_annotations(self, start, results, tmp_path):
+        project = Project.create(tmp_path / "project")
+        added = project.add([NewScan("one", "p1", results.parent / "cts" / "one.nii.gz")]).added
+        client = start("--reader", "Ann", "--project", str(project.folder)).client("Ann")
+        base = client.base("one")
+        status, answer = client.post(f"{base}/project", {})
+        assert status == 422
+        assert "not done" in answer["error"]
+        state = client.act(base, "accept")
+        assert client.post(f"{base}/project", {}) == (200, {"scan": added[0].id})
+        regions = annotations.read_mask(project, added[0].id, "Ann", "regions")
+        values = sitk.GetArrayViewFromImage(regions)
+        voxel = 27.0  # mm³
+        assert (values > 0).sum() * voxel == state["methods"]["threshold"]["total"]["volume_mm3"]
+        labels = annotations.slice_annotations(project, added[0].id, "Ann").labels
+        visible = {k for k, label in labels.items() if label == annotations.SliceLabel.VISIBLE}
+        assert visible == set(values.any((1, 2)).nonzero()[0].tolist())
+        client.act(client.base("two"), "accept")
+        assert client.post(f"{client.base('two')}/project", {})[0] == 200, "its CT has the same content"
+
+
+class TestOneResult:
+    def test_the_folder_of_cac_score_needs_the_ct(self, results, start, capsys):
+        assert cli.main(["review", str(results / "one")]) == 2
+        assert "--ct" in capsys.readouterr().err
+
+    def test_it_is_reviewed_with_the_ct(self, results, tmp_path):
+        server = ReviewServer.start(
+            results / "one", "--ct", str(results.parent / "cts" / "one.nii.gz"), "--reader", "A", data=tmp_path / "data"
+        )
+        try:
+            client = server.client("A")
+            assert client.act(client.base("one"), "accept")["version"] == 1
+        finally:
+            assert "Traceback" not in server.stop()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--host", "0.0.0.0"),
+        ("--host", "example.org"),
+        ("--origin", "https://example.org/path"),
+        ("--origin", "example.org"),
+        ("--user-header", "X-User"),
+        ("--double",),
+        ("--reader", " "),
+        ("--reader", "a\nb"),
+        ("--port", "70000"),
+    ],
+)
+def test_options_that_leave_it_unsafe_are_refused(results, options, capsys):
+    assert cli.main(["review", str(results), *options]) == 2
+    assert "Traceback" not in capsys.readouterr().err

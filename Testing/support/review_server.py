@@ -1,0 +1,199 @@
+"""A cohort of scored scans, and `cac review` of it in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import automatic_score
+import panel_results
+import SimpleITK as sitk
+
+from CACScoringLib.cohort import folder as cohort
+from CACScoringLib.cohort import table
+from CACScoringLib.cohort.scans import CohortScan
+from CACScoringLib.core.output import LAST_FILE, OutputFolder
+from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.results import ScoreResult
+from CACScoringLib.run import RunSettings, write_result
+
+
+def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None = None) -> Path:
+    """Write CTs, and beside them what `cac cohort` makes of them; return the folder of the results.
+
+    result: of each scan; the patient of `automatic_score` when None.
+    """
+    result = result or automatic_score.scored()
+    root = folder / "results"
+    (folder / "cts").mkdir(parents=True)
+    scans, states, rows = [], [], []
+    for name in names:
+        ct = folder / "cts" / f"{name}.nii.gz"
+        if not scans:
+            sitk.WriteImage(result.scan.image, str(ct))
+            write_result(OutputFolder(root / name), result, RunSettings(), Progress())
+        else:
+            shutil.copy(scans[0].ct, ct)
+            shutil.copytree(states[0].folder, root / name)
+        scans.append(CohortScan(name, ct, ct.name))
+        states.append(ScanState(len(states), name, root / name, ct, state="done"))
+        rows.append(table.result_row(json.loads((root / name / LAST_FILE).read_text())))
+    columns = table.columns(result.methods, identify=False)
+    record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
+    (root / cohort.RECORD).write_text(json.dumps(record))
+    (root / cohort.TABLE).write_text(table.as_csv(scans, states, rows, columns))
+    return root
+
+
+@dataclass
+class ReviewServer:
+    """`cac review` in a process. addresses: by which readers come in, by name. origin: of its pages."""
+
+    process: subprocess.Popen
+    addresses: dict[str, str]
+    origin: str
+
+    @classmethod
+    def start(cls, results: Path, *options: str, data: Path) -> ReviewServer:
+        """Start it on a free port, unless options name one. data: in place of the user's own data folder."""
+        command = [sys.executable, "-m", "CACTrainingLib.cli", "review", str(results), *options]
+        if "--port" not in options:
+            command += ["--port", "0"]
+        environment = os.environ | {"XDG_DATA_HOME": str(data), "LOCALAPPDATA": str(data), "PYTHONUNBUFFERED": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=None if os.name == "nt" else _heed_interrupts,
+        )
+        addresses = {}
+        for line in process.stdout:
+            if found := re.fullmatch(r"(.+): (http\S+)\n", line):
+                addresses[found[1]] = found[2]
+            if found := re.search(r"scans at (\S+)", line):
+                return cls(process, addresses, found[1])
+        raise AssertionError(process.stderr.read())
+
+    @property
+    def port(self) -> int:
+        """That it listens at; with another --origin that of --port."""
+        options = self.process.args
+        return urlsplit(self.origin).port or int(options[options.index("--port") + 1])
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def stop(self) -> str:
+        """End it as Ctrl+C would, and return what it wrote to standard error."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.communicate(timeout=30)[1]
+
+    def client(self, reader: str) -> Client:
+        return Client(self, reader)
+
+
+def _heed_interrupts() -> None:
+    """A process begun in the background may have been told to ignore them, and its children then do so too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class Client:
+    """A reader's session without a browser."""
+
+    def __init__(self, server: ReviewServer, reader: str) -> None:
+        self.server = server
+        self.host = urlsplit(server.origin).netloc
+        parts = urlsplit(server.addresses[reader])
+        response = self.raw("GET", f"{parts.path}?{parts.query}")
+        assert response[0] == 303, response
+        self.cookie = response[2]["Set-Cookie"].split(";")[0]
+        page = self.raw("GET", "/", headers={"Cookie": self.cookie})[1].decode()
+        self.csrf = re.search(r'name="csrf" content="([^"]+)"', page)[1]
+
+    @classmethod
+    def bare(cls, server: ReviewServer, host: str) -> Client:
+        """Nobody's session."""
+        client = cls.__new__(cls)
+        client.server, client.host = server, host
+        return client
+
+    def raw(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> tuple:
+        """Status, content and headers of the answer to a request with these headers and a Host alone."""
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in ({"Host": self.host} | (headers or {})).items():
+                for one in value if isinstance(value, list) else [value]:
+                    if one is not None:
+                        connection.putheader(name, one)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), dict(answer.getheaders())
+        finally:
+            connection.close()
+
+    @property
+    def headers(self) -> dict:
+        """Of a change that is let in."""
+        return {
+            "Cookie": self.cookie,
+            "Origin": self.server.origin,
+            "X-CSRF-Token": self.csrf,
+            "Content-Type": "application/json",
+        }
+
+    def get(self, path: str) -> dict:
+        status, content, _ = self.raw("GET", path, headers={"Cookie": self.cookie})
+        assert status == 200, content
+        return json.loads(content)
+
+    def post(self, path: str, content: object) -> tuple[int, dict]:
+        status, answer, _ = self.raw("POST", path, json.dumps(content).encode(), self.headers)
+        return status, json.loads(answer)
+
+    def rows(self) -> dict[str, dict]:
+        """The work list by the scans' names."""
+        return {row["name"]: row for row in self.get("/api/work")["rows"]}
+
+    def base(self, name: str, reading: str = "own") -> str:
+        """Address of a scan's review."""
+        return f"/api/scans/{self.rows()[name]['id']}/{reading}"
+
+    def act(self, base: str, action: str, method: str = "threshold", version: int | None = None, **parts) -> dict:
+        """Do something and return the state; fails when it is refused. version: None for the present one."""
+        version = self.get(base)["version"] if version is None else version
+        request = {"action": action, "method": method, "version": version, "seconds": 1, **parts}
+        status, content = self.post(f"{base}/act", request)
+        assert status == 200, content
+        return content
+
+
+def chest_size() -> tuple[int, int, int]:
+    """Of the scans, [k, j, i]."""
+    return panel_results.chest_image().GetSize()[::-1]
+
+
+def free_port() -> int:
+    """A port that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
