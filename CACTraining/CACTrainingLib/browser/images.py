@@ -90,8 +90,8 @@ class ScanImages:
     def _read(self, name: str) -> np.ndarray | None:
         state = self._state
         if name == "ct":
-            image = state.scan.image
-        elif name == "heart":
+            return _whole_hu(state.scan.hu)
+        if name == "heart":
             image = state.heart
         elif name == "territories":
             image = state.territories()
@@ -101,13 +101,9 @@ class ScanImages:
             image = state.calcium_map() if name == "map" else state.healthy()
         if image is None:
             return None
-        values = sitk.GetArrayViewFromImage(image)
-        if name in LABELS:
-            return values.astype(np.uint8, copy=False)
-        limits = np.iinfo("<i2")
-        if values.dtype == np.int16:
-            return values
-        return np.clip(np.rint(values), limits.min, limits.max).astype("<i2")
+        # A copy: the image is gone when this returns, and a view of it would be of freed memory.
+        values = sitk.GetArrayFromImage(image)
+        return values.astype(np.uint8, copy=False) if name in LABELS else _whole_hu(values)
 
     def _part(self, image: np.ndarray, labels: bool) -> bytes:
         box, step = self._heart_box(), 1
@@ -143,3 +139,11 @@ class ScanImages:
                 box.append(slice(max(0, first - margin), min(inside.shape[axis], last + 1 + margin)))
             self._box = tuple(box)
         return self._box
+
+
+def _whole_hu(values: np.ndarray) -> np.ndarray:
+    """HU as int16, the same array where they are."""
+    if values.dtype == np.int16:
+        return values
+    limits = np.iinfo(np.int16)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(np.int16)
