@@ -342,9 +342,8 @@ class TestLabels:
         task = CycleTask(CONFIG, self.SETTINGS, blind, parts[1], None)
         assert list(task.modules) == ["remove"]
         metrics = train(task, self.SETTINGS.loop, tmp_path, Progress(), "cpu").metrics
-        assert metrics["auc"] > 0.85
-        assert metrics["captured"] > 0.3
-        assert metrics["precision"] > 0.3
+        # Over seeds and kinds of processor .17 to .36 was seen; a map that has not learned has .01.
+        assert metrics["overlap"] > 0.1
         line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
         assert {"label", "spots", "map_hu_with_calcium"} <= line.keys()
         assert "adversarial" not in line
