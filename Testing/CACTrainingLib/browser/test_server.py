@@ -4,6 +4,7 @@ import json
 import threading
 
 import automatic_score
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from review_server import ReviewServer, write_cohort
@@ -134,6 +135,23 @@ class TestReview:
             status, content, _ = client.raw("GET", f"{base}/{name}", headers={"Cookie": client.cookie})
             assert status == 200
             assert content[344:347] == b"n+1"
+
+    def test_every_slice_of_every_image_is_that_of_its_file(self, start, results):
+        client = start("--reader", "Ann").client("Ann")
+        base = client.base("one")
+        folder = results / "one"
+        files = {"healthy": folder / "healthy.nii.gz", "map": folder / "calcium_map.nii.gz"}
+        files |= {"ct": results.parent / "cts" / "one.nii.gz", "heart": folder / "heart.nii.gz"}
+        files |= {"territories": folder / "territories.nii.gz"}
+        images = {name: sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for name, file in files.items()}
+        assert set(client.get(base)["images"]) == set(images)
+        # In turns, so that none is the only one in memory.
+        for k in range(len(images["ct"])):
+            for name, values in images.items():
+                status, content, _ = client.raw("GET", f"{base}/slice/{name}/{k}", headers={"Cookie": client.cookie})
+                kind = np.uint8 if name in ("heart", "territories") else np.dtype("<i2")
+                expected = np.rint(values[k]).astype(kind).tobytes()
+                assert (status, content == expected) == (200, True), (name, k)
 
 
 class TestVersions:
