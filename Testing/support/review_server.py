@@ -103,7 +103,7 @@ class ReviewServer:
     def stop(self) -> str:
         """End it as Ctrl+C would, and return what it wrote to standard error."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=30)[1]
+        return self.process.communicate(timeout=120)[1]
 
     def client(self, reader: str) -> Client:
         return Client(self, reader)
@@ -136,7 +136,7 @@ class Client:
 
     def raw(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> tuple:
         """Status, content and headers of the answer to a request with these headers and a Host alone."""
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=120)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in ({"Host": self.host} | (headers or {})).items():

@@ -78,12 +78,14 @@ def _key(lesion: Lesion) -> LesionKey:
 @dataclass(frozen=True)
 class KnownLesion:
     """What a run has recorded of a lesion: its id, the artery it suggested and the site it gave the lesion, None after
-    a review, and why an automatic score left it out."""
+    a review, why an automatic score left it out, and its mass without a threshold with its standard error."""
 
     id: int
     suggestion: ArterySuggestion | None
     site: Site | None = None
     left_out_for: str = ""
+    integrated_mass_mg: float | None = None
+    mass_standard_error_mg: float | None = None
 
 
 def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[LesionKey, KnownLesion]:
@@ -101,7 +103,8 @@ def known_lesions(method: Mapping, elsewhere: Mapping | None = None) -> dict[Les
             probabilities = lesion["confidence"], lesion["not_coronary_probability"]
             suggestion = ArterySuggestion(lesion["id"], arteries[lesion["suggested_artery"]], *probabilities)
         key = lesion_key(slices, lesion["voxels"], lesion["centroid_ras_mm"])
-        known[key] = KnownLesion(lesion["id"], suggestion, None if reviewed else site, lesion.get("reason", ""))
+        mass = lesion.get("integrated_mass_mg"), lesion.get("mass_standard_error_mg")
+        known[key] = KnownLesion(lesion["id"], suggestion, None if reviewed else site, lesion.get("reason", ""), *mass)
     return known
 
 
@@ -157,6 +160,9 @@ class Review:
         known = known or {}
         self._ids = {key: lesion.id for key, lesion in known.items()}
         self._reasons = {key: lesion.left_out_for for key, lesion in known.items()}
+        self._masses = {
+            key: (lesion.integrated_mass_mg, lesion.mass_standard_error_mg) for key, lesion in known.items()
+        }
         self._highest_id = max(self._ids.values(), default=0)
         self._sites = {key: lesion.site for key, lesion in known.items()}
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
@@ -208,6 +214,11 @@ class Review:
         own = self._evaluated.get(_key(lesion))
         return None if own is None else 1 - own.not_coronary_probability
 
+    def integrated_mass_of(self, lesion: Lesion) -> tuple[float | None, float | None]:
+        """Calcium mass without a threshold of a lesion as the run measured it, and its standard error, mg. None where
+        it did not, as of a lesion that a reader has painted or cut since."""
+        return self._masses.get(_key(lesion), (None, None))
+
     def suggested_site(self, lesion: Lesion) -> Site | None:
         """The site of a lesion of the last result that is a suggestion: the run's, as long as no reader has given the
         lesion another, or of an unassigned one the artery that its place suggests. None once all are reviewed."""
@@ -252,11 +263,6 @@ class Review:
         nearest = (((kji - kji.mean(0)) * spacing) ** 2).sum(1).argmin()
         return tuple(int(n) for n in kji[nearest])
 
-    def _dense(self, labelled: Labelled) -> np.ndarray:
-        labels = np.zeros(self._shape, np.uint8)
-        labels.reshape(-1)[labelled.flat] = labelled.values
-        return labels
-
     def _find(self) -> None:
         """Find anew what may have changed: all voxels that hang together with one that did."""
         counted = self._labels.where(self._counts())
@@ -267,7 +273,7 @@ class Review:
         kept = [lesion for lesion in self._found.lesions if lesion.id not in gone]
 
         again = counted.where(_among(counted.flat, near))
-        new = find_lesions(self.image, self._dense(again), self.rules, self.peaks)
+        new = find_lesions(self.image, again, self.rules, self.peaks)
         if len(kept) + len(new.lesions) > np.iinfo(np.uint16).max:
             raise CTError(f"{len(kept) + len(new.lesions)} separate lesions: this is noise, not calcium.")
         number_of = np.zeros(len(new.lesions) + 1, np.uint16)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from CACScoringLib.core.output import OutputError
 
 from ..project.project import Project
-from .cases import cases_of, check_present
+from .cases import check_present
 from .safety import Gate, stored_key
 from .server import Address, Server
 from .work_list import WorkList
@@ -33,24 +33,14 @@ class Place:
     user_header: str | None = None
 
 
-def serve(
-    results: Path,
-    ct: Path | None,
-    readers: tuple[str, ...],
-    double: bool,
-    blind: bool,
-    project: Path | None,
-    dicom: bool,
-    place: Place,
-) -> None:
+def serve(results: Path, work: WorkList, project: Path | None, dicom: bool, place: Place) -> None:
     """Serve the review of results until the process is stopped; says on standard output how readers come in.
 
-    results, ct: as of `cases_of`. readers, double, blind: as of `WorkList`. project, dicom: as of `Server`.
+    results: the folder of the cases' results. project, dicom: as of `Server`.
 
-    Raises OutputError when another server is at work there or the port is taken, CTErrors as `cases_of` does.
+    Raises OutputError when another server is at work there or the port is taken, CTError when no CT is where it was.
     """
-    cases = cases_of(results, ct)
-    check_present(cases)
+    check_present(list(work.cases.values()))
     if project is not None:
         project = Project.open(project).folder
     lock = FileLock(results / LOCK)
@@ -63,10 +53,8 @@ def serve(
     except OSError as error:
         raise OutputError(f"Reviews cannot be kept in {results}: {error.strerror}. Check its permissions.") from error
     with lock:
-        server = Server(
-            WorkList(cases, readers, double, blind), Gate(key, str(results.resolve()), readers), project, dicom
-        )
-        asyncio.run(_serve(server, place))
+        gate = Gate(key, str(results.resolve()), work.readers)
+        asyncio.run(_serve(Server(work, gate, project, dicom), place))
 
 
 async def _serve(server: Server, place: Place) -> None:
