@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTScan, UnreadableError, same_grid

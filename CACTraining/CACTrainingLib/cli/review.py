@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
 
     from ..browser.serving import Place
+    from ..browser.work_list import WorkList
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +79,15 @@ def _extras(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _run(options: argparse.Namespace, progress: Progress) -> None:
-    from ..browser.cases import cases_of, results_of
     from ..browser.serving import serve
+
+    place = place_of(options)
+    serve(*reviewed(options), place)
+
+
+def reviewed(options: argparse.Namespace) -> tuple[Path, WorkList, Path | None, bool]:
+    """What is reviewed by whom, for `browser.serving.reviewing`. Raises CTError, OutputError."""
+    from ..browser.cases import cases_of, results_of
     from ..browser.work_list import WorkList
     from ..project.project import is_project
 
@@ -88,13 +96,12 @@ def _run(options: argparse.Namespace, progress: Progress) -> None:
         raise OutputError("Double reading needs two readers at least. Name each with --reader.")
     if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
         raise OutputError("A reader's name has 1 to 40 characters that can be shown, and no space at its ends.")
-    place = _place(options)
     if options.series is not None and options.ct is None:
         raise OutputError("--series chooses a series of the folder that --ct names.")
     cases = cases_of(options.results, options.ct, options.series)
-    project = options.project or (options.results if is_project(options.results) else None)
     work = WorkList(cases, readers, options.double, options.blind)
-    serve(results_of(options.results), work, project, options.dicom, place)
+    project = options.project or (options.results if is_project(options.results) else None)
+    return results_of(options.results), work, project, options.dicom
 
 
 def _user() -> str:
@@ -104,7 +111,8 @@ def _user() -> str:
         return "reader"
 
 
-def _place(options: argparse.Namespace) -> Place:
+def place_of(options: argparse.Namespace) -> Place:
+    """Where to listen. Raises OutputError."""
     from ..browser.serving import Place
 
     local = options.host == "localhost"

@@ -2,7 +2,7 @@
 
 import automatic_score
 import pytest
-from review_server import ReviewServer, write_cohort
+from review_server import ReviewServer, ThreadedServer, write_cohort
 
 SCANS = ("one", "two", "three")
 
@@ -18,12 +18,29 @@ def results(result, tmp_path):
 
 
 @pytest.fixture
-def start(results, tmp_path):
-    """Starts `cac review` with these options; what it wrote to standard error has no traceback."""
+def start(results, tmp_path, monkeypatch, caplog):
+    """Starts servers of the results, or of others, with these options of `cac review`; none of their requests fails."""
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "data"))
     servers = []
 
     def started(*options, of=results):
-        servers.append(ReviewServer.start(of, *options, data=tmp_path / "data"))
+        servers.append(ThreadedServer(of, *options))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        server.stop()
+    assert "A request failed" not in caplog.text
+
+
+@pytest.fixture
+def start_process(results, tmp_path):
+    """As `start`, in processes of their own; what they write to standard error has no traceback."""
+    servers = []
+
+    def started(*options):
+        servers.append(ReviewServer.start(results, *options, data=tmp_path / "data"))
         return servers[-1]
 
     yield started

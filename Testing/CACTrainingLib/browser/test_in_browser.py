@@ -17,15 +17,14 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 SIZES = {"desktop": {"width": 1440, "height": 900}, "tablet": {"width": 820, "height": 1180}}
 
+PATIENCE_MS = 120_000
+"""Of a machine that does other things too; nothing is waited for longer than it takes."""
+
 
 @pytest.fixture(scope="module")
 def chromium():
     with browser.running() as running:
         yield running
-
-
-PATIENCE_MS = 120_000
-"""Of a machine that does other things too; nothing is waited for longer than it takes."""
 
 
 class Reader:
@@ -218,8 +217,8 @@ def test_two_tabs_on_one_scan(reader, start):
     second.change("x")
 
 
-def test_a_server_killed_and_started_again(reader, start):
-    server = start("--reader", "Ann")
+def test_a_server_killed_and_started_again(reader, start_process):
+    server = start_process("--reader", "Ann")
     ann = reader(server)
     ann.open("one")
     ann.change("4")
@@ -227,7 +226,7 @@ def test_a_server_killed_and_started_again(reader, start):
     server.kill()
     ann.press("x")
     assert "does not answer" in ann.message()
-    start("--reader", "Ann", "--port", str(server.port))
+    start_process("--reader", "Ann", "--port", str(server.port))
     assert ann.artery("RCA") == before
     ann.change("x")
     assert ann.artery("RCA")[0] == before[0] - 1

@@ -41,10 +41,8 @@ class TestReview:
         assert len(lesion_ids(state, left_out=True)) == 6
         scored = json.loads((results / "one" / "scores.json").read_text())["methods"]["threshold"]
         masses = {x["id"]: x["integrated_mass_mg"] for x in scored["lesions"]}
-        shown = {
-            x["id"]: x["integrated_mass_mg"] for x in state["methods"]["threshold"]["lesions"] if x["id"] in masses
-        }
-        assert shown == masses
+        lesions = state["methods"]["threshold"]["lesions"]
+        assert {x["id"]: x["integrated_mass_mg"] for x in lesions if x["id"] in masses} == masses
         assert all(masses.values())
 
     def test_totals_are_those_of_cac_score_with_the_exported_labels(self, start, results, tmp_path):
@@ -181,8 +179,8 @@ class TestVersions:
 
 
 class TestJournal:
-    def test_a_killed_server_goes_on_where_it_was(self, start, results):
-        server = start("--reader", "Ann")
+    def test_a_killed_server_goes_on_where_it_was(self, start_process, results):
+        server = start_process("--reader", "Ann")
         client = server.client("Ann")
         base = client.base("one")
         ids = lesion_ids(client.get(base))
@@ -193,7 +191,7 @@ class TestJournal:
         file = journals(results)[0]
         file.write_bytes(file.read_bytes() + b'{"number": 4, "time"')
         port = str(server.port)
-        again = start("--reader", "Ann", "--port", port)
+        again = start_process("--reader", "Ann", "--port", port)
         # The session outlives the server.
         client.server = again
         after = client.get(base)
