@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 64 * 1024
 """Of a request's body; a stroke of the brush of 500 points has 30 kB."""
 
-READINGS = ("own", "consensus")
+SESSION = web.RequestKey("session", Session)
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Server:
             raise web.HTTPUnauthorized(reason="You are not logged in. Open the address that cac review printed.")
         if request.method == "POST":
             self._check_change(request, session)
-        request["session"] = session
+        request[SESSION] = session
         return await handler(request)
 
     def _session(self, request: web.Request) -> Session | None:
@@ -184,7 +184,7 @@ class Server:
 
     def _page(self, request: web.Request, name: str) -> web.StreamResponse:
         text = self._static[name].read_text(encoding="utf-8")
-        text = text.replace("CSRF_TOKEN", self.gate.csrf(request["session"]))
+        text = text.replace("CSRF_TOKEN", self.gate.csrf(request[SESSION]))
         return web.Response(text=text, content_type="text/html")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -197,7 +197,7 @@ class Server:
     # What is shown
 
     async def _work(self, request: web.Request) -> web.StreamResponse:
-        reader = request["session"].reader
+        reader = request[SESSION].reader
         work = self.work
         rows = await asyncio.to_thread(work.rows, reader)
         return _json({"reader": reader, "double": work.double, "rows": rows})
@@ -217,7 +217,7 @@ class Server:
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        case, reader = self._case(request), request["session"].reader
+        case, reader = self._case(request), request[SESSION].reader
 
         def state() -> dict:
             review = self._review(request)
@@ -276,7 +276,7 @@ class Server:
     # What is done
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
-        content, reader = await _content(request), request["session"].reader
+        content, reader = await _content(request), request[SESSION].reader
 
         def act(review: OpenReview) -> dict:
             return review.act(reader, review.request_of(content))
@@ -284,7 +284,7 @@ class Server:
         return _json(await self._changing(request, act))
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
-        content, reader = await _content(request), request["session"].reader
+        content, reader = await _content(request), request[SESSION].reader
         seconds = content.get("seconds") if isinstance(content, dict) and content.keys() == {"seconds"} else None
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MOST_SECONDS:
             raise RefusedError("seconds is no time.")
@@ -293,7 +293,7 @@ class Server:
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
-        reader = request["session"].reader
+        reader = request[SESSION].reader
         folder = await self._changing(request, lambda review: review.export(reader, self.dicom))
         return _json({"folder": folder.name})
 
@@ -301,7 +301,7 @@ class Server:
         await _empty(request)
         if self.project is None:
             raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
-        reader, project = request["session"].reader, self.project
+        reader, project = request[SESSION].reader, self.project
         annotator = "consensus" if request.match_info["reading"] == "consensus" else reader
         scan = await self._changing(request, lambda review: into_project(project, review, annotator))
         return _json({"scan": scan})
@@ -336,7 +336,7 @@ class Server:
         consensus = request.match_info["reading"] == "consensus"
         if consensus and not self.work.consensus_due(case):
             raise RefusedError("A consensus begins when all readers have reviewed the scan.")
-        return self.reviews.get(case, self.work.reading_of(request["session"].reader, consensus))
+        return self.reviews.get(case, self.work.reading_of(request[SESSION].reader, consensus))
 
 
 def _navigates(request: web.Request) -> bool:

@@ -49,7 +49,7 @@ export function site (known, text) {
 function lesionRow (state, method, lesion, isChosen, choose) {
   const known = state.sites.find(each => each.label === lesion.site)
   const undecided = state.methods[method].undecided.includes(lesion.id)
-  const name = undecided ? 'to be decided' : lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested ? ' (suggested)' : '')
+  const name = undecided ? 'to be decided' : lesion.left_out !== null ? 'left out' : lesion.site_name + (lesion.suggested ? '?' : '')
   const button = element('button', { 'aria-pressed': String(isChosen) }, String(lesion.id))
   const row = element('tr', { class: [isChosen && 'chosen', lesion.left_out !== null && 'left-out'].filter(Boolean).join(' ') || null, title: lesion.left_out },
     element('td', {}, button), element('td', {}, site(known, name)),
