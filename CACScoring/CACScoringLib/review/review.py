@@ -20,9 +20,10 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.tables import table_text
 from ..pipeline import outside_warning
 from ..results import METHOD_TITLES, STATUSES, MethodResult, NonCoronaryResult, with_intervals
-from ..scoring.artefacts import metal_warning
+from ..scoring.artefacts import metal_lesions, metal_warning
 from ..scoring.automatic import LeftOut
 from ..scoring.lesions import Lesion, LesionSet, ScoringRules, find_lesions
+from ..scoring.metal import MetalKind
 from ..scoring.scores import Score, score_arteries, score_lesions, score_non_coronary
 from ..scoring.uncertainty import ScanErrors
 
@@ -168,6 +169,8 @@ class Review:
         suggested = {key: lesion.suggestion for key, lesion in known.items() if lesion.suggestion is not None}
         self._evaluated = dict(suggested) if unreviewed == "automatic" else {}
         self._suggestions = _Suggestions(image, heart, suggested)
+        self._metal_sought: set[LesionKey] | None = None
+        self._metal: dict[LesionKey, MetalKind] = {}
 
     @property
     def labelled(self) -> Labelled:
@@ -218,6 +221,16 @@ class Review:
         """Calcium mass without a threshold of a lesion as the run measured it, and its standard error, mg. None where
         it did not, as of a lesion that a reader has painted or cut since."""
         return self._masses.get(_key(lesion), (None, None))
+
+    def metal_among(self, found: LesionSet) -> dict[int, MetalKind]:
+        """Lesions that are metal, by id (see `artefacts.metal_lesions`). Looked for anew where other voxels are lesions
+        than at the last call, not where only their sites differ: it takes long."""
+        ids = {_key(lesion): lesion.id for lesion in found.lesions}
+        if ids.keys() != self._metal_sought:
+            metal = metal_lesions(found, self.image)
+            self._metal = {key: metal[number] for key, number in ids.items() if number in metal}
+            self._metal_sought = set(ids)
+        return {ids[key]: kind for key, kind in self._metal.items()}
 
     def suggested_site(self, lesion: Lesion) -> Site | None:
         """The site of a lesion of the last result that is a suggestion: the run's, as long as no reader has given the
@@ -438,7 +451,7 @@ def review_warnings(review: Review, reviewed: bool, heart: sitk.Image) -> tuple[
     if not reviewed:
         return ()
     coronary, every = review.result(reviewed).lesions, review.lesions(reviewed)
-    warnings = [*outside_warning(coronary, heart), *metal_warning(every, review.image)]
+    warnings = [*outside_warning(coronary, heart), *metal_warning(every, review.metal_among(every))]
     if unassigned := int((review.labelled.values == Artery.UNASSIGNED).sum()):
         message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
         warnings.append(ScanWarning("unassigned-left-out", message))
