@@ -428,7 +428,8 @@ def _reader_arteries(lesions: sitk.Image, scan: CTScan) -> tuple[np.ndarray, lis
 def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     """The doubt about labelled lesions that reach out of the heart, if any do. heart: mask on the scan's grid."""
     slices = sorted({k for lesion in found.lesions for k in lesion.slice_indices})
-    values, beyond = sitk.GetArrayViewFromImage(heart), set()
+    values = sitk.GetArrayViewFromImage(heart)
+    beyond: set[int] = set()
     for k in slices:  # one after the other: of a large scan all of them at once take long
         at = np.nonzero(found.id_map[k])
         beyond.update(found.id_map[k][at][values[k][at] == 0].tolist())
