@@ -160,7 +160,12 @@ class Labelled:
         return Labelled(self.flat[keep], self.values[keep])
 
     def given(self, flat: np.ndarray, values: np.ndarray) -> Labelled:
-        """With voxels given to labels, and taken those with 0. flat: rising, each once. values: uint8, of each."""
+        """Label some voxels anew.
+
+        Args:
+            flat: Indices of the voxels, rising, each once.
+            values: Label of each, uint8; 0 takes its label away.
+        """
         keep, new = ~np.isin(self.flat, flat, kind="sort"), values != 0
         every = np.concatenate([self.flat[keep], flat[new]])
         order = np.argsort(every, kind="stable")
