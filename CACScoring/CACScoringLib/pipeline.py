@@ -436,8 +436,8 @@ def outside_warning(found: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     if not beyond:
         return []
     message = (
-        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, but "
-        "the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
+        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
+        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
 
