@@ -95,6 +95,7 @@ def score_cohort(
                 shares.memory,
                 sharing.cluster,
                 progress.dashboard,
+                progress.warning,
             )
             board.score(workers, shares)
     return board.states
