@@ -56,8 +56,8 @@ class Workers:
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
     cluster: where they are. memory_bytes: of all workers together on this machine; None for no limit. tell: is given
-    the address of the dashboard. warn: is told where no worker comes. What prepare or a job raises is raised by `run`. Used with `with`: leaving ends all
-    workers that were begun here; jobs that are at work elsewhere are left to end.
+    the address of the dashboard. warn: is told where no worker comes. What prepare or a job raises is raised by `run`.
+    Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
     def __init__(
@@ -124,8 +124,8 @@ class Workers:
             self._client = self._stack.enter_context(Client(self._cluster, set_as_default=False))
         except OSError as error:
             raise ClusterError(
-                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct the "
-                "address, and run the command again."
+                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
+                "the address, and run the command again."
             ) from error
         self._arrivals = Arrivals(self._client, self._choice, self._warn)
         if not self._choice.is_local:  # others use the workers after this run, and should not keep its models
@@ -221,8 +221,8 @@ class _Run:
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
                     if not done and lost > 2 * self._places + 2:
                         raise ClusterError(
-                            f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more memory "
-                            "(fewer --workers on this computer), look into their log, and run the command again."
+                            f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more "
+                            "memory (fewer --workers on this computer), read their log, and run the command again."
                         )
                     yield event
         finally:
