@@ -24,11 +24,14 @@ from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
 from .scans import CohortScan, scans_of_folder, scans_of_table, search
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
-from .table import as_csv, columns, failures_as_csv, result_row, scored
+from .table import columns, failures_as_csv, heading, line, result_row, scored
 from .workers import Workers, sensible_count
 
 TABLE_SECONDS = 2.0
-"""How long the tables may lag behind."""
+"""How long the tables may lag behind; those of many scans, which take long to write, longer."""
+
+TABLE_PART = 0.05
+"""Of the time, what may be spent on writing the tables before the end."""
 
 _ENDED = ("done", "skipped", "failed")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt")
@@ -157,8 +160,9 @@ class _Board:
         self._identify, self._progress = identify, progress
         folders = folder.folders_of(scans)
         self.states = [ScanState(i, scan.name, folders[i], scan.ct, scan.series) for i, scan in enumerate(scans)]
-        self._rows: list[dict[str, object]] = [{} for _ in scans]
-        self._written = 0.0
+        self._lines = [line(scan, state, {}, names) for scan, state in zip(scans, self.states, strict=True)]
+        self._ended = 0
+        self._next_write = 0.0
 
     def score(self, workers: Workers, shares: Plan) -> None:
         """Score what is not scored yet."""
@@ -218,9 +222,8 @@ class _Board:
         self._tables.add(self._folder.number_of(state.folder), self._scans[i], state, outcome)
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
-        self._rows[i] = result_row(outcome.content)
         state = replace(self.states[i], state="skipped" if outcome.kept else "done")
-        self._tell(scored(state, outcome.content))
+        self._tell(scored(state, outcome.content), result_row(outcome.content))
         self._enter(i, outcome)
 
     def _fail(self, i: int, reason: str) -> None:
@@ -228,18 +231,22 @@ class _Board:
         self._tell(replace(self.states[i], state="failed", reason=reason))
         self._enter(i)
 
-    def _tell(self, state: ScanState) -> None:
+    def _tell(self, state: ScanState, row: dict[str, object] | None = None) -> None:
         self.states[state.index] = state
+        self._lines[state.index] = line(self._scans[state.index], state, row or {}, self._names)
         self._progress.scan(state)
         if state.state in _ENDED:
-            self._progress.counted(sum(state.state in _ENDED for state in self.states), len(self.states))
-        if time.monotonic() - self._written > TABLE_SECONDS:
+            self._ended += 1
+            self._progress.counted(self._ended, len(self.states))
+        if time.monotonic() > self._next_write:
             self._write()
 
     def _write(self) -> bool:
-        table = as_csv(self._scans, self.states, self._rows, self._names)
+        begun = time.monotonic()
+        table = heading(self._names) + "".join(self._lines)
         written = self._folder.write(table, failures_as_csv(self._scans, self.states))
-        self._written = time.monotonic()
+        now = time.monotonic()
+        self._next_write = now + max(TABLE_SECONDS, (now - begun) / TABLE_PART)
         return written
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -503,6 +504,7 @@ def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, word
 @pytest.mark.usefixtures("quick")
 def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, tmp_path, monkeypatch):
     monkeypatch.setattr(cohort, "TABLE_SECONDS", 0.0)
+    monkeypatch.setattr(cohort, "TABLE_PART", math.inf)
     seen = []
 
     class Watching(Progress):
