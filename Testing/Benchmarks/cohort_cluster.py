@@ -21,13 +21,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from small_scans import write_scans
 
 from CACScoringLib.cohort import cohort
 from CACScoringLib.cohort.cluster import cluster_choice
@@ -48,12 +48,12 @@ def kind_of(number: int) -> str:
 
 
 def prepare_stub(settings: RunSettings, models: object):
-    template: dict = {}
+    template = ""
 
     def do(job: ScanJob) -> ScanOutcome:
         begun, number = time.perf_counter(), int(job.scan.name)
-        if not template:
-            template.update(json.loads((job.folder.parent.parent / TEMPLATE).read_text(encoding="utf-8")))
+        nonlocal template
+        template = template or (job.folder.parent.parent / TEMPLATE).read_text(encoding="utf-8")
         time.sleep(float(np.random.default_rng(number + 1).uniform(0.001, 0.003)))
         kind = kind_of(number)
         if kind == "killed":
@@ -64,12 +64,13 @@ def prepare_stub(settings: RunSettings, models: object):
                 pass
         elif kind != "done":
             return ScanOutcome(reason=f"The scan is {kind}.")
-        template["methods"]["threshold"]["total"]["agatston"] = float(number)
+        content = json.loads(template)  # of its own: the worker keeps it until the client has fetched it
+        content["methods"]["threshold"]["total"]["agatston"] = float(number)
         job.folder.mkdir()
         record = ScanRecord("", "", job.settings, round(time.perf_counter() - begun, 4))
         write_record(job.folder, record)
-        (job.folder / LAST_FILE).write_text(json.dumps(template), encoding="utf-8")
-        return ScanOutcome(template, record)
+        (job.folder / LAST_FILE).write_text(json.dumps(content), encoding="utf-8")
+        return ScanOutcome(content, record)
 
     return do
 
@@ -87,16 +88,14 @@ class Clock(Progress):
 
 
 def stubs(count: int, cluster: str = "local") -> None:
-    import automatic_score
     import pyarrow.parquet as pq
 
-    from CACScoringLib.report.files import result_as_json
-
-    content = json.loads(json.dumps(result_as_json(automatic_score.scored(), {}), default=str))
     cohort.prepare_scoring = prepare_stub
     with tempfile.TemporaryDirectory() as place:
         folder, output = Path(place), Path(place) / "out"
-        (folder / TEMPLATE).write_text(json.dumps(content), encoding="utf-8")
+        [scan], _ = scans_of_table(write_scans(folder / "scans", 1))
+        do = prepare_scoring(RunSettings(scene=False), chosen_models(ModelChoice(threshold_only=True)))
+        (folder / TEMPLATE).write_text(json.dumps(do(ScanJob(scan, folder / "one", "")).content), encoding="utf-8")
         with (folder / "table.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([["ct", "name"], *([f"{i}.nii.gz", i] for i in range(count))])
         process, clock, settings = psutil.Process(), Clock(), RunSettings(scene=False)
@@ -107,7 +106,9 @@ def stubs(count: int, cluster: str = "local") -> None:
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         slept = 0.002 * count / WORKERS
         load = os.getloadavg()[0]
-        print(f"{count} stubs, {WORKERS} workers, {cluster}, load {load:.1f}: {took:.1f} s in all, {slept:.1f} s asleep")
+        print(
+            f"{count} stubs, {WORKERS} workers, {cluster}, load {load:.1f}: {took:.1f} s in all, {slept:.1f} s asleep"
+        )
         spent = after.user + after.system - cpu.user - cpu.system
         print(
             f"  {clock.begun - begun:.1f} s until the first, {begun + took - clock.ended:.1f} s after the last, between "
@@ -122,10 +123,13 @@ def stubs(count: int, cluster: str = "local") -> None:
         fine = [float(i) for i, kind in enumerate(kinds) if kind in ("done", "killed")]
         whole = len(set(scans["scan"])) == count and sorted(totals) == fine
         whole = whole and scans["state"].count("failed") == count - len(fine)
+        print(f"  {len(set(scans['scan']))} scans, {len(totals)} scores of {len(fine)}; {Counter(scans['reason'])}")
         with (output / "cohort.csv").open(encoding="utf-8", newline="") as stream:
             rows = [(int(row["name"]), row["state"]) for row in csv.DictReader(stream)]
         states = [(i, "done" if kind in ("done", "killed") else "failed") for i, kind in enumerate(kinds)]
-        print(f"  killed {kinds.count('killed')}, failed {count - len(fine)}; tables complete: {whole and rows == states}")
+        print(
+            f"  killed {kinds.count('killed')}, failed {count - len(fine)}; tables complete: {whole and rows == states}"
+        )
         begun = time.perf_counter()
         again(folder / "table.csv", output, settings)
         print(f"  the same command again, nothing to do but {count - len(fine)} failures: ", end="")
@@ -176,7 +180,9 @@ def loop(table: Path, output: Path, rounds: int, full: bool) -> None:
         loads.append(os.getloadavg()[0])
         quotients.append(one / took)
         ideal.append(one / two)
-        print(f"{number}  {one:.1f}  {two:.1f}  {took:.1f}  {one / took:.2f}  {loads[0]:.1f} {loads[1]:.1f}", flush=True)
+        print(
+            f"{number}  {one:.1f}  {two:.1f}  {took:.1f}  {one / took:.2f}  {loads[0]:.1f} {loads[1]:.1f}", flush=True
+        )
     print(
         f"median: {statistics.median(quotients):.2f} times as fast as a loop; "
         f"two loops beside each other, which have no engine: {statistics.median(ideal):.2f} times"

@@ -34,7 +34,7 @@ TABLE_PART = 0.05
 """Of the time, what may be spent on writing the tables before the end."""
 
 _ENDED = ("done", "skipped", "failed")
-_TABLE_ENDINGS = (".csv", ".tsv", ".txt")
+_TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
@@ -73,7 +73,9 @@ def score_cohort(
     """
     progress, sharing = progress or Progress(), sharing or Sharing()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
+        raise UnreadableError(
+            f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
+        )
     if sharing.workers is not None and sharing.workers < 1:
         raise OutputError(f"At least one worker is needed, not {sharing.workers}.")
     models = chosen_models(choice)
