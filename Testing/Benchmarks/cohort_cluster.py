@@ -5,9 +5,9 @@
     python Testing/Benchmarks/cohort_cluster.py loop TABLE FOLDER [ROUNDS]  # cac cohort with 2 workers against a loop
     python Testing/Benchmarks/cohort_cluster.py loop TABLE FOLDER ROUNDS full
 
-A stub sleeps for 1 to 3 ms and writes a small result; 1 in 100 fails with its reason, 1 in 100 has corrupted input, 1 in
-1000 kills its worker the first time. Everything else is what `cac cohort` does. Say how busy the machine was: the script
-prints its load, and measures in alternation.
+A stub sleeps for 1 to 3 ms and writes a small result; 1 in 100 fails with its reason, 1 in 100 has corrupted input, 1
+in 1000 kills its worker the first time. Everything else is what `cac cohort` does. Say how busy the machine was: the
+script prints its load, and measures in alternation.
 """
 
 from __future__ import annotations
@@ -106,13 +106,11 @@ def stubs(count: int, cluster: str = "local") -> None:
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         slept = 0.002 * count / WORKERS
         load = os.getloadavg()[0]
-        print(
-            f"{count} stubs, {WORKERS} workers, {cluster}, load {load:.1f}: {took:.1f} s in all, {slept:.1f} s asleep"
-        )
+        print(f"{count} stubs, {WORKERS} workers, {cluster}, load {load:.1f}: {took:.1f} s, {slept:.1f} s asleep")
         spent = after.user + after.system - cpu.user - cpu.system
         print(
-            f"  {clock.begun - begun:.1f} s until the first, {begun + took - clock.ended:.1f} s after the last, between "
-            f"{1000 * (clock.ended - clock.begun - slept) / count:.2f} ms a scan beside its sleep; processor time of "
+            f"  {clock.begun - begun:.1f} s until the first, {begun + took - clock.ended:.1f} s after the last, "
+            f"between {1000 * (clock.ended - clock.begun - slept) / count:.2f} ms a scan beside its sleep; processor time of "
             f"client and scheduler {1000 * spent / count:.2f} ms a scan"
         )
         print(f"  memory of client and scheduler: peak {peak / 1e6:.0f} MB, {(peak - before) / count:.0f} bytes a scan")

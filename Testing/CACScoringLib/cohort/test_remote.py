@@ -76,11 +76,11 @@ def test_a_file_is_fetched_and_removed(server):
 
 def test_what_is_not_there_is_told_without_signature(server, monkeypatch):
     address, _ = server
-    with pytest.raises(RemoteError, match="nothing at .*Correct") as told, fetched(f"{address}/b.nii?signature=secret"):
+    with pytest.raises(RemoteError, match="nothing at") as told, fetched(f"{address}/b.nii?signature=secret"):
         pass
     assert "secret" not in str(told.value)
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.0)
-    with pytest.raises(RemoteError, match="could not be fetched.*again"), fetched("http://127.0.0.1:9/b.nii"):
+    with pytest.raises(RemoteError, match="could not be fetched"), fetched("http://127.0.0.1:9/b.nii"):
         pass
 
 
@@ -99,8 +99,8 @@ def test_a_disk_that_is_too_small_is_told_before(bucket, monkeypatch):
         pass
 
 
-def test_a_part_of_a_file_is_not_taken_for_it(bucket, monkeypatch):
-    _, stored = bucket
+@pytest.mark.usefixtures("bucket")
+def test_a_part_of_a_file_is_not_taken_for_it(monkeypatch):
     monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(remote, "_get", functools.partial(cut, remote._get))
     with pytest.raises(RemoteError, match="OSError"), fetched(SERIES):
