@@ -110,8 +110,8 @@ def stubs(count: int, cluster: str = "local") -> None:
         spent = after.user + after.system - cpu.user - cpu.system
         print(
             f"  {clock.begun - begun:.1f} s until the first, {begun + took - clock.ended:.1f} s after the last, "
-            f"between {1000 * (clock.ended - clock.begun - slept) / count:.2f} ms a scan beside its sleep; processor time of "
-            f"client and scheduler {1000 * spent / count:.2f} ms a scan"
+            f"between {1000 * (clock.ended - clock.begun - slept) / count:.2f} ms a scan beside its sleep; "
+            f"processor time of client and scheduler {1000 * spent / count:.2f} ms a scan"
         )
         print(f"  memory of client and scheduler: peak {peak / 1e6:.0f} MB, {(peak - before) / count:.0f} bytes a scan")
         kinds = [kind_of(i) for i in range(count)]

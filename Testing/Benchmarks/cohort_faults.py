@@ -3,8 +3,8 @@
     python Testing/Benchmarks/cohort_faults.py FOLDER FAULTS [SEED]     # as root, for the folders that are mounted
 
 In each campaign a cohort of small scans, two of them broken, is scored by `cac cohort` with two workers into a folder
-of its own; faults come at random times, and the command is begun again whenever it ended. A campaign ends with a run that
-nobody disturbs. In every second campaign the workers belong to a scheduler of their own.
+of its own; faults come at random times, and the command is begun again whenever it ended. A campaign ends with a run
+that nobody disturbs. In every second campaign the workers belong to a scheduler of their own.
 
 worker, client, scheduler: killed. full: no space is left for some seconds. gone-input, gone-output: the folder is
 unmounted for some seconds. second: another client begins on the same folder. clock: a scan gets a date up to ten years
