@@ -19,7 +19,7 @@ from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
 from .cluster import ClusterChoice
-from .folder import CohortFolder, opened
+from .folder import RECORD, CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
 from .scans import CohortScan, scans_of_folder, scans_of_table, search
@@ -202,7 +202,8 @@ class _Board:
         """Score scans; returns those whose worker died, with what is known of it. last: alone, and not tried again."""
         lost = {}
         key = self._folder.settings_key
-        jobs = [ScanJob(self._scans[i], self.states[i].folder, key) for i in todo]
+        sign = self._folder.path / RECORD
+        jobs = [ScanJob(self._scans[i], self.states[i].folder, key, sign) for i in todo]
         with closing(workers.run(jobs, [shares.needs[i] for i in todo], alone=last)) as events:
             for event in events:
                 i = todo[event.index]

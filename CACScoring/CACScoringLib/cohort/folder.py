@@ -150,7 +150,13 @@ def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Ite
             stack.callback(folder.remove_leftovers)
         except OSError as error:
             raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
-        yield folder
+        try:
+            yield folder
+        except OSError as error:
+            raise OutputError(
+                f"Reading or writing failed: {error}. What is done is kept. Make room on {path}, or mount it again, and "
+                "run the same command again."
+            ) from error
 
 
 def safe_name(name: str) -> str:

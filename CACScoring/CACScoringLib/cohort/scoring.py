@@ -48,11 +48,16 @@ class ScanRecord:
 
 @dataclass(frozen=True)
 class ScanJob:
-    """A scan to be scored into a folder. settings: as in `ScanRecord`."""
+    """A scan to be scored into a folder.
+
+    settings: as in `ScanRecord`. sign: a file that is there while the folder of all results is in reach: where a network
+    drive is gone, its place is an empty folder of the worker's own machine.
+    """
 
     scan: CohortScan
     folder: Path
     settings: str
+    sign: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
 
 def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
     begun = time.perf_counter()
+    _check_reach(job)
     if job.scan.address is None:
         return _score_here(settings, models, job, job.scan, begun)
     with fetched(job.scan.address) as ct:
@@ -143,10 +149,17 @@ def _score_here(
     given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
 
     def record() -> ScanRecord:
+        _check_reach(job)
         return ScanRecord(content, files, job.settings, round(time.perf_counter() - begun, 3), _peak_memory_bytes())
 
     run_scan(given, settings, models, ScanFolder(folder, record))
     return ScanOutcome(read_scores(folder), read_record(folder))
+
+
+def _check_reach(job: ScanJob) -> None:
+    if job.sign is not None and not job.sign.exists():
+        place = job.sign.parent
+        raise OutputError(f"The folder of the results, {place}, is out of reach. Mount it, and run the command again.")
 
 
 def forget(folder: Path) -> None:
