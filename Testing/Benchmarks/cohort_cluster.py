@@ -146,10 +146,16 @@ def part_of_loop(scans: list, folder: Path, choice: ModelChoice) -> None:
         assert outcome.reason is None, outcome.reason
 
 
-def in_processes(parts: list, folder: Path, choice: ModelChoice) -> float:
-    """Seconds that plain loops take, a process each."""
+def processor_seconds() -> float:
+    """Of this process and of those that it began and that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def in_processes(parts: list, folder: Path, choice: ModelChoice) -> tuple[float, float]:
+    """Seconds that plain loops take, a process each; and of processors."""
     shutil.rmtree(folder, ignore_errors=True)
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), processor_seconds()
     context = get_context("spawn")
     runs = [context.Process(target=part_of_loop, args=(part, folder / f"p{i}", choice)) for i, part in enumerate(parts)]
     for i, run in enumerate(runs):
@@ -158,7 +164,7 @@ def in_processes(parts: list, folder: Path, choice: ModelChoice) -> float:
     for run in runs:
         run.join()
         assert run.exitcode == 0
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, processor_seconds() - before
 
 
 def loop(table: Path, output: Path, rounds: int, full: bool) -> None:
@@ -169,18 +175,17 @@ def loop(table: Path, output: Path, rounds: int, full: bool) -> None:
     quotients, ideal = [], []
     for number in range(rounds):
         loads = [os.getloadavg()[0]]
-        one = in_processes([scans], output / "loop", choice)
-        two = in_processes([scans[::2], scans[1::2]], output / "loops", choice)
+        one, alone = in_processes([scans], output / "loop", choice)
+        two, _ = in_processes([scans[::2], scans[1::2]], output / "loops", choice)
         shutil.rmtree(output / "cohort", ignore_errors=True)
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), processor_seconds()
         score_cohort(table, output / "cohort", RunSettings(scene=False), choice, Sharing(workers=WORKERS))
-        took = time.perf_counter() - begun
+        took, spent = time.perf_counter() - begun, processor_seconds() - before
         loads.append(os.getloadavg()[0])
         quotients.append(one / took)
         ideal.append(one / two)
-        print(
-            f"{number}  {one:.1f}  {two:.1f}  {took:.1f}  {one / took:.2f}  {loads[0]:.1f} {loads[1]:.1f}", flush=True
-        )
+        print(f"{number}  {one:.1f}  {two:.1f}  {took:.1f}  {one / took:.2f}  ", *loads, flush=True)
+        print(f"   seconds of processors: loop {alone:.1f}, cohort {spent:.1f}", flush=True)
     print(
         f"median: {statistics.median(quotients):.2f} times as fast as a loop; "
         f"two loops beside each other, which have no engine: {statistics.median(ideal):.2f} times"

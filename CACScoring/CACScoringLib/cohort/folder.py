@@ -154,8 +154,8 @@ def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Ite
             yield folder
         except OSError as error:
             raise OutputError(
-                f"Reading or writing failed: {error}. What is done is kept. Make room on {path}, or mount it again, and "
-                "run the same command again."
+                f"Reading or writing failed: {error}. What is done is kept. Make room on {path}, or mount it again, "
+                "and run the same command again."
             ) from error
 
 

@@ -28,7 +28,7 @@ _ADDRESSES = ("series_aws_url", "series_gcs_url", "gcs_url")
 _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "group")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CohortScan:
     """One scan of a cohort.
 

@@ -28,7 +28,7 @@ SCHEMA = "cac-cohort-scan/1"
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanRecord:
     """What RECORD holds.
 
@@ -46,12 +46,12 @@ class ScanRecord:
     schema: str = SCHEMA
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanJob:
     """A scan to be scored into a folder.
 
-    settings: as in `ScanRecord`. sign: a file that is there while the folder of all results is in reach: where a network
-    drive is gone, its place is an empty folder of the worker's own machine.
+    settings: as in `ScanRecord`. sign: a file that is there while the folder of all results is in reach: where a
+    network drive is gone, its place is an empty folder of the worker's own machine.
     """
 
     scan: CohortScan
