@@ -1,8 +1,8 @@
 """Image files: read whole, or refused; a damaged one is never read as other voxels."""
 
 import gzip
-import random
 import os
+import random
 import re
 import signal
 import zlib
