@@ -57,7 +57,8 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
     columns = table.columns(result.methods, identify=False)
     record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
     (root / cohort.RECORD).write_text(json.dumps(record))
-    (root / cohort.TABLE).write_text(table.as_csv(scans, states, rows, columns))
+    lines = [table.line(*each, columns) for each in zip(scans, states, rows, strict=True)]
+    (root / cohort.TABLE).write_text(table.heading(columns) + "".join(lines))
     return root
 
 

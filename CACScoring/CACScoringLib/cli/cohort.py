@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FOLDER|TABLE",
         help="folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder that "
-        "holds ct.nii.gz is one scan), or a CSV file with the column ct and, where needed, name, series, heart, "
-        "lesions, patient and group; paths are relative to that file",
+        "holds ct.nii.gz is one scan), or a CSV or parquet file with the column ct and, where needed, name, series, "
+        "heart, lesions, patient and group; paths are relative to that file, and ct may be an address (s3://, gs://, "
+        "https://). The result of a query of idc-index is such a file too",
     )
     add(
         "--output",
@@ -73,12 +75,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         extras=lambda options: (
             "cohort",
             *(("cluster",) if options.cluster in ("slurm", "kubernetes") else ()),
+            *(("remote",) if _has_addresses(Path(options.source[0])) else ()),
             *(("scene",) if options.scene else ()),
             *extras_of_dicom(options),
             *extras_of_estimates(options),
         ),
         interrupted="Interrupted. Finished scans are kept; run the same command again to continue.",
     )
+
+
+def _has_addresses(table: Path) -> bool:
+    """Whether a table may list scans that have to be fetched. What cannot be read is told later."""
+    if table.name.lower().endswith(".parquet"):
+        return True
+    try:
+        return table.is_file() and re.search(rb"\b(s3|gs|https?)://", table.read_bytes()) is not None
+    except OSError:
+        return False
 
 
 def run(options: argparse.Namespace, progress: Progress) -> None:

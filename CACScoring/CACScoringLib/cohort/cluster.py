@@ -98,15 +98,20 @@ def _described(path: Path) -> ClusterChoice:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML too
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ClusterError(f"{path} cannot be read as YAML or JSON ({error}).") from error
+        raise ClusterError(f"{path} cannot be read as YAML or JSON ({error}). Correct the file.") from error
     if not isinstance(content, dict) or "class" not in content or not set(content) <= _KEYS:
-        raise ClusterError(f"{path} describes no cluster: it needs class, and may have kwargs and workers.")
+        raise ClusterError(
+            f"{path} describes no cluster: it needs class, such as SLURMCluster, and may have kwargs and workers. "
+            "Correct the file."
+        )
     name, kwargs = str(content["class"]).rpartition(".")[2], content.get("kwargs") or {}
     if name not in _MODULES or str(content["class"]) not in (name, f"{_MODULES[name].split('.')[0]}.{name}"):
-        raise ClusterError(f"{path} names the class {content['class']!r}. Known are {', '.join(sorted(_MODULES))}.")
+        raise ClusterError(
+            f"{path} names the class {content['class']!r}. Write one of {', '.join(sorted(_MODULES))} in its place."
+        )
     workers = content.get("workers")
     if not isinstance(kwargs, dict) or not (workers is None or (isinstance(workers, int) and workers > 0)):
-        raise ClusterError(f"In {path}, kwargs has to be a mapping and workers a number from 1.")
+        raise ClusterError(f"In {path}, kwargs has to be a mapping and workers a number from 1. Correct the file.")
     return ClusterChoice(str(path), made_by=name, kwargs=kwargs, workers=workers)
 
 

@@ -19,19 +19,22 @@ from ..io.reading import Series, find_series
 from ..results import METHOD_TITLES
 from ..run import ChosenModels, ModelChoice, RunSettings, chosen_models
 from .cluster import ClusterChoice
-from .folder import CohortFolder, opened
+from .folder import RECORD, CohortFolder, opened
 from .memory import IDLE_BYTES, Asked, Plan, plan
 from .parquet import written
 from .scans import CohortScan, scans_of_folder, scans_of_table, search
 from .scoring import ScanJob, ScanOutcome, prepare_scoring
-from .table import as_csv, columns, failures_as_csv, result_row, scored
+from .table import columns, failures_as_csv, heading, line, result_row, scored
 from .workers import Workers, sensible_count
 
 TABLE_SECONDS = 2.0
-"""How long the tables may lag behind."""
+"""How long the tables may lag behind; those of many scans, which take long to write, longer."""
+
+TABLE_PART = 0.05
+"""Of the time, what may be spent on writing the tables before the end."""
 
 _ENDED = ("done", "skipped", "failed")
-_TABLE_ENDINGS = (".csv", ".tsv", ".txt")
+_TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """In the words about the series of a folder, `reading.read_ct`; a series may be asked for by its number."""
 
@@ -70,7 +73,9 @@ def score_cohort(
     """
     progress, sharing = progress or Progress(), sharing or Sharing()
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
+        raise UnreadableError(
+            f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
+        )
     if sharing.workers is not None and sharing.workers < 1:
         raise OutputError(f"At least one worker is needed, not {sharing.workers}.")
     models = chosen_models(choice)
@@ -95,6 +100,7 @@ def score_cohort(
                 shares.memory,
                 sharing.cluster,
                 progress.dashboard,
+                progress.warning,
             )
             board.score(workers, shares)
     return board.states
@@ -156,8 +162,9 @@ class _Board:
         self._identify, self._progress = identify, progress
         folders = folder.folders_of(scans)
         self.states = [ScanState(i, scan.name, folders[i], scan.ct, scan.series) for i, scan in enumerate(scans)]
-        self._rows: list[dict[str, object]] = [{} for _ in scans]
-        self._written = 0.0
+        self._lines = [line(scan, state, {}, names) for scan, state in zip(scans, self.states, strict=True)]
+        self._ended = 0
+        self._next_write = 0.0
 
     def score(self, workers: Workers, shares: Plan) -> None:
         """Score what is not scored yet."""
@@ -195,7 +202,8 @@ class _Board:
         """Score scans; returns those whose worker died, with what is known of it. last: alone, and not tried again."""
         lost = {}
         key = self._folder.settings_key
-        jobs = [ScanJob(self._scans[i], self.states[i].folder, key) for i in todo]
+        sign = self._folder.path / RECORD
+        jobs = [ScanJob(self._scans[i], self.states[i].folder, key, sign) for i in todo]
         with closing(workers.run(jobs, [shares.needs[i] for i in todo], alone=last)) as events:
             for event in events:
                 i = todo[event.index]
@@ -217,9 +225,8 @@ class _Board:
         self._tables.add(self._folder.number_of(state.folder), self._scans[i], state, outcome)
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
-        self._rows[i] = result_row(outcome.content)
         state = replace(self.states[i], state="skipped" if outcome.kept else "done")
-        self._tell(scored(state, outcome.content))
+        self._tell(scored(state, outcome.content), result_row(outcome.content))
         self._enter(i, outcome)
 
     def _fail(self, i: int, reason: str) -> None:
@@ -227,18 +234,22 @@ class _Board:
         self._tell(replace(self.states[i], state="failed", reason=reason))
         self._enter(i)
 
-    def _tell(self, state: ScanState) -> None:
+    def _tell(self, state: ScanState, row: dict[str, object] | None = None) -> None:
         self.states[state.index] = state
+        self._lines[state.index] = line(self._scans[state.index], state, row or {}, self._names)
         self._progress.scan(state)
         if state.state in _ENDED:
-            self._progress.counted(sum(state.state in _ENDED for state in self.states), len(self.states))
-        if time.monotonic() - self._written > TABLE_SECONDS:
+            self._ended += 1
+            self._progress.counted(self._ended, len(self.states))
+        if time.monotonic() > self._next_write:
             self._write()
 
     def _write(self) -> bool:
-        table = as_csv(self._scans, self.states, self._rows, self._names)
+        begun = time.monotonic()
+        table = heading(self._names) + "".join(self._lines)
         written = self._folder.write(table, failures_as_csv(self._scans, self.states))
-        self._written = time.monotonic()
+        now = time.monotonic()
+        self._next_write = now + max(TABLE_SECONDS, (now - begun) / TABLE_PART)
         return written
 
 

@@ -50,11 +50,12 @@ class CohortFolder:
         names = [RECORD, TABLE, FAILURES, *known, *(path.name for path in self.path.iterdir())]
         taken = {name.casefold() for name in names}
         folders = []
+        last: dict[str, int] = {}
         for scan in scans:
             entry = {"scan": scan_digest(scan.given), "masks": _digest(*scan.masks)}
             name = by_scan.get(entry["scan"])
             if name is None:
-                name = free_name(safe_name(scan.name), taken)
+                name = free_name(safe_name(scan.name), taken, last)
                 taken.add(name.casefold())
             elif known[name]["masks"] not in (None, entry["masks"]):
                 raise OutputError(
@@ -149,7 +150,13 @@ def opened(path: Path, wanted: dict, overwrite: bool, local: bool = True) -> Ite
             stack.callback(folder.remove_leftovers)
         except OSError as error:
             raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
-        yield folder
+        try:
+            yield folder
+        except OSError as error:
+            raise OutputError(
+                f"Reading or writing failed: {error}. What is done is kept. Make room on {path}, or mount it again, "
+                "and run the same command again."
+            ) from error
 
 
 def safe_name(name: str) -> str:
@@ -160,12 +167,20 @@ def safe_name(name: str) -> str:
     return f"scan-{text}" if _RESERVED.fullmatch(text) else text
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """The name itself, or with "-2", "-3" … where it is taken. taken: names without case (`str.casefold`)."""
-    number, free = 1, name
+def free_name(name: str, taken: set[str], last: dict[str, int] | None = None) -> str:
+    """The name itself, or with "-2", "-3" … where it is taken.
+
+    taken: names without case (`str.casefold`). last: numbers that names have come to, kept from call to call, so that
+    many scans of one name take no longer each.
+    """
+    last = {} if last is None else last
+    folded = name.casefold()
+    number = last.get(folded, 1)
+    free = name if number == 1 else f"{name}-{number}"
     while free.casefold() in taken:
         number += 1
         free = f"{name}-{number}"
+    last[folded] = number
     return free
 
 

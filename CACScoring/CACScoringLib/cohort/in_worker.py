@@ -24,11 +24,16 @@ class Prepared(WorkerPlugin):
         self._work: Callable[[Any], Any] | None = None
 
     async def setup(self, worker: Any) -> None:
-        with suppress(ValueError):  # not in the main thread, as in a worker without a nanny
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the client ends the workers
+        with suppress(ValueError):  # not in the main thread
+            # A terminal sends Ctrl-C to all; the client ends the workers.
+            self._interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._lock = threading.Lock()
         limit = worker.memory_manager.memory_limit or available_memory_bytes()
         await worker.set_resources(**{MEMORY: float(limit)})
+
+    def teardown(self, worker: Any) -> None:
+        with suppress(ValueError, AttributeError, TypeError):
+            signal.signal(signal.SIGINT, self._interrupt)
 
     def prepared(self) -> Callable[[Any], Any]:
         """What does a job."""

@@ -27,7 +27,7 @@ SLICE_PIXELS = 512 * 512
 """Of a DICOM file that nobody has looked into."""
 
 LARGE_VOXELS = 512 * 512 * 300
-"""Of a chest CT with slices of 1 mm."""
+"""Of a chest CT with slices of 1 mm; taken for what is not fetched yet."""
 
 IDLE_BYTES = 400_000_000
 """What a process takes that waits for a scan, its networks loaded."""
@@ -95,9 +95,11 @@ def _duration(needs: Sequence[int], memory: int, count: int) -> float:
 
 
 def voxels_of(scan: CohortScan) -> int:
-    """Voxels of a scan, without reading them; 0 where it cannot be told, as of a file that cannot be read."""
+    """Voxels of a scan, without reading or fetching them; 0 where a file cannot be read."""
     if scan.voxels is not None:
         return scan.voxels
+    if scan.address:
+        return LARGE_VOXELS
     try:
         if scan.ct.is_dir():
             return SLICE_PIXELS * sum(path.is_file() for path in scan.ct.rglob("*"))

@@ -74,7 +74,7 @@ class TableWriter:
         known = "done" if state.state == "skipped" else state.state
         row = {"scan": number, "state": known, "reason": state.reason, "group": scan.group or None}
         if self._identify:
-            row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None}
+            row |= {"name": scan.name, "ct": scan.place, "patient": scan.patient or None}
         elif state.reason:
             row["reason"] = without_places(state.reason, scan)
         if content is not None:
@@ -126,7 +126,7 @@ def written(folder: Path, identify: bool) -> Iterator[TableWriter]:
 def without_places(reason: str, scan: CohortScan) -> str:
     """Why a scan failed, without paths and names of files, which are often called by patients."""
     text = _PLACE.sub("…", reason)
-    for name in sorted({scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}, key=len, reverse=True):
+    for name in sorted({scan.place, scan.name, scan.ct.name, *scan.ct.parts[-3:]} - {"", "/"}, key=len, reverse=True):
         text = text.replace(name, "…")
     return text
 

@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..core.ct import CTError
 from ..core.files import write_text_atomically
 from ..core.output import LAST_FILE, OutputError, OutputFolder, remove_result
 from ..run import ChosenModels, LoadedModels, RunSettings, ScanInput, load_models, run_scan
+from .remote import fetched, shown
 from .scans import CohortScan
 
 RECORD = "cohort-scan.json"
@@ -27,7 +28,7 @@ SCHEMA = "cac-cohort-scan/1"
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanRecord:
     """What RECORD holds.
 
@@ -45,13 +46,18 @@ class ScanRecord:
     schema: str = SCHEMA
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanJob:
-    """A scan to be scored into a folder. settings: as in `ScanRecord`."""
+    """A scan to be scored into a folder.
+
+    settings: as in `ScanRecord`. sign: a file that is there while the folder of all results is in reach: where a
+    network drive is gone, its place is an empty folder of the worker's own machine.
+    """
 
     scan: CohortScan
     folder: Path
     settings: str
+    sign: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,19 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
 
 
 def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
-    scan, folder, begun = job.scan, job.folder, time.perf_counter()
+    begun = time.perf_counter()
+    _check_reach(job)
+    if job.scan.address is None:
+        return _score_here(settings, models, job, job.scan, begun)
+    with fetched(job.scan.address) as ct:
+        return _score_here(settings, models, job, replace(job.scan, ct=ct), begun)
+
+
+def _score_here(
+    settings: RunSettings, models: LoadedModels, job: ScanJob, scan: CohortScan, begun: float
+) -> ScanOutcome:
+    """scan: with its files in reach. begun: when the job was."""
+    folder = job.folder
     _forget_peak()
     content, files = content_key(scan), files_key(scan)
     known = read_record(folder)
@@ -131,10 +149,17 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
     given = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, name=folder.name)
 
     def record() -> ScanRecord:
+        _check_reach(job)
         return ScanRecord(content, files, job.settings, round(time.perf_counter() - begun, 3), _peak_memory_bytes())
 
     run_scan(given, settings, models, ScanFolder(folder, record))
     return ScanOutcome(read_scores(folder), read_record(folder))
+
+
+def _check_reach(job: ScanJob) -> None:
+    if job.sign is not None and not job.sign.exists():
+        place = job.sign.parent
+        raise OutputError(f"The folder of the results, {place}, is out of reach. Mount it, and run the command again.")
 
 
 def forget(folder: Path) -> None:
@@ -169,23 +194,27 @@ def write_record(folder: Path, record: ScanRecord) -> None:
 def content_key(scan: CohortScan) -> str:
     """SHA-256 of the content of a scan's files, and of which series is meant. Raises OSError."""
     digest = hashlib.sha256(json.dumps(scan.series).encode())
-    for group in _files(scan):
+    for group in _files((scan.ct, scan.heart, scan.lesions)):
         hashes = sorted(_file_key(file) for file in group)
         digest.update(json.dumps(hashes).encode())
     return digest.hexdigest()
 
 
 def files_key(scan: CohortScan) -> str:
-    """Of names, sizes and times of change of a scan's files. Raises OSError."""
-    parts: list[object] = [scan.series]
-    for group in _files(scan):
+    """Of names, sizes and times of change of a scan's files, and of its address, behind which nobody looks again.
+
+    Raises OSError.
+    """
+    masks = scan.heart, scan.lesions
+    parts: list[object] = [scan.series, *([shown(scan.address)] if scan.address else [])]
+    for group in _files(masks if scan.address else (scan.ct, *masks)):
         found = [(file.name, file.stat()) for file in group]
         parts.append(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _files(scan: CohortScan) -> Iterator[list[Path]]:
-    for place in (scan.ct, scan.heart, scan.lesions):
+def _files(places: Iterable[Path | None]) -> Iterator[list[Path]]:
+    for place in places:
         if place is None:
             yield []
         elif place.is_dir():

@@ -26,7 +26,7 @@ _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics
 
 
 def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
-    """Of `cohort.csv`; see `result_row` and `as_csv`. estimates: kinds of whole-scan estimates."""
+    """Of `cohort.csv`; see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
     names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
     for method in methods:
         names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_OF_METHOD[method])]
@@ -85,32 +85,31 @@ def scored(state: ScanState, content: dict) -> ScanState:
     )
 
 
-def as_csv(
-    scans: Sequence[CohortScan],
-    states: Sequence[ScanState],
-    rows: Sequence[dict[str, object]],
-    names: Sequence[str],
-) -> str:
-    """`cohort.csv`: scan, state, and where it is done its acquisition and scores. rows: of `result_row`, or empty."""
-    lines = []
-    for scan, state, row in zip(scans, states, rows, strict=True):
-        fixed = {
-            "name": scan.name,
-            "folder": state.folder.name if row else None,
-            "ct": printable(str(scan.ct)),
-            "patient": scan.patient,
-            "group": scan.group,
-            "state": "done" if state.state == "skipped" else state.state,
-            "reason": _one_line(state.reason),
-        }
-        lines.append({**row, **fixed})
-    return table_text(names, lines, guarded=True)
+def heading(names: Sequence[str]) -> str:
+    """The first line of `cohort.csv`. names: its columns."""
+    return table_text(names, ())
+
+
+def line(scan: CohortScan, state: ScanState, row: dict[str, object], names: Sequence[str]) -> str:
+    """A scan's line of `cohort.csv`: its state, and where it is done its acquisition and scores. row: of `result_row`,
+    or empty."""
+    fixed = {
+        "name": scan.name,
+        "folder": state.folder.name if row else None,
+        "ct": printable(scan.place),
+        "patient": scan.patient,
+        "group": scan.group,
+        "state": "done" if state.state == "skipped" else state.state,
+        "reason": _one_line(state.reason),
+    }
+    text = table_text(names, [{**row, **fixed}], guarded=True)
+    return text.partition("\n")[2]
 
 
 def failures_as_csv(scans: Sequence[CohortScan], states: Sequence[ScanState]) -> str:
     """`failures.csv`: the scans that could not be scored, and why."""
     failed = [
-        {"name": scan.name, "ct": printable(str(scan.ct)), "reason": _one_line(state.reason)}
+        {"name": scan.name, "ct": printable(scan.place), "reason": _one_line(state.reason)}
         for scan, state in zip(scans, states, strict=True)
         if state.state == "failed"
     ]

@@ -16,8 +16,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.ct import ScanWarning
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import ClusterChoice, ClusterError, started
+from .cluster import CLOSE_SECONDS, ClusterChoice, ClusterError, started
 
 LOOK_SECONDS = 2.0
 """Between two looks at which workers there are."""
@@ -30,6 +31,12 @@ FETCH_SECONDS = 10.0
 
 GONE_SECONDS = 60.0
 """How long a scheduler may be out of reach before the run is given up."""
+
+START_SECONDS = 60.0
+"""How long a worker may take from its arrival until it can do jobs; and how long none may arrive without a warning."""
+
+ENOUGH_WORKERS = 3
+"""How many workers of a cluster made here have to fail before all are taken to: one may stand on a broken node."""
 
 _GONE = "The scheduler is gone. What is done is kept; run the same command again to continue."
 
@@ -49,8 +56,8 @@ class Workers:
 
     prepare(), called in each worker, returns the function that does a job; both have to be importable or picklable.
     cluster: where they are. memory_bytes: of all workers together on this machine; None for no limit. tell: is given
-    the address of the dashboard. What prepare or a job raises is raised by `run`. Used with `with`: leaving ends all
-    workers that were begun here; jobs that are at work elsewhere are left to end.
+    the address of the dashboard. warn: is told where no worker comes. What prepare or a job raises is raised by `run`.
+    Used with `with`: leaving ends all workers that were begun here; jobs that are at work elsewhere are left to end.
     """
 
     def __init__(
@@ -60,9 +67,10 @@ class Workers:
         memory_bytes: int | None = None,
         cluster: ClusterChoice | None = None,
         tell: Callable[[str], None] | None = None,
+        warn: Callable[[ScanWarning], None] | None = None,
     ) -> None:
         self._count, self._prepare, self._memory = count, prepare, memory_bytes
-        self._choice, self._tell = cluster or ClusterChoice(), tell
+        self._choice, self._tell, self._warn = cluster or ClusterChoice(), tell, warn
         self._stack = ExitStack()
         self._alone = False
         self._client: Any = None
@@ -85,12 +93,14 @@ class Workers:
             alone: On this machine one worker has all the memory, and does one job at a time.
 
         Raises:
-            ClusterError: There is no cluster, its scheduler is gone, or all the first jobs ended their workers.
+            ClusterError: There is no cluster, its scheduler is gone, its workers cannot load CAC, or all the first jobs
+                ended their workers.
         """
         if not jobs:
             return
         self._connect(min(self._count or USUAL_WORKERS, len(jobs)), alone)
-        yield from _Run(self._client, self._cluster, self._token, self._count).events(jobs, needs)
+        run = _Run(self._client, self._cluster, self._token, self._count, self._arrivals)
+        yield from run.events(jobs, needs)
 
     def _connect(self, count: int, alone: bool) -> None:
         if self._client is not None:
@@ -113,17 +123,73 @@ class Workers:
         try:
             self._client = self._stack.enter_context(Client(self._cluster, set_as_default=False))
         except OSError as error:
-            raise ClusterError(f"There is no scheduler at {self._choice.name} ({error}).") from error
-        self._client.register_plugin(Prepared(self._token, self._prepare))
+            raise ClusterError(
+                f"There is no scheduler at {self._choice.name} ({error}). Begin one with dask scheduler, or correct "
+                "the address, and run the command again."
+            ) from error
+        self._arrivals = Arrivals(self._client, self._choice, self._warn)
+        if not self._choice.is_local:  # others use the workers after this run, and should not keep its models
+            self._stack.callback(_forget_plugin, self._client, self._token)
+        try:
+            self._client.register_plugin(Prepared(self._token, self._prepare))
+        except Exception as error:  # whatever a worker raised
+            raise ClusterError(_cannot_load(self._choice, str(error))) from error
         if self._tell and (board := _dashboard(self._client)):
             self._tell(board)
+
+
+def _forget_plugin(client: Any, token: str) -> None:
+    if client.status == "running":
+        with suppress(Exception):  # of a worker that has not got it
+            client.sync(client.scheduler.unregister_worker_plugin, name=token, callback_timeout=CLOSE_SECONDS)
+
+
+def _cannot_load(choice: ClusterChoice, reason: str) -> str:
+    return (
+        f"The workers of --cluster {choice.name} cannot load CAC: {reason}. Install this version of CAC for the Python "
+        "that they run with, or begin them with dask of this installation, and run the command again."
+    )
+
+
+class Arrivals:
+    """Workers that have come to a scheduler and are not ready: those that cannot load CAC leave without a word."""
+
+    def __init__(self, client: Any, choice: ClusterChoice, warn: Callable[[ScanWarning], None] | None) -> None:
+        self._client, self._choice, self._warn = client, choice, warn
+        self._enough = ENOUGH_WORKERS if choice.address is None else 1
+        self._came: dict[str, float] = {}
+        self._begun = time.monotonic()
+        client.subscribe_topic("all", self._note)
+
+    def _note(self, event: tuple[float, Any]) -> None:
+        if isinstance(event[1], dict) and event[1].get("action") == "add-worker":
+            self._came[event[1]["worker"]] = time.monotonic()
+
+    def some_ready(self) -> None:
+        """Some worker can do jobs."""
+        self._came.clear()
+        self._warn = None
+
+    def none_ready(self) -> None:
+        """No worker can. Raises ClusterError where enough have come and had the time to begin."""
+        now, came = time.monotonic(), dict(self._came)
+        if len(came) >= self._enough and now - min(came.values()) > START_SECONDS:
+            events = [event for address in came for _, event in self._client.get_events(address)]
+            reasons = [e["reason"] for e in events if isinstance(e, dict) and e.get("action") == "closing-worker"]
+            reason = reasons[-1] if reasons else f"none of {len(came)} was ready after {START_SECONDS:.0f} s"
+            raise ClusterError(_cannot_load(self._choice, f"{reason} (their log tells more)"))
+        if self._warn and not came and now - self._begun > START_SECONDS:
+            message = f"No worker of --cluster {self._choice.name} has come in {START_SECONDS:.0f} s. Still waiting."
+            self._warn(ScanWarning("no-workers", message))
+            self._warn = None
 
 
 class _Run:
     """Jobs on their way through a cluster, by the keys of their tasks."""
 
-    def __init__(self, client: Any, cluster: Any, token: str, count: int | None) -> None:
+    def __init__(self, client: Any, cluster: Any, token: str, count: int | None, arrivals: Arrivals) -> None:
         self._client, self._cluster, self._token, self._count = client, cluster, token, count
+        self._arrivals = arrivals
         self._topic = f"{token}-{uuid.uuid4().hex[:8]}"
         self._inbox: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._at_work: dict[str, tuple[int, Any, float]] = {}
@@ -154,7 +220,10 @@ class _Run:
                         continue
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
                     if not done and lost > 2 * self._places + 2:
-                        raise ClusterError(f"The first {lost} jobs all ended their workers. {event.reason}")
+                        raise ClusterError(
+                            f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more "
+                            "memory (fewer --workers on this computer), read their log, and run the command again."
+                        )
                     yield event
         finally:
             self._client.unsubscribe_topic(self._topic)
@@ -197,8 +266,10 @@ class _Run:
         if wanted is not None and len(getattr(self._cluster, "workers", wanted)) < len(wanted):
             self._cluster.scale(len(wanted))
         if not ready:
+            self._arrivals.none_ready()
             time.sleep(0.05)
             return []
+        self._arrivals.some_ready()
         return self._stranded()
 
     def _stranded(self) -> list[int]:

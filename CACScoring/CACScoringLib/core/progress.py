@@ -13,7 +13,7 @@ from typing import TextIO
 from .ct import ScanWarning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanState:
     """How far one scan of a cohort is.
 

@@ -25,6 +25,7 @@ ADVICE = {
     "images-left-out": "Check that none of these images is a slice of the scan.",
     "mask-resampled": "Check that the mask belongs to this scan and covers the heart or the lesions.",
     "mixed-acquisition": "Check that the folder holds one reconstruction of one scan.",
+    "no-workers": "Begin workers for the scheduler, or wait until the batch system begins them.",
     "oblique": "Prefer a reconstruction in true axial slices, above all to compare scores.",
     "padding-among-tissue": "Check that nothing outside the patient is counted as calcium.",
     "unit-unspecified": "Check in a viewer that fat measures about −100 HU and blood about 40 HU.",

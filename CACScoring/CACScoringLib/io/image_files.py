@@ -8,7 +8,9 @@ the length is known.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 import warnings
 import zlib
@@ -32,6 +34,7 @@ FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaI
 _GZIP, _ZLIB = 31, 15  # window bits, as zlib takes them
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK_BYTES = 2**14
+_NIFTI_HEADER_BYTES = 352
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -66,6 +69,24 @@ def read_header(path: Path) -> sitk.ImageFileReader:
             size = "×".join(map(str, reader.GetSize()))
             raise UnreadableError(f"{path.name} claims {size} voxels; its header is broken. Export the CT again.")
     return reader
+
+
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image as .nii.gz.
+
+    Raises OSError, also where a part of it was not written, as on a full disk: ITK is silent about that.
+    """
+    try:
+        sitk.WriteImage(image, path, True)
+    except RuntimeError as error:
+        raise OSError(errno.EIO, _itk_reason(error), str(path)) from error
+    voxels = math.prod(image.GetSize()) * image.GetNumberOfComponentsPerPixel() * image.GetSizeOfPixelComponent()
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 4))
+        length = int.from_bytes(file.read(), "little")  # of the content, at the end of a gzip file
+    if length != (_NIFTI_HEADER_BYTES + voxels) % 2**32:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ..calcium_map.slices import on_scan_slices
 from ..core.labels import TERRITORIES, Artery
 from ..core.output import SCHEMA
 from ..core.tables import table_text
+from ..io.image_files import write_image
 from ..results import CLINICAL_TITLES, METHOD_TITLES, STATUSES, MethodResult, ScoreResult
 from ..scoring import risk
 from ..scoring.calcium_mass import CalciumMass
@@ -60,19 +61,19 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = True) -> Non
     when healthy is False) and `map_lesions.nii.gz` (`Artery` labels of the map's lesions); of a whole-scan estimate
     SALIENCY_FILE.
     """
-    sitk.WriteImage(result.heart.mask, folder / "heart.nii.gz")
-    sitk.WriteImage(site_labels(result), folder / "lesions.nii.gz")
+    write_image(result.heart.mask, folder / "heart.nii.gz")
+    write_image(site_labels(result), folder / "lesions.nii.gz")
     if result.territories is not None:
-        sitk.WriteImage(result.territories, folder / "territories.nii.gz")
+        write_image(result.territories, folder / "territories.nii.gz")
     if result.decomposition:
-        sitk.WriteImage(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
+        write_image(result.decomposition.calcium_map, folder / "calcium_map.nii.gz")
         if healthy:
-            sitk.WriteImage(result.decomposition.healthy, folder / "healthy.nii.gz")
+            write_image(result.decomposition.healthy, folder / "healthy.nii.gz")
         labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
-        sitk.WriteImage(labels, folder / "map_lesions.nii.gz")
+        write_image(labels, folder / "map_lesions.nii.gz")
     for estimate in result.estimates:
         if estimate.saliency is not None:
-            sitk.WriteImage(estimate.saliency, folder / SALIENCY_FILE, True)
+            write_image(estimate.saliency, folder / SALIENCY_FILE)
 
 
 def site_labels(result: ScoreResult) -> sitk.Image:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from handmade_networks import untrained
 from in_this_process import InThisProcess
 
 from CACScoringLib.cli import main as cli
-from CACScoringLib.cohort import cohort, scoring
+from CACScoringLib.cohort import cohort, parquet, scoring
 from CACScoringLib.cohort import folder as cohort_folder
 from CACScoringLib.cohort.cohort import Sharing, score_cohort
 from CACScoringLib.cohort.folder import CohortFolder
@@ -503,6 +504,7 @@ def test_whatever_a_scan_raises_is_its_reason(tmp_path, monkeypatch, fault, word
 @pytest.mark.usefixtures("quick")
 def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, tmp_path, monkeypatch):
     monkeypatch.setattr(cohort, "TABLE_SECONDS", 0.0)
+    monkeypatch.setattr(cohort, "TABLE_PART", math.inf)
     seen = []
 
     class Watching(Progress):
@@ -516,6 +518,41 @@ def test_tables_are_kept_up_to_date_and_a_locked_one_is_told_at_the_end(table, t
     monkeypatch.setattr(cohort_folder.CohortFolder, "write", lambda *_: False)
     with pytest.raises(OutputError, match="Close them"):
         score_cohort(table, tmp_path / "out", *how, Sharing(workers=1))
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_do_not_go_where_the_folder_was_before_its_drive_was_gone(table, tmp_path):
+    """In place of a drive that is gone its mount point is left, an empty folder."""
+    out = tmp_path / "out"
+    ct = tmp_path / "p1" / "scan.nii.gz"
+    scan = CohortScan("p1", ct, "p1", heart=ct.with_name("heart.nrrd"))
+    score = scoring.prepare_scoring(RunSettings(), cohort.chosen_models(ModelChoice(threshold_only=True)))
+    sign = out / "cohort.json"
+    assert "Mount it" in score(ScanJob(scan, out / "p1", "key", sign)).reason
+    assert not out.exists()
+    out.mkdir()
+    sign.touch()
+    real = scoring.run_scan
+
+    def gone_meanwhile(*arguments):
+        sign.unlink()
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "run_scan", gone_meanwhile)
+        assert "Mount it" in score(ScanJob(scan, out / "p1", "key", sign)).reason
+    assert not list(out.iterdir())
+
+
+@pytest.mark.usefixtures("quick")
+def test_tables_that_find_no_room_are_told(table, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", "scans.parquet")
+
+    monkeypatch.setattr(parquet.TableWriter, "close", full)
+    assert run(table, tmp_path / "out") == cli.BAD_USAGE
+    assert "Make room" in capsys.readouterr().err
+    monkeypatch.undo()
 
 
 class TestInterrupted:

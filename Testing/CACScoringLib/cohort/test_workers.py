@@ -2,15 +2,16 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import psutil
 import pytest
 import worker_jobs
+from distributed import Client
 
 from CACScoringLib.cohort import workers
 from CACScoringLib.cohort.cluster import ClusterChoice, ClusterError, cluster_choice
@@ -53,6 +54,7 @@ def test_what_preparing_or_a_job_raises_is_raised():
         list(pool.run([1, 2]))
 
 
+@pytest.mark.long
 def test_workers_that_cannot_begin_are_told():
     with Workers(1, worker_jobs.dying) as pool, pytest.raises(ClusterError, match="all ended their workers"):
         list(pool.run(range(9)))
@@ -80,39 +82,94 @@ def test_leaving_ends_workers_at_their_jobs(tmp_path):
     assert not psutil.pid_exists(process)
 
 
+@contextmanager
+def scheduler_at(folder):
+    """A scheduler of its own, and its address."""
+    file = folder / "s.json"
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
+            *("--scheduler-file", str(file), "--no-dashboard"),
+        ],
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            while not file.exists():
+                time.sleep(0.1)
+            time.sleep(0.5)
+            yield process, json.loads(file.read_text())["address"]
+        finally:
+            process.kill()
+
+
+@contextmanager
+def worker_of(address, *path):
+    """A worker of a scheduler, which finds modules in the folders of `path`."""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_worker", address),
+            *("--nthreads", "1", "--no-dashboard", "--no-nanny"),
+        ],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.long
 @posix
 def test_a_scheduler_that_is_killed_ends_the_run_and_workers_of_any_address_are_used(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "GONE_SECONDS", 3.0)
-    able = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # of the module with the jobs
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
-            *("--scheduler-file", str(tmp_path / "s.json"), "--no-dashboard"),
-        ],
-        stderr=subprocess.DEVNULL,
-    ) as scheduler:
-        while not (tmp_path / "s.json").exists():
-            time.sleep(0.1)
-        time.sleep(0.5)
-        address = json.loads((tmp_path / "s.json").read_text())["address"]
-        with subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"],
-            stderr=subprocess.DEVNULL,
-            env=able,
-        ) as worker:
-            with Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as pool:
-                assert sorted(ended(pool.run([1, 2, 3]))) == [(0, "done"), (1, "done"), (2, "done")]
-            job = tmp_path / "a"
+    with scheduler_at(tmp_path) as (scheduler, address), worker_of(address, *sys.path):
+        with Workers(None, worker_jobs.doubling, cluster=cluster_choice(address)) as pool:
+            assert sorted(ended(pool.run([1, 2, 3]))) == [(0, "done"), (1, "done"), (2, "done")]
+        job = tmp_path / "a"
+        with (
+            Workers(None, worker_jobs.sleeping, cluster=cluster_choice(address)) as pool,
+            closing(pool.run([job])) as events,
+        ):
+            next(events)
+            scheduler.kill()
+            with pytest.raises(ClusterError, match="scheduler is gone"):
+                list(events)
+
+
+@pytest.mark.long
+@posix
+def test_workers_that_cannot_load_the_jobs_are_told_whether_they_come_before_or_after(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "START_SECONDS", 2.0)
+    warnings = []
+    with scheduler_at(tmp_path) as (_, address):
+        choice = cluster_choice(address)
+        with (
+            Workers(None, worker_jobs.doubling, cluster=choice, warn=warnings.append) as pool,
+            ThreadPoolExecutor() as threads,
+        ):
+            run = threads.submit(lambda: list(pool.run([1])))
+            while not warnings:
+                time.sleep(0.1)
+            with worker_of(address), pytest.raises(ClusterError, match=r"cannot load CAC: .*ModuleNotFound.* Install"):
+                run.result(timeout=90)
+        assert [warning.code for warning in warnings] == ["no-workers"]
+        with worker_of(address):
+            until_workers(address, 1)
             with (
-                Workers(None, worker_jobs.sleeping, cluster=cluster_choice(address)) as pool,
-                closing(pool.run([job])) as events,
+                Workers(None, worker_jobs.doubling, cluster=choice) as pool,
+                pytest.raises(ClusterError, match=r"cannot load CAC: .*worker_jobs"),
             ):
-                next(events)
-                scheduler.kill()
-                with pytest.raises(ClusterError, match="scheduler is gone"):
-                    list(events)
-            worker.send_signal(signal.SIGKILL)
+                list(pool.run([1]))
+            assert not until_workers(address, 1), "the scheduler has forgotten the jobs that no worker can load"
+
+
+def until_workers(address, count):
+    """Wait for workers of a scheduler; gives the plugins that those which come later will have to load."""
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(count)
+        names = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
+    return [name for name in names if name.startswith("cac-")]
 
 
 def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):

@@ -1,8 +1,10 @@
 """Image files: read whole, or refused; a damaged one is never read as other voxels."""
 
 import gzip
+import os
 import random
 import re
+import signal
 import zlib
 
 import numpy as np
@@ -11,7 +13,7 @@ import SimpleITK as sitk
 from damaged_files import damage
 
 from CACScoringLib.core.ct import CTError, UnreadableError
-from CACScoringLib.io.image_files import read_header, read_image
+from CACScoringLib.io.image_files import read_header, read_image, write_image
 
 COMPRESSED = {
     "scan.nii.gz": "scan.nii.gz",
@@ -170,3 +172,29 @@ def test_text_called_gzip_is_no_image(tmp_path):
     (tmp_path / "scan.nii.gz").write_text("not an image")
     with pytest.raises(UnreadableError, match="in no known image format"):
         read_image(tmp_path / "scan.nii.gz")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 30, 50)])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_an_image_that_was_written_is_whole(tmp_path, shape, kind):
+    array = np.random.default_rng(0).integers(0, 200, shape).astype(kind)
+    write_image(sitk.GetImageFromArray(array), tmp_path / "a.nii.gz")
+    assert (sitk.GetArrayFromImage(read_image(tmp_path / "a.nii.gz")) == array).all()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are POSIX")
+def test_an_image_that_was_written_in_part_is_an_error(tmp_path):
+    """As on a full disk, for which a limit of the size of files stands here. ITK says nothing about either."""
+    import resource
+
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 2000, (9, 60, 60)).astype(np.int16))
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with pytest.raises(OSError, match="space"):
+            write_image(image, tmp_path / "a.nii.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    with pytest.raises(OSError, match=r"a\.nii"):
+        write_image(image, tmp_path / "missing" / "a.nii.gz")
