@@ -26,16 +26,16 @@ class Outcome:
 
 def run(arguments: Sequence[str]) -> Outcome:
     """Run `cac` with arguments."""
-    said = io.StringIO()
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # strict, as a terminal's
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as stop:
             code = int(stop.code or 0)
         except Exception:
-            traceback.print_exc(file=said)
+            said.write(ascii(traceback.format_exc()).replace(r"\n", "\n"))
             code = None
-    return Outcome(code, said.getvalue())
+    return Outcome(code, said.buffer.getvalue().decode("utf-8"))
 
 
 def complaint(outcome: Outcome, folder: Path) -> str:
