@@ -126,8 +126,45 @@ def _check(folder: Path) -> list[str]:
     return ["project", "check", str(folder / "project")]
 
 
+OPTIONS = (
+    *("--series", "--rule", "--calibration", "--mass-table", "--acquisition", "--heart", "--lesions", "--model"),
+    *(
+        "--normalisation",
+        "--reader",
+        "--earlier",
+        "--device",
+        "--progress",
+        "--overwrite",
+        "--identify",
+        "--candidates",
+    ),
+    *("--allow-contrast", "--adapt-to-tube-voltage", "--threshold-only", "--sample", "--dicom", "--unknown", "ct.nii"),
+)
+
+
+def _write_options(folder: Path) -> None:
+    scored.write_ct(folder, "nii")
+    (folder / "options.json").write_text("[]", encoding="utf-8")
+
+
+def _changed_options(folder: Path, random: Random) -> str:
+    values = (*changes.HOSTILE, *map(str, changes.NUMBERS), "threshold_hu=nan", "minimum_pixels=-1", str(folder))
+    chosen = [random.choice((*OPTIONS, random.choice(values))) for _ in range(random.choice((1, 2, 3, 4)))]
+    chosen = [option.replace("\x00", "") for option in chosen]  # no command line holds it
+    (folder / "options.json").write_text(json.dumps(chosen), encoding="utf-8")
+    return str(chosen)
+
+
+def _optional(folder: Path) -> list[str]:
+    return scored.score(folder, *json.loads((folder / "options.json").read_text(encoding="utf-8")))
+
+
+def _identified(folder: Path) -> list[str]:
+    return scored.score(folder, "--identify")
+
+
 TARGETS = {
-    "dicom elements": Target(_ct("dicom"), _of("ct/*", changes.changed_elements), scored.score, scored.silent_change),
+    "dicom elements": Target(_ct("dicom"), _of("ct/*", changes.changed_elements), _identified, scored.silent_change),
     "dicom bytes": Target(_ct("dicom"), _of("ct/*", changes.changed_bytes), scored.score, scored.silent_change),
     "dicom slices": Target(_ct("dicom"), _of("ct", changes.changed_series), scored.score, scored.silent_change),
     "nifti": _image("nii"),
@@ -156,6 +193,7 @@ TARGETS = {
         changes.either(_of("own.json", changes.changed_json), _of("own.*", changes.changed_bytes)),
         _install,
     ),
+    "options": Target(_write_options, _changed_options, _optional),
     "project": Target(
         _write_project,
         changes.either(_of("project/**/*.json", changes.changed_json), _of("project/**/*.*", changes.changed_bytes)),
